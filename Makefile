@@ -1,0 +1,63 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+RUN := runs/quickstart-$(shell date +%Y%m%d-%H%M%S)
+CLI := $(BIN)/cnn-lstm
+
+.PHONY: help
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# the versions that were tested together; they also keep pip from fetching a newer torch with other CUDA libraries
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.PHONY: quickstart
+quickstart: $(VENV)/.installed  ## install, train on the shipped bars, test, predict
+	$(CLI) fit --config configs/quickstart.yaml --run_dir $(RUN)
+	$(CLI) predict --config $(RUN)/config.yaml --ckpt_path $(RUN)/checkpoints/best.ckpt
+	$(CLI) test --config $(RUN)/config.yaml --ckpt_path $(RUN)/checkpoints/best.ckpt
+
+.PHONY: test
+test: $(VENV)/.installed-test  ## install, pass the test suite
+	$(BIN)/python -m pytest -n auto
+
+.PHONY: test-slow
+test-slow: $(VENV)/.installed-test  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+.PHONY: check
+check: $(VENV)/.installed-dev  ## lint, types, doctests, layering
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q --doctest-modules cnn_lstm tests/test_layering.py
+
+.PHONY: format
+format: $(VENV)/.installed-dev  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: $(VENV)/.installed-test  ## speed of a fit beside a bare loop, memory of the data path
+	$(BIN)/python tests/benchmarks/throughput.py
+	$(BIN)/python tests/benchmarks/data_path.py
+
+.PHONY: clean
+clean:  ## remove the environment and caches, not the runs
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

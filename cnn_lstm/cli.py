@@ -1,0 +1,139 @@
+"""`cnn-lstm`: chooses the command, and turns every failure into one line and an exit code.
+
+Nothing heavy is imported here, so that `--help` and `--version` answer at once; a command's module is imported when
+it is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+from cnn_lstm.errors import CnnLstmError, ConfigError
+from cnn_lstm.specs import trust
+
+COMMANDS = {
+    "fit": ("cnn_lstm.commands.lightning", "train a forecaster from a YAML file"),
+    "validate": ("cnn_lstm.commands.lightning", "figures of a checkpoint on the validation part"),
+    "test": ("cnn_lstm.commands.lightning", "figures of a checkpoint on the untouched test part, beside baselines"),
+    "predict": ("cnn_lstm.commands.lightning", "write the forecasts of a checkpoint to predictions.parquet"),
+    "data": ("cnn_lstm.commands.data", "describe or check the data of a YAML file, without training"),
+}
+
+HELP = """usage: cnn-lstm [--version] [--debug] [--trust-imports PKG[,PKG]] COMMAND ...
+
+CNN+LSTM+attention forecasting of market sequences, judged honestly.
+
+commands:
+{commands}
+
+options of every command:
+  --help                     what the command takes
+  --debug                    show the traceback of an error
+  --trust-imports PKG[,PKG]  packages of yours that a YAML file or a checkpoint may name
+
+exit codes: 0 ok, 1 a bug of ours, 2 usage or config, 3 data, 4 checkpoint, 5 diverged, 6 resources,
+7 tracking, 8 validity, 130 and 143 interrupted
+"""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        args: Words of the command line; those of this process by default.
+
+    Returns:
+        The exit code.
+
+    Example:
+        >>> main(["--version"])
+        cnn-lstm 0.1.0
+        0
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    try:
+        debug, words = _own_options(words)
+    except ConfigError as error:
+        return _fail(error)
+    if not words or words[0] in ("-h", "--help"):
+        print(HELP.format(commands="\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())))
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"cnn-lstm {version('cnn-lstm')}")
+        return 0
+    return _guarded(lambda: _run(words), debug)
+
+
+def _own_options(words: list[str]) -> tuple[bool, list[str]]:
+    """Takes out `--debug` and `--trust-imports`, which only the command line may give."""
+    rest: list[str] = []
+    debug = False
+    todo = iter(words)
+    for word in todo:
+        name, equals, value = word.partition("=")
+        if name == "--debug":
+            debug = True
+        elif name == "--trust-imports":
+            packages = value if equals else next(todo, "")
+            if not packages.replace(",", "").replace("_", "").isalnum():
+                raise ConfigError(f"--trust-imports {packages!r}", fix="name packages, separated by commas", code=228)
+            trust(*packages.split(","))
+        else:
+            rest.append(word)
+    return debug, rest
+
+
+def _run(words: list[str]) -> int:
+    if words[0] not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(COMMANDS)}"
+        raise ConfigError(f"unknown command {words[0]!r}", fix=hint, code=225)
+    signal.signal(signal.SIGTERM, _terminated)
+    run: Callable[[list[str]], None] = importlib.import_module(COMMANDS[words[0]][0]).run
+    run(words)
+    return 0
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def _guarded(action: Callable[[], int], debug: bool) -> int:
+    try:
+        return action()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except CnnLstmError as error:
+        if debug:
+            traceback.print_exc()
+        return _fail(error, error.exit_code)
+    except MemoryError as error:
+        return _fail(f"error[E608]: out of memory — {error} — use a smaller data.batch_size or data.window", 6)
+    except Exception as error:  # the last door: anything here is a bug of ours
+        traceback.print_exc()
+        return _fail(f"error[E100]: {type(error).__name__}: {error} — this is a bug: please report it", 1)
+
+
+def _fail(error: object, code: int = 2) -> int:
+    print(error, file=sys.stderr)
+    return code
+
+
+def script() -> None:
+    """Entry point of the console script: leaves with the exit code of `main`."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code in (130, 143):
+        os._exit(code)
+    sys.exit(code)

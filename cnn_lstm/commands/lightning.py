@@ -1,0 +1,335 @@
+"""fit, validate, test and predict: LightningCLI with our defaults, one run folder, and no silent fallback."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    TQDMProgressBar,
+)
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import MLFlowLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from cnn_lstm.commands.config import check_values, guard_parser, told_in_one_line
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.predictions import predictions_table
+from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
+from cnn_lstm.evaluation.scoreboard import render, scoreboard
+from cnn_lstm.model.checkpoints import read_checkpoint
+from cnn_lstm.model.forecaster import CHECKPOINT_KEY, Forecaster, refuse_differences
+from cnn_lstm.training.callbacks import FiniteGuard, GradientNorm, OptimizerSettings, RandomState
+from cnn_lstm.training.durable import DurableCheckpointIO
+from cnn_lstm.training.loggers import build_loggers
+from cnn_lstm.training.runs import RunFolder, new_run, run_of_checkpoint
+
+TRAINER_DEFAULTS = {
+    "max_epochs": 100,
+    "gradient_clip_val": 1.0,
+    "log_every_n_steps": 50,
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,  # the loaders shard their row numbers themselves, without repeating any
+}
+CALLBACK_DEFAULTS = {
+    "checkpoint.monitor": "val_loss",
+    "checkpoint.filename": "best",
+    "checkpoint.enable_version_counter": False,
+    "early_stopping.monitor": "val_loss",
+    "early_stopping.patience": 15,
+    "lr_monitor.logging_interval": "epoch",
+}
+CLASS_DEFAULTS = {
+    "model.network": {"class_path": "cnn_lstm.model.network.CNNLSTM"},
+    "model.objective": {"class_path": "cnn_lstm.model.objectives.Point"},
+    "data.source": {"class_path": "cnn_lstm.data.sources.SampleBars"},
+    "data.split": {"class_path": "cnn_lstm.data.splits.FractionSplit"},
+}
+
+
+class ForecastCLI(LightningCLI):
+    """LightningCLI for `Forecaster` and `MarketDataModule`.
+
+    Args:
+        args: Words of the command line, the command first.
+        run: Whether to run the command, or stop once its configuration is parsed.
+    """
+
+    def __init__(self, args: list[str], run: bool = True) -> None:
+        self._go = run
+        self._words = args
+        super().__init__(
+            Forecaster,
+            MarketDataModule,
+            save_config_callback=None,
+            seed_everything_default=42,
+            trainer_defaults=dict(TRAINER_DEFAULTS),
+            parser_kwargs={"exit_on_error": False},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=args,
+        )
+
+    # -- parser --------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Commands, and the arguments of the Trainer's methods that are not offered."""
+        hidden = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders"}
+        return {
+            name: {*hidden, "weights_only", "verbose", "return_predictions"}
+            for name in ("fit", "validate", "test", "predict")
+        }
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Our callbacks under their own keys, the run folder, and the one seam between data and model."""
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.add_lightning_class_args(LearningRateMonitor, "lr_monitor")
+        parser.add_lightning_class_args(GradientNorm, "grad_norm")
+        parser.set_defaults(CALLBACK_DEFAULTS | CLASS_DEFAULTS)
+        parser.add_argument("--run_dir", type=str | None, default=None, help="Folder of the run; made anew by fit.")
+        parser.add_argument("--runs_dir", type=str, default="runs", help="Where fit makes the run's folder.")
+        parser.add_argument("--tensorboard", type=bool, default=True, help="Write TensorBoard events.")
+        parser.add_argument("--mlflow", type=bool, default=True, help="Write to MLflow.")
+        parser.add_argument("--csv", type=bool, default=False, help="predict: write predictions.csv too.")
+        for source, target in (
+            ("data.num_features", "model.network.init_args.n_features"),
+            ("data.num_targets", "model.n_targets"),
+        ):
+            parser.link_arguments(source, target, apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses; Lightning's own version warns about words given beside those of the process."""
+        with told_in_one_line(parser, self._words):
+            self.config = parser.parse_args(args)
+        check_values(self.config[self.config.subcommand])
+
+    def _parse_ckpt_path(self) -> None:
+        """Resolves the checkpoint and the run folder, and refuses a checkpoint of another model.
+
+        Lightning's version lets the checkpoint overrule the command line without a word.
+        """
+        config = self.config[self.config.subcommand]
+        if self._go:
+            self.run_folder = self._find_run(config)
+        text = self._parser(self.config.subcommand).dump(self.config[self.config.subcommand], skip_unset=False)
+        self.config_text = _without_run(text)
+
+    def _find_run(self, config: Any) -> RunFolder:
+        """The run folder; sets `ckpt_path` to a file where one is named."""
+        command, given = self.config.subcommand, config.get("ckpt_path")
+        if given is None:
+            if command != "fit":
+                raise CheckpointError(
+                    f"{command} needs a checkpoint",
+                    fix="add --ckpt_path RUN/checkpoints/best.ckpt, or best|last with --run_dir RUN",
+                    code=437,
+                )
+            return new_run(config.run_dir, config.runs_dir, self._name())
+        if str(given) in ("best", "last"):
+            folder = RunFolder(Path(config.run_dir)) if config.run_dir else self._run_of_config()
+            given = folder.checkpoint(str(given))
+        checkpoint = read_checkpoint(given)
+        _require_same_model(checkpoint, config.model)
+        config.ckpt_path = str(given)
+        return RunFolder(Path(config.run_dir)) if config.run_dir else run_of_checkpoint(Path(given))
+
+    def _config_files(self) -> list[Path]:
+        files = self.config[self.config.subcommand].get("config") or []
+        return [Path(str(file)) for file in files]
+
+    def _run_of_config(self) -> RunFolder:
+        """The run whose config.yaml was given."""
+        for file in self._config_files():
+            if file.name == "config.yaml":
+                return RunFolder(file.resolve().parent)
+        raise CheckpointError(
+            "best|last of which run?", fix="add --run_dir RUN, or use --config RUN/config.yaml", code=437
+        )
+
+    def _name(self) -> str:
+        files = self._config_files()
+        return files[0].stem if files and files[0].name != "config.yaml" else "fit"
+
+    def _set_seed(self) -> None:
+        seed = self.config[self.config.subcommand].seed_everything
+        if self._go and seed is not False:
+            seed_everything(None if seed is True else seed, workers=True, verbose=False)
+
+    # -- objects -------------------------------------------------------------------------------------------------
+
+    def instantiate_classes(self) -> None:
+        """Builds the objects, unless only the configuration was wanted."""
+        if not self._go:
+            return
+        config = self.config[self.config.subcommand]
+        config.checkpoint.dirpath = str(self.run_folder.checkpoints)
+        config.trainer.default_root_dir = str(self.run_folder.path)
+        super().instantiate_classes()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Trainer with our loggers first and our callbacks added to the user's."""
+        config = self.config_init[self.config.subcommand]
+        own = build_loggers(self.run_folder, self.config.subcommand, config.tensorboard, config.mlflow)
+        given = config.trainer.logger
+        extra = given if isinstance(given, list) else [given] if given not in (None, True, False) else []
+        config.trainer.callbacks = [*(config.trainer.callbacks or []), *self._own_callbacks(config)]
+        config.trainer.plugins = [*(config.trainer.plugins or []), DurableCheckpointIO()]
+        try:
+            trainer: Trainer = super().instantiate_trainer(logger=[*own, *extra] if given is not False else False)
+        except MisconfigurationException as error:
+            raise ConfigError(str(error).replace("\n", " "), "trainer", "choose a device that is there", code=238) from error
+        return trainer
+
+    def _own_callbacks(self, config: Any) -> list[Callback]:
+        last = ModelCheckpoint(
+            dirpath=self.run_folder.checkpoints,
+            filename="last",
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        own: list[Callback] = [FiniteGuard(), RandomState(), OptimizerSettings(), last]
+        if config.trainer.enable_progress_bar is not False:
+            own.append(TQDMProgressBar(refresh_rate=config.trainer.log_every_n_steps))
+        return own
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if not self._go:
+            return
+        try:
+            super()._run_subcommand(subcommand)
+        except torch.OutOfMemoryError as error:
+            raise ResourceError(
+                f"out of memory: {str(error).splitlines()[0]}", fix="use a smaller data.batch_size", code=608
+            ) from error
+        except MisconfigurationException as error:
+            raise ConfigError(str(error).replace("\n", " "), "trainer", code=238) from error
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        arguments: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
+        arguments["weights_only"] = True
+        if subcommand == "predict":
+            arguments["return_predictions"] = False
+        if subcommand in ("validate", "test"):
+            arguments["verbose"] = False
+        return arguments
+
+    # -- before and after ----------------------------------------------------------------------------------------
+
+    def before_fit(self) -> None:
+        """Writes the configuration that reruns this run, into the folder and every tracker."""
+        if not self.trainer.is_global_zero:
+            return
+        self.run_folder.config.write_text(self.config_text)
+        for logger in self.trainer.loggers:
+            if isinstance(logger, MLFlowLogger):
+                self.run_folder.mlflow_run.write_text(f"{logger.run_id}\n")
+                logger.experiment.log_text(logger.run_id, self.config_text, "config.yaml")
+
+    @rank_zero_only
+    def after_fit(self) -> None:
+        """Says what was found and where it lies."""
+        best = self.trainer.checkpoint_callback
+        if isinstance(best, ModelCheckpoint) and best.best_model_score is not None:
+            print(f"best {best.monitor} {float(best.best_model_score):.5f} in {best.best_model_path}")
+        print(f"run folder: {self.run_folder.path}")
+
+    @rank_zero_only
+    def after_validate(self) -> None:
+        """Prints the figures of the validation part."""
+        self._report("validate")
+
+    @rank_zero_only
+    def after_test(self) -> None:
+        """Prints the figures of the test part beside trivial forecasts, and keeps them."""
+        self._report("test")
+
+    @rank_zero_only
+    def after_predict(self) -> None:
+        """Writes the predictions table."""
+        table = self._predictions()
+        path = self.run_folder.path / "predictions.parquet"
+        partial = path.with_suffix(".partial")
+        table.to_parquet(partial, index=False)
+        partial.replace(path)
+        if self.config_init["predict"].csv:
+            table.to_csv(path.with_suffix(".csv"), index=False)
+        span = f"{table['as_of'].min():%Y-%m-%d}..{table['as_of'].max():%Y-%m-%d}"
+        print(f"{len(table):,} forecasts of {table['symbol'].nunique()} symbols, {span}, in {path}")
+
+    def _report(self, stage: str) -> None:
+        board = scoreboard(self._predictions(), self.model.objective.classes)
+        text = f"{render(board)}\n"
+        (self.run_folder.path / f"{stage}.txt").write_text(text)
+        figures = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        (self.run_folder.path / f"{stage}_metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
+        print(text, end="")
+        print(f"run folder: {self.run_folder.path}")
+
+    def _predictions(self) -> Any:
+        data, forecasts = self.datamodule, dict(self.model.forecasts)
+        rows = forecasts.pop("row").numpy()
+        columns = {name: values for name, values in forecasts.items() if name not in ("y_true", "loss")}
+        return predictions_table(data.panel, data.targets, rows, columns, self.model.contract["target_mean"])
+
+
+def _require_same_model(checkpoint: dict[str, Any], model: Any) -> None:
+    """Refuses a checkpoint whose network or objective is not what the configuration says."""
+    saved = checkpoint["hyper_parameters"]
+    for part in ("network", "objective"):
+        before, now = saved[part], model[part].as_dict()
+        arguments = {key: value for key, value in before["init_args"].items() if key != "n_features"}
+        refuse_differences(
+            {f"model.{part}": before["class_path"], **{f"model.{part}.{k}": v for k, v in arguments.items()}},
+            {f"model.{part}": now["class_path"], **_flat(part, now.get("init_args") or {}, arguments)},
+        )
+
+
+def _flat(part: str, given: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
+    values = {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
+    return {f"model.{part}.{key}": values.get(key, saved.get(key)) for key in {*values, *saved} - {"n_features"}}
+
+
+def _without_run(text: str) -> str:
+    """The configuration without what belongs to one start of it, so that it reruns under every command."""
+    skipped = ("ckpt_path:", "run_dir:", "csv:")
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(skipped))
+
+
+def run(words: list[str]) -> None:
+    """Runs `fit`, `validate`, `test` or `predict`.
+
+    Args:
+        words: The command and its arguments.
+    """
+    _quiet()
+    guard_parser()
+    ForecastCLI(words)
+
+
+def _quiet() -> None:
+    """Keeps our warnings in one line each, and leaves out what users cannot act on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("warning: %(message)s"))
+    ours = logging.getLogger("cnn_lstm")
+    ours.handlers, ours.propagate = [handler], True
+    # one gather a batch: worker processes only slow it down
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    # https://github.com/pytorch/pytorch: Lightning 2.6 still uses the old name
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    # the run folder is ours, and resuming into it is meant
+    warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+    warnings.filterwarnings("ignore", ".*checkpoint directory.*exists.*")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())

@@ -1,0 +1,1 @@
+"""From a price table to batches of windows; knows pandas and tensors, no network."""

@@ -1,0 +1,191 @@
+"""What is tolerated in a price table, and the checks of its rows; Bn is row n of docs/troubleshooting.md."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from cnn_lstm.errors import ConfigError, Defect
+
+KEYS = ["symbol", "timestamp"]
+PRICES = ["open", "high", "low", "close"]
+SPLITS = (2, 3, 4, 5, 10, 20, 100)
+# a real fall of 52 % (AAPL, 2000-09-29, ratio 2.078) must not look like a split 2:1
+SPLIT_TOLERANCE = 0.03
+OHLC_TOLERANCE = 1e-6
+OnShort = Literal["error", "skip"]
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What is tolerated in a price table (`data.checks` in YAML).
+
+    Args:
+        strict: Refuse unsorted rows instead of sorting them.
+        fill_max_gap: Longest run of missing values, in rows, that is filled with the last known value, volume
+            with 0. 0 refuses missing values. Nothing is ever filled from the future.
+        allow_jumps: Only warn of one-step changes that look like an unadjusted split.
+        allow_ohlc: Only warn of bars whose high is below low, or whose open or close is outside of both.
+        max_gap_days: Longest distance of two neighbouring bars, in days, before a gap is reported.
+        on_short: Whether a symbol with too few rows for one window is an error or is skipped with a warning.
+
+    Raises:
+        ConfigError: E2xx, a value is out of range.
+
+    Example:
+        >>> Checks(fill_max_gap=3).fill_max_gap
+        3
+    """
+
+    strict: bool = False
+    fill_max_gap: int = 0
+    allow_jumps: bool = False
+    allow_ohlc: bool = False
+    max_gap_days: float = 10.0
+    on_short: OnShort = "error"
+
+    def __post_init__(self) -> None:
+        if self.fill_max_gap < 0:
+            raise _out_of_range("fill_max_gap", self.fill_max_gap, "give a number of rows, 0 or more", 212)
+        if not 0 < self.max_gap_days < math.inf:
+            raise _out_of_range("max_gap_days", self.max_gap_days, "give a positive number of days", 220)
+        if self.on_short not in get_args(OnShort):
+            raise _out_of_range("on_short", self.on_short, "use error or skip", 206)
+
+
+def _out_of_range(key: str, value: object, fix: str, code: int) -> ConfigError:
+    return ConfigError(f"data.checks.{key} is {value!r}", "", fix, code=code)
+
+
+def _dates(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
+    """B11."""
+    when = table["timestamp"]
+    for where in places(table, when > pd.Timestamp.now("UTC") + pd.Timedelta(days=1)):
+        yield Defect(311, "date in the future", where, "correct the date or data.source.date_format")
+    for where in places(table, when < pd.Timestamp("1900-01-01", tz="UTC")):
+        yield Defect(311, "date before 1900", where, "correct the date or data.source.date_format")
+
+
+def _values(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
+    """B13, B14, B15."""
+    for name in table.columns.difference(KEYS, sort=False):
+        for where in places(table, np.isinf(table[name])):
+            yield Defect(313, f"{name} is infinite", where, "correct or remove the row")
+    for name in present(table, PRICES):
+        for where in places(table, table[name] <= 0):
+            yield Defect(314, f"{name} <= 0", where, "correct or remove the row: it has no log return")
+    if "volume" not in table:
+        return
+    for where in places(table, table["volume"] < 0):
+        yield Defect(315, "volume < 0", where, "correct or remove the row")
+    silent = table["volume"].eq(0).groupby(table["symbol"]).transform("all")
+    for where in places(table, silent):
+        yield Defect(315, "volume is 0 throughout", where, "leave volume out of the features", fatal=False)
+
+
+def _bars(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
+    """B16; a comparison with a missing value is no defect of this kind."""
+    fix = "correct the bar, or set data.checks.allow_ohlc: true"
+    low, high = table.get("low"), table.get("high")
+    found: dict[str, pd.Series[bool]] = {}
+    for name in present(table, ["open", "close", "low"]):
+        if high is not None:
+            found[f"{name} > high"] = table[name] > high + OHLC_TOLERANCE * high.abs()
+    for name in present(table, ["open", "close"]):
+        if low is not None:
+            found[f"{name} < low"] = table[name] < low - OHLC_TOLERANCE * low.abs()
+    for what, bad in found.items():
+        for where in places(table, bad):
+            yield Defect(316, what, where, fix, fatal=not checks.allow_ohlc)
+
+
+def _jumps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
+    """B17: a change by a round factor in one step."""
+    if "close" not in table:
+        return
+    close = table["close"].where(lambda c: (c > 0) & np.isfinite(c)).groupby(table["symbol"]).ffill()
+    change = close / close.groupby(table["symbol"]).shift()
+    size = change.where(change > 1, 1 / change)
+    for split in SPLITS:
+        # the smallest factor keeps its lower edge: below ln 2 - tolerance real markets move
+        near = ((size / split - 1).abs() <= SPLIT_TOLERANCE) & (np.log(size) >= math.log(2) - SPLIT_TOLERANCE)
+        for row in np.flatnonzero(near):
+            kind = f"{split}:1" if change[row] < 1 else f"1:{split}"
+            what = f"looks like an unadjusted split {kind} on {day(table['timestamp'][row])}"
+            where = f"{at_row(table, row)}, close times {change[row]:.4g}"
+            fix = "load adjusted prices, or set data.checks.allow_jumps: true"
+            yield Defect(317, what, where, fix, fatal=not checks.allow_jumps)
+
+
+def _twins(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
+    """B19: columns that are equal in every bit."""
+    groups: dict[bytes, list[str]] = {}
+    for name in table.columns.difference(KEYS, sort=False):
+        groups.setdefault(hashlib.sha256(table[name].to_numpy().tobytes()).digest(), []).append(str(name))
+    for names in groups.values():
+        if len(names) > 1:
+            where = f"{', '.join(names)}, {count_rows(len(table))}"
+            yield Defect(319, "columns are equal", where, "keep one of them as a feature", fatal=False)
+
+
+def _gaps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
+    """B20."""
+    step = table.groupby("symbol")["timestamp"].diff()
+    wide = step > pd.Timedelta(days=checks.max_gap_days)
+    for symbol, gaps in step[wide].groupby(table["symbol"]):
+        row = gaps.idxmax()
+        days = gaps.max() / pd.Timedelta(days=1)
+        where = f"{at_row(table, row)}, {len(gaps)} gaps, the longest {days:.0f} days before it"
+        what = f"gap of more than {checks.max_gap_days:g} days in {symbol}"
+        yield Defect(320, what, where, "no window bridges a gap", fatal=False)
+
+
+def _steps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
+    """B21: all symbols must share one sampling interval, and each must keep its own."""
+    step = table.groupby("symbol")["timestamp"].diff()
+    median = step.groupby(table["symbol"]).median().dropna()
+    usual = step.groupby(table["symbol"]).transform("median")
+    if len(median) > 1 and median.max() > 2 * median.min():
+        where = f"{median.idxmin()} every {median.min()}, {median.idxmax()} every {median.max()}"
+        yield Defect(321, "symbols with different intervals", where, "load one interval at a time")
+    short = step < usual / 2
+    for symbol, rows in short.groupby(table["symbol"]):
+        if rows.sum() > 0.02 * (len(rows) - 1):
+            where = f"{at_row(table, rows.idxmax())}, {count_rows(rows.sum())} within half the median step"
+            yield Defect(321, f"mixed intervals in {symbol}", where, "load one interval at a time")
+
+
+RowCheck = Callable[[pd.DataFrame, Checks], Iterator[Defect]]
+ROW_CHECKS: tuple[RowCheck, ...] = (_dates, _values, _bars, _jumps, _twins, _gaps, _steps)
+
+
+def present(table: pd.DataFrame, names: list[str]) -> list[str]:
+    """The names that are columns of the table."""
+    return [name for name in names if name in table]
+
+
+def places(table: pd.DataFrame, bad: pd.Series[bool]) -> Iterator[str]:
+    """`symbol @ first date, n rows` for each symbol that has bad rows."""
+    for symbol, when in table.loc[bad.fillna(False), "timestamp"].groupby(table["symbol"]):
+        yield f"{symbol} @ {day(when.iloc[0])}, {count_rows(len(when))}"
+
+
+def at_row(table: pd.DataFrame, row: Any) -> str:
+    """`symbol @ date` of one row of a table with a RangeIndex."""
+    return f"{table['symbol'][row]} @ {day(table['timestamp'][row])}"
+
+
+def day(moment: pd.Timestamp) -> str:
+    """The date, with the time of day if it is not midnight."""
+    return f"{moment:%Y-%m-%d}" if moment == moment.normalize() else f"{moment:%Y-%m-%d %H:%M}"
+
+
+def count_rows(rows: int) -> str:
+    """`1 row`, `2 rows`."""
+    return "1 row" if rows == 1 else f"{rows} rows"

@@ -1,0 +1,197 @@
+"""Joins the rooms of the data arm: source, checks, features, targets, windows, split, loaders."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from cnn_lstm.data.panel_checks import check_labels, check_leak, muted_features, skip_short
+from cnn_lstm.data.batches import Batch, RowBatches, WindowDataset, make_loader
+from cnn_lstm.data.features import DEFAULT_FEATURES
+from cnn_lstm.data.prices import CheckedPrices, Checks, data_fingerprint
+from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.sources import PriceSource, SampleBars
+from cnn_lstm.data.splits import FractionSplit, Split, SplitRows, require_rows, split_rows
+from cnn_lstm.data.statistics import Scaling, TrainingStatistics, training_statistics
+from cnn_lstm.data.targets import ForwardReturn, Target, check_targets
+from cnn_lstm.data.windows import Panel, Rows, complete_windows, labelled
+from cnn_lstm.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+class MarketDataModule(LightningDataModule):
+    """Windows of a price table, split by date.
+
+    Args:
+        source: Where the prices come from.
+        symbols: Symbols to use; all that the source has by default.
+        start: First day, ISO; the source's first by default.
+        end: Day after the last one, ISO; the source's last by default.
+        features: Names of the feature columns, see docs/features.md.
+        targets: What is forecast.
+        split: How the dates are cut into train, validation and test.
+        window: Rows of a window.
+        batch_size: Windows in a batch of one process.
+        scaling: Mean and standard deviation of the training rows, or median and interquartile range.
+        anchor: Features taken relative to the window's last value; for levels such as exchange rates. A
+            `ForwardValue` target of such a column is forecast as a change and added back.
+        checks: How defects of the price table are treated.
+        panel_device: `auto` puts the panel on the accelerator when it fits, `cpu` never does.
+        predict_part: What `predict` forecasts: the test part and everything after it, or every window.
+    """
+
+    def __init__(  # noqa: PLR0913 - each argument is a key of the YAML
+        self,
+        source: PriceSource | None = None,
+        symbols: list[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        features: list[str] | None = None,
+        targets: list[Target] | None = None,
+        split: Split | None = None,
+        window: int = 60,
+        batch_size: int = 32,
+        scaling: Scaling = "standard",
+        anchor: list[str] | None = None,
+        checks: Checks | None = None,
+        panel_device: Literal["auto", "cpu"] = "auto",
+        predict_part: Literal["test", "all"] = "test",
+    ) -> None:
+        super().__init__()
+        for name, value in (("window", window), ("batch_size", batch_size)):
+            if value < 1:
+                raise ConfigError(f"{name}={value}", f"data.{name}", "give at least 1", code=224)
+        self.source = source or SampleBars()
+        self.symbols, self.start, self.end = symbols, start, end
+        self.targets = targets or [ForwardReturn()]
+        check_targets(self.targets)
+        self.split = split or FractionSplit()
+        self.batch_size, self.scaling = batch_size, scaling
+        self.panel_device, self.predict_part = panel_device, predict_part
+        self.recipe = Recipe(
+            features=tuple(features or DEFAULT_FEATURES),
+            targets=tuple(target.spec() for target in self.targets),
+            window=window,
+            anchor=tuple(anchor or ()),
+            checks=checks or Checks(),
+        )
+        unknown = [name for name in self.recipe.anchor if name not in self.recipe.features]
+        if unknown:
+            raise ConfigError(f"anchor {unknown} is no feature", "data.anchor", "name listed features", code=225)
+        self._ready = False
+        self._placed: WindowDataset | None = None
+
+    @property
+    def num_features(self) -> int:
+        """Number of feature columns; known without reading data."""
+        return len(self.recipe.features)
+
+    @property
+    def num_targets(self) -> int:
+        """Number of targets; known without reading data."""
+        return len(self.targets)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads, checks and splits the data once, for all stages."""
+        if self._ready:
+            return
+        table = self.source.load(self.symbols, self.start, self.end)
+        self.checked: CheckedPrices = self.recipe.check(table, self.targets)
+        for defect in self.checked.warnings:
+            log.warning("%s — %s — %s", defect.what, defect.where, defect.fix)
+        prices = skip_short(self.checked.table, self.recipe, self.targets)
+        self.fingerprint = data_fingerprint(prices)
+        self.panel: Panel = self.recipe.panel(prices, self.targets)
+        self.windows: Rows = complete_windows(self.panel, self.recipe.window)
+        self.parts: SplitRows = self._split()
+        require_rows(self.parts)
+        check_labels(self.panel, self.parts, self.targets)
+        check_leak(self.panel, self.parts.train, self.recipe.features, self.targets)
+        self.statistics: TrainingStatistics = training_statistics(
+            self.panel,
+            self.parts.train,
+            self.recipe.window,
+            anchored=[self.recipe.features.index(name) for name in self.recipe.anchor],
+            y_anchor=[self._anchor_of(target) for target in self.targets],
+            classes=self.targets[0].classes,
+            scaling=self.scaling,
+        )
+        for name in muted_features(self.statistics, self.recipe.features):
+            log.warning("%s is constant over the training rows — data.features — it is muted (always 0)", name)
+        self._ready = True
+
+    def _split(self) -> SplitRows:
+        known = self.windows[labelled(self.panel, self.windows)]
+        reach = max(target.reach for target in self.targets)
+        boundaries = self.split.boundaries(np.unique(self.panel.time))
+        return split_rows(known, self.panel.time[known], self.panel.time[known + reach], boundaries)
+
+    def _anchor_of(self, target: Target) -> int:
+        is_level = target.unit == target.column
+        return self.recipe.features.index(target.column) if is_level and target.column in self.recipe.anchor else -1
+
+    def predict_rows(self) -> Rows:
+        """Rows that `predict` forecasts, also those whose label is not known yet."""
+        if self.predict_part == "all":
+            return self.windows
+        return self.windows[self.panel.time[self.windows] >= self.parts.boundaries.test]
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled batches of the training part."""
+        return self._loader(self.parts.train, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the validation part, in order."""
+        return self._loader(self.parts.validation)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the test part, in order."""
+        return self._loader(self.parts.test)
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the rows to forecast, in order."""
+        return self._loader(self.predict_rows())
+
+    def _loader(self, rows: Rows, shuffle: bool = False) -> DataLoader[Batch]:
+        dataset = self._dataset(self._device())
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+        return make_loader(dataset, RowBatches(rows, self.batch_size, shuffle, seed, rank, world))
+
+    def _dataset(self, device: torch.device) -> WindowDataset:
+        """The windows on a device; moved there once for all loaders."""
+        if self._placed is None or self._placed.values.device != device:
+            values, labels = self.panel.values.to(device), self.panel.labels.to(device)
+            self._placed = WindowDataset(values, labels, self.recipe.window)
+        return self._placed
+
+    def _device(self) -> torch.device:
+        """The accelerator if the panel takes at most half of its free memory, else the CPU."""
+        root = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if self.panel_device == "cpu" or root.type != "cuda":
+            return torch.device("cpu")
+        free, _ = torch.cuda.mem_get_info(root)
+        return root if self.panel.values.nbytes < free / 2 else torch.device("cpu")
+
+    def contract(self) -> dict[str, Any]:
+        """What a checkpoint must know of the data, in plain values."""
+        edges = self.parts.boundaries
+        return {
+            "recipe": self.recipe.to_plain(),
+            "source": type(self.source).__name__,
+            "symbols": list(self.panel.symbols),
+            "target_names": [target.name for target in self.targets],
+            "target_units": [target.unit for target in self.targets],
+            "target_mean": self.statistics.y_mean.tolist(),
+            "boundaries": {
+                name: str(getattr(edges, name)) for name in ("train", "validation", "test", "end")
+            },
+            "fingerprint": self.fingerprint,
+        }

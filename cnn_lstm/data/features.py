@@ -1,0 +1,354 @@
+"""From names to columns: the features of a price table.
+
+One name is one column: `rsi_14` is the function `rsi` with its first parameter 14, `rsi` the same with the
+default. A dotted name is the import path of a function of one's own; any other column of the table passes
+through as it is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cnn_lstm.data.indicators import (
+    averages,
+    bands,
+    calendars,
+    cross_section,
+    moments,
+    momentum,
+    oscillators,
+    patterns,
+    regimes,
+    returns,
+    trend,
+    volatility,
+    volume,
+)
+from cnn_lstm.data.indicators.declare import Declaration, declaration_of, feature
+from cnn_lstm.errors import CnnLstmError, ConfigError
+
+__all__ = [
+    "DEFAULT_FEATURES",
+    "Feature",
+    "Offer",
+    "available_features",
+    "compute_features",
+    "default_importer",
+    "feature",
+    "required_columns",
+    "resolve_features",
+]
+
+DEFAULT_FEATURES = (
+    "log_return_1",
+    "log_return_5",
+    "log_return_20",
+    "overnight_gap",
+    "close_location",
+    "garman_klass_volatility_20",
+    "realised_volatility_20",
+    "rsi_14",
+    "macd_hist_12_26_9",
+    "bollinger_b_20_2",
+    "volume_trend_5_20",
+    "close_to_sma_20",
+    "close_to_sma_50",
+    "drawdown_252",
+)
+
+_FAMILIES: tuple[ModuleType, ...] = (
+    returns,
+    averages,
+    momentum,
+    oscillators,
+    trend,
+    bands,
+    volatility,
+    moments,
+    volume,
+    patterns,
+    regimes,
+    calendars,
+    cross_section,
+)
+_KEYS = ("symbol", "timestamp")
+_NAME = re.compile(r"(?P<base>.+?)(?P<numbers>(?:_\d+)*)")
+_CODE = 225
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column to be computed.
+
+    Attributes:
+        name: Name of the column, as the user wrote it.
+        function: From the bars of one symbol (cross-sectional: from the whole table) to one value a row.
+        warmup: Rows at the start of each symbol that are NaN.
+        inputs: Columns that the function reads.
+        family: Kind of feature; "columns" for a raw column, "own" for a function of the user's.
+        cross_sectional: Whether rows of other symbols with the same timestamp count.
+    """
+
+    name: str
+    function: Callable[[pd.DataFrame], Any]
+    warmup: int
+    inputs: tuple[str, ...]
+    family: str
+    cross_sectional: bool = False
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One entry of the list of features.
+
+    Attributes:
+        name: Name without parameters.
+        pattern: Name with the names of its parameters.
+        default: Name with the default parameters.
+        inputs: Columns that it reads.
+        warmup: Rows without a value at the start of a symbol, with the default parameters.
+        family: Kind of feature.
+        cross_sectional: Whether rows of other symbols with the same timestamp count.
+        meaning: Meaning, unit and source.
+    """
+
+    name: str
+    pattern: str
+    default: str
+    inputs: tuple[str, ...]
+    warmup: int
+    family: str
+    cross_sectional: bool
+    meaning: str
+
+
+def _offered() -> dict[str, tuple[Declaration, Callable[..., Any]]]:
+    functions = [function for module in _FAMILIES for function in vars(module).values()]
+    declared = [(declaration_of(function), function) for function in functions]
+    return {declaration.name: (declaration, function) for declaration, function in declared if declaration}
+
+
+_OFFERED = _offered()
+
+
+def available_features() -> list[Offer]:
+    """All offered features, family by family.
+
+    Example:
+        >>> offers = {offer.name: offer for offer in available_features()}
+        >>> offers["macd_hist"].pattern, offers["macd_hist"].default
+        ('macd_hist_{fast}_{slow}_{signal}', 'macd_hist_12_26_9')
+    """
+    return [_offer(declaration) for declaration, _ in _OFFERED.values()]
+
+
+def _offer(declaration: Declaration) -> Offer:
+    name, defaults = declaration.name, declaration.defaults
+    return Offer(
+        name=name,
+        pattern="_".join([name, *(f"{{{parameter}}}" for parameter in defaults)]),
+        default="_".join([name, *map(str, defaults.values())]),
+        inputs=declaration.inputs,
+        warmup=declaration.warmup_of(*defaults.values()),
+        family=declaration.family,
+        cross_sectional=declaration.cross_sectional,
+        meaning=declaration.meaning,
+    )
+
+
+def default_importer(path: str) -> Callable[..., Any]:
+    """Import `package.module.function`.
+
+    Raises:
+        ConfigError: The module cannot be imported or has no such function.
+
+    Example:
+        >>> default_importer("math.sqrt")(9.0)
+        3.0
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except Exception as error:  # the user's module may fail in any way while it is imported
+        told = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"cannot import feature {path!r}", told, "check the path", code=_CODE) from error
+    if not callable(function):
+        raise ConfigError(f"feature {path!r} is not a function", type(function).__name__, code=_CODE)
+    return function  # type: ignore[no-any-return]
+
+
+def resolve_features(
+    names: Sequence[str],
+    columns: Collection[str],
+    import_function: Callable[[str], Callable[..., Any]] = default_importer,
+) -> list[Feature]:
+    """The features behind names.
+
+    Args:
+        names: Offered names, columns of the table, or import paths of own functions.
+        columns: Columns of the price table.
+        import_function: From an import path to a function; the place to refuse a path.
+
+    Raises:
+        ConfigError: A name is unknown or given twice, a parameter is wrong, or the table lacks a column.
+
+    Example:
+        >>> features = resolve_features(["log_return_5", "rsi", "close"], ["symbol", "timestamp", "close"])
+        >>> [(feature.name, feature.warmup, feature.family) for feature in features]
+        [('log_return_5', 5, 'returns'), ('rsi', 263, 'oscillators'), ('close', 0, 'columns')]
+        >>> resolve_features(["rsii_14"], ["close"])
+        Traceback (most recent call last):
+        cnn_lstm.errors.ConfigError: error[E225]: unknown feature 'rsii_14' — did you mean 'rsi_14'?
+    """
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ConfigError(f"feature given twice: {', '.join(map(repr, twice))}", "", "remove one", code=_CODE)
+    resolved = [_resolve(name, columns, import_function) for name in names]
+    for item in resolved:
+        missing = [column for column in item.inputs if column not in columns]
+        if missing:
+            what = f"feature {item.name!r} needs the column {', '.join(map(repr, missing))}"
+            raise ConfigError(what, f"the table has {', '.join(columns)}", code=_CODE)
+    return resolved
+
+
+def _resolve(
+    name: str, columns: Collection[str], import_function: Callable[[str], Callable[..., Any]]
+) -> Feature:
+    base, numbers = _parse(name)
+    if base in _OFFERED:
+        return _with_parameters(name, *_OFFERED[base], numbers)
+    if name in columns and name not in _KEYS:
+        return Feature(name, itemgetter(name), 0, (name,), "columns")
+    if "." in name:
+        return _own(name, import_function(name), columns)
+    raise ConfigError(f"unknown feature {name!r}", "", _nearest(name, columns), code=_CODE)
+
+
+def _parse(name: str) -> tuple[str, tuple[int, ...]]:
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ConfigError(f"{name!r} is not a feature name", code=_CODE)
+    return match["base"], tuple(int(number) for number in match["numbers"].split("_")[1:])
+
+
+def _with_parameters(
+    name: str, declaration: Declaration, function: Callable[..., Any], numbers: tuple[int, ...]
+) -> Feature:
+    defaults = declaration.defaults
+    if len(numbers) > len(defaults):
+        what = f"feature {name!r} has {len(numbers)} parameters, at most {len(defaults)}"
+        raise ConfigError(what, "", f"write {_offer(declaration).pattern!r}", code=_CODE)
+    parameters = defaults | dict(zip(defaults, numbers, strict=False))
+    if any(value < declaration.at_least for value in parameters.values()):
+        what = f"parameters of feature {name!r} must be at least {declaration.at_least}"
+        raise ConfigError(what, "", f"the default is {_offer(declaration).default!r}", code=_CODE)
+    return Feature(
+        name=name,
+        function=partial(function, **parameters),
+        warmup=declaration.warmup_of(*parameters.values()),
+        inputs=declaration.inputs,
+        family=declaration.family,
+        cross_sectional=declaration.cross_sectional,
+    )
+
+
+def _own(name: str, function: Callable[..., Any], columns: Collection[str]) -> Feature:
+    declaration = declaration_of(function)
+    if declaration is None:
+        # a table without a close must not be refused for a function that does not say what it reads
+        return Feature(name, function, 0, ("close",) if "close" in columns else (), "own")
+    warmup = declaration.warmup_of(*declaration.defaults.values())
+    return Feature(name, function, warmup, declaration.inputs, "own", declaration.cross_sectional)
+
+
+def _nearest(name: str, columns: Collection[str]) -> str:
+    base, _ = _parse(name)
+    match = difflib.get_close_matches(name, [column for column in columns if column not in _KEYS], 1)
+    if not match:
+        match = [near + name[len(base) :] for near in difflib.get_close_matches(base, list(_OFFERED), 1, 0.5)]
+    return f"did you mean {match[0]!r}?" if match else "docs/features.md lists the features"
+
+
+def required_columns(features: Sequence[Feature]) -> tuple[str, ...]:
+    """Columns that the features read, each once, in order of need.
+
+    Example:
+        >>> required_columns(resolve_features(["rsi", "volume_ratio"], ["close", "volume"]))
+        ('close', 'volume')
+    """
+    return tuple(dict.fromkeys(column for item in features for column in item.inputs))
+
+
+def compute_features(table: pd.DataFrame, features: Sequence[Feature]) -> pd.DataFrame:
+    """The columns of a price table.
+
+    Infinite values become NaN, and so do the first `warmup` rows of each symbol.
+
+    Args:
+        table: `symbol`, `timestamp` and numeric columns, sorted by symbol and timestamp.
+        features: What to compute, from `resolve_features`.
+
+    Returns:
+        One float64 column a feature, named after it and in its order, on the index of the table.
+
+    Raises:
+        ConfigError: A function failed, or did not return one number a row.
+
+    Example:
+        >>> days = pd.date_range("2024-01-01", periods=3, tz="UTC")
+        >>> table = pd.DataFrame({"symbol": "A", "timestamp": days, "close": [1.0, 2.0, 1.0]})
+        >>> features = resolve_features(["simple_return", "close"], table.columns)
+        >>> compute_features(table, features).values.tolist()
+        [[nan, 1.0], [1.0, 2.0], [-0.5, 1.0]]
+    """
+    values = np.full((len(features), len(table)), np.nan)
+    symbols = [np.asarray(rows) for rows in table.groupby("symbol", sort=False).indices.values()]
+    with np.errstate(all="ignore"):  # log of 0 and division by 0 give a missing value, told below
+        for bars, rows in ((_bars(table, rows), rows) for rows in symbols):
+            for column, item in enumerate(features):
+                if not item.cross_sectional:
+                    values[column, rows] = _evaluate(item, bars)
+        for column, item in enumerate(features):
+            if item.cross_sectional:
+                values[column] = _evaluate(item, table)
+    values[~np.isfinite(values)] = np.nan
+    for rows in symbols:
+        for column, item in enumerate(features):
+            values[column, rows[: item.warmup]] = np.nan
+    return pd.DataFrame(values.T, index=table.index, columns=[item.name for item in features])
+
+
+def _bars(table: pd.DataFrame, rows: npt.NDArray[np.intp]) -> pd.DataFrame:
+    return table.iloc[rows].reset_index(drop=True)
+
+
+def _evaluate(item: Feature, bars: pd.DataFrame) -> npt.NDArray[np.float64]:
+    try:
+        # a shallow copy: what a user's function writes into its bars must not reach the next function
+        column = pd.Series(item.function(bars.copy(deep=False)))
+    except CnnLstmError:
+        raise
+    except Exception as error:  # a user's function may fail in any way
+        told = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"feature {item.name!r} failed", told, "mend the function", code=_CODE) from error
+    if len(column) != len(bars):
+        what = f"feature {item.name!r} returned {len(column)} values for {len(bars)} rows"
+        raise ConfigError(what, "", "return one value a row", code=_CODE)
+    if not pd.api.types.is_numeric_dtype(column.dtype):
+        what = f"feature {item.name!r} is not numeric"
+        raise ConfigError(what, f"dtype {column.dtype}", "return numbers", code=_CODE)
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)

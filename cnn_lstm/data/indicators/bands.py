@@ -1,0 +1,51 @@
+"""Channels around the price: where the close lies (0 lower band, 1 upper band) and how wide they are."""
+
+from __future__ import annotations
+
+import pandas as pd
+import talib
+
+from cnn_lstm.data.indicators.declare import feature
+from cnn_lstm.data.indicators.numerics import ema_memory, from_talib, wilder_memory
+
+HLC = ("high", "low", "close")
+
+
+@feature(warmup=lambda period, width: period - 1, at_least=1)
+def bollinger_b(bars: pd.DataFrame, period: int = 20, width: int = 2) -> pd.Series:
+    """Bollinger's %b: place of the close between mean -/+ k deviations (Bollinger 1983)."""
+    # not TA-Lib's: it subtracts squared means, which loses all digits where the price hardly moves
+    window = bars["close"].rolling(period)
+    return (bars["close"] - window.mean()) / (2 * width * window.std(ddof=0)) + 0.5
+
+
+@feature(warmup=lambda period, width: period - 1)
+def bollinger_width(bars: pd.DataFrame, period: int = 20, width: int = 2) -> pd.Series:
+    """Distance between the Bollinger bands / their middle (Bollinger 1983)."""
+    window = bars["close"].rolling(period)
+    return 2 * width * window.std(ddof=0) / window.mean()
+
+
+@feature(
+    inputs=HLC,
+    warmup=lambda period, width: max(ema_memory(period, 1e-11), wilder_memory(period, 1e-11)),
+    at_least=2,
+)
+def keltner_position(bars: pd.DataFrame, period: int = 20, width: int = 2) -> pd.Series:
+    """Place of the close between exponential average -/+ k average true ranges (Keltner 1960, Raschke)."""
+    middle = from_talib(talib.EMA, [bars["close"]], period)
+    reach = from_talib(talib.ATR, [bars[name] for name in HLC], period)
+    return (bars["close"] - middle) / (2 * width * reach) + 0.5
+
+
+@feature(inputs=HLC, warmup=lambda period: period - 1)
+def donchian_position(bars: pd.DataFrame, period: int = 20) -> pd.Series:
+    """Place of the close between the lowest low and the highest high of n bars, 0 to 1 (Donchian)."""
+    low = bars["low"].rolling(period).min()
+    return (bars["close"] - low) / (bars["high"].rolling(period).max() - low)
+
+
+@feature(inputs=HLC, warmup=lambda period: period - 1)
+def donchian_width(bars: pd.DataFrame, period: int = 20) -> pd.Series:
+    """(Highest high - lowest low of n bars) / close (Donchian)."""
+    return (bars["high"].rolling(period).max() - bars["low"].rolling(period).min()) / bars["close"]

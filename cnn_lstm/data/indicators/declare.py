@@ -1,0 +1,90 @@
+"""The `feature` decorator: what a function must tell about itself to be offered as a feature."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_ATTRIBUTE = "__cnn_lstm_feature__"
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What `feature` wrote down about one function.
+
+    Attributes:
+        name: Name in the YAML, without parameters.
+        family: Heading in the table of features.
+        inputs: Columns that the function reads.
+        warmup: Rows at the start of each symbol without a value; given the parameters where it is a function.
+        at_least: Smallest value that a parameter may take.
+        cross_sectional: Whether the function reads the rows of all symbols with the same timestamp.
+        defaults: The integer parameters and their defaults, in order.
+        meaning: First paragraph of the docstring.
+    """
+
+    name: str
+    family: str
+    inputs: tuple[str, ...]
+    warmup: int | Callable[..., int]
+    at_least: int
+    cross_sectional: bool
+    defaults: dict[str, int]
+    meaning: str
+
+    def warmup_of(self, *parameters: int) -> int:
+        """Rows without a value, for these parameters."""
+        return self.warmup(*parameters) if callable(self.warmup) else self.warmup
+
+
+def feature(
+    name: str = "",
+    *,
+    family: str = "",
+    inputs: tuple[str, ...] = ("close",),
+    warmup: int | Callable[..., int] = 0,
+    at_least: int = 1,
+    cross_sectional: bool = False,
+) -> Callable[[Function], Function]:
+    """Declare a function of bars as a feature; the function itself is returned unchanged.
+
+    Args:
+        name: Name in the YAML; the function's own name if empty.
+        family: Heading in the table of features; the module's own name if empty.
+        inputs: Columns that the function reads.
+        warmup: Rows at the start of each symbol that are blanked, so many that the values behind them do not
+            depend on where the history starts. A number, or a function of the parameters.
+        at_least: Smallest value that a parameter may take.
+        cross_sectional: Give the function the whole table, not one symbol. Of other symbols it may only use
+            rows of the same timestamp.
+
+    Example:
+        >>> @feature(inputs=("high", "low"), warmup=lambda period: period - 1)
+        ... def mean_range(bars, period=5):
+        ...     "Mean of high / low - 1."
+        ...     return (bars["high"] / bars["low"] - 1).rolling(period).mean()
+        >>> declaration_of(mean_range).defaults, declaration_of(mean_range).warmup_of(5)
+        ({'period': 5}, 4)
+    """
+
+    def declare(function: Function) -> Function:
+        called = name or function.__name__
+        heading = family or function.__module__.rpartition(".")[2]
+        meaning = " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
+        parameters = list(inspect.signature(function).parameters.values())[1:]
+        defaults = {parameter.name: parameter.default for parameter in parameters}
+        declared = Declaration(called, heading, inputs, warmup, at_least, cross_sectional, defaults, meaning)
+        setattr(function, _ATTRIBUTE, declared)
+        return function
+
+    return declare
+
+
+def declaration_of(function: Any) -> Declaration | None:
+    """What `feature` wrote down about a function, or None."""
+    declared = getattr(function, _ATTRIBUTE, None)
+    return declared if isinstance(declared, Declaration) else None

@@ -1,0 +1,137 @@
+"""Numerical helpers shared by the indicators.
+
+Sums, means and deviations over a window are pandas' (compensated, and exact while a price stands still).
+Higher moments and correlations are taken window by window: pandas takes them from running sums of powers,
+whose rounding depends on rows outside the window. Recursive indicators are TA-Lib's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+FloatArray = npt.NDArray[np.float64]
+
+_CHUNK = 4096
+# movement below this share of the level is rounding, not movement
+_ROUNDING = 1e-12
+
+
+def memory(alpha: float, tolerance: float = 1e-8, stages: int = 1) -> int:
+    """Rows until `stages` exponential smoothings in a row forget how they began, to within `tolerance`.
+
+    Example:
+        >>> memory(2 / (26 + 1))
+        240
+        >>> memory(1 / 14, stages=2)
+        291
+    """
+    left = math.log(tolerance)
+    steps = -left
+    for _ in range(20):  # fixed point of: steps = -log(tolerance) + log(1 + steps + steps**2 / 2 + ...)
+        steps = -left + math.log(sum(steps**k / math.factorial(k) for k in range(stages)))
+    return math.ceil(steps / -math.log1p(-alpha)) if alpha < 1 else 0
+
+
+def ema_memory(period: int, tolerance: float = 1e-8, stages: int = 1) -> int:
+    """Warm-up of `stages` exponential averages with alpha = 2 / (period + 1), their seeds included."""
+    return stages * period + memory(2 / (period + 1), tolerance, stages)
+
+
+def wilder_memory(period: int, tolerance: float = 1e-8, stages: int = 1) -> int:
+    """Warm-up of `stages` of Wilder's averages, alpha = 1 / period, their seeds included."""
+    return stages * period + memory(1 / period, tolerance, stages)
+
+
+def log_change(later: pd.Series, earlier: pd.Series) -> pd.Series:
+    """Log(later / earlier)."""
+    return pd.Series(np.log(later / earlier), index=later.index)
+
+
+def log_returns(bars: pd.DataFrame, period: int = 1) -> pd.Series:
+    """Log return of the close over `period` bars."""
+    return log_change(bars["close"], bars["close"].shift(period))
+
+
+def true_range(bars: pd.DataFrame) -> pd.Series:
+    """Wilder's true range in units of price; NaN on the first row."""
+    previous = bars["close"].shift(1)
+    return bars["high"].clip(lower=previous) - bars["low"].clip(upper=previous)
+
+
+def typical_price(bars: pd.DataFrame) -> pd.Series:
+    """(high + low + close) / 3."""
+    return (bars["high"] + bars["low"] + bars["close"]) / 3
+
+
+def share_of_range(part: pd.Series, bars: pd.DataFrame, neutral: float) -> pd.Series:
+    """Part / (high - low); a bar without a range is `neutral`."""
+    spread = bars["high"] - bars["low"]
+    return (part / spread).mask(spread == 0, neutral)
+
+
+def from_talib(
+    function: Callable[..., Any], inputs: Sequence[pd.Series], *parameters: int, output: int = 0
+) -> FloatArray:
+    """One output of a TA-Lib function, started anew behind every gap of its inputs.
+
+    TA-Lib itself returns NaN for ever after the first NaN.
+
+    Args:
+        function: A function of `talib`.
+        inputs: Its columns.
+        *parameters: Its parameters, in its order.
+        output: Which of its outputs.
+    """
+    columns = [np.ascontiguousarray(column, dtype=np.float64) for column in inputs]
+    present = np.logical_and.reduce([np.isfinite(column) for column in columns])
+    values = np.full(len(present), np.nan)
+    edges = np.flatnonzero(np.diff(present, prepend=False, append=False))
+    for start, stop in edges.reshape(-1, 2):
+        result = function(*(column[start:stop] for column in columns), *parameters)
+        values[start:stop] = result[output] if isinstance(result, tuple) else result
+    return values
+
+
+def over_windows(function: Callable[..., FloatArray], period: int, *columns: pd.Series) -> FloatArray:
+    """A statistic of the last `period` rows, each window on its own.
+
+    Args:
+        function: From one (rows, period) array a column to (rows,) values.
+        period: Rows of a window.
+        *columns: What the windows are cut from.
+
+    Example:
+        >>> over_windows(lambda window: window.max(axis=1), 2, pd.Series([1.0, 3.0, 2.0])).tolist()
+        [nan, 3.0, 3.0]
+    """
+    arrays = [np.ascontiguousarray(column, dtype=np.float64) for column in columns]
+    values = np.full(len(arrays[0]), np.nan)
+    if len(values) < period:
+        return values
+    windows = [np.lib.stride_tricks.sliding_window_view(array, period) for array in arrays]
+    # in chunks, so that memory stays small; copied, so that sums run in one order wherever the window lies
+    for start in range(0, len(windows[0]), _CHUNK):
+        part = [np.ascontiguousarray(window[start : start + _CHUNK]) for window in windows]
+        values[period - 1 + start :][: len(part[0])] = function(*part)
+    return values
+
+
+def standardised(windows: FloatArray) -> FloatArray:
+    """Each window minus its mean, divided by its deviation; NaN where nothing moves but the rounding."""
+    centred = windows - windows.mean(axis=1, keepdims=True)
+    deviation = np.sqrt((centred**2).mean(axis=1, keepdims=True))
+    level = np.abs(windows).max(axis=1, keepdims=True)
+    scaled: FloatArray = centred / np.where(deviation > _ROUNDING * level, deviation, np.nan)
+    return scaled
+
+
+def correlation(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Pearson's correlation, window by window."""
+    values: FloatArray = (standardised(first) * standardised(second)).mean(axis=1)
+    return values

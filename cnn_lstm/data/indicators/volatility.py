@@ -1,0 +1,113 @@
+"""Volatility a bar, as a share of price; nothing is annualised."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import talib
+
+from cnn_lstm.data.indicators.declare import feature
+from cnn_lstm.data.indicators.numerics import (
+    FloatArray,
+    from_talib,
+    log_change,
+    log_returns,
+    memory,
+    true_range,
+    wilder_memory,
+)
+
+HLC = ("high", "low", "close")
+OHLC = ("open", "high", "low", "close")
+
+
+def _root(variance: pd.Series) -> pd.Series:
+    """Square root; a hair below zero is rounding."""
+    return variance.clip(lower=0.0) ** 0.5
+
+
+@feature("true_range", inputs=HLC, warmup=1)
+def true_range_share(bars: pd.DataFrame) -> pd.Series:
+    """True range / previous close (Wilder 1978)."""
+    return true_range(bars) / bars["close"].shift(1)
+
+
+@feature(inputs=HLC, warmup=wilder_memory, at_least=2)
+def atr(bars: pd.DataFrame, period: int = 14) -> FloatArray:
+    """Average true range / close, Wilder's smoothing (Wilder 1978)."""
+    return from_talib(talib.NATR, [bars[name] for name in HLC], period) / 100
+
+
+@feature(warmup=lambda period: period, at_least=2)
+def realised_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
+    """Standard deviation of the last n log returns."""
+    return log_returns(bars).rolling(period).std()
+
+
+@feature(warmup=lambda span: memory(2 / (span + 1)) + 1, at_least=2)
+def ewma_volatility(bars: pd.DataFrame, span: int = 33) -> pd.Series:
+    """Root of the exponential average of squared log returns; span 33 is decay 0.94 (RiskMetrics 1996)."""
+    return _root((log_returns(bars) ** 2).ewm(span=span, min_periods=span).mean())
+
+
+@feature(inputs=("high", "low"), warmup=lambda period: period - 1)
+def parkinson_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
+    """Volatility from high and low over n bars (Parkinson 1980)."""
+    squares = log_change(bars["high"], bars["low"]) ** 2
+    return _root(squares.rolling(period).mean() / (4 * np.log(2)))
+
+
+@feature(inputs=OHLC, warmup=lambda period: period - 1)
+def garman_klass_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
+    """Volatility from open, high, low and close over n bars (Garman and Klass 1980)."""
+    spread = log_change(bars["high"], bars["low"]) ** 2
+    body = log_change(bars["close"], bars["open"]) ** 2
+    return _root((spread / 2 - (2 * np.log(2) - 1) * body).rolling(period).mean())
+
+
+def _rogers_satchell(bars: pd.DataFrame) -> pd.Series:
+    up = log_change(bars["high"], bars["open"]) * log_change(bars["high"], bars["close"])
+    return up + log_change(bars["low"], bars["open"]) * log_change(bars["low"], bars["close"])
+
+
+@feature(inputs=OHLC, warmup=lambda period: period - 1)
+def rogers_satchell_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
+    """Volatility from open, high, low and close over n bars, free of drift (Rogers and Satchell 1991)."""
+    return _root(_rogers_satchell(bars).rolling(period).mean())
+
+
+@feature(inputs=OHLC, warmup=lambda period: period, at_least=2)
+def yang_zhang_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
+    """Volatility from gaps and ranges over n bars, free of drift (Yang and Zhang 2000)."""
+    weight = 0.34 / (1.34 + (period + 1) / (period - 1))
+    gap = log_change(bars["open"], bars["close"].shift(1)).rolling(period).var()
+    body = log_change(bars["close"], bars["open"]).rolling(period).var()
+    inside = _rogers_satchell(bars).rolling(period).mean()
+    return _root(gap + weight * body + (1 - weight) * inside)
+
+
+@feature(warmup=lambda short, long: max(short, long), at_least=2)
+def volatility_ratio(bars: pd.DataFrame, short: int = 10, long: int = 60) -> pd.Series:
+    """Short realised volatility / long one."""
+    return realised_volatility(bars, short) / realised_volatility(bars, long)
+
+
+@feature(warmup=lambda period, window: period + window - 1, at_least=2)
+def volatility_of_volatility(bars: pd.DataFrame, period: int = 20, window: int = 60) -> pd.Series:
+    """Deviation / mean of the realised volatility of n bars over a window."""
+    rolling = realised_volatility(bars, period).rolling(window)
+    return rolling.std() / rolling.mean()
+
+
+@feature(warmup=lambda period: period)
+def downside_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
+    """Root of the mean square of the negative log returns of n bars, gains counting as 0 (Sortino 1991)."""
+    return _root((log_returns(bars).clip(upper=0.0) ** 2).rolling(period).mean())
+
+
+@feature(warmup=lambda period: period)
+def jump_share(bars: pd.DataFrame, period: int = 20) -> pd.Series:
+    """1 - bipower variation / realised variance over n bars: share due to jumps (Barndorff-Nielsen 2004)."""
+    size = log_returns(bars).abs()
+    bipower = np.pi / 2 * (size * size.shift(1)).rolling(period - 1).sum() * period / (period - 1)
+    return 1 - bipower / (size**2).rolling(period).sum()

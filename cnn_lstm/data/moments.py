@@ -1,0 +1,103 @@
+"""Timestamps of files -> UTC. What could mean two moments is refused, never guessed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+
+from cnn_lstm.errors import DataError
+
+UNITS = ("s", "ms", "us", "ns")
+ISO = r"\d{4}-\d{2}-\d{2}(?:[T ].*)?|\d{8}"
+OFFSET = r":\d{2}\S*?\s?(Z|[+-]\d{2}:?\d{2})$"
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How the timestamps of a file are read.
+
+    Bars whose local times are all midnight are daily: the date is kept and becomes midnight UTC. Other bars
+    are moments, converted to UTC.
+
+    Args:
+        zone: Zone of timestamps without an offset; None takes them as UTC.
+        date_format: As in `strptime`, or a unit in `UNITS` of numbers since 1970; None accepts ISO dates.
+
+    Example:
+        >>> clock = Clock(ZoneInfo("America/New_York"), None)
+        >>> clock.read(pd.Series(["2024-01-02 09:30"]), "prices.csv", 2)[0]
+        Timestamp('2024-01-02 14:30:00+0000', tz='UTC')
+    """
+
+    zone: ZoneInfo | None
+    date_format: str | None
+
+    def read(self, cells: pd.Series, where: str, first_row: int) -> pd.Series:
+        """Convert one column.
+
+        Args:
+            cells: Text, numbers (with a unit as `date_format`) or datetimes, under a RangeIndex.
+            where: The file, for messages.
+            first_row: Number of the first row in the file, for messages.
+
+        Returns:
+            UTC, microseconds.
+
+        Raises:
+            DataError: E309 a cell is no date in the format; E310 offsets are mixed, or a local time exists twice
+                or not at all.
+        """
+        if pd.api.types.is_datetime64_any_dtype(cells.dtype):
+            moments = cells
+        elif self.date_format in UNITS:
+            numbers = pd.to_numeric(cells, errors="coerce")
+            moments = pd.to_datetime(numbers, unit=str(self.date_format), errors="coerce", utc=True)
+        else:
+            moments = self._parsed(cells.astype("str").str.strip(), where)
+        if (bad := moments.isna()).any():
+            row = int(bad.to_numpy().argmax())
+            place = f"{where}:{row + first_row}, {int(bad.sum())} rows"
+            what = f"{str(cells.iloc[row])!r} is no {self.date_format or 'ISO date'}"
+            fix = "set data.source.date_format: 01/02/2024 could be two days"
+            raise DataError(what, place, fix, code=309)
+        local = self._local(moments, where, first_row)
+        clock = local.dt.tz_localize(None)
+        daily = bool((clock == clock.dt.normalize()).all())
+        return (clock.dt.tz_localize("UTC") if daily else local.dt.tz_convert("UTC")).dt.as_unit("us")
+
+    def _parsed(self, text: pd.Series, where: str) -> pd.Series:
+        """Datetimes, with a zone if the text has offsets; NaT where the text is no date."""
+        offset = text.str.extract(OFFSET, expand=False)
+        mixed = offset.nunique(dropna=False) > 1
+        if mixed and self.zone is None:
+            kinds = ", ".join(sorted(offset.fillna("none").unique())[:4])
+            what = f"timestamps with several UTC offsets ({kinds})"
+            fix = "set data.source.tz to the zone of the market"
+            raise DataError(what, f"{where}, {len(text)} rows", fix, code=310)
+        form = self.date_format or "ISO8601"
+        if self.date_format is None:
+            text = text.where(text.str.fullmatch(ISO).fillna(False))
+        if not mixed:
+            return pd.to_datetime(text, format=form, errors="coerce")
+        aware = offset.notna()
+        moments = pd.to_datetime(text[aware], format=form, errors="coerce", utc=True)
+        local = pd.to_datetime(text[~aware], format=form, errors="coerce")
+        return pd.concat([moments, self._local(local, where, 0).dt.tz_convert("UTC")]).sort_index()
+
+    def _local(self, moments: pd.Series, where: str, first_row: int) -> pd.Series:
+        """The same moments in the zone of the market, as far as it is known."""
+        zone = self.zone or "UTC"
+        if isinstance(moments.dtype, pd.DatetimeTZDtype):
+            return moments.dt.tz_convert(zone) if self.zone else moments
+        # midnights are dates: they exist in each zone, also where the clock jumps at midnight
+        if bool((moments == moments.dt.normalize()).all()):
+            return moments.dt.tz_localize("UTC")
+        local = moments.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
+        if (bad := local.isna()).any():
+            row = int(bad.to_numpy().argmax())
+            what = f"{moments.iloc[row]} exists twice or not at all in {zone} (daylight saving time)"
+            place = f"{where}:{moments.index[row] + first_row}, {int(bad.sum())} rows"
+            raise DataError(what, place, "write timestamps with their UTC offset", code=310)
+        return local

@@ -1,0 +1,129 @@
+"""Checks of a panel that a price table alone cannot show: too few rows, one class, a target among the features."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from cnn_lstm.data.features import resolve_features
+from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.splits import SplitRows
+from cnn_lstm.data.statistics import TrainingStatistics
+from cnn_lstm.data.targets import Target
+from cnn_lstm.data.windows import Panel, Rows
+from cnn_lstm.errors import DataError, Defect, DefectsError, ValidityError
+
+log = logging.getLogger(__name__)
+LEAK_CORRELATION = 0.999
+
+
+def skip_short(prices: pd.DataFrame, recipe: Recipe, targets: Sequence[Target]) -> pd.DataFrame:
+    """Refuses symbols with too few rows for one labelled window, or leaves them out if the checks say so.
+
+    Raises:
+        DefectsError: Naming each short symbol and the rows it needs.
+    """
+    reach = max(target.reach for target in targets)
+    needed = needed_rows(prices, recipe) + reach + 1
+    counts = prices.groupby("symbol", sort=False).size()
+    short = counts[counts < needed]
+    if short.empty:
+        return prices
+    warmup = needed - recipe.window - reach - 1
+    parts = f"warm-up {warmup} + window {recipe.window} + label {reach} + 1"
+    defects = [
+        Defect(
+            306,
+            f"{rows} rows, needs at least {needed} ({parts})",
+            str(symbol),
+            "give more history, or set data.checks.on_short to skip",
+        )
+        for symbol, rows in short.items()
+    ]
+    if recipe.checks.on_short == "error" or len(short) == len(counts):
+        raise DefectsError(defects)
+    for defect in defects:
+        log.warning("%s — %s — left out", defect.what, defect.where)
+    return prices[~prices["symbol"].isin(short.index)].reset_index(drop=True)
+
+
+def needed_rows(prices: pd.DataFrame, recipe: Recipe) -> int:
+    """Rows of one symbol that the first complete window takes: the longest warm-up and the window."""
+    features = resolve_features(recipe.features, set(prices.columns))
+    return max(feature.warmup for feature in features) + recipe.window
+
+
+def check_labels(panel: Panel, parts: SplitRows, targets: Sequence[Target]) -> None:
+    """Refuses a constant target, and a part that holds one class only.
+
+    Raises:
+        DataError: Naming the target and the counts.
+    """
+    for column, target in enumerate(targets):
+        if target.classes:
+            _check_classes(panel, parts, column, target)
+            continue
+        labels = panel.labels[torch.from_numpy(parts.train), column]
+        if float(labels.max()) == float(labels.min()):
+            raise DataError(
+                f"the target never changes: always {float(labels[0]):g}",
+                f"{target.name}, {len(labels)} training rows",
+                "choose another target or longer data",
+                code=318,
+            )
+
+
+def _check_classes(panel: Panel, parts: SplitRows, column: int, target: Target) -> None:
+    for name, rows in (("train", parts.train), ("validation", parts.validation), ("test", parts.test)):
+        counts = np.bincount(
+            panel.labels[torch.from_numpy(rows), column].long().numpy(), minlength=target.classes
+        )
+        if (counts > 0).sum() < 2:
+            raise DataError(
+                f"only one class in the {name} part",
+                f"{target.name}, rows of each class: {counts.tolist()}",
+                "move the thresholds or the dates",
+                code=322,
+            )
+
+
+def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Sequence[Target]) -> None:
+    """Refuses a feature that is the target itself, known too early.
+
+    A level hardly moves in a row, so levels are compared by how far they are from the latest known value.
+
+    Raises:
+        ValidityError: Naming feature and target.
+    """
+    index = torch.from_numpy(rows)
+    values = panel.values[index].double()
+    for column, target in enumerate(targets):
+        base = panel.present[index, column].double() if target.unit == target.column else 0.0
+        label = panel.labels[index, column].double() - base
+        shifted = values if isinstance(base, float) else values - base[:, None]
+        for feature, correlation in zip(features, _correlations(shifted, label).tolist(), strict=True):
+            if abs(correlation) > LEAK_CORRELATION:
+                raise ValidityError(
+                    f"the feature {feature} is the target {target.name}: correlation {correlation:.5f}",
+                    f"{len(rows)} training rows",
+                    "remove the feature: it knows the future",
+                    code=819,
+                )
+
+
+def _correlations(values: Tensor, label: Tensor) -> Tensor:
+    finite = torch.isfinite(label)
+    x = values[finite] - values[finite].mean(dim=0)
+    y = label[finite] - label[finite].mean()
+    scale = x.norm(dim=0) * y.norm()
+    return torch.where(scale > 0, (x * y[:, None]).sum(dim=0) / scale, 0.0)
+
+
+def muted_features(statistics: TrainingStatistics, features: Sequence[str]) -> list[str]:
+    """Names of the features that never change over the training rows."""
+    return [name for name, scale in zip(features, statistics.x_scale.tolist(), strict=True) if scale == float("inf")]

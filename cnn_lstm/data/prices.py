@@ -1,0 +1,213 @@
+"""A price table is either sound or refused with every defect named: E302..E321 of docs/troubleshooting.md."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from cnn_lstm.data.checks import KEYS, PRICES, ROW_CHECKS, Checks, at_row, count_rows, day, places
+from cnn_lstm.data.sources import TIME_DTYPE, nearest, validate_symbol
+from cnn_lstm.errors import Defect, DefectsError
+
+__all__ = ["CheckedPrices", "Checks", "check_prices", "data_fingerprint"]
+
+
+@dataclass(frozen=True)
+class CheckedPrices:
+    """A sound price table.
+
+    Attributes:
+        table: Sorted by symbol and timestamp, one row for each pair, with a fresh RangeIndex.
+        warnings: What was mended or looks odd.
+    """
+
+    table: pd.DataFrame
+    warnings: tuple[Defect, ...]
+
+
+def check_prices(table: pd.DataFrame, checks: Checks, required: Collection[str] = ()) -> CheckedPrices:
+    """Find every defect of a price table in one pass; sort, deduplicate and fill what `checks` allow.
+
+    Args:
+        table: Long table: `symbol`, `timestamp` (with a time zone), numeric columns. It is not changed.
+        checks: What is tolerated.
+        required: Columns that must be there, beside `symbol` and `timestamp`.
+
+    Returns:
+        The sound table and the warnings.
+
+    Raises:
+        DefectsError: E3xx, all fatal defects together.
+        ConfigError: E231, a symbol is not allowed.
+
+    Example:
+        >>> when = pd.Timestamp("2024-01-02", tz="UTC")
+        >>> bars = pd.DataFrame({"symbol": ["A", "A"], "timestamp": [when, when], "close": [1.0, 2.0]})
+        >>> check_prices(bars, Checks())
+        Traceback (most recent call last):
+        ...
+        cnn_lstm.errors.DefectsError: error[E308]: conflicting rows — A @ 2024-01-02, 1 row — close is 1.0 ...
+    """
+    defects = list(_structure(table, required))
+    _refuse(defects)
+    for name in table["symbol"].unique():
+        validate_symbol(name)
+    table = _normalised(table)
+    defects += _order(table, checks)
+    table = table.sort_values(KEYS, kind="stable", ignore_index=True)
+    defects += _duplicates(table)
+    table = table[~table.duplicated(KEYS)].reset_index(drop=True)
+    for check in ROW_CHECKS:
+        defects += check(table, checks)
+    filled, found = _filled(table, checks)
+    _refuse(defects + found)
+    return CheckedPrices(filled, tuple(defects + found))
+
+
+def data_fingerprint(table: pd.DataFrame) -> str:
+    """SHA-256 over symbols, timestamps and all numeric columns, whatever the order of rows and columns.
+
+    Args:
+        table: Price table.
+
+    Returns:
+        64 hexadecimal digits, the same under every time zone and locale of the machine.
+
+    Example:
+        >>> when = pd.Timestamp("2024-01-02", tz="UTC")
+        >>> bars = pd.DataFrame({"symbol": ["B", "A"], "timestamp": [when, when], "close": [1.0, 2.0]})
+        >>> data_fingerprint(bars) == data_fingerprint(bars[::-1])
+        True
+    """
+    numbers = sorted(table.columns.difference(KEYS))
+    table = table.sort_values(KEYS + numbers, kind="stable", ignore_index=True)
+    digest = hashlib.sha256()
+    for symbol, rows in table["symbol"].value_counts(sort=False).items():
+        digest.update(f"{symbol}:{rows}\n".encode())
+    digest.update(table["timestamp"].dt.as_unit("us").astype("int64").to_numpy("<i8").tobytes())
+    for name in numbers:
+        values = table[name].to_numpy("<f8", copy=True) + 0.0  # -0.0 becomes 0.0
+        values[np.isnan(values)] = np.nan  # one bit pattern for all NaN
+        digest.update(f"{name}\n".encode() + values.tobytes())
+    return digest.hexdigest()
+
+
+def _refuse(defects: list[Defect]) -> None:
+    if fatal := [defect for defect in defects if defect.fatal]:
+        raise DefectsError(fatal)
+
+
+def _structure(table: pd.DataFrame, required: Collection[str]) -> Iterator[Defect]:
+    """B2 and B3; without these and the right types the rows cannot be looked at."""
+    names = [str(name) for name in table.columns]
+    for name in dict.fromkeys([*KEYS, *required]):
+        if name not in names:
+            hint = nearest(name, names) or "name the column that holds it"
+            found = f"found {', '.join(names)}"
+            yield Defect(303, f"no column {name}", found, f"{hint} (data.source.columns)")
+    if table.empty:
+        yield Defect(302, "0 rows", "", "give a table with at least one bar")
+    elif names != list(table.columns) or len(set(names)) < len(names):
+        yield Defect(303, "columns need one name each, as text", f"found {', '.join(names)}", "rename them")
+    elif set(KEYS) <= set(names):
+        yield from _kinds(table)
+
+
+def _kinds(table: pd.DataFrame) -> Iterator[Defect]:
+    """B4, B9, B10."""
+    when = table["timestamp"]
+    if not isinstance(when.dtype, pd.DatetimeTZDtype):
+        yield Defect(310, f"timestamp is {when.dtype}", "", "give UTC timestamps: .dt.tz_localize('UTC')")
+    elif when.isna().any():
+        yield Defect(309, "no timestamp", f"{count_rows(when.isna().sum())}", "remove or date these rows")
+    for name in table.columns.difference(KEYS):
+        kind = table[name].dtype
+        if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
+            yield Defect(304, f"column {name} is {kind}", "", "give numbers or remove the column")
+
+
+def _normalised(table: pd.DataFrame) -> pd.DataFrame:
+    numbers = dict.fromkeys(table.columns.difference(KEYS), "float64")
+    return table.astype(numbers | {"symbol": "str", "timestamp": TIME_DTYPE}).reset_index(drop=True)
+
+
+def _order(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
+    """B7."""
+    step = table.groupby("symbol")["timestamp"].diff()
+    back = step < pd.Timedelta(0)
+    if back.any():
+        where = f"{at_row(table, back.idxmax())}, {back.sum()} inversions"
+        yield Defect(307, "rows are not in the order of time", where, "sorted", fatal=checks.strict)
+
+
+def _duplicates(table: pd.DataFrame) -> Iterator[Defect]:
+    """B8, on the sorted table."""
+    same = table.duplicated()
+    for where in places(table, same):
+        yield Defect(308, "identical rows", where, "dropped", fatal=False)
+    left = table[~same]
+    clash = left.duplicated(KEYS)
+    for symbol, rows in left[clash].groupby("symbol", sort=True):
+        key = rows[KEYS].iloc[0]
+        pair = left[(left["symbol"] == symbol) & (left["timestamp"] == key["timestamp"])].iloc[:2]
+        differ = [name for name in left.columns if pair[name].nunique(dropna=False) > 1]
+        values = ", ".join(f"{name} is {pair[name].iloc[0]} and {pair[name].iloc[1]}" for name in differ)
+        where = f"{symbol} @ {day(key['timestamp'])}, {count_rows(len(rows))}"
+        yield Defect(308, "conflicting rows", where, f"{values}: keep one")
+
+
+def _filled(table: pd.DataFrame, checks: Checks) -> tuple[pd.DataFrame, list[Defect]]:
+    """B12: fill short runs of missing values from the past, report the rest."""
+    defects: list[Defect] = []
+    columns: dict[str, pd.Series[float]] = {}
+    for name in table.columns.difference(KEYS, sort=False):
+        gap = table[name].isna()
+        if not gap.any():
+            continue
+        runs = _runs(table, gap)
+        if name not in {*PRICES, "volume"}:
+            # another column may start later than the prices, but it must start
+            runs = runs[~runs["leading"] | runs["never"]]
+        short = (runs["rows"] <= checks.fill_max_gap) & ~runs["leading"]
+        defects += _missing(table, name, runs[~short], checks)
+        if short.any():
+            runs = runs[short]
+            spans = zip(runs["first"], runs["last"] + 1, strict=True)
+            rows = np.concatenate([np.arange(first, stop) for first, stop in spans])
+            columns[name] = _fill(table, name, rows)
+            where = f"{at_row(table, rows[0])}, {count_rows(len(rows))}"
+            defects.append(Defect(312, f"{name} was missing", where, "filled from the past", fatal=False))
+    return table.assign(**columns), defects
+
+
+def _runs(table: pd.DataFrame, gap: pd.Series[bool]) -> pd.DataFrame:
+    """Runs of missing values: first and last row, length, whether no value came before, or comes at all."""
+    symbol = table["symbol"]
+    starts = symbol.ne(symbol.shift())
+    number = (gap.ne(gap.shift()) | starts).cumsum()
+    row = table.index.to_series()
+    groups = row[gap].groupby(number[gap])
+    runs = pd.DataFrame({"first": groups.min(), "last": groups.max(), "rows": groups.size()})
+    runs["leading"] = starts[runs["first"]].to_numpy()
+    size = symbol.groupby(symbol).transform("size")[runs["first"]]
+    runs["never"] = runs["rows"].to_numpy() == size.to_numpy()
+    return runs
+
+
+def _missing(table: pd.DataFrame, name: str, runs: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
+    for first, last, rows, leading in runs[["first", "last", "rows", "leading"]].to_numpy():
+        where = f"{at_row(table, first)}..{day(table['timestamp'][last])}, {count_rows(rows)}"
+        fix = f"supply the values, or raise data.checks.fill_max_gap (now {checks.fill_max_gap})"
+        if leading:
+            fix = "supply the values or start later: there is nothing before them to fill from"
+        yield Defect(312, f"{name} is missing", where, fix)
+
+
+def _fill(table: pd.DataFrame, name: str, rows: np.ndarray) -> pd.Series[float]:
+    values = table[name].copy()
+    values.iloc[rows] = 0.0 if name == "volume" else values.groupby(table["symbol"]).ffill().iloc[rows]
+    return values

@@ -1,0 +1,213 @@
+"""Where price tables come from: the abstract source, what all sources share, and the bars that are shipped.
+
+A price table is long: `symbol` (str), `timestamp` (UTC, microseconds; a daily bar carries midnight UTC of its
+session date), then float64 columns, usually open, high, low, close and volume. A row is a bar of a symbol.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from importlib import resources
+
+import pandas as pd
+
+from cnn_lstm.errors import ConfigError, DataError
+
+SYMBOL = re.compile(r"[A-Za-z0-9.^_][A-Za-z0-9.^=_-]{0,19}")
+TIME_DTYPE = "datetime64[us, UTC]"
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The question that names the closest known name, or nothing.
+
+    Args:
+        name: What was asked for.
+        names: What exists.
+
+    Example:
+        >>> nearest("clsoe", ["open", "close"])
+        'did you mean close?'
+    """
+    found = difflib.get_close_matches(name, list(names), n=1)
+    return f"did you mean {found[0]}?" if found else ""
+
+
+def validate_symbol(name: str) -> str:
+    """Refuse a symbol that could be a path, a spreadsheet formula or rubbish; return it unchanged otherwise.
+
+    A first `=` or `-` is refused too: no market uses it and a spreadsheet would run it as a formula.
+
+    Args:
+        name: Symbol as the user or the table gives it.
+
+    Raises:
+        ConfigError: E231, the symbol is not 1 to 20 letters, digits or `. ^ = _ -`.
+
+    Example:
+        >>> validate_symbol("BRK-B"), validate_symbol("^GSPC"), validate_symbol("EURUSD=X")
+        ('BRK-B', '^GSPC', 'EURUSD=X')
+    """
+    if not isinstance(name, str) or not SYMBOL.fullmatch(name):
+        shown = repr(name if len(str(name)) <= 40 else str(name)[:40] + "...")
+        fix = "use 1 to 20 letters, digits or . ^ = _ -"
+        raise ConfigError(f"symbol {shown} is not allowed", "", fix, code=231)
+    return name
+
+
+def utc_moment(text: str, key: str) -> pd.Timestamp:
+    """An ISO date or date with time as a UTC timestamp; a time without an offset is taken as UTC.
+
+    Args:
+        text: For example `2020-01-31` or `2020-01-31T14:30`.
+        key: Name of the option, for the message.
+
+    Raises:
+        ConfigError: E209, the text is not an ISO date.
+
+    Example:
+        >>> utc_moment("2020-01-31", "data.start")
+        Timestamp('2020-01-31 00:00:00+0000', tz='UTC')
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{key} is {text!r}, no ISO date", "", "write it as 2020-01-31", code=209) from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return pd.Timestamp(moment).tz_convert("UTC").as_unit("us")
+
+
+def check_symbols(symbols: Sequence[str]) -> list[str]:
+    """The requested symbols, validated, each once, in the order asked.
+
+    Args:
+        symbols: Requested symbols.
+
+    Raises:
+        ConfigError: E231, no symbol at all or one that is not allowed.
+
+    Example:
+        >>> check_symbols(["IBM", "AAPL", "IBM"])
+        ['IBM', 'AAPL']
+    """
+    if isinstance(symbols, str) or not symbols:
+        raise ConfigError(f"data.symbols is {symbols!r}", "", "give a list of at least one symbol", code=231)
+    return [validate_symbol(name) for name in dict.fromkeys(symbols)]
+
+
+def select(
+    table: pd.DataFrame, symbols: Sequence[str] | None, start: str | None, end: str | None, where: str
+) -> pd.DataFrame:
+    """Keep the requested symbols and the bars in `[start, end)`; nothing asked for disappears silently.
+
+    Args:
+        table: Price table.
+        symbols: Symbols to keep; None keeps all.
+        start: First ISO date, inclusive; None is unbounded.
+        end: Last ISO date, exclusive; None is unbounded.
+        where: Name of the source, for messages.
+
+    Raises:
+        ConfigError: A symbol or date is malformed, or start is not before end.
+        DataError: E333 symbols that are not there; E302 no row is left, of one requested symbol or at all.
+    """
+    present = [validate_symbol(name) for name in table["symbol"].unique()]
+    wanted = present if symbols is None else check_symbols(symbols)
+    if missing := [name for name in wanted if name not in set(present)]:
+        hint = nearest(missing[0], present) or "ask for the symbols that are there"
+        raise DataError(f"no rows for {_listed(missing)}", f"{where} has {_listed(present)}", hint, code=333)
+    low, high = _bounds(start, end)
+    keep = table["symbol"].isin(wanted)
+    if low is not None:
+        keep &= table["timestamp"] >= low
+    if high is not None:
+        keep &= table["timestamp"] < high
+    kept = table.loc[keep].reset_index(drop=True)
+    lost = sorted(set(wanted if symbols is not None else ()) - set(kept["symbol"]))
+    if lost or kept.empty:
+        first, last = table["timestamp"].min(), table["timestamp"].max()
+        span = f"{where} runs from {first:%Y-%m-%d} to {last:%Y-%m-%d}" if len(table) else where
+        what = f"0 rows{' for ' + _listed(lost) if lost else ''} between {start or 'ever'} and {end or 'now'}"
+        raise DataError(what, span, "change start, end or symbols", code=302)
+    return kept
+
+
+def _bounds(start: str | None, end: str | None) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
+    low = None if start is None else utc_moment(start, "start")
+    high = None if end is None else utc_moment(end, "end")
+    if low is not None and high is not None and low >= high:
+        raise ConfigError(f"start {start} is not before end {end}", "", "end is exclusive", code=223)
+    return low, high
+
+
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+class PriceSource(ABC):
+    """Loads a price table; give a subclass by `class_path` in YAML."""
+
+    @abstractmethod
+    def load(self, symbols: Sequence[str] | None, start: str | None, end: str | None) -> pd.DataFrame:
+        """Load the bars of some symbols in a span of time.
+
+        Args:
+            symbols: Symbols to load; None is all that the source has.
+            start: First ISO date, inclusive; None is the first bar there is.
+            end: Last ISO date, exclusive; None is the last bar there is.
+
+        Returns:
+            Long table: `symbol`, `timestamp` (UTC), then float64 columns. Not sorted, not checked.
+
+        Raises:
+            ConfigError: The request is malformed.
+            DataError: The table is missing, damaged, or lacks a requested symbol.
+        """
+
+
+class SampleBars(PriceSource):
+    """Real daily bars of AAPL, GOOG, IBM and MSFT from 2000-03-01 to 2013-03-01, shipped with the package.
+
+    Provenance and licence are in the README.md beside the file.
+
+    Args:
+        adjusted: Multiply open, high, low and close by `adj_close / close`, divide volume by this factor, so
+            that splits and dividends make no jump; `adj_close` is then dropped. False gives the values as
+            supplied, with `adj_close`.
+
+    Example:
+        >>> table = SampleBars().load(["IBM"], "2001-01-01", "2001-01-06")
+        >>> len(table), list(table.columns)
+        (4, ['symbol', 'timestamp', 'open', 'high', 'low', 'close', 'volume'])
+    """
+
+    def __init__(self, adjusted: bool = True) -> None:
+        self.adjusted = adjusted
+
+    def load(self, symbols: Sequence[str] | None, start: str | None, end: str | None) -> pd.DataFrame:
+        """Load bars; see `PriceSource.load`."""
+        with resources.files("cnn_lstm.data").joinpath("sample", "daily_bars.parquet").open("rb") as stream:
+            table = pd.read_parquet(stream)
+        table = select(table, symbols, start, end, "the sample")
+        return adjust(table) if self.adjusted else table
+
+
+def adjust(table: pd.DataFrame) -> pd.DataFrame:
+    """Scale open, high, low and close by `adj_close / close`, volume by its inverse; drop `adj_close`.
+
+    Args:
+        table: Price table with the columns open, high, low, close, volume and adj_close.
+
+    Example:
+        >>> raw = pd.DataFrame([[8.0, 8.0, 8.0, 8.0, 3.0, 4.0]])
+        >>> raw.columns = ["open", "high", "low", "close", "volume", "adj_close"]
+        >>> adjust(raw).iloc[0].to_list()
+        [4.0, 4.0, 4.0, 4.0, 6.0]
+    """
+    prices = ["open", "high", "low", "close"]
+    factor = table["adj_close"] / table["close"]
+    scaled = {name: table[name] * factor for name in prices} | {"volume": table["volume"] / factor}
+    return table.assign(**scaled).drop(columns="adj_close")

@@ -1,0 +1,246 @@
+"""Which rows belong to train, validation and test: cut by date over all symbols, purged by label interval.
+
+A row belongs to a part by its decision time. A training row is purged when its label interval reaches the first
+validation date, a validation row when its label reaches the first test date; inputs may reach back over a border,
+labels may not.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cnn_lstm.data.windows import Rows
+from cnn_lstm.errors import ConfigError, DataError
+from cnn_lstm.specs import Specified
+
+Times = NDArray[np.datetime64]
+
+
+@dataclass(frozen=True)
+class Boundaries:
+    """First decision times of the parts, in UTC; all half-open.
+
+    Attributes:
+        train: First training decision.
+        validation: First validation decision; no training label may reach it.
+        test: First test decision; no validation label may reach it.
+        end: Where the test part ends.
+    """
+
+    train: np.datetime64
+    validation: np.datetime64
+    test: np.datetime64
+    end: np.datetime64
+
+    def __post_init__(self) -> None:
+        if not self.train < self.validation < self.test < self.end:
+            raise ConfigError(
+                f"the parts are not in order: train from {_day(self.train)}, validation from "
+                f"{_day(self.validation)}, test from {_day(self.test)}, end {_day(self.end)}",
+                "data.split",
+                "give ascending dates inside the data",
+                code=223,
+            )
+
+
+class Split(Specified, ABC):
+    """A rule that turns the dates of a table into boundaries."""
+
+    @abstractmethod
+    def boundaries(self, times: Times) -> Boundaries:
+        """Boundaries for a table with these distinct ascending timestamps (UTC)."""
+
+
+class DateSplit(Split):
+    """Boundaries given as dates.
+
+    Args:
+        validation: First day of the validation part, ISO.
+        test: First day of the test part, ISO.
+        train: First day of the training part; the first row by default.
+        end: Day after the test part; after the last row by default.
+
+    Example:
+        >>> days = np.arange("2020-01-01", "2020-01-07", dtype="datetime64[D]").astype("datetime64[us]")
+        >>> DateSplit("2020-01-03", "2020-01-05").boundaries(days).test.astype(str)[:10]
+        '2020-01-05'
+    """
+
+    def __init__(self, validation: str, test: str, train: str | None = None, end: str | None = None) -> None:
+        self.validation, self.test = _date("validation", validation), _date("test", test)
+        self.train = None if train is None else _date("train", train)
+        self.end = None if end is None else _date("end", end)
+
+    def boundaries(self, times: Times) -> Boundaries:
+        """The given dates; open ends follow the table."""
+        return Boundaries(
+            train=times[0] if self.train is None else self.train,
+            validation=self.validation,
+            test=self.test,
+            end=_after(times) if self.end is None else self.end,
+        )
+
+
+class FractionSplit(Split):
+    """Boundaries at fractions of the distinct timestamps.
+
+    Args:
+        train: Share of the timestamps before the validation part.
+        validation: Share of the timestamps in the validation part; the rest is the test part.
+
+    Example:
+        >>> days = np.arange("2020-01-01", "2020-01-11", dtype="datetime64[D]").astype("datetime64[us]")
+        >>> FractionSplit(0.6, 0.2).boundaries(days).validation.astype(str)[:10]
+        '2020-01-07'
+    """
+
+    def __init__(self, train: float = 0.7, validation: float = 0.15) -> None:
+        if not (0 < train < 1 and 0 < validation < 1 and train + validation < 1):
+            raise ConfigError(
+                f"train={train}, validation={validation}",
+                "data.split",
+                "give two shares above 0 whose sum is below 1; the rest is the test part",
+                code=223,
+            )
+        self.train, self.validation = train, validation
+
+    def boundaries(self, times: Times) -> Boundaries:
+        """Boundaries at the timestamps next to the two fractions."""
+        first, second = (round(share * len(times)) for share in (self.train, self.train + self.validation))
+        return Boundaries(
+            times[0], _at(times, first), _at(times, second), _after(times)
+        )
+
+
+class WalkForward(Split):
+    """One fold of a walk-forward evaluation; fold k is tested on the k-th of the last blocks of timestamps.
+
+    The timestamps are cut into `folds + 2` equal blocks, the first of which may be longer. Fold k trains on the
+    blocks before its validation block, which stands right before its test block.
+
+    Args:
+        folds: Number of folds.
+        fold: Which one, from 0.
+        sliding: Train on as many timestamps as fold 0 has, instead of all that came before.
+
+    Example:
+        >>> days = np.arange("2020-01-01", "2020-01-09", dtype="datetime64[D]").astype("datetime64[us]")
+        >>> [str(WalkForward(2, k).boundaries(days).test)[:10] for k in range(2)]
+        ['2020-01-05', '2020-01-07']
+    """
+
+    def __init__(self, folds: int = 5, fold: int = 0, sliding: bool = False) -> None:
+        if folds < 1 or not 0 <= fold < folds:
+            raise ConfigError(
+                f"fold={fold} of folds={folds}", "data.split", "give 0 <= fold < folds", code=223
+            )
+        self.folds, self.fold, self.sliding = folds, fold, sliding
+
+    def boundaries(self, times: Times) -> Boundaries:
+        """Boundaries of this fold."""
+        block = len(times) // (self.folds + 2)
+        test = len(times) - (self.folds - self.fold) * block
+        validation = test - block
+        train = self.fold * block if self.sliding else 0
+        end = test + block
+        return Boundaries(
+            _at(times, train),
+            _at(times, validation),
+            _at(times, test),
+            _after(times) if end >= len(times) else times[end],
+        )
+
+
+@dataclass(frozen=True)
+class SplitRows:
+    """Row numbers of the parts, ascending, and how many rows the purge took.
+
+    Attributes:
+        train: Training rows.
+        validation: Validation rows.
+        test: Test rows.
+        purged: Rows of train and validation that were left out since their labels reach the next part.
+        boundaries: The dates.
+    """
+
+    train: Rows
+    validation: Rows
+    test: Rows
+    purged: int
+    boundaries: Boundaries
+
+
+def split_rows(rows: Rows, decision: Times, label_end: Times, boundaries: Boundaries) -> SplitRows:
+    """Shares labelled windows out among the parts.
+
+    Args:
+        rows: Row numbers of windows whose labels are known, (n,).
+        decision: Timestamp of each row, (n,).
+        label_end: Timestamp at which the last label of each row ends, (n,).
+        boundaries: The dates.
+
+    Example:
+        >>> days = np.arange("2020-01-01", "2020-01-10", dtype="datetime64[D]").astype("datetime64[us]")
+        >>> parts = split_rows(np.arange(7), days[:7], days[2:], Boundaries(days[0], days[4], days[6], days[8]))
+        >>> parts.train.tolist(), parts.validation.tolist(), parts.test.tolist(), parts.purged
+        ([0, 1], [], [6], 4)
+    """
+    edges = (boundaries.train, boundaries.validation, boundaries.test, boundaries.end)
+    parts, purged = [], 0
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        inside = (decision >= start) & (decision < stop)
+        kept = inside & ((label_end < stop) | (stop == boundaries.end))
+        purged += int(inside.sum() - kept.sum())
+        parts.append(rows[kept])
+    return SplitRows(*parts, purged=purged, boundaries=boundaries)
+
+
+def require_rows(parts: SplitRows) -> None:
+    """Refuses an empty part.
+
+    Raises:
+        DataError: Naming the part and the three ranges.
+    """
+    for name, rows in (("train", parts.train), ("validation", parts.validation), ("test", parts.test)):
+        if not len(rows):
+            edges = parts.boundaries
+            raise DataError(
+                f"the {name} part has no window",
+                f"train {_day(edges.train)}..{_day(edges.validation)}, validation ..{_day(edges.test)}, "
+                f"test ..{_day(edges.end)}",
+                "move the dates of data.split, or shorten data.window or the horizon",
+                code=323,
+            )
+
+
+def _date(name: str, value: str) -> np.datetime64:
+    try:
+        stamp = pd.Timestamp(value)
+    except ValueError as error:
+        raise ConfigError(f"{name}={value!r} is no date", "data.split", "write YYYY-MM-DD", code=223) from error
+    if stamp.tzinfo is not None:
+        stamp = stamp.tz_convert("UTC").tz_localize(None)
+    return np.datetime64(stamp.to_datetime64(), "us")
+
+
+def _at(times: Times, position: int) -> np.datetime64:
+    if position >= len(times):
+        raise ConfigError(
+            f"{len(times)} timestamps are too few for this split", "data.split", "give more data", code=223
+        )
+    stamp: np.datetime64 = times[position]
+    return stamp
+
+
+def _after(times: Times) -> np.datetime64:
+    end: np.datetime64 = times[-1] + np.timedelta64(1, "us")
+    return end
+
+
+def _day(stamp: np.datetime64) -> str:
+    return str(stamp)[:10]

@@ -1,0 +1,144 @@
+"""What the training rows say about scale: the only numbers that flow from data into a network besides gradients.
+
+Shapes: N panel rows, F features, H targets, T window length, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnn_lstm.data.windows import Panel, Rows, cut_windows
+
+Scaling = Literal["standard", "robust"]
+CHUNK = 1 << 16
+ROBUST_TO_STD = 0.741301109252801  # interquartile range of a standard normal is 1 / this
+
+
+@dataclass(frozen=True)
+class TrainingStatistics:
+    """Location and scale of features and targets over the training rows.
+
+    Attributes:
+        x_loc: Location of each feature, (F,); of its distance to the window's last value where anchored.
+        x_scale: Scale of each feature, (F,); infinite where it never changes, which mutes it.
+        x_anchored: 1 where a feature is taken relative to the window's last value, (F,).
+        y_loc: Location of each target, (H,); 0 for classes.
+        y_scale: Scale of each target, (H,); 1 for classes.
+        y_anchor: Feature whose last value is subtracted from a target and added back, (H,) int64; -1 for none.
+        y_mean: Mean of each raw target, (H,): the training-mean forecast; the most frequent class for classes.
+        class_counts: Training labels of each class, (H, C); C is 0 for numbers.
+    """
+
+    x_loc: Tensor
+    x_scale: Tensor
+    x_anchored: Tensor
+    y_loc: Tensor
+    y_scale: Tensor
+    y_anchor: Tensor
+    y_mean: Tensor
+    class_counts: Tensor
+
+
+def training_statistics(
+    panel: Panel, rows: Rows, length: int, anchored: list[int], y_anchor: list[int], classes: int, scaling: Scaling
+) -> TrainingStatistics:
+    """Statistics of the rows that training windows cover, and of their labels.
+
+    Args:
+        panel: The panel.
+        rows: Training rows.
+        length: Rows of a window.
+        anchored: Positions of the anchored features.
+        y_anchor: For each target the position of its anchor feature, or -1.
+        classes: Number of classes of the targets, 0 for numbers.
+        scaling: Mean and standard deviation, or median and interquartile range.
+    """
+    covered = torch.from_numpy(_covered(len(panel), rows, length))
+    x_loc, x_scale = _location_and_scale(panel.values, covered, scaling)
+    for feature in anchored:
+        x_loc[feature], x_scale[feature] = _anchored_moments(panel.values[:, [feature]], rows, length)
+    index = torch.from_numpy(rows)
+    labels = panel.labels[index]
+    y_loc, y_scale = torch.zeros(labels.shape[1]), torch.ones(labels.shape[1])
+    counts = torch.zeros(labels.shape[1], classes)
+    if classes:
+        counts = torch.stack([torch.bincount(column.long(), minlength=classes) for column in labels.T]).float()
+        y_mean = counts.argmax(dim=1).float()
+    else:
+        y_mean = labels.double().mean(dim=0).float()
+        y_loc, y_scale = _label_scale(panel, labels, index, y_anchor, scaling)
+    mask = torch.zeros(panel.values.shape[1])
+    mask[anchored] = 1.0
+    return TrainingStatistics(
+        x_loc, x_scale, mask, y_loc, y_scale, torch.tensor(y_anchor), y_mean, counts
+    )
+
+
+def _covered(count: int, rows: Rows, length: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    edges = np.zeros(count + 1, dtype=np.int64)
+    np.add.at(edges, rows - length + 1, 1)
+    np.add.at(edges, rows + 1, -1)
+    return np.asarray(np.cumsum(edges[:-1]) > 0)
+
+
+def _location_and_scale(values: Tensor, mask: Tensor, scaling: Scaling) -> tuple[Tensor, Tensor]:
+    if scaling == "robust":
+        return _robust(values, mask)
+    chunks = lambda: (v[m].double() for v, m in zip(values.split(CHUNK), mask.split(CHUNK), strict=True))  # noqa: E731
+    return _moments(chunks())
+
+
+def _robust(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Median and scaled interquartile range, a column at a time to spare memory."""
+    quartiles = np.stack(
+        [np.quantile(column[mask].numpy(), [0.25, 0.5, 0.75]) for column in values.unbind(dim=1)]
+    )
+    low, middle, high = torch.from_numpy(quartiles).T
+    return middle.float(), _never_zero((high - low) * ROBUST_TO_STD)
+
+
+def _moments(chunks: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over chunks of rows, merged as Chan, Golub and LeVeque (1983) do."""
+    count, mean, squares = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    for chunk in chunks:
+        if not len(chunk):
+            continue
+        chunk_mean = chunk.mean(dim=0)
+        delta = chunk_mean - mean
+        total = count + len(chunk)
+        squares = squares + ((chunk - chunk_mean) ** 2).sum(dim=0) + delta**2 * (count * len(chunk) / total)
+        mean, count = mean + delta * (len(chunk) / total), total
+    return mean.float(), _never_zero((squares / max(count, 1)).sqrt())
+
+
+def _anchored_moments(column: Tensor, rows: Rows, length: int) -> tuple[Tensor, Tensor]:
+    """Moments of the distance of a window's values to its last one."""
+
+    def distances() -> Iterator[Tensor]:
+        for part in torch.from_numpy(rows).split(CHUNK // 8):
+            windows = cut_windows(column.contiguous(), part, length).double()
+            yield (windows - windows[:, -1:]).reshape(-1, 1)
+
+    loc, scale = _moments(distances())
+    return loc[0], scale[0]
+
+
+def _label_scale(
+    panel: Panel, labels: Tensor, index: Tensor, y_anchor: list[int], scaling: Scaling
+) -> tuple[Tensor, Tensor]:
+    moves = labels.clone()
+    for target, feature in enumerate(y_anchor):
+        if feature >= 0:
+            moves[:, target] -= panel.values[index, feature]
+    return _location_and_scale(moves, torch.ones(len(moves), dtype=torch.bool), scaling)
+
+
+def _never_zero(scale: Tensor) -> Tensor:
+    """Infinite where a column never changes, up to rounding: dividing by it gives 0, not noise."""
+    return torch.where(scale > 1e-12, scale, torch.inf).float()

@@ -1,0 +1,242 @@
+"""What is forecast: values known only after decision time t + delay + horizon.
+
+A decision at row t uses rows <= t. With an execution delay d the trade is done at the close of row t + d, and the
+label interval is (t + d, t + d + horizon], counted in rows of the symbol. `future` gives the label, `present` the
+same quantity over the latest interval that has ended at t: the forecast "nothing changes".
+
+Shapes: n rows of one symbol's bars, ascending in time.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cnn_lstm.errors import ConfigError
+from cnn_lstm.specs import Specified
+
+Floats = NDArray[np.float64]
+
+
+class Target(Specified, ABC):
+    """One column to forecast.
+
+    Attributes:
+        name: Name of the column.
+        unit: Unit of its values, for tables and pictures.
+        horizon: Rows that the label spans, at least 1.
+        delay: Rows between the decision and the start of the label.
+        column: Column of the price table that the target is computed from.
+        classes: Number of classes; 0 for a number.
+    """
+
+    name: str
+    unit: str
+    horizon: int
+    delay: int
+    column: str
+    classes: int = 0
+
+    @abstractmethod
+    def future(self, bars: pd.DataFrame) -> Floats:
+        """Label of each row, shape (n,); NaN where its interval is not over yet."""
+
+    @abstractmethod
+    def present(self, bars: pd.DataFrame) -> Floats:
+        """The same quantity over the interval ending at each row, shape (n,)."""
+
+    @property
+    def reach(self) -> int:
+        """Rows from the decision to the end of the label."""
+        return self.delay + self.horizon
+
+
+class ForwardReturn(Target):
+    """Return from the close of row t + delay to the close of row t + delay + horizon.
+
+    Args:
+        horizon: Rows that the return spans, at least 1.
+        delay: Rows between the decision and the trade; 1 trades at the next close, 0 at the close that the
+            decision itself used, which nobody can do.
+        log: Natural-log return instead of the simple one.
+        column: Price column.
+
+    Example:
+        >>> bars = pd.DataFrame({"close": [1.0, 2.0, 4.0, 8.0]})
+        >>> ForwardReturn(horizon=1, log=False).future(bars).tolist()
+        [1.0, 1.0, nan, nan]
+    """
+
+    unit = "return"
+
+    def __init__(self, horizon: int = 1, delay: int = 1, log: bool = True, column: str = "close") -> None:
+        self.horizon, self.delay, self.log, self.column = _positive("horizon", horizon), _delay(delay), log, column
+        self.name = f"return_{horizon}"
+
+    def future(self, bars: pd.DataFrame) -> Floats:
+        """Label of each row, shape (n,), in return units."""
+        return _lead(self.present(bars), self.reach)
+
+    def present(self, bars: pd.DataFrame) -> Floats:
+        """Return over the last `horizon` rows, shape (n,)."""
+        prices = _values(bars, self.column)
+        growth = prices / _lag(prices, self.horizon)
+        return np.log(growth) if self.log else growth - 1.0
+
+
+class Direction(Target):
+    """Class of the forward log return: the number of thresholds at or below it.
+
+    Args:
+        thresholds: Ascending cuts in log-return units; `[0.0]` gives down and up, two cuts give three classes.
+        horizon: Rows that the return spans, at least 1.
+        delay: Rows between the decision and the trade.
+        column: Price column.
+
+    Example:
+        >>> bars = pd.DataFrame({"close": [4.0, 4.0, 5.0, 3.0]})
+        >>> Direction(thresholds=[-0.01, 0.01]).future(bars).tolist()
+        [2.0, 0.0, nan, nan]
+    """
+
+    unit = "class"
+
+    def __init__(
+        self, thresholds: list[float] | None = None, horizon: int = 1, delay: int = 1, column: str = "close"
+    ) -> None:
+        self.thresholds = [0.0] if thresholds is None else list(thresholds)
+        if not self.thresholds or not all(np.diff(self.thresholds) > 0):
+            raise ConfigError(
+                f"thresholds={thresholds}", "targets.Direction", "give one or more ascending numbers", code=224
+            )
+        self._return = ForwardReturn(horizon, delay, column=column)
+        self.horizon, self.delay, self.column = horizon, delay, column
+        self.classes = len(self.thresholds) + 1
+        self.name = f"direction_{horizon}"
+
+    def future(self, bars: pd.DataFrame) -> Floats:
+        """Class of each row, shape (n,), as a float from 0 to classes - 1."""
+        return self._class(self._return.future(bars))
+
+    def present(self, bars: pd.DataFrame) -> Floats:
+        """Class of the return over the last `horizon` rows, shape (n,)."""
+        return self._class(self._return.present(bars))
+
+    def _class(self, returns: Floats) -> Floats:
+        classes = np.searchsorted(self.thresholds, returns, side="right").astype(float)
+        return np.where(np.isnan(returns), np.nan, classes)
+
+
+class RealizedVolatility(Target):
+    """Root mean square of the one-bar log returns over the label interval.
+
+    Args:
+        horizon: Number of returns, at least 1.
+        delay: Rows between the decision and the first return; 0, since nothing has to be traded.
+        log: Natural logarithm of the volatility: closer to normal, and its forecast is positive by construction.
+        column: Price column.
+
+    Source:
+        Andersen, Bollerslev, Diebold, Labys (2003), Modeling and Forecasting Realized Volatility.
+
+    Example:
+        >>> bars = pd.DataFrame({"close": np.exp([0.0, 0.3, -0.1])})
+        >>> RealizedVolatility(horizon=2).future(bars).round(4).tolist()
+        [0.3536, nan, nan]
+    """
+
+    def __init__(self, horizon: int = 5, delay: int = 0, log: bool = False, column: str = "close") -> None:
+        self.horizon, self.delay, self.log, self.column = _positive("horizon", horizon), _delay(delay), log, column
+        self.name = f"log_volatility_{horizon}" if log else f"volatility_{horizon}"
+        self.unit = "log volatility a bar" if log else "volatility a bar"
+
+    def future(self, bars: pd.DataFrame) -> Floats:
+        """Label of each row, shape (n,)."""
+        return _lead(self.present(bars), self.reach)
+
+    def present(self, bars: pd.DataFrame) -> Floats:
+        """Volatility of the last `horizon` returns, shape (n,); NaN for the logarithm of no movement at all."""
+        prices = _values(bars, self.column)
+        squares = np.log(prices / _lag(prices, 1)) ** 2
+        # summed lag by lag: a running sum would let rounding errors of far rows into a calm window
+        mean = sum(_lag(squares, k) for k in range(self.horizon)) / self.horizon
+        if not self.log:
+            return np.sqrt(mean)
+        return 0.5 * np.log(np.where(mean > 0, mean, np.nan))
+
+
+class ForwardValue(Target):
+    """Value of a column `delay + horizon` rows ahead.
+
+    Args:
+        column: Column of the price table.
+        horizon: Rows ahead, at least 1.
+        delay: Further rows ahead.
+
+    Example:
+        >>> ForwardValue("rate", horizon=2).future(pd.DataFrame({"rate": [1.0, 2.0, 3.0]})).tolist()
+        [3.0, nan, nan]
+    """
+
+    def __init__(self, column: str, horizon: int = 1, delay: int = 0) -> None:
+        self.horizon, self.delay, self.column = _positive("horizon", horizon), _delay(delay), column
+        self.name = f"{column}_{horizon}"
+        self.unit = column
+
+    def future(self, bars: pd.DataFrame) -> Floats:
+        """Label of each row, shape (n,), in the column's units."""
+        return _lead(self.present(bars), self.reach)
+
+    def present(self, bars: pd.DataFrame) -> Floats:
+        """The column itself, shape (n,)."""
+        return _values(bars, self.column)
+
+
+def check_targets(targets: list[Target]) -> None:
+    """Refuses an empty list, doubled names, and classes mixed with numbers.
+
+    Raises:
+        ConfigError: Naming the targets.
+    """
+    names = [target.name for target in targets]
+    if not names:
+        raise ConfigError("no target", "data.targets", "list at least one", code=224)
+    if len(set(names)) < len(names):
+        raise ConfigError(f"two targets of one name: {names}", "data.targets", "remove one", code=224)
+    if len({target.classes for target in targets}) > 1:
+        raise ConfigError(
+            f"numbers and classes in one model: {names}",
+            "data.targets",
+            "train one model for the classes and one for the numbers",
+            code=224,
+        )
+
+
+def _values(bars: pd.DataFrame, column: str) -> Floats:
+    return bars[column].to_numpy(dtype=np.float64, copy=True)
+
+
+def _lag(values: Floats, rows: int) -> Floats:
+    lagged = np.full_like(values, np.nan)
+    if rows < len(values):
+        lagged[rows:] = values[: len(values) - rows]
+    return lagged
+
+
+def _lead(values: Floats, rows: int) -> Floats:
+    return _lag(values[::-1], rows)[::-1]
+
+
+def _positive(name: str, value: int) -> int:
+    if value < 1:
+        raise ConfigError(f"{name}={value}", "data.targets", f"{name} counts rows: give at least 1", code=224)
+    return value
+
+
+def _delay(value: int) -> int:
+    if value < 0:
+        raise ConfigError(f"delay={value}", "data.targets", "a label cannot start before the decision", code=224)
+    return value

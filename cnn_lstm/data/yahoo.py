@@ -1,0 +1,307 @@
+"""Bars from Yahoo Finance, one symbol after the other, with a cache that is whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pandas as pd
+
+from cnn_lstm.data.sources import PriceSource, check_symbols, nearest, utc_moment
+from cnn_lstm.errors import ConfigError, DataError, Defect, DefectsError
+
+DAILY = ("1d", "5d", "1wk", "1mo", "3mo")
+INTRADAY = ("1m", "2m", "5m", "15m", "30m", "60m", "90m", "1h")
+BARS = ["open", "high", "low", "close", "volume"]
+MAX_WAIT = 60.0
+TIMEOUT = 10.0
+OnMissing = Literal["error", "skip"]
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What decides the bars: one entry of the cache."""
+
+    symbol: str
+    interval: str
+    start: str
+    end: str
+    adjust: bool
+
+    def key(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+class _MissingError(Exception):
+    """Yahoo has no bars of one symbol; the text is the reason."""
+
+
+class YahooBars(PriceSource):
+    """Bars from Yahoo Finance through yfinance.
+
+    Each download is kept as Parquet with a JSON of its request beside it, so a second run needs no network.
+    Adjusted prices change with each dividend: the digest in the JSON tells whether two runs saw the same bars.
+
+    The bar of today is never loaded, as it is not finished: an `end` of None or later than today means today,
+    exclusive.
+
+    Args:
+        interval: One of 1d, 5d, 1wk, 1mo, 3mo, 1m, 2m, 5m, 15m, 30m, 60m, 90m, 1h. Yahoo has intraday bars of
+            the last weeks only.
+        adjust: Correct open, high, low and close for splits and dividends. False corrects for splits only and
+            adds the column `adj_close`.
+        cache_dir: Folder of the cache.
+        on_missing: Whether a symbol without bars is an error, or is skipped with a warning.
+        retries: How often a download is tried again when Yahoo refuses it for too many requests; all waiting
+            together takes at most 60 s.
+
+    Raises:
+        ConfigError: E2xx, an argument is malformed.
+
+    Example:
+        >>> YahooBars(interval="1h").interval
+        '1h'
+    """
+
+    def __init__(
+        self,
+        interval: str = "1d",
+        adjust: bool = True,
+        cache_dir: str = "~/.cache/cnn_lstm",
+        on_missing: OnMissing = "error",
+        retries: int = 3,
+    ) -> None:
+        if interval not in DAILY + INTRADAY:
+            fix = nearest(interval, DAILY + INTRADAY) or f"use one of {', '.join(DAILY + INTRADAY)}"
+            raise ConfigError(
+                f"interval {interval!r} is not one of Yahoo's", "data.source.interval", fix, code=234
+            )
+        if on_missing not in get_args(OnMissing):
+            raise ConfigError(
+                f"on_missing {on_missing!r}", "data.source.on_missing", "use error or skip", code=233
+            )
+        if retries < 0:
+            raise ConfigError(f"retries is {retries}", "data.source.retries", "give 0 or more", code=233)
+        self.interval, self.adjust = interval, adjust
+        self.cache_dir = Path(cache_dir).expanduser()
+        self.on_missing, self.retries = on_missing, retries
+
+    def load(self, symbols: Sequence[str] | None, start: str | None, end: str | None) -> pd.DataFrame:
+        """Load bars from the cache or from Yahoo; see `PriceSource.load`.
+
+        Raises:
+            ConfigError: Symbols or start are not given, or malformed.
+            DataError: E333 Yahoo has no bars of a symbol or cannot be reached, E334 its table has another layout.
+        """
+        if symbols is None or start is None:
+            missing = "symbols" if symbols is None else "start"
+            raise ConfigError(f"data.{missing} is not given", "YahooBars", f"give data.{missing}", code=233)
+        first, last = _span(start, end)
+        days = f"{first:%Y-%m-%d}", f"{last.ceil('D'):%Y-%m-%d}"
+        tables: list[pd.DataFrame] = []
+        reasons: dict[str, str] = {}
+        for symbol in check_symbols(symbols):
+            try:
+                table = self._bars(_Request(symbol, self.interval, *days, self.adjust))
+                tables.append(_within(table, first, last))
+            except _MissingError as reason:
+                reasons[symbol] = str(reason)
+        self._report(reasons, f"{start} to {end or 'today'}", found=bool(tables))
+        return pd.concat(tables, ignore_index=True)
+
+    def _report(self, reasons: dict[str, str], where: str, found: bool) -> None:
+        fix = "correct the symbols or the span, or set data.source.on_missing: skip"
+        defects = [Defect(333, f"no rows for {name}: {why}", where, fix) for name, why in reasons.items()]
+        if defects and (self.on_missing == "error" or not found):
+            raise DefectsError(defects)
+        for name, why in reasons.items():
+            warnings.warn(f"{name} is skipped, no rows: {why}", stacklevel=3)
+
+    def _bars(self, request: _Request) -> pd.DataFrame:
+        entry = self.cache_dir / request.key()
+        cached = _read_entry(entry)
+        if cached is not None:
+            return cached
+        table = _long(self._download(request), request)
+        try:
+            _write_entry(entry, table, request)
+        except OSError as error:
+            warnings.warn(f"{self.cache_dir} takes no cache entry: {error.strerror}", stacklevel=4)
+        return table
+
+    def _download(self, request: _Request) -> pd.DataFrame:
+        # yfinance takes a second to import; sources that need no network do not pay for it
+        import yfinance
+        from yfinance.exceptions import YFException, YFRateLimitError
+
+        waited = 0.0
+        for attempt in range(self.retries + 1):
+            try:
+                return _history(yfinance, request)
+            except YFRateLimitError as error:
+                pause = min(2.0 ** (attempt + 1), MAX_WAIT - waited)
+                if attempt == self.retries or pause <= 0:
+                    raise _MissingError(_line(error)) from error
+                time.sleep(pause)
+                waited += pause
+            except YFException as error:
+                raise _MissingError(_line(error)) from error
+            except OSError as error:
+                if getattr(error, "response", None) is not None:  # Yahoo answered, with an HTTP error
+                    raise _MissingError(_line(error)) from error
+                fix = "check the network, ask for a span that is in the cache, or use PriceFiles"
+                raise DataError(
+                    f"Yahoo cannot be reached: {_line(error)}", request.symbol, fix, code=333
+                ) from error
+            except (
+                ValueError,
+                LookupError,
+                TypeError,
+            ) as error:  # an HTML page, or a changed layout, ends here
+                raise _MissingError(f"unreadable answer, {type(error).__name__}: {_line(error)}") from error
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _span(start: str, end: str | None) -> tuple[pd.Timestamp, pd.Timestamp]:
+    today = pd.Timestamp.now("UTC").normalize()
+    first = utc_moment(start, "data.start")
+    last = min(today, utc_moment(end, "data.end")) if end is not None else today
+    if first >= last:
+        fix = "end is exclusive, and today is not finished"
+        raise ConfigError(f"start {start} is not before end {last:%Y-%m-%d}", "", fix, code=223)
+    return first, last
+
+
+def _within(table: pd.DataFrame, first: pd.Timestamp, last: pd.Timestamp) -> pd.DataFrame:
+    """The bars in `[first, last)`; Yahoo is asked for whole days of the exchange."""
+    kept = table[(table["timestamp"] >= first) & (table["timestamp"] < last)]
+    if kept.empty:
+        raise _MissingError("no bar in this span")
+    return kept
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def _outspoken(yfinance: Any) -> Iterator[None]:
+    """Let yfinance raise its reasons instead of logging them; `raise_errors=True` is deprecated and partial."""
+    log = logging.getLogger("yfinance")
+    hidden, level = yfinance.config.debug.hide_exceptions, log.level
+    yfinance.config.debug.hide_exceptions = False
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        yfinance.config.debug.hide_exceptions = hidden
+        log.setLevel(level)
+
+
+def _history(yfinance: Any, request: _Request) -> pd.DataFrame:
+    """One request with every option given: yfinance has changed its defaults more than once."""
+    with _outspoken(yfinance):
+        frame: pd.DataFrame = yfinance.Ticker(request.symbol).history(
+            start=request.start,
+            end=request.end,
+            interval=request.interval,
+            prepost=False,
+            actions=False,
+            auto_adjust=request.adjust,
+            back_adjust=False,
+            repair=False,
+            keepna=True,  # a hole is shown to the checks, not closed here
+            rounding=False,
+            timeout=TIMEOUT,
+        )
+    return frame
+
+
+def _long(frame: pd.DataFrame, request: _Request) -> pd.DataFrame:
+    """One symbol's frame in the layout of a price table."""
+    if frame is None or frame.empty:
+        raise _MissingError("an empty table")
+    frame = _flat(frame, request.symbol)
+    if frame["close"].isna().all():
+        raise _MissingError("every close is missing")
+    index = pd.DatetimeIndex(frame.index)
+    if request.interval in DAILY:
+        when = index.tz_localize(None).normalize().tz_localize("UTC")
+    elif index.tz is None:
+        raise _layout(request.symbol, "intraday times without a zone")
+    else:
+        when = index.tz_convert("UTC")
+    names = [*BARS, *(["adj_close"] if "adj_close" in frame else [])]
+    keys = pd.DataFrame({"symbol": request.symbol, "timestamp": when.as_unit("us")}).astype({"symbol": "str"})
+    return keys.assign(**{name: frame[name].to_numpy("float64") for name in names})
+
+
+def _flat(frame: pd.DataFrame, symbol: str) -> pd.DataFrame:
+    """Columns of one level, in our names."""
+    if frame.columns.nlevels > 1:
+        levels = range(frame.columns.nlevels)
+        price = next((level for level in levels if "Close" in frame.columns.get_level_values(level)), None)
+        if price is None or not frame.columns.get_level_values(price).is_unique:
+            raise _layout(symbol, f"columns {list(frame.columns)[:6]}")
+        frame = frame.set_axis(frame.columns.get_level_values(price), axis=1)
+    frame = frame.set_axis([str(name).lower().replace(" ", "_") for name in frame.columns], axis=1)
+    if lost := [name for name in BARS if name not in frame]:
+        raise _layout(symbol, f"no column {', '.join(lost)}, found {', '.join(frame.columns)}")
+    return frame
+
+
+def _layout(symbol: str, what: str) -> DataError:
+    return DataError(f"unknown layout: {what}", symbol, "another version of yfinance may be needed", code=334)
+
+
+def _read_entry(entry: Path) -> pd.DataFrame | None:
+    """The cached bars, or None if there are none or they are damaged."""
+    try:
+        content = entry.with_suffix(".parquet").read_bytes()
+        told = json.loads(entry.with_suffix(".json").read_text(encoding="utf-8"))
+        if told["sha256"] != hashlib.sha256(content).hexdigest():
+            return None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return pd.read_parquet(BytesIO(content))
+
+
+def _write_entry(entry: Path, table: pd.DataFrame, request: _Request) -> None:
+    """Write the bars, then the JSON that vouches for them: a crash in between leaves an entry without use."""
+    stream = BytesIO()
+    table.to_parquet(stream, compression="zstd", index=False)
+    content = stream.getvalue()
+    told = asdict(request) | {
+        "fetched_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "rows": len(table),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    _replace(entry.with_suffix(".parquet"), content)
+    _replace(entry.with_suffix(".json"), json.dumps(told, indent=1).encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file that is complete or absent; the temporary one is in the same folder, as a rename needs."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(name, path)  # noqa: PTH105
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,116 @@
+"""Every error that a user can meet: what, where, what to do, and the exit code of the process.
+
+The codes are stable: `error[E303]` is row 3 of the data table in docs/troubleshooting.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MAX_LINES = 20
+
+
+class CnnLstmError(Exception):
+    """An expected failure, told in one line.
+
+    Args:
+        what: What is wrong.
+        where: File and row, or symbol and date, with a count.
+        fix: What the user can do.
+        code: Number of the message; its first digit is the exit code.
+
+    Example:
+        >>> print(DataError("0 rows", "prices.csv", "give a table with at least one bar", code=302))
+        error[E302]: 0 rows — prices.csv — give a table with at least one bar
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, where: str = "", fix: str = "", *, code: int | None = None) -> None:
+        self.code = code if code is not None else self.exit_code * 100
+        self.what, self.where, self.fix = what, where, fix
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        return f"error[E{self.code}]: " + " — ".join(part for part in (self.what, self.where, self.fix) if part)
+
+
+class ConfigError(CnnLstmError, ValueError):
+    """The command line, the YAML or an argument is wrong."""
+
+    exit_code = 2
+
+
+class DataError(CnnLstmError):
+    """The price table is missing, damaged, or not what the configuration needs."""
+
+    exit_code = 3
+
+
+class CheckpointError(CnnLstmError):
+    """The checkpoint is missing, damaged, unsafe, or does not fit the configuration."""
+
+    exit_code = 4
+
+
+class DivergedError(CnnLstmError):
+    """The loss is not finite any more."""
+
+    exit_code = 5
+
+
+class ResourceError(CnnLstmError):
+    """Disk, memory or a device ran out or is not there."""
+
+    exit_code = 6
+
+
+class TrackingError(CnnLstmError):
+    """An experiment tracker failed and the user asked for it to be fatal."""
+
+    exit_code = 7
+
+
+class ValidityError(CnnLstmError):
+    """The experiment would not mean what it says, for example a feature that holds the target."""
+
+    exit_code = 8
+
+
+@dataclass(frozen=True)
+class Defect:
+    """One finding about a price table: fatal, or a warning of something that was mended.
+
+    Attributes:
+        code: Number of the message, for example 312.
+        what: What is wrong.
+        where: Symbol and date, or file and row, with a count.
+        fix: What the user can do, or what was done.
+        fatal: Whether the table is refused.
+    """
+
+    code: int
+    what: str
+    where: str
+    fix: str
+    fatal: bool = True
+
+
+class DefectsError(DataError):
+    """Several defects of one table, all told at once.
+
+    Example:
+        >>> print(DefectsError([Defect(314, "price <= 0", "IBM @ 2001-02-03", "remove the row")]))
+        error[E314]: price <= 0 — IBM @ 2001-02-03 — remove the row
+    """
+
+    def __init__(self, defects: Sequence[Defect]) -> None:
+        self.defects = tuple(defects)
+        super().__init__("defects", code=defects[0].code)
+
+    def _text(self) -> str:
+        lines = [str(DataError(d.what, d.where, d.fix, code=d.code)) for d in self.defects[:MAX_LINES]]
+        if len(self.defects) > MAX_LINES:
+            lines.append(f"... {len(self.defects) - MAX_LINES} more, {len(self.defects)} in all")
+        return "\n".join(lines)

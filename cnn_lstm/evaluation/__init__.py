@@ -1,0 +1,1 @@
+"""What a forecast is worth: figures beside those of trivial forecasts."""

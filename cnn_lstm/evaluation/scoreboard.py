@@ -1,0 +1,89 @@
+"""The table of `test`: a forecast beside trivial forecasts of the same rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from cnn_lstm.model.metrics import classification_metrics, regression_metrics
+
+REGRESSION = ("mae", "rmse", "r2", "correlation")
+CLASSIFICATION = ("accuracy", "balanced_accuracy", "f1", "mcc")
+
+
+def scoreboard(predictions: pd.DataFrame, classes: int = 0) -> pd.DataFrame:
+    """Figures of the model, the training mean and the last value, for each target.
+
+    Every figure comes from the predictions table alone. The training mean is the most frequent training class for
+    classes; zero is added where the target is a return.
+
+    Args:
+        predictions: Predictions table; rows whose truth is not known yet are left out.
+        classes: Number of classes; 0 for numbers.
+
+    Returns:
+        One row a target and forecast: target, forecast, rows, and the figures; rmse and mae in the target's unit.
+
+    Example:
+        >>> table = pd.DataFrame(
+        ...     {"target": "return_1", "y_true": [0.1, -0.1], "y_pred": [0.1, 0.0], "y_last": [0.0, 0.1], "y_mean": 0.0}
+        ... )
+        >>> scoreboard(table).set_index("forecast")["mae"].round(3).to_dict()
+        {'model': 0.05, 'zero': 0.1, 'training mean': 0.1, 'last value': 0.15}
+    """
+    known = predictions[predictions["y_true"].notna()]
+    lines = []
+    for target, group in known.groupby("target", sort=False):
+        group = group[group["y_last"].notna()]
+        true = torch.tensor(group["y_true"].to_numpy(copy=True))
+        for name, forecast in _forecasts(str(target), group, classes).items():
+            lines.append({"target": target, "forecast": name, "rows": len(group)} | _figures(forecast, true, classes))
+    return pd.DataFrame(lines)
+
+
+def _forecasts(target: str, group: pd.DataFrame, classes: int) -> dict[str, Tensor]:
+    columns = {"model": "y_pred", "training mean": "y_mean", "last value": "y_last"}
+    forecasts = {name: torch.tensor(group[column].to_numpy(copy=True)) for name, column in columns.items()}
+    if classes:
+        return {"majority class" if k == "training mean" else k: v for k, v in forecasts.items()}
+    if target.startswith("return_"):
+        return {"model": forecasts.pop("model"), "zero": torch.zeros(len(group), dtype=torch.float64)} | forecasts
+    return forecasts
+
+
+def _figures(forecast: Tensor, true: Tensor, classes: int) -> dict[str, float]:
+    if classes:
+        figures = classification_metrics(forecast, true, classes)
+        return {name: figures[name] for name in CLASSIFICATION}
+    figures = regression_metrics(forecast, true)
+    return {name: figures[name] for name in REGRESSION}
+
+
+def render(board: pd.DataFrame) -> str:
+    """The scoreboard as text, a block for each target, the best figure of each column starred.
+
+    Example:
+        >>> board = pd.DataFrame({"target": ["r"], "forecast": ["model"], "rows": [9], "mae": [0.5], "rmse": [1.0]})
+        >>> print(render(board))
+        r, 9 forecasts
+        model  mae 0.5000*  rmse 1.0000*
+    """
+    blocks = []
+    for target, group in board.groupby("target", sort=False):
+        figures = [name for name in group.columns if name not in ("target", "forecast", "rows")]
+        best = {name: group[name].min() if name in ("mae", "rmse") else group[name].max() for name in figures}
+        width = max(len(name) for name in group["forecast"])
+        lines = [f"{target}, {group['rows'].iloc[0]:,} forecasts"]
+        for _, row in group.iterrows():
+            cells = [f"{name} {_number(row[name])}{'*' if row[name] == best[name] else ' '}" for name in figures]
+            lines.append(f"{row['forecast']:<{width}}  {'  '.join(cells).rstrip()}")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _number(value: float) -> str:
+    if np.isnan(value):
+        return "      -"
+    return f"{value:.4f}" if abs(value) >= 0.1 else f"{value:.5f}"

@@ -1,0 +1,120 @@
+"""A checkpoint and a raw price table are enough for forecasts and embeddings.
+
+Shapes: B windows, T window length, F features, H targets, D embedding, N panel rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from cnn_lstm.data.panel_checks import needed_rows
+from cnn_lstm.data.predictions import predictions_table
+from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.windows import Panel, Rows, complete_windows, cut_windows
+from cnn_lstm.errors import DataError
+from cnn_lstm.model.checkpoints import forecaster_from, read_checkpoint
+from cnn_lstm.model.forecaster import INFERENCE_BATCH, Forecaster, fixed_shape
+
+
+class Predictor:
+    """Forecasts and embeddings of price tables, bit for bit those of the run that trained the checkpoint.
+
+    Args:
+        forecaster: Trained forecaster, in evaluation mode.
+
+    Example:
+        >>> predictor = Predictor.from_checkpoint("runs/quickstart/checkpoints/best.ckpt")  # doctest: +SKIP
+        >>> predictor.predict(prices)[["symbol", "as_of", "y_pred"]].tail(3)  # doctest: +SKIP
+    """
+
+    def __init__(self, forecaster: Forecaster) -> None:
+        self.forecaster = forecaster.eval()
+        self.recipe = Recipe.from_plain(forecaster.contract["recipe"])
+        self.targets = self.recipe.build_targets()
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, device: str = "cpu") -> Predictor:
+        """Loads a checkpoint with nothing else at hand, and without running any code in it.
+
+        Args:
+            path: Checkpoint file written by `fit`.
+            device: Where to compute.
+
+        Raises:
+            CheckpointError: If the file is missing, damaged, unsafe or not ours.
+        """
+        return cls(forecaster_from(read_checkpoint(path)).to(device))
+
+    def predict(self, prices: pd.DataFrame, start: str | None = None, samples: int = 0) -> pd.DataFrame:
+        """Forecasts of all complete windows of a price table.
+
+        Args:
+            prices: Long table with symbol, timestamp and the columns that the features need.
+            start: First decision day, ISO; everything by default.
+            samples: Passes of Monte Carlo dropout; 0 for one plain pass.
+
+        Returns:
+            Predictions table, see `predictions_table`; truth is NaN where it is not known yet.
+
+        Raises:
+            DataError: If the table is damaged, or too short for a window before `start`.
+        """
+        panel, rows = self._windows(prices, start)
+        forecaster = self.forecaster
+        parts: list[dict[str, Tensor]] = []
+        for number, windows in enumerate(self._batches(panel, rows)):
+            with torch.inference_mode():
+                parts.append(
+                    forecaster.sample(windows, samples, seed=number) if samples else forecaster.forecast(windows)
+                )
+        columns = {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
+        return predictions_table(panel, self.targets, rows, columns, forecaster.contract["target_mean"])
+
+    def encode(self, prices: pd.DataFrame, start: str | None = None) -> pd.DataFrame:
+        """Embeddings of all complete windows of a price table.
+
+        Args:
+            prices: As for `predict`.
+            start: First decision day, ISO; everything by default.
+
+        Returns:
+            symbol, as_of, and the columns e0 ... e{D-1}.
+        """
+        panel, rows = self._windows(prices, start)
+        with torch.inference_mode():
+            parts = [fixed_shape(self.forecaster.encode, windows).cpu() for windows in self._batches(panel, rows)]
+        embeddings = torch.cat(parts).numpy()
+        table = pd.DataFrame(embeddings, columns=[f"e{k}" for k in range(embeddings.shape[1])])
+        table.insert(0, "symbol", np.asarray(panel.symbols, dtype=object)[panel.symbol[rows]])
+        table.insert(1, "as_of", pd.DatetimeIndex(panel.time[rows], tz="UTC"))
+        return table.astype({"symbol": "str"})
+
+    def _windows(self, prices: pd.DataFrame, start: str | None) -> tuple[Panel, Rows]:
+        checked = self.recipe.check(prices, self.targets).table
+        panel = self.recipe.panel(checked, self.targets)
+        rows = complete_windows(panel, self.recipe.window)
+        if start is not None:
+            first = np.datetime64(pd.Timestamp(start).to_datetime64(), "us")
+            rows = rows[panel.time[rows] >= first]
+        if not len(rows):
+            longest = int(checked.groupby("symbol").size().max())
+            raise DataError(
+                f"no complete window: need {needed_rows(checked, self.recipe)} rows of history, have {longest}",
+                f"before {start}" if start else "longest symbol",
+                "give a longer price table",
+                code=335,
+            )
+        return panel, rows
+
+    def _batches(self, panel: Panel, rows: Rows) -> Iterator[Tensor]:
+        """Windows, (B, T, F), in the order of the rows."""
+        device = self.forecaster.device
+        values = panel.values.to(device)
+        for part in torch.from_numpy(rows).to(device).split(INFERENCE_BATCH):
+            yield cut_windows(values, part, self.recipe.window)

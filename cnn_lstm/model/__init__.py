@@ -1,0 +1,1 @@
+"""From a window to a forecast; knows torch, no prices."""

@@ -1,0 +1,91 @@
+"""Reading checkpoint files safely: `weights_only` always, no URL, damage and foreign files told in one line."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnn_lstm import specs
+from cnn_lstm.errors import CheckpointError
+from cnn_lstm.model.forecaster import CHECKPOINT_FORMAT, CHECKPOINT_KEY, Forecaster, state_digest
+from cnn_lstm.model.network import Backbone
+from cnn_lstm.model.objectives import Objective
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint of ours, read without running any code in it.
+
+    Args:
+        path: A file on this machine.
+
+    Raises:
+        CheckpointError: If it is missing, a URL, damaged, unsafe or not ours.
+    """
+    if "://" in str(path):
+        raise CheckpointError(f"{path} is a URL", fix="download the file first; only local files are read", code=416)
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError("no such checkpoint file", str(path), candidates(path), code=437)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = "it holds pickled objects, which could run code" if zipfile.is_zipfile(path) else "no checkpoint"
+        raise CheckpointError(f"refused: {reason}", str(path), "use a checkpoint written by fit", code=415) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError("the checkpoint is damaged", str(path), candidates(path), code=414) from error
+    _verify(checkpoint, path)
+    return dict(checkpoint)
+
+
+def _verify(checkpoint: object, path: Path) -> None:
+    ours = checkpoint.get(CHECKPOINT_KEY) if isinstance(checkpoint, dict) else None
+    if not isinstance(checkpoint, dict) or not isinstance(ours, dict):
+        raise CheckpointError("the checkpoint was not written by cnn_lstm", str(path), "train one with fit", code=415)
+    if ours.get("format") != CHECKPOINT_FORMAT:
+        raise CheckpointError(
+            f"checkpoint format {ours.get('format')}, this version reads {CHECKPOINT_FORMAT}",
+            str(path),
+            "use the version of cnn_lstm that wrote it",
+            code=417,
+        )
+    if ours.get("digest") != state_digest(checkpoint["state_dict"]):
+        raise CheckpointError(
+            "the checkpoint is damaged: its weights do not match their digest", str(path), candidates(path), code=414
+        )
+
+
+def candidates(path: Path) -> str:
+    """What the user can take instead of a missing or damaged file."""
+    folder = path if path.is_dir() else path.parent
+    found = sorted(str(file) for file in folder.glob("**/*.ckpt") if file != path)[:5] if folder.is_dir() else []
+    return f"candidates: {', '.join(found)}" if found else "train one with fit"
+
+
+def forecaster_from(checkpoint: Mapping[str, Any]) -> Forecaster:
+    """The trained forecaster of a checkpoint, in evaluation mode, from plain values and weights alone.
+
+    Args:
+        checkpoint: As `read_checkpoint` returns it.
+
+    Raises:
+        CheckpointError: If its classes are not trusted or its weights do not fit them.
+    """
+    plain = checkpoint["hyper_parameters"]
+    forecaster = Forecaster(
+        network=specs.build(plain["network"], Backbone),
+        objective=specs.build(plain["objective"], Objective),
+        n_targets=plain["n_targets"],
+    )
+    state: dict[str, Tensor] = checkpoint["state_dict"]
+    try:
+        forecaster.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError("the weights do not fit the network", str(error).split("\n")[1].strip(), code=417) from error
+    forecaster.on_load_checkpoint(dict(checkpoint))
+    return forecaster.eval()

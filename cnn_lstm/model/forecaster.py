@@ -1,0 +1,358 @@
+"""The LightningModule: joins network, head and objective; knows nothing about prices.
+
+Shapes: B batch, T window length, F features, H targets, K outputs of the head a target, n rows of an epoch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from torch import Tensor, nn
+
+from cnn_lstm.errors import CheckpointError, ConfigError
+from cnn_lstm.model.dropout import dropout_samples
+from cnn_lstm.model.metrics import forecast_metrics
+from cnn_lstm.model.network import Backbone
+from cnn_lstm.model.objectives import Objective, Point
+from cnn_lstm.model.outputs import EpochOutputs
+
+CHECKPOINT_KEY = "cnn_lstm"
+CHECKPOINT_FORMAT = 1
+INFERENCE_BATCH = 32
+
+
+class Windows(NamedTuple):
+    """What a step needs of a batch: features (B, T, F), labels (B, H), panel rows (B,)."""
+
+    x: Tensor
+    y: Tensor
+    row: Tensor
+
+
+class Statistics(Protocol):
+    """Location and scale of the training rows; see the data arm's `TrainingStatistics`."""
+
+    x_loc: Tensor
+    x_scale: Tensor
+    x_anchored: Tensor
+    y_loc: Tensor
+    y_scale: Tensor
+    y_anchor: Tensor
+    class_counts: Tensor
+
+
+class ForecastData(Protocol):
+    """What a data module offers to the forecaster."""
+
+    statistics: Statistics
+
+    def contract(self) -> dict[str, Any]: ...  # noqa: D102
+
+
+class Forecaster(LightningModule):
+    """Trains a network to forecast, and forecasts.
+
+    Args:
+        network: Maps windows to embeddings.
+        objective: Meaning of the head's outputs, loss and forecast; mean squared error by default.
+        n_targets: Number of targets, H.
+        optimizer: Builds the optimiser from parameters.
+        scheduler: Builds the learning-rate scheduler from the optimiser; null for a constant rate.
+        scheduler_interval: Whether a scheduler other than `ReduceLROnPlateau` steps each epoch or each batch.
+        samples: Passes of Monte Carlo dropout in `predict`; 0 for one plain pass. The forecast is their mean, and
+            the column `mc_std` their spread: a sign of the model's own doubt, not an interval.
+
+    Example:
+        >>> from cnn_lstm.model.network import CNNLSTM
+        >>> forecaster = Forecaster(CNNLSTM(n_features=3), n_targets=2).eval()
+        >>> forecaster(torch.zeros(4, 20, 3))["y_pred"].shape
+        torch.Size([4, 2])
+    """
+
+    y_loc: Tensor
+    y_scale: Tensor
+    y_anchor: Tensor
+
+    def __init__(
+        self,
+        network: Backbone,
+        objective: Objective | None = None,
+        n_targets: int = 1,
+        optimizer: OptimizerCallable = lambda p: torch.optim.AdamW(p, lr=1e-3, weight_decay=1e-5, fused=True),
+        scheduler: LRSchedulerCallable | None = lambda o: ReduceLROnPlateau(
+            o, monitor="val_loss", factor=0.5, patience=5
+        ),
+        scheduler_interval: Literal["epoch", "step"] = "epoch",
+        samples: int = 0,
+    ) -> None:
+        super().__init__()
+        if samples < 0:
+            raise ConfigError(f"samples={samples}", "model.samples", "give 0 or more passes", code=224)
+        self.network, self.objective = network, objective or Point()
+        self.n_targets, self.samples = n_targets, samples
+        self.optimizer, self.scheduler, self.scheduler_interval = optimizer, scheduler, scheduler_interval
+        self.head = nn.Linear(network.num_features, n_targets * self.objective.n_outputs)
+        nn.init.xavier_uniform_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.register_buffer("y_loc", torch.zeros(n_targets))
+        self.register_buffer("y_scale", torch.ones(n_targets))
+        self.register_buffer("y_anchor", torch.full((n_targets,), -1))
+        if self.objective.classes:
+            self.objective.learn_classes(torch.ones(n_targets, self.objective.classes))
+        self.contract: dict[str, Any] = {}
+        self.outputs = EpochOutputs()
+        self.forecasts: dict[str, Tensor] = {}
+
+    # -- forecasting ---------------------------------------------------------------------------------------------
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Forecast columns in original units, each (B, H), of raw windows (B, T, F)."""
+        return self._decode(self._raw(x), x)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Embeddings, (B, D), of raw windows (B, T, F)."""
+        embedding: Tensor = self.network(x)
+        return embedding
+
+    def forecast(self, x: Tensor) -> dict[str, Tensor]:
+        """`forward`, with the bits of each row independent of the other rows; see `fixed_shape`."""
+        return self._decode(fixed_shape(self._raw, x), x)
+
+    def sample(self, x: Tensor, samples: int, seed: int = 0) -> dict[str, Tensor]:
+        """Monte Carlo dropout: the columns of `forward` with `y_pred` as mean, and `mc_std` as spread.
+
+        Args:
+            x: Raw windows, (B, T, F).
+            samples: Number of passes.
+            seed: Reproduces the dropout masks.
+        """
+        draws = dropout_samples(lambda batch: self(batch)["y_pred"], self, x, samples, seed)  # (S, B, H)
+        columns = self.forecast(x)
+        spread = draws.std(dim=0, correction=0)
+        if self.objective.classes:
+            return columns | {"mc_std": spread}
+        return columns | {"y_pred": draws.mean(dim=0), "mc_std": spread}
+
+    def _raw(self, x: Tensor) -> Tensor:
+        """Outputs of the head, (B, H, K)."""
+        outputs: Tensor = self.head(self.network(x))
+        return outputs.view(len(x), self.n_targets, -1)
+
+    def _loc(self, x: Tensor) -> Tensor:
+        """What standardisation subtracts from the targets, (B, H): location, and last value where anchored."""
+        last = x[:, -1].index_select(1, self.y_anchor.clamp(min=0))
+        return self.y_loc + torch.where(self.y_anchor >= 0, last, 0.0)
+
+    def _decode(self, raw: Tensor, x: Tensor) -> dict[str, Tensor]:
+        return self.objective.forecast(raw.float(), self._loc(x), self.y_scale)
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    def _step(self, batch: Windows, raw: Tensor) -> Tensor:
+        """Loss of a batch from the head's outputs (B, H, K); its forecasts are kept for the epoch's figures."""
+        x, y, row = batch
+        loc = self._loc(x)
+        loss = self.objective.loss(raw, (y - loc) / self.y_scale)
+        with torch.no_grad():
+            columns = self.objective.forecast(raw.detach().float(), loc, self.y_scale)
+            self.outputs.add(row=row, y_true=y, loss=loss.detach().expand(len(row)), **columns)
+        return loss
+
+    def training_step(self, batch: Windows, batch_idx: int) -> Tensor:
+        """Loss of a training batch."""
+        loss = self._step(batch, self._raw(batch.x))
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # as Lightning counts
+            self.log("train_loss_step", loss.detach(), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Windows, batch_idx: int) -> None:
+        """Keeps the forecasts of a validation batch."""
+        self._step(batch, self._raw(batch.x))
+
+    def test_step(self, batch: Windows, batch_idx: int) -> None:
+        """Keeps the forecasts of a test batch."""
+        self._step(batch, fixed_shape(self._raw, batch.x))
+
+    def predict_step(self, batch: Windows, batch_idx: int) -> None:
+        """Keeps the forecasts of a batch; labels may be missing."""
+        x, y, row = batch
+        columns = self.sample(x, self.samples, seed=batch_idx) if self.samples else self.forecast(x)
+        self.outputs.add(row=row, y_true=y, **columns)
+
+    # -- epochs --------------------------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        """Forgets what the sanity check or an interrupted epoch left behind."""
+        self.outputs = EpochOutputs()
+
+    def on_validation_epoch_start(self) -> None:
+        """Keeps the training forecasts apart while a validation runs inside a training epoch."""
+        self._training_outputs, self.outputs = self.outputs, EpochOutputs()
+
+    def on_test_epoch_start(self) -> None:
+        """Starts with nothing."""
+        self.outputs = EpochOutputs()
+
+    def on_predict_epoch_start(self) -> None:
+        """Starts with nothing."""
+        self.outputs = EpochOutputs()
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the figures of the training epoch."""
+        self._log_figures("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the figures of the validation."""
+        self._log_figures("val")
+        self.outputs = self._training_outputs
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the figures of the test and keeps its forecasts, of all processes, in `forecasts`."""
+        self._log_figures("test")
+
+    def on_predict_epoch_end(self) -> None:
+        """Keeps the forecasts of all processes in `forecasts`, ordered by row."""
+        self.forecasts = self.outputs.gather(self.trainer.world_size)
+
+    def _log_figures(self, stage: str) -> None:
+        self.forecasts = self.outputs.gather(self.trainer.world_size)
+        columns = self.forecasts
+        names = self.contract.get("target_names") or [str(k) for k in range(self.n_targets)]
+        figures = {"loss": float(columns["loss"].double().mean())}
+        figures |= forecast_metrics(columns["y_pred"], columns["y_true"], self.objective.classes, names)
+        # all processes hold the gathered forecasts, so the figures are equal and nothing has to be averaged
+        self.log_dict(
+            {f"{stage}_{name}": value for name, value in figures.items()},
+            sync_dist=self.trainer.world_size > 1,
+        )
+
+    # -- statistics, optimiser, checkpoint -----------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Takes the training statistics before a fit, and what the data module says of the data."""
+        data: ForecastData = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.contract = data.contract()
+        if stage == "fit":
+            self.learn_statistics(data.statistics)
+
+    def learn_statistics(self, statistics: Statistics) -> None:
+        """Fills the buffers of network and targets.
+
+        Raises:
+            ConfigError: If the objective forecasts another number of classes than the targets have.
+        """
+        classes = statistics.class_counts.shape[1]
+        if classes != self.objective.classes:
+            raise ConfigError(
+                f"targets with {classes or 'no'} classes, an objective for {self.objective.classes or 'numbers'}",
+                "model.objective",
+                "use Classes(classes: N) for Direction targets, another objective for numbers",
+                code=224,
+            )
+        standardize = self.network.standardize
+        standardize.loc.copy_(statistics.x_loc)
+        standardize.scale.copy_(statistics.x_scale)
+        standardize.anchored.copy_(statistics.x_anchored)
+        self.y_loc.copy_(statistics.y_loc)
+        self.y_scale.copy_(statistics.y_scale)
+        self.y_anchor.copy_(statistics.y_anchor)
+        if classes:
+            self.objective.learn_classes(statistics.class_counts)
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser and scheduler as injected."""
+        optimizer = self.optimizer(self.parameters())
+        if self.scheduler is None:
+            return optimizer
+        scheduler = self.scheduler(optimizer)
+        settings: dict[str, Any] = {"scheduler": scheduler, "interval": self.scheduler_interval}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            settings |= {"monitor": scheduler.monitor, "interval": "epoch"}
+        return {"optimizer": optimizer, "lr_scheduler": settings}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds how to rebuild the model and its inputs, in plain values."""
+        checkpoint["hyper_parameters"] = {
+            "network": self.network.spec(),
+            "objective": self.objective.spec(),
+            "n_targets": self.n_targets,
+            "_instantiator": "lightning.pytorch.cli.instantiate_module",
+        }
+        checkpoint[CHECKPOINT_KEY] = {
+            "format": CHECKPOINT_FORMAT,
+            "digest": state_digest(checkpoint["state_dict"]),
+            **self.contract,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint of another recipe than the data module's.
+
+        Raises:
+            CheckpointError: Naming each difference.
+        """
+        saved = checkpoint.get(CHECKPOINT_KEY)
+        if saved is None:
+            raise CheckpointError("the checkpoint was not written by cnn_lstm", fix="train one with fit", code=414)
+        if self.contract:
+            refuse_differences(saved["recipe"], self.contract["recipe"])
+        else:
+            self.contract = {key: value for key, value in saved.items() if key not in ("format", "digest")}
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and bytes of all tensors: neither zip nor safetensors notices a flipped bit."""
+    digest = hashlib.sha256()
+    for name, values in sorted(state.items()):
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)} ".encode())
+        digest.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def fixed_shape(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Applies a function of windows in batches of one fixed shape, the last one filled up with copies.
+
+    Matrix kernels round differently for different batch shapes. Always the same shape makes a forecast the same,
+    bit for bit, in a test run, in a table of one symbol, and for a single window.
+
+    Args:
+        function: Maps windows (`INFERENCE_BATCH`, T, F) row by row.
+        x: Windows, (B, T, F).
+
+    Returns:
+        The function's outputs, first dimension B.
+    """
+    parts = []
+    for part in x.split(INFERENCE_BATCH):
+        filling = part[-1:].expand(INFERENCE_BATCH - len(part), -1, -1)
+        parts.append(function(torch.cat([part, filling]))[: len(part)])
+    return torch.cat(parts)
+
+
+def refuse_differences(saved: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Compares two plain trees.
+
+    Raises:
+        CheckpointError: Naming each key that differs, checkpoint -> configuration.
+
+    Example:
+        >>> refuse_differences({"window": 60}, {"window": 30})
+        Traceback (most recent call last):
+        cnn_lstm.errors.CheckpointError: error[E436]: the checkpoint does not fit the configuration — window: 60 -> 30 — use the config.yaml of the checkpoint's run, or train again
+    """
+    differences = [
+        f"{key}: {saved.get(key)} -> {asked.get(key)}"
+        for key in sorted({*saved, *asked})
+        if saved.get(key) != asked.get(key)
+    ]
+    if differences:
+        raise CheckpointError(
+            "the checkpoint does not fit the configuration",
+            "; ".join(differences),
+            "use the config.yaml of the checkpoint's run, or train again",
+            code=436,
+        )

@@ -1,0 +1,210 @@
+"""Building blocks of the network.
+
+Shapes: B batch, T window length, F features, C channels, D embedding, A attention heads.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Padding = Literal["causal", "same"]
+Norm = Literal["batch", "layer", "none"]
+Activation = Literal["relu", "gelu", "silu", "elu", "tanh"]
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "tanh": nn.Tanh,
+}
+
+
+class Standardize(nn.Module):
+    """Scales features by statistics of the training rows, which travel with the weights.
+
+    Features marked as anchored are first taken relative to the window's last value, so that a level outside the
+    training range stays an ordinary input.
+
+    Args:
+        n_features: Number of features, F.
+    """
+
+    loc: Tensor
+    scale: Tensor
+    anchored: Tensor
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.register_buffer("loc", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+        self.register_buffer("anchored", torch.zeros(n_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scaled windows, (B, T, F), from raw ones, (B, T, F)."""
+        return (x - self.anchored * x[:, -1:] - self.loc) / self.scale
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of each time step.
+
+    Args:
+        channels: Number of channels, C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised channels, (B, C, T)."""
+        normed: Tensor = self.norm(x.transpose(1, 2))
+        return normed.transpose(1, 2)
+
+
+class ConvBlock(nn.Module):
+    """Convolution over time, norm, activation, dropout, and a residual where the shapes allow.
+
+    Args:
+        n_in: Input channels.
+        n_out: Output channels.
+        kernel_size: Rows that the convolution sees.
+        dilation: Distance between those rows.
+        padding: `causal` sees rows up to its own, `same` also later rows of the window.
+        norm: Batch norm, layer norm over channels, or none.
+        activation: Name of the activation.
+        dropout: Probability of dropping a value.
+        residual: Adds the input where n_in equals n_out.
+    """
+
+    def __init__(  # noqa: PLR0913 - a block is what these nine say
+        self,
+        n_in: int,
+        n_out: int,
+        kernel_size: int,
+        dilation: int = 1,
+        padding: Padding = "causal",
+        norm: Norm = "batch",
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+        residual: bool = True,
+    ) -> None:
+        super().__init__()
+        reach = (kernel_size - 1) * dilation
+        self.pad = (reach, 0) if padding == "causal" else (reach // 2, reach - reach // 2)
+        self.conv = nn.Conv1d(n_in, n_out, kernel_size, dilation=dilation)
+        norms = {"batch": nn.BatchNorm1d, "layer": ChannelNorm, "none": nn.Identity}
+        self.norm = norms[norm](n_out)
+        self.activation = ACTIVATIONS[activation]()
+        self.dropout = nn.Dropout(dropout)
+        self.residual = residual and n_in == n_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, n_in, T) to (B, n_out, T)."""
+        y: Tensor = self.dropout(self.activation(self.norm(self.conv(F.pad(x, self.pad)))))
+        return y + x if self.residual else y
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over time with a residual and a layer norm.
+
+    Args:
+        size: Width of a time step, D.
+        heads: Number of heads; divides the width.
+        dropout: Probability of dropping an attention weight.
+
+    Source:
+        Vaswani et al. (2017), Attention Is All You Need.
+    """
+
+    def __init__(self, size: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads = heads
+        self.project = nn.Linear(size, 3 * size)
+        self.out = nn.Linear(size, size)
+        self.norm = nn.LayerNorm(size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, T, D) to (B, T, D)."""
+        query, key, value = self._split(x)
+        drop = self.dropout.p if self.dropout.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=drop)
+        y: Tensor = self.norm(x + self.out(mixed.transpose(1, 2).reshape(x.shape)))
+        return y
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Share of each time step that each time step looks at, (B, A, T, T); a row sums to 1."""
+        query, key, _ = self._split(x)
+        return torch.softmax(query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5, dim=-1)
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        batch, time, size = x.shape
+        parts = self.project(x).view(batch, time, 3, self.heads, size // self.heads)
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, A, T, D / A)
+        return query, key, value
+
+
+class AttentionPooling(nn.Module):
+    """Weighted mean over time; the weights are learnt from the time steps themselves.
+
+    Args:
+        size: Width of a time step, D.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(size, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, T, D) to (B, D)."""
+        weights = torch.softmax(self.score(x), dim=1)  # (B, T, 1)
+        return (weights * x).sum(dim=1)
+
+
+class LastStep(nn.Module):
+    """The last time step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, T, D) to (B, D)."""
+        return x[:, -1]
+
+
+class MeanStep(nn.Module):
+    """The mean over time."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, T, D) to (B, D)."""
+        return x.mean(dim=1)
+
+
+def initialize(module: nn.Module) -> None:
+    """He for convolutions, Xavier for linear and LSTM input weights, orthogonal recurrence, forget bias 1.
+
+    Source:
+        He et al. (2015); Glorot and Bengio (2010); Saxe et al. (2014); Jozefowicz et al. (2015).
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Conv1d):
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+            nn.init.zeros_(part.bias)  # type: ignore[arg-type]
+        elif isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.LSTM):
+            _initialize_lstm(part)
+
+
+def _initialize_lstm(lstm: nn.LSTM) -> None:
+    for name, parameter in lstm.named_parameters():
+        if name.startswith("bias"):
+            nn.init.zeros_(parameter)
+            if name.startswith("bias_ih"):
+                parameter.data[lstm.hidden_size : 2 * lstm.hidden_size] = 1.0  # gates: input, forget, cell, output
+            continue
+        init = nn.init.orthogonal_ if name.startswith("weight_hh") else nn.init.xavier_uniform_
+        for gate in parameter.data.chunk(4):
+            init(gate)

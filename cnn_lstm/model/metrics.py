@@ -1,0 +1,103 @@
+"""Figures of forecasts against truth, from all forecasts of an epoch at once, by torchmetrics.
+
+Scale-free figures are computed on values standardised by the truth: torchmetrics takes sums of squares below 1e-4
+for zero, which the sums of daily returns are (https://github.com/Lightning-AI/torchmetrics, `_r2_score_compute`).
+
+Shapes: n forecasts, H targets.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics.functional import explained_variance, pearson_corrcoef, r2_score
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_f1_score,
+    multiclass_matthews_corrcoef,
+)
+
+NAN = float("nan")
+
+
+def regression_metrics(y_pred: Tensor, y_true: Tensor) -> dict[str, float]:
+    """Errors and fit of one target.
+
+    Args:
+        y_pred: Forecasts in original units, (n,).
+        y_true: Truth in original units, (n,).
+
+    Returns:
+        mse, mae, rmse, r2, explained_variance, correlation, and mean and std of both; NaN where undefined, for
+        example the correlation of a constant forecast.
+
+    Example:
+        >>> figures = regression_metrics(torch.tensor([0.0, 0.0]), torch.tensor([0.001, -0.001]))
+        >>> round(figures["r2"], 6), round(figures["rmse"], 6)
+        (0.0, 0.001)
+    """
+    pred, true = y_pred.double(), y_true.double()
+    mse = float(((pred - true) ** 2).mean())
+    figures = {"mse": mse, "mae": float((pred - true).abs().mean()), "rmse": mse**0.5}
+    figures |= _fit(pred, true)
+    for name, values in (("pred", pred), ("true", true)):
+        figures[f"{name}_mean"] = float(values.mean())
+        figures[f"{name}_std"] = float(values.std(correction=0))
+    return figures
+
+
+def _fit(pred: Tensor, true: Tensor) -> dict[str, float]:
+    scale = true.std(correction=0)
+    if len(true) < 2 or not scale > 0:
+        return {"r2": NAN, "explained_variance": NAN, "correlation": NAN}
+    z_pred, z_true = (pred - true.mean()) / scale, (true - true.mean()) / scale
+    moves = z_pred.std(correction=0)
+    correlation = float(pearson_corrcoef((z_pred - z_pred.mean()) / moves, z_true)) if moves > 1e-9 else NAN
+    return {
+        "r2": float(r2_score(z_pred, z_true)),
+        "explained_variance": float(explained_variance(z_pred, z_true)),
+        "correlation": correlation,
+    }
+
+
+def classification_metrics(y_pred: Tensor, y_true: Tensor, classes: int) -> dict[str, float]:
+    """Hits of one target.
+
+    Args:
+        y_pred: Forecast classes, (n,).
+        y_true: True classes, (n,).
+        classes: Number of classes.
+
+    Returns:
+        accuracy, balanced_accuracy (mean recall), f1 (macro), mcc (Matthews correlation).
+
+    Example:
+        >>> classification_metrics(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), 2)["balanced_accuracy"]
+        0.75
+    """
+    pred, true = y_pred.long(), y_true.long()
+    return {
+        "accuracy": float((pred == true).double().mean()),
+        "balanced_accuracy": float(multiclass_accuracy(pred, true, classes, average="macro")),
+        "f1": float(multiclass_f1_score(pred, true, classes, average="macro")),
+        "mcc": float(multiclass_matthews_corrcoef(pred, true, classes)),
+    }
+
+
+def forecast_metrics(y_pred: Tensor, y_true: Tensor, classes: int, names: list[str]) -> dict[str, float]:
+    """Figures of all targets: their plain mean under the bare name, and one each where there are several.
+
+    Args:
+        y_pred: Forecasts, (n, H).
+        y_true: Truth, (n, H).
+        classes: Number of classes; 0 for numbers.
+        names: Names of the targets.
+    """
+    each = [
+        classification_metrics(p, t, classes) if classes else regression_metrics(p, t)
+        for p, t in zip(y_pred.T, y_true.T, strict=True)
+    ]
+    figures = {key: float(torch.tensor([one[key] for one in each]).mean()) for key in each[0]}
+    if len(each) > 1:
+        figures |= {f"{key}_{name}": one[key] for name, one in zip(names, each, strict=True) for key in one}
+    return figures

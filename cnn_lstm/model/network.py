@@ -1,0 +1,195 @@
+"""The network: windows in, embedding out; plain `nn.Module`s with primitive arguments.
+
+Shapes: B batch, T window length, F features, D embedding, A attention heads.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from cnn_lstm.errors import ConfigError
+from cnn_lstm.model.layers import (
+    Activation,
+    AttentionPooling,
+    ConvBlock,
+    LastStep,
+    MeanStep,
+    Norm,
+    Padding,
+    SelfAttention,
+    Standardize,
+    initialize,
+)
+from cnn_lstm.specs import Specified
+
+Pooling = Literal["last", "mean", "attention"]
+POOLINGS: dict[str, type[nn.Module]] = {"last": LastStep, "mean": MeanStep}
+
+
+class Backbone(nn.Module, Specified, ABC):
+    """Anything that maps windows of raw features to embeddings.
+
+    Attributes:
+        n_features: Number of features that it expects, F.
+        num_features: Width of the embedding, D.
+        standardize: Scales the raw features; filled from the training rows.
+    """
+
+    n_features: int
+    num_features: int
+    standardize: Standardize
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Embeddings, (B, D), of windows, (B, T, F)."""
+
+
+class CNNLSTM(Backbone):
+    """Convolutions over time, an LSTM, self-attention and pooling.
+
+    Args:
+        n_features: Number of features, F.
+        channels: Output channels of each convolution block; empty for none.
+        kernel_sizes: Rows that each convolution sees; as many as channels.
+        dilations: Distance between those rows; 1 everywhere by default.
+        padding: `causal` or `same`.
+        norm: `batch`, `layer` or `none`, after each convolution.
+        activation: `relu`, `gelu`, `silu`, `elu` or `tanh`.
+        residual: Adds a block's input to its output where the shapes allow.
+        conv_dropout: Dropout after each convolution block.
+        lstm_hidden: Units of the LSTM in each direction.
+        lstm_layers: Stacked LSTM layers.
+        bidirectional: Reads the window both ways; it never leaves the window.
+        lstm_dropout: Dropout between the LSTM layers and after the last.
+        attention_heads: Heads of the self-attention; 0 leaves it out.
+        attention_dropout: Dropout of attention weights.
+        pooling: `last`, `mean` or `attention` over time.
+
+    Raises:
+        ConfigError: If an argument is out of its range, naming it.
+
+    Example:
+        >>> import torch
+        >>> network = CNNLSTM(n_features=3, channels=[8], kernel_sizes=[3], lstm_hidden=4, attention_heads=2)
+        >>> network(torch.zeros(2, 10, 3)).shape, network.num_features
+        (torch.Size([2, 4]), 4)
+    """
+
+    def __init__(  # noqa: PLR0913 - each argument is a key of the YAML and of the sweep's search space
+        self,
+        n_features: int,
+        channels: Sequence[int] = (32, 64),
+        kernel_sizes: Sequence[int] = (3, 3),
+        dilations: Sequence[int] | None = None,
+        padding: Padding = "causal",
+        norm: Norm = "batch",
+        activation: Activation = "relu",
+        residual: bool = True,
+        conv_dropout: float = 0.1,
+        lstm_hidden: int = 64,
+        lstm_layers: int = 1,
+        bidirectional: bool = False,
+        lstm_dropout: float = 0.1,
+        attention_heads: int = 4,
+        attention_dropout: float = 0.1,
+        pooling: Pooling = "last",
+    ) -> None:
+        super().__init__()
+        dilations = [1] * len(channels) if dilations is None else dilations
+        _check_lengths(channels, kernel_sizes, dilations)
+        _check_counts(n_features=n_features, lstm_hidden=lstm_hidden, lstm_layers=lstm_layers)
+        _check_counts(**{f"channels[{i}]": value for i, value in enumerate(channels)})
+        _check_counts(**{f"kernel_sizes[{i}]": value for i, value in enumerate(kernel_sizes)})
+        _check_counts(**{f"dilations[{i}]": value for i, value in enumerate(dilations)})
+        _check_rates(conv_dropout=conv_dropout, lstm_dropout=lstm_dropout, attention_dropout=attention_dropout)
+        width = lstm_hidden * (2 if bidirectional else 1)
+        _check_heads(attention_heads, width)
+
+        self.n_features, self.num_features = n_features, width
+        self.standardize = Standardize(n_features)
+        sizes = [n_features, *channels]
+        self.convolutions = nn.Sequential(
+            *(
+                ConvBlock(n_in, n_out, kernel, dilation, padding, norm, activation, conv_dropout, residual)
+                for n_in, n_out, kernel, dilation in zip(sizes, channels, kernel_sizes, dilations, strict=False)
+            )
+        )
+        self.lstm = nn.LSTM(
+            sizes[-1],
+            lstm_hidden,
+            lstm_layers,
+            batch_first=True,
+            dropout=lstm_dropout if lstm_layers > 1 else 0.0,
+            bidirectional=bidirectional,
+        )
+        self.dropout = nn.Dropout(lstm_dropout)
+        self.attention = SelfAttention(width, attention_heads, attention_dropout) if attention_heads else None
+        self.pooling = AttentionPooling(width) if pooling == "attention" else POOLINGS[pooling]()
+        initialize(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embeddings, (B, D), of windows of raw features, (B, T, F).
+
+        Raises:
+            ValueError: If the windows have another number of features.
+        """
+        steps = self._steps(x)
+        if self.attention is not None:
+            steps = self.attention(steps)
+        embedding: Tensor = self.pooling(steps)
+        return embedding
+
+    def attention_weights(self, x: Tensor) -> Tensor:
+        """Share of each bar that each bar looks at, (B, A, T, T), for windows (B, T, F).
+
+        Raises:
+            ValueError: If the network has no attention.
+        """
+        if self.attention is None:
+            raise ValueError("attention_heads=0: this network has no attention weights")
+        return self.attention.weights(self._steps(x))
+
+    def _steps(self, x: Tensor) -> Tensor:
+        """LSTM outputs, (B, T, D)."""
+        if x.ndim != 3 or x.shape[-1] != self.n_features:
+            raise ValueError(f"expected windows (B, T, {self.n_features}), got {tuple(x.shape)}")
+        convolved = self.convolutions(self.standardize(x).transpose(1, 2))  # (B, C, T)
+        steps, _ = self.lstm(convolved.transpose(1, 2))
+        dropped: Tensor = self.dropout(steps)
+        return dropped
+
+
+def _check_lengths(channels: Sequence[int], kernel_sizes: Sequence[int], dilations: Sequence[int]) -> None:
+    if not len(channels) == len(kernel_sizes) == len(dilations):
+        raise ConfigError(
+            f"{len(channels)} channels, {len(kernel_sizes)} kernel sizes, {len(dilations)} dilations",
+            "model.network",
+            "give one kernel size and one dilation for each channel count",
+            code=224,
+        )
+
+
+def _check_counts(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise ConfigError(f"{name}={value}", "model.network", "give at least 1", code=224)
+
+
+def _check_rates(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ConfigError(f"{name}={value}", "model.network", "a dropout lies in [0, 1)", code=224)
+
+
+def _check_heads(heads: int, width: int) -> None:
+    if heads < 0 or (heads and width % heads):
+        raise ConfigError(
+            f"attention_heads={heads}",
+            "model.network",
+            f"give 0 or a divisor of the LSTM's output width {width}",
+            code=224,
+        )

@@ -1,0 +1,132 @@
+"""Objects that remember how they were built, as plain values that a checkpoint can hold.
+
+A spec is `{"class_path": "package.Class", "init_args": {...}}`, the form that the YAML uses too. It holds
+numbers, strings, lists and dicts only, so that a checkpoint loads with `weights_only=True`, and it is rebuilt
+only when its class lies in a trusted package.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cnn_lstm.errors import CheckpointError
+
+_trusted = {"cnn_lstm"}
+
+
+def trust(*packages: str) -> None:
+    """Allows classes and functions of these packages to be named in YAML, feature lists and checkpoints.
+
+    On the command line this is `--trust-imports`; a file can never do it for itself.
+
+    Example:
+        >>> trust("my_features")
+        >>> is_trusted("my_features.spread.zscore"), is_trusted("os.system")
+        (True, False)
+    """
+    _trusted.update(packages)
+
+
+def trusted_packages() -> frozenset[str]:
+    """This package and those given to `trust`."""
+    return frozenset(_trusted)
+
+
+def is_trusted(path: str) -> bool:
+    """Whether an import path lies in a trusted package."""
+    return path.split(".")[0] in _trusted
+
+
+class Specified:
+    """Base of the classes whose constructor arguments travel with a checkpoint.
+
+    Example:
+        >>> class Greeting(Specified):
+        ...     def __init__(self, word: str = "hello", times: int = 1) -> None:
+        ...         self.text = word * times
+        >>> Greeting(times=2).spec()["init_args"]
+        {'word': 'hello', 'times': 2}
+    """
+
+    _init_args: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = _recording(cls, cls.__init__)  # type: ignore[method-assign]
+
+    def spec(self) -> dict[str, Any]:
+        """Class path and arguments of this object, in plain values.
+
+        Raises:
+            TypeError: If an argument is not made of numbers, strings, lists and dicts.
+        """
+        cls = type(self)
+        return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": plain(self._init_args)}
+
+
+def _recording(cls: type, init: Callable[..., None]) -> Callable[..., None]:
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def wrapper(self: Specified, *args: Any, **kwargs: Any) -> None:
+        if type(self) is cls:
+            bound = signature.bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            self._init_args = dict(list(bound.arguments.items())[1:])
+        init(self, *args, **kwargs)
+
+    return wrapper
+
+
+def plain(value: Any) -> Any:
+    """Copy of a value with tuples as lists and numeric subclasses as numbers.
+
+    Raises:
+        TypeError: If it holds anything but numbers, strings, None, lists and dicts.
+
+    Example:
+        >>> plain({"a": (1, 2.5)})
+        {'a': [1, 2.5]}
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    raise TypeError(f"a checkpoint holds plain values only, not {type(value).__name__}: {value!r}")
+
+
+def build(spec: Mapping[str, Any], base: type[Any]) -> Any:
+    """The object that a spec describes.
+
+    Args:
+        spec: Class path and arguments, as `Specified.spec` gives them.
+        base: Class that the result must be an instance of.
+
+    Raises:
+        CheckpointError: If the class lies outside the trusted packages, is no `base`, or refuses its arguments.
+    """
+    path = str(spec["class_path"])
+    module, _, name = path.rpartition(".")
+    if not is_trusted(path):
+        raise CheckpointError(
+            f"the checkpoint names a class outside the trusted packages: {path}",
+            fix=f"if you trust it, pass --trust-imports {path.split('.')[0]}, or call cnn_lstm.trust in Python",
+            code=416,
+        )
+    try:
+        cls = getattr(importlib.import_module(module), name)
+        if not (isinstance(cls, type) and issubclass(cls, base)):
+            raise TypeError(f"it is no {base.__name__}")
+        return cls(**spec["init_args"])
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"cannot build {path} of the checkpoint", str(error), code=417) from error

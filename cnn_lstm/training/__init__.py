@@ -1,0 +1,1 @@
+"""What surrounds a fit: callbacks, checkpoint files, run folders, loggers."""

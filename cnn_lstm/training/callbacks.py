@@ -1,0 +1,144 @@
+"""What watches a fit besides Lightning's own callbacks."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cnn_lstm.data.batches import Batch
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.errors import ConfigError, DivergedError
+from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.specs import plain
+
+log = logging.getLogger(__name__)
+OPTIMIZER_KEY = "cnn_lstm_optimizer"
+
+
+class GradientNorm(Callback):
+    """Logs the total gradient norm, unscaled and before clipping, by one fused call.
+
+    Args:
+        every_n_steps: Steps between two measurements.
+    """
+
+    def __init__(self, every_n_steps: int = 50) -> None:
+        if every_n_steps < 1:
+            raise ConfigError(f"every_n_steps={every_n_steps}", "grad_norm", "give at least 1", code=224)
+        self.every_n_steps = every_n_steps
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Lightning calls this after unscaling and before clipping."""
+        if (trainer.global_step + 1) % self.every_n_steps:
+            return
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        for logger in trainer.loggers:
+            logger.log_metrics({"grad_norm": float(norm)}, step=trainer.global_step)
+
+
+class FiniteGuard(Callback):
+    """Stops a run whose loss is not finite, before the optimiser spoils the weights.
+
+    Each step is checked on the CPU; on an accelerator every `log_every_n_steps`, since each check waits for it.
+    """
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        """Remembers the batch for the message."""
+        self._rows = batch.row
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """Checks the training loss."""
+        if loss.device.type == "cpu" or (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+            self._require_finite("training", loss, trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Checks the validation loss."""
+        loss = trainer.callback_metrics.get("val_loss")
+        if loss is not None and not trainer.sanity_checking:
+            self._require_finite("validation", loss, trainer)
+
+    def _require_finite(self, stage: str, loss: Tensor, trainer: Trainer) -> None:
+        if torch.isfinite(loss):
+            return
+        where = f"epoch {trainer.current_epoch}, step {trainer.global_step}"
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if stage == "training" and isinstance(data, MarketDataModule):
+            rows = self._rows.cpu().numpy()
+            symbols = sorted({data.panel.symbols[code] for code in data.panel.symbol[rows]})
+            days = data.panel.time[rows]
+            where += f", batch of {', '.join(symbols[:5])} @ {str(days.min())[:10]}..{str(days.max())[:10]}"
+        raise DivergedError(
+            f"the {stage} loss is {float(loss)}",
+            where,
+            "lower model.optimizer.lr or clip harder; checkpoints of finite epochs are kept",
+            code=507,
+        )
+
+
+class RandomState(Callback):
+    """Keeps torch's random state in the checkpoint, so that a resumed run drops out what it would have dropped."""
+
+    def __init__(self) -> None:
+        self._restored: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Random states of the CPU and of each CUDA device."""
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keeps the states until training starts."""
+        self._restored = state_dict
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restores the states of a resumed run."""
+        if self._restored is None:
+            return
+        torch.set_rng_state(self._restored["cpu"].cpu())
+        if torch.cuda.is_available() and len(self._restored["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([state.cpu() for state in self._restored["cuda"]])
+        self._restored = None
+
+
+class OptimizerSettings(Callback):
+    """On resume, what the configuration says of the optimiser wins over the checkpoint; differences are printed.
+
+    A value that the configuration did not change since the checkpoint was written keeps its trained state, for
+    example a learning rate that the scheduler has lowered.
+    """
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Writes down the settings in force."""
+        if trainer.optimizers:
+            checkpoint[OPTIMIZER_KEY] = _settings(trainer.optimizers[0])
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Edits the optimiser's state before Lightning restores it."""
+        if not trainer.training or not isinstance(pl_module, Forecaster) or OPTIMIZER_KEY not in checkpoint:
+            return
+        asked = pl_module.optimizer(pl_module.parameters())
+        saved, wanted = checkpoint[OPTIMIZER_KEY], _settings(asked)
+        changed = {key: value for key, value in wanted.items() if saved.get(key) != value}
+        for key, value in changed.items():
+            log.warning("resume: optimizer.%s: %s -> %s, as the configuration says", key, saved.get(key), value)
+        if "class" in changed:
+            checkpoint["optimizer_states"] = [asked.state_dict()]
+            return
+        for group in checkpoint["optimizer_states"][0]["param_groups"]:
+            group |= {key: asked.defaults[key] for key in changed}
+        if "lr" in changed:
+            for state in checkpoint["lr_schedulers"]:
+                if "base_lrs" in state:
+                    state["base_lrs"] = [asked.defaults["lr"]] * len(state["base_lrs"])
+
+
+def _settings(optimizer: Optimizer) -> dict[str, Any]:
+    cls = type(optimizer)
+    values = {key: value for key, value in optimizer.defaults.items() if not isinstance(value, Tensor)}
+    return {"class": f"{cls.__module__}.{cls.__qualname__}", **plain(values)}

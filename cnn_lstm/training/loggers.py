@@ -1,0 +1,56 @@
+"""The experiment trackers of a run: TensorBoard first, then CSV, MLflow beside them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger
+
+from cnn_lstm.training.runs import RunFolder
+
+EXPERIMENT = "cnn_lstm"
+
+
+def build_loggers(run: RunFolder, stage: str, tensorboard: bool, mlflow: bool) -> list[Logger]:
+    """Loggers of a stage of a run; validate and test write into the trackers of the fit.
+
+    TensorBoard or CSV comes first, since Lightning takes its log folder from the first logger, and MLflow's is
+    null for a database (https://github.com/Lightning-AI/pytorch-lightning/issues/19441).
+
+    Args:
+        run: The run folder.
+        stage: Name of the command.
+        tensorboard: Whether to write TensorBoard events.
+        mlflow: Whether to write to MLflow.
+    """
+    loggers: list[Logger] = []
+    if tensorboard:
+        loggers.append(
+            TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard", default_hp_metric=False)
+        )
+    if stage == "fit":
+        loggers.append(CSVLogger(run.path, name="", version=""))
+    if mlflow and (stage == "fit" or run.mlflow_run.exists()):
+        loggers.append(_mlflow_logger(run))
+    return loggers
+
+
+def _mlflow_logger(run: RunFolder) -> MLFlowLogger:
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # they tell each step of making the database
+    run_id = run.mlflow_run.read_text().strip() if run.mlflow_run.exists() else None
+    home = run.path.parent.resolve()
+    return MLFlowLogger(
+        experiment_name=EXPERIMENT,
+        run_name=run.path.name,
+        tracking_uri=tracking_uri(home),
+        artifact_location=(home / "mlartifacts").as_uri(),
+        run_id=run_id,
+    )
+
+
+def tracking_uri(home: Path) -> str:
+    """The server named by MLFLOW_TRACKING_URI, else a SQLite file beside the runs."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
