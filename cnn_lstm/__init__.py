@@ -14,12 +14,11 @@ from cnn_lstm.specs import trust
 __version__ = "0.1.0"
 
 _HOMES = {
-    "CNNLSTM": "cnn_lstm.model.network",
     "Forecaster": "cnn_lstm.model.forecaster",
     "MarketDataModule": "cnn_lstm.data.datamodule",
     "Predictor": "cnn_lstm.inference.predictor",
 }
-__all__ = ["CNNLSTM", "Forecaster", "MarketDataModule", "Predictor", "trust"]  # noqa: F822 - see __getattr__
+__all__ = ["Forecaster", "MarketDataModule", "Predictor", "trust"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -96,23 +95,22 @@ def _run(words: list[str]) -> int:
         near = difflib.get_close_matches(words[0], COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(COMMANDS)}"
         raise ConfigError(f"unknown command {words[0]!r}", fix=hint, code=225)
-    signal.signal(signal.SIGTERM, _terminated)
     run: Callable[[list[str]], None] = importlib.import_module(COMMANDS[words[0]][0]).run
     run(words)
     return 0
 
 
-def _terminated(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
-
-
 def _guarded(action: Callable[[], int], debug: bool) -> int:
     try:
         return action()
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns it into exit code 1
+            return _fail("interrupted: continue with --ckpt_path last", 130)
+        if type(stop).__name__ == "SIGTERMException":  # of Lightning, with exit code 0
+            return _fail("terminated: continue with --ckpt_path last", 143)
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
     except CnnLstmError as error:
         if debug:
             traceback.print_exc()

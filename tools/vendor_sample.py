@@ -12,7 +12,7 @@ from pathlib import Path
 from bokeh_sampledata import stocks
 
 from cnn_lstm.data.prices import data_fingerprint
-from cnn_lstm.data.sources import TIME_DTYPE
+from cnn_lstm.data.sources.base import TIME_DTYPE
 
 SYMBOLS = ["AAPL", "GOOG", "IBM", "MSFT"]
 TARGET = Path(__file__).parents[1] / "cnn_lstm" / "data" / "sample" / "daily_bars.parquet"

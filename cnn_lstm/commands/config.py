@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import inspect
 import math
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import jsonargparse
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.specs import trusted_packages
@@ -120,44 +123,88 @@ def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
+def check_keys(files: Sequence[Path], known: Collection[str]) -> None:
+    """Refuses unknown keys of the first two levels; the parser overlooks those that hold nothing.
+
+    Args:
+        files: Configuration files.
+        known: Dotted keys of the parser.
+
+    Raises:
+        ConfigError: Naming file, key and the nearest known one.
+    """
+    levels = {".".join(key.split(".")[:depth]) for key in known for depth in (1, 2)}
+    for file in files:
+        try:
+            tree = load_yaml(file.read_text(encoding="utf-8")) if file.is_file() else None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            reason = re.sub(r"\s+", " ", str(error))
+            raise ConfigError("no plain YAML", f"{file}: {reason}", "write plain keys and values", code=227) from error
+        if not isinstance(tree, dict):
+            continue
+        keys = {str(key) for key in tree} | {
+            f"{key}.{inner}" for key, value in tree.items() if isinstance(value, dict) for inner in value
+        }
+        for key in sorted(keys - levels):
+            if key.split(".")[0] in levels or "." not in key:
+                raise ConfigError(f"unknown key {key!r}", str(file), _hint(key, levels), code=225)
+
+
 @contextmanager
-def told_in_one_line(parser: ArgumentParser, words: list[str]) -> Iterator[None]:
+def told_in_one_line(command: str, known: Collection[str]) -> Iterator[None]:
     """Turns a parse error into a `ConfigError` with the nearest known key.
 
     Args:
-        parser: Parser of the whole command line.
-        words: The command line.
+        command: Name of the command.
+        known: Dotted keys of its parser.
     """
     try:
         yield
     except (jsonargparse.ArgumentError, argparse.ArgumentError) as error:
-        cause: BaseException | None = error
-        while cause is not None:
+        for cause in _causes(error):
             if isinstance(cause, ConfigError):
                 raise cause from None
-            cause = cause.__cause__ or cause.__context__
         message = re.sub(r"\s*\n\s*", " ", str(error)).strip()
-        raise ConfigError(message, " ".join(words[:1]), _nearest(message, parser), code=225) from error
+        denied = re.search(r"Importing '([\w.]+)' is not allowed", message)
+        if denied:
+            path = denied[1]
+            raise ConfigError(
+                f"importing {path} is not allowed",
+                f"{command}, a configuration names it",
+                f"if the package is yours and you trust it, add --trust-imports {path.split('.')[0]}",
+                code=228,
+            ) from error
+        raise ConfigError(message, command, _nearest(message, known), code=225) from error
 
 
-def _nearest(message: str, parser: ArgumentParser) -> str:
-    """A hint at the known key nearest to the one that a message complains about."""
-    quoted = re.findall(r"'([\w.\[\]-]+)'|--([\w.]+)", message)
-    known = _known_keys(parser)
-    for word in (first or second for first, second in quoted):
-        last = word.rsplit(".", 1)[-1]
-        near = difflib.get_close_matches(word, known, n=1) or difflib.get_close_matches(
-            last, sorted({key.rsplit(".", 1)[-1] for key in known}), n=1
-        )
-        if near and near[0] != word:
-            return f"did you mean {near[0]}?"
-    return "see --help"
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
-def _known_keys(parser: ArgumentParser) -> list[str]:
-    from cnn_lstm.model.network import CNNLSTM
+def _nearest(message: str, known: Collection[str]) -> str:
+    """A hint at the known key nearest to the one that a parser's message complains about."""
+    keys = {*known, *_arguments(re.findall(r"class_path[= ]'([\w.]+)'", message))}
+    words = re.findall(r"(?:[Oo]ption|unrecognized arguments:) '?-*([\w.]+)", message)
+    return _hint(words[0], keys) if words else "see --help"
 
-    keys = {action.dest for action in parser._actions}
-    for sub in getattr(parser, "_subcommand_parsers", {}).values():
-        keys |= {action.dest for action in sub._actions}
-    return sorted(keys | set(CNNLSTM.__init__.__annotations__))
+
+def _hint(word: str, keys: Collection[str]) -> str:
+    """The known key that is nearest, by its whole path or by its last part."""
+    near = difflib.get_close_matches(word, keys, n=1)
+    if not near:
+        last = {key.rsplit(".", 1)[-1]: key for key in keys}
+        near = [last[name] for name in difflib.get_close_matches(word.rsplit(".", 1)[-1], last, n=1)]
+    return f"did you mean {near[0]}?" if near else "see --help"
+
+
+def _arguments(class_paths: list[str]) -> set[str]:
+    """Argument names of classes that the parser has imported already."""
+    names: set[str] = set()
+    for path in class_paths:
+        module, _, name = path.rpartition(".")
+        cls = getattr(sys.modules.get(module), name, None)
+        if cls is not None:
+            names |= set(inspect.signature(cls).parameters)
+    return names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import sys
@@ -23,13 +24,13 @@ from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from cnn_lstm.commands.config import check_values, guard_parser, told_in_one_line
+from cnn_lstm.commands.config import check_keys, check_values, guard_parser, told_in_one_line
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import CHECKPOINT_KEY, Forecaster, refuse_differences
+from cnn_lstm.model.forecaster import Forecaster, refuse_differences
 from cnn_lstm.training.callbacks import FiniteGuard, GradientNorm, OptimizerSettings, RandomState
 from cnn_lstm.training.durable import DurableCheckpointIO
 from cnn_lstm.training.loggers import build_loggers
@@ -68,7 +69,6 @@ class ForecastCLI(LightningCLI):
 
     def __init__(self, args: list[str], run: bool = True) -> None:
         self._go = run
-        self._words = args
         super().__init__(
             Forecaster,
             MarketDataModule,
@@ -112,7 +112,9 @@ class ForecastCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses; Lightning's own version warns about words given beside those of the process."""
-        with told_in_one_line(parser, self._words):
+        known = {action.dest for action in self._subcommand_parsers[args[0]]._actions}
+        check_keys(_config_files(args), known)
+        with told_in_one_line(args[0], known):
             self.config = parser.parse_args(args)
         check_values(self.config[self.config.subcommand])
 
@@ -179,6 +181,12 @@ class ForecastCLI(LightningCLI):
         config.trainer.default_root_dir = str(self.run_folder.path)
         super().instantiate_classes()
 
+    def build_data(self) -> MarketDataModule:
+        """The data module alone, of a configuration that was only parsed."""
+        built = self.parser.instantiate_classes(self.config)
+        data: MarketDataModule = built[self.config.subcommand].data
+        return data
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Trainer with our loggers first and our callbacks added to the user's."""
         config = self.config_init[self.config.subcommand]
@@ -190,7 +198,9 @@ class ForecastCLI(LightningCLI):
         try:
             trainer: Trainer = super().instantiate_trainer(logger=[*own, *extra] if given is not False else False)
         except MisconfigurationException as error:
-            raise ConfigError(str(error).replace("\n", " "), "trainer", "choose a device that is there", code=238) from error
+            raise ConfigError(
+                str(error).replace("\n", " "), "trainer", "choose a device that is there", code=238
+            ) from error
         return trainer
 
     def _own_callbacks(self, config: Any) -> list[Callback]:
@@ -241,9 +251,10 @@ class ForecastCLI(LightningCLI):
     @rank_zero_only
     def after_fit(self) -> None:
         """Says what was found and where it lies."""
-        best = self.trainer.checkpoint_callback
-        if isinstance(best, ModelCheckpoint) and best.best_model_score is not None:
-            print(f"best {best.monitor} {float(best.best_model_score):.5f} in {best.best_model_path}")
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None and callback.monitor:
+                score, path = float(callback.best_model_score), callback.best_model_path
+                print(f"best {callback.monitor} {score:.5f} in {path}")
         print(f"run folder: {self.run_folder.path}")
 
     @rank_zero_only
@@ -293,8 +304,25 @@ def _require_same_model(checkpoint: dict[str, Any], model: Any) -> None:
         arguments = {key: value for key, value in before["init_args"].items() if key != "n_features"}
         refuse_differences(
             {f"model.{part}": before["class_path"], **{f"model.{part}.{k}": v for k, v in arguments.items()}},
-            {f"model.{part}": now["class_path"], **_flat(part, now.get("init_args") or {}, arguments)},
+            {f"model.{part}": _canonical(now["class_path"]), **_flat(part, now.get("init_args") or {}, arguments)},
         )
+
+
+def _config_files(words: list[str]) -> list[Path]:
+    """Files given by `--config` or `-c`."""
+    files = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name in ("--config", "-c"):
+            files.append(Path(value if equals else following))
+    return files
+
+
+def _canonical(path: str) -> str:
+    """Where a class is defined; YAML may name it where it is re-exported."""
+    module, _, name = path.rpartition(".")
+    cls = getattr(importlib.import_module(module), name)  # the parser has imported it already
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _flat(part: str, given: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
@@ -314,13 +342,13 @@ def run(words: list[str]) -> None:
     Args:
         words: The command and its arguments.
     """
-    _quiet()
+    quiet()
     guard_parser()
     ForecastCLI(words)
 
 
-def _quiet() -> None:
-    """Keeps our warnings in one line each, and leaves out what users cannot act on."""
+def quiet() -> None:
+    """Sets up the messages of a command: keeps our warnings in one line each, and leaves out what users cannot act on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("warning: %(message)s"))
     ours = logging.getLogger("cnn_lstm")
@@ -332,4 +360,6 @@ def _quiet() -> None:
     # the run folder is ours, and resuming into it is meant
     warnings.filterwarnings("ignore", ".*exists and is not empty.*")
     warnings.filterwarnings("ignore", ".*checkpoint directory.*exists.*")
+    # our predict_step keeps its forecasts itself
+    warnings.filterwarnings("ignore", ".*predict returned None.*")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())

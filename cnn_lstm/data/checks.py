@@ -18,6 +18,7 @@ PRICES = ["open", "high", "low", "close"]
 SPLITS = (2, 3, 4, 5, 10, 20, 100)
 # a real fall of 52 % (AAPL, 2000-09-29, ratio 2.078) must not look like a split 2:1
 SPLIT_TOLERANCE = 0.03
+DAY_TOLERANCE = 0.15
 OHLC_TOLERANCE = 1e-6
 OnShort = Literal["error", "skip"]
 
@@ -111,16 +112,24 @@ def _jumps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
         return
     close = table["close"].where(lambda c: (c > 0) & np.isfinite(c)).groupby(table["symbol"]).ffill()
     change = close / close.groupby(table["symbol"]).shift()
-    size = change.where(change > 1, 1 / change)
+    opening = table["open"] / close.groupby(table["symbol"]).shift() if "open" in table else change
     for split in SPLITS:
-        # the smallest factor keeps its lower edge: below ln 2 - tolerance real markets move
-        near = ((size / split - 1).abs() <= SPLIT_TOLERANCE) & (np.log(size) >= math.log(2) - SPLIT_TOLERANCE)
+        # a split shows at the open; by the close the day's own move may hide it
+        near = _near(change, split, SPLIT_TOLERANCE) | (
+            _near(opening, split, SPLIT_TOLERANCE) & _near(change, split, DAY_TOLERANCE)
+        )
         for row in np.flatnonzero(near):
             kind = f"{split}:1" if change[row] < 1 else f"1:{split}"
             what = f"looks like an unadjusted split {kind} on {day(table['timestamp'][row])}"
             where = f"{at_row(table, row)}, close times {change[row]:.4g}"
             fix = "load adjusted prices, or set data.checks.allow_jumps: true"
             yield Defect(317, what, where, fix, fatal=not checks.allow_jumps)
+
+
+def _near(change: pd.Series, split: int, tolerance: float) -> pd.Series:
+    """Whether a change is close to a split or its inverse."""
+    size = change.where(change > 1, 1 / change)
+    return (size / split - 1).abs() <= tolerance
 
 
 def _twins(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:

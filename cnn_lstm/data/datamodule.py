@@ -11,12 +11,13 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from cnn_lstm.data.panel_checks import check_labels, check_leak, muted_features, skip_short
 from cnn_lstm.data.batches import Batch, RowBatches, WindowDataset, make_loader
 from cnn_lstm.data.features import DEFAULT_FEATURES
+from cnn_lstm.data.panel_checks import check_labels, check_leak, muted_features, skip_short
 from cnn_lstm.data.prices import CheckedPrices, Checks, data_fingerprint
 from cnn_lstm.data.recipe import Recipe
-from cnn_lstm.data.sources import PriceSource, SampleBars
+from cnn_lstm.data.sources.base import PriceSource
+from cnn_lstm.data.sources.sample import SampleBars
 from cnn_lstm.data.splits import FractionSplit, Split, SplitRows, require_rows, split_rows
 from cnn_lstm.data.statistics import Scaling, TrainingStatistics, training_statistics
 from cnn_lstm.data.targets import ForwardReturn, Target, check_targets
@@ -190,8 +191,6 @@ class MarketDataModule(LightningDataModule):
             "target_names": [target.name for target in self.targets],
             "target_units": [target.unit for target in self.targets],
             "target_mean": self.statistics.y_mean.tolist(),
-            "boundaries": {
-                name: str(getattr(edges, name)) for name in ("train", "validation", "test", "end")
-            },
+            "boundaries": {name: str(getattr(edges, name)) for name in ("train", "validation", "test", "end")},
             "fingerprint": self.fingerprint,
         }

@@ -225,9 +225,7 @@ def resolve_features(
     return resolved
 
 
-def _resolve(
-    name: str, columns: Collection[str], import_function: Callable[[str], Callable[..., Any]]
-) -> Feature:
+def _resolve(name: str, columns: Collection[str], import_function: Callable[[str], Callable[..., Any]]) -> Feature:
     base, numbers = _parse(name)
     if base in _OFFERED:
         return _with_parameters(name, *_OFFERED[base], numbers)
@@ -253,9 +251,10 @@ def _with_parameters(
         what = f"feature {name!r} has {len(numbers)} parameters, at most {len(defaults)}"
         raise ConfigError(what, "", f"write {_offer(declaration).pattern!r}", code=_CODE)
     parameters = defaults | dict(zip(defaults, numbers, strict=False))
-    if any(value < declaration.at_least for value in parameters.values()):
-        what = f"parameters of feature {name!r} must be at least {declaration.at_least}"
-        raise ConfigError(what, "", f"the default is {_offer(declaration).default!r}", code=_CODE)
+    for (parameter, value), smallest in zip(parameters.items(), declaration.at_least, strict=True):
+        if value < smallest:
+            what = f"feature {name!r}: {parameter} must be at least {smallest}"
+            raise ConfigError(what, "", f"the default is {_offer(declaration).default!r}", code=_CODE)
     return Feature(
         name=name,
         function=partial(function, **parameters),
@@ -317,8 +316,9 @@ def compute_features(table: pd.DataFrame, features: Sequence[Feature]) -> pd.Dat
     """
     values = np.full((len(features), len(table)), np.nan)
     symbols = [np.asarray(rows) for rows in table.groupby("symbol", sort=False).indices.values()]
-    with np.errstate(all="ignore"):  # log of 0 and division by 0 give a missing value, told below
-        for bars, rows in ((_bars(table, rows), rows) for rows in symbols):
+    with np.errstate(all="ignore"):  # log of 0 and division by 0 give a missing value
+        for rows in symbols:
+            bars = table.iloc[rows].reset_index(drop=True)
             for column, item in enumerate(features):
                 if not item.cross_sectional:
                     values[column, rows] = _evaluate(item, bars)
@@ -330,10 +330,6 @@ def compute_features(table: pd.DataFrame, features: Sequence[Feature]) -> pd.Dat
         for column, item in enumerate(features):
             values[column, rows[: item.warmup]] = np.nan
     return pd.DataFrame(values.T, index=table.index, columns=[item.name for item in features])
-
-
-def _bars(table: pd.DataFrame, rows: npt.NDArray[np.intp]) -> pd.DataFrame:
-    return table.iloc[rows].reset_index(drop=True)
 
 
 def _evaluate(item: Feature, bars: pd.DataFrame) -> npt.NDArray[np.float64]:

@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cnn_lstm.data.features import resolve_features
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.splits import SplitRows
 from cnn_lstm.data.statistics import TrainingStatistics
@@ -54,8 +53,7 @@ def skip_short(prices: pd.DataFrame, recipe: Recipe, targets: Sequence[Target]) 
 
 def needed_rows(prices: pd.DataFrame, recipe: Recipe) -> int:
     """Rows of one symbol that the first complete window takes: the longest warm-up and the window."""
-    features = resolve_features(recipe.features, set(prices.columns))
-    return max(feature.warmup for feature in features) + recipe.window
+    return max(feature.warmup for feature in recipe.resolve(prices)) + recipe.window
 
 
 def check_labels(panel: Panel, parts: SplitRows, targets: Sequence[Target]) -> None:
@@ -80,9 +78,7 @@ def check_labels(panel: Panel, parts: SplitRows, targets: Sequence[Target]) -> N
 
 def _check_classes(panel: Panel, parts: SplitRows, column: int, target: Target) -> None:
     for name, rows in (("train", parts.train), ("validation", parts.validation), ("test", parts.test)):
-        counts = np.bincount(
-            panel.labels[torch.from_numpy(rows), column].long().numpy(), minlength=target.classes
-        )
+        counts = np.bincount(panel.labels[torch.from_numpy(rows), column].long().numpy(), minlength=target.classes)
         if (counts > 0).sum() < 2:
             raise DataError(
                 f"only one class in the {name} part",

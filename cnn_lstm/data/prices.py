@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.data.checks import KEYS, PRICES, ROW_CHECKS, Checks, at_row, count_rows, day, places
-from cnn_lstm.data.sources import TIME_DTYPE, nearest, validate_symbol
+from cnn_lstm.data.sources.base import TIME_DTYPE, nearest, validate_symbol
 from cnn_lstm.errors import Defect, DefectsError
 
 __all__ = ["CheckedPrices", "Checks", "check_prices", "data_fingerprint"]

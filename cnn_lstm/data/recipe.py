@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
 from cnn_lstm import specs
-from cnn_lstm.data.features import required_columns, resolve_features
+from cnn_lstm.data.features import Feature, default_importer, required_columns, resolve_features
 from cnn_lstm.data.prices import CheckedPrices, Checks, check_prices
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, build_panel
+from cnn_lstm.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,27 @@ class Recipe:
         """The target objects; their classes must lie in trusted packages."""
         return [specs.build(spec, Target) for spec in self.targets]
 
+    def resolve(self, prices: pd.DataFrame) -> list[Feature]:
+        """The features on the columns of a table; a user's own function must lie in a trusted package."""
+        return resolve_features(self.features, set(prices.columns), _trusted_function)
+
     def check(self, prices: pd.DataFrame, targets: list[Target]) -> CheckedPrices:
         """Checks a price table for what the features and targets need."""
-        known = set(prices.columns)
-        features = resolve_features(self.features, known)
-        needed = {*required_columns(features), *(target.column for target in targets)}
+        needed = {*required_columns(self.resolve(prices)), *(target.column for target in targets)}
         return check_prices(prices, self.checks, required=sorted(needed))
 
     def panel(self, checked: pd.DataFrame, targets: list[Target]) -> Panel:
         """The panel of a checked price table."""
-        features = resolve_features(self.features, set(checked.columns))
-        return build_panel(checked, features, targets, self.checks.max_gap_days)
+        return build_panel(checked, self.resolve(checked), targets, self.checks.max_gap_days)
+
+
+def _trusted_function(path: str) -> Callable[..., Any]:
+    if not specs.is_trusted(path):
+        package = path.split(".")[0]
+        raise ConfigError(
+            f"the feature {path} is a function outside the trusted packages",
+            "data.features",
+            f"if you trust it, add --trust-imports {package}, or call cnn_lstm.trust({package!r}) in Python",
+            code=228,
+        )
+    return default_importer(path)

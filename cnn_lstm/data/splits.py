@@ -7,6 +7,7 @@ labels may not.
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -112,9 +113,7 @@ class FractionSplit(Split):
     def boundaries(self, times: Times) -> Boundaries:
         """Boundaries at the timestamps next to the two fractions."""
         first, second = (round(share * len(times)) for share in (self.train, self.train + self.validation))
-        return Boundaries(
-            times[0], _at(times, first), _at(times, second), _after(times)
-        )
+        return Boundaries(times[0], _at(times, first), _at(times, second), _after(times))
 
 
 class WalkForward(Split):
@@ -136,9 +135,7 @@ class WalkForward(Split):
 
     def __init__(self, folds: int = 5, fold: int = 0, sliding: bool = False) -> None:
         if folds < 1 or not 0 <= fold < folds:
-            raise ConfigError(
-                f"fold={fold} of folds={folds}", "data.split", "give 0 <= fold < folds", code=223
-            )
+            raise ConfigError(f"fold={fold} of folds={folds}", "data.split", "give 0 <= fold < folds", code=223)
         self.folds, self.fold, self.sliding = folds, fold, sliding
 
     def boundaries(self, times: Times) -> Boundaries:
@@ -192,7 +189,7 @@ def split_rows(rows: Rows, decision: Times, label_end: Times, boundaries: Bounda
     """
     edges = (boundaries.train, boundaries.validation, boundaries.test, boundaries.end)
     parts, purged = [], 0
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in itertools.pairwise(edges):
         inside = (decision >= start) & (decision < stop)
         kept = inside & ((label_end < stop) | (stop == boundaries.end))
         purged += int(inside.sum() - kept.sum())

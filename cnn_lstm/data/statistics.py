@@ -75,9 +75,7 @@ def training_statistics(
         y_loc, y_scale = _label_scale(panel, labels, index, y_anchor, scaling)
     mask = torch.zeros(panel.values.shape[1])
     mask[anchored] = 1.0
-    return TrainingStatistics(
-        x_loc, x_scale, mask, y_loc, y_scale, torch.tensor(y_anchor), y_mean, counts
-    )
+    return TrainingStatistics(x_loc, x_scale, mask, y_loc, y_scale, torch.tensor(y_anchor), y_mean, counts)
 
 
 def _covered(count: int, rows: Rows, length: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -90,15 +88,12 @@ def _covered(count: int, rows: Rows, length: int) -> np.ndarray[tuple[int], np.d
 def _location_and_scale(values: Tensor, mask: Tensor, scaling: Scaling) -> tuple[Tensor, Tensor]:
     if scaling == "robust":
         return _robust(values, mask)
-    chunks = lambda: (v[m].double() for v, m in zip(values.split(CHUNK), mask.split(CHUNK), strict=True))  # noqa: E731
-    return _moments(chunks())
+    return _moments(part[kept].double() for part, kept in zip(values.split(CHUNK), mask.split(CHUNK), strict=True))
 
 
 def _robust(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Median and scaled interquartile range, a column at a time to spare memory."""
-    quartiles = np.stack(
-        [np.quantile(column[mask].numpy(), [0.25, 0.5, 0.75]) for column in values.unbind(dim=1)]
-    )
+    quartiles = np.stack([np.quantile(column[mask].numpy(), [0.25, 0.5, 0.75]) for column in values.unbind(dim=1)])
     low, middle, high = torch.from_numpy(quartiles).T
     return middle.float(), _never_zero((high - low) * ROBUST_TO_STD)
 

@@ -73,9 +73,7 @@ def build_panel(
     )
 
 
-def _segments(
-    codes: NDArray[np.int64], time: NDArray[np.datetime64], max_gap_days: float
-) -> NDArray[np.int32]:
+def _segments(codes: NDArray[np.int64], time: NDArray[np.datetime64], max_gap_days: float) -> NDArray[np.int32]:
     limit = np.timedelta64(round(max_gap_days * 86_400e6), "us")
     starts = np.ones(len(codes), dtype=bool)
     starts[1:] = (np.diff(codes) != 0) | (np.diff(time) > limit)

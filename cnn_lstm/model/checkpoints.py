@@ -86,6 +86,8 @@ def forecaster_from(checkpoint: Mapping[str, Any]) -> Forecaster:
     try:
         forecaster.load_state_dict(state)
     except RuntimeError as error:
-        raise CheckpointError("the weights do not fit the network", str(error).split("\n")[1].strip(), code=417) from error
+        raise CheckpointError(
+            "the weights do not fit the network", str(error).split("\n")[1].strip(), code=417
+        ) from error
     forecaster.on_load_checkpoint(dict(checkpoint))
     return forecaster.eval()

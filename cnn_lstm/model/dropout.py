@@ -33,7 +33,9 @@ def only_dropout(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def dropout_samples(forward: Callable[[Tensor], Tensor], module: nn.Module, x: Tensor, samples: int, seed: int) -> Tensor:
+def dropout_samples(
+    forward: Callable[[Tensor], Tensor], module: nn.Module, x: Tensor, samples: int, seed: int
+) -> Tensor:
     """Forecasts of several passes.
 
     Args:

@@ -20,9 +20,7 @@ from cnn_lstm.errors import ResourceError
 class DurableCheckpointIO(TorchCheckpointIO):
     """Writes beside the target, flushes to disk, then renames: the old file lives until the new one is whole."""
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Replaces the file at `path` in one step.
 
         Raises:

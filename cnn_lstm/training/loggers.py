@@ -27,9 +27,7 @@ def build_loggers(run: RunFolder, stage: str, tensorboard: bool, mlflow: bool) -
     """
     loggers: list[Logger] = []
     if tensorboard:
-        loggers.append(
-            TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard", default_hp_metric=False)
-        )
+        loggers.append(TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard", default_hp_metric=False))
     if stage == "fit":
         loggers.append(CSVLogger(run.path, name="", version=""))
     if mlflow and (stage == "fit" or run.mlflow_run.exists()):

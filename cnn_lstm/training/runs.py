@@ -75,7 +75,9 @@ def new_run(explicit: str | None, root: str, name: str) -> RunFolder:
         (path / ".writable").touch()
         (path / ".writable").unlink()
     except OSError as error:
-        raise ResourceError("cannot write the run folder", f"{path}: {error.strerror}", "choose another --run_dir", code=606) from error
+        raise ResourceError(
+            "cannot write the run folder", f"{path}: {error.strerror}", "choose another --run_dir", code=606
+        ) from error
     os.environ[ENVIRONMENT_KEY] = str(path)
     return RunFolder(path)
 

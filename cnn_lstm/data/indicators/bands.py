@@ -6,30 +6,30 @@ import pandas as pd
 import talib
 
 from cnn_lstm.data.indicators.declare import feature
-from cnn_lstm.data.indicators.numerics import ema_memory, from_talib, wilder_memory
+from cnn_lstm.data.indicators.numerics import ema_memory, from_talib, rolling_std, wilder_memory
 
 HLC = ("high", "low", "close")
 
 
-@feature(warmup=lambda period, width: period - 1, at_least=1)
+@feature(warmup=lambda period, width: period - 1, at_least=(2, 1))
 def bollinger_b(bars: pd.DataFrame, period: int = 20, width: int = 2) -> pd.Series:
     """Bollinger's %b: place of the close between mean -/+ k deviations (Bollinger 1983)."""
     # not TA-Lib's: it subtracts squared means, which loses all digits where the price hardly moves
-    window = bars["close"].rolling(period)
-    return (bars["close"] - window.mean()) / (2 * width * window.std(ddof=0)) + 0.5
+    middle = bars["close"].rolling(period).mean()
+    return (bars["close"] - middle) / (2 * width * rolling_std(bars["close"], period, ddof=0)) + 0.5
 
 
-@feature(warmup=lambda period, width: period - 1)
+@feature(warmup=lambda period, width: period - 1, at_least=(2, 1))
 def bollinger_width(bars: pd.DataFrame, period: int = 20, width: int = 2) -> pd.Series:
     """Distance between the Bollinger bands / their middle (Bollinger 1983)."""
-    window = bars["close"].rolling(period)
-    return 2 * width * window.std(ddof=0) / window.mean()
+    middle = bars["close"].rolling(period).mean()
+    return 2 * width * rolling_std(bars["close"], period, ddof=0) / middle
 
 
 @feature(
     inputs=HLC,
-    warmup=lambda period, width: max(ema_memory(period, 1e-11), wilder_memory(period, 1e-11)),
-    at_least=2,
+    warmup=lambda period, width: max(ema_memory(period, 1e-9), wilder_memory(period, 1e-9)),
+    at_least=(2, 1),
 )
 def keltner_position(bars: pd.DataFrame, period: int = 20, width: int = 2) -> pd.Series:
     """Place of the close between exponential average -/+ k average true ranges (Keltner 1960, Raschke)."""

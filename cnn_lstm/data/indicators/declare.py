@@ -21,7 +21,7 @@ class Declaration:
         family: Heading in the table of features.
         inputs: Columns that the function reads.
         warmup: Rows at the start of each symbol without a value; given the parameters where it is a function.
-        at_least: Smallest value that a parameter may take.
+        at_least: Smallest value of each parameter.
         cross_sectional: Whether the function reads the rows of all symbols with the same timestamp.
         defaults: The integer parameters and their defaults, in order.
         meaning: First paragraph of the docstring.
@@ -31,7 +31,7 @@ class Declaration:
     family: str
     inputs: tuple[str, ...]
     warmup: int | Callable[..., int]
-    at_least: int
+    at_least: tuple[int, ...]
     cross_sectional: bool
     defaults: dict[str, int]
     meaning: str
@@ -47,7 +47,7 @@ def feature(
     family: str = "",
     inputs: tuple[str, ...] = ("close",),
     warmup: int | Callable[..., int] = 0,
-    at_least: int = 1,
+    at_least: int | tuple[int, ...] = 1,
     cross_sectional: bool = False,
 ) -> Callable[[Function], Function]:
     """Declare a function of bars as a feature; the function itself is returned unchanged.
@@ -58,7 +58,7 @@ def feature(
         inputs: Columns that the function reads.
         warmup: Rows at the start of each symbol that are blanked, so many that the values behind them do not
             depend on where the history starts. A number, or a function of the parameters.
-        at_least: Smallest value that a parameter may take.
+        at_least: Smallest value that a parameter may take; one for all, or one each.
         cross_sectional: Give the function the whole table, not one symbol. Of other symbols it may only use
             rows of the same timestamp.
 
@@ -77,7 +77,8 @@ def feature(
         meaning = " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
         parameters = list(inspect.signature(function).parameters.values())[1:]
         defaults = {parameter.name: parameter.default for parameter in parameters}
-        declared = Declaration(called, heading, inputs, warmup, at_least, cross_sectional, defaults, meaning)
+        smallest = at_least if isinstance(at_least, tuple) else (at_least,) * len(defaults)
+        declared = Declaration(called, heading, inputs, warmup, smallest, cross_sectional, defaults, meaning)
         setattr(function, _ATTRIBUTE, declared)
         return function
 

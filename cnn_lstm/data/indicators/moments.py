@@ -24,12 +24,10 @@ def skewness(bars: pd.DataFrame, period: int = 60) -> FloatArray:
 @feature(warmup=lambda period: period, at_least=4)
 def kurtosis(bars: pd.DataFrame, period: int = 60) -> FloatArray:
     """Excess kurtosis of the last n log returns (fourth standardised moment - 3)."""
-    return over_windows(
-        lambda windows: (standardised(windows) ** 4).mean(axis=1) - 3, period, log_returns(bars)
-    )
+    return over_windows(lambda windows: (standardised(windows) ** 4).mean(axis=1) - 3, period, log_returns(bars))
 
 
-@feature(warmup=lambda period, lag: period + lag)
+@feature(warmup=lambda period, lag: period + lag, at_least=(3, 1))
 def autocorrelation(bars: pd.DataFrame, period: int = 60, lag: int = 1) -> FloatArray:
     """Correlation of the last n log returns with those `lag` bars before."""
     returns = log_returns(bars)

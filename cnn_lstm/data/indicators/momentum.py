@@ -16,6 +16,7 @@ from cnn_lstm.data.indicators.numerics import (
     log_change,
     log_returns,
     over_windows,
+    rolling_std,
 )
 
 
@@ -34,7 +35,7 @@ def momentum(bars: pd.DataFrame, period: int = 252, skip: int = 21) -> pd.Series
 @feature(warmup=lambda period: period, at_least=2)
 def risk_adjusted_momentum(bars: pd.DataFrame, period: int = 60) -> pd.Series:
     """Log return of n bars / (their deviation * root n)."""
-    deviation = log_returns(bars).rolling(period).std() * math.sqrt(period)
+    deviation = rolling_std(log_returns(bars), period) * math.sqrt(period)
     return log_returns(bars, period) / deviation
 
 
@@ -49,8 +50,7 @@ def efficiency_ratio(bars: pd.DataFrame, period: int = 10) -> pd.Series:
 def price_zscore(bars: pd.DataFrame, period: int = 60) -> pd.Series:
     """Log close minus its mean of n bars, in their deviations."""
     log_close = pd.Series(np.log(bars["close"]))
-    window = log_close.rolling(period)
-    return (log_close - window.mean()) / window.std()
+    return (log_close - log_close.rolling(period).mean()) / rolling_std(log_close, period)
 
 
 @feature(warmup=lambda period: period - 1, at_least=3)

@@ -1,8 +1,8 @@
 """Numerical helpers shared by the indicators.
 
-Sums, means and deviations over a window are pandas' (compensated, and exact while a price stands still).
-Higher moments and correlations are taken window by window: pandas takes them from running sums of powers,
-whose rounding depends on rows outside the window. Recursive indicators are TA-Lib's.
+Sums and means over a window are pandas' (compensated, and exact while a price stands still). Deviations,
+higher moments and correlations are taken window by window: pandas takes them from running sums, whose
+rounding depends on rows outside the window. Recursive indicators are TA-Lib's.
 """
 
 from __future__ import annotations
@@ -120,6 +120,23 @@ def over_windows(function: Callable[..., FloatArray], period: int, *columns: pd.
         part = [np.ascontiguousarray(window[start : start + _CHUNK]) for window in windows]
         values[period - 1 + start :][: len(part[0])] = function(*part)
     return values
+
+
+def rolling_std(column: pd.Series, period: int, ddof: int = 1) -> pd.Series:
+    """Standard deviation of the last `period` rows; exactly 0 where nothing moves but the rounding.
+
+    pandas' own keeps a residue of rows that have left the window, so a ratio of two calm windows is noise.
+
+    Example:
+        >>> rolling_std(pd.Series([0.1, 0.1, 0.1, 0.3]), 2).round(3).tolist()
+        [nan, 0.0, 0.0, 0.141]
+    """
+
+    def deviation(windows: FloatArray) -> FloatArray:
+        spread = windows.std(axis=1, ddof=ddof)
+        return np.where(spread <= _ROUNDING * np.abs(windows).max(axis=1), 0.0, spread)
+
+    return pd.Series(over_windows(deviation, period, column), index=column.index)
 
 
 def standardised(windows: FloatArray) -> FloatArray:

@@ -36,7 +36,7 @@ def stoch_d(bars: pd.DataFrame, fast: int = 14, slow: int = 3, signal: int = 3) 
     return from_talib(talib.STOCH, [bars[name] for name in HLC], fast, slow, 0, signal, 0, output=1)
 
 
-@feature(warmup=lambda period, window: wilder_memory(period, 1e-13) + window, at_least=2)
+@feature(warmup=lambda period, window: wilder_memory(period, 1e-13) + window, at_least=(2, 1))
 def stoch_rsi(bars: pd.DataFrame, period: int = 14, window: int = 14) -> FloatArray:
     """Place of the RSI in its own range of n bars, 0 to 100 (Chande and Kroll 1994)."""
     return from_talib(talib.STOCHRSI, [bars["close"]], period, window, 1, 0)

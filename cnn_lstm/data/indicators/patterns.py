@@ -41,9 +41,7 @@ gravestone_doji = _pattern("cdl_gravestone_doji", "CDLGRAVESTONEDOJI", "Doji at 
 hammer = _pattern("cdl_hammer", "CDLHAMMER", "Hammer, long lower shadow near a low: 1.")
 hanging_man = _pattern("cdl_hanging_man", "CDLHANGINGMAN", "Hanging man, long lower shadow near a high: -1.")
 harami = _pattern("cdl_harami", "CDLHARAMI", "Small body inside the long one before: 1 or -1.")
-inverted_hammer = _pattern(
-    "cdl_inverted_hammer", "CDLINVERTEDHAMMER", "Long upper shadow below the last body: 1."
-)
+inverted_hammer = _pattern("cdl_inverted_hammer", "CDLINVERTEDHAMMER", "Long upper shadow below the last body: 1.")
 long_line = _pattern("cdl_long_line", "CDLLONGLINE", "Long body with short shadows: 1 or -1.")
 marubozu = _pattern("cdl_marubozu", "CDLMARUBOZU", "Long body almost without shadows: 1 or -1.")
 morning_star = _pattern("cdl_morning_star", "CDLMORNINGSTAR", "Morning star, penetration 0.3: 1.")

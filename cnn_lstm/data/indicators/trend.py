@@ -18,7 +18,8 @@ def _macd_memory(fast: int, slow: int, signal: int) -> int:
 
 def _macd(bars: pd.DataFrame, fast: int, slow: int, signal: int, output: int) -> FloatArray:
     lines = from_talib(talib.MACD, [bars["close"]], fast, slow, signal, output=output)
-    return lines / bars["close"].to_numpy(dtype=np.float64)
+    share: FloatArray = lines / bars["close"].to_numpy(dtype=np.float64)
+    return share
 
 
 @feature(warmup=lambda fast, slow: _macd_memory(fast, slow, 1), at_least=2)

@@ -13,6 +13,7 @@ from cnn_lstm.data.indicators.numerics import (
     log_change,
     log_returns,
     memory,
+    rolling_std,
     true_range,
     wilder_memory,
 )
@@ -41,7 +42,7 @@ def atr(bars: pd.DataFrame, period: int = 14) -> FloatArray:
 @feature(warmup=lambda period: period, at_least=2)
 def realised_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Standard deviation of the last n log returns."""
-    return log_returns(bars).rolling(period).std()
+    return rolling_std(log_returns(bars), period)
 
 
 @feature(warmup=lambda span: memory(2 / (span + 1)) + 1, at_least=2)
@@ -80,8 +81,8 @@ def rogers_satchell_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Serie
 def yang_zhang_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Volatility from gaps and ranges over n bars, free of drift (Yang and Zhang 2000)."""
     weight = 0.34 / (1.34 + (period + 1) / (period - 1))
-    gap = log_change(bars["open"], bars["close"].shift(1)).rolling(period).var()
-    body = log_change(bars["close"], bars["open"]).rolling(period).var()
+    gap = rolling_std(log_change(bars["open"], bars["close"].shift(1)), period) ** 2
+    body = rolling_std(log_change(bars["close"], bars["open"]), period) ** 2
     inside = _rogers_satchell(bars).rolling(period).mean()
     return _root(gap + weight * body + (1 - weight) * inside)
 
@@ -95,8 +96,8 @@ def volatility_ratio(bars: pd.DataFrame, short: int = 10, long: int = 60) -> pd.
 @feature(warmup=lambda period, window: period + window - 1, at_least=2)
 def volatility_of_volatility(bars: pd.DataFrame, period: int = 20, window: int = 60) -> pd.Series:
     """Deviation / mean of the realised volatility of n bars over a window."""
-    rolling = realised_volatility(bars, period).rolling(window)
-    return rolling.std() / rolling.mean()
+    realised = realised_volatility(bars, period)
+    return rolling_std(realised, window) / realised.rolling(window).mean()
 
 
 @feature(warmup=lambda period: period)
@@ -105,7 +106,7 @@ def downside_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     return _root((log_returns(bars).clip(upper=0.0) ** 2).rolling(period).mean())
 
 
-@feature(warmup=lambda period: period)
+@feature(warmup=lambda period: period, at_least=2)
 def jump_share(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """1 - bipower variation / realised variance over n bars: share due to jumps (Barndorff-Nielsen 2004)."""
     size = log_returns(bars).abs()

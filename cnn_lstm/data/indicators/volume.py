@@ -15,6 +15,7 @@ from cnn_lstm.data.indicators.numerics import (
     log_returns,
     memory,
     over_windows,
+    rolling_std,
     share_of_range,
     typical_price,
 )
@@ -37,8 +38,8 @@ def log_volume_ratio(bars: pd.DataFrame, period: int = 20) -> pd.Series:
 @feature(inputs=("volume",), warmup=lambda period: period - 1, at_least=2)
 def volume_zscore(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Volume minus its mean of n bars, in their deviations."""
-    window = bars["volume"].rolling(period)
-    return (bars["volume"] - window.mean()) / window.std()
+    surplus = bars["volume"] - bars["volume"].rolling(period).mean()
+    return surplus / rolling_std(bars["volume"], period)
 
 
 @feature(inputs=("close", "volume"), warmup=lambda period: period)

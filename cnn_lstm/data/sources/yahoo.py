@@ -5,21 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pandas as pd
 
-from cnn_lstm.data.sources import PriceSource, check_symbols, nearest, utc_moment
+from cnn_lstm.data.sources.base import PriceSource, check_symbols, nearest, utc_moment
+from cnn_lstm.data.sources.cache import read_entry, write_entry
 from cnn_lstm.errors import ConfigError, DataError, Defect, DefectsError
 
 DAILY = ("1d", "5d", "1wk", "1mo", "3mo")
@@ -52,7 +49,7 @@ class YahooBars(PriceSource):
     """Bars from Yahoo Finance through yfinance.
 
     Each download is kept as Parquet with a JSON of its request beside it, so a second run needs no network.
-    Adjusted prices change with each dividend: the digest in the JSON tells whether two runs saw the same bars.
+    Adjusted prices change with each dividend: the digest in the JSON tells if two runs saw the same bars.
 
     The bar of today is never loaded, as it is not finished: an `end` of None or later than today means today,
     exclusive.
@@ -85,13 +82,9 @@ class YahooBars(PriceSource):
     ) -> None:
         if interval not in DAILY + INTRADAY:
             fix = nearest(interval, DAILY + INTRADAY) or f"use one of {', '.join(DAILY + INTRADAY)}"
-            raise ConfigError(
-                f"interval {interval!r} is not one of Yahoo's", "data.source.interval", fix, code=234
-            )
+            raise ConfigError(f"interval {interval!r} is not one of Yahoo's", "data.source.interval", fix, code=234)
         if on_missing not in get_args(OnMissing):
-            raise ConfigError(
-                f"on_missing {on_missing!r}", "data.source.on_missing", "use error or skip", code=233
-            )
+            raise ConfigError(f"on_missing {on_missing!r}", "data.source.on_missing", "use error or skip", code=233)
         if retries < 0:
             raise ConfigError(f"retries is {retries}", "data.source.retries", "give 0 or more", code=233)
         self.interval, self.adjust = interval, adjust
@@ -103,7 +96,7 @@ class YahooBars(PriceSource):
 
         Raises:
             ConfigError: Symbols or start are not given, or malformed.
-            DataError: E333 Yahoo has no bars of a symbol or cannot be reached, E334 its table has another layout.
+            DataError: E333 Yahoo has no bars of a symbol or cannot be reached; E334 unknown layout.
         """
         if symbols is None or start is None:
             missing = "symbols" if symbols is None else "start"
@@ -131,12 +124,12 @@ class YahooBars(PriceSource):
 
     def _bars(self, request: _Request) -> pd.DataFrame:
         entry = self.cache_dir / request.key()
-        cached = _read_entry(entry)
+        cached = read_entry(entry)
         if cached is not None:
             return cached
         table = _long(self._download(request), request)
         try:
-            _write_entry(entry, table, request)
+            write_entry(entry, table, asdict(request))
         except OSError as error:
             warnings.warn(f"{self.cache_dir} takes no cache entry: {error.strerror}", stacklevel=4)
         return table
@@ -159,12 +152,10 @@ class YahooBars(PriceSource):
             except YFException as error:
                 raise _MissingError(_line(error)) from error
             except OSError as error:
-                if getattr(error, "response", None) is not None:  # Yahoo answered, with an HTTP error
+                if getattr(getattr(error, "response", None), "status_code", 0):  # Yahoo answered: an HTTP error
                     raise _MissingError(_line(error)) from error
                 fix = "check the network, ask for a span that is in the cache, or use PriceFiles"
-                raise DataError(
-                    f"Yahoo cannot be reached: {_line(error)}", request.symbol, fix, code=333
-                ) from error
+                raise DataError(f"Yahoo cannot be reached: {_line(error)}", request.symbol, fix, code=333) from error
             except (
                 ValueError,
                 LookupError,
@@ -198,7 +189,7 @@ def _line(error: BaseException) -> str:
 
 @contextmanager
 def _outspoken(yfinance: Any) -> Iterator[None]:
-    """Let yfinance raise its reasons instead of logging them; `raise_errors=True` is deprecated and partial."""
+    """Let yfinance raise its reasons, not log them; its own `raise_errors=True` is deprecated and partial."""
     log = logging.getLogger("yfinance")
     hidden, level = yfinance.config.debug.hide_exceptions, log.level
     yfinance.config.debug.hide_exceptions = False
@@ -264,44 +255,3 @@ def _flat(frame: pd.DataFrame, symbol: str) -> pd.DataFrame:
 
 def _layout(symbol: str, what: str) -> DataError:
     return DataError(f"unknown layout: {what}", symbol, "another version of yfinance may be needed", code=334)
-
-
-def _read_entry(entry: Path) -> pd.DataFrame | None:
-    """The cached bars, or None if there are none or they are damaged."""
-    try:
-        content = entry.with_suffix(".parquet").read_bytes()
-        told = json.loads(entry.with_suffix(".json").read_text(encoding="utf-8"))
-        if told["sha256"] != hashlib.sha256(content).hexdigest():
-            return None
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return pd.read_parquet(BytesIO(content))
-
-
-def _write_entry(entry: Path, table: pd.DataFrame, request: _Request) -> None:
-    """Write the bars, then the JSON that vouches for them: a crash in between leaves an entry without use."""
-    stream = BytesIO()
-    table.to_parquet(stream, compression="zstd", index=False)
-    content = stream.getvalue()
-    told = asdict(request) | {
-        "fetched_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "rows": len(table),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    _replace(entry.with_suffix(".parquet"), content)
-    _replace(entry.with_suffix(".json"), json.dumps(told, indent=1).encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file that is complete or absent; the temporary one is in the same folder, as a rename needs."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(name, path)  # noqa: PTH105
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, cast, get_args
 from zoneinfo import ZoneInfo
 
 import pandas as pd
 
 from cnn_lstm.errors import DataError
 
-UNITS = ("s", "ms", "us", "ns")
+Unit = Literal["s", "ms", "us", "ns"]
+UNITS = get_args(Unit)
 ISO = r"\d{4}-\d{2}-\d{2}(?:[T ].*)?|\d{8}"
 OFFSET = r":\d{2}\S*?\s?(Z|[+-]\d{2}:?\d{2})$"
 
@@ -46,58 +48,73 @@ class Clock:
             UTC, microseconds.
 
         Raises:
-            DataError: E309 a cell is no date in the format; E310 offsets are mixed, or a local time exists twice
-                or not at all.
+            DataError: E309 a cell is no date in the format; E310 offsets are mixed, or a local time exists
+                twice or not at all.
         """
         if pd.api.types.is_datetime64_any_dtype(cells.dtype):
-            moments = cells
+            moments: pd.Series = cells
         elif self.date_format in UNITS:
             numbers = pd.to_numeric(cells, errors="coerce")
-            moments = pd.to_datetime(numbers, unit=str(self.date_format), errors="coerce", utc=True)
+            moments = pd.to_datetime(numbers, unit=cast(Unit, self.date_format), errors="coerce", utc=True)
         else:
-            moments = self._parsed(cells.astype("str").str.strip(), where)
+            moments = self._parsed(cells.astype("str").str.strip(), where, first_row)
         if (bad := moments.isna()).any():
             row = int(bad.to_numpy().argmax())
-            place = f"{where}:{row + first_row}, {int(bad.sum())} rows"
             what = f"{str(cells.iloc[row])!r} is no {self.date_format or 'ISO date'}"
             fix = "set data.source.date_format: 01/02/2024 could be two days"
-            raise DataError(what, place, fix, code=309)
+            raise DataError(what, f"{where}:{row + first_row}, {int(bad.sum())} rows", fix, code=309)
+        # dates come before zones: a date exists also where the clock jumps at midnight
+        if not _zoned(moments) and _midnights(moments):
+            return cast(pd.Series, moments.dt.tz_localize("UTC").dt.as_unit("us"))
         local = self._local(moments, where, first_row)
         clock = local.dt.tz_localize(None)
-        daily = bool((clock == clock.dt.normalize()).all())
-        return (clock.dt.tz_localize("UTC") if daily else local.dt.tz_convert("UTC")).dt.as_unit("us")
+        utc = clock.dt.tz_localize("UTC") if _midnights(clock) else local.dt.tz_convert("UTC")
+        return cast(pd.Series, utc.dt.as_unit("us"))
 
-    def _parsed(self, text: pd.Series, where: str) -> pd.Series:
+    def _parsed(self, text: pd.Series, where: str, first_row: int) -> pd.Series:
         """Datetimes, with a zone if the text has offsets; NaT where the text is no date."""
         offset = text.str.extract(OFFSET, expand=False)
         mixed = offset.nunique(dropna=False) > 1
         if mixed and self.zone is None:
-            kinds = ", ".join(sorted(offset.fillna("none").unique())[:4])
-            what = f"timestamps with several UTC offsets ({kinds})"
-            fix = "set data.source.tz to the zone of the market"
-            raise DataError(what, f"{where}, {len(text)} rows", fix, code=310)
+            raise _mixed(where, offset)
         form = self.date_format or "ISO8601"
         if self.date_format is None:
             text = text.where(text.str.fullmatch(ISO).fillna(False))
         if not mixed:
-            return pd.to_datetime(text, format=form, errors="coerce")
+            try:
+                return cast(pd.Series, pd.to_datetime(text, format=form, errors="coerce"))
+            except ValueError:  # offsets in an odd place, and several of them
+                raise _mixed(where, offset) from None
         aware = offset.notna()
         moments = pd.to_datetime(text[aware], format=form, errors="coerce", utc=True)
         local = pd.to_datetime(text[~aware], format=form, errors="coerce")
-        return pd.concat([moments, self._local(local, where, 0).dt.tz_convert("UTC")]).sort_index()
+        utc = self._local(local, where, first_row).dt.tz_convert("UTC")
+        return cast(pd.Series, pd.concat([moments, utc]).sort_index())
 
     def _local(self, moments: pd.Series, where: str, first_row: int) -> pd.Series:
         """The same moments in the zone of the market, as far as it is known."""
         zone = self.zone or "UTC"
-        if isinstance(moments.dtype, pd.DatetimeTZDtype):
-            return moments.dt.tz_convert(zone) if self.zone else moments
-        # midnights are dates: they exist in each zone, also where the clock jumps at midnight
-        if bool((moments == moments.dt.normalize()).all()):
-            return moments.dt.tz_localize("UTC")
-        local = moments.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
-        if (bad := local.isna()).any():
+        if _zoned(moments):
+            return moments if self.zone is None else cast(pd.Series, moments.dt.tz_convert(self.zone))
+        local = cast(pd.Series, moments.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT"))
+        if (bad := local.isna() & moments.notna()).any():
             row = int(bad.to_numpy().argmax())
             what = f"{moments.iloc[row]} exists twice or not at all in {zone} (daylight saving time)"
             place = f"{where}:{moments.index[row] + first_row}, {int(bad.sum())} rows"
             raise DataError(what, place, "write timestamps with their UTC offset", code=310)
         return local
+
+
+def _mixed(where: str, offset: pd.Series) -> DataError:
+    kinds = ", ".join(sorted(offset.fillna("none").unique())[:4])
+    what = f"timestamps with several UTC offsets ({kinds})"
+    fix = "set data.source.tz to the zone of the market"
+    return DataError(what, f"{where}, {len(offset)} rows", fix, code=310)
+
+
+def _zoned(moments: pd.Series) -> bool:
+    return isinstance(moments.dtype, pd.DatetimeTZDtype)
+
+
+def _midnights(moments: pd.Series) -> bool:
+    return bool((moments == moments.dt.normalize()).all())

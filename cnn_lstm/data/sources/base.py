@@ -1,4 +1,4 @@
-"""Where price tables come from: the abstract source, what all sources share, and the bars that are shipped.
+"""Where price tables come from: the abstract source and what all sources share.
 
 A price table is long: `symbol` (str), `timestamp` (UTC, microseconds; a daily bar carries midnight UTC of its
 session date), then float64 columns, usually open, high, low, close and volume. A row is a bar of a symbol.
@@ -11,7 +11,6 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from importlib import resources
 
 import pandas as pd
 
@@ -166,48 +165,3 @@ class PriceSource(ABC):
             ConfigError: The request is malformed.
             DataError: The table is missing, damaged, or lacks a requested symbol.
         """
-
-
-class SampleBars(PriceSource):
-    """Real daily bars of AAPL, GOOG, IBM and MSFT from 2000-03-01 to 2013-03-01, shipped with the package.
-
-    Provenance and licence are in the README.md beside the file.
-
-    Args:
-        adjusted: Multiply open, high, low and close by `adj_close / close`, divide volume by this factor, so
-            that splits and dividends make no jump; `adj_close` is then dropped. False gives the values as
-            supplied, with `adj_close`.
-
-    Example:
-        >>> table = SampleBars().load(["IBM"], "2001-01-01", "2001-01-06")
-        >>> len(table), list(table.columns)
-        (4, ['symbol', 'timestamp', 'open', 'high', 'low', 'close', 'volume'])
-    """
-
-    def __init__(self, adjusted: bool = True) -> None:
-        self.adjusted = adjusted
-
-    def load(self, symbols: Sequence[str] | None, start: str | None, end: str | None) -> pd.DataFrame:
-        """Load bars; see `PriceSource.load`."""
-        with resources.files("cnn_lstm.data").joinpath("sample", "daily_bars.parquet").open("rb") as stream:
-            table = pd.read_parquet(stream)
-        table = select(table, symbols, start, end, "the sample")
-        return adjust(table) if self.adjusted else table
-
-
-def adjust(table: pd.DataFrame) -> pd.DataFrame:
-    """Scale open, high, low and close by `adj_close / close`, volume by its inverse; drop `adj_close`.
-
-    Args:
-        table: Price table with the columns open, high, low, close, volume and adj_close.
-
-    Example:
-        >>> raw = pd.DataFrame([[8.0, 8.0, 8.0, 8.0, 3.0, 4.0]])
-        >>> raw.columns = ["open", "high", "low", "close", "volume", "adj_close"]
-        >>> adjust(raw).iloc[0].to_list()
-        [4.0, 4.0, 4.0, 4.0, 6.0]
-    """
-    prices = ["open", "high", "low", "close"]
-    factor = table["adj_close"] / table["close"]
-    scaled = {name: table[name] * factor for name in prices} | {"volume": table["volume"] / factor}
-    return table.assign(**scaled).drop(columns="adj_close")

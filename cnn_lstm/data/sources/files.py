@@ -20,8 +20,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cnn_lstm.data.moments import UNITS, Clock
-from cnn_lstm.data.sources import PriceSource, nearest, select, validate_symbol
+from cnn_lstm.data.sources.base import PriceSource, nearest, select, validate_symbol
+from cnn_lstm.data.sources.clock import UNITS, Clock
 from cnn_lstm.errors import ConfigError, DataError, Defect, DefectsError
 
 MISSING = ["", "NaN", "nan", "NA", "N/A", "n/a", "NULL", "null", "None"]
@@ -78,11 +78,9 @@ class PriceFiles(PriceSource):
         if tz is not None and tz not in available_timezones():
             fix = nearest(tz, available_timezones()) or "use a name such as America/New_York"
             raise ConfigError(f"unknown time zone {tz!r}", "data.source.tz", fix, code=210)
-        if date_format is not None and "%" not in date_format and date_format not in UNITS:
+        if date_format is not None and date_format not in UNITS and not _is_format(date_format):
             fix = f"use a format such as %d/%m/%Y, or one of {', '.join(UNITS)}"
-            raise ConfigError(
-                f"date_format {date_format!r} has no %", "data.source.date_format", fix, code=209
-            )
+            raise ConfigError(f"no date format: {date_format!r}", "data.source.date_format", fix, code=209)
         self.columns = dict(columns or {})
         self.clock = Clock(ZoneInfo(tz) if tz else None, date_format)
         self.symbol = None if symbol is None else validate_symbol(symbol)
@@ -147,6 +145,14 @@ class PriceFiles(PriceSource):
             return validate_symbol(ENDING.sub("", path.name))
         except ConfigError as error:
             raise ConfigError(error.what, f"name of {path}", "set data.source.symbol", code=231) from None
+
+
+def _is_format(text: str) -> bool:
+    try:
+        pd.to_datetime(pd.Series(["x"]), format=text, errors="coerce")
+    except ValueError:
+        return False
+    return "%" in text
 
 
 def _files(patterns: Sequence[str]) -> list[Path]:
@@ -242,7 +248,10 @@ def _guard_head(chunk: bytes, path: Path) -> None:
 def _csv(
     path: Path, nrows: int | None = None, text: set[str] | None = None, numbers: set[str] | None = None
 ) -> pd.DataFrame:
-    """Read text columns as they are; number columns keep what is no number as text."""
+    """Read text columns as they are; number columns keep what is no number as text.
+
+    All columns are read: with `usecols`, pandas cuts rows that are too long without a word.
+    """
     with _open(path) as stream, warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # it would lose the last columns of long rows
         try:
@@ -251,20 +260,16 @@ def _csv(
                 encoding="utf-8-sig",
                 index_col=False,
                 nrows=nrows,
-                usecols=None if text is None else [*text, *(numbers or ())],
                 dtype=dict.fromkeys(text or (), "str"),
                 keep_default_na=False,
                 na_values=dict.fromkeys(numbers or (), MISSING),
                 low_memory=False,
-                float_precision="round_trip",
             )
         except pd.errors.EmptyDataError:
             raise DataError("0 rows", str(path), "give a file with at least one bar", code=302) from None
         except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
             reason = " ".join(str(error).split())
-            raise DataError(
-                f"not a CSV table: {reason}", str(path), "save it as CSV UTF-8", code=305
-            ) from error
+            raise DataError(f"not a CSV table: {reason}", str(path), "save it as CSV UTF-8", code=305) from error
 
 
 def _numbers(

@@ -1,0 +1,8 @@
+"""Sources of price tables, chosen by `class_path` in YAML: `cnn_lstm.data.sources.PriceFiles` and so on."""
+
+from cnn_lstm.data.sources.base import PriceSource
+from cnn_lstm.data.sources.files import PriceFiles
+from cnn_lstm.data.sources.sample import SampleBars
+from cnn_lstm.data.sources.yahoo import YahooBars
+
+__all__ = ["PriceFiles", "PriceSource", "SampleBars", "YahooBars"]
