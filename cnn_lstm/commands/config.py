@@ -160,11 +160,15 @@ def told_in_one_line(command: str, known: Collection[str]) -> Iterator[None]:
     """
     try:
         yield
-    except (jsonargparse.ArgumentError, argparse.ArgumentError) as error:
-        for cause in _causes(error):
-            if isinstance(cause, ConfigError):
-                raise cause from None
+    except ConfigError:
+        raise
+    except (jsonargparse.ArgumentError, argparse.ArgumentError, ValueError) as error:
         message = re.sub(r"\s*\n\s*", " ", str(error)).strip()
+        ours = re.search(r"error\[E(\d+)\]: ([^\n]+)", _text_of(error))
+        if ours:  # raised by a constructor of ours, and wrapped by the parser
+            raise ConfigError(*ours[2].split(" — ")[:3], code=int(ours[1])) from error
+        if not isinstance(error, jsonargparse.ArgumentError | argparse.ArgumentError):
+            raise
         denied = re.search(r"Importing '([\w.]+)' is not allowed", message)
         if denied:
             path = denied[1]
@@ -174,13 +178,22 @@ def told_in_one_line(command: str, known: Collection[str]) -> Iterator[None]:
                 f"if the package is yours and you trust it, add --trust-imports {path.split('.')[0]}",
                 code=228,
             ) from error
-        raise ConfigError(message, command, _nearest(message, known), code=225) from error
+        raise ConfigError(_without_noise(message), command, _nearest(message, known), code=225) from error
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def _text_of(error: BaseException | None) -> str:
+    """Messages of an error and of all that led to it."""
+    lines = []
     while error is not None:
-        yield error
+        lines.append(str(error))
         error = error.__cause__ or error.__context__
+    return "\n".join(lines)
+
+
+def _without_noise(message: str) -> str:
+    """A parser's message without what it says of optional types."""
+    message = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: ", "", message)
+    return re.sub(r" - Expected a <class 'NoneType'>.*| Given value type: .*", "", message)
 
 
 def _nearest(message: str, known: Collection[str]) -> str:

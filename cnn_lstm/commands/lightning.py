@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import (
     Callback,
@@ -21,8 +22,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import MLFlowLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 from cnn_lstm.commands.config import check_keys, check_values, guard_parser, told_in_one_line
 from cnn_lstm.data.datamodule import MarketDataModule
@@ -112,11 +112,13 @@ class ForecastCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses; Lightning's own version warns about words given beside those of the process."""
-        known = {action.dest for action in self._subcommand_parsers[args[0]]._actions}
-        check_keys(_config_files(args), known)
-        with told_in_one_line(args[0], known):
+        check_keys(_config_files(args), self._known_keys(args[0]))
+        with told_in_one_line(args[0], self._known_keys(args[0])):
             self.config = parser.parse_args(args)
         check_values(self.config[self.config.subcommand])
+
+    def _known_keys(self, command: str) -> set[str]:
+        return {action.dest for action in self._subcommand_parsers[command]._actions}
 
     def _parse_ckpt_path(self) -> None:
         """Resolves the checkpoint and the run folder, and refuses a checkpoint of another model.
@@ -179,12 +181,16 @@ class ForecastCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         config.checkpoint.dirpath = str(self.run_folder.checkpoints)
         config.trainer.default_root_dir = str(self.run_folder.path)
-        super().instantiate_classes()
+        command = self.config.subcommand
+        with told_in_one_line(command, self._known_keys(command)):
+            super().instantiate_classes()
 
     def build_data(self) -> MarketDataModule:
         """The data module alone, of a configuration that was only parsed."""
-        built = self.parser.instantiate_classes(self.config)
-        data: MarketDataModule = built[self.config.subcommand].data
+        command = self.config.subcommand
+        with told_in_one_line(command, self._known_keys(command)):
+            built = self.parser.instantiate_classes(self.config)
+        data: MarketDataModule = built[command].data
         return data
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -12,9 +12,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.data.windows import Rows
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.specs import Specified
@@ -188,13 +188,15 @@ def split_rows(rows: Rows, decision: Times, label_end: Times, boundaries: Bounda
         ([0, 1], [], [6], 4)
     """
     edges = (boundaries.train, boundaries.validation, boundaries.test, boundaries.end)
-    parts, purged = [], 0
+    parts: list[Rows] = []
+    purged = 0
     for start, stop in itertools.pairwise(edges):
         inside = (decision >= start) & (decision < stop)
         kept = inside & ((label_end < stop) | (stop == boundaries.end))
         purged += int(inside.sum() - kept.sum())
         parts.append(rows[kept])
-    return SplitRows(*parts, purged=purged, boundaries=boundaries)
+    train, validation, test = parts
+    return SplitRows(train, validation, test, purged, boundaries)
 
 
 def require_rows(parts: SplitRows) -> None:
@@ -216,13 +218,7 @@ def require_rows(parts: SplitRows) -> None:
 
 
 def _date(name: str, value: str) -> np.datetime64:
-    try:
-        stamp = pd.Timestamp(value)
-    except ValueError as error:
-        raise ConfigError(f"{name}={value!r} is no date", "data.split", "write YYYY-MM-DD", code=223) from error
-    if stamp.tzinfo is not None:
-        stamp = stamp.tz_convert("UTC").tz_localize(None)
-    return np.datetime64(stamp.to_datetime64(), "us")
+    return stamp(value, f"data.split.{name}")
 
 
 def _at(times: Times, position: int) -> np.datetime64:

@@ -16,6 +16,7 @@ from torch import Tensor
 from cnn_lstm.data.panel_checks import needed_rows
 from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.data.windows import Panel, Rows, complete_windows, cut_windows
 from cnn_lstm.errors import DataError
 from cnn_lstm.model.checkpoints import forecaster_from, read_checkpoint
@@ -100,8 +101,7 @@ class Predictor:
         panel = self.recipe.panel(checked, self.targets)
         rows = complete_windows(panel, self.recipe.window)
         if start is not None:
-            first = np.datetime64(pd.Timestamp(start).to_datetime64(), "us")
-            rows = rows[panel.time[rows] >= first]
+            rows = rows[panel.time[rows] >= stamp(start, "start")]
         if not len(rows):
             longest = int(checked.groupby("symbol").size().max())
             raise DataError(

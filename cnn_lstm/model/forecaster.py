@@ -163,6 +163,12 @@ class Forecaster(LightningModule):
             self.outputs.add(row=row, y_true=y, loss=loss.detach().expand(len(row)), **columns)
         return loss
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Leaves a batch that was cut on the device as it is."""
+        if batch.x.device == device:
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def training_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """Loss of a training batch."""
         loss = self._step(batch, self._raw(batch.x))

@@ -113,6 +113,7 @@ class Quantiles(Objective):
                 code=224,
             )
         self.levels = tuple(levels)
+        self.level: Tensor
         self.n_outputs = len(levels)
         self.register_buffer("level", torch.tensor(levels), persistent=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import torch
@@ -38,6 +39,9 @@ class GradientNorm(Callback):
             return
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
+        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+            pl_module.log("grad_norm", norm)  # one write to each tracker, together with the other figures of the step
+            return
         for logger in trainer.loggers:
             logger.log_metrics({"grad_norm": float(norm)}, step=trainer.global_step)
 
@@ -64,7 +68,7 @@ class FiniteGuard(Callback):
             self._require_finite("validation", loss, trainer)
 
     def _require_finite(self, stage: str, loss: Tensor, trainer: Trainer) -> None:
-        if torch.isfinite(loss):
+        if math.isfinite(float(loss)):
             return
         where = f"epoch {trainer.current_epoch}, step {trainer.global_step}"
         data = trainer.datamodule  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+import numpy as np
 import pandas as pd
 
 from cnn_lstm.errors import ConfigError, DataError
@@ -77,6 +78,24 @@ def utc_moment(text: str, key: str) -> pd.Timestamp:
         raise ConfigError(f"{key} is {text!r}, no ISO date", "", "write it as 2020-01-31", code=209) from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return pd.Timestamp(moment).tz_convert("UTC").as_unit("us")
+
+
+def stamp(text: str, key: str) -> np.datetime64:
+    """An ISO date or moment as the UTC microseconds that a panel holds.
+
+    Args:
+        text: Date or moment; without a zone it is UTC.
+        key: Where it was given, for the message.
+
+    Raises:
+        ConfigError: If it is no ISO date.
+
+    Example:
+        >>> str(stamp("2020-01-02", "data.split.test"))
+        '2020-01-02T00:00:00.000000'
+    """
+    moment: np.datetime64 = utc_moment(text, key).tz_localize(None).to_datetime64().astype("datetime64[us]")
+    return moment
 
 
 def check_symbols(symbols: Sequence[str]) -> list[str]:

@@ -1,0 +1,416 @@
+"""The command line as a user meets it: commands, run folder, bad input in one line, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from lightning.pytorch.callbacks import Callback
+
+from cnn_lstm.cli import COMMANDS, main
+from tests import experiments
+from tests.markets import market
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return experiments.experiment(tmp_path_factory.mktemp("config"), market(260, gaps=False))
+
+
+@pytest.fixture(scope="module")
+def trained(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return experiments.fit(config, tmp_path_factory.mktemp("runs") / "trained", "--tensorboard", "true")
+
+
+def fails(capsys: pytest.CaptureFixture[str], code: int, *words: object) -> str:
+    """Runs a command that must fail with an exit code, and returns its only line on stderr."""
+    capsys.readouterr()
+    assert experiments.run(*words) == code
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error[")]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+# -- answering at once -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_answers_without_torch(word: str) -> None:
+    code = f"import sys; from cnn_lstm.cli import main; main(['{word}']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "cnn-lstm" in done.stdout
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in COMMANDS)
+
+
+def test_module_and_script_are_the_same() -> None:
+    script = Path(sys.executable).with_name("cnn-lstm")
+    outputs = [
+        subprocess.run([*words, "--version"], capture_output=True, text=True, check=True).stdout
+        for words in ([str(script)], [sys.executable, "-m", "cnn_lstm"])
+    ]
+    assert outputs[0] == outputs[1]
+
+
+def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage" in capsys.readouterr().out
+
+
+# -- the run folder --------------------------------------------------------------------------------------------------
+
+
+def test_one_run_is_one_folder(trained: Path) -> None:
+    names = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
+    assert {"config.yaml", "metrics.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= names
+    assert any(name.startswith("tensorboard/events") for name in names)
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_the_saved_config_runs_under_every_command(command: str, trained: Path) -> None:
+    words = [command, "--config", trained / "config.yaml", "--ckpt_path", trained / "checkpoints/best.ckpt"]
+    assert experiments.run(*words) == 0
+
+
+def test_the_saved_config_refits_to_the_same_weights(trained: Path, tmp_path: Path) -> None:
+    again = experiments.fit(trained / "config.yaml", tmp_path / "again")
+    first, second = (
+        torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for run in (trained, again)
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_fits_without_a_folder_get_one_each(config: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert experiments.run("fit", "--config", config, "--runs_dir", tmp_path, "--trainer.max_epochs", 1) == 0
+    runs = sorted(tmp_path.iterdir())
+    assert len(runs) == 2
+    assert all(run.name.startswith("experiment-") for run in runs)
+
+
+def test_best_and_last_in_a_new_process(trained: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    moved.symlink_to(trained)
+    for alias in ("best", "last"):
+        words = ["-m", "cnn_lstm", "test", "--config", str(moved / "config.yaml"), "--ckpt_path", alias]
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "training mean" in done.stdout
+
+
+def test_predict_writes_csv_on_request(trained: Path) -> None:
+    table = experiments.predict(trained, "--csv", "true")
+    pd.testing.assert_series_equal(table["y_pred"], pd.read_csv(trained / "predictions.csv")["y_pred"])
+
+
+def test_the_test_table_stands_beside_trivial_forecasts(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert experiments.run("test", "--config", trained / "config.yaml", "--ckpt_path", "best") == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("model", "zero", "training mean", "last value", str(trained)))
+    figures = json.loads((trained / "test_metrics.json").read_text())
+    known = experiments.predict(trained).dropna(subset=["y_true"])
+    assert figures["test_rmse"] == pytest.approx(((known["y_pred"] - known["y_true"]) ** 2).mean() ** 0.5, rel=1e-5)
+
+
+def test_mlflow_holds_the_config_and_the_figures(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    run = experiments.fit(config, tmp_path / "runs/one", "--mlflow", "true", "--grad_norm.every_n_steps", 1)
+    assert experiments.run("test", "--config", run / "config.yaml", "--ckpt_path", "best", "--mlflow", "true") == 0
+    client = MlflowClient(f"sqlite:///{tmp_path / 'runs/mlflow.db'}")
+    record = client.get_run((run / "mlflow_run_id").read_text().strip())
+    assert record.info.status == "FINISHED"
+    assert {"val_loss", "train_r2", "test_rmse", "grad_norm"} <= set(record.data.metrics)
+    assert [file.path for file in client.list_artifacts(record.info.run_id)] == ["config.yaml"]
+    assert len(client.search_runs([record.info.experiment_id])) == 1
+
+
+# -- callbacks of the user -------------------------------------------------------------------------------------------
+
+
+class Witness(Callback):
+    """Leaves a file behind, so that a test sees that it ran."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def on_fit_end(self, trainer: object, pl_module: object) -> None:
+        Path(self.file).touch()
+
+
+def test_callbacks_of_the_user_add_to_ours(config: Path, tmp_path: Path) -> None:
+    callbacks = [{"class_path": "tests.test_cli.Witness", "init_args": {"file": str(tmp_path / "seen")}}]
+    words = ["--trust-imports", "tests", "fit", "--config", config, "--run_dir", tmp_path / "run"]
+    assert experiments.run(*words, "--trainer.callbacks", json.dumps(callbacks)) == 0
+    assert (tmp_path / "seen").exists()
+    assert (tmp_path / "run/checkpoints/best.ckpt").exists()
+
+
+def test_our_callbacks_have_keys_of_their_own(config: Path, tmp_path: Path) -> None:
+    words = ["--early_stopping.patience", 1, "--early_stopping.min_delta", 10, "--trainer.max_epochs", 9]
+    run = experiments.fit(config, tmp_path / "run", *words, "--lr_monitor.logging_interval", "step")
+    epochs = pd.read_csv(run / "metrics.csv")["epoch"].max()
+    assert epochs == 1
+
+
+# -- bad input -------------------------------------------------------------------------------------------------------
+
+BAD_VALUES = {
+    "data.window": "0",
+    "data.batch_size": "-1",
+    "model.network.conv_dropout": "1.0",
+    "model.network.lstm_dropout": "-0.1",
+    "model.network.lstm_hidden": "0",
+    "model.optimizer.lr": "0",
+    "model.optimizer.init_args.lr": ".nan",
+    "model.optimizer.init_args.weight_decay": ".inf",
+    "trainer.max_epochs": "-2",
+    "grad_norm.every_n_steps": "0",
+}
+
+
+@pytest.mark.parametrize(("key", "value"), BAD_VALUES.items())
+def test_b24_a_number_out_of_range(
+    key: str, value: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = fails(capsys, 2, "fit", "--config", config, "--run_dir", tmp_path / "run", f"--{key}={value}")
+    assert line.startswith("error[E224]")
+    assert key.rsplit(".", 1)[-1] in line
+
+
+def test_b24_a_horizon_of_zero(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = json.dumps([experiments.spec("cnn_lstm.data.targets.ForwardReturn", horizon=0)])
+    line = fails(capsys, 2, "fit", "--config", config, "--run_dir", tmp_path / "run", "--data.targets", target)
+    assert "horizon=0" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("modle: {}", "did you mean model?"),
+        ("data: {windw: 3}", "did you mean data.window?"),
+        ("model: {network: {lstm_hiden: 3}}", "did you mean lstm_hidden?"),
+        ("model: {optimizer: {class_path: torch.optim.AdamW, init_args: {lrr: 1}}}", "did you mean lr?"),
+        ("early_stoping: {patience: 3}", "did you mean early_stopping?"),
+    ],
+)
+def test_b25_an_unknown_key_names_the_nearest(
+    text: str, near: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "typo.yaml").write_text(text)
+    line = fails(capsys, 2, "fit", "--config", tmp_path / "typo.yaml", "--run_dir", tmp_path / "run")
+    assert line.startswith("error[E225]")
+    assert near in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_b25_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean predict?" in fails(capsys, 2, "predikt")
+
+
+def test_b25_an_unknown_feature_names_the_nearest(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = fails(capsys, 2, "fit", "--config", config, "--run_dir", tmp_path / "r", "--data.features", "[log_retrun_1]")
+    assert "log_return_1" in line
+
+
+def test_b26_a_doubled_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "double.yaml").write_text("data:\n  window: 30\n  batch_size: 4\n  window: 60\n")
+    line = fails(capsys, 2, "fit", "--config", tmp_path / "double.yaml")
+    assert line.startswith("error[E226]")
+    assert "'window' stands twice — line 2 and line 4" in line
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{chr(98 + k)}: &{chr(98 + k)} [{', '.join(['*' + chr(97 + k)] * 10)}]\n" for k in range(8)
+)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"data: !!python/object/apply:os.system ['touch pwned']\n",
+        b"data: !!python/name:os.system\n",
+        BOMB.encode(),
+        b"\x00\x01\x02\xff\xfe",
+        b"data:\n" + b"  # filling\n" * (1 << 20),
+        b"- just\n- a list\n",
+    ],
+    ids=["object", "name", "bomb", "binary", "large", "list"],
+)
+def test_b27_yaml_that_is_no_plain_configuration(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.yaml").write_bytes(content)
+    begun = time.monotonic()
+    fails(capsys, 2, "fit", "--config", "evil.yaml", "--run_dir", "run")
+    assert time.monotonic() - begun < 20
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"trainer": {"callbacks": [{"class_path": "evil_module.Callback"}]}},
+        {"trainer": {"callbacks": [{"class_path": "lightning.pytorch.callbacks.LambdaCallback"}]}},
+        {"model": {"network": {"class_path": "evil_module.Network"}}},
+        {"model": {"optimizer": {"class_path": "evil_module.Optimizer"}}},
+        {"data": {"source": {"class_path": "evil_module.Source"}}},
+        {"data": {"features": ["evil_module.feature"]}},
+    ],
+    ids=["callback", "lambda", "network", "optimizer", "source", "feature"],
+)
+def test_b28_a_class_outside_the_allowed_packages_is_not_imported(
+    section: dict[str, object], config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "evil_module.py").write_text("import pathlib; pathlib.Path('pwned').touch()")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "evil.yaml").write_text(yaml.safe_dump(section))
+    words = ["fit", "--config", config, "--config", tmp_path / "evil.yaml", "--run_dir", tmp_path / "run"]
+    line = fails(capsys, 2, *words)
+    assert line.startswith("error[E228]")
+    assert not (tmp_path / "pwned").exists()
+    assert "evil_module" not in sys.modules
+
+
+def test_b36_a_checkpoint_of_other_features(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    features = json.dumps(["log_return_5", "log_return_1", "close_location", "volume_trend_5_20"])
+    words = ["test", "--config", trained / "config.yaml", "--ckpt_path", "best", "--data.features", features]
+    line = fails(capsys, 4, *words)
+    assert "features: " in line
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--data.window", 9], "window: 8 -> 9"),
+        (["--model.network.lstm_hidden", 8], "lstm_hidden: 4 -> 8"),
+        (["--model.objective", "Gaussian"], "Point -> "),
+    ],
+)
+def test_b36_a_checkpoint_of_another_model(
+    words: list[object], named: str, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = fails(capsys, 4, "test", "--config", trained / "config.yaml", "--ckpt_path", "best", *words)
+    assert named in line
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_b37_no_checkpoint_never_means_random_weights(
+    command: str, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "--ckpt_path" in fails(capsys, 4, command, "--config", trained / "config.yaml")
+
+
+@pytest.mark.parametrize("given", ["best", "nowhere.ckpt", ".", "https://example.org/best.ckpt"])
+def test_b37_a_checkpoint_that_is_none(given: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = fails(capsys, 4, "test", "--config", config, "--ckpt_path", given)
+    assert "ckpt" in line or "run" in line
+
+
+def test_b37_a_folder_lists_the_candidates(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = fails(capsys, 4, "test", "--config", trained / "config.yaml", "--ckpt_path", trained)
+    assert str(trained / "checkpoints/best.ckpt") in line
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_b38_a_device_that_is_not_there(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--run_dir", tmp_path / "run", "--trainer.accelerator", "gpu"]
+    assert fails(capsys, 2, "fit", "--config", config, *words).startswith("error[E238]")
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(
+    config: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (trained / "checkpoints/best.ckpt").read_bytes()
+    assert "holds a run" in fails(capsys, 2, "fit", "--config", config, "--run_dir", trained)
+    assert (trained / "checkpoints/best.ckpt").read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_made(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert "run folder" in fails(capsys, 6, "fit", "--config", config, "--run_dir", tmp_path / "file/run")
+
+
+def test_a_bug_of_ours_shows_its_traceback(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cnn_lstm.data.datamodule.MarketDataModule.setup", lambda self, stage=None: 1 / 0)
+    assert experiments.run("fit", "--config", config, "--run_dir", tmp_path / "run") == 1
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert "please report" in shown
+
+
+def test_debug_shows_where_an_error_came_from(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert experiments.run("--debug", "test", "--config", config) == 4
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_with_its_code_and_a_checkpoint(
+    number: signal.Signals, code: int, config: Path, tmp_path: Path
+) -> None:
+    words = ["-m", "cnn_lstm", "fit", "--config", str(config), "--run_dir", str(tmp_path / "run")]
+    words += ["--trainer.max_epochs", "100000", "--early_stopping.patience", "100000"]
+    process = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True)
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    deadline = time.monotonic() + 120
+    while not last.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    os.kill(process.pid, number)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == code, shown
+    assert "--ckpt_path last" in shown
+    assert torch.load(last, weights_only=True)["epoch"] >= 0
+
+
+# -- cnn-lstm data ---------------------------------------------------------------------------------------------------
+
+
+def test_data_describe_tells_what_a_fit_would_see(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert experiments.run("data", "describe", "--config", config) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("AAA", "CCC", "train", "validation", "test", *experiments.FEATURES))
+    assert "return_2" in shown
+    assert "purged rows: " in shown
+
+
+def test_data_check_tells_every_defect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = market(260, gaps=False)
+    table.loc[10, "close"] = -1.0
+    table.loc[300, "volume"] = float("inf")
+    config = experiments.experiment(tmp_path, table)
+    assert experiments.run("data", "check", "--config", config) == 3
+    shown = capsys.readouterr().err
+    assert "error[E314]" in shown
+    assert "error[E313]" in shown
+
+
+def test_data_check_of_a_good_table(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert experiments.run("data", "check", "--config", config) == 0
+    assert "no fatal defect" in capsys.readouterr().out
+
+
+def test_data_with_an_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "describe, check" in fails(capsys, 2, "data", "show")

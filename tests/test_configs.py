@@ -1,0 +1,58 @@
+"""Every shipped YAML trains and tests through the real command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests import experiments, fake_yahoo
+from tests.markets import market
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+EXPERIMENTS = sorted(CONFIGS.glob("*.yaml"))
+FAST = ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 2]
+QUIET = ["--mlflow", "false", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the examples read, and a Yahoo that answers."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fake_yahoo.install(monkeypatch)
+    table = market(900, gaps=False)
+    (tmp_path / "prices").mkdir()
+    for symbol, bars in table.groupby("symbol"):
+        columns = {"timestamp": "Date", "close": "Close"}
+        bars.rename(columns=columns).drop(columns="symbol").to_csv(tmp_path / f"prices/{symbol}.csv", index=False)
+    rates = pd.DataFrame({"symbol": "GBP", "timestamp": pd.bdate_range("2010-01-04", periods=600)})
+    rates["value"] = 1.5 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.005, 600)))
+    rates.to_csv(tmp_path / "rates.csv", index=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize("config", EXPERIMENTS, ids=lambda path: path.stem)
+def test_experiment_trains_and_tests(config: Path, workplace: Path) -> None:
+    run = experiments.fit(config, workplace / "run", *FAST, *QUIET)
+    assert experiments.run("test", "--config", run / "config.yaml", "--ckpt_path", "best") == 0
+    assert "model" in (run / "test.txt").read_text()
+
+
+@pytest.mark.parametrize("part", sorted((CONFIGS / "model").glob("*.yaml")), ids=lambda path: path.stem)
+def test_model_part_joins_any_experiment(part: Path, workplace: Path) -> None:
+    run = experiments.fit(CONFIGS / "quickstart.yaml", workplace / "run", "--model", part, *FAST, *QUIET)
+    assert (run / "checkpoints/best.ckpt").is_file()
+
+
+def test_every_yaml_is_tested() -> None:
+    tested = {*EXPERIMENTS, *(CONFIGS / "model").glob("*.yaml")}
+    assert {*CONFIGS.rglob("*.yaml")} == tested
+
+
+def test_symbols_of_the_command_line_win(workplace: Path) -> None:
+    words = ["--data.symbols", "[AAPL,GOOGL,MSFT]", *FAST, *QUIET]
+    run = experiments.fit(CONFIGS / "stocks_daily.yaml", workplace / "run", *words)
+    assert set(experiments.predict(run)["symbol"]) == {"AAPL", "GOOGL", "MSFT"}
