@@ -11,6 +11,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from cnn_lstm.errors import CheckpointError
@@ -52,12 +53,12 @@ class Specified:
         {'word': 'hello', 'times': 2}
     """
 
-    _init_args: dict[str, Any]
+    _init_args: Mapping[str, Any] = MappingProxyType({})
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
-            cls.__init__ = _recording(cls, cls.__init__)  # type: ignore[method-assign]
+            cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
 
     def spec(self) -> dict[str, Any]:
         """Class path and arguments of this object, in plain values.
@@ -69,12 +70,12 @@ class Specified:
         return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": plain(self._init_args)}
 
 
-def _recording(cls: type, init: Callable[..., None]) -> Callable[..., None]:
+def _recording(init: Callable[..., None]) -> Callable[..., None]:
     signature = inspect.signature(init)
 
     @functools.wraps(init)
     def wrapper(self: Specified, *args: Any, **kwargs: Any) -> None:
-        if type(self) is cls:
+        if "_init_args" not in self.__dict__:  # the outermost constructor comes first
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()
             self._init_args = dict(list(bound.arguments.items())[1:])
@@ -115,7 +116,7 @@ def build(spec: Mapping[str, Any], base: type[Any]) -> Any:
     Raises:
         CheckpointError: If the class lies outside the trusted packages, is no `base`, or refuses its arguments.
     """
-    path = str(spec["class_path"])
+    path = str(spec.get("class_path"))
     module, _, name = path.rpartition(".")
     if not is_trusted(path):
         raise CheckpointError(
@@ -128,5 +129,5 @@ def build(spec: Mapping[str, Any], base: type[Any]) -> Any:
         if not (isinstance(cls, type) and issubclass(cls, base)):
             raise TypeError(f"it is no {base.__name__}")
         return cls(**spec["init_args"])
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+    except (ImportError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"cannot build {path} of the checkpoint", str(error), code=417) from error

@@ -17,7 +17,9 @@ from cnn_lstm.cli import main
 FEATURES = ["log_return_1", "log_return_5", "close_location", "volume_trend_5_20"]
 
 
-def experiment(folder: Path, table: pd.DataFrame, data: dict[str, Any] | None = None, **sections: Any) -> Path:
+def experiment(
+    folder: Path, table: pd.DataFrame, data: dict[str, Any] | None = None, **sections: dict[str, Any]
+) -> Path:
     """Writes a price table and the YAML of a small fit on it.
 
     Args:
@@ -53,7 +55,7 @@ def experiment(folder: Path, table: pd.DataFrame, data: dict[str, Any] | None = 
         },
     }
     for name, section in sections.items():
-        values[name] = {**values.get(name, {}), **section} if isinstance(section, dict) else section
+        values[name] = {**values.get(name, {}), **section}
     file = folder / "experiment.yaml"
     file.write_text(yaml.safe_dump(values))
     return file

@@ -34,9 +34,7 @@ def days(rows: int, start: str = START) -> pd.DatetimeIndex:
     return pd.bdate_range(start, periods=rows, tz="UTC").as_unit("us")
 
 
-def bars_of(
-    close: NDArray[np.float64], when: pd.DatetimeIndex, symbol: str = "AAA", seed: int = 0
-) -> pd.DataFrame:
+def bars_of(close: NDArray[np.float64], when: pd.DatetimeIndex, symbol: str = "AAA", seed: int = 0) -> pd.DataFrame:
     """Bars around given closes: the open near the last close, high and low around both, a random volume."""
     random = np.random.default_rng(seed)
     rows = len(close)

@@ -53,7 +53,7 @@ def skip_short(prices: pd.DataFrame, recipe: Recipe, targets: Sequence[Target]) 
 
 def needed_rows(prices: pd.DataFrame, recipe: Recipe) -> int:
     """Rows of one symbol that the first complete window takes: the longest warm-up and the window."""
-    return max(feature.warmup for feature in recipe.resolve(prices)) + recipe.window
+    return max(feature.warmup for feature in recipe.resolve(list(prices.columns))) + recipe.window
 
 
 def check_labels(panel: Panel, parts: SplitRows, targets: Sequence[Target]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from cnn_lstm.data.prices import CheckedPrices, Checks, check_prices
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, build_panel
 from cnn_lstm.errors import ConfigError
+
+BARS = ("open", "high", "low", "close", "volume")
 
 
 @dataclass(frozen=True)
@@ -53,18 +55,20 @@ class Recipe:
         """The target objects; their classes must lie in trusted packages."""
         return [specs.build(spec, Target) for spec in self.targets]
 
-    def resolve(self, prices: pd.DataFrame) -> list[Feature]:
+    def resolve(self, columns: Collection[str]) -> list[Feature]:
         """The features on the columns of a table; a user's own function must lie in a trusted package."""
-        return resolve_features(self.features, set(prices.columns), _trusted_function)
+        return resolve_features(self.features, columns, _trusted_function)
 
     def check(self, prices: pd.DataFrame, targets: list[Target]) -> CheckedPrices:
         """Checks a price table for what the features and targets need."""
-        needed = {*required_columns(self.resolve(prices)), *(target.column for target in targets)}
+        # resolved as if all bars were there, so that a missing column is told as a defect of the table
+        features = self.resolve({*prices.columns, *BARS})
+        needed = {*required_columns(features), *(target.column for target in targets)}
         return check_prices(prices, self.checks, required=sorted(needed))
 
     def panel(self, checked: pd.DataFrame, targets: list[Target]) -> Panel:
         """The panel of a checked price table."""
-        return build_panel(checked, self.resolve(checked), targets, self.checks.max_gap_days)
+        return build_panel(checked, self.resolve(list(checked.columns)), targets, self.checks.max_gap_days)
 
 
 def _trusted_function(path: str) -> Callable[..., Any]:

@@ -32,15 +32,27 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError("no such checkpoint file", str(path), candidates(path), code=437)
+    _require_whole(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = "it holds pickled objects, which could run code" if zipfile.is_zipfile(path) else "no checkpoint"
         raise CheckpointError(f"refused: {reason}", str(path), "use a checkpoint written by fit", code=415) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the unpickler of damaged content stumbles in any way
         raise CheckpointError("the checkpoint is damaged", str(path), candidates(path), code=414) from error
     _verify(checkpoint, path)
     return dict(checkpoint)
+
+
+def _require_whole(path: Path) -> None:
+    """Compares all content with its checksums, which `torch.load` does not."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception as error:  # zipfile raises what the damaged header makes it stumble on
+        raise CheckpointError("the checkpoint is damaged, or none", str(path), candidates(path), code=414) from error
+    if damaged is not None:
+        raise CheckpointError(f"the checkpoint is damaged in {damaged}", str(path), candidates(path), code=414)
 
 
 def _verify(checkpoint: object, path: Path) -> None:
@@ -54,7 +66,7 @@ def _verify(checkpoint: object, path: Path) -> None:
             "use the version of cnn_lstm that wrote it",
             code=417,
         )
-    if ours.get("digest") != state_digest(checkpoint["state_dict"]):
+    if ours.get("digest") != state_digest(checkpoint.get("state_dict", {})):
         raise CheckpointError(
             "the checkpoint is damaged: its weights do not match their digest", str(path), candidates(path), code=414
         )
@@ -63,7 +75,9 @@ def _verify(checkpoint: object, path: Path) -> None:
 def candidates(path: Path) -> str:
     """What the user can take instead of a missing or damaged file."""
     folder = path if path.is_dir() else path.parent
-    found = sorted(str(file) for file in folder.glob("**/*.ckpt") if file != path)[:5] if folder.is_dir() else []
+    # no deeper, or a misspelt path in a home folder would search all of it
+    patterns = ("*.ckpt", "checkpoints/*.ckpt", "*/checkpoints/*.ckpt")
+    found = [str(file) for pattern in patterns for file in sorted(folder.glob(pattern)) if file != path][:5]
     return f"candidates: {', '.join(found)}" if found else "train one with fit"
 
 
@@ -76,12 +90,15 @@ def forecaster_from(checkpoint: Mapping[str, Any]) -> Forecaster:
     Raises:
         CheckpointError: If its classes are not trusted or its weights do not fit them.
     """
-    plain = checkpoint["hyper_parameters"]
-    forecaster = Forecaster(
-        network=specs.build(plain["network"], Backbone),
-        objective=specs.build(plain["objective"], Objective),
-        n_targets=plain["n_targets"],
-    )
+    try:
+        plain = checkpoint["hyper_parameters"]
+        forecaster = Forecaster(
+            network=specs.build(plain["network"], Backbone),
+            objective=specs.build(plain["objective"], Objective),
+            n_targets=plain["n_targets"],
+        )
+    except (KeyError, TypeError) as error:
+        raise CheckpointError("the checkpoint does not say how to build its model", repr(error), code=417) from error
     state: dict[str, Tensor] = checkpoint["state_dict"]
     try:
         forecaster.load_state_dict(state)

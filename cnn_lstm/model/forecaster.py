@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
 
+from cnn_lstm import specs
 from cnn_lstm.errors import CheckpointError, ConfigError
 from cnn_lstm.model.dropout import dropout_samples
 from cnn_lstm.model.metrics import forecast_metrics
@@ -93,6 +94,10 @@ class Forecaster(LightningModule):
         super().__init__()
         if samples < 0:
             raise ConfigError(f"samples={samples}", "model.samples", "give 0 or more passes", code=224)
+        if isinstance(network, Mapping):  # Lightning's `load_from_checkpoint` gives the specs of the checkpoint
+            network = specs.build(network, Backbone)
+        if isinstance(objective, Mapping):
+            objective = specs.build(objective, Objective)
         self.network, self.objective = network, objective or Point()
         self.n_targets, self.samples = n_targets, samples
         self.optimizer, self.scheduler, self.scheduler_interval = optimizer, scheduler, scheduler_interval
@@ -162,12 +167,6 @@ class Forecaster(LightningModule):
             columns = self.objective.forecast(raw.detach().float(), loc, self.y_scale)
             self.outputs.add(row=row, y_true=y, loss=loss.detach().expand(len(row)), **columns)
         return loss
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Leaves a batch that was cut on the device as it is."""
-        if batch.x.device == device:
-            return batch
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def training_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """Loss of a training batch."""
@@ -260,6 +259,12 @@ class Forecaster(LightningModule):
                 "use Classes(classes: N) for Direction targets, another objective for numbers",
                 code=224,
             )
+        for name, have, want in (
+            ("targets", len(statistics.y_loc), self.n_targets),
+            ("features", len(statistics.x_loc), self.network.n_features),
+        ):
+            if have != want:
+                raise ConfigError(f"{have} {name} in the data, {want} in the model", "model", code=224)
         standardize = self.network.standardize
         standardize.loc.copy_(statistics.x_loc)
         standardize.scale.copy_(statistics.x_scale)
@@ -287,7 +292,6 @@ class Forecaster(LightningModule):
             "network": self.network.spec(),
             "objective": self.objective.spec(),
             "n_targets": self.n_targets,
-            "_instantiator": "lightning.pytorch.cli.instantiate_module",
         }
         checkpoint[CHECKPOINT_KEY] = {
             "format": CHECKPOINT_FORMAT,
@@ -304,6 +308,8 @@ class Forecaster(LightningModule):
         saved = checkpoint.get(CHECKPOINT_KEY)
         if saved is None:
             raise CheckpointError("the checkpoint was not written by cnn_lstm", fix="train one with fit", code=414)
+        if saved.get("digest") != state_digest(checkpoint["state_dict"]):
+            raise CheckpointError("the checkpoint is damaged: its weights do not match their digest", code=414)
         if self.contract:
             refuse_differences(saved["recipe"], self.contract["recipe"])
         else:

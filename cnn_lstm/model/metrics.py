@@ -55,7 +55,7 @@ def _fit(pred: Tensor, true: Tensor) -> dict[str, float]:
     correlation = float(pearson_corrcoef((z_pred - z_pred.mean()) / moves, z_true)) if moves > 1e-9 else NAN
     return {
         "r2": float(r2_score(z_pred, z_true)),
-        "explained_variance": float(explained_variance(z_pred, z_true)),
+        "explained_variance": float(torch.as_tensor(explained_variance(z_pred, z_true))),
         "correlation": correlation,
     }
 
@@ -78,10 +78,16 @@ def classification_metrics(y_pred: Tensor, y_true: Tensor, classes: int) -> dict
     pred, true = y_pred.long(), y_true.long()
     return {
         "accuracy": float((pred == true).double().mean()),
-        "balanced_accuracy": float(multiclass_accuracy(pred, true, classes, average="macro")),
+        # torchmetrics counts a class that is never true as a recall of 0
+        "balanced_accuracy": float(multiclass_accuracy(pred, true, classes, average="none")[true.unique()].mean()),
         "f1": float(multiclass_f1_score(pred, true, classes, average="macro")),
-        "mcc": float(multiclass_matthews_corrcoef(pred, true, classes)),
+        # of two classes torchmetrics gives a constant forecast some number other than 0
+        "mcc": float(multiclass_matthews_corrcoef(pred, true, classes)) if _varies(pred) and _varies(true) else 0.0,
     }
+
+
+def _varies(classes: Tensor) -> bool:
+    return bool((classes != classes[0]).any())
 
 
 def forecast_metrics(y_pred: Tensor, y_true: Tensor, classes: int, names: list[str]) -> dict[str, float]:

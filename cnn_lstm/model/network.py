@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
@@ -106,6 +106,10 @@ class CNNLSTM(Backbone):
         _check_counts(**{f"kernel_sizes[{i}]": value for i, value in enumerate(kernel_sizes)})
         _check_counts(**{f"dilations[{i}]": value for i, value in enumerate(dilations)})
         _check_rates(conv_dropout=conv_dropout, lstm_dropout=lstm_dropout, attention_dropout=attention_dropout)
+        _check_choice("padding", padding, get_args(Padding))
+        _check_choice("norm", norm, get_args(Norm))
+        _check_choice("activation", activation, get_args(Activation))
+        _check_choice("pooling", pooling, get_args(Pooling))
         width = lstm_hidden * (2 if bidirectional else 1)
         _check_heads(attention_heads, width)
 
@@ -183,6 +187,11 @@ def _check_rates(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value < 1:
             raise ConfigError(f"{name}={value}", "model.network", "a dropout lies in [0, 1)", code=224)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name}={value!r}", "model.network", f"one of {', '.join(choices)}", code=224)
 
 
 def _check_heads(heads: int, width: int) -> None:

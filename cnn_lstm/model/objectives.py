@@ -61,6 +61,8 @@ class Point(Objective):
 
     def __init__(self, loss: Literal["mse", "mae", "huber"] = "mse", delta: float = 1.0) -> None:
         super().__init__()
+        if loss not in ("mse", "mae", "huber"):
+            raise ConfigError(f"loss={loss!r}", "model.objective", "one of mse, mae, huber", code=224)
         if delta <= 0:
             raise ConfigError(f"delta={delta}", "model.objective", "give a number above 0", code=224)
         self.kind, self.delta = loss, delta

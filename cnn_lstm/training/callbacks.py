@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import Any
 
 import torch
@@ -39,9 +38,6 @@ class GradientNorm(Callback):
             return
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
-        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
-            pl_module.log("grad_norm", norm)  # one write to each tracker, together with the other figures of the step
-            return
         for logger in trainer.loggers:
             logger.log_metrics({"grad_norm": float(norm)}, step=trainer.global_step)
 
@@ -58,8 +54,8 @@ class FiniteGuard(Callback):
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Checks the training loss."""
-        if loss.device.type == "cpu" or (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
-            self._require_finite("training", loss, trainer)
+        if loss.device.type == "cpu" or (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self._require_finite("training", loss.detach(), trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Checks the validation loss."""
@@ -68,7 +64,7 @@ class FiniteGuard(Callback):
             self._require_finite("validation", loss, trainer)
 
     def _require_finite(self, stage: str, loss: Tensor, trainer: Trainer) -> None:
-        if math.isfinite(float(loss)):
+        if torch.isfinite(loss):
             return
         where = f"epoch {trainer.current_epoch}, step {trainer.global_step}"
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -126,16 +122,17 @@ class OptimizerSettings(Callback):
         """Edits the optimiser's state before Lightning restores it."""
         if not trainer.training or not isinstance(pl_module, Forecaster) or OPTIMIZER_KEY not in checkpoint:
             return
-        asked = pl_module.optimizer(pl_module.parameters())
+        configured = pl_module.configure_optimizers()  # with what a scheduler keeps in the groups
+        asked = configured["optimizer"] if isinstance(configured, dict) else configured
         saved, wanted = checkpoint[OPTIMIZER_KEY], _settings(asked)
         changed = {key: value for key, value in wanted.items() if saved.get(key) != value}
         for key, value in changed.items():
             log.warning("resume: optimizer.%s: %s -> %s, as the configuration says", key, saved.get(key), value)
         if "class" in changed:
             checkpoint["optimizer_states"] = [asked.state_dict()]
-            return
-        for group in checkpoint["optimizer_states"][0]["param_groups"]:
-            group |= {key: asked.defaults[key] for key in changed}
+        else:
+            for group in checkpoint["optimizer_states"][0]["param_groups"]:
+                group |= {key: asked.defaults[key] for key in changed}
         if "lr" in changed:
             for state in checkpoint["lr_schedulers"]:
                 if "base_lrs" in state:

@@ -27,9 +27,9 @@ class DurableCheckpointIO(TorchCheckpointIO):
             ResourceError: If the disk is full or the folder cannot be written; the old file stays.
         """
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.partial")
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
@@ -37,11 +37,12 @@ class DurableCheckpointIO(TorchCheckpointIO):
             partial.replace(target)
             _flush_folder(target.parent)
         except (OSError, RuntimeError) as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             raise ResourceError(
                 "cannot write the checkpoint", f"{target}: {error}", "free disk space; the old file is intact", code=604
             ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
 
 
 def _flush_folder(folder: Path) -> None:

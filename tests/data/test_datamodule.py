@@ -134,18 +134,14 @@ def test_the_second_target_is_looked_at_too() -> None:
     table = walk(300)
     volatility = pd.Series(RealizedVolatility(5).future(table))
     targets = [ForwardReturn(), RealizedVolatility(5)]
-    told = refused(
-        oracle(table, volatility), ValidityError, 819, features=["oracle", "log_return_1"], targets=targets
-    )
+    told = refused(oracle(table, volatility), ValidityError, 819, features=["oracle", "log_return_1"], targets=targets)
     assert "volatility_5" in told
 
 
 def test_a_future_level_is_found_among_the_features_of_a_level_target() -> None:
     table = walk(300)
     leaked = oracle(table, table["close"].shift(-2))
-    told = refused(
-        leaked, ValidityError, 819, features=["close", "oracle"], targets=[ForwardValue("close", 2)]
-    )
+    told = refused(leaked, ValidityError, 819, features=["close", "oracle"], targets=[ForwardValue("close", 2)])
     assert "the feature oracle is the target close_2" in told
 
 
@@ -178,9 +174,7 @@ def test_the_command_line_leaves_with_the_exit_code_of_the_gate(
 # -- B22: classes --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("part", "days"), [("train", (0, 150)), ("validation", (150, 200)), ("test", (200, 300))]
-)
+@pytest.mark.parametrize(("part", "days"), [("train", (0, 150)), ("validation", (150, 200)), ("test", (200, 300))])
 def test_a_part_with_one_class_is_refused_with_the_counts(part: str, days: tuple[int, int]) -> None:
     table = walk(300, seed=4)
     rising = table.copy()
@@ -205,7 +199,12 @@ def test_two_of_three_classes_are_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    "split", [DateSplit("2010-09-01", "2010-06-01"), DateSplit("2009-01-01", "2010-06-01"), DateSplit("2010-09-01", "2031-01-01")]
+    "split",
+    [
+        DateSplit("2010-09-01", "2010-06-01"),
+        DateSplit("2009-01-01", "2010-06-01"),
+        DateSplit("2010-09-01", "2031-01-01"),
+    ],
 )
 def test_dates_out_of_order_are_refused_with_all_of_them(split: DateSplit) -> None:
     told = refused(walk(300), ConfigError, 223, split=split)

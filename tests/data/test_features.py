@@ -60,9 +60,7 @@ def make_bars(symbol: str, rows: int, seed: int, start: str = "2015-01-05") -> T
     high = np.maximum(opened, close) * np.exp(np.abs(rng.normal(0, 0.007, rows)))
     low = np.minimum(opened, close) * np.exp(-np.abs(rng.normal(0, 0.007, rows)))
     days = pd.bdate_range(start, periods=rows, tz="UTC")
-    bars = Table(
-        {"symbol": symbol, "timestamp": days, "open": opened, "high": high, "low": low, "close": close}
-    )
+    bars = Table({"symbol": symbol, "timestamp": days, "open": opened, "high": high, "low": low, "close": close})
     return bars.assign(volume=np.exp(rng.normal(13, 0.5, rows)))
 
 
@@ -156,9 +154,7 @@ def test_the_future_behind_a_gap_does_not_change_the_past(
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_other_symbols_are_not_read(
-    offered: list[Feature], table: Table, change: Callable[..., Table]
-) -> None:
+def test_other_symbols_are_not_read(offered: list[Feature], table: Table, change: Callable[..., Table]) -> None:
     own = [item for item in offered if not item.cross_sectional]
     assert leaks(own, table, ~one("BBB", table), change) == []
 
@@ -181,9 +177,7 @@ def test_the_cross_section_reads_others() -> None:
     table = make_table()
     past = one("AAA", table)
     for name in (offer.default for offer in available_features() if offer.cross_sectional):
-        assert not np.array_equal(
-            values_of(table, name)[past], values_of(table[past], name), equal_nan=True
-        ), name
+        assert not np.array_equal(values_of(table, name)[past], values_of(table[past], name), equal_nan=True), name
 
 
 PLANTED: dict[str, Callable[[Table], object]] = {
@@ -217,9 +211,7 @@ def assert_close(
     assert [name for name, good in zip(names, close, strict=True) if not good] == []
 
 
-@pytest.mark.parametrize(
-    ("price", "volume"), [(0.01, 1.0), (7.0, 1.0), (1.0, 1e-5), (1.0, 7.0), (1e-4, 1e-3)]
-)
+@pytest.mark.parametrize(("price", "volume"), [(0.01, 1.0), (7.0, 1.0), (1.0, 1e-5), (1.0, 7.0), (1e-4, 1e-3)])
 def test_features_do_not_depend_on_the_unit_of_price_or_volume(
     offered: list[Feature], table: Table, price: float, volume: float
 ) -> None:
@@ -464,10 +456,7 @@ def test_a_feature_is_what_its_name_says(name: str, bars: Table) -> None:
 def test_calendar_features_read_the_timestamp() -> None:
     stamps = pd.to_datetime(["2024-01-01 00:00", "2024-01-31 06:00", "2024-07-15 12:00"], utc=True)
     table = Table({"symbol": "A", "timestamp": stamps, "close": [1.0, 2.0, 3.0]})
-    got = {
-        name: values_of(table, name).round(6).tolist()
-        for name in ("day_of_month", "turn_of_month", "hour_sin")
-    }
+    got = {name: values_of(table, name).round(6).tolist() for name in ("day_of_month", "turn_of_month", "hour_sin")}
     assert got == {"day_of_month": [0, 1, 0.466667], "turn_of_month": [1, 1, 0], "hour_sin": [0, 1, 0]}
     assert values_of(table, "month_cos").round(6).tolist() == [1, 1, -1]
     assert values_of(table, "days_since_bar").tolist()[1:] == [30.25, 166.25]
@@ -507,9 +496,7 @@ def test_left_out_parameters_take_the_default(table: Table) -> None:
         ("log_return", "log_return_1"),
     ):
         assert np.array_equal(values_of(table, short), values_of(table, full), equal_nan=True)
-    assert not np.array_equal(
-        values_of(table, "rsi_7")[300:], values_of(table, "rsi_14")[300:], equal_nan=True
-    )
+    assert not np.array_equal(values_of(table, "rsi_7")[300:], values_of(table, "rsi_14")[300:], equal_nan=True)
     np.testing.assert_allclose(
         values_of(table, "log_return_5")[5:ROWS], np.log(table["close"]).diff(5)[5:ROWS], atol=1e-12
     )
@@ -600,9 +587,7 @@ def test_the_importer_may_refuse() -> None:
         (lambda bars: bars[["open", "close"]].to_numpy(), "failed"),
     ],
 )
-def test_wrong_results_of_own_functions_are_told(
-    function: Callable[..., object], told: str, table: Table
-) -> None:
+def test_wrong_results_of_own_functions_are_told(function: Callable[..., object], told: str, table: Table) -> None:
     features = resolve_features(["mine.odd"], COLUMNS, lambda path: function)
     with pytest.raises(ConfigError, match=r"mine\.odd") as caught:
         compute_features(table, features)

@@ -33,9 +33,7 @@ def edited(row: int, column: str, value: object, table: pd.DataFrame | None = No
     return table
 
 
-def refused(
-    table: pd.DataFrame, code: int, checks: Checks | None = None, required: tuple[str, ...] = ()
-) -> str:
+def refused(table: pd.DataFrame, code: int, checks: Checks | None = None, required: tuple[str, ...] = ()) -> str:
     with pytest.raises(DefectsError) as info:
         check_prices(table, checks or Checks(), required)
     found = [defect.code for defect in info.value.defects]
@@ -80,9 +78,7 @@ def test_b3_no_symbol_no_timestamp() -> None:
     assert "no column timestamp" in message
 
 
-@pytest.mark.parametrize(
-    "names", [["symbol", "timestamp", "close", "close"], ["symbol", "timestamp", "open", 3]]
-)
+@pytest.mark.parametrize("names", [["symbol", "timestamp", "close", "close"], ["symbol", "timestamp", "open", 3]])
 def test_b3_ambiguous_names(names: list[object]) -> None:
     table = bars()[["symbol", "timestamp", "open", "close"]]
     table.columns = names
@@ -113,9 +109,7 @@ def test_b7_interleaved_symbols_are_not_unsorted() -> None:
 
 
 def test_b8_identical_duplicates_are_dropped() -> None:
-    result = check_prices(
-        pd.concat([bars(), bars().iloc[[4]]]).sort_values(["symbol", "timestamp"]), Checks()
-    )
+    result = check_prices(pd.concat([bars(), bars().iloc[[4]]]).sort_values(["symbol", "timestamp"]), Checks())
     assert "A @ 2020-01-05, 1 row" in warned(result, 308)
     assert len(result.table) == 60
 
@@ -187,9 +181,7 @@ def test_b13_to_b16_bad_values(column: str, value: float, code: int, part: str) 
 
 
 def test_b15_volume_of_nothing_but_zeros_is_a_warning() -> None:
-    assert "A @ 2020-01-01, 30 rows" in warned(
-        check_prices(edited(slice(0, 29), "volume", 0.0), Checks()), 315
-    )
+    assert "A @ 2020-01-01, 30 rows" in warned(check_prices(edited(slice(0, 29), "volume", 0.0), Checks()), 315)
 
 
 def test_b16_can_be_allowed_and_rounding_is_no_defect() -> None:
@@ -212,9 +204,7 @@ def test_b17_unadjusted_split(factor: float, kind: str) -> None:
 def test_b17_shipped_bars() -> None:
     adjusted = check_prices(SampleBars().load(None, None, None), Checks(strict=True), ["close"])
     assert adjusted.warnings == ()
-    assert "unadjusted split 2:1 on 2005-02-28" in refused(
-        SampleBars(adjusted=False).load(None, None, None), 317
-    )
+    assert "unadjusted split 2:1 on 2005-02-28" in refused(SampleBars(adjusted=False).load(None, None, None), 317)
 
 
 def test_b19_equal_columns() -> None:
@@ -293,9 +283,7 @@ NASTY = st.one_of(
 )
 EDITS = st.lists(
     st.one_of(
-        st.tuples(
-            st.just("cell"), st.integers(0, 59), st.sampled_from(["open", "high", "close", "volume"]), NASTY
-        ),
+        st.tuples(st.just("cell"), st.integers(0, 59), st.sampled_from(["open", "high", "close", "volume"]), NASTY),
         st.tuples(st.just("time"), st.integers(0, 59), st.just(""), st.integers(-80_000, 80_000)),
         st.tuples(
             st.just("symbol"),
@@ -305,9 +293,7 @@ EDITS = st.lists(
         ),
         st.tuples(st.just("repeat"), st.integers(0, 59), st.just(""), st.integers(1, 59)),
         st.tuples(st.just("drop"), st.integers(0, 59), st.just(""), st.integers(0, 59)),
-        st.tuples(
-            st.just("lose"), st.just(0), st.sampled_from(["symbol", "timestamp", "close", "low"]), st.none()
-        ),
+        st.tuples(st.just("lose"), st.just(0), st.sampled_from(["symbol", "timestamp", "close", "low"]), st.none()),
     ),
     max_size=5,
 )

@@ -96,9 +96,7 @@ class TestSample:
         fails(lambda: SampleBars().load(symbols, start, end), code)
 
 
-@pytest.mark.parametrize(
-    "name", ["../../etc/x", "a/b", "A\0", "A" * 300, "", "=cmd|x", "=1", "-1", "A B", "é", None]
-)
+@pytest.mark.parametrize("name", ["../../etc/x", "a/b", "A\0", "A" * 300, "", "=cmd|x", "=1", "-1", "A B", "é", None])
 def test_b31_b32_symbols(name: Any) -> None:
     fails(lambda: validate_symbol(name), 231)
 
@@ -162,9 +160,7 @@ class TestFiles:
             "Close",
             "did you mean Close?",
         )
-        fails(
-            lambda: load(write(tmp_path / "B.csv", "when,close\n1,2\n")), 303, "no column timestamp", "when"
-        )
+        fails(lambda: load(write(tmp_path / "B.csv", "when,close\n1,2\n")), 303, "no column timestamp", "when")
         fails(lambda: load(write(tmp_path / "C.csv", "date,time,close\n1,2,3\n")), 303, "date and time")
         write(tmp_path / "A2.csv", "date,close\n2024-01-02,1\n")
         fails(lambda: load(str(tmp_path / "A*.csv")), 303, "in one file only")
@@ -254,9 +250,7 @@ class TestFiles:
         path = write(tmp_path / "A.csv.gz", gzip.compress(b"date,close\n" + b"\n" * (80 * 2**20), 6))
         fails(lambda: load(path), 330, "expands to more than 6")
 
-    @pytest.mark.parametrize(
-        "content", [b"PAR1garbage", b"", pickle.dumps({"a": 1})], ids=["cut", "empty", "pickle"]
-    )
+    @pytest.mark.parametrize("content", [b"PAR1garbage", b"", pickle.dumps({"a": 1})], ids=["cut", "empty", "pickle"])
     def test_b39_corrupt_parquet(self, tmp_path: Path, content: bytes) -> None:
         fails(lambda: load(write(tmp_path / "A.parquet", content)), 339, "A.parquet")
 
@@ -282,9 +276,7 @@ class TestFiles:
 
 def yahoo_frame(rows: int = 5, adjust: bool = True) -> pd.DataFrame:
     """What yfinance 1.7 returns for daily bars; the days span a change of the clock."""
-    index = pd.DatetimeIndex(pd.bdate_range("2024-03-08", periods=rows), name="Date").tz_localize(
-        "America/New_York"
-    )
+    index = pd.DatetimeIndex(pd.bdate_range("2024-03-08", periods=rows), name="Date").tz_localize("America/New_York")
     close = 100 + np.arange(rows, dtype="float64")
     frame = pd.DataFrame({"Open": close, "High": close + 1, "Low": close - 1, "Close": close}, index=index)
     if not adjust:
@@ -344,9 +336,7 @@ class TestYahoo:
         asked = yahoo.asked[0][1]
         assert asked["start"] == self.START
         assert asked["end"] == self.END
-        assert {"interval", "auto_adjust", "back_adjust", "actions", "prepost", "repair", "keepna"} <= set(
-            asked
-        )
+        assert {"interval", "auto_adjust", "back_adjust", "actions", "prepost", "repair", "keepna"} <= set(asked)
         assert yfinance.config.debug.hide_exceptions is True
 
     def test_the_options_exist_in_the_installed_yfinance(self, yahoo: Yahoo, tmp_path: Path) -> None:
@@ -370,9 +360,7 @@ class TestYahoo:
 
     def test_b34_intraday(self, yahoo: Yahoo, tmp_path: Path) -> None:
         frame = yahoo_frame()
-        frame.index = pd.date_range(
-            "2024-03-08 09:30", periods=5, freq="h", tz="America/New_York", name="Datetime"
-        )
+        frame.index = pd.date_range("2024-03-08 09:30", periods=5, freq="h", tz="America/New_York", name="Datetime")
         yahoo.answers["AAPL"] = [frame]
         assert times(self.bars(tmp_path, interval="1h"))[0] == "2024-03-08T14:30"
         reason = "1h data not available for startTime=1; must be within the last 730 days."
@@ -390,9 +378,7 @@ class TestYahoo:
     )
     def test_b33_missing_symbol(self, yahoo: Yahoo, tmp_path: Path, answer: Any) -> None:
         yahoo.answers |= {"FOO": [answer], "BAR": [answer]}
-        fails(
-            lambda: self.bars(tmp_path, ["FOO", "AAPL", "BAR"]), 333, "no rows for FOO: ", "no rows for BAR: "
-        )
+        fails(lambda: self.bars(tmp_path, ["FOO", "AAPL", "BAR"]), 333, "no rows for FOO: ", "no rows for BAR: ")
         with pytest.warns(UserWarning, match="FOO is skipped, no rows"):
             table = self.bars(tmp_path, ["FOO", "AAPL"], on_missing="skip")
         assert set(table["symbol"]) == {"AAPL"}

@@ -74,9 +74,7 @@ class Seen:
 
 
 @settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
-@given(
-    table=tables(), rule=rules(), window=st.integers(2, 12), horizon=st.integers(1, 10), delay=st.integers(0, 4)
-)
+@given(table=tables(), rule=rules(), window=st.integers(2, 12), horizon=st.integers(1, 10), delay=st.integers(0, 4))
 def test_no_label_touches_a_decision_of_a_later_part(
     table: pd.DataFrame, rule: Split, window: int, horizon: int, delay: int
 ) -> None:

@@ -150,9 +150,7 @@ def test_an_anchored_target_is_scaled_by_its_moves() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 123456.7, -3e8])
 @pytest.mark.parametrize("scaling", ["standard", "robust"])
-def test_a_constant_feature_has_an_infinite_scale_which_mutes_it(
-    value: float, scaling: statistics.Scaling
-) -> None:
+def test_a_constant_feature_has_an_infinite_scale_which_mutes_it(value: float, scaling: statistics.Scaling) -> None:
     given = panel()
     given.values[COVERED, 0] = value
     found = of(given, scaling=scaling)

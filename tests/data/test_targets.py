@@ -84,9 +84,7 @@ def test_exactly_the_last_delay_plus_horizon_labels_are_unknown(make: Make, hori
 
 
 @pytest.mark.parametrize(("make", "horizon", "delay"), CASES)
-def test_the_future_is_the_present_of_the_row_where_the_label_ends(
-    make: Make, horizon: int, delay: int
-) -> None:
+def test_the_future_is_the_present_of_the_row_where_the_label_ends(make: Make, horizon: int, delay: int) -> None:
     bars, target = walk(ROWS), make(horizon, delay)
     reach = delay + horizon
     assert same(target.future(bars)[:-reach], target.present(bars)[reach:])
@@ -99,9 +97,7 @@ def test_a_history_shorter_than_the_label_has_no_label(make: Make, horizon: int,
 
 
 @pytest.mark.parametrize(("horizon", "delay"), SPANS)
-def test_a_feature_equal_to_the_shifted_target_correlates_at_the_documented_lag_only(
-    horizon: int, delay: int
-) -> None:
+def test_a_feature_equal_to_the_shifted_target_correlates_at_the_documented_lag_only(horizon: int, delay: int) -> None:
     bars, target = walk(400), ForwardReturn(horizon, delay)
     label, known = target.future(bars), target.present(bars)
 

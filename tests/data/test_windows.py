@@ -39,9 +39,7 @@ class Allocations(TorchDispatchMode):
 
 def panel_of(table: pd.DataFrame, *targets: Target, features: tuple[str, ...] = ("close",)) -> Panel:
     ordered = table.sort_values(["symbol", "timestamp"], ignore_index=True)
-    return build_panel(
-        ordered, resolve_features(features, ordered.columns), targets or [ForwardValue("close")], GAP
-    )
+    return build_panel(ordered, resolve_features(features, ordered.columns), targets or [ForwardValue("close")], GAP)
 
 
 def holed_panel(seed: int) -> Panel:
@@ -53,9 +51,7 @@ def holed_panel(seed: int) -> Panel:
     values[random.random(values.shape) < 0.05] = np.nan
     segment = np.repeat(np.arange(len(lengths)), lengths).astype(np.int32)
     labels = torch.zeros(count, 1)
-    return Panel(
-        torch.from_numpy(values), labels, labels, ("A",), segment, np.zeros(count, "datetime64[us]"), segment
-    )
+    return Panel(torch.from_numpy(values), labels, labels, ("A",), segment, np.zeros(count, "datetime64[us]"), segment)
 
 
 @given(
@@ -89,9 +85,7 @@ def test_complete_windows_are_those_of_a_brute_force_loop(seed: int, length: int
 
 @pytest.mark.parametrize("delay", [0, 2])
 @pytest.mark.parametrize("horizon", [1, 5])
-def test_labels_and_windows_of_a_market_never_leave_a_symbol_or_bridge_a_gap(
-    horizon: int, delay: int
-) -> None:
+def test_labels_and_windows_of_a_market_never_leave_a_symbol_or_bridge_a_gap(horizon: int, delay: int) -> None:
     table = market(200).sort_values(["symbol", "timestamp"], ignore_index=True)
     panel = panel_of(table, ForwardReturn(horizon, delay))
     step = table.groupby("symbol")["timestamp"].diff()
@@ -145,9 +139,7 @@ def test_labelled_asks_for_every_target() -> None:
 
 def test_no_batch_allocates_more_than_its_own_windows() -> None:
     values, labels = torch.randn(50_000, 6), torch.zeros(50_000, 1)
-    loader = make_loader(
-        WindowDataset(values, labels, 20), RowBatches(np.arange(19, 50_000), 16, shuffle=False)
-    )
+    loader = make_loader(WindowDataset(values, labels, 20), RowBatches(np.arange(19, 50_000), 16, shuffle=False))
     batches = iter(loader)
     next(batches)
     with Allocations(values) as seen:

@@ -277,7 +277,7 @@ def test_windows_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
         ({"attention_dropout": float("nan")}, "attention_dropout=nan"),
         ({"attention_heads": 3}, "attention_heads=3"),
         ({"attention_heads": -1}, "attention_heads=-1"),
-        ({"channels": [4]}, "1 channels, 2 kernel sizes, 2 dilations"),
+        ({"channels": [4]}, "1 channels, 2 kernel sizes"),
         ({"kernel_sizes": [3]}, "2 channels, 1 kernel sizes, 2 dilations"),
         ({"dilations": [1]}, "2 channels, 2 kernel sizes, 1 dilations"),
     ],

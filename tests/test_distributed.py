@@ -1,0 +1,145 @@
+"""Two processes with batches of b are one process with batches of 2 b: the same training, each row counted once.
+
+Both are real commands in processes of their own, or in this one; nothing is mocked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cnn_lstm.data.batches import RowBatches
+from cnn_lstm.model.checkpoints import read_checkpoint
+from cnn_lstm.model.forecaster import Forecaster, Windows
+from cnn_lstm.model.network import CNNLSTM
+from tests.experiments import FEATURES, experiment, fit, network, predict, run, spec
+from tests.markets import market
+
+COMMAND = Path(sys.executable).with_name("cnn-lstm")
+# batch norm and dropout depend on how rows are shared out; layer norm does not
+CALM = network(
+    channels=[6], kernel_sizes=[3], norm="layer", conv_dropout=0.0, lstm_hidden=4, lstm_dropout=0.0,
+    attention_heads=2, attention_dropout=0.0,
+)  # fmt: skip
+TWO = ["--trainer.strategy", "ddp", "--trainer.devices", "2", "--data.batch_size", "16"]
+ONE = ["--data.batch_size", "32"]
+
+
+class Pair(NamedTuple):
+    """The run of two processes and the run of one, of one configuration."""
+
+    two: Path
+    one: Path
+
+
+def command(*words: object) -> None:
+    """Runs the console script in a process of its own."""
+    # one run at a time asks for a free port, and leaves nothing of a distributed parent in the environment
+    clean = {key: value for key, value in os.environ.items() if key not in ("LOCAL_RANK", "MASTER_PORT", "RANK")}
+    done = subprocess.run(
+        [COMMAND, *map(str, words)], env=clean, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    folder = tmp_path_factory.mktemp("pair")
+    # the sizes of the parts are odd, so that the two processes never get equal shares
+    # and no Adam: it blows rounding errors of gradients that are 0, such as that of the key bias, up to steps
+    model = {"network": CALM, "optimizer": spec("torch.optim.SGD", lr=0.05, momentum=0.9)}
+    config = experiment(folder, market(150, symbols=("AAA", "BBB")), model=model)
+    one = fit(config, folder / "one", *ONE)
+    command("fit", "--config", config, "--run_dir", folder / "two", *TWO)
+    return Pair(folder / "two", one)
+
+
+def epochs(folder: Path) -> pd.DataFrame:
+    table = pd.read_csv(folder / "metrics.csv").groupby("epoch").first()
+    return table[
+        [name for name in table if str(name).startswith(("train_", "val_")) and not str(name).endswith("_step")]
+    ]
+
+
+def figures(folder: Path, stage: str) -> dict[str, float]:
+    found: dict[str, float] = json.loads((folder / f"{stage}_metrics.json").read_text())
+    return found
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(pair: Pair) -> None:
+    two, one = epochs(pair.two), epochs(pair.one)
+    assert {"train_loss", "val_loss", "val_r2"} <= set(two.columns)
+    pd.testing.assert_frame_equal(two, one, rtol=1e-4, atol=1e-6, check_like=True)
+
+
+def test_two_processes_end_with_the_weights_of_one(pair: Pair) -> None:
+    states = [read_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"] for folder in pair]
+    for name, values in states[0].items():
+        torch.testing.assert_close(
+            values, states[1][name], rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+def test_two_processes_forecast_each_row_once_as_one_does(pair: Pair) -> None:
+    alone = predict(pair.two, "--trainer.strategy", "auto", "--trainer.devices", 1)
+    command("predict", "--config", pair.two / "config.yaml", "--ckpt_path", "best")
+    both = pd.read_parquet(pair.two / "predictions.parquet")
+    assert not both.duplicated(["symbol", "as_of", "target"]).any()
+    pd.testing.assert_frame_equal(both, alone, check_exact=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_two_processes_find_the_figures_of_one(pair: Pair, stage: str) -> None:
+    words = ["--config", pair.two / "config.yaml", "--ckpt_path", "best"]
+    assert run(stage, *words, "--trainer.strategy", "auto", "--trainer.devices", 1) == 0
+    alone, board = figures(pair.two, stage), (pair.two / f"{stage}.txt").read_text()
+    command(stage, *words)
+    both = figures(pair.two, stage)
+    assert both.keys() == alone.keys()
+    for name, value in alone.items():
+        assert both[name] == pytest.approx(value, rel=1e-5, abs=1e-7, nan_ok=True), name
+    assert (pair.two / f"{stage}.txt").read_text() == board
+
+
+# -- what each process does, without the processes -----------------------------------------------------------
+
+
+def forecaster() -> Forecaster:
+    torch.manual_seed(0)
+    made = Forecaster(CNNLSTM(len(FEATURES), channels=[4], kernel_sizes=[3], lstm_hidden=4, attention_heads=2))
+    return made.eval()
+
+
+def test_a_process_without_rows_forecasts_nothing_and_fails_at_nothing() -> None:
+    """Nine rows, one a batch, on two processes: the second one has no row left for the fifth step."""
+    batches = list(RowBatches(np.arange(9), 1, shuffle=False, rank=1, world_size=2))
+    assert [len(batch) for batch in batches] == [1, 1, 1, 1, 0]
+    empty = torch.zeros(0, 8, len(FEATURES))
+    model = forecaster()
+    with torch.inference_mode():
+        assert model.forecast(empty)["y_pred"].shape == (0, 1)
+        for step in (model.validation_step, model.test_step, model.predict_step):
+            step(Windows(empty, torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64)), 0)
+
+
+def test_the_gradient_of_two_half_batches_is_that_of_the_whole_one() -> None:
+    model = forecaster()
+    x, y = torch.randn(16, 8, len(FEATURES)), torch.randn(16, 1)
+
+    def gradient(rows: slice) -> torch.Tensor:
+        model.zero_grad()
+        model.objective.loss(model._raw(x[rows]), y[rows]).backward()
+        return torch.cat([part.grad.flatten() for part in model.parameters() if part.grad is not None])
+
+    halves = (gradient(slice(0, None, 2)) + gradient(slice(1, None, 2))) / 2
+    torch.testing.assert_close(halves, gradient(slice(None)), rtol=1e-4, atol=1e-6)

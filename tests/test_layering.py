@@ -1,0 +1,110 @@
+"""Who may import whom: downwards only, never sideways between arms, never the package root, never late."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import cnn_lstm
+
+ROOT = Path(cnn_lstm.__file__).parent
+BASE = {"errors", "specs"}
+# room -> what it may import besides itself and BASE; a room without an entry is refused
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "specs": set(),
+    "data": set(),
+    "model": set(),
+    "training": {"data", "model"},
+    "inference": {"data", "model"},
+    "evaluation": {"data", "model", "inference"},
+    "rl": {"data", "model", "inference"},
+    "commands": {"data", "model", "training", "inference", "evaluation", "rl"},
+    "cli": {"commands"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+# (file, module) -> why it is imported inside a function
+LATE: dict[tuple[str, str], str] = {
+    ("cli.py", "difflib"): "only for a misspelt command; --help answers at once",
+    ("data/sources/yahoo.py", "yfinance"): "slow, and only for this source",
+    ("data/sources/yahoo.py", "yfinance.exceptions"): "as yfinance",
+}
+
+
+def files() -> list[Path]:
+    return sorted(ROOT.rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, list[str]]]:
+    """Module and names of each import; `import a` has no names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, []) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            yield node.module or "", [alias.name for alias in node.names]
+
+
+def own_modules(path: Path) -> set[str]:
+    """Modules of ours that a file imports; `from package import module` counts as the module."""
+    known = {module_name(file) for file in files()}
+    found: set[str] = set()
+    for module, names in imports(ast.parse(path.read_text())):
+        if module.split(".")[0] == "cnn_lstm":
+            submodules = {f"{module}.{name}" for name in names} & known
+            found |= submodules if len(submodules) == len(names) and names else submodules | {module}
+    return found
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_downwards(path: Path) -> None:
+    allowed = MAY_IMPORT[room(path)] | BASE | {room(path)}
+    if room(path) == "errors":
+        allowed = set()
+    elif room(path) == "specs":
+        allowed = {"errors"}
+    for module in own_modules(path):
+        assert module != "cnn_lstm", "the package root is for users only"
+        assert module.split(".")[1] in allowed, f"{room(path)} must not import {module}"
+
+
+def test_there_is_no_import_cycle() -> None:
+    graph = {module_name(path): own_modules(path) for path in files()}
+    assert graph["cnn_lstm.model.checkpoints"] >= {"cnn_lstm.specs", "cnn_lstm.model.forecaster"}
+    TopologicalSorter(graph).prepare()  # raises CycleError, naming the cycle
+
+
+def late_imports() -> set[tuple[str, str]]:
+    found: set[tuple[str, str]] = set()
+    for path in files():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                found |= {(path.relative_to(ROOT).as_posix(), module) for module, _ in imports(node)}
+    return found
+
+
+def test_imports_inside_functions_have_a_reason() -> None:
+    assert late_imports() == set(LATE)
+
+
+def test_model_knows_no_pandas_and_data_no_network() -> None:
+    for path in files():
+        outside = {module.split(".")[0] for module, _ in imports(ast.parse(path.read_text()))}
+        if room(path) == "model":
+            assert not outside & {"pandas", "talib", "pyarrow", "yfinance"}, path
+        if room(path) == "data":
+            assert "torchmetrics" not in outside, path
