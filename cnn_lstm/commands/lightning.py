@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,7 @@ from cnn_lstm.model.forecaster import Forecaster, refuse_differences
 from cnn_lstm.training.callbacks import FiniteGuard, GradientNorm, OptimizerSettings, RandomState
 from cnn_lstm.training.durable import DurableCheckpointIO
 from cnn_lstm.training.loggers import build_loggers
-from cnn_lstm.training.runs import RunFolder, new_run, run_of_checkpoint
+from cnn_lstm.training.runs import ENVIRONMENT_KEY, RunFolder, new_run, run_of_checkpoint
 
 TRAINER_DEFAULTS = {
     "max_epochs": 100,
@@ -350,11 +353,25 @@ def run(words: list[str]) -> None:
     """
     quiet()
     guard_parser()
-    ForecastCLI(words)
+    with _environment_kept():
+        ForecastCLI(words)
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Takes back what MLflow and we leave in the environment, or a second run in this process would follow it."""
+    before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", ENVIRONMENT_KEY)}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def quiet() -> None:
-    """Sets up the messages of a command: keeps our warnings in one line each, and leaves out what users cannot act on."""
+    """Sets up the messages of a command: a line for each warning of ours, none for what nobody can act on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("warning: %(message)s"))
     ours = logging.getLogger("cnn_lstm")

@@ -171,7 +171,8 @@ class Forecaster(LightningModule):
     def training_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """Loss of a training batch."""
         loss = self._step(batch, self._raw(batch.x))
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # as Lightning counts
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (self.global_step + 1) % every == 0:  # as Lightning counts
             self.log("train_loss_step", loss.detach(), prog_bar=True)
         return loss
 
@@ -192,20 +193,14 @@ class Forecaster(LightningModule):
     # -- epochs --------------------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
-        """Forgets what the sanity check or an interrupted epoch left behind."""
+        """Starts with nothing, whatever an interrupted epoch left behind."""
         self.outputs = EpochOutputs()
+
+    on_test_epoch_start = on_predict_epoch_start = on_train_epoch_start
 
     def on_validation_epoch_start(self) -> None:
         """Keeps the training forecasts apart while a validation runs inside a training epoch."""
         self._training_outputs, self.outputs = self.outputs, EpochOutputs()
-
-    def on_test_epoch_start(self) -> None:
-        """Starts with nothing."""
-        self.outputs = EpochOutputs()
-
-    def on_predict_epoch_start(self) -> None:
-        """Starts with nothing."""
-        self.outputs = EpochOutputs()
 
     def on_train_epoch_end(self) -> None:
         """Logs the figures of the training epoch."""

@@ -6,7 +6,8 @@ clipping on the very same batches, and keeps no figures. Both run on one thread,
 each epoch of the fit stands one bare epoch.
 
 Timed are whole training epochs but the first: batches, steps, logging, and everything at an epoch's end (figures,
-schedulers, checkpoints, trackers). Only the validation loop is left out, from its start to its end.
+schedulers, checkpoints, trackers). Only the validation loop is left out, from its start to its end. The goals are
+judged by the clock; where other processes keep the machine busy, only the columns of CPU time say something.
 """
 
 from __future__ import annotations
