@@ -383,6 +383,8 @@ def quiet() -> None:
     # the run folder is ours, and resuming into it is meant
     warnings.filterwarnings("ignore", ".*exists and is not empty.*")
     warnings.filterwarnings("ignore", ".*checkpoint directory.*exists.*")
+    # a short epoch has its figures at its end
+    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
     # our predict_step keeps its forecasts itself
     warnings.filterwarnings("ignore", ".*predict returned None.*")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
