@@ -204,22 +204,24 @@ class ForecastCLI(LightningCLI):
         extra = given if isinstance(given, list) else [given] if given not in (None, True, False) else []
         config.trainer.callbacks = [*(config.trainer.callbacks or []), *self._own_callbacks(config)]
         config.trainer.plugins = [*(config.trainer.plugins or []), DurableCheckpointIO()]
-        try:
-            trainer: Trainer = super().instantiate_trainer(logger=[*own, *extra] if given is not False else False)
-        except MisconfigurationException as error:
-            raise ConfigError(
-                str(error).replace("\n", " "), "trainer", "choose a device that is there", code=238
-            ) from error
-        return trainer
-
-    def _own_callbacks(self, config: Any) -> list[Callback]:
+        # after the best one, so that it holds that one's newest state
         last = ModelCheckpoint(
             dirpath=self.run_folder.checkpoints,
             filename="last",
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )
-        own: list[Callback] = [FiniteGuard(), RandomState(), OptimizerSettings(), last]
+        try:
+            trainer: Trainer = super().instantiate_trainer(logger=[*own, *extra] if given is not False else False)
+        except MisconfigurationException as error:
+            raise ConfigError(
+                str(error).replace("\n", " "), "trainer", "choose a device that is there", code=238
+            ) from error
+        trainer.callbacks.append(last)  # type: ignore[attr-defined]
+        return trainer
+
+    def _own_callbacks(self, config: Any) -> list[Callback]:
+        own: list[Callback] = [FiniteGuard(), RandomState(), OptimizerSettings()]
         if config.trainer.enable_progress_bar is not False:
             own.append(TQDMProgressBar(refresh_rate=config.trainer.log_every_n_steps))
         return own

@@ -71,18 +71,20 @@ class MarketDataModule(LightningDataModule):
                 raise ConfigError(f"{name}={value}", f"data.{name}", "give at least 1", code=224)
         self.source = source or SampleBars()
         self.symbols, self.start, self.end = symbols, start, end
-        self.targets = targets or [ForwardReturn()]
+        self.targets = [ForwardReturn()] if targets is None else targets
         check_targets(self.targets)
         self.split = split or FractionSplit()
         self.batch_size, self.scaling = batch_size, scaling
         self.panel_device, self.predict_part = panel_device, predict_part
         self.recipe = Recipe(
-            features=tuple(features or DEFAULT_FEATURES),
+            features=tuple(DEFAULT_FEATURES if features is None else features),
             targets=tuple(target.spec() for target in self.targets),
             window=window,
             anchor=tuple(anchor or ()),
             checks=checks or Checks(),
         )
+        if not self.recipe.features:
+            raise ConfigError("no feature", "data.features", "list at least one, see docs/features.md", code=225)
         unknown = [name for name in self.recipe.anchor if name not in self.recipe.features]
         if unknown:
             raise ConfigError(f"anchor {unknown} is no feature", "data.anchor", "name listed features", code=225)

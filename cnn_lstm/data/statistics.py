@@ -88,14 +88,22 @@ def _covered(count: int, rows: Rows, length: int) -> np.ndarray[tuple[int], np.d
 def _location_and_scale(values: Tensor, mask: Tensor, scaling: Scaling) -> tuple[Tensor, Tensor]:
     if scaling == "robust":
         return _robust(values, mask)
-    return _moments(part[kept].double() for part, kept in zip(values.split(CHUNK), mask.split(CHUNK), strict=True))
+    return _moments(_masked(values, mask))
+
+
+def _masked(values: Tensor, mask: Tensor) -> Iterator[Tensor]:
+    """The marked rows in float64, a chunk at a time to spare memory."""
+    for part, kept in zip(values.split(CHUNK), mask.split(CHUNK), strict=True):
+        yield part[kept].double()
 
 
 def _robust(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Median and scaled interquartile range, a column at a time to spare memory."""
     quartiles = np.stack([np.quantile(column[mask].numpy(), [0.25, 0.5, 0.75]) for column in values.unbind(dim=1)])
     low, middle, high = torch.from_numpy(quartiles).T
-    return middle.float(), _never_zero((high - low) * ROBUST_TO_STD)
+    scale = _never_zero((high - low) * ROBUST_TO_STD)
+    _, standard = _moments(_masked(values, mask))
+    return middle.float(), torch.where(scale.isinf(), standard, scale)  # quartiles may coincide
 
 
 def _moments(chunks: Iterator[Tensor]) -> tuple[Tensor, Tensor]:

@@ -108,7 +108,7 @@ class Direction(Target):
         self, thresholds: list[float] | None = None, horizon: int = 1, delay: int = 1, column: str = "close"
     ) -> None:
         self.thresholds = [0.0] if thresholds is None else list(thresholds)
-        if not self.thresholds or not all(np.diff(self.thresholds) > 0):
+        if not (self.thresholds and np.isfinite(self.thresholds).all() and (np.diff(self.thresholds) > 0).all()):
             raise ConfigError(
                 f"thresholds={thresholds}", "targets.Direction", "give one or more ascending numbers", code=224
             )

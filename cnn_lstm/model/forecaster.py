@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.utilities.types import LRSchedulerTypeUnion
 from torch import Tensor, nn
 
 from cnn_lstm import specs
@@ -146,7 +147,7 @@ class Forecaster(LightningModule):
     def _raw(self, x: Tensor) -> Tensor:
         """Outputs of the head, (B, H, K)."""
         outputs: Tensor = self.head(self.network(x))
-        return outputs.view(len(x), self.n_targets, -1)
+        return outputs.view(len(x), self.n_targets, self.objective.n_outputs)
 
     def _loc(self, x: Tensor) -> Tensor:
         """What standardisation subtracts from the targets, (B, H): location, and last value where anchored."""
@@ -203,8 +204,30 @@ class Forecaster(LightningModule):
         self._training_outputs, self.outputs = self.outputs, EpochOutputs()
 
     def on_train_epoch_end(self) -> None:
-        """Logs the figures of the training epoch."""
+        """Logs the figures of the training epoch, and steps a plateau scheduler.
+
+        Lightning would step it after the checkpoints of the epoch are written (`fit_loop.on_advance_end`, 2.6), and
+        a resumed run would miss that step.
+        """
         self._log_figures("train")
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, ReduceLROnPlateau):
+            self._step_plateau(scheduler)
+
+    def _step_plateau(self, scheduler: ReduceLROnPlateau) -> None:
+        metrics, every = self.trainer.callback_metrics, self.trainer.check_val_every_n_epoch or 1
+        if scheduler.monitor in metrics:
+            scheduler.step(metrics[scheduler.monitor])
+        elif self.trainer.enable_validation and (self.current_epoch + 1) % every == 0:
+            known = f"one of {', '.join(sorted(metrics))}"
+            raise ConfigError(
+                f"nobody logs {scheduler.monitor!r}", "model.scheduler.monitor", f"one of {known}", code=224
+            )
+
+    def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: Any | None) -> None:
+        """Steps the other schedulers; see `on_train_epoch_end`."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            super().lr_scheduler_step(scheduler, metric)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the figures of the validation."""
@@ -333,6 +356,8 @@ def fixed_shape(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     Returns:
         The function's outputs, first dimension B.
     """
+    if not len(x):  # a process without rows
+        return function(x.new_zeros(INFERENCE_BATCH, *x.shape[1:]))[:0]
     parts = []
     for part in x.split(INFERENCE_BATCH):
         filling = part[-1:].expand(INFERENCE_BATCH - len(part), -1, -1)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import os
 from pathlib import Path
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from cnn_lstm.training.runs import RunFolder
 
@@ -29,10 +32,33 @@ def build_loggers(run: RunFolder, stage: str, tensorboard: bool, mlflow: bool) -
     if tensorboard:
         loggers.append(TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard", default_hp_metric=False))
     if stage == "fit":
-        loggers.append(CSVLogger(run.path, name="", version=""))
+        loggers.append(_AppendingCSVLogger(run.path, name="", version=""))
     if mlflow and (stage == "fit" or run.mlflow_run.exists()):
         loggers.append(_mlflow_logger(run))
     return loggers
+
+
+class _AppendingWriter(ExperimentWriter):
+    """Goes on in the file of the run that is resumed; Lightning's deletes it."""
+
+    def _check_log_dir_exists(self) -> None:
+        file = Path(self.metrics_file_path)
+        if file.is_file():
+            with file.open(newline="") as lines:
+                self.metrics_keys = next(csv.reader(lines), [])
+
+
+class _AppendingCSVLogger(CSVLogger):
+    """metrics.csv of a run, also across resumes."""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        """The writer, made on first use."""
+        if self._experiment is None:
+            Path(self.root_dir).mkdir(parents=True, exist_ok=True)
+            self._experiment = _AppendingWriter(log_dir=self.log_dir)
+        return self._experiment
 
 
 def _mlflow_logger(run: RunFolder) -> MLFlowLogger:

@@ -118,6 +118,11 @@ def test_a_table_alone_gives_the_forecasts_of_the_run(case: Run) -> None:
     assert_same_bits(found, case.table)
 
 
+@pytest.mark.parametrize("case", [CASES["anchored level"]], indirect=True, ids=["anchored level"])
+def test_an_anchored_forecast_is_a_change_added_to_the_last_level(case: Run) -> None:
+    assert ((case.table["y_pred"] / case.table["y_last"] - 1).abs() < 0.05).all()
+
+
 def test_a_process_with_nothing_but_the_checkpoint_gives_the_forecasts_of_the_run(plain: Run, tmp_path: Path) -> None:
     lone, prices = tmp_path / "elsewhere.ckpt", tmp_path / "prices.parquet"
     lone.write_bytes(plain.checkpoint.read_bytes())

@@ -1,4 +1,4 @@
-"""A planted signal is learnt, and noise is not: a test that can never say yes is worthless, nor one that always does."""
+"""A planted signal is learnt, and noise is not: a test that can never say yes is worthless."""
 
 from __future__ import annotations
 

@@ -1,0 +1,263 @@
+"""The README and the guide: every command and Python block runs, every link, target, path and error code exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import yfinance
+
+from cnn_lstm import specs
+from cnn_lstm.commands.config import guard_parser
+from cnn_lstm.commands.lightning import ForecastCLI
+from cnn_lstm.data.sources import SampleBars
+from tests.experiments import fit, run
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OTHER_PAGES = [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
+QUIET = ["--mlflow", "false", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
+FAST = [*QUIET, "--trainer.log_every_n_steps", "1", "--trainer.limit_val_batches", "2", "--trainer.max_epochs", "1"]
+NO_DEVICES = {"--trainer.strategy", "--trainer.devices"}
+
+
+class Block(NamedTuple):
+    """A fenced block of a page."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+
+class Command(NamedTuple):
+    """A line of a bash block, with the exit code that its comment names."""
+
+    place: str
+    page: Path
+    words: list[str]
+    exit_code: int
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    found = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [Block(page, text[: match.start()].count("\n") + 1, match[1], match[2]) for match in found]
+
+
+def blocks(language: str) -> list[Block]:
+    return [block for page in PAGES for block in blocks_of(page) if block.language == language]
+
+
+def commands() -> Iterator[Command]:
+    for block in blocks("bash"):
+        for number, line in enumerate(block.text.splitlines(), start=block.line + 1):
+            words = shlex.split(line, comments=True)
+            if words[:3] == ["python", "-m", "cnn_lstm"]:
+                words = words[2:]
+            if words and words[0] in ("cnn-lstm", "cnn_lstm"):
+                told = re.search(r"# exit code (\d)", line)
+                place = f"{block.page.relative_to(ROOT)}:{number}"
+                yield Command(place, block.page, words[1:], int(told[1]) if told else 0)
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+# -- what runs -------------------------------------------------------------------------------------------------------
+
+
+def write_prices(folder: Path) -> None:
+    """The files that the pages and the YAML under configs/ name."""
+    (folder / "prices").mkdir()
+    table = SampleBars().load(["IBM", "MSFT"], "2009-01-01", None)
+    for symbol, bars in table.groupby("symbol"):
+        bars = bars.assign(Date=bars["timestamp"].dt.strftime("%Y-%m-%d")).rename(columns={"close": "Close"})
+        bars.drop(columns=["symbol", "timestamp"]).to_csv(folder / "prices" / f"{symbol}.csv", index=False)
+    rates = table.loc[table["symbol"] == "IBM", ["timestamp", "close"]].set_axis(["date", "value"], axis=1)
+    rates.assign(symbol="EURUSD").to_csv(folder / "rates.csv", index=False)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with configs/, price files, and RUN: a fit of one short epoch."""
+    folder = tmp_path_factory.mktemp("docs")
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    write_prices(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        words = [*FAST, "--trainer.limit_train_batches", "5"]
+        run_dir = fit(folder / "configs" / "quickstart.yaml", folder / "RUN", *words)
+        assert run("predict", "--config", run_dir / "config.yaml", "--ckpt_path", "best", *QUIET) == 0
+    return folder
+
+
+@pytest.fixture
+def workplace(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the trained folder, as the current one; what a page trusts or imports is forgotten afterwards."""
+    folder = tmp_path / "work"
+    shutil.copytree(trained, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(specs, "_trusted", set(specs.trusted_packages()))
+    monkeypatch.setattr(yfinance, "Ticker", StubTicker)
+    yield folder
+    sys.modules.pop("my_features", None)
+
+
+class StubTicker:
+    """Yahoo without a network: random walks on business days."""
+
+    def __init__(self, symbol: str) -> None:
+        self.seed = sum(map(ord, symbol))
+
+    def history(self, start: str, end: str, **options: Any) -> pd.DataFrame:
+        days = pd.bdate_range(start, end, tz="America/New_York", inclusive="left")
+        random = np.random.default_rng(self.seed)
+        close = 100 * np.exp(np.cumsum(random.normal(0, 0.01, len(days))))
+        bars = {"Open": close, "High": close * 1.01, "Low": close * 0.99, "Close": close}
+        return pd.DataFrame({**bars, "Volume": random.integers(1000, 2000, len(days))}, index=days)
+
+
+def write_modules(page: Path, folder: Path) -> None:
+    """Files that a page tells the reader to write: Python blocks that begin with their name."""
+    for block in blocks_of(page):
+        named = re.match(r"# (\w+\.py)\n", block.text)
+        if named:
+            (folder / named[1]).write_text(block.text)
+
+
+def runnable(words: list[str]) -> list[str]:
+    """A command of a page, made small: one device, and a few batches for a fit."""
+    if words[0] == "data" or words[0].startswith("--") or "--help" in words:
+        return words
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    skipped = {k for k, (word, _) in enumerate(pairs) if word in NO_DEVICES}
+    kept = [word for k, word in enumerate(words) if not {k, k - 1} & skipped]
+    small = ["cpu" if word == "gpu" else "2" if word == "50" else word for word in kept]
+    return [*small, *(FAST if words[0] == "fit" else QUIET), *batches(words[0])]
+
+
+def batches(command: str) -> list[str]:
+    return ["--trainer.limit_train_batches", "2"] if command == "fit" else []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: page.name)
+def test_python_blocks_run(page: Path, workplace: Path) -> None:
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for block in blocks_of(page):
+        if block.language == "python":
+            lines = "\n" * block.line + block.text  # so that a traceback names the line of the page
+            exec(compile(lines, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("command", list(commands()), ids=lambda command: command.place)
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_commands_run(command: Command, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_modules(command.page, workplace)
+
+    code = run(*runnable(command.words))
+
+    assert code == command.exit_code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "block", [b for b in blocks("yaml") if b.page.name != "features.md"], ids=lambda b: f"{b.page.name}:{b.line}"
+)
+def test_yaml_blocks_are_accepted(block: Block, tmp_path: Path) -> None:
+    file = tmp_path / "block.yaml"
+    file.write_text(block.text)
+    guard_parser()
+
+    assert ForecastCLI(["fit", "--config", str(file)], run=False).config.subcommand == "fit"
+
+
+def test_each_command_is_shown() -> None:
+    shown = {command.words[0] for command in commands()}
+
+    assert {"fit", "validate", "test", "predict", "data"} <= shown
+
+
+# -- what is named ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=lambda page: page.name)
+def test_make_targets_exist(page: Path) -> None:
+    named = re.findall(r"(?:^|`)make (?:[A-Z]+=\S+ )?([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+    assert set(named) <= set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that a page's headings give."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=lambda page: page.name)
+def test_links_resolve(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if link.startswith("http"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def codes_in(tree: ast.AST) -> Iterator[int]:
+    """Numbers of the messages of a module: `code=301`, `Defect(301, ...)`, `_CODE = 225`, `error[E608]`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            values = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
+            if getattr(node.func, "id", "") in ("Defect", "_out_of_range"):
+                values += node.args
+        elif isinstance(node, ast.Assign) and "CODE" in ast.unparse(node.targets[0]):
+            values = [node.value]
+        else:
+            values = []
+        yield from (v.value for v in values if isinstance(v, ast.Constant) and type(v.value) is int)
+        if isinstance(node, ast.JoinedStr):
+            yield from map(int, re.findall(r"error\[E(\d{3})\]", ast.unparse(node)))
+
+
+def test_error_codes_of_code_and_guide_are_the_same() -> None:
+    in_code: set[int] = set()
+    for file in (ROOT / "cnn_lstm").rglob("*.py"):
+        in_code |= {code for code in codes_in(ast.parse(file.read_text(encoding="utf-8"))) if 100 <= code < 900}
+    guide = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+
+    in_guide = [int(code) for code in re.findall(r"^\| E(\d{3}) \|", guide, re.MULTILINE)]
+
+    assert len(in_guide) == len(set(in_guide))
+    assert set(in_guide) == in_code
+
+
+def tree_paths(text: str) -> Iterator[str]:
+    """Paths of a captioned tree: two blanks of indentation a level, then the name, blanks and the caption."""
+    above: list[str] = []
+    for indentation, name in re.findall(r"^( *)(\S+)  +\S", text, re.MULTILINE):
+        above = [*above[: len(indentation) // 2], name]
+        yield "".join(above)
+
+
+def test_tree_of_the_readme_exists() -> None:
+    (tree,) = [block.text for block in blocks("text") if block.text.startswith("cnn_lstm/")]
+    paths = list(tree_paths(tree))
+
+    assert len(paths) == len(tree.splitlines())
+    assert [path for path in paths if not (ROOT / path).exists()] == []
