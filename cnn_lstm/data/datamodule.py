@@ -71,7 +71,7 @@ class MarketDataModule(LightningDataModule):
                 raise ConfigError(f"{name}={value}", f"data.{name}", "give at least 1", code=224)
         self.source = source or SampleBars()
         self.symbols, self.start, self.end = symbols, start, end
-        self.targets = [ForwardReturn()] if targets is None else targets
+        self.targets: list[Target] = [ForwardReturn()] if targets is None else targets
         check_targets(self.targets)
         self.split = split or FractionSplit()
         self.batch_size, self.scaling = batch_size, scaling

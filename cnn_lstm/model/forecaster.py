@@ -220,9 +220,7 @@ class Forecaster(LightningModule):
             scheduler.step(metrics[scheduler.monitor])
         elif self.trainer.enable_validation and (self.current_epoch + 1) % every == 0:
             known = f"one of {', '.join(sorted(metrics))}"
-            raise ConfigError(
-                f"nobody logs {scheduler.monitor!r}", "model.scheduler.monitor", f"one of {known}", code=224
-            )
+            raise ConfigError(f"nobody logs {scheduler.monitor!r}", "model.scheduler.monitor", known, code=224)
 
     def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: Any | None) -> None:
         """Steps the other schedulers; see `on_train_epoch_end`."""

@@ -58,7 +58,8 @@ class _AppendingCSVLogger(CSVLogger):
         if self._experiment is None:
             Path(self.root_dir).mkdir(parents=True, exist_ok=True)
             self._experiment = _AppendingWriter(log_dir=self.log_dir)
-        return self._experiment
+        writer: ExperimentWriter = self._experiment  # type: ignore[assignment]
+        return writer
 
 
 def _mlflow_logger(run: RunFolder) -> MLFlowLogger:
