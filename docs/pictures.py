@@ -39,7 +39,9 @@ def draw(predictions: pd.DataFrame, picture: Path = PICTURE) -> None:
 def _panel(axis: Axes, table: pd.DataFrame, symbol: str) -> None:
     when, volatility = table["as_of"], np.exp(table[["y_true", "y_last", "y_pred"]])
     axis.fill_between(when, FLOOR, volatility["y_true"], color="#d4d4d4", linewidth=0, label="realised")
-    axis.plot(when, volatility["y_last"], "--", color="#c8641e", linewidth=0.9, label="last value: the five days before")
+    axis.plot(
+        when, volatility["y_last"], "--", color="#c8641e", linewidth=0.9, label="last value: the five days before"
+    )
     axis.plot(when, volatility["y_pred"], color="#0b2a6f", linewidth=2.2, label="forecast")
     axis.set_yscale("log")
     axis.set_yticks([0.0025, 0.005, 0.01, 0.02, 0.04])

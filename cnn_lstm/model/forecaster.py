@@ -218,7 +218,7 @@ class Forecaster(LightningModule):
         metrics, every = self.trainer.callback_metrics, self.trainer.check_val_every_n_epoch or 1
         if scheduler.monitor in metrics:
             scheduler.step(metrics[scheduler.monitor])
-        elif self.trainer.enable_validation and (self.current_epoch + 1) % every == 0:
+        elif self.trainer.enable_validation and self.trainer.is_last_batch and (self.current_epoch + 1) % every == 0:
             known = f"one of {', '.join(sorted(metrics))}"
             raise ConfigError(f"nobody logs {scheduler.monitor!r}", "model.scheduler.monitor", known, code=224)
 
