@@ -49,6 +49,10 @@ class Command(NamedTuple):
     exit_code: int
 
 
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
 def blocks_of(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     found = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
@@ -67,7 +71,7 @@ def commands() -> Iterator[Command]:
                 words = words[2:]
             if words and words[0] in ("cnn-lstm", "cnn_lstm"):
                 told = re.search(r"# exit code (\d)", line)
-                place = f"{block.page.relative_to(ROOT)}:{number}"
+                place = f"{name_of(block.page)}:{number}"
                 yield Command(place, block.page, words[1:], int(told[1]) if told else 0)
 
 
@@ -155,7 +159,7 @@ def batches(command: str) -> list[str]:
     return ["--trainer.limit_train_batches", "2"] if command == "fit" else []
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=name_of)
 def test_python_blocks_run(page: Path, workplace: Path) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks_of(page):
@@ -175,7 +179,7 @@ def test_commands_run(command: Command, workplace: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
-    "block", [b for b in blocks("yaml") if b.page.name != "features.md"], ids=lambda b: f"{b.page.name}:{b.line}"
+    "block", [b for b in blocks("yaml") if b.page.name != "features.md"], ids=lambda b: f"{name_of(b.page)}:{b.line}"
 )
 def test_yaml_blocks_are_accepted(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "block.yaml"
@@ -194,7 +198,7 @@ def test_each_command_is_shown() -> None:
 # -- what is named ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=name_of)
 def test_make_targets_exist(page: Path) -> None:
     named = re.findall(r"(?:^|`)make (?:[A-Z]+=\S+ )?([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -208,7 +212,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=name_of)
 def test_links_resolve(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if link.startswith("http"):
