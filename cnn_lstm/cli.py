@@ -83,6 +83,7 @@ def _own_options(words: list[str]) -> tuple[bool, list[str]]:
             if not packages.replace(",", "").replace("_", "").isalnum():
                 raise ConfigError(f"--trust-imports {packages!r}", fix="name packages, separated by commas", code=228)
             trust(*packages.split(","))
+            sys.path.insert(0, "")  # the user's own module often lies in the current folder
         else:
             rest.append(word)
     return debug, rest

@@ -169,6 +169,31 @@ def test_our_callbacks_have_keys_of_their_own(config: Path, tmp_path: Path) -> N
     assert epochs == 1
 
 
+def test_a_callback_with_a_choice_can_be_saved(config: Path, tmp_path: Path) -> None:
+    timer = {"class_path": "lightning.pytorch.callbacks.Timer", "init_args": {"duration": "00:01:00:00"}}
+    run = experiments.fit(config, tmp_path / "run", "--trainer.callbacks", json.dumps([timer]))
+    assert experiments.run("fit", "--config", run / "config.yaml", "--run_dir", tmp_path / "again") == 0
+
+
+def test_a_fit_without_any_logger(config: Path, tmp_path: Path) -> None:
+    run = experiments.fit(config, tmp_path / "run", "--trainer.logger", "false")
+    assert (run / "checkpoints/best.ckpt").exists()
+    assert not (run / "metrics.csv").exists()
+
+
+def test_bf16_with_the_default_optimiser_and_clipping(config: Path, tmp_path: Path) -> None:
+    run = experiments.fit(config, tmp_path / "run", "--trainer.precision", "bf16-mixed")
+    assert "AdamW" in (run / "config.yaml").read_text()
+
+
+def test_a_fit_that_failed_does_not_block_its_folder(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fit", "--config", config, "--run_dir", tmp_path / "run"]
+    fails(capsys, 2, *words, "--data.features", "[log_retrun_1]")
+    assert experiments.run(*words) == 0
+
+
 # -- bad input -------------------------------------------------------------------------------------------------------
 
 BAD_VALUES = {
@@ -337,6 +362,18 @@ def test_b37_a_folder_lists_the_candidates(trained: Path, capsys: pytest.Capture
 def test_b38_a_device_that_is_not_there(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--run_dir", tmp_path / "run", "--trainer.accelerator", "gpu"]
     assert fails(capsys, 2, "fit", "--config", config, *words).startswith("error[E238]")
+
+
+@pytest.mark.parametrize("devices", ["3x", "-7"])
+def test_b38_devices_that_are_no_number(
+    devices: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = fails(capsys, 2, "fit", "--config", config, "--run_dir", tmp_path / "run", f"--trainer.devices={devices}")
+    assert line.startswith("error[E238]")
+
+
+def test_a_configuration_that_is_a_folder(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert str(trained / "config.yaml") in fails(capsys, 2, "test", "--config", trained, "--ckpt_path", "best")
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(

@@ -169,7 +169,6 @@ def test_python_blocks_run(page: Path, workplace: Path) -> None:
 
 
 @pytest.mark.parametrize("command", list(commands()), ids=lambda command: command.place)
-@pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_commands_run(command: Command, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_modules(command.page, workplace)
 

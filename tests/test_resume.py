@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -148,3 +149,15 @@ def test_a_resumed_run_sees_each_epochs_own_order(tmp_path: Path) -> None:
 def step_losses(folder: Path) -> list[float]:
     losses = pd.read_csv(folder / "metrics.csv")["train_loss_step"].dropna()
     return [float(loss) for loss in losses]
+
+
+def test_a_copied_run_goes_on_where_it_lies_and_keeps_its_best(case: Case, tmp_path: Path) -> None:
+    """Lightning forgets the best score when the folder has changed, and overwrites best.ckpt with a worse model."""
+    copied = tmp_path / "copied"
+    shutil.copytree(case.whole, copied)
+    before = (copied / "checkpoints/best.ckpt").read_bytes()
+    untouched = (case.whole / "checkpoints/last.ckpt").read_bytes()
+    words = ["--trainer.max_epochs", EPOCHS + 1, "--model.optimizer.init_args.lr", 10.0]
+    assert run("fit", "--config", copied / "config.yaml", "--ckpt_path", "last", *words) == 0
+    assert (copied / "checkpoints/best.ckpt").read_bytes() == before
+    assert (case.whole / "checkpoints/last.ckpt").read_bytes() == untouched

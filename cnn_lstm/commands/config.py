@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import enum
 import inspect
 import math
 import re
@@ -41,6 +42,8 @@ def guard_parser() -> None:
         import_path_denylist=DENIED_IMPORTS,
         import_path_allowlist=[*ALLOWED_IMPORTS, *sorted(trusted_packages())],
     )
+    # choices of Lightning's callbacks, such as the interval of `Timer`
+    yaml.SafeDumper.add_multi_representer(enum.Enum, lambda dumper, choice: dumper.represent_data(choice.value))
     jsonargparse.set_loader("yaml", load_yaml, exceptions=(yaml.YAMLError,))
 
 
@@ -135,6 +138,8 @@ def check_keys(files: Sequence[Path], known: Collection[str]) -> None:
     """
     levels = {".".join(key.split(".")[:depth]) for key in known for depth in (1, 2)}
     for file in files:
+        if file.is_dir():
+            raise ConfigError("the configuration is a folder", str(file), f"give {file / 'config.yaml'}", code=225)
         try:
             tree = load_yaml(file.read_text(encoding="utf-8")) if file.is_file() else None
         except (yaml.YAMLError, UnicodeDecodeError) as error:

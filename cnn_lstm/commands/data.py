@@ -38,13 +38,10 @@ def run(words: list[str]) -> None:
 
 
 def check(data: MarketDataModule) -> str:
-    """Warnings of the price table; its fatal defects are raised, all at once."""
-    table = data.source.load(data.symbols, data.start, data.end)
-    warnings = data.recipe.check(table, data.targets).warnings
-    lines = [f"warning[W{d.code}]: {d.what} — {d.where} — {d.fix}" for d in warnings]
+    """Warnings of the price table are logged; its fatal defects are raised, all at once."""
     data.setup()
-    rows = f"{len(table):,} rows of {table['symbol'].nunique()} symbols"
-    return "\n".join([*lines, f"{rows}: {len(warnings)} warnings, no fatal defect"]) + "\n"
+    rows, symbols, warnings = len(data.panel), len(data.panel.symbols), len(data.checked.warnings)
+    return f"{rows:,} rows, symbols: {symbols}, warnings: {warnings}, no fatal defect\n"
 
 
 def describe(data: MarketDataModule) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import (
@@ -34,7 +35,14 @@ from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import Forecaster, refuse_differences
-from cnn_lstm.training.callbacks import FiniteGuard, GradientNorm, OptimizerSettings, RandomState
+from cnn_lstm.training.callbacks import (
+    FiniteGuard,
+    GradientNorm,
+    LastCheckpoint,
+    MovedRun,
+    OptimizerSettings,
+    RandomState,
+)
 from cnn_lstm.training.durable import DurableCheckpointIO
 from cnn_lstm.training.loggers import build_loggers
 from cnn_lstm.training.runs import ENVIRONMENT_KEY, RunFolder, new_run, run_of_checkpoint
@@ -131,7 +139,10 @@ class ForecastCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         if self._go:
             self.run_folder = self._find_run(config)
-        text = self._parser(self.config.subcommand).dump(self.config[self.config.subcommand], skip_unset=False)
+        try:
+            text = self._parser(self.config.subcommand).dump(config, skip_unset=False)
+        except (ValueError, TypeError, yaml.YAMLError) as error:
+            raise ConfigError(f"cannot be saved: {_one_line(error)}", "the configuration", code=225) from error
         self.config_text = _without_run(text)
 
     def _find_run(self, config: Any) -> RunFolder:
@@ -204,24 +215,27 @@ class ForecastCLI(LightningCLI):
         extra = given if isinstance(given, list) else [given] if given not in (None, True, False) else []
         config.trainer.callbacks = [*(config.trainer.callbacks or []), *self._own_callbacks(config)]
         config.trainer.plugins = [*(config.trainer.plugins or []), DurableCheckpointIO()]
-        # after the best one, so that it holds that one's newest state
-        last = ModelCheckpoint(
-            dirpath=self.run_folder.checkpoints,
-            filename="last",
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
         try:
             trainer: Trainer = super().instantiate_trainer(logger=[*own, *extra] if given is not False else False)
-        except MisconfigurationException as error:
-            raise ConfigError(
-                str(error).replace("\n", " "), "trainer", "choose a device that is there", code=238
-            ) from error
-        trainer.callbacks.append(last)  # type: ignore[attr-defined]
+        except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(_one_line(error), "trainer", "choose another setting or device", code=238) from error
+        # after the best one, so that it holds that one's newest state
+        trainer.callbacks.append(LastCheckpoint(self.run_folder.checkpoints))  # type: ignore[attr-defined]
+        return trainer
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        if config["logger"] is False:  # nobody could write down the learning rate
+            callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
+        trainer: Trainer = super()._instantiate_trainer(config, callbacks)
         return trainer
 
     def _own_callbacks(self, config: Any) -> list[Callback]:
-        own: list[Callback] = [FiniteGuard(), RandomState(), OptimizerSettings()]
+        own: list[Callback] = [
+            FiniteGuard(),
+            RandomState(),
+            OptimizerSettings(),
+            MovedRun(self.run_folder.checkpoints),
+        ]
         if config.trainer.enable_progress_bar is not False:
             own.append(TQDMProgressBar(refresh_rate=config.trainer.log_every_n_steps))
         return own
@@ -236,7 +250,7 @@ class ForecastCLI(LightningCLI):
                 f"out of memory: {str(error).splitlines()[0]}", fix="use a smaller data.batch_size", code=608
             ) from error
         except MisconfigurationException as error:
-            raise ConfigError(str(error).replace("\n", " "), "trainer", code=238) from error
+            raise ConfigError(_one_line(error), "trainer", code=238) from error
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         arguments: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
@@ -339,6 +353,10 @@ def _canonical(path: str) -> str:
 def _flat(part: str, given: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
     values = {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
     return {f"model.{part}.{key}": values.get(key, saved.get(key)) for key in {*values, *saved} - {"n_features"}}
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _without_run(text: str) -> str:

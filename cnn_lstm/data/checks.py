@@ -92,7 +92,7 @@ def _values(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
 
 def _bars(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
     """B16; a comparison with a missing value is no defect of this kind."""
-    fix = "correct the bar, or set data.checks.allow_ohlc: true"
+    fix = "allowed by data.checks" if checks.allow_ohlc else "correct the bar, or set data.checks.allow_ohlc: true"
     low, high = table.get("low"), table.get("high")
     found: dict[str, pd.Series[bool]] = {}
     for name in present(table, ["open", "close", "low"]):
@@ -123,6 +123,7 @@ def _jumps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
             what = f"looks like an unadjusted split {kind} on {day(table['timestamp'][row])}"
             where = f"{at_row(table, row)}, close times {change[row]:.4g}"
             fix = "load adjusted prices, or set data.checks.allow_jumps: true"
+            fix = "allowed by data.checks" if checks.allow_jumps else fix
             yield Defect(317, what, where, fix, fatal=not checks.allow_jumps)
 
 

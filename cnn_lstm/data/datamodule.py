@@ -108,7 +108,7 @@ class MarketDataModule(LightningDataModule):
         table = self.source.load(self.symbols, self.start, self.end)
         self.checked: CheckedPrices = self.recipe.check(table, self.targets)
         for defect in self.checked.warnings:
-            log.warning("%s — %s — %s", defect.what, defect.where, defect.fix)
+            log.warning("[W%d] %s — %s — %s", defect.code, defect.what, defect.where, defect.fix)
         prices = skip_short(self.checked.table, self.recipe, self.targets)
         self.fingerprint = data_fingerprint(prices)
         self.panel: Panel = self.recipe.panel(prices, self.targets)

@@ -12,8 +12,11 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import LRSchedulerTypeUnion
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from cnn_lstm import specs
 from cnn_lstm.errors import CheckpointError, ConfigError
@@ -302,6 +305,17 @@ class Forecaster(LightningModule):
             settings |= {"monitor": scheduler.monitor, "interval": "epoch"}
         return {"optimizer": optimizer, "lr_scheduler": settings}
 
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clips; under bf16, where no gradient is scaled, also for a fused optimiser, which Lightning refuses."""
+        precision = self.trainer.precision_plugin
+        if gradient_clip_val and isinstance(precision, MixedPrecision) and precision.scaler is None:
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+            Precision.clip_gradients(precision, optimizer, gradient_clip_val, algorithm)
+            return
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds how to rebuild the model and its inputs, in plain values."""
         checkpoint["hyper_parameters"] = {
@@ -323,7 +337,7 @@ class Forecaster(LightningModule):
         """
         saved = checkpoint.get(CHECKPOINT_KEY)
         if saved is None:
-            raise CheckpointError("the checkpoint was not written by cnn_lstm", fix="train one with fit", code=414)
+            raise CheckpointError("the checkpoint was not written by cnn_lstm", fix="train one with fit", code=415)
         if saved.get("digest") != state_digest(checkpoint["state_dict"]):
             raise CheckpointError("the checkpoint is damaged: its weights do not match their digest", code=414)
         if self.contract:

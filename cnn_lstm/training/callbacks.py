@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -104,6 +106,45 @@ class RandomState(Callback):
         if torch.cuda.is_available() and len(self._restored["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in self._restored["cuda"]])
         self._restored = None
+
+
+class MovedRun(Callback):
+    """Makes a run that was moved or copied go on where it lies now.
+
+    Lightning forgets the best score when the folder of a `ModelCheckpoint` has changed, and overwrites best.ckpt.
+
+    Args:
+        checkpoints: Folder of the checkpoints now.
+    """
+
+    def __init__(self, checkpoints: Path) -> None:
+        self.checkpoints = checkpoints
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Edits the paths before Lightning restores the callbacks."""
+        for state in checkpoint["callbacks"].values():
+            before = state.get("dirpath") if isinstance(state, dict) else None
+            if before is not None and Path(before).name == self.checkpoints.name:
+                state["dirpath"] = str(self.checkpoints)
+                for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+                    state[key] = self._moved(state[key])
+                state["best_k_models"] = {self._moved(path): score for path, score in state["best_k_models"].items()}
+
+    def _moved(self, path: str) -> str:
+        return str(self.checkpoints / Path(path).name) if path else path
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """last.ckpt, written at the end of each epoch; a class of its own keeps its state apart from the best one's.
+
+    Args:
+        checkpoints: Folder of the checkpoints.
+    """
+
+    def __init__(self, checkpoints: Path) -> None:
+        super().__init__(
+            dirpath=checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+        )
 
 
 class OptimizerSettings(Callback):

@@ -63,7 +63,7 @@ def new_run(explicit: str | None, root: str, name: str) -> RunFolder:
     if shared and "LOCAL_RANK" in os.environ:
         return RunFolder(Path(shared))
     path = Path(explicit) if explicit else _unused(Path(root) / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    if (path / "config.yaml").exists():
+    if any((path / "checkpoints").glob("*.ckpt")):
         raise ConfigError(
             "the run folder holds a run already",
             str(path),

@@ -61,11 +61,13 @@ def test_given_folder_is_taken_also_if_it_exists(tmp_path: Path) -> None:
 
 
 def test_folder_of_another_run_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("kept")
+    kept = tmp_path / "checkpoints/last.ckpt"
+    kept.parent.mkdir()
+    kept.write_text("kept")
     with pytest.raises(ConfigError, match="holds a run already") as caught:
         new_run(str(tmp_path), "elsewhere", "quick")
     assert caught.value.exit_code == 2
-    assert (tmp_path / "config.yaml").read_text() == "kept"
+    assert kept.read_text() == "kept"
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
