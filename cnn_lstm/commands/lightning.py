@@ -22,7 +22,6 @@ from lightning.pytorch.callbacks import (
     EarlyStopping,
     LearningRateMonitor,
     ModelCheckpoint,
-    TQDMProgressBar,
 )
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import MLFlowLogger
@@ -43,8 +42,9 @@ from cnn_lstm.training.callbacks import (
     OptimizerSettings,
     RandomState,
 )
+from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources
 from cnn_lstm.training.durable import DurableCheckpointIO
-from cnn_lstm.training.loggers import build_loggers
+from cnn_lstm.training.loggers import build_loggers, shown_uri
 from cnn_lstm.training.runs import ENVIRONMENT_KEY, RunFolder, new_run, run_of_checkpoint
 
 TRAINER_DEFAULTS = {
@@ -86,7 +86,7 @@ class ForecastCLI(LightningCLI):
             save_config_callback=None,
             seed_everything_default=42,
             trainer_defaults=dict(TRAINER_DEFAULTS),
-            parser_kwargs={"exit_on_error": False},
+            parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             args=args,
@@ -114,6 +114,7 @@ class ForecastCLI(LightningCLI):
         parser.add_argument("--runs_dir", type=str, default="runs", help="Where fit makes the run's folder.")
         parser.add_argument("--tensorboard", type=bool, default=True, help="Write TensorBoard events.")
         parser.add_argument("--mlflow", type=bool, default=True, help="Write to MLflow.")
+        parser.add_argument("--quiet", type=bool, default=False, help="No bar, no line an epoch; results only.")
         parser.add_argument("--csv", type=bool, default=False, help="predict: write predictions.csv too.")
         for source, target in (
             ("data.num_features", "model.network.init_args.n_features"),
@@ -139,8 +140,10 @@ class ForecastCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         if self._go:
             self.run_folder = self._find_run(config)
+        kept = config.clone()
+        kept.run_dir = kept.ckpt_path = None  # on one line each, or dropping them would leave a part behind
         try:
-            text = self._parser(self.config.subcommand).dump(config, skip_unset=False)
+            text = self._parser(self.config.subcommand).dump(kept, skip_unset=False)
         except (ValueError, TypeError, yaml.YAMLError) as error:
             raise ConfigError(f"cannot be saved: {_one_line(error)}", "the configuration", code=225) from error
         self.config_text = _without_run(text)
@@ -183,6 +186,8 @@ class ForecastCLI(LightningCLI):
 
     def _set_seed(self) -> None:
         seed = self.config[self.config.subcommand].seed_everything
+        if self.config[self.config.subcommand].quiet:
+            logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         if self._go and seed is not False:
             seed_everything(None if seed is True else seed, workers=True, verbose=False)
 
@@ -196,8 +201,15 @@ class ForecastCLI(LightningCLI):
         config.checkpoint.dirpath = str(self.run_folder.checkpoints)
         config.trainer.default_root_dir = str(self.run_folder.path)
         command = self.config.subcommand
-        with told_in_one_line(command, self._known_keys(command)):
-            super().instantiate_classes()
+        try:
+            with told_in_one_line(command, self._known_keys(command)):
+                super().instantiate_classes()
+                if command == "fit":  # a wrong setting of the optimiser or scheduler is told before any data is read
+                    self.model.configure_optimizers()
+        except (MisconfigurationException, TypeError, ValueError, ZeroDivisionError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(_one_line(error), "the configuration", "correct the value", code=224) from error
 
     def build_data(self) -> MarketDataModule:
         """The data module alone, of a configuration that was only parsed."""
@@ -213,7 +225,15 @@ class ForecastCLI(LightningCLI):
         own = build_loggers(self.run_folder, self.config.subcommand, config.tensorboard, config.mlflow)
         given = config.trainer.logger
         extra = given if isinstance(given, list) else [given] if given not in (None, True, False) else []
-        config.trainer.callbacks = [*(config.trainer.callbacks or []), *self._own_callbacks(config)]
+        console = ConsoleLogger(config.trainer.max_epochs, config.checkpoint.monitor, config.checkpoint.mode)
+        if self.config.subcommand == "fit" and not config.quiet:
+            own.append(console)
+        bar = config.trainer.enable_progress_bar is not False and not config.quiet and _is_terminal()
+        config.trainer.enable_progress_bar = bar
+        bars = [ProgressBar(console, config.trainer.log_every_n_steps)] if bar else []
+        users = config.trainer.callbacks or []
+        users = users if isinstance(users, list) else [users]
+        config.trainer.callbacks = [*users, *self._own_callbacks(), *bars]
         config.trainer.plugins = [*(config.trainer.plugins or []), DurableCheckpointIO()]
         try:
             trainer: Trainer = super().instantiate_trainer(logger=[*own, *extra] if given is not False else False)
@@ -229,16 +249,9 @@ class ForecastCLI(LightningCLI):
         trainer: Trainer = super()._instantiate_trainer(config, callbacks)
         return trainer
 
-    def _own_callbacks(self, config: Any) -> list[Callback]:
-        own: list[Callback] = [
-            FiniteGuard(),
-            RandomState(),
-            OptimizerSettings(),
-            MovedRun(self.run_folder.checkpoints),
-        ]
-        if config.trainer.enable_progress_bar is not False:
-            own.append(TQDMProgressBar(refresh_rate=config.trainer.log_every_n_steps))
-        return own
+    def _own_callbacks(self) -> list[Callback]:
+        moved = MovedRun(self.run_folder.checkpoints)
+        return [FiniteGuard(), RandomState(), OptimizerSettings(), Resources(), moved]
 
     def _run_subcommand(self, subcommand: str) -> None:
         if not self._go:
@@ -251,6 +264,10 @@ class ForecastCLI(LightningCLI):
             ) from error
         except MisconfigurationException as error:
             raise ConfigError(_one_line(error), "trainer", code=238) from error
+        except RuntimeError as error:
+            if "Early stopping conditioned on metric" not in str(error):
+                raise
+            raise ConfigError(_one_line(error), "early_stopping.monitor", code=224) from error
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         arguments: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
@@ -278,9 +295,25 @@ class ForecastCLI(LightningCLI):
         """Says what was found and where it lies."""
         for callback in self.trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None and callback.monitor:
-                score, path = float(callback.best_model_score), callback.best_model_path
-                print(f"best {callback.monitor} {score:.5f} in {path}")
-        print(f"run folder: {self.run_folder.path}")
+                epoch = torch.load(callback.best_model_path, weights_only=True, map_location="cpu")["epoch"]
+                print(
+                    f"best {callback.monitor} {float(callback.best_model_score):.5f} at epoch {epoch}, "
+                    f"stopped after epoch {self.trainer.current_epoch - 1}"
+                )
+        if not any(self.run_folder.checkpoints.glob("*.ckpt")):
+            print("nothing was trained: no epoch was finished")
+        self._say_where()
+
+    def _say_where(self) -> None:
+        """Where everything of the run lies, and how to look at it."""
+        folder = self.run_folder.path
+        lines: dict[str, object] = {"run folder": folder, "checkpoints": self.run_folder.checkpoints}
+        if (folder / "tensorboard").is_dir():
+            lines["TensorBoard"] = f"tensorboard --logdir {folder / 'tensorboard'}"
+        if self.run_folder.mlflow_run.exists():
+            lines["MLflow"] = f"mlflow ui --backend-store-uri {shown_uri(folder.resolve().parent)}"
+        for name, value in lines.items():
+            print(f"{name + ':':<13}{value}")
 
     @rank_zero_only
     def after_validate(self) -> None:
@@ -312,7 +345,7 @@ class ForecastCLI(LightningCLI):
         figures = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         (self.run_folder.path / f"{stage}_metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
         print(text, end="")
-        print(f"run folder: {self.run_folder.path}")
+        self._say_where()
 
     def _predictions(self) -> Any:
         data, forecasts = self.datamodule, dict(self.model.forecasts)
@@ -325,7 +358,8 @@ def _require_same_model(checkpoint: dict[str, Any], model: Any) -> None:
     """Refuses a checkpoint whose network or objective is not what the configuration says."""
     saved = checkpoint["hyper_parameters"]
     for part in ("network", "objective"):
-        before, now = saved[part], model[part].as_dict()
+        before = saved[part]
+        now: dict[str, Any] = model[part].as_dict() if model[part] else dict(CLASS_DEFAULTS[f"model.{part}"])
         arguments = {key: value for key, value in before["init_args"].items() if key != "n_features"}
         refuse_differences(
             {f"model.{part}": before["class_path"], **{f"model.{part}.{k}": v for k, v in arguments.items()}},
@@ -353,6 +387,10 @@ def _canonical(path: str) -> str:
 def _flat(part: str, given: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
     values = {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
     return {f"model.{part}.{key}": values.get(key, saved.get(key)) for key in {*values, *saved} - {"n_features"}}
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def _one_line(error: Exception) -> str:

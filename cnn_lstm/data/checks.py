@@ -20,6 +20,8 @@ SPLITS = (2, 3, 4, 5, 10, 20, 100)
 SPLIT_TOLERANCE = 0.03
 DAY_TOLERANCE = 0.15
 OHLC_TOLERANCE = 1e-6
+COLLINEAR = 1 - 1e-9
+COLLINEAR_ROWS = 100  # a handful of rows says nothing
 OnShort = Literal["error", "skip"]
 
 
@@ -142,6 +144,13 @@ def _twins(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
         if len(names) > 1:
             where = f"{', '.join(names)}, {count_rows(len(table))}"
             yield Defect(319, "columns are equal", where, "keep one of them as a feature", fatal=False)
+    if len(table) < COLLINEAR_ROWS:
+        return
+    firsts = [names[0] for names in groups.values()]
+    correlation = table[firsts].replace([np.inf, -np.inf], np.nan).corr().abs().to_numpy()
+    for left, right in zip(*np.nonzero(np.triu(correlation > COLLINEAR, k=1)), strict=True):
+        where = f"{firsts[left]}, {firsts[right]}, {count_rows(len(table))}"
+        yield Defect(319, "columns are collinear", where, "keep one of them as a feature", fatal=False)
 
 
 def _gaps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from cnn_lstm.data.batches import Batch, RowBatches, WindowDataset, make_loader
 from cnn_lstm.data.features import DEFAULT_FEATURES
-from cnn_lstm.data.panel_checks import check_labels, check_leak, muted_features, skip_short
+from cnn_lstm.data.panel_checks import check_labels, check_leak, check_parts, muted_features, skip_short
 from cnn_lstm.data.prices import CheckedPrices, Checks, data_fingerprint
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.sources.base import PriceSource
@@ -115,6 +115,7 @@ class MarketDataModule(LightningDataModule):
         self.windows: Rows = complete_windows(self.panel, self.recipe.window)
         self.parts: SplitRows = self._split()
         require_rows(self.parts)
+        check_parts(self.panel, self.parts, self.recipe.checks)
         check_labels(self.panel, self.parts, self.targets)
         check_leak(self.panel, self.parts.train, self.recipe.features, self.targets)
         self.statistics: TrainingStatistics = training_statistics(
@@ -137,8 +138,8 @@ class MarketDataModule(LightningDataModule):
         return split_rows(known, self.panel.time[known], self.panel.time[known + reach], boundaries)
 
     def _anchor_of(self, target: Target) -> int:
-        is_level = target.unit == target.column
-        return self.recipe.features.index(target.column) if is_level and target.column in self.recipe.anchor else -1
+        anchored = target.level and target.column in self.recipe.anchor
+        return self.recipe.features.index(target.column) if anchored else -1
 
     def predict_rows(self) -> Rows:
         """Rows that `predict` forecasts, also those whose label is not known yet."""

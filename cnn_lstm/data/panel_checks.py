@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from cnn_lstm.data.checks import Checks
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.splits import SplitRows
 from cnn_lstm.data.statistics import TrainingStatistics
@@ -56,6 +57,31 @@ def needed_rows(prices: pd.DataFrame, recipe: Recipe) -> int:
     return max(feature.warmup for feature in recipe.resolve(list(prices.columns))) + recipe.window
 
 
+def check_parts(panel: Panel, parts: SplitRows, checks: Checks) -> None:
+    """Refuses symbols without a window in some part; with `on_short: skip` they stay where they have some.
+
+    They are not left out then: dropping those that end before the test part would keep the survivors only.
+
+    Raises:
+        DefectsError: Naming each symbol and part.
+    """
+    defects = [
+        Defect(
+            306,
+            f"no window in the {name} part",
+            symbol,
+            "give more history, move the dates, or set data.checks.on_short to skip",
+        )
+        for code, symbol in enumerate(panel.symbols)
+        for name, rows in (("train", parts.train), ("validation", parts.validation), ("test", parts.test))
+        if not (panel.symbol[rows] == code).any()
+    ]
+    if defects and checks.on_short == "error":
+        raise DefectsError(defects)
+    for defect in defects:
+        log.warning("%s — %s — used where it has windows", defect.what, defect.where)
+
+
 def check_labels(panel: Panel, parts: SplitRows, targets: Sequence[Target]) -> None:
     """Refuses a constant target, and a part that holds one class only.
 
@@ -99,7 +125,7 @@ def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Seque
     index = torch.from_numpy(rows)
     values = panel.values[index].double()
     for column, target in enumerate(targets):
-        base = panel.present[index, column].double() if target.unit == target.column else 0.0
+        base = panel.present[index, column].double() if target.level else 0.0
         label = panel.labels[index, column].double() - base
         shifted = values if isinstance(base, float) else values - base[:, None]
         for feature, correlation in zip(features, _correlations(shifted, label).tolist(), strict=True):

@@ -31,6 +31,7 @@ class Target(Specified, ABC):
         delay: Rows between the decision and the start of the label.
         column: Column of the price table that the target is computed from.
         classes: Number of classes; 0 for a number.
+        level: Whether it is the column itself, later; then it may be anchored on the column's last value.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Target(Specified, ABC):
     delay: int
     column: str
     classes: int = 0
+    level: bool = False
 
     @abstractmethod
     def future(self, bars: pd.DataFrame) -> Floats:
@@ -180,6 +182,8 @@ class ForwardValue(Target):
         >>> ForwardValue("rate", horizon=2).future(pd.DataFrame({"rate": [1.0, 2.0, 3.0]})).tolist()
         [3.0, nan, nan]
     """
+
+    level = True
 
     def __init__(self, column: str, horizon: int = 1, delay: int = 0) -> None:
         self.horizon, self.delay, self.column = _positive("horizon", horizon), _delay(delay), column

@@ -101,16 +101,33 @@ class Predictor:
         panel = self.recipe.panel(checked, self.targets)
         rows = complete_windows(panel, self.recipe.window)
         if start is not None:
+            self._require_history(panel, stamp(start, "start"), needed_rows(checked, self.recipe))
             rows = rows[panel.time[rows] >= stamp(start, "start")]
         if not len(rows):
             longest = int(checked.groupby("symbol").size().max())
             raise DataError(
                 f"no complete window: need {needed_rows(checked, self.recipe)} rows of history, have {longest}",
-                f"before {start}" if start else "longest symbol",
+                "longest symbol",
                 "give a longer price table",
                 code=335,
             )
         return panel, rows
+
+    def _require_history(self, panel: Panel, start: np.datetime64, needed: int) -> None:
+        """Refuses a start whose first decisions could not be made, instead of beginning later without a word."""
+        if not (panel.time >= start).any():
+            last = str(panel.time.max())[:10]
+            raise DataError(f"no bar at or after {str(start)[:10]}", f"the last is of {last}", code=335)
+        for code, symbol in enumerate(panel.symbols):
+            days = panel.time[panel.symbol == code]
+            before = int((days < start).sum())
+            if before < needed - 1 and (days >= start).any():
+                raise DataError(
+                    f"need {needed - 1} rows before {str(start)[:10]}, have {before}",
+                    symbol,
+                    "give a longer price table, or a later start",
+                    code=335,
+                )
 
     def _batches(self, panel: Panel, rows: Rows) -> Iterator[Tensor]:
         """Windows, (B, T, F), in the order of the rows."""

@@ -66,6 +66,8 @@ def _verify(checkpoint: object, path: Path) -> None:
             "use the version of cnn_lstm that wrote it",
             code=417,
         )
+    if not all(isinstance(part, dict) for part in (ours.get("recipe"), checkpoint.get("hyper_parameters"))):
+        raise CheckpointError("the checkpoint does not say how to build its model", str(path), code=417)
     if ours.get("digest") != state_digest(checkpoint.get("state_dict", {})):
         raise CheckpointError(
             "the checkpoint is damaged: its weights do not match their digest", str(path), candidates(path), code=414

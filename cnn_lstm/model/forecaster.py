@@ -6,6 +6,7 @@ Shapes: B batch, T window length, F features, H targets, K outputs of the head a
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -26,6 +27,7 @@ from cnn_lstm.model.network import Backbone
 from cnn_lstm.model.objectives import Objective, Point
 from cnn_lstm.model.outputs import EpochOutputs
 
+log = logging.getLogger(__name__)
 CHECKPOINT_KEY = "cnn_lstm"
 CHECKPOINT_FORMAT = 1
 INFERENCE_BATCH = 32
@@ -302,7 +304,8 @@ class Forecaster(LightningModule):
         scheduler = self.scheduler(optimizer)
         settings: dict[str, Any] = {"scheduler": scheduler, "interval": self.scheduler_interval}
         if isinstance(scheduler, ReduceLROnPlateau):
-            settings |= {"monitor": scheduler.monitor, "interval": "epoch"}
+            # not strict: we step it ourselves, and the first validation may be some epochs away
+            settings |= {"monitor": scheduler.monitor, "interval": "epoch", "strict": False}
         return {"optimizer": optimizer, "lr_scheduler": settings}
 
     def configure_gradient_clipping(
@@ -329,6 +332,21 @@ class Forecaster(LightningModule):
             **self.contract,
         }
 
+    def _refuse_seen_dates(self, saved: dict[str, str], asked: dict[str, str]) -> None:
+        """A resumed fit keeps its dates; a test never starts before the one that the checkpoint was kept from."""
+        if self.trainer.state.fn == "fit":
+            parts = ("train", "validation", "test")
+            refuse_differences(*({f"data.split.{part}": dates[part] for part in parts} for dates in (saved, asked)))
+            return
+        for part in ("validation", "test"):
+            if asked[part] < saved[part]:  # ISO dates sort as text
+                raise CheckpointError(
+                    f"the {part} part is not untouched: it starts at {asked[part][:10]}",
+                    f"the checkpoint saw dates up to {saved[part][:10]} before its own {part} part",
+                    "use the split of the checkpoint's run, or later dates",
+                    code=436,
+                )
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another recipe than the data module's.
 
@@ -342,6 +360,10 @@ class Forecaster(LightningModule):
             raise CheckpointError("the checkpoint is damaged: its weights do not match their digest", code=414)
         if self.contract:
             refuse_differences(saved["recipe"], self.contract["recipe"])
+            self._refuse_seen_dates(saved["boundaries"], self.contract["boundaries"])
+            if saved["fingerprint"] != self.contract["fingerprint"]:
+                log.warning("the prices are not those that the checkpoint was trained on — data SHA-256 differs")
+            self.contract["target_mean"] = saved["target_mean"]
         else:
             self.contract = {key: value for key, value in saved.items() if key not in ("format", "digest")}
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from cnn_lstm.errors import ConfigError
+
 
 class EpochOutputs:
     """Columns of tensors, one entry a batch.
@@ -31,6 +33,8 @@ class EpochOutputs:
         Args:
             world_size: Number of processes; more than one makes this a collective call.
         """
+        if not self._columns:
+            raise ConfigError("no batch was seen", "trainer.limit_*_batches", "allow at least one", code=224)
         joined = {name: torch.cat(parts) for name, parts in self._columns.items()}
         if world_size > 1:
             joined = {name: torch.cat(gather_all_tensors(values.contiguous())) for name, values in joined.items()}

@@ -6,6 +6,7 @@ import csv
 import logging
 import os
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger
@@ -79,3 +80,16 @@ def _mlflow_logger(run: RunFolder) -> MLFlowLogger:
 def tracking_uri(home: Path) -> str:
     """The server named by MLFLOW_TRACKING_URI, else a SQLite file beside the runs."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
+
+
+def shown_uri(home: Path) -> str:
+    """The tracking URI without credentials, for people to read.
+
+    Example:
+        >>> os.environ["MLFLOW_TRACKING_URI"] = "https://me:secret@mlflow.example.org/x"
+        >>> shown_uri(Path("runs"))
+        'https://mlflow.example.org/x'
+        >>> del os.environ["MLFLOW_TRACKING_URI"]
+    """
+    parts = urlsplit(tracking_uri(home))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else tracking_uri(home)

@@ -60,9 +60,21 @@ def test_a_short_symbol_is_refused_with_the_rows_that_it_needs() -> None:
 
 def test_just_enough_rows_are_enough() -> None:
     table = pd.concat([walk(200), walk(30, "TINY")], ignore_index=True)
-    data = ready(table, features=["close_to_sma_20"], targets=[ForwardReturn(3)])
+    checks = Checks(on_short="skip")
+    data = ready(table, features=["close_to_sma_20"], targets=[ForwardReturn(3)], checks=checks)
     assert data.panel.symbols == ("AAA", "TINY")
     assert (data.panel.symbol[data.windows] == 1).sum() == 30 - 19 - 6 + 1
+
+
+def test_b6_a_symbol_without_a_window_in_a_part_is_refused_or_told(caplog: pytest.LogCaptureFixture) -> None:
+    late = walk(60, "LATE", start="2010-08-02")
+    table = pd.concat([walk(200), late], ignore_index=True)
+    told = refused(table, DefectsError, 306, features=["log_return_1"])
+    assert "no window in the train part — LATE" in told
+    with caplog.at_level(logging.WARNING, "cnn_lstm"):
+        data = ready(table, features=["log_return_1"], checks=Checks(on_short="skip"))
+    assert data.panel.symbols == ("AAA", "LATE")
+    assert any("LATE" in record.getMessage() for record in caplog.records)
 
 
 def test_a_short_symbol_is_left_out_when_the_checks_say_so(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cnn_lstm.data.prices import CheckedPrices, Checks, check_prices, data_fingerprint
 from cnn_lstm.data.sources.sample import SampleBars
 from cnn_lstm.errors import ConfigError, DefectsError
+from tests.markets import walk
 
 
 def bars(rows: int = 30, symbols: tuple[str, ...] = ("A", "B"), freq: str = "D") -> pd.DataFrame:
@@ -205,6 +206,13 @@ def test_b17_shipped_bars() -> None:
     adjusted = check_prices(SampleBars().load(None, None, None), Checks(strict=True), ["close"])
     assert adjusted.warnings == ()
     assert "unadjusted split 2:1 on 2005-02-28" in refused(SampleBars(adjusted=False).load(None, None, None), 317)
+
+
+def test_b19_collinear_columns() -> None:
+    table = walk(150)
+    checked = check_prices(table.assign(twice=2 * table["close"]), Checks())
+    assert [(d.code, d.what) for d in checked.warnings] == [(319, "columns are collinear")]
+    assert not check_prices(table, Checks()).warnings
 
 
 def test_b19_equal_columns() -> None:

@@ -240,9 +240,18 @@ def test_a_table_without_one_complete_window_is_refused_with_the_rows_it_needs(p
 
 
 def test_no_decision_after_the_start_is_refused(plain: Run) -> None:
-    with pytest.raises(DataError, match="no complete window") as caught:
+    with pytest.raises(DataError, match="no bar at or after 2031-01-01") as caught:
         Predictor.from_checkpoint(plain.checkpoint).predict(plain.prices, start="2031-01-01")
-    assert "before 2031-01-01" in str(caught.value)
+    assert caught.value.exit_code == 3
+
+
+def test_b35_a_start_without_enough_history_before_it_is_refused(plain: Run) -> None:
+    """Beginning later than asked without a word would hide the decisions that are missing."""
+    first = plain.prices["timestamp"].min()
+    start = str((first + pd.Timedelta(days=4)).date())
+    with pytest.raises(DataError, match=r"need \d+ rows before") as caught:
+        Predictor.from_checkpoint(plain.checkpoint).predict(plain.prices, start=start)
+    assert caught.value.code == 335
 
 
 @pytest.mark.parametrize(

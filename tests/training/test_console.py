@@ -1,0 +1,80 @@
+"""What a person sees while a fit runs, at a terminal and in a log file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cnn_lstm.training.console import ConsoleLogger
+from tests import experiments
+from tests.markets import market
+
+LINE = {"epoch": 1, "train_loss": 0.5, "val_loss": 0.6}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return experiments.experiment(tmp_path_factory.mktemp("config"), market(200, gaps=False))
+
+
+def test_one_line_an_epoch_and_no_bar_in_a_log_file(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--trainer.enable_progress_bar", "true", "--grad_norm.every_n_steps", 1]
+    experiments.fit(config, tmp_path / "run", "--trainer.max_epochs", 3, *words)
+    shown = capsys.readouterr()
+    lines = [line for line in shown.out.splitlines() if line.startswith("epoch ")]
+    assert len(lines) == 3
+    assert all(name in lines[0] for name in ("0/2", "train_loss", "val_loss", "lr", "grad_norm", "windows/s", "best"))
+    assert "it/s" not in shown.out + shown.err
+
+
+def test_a_terminal_gets_a_bar_with_the_figures(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cnn_lstm.commands.lightning._is_terminal", lambda: True)
+    words = ["--trainer.enable_progress_bar", "true", "--grad_norm.every_n_steps", 1]
+    experiments.fit(config, tmp_path / "run", "--trainer.max_epochs", 2, *words)
+    shown = capsys.readouterr().out
+    assert all(f"{name}=" in shown for name in ("loss", "val_loss", "lr", "grad_norm", "windows/s"))
+
+
+def test_the_end_says_the_best_epoch_and_where_everything_lies(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = experiments.fit(config, tmp_path / "run", "--tensorboard", "true")
+    shown = capsys.readouterr().out
+    assert "best val_loss" in shown
+    assert all(str(path) in shown for path in (run, run / "checkpoints", f"tensorboard --logdir {run}/tensorboard"))
+
+
+def test_quiet_leaves_the_results_only(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    experiments.fit(config, tmp_path / "run", "--quiet", "true")
+    shown = capsys.readouterr()
+    assert shown.out.startswith("best val_loss")
+    assert "GPU available" not in shown.err
+
+
+def test_time_and_memory_stand_in_every_logger(config: Path, tmp_path: Path) -> None:
+    run = experiments.fit(config, tmp_path / "run")
+    figures = pd.read_csv(run / "metrics.csv")[["epoch_s", "windows_per_s", "peak_memory_mib"]].dropna()
+    assert len(figures) == 2
+    assert (figures > 0).all(axis=None)
+
+
+@pytest.mark.parametrize(("mode", "losses", "stars"), [("min", [3, 2, 2.5], [1, 1, 0]), ("max", [3, 2, 4], [1, 0, 1])])
+def test_the_best_epochs_so_far_are_starred(
+    mode: str, losses: list[float], stars: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = ConsoleLogger(max_epochs=3, mode=mode)
+    for loss in losses:
+        console.log_metrics(LINE | {"val_loss": loss})
+    assert [int(line.endswith("best")) for line in capsys.readouterr().out.splitlines()] == stars
+
+
+def test_any_learning_rate_is_shown_as_lr() -> None:
+    console = ConsoleLogger(max_epochs=None)
+    console.log_metrics({"lr-AdamW": 0.5})
+    assert console.newest["lr"] == 0.5
