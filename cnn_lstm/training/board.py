@@ -109,8 +109,8 @@ class BoardPictures(Callback):
         for logger in _boards(trainer):
             with _never_fatal("the hyperparameters"):
                 figures = {"final/best_val_loss": self._best, "final/epochs": epochs, **_final_figures(trainer)}
-                values = hyperparameters(pl_module, trainer)
-                logger.log_hyperparams(values, figures, step=_step(trainer))
+                known = {name: value for name, value in figures.items() if math.isfinite(value)}
+                logger.log_hyperparams(hyperparameters(pl_module, trainer), known, step=_step(trainer))
 
     def _draw(self, trainer: Trainer, module: Forecaster) -> None:
         if self._pending is None:

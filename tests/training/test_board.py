@@ -194,6 +194,12 @@ def test_hparams_row_has_settings_and_final_figures(tmp_path: Path) -> None:
         assert final[f"final/val_{name}"] == accumulator.Scalars(f"val_{name}")[-1].value
 
 
+def test_a_fit_without_validation_has_a_row_without_figures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fitted(tmp_path, BoardPictures(), limit_val_batches=0)
+    assert [info.name.tag for info in plugin(tmp_path, "experiment").experiment.metric_infos] == ["final/epochs"]
+    assert "TensorBoard" not in caplog.text
+
+
 def test_a_resumed_run_keeps_its_best_loss_and_draws_no_second_graph(tmp_path: Path) -> None:
     trainer = fitted(tmp_path, BoardPictures(), max_epochs=2)
     callback = next(c for c in trainer.callbacks if isinstance(c, BoardPictures))
