@@ -33,6 +33,8 @@ LATE: dict[tuple[str, str], str] = {
     ("cli.py", "difflib"): "only for a misspelt command; --help answers at once",
     ("data/sources/yahoo.py", "yfinance"): "slow, and only for this source",
     ("data/sources/yahoo.py", "yfinance.exceptions"): "as yfinance",
+    ("training/board_figures.py", "matplotlib.figure"): "slow, and only for a picture that is drawn",
+    ("training/board_figures.py", "matplotlib.backends.backend_agg"): "as matplotlib.figure",
 }
 
 

@@ -34,6 +34,7 @@ from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import Forecaster, refuse_differences
+from cnn_lstm.training.board import BoardPictures
 from cnn_lstm.training.callbacks import (
     FiniteGuard,
     GradientNorm,
@@ -109,6 +110,7 @@ class ForecastCLI(LightningCLI):
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.add_lightning_class_args(LearningRateMonitor, "lr_monitor")
         parser.add_lightning_class_args(GradientNorm, "grad_norm")
+        parser.add_lightning_class_args(BoardPictures, "board")
         parser.set_defaults(CALLBACK_DEFAULTS | CLASS_DEFAULTS)
         parser.add_argument("--run_dir", type=str | None, default=None, help="Folder of the run; made anew by fit.")
         parser.add_argument("--runs_dir", type=str, default="runs", help="Where fit makes the run's folder.")
