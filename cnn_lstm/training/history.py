@@ -225,15 +225,22 @@ def history_figure(histories: Sequence[History]) -> Figure:
     panels = list(figure.subplots(2, 3).flat)
     if len(histories) == 1:
         _draw_run(panels, histories[0])
-        figure.suptitle(_headline(histories[0]), fontsize=13, fontweight="bold")
+        headline = _headline(histories[0])
     else:
         _draw_comparison(panels, _with_distinct_names(histories))
-        figure.suptitle(f"{len(histories)} runs, figures on the validation part", fontsize=13, fontweight="bold")
+        headline = f"{len(histories)} runs, figures on the validation part"
+    figure.suptitle(headline, fontsize=min(13.0, 13.0 * 115 / len(headline)), fontweight="bold")
     _finish(panels, histories)
-    shown = {line.get_label(): line for panel in panels for line in panel.get_legend_handles_labels()[0]}
-    columns = len(shown) if len(histories) == 1 else min(3, len(shown))
-    figure.legend(handles=list(shown.values()), loc="outside lower center", ncols=columns, frameon=False, fontsize=11)
+    _add_legend(figure, panels)
     return figure
+
+
+def _add_legend(figure: Figure, panels: list[Axes]) -> None:
+    """One legend below all panels, in as many columns as its longest name allows."""
+    shown = {str(line.get_label()): line for panel in panels for line in panel.get_legend_handles_labels()[0]}
+    widths = sorted(70 + 7.3 * len(label) for label in shown)
+    columns = len(shown) if sum(widths) < 1150 else max(1, int(1150 / widths[-1]))
+    figure.legend(handles=list(shown.values()), loc="outside lower center", ncols=columns, frameon=False, fontsize=11)
 
 
 def _headline(history: History) -> str:
@@ -268,7 +275,7 @@ def _draw_run(panels: list[Axes], history: History) -> None:
         _title(panel, title, unit)
         _line(panel, history.curve(f"train_{column}"), TRAINING, "training")
         _line(panel, history.curve(f"val_{column}"), VALIDATION, "validation")
-    _title(rate, "Learning rate", "log scale")
+    _title(rate, "Learning rate", "rate")
     for k, (name, curve) in enumerate(history.rates.items()):
         label = f"rate {name.removeprefix('lr-')}" if len(history.rates) > 1 else None
         _line(rate, _stretched(curve, history), {**VALIDATION, "linestyle": DASHES[k % 4]}, label, "steps-post")
@@ -295,7 +302,7 @@ def _draw_comparison(panels: list[Axes], histories: Sequence[History]) -> None:
     kind = "difference" if _has_signs(histories) else "ratio"
     for panel, (_, title, unit) in zip((loss, *metrics), columns, strict=True):
         _title(panel, title, unit)
-    _title(rate, "Learning rate", "log scale")
+    _title(rate, "Learning rate", "rate")
     _title(norm, "Gradient norm before clipping", "median of the epoch")
     for k, history in enumerate(histories):
         style = {"color": COLORS[k % 6], "linestyle": DASHES[k % 4], "linewidth": 2.0}
@@ -392,7 +399,7 @@ def _ratio(history: History, kind: str) -> tuple[str, Curve]:
 
 def _finish(panels: list[Axes], histories: Sequence[History]) -> None:
     """Axes, grids and what an empty panel says."""
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
+    from matplotlib.ticker import MaxNLocator
 
     first = min(history.epochs[0] for history in histories) - 0.5
     last = max(history.epochs[-1] for history in histories) + 0.5
@@ -408,13 +415,27 @@ def _finish(panels: list[Axes], histories: Sequence[History]) -> None:
             panel.set_xlabel("epoch, counted from 0", fontsize=10)
         if not any(len(line.get_xdata()) and line.get_gid() is None for line in panel.lines):  # type: ignore[arg-type]
             panel.text(0.5, 0.5, "not logged", transform=panel.transAxes, ha="center", color="#777777", fontsize=12)
-    if all((np.asarray(line.get_ydata()) > 0).all() for line in panels[3].lines if line.get_gid() is None):
-        panels[3].set_yscale("log")
-        panels[3].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        panels[3].yaxis.set_major_formatter(FormatStrFormatter("%g"))
-        panels[3].yaxis.set_minor_locator(NullLocator())
+    _scale_logarithmically(panels[3], 1.0)
+    _scale_logarithmically(panels[4], 10.0)
     if panels[5].get_ylabel() == "ratio":
         panels[5].axhline(1.0, color="#999999", linewidth=1.0, gid="even")
+
+
+def _scale_logarithmically(panel: Axes, spread: float) -> None:
+    """A log axis with readable labels, where all values are above 0 and the largest is `spread` times the median."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+
+    curves = [np.asarray(line.get_ydata(), dtype=float) for line in panel.lines if line.get_gid() is None]
+    values = np.concatenate([np.array([]), *curves])
+    values = values[np.isfinite(values)]
+    if not len(values) or values.min() <= 0 or values.max() < spread * np.median(values):
+        return
+    panel.set_yscale("log")
+    few = values.max() / values.min() < 100
+    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
+    panel.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    panel.yaxis.set_minor_locator(NullLocator())
+    panel.set_ylabel(f"{panel.get_ylabel()}, log scale")
 
 
 def _with_distinct_names(histories: Sequence[History]) -> list[History]:
