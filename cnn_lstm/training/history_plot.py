@@ -93,7 +93,7 @@ class HistoryPlot(Callback):
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._told,
-                start_new_session=True,  # Ctrl-C is for the training
+                process_group=0,  # Ctrl-C is for the training; in a new session Linux would not heed the priority
             )
         except OSError as error:
             self._forget()
