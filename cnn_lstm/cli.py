@@ -21,6 +21,7 @@ COMMANDS = {
     "validate": ("cnn_lstm.commands.lightning", "figures of a checkpoint on the validation part"),
     "test": ("cnn_lstm.commands.lightning", "figures of a checkpoint on the untouched test part, beside baselines"),
     "predict": ("cnn_lstm.commands.lightning", "write the forecasts of a checkpoint to predictions.parquet"),
+    "plot": ("cnn_lstm.commands.plot", "draw the history of a run, or compare runs"),
     "data": ("cnn_lstm.commands.data", "describe or check the data of a YAML file, without training"),
 }
 

@@ -36,6 +36,7 @@ def experiment(
         "seed_everything": 7,
         "mlflow": False,
         "tensorboard": False,
+        "history_plot": {"enabled": False},
         "trainer": {
             "max_epochs": 2,
             "accelerator": "cpu",

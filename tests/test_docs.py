@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 OTHER_PAGES = [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
 QUIET = ["--mlflow", "false", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
-FAST = [*QUIET, "--trainer.log_every_n_steps", "1", "--trainer.limit_val_batches", "2", "--trainer.max_epochs", "1"]
+SHORT = ["--trainer.log_every_n_steps", "1", "--trainer.limit_val_batches", "2", "--trainer.max_epochs", "1"]
+FAST = [*QUIET, *SHORT, "--history_plot.enabled", "false"]
 NO_DEVICES = {"--trainer.strategy", "--trainer.devices"}
 
 
@@ -146,7 +147,7 @@ def write_modules(page: Path, folder: Path) -> None:
 
 def runnable(words: list[str]) -> list[str]:
     """A command of a page, made small: one device, and a few batches for a fit."""
-    if words[0] == "data" or words[0].startswith("--") or "--help" in words:
+    if words[0] in ("data", "plot") or words[0].startswith("--") or "--help" in words:
         return words
     pairs = zip(words, [*words[1:], ""], strict=True)
     skipped = {k for k, (word, _) in enumerate(pairs) if word in NO_DEVICES}
@@ -191,7 +192,7 @@ def test_yaml_blocks_are_accepted(block: Block, tmp_path: Path) -> None:
 def test_each_command_is_shown() -> None:
     shown = {command.words[0] for command in commands()}
 
-    assert {"fit", "validate", "test", "predict", "data"} <= shown
+    assert {"fit", "validate", "test", "predict", "data", "plot"} <= shown
 
 
 # -- what is named ---------------------------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 # (file, module) -> why it is imported inside a function
 LATE: dict[tuple[str, str], str] = {
     ("cli.py", "difflib"): "only for a misspelt command; --help answers at once",
+    ("training/history.py", "matplotlib.figure"): "slow, and only for drawing",
+    ("training/history.py", "matplotlib.ticker"): "as matplotlib.figure",
     ("data/sources/yahoo.py", "yfinance"): "slow, and only for this source",
     ("data/sources/yahoo.py", "yfinance.exceptions"): "as yfinance",
     ("training/board_figures.py", "matplotlib.figure"): "slow, and only for a picture that is drawn",

@@ -45,6 +45,7 @@ from cnn_lstm.training.callbacks import (
 )
 from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources
 from cnn_lstm.training.durable import DurableCheckpointIO
+from cnn_lstm.training.history_plot import HistoryPlot
 from cnn_lstm.training.loggers import build_loggers, shown_uri
 from cnn_lstm.training.runs import ENVIRONMENT_KEY, RunFolder, new_run, run_of_checkpoint
 
@@ -111,6 +112,7 @@ class ForecastCLI(LightningCLI):
         parser.add_lightning_class_args(LearningRateMonitor, "lr_monitor")
         parser.add_lightning_class_args(GradientNorm, "grad_norm")
         parser.add_lightning_class_args(BoardPictures, "board")
+        parser.add_lightning_class_args(HistoryPlot, "history_plot")
         parser.set_defaults(CALLBACK_DEFAULTS | CLASS_DEFAULTS)
         parser.add_argument("--run_dir", type=str | None, default=None, help="Folder of the run; made anew by fit.")
         parser.add_argument("--runs_dir", type=str, default="runs", help="Where fit makes the run's folder.")

@@ -1,0 +1,43 @@
+"""`cnn-lstm plot`: draws a run, or several side by side, from their metrics.csv."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from cnn_lstm.errors import ConfigError
+from cnn_lstm.training.history import PICTURE, draw_history
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells a wrong word in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message, "cnn-lstm plot", "see cnn-lstm plot --help", code=225)
+
+
+def run(words: list[str]) -> None:
+    """Runs `plot`.
+
+    Args:
+        words: `plot` and its arguments.
+    """
+    given = _parser().parse_args(words[1:])
+    target = given.output or (given.runs[0] / PICTURE if len(given.runs) == 1 else Path(PICTURE))
+    draw_history(given.runs, target)
+    print(target)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="cnn-lstm plot", description="Draws the history of a run, or the validation curves of several."
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help=f"PNG, PDF or SVG to write; RUN/{PICTURE} for one run, {PICTURE} in the current folder for several",
+    )
+    return parser

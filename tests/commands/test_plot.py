@@ -1,0 +1,70 @@
+"""`cnn-lstm plot` as a user meets it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from matplotlib.image import imread
+
+from tests.experiments import experiment, fit, run
+from tests.markets import market
+from tests.training.test_history import whole
+
+
+def test_one_run_is_drawn_into_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = whole(tmp_path / "run")
+    assert run("plot", folder) == 0
+    assert capsys.readouterr().out.split() == [str(folder / "history.png")]
+    assert imread(folder / "history.png").shape[:2] == (700, 1200)
+
+
+def test_comparison_is_drawn_here_or_where_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [whole(tmp_path / "a"), whole(tmp_path / "b", losses=[0.4])]
+    monkeypatch.chdir(tmp_path)
+    assert run("plot", *runs) == 0
+    assert run("plot", *runs, "--output", "both.svg") == 0
+    assert (tmp_path / "history.png").is_file()
+    assert (tmp_path / "both.svg").read_text().startswith("<?xml")
+    assert not list(tmp_path.glob("?/history.png"))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["nowhere"], 2, "error[E240]: no run folder — nowhere"),
+        (["empty"], 3, "error[E340]: no metrics.csv — empty/metrics.csv"),
+        (["run", "empty"], 3, "error[E340]"),
+        (["run", "--output", "a.gif"], 2, "error[E224]: the picture 'a.gif'"),
+        (["run", "--output", "nowhere/a.png"], 6, "error[E606]: cannot write the picture"),
+        (["run", "--size", "3"], 2, "error[E225]: unrecognized arguments"),
+        ([], 2, "error[E225]"),
+    ],
+)
+def test_refusals_are_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    code: int,
+    text: str,
+) -> None:
+    whole(tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert run("plot", *words) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(text)
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("plot", "--help") == 0
+    assert "--output FILE" in capsys.readouterr().out
+
+
+def test_fit_draws_and_resumes(tmp_path: Path) -> None:
+    config = experiment(tmp_path, market(260, gaps=False), history_plot={"enabled": True})
+    folder = fit(config, tmp_path / "run")
+    before = (folder / "history.png").read_bytes()
+    assert run("fit", "--config", folder / "config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", 3) == 0
+    assert (folder / "history.png").read_bytes() != before
