@@ -40,6 +40,9 @@ class GradientNorm(Callback):
             return
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
+        if self.every_n_steps == trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            pl_module.log("grad_norm", norm)  # one write together with the loss of the step
+            return
         for logger in trainer.loggers:
             logger.log_metrics({"grad_norm": float(norm)}, step=trainer.global_step)
 
