@@ -380,7 +380,7 @@ def test_a_long_folder_with_blanks(config: Path, tmp_path: Path) -> None:
 
 
 def test_one_callback_needs_no_list(config: Path, tmp_path: Path) -> None:
-    experiments.fit(config, tmp_path / "run", "--trainer.callbacks", "lightning.pytorch.callbacks.DeviceStatsMonitor")
+    experiments.fit(config, tmp_path / "run", "--trainer.callbacks", "lightning.pytorch.callbacks.Timer")
 
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
