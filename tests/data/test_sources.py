@@ -174,7 +174,9 @@ class TestFiles:
         table = load(write(tmp_path / "A.csv", "date,close\n2024-01-02,\n2024-01-03,NaN\n2024-01-04,1\n"))
         assert table["close"].isna().to_list() == [True, True, False]
 
-    @pytest.mark.parametrize("content", [b"\xef\xbb\xbf" + CSV.encode(), CSV.replace("\n", "\r\n").encode()])
+    @pytest.mark.parametrize(
+        "content", [b"\xef\xbb\xbf" + CSV.encode(), CSV.replace("\n", "\r\n").encode()], ids=["bom", "crlf"]
+    )
     def test_b5_bom_and_crlf(self, tmp_path: Path, content: bytes) -> None:
         assert load(write(tmp_path / "A.csv", content))["close"].to_list() == [1.5, 2.5]
 
@@ -185,8 +187,9 @@ class TestFiles:
             (CSV.encode("utf-16"), "UTF-16"),
             (CSV.encode() + b"2024-01-04,1,2,3,4,5,6,7\n", "not a CSV table"),
             (CSV.replace("Open", "Größe").encode("latin-1"), "not a CSV table"),
-            (gzip.compress(CSV.encode())[:-9], "damaged gzip"),
+            (gzip.compress(CSV.encode(), mtime=0)[:-9], "damaged gzip"),
         ],
+        ids=["semicolons", "utf-16", "ragged", "latin-1", "cut-gzip"],
     )
     def test_b5_refused(self, tmp_path: Path, content: bytes, part: str) -> None:
         fails(lambda: load(write(tmp_path / "A.csv", content)), 305, part)
