@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from cnn_lstm.errors import CnnLstmError, ConfigError
+from cnn_lstm.errors import CnnLstmError, ConfigError, interruption
 from cnn_lstm.specs import trust
 
 COMMANDS = {
@@ -22,6 +22,7 @@ COMMANDS = {
     "test": ("cnn_lstm.commands.lightning", "figures of a checkpoint on the untouched test part, beside baselines"),
     "predict": ("cnn_lstm.commands.lightning", "write the forecasts of a checkpoint to predictions.parquet"),
     "plot": ("cnn_lstm.commands.plot", "draw the history of a run, or compare runs"),
+    "sync-tracking": ("cnn_lstm.commands.sync_tracking", "send to MLflow what a server that was down has not taken"),
     "data": ("cnn_lstm.commands.data", "describe or check the data of a YAML file, without training"),
 }
 
@@ -62,7 +63,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         return _fail(error)
     if not words or words[0] in ("-h", "--help"):
-        print(HELP.format(commands="\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())))
+        print(HELP.format(commands="\n".join(f"  {name:<14} {text}" for name, (_, text) in COMMANDS.items())))
         return 0 if words else 2
     if words[0] == "--version":
         print(f"cnn-lstm {version('cnn-lstm')}")
@@ -109,10 +110,10 @@ def _guarded(action: Callable[[], int], debug: bool) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns it into exit code 1
-            return _fail("interrupted: continue with --ckpt_path last", 130)
-        if type(stop).__name__ == "SIGTERMException":  # of Lightning, with exit code 0
-            return _fail("terminated: continue with --ckpt_path last", 143)
+        code = interruption(stop)
+        if code is not None:
+            word = "interrupted" if code == 130 else "terminated"
+            return _fail(f"{word}: continue with --ckpt_path last", code)
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
     except CnnLstmError as error:
         if debug:

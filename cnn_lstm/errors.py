@@ -114,3 +114,22 @@ class DefectsError(DataError):
         if len(self.defects) > MAX_LINES:
             lines.append(f"... {len(self.defects) - MAX_LINES} more, {len(self.defects)} in all")
         return "\n".join(lines)
+
+
+def interruption(error: BaseException) -> int | None:
+    """Exit code of an interruption: 130 for Ctrl-C, 143 for SIGTERM; null for anything else.
+
+    Lightning turns the first into a SystemExit with code 1 and the second into one with code 0.
+
+    Args:
+        error: What ended a command.
+
+    Example:
+        >>> interruption(KeyboardInterrupt())
+        130
+    """
+    if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+        return 130
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return 143 if type(error).__name__ == "SIGTERMException" else None

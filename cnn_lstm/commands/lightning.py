@@ -24,10 +24,10 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
 )
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import MLFlowLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from cnn_lstm.commands.config import check_keys, check_values, guard_parser, told_in_one_line
+from cnn_lstm.commands.record import ENVIRONMENT, RunRecord, add_tracking_arguments
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
@@ -46,8 +46,9 @@ from cnn_lstm.training.callbacks import (
 from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources
 from cnn_lstm.training.durable import DurableCheckpointIO
 from cnn_lstm.training.history_plot import HistoryPlot
-from cnn_lstm.training.loggers import build_loggers, shown_uri
+from cnn_lstm.training.loggers import build_loggers
 from cnn_lstm.training.runs import ENVIRONMENT_KEY, RunFolder, new_run, run_of_checkpoint
+from cnn_lstm.training.tracking.credentials import without_credentials
 
 TRAINER_DEFAULTS = {
     "max_epochs": 100,
@@ -117,7 +118,7 @@ class ForecastCLI(LightningCLI):
         parser.add_argument("--run_dir", type=str | None, default=None, help="Folder of the run; made anew by fit.")
         parser.add_argument("--runs_dir", type=str, default="runs", help="Where fit makes the run's folder.")
         parser.add_argument("--tensorboard", type=bool, default=True, help="Write TensorBoard events.")
-        parser.add_argument("--mlflow", type=bool, default=True, help="Write to MLflow.")
+        add_tracking_arguments(parser)
         parser.add_argument("--quiet", type=bool, default=False, help="No bar, no line an epoch; results only.")
         parser.add_argument("--csv", type=bool, default=False, help="predict: write predictions.csv too.")
         for source, target in (
@@ -150,7 +151,7 @@ class ForecastCLI(LightningCLI):
             text = self._parser(self.config.subcommand).dump(kept, skip_unset=False)
         except (ValueError, TypeError, yaml.YAMLError) as error:
             raise ConfigError(f"cannot be saved: {_one_line(error)}", "the configuration", code=225) from error
-        self.config_text = _without_run(text)
+        self.config_text = without_credentials(_without_run(text))
 
     def _find_run(self, config: Any) -> RunFolder:
         """The run folder; sets `ckpt_path` to a file where one is named."""
@@ -226,7 +227,9 @@ class ForecastCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Trainer with our loggers first and our callbacks added to the user's."""
         config = self.config_init[self.config.subcommand]
-        own = build_loggers(self.run_folder, self.config.subcommand, config.tensorboard, config.mlflow)
+        command, resumed = self.config.subcommand, bool(self.config[self.config.subcommand].get("ckpt_path"))
+        self.record = RunRecord(self.run_folder, command, config, self.config_text, resumed)
+        own = build_loggers(self.run_folder, command, config.tensorboard, self.record.tracker)
         given = config.trainer.logger
         extra = given if isinstance(given, list) else [given] if given not in (None, True, False) else []
         console = ConsoleLogger(config.trainer.max_epochs, config.checkpoint.monitor, config.checkpoint.mode)
@@ -237,7 +240,7 @@ class ForecastCLI(LightningCLI):
         bars = [ProgressBar(console, config.trainer.log_every_n_steps)] if bar else []
         users = config.trainer.callbacks or []
         users = users if isinstance(users, list) else [users]
-        config.trainer.callbacks = [*users, *self._own_callbacks(), *bars]
+        config.trainer.callbacks = [*users, *self._own_callbacks(), *self.record.callbacks(), *bars]
         config.trainer.plugins = [*(config.trainer.plugins or []), DurableCheckpointIO()]
         try:
             trainer: Trainer = super().instantiate_trainer(logger=[*own, *extra] if given is not False else False)
@@ -260,6 +263,10 @@ class ForecastCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         if not self._go:
             return
+        with self.record.kept(self.trainer):
+            self._run_in_one_line(subcommand)
+
+    def _run_in_one_line(self, subcommand: str) -> None:
         try:
             super()._run_subcommand(subcommand)
         except torch.OutOfMemoryError as error:
@@ -285,18 +292,14 @@ class ForecastCLI(LightningCLI):
     # -- before and after ----------------------------------------------------------------------------------------
 
     def before_fit(self) -> None:
-        """Writes the configuration that reruns this run, into the folder and every tracker."""
-        if not self.trainer.is_global_zero:
-            return
-        self.run_folder.config.write_text(self.config_text)
-        for logger in self.trainer.loggers:
-            if isinstance(logger, MLFlowLogger):
-                self.run_folder.mlflow_run.write_text(f"{logger.run_id}\n")
-                logger.experiment.log_text(logger.run_id, self.config_text, "config.yaml")
+        """Writes the configuration that reruns this run."""
+        if self.trainer.is_global_zero:
+            self.run_folder.config.write_text(self.config_text)
 
     @rank_zero_only
     def after_fit(self) -> None:
-        """Says what was found and where it lies."""
+        """Keeps the best model, says what was found and where it lies."""
+        self.record.keep_model()
         for callback in self.trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None and callback.monitor:
                 epoch = torch.load(callback.best_model_path, weights_only=True, map_location="cpu")["epoch"]
@@ -314,8 +317,7 @@ class ForecastCLI(LightningCLI):
         lines: dict[str, object] = {"run folder": folder, "checkpoints": self.run_folder.checkpoints}
         if (folder / "tensorboard").is_dir():
             lines["TensorBoard"] = f"tensorboard --logdir {folder / 'tensorboard'}"
-        if self.run_folder.mlflow_run.exists():
-            lines["MLflow"] = f"mlflow ui --backend-store-uri {shown_uri(folder.resolve().parent)}"
+        lines |= self.record.where()
         for name, value in lines.items():
             print(f"{name + ':':<13}{value}")
 
@@ -339,6 +341,7 @@ class ForecastCLI(LightningCLI):
         partial.replace(path)
         if self.config_init["predict"].csv:
             table.to_csv(path.with_suffix(".csv"), index=False)
+        self.record.keep(path, path.with_suffix(".csv"))
         span = f"{table['as_of'].min():%Y-%m-%d}..{table['as_of'].max():%Y-%m-%d}"
         print(f"{len(table):,} forecasts of {table['symbol'].nunique()} symbols, {span}, in {path}")
 
@@ -348,6 +351,7 @@ class ForecastCLI(LightningCLI):
         (self.run_folder.path / f"{stage}.txt").write_text(text)
         figures = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         (self.run_folder.path / f"{stage}_metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
+        self.record.keep(self.run_folder.path / f"{stage}.txt", self.run_folder.path / f"{stage}_metrics.json")
         print(text, end="")
         self._say_where()
 
@@ -422,7 +426,7 @@ def run(words: list[str]) -> None:
 @contextmanager
 def _environment_kept() -> Iterator[None]:
     """Takes back what MLflow and we leave in the environment, or a second run in this process would follow it."""
-    before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", ENVIRONMENT_KEY)}
+    before = {name: os.environ.get(name) for name in (ENVIRONMENT_KEY, *ENVIRONMENT)}
     try:
         yield
     finally:

@@ -61,10 +61,17 @@ class Recipe:
 
     def check(self, prices: pd.DataFrame, targets: list[Target]) -> CheckedPrices:
         """Checks a price table for what the features and targets need."""
-        # resolved as if all bars were there, so that a missing column is told as a defect of the table
-        features = self.resolve({*prices.columns, *BARS})
-        needed = {*required_columns(features), *(target.column for target in targets)}
-        return check_prices(prices, self.checks, required=sorted(needed))
+        return check_prices(prices, self.checks, required=self.needed_columns(targets, prices.columns))
+
+    def needed_columns(self, targets: Collection[Target], columns: Collection[str]) -> list[str]:
+        """Columns that features and targets read, in the order of their names.
+
+        Args:
+            targets: The target objects.
+            columns: Those of a price table; the bars count as there, so that a missing one is a defect of the table.
+        """
+        features = self.resolve({*columns, *BARS})
+        return sorted({*required_columns(features), *(target.column for target in targets)})
 
     def panel(self, checked: pd.DataFrame, targets: list[Target]) -> Panel:
         """The panel of a checked price table."""

@@ -67,6 +67,14 @@ class Predictor:
             DataError: If the table is damaged, or too short for a window before `start`.
         """
         panel, rows = self._windows(prices, start)
+        return self._table(panel, rows, samples)
+
+    def predict_if_any(self, prices: pd.DataFrame) -> pd.DataFrame:
+        """`predict`, with an empty table of the same columns where no window is complete."""
+        panel, rows, _ = self._complete(prices)
+        return self._table(panel, rows)
+
+    def _table(self, panel: Panel, rows: Rows, samples: int = 0) -> pd.DataFrame:
         forecaster = self.forecaster
         parts: list[dict[str, Tensor]] = []
         for number, windows in enumerate(self._batches(panel, rows)):
@@ -97,9 +105,7 @@ class Predictor:
         return table.astype({"symbol": "str"})
 
     def _windows(self, prices: pd.DataFrame, start: str | None) -> tuple[Panel, Rows]:
-        checked = self.recipe.check(prices, self.targets).table
-        panel = self.recipe.panel(checked, self.targets)
-        rows = complete_windows(panel, self.recipe.window)
+        panel, rows, checked = self._complete(prices)
         if start is not None:
             self._require_history(panel, stamp(start, "start"), needed_rows(checked, self.recipe))
             rows = rows[panel.time[rows] >= stamp(start, "start")]
@@ -112,6 +118,12 @@ class Predictor:
                 code=335,
             )
         return panel, rows
+
+    def _complete(self, prices: pd.DataFrame) -> tuple[Panel, Rows, pd.DataFrame]:
+        """The panel, the last rows of its complete windows, and the checked table."""
+        checked = self.recipe.check(prices, self.targets).table
+        panel = self.recipe.panel(checked, self.targets)
+        return panel, complete_windows(panel, self.recipe.window), checked
 
     def _require_history(self, panel: Panel, start: np.datetime64, needed: int) -> None:
         """Refuses a start whose first decisions could not be made, instead of beginning later without a word."""
@@ -133,5 +145,8 @@ class Predictor:
         """Windows, (B, T, F), in the order of the rows."""
         device = self.forecaster.device
         values = panel.values.to(device)
+        if not len(rows):
+            yield values.new_empty(0, self.recipe.window, values.shape[1])
+            return
         for part in torch.from_numpy(rows).to(device).split(INFERENCE_BATCH):
             yield cut_windows(values, part, self.recipe.window)

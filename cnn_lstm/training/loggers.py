@@ -1,41 +1,36 @@
-"""The experiment trackers of a run: TensorBoard first, then CSV, MLflow beside them."""
+"""The loggers of a run: TensorBoard first, then CSV, then MLflow."""
 
 from __future__ import annotations
 
 import csv
-import logging
-import os
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from cnn_lstm.training.runs import RunFolder
+from cnn_lstm.training.tracking.tracker import MLflowTracker
 
-EXPERIMENT = "cnn_lstm"
 
-
-def build_loggers(run: RunFolder, stage: str, tensorboard: bool, mlflow: bool) -> list[Logger]:
+def build_loggers(run: RunFolder, stage: str, tensorboard: bool, tracker: MLflowTracker | None) -> list[Logger]:
     """Loggers of a stage of a run; validate and test write into the trackers of the fit.
 
-    TensorBoard or CSV comes first, since Lightning takes its log folder from the first logger, and MLflow's is
-    null for a database (https://github.com/Lightning-AI/pytorch-lightning/issues/19441).
+    Lightning takes its log folder from the first logger.
 
     Args:
         run: The run folder.
         stage: Name of the command.
         tensorboard: Whether to write TensorBoard events.
-        mlflow: Whether to write to MLflow.
+        tracker: The MLflow record of the run; null for none.
     """
     loggers: list[Logger] = []
     if tensorboard:
         loggers.append(TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard", default_hp_metric=False))
     if stage == "fit":
         loggers.append(_AppendingCSVLogger(run.path, name="", version=""))
-    if mlflow and (stage == "fit" or run.mlflow_run.exists()):
-        loggers.append(_mlflow_logger(run))
+    if tracker is not None:
+        loggers.append(tracker)
     return loggers
 
 
@@ -61,35 +56,3 @@ class _AppendingCSVLogger(CSVLogger):
             self._experiment = _AppendingWriter(log_dir=self.log_dir)
         writer: ExperimentWriter = self._experiment  # type: ignore[assignment]
         return writer
-
-
-def _mlflow_logger(run: RunFolder) -> MLFlowLogger:
-    for name in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # they tell each step of making the database
-    run_id = run.mlflow_run.read_text().strip() if run.mlflow_run.exists() else None
-    home = run.path.parent.resolve()
-    return MLFlowLogger(
-        experiment_name=EXPERIMENT,
-        run_name=run.path.name,
-        tracking_uri=tracking_uri(home),
-        artifact_location=(home / "mlartifacts").as_uri(),
-        run_id=run_id,
-    )
-
-
-def tracking_uri(home: Path) -> str:
-    """The server named by MLFLOW_TRACKING_URI, else a SQLite file beside the runs."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
-
-
-def shown_uri(home: Path) -> str:
-    """The tracking URI without credentials, for people to read.
-
-    Example:
-        >>> os.environ["MLFLOW_TRACKING_URI"] = "https://me:secret@mlflow.example.org/x"
-        >>> shown_uri(Path("runs"))
-        'https://mlflow.example.org/x'
-        >>> del os.environ["MLFLOW_TRACKING_URI"]
-    """
-    parts = urlsplit(tracking_uri(home))
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else tracking_uri(home)

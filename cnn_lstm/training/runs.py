@@ -34,9 +34,14 @@ class RunFolder:
         return self.path / "config.yaml"
 
     @property
-    def mlflow_run(self) -> Path:
-        """Identifier of the run in MLflow, in a text file."""
-        return self.path / "mlflow_run_id"
+    def tracking(self) -> Path:
+        """Folder of the MLflow record."""
+        return self.path / "tracking"
+
+    @property
+    def model(self) -> Path:
+        """The best checkpoint as an MLflow model."""
+        return self.path / "model"
 
     def checkpoint(self, alias: str) -> Path:
         """The file that `best` or `last` means.

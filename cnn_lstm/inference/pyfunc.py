@@ -1,0 +1,132 @@
+"""A checkpoint as an MLflow model: a table of prices in, the predictions table out.
+
+The model holds the checkpoint and the source of this package, and no pickled object; `mlflow.pyfunc.load_model` runs it
+wherever its requirements are installed.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import cnn_lstm
+from cnn_lstm.inference.predictor import Predictor
+
+log = logging.getLogger(__name__)
+REQUIREMENTS = ("torch", "lightning", "torchmetrics", "jsonargparse", "numpy", "pandas", "pyarrow", "TA-Lib")
+EXAMPLE_ROWS = 2
+
+
+class PriceModel:
+    """What MLflow calls: `Predictor`, with an empty table where no window is complete.
+
+    Args:
+        predictor: The trained forecaster with its recipe.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+
+    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Forecasts of all complete windows.
+
+        Args:
+            model_input: Long table with symbol, timestamp (UTC where it names no zone) and the columns of the recipe.
+            params: Unused; MLflow passes it.
+
+        Returns:
+            The predictions table, see `predictions_table`.
+
+        Raises:
+            DataError: If the table is damaged.
+        """
+        times = pd.to_datetime(model_input["timestamp"], utc=True)
+        forecasts = self.predictor.predict_if_any(model_input.assign(timestamp=times))
+        if forecasts.empty:
+            window = self.predictor.recipe.window
+            log.warning("no forecast: no symbol has the history of a window of %d rows", window)
+        return forecasts
+
+
+def _load_pyfunc(path: str) -> PriceModel:
+    """Called by `mlflow.pyfunc.load_model` with the model's data."""
+    return PriceModel(Predictor.from_checkpoint(path))
+
+
+def save_pyfunc(checkpoint: Path, folder: Path) -> None:
+    """Writes a checkpoint as an MLflow model with signature, input example and requirements.
+
+    Args:
+        checkpoint: Checkpoint written by `fit`.
+        folder: The model's folder; replaced.
+    """
+    import mlflow.pyfunc
+
+    model = PriceModel(Predictor.from_checkpoint(checkpoint))
+    example = example_prices(model.predictor)
+    with tempfile.TemporaryDirectory() as scratch, _without_hints():
+        shutil.rmtree(folder, ignore_errors=True)
+        mlflow.pyfunc.save_model(
+            folder,
+            loader_module=__name__,
+            data_path=str(checkpoint),
+            code_paths=[str(_source(Path(scratch)))],
+            signature=_signature(example, model.predict(example)),
+            input_example=example,
+            pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
+        )
+
+
+def example_prices(predictor: Predictor) -> pd.DataFrame:
+    """Two rows of a price table with the columns that a predictor needs: their names and types, not a whole window.
+
+    Args:
+        predictor: The trained forecaster with its recipe.
+    """
+    recipe = predictor.recipe
+    columns = recipe.needed_columns(predictor.targets, recipe.features)
+    days = pd.date_range("2024-01-02", periods=EXAMPLE_ROWS, freq="D")
+    symbol = predictor.forecaster.contract["symbols"][0]
+    prices = {name: [100.0 + row for row in range(EXAMPLE_ROWS)] for name in columns}
+    return pd.DataFrame({"symbol": [symbol] * EXAMPLE_ROWS, "timestamp": days, **prices})
+
+
+def _signature(prices: pd.DataFrame, forecasts: pd.DataFrame) -> Any:
+    """Types of the columns; a timestamp may be anything, since MLflow's own type refuses a time zone."""
+    from mlflow.models import ModelSignature, infer_signature
+    from mlflow.types.schema import AnyType, ColSpec, Schema
+
+    inferred = infer_signature(prices, forecasts)
+    inputs = [ColSpec(AnyType(), spec.name) if spec.name == "timestamp" else spec for spec in inferred.inputs]
+    return ModelSignature(Schema(inputs), inferred.outputs)
+
+
+@contextmanager
+def _without_hints() -> Iterator[None]:
+    """MLflow's hints to people who infer a signature from data of their own, and our warning of the short example."""
+    loggers = [log, logging.getLogger("mlflow")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer column")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _source(scratch: Path) -> Path:
+    """A copy of this package without caches and sample data."""
+    here = Path(cnn_lstm.__file__).parent
+    return Path(shutil.copytree(here, scratch / here.name, ignore=shutil.ignore_patterns("__pycache__", "*.parquet")))

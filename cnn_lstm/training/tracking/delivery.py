@@ -1,0 +1,205 @@
+"""Sends a journal to a tracking server: each event in order, each once."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from cnn_lstm.errors import TrackingError
+from cnn_lstm.training.tracking.credentials import without_credentials
+from cnn_lstm.training.tracking.journal import Event, Journal
+
+if TYPE_CHECKING:
+    from cnn_lstm.training.tracking.store import MlflowStore
+
+log = logging.getLogger(__name__)
+MOST = 500  # events of one request
+INTERVAL = 5.0  # seconds between two deliveries
+PAUSES = (5.0, 30.0)  # seconds after the first failure, and at most
+PATIENCE = 10.0  # seconds that a server may keep a run waiting without a sign of life
+MAKING = 60.0  # the same for a database, whose tables take seconds to make
+
+
+class Delivery:
+    """How far a journal has come to a server.
+
+    The place is kept in the run folder, by server: a run that is sent to another server, or moved to another folder,
+    gets there whole.
+
+    Args:
+        run: The run folder.
+        journal: The run's journal.
+        uri: Tracking URI, with its credentials.
+        beside: Whether the URI is the database beside the runs, wherever they lie.
+    """
+
+    def __init__(self, run: Path, journal: Journal, uri: str, beside: bool = False) -> None:
+        self.run, self.journal, self.uri, self.beside = run.resolve(), journal, uri, beside
+        self._key = "beside the runs" if beside else without_credentials(uri)
+        self._file = journal.folder / "sent.json"
+        self._store: MlflowStore | None = None
+        self.patience = PATIENCE if urlsplit(uri).scheme in ("http", "https") else MAKING
+        self.sent = 0
+
+    @property
+    def run_id(self) -> str | None:
+        """The run's identifier on the server, once it is known."""
+        run_id: str | None = self._read().get(self._key, {}).get("run_id")
+        return run_id
+
+    @property
+    def waiting(self) -> int:
+        """Events that have not arrived yet."""
+        return sum(1 for _ in self.journal.events(self._offset()))
+
+    def deliver(self) -> None:
+        """Sends what the journal holds.
+
+        Raises:
+            TrackingError: If the server does not take it; the rest stays in the journal.
+        """
+        if not self.journal.exists() or self._offset() == self.journal.size():
+            return
+        try:
+            store = self._opened()
+            for events in of_one_kind(self.journal.events(self._offset())):
+                store.apply(events)
+                self._note(store, events[-1].end)
+                self.sent += len(events)
+        except Exception as error:  # whatever a server, a database or a network has to say
+            raise TrackingError(
+                f"MLflow does not take the run: {_in_short(error)}",
+                without_credentials(self.uri),
+                f"it is kept in {self.journal.folder}; later: cnn-lstm sync-tracking {self.run}",
+                code=701,
+            ) from error
+
+    def _opened(self) -> MlflowStore:
+        if self._store is None:
+            from cnn_lstm.training.tracking.store import MlflowStore
+
+            store = MlflowStore(self.uri, self.run, self.run_id)
+            if self.run_id is not None and not store.knows_run():  # another database at the same address
+                self._write({key: value for key, value in self._read().items() if key != self._key})
+                store.run_id = None
+            self._store = store
+        return self._store
+
+    def _offset(self) -> int:
+        offset: int = self._read().get(self._key, {}).get("offset", 0)
+        return offset
+
+    def _note(self, store: MlflowStore, offset: int) -> None:
+        self._write(self._read() | {self._key: {"run_id": store.run_id, "offset": offset}})
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        try:
+            places: dict[str, dict[str, Any]] = json.loads(self._file.read_text())
+        except (OSError, ValueError):
+            return {}
+        return places
+
+    def _write(self, places: dict[str, dict[str, Any]]) -> None:
+        partial = self._file.with_suffix(".partial")
+        partial.write_text(json.dumps(places, indent=2) + "\n")
+        partial.replace(self._file)
+
+
+def of_one_kind(events: Iterator[Event]) -> Iterator[list[Event]]:
+    """Neighbours of one kind together, for one request.
+
+    Args:
+        events: In order.
+    """
+    group: list[Event] = []
+    for event in events:
+        if group and (event.kind != group[0].kind or len(group) == MOST):
+            yield group
+            group = []
+        group.append(event)
+    if group:
+        yield group
+
+
+class Sender:
+    """A thread that delivers while the training goes on.
+
+    Args:
+        delivery: What it calls.
+        sample: Called before each delivery, for figures of the machine.
+    """
+
+    def __init__(self, delivery: Delivery, sample: Callable[[], None] | None = None) -> None:
+        self.delivery, self.sample = delivery, sample
+        self.problem: TrackingError | None = None
+        self._tried, self._closing = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+
+    def start(self) -> None:
+        """Begins to deliver."""
+        self._thread.start()
+
+    def first_result(self) -> TrackingError | None:
+        """Waits for the first delivery and tells what went wrong."""
+        if not self._tried.wait(self.delivery.patience):
+            where = without_credentials(self.delivery.uri)
+            return TrackingError(f"MLflow does not answer within {self.delivery.patience:.0f} s", where, code=701)
+        return self.problem
+
+    def close(self) -> bool:
+        """Delivers the rest; gives up where the server keeps silent.
+
+        Returns:
+            Whether everything has arrived.
+        """
+        self._closing.set()
+        arrived, since = self.delivery.sent, time.monotonic()
+        while self._thread.is_alive() and time.monotonic() - since < self.delivery.patience:
+            self._thread.join(0.05)
+            if self.delivery.sent > arrived:
+                arrived, since = self.delivery.sent, time.monotonic()
+        return not self._thread.is_alive() and self.problem is None
+
+    def _work(self) -> None:
+        pause = 0.0
+        while True:
+            last = self._closing.wait(pause)
+            self._sample()
+            pause = INTERVAL if self._delivered() else min(max(PAUSES[0], 2 * pause), PAUSES[1])
+            self._tried.set()
+            if last:
+                return
+
+    def _sample(self) -> None:
+        try:
+            if self.sample is not None:
+                self.sample()
+        except Exception as error:  # a figure of the machine is not worth a record
+            log.warning("no figures of the machine: %s", _in_short(error))
+            self.sample = None
+
+    def _delivered(self) -> bool:
+        before, sent = self.problem, self.delivery.sent
+        try:
+            self.delivery.deliver()
+        except TrackingError as error:
+            self.problem = error
+            if before is None:
+                log.warning("%s — the training goes on", error)
+            return False
+        self.problem = None
+        if before is not None:
+            log.warning("MLflow answers again: %d events of the journal have arrived", self.delivery.sent - sent)
+        return True
+
+
+def _in_short(error: Exception) -> str:
+    """The first line of a message, without credentials; the text of a request holds its whole address."""
+    lines = without_credentials(str(error)).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

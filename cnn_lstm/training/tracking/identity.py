@@ -1,0 +1,144 @@
+"""Who a run is: its parameters, its data, the code and the versions it ran with."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.training.tracking.credentials import without_credentials
+
+GIT_SECONDS = 5
+DIFF_BYTES = 5_000_000
+PACKAGES = ("cnn-lstm", "torch", "lightning")
+
+
+def parameters(config: str) -> dict[str, str]:
+    """Every value of a configuration by its dotted name.
+
+    Args:
+        config: YAML text.
+
+    Example:
+        >>> parameters("data: {window: 60, targets: [{class_path: A}, {class_path: B}]}")
+        {'data.window': '60', 'data.targets.0.class_path': 'A', 'data.targets.1.class_path': 'B'}
+    """
+    return dict(_leaves("", yaml.safe_load(config)))
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    items: list[tuple[Any, Any]] = []
+    if isinstance(value, Mapping):
+        items = list(value.items())
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        items = list(enumerate(value))
+    for key, item in items:
+        yield from _leaves(f"{name}.{key}" if name else str(key), item)
+    if not items:
+        yield name, value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def dataset(data: MarketDataModule, source: Mapping[str, Any]) -> dict[str, Any]:
+    """What the run was trained on: source, dates, rows, SHA-256.
+
+    Args:
+        data: A data module that has read its data.
+        source: Class and arguments of its source, as the configuration says.
+    """
+    panel, table, edges = data.panel, data.checked.table, data.parts.boundaries
+    parts = {name: len(getattr(data.parts, name)) for name in ("train", "validation", "test")}
+    return {
+        "name": type(data.source).__name__,
+        "source_type": type(data.source).__name__,
+        "source": dict(source),
+        "schema": [{"name": str(name), "type": _column_type(kind)} for name, kind in table.dtypes.items()],
+        "profile": {
+            "rows": len(panel),
+            "symbols": list(panel.symbols),
+            "first": _day(panel.time.min()),
+            "last": _day(panel.time.max()),
+            "windows": parts,
+            "train_from": _day(edges.train),
+            "validation_from": _day(edges.validation),
+            "test_from": _day(edges.test),
+            "sha256": data.fingerprint,
+        },
+    }
+
+
+def dataset_tags(values: Mapping[str, Any]) -> dict[str, str]:
+    """The dataset's identity as tags, by which runs can be searched.
+
+    Args:
+        values: What `dataset` returned.
+    """
+    profile = values["profile"]
+    tags = {f"data.{name}": str(profile[name]) for name in ("rows", "first", "last", "sha256")}
+    return {"data.source": values["name"], "data.symbols": ", ".join(profile["symbols"]), **tags}
+
+
+def _column_type(kind: Any) -> str:
+    return {"f": "double", "i": "long", "M": "datetime"}.get(kind.kind, "string")
+
+
+def _day(time: Any) -> str:
+    return str(np.datetime64(time, "D"))
+
+
+def code_tags(folder: Path, command: str) -> dict[str, str]:
+    """Versions, user, and the commit of the repository that a folder lies in, under the names that MLflow shows.
+
+    Args:
+        folder: The current folder.
+        command: Name of the command.
+    """
+    tags = {f"version.{name}": version(name) for name in PACKAGES} | {"version.python": platform.python_version()}
+    tags |= {"mlflow.source.name": f"cnn-lstm {command}", "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
+    commit = _git(folder, "rev-parse", "HEAD").strip()
+    if commit:
+        tags["mlflow.source.git.commit"] = commit
+        tags["git.dirty"] = "true" if _git(folder, "status", "--porcelain") else "false"
+        for name, words in (
+            ("branch", ("rev-parse", "--abbrev-ref", "HEAD")),
+            ("repoURL", ("config", "--get", "remote.origin.url")),
+        ):
+            value = _git(folder, *words).strip()
+            if value:
+                tags[f"mlflow.source.git.{name}"] = value
+    return tags
+
+
+def uncommitted(folder: Path) -> dict[str, str]:
+    """What the repository of a folder holds beside its last commit, by file name; empty where it is clean.
+
+    Args:
+        folder: The current folder.
+    """
+    diff = _git(folder, "diff", "--no-ext-diff", "HEAD")
+    files = {"git.diff": diff[:DIFF_BYTES], "git_status.txt": _git(folder, "status", "--porcelain")}
+    return {name: text for name, text in files.items() if text}
+
+
+def _git(folder: Path, *words: str) -> str:
+    """What git says, without credentials; nothing where there is no git or no repository."""
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, timeout=GIT_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return without_credentials(done.stdout.decode(errors="replace"))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a name for its user
+        return "unknown"

@@ -1,0 +1,218 @@
+"""MLflow's side: what each event of a journal does to a run. The only module that imports mlflow.
+
+Every action may be repeated without harm, since an answer can get lost on its way: MLflow's database holds equal points
+once, and what it would hold twice is looked for first.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from mlflow import MlflowClient
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    RunTag,
+)
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+
+from cnn_lstm.training.tracking.journal import Event
+
+UID_TAG = "cnn_lstm.run"
+MODEL_TAG = "cnn_lstm.model"
+MODEL_NAME = "model"
+ALIAS = "challenger"
+# seconds and repetitions of one request: ours to repeat, since the journal is kept
+REQUEST = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "4", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+Item = TypeVar("Item")
+LIMITS = {"params": 100, "metrics": 1000, "tags": 100, "value": 6000, "tag": 5000, "digest": 36}
+
+
+class MlflowStore:
+    """A run on a tracking server or in a database.
+
+    Args:
+        uri: Tracking URI.
+        run: The run folder, where the files of events are.
+        run_id: The run's identifier there, where it is known.
+    """
+
+    def __init__(self, uri: str, run: Path, run_id: str | None = None) -> None:
+        for name, value in REQUEST.items():
+            os.environ.setdefault(name, value)
+        for noisy in ("alembic", "mlflow.store.db.utils"):  # they tell each step of making a database
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        self.uri, self.run, self.run_id = uri, run, run_id
+        self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    def knows_run(self) -> bool:
+        """Whether the run is there."""
+        try:
+            return self.run_id is not None and bool(self.client.get_run(self.run_id))
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+
+    def apply(self, events: Sequence[Event]) -> None:
+        """Does what events of one kind say."""
+        getattr(self, f"_on_{events[0].kind}")(events)
+
+    # -- the run -------------------------------------------------------------------------------------------------
+
+    def _on_start(self, events: Sequence[Event]) -> None:
+        for event in events:
+            values = event.values
+            experiment = self._experiment(values["experiment"])
+            found = self.client.search_runs([experiment], f"tags.`{UID_TAG}` = '{values['uid']}'", max_results=1)
+            if found:
+                self.run_id = found[0].info.run_id
+                continue
+            tags = values["tags"] | {UID_TAG: values["uid"]}
+            created = self.client.create_run(experiment, start_time=event.at, tags=tags, run_name=values["name"])
+            self.run_id = created.info.run_id
+
+    def _experiment(self, name: str) -> str:
+        known = self.client.get_experiment_by_name(name)
+        if known:
+            return str(known.experiment_id)
+        # a server knows where its artifacts are; beside a database they lie beside the runs
+        home = None if urlsplit(self.uri).scheme != "sqlite" else (self.run.parent / "mlartifacts").as_uri()
+        return str(self.client.create_experiment(name, artifact_location=home))
+
+    def _on_resume(self, events: Sequence[Event]) -> None:
+        self.client.update_run(self._id(), status="RUNNING")
+
+    def _on_end(self, events: Sequence[Event]) -> None:
+        last = events[-1]
+        self.client.set_terminated(self._id(), last.values["status"], end_time=last.at)
+
+    def _id(self) -> str:
+        if self.run_id is None:
+            raise LookupError("the journal does not begin with a start")
+        return self.run_id
+
+    # -- figures -------------------------------------------------------------------------------------------------
+
+    def _on_metrics(self, events: Sequence[Event]) -> None:
+        points = [
+            Metric(_key(name), value, event.at, event.values["step"])
+            for event in events
+            for name, value in event.values["values"].items()
+        ]
+        for part in _parts(points, LIMITS["metrics"]):
+            self.client.log_batch(self._id(), metrics=part)
+
+    def _on_params(self, events: Sequence[Event]) -> None:
+        params = [Param(_key(name), str(value)[: LIMITS["value"]]) for name, value in _merged(events, "values").items()]
+        for part in _parts(params, LIMITS["params"]):
+            self.client.log_batch(self._id(), params=part)
+
+    def _on_tags(self, events: Sequence[Event]) -> None:
+        tags = [RunTag(name, str(value)[: LIMITS["tag"]]) for name, value in _merged(events, "values").items()]
+        for part in _parts(tags, LIMITS["tags"]):
+            self.client.log_batch(self._id(), tags=part)
+
+    def _on_dataset(self, events: Sequence[Event]) -> None:
+        inputs = [
+            DatasetInput(
+                Dataset(
+                    name=values["name"],
+                    digest=values["profile"]["sha256"][: LIMITS["digest"]],
+                    source_type=values["source_type"],
+                    source=json.dumps(values["source"]),
+                    schema=json.dumps({"mlflow_colspec": values["schema"]}),
+                    profile=json.dumps(values["profile"]),
+                ),
+                [InputTag("mlflow.data.context", "train, validation, test")],
+            )
+            for values in (event.values for event in events)
+        ]
+        self.client.log_inputs(self._id(), datasets=inputs)
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    def _on_artifact(self, events: Sequence[Event]) -> None:
+        for name in dict.fromkeys(event.values["file"] for event in events):  # each file once, as it is now
+            file = self.run / name
+            if file.is_file():
+                self.client.log_artifact(self._id(), str(file))
+
+    def _on_model(self, events: Sequence[Event]) -> None:
+        for event in events:
+            values = event.values
+            model = self._logged_model(values["digest"]) or self._log_model(values)
+            if values["register"]:
+                self._register(values["register"], model)
+
+    def _logged_model(self, digest: str) -> Any:
+        """The model of that checkpoint, if it is whole there."""
+        run = self.client.get_run(self._id())
+        for output in run.outputs.model_outputs if run.outputs else ():
+            model = self.client.get_logged_model(output.model_id)
+            if model.tags.get(MODEL_TAG) == digest and model.status == LoggedModelStatus.READY:
+                return model
+        return None
+
+    def _log_model(self, values: Mapping[str, Any]) -> Any:
+        run = self.client.get_run(self._id())
+        model = self.client.create_logged_model(
+            run.info.experiment_id,
+            name=MODEL_NAME,
+            source_run_id=self._id(),
+            tags={MODEL_TAG: values["digest"]},
+            params=run.data.params,
+        )
+        self.client.log_outputs(self._id(), [LoggedModelOutput(model.model_id, step=values["step"])])
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = Path(shutil.copytree(self.run / values["folder"], Path(scratch) / MODEL_NAME))
+            described = Model.load(str(copy))
+            described.model_id, described.run_id = model.model_id, self._id()
+            described.artifact_path = model.artifact_location
+            described.save(str(copy / "MLmodel"))
+            self.client.log_model_artifacts(model.model_id, str(copy))
+        return self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+
+    def _register(self, name: str, model: Any) -> None:
+        """A new version of a registered model, under the alias; a version of the same model is kept."""
+        try:
+            self.client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        known = {found.model_id: found for found in self.client.search_model_versions(f"name = '{name}'")}
+        # a database store asks MLflow's global address for `models:/`, which is not ours to set
+        remote = urlsplit(self.uri).scheme in ("http", "https")
+        source = f"models:/{model.model_id}" if remote else model.artifact_location
+        found = known.get(model.model_id) or self.client.create_model_version(
+            name, source=source, run_id=self._id(), model_id=model.model_id
+        )
+        self.client.set_registered_model_alias(name, ALIAS, found.version)
+
+
+def _key(name: str) -> str:
+    """A name with the characters that MLflow allows."""
+    return "".join(letter if letter.isalnum() or letter in "_-. :/" else "_" for letter in name)[:250]
+
+
+def _parts(items: Sequence[Item], most: int) -> Iterator[Sequence[Item]]:
+    for first in range(0, len(items), most):
+        yield items[first : first + most]
+
+
+def _merged(events: Sequence[Event], key: str) -> dict[str, Any]:
+    return {name: value for event in events for name, value in event.values[key].items()}
