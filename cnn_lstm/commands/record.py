@@ -25,7 +25,12 @@ from cnn_lstm.training.tracking.journal import Journal
 from cnn_lstm.training.tracking.tracker import EXPERIMENT, MLflowTracker, TrackedData, default_uri, tracking_uri
 
 # what MLflow, or we for it, set in the environment
-ENVIRONMENT = ("MLFLOW_TRACKING_URI", "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+ENVIRONMENT = (
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT",
+)
 Tracking = Literal["lenient", "strict"]
 
 register_type(TrackingUri, serializer=without_credentials, deserializer=TrackingUri)
@@ -95,8 +100,8 @@ class RunRecord:
             self.tracker = None
             yield
             return
-        self.tracker.begin(self.text, self.resumed)
         try:
+            self.tracker.begin(self.text, self.resumed)
             yield
         except BaseException as error:
             killed = interruption(error) is not None

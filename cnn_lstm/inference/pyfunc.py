@@ -82,7 +82,7 @@ def save_pyfunc(checkpoint: Path, folder: Path) -> None:
             code_paths=[str(_source(Path(scratch)))],
             signature=_signature(example, model.predict(example)),
             input_example=example,
-            pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
+            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],  # no build
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -76,7 +77,7 @@ class Delivery:
             raise TrackingError(
                 f"MLflow does not take the run: {_in_short(error)}",
                 without_credentials(self.uri),
-                f"it is kept in {self.journal.folder}; later: cnn-lstm sync-tracking {self.run}",
+                f"when it does: cnn-lstm sync-tracking {self.journal.folder.parent}",
                 code=701,
             ) from error
 
@@ -132,11 +133,12 @@ class Sender:
 
     Args:
         delivery: What it calls.
-        sample: Called before each delivery, for figures of the machine.
+        sample: Called before each delivery, for figures of the machine; told whether it is the last one.
+        quiet: Whether to say nothing of a server that is down.
     """
 
-    def __init__(self, delivery: Delivery, sample: Callable[[], None] | None = None) -> None:
-        self.delivery, self.sample = delivery, sample
+    def __init__(self, delivery: Delivery, sample: Callable[[bool], None] | None = None, quiet: bool = False) -> None:
+        self.delivery, self.sample, self.quiet = delivery, sample, quiet
         self.problem: TrackingError | None = None
         self._tried, self._closing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
@@ -170,16 +172,16 @@ class Sender:
         pause = 0.0
         while True:
             last = self._closing.wait(pause)
-            self._sample()
+            self._sample(last)
             pause = INTERVAL if self._delivered() else min(max(PAUSES[0], 2 * pause), PAUSES[1])
             self._tried.set()
             if last:
                 return
 
-    def _sample(self) -> None:
+    def _sample(self, last: bool) -> None:
         try:
             if self.sample is not None:
-                self.sample()
+                self.sample(last)
         except Exception as error:  # a figure of the machine is not worth a record
             log.warning("no figures of the machine: %s", _in_short(error))
             self.sample = None
@@ -190,8 +192,8 @@ class Sender:
             self.delivery.deliver()
         except TrackingError as error:
             self.problem = error
-            if before is None:
-                log.warning("%s — the training goes on", error)
+            if before is None and not self.quiet:
+                log.warning("%s — %s — the journal keeps it, the training goes on", error.what, error.where)
             return False
         self.problem = None
         if before is not None:
@@ -200,6 +202,12 @@ class Sender:
 
 
 def _in_short(error: Exception) -> str:
-    """The first line of a message, without credentials; the text of a request holds its whole address."""
-    lines = without_credentials(str(error)).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+    """What happened, without credentials: the messages of a failed request hold its whole address."""
+    text = without_credentials(str(error))
+    if "timed out" in text:
+        return "no answer in time"
+    refused = re.search(r"\[Errno -?\d+\] ([\w ]+)", text)
+    if refused:
+        return refused[1].lower()
+    lines = text.strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:200]}"

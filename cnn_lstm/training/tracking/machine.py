@@ -28,9 +28,13 @@ class Machine:
         with suppress(ImportError, RuntimeError):  # no NVIDIA library, or no such GPU
             self._collectors.append(GPUMonitor())
 
-    def sample(self) -> dict[str, float]:
-        """The figures of now; none before it is time."""
-        if time.monotonic() < self._next:
+    def sample(self, now: bool = False) -> dict[str, float]:
+        """The figures of now; none before it is time.
+
+        Args:
+            now: Whether it is time in any case.
+        """
+        if time.monotonic() < self._next and not now:
             return {}
         self._next = time.monotonic() + self.every
         figures: dict[str, float] = {}

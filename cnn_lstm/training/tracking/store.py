@@ -36,8 +36,13 @@ UID_TAG = "cnn_lstm.run"
 MODEL_TAG = "cnn_lstm.model"
 MODEL_NAME = "model"
 ALIAS = "challenger"
-# seconds and repetitions of one request: ours to repeat, since the journal is kept
-REQUEST = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "4", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+# seconds and repetitions of one request, which are ours to repeat since the journal is kept; and no address with its
+# credentials on the terminal at the end of a run
+SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 Item = TypeVar("Item")
 LIMITS = {"params": 100, "metrics": 1000, "tags": 100, "value": 6000, "tag": 5000, "digest": 36}
 
@@ -52,9 +57,9 @@ class MlflowStore:
     """
 
     def __init__(self, uri: str, run: Path, run_id: str | None = None) -> None:
-        for name, value in REQUEST.items():
+        for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
-        for noisy in ("alembic", "mlflow.store.db.utils"):  # they tell each step of making a database
+        for noisy in ("alembic", "mlflow"):  # they tell each step of making a database, and of registering a model
             logging.getLogger(noisy).setLevel(logging.WARNING)
         self.uri, self.run, self.run_id = uri, run, run_id
         self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)

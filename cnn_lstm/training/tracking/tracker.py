@@ -116,7 +116,8 @@ class MLflowTracker(Logger):
                 self._write("resume")
             self.log_hyperparams(identity.parameters(config))
         if self.journal.take():  # else the process that trains this run sends
-            self._sender = Sender(self.delivery, self._sample if self.command == "fit" else None)
+            sample = self._sample if self.command == "fit" else None
+            self._sender = Sender(self.delivery, sample, quiet=self.strict)
             self._sender.start()
         problem = self._sender.first_result() if self._sender and self.strict else None
         if problem is not None:
@@ -230,7 +231,7 @@ class MLflowTracker(Logger):
         before, known = self._newest.get(name, (-1, 0.0))
         return step > before or (self.command != "fit" and (step, value) != (before, known))
 
-    def _sample(self) -> None:
+    def _sample(self, last: bool) -> None:
         """Figures of the machine; in the sender's thread, which has to import mlflow anyway."""
         if self._machine is None:
             from cnn_lstm.training.tracking.machine import Machine
@@ -238,7 +239,7 @@ class MLflowTracker(Logger):
             self._machine = Machine()
             steps = [step for name, (step, _) in self._newest.items() if name.startswith(MACHINE_PREFIX)]
             self._samples = 1 + max(steps, default=-1)
-        figures = self._machine.sample()
+        figures = self._machine.sample(now=last)
         if figures:
             self._write("metrics", step=self._samples, values=figures)
             self._samples += 1

@@ -1,0 +1,137 @@
+"""What a journal tells arrives once, whatever is repeated, lost on the way, or sent to another database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from cnn_lstm.errors import TrackingError
+from cnn_lstm.training.tracking import delivery as module
+from cnn_lstm.training.tracking.delivery import Delivery, of_one_kind
+from cnn_lstm.training.tracking.journal import Event, Journal
+from cnn_lstm.training.tracking.store import MlflowStore
+from tests.training.tracking.servers import arrived, only_run
+
+POINTS = 1203
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    """Of a run with more points than one request takes."""
+    journal = Journal(tmp_path / "one" / "tracking")
+    journal.append("start", uid="abc", name="one", experiment="trial", tags={"a": "b"}, uri=None)
+    journal.append("params", values={f"p.{number}": "x" * 7000 for number in range(250)})
+    for step in range(POINTS):
+        journal.append("metrics", step=step, values={"loss": 1 / (step + 1)})
+    journal.append("metrics", step=5, values={"odd@name": float("nan"), "far": float("inf")})
+    journal.append("end", status="FINISHED")
+    return journal
+
+
+def database(folder: Path) -> str:
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def deliver(journal: Journal, uri: str) -> Run:
+    Delivery(journal.folder.parent, journal, uri).deliver()
+    return only_run(uri, "one")
+
+
+def assert_whole(uri: str, run: Run) -> None:
+    points = arrived(uri, run)
+    assert set(points.values()) == {1}
+    assert {step for name, step in points if name == "loss"} == set(range(POINTS))
+    assert {"odd_name", "far"} <= {name for name, _ in points}
+    assert len(run.data.params) == 250
+    assert {len(value) for value in run.data.params.values()} == {6000}
+    assert (run.info.status, run.data.tags["a"]) == ("FINISHED", "b")
+
+
+def test_everything_arrives_at_the_time_it_happened(journal: Journal, tmp_path: Path) -> None:
+    uri = database(tmp_path)
+    run = deliver(journal, uri)
+    assert_whole(uri, run)
+    events = list(journal.events())
+    assert (run.info.start_time, run.info.end_time) == (events[0].at, events[-1].at)
+    history = MlflowClient(uri).get_metric_history(run.info.run_id, "loss")
+    losses = [event for event in events if "loss" in event.values.get("values", ())]
+    written = {event.values["step"]: (event.at, event.values["values"]["loss"]) for event in losses}
+    assert {point.step: (point.timestamp, point.value) for point in history} == written
+
+
+def test_nothing_is_sent_again(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = database(tmp_path)
+    deliver(journal, uri)
+    monkeypatch.setattr(MlflowStore, "apply", lambda self, events: pytest.fail("sent again"))
+    sent = Delivery(journal.folder.parent, journal, uri)
+    sent.deliver()
+    assert (sent.sent, sent.waiting) == (0, 0)
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2, 3, 4])
+def test_an_answer_that_is_lost_does_no_harm(
+    lost: int, journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, real, calls = database(tmp_path), MlflowStore.apply, [0]
+
+    def apply(self: MlflowStore, events: Sequence[Event]) -> None:
+        real(self, events)
+        calls[0] += 1
+        if calls[0] == lost + 1:
+            raise ConnectionError("the answer was lost")
+
+    monkeypatch.setattr(MlflowStore, "apply", apply)
+    with pytest.raises(TrackingError, match="E701"):
+        deliver(journal, uri)
+    assert_whole(uri, deliver(journal, uri))
+
+
+def test_a_lost_place_does_no_harm(journal: Journal, tmp_path: Path) -> None:
+    uri = database(tmp_path)
+    deliver(journal, uri)
+    (journal.folder / "sent.json").unlink()
+    assert_whole(uri, deliver(journal, uri))
+
+
+def test_another_server_gets_the_whole_run(journal: Journal, tmp_path: Path) -> None:
+    deliver(journal, database(tmp_path))
+    (tmp_path / "other").mkdir()
+    uri = database(tmp_path / "other")
+    assert_whole(uri, deliver(journal, uri))
+
+
+def test_a_database_that_was_deleted_gets_the_whole_run_again(journal: Journal, tmp_path: Path) -> None:
+    deliver(journal, database(tmp_path))
+    (tmp_path / "new").mkdir()
+    uri = database(tmp_path / "new")
+    delivery = Delivery(journal.folder.parent, journal, uri, beside=True)
+    sent = journal.folder / "sent.json"
+    sent.write_text(sent.read_text().replace(database(tmp_path), "beside the runs"))
+    assert delivery.waiting == 0
+    journal.append("tags", values={"late": "yes"})
+    delivery.deliver()
+    run = only_run(uri, "one")
+    assert_whole(uri, run)
+    assert run.data.tags["late"] == "yes"
+
+
+def test_a_failure_keeps_the_rest_and_tells_no_secret(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "run" / "tracking")
+    journal.append("start", uid="abc", name="one", experiment="trial", tags={}, uri=None)
+    delivery = Delivery(tmp_path / "run", journal, "http://me:secret@127.0.0.1:9")
+    with pytest.raises(TrackingError, match=r"connection refused.*http://127.0.0.1:9.*sync-tracking") as raised:
+        delivery.deliver()
+    assert "secret" not in str(raised.value)
+    assert delivery.waiting == 1
+
+
+def test_neighbours_of_one_kind_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST", 2)
+    events = [Event(kind, 0, {}, number) for number, kind in enumerate("aaabba")]
+    groups = list(of_one_kind(iter(events)))
+    assert ["".join(event.kind for event in group) for group in groups] == ["aa", "a", "bb", "a"]
+    assert [event for group in groups for event in group] == events
