@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from jsonargparse.typing import register_type
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
-from cnn_lstm.errors import interruption
+from cnn_lstm.errors import TrackingError, interruption
 from cnn_lstm.inference.pyfunc import save_pyfunc
 from cnn_lstm.model.forecaster import CHECKPOINT_KEY
 from cnn_lstm.training.runs import RunFolder
@@ -24,6 +25,7 @@ from cnn_lstm.training.tracking.delivery import Delivery
 from cnn_lstm.training.tracking.journal import Journal
 from cnn_lstm.training.tracking.tracker import EXPERIMENT, MLflowTracker, TrackedData, default_uri, tracking_uri
 
+log = logging.getLogger(__name__)
 # what MLflow, or we for it, set in the environment
 ENVIRONMENT = (
     "MLFLOW_TRACKING_URI",
@@ -122,12 +124,25 @@ class RunRecord:
                 self.tracker.artifact(file)
 
     def keep_model(self) -> None:
-        """Makes the best checkpoint an MLflow model, and keeps it."""
+        """Makes the best checkpoint an MLflow model, and keeps it.
+
+        Raises:
+            TrackingError: If that fails and tracking is strict; else it is a warning, since the fit is done.
+        """
         best = self.run.checkpoints / "best.ckpt"
         if self.tracker is None or not best.is_file():
             return
         checkpoint = torch.load(best, weights_only=True, map_location="cpu")
-        save_pyfunc(best, self.run.model)
+        try:
+            save_pyfunc(best, self.run.model)
+        except Exception as error:  # whatever MLflow has to say
+            failure = TrackingError(
+                f"no MLflow model was made: {type(error).__name__}: {error}", str(self.run.model), code=703
+            )
+            if self.tracker.strict:
+                raise failure from error
+            log.warning("%s — %s", failure.what, failure.where)
+            return
         digest = checkpoint[CHECKPOINT_KEY]["digest"]
         self.tracker.model(self.run.model, digest, checkpoint["global_step"], self.register)
 

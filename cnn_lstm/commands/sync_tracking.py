@@ -52,10 +52,13 @@ def sync(run: Path, uri: str | None) -> str:
     delivery = _delivery(run, journal, uri, first.values["uri"])
     if not journal.take():
         raise TrackingError("another process is sending the record", str(run), "wait for its end", code=702)
-    last = [event.kind for event in journal.events() if event.kind in ("start", "resume", "end")][-1]
-    if last != "end":
-        journal.append("end", status="KILLED")
-    delivery.deliver()
+    try:
+        last = [event.kind for event in journal.events() if event.kind in ("start", "resume", "end")][-1]
+        if last != "end":
+            journal.append("end", status="KILLED")
+        delivery.deliver()
+    finally:
+        journal.give_back()
     return f"{run}: {delivery.sent} events sent to {without_credentials(delivery.uri)}, run {delivery.run_id}"
 
 

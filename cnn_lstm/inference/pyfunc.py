@@ -69,11 +69,11 @@ def save_pyfunc(checkpoint: Path, folder: Path) -> None:
         checkpoint: Checkpoint written by `fit`.
         folder: The model's folder; replaced.
     """
-    import mlflow.pyfunc
-
     model = PriceModel(Predictor.from_checkpoint(checkpoint))
     example = example_prices(model.predictor)
     with tempfile.TemporaryDirectory() as scratch, _without_hints():
+        import mlflow.pyfunc
+
         shutil.rmtree(folder, ignore_errors=True)
         mlflow.pyfunc.save_model(
             folder,
@@ -101,22 +101,27 @@ def example_prices(predictor: Predictor) -> pd.DataFrame:
 
 
 def _signature(prices: pd.DataFrame, forecasts: pd.DataFrame) -> Any:
-    """Types of the columns; a timestamp may be anything, since MLflow's own type refuses a time zone."""
-    from mlflow.models import ModelSignature, infer_signature
+    """Types of the columns; a timestamp of prices may be anything, since MLflow's own type refuses a time zone."""
+    from mlflow.models import ModelSignature
     from mlflow.types.schema import AnyType, ColSpec, Schema
 
-    inferred = infer_signature(prices, forecasts)
-    inputs = [ColSpec(AnyType(), spec.name) if spec.name == "timestamp" else spec for spec in inferred.inputs]
-    return ModelSignature(Schema(inputs), inferred.outputs)
+    types = {"f": "double", "i": "long", "M": "datetime"}
+    inputs, outputs = (
+        [ColSpec(types.get(kind.kind, "string"), str(name)) for name, kind in table.dtypes.items()]
+        for table in (prices, forecasts)
+    )
+    inputs = [ColSpec(AnyType(), spec.name) if spec.name == "timestamp" else spec for spec in inputs]
+    return ModelSignature(Schema(inputs), Schema(outputs))
 
 
 @contextmanager
 def _without_hints() -> Iterator[None]:
-    """MLflow's hints to people who infer a signature from data of their own, and our warning of the short example."""
+    """No hints of MLflow's for people who declare types of their own, no warning of ours of the short example."""
     loggers = [log, logging.getLogger("mlflow")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Hint: Inferred schema contains integer column")
+        warnings.filterwarnings("ignore", "Operation with range is deprecated")  # MLflow 3.17 under pandas 3.1
+        warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType")
         for logger in loggers:
             logger.setLevel(logging.ERROR)
         try:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 MOST = 500  # events of one request
 INTERVAL = 5.0  # seconds between two deliveries
-PAUSES = (5.0, 30.0)  # seconds after the first failure, and at most
+PAUSES = (5.0, 15.0)  # seconds after the first failure, and at most
 PATIENCE = 10.0  # seconds that a server may keep a run waiting without a sign of life
 MAKING = 60.0  # the same for a database, whose tables take seconds to make
 

@@ -6,16 +6,19 @@ once, and what it would hold twice is looked for first.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
@@ -62,7 +65,9 @@ class MlflowStore:
         for noisy in ("alembic", "mlflow"):  # they tell each step of making a database, and of registering a model
             logging.getLogger(noisy).setLevel(logging.WARNING)
         self.uri, self.run, self.run_id = uri, run, run_id
-        self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        with _alone(uri):
+            self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            self.client.search_experiments(max_results=1)
 
     def knows_run(self) -> bool:
         """Whether the run is there."""
@@ -192,6 +197,16 @@ class MlflowStore:
             self.client.log_model_artifacts(model.model_id, str(copy))
         return self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
+    @contextmanager
+    def _global_address(self) -> Iterator[None]:
+        """A model registry in a database looks for a logged model at MLflow's global address, not at its own."""
+        before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+        mlflow.set_tracking_uri(self.uri)
+        try:
+            yield
+        finally:
+            mlflow.set_tracking_uri(before)
+
     def _register(self, name: str, model: Any) -> None:
         """A new version of a registered model, under the alias; a version of the same model is kept."""
         try:
@@ -199,14 +214,26 @@ class MlflowStore:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        known = {found.model_id: found for found in self.client.search_model_versions(f"name = '{name}'")}
-        # a database store asks MLflow's global address for `models:/`, which is not ours to set
-        remote = urlsplit(self.uri).scheme in ("http", "https")
-        source = f"models:/{model.model_id}" if remote else model.artifact_location
-        found = known.get(model.model_id) or self.client.create_model_version(
-            name, source=source, run_id=self._id(), model_id=model.model_id
-        )
+        source = f"models:/{model.model_id}"
+        versions = self.client.search_model_versions(f"name = '{name}'")
+        found = next((version for version in versions if version.source == source), None)
+        if found is None:
+            with self._global_address():
+                found = self.client.create_model_version(
+                    name, source=source, run_id=self._id(), model_id=model.model_id
+                )
         self.client.set_registered_model_alias(name, ALIAS, found.version)
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Two processes that make the tables of a new database at the same moment stop each other."""
+    if urlsplit(uri).scheme != "sqlite":
+        yield
+        return
+    with Path(f"{uri.removeprefix('sqlite:///').partition('?')[0]}.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _key(name: str) -> str:

@@ -72,13 +72,13 @@ class MLflowTracker(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Writes figures of a step that are not there yet."""
-        if self._sender is not None and self.strict and self._sender.problem is not None:
-            raise self._sender.problem
         at = 0 if step is None else step
         new = {name: float(value) for name, value in metrics.items() if self._is_new(name, at, float(value))}
         if new:
             self._newest |= {name: (at, value) for name, value in new.items()}
             self._write("metrics", step=at, values=new)
+        if self._sender is not None and self.strict and self._sender.problem is not None:
+            raise self._sender.problem
 
     @rank_zero_only
     def log_hyperparams(self, params: Mapping[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
@@ -142,9 +142,10 @@ class MLflowTracker(Logger):
         arrived = self._sender.close()
         problem, self._sender = self._sender.problem, None
         self.journal.give_back()
-        if not arrived:
-            if self.strict and status == "FINISHED" and problem is not None:
+        if self.strict and problem is not None:
+            if status == "FINISHED":  # else it is on its way already
                 raise problem
+        elif not arrived:
             log.warning(
                 "%d events wait for MLflow in %s — when it is back: cnn-lstm sync-tracking %s",
                 self.delivery.waiting,
@@ -229,7 +230,9 @@ class MLflowTracker(Logger):
     def _is_new(self, name: str, step: int, value: float) -> bool:
         """Whether a point is still missing: a resumed fit makes the same steps again, a later test may differ."""
         before, known = self._newest.get(name, (-1, 0.0))
-        return step > before or (self.command != "fit" and (step, value) != (before, known))
+        if self.command == "fit":
+            return step > before
+        return name != "epoch" and (step, value) != (before, known)  # Lightning counts no epochs then
 
     def _sample(self, last: bool) -> None:
         """Figures of the machine; in the sender's thread, which has to import mlflow anyway."""

@@ -122,6 +122,8 @@ def assert_each_once(uri: str, run: Path) -> Run:
     """Each point of metrics.csv has arrived once, and no point has arrived twice."""
     found = only_run(uri, run.name)
     points = arrived(uri, found)
-    assert told(run) - set(points) == set()
-    assert {point: count for point, count in points.items() if count != 1} == {}
+    missing = told(run) - set(points)
+    assert not missing, f"never arrived: {sorted(missing)[:10]}"
+    repeated = {point: count for point, count in points.items() if count != 1}
+    assert not repeated, f"arrived more than once: {list(repeated.items())[:10]}"
     return found

@@ -1,0 +1,160 @@
+"""A tracking server that is down, silent, dies or comes back: the fit goes on, and each point arrives once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from tests import experiments
+from tests.markets import market
+from tests.training.tracking.servers import (
+    Server,
+    assert_each_once,
+    free_port,
+    only_run,
+    silent_server,
+    start_fit,
+    wait_for,
+)
+
+AT_MOST = 10.0  # seconds that a server may cost
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("tracking") / "server")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return experiments.experiment(tmp_path_factory.mktemp("config"), market(140))
+
+
+@pytest.fixture
+def running(server: Server) -> Server:
+    if server.process is None:
+        server.start()
+    return server
+
+
+def sync(run: Path, uri: str) -> None:
+    assert experiments.run("sync-tracking", run, "--tracking_uri", uri) == 0
+
+
+def seconds_of(config: Path, run: Path, *words: object, uri: str) -> tuple[float, int, str]:
+    """How long a fit takes, its exit code and what it says."""
+    since = time.monotonic()
+    process = start_fit(config, run, *words, uri=uri)
+    shown, _ = process.communicate(timeout=200)
+    return time.monotonic() - since, process.returncode, shown
+
+
+def test_a_server_that_answers_has_it_all(config: Path, tmp_path: Path, running: Server) -> None:
+    _, code, shown = seconds_of(config, tmp_path / "answered", "--register_model", "remote", uri=running.uri)
+    assert code == 0, shown
+    assert "MLflow does not" not in shown
+    client = MlflowClient(running.uri)
+    model = client.get_model_version_by_alias("remote", "challenger")
+    assert client.get_logged_model(model.source.removeprefix("models:/")).status == "READY"
+    assert assert_each_once(running.uri, tmp_path / "answered").info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("kind", ["refused", "silent"])
+def test_down_at_the_start(kind: str, config: Path, tmp_path: Path, running: Server) -> None:
+    plain, code, shown = seconds_of(config, tmp_path / "plain", uri=running.uri)
+    assert code == 0, shown
+    with silent_server() as silent:
+        uri = silent if kind == "silent" else f"http://127.0.0.1:{free_port()}"
+        run = tmp_path / f"down-{kind}"
+        taken, code, shown = seconds_of(config, run, uri=uri)
+    assert code == 0, shown
+    assert "MLflow does not take the run" in shown
+    assert "sync-tracking" in shown
+    assert taken - plain < AT_MOST + 5  # the machine is not ours alone
+    assert (run / "checkpoints/best.ckpt").is_file()
+    sync(run, running.uri)
+    first = assert_each_once(running.uri, run)
+    assert first.info.status == "FINISHED"
+    sync(run, running.uri)
+    assert assert_each_once(running.uri, run).info.run_id == first.info.run_id
+
+
+@pytest.mark.parametrize("kind", ["refused", "silent"])
+def test_strict_stops_before_the_training(kind: str, config: Path, tmp_path: Path) -> None:
+    with silent_server() as silent:
+        uri = silent if kind == "silent" else f"http://127.0.0.1:{free_port()}"
+        taken, code, shown = seconds_of(config, tmp_path / "run", "--tracking", "strict", uri=uri)
+    assert code == 7, shown
+    assert [line for line in shown.splitlines() if "MLflow" in line] == [shown.strip().splitlines()[-1]]
+    assert shown.strip().splitlines()[-1].startswith("error[E701]")
+    assert not (tmp_path / "run/checkpoints").exists()
+    assert taken < AT_MOST + 20  # imports included
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Path:
+    table, forever = market(300), {"max_epochs": 100000}
+    return experiments.experiment(tmp_path, table, trainer=forever, early_stopping={"patience": 100000})
+
+
+def epochs(run: Path) -> int:
+    file = run / "metrics.csv"
+    return file.read_text().count("\n") if file.exists() else 0
+
+
+def test_dies_and_comes_back(endless: Path, tmp_path: Path, running: Server) -> None:
+    run = tmp_path / "outage"
+    process = start_fit(endless, run, uri=running.uri)
+    wait_for(lambda: epochs(run) > 20 and (run / "tracking/sent.json").exists())
+    running.kill()
+    before = epochs(run)
+    wait_for(lambda: epochs(run) > before + 50)  # the training goes on
+    time.sleep(6)  # a delivery fails
+    running.start()
+    known = (run / "tracking/sent.json").read_text()
+    wait_for(lambda: (run / "tracking/sent.json").read_text() != known)  # it comes by itself
+    process.terminate()
+    shown, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, shown
+    assert "MLflow answers again" in shown
+    assert assert_each_once(running.uri, run).info.status == "KILLED"
+
+
+def test_dies_for_good(endless: Path, tmp_path: Path, running: Server) -> None:
+    run = tmp_path / "lost"
+    process = start_fit(endless, run, uri=running.uri)
+    wait_for(lambda: epochs(run) > 20 and (run / "tracking/sent.json").exists())
+    running.kill()
+    before = epochs(run)
+    wait_for(lambda: epochs(run) > before + 50)
+    since = time.monotonic()
+    process.terminate()
+    shown, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, shown
+    assert time.monotonic() - since < AT_MOST
+    assert f"cnn-lstm sync-tracking {run}" in shown
+    assert experiments.run("sync-tracking", run) == 7
+    running.start()
+    assert only_run(running.uri, "lost").info.status == "RUNNING"
+    sync(run, running.uri)
+    assert assert_each_once(running.uri, run).info.status == "KILLED"
+
+
+def test_strict_stops_in_the_middle(endless: Path, tmp_path: Path, running: Server) -> None:
+    run = tmp_path / "strict"
+    process = start_fit(endless, run, "--tracking", "strict", uri=running.uri)
+    wait_for(lambda: epochs(run) > 20)
+    running.kill()
+    shown, _ = process.communicate(timeout=60)
+    assert process.returncode == 7, shown
+    assert (run / "checkpoints/last.ckpt").is_file()
+    running.start()
+    sync(run, running.uri)
+    assert assert_each_once(running.uri, run).info.status == "FAILED"

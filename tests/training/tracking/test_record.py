@@ -1,0 +1,323 @@
+"""What MLflow holds of a real run: every parameter, point, file and state."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from cnn_lstm import Predictor
+from cnn_lstm.inference.pyfunc import EXAMPLE_ROWS
+from cnn_lstm.training.tracking.delivery import Delivery
+from cnn_lstm.training.tracking.identity import parameters
+from cnn_lstm.training.tracking.journal import Journal
+from tests import experiments
+from tests.markets import market
+from tests.training.tracking.servers import assert_each_once, only_run, start_fit, wait_for
+
+SECRET = "correct-horse-battery"
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ["-c", "user.name=me", "-c", "user.email=me@example.org", "-c", "init.defaultBranch=main"]
+    return subprocess.run(["git", *who, *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+
+class Case:
+    """A run with everything on, tested and predicted, in a repository with uncommitted changes."""
+
+    def __init__(self, folder: Path, commit: str) -> None:
+        self.run, self.commit = folder / "runs" / "one", commit
+        self.uri = f"sqlite:///{folder / 'runs' / 'mlflow.db'}"
+        self.client = MlflowClient(self.uri)
+
+    @property
+    def record(self) -> Run:
+        return only_run(self.uri, "one")
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    folder = tmp_path_factory.mktemp("tracked")
+    config = experiments.experiment(folder, market(140), history_plot={"enabled": True})
+    git(folder, "init")
+    git(folder, "remote", "add", "origin", f"https://me:{SECRET}@git.example.org/x.git")
+    git(folder, "add", "experiment.yaml")
+    git(folder, "commit", "-m", "first")
+    with config.open("a") as file:
+        file.write(f"# http://me:{SECRET}@mlflow.example.org\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        words = ["--mlflow", "true", "--grad_norm.every_n_steps", 1, "--register_model", "returns"]
+        run = experiments.fit(config, folder / "runs" / "one", *words)
+        for command in ("test", "predict"):
+            assert experiments.run(command, "--config", run / "config.yaml", "--ckpt_path", "best") == 0
+    return Case(folder, git(folder, "rev-parse", "HEAD"))
+
+
+def test_every_parameter(case: Case) -> None:
+    config = parameters((case.run / "config.yaml").read_text())
+    assert case.record.data.params == config
+    assert {"data.window", "model.network.init_args.lstm_hidden", "data.targets.0.init_args.horizon"} <= set(config)
+
+
+def test_every_point_once_and_with_its_value(case: Case) -> None:
+    record = assert_each_once(case.uri, case.run)
+    table = pd.read_csv(case.run / "metrics.csv").dropna(subset=["val_loss"])
+    history = case.client.get_metric_history(record.info.run_id, "val_loss")
+    assert [(point.step, point.value) for point in sorted(history, key=lambda point: point.step)] == [
+        (int(step), pytest.approx(value, rel=1e-6))
+        for step, value in zip(table["step"], table["val_loss"], strict=True)
+    ]
+    assert {"test_rmse", "epoch_s", "windows_per_s", "peak_memory_mib", "grad_norm"} <= set(record.data.metrics)
+    assert {f"lr-{type_}" for type_ in ("AdamW",)} <= set(record.data.metrics)
+
+
+def test_figures_of_the_machine(case: Case) -> None:
+    record = case.record
+    names = {"cpu_utilization_percentage", "system_memory_usage_megabytes", "disk_usage_percentage"}
+    assert {f"system/{name}" for name in names} <= set(record.data.metrics)
+    history = case.client.get_metric_history(record.info.run_id, "system/cpu_utilization_percentage")
+    assert [point.step for point in history] == list(range(len(history)))
+    assert len(history) >= 2
+
+
+def test_what_it_was_trained_on(case: Case) -> None:
+    record = case.record
+    [dataset] = [entry.dataset for entry in record.inputs.dataset_inputs]
+    profile = json.loads(dataset.profile)
+    table = market(140)
+    assert (profile["rows"], profile["symbols"]) == (len(table), sorted(table["symbol"].unique()))
+    assert (profile["first"], profile["last"]) == (
+        f"{table['timestamp'].min():%Y-%m-%d}",
+        f"{table['timestamp'].max():%Y-%m-%d}",
+    )
+    fingerprint = Predictor.from_checkpoint(case.run / "checkpoints/best.ckpt").forecaster.contract["fingerprint"]
+    assert profile["sha256"] == fingerprint == record.data.tags["data.sha256"]
+    assert fingerprint.startswith(dataset.digest)
+    assert json.loads(dataset.source)["class_path"].endswith("PriceFiles")
+    assert {"name": "close", "type": "double"} in json.loads(dataset.schema)["mlflow_colspec"]
+
+
+def test_the_code_it_ran(case: Case, tmp_path: Path) -> None:
+    record = case.record
+    assert record.data.tags["mlflow.source.git.commit"] == case.commit
+    assert record.data.tags["mlflow.source.git.branch"] == "main"
+    assert record.data.tags["git.dirty"] == "true"
+    diff = Path(case.client.download_artifacts(record.info.run_id, "git.diff", str(tmp_path))).read_text()
+    assert "+# http://mlflow.example.org" in diff
+    status = Path(case.client.download_artifacts(record.info.run_id, "git_status.txt", str(tmp_path))).read_text()
+    assert "?? prices.parquet" in status
+    assert record.data.tags["version.cnn-lstm"]
+
+
+def test_every_file(case: Case, tmp_path: Path) -> None:
+    record = case.record
+    names = {file.path for file in case.client.list_artifacts(record.info.run_id)}
+    assert names == {
+        "config.yaml", "git.diff", "git_status.txt", "history.png", "metrics.csv",
+        "predictions.parquet", "test.txt", "test_metrics.json",
+    }  # fmt: skip
+    for name in names:
+        copy = Path(case.client.download_artifacts(record.info.run_id, name, str(tmp_path)))
+        assert copy.read_bytes() == (case.run / name).read_bytes()
+
+
+def test_the_state(case: Case) -> None:
+    record = case.record
+    assert record.info.status == "FINISHED"
+    assert record.info.end_time > record.info.start_time
+    assert len(case.client.search_runs([record.info.experiment_id])) == 1
+
+
+def test_no_secret_is_anywhere(case: Case) -> None:
+    folder = case.run.parent
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert len(files) > 20
+    assert [file for file in files if SECRET.encode() in file.read_bytes()] == []
+
+
+def test_the_best_model_forecasts_as_the_predictor_does(case: Case) -> None:
+    import mlflow
+
+    prices = market(140)
+    expected = Predictor.from_checkpoint(case.run / "checkpoints/best.ckpt").predict(prices)
+    [output] = case.record.outputs.model_outputs
+    version = case.client.get_model_version_by_alias("returns", "challenger")
+    assert version.source == f"models:/{output.model_id}"
+    assert version.run_id == case.record.info.run_id
+    mlflow.set_tracking_uri(case.uri)
+    try:
+        for uri in (f"models:/{output.model_id}", "models:/returns@challenger", str(case.run / "model")):
+            model = mlflow.pyfunc.load_model(uri)
+            pd.testing.assert_frame_equal(model.predict(prices), expected)
+            assert len(model.input_example) == EXAMPLE_ROWS == 2
+            assert model.predict(model.input_example).columns.equals(expected.columns)
+            assert model.metadata.signature.inputs.input_names()[:2] == ["symbol", "timestamp"]
+            assert set(model.metadata.signature.outputs.input_names()) == set(expected.columns)
+    finally:
+        mlflow.set_tracking_uri(None)
+
+
+def test_a_model_is_registered_once(case: Case) -> None:
+    journal = Journal(case.run / "tracking")
+    model = next(event for event in journal.events() if event.kind == "model")
+    journal.append("model", **model.values)
+    Delivery(case.run, journal, case.uri, beside=True).deliver()
+    assert len(case.client.search_model_versions("name = 'returns'")) == 1
+    assert len(case.record.outputs.model_outputs) == 1
+
+
+def test_the_model_holds_no_pickled_object(case: Case) -> None:
+    files = {file.relative_to(case.run / "model") for file in (case.run / "model").rglob("*") if file.is_file()}
+    assert {file.suffix for file in files} <= {"", ".py", ".typed", ".md", ".json", ".yaml", ".txt", ".ckpt"}
+    assert Path("data/best.ckpt") in files
+    text = (case.run / "model" / "MLmodel").read_text()
+    assert "cloudpickle" not in text
+    assert yaml.safe_load(text)["flavors"]["python_function"]["loader_module"] == "cnn_lstm.inference.pyfunc"
+    requirements = (case.run / "model" / "requirements.txt").read_text().splitlines()
+    assert not [line for line in requirements if "+" in line or "==" not in line]
+
+
+# -- how runs end ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Path:
+    """Long epochs, and no end."""
+    return experiments.experiment(
+        tmp_path,
+        market(700),
+        data={"batch_size": 4},
+        trainer={"max_epochs": 100000},
+        early_stopping={"patience": 100000},
+    )
+
+
+def uri_of(folder: Path) -> str:
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def last_of(run: Path) -> Path:
+    return run / "checkpoints" / "last.ckpt"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_is_killed(number: signal.Signals, code: int, endless: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start_fit(endless, run)
+    wait_for(last_of(run).exists)
+    os.kill(process.pid, number)
+    shown, _ = process.communicate(timeout=60)
+    assert process.returncode == code, shown
+    assert assert_each_once(uri_of(tmp_path), run).info.status == "KILLED"
+
+
+def test_a_run_that_fails_is_failed(tmp_path: Path) -> None:
+    config = experiments.experiment(tmp_path, market(140))
+    lr = ["--model.optimizer", "SGD", "--model.optimizer.lr", "1e30", "--trainer.gradient_clip_val", "null"]
+    process = start_fit(config, tmp_path / "run", *lr)
+    shown, _ = process.communicate(timeout=120)
+    assert process.returncode == 5, shown
+    assert only_run(uri_of(tmp_path), "run").info.status == "FAILED"
+
+
+def test_a_run_whose_data_is_bad_is_failed(tmp_path: Path) -> None:
+    table = market(140)
+    table.loc[10, "close"] = -1.0
+    config = experiments.experiment(tmp_path, table)
+    process = start_fit(config, tmp_path / "run")
+    shown, _ = process.communicate(timeout=120)
+    assert process.returncode == 3, shown
+    record = only_run(uri_of(tmp_path), "run")
+    assert record.info.status == "FAILED"
+    assert record.data.params["data.window"] == "8"
+
+
+def test_a_run_killed_outright_goes_on_in_the_same_record(endless: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start_fit(endless, run)
+    wait_for(last_of(run).exists)
+    lines = len((run / "tracking/journal.jsonl").read_text().splitlines())
+    wait_for(lambda: len((run / "tracking/journal.jsonl").read_text().splitlines()) > lines + 50)  # into an epoch
+    process.kill()
+    process.communicate()
+    assert only_run(uri_of(tmp_path), "run").info.status == "RUNNING"
+    assert experiments.run("sync-tracking", run) == 0
+    first = only_run(uri_of(tmp_path), "run")
+    assert first.info.status == "KILLED"
+    epoch = int(torch.load(last_of(run), weights_only=True)["epoch"])
+    resumed = start_fit(endless, run, "--ckpt_path", "last", "--trainer.max_epochs", epoch + 3)
+    shown, _ = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, shown
+    record = assert_each_once(uri_of(tmp_path), run)
+    assert record.info.run_id == first.info.run_id
+    assert record.info.status == "FINISHED"
+    assert record.data.tags["resumed.trainer.max_epochs"] == f"100000 -> {epoch + 3}"
+    assert record.data.params["trainer.max_epochs"] == "100000"
+
+
+def test_a_new_fit_in_the_folder_of_one_that_never_began_is_another_run(tmp_path: Path) -> None:
+    config = experiments.experiment(tmp_path, market(140))
+    words = ["--mlflow", "true"]
+    assert (
+        experiments.run("fit", "--config", config, "--run_dir", tmp_path / "run", *words, "--data.start", "2031-01-01")
+        == 3
+    )
+    experiments.fit(config, tmp_path / "run", *words)
+    client = MlflowClient(uri_of(tmp_path))
+    experiment = client.get_experiment_by_name("cnn_lstm")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(run.info.status for run in runs) == ["FAILED", "FINISHED"]
+    finished = next(run for run in runs if run.info.status == "FINISHED")
+    assert {"val_loss", "train_loss"} <= set(finished.data.metrics)
+
+
+def test_a_later_test_on_other_data_is_written_too(tmp_path: Path) -> None:
+    config = experiments.experiment(tmp_path, market(300))
+    run = experiments.fit(config, tmp_path / "run", "--mlflow", "true")
+    words = ["test", "--config", run / "config.yaml", "--ckpt_path", "best"]
+    last = f"{market(300)['timestamp'].max() - pd.Timedelta(days=20):%Y-%m-%d}"
+    for more in ([], [], ["--data.end", last, "--data.split", json.dumps(split_of(run))]):
+        assert experiments.run(*words, *more) == 0
+    client = MlflowClient(uri_of(tmp_path))
+    history = client.get_metric_history(only_run(uri_of(tmp_path), "run").info.run_id, "test_rmse")
+    assert len(history) == 2
+    assert only_run(uri_of(tmp_path), "run").info.status == "FINISHED"
+
+
+def split_of(run: Path) -> dict[str, object]:
+    """The dates of a run's split, so that other data is cut at the same ones."""
+    edges = Predictor.from_checkpoint(run / "checkpoints/best.ckpt").forecaster.contract["boundaries"]
+    dates = {name: edges[name][:10] for name in ("validation", "test")}
+    return {"class_path": "cnn_lstm.data.splits.DateSplit", "init_args": dates}
+
+
+# -- who pays for it -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import cnn_lstm", {"mlflow", "tensorboard", "matplotlib", "optuna", "yfinance", "torch", "lightning"}),
+        ("import cnn_lstm.cli", {"mlflow", "tensorboard", "matplotlib", "optuna", "yfinance", "torch", "lightning"}),
+        ("from cnn_lstm import Forecaster, MarketDataModule, Predictor", {"mlflow", "optuna", "yfinance"}),
+        ("import cnn_lstm.commands.lightning", {"mlflow", "optuna", "yfinance"}),
+    ],
+)
+def test_nothing_heavy_is_imported_before_it_is_used(statement: str, absent: set[str]) -> None:
+    script = f"import sys; {statement}; print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert absent & set(shown.split()) == set()
