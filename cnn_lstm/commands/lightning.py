@@ -39,6 +39,7 @@ from cnn_lstm.training.callbacks import (
     FiniteGuard,
     GradientNorm,
     LastCheckpoint,
+    LoggedOnce,
     MovedRun,
     OptimizerSettings,
     RandomState,
@@ -255,7 +256,7 @@ class ForecastCLI(LightningCLI):
 
     def _own_callbacks(self) -> list[Callback]:
         moved = MovedRun(self.run_folder.checkpoints)
-        return [FiniteGuard(), RandomState(), OptimizerSettings(), Resources(), moved]
+        return [LoggedOnce(), FiniteGuard(), RandomState(), OptimizerSettings(), Resources(), moved]
 
     def _run_subcommand(self, subcommand: str) -> None:
         if not self._go:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -18,6 +20,7 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError, DivergedError
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.specs import plain
+from cnn_lstm.training.loggers import AppendingCSVLogger
 
 log = logging.getLogger(__name__)
 OPTIMIZER_KEY = "cnn_lstm_optimizer"
@@ -136,6 +139,26 @@ class RandomState(Callback):
         if torch.cuda.is_available() and len(self._restored["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in self._restored["cuda"]])
         self._restored = None
+
+
+class LoggedOnce(Callback):
+    """Takes back the points of the steps that are trained again, in metrics.csv and TensorBoard.
+
+    A run that was killed in mid-epoch, or goes on from an earlier checkpoint, has logged steps after the checkpoint's.
+    They go when training starts, not earlier: a resume that is refused leaves everything as it is.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A point of step s belongs to the training that starts at s, since steps are counted from 0."""
+        if not trainer.is_global_zero:
+            return
+        step = trainer.global_step
+        for logger in trainer.loggers:
+            if isinstance(logger, AppendingCSVLogger):
+                logger.forget_from(step)
+            elif isinstance(logger, TensorBoardLogger):
+                start = Event(step=step, session_log=SessionLog(status=SessionLog.START))
+                logger.experiment.file_writer.add_event(start)  # as the `purge_step` of a SummaryWriter
 
 
 class MovedRun(Callback):
