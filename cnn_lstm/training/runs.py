@@ -34,6 +34,11 @@ class RunFolder:
         return self.path / "config.yaml"
 
     @property
+    def summary(self) -> Path:
+        """Best epoch, and what the fit took."""
+        return self.path / "summary.json"
+
+    @property
     def mlflow_run(self) -> Path:
         """Identifier of the run in MLflow, in a text file."""
         return self.path / "mlflow_run_id"
