@@ -127,20 +127,6 @@ def test_the_test_table_stands_beside_trivial_forecasts(trained: Path, capsys: p
     assert figures["test_rmse"] == pytest.approx(((known["y_pred"] - known["y_true"]) ** 2).mean() ** 0.5, rel=1e-5)
 
 
-def test_mlflow_holds_the_config_and_the_figures(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlflow import MlflowClient
-
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    run = experiments.fit(config, tmp_path / "runs/one", "--mlflow", "true", "--grad_norm.every_n_steps", 1)
-    assert experiments.run("test", "--config", run / "config.yaml", "--ckpt_path", "best", "--mlflow", "true") == 0
-    client = MlflowClient(f"sqlite:///{tmp_path / 'runs/mlflow.db'}")
-    record = client.get_run((run / "mlflow_run_id").read_text().strip())
-    assert record.info.status == "FINISHED"
-    assert {"val_loss", "train_r2", "test_rmse", "grad_norm"} <= set(record.data.metrics)
-    assert [file.path for file in client.list_artifacts(record.info.run_id)] == ["config.yaml"]
-    assert len(client.search_runs([record.info.experiment_id])) == 1
-
-
 # -- callbacks of the user -------------------------------------------------------------------------------------------
 
 

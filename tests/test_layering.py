@@ -35,6 +35,14 @@ LATE: dict[tuple[str, str], str] = {
     ("training/history.py", "matplotlib.ticker"): "as matplotlib.figure",
     ("data/sources/yahoo.py", "yfinance"): "slow, and only for this source",
     ("data/sources/yahoo.py", "yfinance.exceptions"): "as yfinance",
+    (
+        "training/tracking/delivery.py",
+        "cnn_lstm.training.tracking.store",
+    ): "imports mlflow, in the sending thread",
+    ("training/tracking/tracker.py", "cnn_lstm.training.tracking.machine"): "as cnn_lstm.training.tracking.store",
+    ("inference/pyfunc.py", "mlflow.pyfunc"): "slow, and only to write a model",
+    ("inference/pyfunc.py", "mlflow.models"): "as mlflow.pyfunc",
+    ("inference/pyfunc.py", "mlflow.types.schema"): "as mlflow.pyfunc",
     ("training/board_figures.py", "matplotlib.figure"): "slow, and only for a picture that is drawn",
     ("training/board_figures.py", "matplotlib.backends.backend_agg"): "as matplotlib.figure",
 }

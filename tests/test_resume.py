@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +15,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from cnn_lstm.model.checkpoints import read_checkpoint
+from cnn_lstm.training.loggers import AppendingCSVLogger
 from tests.experiments import experiment, fit, network, run
 from tests.markets import market
 
@@ -162,3 +169,120 @@ def test_a_copied_run_goes_on_where_it_lies_and_keeps_its_best(case: Case, tmp_p
     assert run("fit", "--config", copied / "config.yaml", "--ckpt_path", "last", *words) == 0
     assert (copied / "checkpoints/best.ckpt").read_bytes() == before
     assert (case.whole / "checkpoints/last.ckpt").read_bytes() == untouched
+
+
+# -- each point once -----------------------------------------------------------------------------------------------
+
+
+def points(folder: Path) -> list[tuple[int, str]]:
+    """Step and column of each figure in metrics.csv, in their order; `epoch` is no figure."""
+    rows = pd.read_csv(folder / "metrics.csv")
+    return [
+        (int(row.step), name)
+        for row, cells in zip(rows.itertuples(), rows.drop(columns=["step", "epoch"]).to_dict("records"), strict=True)
+        for name, value in cells.items()
+        if pd.notna(value)
+    ]
+
+
+def board_points(folder: Path) -> list[tuple[int, str]]:
+    board = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    return [(event.step, tag) for tag in board.Tags()["scalars"] for event in board.Scalars(tag) if tag != "epoch"]
+
+
+def assert_each_point_once(folder: Path) -> None:
+    found, shown = points(folder), board_points(folder)
+    assert len(found) == len(set(found))
+    assert [step for step, _ in found] == sorted(step for step, _ in found)
+    assert len(shown) == len(set(shown))
+    assert {point for point in shown if not point[1].startswith("final/")} == set(found)
+
+
+def kill_in_mid_epoch(config: Path, folder: Path, *words: object) -> int:
+    """Fits in a process of its own, kills it well after its first checkpoint, and returns the checkpoint's step."""
+    arguments = ["fit", "--config", config, "--run_dir", folder, *words]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cnn_lstm", *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    last, steps, deadline = folder / "checkpoints" / "last.ckpt", [0], time.monotonic() + 60
+    try:
+        while process.poll() is None and time.monotonic() < deadline:
+            if last.is_file() and steps[-1] > read_checkpoint(last)["global_step"] + 3:
+                break
+            time.sleep(0.02)
+            steps = whole_steps(folder / "metrics.csv") or [0]
+    finally:
+        process.kill()
+    assert process.wait() == -signal.SIGKILL
+    return int(read_checkpoint(last)["global_step"])
+
+
+def whole_steps(file: Path) -> list[int]:
+    """Steps of the whole rows of a file that is being written."""
+    if not file.is_file():
+        return []
+    with file.open(newline="") as lines:
+        return [int(row["step"]) for row in csv.DictReader(lines) if None not in row.values()]
+
+
+@pytest.fixture
+def long_epochs(tmp_path: Path) -> Path:
+    """Epochs of many steps, each logged, with norms in rows of their own."""
+    config = experiment(tmp_path, market(200), data={"batch_size": 1}, grad_norm={"every_n_steps": 2})
+    config.write_text(config.read_text().replace("tensorboard: false", "tensorboard: true"))
+    return config
+
+
+def test_a_run_killed_in_mid_epoch_and_resumed_has_each_point_once(long_epochs: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    at = kill_in_mid_epoch(long_epochs, run_dir, "--trainer.max_epochs", 9)
+    before = [point for point in points(run_dir) if point[0] < at]
+    assert max(step for step, _ in points(run_dir)) > at
+    epochs = read_epochs(run_dir) + 1
+    words = ["--config", run_dir / "config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", epochs]
+    assert run("fit", *words) == 0
+    assert_each_point_once(run_dir)
+    assert points(run_dir)[: len(before)] == before
+    steps = {step for step, name in points(run_dir) if name == "train_loss_step"}
+    assert steps == set(range(max(steps) + 1))
+
+
+def read_epochs(folder: Path) -> int:
+    return int(read_checkpoint(folder / "checkpoints" / "last.ckpt")["epoch"]) + 1
+
+
+def test_a_run_that_goes_on_from_an_earlier_epoch_has_each_point_once(tmp_path: Path) -> None:
+    config = experiment(tmp_path, market(110))
+    part = fit(config, tmp_path / "part", "--trainer.max_epochs", 1, "--tensorboard", "true")
+    earlier = part / "checkpoints" / "earlier.ckpt"
+    shutil.copy(part / "checkpoints" / "best.ckpt", earlier)
+    words = ["--config", part / "config.yaml", "--trainer.max_epochs", 3, "--ckpt_path"]
+    assert run("fit", *words, "last") == 0
+    whole = points(part)
+    assert run("fit", *words, earlier) == 0
+    assert points(part) == whole
+    assert_each_point_once(part)
+
+
+def test_a_resume_that_is_refused_takes_nothing_back(tmp_path: Path) -> None:
+    config = experiment(tmp_path, market(110))
+    part = fit(
+        config, tmp_path / "part", "--trainer.max_epochs", 3, "--tensorboard", "true", "--checkpoint.mode", "max"
+    )
+    found, shown = points(part), board_points(part)
+    assert read_checkpoint(part / "checkpoints" / "best.ckpt")["global_step"] < found[-1][0]
+    words = ["--trainer.max_epochs", 4, "--data.window", 7, "--ckpt_path", "best"]
+    assert run("fit", "--config", part / "config.yaml", *words) == 4
+    assert (points(part), board_points(part)) == (found, shown)
+
+
+def test_a_row_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
+    logger = AppendingCSVLogger(tmp_path, name="", version="")
+    file = tmp_path / "metrics.csv"
+    file.write_text("epoch,step,x\n0,4,1.5\n0,5,2.5\n0,")
+    logger.forget_from(5)
+    assert file.read_text().split() == ["epoch,step,x", "0,4,1.5"]
+    logger.log_metrics({"epoch": 0, "x": 3.5}, step=5)
+    logger.save()
+    assert file.read_text().split()[-1] == "0,5,3.5"
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]

@@ -39,11 +39,12 @@ from cnn_lstm.training.callbacks import (
     FiniteGuard,
     GradientNorm,
     LastCheckpoint,
+    LoggedOnce,
     MovedRun,
     OptimizerSettings,
     RandomState,
 )
-from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources
+from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources, totals_line
 from cnn_lstm.training.durable import DurableCheckpointIO
 from cnn_lstm.training.history_plot import HistoryPlot
 from cnn_lstm.training.loggers import build_loggers
@@ -258,7 +259,7 @@ class ForecastCLI(LightningCLI):
 
     def _own_callbacks(self) -> list[Callback]:
         moved = MovedRun(self.run_folder.checkpoints)
-        return [FiniteGuard(), RandomState(), OptimizerSettings(), Resources(), moved]
+        return [LoggedOnce(), FiniteGuard(), RandomState(), OptimizerSettings(), Resources(), moved]
 
     def _run_subcommand(self, subcommand: str) -> None:
         if not self._go:
@@ -300,6 +301,7 @@ class ForecastCLI(LightningCLI):
     def after_fit(self) -> None:
         """Keeps the best model, says what was found and where it lies."""
         self.record.keep_model()
+        found: dict[str, Any] = {}
         for callback in self.trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None and callback.monitor:
                 epoch = torch.load(callback.best_model_path, weights_only=True, map_location="cpu")["epoch"]
@@ -307,9 +309,20 @@ class ForecastCLI(LightningCLI):
                     f"best {callback.monitor} {float(callback.best_model_score):.5f} at epoch {epoch}, "
                     f"stopped after epoch {self.trainer.current_epoch - 1}"
                 )
+                best = {"best_epoch": epoch, "monitor": callback.monitor, "best": float(callback.best_model_score)}
+                found = found or best
+        self._summarize(found)
         if not any(self.run_folder.checkpoints.glob("*.ckpt")):
             print("nothing was trained: no epoch was finished")
         self._say_where()
+
+    def _summarize(self, best: dict[str, Any]) -> None:
+        """Says what the run took, and keeps it beside the best epoch in summary.json."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Resources) and (totals := callback.totals()):
+                print(totals_line(totals))
+                self.run_folder.summary.write_text(json.dumps(best | totals, indent=2) + "\n")
+                self.record.keep(self.run_folder.summary)
 
     def _say_where(self) -> None:
         """Where everything of the run lies, and how to look at it."""

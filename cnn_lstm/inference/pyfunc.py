@@ -18,7 +18,6 @@ from typing import Any
 
 import pandas as pd
 
-import cnn_lstm
 from cnn_lstm.inference.predictor import Predictor
 
 log = logging.getLogger(__name__)
@@ -133,5 +132,5 @@ def _without_hints() -> Iterator[None]:
 
 def _source(scratch: Path) -> Path:
     """A copy of this package without caches and sample data."""
-    here = Path(cnn_lstm.__file__).parent
+    here = Path(__file__).parents[1]
     return Path(shutil.copytree(here, scratch / here.name, ignore=shutil.ignore_patterns("__pycache__", "*.parquet")))

@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
-from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import LRSchedulerTypeUnion
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from torch.optim import Optimizer
 
 from cnn_lstm import specs
 from cnn_lstm.errors import CheckpointError, ConfigError
+from cnn_lstm.model.clipping import Clipping, clips_plainly
 from cnn_lstm.model.dropout import dropout_samples
 from cnn_lstm.model.metrics import forecast_metrics
 from cnn_lstm.model.network import Backbone
@@ -116,7 +116,7 @@ class Forecaster(LightningModule):
         if self.objective.classes:
             self.objective.learn_classes(torch.ones(n_targets, self.objective.classes))
         self.contract: dict[str, Any] = {}
-        self.outputs = EpochOutputs()
+        self.outputs, self.clipping = EpochOutputs(), Clipping()
         self.forecasts: dict[str, Tensor] = {}
 
     # -- forecasting ---------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ class Forecaster(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Starts with nothing, whatever an interrupted epoch left behind."""
-        self.outputs = EpochOutputs()
+        self.outputs, self.clipping = EpochOutputs(), Clipping()
 
     on_test_epoch_start = on_predict_epoch_start = on_train_epoch_start
 
@@ -209,12 +209,14 @@ class Forecaster(LightningModule):
         self._training_outputs, self.outputs = self.outputs, EpochOutputs()
 
     def on_train_epoch_end(self) -> None:
-        """Logs the figures of the training epoch, and steps a plateau scheduler.
+        """Logs the figures of the training epoch and the share of clipped steps, and steps a plateau scheduler.
 
         Lightning would step it after the checkpoints of the epoch are written (`fit_loop.on_advance_end`, 2.6), and
         a resumed run would miss that step.
         """
         self._log_figures("train")
+        if self.clipping.share is not None:  # gradients are averaged over the processes: all have the same share
+            self.log("clipped_share", self.clipping.share, sync_dist=self.trainer.world_size > 1)
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, ReduceLROnPlateau):
             self._step_plateau(scheduler)
@@ -311,13 +313,17 @@ class Forecaster(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clips; under bf16, where no gradient is scaled, also for a fused optimiser, which Lightning refuses."""
+        """Clips, and counts the steps where that changed the norm.
+
+        Under bf16, where no gradient is scaled, a fused optimiser is clipped too, which Lightning refuses.
+        """
         precision = self.trainer.precision_plugin
-        if gradient_clip_val and isinstance(precision, MixedPrecision) and precision.scaler is None:
-            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
-            Precision.clip_gradients(precision, optimizer, gradient_clip_val, algorithm)
-            return
-        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        if not gradient_clip_val or gradient_clip_val < 0 or not clips_plainly(precision):
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif (gradient_clip_algorithm or GradClipAlgorithmType.NORM) == GradClipAlgorithmType.NORM:
+            self.clipping.clip(precision.main_params(optimizer), gradient_clip_val)
+        else:
+            precision.clip_grad_by_value(optimizer, gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds how to rebuild the model and its inputs, in plain values."""

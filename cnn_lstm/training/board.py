@@ -77,15 +77,15 @@ class BoardPictures(Callback):
         """Writes the graph; a resumed run has one already."""
         self._drawn, self._pending = trainer.current_epoch, None
         if self.graph and trainer.global_step == 0 and isinstance(pl_module, Forecaster):
-            for logger in _boards(trainer):
-                with _never_fatal("the graph"):
+            for logger in boards(trainer):
+                with never_fatal("the graph"):
                     _add_graph(logger, pl_module, _window_length(trainer))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keeps the gradients of the epoch's last batch, which Lightning clears before a validation."""
-        if self.histograms and trainer.is_last_batch and _boards(trainer):
+        if self.histograms and trainer.is_last_batch and boards(trainer):
             named = pl_module.named_parameters()
             self._gradients = {name: p.grad.float().clone() for name, p in named if p.grad is not None}
 
@@ -96,7 +96,7 @@ class BoardPictures(Callback):
             return
         loss = trainer.callback_metrics.get("val_loss")
         self._best = self._best if loss is None else min(self._best, float(loss))
-        self._pending = Validated(trainer.current_epoch, _step(trainer), pl_module.forecasts)
+        self._pending = Validated(trainer.current_epoch, last_step(trainer), pl_module.forecasts)
         if (trainer.current_epoch + 1) // self.every_n_epochs > self._drawn // self.every_n_epochs:
             self._draw(trainer, pl_module)
 
@@ -106,24 +106,24 @@ class BoardPictures(Callback):
             return
         epochs = self._drawn if self._pending is None else self._pending.epoch + 1
         self._draw(trainer, pl_module)
-        for logger in _boards(trainer):
-            with _never_fatal("the hyperparameters"):
+        for logger in boards(trainer):
+            with never_fatal("the hyperparameters"):
                 figures = {"final/best_val_loss": self._best, "final/epochs": epochs, **_final_figures(trainer)}
                 known = {name: value for name, value in figures.items() if math.isfinite(value)}
-                logger.log_hyperparams(hyperparameters(pl_module, trainer), known, step=_step(trainer))
+                logger.log_hyperparams(hyperparameters(pl_module, trainer), known, step=last_step(trainer))
 
     def _draw(self, trainer: Trainer, module: Forecaster) -> None:
         if self._pending is None:
             return
         validated, self._pending = self._pending, None
         self._drawn = validated.epoch + 1
-        for logger in _boards(trainer):
-            with _never_fatal("the forecast picture"):
+        for logger in boards(trainer):
+            with never_fatal("the forecast picture"):
                 self._add_forecasts(logger, trainer, module, validated)
-            with _never_fatal("the attention map"):
+            with never_fatal("the attention map"):
                 self._add_attention(logger, trainer, module, validated)
             if self.histograms:
-                with _never_fatal("the histograms"):
+                with never_fatal("the histograms"):
                     _add_histograms(logger, module, self._gradients, validated.step)
 
     def _add_forecasts(
@@ -204,12 +204,13 @@ def _final_figures(trainer: Trainer) -> dict[str, float]:
     return {f"final/{name}": float(value) for name, value in figures if name.startswith("val_")}
 
 
-def _step(trainer: Trainer) -> int:
+def last_step(trainer: Trainer) -> int:
     """Where Lightning puts the figures of an epoch: at its last step, counted from 0."""
     return max(0, trainer.global_step - 1)
 
 
-def _boards(trainer: Trainer) -> list[TensorBoardLogger]:
+def boards(trainer: Trainer) -> list[TensorBoardLogger]:
+    """The TensorBoard loggers of a trainer; none but in the first process."""
     if not trainer.is_global_zero:
         return []
     return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
@@ -258,7 +259,7 @@ def _undisturbed(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _never_fatal(what: str) -> Iterator[None]:
+def never_fatal(what: str) -> Iterator[None]:
     """Hours of training are worth more than a picture."""
     try:
         yield

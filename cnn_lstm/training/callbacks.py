@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -17,6 +20,7 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError, DivergedError
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.specs import plain
+from cnn_lstm.training.loggers import AppendingCSVLogger
 
 log = logging.getLogger(__name__)
 OPTIMIZER_KEY = "cnn_lstm_optimizer"
@@ -27,24 +31,50 @@ class GradientNorm(Callback):
 
     Args:
         every_n_steps: Steps between two measurements.
+        per_module: Whether to log the norm of each part of the model too, for example `grad_norm/network.lstm`.
     """
 
-    def __init__(self, every_n_steps: int = 50) -> None:
+    def __init__(self, every_n_steps: int = 50, per_module: bool = False) -> None:
         if every_n_steps < 1:
             raise ConfigError(f"every_n_steps={every_n_steps}", "grad_norm", "give at least 1", code=224)
-        self.every_n_steps = every_n_steps
+        self.every_n_steps, self.per_module = every_n_steps, per_module
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Lightning calls this after unscaling and before clipping."""
         if (trainer.global_step + 1) % self.every_n_steps:
             return
-        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        gradients = {name: p.grad for name, p in pl_module.named_parameters() if p.grad is not None}
+        norms = gradient_norms(gradients) if self.per_module else {"": nn.utils.get_total_norm(gradients.values())}
+        figures = {f"grad_norm/{part}" if part else "grad_norm": norm for part, norm in norms.items()}
         if self.every_n_steps == trainer.log_every_n_steps:  # type: ignore[attr-defined]
-            pl_module.log("grad_norm", norm)  # one write together with the loss of the step
+            pl_module.log_dict(figures)  # one write together with the loss of the step
             return
         for logger in trainer.loggers:
-            logger.log_metrics({"grad_norm": float(norm)}, step=trainer.global_step)
+            logger.log_metrics({name: float(norm) for name, norm in figures.items()}, step=trainer.global_step)
+
+
+def gradient_norms(gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Norms of the parts of a model, and under the empty name the total; each gradient is read once.
+
+    A part is what owns the parameters: a child of the model, or of a child, whichever comes later.
+
+    Args:
+        gradients: Gradients by the name of their parameter.
+
+    Example:
+        >>> gradients = {"head.bias": torch.tensor([3.0]), "network.lstm.weight": torch.tensor([4.0])}
+        >>> {part: norm.item() for part, norm in gradient_norms(gradients).items()}
+        {'': 5.0, 'head': 3.0, 'network.lstm': 4.0}
+    """
+    if not gradients:
+        return {}
+    norms = torch.stack(torch._foreach_norm(list(gradients.values())))
+    owners = [".".join(name.split(".")[:-1][:2]) for name in gradients]
+    positions: dict[str, list[int]] = {}
+    for position, owner in enumerate(owners):
+        positions.setdefault(owner, []).append(position)
+    total = {"": torch.linalg.vector_norm(norms)}
+    return total | {owner: torch.linalg.vector_norm(norms[chosen]) for owner, chosen in positions.items()}
 
 
 class FiniteGuard(Callback):
@@ -109,6 +139,26 @@ class RandomState(Callback):
         if torch.cuda.is_available() and len(self._restored["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([state.cpu() for state in self._restored["cuda"]])
         self._restored = None
+
+
+class LoggedOnce(Callback):
+    """Takes back the points of the steps that are trained again, in metrics.csv and TensorBoard.
+
+    A run that was killed in mid-epoch, or goes on from an earlier checkpoint, has logged steps after the checkpoint's.
+    They go when training starts, not earlier: a resume that is refused leaves everything as it is.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A point of step s belongs to the training that starts at s, since steps are counted from 0."""
+        if not trainer.is_global_zero:
+            return
+        step = trainer.global_step
+        for logger in trainer.loggers:
+            if isinstance(logger, AppendingCSVLogger):
+                logger.forget_from(step)
+            elif isinstance(logger, TensorBoardLogger):
+                start = Event(step=step, session_log=SessionLog(status=SessionLog.START))
+                logger.experiment.file_writer.add_event(start)  # as the `purge_step` of a SummaryWriter
 
 
 class MovedRun(Callback):

@@ -6,6 +6,8 @@ import resource
 import sys
 import time
 from argparse import Namespace
+from datetime import datetime
+from statistics import median
 from typing import Any
 
 import torch
@@ -98,11 +100,39 @@ class Resources(Callback):
     """Logs what an epoch took: seconds, windows a second, peak memory.
 
     Seconds and windows count training batches only, so that a validation of another size changes neither; memory is
-    the process's high-water mark, on a CUDA device that of its allocator.
+    the process's high-water mark, on a CUDA device that of its allocator. The checkpoint keeps the figures of all
+    epochs before it, so that the totals of a resumed run are those of the whole run.
     """
 
     def __init__(self) -> None:
         self._seconds, self._windows, self._since = 0.0, 0, 0.0
+        self.started = _now()
+        self._epochs: list[dict[str, float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """When the run began, and the figures of its epochs."""
+        return {"started": self.started, "epochs": list(self._epochs)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from the run that is resumed."""
+        self.started, self._epochs = state_dict["started"], list(state_dict["epochs"])
+
+    def totals(self) -> dict[str, Any]:
+        """Of all epochs: their number, sum of seconds, median of windows a second, highest memory; times in ISO form.
+
+        Nothing if no epoch has ended.
+        """
+        if not self._epochs:
+            return {}
+        columns = {name: [epoch[name] for epoch in self._epochs] for name in self._epochs[0]}
+        return {
+            "epochs": len(self._epochs),
+            "seconds": sum(columns["epoch_s"]),
+            "windows_per_s": median(columns["windows_per_s"]),
+            "peak_memory_mib": max(columns["peak_memory_mib"]),
+            "started": self.started,
+            "ended": _now(),
+        }
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
@@ -131,10 +161,28 @@ class Resources(Callback):
             "windows_per_s": self._windows / self._seconds,
             "peak_memory_mib": _peak_memory(pl_module.device),
         }
+        self._epochs.append(figures)
         pl_module.log_dict(figures, rank_zero_only=True)
 
     def _stop(self) -> None:
         self._seconds += time.perf_counter() - self._since
+
+
+def totals_line(totals: dict[str, Any]) -> str:
+    """What a run took, for people to read.
+
+    Example:
+        >>> totals_line({"epochs": 12, "seconds": 65.2, "windows_per_s": 12300.4, "peak_memory_mib": 612.3})
+        '12 epochs took 65.2 s of training, 12,300 windows/s, peak memory 612 MiB'
+    """
+    return (
+        f"{totals['epochs']} epoch{'s' * (totals['epochs'] != 1)} took {totals['seconds']:,.1f} s of training, "
+        f"{totals['windows_per_s']:,.0f} windows/s, peak memory {totals['peak_memory_mib']:,.0f} MiB"
+    )
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def _peak_memory(device: torch.device) -> float:

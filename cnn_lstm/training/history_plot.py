@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import IO
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning_utilities.core.rank_zero import rank_zero_only
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 from cnn_lstm.errors import ConfigError
+from cnn_lstm.training.board import boards, last_step, never_fatal
 from cnn_lstm.training.history import METRICS, PICTURE
 
 log = logging.getLogger(__name__)
@@ -33,7 +36,7 @@ script()
 
 
 class HistoryPlot(Callback):
-    """Draws history.png in the run folder: loss, figures, learning rate, gradient norm.
+    """Draws history.png in the run folder: loss, figures, learning rate, gradient norm; at the end for TensorBoard too.
 
     The picture is drawn in a process of its own at the lowest priority, since a thread would hold Python's lock, for
     which the training would wait. An epoch that ends while the last picture is still drawn is left out; the last
@@ -78,7 +81,11 @@ class HistoryPlot(Callback):
             self._process.wait()
             self._forget()
         self._draw(trainer, priority=0)
-        self._wait()
+        folder = self._folder(trainer)
+        if self._wait() and folder is not None:
+            for logger in boards(trainer):
+                with never_fatal(f"the picture {PICTURE}"):
+                    _add_png(logger, "history", (folder / PICTURE).read_bytes(), last_step(trainer))
 
     @rank_zero_only
     def _draw(self, trainer: Trainer, priority: int = LOWEST) -> None:
@@ -129,15 +136,18 @@ class HistoryPlot(Callback):
             self._warn(told[-1] if told else f"exit code {code}")
         return True
 
-    def _wait(self) -> None:
-        if self._process is None:
-            return
+    def _wait(self) -> bool:
+        """Whether the drawing under way has succeeded."""
+        process = self._process
+        if process is None:
+            return False
         try:
-            self._process.wait(PATIENCE)
+            process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            process.kill()
+            process.wait()
         self._is_free()
+        return process.returncode == 0
 
     def _forget(self) -> list[str]:
         """Lets go of a drawing that has ended, and returns what it said."""
@@ -155,3 +165,10 @@ class HistoryPlot(Callback):
         if not self._warned:
             log.warning("%s was not drawn: %s", PICTURE, reason)
         self._warned = True
+
+
+def _add_png(logger: TensorBoardLogger, tag: str, png: bytes, step: int) -> None:
+    """Adds a picture as it is; `add_image` would decode it and encode it again."""
+    width, height = struct.unpack(">II", png[16:24])  # the first chunk of a PNG
+    image = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=png)  # 4: RGBA
+    logger.experiment.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
@@ -28,7 +29,7 @@ def build_loggers(run: RunFolder, stage: str, tensorboard: bool, tracker: MLflow
     if tensorboard:
         loggers.append(TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard", default_hp_metric=False))
     if stage == "fit":
-        loggers.append(_AppendingCSVLogger(run.path, name="", version=""))
+        loggers.append(AppendingCSVLogger(run.path, name="", version=""))
     if tracker is not None:
         loggers.append(tracker)
     return loggers
@@ -43,8 +44,29 @@ class _AppendingWriter(ExperimentWriter):
             with file.open(newline="") as lines:
                 self.metrics_keys = next(csv.reader(lines), [])
 
+    def forget_from(self, step: int) -> None:
+        """Drops the rows at and after a step, and those that a kill has cut off; the file is replaced at once."""
+        file = Path(self.metrics_file_path)
+        if not file.is_file():
+            return
+        with file.open(newline="") as lines:
+            kept = [row for row in csv.DictReader(lines) if _is_before(row, step)]
+        partial = file.with_name(f".{file.name}.partial")
+        with partial.open("w", newline="") as lines:
+            writer = csv.DictWriter(lines, self.metrics_keys)
+            writer.writeheader()
+            writer.writerows(kept)
+            lines.flush()
+            os.fsync(lines.fileno())
+        partial.replace(file)
 
-class _AppendingCSVLogger(CSVLogger):
+
+def _is_before(row: dict[str, str], step: int) -> bool:
+    whole = None not in row and None not in row.values()
+    return whole and row["step"].isdecimal() and int(row["step"]) < step
+
+
+class AppendingCSVLogger(CSVLogger):
     """metrics.csv of a run, also across resumes."""
 
     @property
@@ -56,3 +78,9 @@ class _AppendingCSVLogger(CSVLogger):
             self._experiment = _AppendingWriter(log_dir=self.log_dir)
         writer: ExperimentWriter = self._experiment  # type: ignore[assignment]
         return writer
+
+    def forget_from(self, step: int) -> None:
+        """Drops the rows at and after a step, which is trained again."""
+        writer = self.experiment
+        if isinstance(writer, _AppendingWriter):
+            writer.forget_from(step)

@@ -34,6 +34,11 @@ class RunFolder:
         return self.path / "config.yaml"
 
     @property
+    def summary(self) -> Path:
+        """Best epoch, and what the fit took."""
+        return self.path / "summary.json"
+
+    @property
     def tracking(self) -> Path:
         """Folder of the MLflow record."""
         return self.path / "tracking"

@@ -12,13 +12,14 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.plugins.precision import Precision
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, StepLR
 
 from cnn_lstm.errors import ConfigError, DivergedError
 from cnn_lstm.model.forecaster import Forecaster, Windows
-from cnn_lstm.training.callbacks import FiniteGuard, GradientNorm, OptimizerSettings, RandomState
+from cnn_lstm.training.callbacks import FiniteGuard, GradientNorm, OptimizerSettings, RandomState, gradient_norms
 from tests.fits import small_data, small_network, small_trainer
 
 # -- FiniteGuard ---------------------------------------------------------------------------------------------------
@@ -128,6 +129,142 @@ def test_gradient_norm_is_that_before_clipping(tmp_path: Path, every: int) -> No
     assert list(logged) == steps
     assert list(logged.values()) == pytest.approx([by_hand.raw[step] for step in steps], rel=1e-5)
     assert max(by_hand.clipped) <= 0.01001 < min(by_hand.raw)
+
+
+class Batches(Callback):
+    """The weights before each step, and its batch."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[dict[str, Tensor], Any]] = []
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self.seen.append(({name: value.clone() for name, value in pl_module.state_dict().items()}, batch))
+
+
+# no dropout: the gradients can be computed again
+STILL = {"conv_dropout": 0.0, "lstm_dropout": 0.0, "attention_dropout": 0.0}
+SMALL_STEPS = partial(SGD, lr=1e-4)
+
+
+def fit_still(folder: Path, clip: float | None, *callbacks: Callback, **options: Any) -> tuple[Forecaster, Recording]:
+    torch.manual_seed(5)
+    forecaster, logger = Forecaster(small_network(**STILL), optimizer=SMALL_STEPS, scheduler=None), Recording()
+    trainer = small_trainer(logger=logger, gradient_clip_val=clip, callbacks=list(callbacks), **options)
+    trainer.fit(forecaster, datamodule=small_data(folder))
+    return forecaster, logger
+
+
+def column(logger: Recording, name: str) -> list[float]:
+    return [line[name] for _, line in logger.lines if name in line]
+
+
+@pytest.mark.parametrize("clip", [0.01, None])
+def test_gradient_norm_is_that_of_the_true_gradient(tmp_path: Path, clip: float | None) -> None:
+    """Clipped or not, it is the gradient of the loss at the weights of that step."""
+    batches = Batches()
+    forecaster, logger = fit_still(tmp_path, clip, GradientNorm(every_n_steps=1), batches)
+    true = []
+    for state, batch in batches.seen:
+        forecaster.load_state_dict(state)
+        forecaster.train()
+        target = (batch.y - forecaster._loc(batch.x)) / forecaster.y_scale
+        loss = forecaster.objective.loss(forecaster._raw(batch.x), target)
+        gradients = torch.autograd.grad(loss, list(forecaster.parameters()))
+        true.append(float(torch.cat([gradient.flatten() for gradient in gradients]).double().norm()))
+    assert column(logger, "grad_norm") == pytest.approx(true, rel=1e-4)
+
+
+def test_first_gradient_norm_knows_nothing_of_clipping(tmp_path: Path) -> None:
+    norms = [column(fit_still(tmp_path, clip, GradientNorm(1))[1], "grad_norm") for clip in (0.01, None)]
+    assert norms[0][0] == norms[1][0]
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_norms_of_the_parts_add_up_to_the_total(tmp_path: Path, every: int) -> None:
+    by_hand = ByHand()
+    _, logger = fit_still(tmp_path, 0.01, GradientNorm(every, per_module=True), by_hand)
+    lines = [line for _, line in logger.lines if "grad_norm" in line]
+    parts = {f"grad_norm/{part}" for part in ("network.convolutions", "network.lstm", "network.attention", "head")}
+    assert lines
+    for line in lines:
+        assert {name for name in line if name.startswith("grad_norm/")} == parts
+        assert sum(line[name] ** 2 for name in parts) ** 0.5 == pytest.approx(line["grad_norm"], rel=1e-5)
+    assert [line["grad_norm"] for line in lines] == pytest.approx(by_hand.raw[every - 1 :: every], rel=1e-5)
+
+
+def test_norm_of_a_part_is_that_of_its_gradients() -> None:
+    gradients = {
+        "network.lstm.weight": torch.tensor([[3.0], [0.0]]),
+        "network.lstm.bias": torch.tensor([4.0]),
+        "network.scale": torch.tensor([12.0]),  # a parameter of the network itself
+        "head.weight": torch.tensor([84.0]),
+    }
+    norms = {part: float(norm) for part, norm in gradient_norms(gradients).items()}
+    assert norms == {"": 85.0, "network.lstm": 5.0, "network": 12.0, "head": 84.0}
+
+
+# -- share of clipped steps ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("clip", "share"), [(1e-6, 1.0), (1e6, 0.0)])
+def test_all_steps_or_none_are_clipped(tmp_path: Path, clip: float, share: float) -> None:
+    _, logger = fit_still(tmp_path, clip, max_epochs=2)
+    assert column(logger, "clipped_share") == [share, share]
+
+
+def test_clipped_share_is_that_of_a_hand_loop(tmp_path: Path) -> None:
+    """All steps count, measured or not, each in its own epoch."""
+    by_hand = ByHand()
+    fit_still(tmp_path, None, by_hand)
+    limit = sorted(by_hand.raw)[len(by_hand.raw) // 2] * 0.999
+    by_hand = ByHand()
+    _, logger = fit_still(tmp_path, limit, by_hand, GradientNorm(every_n_steps=50), max_epochs=2)
+    steps = len(by_hand.raw) // 2
+    clipped = [norm > limit for norm in by_hand.raw]
+    expected = [sum(clipped[:steps]) / steps, sum(clipped[steps:]) / steps]
+    assert column(logger, "clipped_share") == pytest.approx(expected)
+    assert 0 < expected[0] < 1
+
+
+@pytest.mark.parametrize("options", [{"clip": None}, {"clip": 0.01, "gradient_clip_algorithm": "value"}])
+def test_no_share_unless_clipped_by_norm(tmp_path: Path, options: dict[str, Any]) -> None:
+    by_hand = Largest()
+    _, logger = fit_still(tmp_path, options.pop("clip"), by_hand, **options)
+    assert column(logger, "train_loss")
+    assert column(logger, "clipped_share") == []
+    assert (by_hand.value <= 0.01) == bool(options)
+
+
+class Largest(Callback):
+    """The largest element of all gradients as the optimiser got them."""
+
+    value = 0.0
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        elements = [float(p.grad.abs().max()) for p in pl_module.parameters() if p.grad is not None]
+        self.value = max(self.value, *elements)
+
+
+class Sharded(Precision):
+    """Clips in a way of its own, as that of FSDP."""
+
+    def clip_grad_by_norm(self, optimizer: Optimizer, clip_val: float) -> None:
+        self.limit = clip_val
+
+
+def test_clipping_of_another_kind_is_left_to_lightning(tmp_path: Path) -> None:
+    precision = Sharded()
+    _, logger = fit_still(tmp_path, 0.25, plugins=[precision])
+    assert precision.limit == 0.25
+    assert column(logger, "clipped_share") == []
+
+
+def test_clipping_is_that_of_lightning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, _ = fit_still(tmp_path, 0.01)
+    monkeypatch.delattr(Forecaster, "configure_gradient_clipping")
+    theirs, _ = fit_still(tmp_path, 0.01)
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, theirs.state_dict()[name]), name
 
 
 def test_gradient_norm_of_no_steps_is_refused() -> None:

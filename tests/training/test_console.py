@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from cnn_lstm.training.console import ConsoleLogger
+from cnn_lstm.training.console import ConsoleLogger, totals_line
 from tests import experiments
 from tests.markets import market
 
@@ -55,6 +57,34 @@ def test_quiet_leaves_the_results_only(config: Path, tmp_path: Path, capsys: pyt
     shown = capsys.readouterr()
     assert shown.out.startswith("best val_loss")
     assert "GPU available" not in shown.err
+
+
+def test_the_end_says_what_the_run_took_also_when_quiet(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = experiments.fit(config, tmp_path / "run", "--quiet", "true", "--trainer.max_epochs", 3)
+    summary, table = json.loads((run / "summary.json").read_text()), pd.read_csv(run / "metrics.csv")
+    assert summary["epochs"] == 3
+    assert summary["seconds"] == pytest.approx(table["epoch_s"].sum(), rel=1e-4)
+    assert summary["windows_per_s"] == pytest.approx(table["windows_per_s"].median(), rel=1e-4)
+    assert summary["peak_memory_mib"] == pytest.approx(table["peak_memory_mib"].max(), rel=1e-4)
+    best = table.loc[table["val_loss"].idxmin()]
+    assert (summary["monitor"], summary["best_epoch"]) == ("val_loss", best["epoch"])
+    assert summary["best"] == pytest.approx(best["val_loss"])
+    started, ended = (datetime.fromisoformat(summary[name]) for name in ("started", "ended"))
+    assert started.tzinfo is not None
+    assert started <= ended
+    assert capsys.readouterr().out.splitlines()[1] == totals_line(summary)
+
+
+def test_the_summary_of_a_resumed_run_is_that_of_the_whole(config: Path, tmp_path: Path) -> None:
+    run = experiments.fit(config, tmp_path / "run", "--trainer.max_epochs", 1)
+    before = json.loads((run / "summary.json").read_text())
+    words = ["--ckpt_path", "last", "--trainer.max_epochs", 3, "--trainer.logger", "false"]
+    assert experiments.run("fit", "--config", run / "config.yaml", *words) == 0
+    after = json.loads((run / "summary.json").read_text())
+    assert (after["epochs"], after["started"]) == (3, before["started"])
+    assert after["seconds"] > before["seconds"]
 
 
 def test_time_and_memory_stand_in_every_logger(config: Path, tmp_path: Path) -> None:

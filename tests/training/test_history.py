@@ -15,16 +15,18 @@ import pandas as pd
 import pytest
 import yaml
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cnn_lstm.errors import ConfigError, DataError, ResourceError
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.training.callbacks import GradientNorm
 from cnn_lstm.training.history import draw_history, history_figure, read_history
 from cnn_lstm.training.history_plot import HistoryPlot
+from cnn_lstm.training.loggers import AppendingCSVLogger
 from tests.fits import small_data, small_network, small_trainer
 
 STEPS = 10
@@ -285,6 +287,46 @@ def test_fit_draws_its_picture(run: Path, caplog: pytest.LogCaptureFixture) -> N
     losses = pd.read_csv(run / "metrics.csv")["train_loss"].dropna()
     assert list(read_history(run).figures["train_loss"]) == list(losses)
     assert list(run.glob(".history*")) == []
+
+
+def shown(folder: Path) -> list[tuple[int, bytes]]:
+    board = EventAccumulator(str(folder), size_guidance={"images": 0}).Reload()
+    if "history" not in board.Tags()["images"]:
+        return []
+    return [(event.step, event.encoded_image_string) for event in board.Images("history")]
+
+
+def fit_with_board(run: Path, callback: HistoryPlot, epochs: int = 2) -> int:
+    loggers = [
+        AppendingCSVLogger(run, name="", version=""),
+        TensorBoardLogger(run, name="", version="", sub_dir="board"),
+    ]
+    trainer = small_trainer(max_epochs=epochs, logger=loggers, callbacks=[callback])
+    trainer.fit(Forecaster(small_network()), datamodule=small_data(run.parent))
+    return trainer.global_step
+
+
+def test_tensorboard_shows_the_last_picture(run: Path) -> None:
+    steps = fit_with_board(run, HistoryPlot())
+    assert shown(run / "board") == [(steps - 1, (run / "history.png").read_bytes())]
+
+
+def test_tensorboard_does_not_show_an_old_picture_for_one_that_failed(
+    run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run.mkdir()
+    (run / "history.png").write_bytes(b"old")
+    fit_with_board(run, Timed("raise SystemExit('no ink')"))
+    assert shown(run / "board") == []
+    assert "no ink" in caplog.text
+
+
+def test_picture_that_tensorboard_cannot_take_is_a_warning(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run.mkdir()
+    (run / "history.png").write_bytes(b"no picture")
+    fit_with_board(run, Timed("pass"))
+    assert shown(run / "board") == []
+    assert "TensorBoard without the picture history.png" in caplog.text
 
 
 def test_slow_drawing_does_not_hold_up_the_fit(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_places_in_the_folder(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     assert run.config == tmp_path / "config.yaml"
-    assert run.mlflow_run == tmp_path / "mlflow_run_id"
+    assert run.tracking == tmp_path / "tracking"
+    assert run.model == tmp_path / "model"
     assert run.checkpoints == tmp_path / "checkpoints"
 
 

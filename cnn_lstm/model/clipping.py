@@ -1,0 +1,49 @@
+"""Clipping of gradients by their norm, and how often it was needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from torch import Tensor, nn
+
+
+class Clipping:
+    """Clips by norm and counts the clipped steps; the count stays on the device, so no step waits for it.
+
+    Example:
+        >>> import torch
+        >>> weight, clipping = nn.Parameter(torch.zeros(2)), Clipping()
+        >>> for gradient in ([3.0, 4.0], [0.3, 0.4]):
+        ...     weight.grad = torch.tensor(gradient)
+        ...     clipping.clip([weight], limit=1.0)
+        >>> clipping.share
+        0.5
+    """
+
+    def __init__(self) -> None:
+        self._steps = 0
+        self._clipped: Tensor | int = 0
+
+    def clip(self, parameters: Iterable[Tensor], limit: float) -> None:
+        """Scales the gradients down to a norm of `limit`, if theirs is larger."""
+        norm = nn.utils.clip_grad_norm_(parameters, limit)
+        self._clipped = self._clipped + (norm > limit)
+        self._steps += 1
+
+    @property
+    def share(self) -> float | None:
+        """Share of the steps whose gradients were too large; None before the first step."""
+        return int(self._clipped) / self._steps if self._steps else None
+
+
+def clips_plainly(precision: Precision) -> bool:
+    """Whether clipping by norm is torch's own call; sharded gradients and scaled ones need Lightning's.
+
+    Args:
+        precision: Lightning's precision plugin.
+    """
+    if isinstance(precision, MixedPrecision):
+        return precision.scaler is None
+    cls = type(precision)
+    return cls.clip_gradients is Precision.clip_gradients and cls.clip_grad_by_norm is Precision.clip_grad_by_norm
