@@ -103,7 +103,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_prices(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        words = [*FAST, "--trainer.limit_train_batches", "5"]
+        words = [*FAST, "--trainer.limit_train_batches", "5", "--mlflow", "true"]
         run_dir = fit(folder / "configs" / "quickstart.yaml", folder / "RUN", *words)
         assert run("predict", "--config", run_dir / "config.yaml", "--ckpt_path", "best", *QUIET) == 0
     return folder

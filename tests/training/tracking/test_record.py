@@ -127,7 +127,7 @@ def test_every_file(case: Case, tmp_path: Path) -> None:
     names = {file.path for file in case.client.list_artifacts(record.info.run_id)}
     assert names == {
         "config.yaml", "git.diff", "git_status.txt", "history.png", "metrics.csv",
-        "predictions.parquet", "test.txt", "test_metrics.json",
+        "predictions.parquet", "summary.json", "test.txt", "test_metrics.json",
     }  # fmt: skip
     for name in names:
         copy = Path(case.client.download_artifacts(record.info.run_id, name, str(tmp_path)))
