@@ -147,7 +147,7 @@ def write_modules(page: Path, folder: Path) -> None:
 
 def runnable(words: list[str]) -> list[str]:
     """A command of a page, made small: one device, and a few batches for a fit."""
-    if words[0] in ("data", "plot") or words[0].startswith("--") or "--help" in words:
+    if words[0] in ("data", "plot", "sync-tracking") or words[0].startswith("--") or "--help" in words:
         return words
     pairs = zip(words, [*words[1:], ""], strict=True)
     skipped = {k for k, (word, _) in enumerate(pairs) if word in NO_DEVICES}
@@ -192,7 +192,7 @@ def test_yaml_blocks_are_accepted(block: Block, tmp_path: Path) -> None:
 def test_each_command_is_shown() -> None:
     shown = {command.words[0] for command in commands()}
 
-    assert {"fit", "validate", "test", "predict", "data", "plot"} <= shown
+    assert {"fit", "validate", "test", "predict", "data", "plot", "sync-tracking"} <= shown
 
 
 # -- what is named ---------------------------------------------------------------------------------------------------

@@ -21,9 +21,10 @@ from cnn_lstm.inference.pyfunc import EXAMPLE_ROWS
 from cnn_lstm.training.tracking.delivery import Delivery
 from cnn_lstm.training.tracking.identity import parameters
 from cnn_lstm.training.tracking.journal import Journal
+from cnn_lstm.training.tracking.tracker import tracking_uri
 from tests import experiments
 from tests.markets import market
-from tests.training.tracking.servers import assert_each_once, only_run, start_fit, wait_for
+from tests.training.tracking.servers import assert_each_once, free_port, only_run, start_fit, wait_for
 
 SECRET = "correct-horse-battery"
 
@@ -303,6 +304,64 @@ def split_of(run: Path) -> dict[str, object]:
     edges = Predictor.from_checkpoint(run / "checkpoints/best.ckpt").forecaster.contract["boundaries"]
     dates = {name: edges[name][:10] for name in ("validation", "test")}
     return {"class_path": "cnn_lstm.data.splits.DateSplit", "init_args": dates}
+
+
+# -- credentials and other loggers -----------------------------------------------------------------------------------
+
+
+def test_credentials_of_an_address_are_written_nowhere(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the diff of this repository may hold this very file
+    (tmp_path / "yaml").mkdir()
+    uri = f"http://me:{SECRET}@127.0.0.1:{free_port()}"
+    config = experiments.experiment(tmp_path / "yaml", market(140))
+    words = ["--config", config, "--mlflow", "true", "--tensorboard", "true", "--tracking_uri", uri]
+    assert experiments.run("fit", *words, "--run_dir", tmp_path / "runs/one") == 0
+    assert experiments.run("fit", *words, "--run_dir", tmp_path / "runs/two", "--tracking", "strict") == 7
+    for run in ("one", "two"):
+        assert experiments.run("sync-tracking", tmp_path / "runs" / run, "--tracking_uri", uri) == 7
+    assert experiments.run("fit", *words, "--print_config") == 0
+    shown = capfd.readouterr()
+    assert SECRET not in shown.out + shown.err
+    files = [file for file in (tmp_path / "runs").rglob("*") if file.is_file()]
+    assert len(files) > 10
+    assert [file for file in files if SECRET.encode() in file.read_bytes()] == []
+    assert yaml.safe_load((tmp_path / "runs/one/config.yaml").read_text())["tracking_uri"] == uri.replace(
+        f"me:{SECRET}@", ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("environment", "configured", "used"),
+    [
+        (None, None, "sqlite:////home/mlflow.db"),
+        ("http://a", None, "http://a"),
+        ("http://a", "http://b", "http://b"),
+        ("http://me:pass@a", "http://a", "http://me:pass@a"),
+        (None, "http://a", "http://a"),
+    ],
+)
+def test_which_server(
+    environment: str | None, configured: str | None, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    if environment is not None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", environment)
+    assert tracking_uri(Path("/home"), configured) == used
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_other_loggers_beside_ours_or_instead(beside: bool, tmp_path: Path) -> None:
+    other = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": str(tmp_path / "other")}}
+    own = {"tensorboard": beside, "mlflow": beside}
+    config = experiments.experiment(tmp_path, market(140), trainer={"logger": [other]})
+    words = [word for name, on in own.items() for word in (f"--{name}", str(on).lower())]
+    run = experiments.fit(config, tmp_path / "run", *words)
+    table = pd.read_csv(next((tmp_path / "other").rglob("metrics.csv")))
+    assert {"val_loss", "train_loss", "windows_per_s", "lr-AdamW"} <= set(table.columns)
+    assert (run / "tensorboard").exists() == beside
+    assert (run / "tracking").exists() == beside
 
 
 # -- who pays for it -------------------------------------------------------------------------------------------------
