@@ -4,17 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
 
-from cnn_lstm.errors import ConfigError
+from cnn_lstm.commands.words import OneLineParser
 from cnn_lstm.training.history import PICTURE, draw_history
-
-
-class _Parser(argparse.ArgumentParser):
-    """Tells a wrong word in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message, "cnn-lstm plot", "see cnn-lstm plot --help", code=225)
 
 
 def run(words: list[str]) -> None:
@@ -30,7 +22,7 @@ def run(words: list[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = OneLineParser(
         prog="cnn-lstm plot", description="Draws the history of a run, or the validation curves of several."
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run")

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
 
+from cnn_lstm.commands.words import OneLineParser
 from cnn_lstm.errors import ConfigError, TrackingError
 from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.delivery import Delivery
 from cnn_lstm.training.tracking.journal import Journal
 from cnn_lstm.training.tracking.tracker import default_uri, tracking_uri
-
-
-class _Parser(argparse.ArgumentParser):
-    """Tells a wrong word in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message, "cnn-lstm sync-tracking", "see cnn-lstm sync-tracking --help", code=225)
 
 
 def run(words: list[str]) -> None:
@@ -70,7 +63,7 @@ def _delivery(run: Path, journal: Journal, uri: str | None, recorded: str | None
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = OneLineParser(
         prog="cnn-lstm sync-tracking", description="Sends what waits in the run folder to MLflow, each point once."
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run")
