@@ -1,4 +1,4 @@
-"""What TensorBoard shows besides curves: the graph, pictures, histograms, and the row of the HPARAMS tab."""
+"""What TensorBoard, and in part MLflow, shows besides curves: graph, pictures, histograms, the row of HPARAMS."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,10 @@ from cnn_lstm.errors import ConfigError
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import CNNLSTM
 from cnn_lstm.training.board_figures import attention_figure, forecast_figure, rendered
+from cnn_lstm.training.tracking.tracker import MLflowTracker
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +41,7 @@ class Validated(NamedTuple):
 
 
 class BoardPictures(Callback):
-    """Writes graph, pictures, histograms and hyperparameters for TensorBoard; without such a logger, nothing.
+    """Writes graph, pictures, histograms and hyperparameters for TensorBoard, and the newest pictures for MLflow.
 
     A drawing that fails is a warning. Neither random state nor weights are touched, so a fit ends the same with
     and without it.
@@ -117,23 +121,22 @@ class BoardPictures(Callback):
             return
         validated, self._pending = self._pending, None
         self._drawn = validated.epoch + 1
-        for logger in boards(trainer):
+        if boards(trainer) or _trackers(trainer):
             with never_fatal("the forecast picture"):
-                self._add_forecasts(logger, trainer, module, validated)
+                _show(trainer, "forecasts", self._forecasts(trainer, module, validated), validated.step)
             with never_fatal("the attention map"):
-                self._add_attention(logger, trainer, module, validated)
-            if self.histograms:
+                _show(trainer, "attention", self._attention(trainer, module, validated), validated.step)
+        if self.histograms:
+            for logger in boards(trainer):
                 with never_fatal("the histograms"):
                     _add_histograms(logger, module, self._gradients, validated.step)
 
-    def _add_forecasts(
-        self, logger: TensorBoardLogger, trainer: Trainer, module: Forecaster, validated: Validated
-    ) -> None:
+    def _forecasts(self, trainer: Trainer, module: Forecaster, validated: Validated) -> Figure | None:
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, MarketDataModule):
-            return
+            return None
         rows = validated.forecasts["row"].numpy()
-        figure = forecast_figure(
+        return forecast_figure(
             [data.panel.symbols[code] for code in data.panel.symbol[rows]],
             data.panel.time[rows],
             validated.forecasts["y_true"][:, 0].float().numpy(),
@@ -142,24 +145,20 @@ class BoardPictures(Callback):
             unit=module.contract["target_units"][0],
             title=f"validation, epoch {validated.epoch + 1}",
         )
-        logger.experiment.add_image("forecasts", rendered(figure), validated.step, dataformats="HWC")
 
-    def _add_attention(
-        self, logger: TensorBoardLogger, trainer: Trainer, module: Forecaster, validated: Validated
-    ) -> None:
+    def _attention(self, trainer: Trainer, module: Forecaster, validated: Validated) -> Figure | None:
         data, network = trainer.datamodule, module.network  # type: ignore[attr-defined]
         if not isinstance(data, MarketDataModule) or not isinstance(network, CNNLSTM):
-            return
+            return None
         if network.attention is None or not self.windows:
-            return
+            return None
         rows = _spread(validated.forecasts["row"], self.windows)
         x = cut_windows(data.panel.values, rows, data.recipe.window).to(module.head.weight)
         with _undisturbed(network):
             weights = network.attention_weights(x).float().cpu().numpy()
         days, codes = data.panel.time[rows.numpy()], data.panel.symbol[rows.numpy()]
         names = [f"{data.panel.symbols[code]} {str(day)[:10]}" for code, day in zip(codes, days, strict=True)]
-        figure = attention_figure(weights, names, title=f"attention, epoch {validated.epoch + 1}")
-        logger.experiment.add_image("attention", rendered(figure), validated.step, dataformats="HWC")
+        return attention_figure(weights, names, title=f"attention, epoch {validated.epoch + 1}")
 
 
 def hyperparameters(module: Forecaster, trainer: Trainer) -> dict[str, Any]:
@@ -214,6 +213,25 @@ def boards(trainer: Trainer) -> list[TensorBoardLogger]:
     if not trainer.is_global_zero:
         return []
     return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def _trackers(trainer: Trainer) -> list[MLflowTracker]:
+    """The MLflow records of the main process."""
+    if not trainer.is_global_zero:
+        return []
+    return [logger for logger in trainer.loggers if isinstance(logger, MLflowTracker)]
+
+
+def _show(trainer: Trainer, name: str, figure: Figure | None, step: int) -> None:
+    """Puts a picture into TensorBoard, and its newest state into the run folder and MLflow."""
+    if figure is None:
+        return
+    for logger in boards(trainer):
+        logger.experiment.add_image(name, rendered(figure), step, dataformats="HWC")
+    for tracker in _trackers(trainer):
+        file = tracker.run.path / f"{name}.png"
+        figure.savefig(file)
+        tracker.artifact(file)
 
 
 def _window_length(trainer: Trainer) -> int:

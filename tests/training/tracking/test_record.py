@@ -127,7 +127,7 @@ def test_every_file(case: Case, tmp_path: Path) -> None:
     record = case.record
     names = {file.path for file in case.client.list_artifacts(record.info.run_id)}
     assert names == {
-        "config.yaml", "git.diff", "git_status.txt", "history.png", "metrics.csv",
+        "attention.png", "config.yaml", "forecasts.png", "git.diff", "git_status.txt", "history.png", "metrics.csv",
         "predictions.parquet", "summary.json", "test.txt", "test_metrics.json",
     }  # fmt: skip
     for name in names:
