@@ -27,6 +27,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 .PHONY: quickstart
 quickstart: $(VENV)/.installed  ## install, train on the shipped bars, test, predict
 	$(CLI) fit --config configs/quickstart.yaml --run_dir $(RUN)
@@ -57,6 +61,10 @@ format: $(VENV)/.installed-dev  ## format the code
 bench: $(VENV)/.installed-test  ## speed of a fit beside a bare loop, memory of the data path
 	$(BIN)/python tests/benchmarks/throughput.py
 	$(BIN)/python tests/benchmarks/data_path.py
+
+.PHONY: screenshots
+screenshots: $(VENV)/.installed-docs  ## train the quickstart, take the pictures of TensorBoard and MLflow in the guide
+	$(BIN)/python docs/screenshots.py
 
 .PHONY: clean
 clean:  ## remove the environment and caches, not the runs
