@@ -30,7 +30,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURES = Path(__file__).parent / "pictures"
 MODEL = "five_day_volatility"
 SIZE = (1400, 900)
-NODES = ("Sequential",)
 COLOURS = 128
 SECONDS = 60.0
 FLAGS = (
@@ -53,12 +52,6 @@ function own(e) { return [...e.childNodes].filter(n => n.nodeType === 3).map(n =
 """
 TEXT = ALL + "return all(document).filter(shown).map(own).join('\\n');"
 CLICK = ALL + "all(document).filter(e => shown(e) && own(e) === arguments[0])[0].click();"
-OPEN_NODE = """
-const name = %r;
-const node = all(document).filter(e => e.matches('g.node') && e.dataset.name === name)[0];
-node.dispatchEvent(new MouseEvent('dblclick', {bubbles: true}));
-"""
-FIT = "all(document).filter(e => own(e) === 'Fit to screen')[0].click();"
 HIDE_PATH = "all(document).filter(e => own(e).startsWith('Path:')).forEach(e => { e.style.visibility = 'hidden'; });"
 # what a visitor would fold away: the settings beside the curves, the assistant beside a run
 SETTINGS = {
@@ -185,7 +178,7 @@ def board_pages(address: str) -> list[Page]:
         Page("tensorboard-curves", f"{address}/?tagFilter={curves}&smoothing=0#timeseries", ("val_loss",)),
         Page("tensorboard-forecasts", f"{address}/#images&tagFilter=forecasts", ("tag:",), clicks=full_size),
         Page("tensorboard-attention", f"{address}/#images&tagFilter=attention", ("tag:",), clicks=full_size),
-        Page("tensorboard-graph", f"{address}/#graphs", ("Sequential",), scripts=(*map(OPEN_NODE.__mod__, NODES), FIT)),
+        Page("tensorboard-graph", f"{address}/#graphs", ("Sequential",)),
         Page("tensorboard-histograms", f"{address}/#histograms&tagFilter=weights.*lstm", ("tag:",)),
         Page("tensorboard-hparams", f"{address}/#hparams", ("CNNLSTM",), clicks=("features", "network.activation")),
     ]
@@ -197,7 +190,6 @@ def record_pages(address: str, runs: Path) -> list[Page]:
     version = client.get_model_version_by_alias(MODEL, "challenger")
     experiment = f"{address}/#/experiments/{client.get_run(version.run_id).info.experiment_id}"
     run = f"{experiment}/runs/{version.run_id}"
-    model = f"{experiment}/models/{version.source.rpartition('/')[2]}"
     registered = f"{address}/#/models/{MODEL}/versions/{version.version}"
     columns = ("Inputs (7)", "Outputs (10)")
     hide = (HIDE_PATH,)
@@ -206,7 +198,6 @@ def record_pages(address: str, runs: Path) -> list[Page]:
         Page("mlflow-metrics", f"{run}/model-metrics", ("clipped_share",)),
         Page("mlflow-system", f"{run}/system-metrics", ("cpu_utilization_percentage",)),
         Page("mlflow-artifacts", f"{run}/artifacts/history.png", ("summary.json",), scripts=hide),
-        Page("mlflow-model", f"{model}/artifacts/MLmodel", ("MLmodel",), scripts=hide),
         Page("mlflow-version", registered, ("challenger",), clicks=columns),
     ]
 
