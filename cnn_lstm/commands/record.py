@@ -21,18 +21,13 @@ from cnn_lstm.inference.pyfunc import save_pyfunc
 from cnn_lstm.model.forecaster import CHECKPOINT_KEY
 from cnn_lstm.training.runs import RunFolder
 from cnn_lstm.training.tracking.credentials import TrackingUri, without_credentials
-from cnn_lstm.training.tracking.delivery import Delivery
+from cnn_lstm.training.tracking.delivery import SETTINGS, Delivery
 from cnn_lstm.training.tracking.journal import Journal
 from cnn_lstm.training.tracking.tracker import EXPERIMENT, MLflowTracker, TrackedData, default_uri, tracking_uri
 
 log = logging.getLogger(__name__)
 # what MLflow, or we for it, set in the environment
-ENVIRONMENT = (
-    "MLFLOW_TRACKING_URI",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT",
-)
+ENVIRONMENT = ("MLFLOW_TRACKING_URI", *SETTINGS)
 Tracking = Literal["lenient", "strict"]
 
 register_type(TrackingUri, serializer=without_credentials, deserializer=TrackingUri)

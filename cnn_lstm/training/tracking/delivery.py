@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import threading
 import time
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from cnn_lstm.training.tracking.store import MlflowStore
 
 log = logging.getLogger(__name__)
+# seconds and repetitions of one request, which are ours to repeat since the journal is kept; and no address with its
+# credentials on the terminal at the end of a run
+SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 MOST = 500  # events of one request
 INTERVAL = 5.0  # seconds between two deliveries
 PAUSES = (5.0, 15.0)  # seconds after the first failure, and at most
@@ -85,6 +93,8 @@ class Delivery:
         if self._store is None:
             from cnn_lstm.training.tracking.store import MlflowStore
 
+            for name, value in SETTINGS.items():
+                os.environ.setdefault(name, value)
             store = MlflowStore(self.uri, self.run, self.run_id)
             if self.run_id is not None and not store.knows_run():  # another database at the same address
                 self._write({key: value for key, value in self._read().items() if key != self._key})

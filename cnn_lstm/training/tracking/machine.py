@@ -11,8 +11,6 @@ from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
 from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
-PREFIX = "system/"  # where MLflow's page looks for them
-
 
 class Machine:
     """Samples the machine.
@@ -40,6 +38,6 @@ class Machine:
         figures: dict[str, float] = {}
         for collector in self._collectors:
             collector.collect_metrics()
-            figures |= {f"{PREFIX}{name}": float(value) for name, value in collector.aggregate_metrics().items()}
+            figures |= {name: float(value) for name, value in collector.aggregate_metrics().items()}
             collector.clear_metrics()
         return figures

@@ -1,4 +1,4 @@
-"""MLflow's side: what each event of a journal does to a run. The only module that imports mlflow.
+"""MLflow's side: what each event of a journal does to a run.
 
 Every action may be repeated without harm, since an answer can get lost on its way: MLflow's database holds equal points
 once, and what it would hold twice is looked for first.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,13 +38,6 @@ UID_TAG = "cnn_lstm.run"
 MODEL_TAG = "cnn_lstm.model"
 MODEL_NAME = "model"
 ALIAS = "challenger"
-# seconds and repetitions of one request, which are ours to repeat since the journal is kept; and no address with its
-# credentials on the terminal at the end of a run
-SETTINGS = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
 Item = TypeVar("Item")
 LIMITS = {"params": 100, "metrics": 1000, "tags": 100, "value": 6000, "tag": 5000, "digest": 36}
 
@@ -60,8 +52,6 @@ class MlflowStore:
     """
 
     def __init__(self, uri: str, run: Path, run_id: str | None = None) -> None:
-        for name, value in SETTINGS.items():
-            os.environ.setdefault(name, value)
         for noisy in ("alembic", "mlflow"):  # they tell each step of making a database, and of registering a model
             logging.getLogger(noisy).setLevel(logging.WARNING)
         self.uri, self.run, self.run_id = uri, run, run_id
@@ -128,12 +118,12 @@ class MlflowStore:
             self.client.log_batch(self._id(), metrics=part)
 
     def _on_params(self, events: Sequence[Event]) -> None:
-        params = [Param(_key(name), str(value)[: LIMITS["value"]]) for name, value in _merged(events, "values").items()]
+        params = [Param(_key(name), str(value)[: LIMITS["value"]]) for name, value in _merged(events).items()]
         for part in _parts(params, LIMITS["params"]):
             self.client.log_batch(self._id(), params=part)
 
     def _on_tags(self, events: Sequence[Event]) -> None:
-        tags = [RunTag(name, str(value)[: LIMITS["tag"]]) for name, value in _merged(events, "values").items()]
+        tags = [RunTag(name, str(value)[: LIMITS["tag"]]) for name, value in _merged(events).items()]
         for part in _parts(tags, LIMITS["tags"]):
             self.client.log_batch(self._id(), tags=part)
 
@@ -246,5 +236,5 @@ def _parts(items: Sequence[Item], most: int) -> Iterator[Sequence[Item]]:
         yield items[first : first + most]
 
 
-def _merged(events: Sequence[Event], key: str) -> dict[str, Any]:
-    return {name: value for event in events for name, value in event.values[key].items()}
+def _merged(events: Sequence[Event]) -> dict[str, Any]:
+    return {name: value for event in events for name, value in event.values["values"].items()}

@@ -23,7 +23,7 @@ from cnn_lstm.training.tracking.delivery import Delivery, Sender
 
 log = logging.getLogger(__name__)
 EXPERIMENT = "cnn_lstm"
-MACHINE_PREFIX = "system/"
+MACHINE = "system/"  # where MLflow's page looks for figures of the machine
 
 
 class MLflowTracker(Logger):
@@ -240,9 +240,9 @@ class MLflowTracker(Logger):
             from cnn_lstm.training.tracking.machine import Machine
 
             self._machine = Machine()
-            steps = [step for name, (step, _) in self._newest.items() if name.startswith(MACHINE_PREFIX)]
+            steps = [step for name, (step, _) in self._newest.items() if name.startswith(MACHINE)]
             self._samples = 1 + max(steps, default=-1)
-        figures = self._machine.sample(now=last)
+        figures = {f"{MACHINE}{name}": value for name, value in self._machine.sample(now=last).items()}
         if figures:
             self._write("metrics", step=self._samples, values=figures)
             self._samples += 1
@@ -262,7 +262,7 @@ class TrackedData(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The data module has read its data."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if isinstance(data, MarketDataModule):
+        if isinstance(data, MarketDataModule) and self.tracker in trainer.loggers:
             self.tracker.dataset(data, self.source)
 
 

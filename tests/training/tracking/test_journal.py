@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from itertools import pairwise
@@ -59,7 +58,7 @@ def test_one_process_sends(tmp_path: Path) -> None:
     assert subprocess.run(other, capture_output=True, text=True, check=True).stdout == "True\n"
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")  # noqa: PTH110
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.path.symlink_to("/dev/full")
