@@ -143,7 +143,7 @@ class BoardPictures(Callback):
             validated.forecasts["y_pred"][:, 0].float().numpy(),
             name=module.contract["target_names"][0],
             unit=module.contract["target_units"][0],
-            title=f"validation, epoch {validated.epoch + 1}",
+            title=f"validation, epoch {validated.epoch}",
         )
 
     def _attention(self, trainer: Trainer, module: Forecaster, validated: Validated) -> Figure | None:
@@ -158,7 +158,7 @@ class BoardPictures(Callback):
             weights = network.attention_weights(x).float().cpu().numpy()
         days, codes = data.panel.time[rows.numpy()], data.panel.symbol[rows.numpy()]
         names = [f"{data.panel.symbols[code]} {str(day)[:10]}" for code, day in zip(codes, days, strict=True)]
-        return attention_figure(weights, names, title=f"attention, epoch {validated.epoch + 1}")
+        return attention_figure(weights, names, title=f"attention, epoch {validated.epoch}")
 
 
 def hyperparameters(module: Forecaster, trainer: Trainer) -> dict[str, Any]:

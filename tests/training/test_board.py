@@ -90,7 +90,7 @@ def test_the_forecasts_drawn_are_those_of_the_validation(tmp_path: Path, monkeyp
     np.testing.assert_array_equal(drawn["y_true"], data.panel.labels[rows, 0])
     assert drawn["symbols"] == [data.panel.symbols[code] for code in data.panel.symbol[rows]]
     assert drawn["name"] == data.targets[0].name
-    assert drawn["title"] == "validation, epoch 1"
+    assert drawn["title"] == "validation, epoch 0"
     mae = np.abs(drawn["y_true"] - drawn["y_pred"]).mean()
     assert events(tmp_path).Scalars("val_mae")[-1].value == pytest.approx(mae, rel=1e-5)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,13 +110,19 @@ def epochs(run: Path) -> int:
     return file.read_text().count("\n") if file.exists() else 0
 
 
+def fit_without(server: Server, config: Path, run: Path) -> subprocess.Popen[str]:
+    """A fit that goes on after its server was killed."""
+    process = start_fit(config, run, uri=server.uri)
+    wait_for(lambda: epochs(run) > 20 and (run / "tracking/sent.json").exists())
+    server.kill()
+    before = epochs(run)
+    wait_for(lambda: epochs(run) > before + 50)
+    return process
+
+
 def test_dies_and_comes_back(endless: Path, tmp_path: Path, running: Server) -> None:
     run = tmp_path / "outage"
-    process = start_fit(endless, run, uri=running.uri)
-    wait_for(lambda: epochs(run) > 20 and (run / "tracking/sent.json").exists())
-    running.kill()
-    before = epochs(run)
-    wait_for(lambda: epochs(run) > before + 50)  # the training goes on
+    process = fit_without(running, endless, run)
     time.sleep(6)  # a delivery fails
     running.start()
     known = (run / "tracking/sent.json").read_text()
@@ -129,11 +136,7 @@ def test_dies_and_comes_back(endless: Path, tmp_path: Path, running: Server) -> 
 
 def test_dies_for_good(endless: Path, tmp_path: Path, running: Server) -> None:
     run = tmp_path / "lost"
-    process = start_fit(endless, run, uri=running.uri)
-    wait_for(lambda: epochs(run) > 20 and (run / "tracking/sent.json").exists())
-    running.kill()
-    before = epochs(run)
-    wait_for(lambda: epochs(run) > before + 50)
+    process = fit_without(running, endless, run)
     since = time.monotonic()
     process.terminate()
     shown, _ = process.communicate(timeout=60)

@@ -351,6 +351,13 @@ def test_which_server(
     assert tracking_uri(Path("/home"), configured) == used
 
 
+@pytest.mark.parametrize("words", [["--trainer.fast_dev_run", "true"], ["--trainer.logger", "false"]])
+def test_without_loggers_there_is_no_record(words: list[str], tmp_path: Path) -> None:
+    config = experiments.experiment(tmp_path, market(140))
+    run = experiments.fit(config, tmp_path / "run", "--mlflow", "true", *words)
+    assert not (run / "tracking").exists()
+
+
 @pytest.mark.parametrize("beside", [True, False])
 def test_other_loggers_beside_ours_or_instead(beside: bool, tmp_path: Path) -> None:
     other = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": str(tmp_path / "other")}}
