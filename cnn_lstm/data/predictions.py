@@ -6,6 +6,7 @@ Shapes: n forecasts of H targets, N panel rows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,10 +37,14 @@ def predictions_table(
         Sorted by target, symbol and date, with the columns symbol, as_of (last bar used), target_start and
         target_end (the label is about what happens after the one until the other; NaT where not known yet),
         horizon, target, y_true (NaN where not known yet), y_pred, further columns of the objective, y_last (latest
-        known value of the same quantity) and y_mean (training mean).
+        known value of the same quantity), y_mean (training mean), volatility (of one bar, as known at `as_of`), scale
+        (size of the label's surprise, which intervals grow with) and bar_return (simple return of the first bar after
+        the delay; NaN where not known yet or nothing is traded). `attrs["targets"]` says of each target what kind of
+        quantity it is, its unit, horizon, delay and classes; Parquet keeps it.
     """
     parts = []
     for k, target in enumerate(targets):
+        volatility = panel.volatility[:, k].numpy()[rows].astype(np.float64)
         part = {
             "symbol": np.asarray(panel.symbols, dtype=object)[panel.symbol[rows]],
             "as_of": _utc(panel.time[rows]),
@@ -51,9 +56,18 @@ def predictions_table(
             **{name: values[:, k].numpy().astype(np.float64) for name, values in columns.items()},
             "y_last": panel.present[:, k].numpy()[rows].astype(np.float64),
             "y_mean": float(target_mean[k]),
+            "volatility": volatility,
+            "scale": target.scale(volatility),
+            "bar_return": panel.bar_return[:, k].numpy()[rows].astype(np.float64),
         }
         parts.append(pd.DataFrame(part).astype({"symbol": "str", "target": "str"}))
-    return pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
+    table.attrs["targets"] = {target.name: _described(target) for target in targets}
+    return table
+
+
+def _described(target: Target) -> dict[str, Any]:
+    return {name: getattr(target, name) for name in ("kind", "unit", "horizon", "delay", "classes")}
 
 
 def _ahead(panel: Panel, rows: Rows, steps: int) -> NDArray[np.datetime64]:

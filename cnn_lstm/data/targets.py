@@ -19,6 +19,7 @@ from cnn_lstm.errors import ConfigError
 from cnn_lstm.specs import Specified
 
 Floats = NDArray[np.float64]
+DECAY, MEMORY = 0.94, 60
 
 
 class Target(Specified, ABC):
@@ -30,8 +31,9 @@ class Target(Specified, ABC):
         horizon: Rows that the label spans, at least 1.
         delay: Rows between the decision and the start of the label.
         column: Column of the price table that the target is computed from.
+        kind: What kind of quantity it is, which decides how a forecast of it is judged: `return`, `class`,
+            `volatility`, `log_volatility`, `level`, or `value` for anything else.
         classes: Number of classes; 0 for a number.
-        level: Whether it is the column itself, later; then it may be anchored on the column's last value.
     """
 
     name: str
@@ -39,8 +41,8 @@ class Target(Specified, ABC):
     horizon: int
     delay: int
     column: str
+    kind: str = "value"
     classes: int = 0
-    level: bool = False
 
     @abstractmethod
     def future(self, bars: pd.DataFrame) -> Floats:
@@ -54,6 +56,39 @@ class Target(Specified, ABC):
     def reach(self) -> int:
         """Rows from the decision to the end of the label."""
         return self.delay + self.horizon
+
+    @property
+    def level(self) -> bool:
+        """Whether it is the column itself, later; then it may be anchored on the column's last value."""
+        return self.kind == "level"
+
+    def volatility(self, bars: pd.DataFrame) -> Floats:
+        """Volatility of one bar of the column as known at each row, shape (n,): of log returns, of changes for levels.
+
+        NaN at the first row. See `ewma_volatility`.
+        """
+        values = _values(bars, self.column)
+        if self.level:
+            return ewma_volatility(values - _lag(values, 1))
+        if not (values > 0).all():  # a column without returns, under a target of the user's own
+            return np.full(len(values), np.nan)
+        return ewma_volatility(np.log(values / _lag(values, 1)))
+
+    def scale(self, volatility: Floats) -> Floats:
+        """Size of the label's surprise, given the volatility of one bar, both shape (n,): what intervals grow with."""
+        if self.kind in ("return", "level"):
+            return np.asarray(volatility * np.sqrt(self.horizon))
+        return volatility if self.kind == "volatility" else np.ones_like(volatility)
+
+    def bar_return(self, bars: pd.DataFrame) -> Floats:
+        """Simple return of the first bar after the delay, shape (n,): what a position taken on the forecast earns.
+
+        NaN where that bar is not known yet, and where nothing is traded on the target.
+        """
+        if self.kind not in ("return", "class"):
+            return np.full(len(bars), np.nan)
+        prices = _values(bars, self.column)
+        return _lead(prices / _lag(prices, 1) - 1.0, self.delay + 1)
 
 
 class ForwardReturn(Target):
@@ -72,7 +107,7 @@ class ForwardReturn(Target):
         [1.0, 1.0, nan, nan]
     """
 
-    unit = "return"
+    kind = unit = "return"
 
     def __init__(self, horizon: int = 1, delay: int = 1, log: bool = True, column: str = "close") -> None:
         self.horizon, self.delay, self.log, self.column = _positive("horizon", horizon), _delay(delay), log, column
@@ -104,7 +139,7 @@ class Direction(Target):
         [2.0, 0.0, nan, nan]
     """
 
-    unit = "class"
+    kind = unit = "class"
 
     def __init__(
         self, thresholds: list[float] | None = None, horizon: int = 1, delay: int = 1, column: str = "close"
@@ -152,7 +187,8 @@ class RealizedVolatility(Target):
 
     def __init__(self, horizon: int = 5, delay: int = 0, log: bool = False, column: str = "close") -> None:
         self.horizon, self.delay, self.log, self.column = _positive("horizon", horizon), _delay(delay), log, column
-        self.name = f"log_volatility_{horizon}" if log else f"volatility_{horizon}"
+        self.kind = "log_volatility" if log else "volatility"
+        self.name = f"{self.kind}_{horizon}"
         self.unit = "log volatility a bar" if log else "volatility a bar"
 
     def future(self, bars: pd.DataFrame) -> Floats:
@@ -183,7 +219,7 @@ class ForwardValue(Target):
         [3.0, nan, nan]
     """
 
-    level = True
+    kind = "level"
 
     def __init__(self, column: str, horizon: int = 1, delay: int = 0) -> None:
         self.horizon, self.delay, self.column = _positive("horizon", horizon), _delay(delay), column
@@ -197,6 +233,29 @@ class ForwardValue(Target):
     def present(self, bars: pd.DataFrame) -> Floats:
         """The column itself, shape (n,)."""
         return _values(bars, self.column)
+
+
+def ewma_volatility(changes: Floats) -> Floats:
+    """Exponentially weighted root mean square of the latest changes, (n,) -> (n,); NaN until there is one.
+
+    The weights fall by `DECAY` a row and end after `MEMORY` rows, so that a value never depends on where a table
+    begins once it has that many rows behind it.
+
+    Source:
+        J.P. Morgan (1996), RiskMetrics Technical Document: a decay of 0.94 for daily data.
+
+    Example:
+        >>> ewma_volatility(np.array([np.nan, 0.02, -0.02])).tolist()
+        [nan, 0.02, 0.02]
+    """
+    squares = changes**2
+    total, weights = np.zeros_like(squares), np.zeros_like(squares)
+    for lag in range(MEMORY):  # lag by lag, as in `RealizedVolatility.present`
+        part = _lag(squares, lag)
+        known = np.isfinite(part)
+        total += DECAY**lag * np.where(known, part, 0.0)
+        weights += DECAY**lag * known
+    return np.sqrt(np.divide(total, weights, out=np.full_like(total, np.nan), where=weights > 0))
 
 
 def check_targets(targets: list[Target]) -> None:

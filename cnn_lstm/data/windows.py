@@ -28,6 +28,8 @@ class Panel:
         values: Features, (N, F) float32, contiguous; NaN where a feature is not known yet.
         labels: Targets, (N, H) float32; NaN where the label interval is not over or bridges a gap.
         present: Latest known value of each target's quantity, (N, H) float32.
+        volatility: Volatility of one bar of each target's column as known at the row, (N, H) float32.
+        bar_return: Simple return of the first bar after each target's delay, (N, H) float32; NaN where not known yet.
         symbols: Names of the symbols.
         symbol: Position in `symbols` of each row, (N,).
         time: Timestamp of each row in UTC, (N,) datetime64[us].
@@ -37,6 +39,8 @@ class Panel:
     values: Tensor
     labels: Tensor
     present: Tensor
+    volatility: Tensor
+    bar_return: Tensor
     symbols: tuple[str, ...]
     symbol: NDArray[np.int32]
     time: NDArray[np.datetime64]
@@ -61,11 +65,10 @@ def build_panel(
     codes, names = pd.factorize(prices["symbol"])
     time = prices["timestamp"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
     segment = _segments(codes, time, max_gap_days)
-    labels, present = _labels(prices, codes, targets, segment)
+    known = _target_columns(prices, codes, targets, segment)
     return Panel(
         values=torch.from_numpy(np.ascontiguousarray(values)),
-        labels=torch.from_numpy(labels),
-        present=torch.from_numpy(present),
+        **{name: torch.from_numpy(column) for name, column in known.items()},
         symbols=tuple(str(name) for name in names),
         symbol=codes.astype(np.int32),
         time=time,
@@ -80,21 +83,25 @@ def _segments(codes: NDArray[np.int64], time: NDArray[np.datetime64], max_gap_da
     return np.cumsum(starts, dtype=np.int32)
 
 
-def _labels(
+def _target_columns(
     prices: pd.DataFrame, codes: NDArray[np.int64], targets: Sequence[Target], segment: NDArray[np.int32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    labels = np.full((len(prices), len(targets)), np.nan, dtype=np.float32)
-    present = labels.copy()
+) -> dict[str, NDArray[np.float32]]:
+    """What is known of each target: labels, present, volatility and bar_return, each (N, H)."""
+    names = ("labels", "present", "volatility", "bar_return")
+    found = {name: np.full((len(prices), len(targets)), np.nan, dtype=np.float32) for name in names}
     for code in np.unique(codes):
         rows = np.flatnonzero(codes == code)
         bars = prices.iloc[rows].reset_index(drop=True)
         for column, target in enumerate(targets):
-            labels[rows, column] = target.future(bars)
-            present[rows, column] = target.present(bars)
+            found["labels"][rows, column] = target.future(bars)
+            found["present"][rows, column] = target.present(bars)
+            found["volatility"][rows, column] = target.volatility(bars)
+            found["bar_return"][rows, column] = target.bar_return(bars)
     for column, target in enumerate(targets):
-        labels[~_reaches(segment, target.reach), column] = np.nan
-    labels[~np.isfinite(labels)] = np.nan
-    return labels, present
+        found["labels"][~_reaches(segment, target.reach), column] = np.nan
+        found["bar_return"][~_reaches(segment, target.delay + 1), column] = np.nan
+    found["labels"][~np.isfinite(found["labels"])] = np.nan
+    return found
 
 
 def _reaches(segment: NDArray[np.int32], rows: int) -> NDArray[np.bool_]:

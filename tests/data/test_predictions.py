@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +16,7 @@ from cnn_lstm.data.windows import build_panel
 from tests.markets import walk
 
 COLUMNS = ["symbol", "as_of", "target_start", "target_end", "horizon", "target", "y_true", "y_pred", "y_last", "y_mean"]
+COLUMNS += ["volatility", "scale", "bar_return"]
 
 
 def two_symbols() -> pd.DataFrame:
@@ -102,3 +105,16 @@ def test_a_forecast_is_stored_with_all_its_bits() -> None:
     value = torch.tensor([[1 / 3]])
     found = forecasts(ForwardReturn(2), rows=np.array([5]), std=value)
     assert np.float32(found["std"][0]) == value.numpy()[0, 0]
+
+
+def test_the_file_says_what_kind_each_target_is(tmp_path: Path) -> None:
+    table = forecasts(ForwardReturn(2), RealizedVolatility(3, log=True))
+    table.to_parquet(tmp_path / "predictions.parquet")
+    found = pd.read_parquet(tmp_path / "predictions.parquet").attrs["targets"]
+    assert found["return_2"] == {"kind": "return", "unit": "return", "horizon": 2, "delay": 1, "classes": 0}
+    assert found["log_volatility_3"]["kind"] == "log_volatility"
+
+
+def test_no_bar_is_earned_across_a_gap() -> None:
+    found = forecasts(ForwardReturn(1, 0))
+    assert np.flatnonzero(found["bar_return"].isna()).tolist() == [14, 29, 49], "last rows of the three stretches"

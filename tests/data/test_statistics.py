@@ -32,7 +32,9 @@ def panel(seed: int = 0, classes: int = 0) -> Panel:
         labels = random.integers(0, classes, size=(40, 2))
     known = torch.from_numpy(labels.astype(np.float32))
     code = np.zeros(40, np.int32)
-    return Panel(torch.from_numpy(values), known, known, ("A",), code, np.zeros(40, "datetime64[us]"), code)
+    return Panel(
+        torch.from_numpy(values), known, known, known, known, ("A",), code, np.zeros(40, "datetime64[us]"), code
+    )
 
 
 def of(

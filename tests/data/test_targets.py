@@ -17,6 +17,7 @@ from cnn_lstm.data.targets import (
     RealizedVolatility,
     Target,
     check_targets,
+    ewma_volatility,
 )
 from cnn_lstm.errors import ConfigError
 from tests.markets import walk
@@ -223,3 +224,54 @@ def test_targets_that_do_not_fit_together_are_refused(targets: list[Target], tol
 def test_targets_of_one_kind_fit_together() -> None:
     check_targets([ForwardReturn(1), ForwardReturn(5), RealizedVolatility(5), ForwardValue("close")])
     check_targets([Direction([0.0], 1), Direction([0.1], 5)])
+
+
+def test_volatility_is_the_weighted_mean_square_of_the_latest_sixty_returns() -> None:
+    changes = np.random.default_rng(0).normal(size=200) * 0.01
+    weights = 0.94 ** np.arange(60)[::-1]
+    for row in (0, 5, 59, 60, 199):
+        squares = changes[max(row - 59, 0) : row + 1] ** 2
+        expected = np.sqrt(np.average(squares, weights=weights[-len(squares) :]))
+        assert ewma_volatility(changes)[row] == pytest.approx(expected, rel=1e-12)
+
+
+def test_volatility_does_not_depend_on_where_the_table_begins() -> None:
+    bars = walk(200)
+    late = ForwardReturn().volatility(bars.iloc[50:].reset_index(drop=True))
+    assert same(late[60:], ForwardReturn().volatility(bars)[110:])
+
+
+def test_volatility_of_a_level_is_of_its_changes() -> None:
+    rate = pd.DataFrame({"rate": [1.0, 1.5, 1.0]})
+    assert same(ForwardValue("rate").volatility(rate), np.array([np.nan, 0.5, 0.5]))
+
+
+def test_a_column_without_returns_has_no_volatility() -> None:
+    assert np.isnan(ForwardReturn(column="x").volatility(pd.DataFrame({"x": [1.0, -1.0, 2.0]}))).all()
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (ForwardReturn(4), 0.04),
+        (RealizedVolatility(4), 0.02),
+        (RealizedVolatility(4, log=True), 1.0),
+        (Direction(horizon=4), 1.0),
+        (ForwardValue("close", 4), 0.04),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_scale_of_a_surprise(target: Target, expected: float) -> None:
+    assert target.scale(np.array([0.02])) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("delay", [0, 1, 3])
+def test_bar_return_is_what_the_bar_after_the_delay_earns(delay: int) -> None:
+    close = np.array([1.0, 2.0, 3.0, 3.0, 6.0, 9.0])
+    growth = np.append(close[1:] / close[:-1] - 1, [np.nan] * (delay + 1))[delay:][:6]
+    for target in (ForwardReturn(2, delay), Direction(horizon=2, delay=delay)):
+        assert same(target.bar_return(pd.DataFrame({"close": close})), growth)
+
+
+def test_nothing_is_traded_on_a_volatility() -> None:
+    assert np.isnan(RealizedVolatility().bar_return(parabola())).all()

@@ -51,7 +51,17 @@ def holed_panel(seed: int) -> Panel:
     values[random.random(values.shape) < 0.05] = np.nan
     segment = np.repeat(np.arange(len(lengths)), lengths).astype(np.int32)
     labels = torch.zeros(count, 1)
-    return Panel(torch.from_numpy(values), labels, labels, ("A",), segment, np.zeros(count, "datetime64[us]"), segment)
+    return Panel(
+        torch.from_numpy(values),
+        labels,
+        labels,
+        labels,
+        labels,
+        ("A",),
+        segment,
+        np.zeros(count, "datetime64[us]"),
+        segment,
+    )
 
 
 @given(

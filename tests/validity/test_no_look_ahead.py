@@ -29,6 +29,7 @@ from tests.markets import PRICES, TableSource, market
 
 BARS = [*PRICES, "volume"]
 ROWS = 900
+PAST_COLUMNS = ["y_pred", "y_last", "y_mean", "volatility", "scale"]
 WINDOW = 10
 OFFERED = tuple(offer.default for offer in available_features())
 # what is not clean is filled from the past, so that blanked rows pass the checks
@@ -125,7 +126,7 @@ class Pipeline:
 
     def _forecasts(self, table: pd.DataFrame) -> pd.DataFrame:
         plain = self.predictor.predict(table)
-        wide = plain.pivot(index=["symbol", "as_of"], columns="target", values=["y_pred", "y_last", "y_mean"])
+        wide = plain.pivot(index=["symbol", "as_of"], columns="target", values=PAST_COLUMNS)
         wide.columns = ["_".join(name) for name in wide.columns]
         return wide
 
