@@ -109,27 +109,31 @@ class MarketDataModule(LightningDataModule):
         self.checked: CheckedPrices = self.recipe.check(table, self.targets)
         for defect in self.checked.warnings:
             log.warning("[W%d] %s — %s — %s", defect.code, defect.what, defect.where, defect.fix)
-        prices = skip_short(self.checked.table, self.recipe, self.targets)
-        self.fingerprint = data_fingerprint(prices)
-        self.panel: Panel = self.recipe.panel(prices, self.targets)
+        self.prices = skip_short(self.checked.table, self.recipe, self.targets)
+        self.fingerprint = data_fingerprint(self.prices)
+        self.panel: Panel = self.recipe.panel(self.prices, self.targets)
         self.windows: Rows = complete_windows(self.panel, self.recipe.window)
         self.parts: SplitRows = self._split()
         require_rows(self.parts)
         check_parts(self.panel, self.parts, self.recipe.checks)
         check_labels(self.panel, self.parts, self.targets)
         check_leak(self.panel, self.parts.train, self.recipe.features, self.targets)
-        self.statistics: TrainingStatistics = training_statistics(
-            self.panel,
-            self.parts.train,
+        self.statistics = self.statistics_of(self.panel, self.parts.train)
+        for name in muted_features(self.statistics, self.recipe.features):
+            log.warning("%s is constant over the training rows — data.features — it is muted (always 0)", name)
+        self._ready = True
+
+    def statistics_of(self, panel: Panel, rows: Rows) -> TrainingStatistics:
+        """Statistics of training rows of a panel of this recipe."""
+        return training_statistics(
+            panel,
+            rows,
             self.recipe.window,
             anchored=[self.recipe.features.index(name) for name in self.recipe.anchor],
             y_anchor=[self._anchor_of(target) for target in self.targets],
             classes=self.targets[0].classes,
             scaling=self.scaling,
         )
-        for name in muted_features(self.statistics, self.recipe.features):
-            log.warning("%s is constant over the training rows — data.features — it is muted (always 0)", name)
-        self._ready = True
 
     def _split(self) -> SplitRows:
         known = self.windows[labelled(self.panel, self.windows)]
