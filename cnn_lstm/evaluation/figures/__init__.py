@@ -1,0 +1,1 @@
+"""Figures of forecasts, one module a kind of target: plain arrays in, plain numbers out."""
