@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from statsmodels.stats.diagnostic import pesaran_timmermann
 
-from cnn_lstm.evaluation.significance import ROUNDING, clustered_by_date, is_constant, newey_west_t
+from cnn_lstm.evaluation.significance import clustered_by_date, is_constant, newey_west_t
 
 FloatArray = NDArray[np.float64]
 # a correlation across fewer symbols says nothing about a date
@@ -94,7 +94,7 @@ def _information(y: FloatArray, f: FloatArray, date: Any, horizon: int) -> dict[
     wide = np.bincount(codes, minlength=len(dates)) >= CROSS_SECTION
     if wide.sum() >= 2:
         rows = wide[codes]
-        daily = _correlations(y[rows], f[rows], codes[rows])
+        daily = _correlations(y[rows], f[rows], np.unique(codes[rows], return_inverse=True)[1])
         return _daily_figures(daily["pearson"], daily["spearman"], horizon)
     pooled = _correlations(y, f, np.zeros(len(y), dtype=np.intp))
     ic, rank_ic = float(pooled["pearson"][0]), float(pooled["spearman"][0])
@@ -118,30 +118,18 @@ def _daily_figures(pearson: FloatArray, spearman: FloatArray, horizon: int) -> d
 
 
 def _correlations(y: FloatArray, f: FloatArray, group: NDArray[np.intp]) -> dict[str, FloatArray]:
-    """Pearson and Spearman correlation of each group, in its order; NaN where either side is constant."""
-    columns = pd.DataFrame({"y": y, "f": f})
-    groups = columns.groupby(group)
-    lowest, highest = groups.min(), groups.max()
-    varies = (highest - lowest > ROUNDING * np.maximum(lowest.abs(), highest.abs())).all(axis=1).to_numpy()
-    return {
-        "pearson": np.where(varies, _pearson(columns, group), np.nan),
-        "spearman": np.where(varies, _pearson(groups.rank(), group), np.nan),
-    }
+    """Pearson and Spearman correlation of each group, numbered from 0 on; NaN where either side is constant."""
+    ranks = pd.DataFrame({"y": y, "f": f}).groupby(group).rank().to_numpy()
+    spearman = _pearson(ranks[:, 0], ranks[:, 1], group)
+    # equal values have equal ranks, whose variance is exactly 0; that of the values may be of rounding
+    return {"pearson": np.where(np.isnan(spearman), np.nan, _pearson(y, f, group)), "spearman": spearman}
 
 
-def _pearson(columns: pd.DataFrame, group: NDArray[np.intp]) -> FloatArray:
-    deviation = columns - columns.groupby(group).transform("mean")
-    products = pd.DataFrame(
-        {
-            "yf": deviation["y"] * deviation["f"],
-            "yy": deviation["y"] ** 2,
-            "ff": deviation["f"] ** 2,
-        }
-    )
-    sums = products.groupby(group).sum()
-    size = np.sqrt(sums["yy"]) * np.sqrt(sums["ff"])
-    correlation: FloatArray = (sums["yf"] / size.where(size > 0)).to_numpy(dtype=np.float64)
-    return correlation
+def _pearson(y: FloatArray, f: FloatArray, group: NDArray[np.intp]) -> FloatArray:
+    rows = np.bincount(group)
+    y, f = (values - (np.bincount(group, values) / rows)[group] for values in (y, f))
+    size = np.sqrt(np.bincount(group, y * y)) * np.sqrt(np.bincount(group, f * f))
+    return np.bincount(group, y * f) / np.where(size > 0, size, np.nan)
 
 
 def _direction(y: FloatArray, f: FloatArray) -> dict[str, float]:
