@@ -157,14 +157,15 @@ def _intervals(rows: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Any]:
     if about["kind"] == "class":
         given = {level: f"set_{level}" for level in LEVELS if f"set_{level}" in rows}
         return {str(level): set_figures(true, list(rows[name]), level / 100) for level, name in given.items()}
+    symbol, date = (pd.factorize(rows[name], sort=True)[0] for name in ("symbol", "as_of"))
     return {
         str(level): interval_figures(
             true,
             rows[f"lower_{level}"].to_numpy(),
             rows[f"upper_{level}"].to_numpy(),
             level / 100,
-            symbol=rows["symbol"],
-            as_of=rows["as_of"],
+            symbol=symbol,
+            as_of=date,
             volatility=rows["volatility"].to_numpy(),
         )
         for level in LEVELS
