@@ -134,6 +134,25 @@ def test_lowest_rolling_coverage_is_over_dates_of_all_symbols() -> None:
     assert figures["lowest_rolling_coverage"] < figures["coverage"] - 0.05
 
 
+@pytest.mark.parametrize("dates", [249, 250, 251])
+def test_rolling_coverage_needs_250_dates(dates: int) -> None:
+    """The first date is a miss, so the lowest window begins there."""
+    true = np.zeros(dates)
+    true[0] = 2.0
+    lowest = interval_figures(true, np.full(dates, -1.0), np.full(dates, 1.0))["lowest_rolling_coverage"]
+    assert math.isnan(lowest) if dates < 250 else lowest == pytest.approx(249 / 250)
+
+
+def test_coverage_by_tercile_of_volatility() -> None:
+    random = np.random.default_rng(0)
+    true, volatility = 0.65 * random.normal(size=999), random.exponential(size=999)
+    figures = interval_figures(true, np.full(999, -1.0), np.full(999, 1.0), volatility=volatility)
+    assert 1e-6 < figures["kupiec_p"] == kupiec_p(int(np.sum(np.abs(true) > 1)), 999, 0.9)
+    expected = pd.Series(np.abs(true) <= 1).groupby(pd.qcut(volatility, 3, labels=False)).mean()
+    found = [figures[f"coverage_{name}_volatility"] for name in ("low", "middle", "high")]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
 @pytest.mark.parametrize(("misses", "count", "level"), [(25, 250, 0.95), (0, 100, 0.9), (7, 7, 0.5), (3, 90, 0.9)])
 def test_kupiec_is_the_binomial_likelihood_ratio(misses: int, count: int, level: float) -> None:
     promised = stats.binom.logpmf(misses, count, 1 - level)

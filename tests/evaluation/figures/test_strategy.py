@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from cnn_lstm.evaluation.figures import strategy
 from cnn_lstm.evaluation.figures.sharpe import max_drawdown
 from cnn_lstm.evaluation.figures.strategy import (
     break_even_cost,
@@ -228,6 +229,14 @@ def test_random_signs_see_foresight_and_depend_on_the_seed_alone() -> None:
     assert 0 < random_sign_p(book, draws=1001) <= 1
 
 
+@pytest.mark.parametrize("numbers", [1, 700, 10_000])
+def test_random_books_are_drawn_in_parts(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strategy, "DRAWS", numbers)
+    book = make_book(market(6), 1)
+    assert random_sign_p(make_book(market(6).assign(y_pred=1.0), 1), draws=50) == 1
+    assert random_sign_p(book, draws=500) == pytest.approx(random_sign_p(book, draws=500, seed=9), abs=0.1)
+
+
 @pytest.mark.parametrize("drift", [0.0, 0.005], ids=["no drift", "drift"])
 @pytest.mark.parametrize("horizon", [1, 10])
 def test_useless_forecasts_are_seldom_significant(horizon: int, drift: float) -> None:
@@ -242,6 +251,8 @@ def test_useless_forecasts_are_seldom_significant(horizon: int, drift: float) ->
 
 def test_periods_per_year() -> None:
     assert periods_per_year(pd.bdate_range("2019-06-01", "2024-06-01")) == pytest.approx(261, abs=1)
+    # the two short years at the ends do not count
+    assert periods_per_year(pd.bdate_range("2019-12-01", "2022-02-01")) == pytest.approx(261, abs=1)
     assert periods_per_year(pd.bdate_range("2024-01-01", "2024-12-31")) == pytest.approx(261, abs=2)
     assert periods_per_year(pd.date_range("2024-01-01", periods=500, freq="h")) == pytest.approx(24 * 365.25)
     assert math.isnan(periods_per_year(pd.DatetimeIndex(["2024-01-01"])))
