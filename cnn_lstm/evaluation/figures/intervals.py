@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.special import chdtrc, ndtr, xlogy
@@ -56,10 +58,9 @@ def interval_figures(
     """
     known = ~(np.isnan(true) | np.isnan(lower) | np.isnan(upper))
     true, lower, upper = true[known], lower[known], upper[known]
-    order = np.arange(len(known)) if as_of is None else np.asarray(as_of)
-    group = np.zeros(len(known)) if symbol is None else np.asarray(symbol)
+    date = _codes(np.arange(len(known)) if as_of is None else as_of, known)
+    group = _codes(np.zeros(len(known)) if symbol is None else symbol, known)
     state = np.full(len(known), np.nan) if volatility is None else volatility
-    date = np.unique(order[known], return_inverse=True)[1]
     held = (lower <= true) & (true <= upper)
     return {
         "rows": float(len(true)),
@@ -68,7 +69,7 @@ def interval_figures(
         "mean_width": _mean(upper - lower),
         "winkler": _mean(winkler(true, lower, upper, level)),
         "kupiec_p": kupiec_p(int(np.sum(~held)), len(held), level),
-        "christoffersen_p": christoffersen_p(~held, np.unique(group[known], return_inverse=True)[1], date),
+        "christoffersen_p": christoffersen_p(~held, group, date),
         **_coverage_by_tercile(held, state[known]),
         "lowest_rolling_coverage": _lowest_rolling_coverage(held, date),
     }
@@ -98,7 +99,7 @@ def kupiec_p(misses: int, count: int, level: float) -> float:
     return _likelihood_ratio_p(promised, _log_likelihood(count - misses, misses, misses / count))
 
 
-def christoffersen_p(missed: Bools, symbol: ArrayLike, date: ArrayLike) -> float:
+def christoffersen_p(missed: Bools, symbol: NDArray[Any], date: NDArray[Any]) -> float:
     """p-value of the hypothesis that a miss is as likely after a miss as after none (Christoffersen 1998).
 
     First-order Markov likelihood ratio; transitions are counted within each symbol and pooled.
@@ -113,8 +114,7 @@ def christoffersen_p(missed: Bools, symbol: ArrayLike, date: ArrayLike) -> float
         >>> christoffersen_p(clustered, np.zeros(40), np.arange(40)) < 1e-6
         True
     """
-    symbol = np.asarray(symbol)
-    order = np.lexsort((np.asarray(date), symbol))
+    order = np.lexsort((date, symbol))
     missed, symbol = missed[order], symbol[order]
     before, after = missed[:-1], missed[1:]
     pair = symbol[1:] == symbol[:-1]
@@ -275,6 +275,11 @@ def spread_error_rank_correlation(spread: Floats, error: Floats) -> float:
 
 def _mean(values: Floats | Bools) -> float:
     return float(np.mean(values)) if len(values) else math.nan
+
+
+def _codes(values: ArrayLike, known: Bools) -> NDArray[np.int64]:
+    """Values of the known rows as numbers in their order; timestamps stay what they are, not objects."""
+    return np.asarray(pd.factorize(pd.Series(values)[known], sort=True)[0], dtype=np.int64)
 
 
 def _log_likelihood(hits: int, misses: int, probability: float) -> float:

@@ -154,7 +154,7 @@ def ladder(decision: Floats, symbol: Integers, horizon: int) -> Floats:
     sums = np.concatenate([[0.0], np.cumsum(decision)])
     row = np.arange(len(decision))
     oldest = np.maximum(row - horizon + 1, _first_row(symbol))
-    return (sums[row + 1] - sums[oldest]) / horizon
+    return np.asarray((sums[row + 1] - sums[oldest]) / horizon, dtype=np.float64)
 
 
 def trades(position: Floats, symbol: Integers) -> Floats:
