@@ -43,7 +43,7 @@ def point_figures(true: ArrayLike, forecast: ArrayLike, classes: int) -> dict[st
         "accuracy": float((y == f).mean()),
         # scikit-learn's own warns where a class was chosen that never happened
         "balanced_accuracy": float(np.nanmean(recall)),
-        "f1": float(metrics.f1_score(y, f, average="macro", zero_division=0.0)),
+        "f1": float(metrics.f1_score(y, f, average="macro")),
         # scikit-learn's own warns where there is only one class in all
         "mcc": float(metrics.matthews_corrcoef(y, f)) if len(np.union1d(y, f)) > 1 else 0.0,
         "precision": precision.tolist(),
