@@ -1,0 +1,176 @@
+"""DLinear: two linear layers on trend and remainder of the target's own past values.
+
+Shapes: n rows, T window length, C outputs: 1 for a number, the classes otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cnn_lstm.data.targets import Target
+from cnn_lstm.data.windows import Rows
+from cnn_lstm.evaluation.baselines.material import Columns, Floats, Material, evenly_spaced, probability_columns
+
+MAX_WINDOWS = 50_000
+KERNEL = 25
+CHUNK = 1 << 15
+BATCH = 512
+EPOCHS = 50
+PATIENCE = 5
+LEARNING_RATE = 0.005
+SEED = 20230626
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The two linear layers of one target and the scale of its history.
+
+    Attributes:
+        trend: Weights of the moving average, (T, C).
+        remainder: Weights of what the moving average leaves, (T, C).
+        bias: Intercept, (C,).
+        mean: Training mean of the label, or of its change from the last value for a level.
+        scale: Standard deviation of the same.
+    """
+
+    trend: Tensor
+    remainder: Tensor
+    bias: Tensor
+    mean: float
+    scale: float
+
+    def __call__(self, history: Tensor) -> Tensor:
+        """Standardised forecasts or logits, (n, C), of standardised histories, (n, T)."""
+        trend = moving_average(history)
+        return trend @ self.trend + (history - trend) @ self.remainder + self.bias
+
+
+@dataclass(frozen=True)
+class DLinear:
+    """DLinear of all targets, each on its own history.
+
+    Attributes:
+        material: What was fitted on.
+        layers: The layers of each target.
+    """
+
+    material: Material
+    layers: list[Layers]
+
+    def forecast(self, rows: Rows) -> list[Columns]:
+        """For each target `y_dlinear`, and `dlinear_p0`.. for classes."""
+        return [self._forecast(rows, k, target) for k, target in enumerate(self.material.targets)]
+
+    def _forecast(self, rows: Rows, k: int, target: Target) -> Columns:
+        layers = self.layers[k]
+        parts = [torch.zeros(0, len(layers.bias))]
+        for part in np.array_split(rows, -(-len(rows) // CHUNK) or 1):
+            parts.append(layers(_history(self.material, part, k, layers.mean, layers.scale)))
+        output = torch.cat(parts).double()
+        if target.classes:
+            return probability_columns("dlinear", output.softmax(dim=1).numpy())
+        values = output[:, 0].numpy() * layers.scale + layers.mean
+        return {"y_dlinear": values + self.material.present(rows, k) if target.level else values}
+
+
+def fit_dlinear(material: Material) -> DLinear:
+    """Fits each target on at most 50,000 training windows, evenly spaced.
+
+    The input is the last T known values of the target's quantity; values not known yet count as the training mean.
+    From a level the last value is subtracted first and added back. Adam stops when the loss of the validation rows
+    has not fallen for five epochs, and the weights of the best epoch stay. The global random state is left alone.
+
+    Source:
+        Zeng, Chen, Zhang, Xu (2023), Are Transformers Effective for Time Series Forecasting?
+    """
+    return DLinear(material, [_fit(material, k, target) for k, target in enumerate(material.targets)])
+
+
+def _fit(material: Material, k: int, target: Target) -> Layers:
+    train = _known(material, evenly_spaced(material.parts.train, MAX_WINDOWS), k)
+    validation = _known(material, evenly_spaced(material.parts.validation, MAX_WINDOWS), k)
+    labels = _labels(material, train, k)
+    mean, scale = float(labels.mean()), float(labels.std()) or 1.0
+    outputs = target.classes or 1
+    inputs = [_decomposed(_history(material, rows, k, mean, scale)) for rows in (train, validation)]
+    if target.classes:
+        truth = [torch.from_numpy(_labels(material, rows, k)).long() for rows in (train, validation)]
+    else:
+        standard = [(_labels(material, rows, k) - mean) / scale for rows in (train, validation)]
+        truth = [torch.from_numpy(values).float()[:, None] for values in standard]
+    weights, bias = _train(inputs[0], truth[0], inputs[1], truth[1], outputs)
+    trend, remainder = weights.chunk(2)
+    return Layers(trend, remainder, bias, mean, scale)
+
+
+def _known(material: Material, rows: Rows, k: int) -> Rows:
+    """Rows whose latest value is known; a level is forecast as the change from it."""
+    return rows[np.isfinite(material.present(rows, k))] if material.targets[k].level else rows
+
+
+def _labels(material: Material, rows: Rows, k: int) -> Floats:
+    labels = material.labels(rows, k)
+    return labels - material.present(rows, k) if material.targets[k].level else labels
+
+
+def _history(material: Material, rows: Rows, k: int, mean: float, scale: float) -> Tensor:
+    """Standardised past values, (n, T), the latest last; 0 where not known."""
+    past = torch.from_numpy(rows)[:, None] + torch.arange(1 - material.window, 1)
+    values = material.panel.present[:, k].double()[past]
+    if material.targets[k].level:
+        return ((values - values[:, -1:]) / scale).nan_to_num(nan=0.0).float()
+    return ((values - mean) / scale).nan_to_num(nan=0.0).float()
+
+
+def moving_average(history: Tensor) -> Tensor:
+    """Centred moving average of 25 values, of the largest odd number up to T for less; the ends are repeated.
+
+    Args:
+        history: Values, (n, T).
+
+    Example:
+        >>> moving_average(torch.tensor([[0.0, 3.0, 6.0]])).tolist()
+        [[1.0, 3.0, 5.0]]
+    """
+    length = history.shape[1]
+    half = (min(KERNEL, length - 1 + length % 2) - 1) // 2
+    padded = F.pad(history[:, None], (half, half), mode="replicate")
+    return F.avg_pool1d(padded, 2 * half + 1, stride=1)[:, 0]
+
+
+def _decomposed(history: Tensor) -> Tensor:
+    trend = moving_average(history)
+    return torch.cat([trend, history - trend], dim=1)
+
+
+def _train(
+    inputs: Tensor, labels: Tensor, held_inputs: Tensor, held_labels: Tensor, outputs: int
+) -> tuple[Tensor, Tensor]:
+    """Weights (2T, C) and bias (C,) of the epoch with the lowest loss on the held-out rows."""
+    loss_of = F.mse_loss if labels.is_floating_point() else F.cross_entropy
+    # the loss is convex: starting from zero, the mean forecast, needs no random numbers
+    weights = torch.zeros(inputs.shape[1], outputs, requires_grad=True)
+    bias = torch.zeros(outputs, requires_grad=True)
+    optimizer = torch.optim.Adam([weights, bias], lr=LEARNING_RATE)
+    generator = torch.Generator().manual_seed(SEED)
+    best, best_loss, waited = (weights.detach().clone(), bias.detach().clone()), float("inf"), 0
+    for _ in range(EPOCHS):
+        for batch in torch.randperm(len(inputs), generator=generator).split(BATCH):
+            with torch.enable_grad():
+                loss = loss_of(inputs[batch] @ weights + bias, labels[batch])
+                gradients = torch.autograd.grad(loss, [weights, bias])
+            weights.grad, bias.grad = gradients
+            optimizer.step()
+        with torch.no_grad():
+            held_loss = float(loss_of(held_inputs @ weights + bias, held_labels))
+        waited += 1
+        if held_loss < best_loss:
+            best, best_loss, waited = (weights.detach().clone(), bias.detach().clone()), held_loss, 0
+        if waited >= PATIENCE:
+            break
+    return best
