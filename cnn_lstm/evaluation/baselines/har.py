@@ -141,9 +141,10 @@ def realised(returns: Floats, segment: NDArray[np.int32]) -> Floats:
     columns = []
     # summed lag by lag: a running sum would let rounding errors of far rows into a calm stretch
     for lag in range(BARS[-1]):
-        same = segment[lag:] == segment[: len(segment) - lag]
-        total[lag:] += np.where(same, squares[: len(squares) - lag], 0.0)
-        count[lag:] += same & known[: len(known) - lag]
+        kept = max(0, len(returns) - lag)
+        same = segment[lag:] == segment[:kept]
+        total[lag:] += np.where(same, squares[:kept], 0.0)
+        count[lag:] += same & known[:kept]
         if lag + 1 in BARS:
             mean = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
             columns.append(np.sqrt(mean))

@@ -31,6 +31,7 @@ MAX_LOGISTIC_WINDOWS = 20_000
 PENALTIES = 10.0 ** np.arange(-4, 3.5, 0.5)  # a window; the penalty of the sum of squares is n times it
 STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)  # C of the logistic regression, times n
 ITERATIONS = 100
+TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def fit_logistic(material: Material) -> Logistic:
 
 def _logistic_path(inputs: Tensor, labels: Floats, classes: int) -> Iterator[tuple[float, Tensor, Tensor]]:
     """C, coefficients (K, C) and intercepts (C,) from the strongest penalty on, each fit started at the last."""
-    model = LogisticRegression(max_iter=ITERATIONS, warm_start=True)
+    model = LogisticRegression(max_iter=ITERATIONS, tol=TOLERANCE, warm_start=True)
     for strength in STRENGTHS:
         model.C = strength / len(labels)
         with warnings.catch_warnings():

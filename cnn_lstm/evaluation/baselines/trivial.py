@@ -80,7 +80,7 @@ def season_of(times: NDArray[np.datetime64], symbol: NDArray[np.int32]) -> int:
             return rows
     stamps = pd.DatetimeIndex(times)
     if step > 0.75:
-        weekdays = np.bincount(stamps.dayofweek, minlength=7) / len(times)
+        weekdays = np.bincount(stamps.day_of_week, minlength=7) / len(times)
         return max(1, int((weekdays >= COMMON_WEEKDAY).sum()))
     bars = pd.Series(1, index=stamps).groupby([symbol, stamps.normalize()]).size()
     return max(1, round(float(bars.median())))
