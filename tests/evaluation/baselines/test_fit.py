@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from cnn_lstm.data.prices import Checks
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility, Target
 from cnn_lstm.evaluation.baselines import fit
 from cnn_lstm.evaluation.baselines.fit import fit_baselines
 from cnn_lstm.evaluation.baselines.material import kind_of
 from cnn_lstm.evaluation.baselines.smearing import smearing
 from tests.evaluation.baselines.materials import FEATURES, material_of, with_other_future
-from tests.markets import market
+from tests.markets import market, walk
 
 CASES: dict[str, tuple[list[Target], list[str]]] = {
     "numbers": ([ForwardReturn(), RealizedVolatility(), RealizedVolatility(log=True)], []),
@@ -121,6 +123,18 @@ def test_forecast_volatilities_are_positive() -> None:
     columns = fit_baselines(wild).forecast(data.parts.test).columns["volatility_1"]
     least = labels[data.parts.train].numpy()
     assert all(column.min() >= least[least > 0].min() for column in columns.values())
+
+
+def test_a_symbol_without_training_rows_is_forecast_like_the_others() -> None:
+    table = pd.concat([walk(400), walk(60, "LATE", start="2011-04-01")], ignore_index=True)
+    data = material_of(table, RealizedVolatility(), checks=Checks(on_short="skip"))
+    late = data.parts.test[data.panel.symbol[data.parts.test] == 1]
+    assert len(late) > 10
+    assert not (data.panel.symbol[data.parts.train] == 1).any()
+    result = fit_baselines(data).forecast(late)
+    assert all(np.isfinite(column).all() for column in result.columns["volatility_5"].values())
+    everyone = np.abs(data.labels(data.parts.train, 0) - data.present(data.parts.train, 0)).mean()
+    np.testing.assert_allclose(result.naive_mae["volatility_5"], everyone)
 
 
 def test_without_prices_there_is_no_har() -> None:
