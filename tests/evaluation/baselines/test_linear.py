@@ -149,8 +149,15 @@ def test_logistic_is_scikit_learns(thresholds: list[float]) -> None:
         np.testing.assert_allclose(columns[f"logistic_p{k}"], expected[:, k], atol=0.01)
 
 
-def test_a_class_without_training_rows_has_hardly_any_probability() -> None:
-    data = material_of(market(400), Direction([0.0, 0.5]))
+@pytest.mark.parametrize(("thresholds", "missing"), [([0.0, 0.5], 2), ([-0.5, 0.0], 0)], ids=["last", "first"])
+def test_a_class_without_training_rows_has_hardly_any_probability(thresholds: list[float], missing: int) -> None:
+    data = material_of(market(400), Direction(thresholds))
     columns = fit_logistic(data).forecast(data.parts.test)[0]
-    assert 0 < columns["logistic_p2"].max() < 2e-6
-    assert set(columns["y_logistic"]) <= {0.0, 1.0}
+    assert 0 < columns[f"logistic_p{missing}"].max() < 2e-6
+    assert missing not in columns["y_logistic"]
+
+
+def test_strength_follows_the_validation_rows() -> None:
+    """Training rows alone would always take the weakest penalty."""
+    data = material_of(market(400), Direction(), window=30)
+    assert fit_logistic(data).strengths[0] * len(data.parts.train) < 100
