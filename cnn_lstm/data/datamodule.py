@@ -7,6 +7,7 @@ import os
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
@@ -109,7 +110,7 @@ class MarketDataModule(LightningDataModule):
         self.checked: CheckedPrices = self.recipe.check(table, self.targets)
         for defect in self.checked.warnings:
             log.warning("[W%d] %s — %s — %s", defect.code, defect.what, defect.where, defect.fix)
-        self.prices = skip_short(self.checked.table, self.recipe, self.targets)
+        self.prices: pd.DataFrame = skip_short(self.checked.table, self.recipe, self.targets)
         self.fingerprint = data_fingerprint(self.prices)
         self.panel: Panel = self.recipe.panel(self.prices, self.targets)
         self.windows: Rows = complete_windows(self.panel, self.recipe.window)
