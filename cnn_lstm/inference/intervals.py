@@ -36,6 +36,7 @@ RECENT = 250
 DOUBLING = 0.1
 MOST_DOUBLINGS = 50.0
 MOST_DIGITS = 10
+ROUNDING = 1e-9  # a level that falls on a rank has that one, whatever the last bits of a sum of levels are
 
 Forecast = tuple[float, ...]
 Bound = TypeVar("Bound")
@@ -175,7 +176,7 @@ class AdaptiveIntervals(Adaptive[tuple[float, float]]):
 
     def _quantiles(self, alpha: float) -> tuple[float, float]:
         scores, count = self._scores, len(self._scores)
-        rank = int((count + 1) * min(alpha, 1.0) / 2)
+        rank = int((count + 1) * min(alpha, 1.0) / 2 + ROUNDING)
         if rank >= 1:
             return scores[rank - 1], scores[count - rank]
         if alpha >= 0:
@@ -217,7 +218,7 @@ class AdaptiveSets(Adaptive[tuple[int, ...]]):
 
     def _quantile(self, alpha: float) -> float:
         count = len(self._scores)
-        rank = min(int((count + 1) * min(alpha, 1.0)), count)
+        rank = min(int((count + 1) * min(alpha, 1.0) + ROUNDING), count)
         return self._scores[count - rank] if rank >= 1 else 1.0
 
     def _score(self, forecast: Forecast, truth: float) -> float:
