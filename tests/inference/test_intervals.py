@@ -179,6 +179,39 @@ def test_calibration_scores_alone_cover_as_the_finite_sample_says(count: int) ->
     np.testing.assert_allclose(hits / draws, np.array(LEVELS) / 100, atol=4 * np.sqrt(0.25 / draws))
 
 
+def test_mapie_agrees_on_coverage_and_width() -> None:
+    """MAPIE's ACI knows symmetric scores only, and those of the calibration alone; the differences are small."""
+    regression = pytest.importorskip("mapie.regression")
+    base = pytest.importorskip("sklearn.base")
+
+    class Zero(base.RegressorMixin, base.BaseEstimator):  # type: ignore[misc, name-defined]
+        def fit(self, X: Floats, y: Floats | None = None) -> Zero:
+            self.fitted_ = True
+            return self
+
+        def predict(self, X: Floats) -> Floats:
+            return np.zeros(len(X))
+
+    known, truth = np.split(np.random.default_rng(6).standard_t(5, 1300), [500])
+    truth[400:] *= 2
+    x, inside, width = np.zeros((1, 1)), [], []
+    model = regression.TimeSeriesRegressor(Zero().fit(x), method="aci", cv="prefit").fit(np.zeros((500, 1)), known)
+    for value in truth:
+        _, bounds = model.predict(x, confidence_level=0.9, allow_infinite_bounds=True)
+        low, high = bounds[0, :, 0]
+        inside.append(low <= value <= high)
+        width.append(high - low)
+        model.adapt_conformal_inference(x, np.array([value]), gamma=GAMMA, confidence_level=0.9)
+    table = add_intervals(forecasts(truth, reach=1), calibration(known), FIRST)
+    ours = table["y_true"].between(table["lower_90"], table["upper_90"])
+    assert ours.mean() == pytest.approx(np.mean(inside), abs=0.01)
+    assert (ours == inside).mean() > 0.97
+    finite = np.isfinite(width)
+    assert (table["upper_90"] - table["lower_90"])[finite].mean() == pytest.approx(
+        np.array(width)[finite].mean(), rel=0.1
+    )
+
+
 # -- the rule ------------------------------------------------------------------------------------------------------
 
 
