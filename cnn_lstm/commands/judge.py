@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.evaluation.baselines import add_baselines
+from cnn_lstm.evaluation.baselines.columns import add_baselines
 from cnn_lstm.evaluation.html import write_page
 from cnn_lstm.evaluation.model_info import FAILED, model_info
 from cnn_lstm.evaluation.report import evaluate
@@ -60,6 +60,7 @@ def judge(
     uses = count_use(run, _rows_of(table, data), saved["digest"])
     info["test_rows_used"] = {"times": uses.times, "models": uses.models}
     table = add_baselines(table, data, settings.season)
+    _add_smearing(table, model)
     table.attrs |= {
         "settings": settings.to_plain(),
         "trials": settings.trials or uses.models,
@@ -75,6 +76,13 @@ def judge(
     page = folder / "report.html"
     write_page(page, report, table, info, pictures=[folder / "attention.png"])
     return Judgement(text, page, [*files, page])
+
+
+def _add_smearing(table: pd.DataFrame, model: Forecaster) -> None:
+    factors = (model.contract.get("calibration") or {}).get("smearing", [])
+    for about, factor in zip(table.attrs["targets"].values(), factors, strict=False):
+        if "smearing" in about:
+            about["smearing"]["y_pred"] = factor
 
 
 def _rows_of(table: pd.DataFrame, data: MarketDataModule) -> str:

@@ -16,6 +16,7 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
 from cnn_lstm.evaluation.settings import Evaluation
+from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.training.console import Resources, totals_line
 from cnn_lstm.training.runs import RunFolder
@@ -107,7 +108,9 @@ class Outcome:
         data, forecasts = self.data, dict(self.model.forecasts)
         rows = forecasts.pop("row").numpy()
         columns = {name: values for name, values in forecasts.items() if name not in ("y_true", "loss")}
-        return predictions_table(data.panel, data.targets, rows, columns, self.model.contract["target_mean"])
+        contract = self.model.contract
+        table = predictions_table(data.panel, data.targets, rows, columns, contract["target_mean"])
+        return add_intervals(table, contract.get("calibration"), contract["boundaries"]["test"])
 
     def _keep_metrics(self, stage: str) -> None:
         figures = {name: float(value) for name, value in self.trainer.callback_metrics.items()}

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cnn_lstm.data.batches import Batch, RowBatches, WindowDataset, make_loader
@@ -189,6 +190,12 @@ class MarketDataModule(LightningDataModule):
         free, _ = torch.cuda.mem_get_info(root)
         return root if self.panel.values.nbytes < free / 2 else torch.device("cpu")
 
+    def label_scale(self, rows: Tensor) -> Tensor:
+        """Size of each label's surprise as known at the panel rows (n,): (n, H) float64, see `Target.scale`."""
+        volatility = self.panel.volatility[rows].double().numpy()
+        scales = [target.scale(volatility[:, k]) for k, target in enumerate(self.targets)]
+        return torch.from_numpy(np.stack(scales, axis=1))
+
     def contract(self) -> dict[str, Any]:
         """What a checkpoint must know of the data, in plain values."""
         edges = self.parts.boundaries
@@ -197,6 +204,7 @@ class MarketDataModule(LightningDataModule):
             "source": type(self.source).__name__,
             "symbols": list(self.panel.symbols),
             "target_names": [target.name for target in self.targets],
+            "target_kinds": [target.kind for target in self.targets],
             "target_units": [target.unit for target in self.targets],
             "target_mean": self.statistics.y_mean.tolist(),
             "boundaries": {name: str(getattr(edges, name)) for name in ("train", "validation", "test", "end")},
