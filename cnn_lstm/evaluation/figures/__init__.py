@@ -1,1 +1,1 @@
-"""Figures of a forecast: pure functions of arrays."""
+"""Figures of forecasts, one module a kind of target: plain arrays in, plain numbers out."""
