@@ -51,7 +51,7 @@ def render_report(report: Mapping[str, Any]) -> str:
 
 
 def _target(name: str, target: Target) -> str:
-    blocks = [_headline(name, target), _forecasts(target), *_warnings(target)]
+    blocks = [_headline(name, target), _forecasts(target), *warnings(target)]
     blocks += [_breakdown(target), _intervals(target), *_strategy(target)]
     return "\n\n".join(block for block in blocks if block)
 
@@ -79,7 +79,8 @@ def _forecasts(target: Target) -> str:
     )
 
 
-def _warnings(target: Target) -> Iterator[str]:
+def warnings(target: Target) -> Iterator[str]:
+    """What should make a reader suspicious of a target's figures."""
     ic = target["forecasts"]["model"].get("ic")
     if target["kind"] == "return" and ic is not None and ic > SUSPICIOUS_IC:
         yield f"IC {ic:.2f} is suspiciously high for returns: look for a leak before anything else"
@@ -132,7 +133,7 @@ def _strategy(target: Target) -> Iterator[str]:
         return
     hold = found["buy_and_hold"]
     number_of = {name: number(value) for name, value in found.items() if isinstance(value, float | int | None)}
-    percent_of = {name: _percent(value) for name, value in found.items() if isinstance(value, float | None)}
+    percent_of = {name: percent(value) for name, value in found.items() if isinstance(value, float | None)}
     yield "\n".join(
         [
             f"strategy after {number_of['cost_bp']} bp a side: {found['rule']}",
@@ -142,8 +143,8 @@ def _strategy(target: Target) -> Iterator[str]:
             f"DSR {number_of['dsr']} for the best of {found['trials']}",
             f"turnover {number_of['annual_turnover']} a year, break-even cost {number_of['break_even_cost_bp']} bp a "
             f"side, random signs earn as much with p {number_of['random_sign_p']}",
-            f"buy and hold at the same exposure: {_percent(hold['net_annual_return'])} a year, "
-            f"Sharpe {number(hold['sharpe'])}, drawdown {_percent(hold['max_drawdown'])}",
+            f"buy and hold at the same exposure: {percent(hold['net_annual_return'])} a year, "
+            f"Sharpe {number(hold['sharpe'])}, drawdown {percent(hold['max_drawdown'])}",
         ]
     )
 
@@ -158,5 +159,6 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A share in percent, or what stands for none."""
     return "-" if value is None else f"{value:.1%}"
