@@ -32,7 +32,7 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
-from cnn_lstm.model.checkpoints import read_checkpoint
+from cnn_lstm.model.checkpoints import read_checkpoint, require_single
 from cnn_lstm.model.forecaster import Forecaster, refuse_differences
 from cnn_lstm.training.board import BoardPictures
 from cnn_lstm.training.callbacks import (
@@ -169,6 +169,7 @@ class ForecastCLI(LightningCLI):
             folder = RunFolder(Path(config.run_dir)) if config.run_dir else self._run_of_config()
             given = folder.checkpoint(str(given))
         checkpoint = read_checkpoint(given)
+        require_single(checkpoint, given)
         _require_same_model(checkpoint, config.model)
         config.ckpt_path = str(given)
         return RunFolder(Path(config.run_dir)) if config.run_dir else run_of_checkpoint(Path(given))
