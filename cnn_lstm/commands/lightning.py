@@ -32,6 +32,7 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
+from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.model.checkpoints import read_checkpoint, require_single
 from cnn_lstm.model.forecaster import Forecaster, refuse_differences
 from cnn_lstm.training.board import BoardPictures
@@ -373,7 +374,9 @@ class ForecastCLI(LightningCLI):
         data, forecasts = self.datamodule, dict(self.model.forecasts)
         rows = forecasts.pop("row").numpy()
         columns = {name: values for name, values in forecasts.items() if name not in ("y_true", "loss")}
-        return predictions_table(data.panel, data.targets, rows, columns, self.model.contract["target_mean"])
+        contract = self.model.contract
+        table = predictions_table(data.panel, data.targets, rows, columns, contract["target_mean"])
+        return add_intervals(table, contract.get("calibration"), contract["boundaries"]["test"])
 
 
 def _require_same_model(checkpoint: dict[str, Any], model: Any) -> None:

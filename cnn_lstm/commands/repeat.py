@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 import yaml
 
 from cnn_lstm.commands.config import guard_parser
@@ -27,6 +29,7 @@ from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.evaluation.dispersion import dispersion, render_dispersion
 from cnn_lstm.inference.ensemble import FEWEST, ensemble_from, joined, write_ensemble
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.calibration import calibrate
 from cnn_lstm.model.forecaster import refuse_differences
 
 FIRST_SEED = 42
@@ -229,9 +232,14 @@ def _average(repeat: Repeat, data: MarketDataModule) -> dict[str, Any] | None:
     return read_report(folder)
 
 
-def _calibration(average: Predictor, data: MarketDataModule) -> dict[str, Any] | None:
+def _calibration(average: Predictor, data: MarketDataModule) -> dict[str, Any]:
     """Conformal calibration of the averaged forecast, from the validation part."""
-    return None
+    table = average.predict_rows(data.panel, data.parts.validation)
+    parts = [table[table["target"] == target.name] for target in data.targets]
+    classes = data.targets[0].classes
+    names = ["y_true", "y_pred", "scale", *(f"p{k}" for k in range(classes))]
+    columns = {name: torch.from_numpy(np.stack([part[name] for part in parts], axis=1)) for name in names}
+    return calibrate(columns, columns["scale"], classes)
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cnn_lstm.data.batches import Batch, RowBatches, WindowDataset, make_loader
@@ -183,6 +184,12 @@ class MarketDataModule(LightningDataModule):
             return torch.device("cpu")
         free, _ = torch.cuda.mem_get_info(root)
         return root if self.panel.values.nbytes < free / 2 else torch.device("cpu")
+
+    def label_scale(self, rows: Tensor) -> Tensor:
+        """Size of each label's surprise as known at the panel rows (n,): (n, H) float64, see `Target.scale`."""
+        volatility = self.panel.volatility[rows].double().numpy()
+        scales = [target.scale(volatility[:, k]) for k, target in enumerate(self.targets)]
+        return torch.from_numpy(np.stack(scales, axis=1))
 
     def contract(self) -> dict[str, Any]:
         """What a checkpoint must know of the data, in plain values."""

@@ -20,6 +20,7 @@ from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.data.windows import Panel, Rows, complete_windows, cut_windows
 from cnn_lstm.errors import DataError
 from cnn_lstm.inference.ensemble import Ensemble, model_from
+from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import INFERENCE_BATCH, Forecaster, fixed_shape
 
@@ -58,17 +59,25 @@ class Predictor:
 
         Args:
             prices: Long table with symbol, timestamp and the columns that the features need.
-            start: First decision day, ISO; everything by default.
-            samples: Passes of Monte Carlo dropout; 0 for one plain pass.
+            start: First decision day, ISO; everything by default. Intervals adapt to all forecasts since the test part
+                of the checkpoint, so these are computed in any case and then left out.
+            samples: Passes of Monte Carlo dropout; 0 for one plain pass. Intervals lie around their mean, with the
+                scores of the plain pass.
 
         Returns:
-            Predictions table, see `predictions_table`; truth is NaN where it is not known yet.
+            Predictions table, see `predictions_table` and `add_intervals`; truth is NaN where it is not known yet.
 
         Raises:
             DataError: If the table is damaged, or too short for a window before `start`.
         """
         panel, rows = self._windows(prices, start)
-        return self._table(panel, rows, samples)
+        if start is None or not self.forecaster.contract.get("calibration"):
+            return self._table(panel, rows, samples)
+        first = stamp(start, "start")
+        windows = complete_windows(panel, self.recipe.window)
+        boundary = np.datetime64(self.forecaster.contract["boundaries"]["test"])
+        table = self._table(panel, windows[panel.time[windows] >= min(first, boundary)], samples)
+        return table[table["as_of"] >= pd.Timestamp(first, tz="UTC")].reset_index(drop=True)
 
     def predict_if_any(self, prices: pd.DataFrame) -> pd.DataFrame:
         """`predict`, with an empty table of the same columns where no window is complete."""
@@ -96,7 +105,9 @@ class Predictor:
                     forecaster.sample(windows, samples, seed=number) if samples else forecaster.forecast(windows)
                 )
         columns = {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
-        return predictions_table(panel, self.targets, rows, columns, forecaster.contract["target_mean"])
+        contract = forecaster.contract
+        table = predictions_table(panel, self.targets, rows, columns, contract["target_mean"])
+        return add_intervals(table, contract.get("calibration"), contract["boundaries"]["test"])
 
     def encode(self, prices: pd.DataFrame, start: str | None = None) -> pd.DataFrame:
         """Embeddings of all complete windows of a price table.

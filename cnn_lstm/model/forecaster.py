@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from cnn_lstm import specs
 from cnn_lstm.errors import CheckpointError, ConfigError
+from cnn_lstm.model.calibration import calibrate
 from cnn_lstm.model.clipping import Clipping, clips_plainly
 from cnn_lstm.model.dropout import dropout_samples
 from cnn_lstm.model.metrics import forecast_metrics
@@ -59,6 +60,9 @@ class ForecastData(Protocol):
     statistics: Statistics
 
     def contract(self) -> dict[str, Any]: ...  # noqa: D102
+
+    def label_scale(self, rows: Tensor) -> Tensor:
+        """Size of each label's surprise as known at the panel rows (n,): (n, H)."""
 
 
 class Forecaster(LightningModule):
@@ -235,8 +239,12 @@ class Forecaster(LightningModule):
             super().lr_scheduler_step(scheduler, metric)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the figures of the validation."""
+        """Logs the figures of the validation, and keeps its scores for the checkpoint and the intervals made of it."""
         self._log_figures("val")
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            data: ForecastData = self.trainer.datamodule  # type: ignore[attr-defined]
+            scale = data.label_scale(self.forecasts["row"])
+            self.contract["calibration"] = calibrate(self.forecasts, scale, self.objective.classes)
         self.outputs = self._training_outputs
 
     def on_test_epoch_end(self) -> None:
@@ -264,9 +272,12 @@ class Forecaster(LightningModule):
     def setup(self, stage: str) -> None:
         """Takes the training statistics before a fit, and what the data module says of the data."""
         data: ForecastData = self.trainer.datamodule  # type: ignore[attr-defined]
+        calibration = self.contract.get("calibration")
         self.contract = data.contract()
         if stage == "fit":
             self.learn_statistics(data.statistics)
+        elif calibration:
+            self.contract["calibration"] = calibration
 
     def learn_statistics(self, statistics: Statistics) -> None:
         """Fills the buffers of network and targets.
@@ -369,7 +380,8 @@ class Forecaster(LightningModule):
             self._refuse_seen_dates(saved["boundaries"], self.contract["boundaries"])
             if saved["fingerprint"] != self.contract["fingerprint"]:
                 log.warning("the prices are not those that the checkpoint was trained on — data SHA-256 differs")
-            self.contract["target_mean"] = saved["target_mean"]
+            # what belongs to the weights: a later test part changes nothing of when the intervals begin to adapt
+            self.contract |= {name: saved.get(name) for name in ("target_mean", "boundaries", "calibration")}
         else:
             self.contract = {key: value for key, value in saved.items() if key not in ("format", "digest")}
 

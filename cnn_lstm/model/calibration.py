@@ -1,0 +1,60 @@
+"""Conformal scores of the validation forecasts: how far the truth lay from them, in units of the label's scale.
+
+Shapes: n validation rows, H targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MOST_SCORES = 1001
+
+
+def calibrate(forecasts: Mapping[str, Tensor], scale: Tensor, classes: int = 0) -> dict[str, Any]:
+    """Scores of forecasts against the truth, sorted and in plain values, as a checkpoint keeps them.
+
+    Args:
+        forecasts: Columns `y_true` and `y_pred`, and `p0`, `p1`, ... for classes, each (n, H).
+        scale: Size of each label's surprise as known at the decision, (n, H); where it is 0 or unknown, the typical
+            one is taken.
+        classes: Number of classes; 0 for numbers.
+
+    Returns:
+        `scores`, for each target at most `MOST_SCORES` ascending values: (y_true - y_pred) / scale, or for classes
+        1 - p of the true one; evenly spaced order statistics where there are more. `typical_scale`: the median scale
+        of each target.
+
+    Source:
+        Sadinle, Lei, Wasserman (2019), Least Ambiguous Set-Valued Classifiers with Bounded Error Levels: the score of
+        classes.
+
+    Example:
+        >>> columns = {"y_true": torch.tensor([[3.0], [1.0]]), "y_pred": torch.tensor([[1.0], [2.0]])}
+        >>> calibrate(columns, torch.tensor([[2.0], [2.0]]))
+        {'scores': [[-0.5, 1.0]], 'typical_scale': [2.0]}
+    """
+    typical = [_typical(column) for column in scale.double().T]
+    truth = forecasts["y_true"].double()
+    if classes:
+        probability = torch.stack([forecasts[f"p{k}"] for k in range(classes)]).double()  # (C, n, H)
+        scores = 1.0 - probability.gather(0, truth.long()[None])[0]
+    else:
+        known = torch.isfinite(scale) & (scale > 0)
+        scores = (truth - forecasts["y_pred"].double()) / torch.where(known, scale.double(), torch.tensor(typical))
+    return {"scores": [_order_statistics(column) for column in scores.T], "typical_scale": typical}
+
+
+def _typical(scale: Tensor) -> float:
+    known = scale[torch.isfinite(scale) & (scale > 0)]
+    return float(known.median()) if len(known) else 1.0
+
+
+def _order_statistics(scores: Tensor) -> list[float]:
+    ordered = scores[torch.isfinite(scores)].sort().values
+    if len(ordered) > MOST_SCORES:
+        ordered = ordered[torch.linspace(0, len(ordered) - 1, MOST_SCORES, dtype=torch.float64).round().long()]
+    return [float(score) for score in ordered.tolist()]
