@@ -21,6 +21,10 @@ COMMANDS = {
     "validate": ("cnn_lstm.commands.lightning", "figures of a checkpoint on the validation part"),
     "test": ("cnn_lstm.commands.lightning", "figures of a checkpoint on the untouched test part, beside baselines"),
     "predict": ("cnn_lstm.commands.lightning", "write the forecasts of a checkpoint to predictions.parquet"),
+    "repeat": (
+        "cnn_lstm.commands.repeat",
+        "train several seeds: mean, spread, what may be claimed, and their ensemble",
+    ),
     "plot": ("cnn_lstm.commands.plot", "draw the history of a run, or compare runs"),
     "sync-tracking": ("cnn_lstm.commands.sync_tracking", "send to MLflow what a server that was down has not taken"),
     "data": ("cnn_lstm.commands.data", "describe or check the data of a YAML file, without training"),

@@ -29,6 +29,7 @@ OTHER_PAGES = [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECU
 QUIET = ["--mlflow", "false", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 SHORT = ["--trainer.log_every_n_steps", "1", "--trainer.limit_val_batches", "2", "--trainer.max_epochs", "1"]
 FAST = [*QUIET, *SHORT, "--history_plot.enabled", "false"]
+TRAINING = ("fit", "repeat")
 NO_DEVICES = {"--trainer.strategy", "--trainer.devices"}
 
 
@@ -153,11 +154,11 @@ def runnable(words: list[str]) -> list[str]:
     skipped = {k for k, (word, _) in enumerate(pairs) if word in NO_DEVICES}
     kept = [word for k, word in enumerate(words) if not {k, k - 1} & skipped]
     small = ["cpu" if word == "gpu" else "2" if word == "50" else word for word in kept]
-    return [*small, *(FAST if words[0] == "fit" else QUIET), *batches(words[0])]
+    return [*small, *(FAST if words[0] in TRAINING else QUIET), *batches(words[0])]
 
 
 def batches(command: str) -> list[str]:
-    return ["--trainer.limit_train_batches", "2"] if command == "fit" else []
+    return ["--trainer.limit_train_batches", "2"] if command in TRAINING else []
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=name_of)
@@ -192,7 +193,7 @@ def test_yaml_blocks_are_accepted(block: Block, tmp_path: Path) -> None:
 def test_each_command_is_shown() -> None:
     shown = {command.words[0] for command in commands()}
 
-    assert {"fit", "validate", "test", "predict", "data", "plot", "sync-tracking"} <= shown
+    assert {"fit", "validate", "test", "predict", "repeat", "data", "plot", "sync-tracking"} <= shown
 
 
 # -- what is named ---------------------------------------------------------------------------------------------------

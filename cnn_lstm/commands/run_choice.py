@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_lstm.errors import CheckpointError
-from cnn_lstm.model.checkpoints import read_checkpoint
+from cnn_lstm.model.checkpoints import read_checkpoint, require_single
 from cnn_lstm.model.forecaster import refuse_differences
 from cnn_lstm.training.runs import RunFolder, new_run, run_of_checkpoint
 
@@ -37,6 +37,7 @@ def choose_run(command: str, config: Any, defaults: dict[str, dict[str, Any]]) -
         folder = RunFolder(Path(config.run_dir)) if config.run_dir else _run_of_config(files)
         given = folder.checkpoint(str(given))
     checkpoint = read_checkpoint(given)
+    require_single(checkpoint, given)
     _require_same_model(checkpoint, config.model, defaults)
     config.ckpt_path = str(given)
     return RunFolder(Path(config.run_dir)) if config.run_dir else run_of_checkpoint(Path(given))

@@ -27,7 +27,7 @@ from cnn_lstm.evaluation.figures.intervals import (
 )
 from cnn_lstm.evaluation.figures.strategy import make_book, strategy_figures
 from cnn_lstm.evaluation.figures.volatility import volatility_figures
-from cnn_lstm.evaluation.forecasts import LOSS, VOLATILITIES, Floats, Forecast, judged_rows, read_forecasts
+from cnn_lstm.evaluation.forecasts import LOSS, Floats, Forecast, judged_rows, read_forecasts
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.significance import compare
 from cnn_lstm.evaluation.verdict import verdict
@@ -109,13 +109,14 @@ def _figures(
     true = rows["y_true"].to_numpy()
     if about["kind"] == "class":
         figures = point_figures(true, forecast.point, about["classes"])
-        if forecast.probabilities is not None:
-            figures |= probability_figures(true, forecast.probabilities, forecasts["prior"].probabilities)
+        prior = forecasts["prior"].probabilities
+        if forecast.probabilities is not None and prior is not None:
+            figures |= probability_figures(true, forecast.probabilities, prior)
         if forecast is not forecasts["model"]:
             figures["mcnemar_p"] = mcnemar_p(true, forecasts["model"].point, forecast.point)
         return figures
     figures = error_figures(true, forecast.point, rows["naive_mae"], rows["naive_mse"], rows["y_mean"])
-    if about["kind"] in VOLATILITIES:
+    if forecast.variance is not None:
         size = np.exp if about["kind"] == "log_volatility" else np.asarray
         figures |= {
             f"volatility_{name}" if name in figures else name: value
@@ -148,8 +149,8 @@ def _breakdowns(rows: pd.DataFrame, model: Floats, baseline: Floats) -> dict[str
             }
             for group, line in means.iterrows()
         ]
-    wins = [line["loss_model"] < line["loss_baseline"] for line in breakdowns["symbol"]]
-    return {"win_rate": float(np.mean(wins)), "breakdowns": breakdowns}
+    symbols = losses.groupby(rows["symbol"]).mean()
+    return {"win_rate": float((symbols["model"] < symbols["baseline"]).mean()), "breakdowns": breakdowns}
 
 
 def _intervals(rows: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Any]:

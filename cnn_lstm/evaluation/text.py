@@ -71,8 +71,8 @@ def _forecasts(target: Target) -> str:
     for name, figures in target["forecasts"].items():
         line = {TITLES.get(column, column): number(figures.get(column)) for column in columns}
         beside = target["comparisons"].get(name, {})
-        line |= {"skill": number(beside.get("skill")), "DM p": number(beside.get("dm_p"))}
-        line |= {"boot p": number(beside.get("bootstrap_p"))}
+        line |= {"skill": number(beside.get("skill")), "DM p": p_value(beside.get("dm_p"))}
+        line |= {"boot p": p_value(beside.get("bootstrap_p"))}
         lines[f"{name} *" if name == target["best_baseline"] else name] = line
     return (
         f"{pd.DataFrame(lines).T.to_string()}\n* best baseline by {target['loss']}; skill is the model's against each"
@@ -112,13 +112,13 @@ def _intervals(target: Target) -> str:
                 figures.get("mean_width", figures.get("mean_size"))
             ),
             **({"Winkler": number(figures["winkler"])} if "winkler" in figures else {}),
-            "Kupiec p": number(figures["kupiec_p"]),
+            "Kupiec p": p_value(figures["kupiec_p"]),
         }
         for level, figures in target["intervals"].items()
     }
     text = pd.DataFrame(lines).T.to_string()
     found = target["distribution"]
-    scores = f"CRPS {number(found['crps'])}, PIT Kolmogorov-Smirnov p {number(found['pit']['ks_p'])}" if found else ""
+    scores = f"CRPS {number(found['crps'])}, PIT Kolmogorov-Smirnov p {p_value(found['pit']['ks_p'])}" if found else ""
     spreads = [
         f"{name}: mean {number(figures['mean'])}, rank correlation with the error "
         f"{number(figures['rank_correlation'])}; epistemic spread, not an interval"
@@ -157,6 +157,16 @@ def number(value: float | None) -> str:
         ('0.01235', '12.35', '-1e-07', '-')
     """
     return "-" if value is None else f"{value:.4g}"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value with three digits.
+
+    Example:
+        >>> p_value(0.0321), p_value(1e-9), p_value(None)
+        ('0.032', '<0.001', '-')
+    """
+    return "-" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def percent(value: float | None) -> str:

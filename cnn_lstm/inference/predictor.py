@@ -19,8 +19,9 @@ from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.data.windows import Panel, Rows, complete_windows, cut_windows
 from cnn_lstm.errors import DataError
+from cnn_lstm.inference.ensemble import Ensemble, model_from
 from cnn_lstm.inference.intervals import add_intervals
-from cnn_lstm.model.checkpoints import forecaster_from, read_checkpoint
+from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import INFERENCE_BATCH, Forecaster, fixed_shape
 
 
@@ -28,14 +29,14 @@ class Predictor:
     """Forecasts and embeddings of price tables, bit for bit those of the run that trained the checkpoint.
 
     Args:
-        forecaster: Trained forecaster, in evaluation mode.
+        forecaster: Trained forecaster, or an ensemble of several.
 
     Example:
         >>> predictor = Predictor.from_checkpoint("runs/quickstart/checkpoints/best.ckpt")  # doctest: +SKIP
         >>> predictor.predict(prices)[["symbol", "as_of", "y_pred"]].tail(3)  # doctest: +SKIP
     """
 
-    def __init__(self, forecaster: Forecaster) -> None:
+    def __init__(self, forecaster: Forecaster | Ensemble) -> None:
         self.forecaster = forecaster.eval()
         self.recipe = Recipe.from_plain(forecaster.contract["recipe"])
         self.targets = self.recipe.build_targets()
@@ -45,13 +46,13 @@ class Predictor:
         """Loads a checkpoint with nothing else at hand, and without running any code in it.
 
         Args:
-            path: Checkpoint file written by `fit`.
+            path: Checkpoint file written by `fit`, or an ensemble written by `write_ensemble`.
             device: Where to compute.
 
         Raises:
             CheckpointError: If the file is missing, damaged, unsafe or not ours.
         """
-        return cls(forecaster_from(read_checkpoint(path)).to(device))
+        return cls(model_from(read_checkpoint(path)).to(device))
 
     def predict(self, prices: pd.DataFrame, start: str | None = None, samples: int = 0) -> pd.DataFrame:
         """Forecasts of all complete windows of a price table.
@@ -81,6 +82,18 @@ class Predictor:
     def predict_if_any(self, prices: pd.DataFrame) -> pd.DataFrame:
         """`predict`, with an empty table of the same columns where no window is complete."""
         panel, rows, _ = self._complete(prices)
+        return self._table(panel, rows)
+
+    def predict_rows(self, panel: Panel, rows: Rows) -> pd.DataFrame:
+        """Forecasts of chosen windows of a panel that is built already, such as a part of a data module's.
+
+        Args:
+            panel: Panel of this predictor's recipe.
+            rows: Last row of each window, (n,).
+
+        Returns:
+            Predictions table, see `predictions_table`.
+        """
         return self._table(panel, rows)
 
     def _table(self, panel: Panel, rows: Rows, samples: int = 0) -> pd.DataFrame:

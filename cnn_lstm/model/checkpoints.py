@@ -1,7 +1,9 @@
-"""Reading checkpoint files safely: `weights_only` always, no URL, damage and foreign files told in one line."""
+"""Checkpoint files: read without running code, damage and foreign files told in one line; written durably."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cnn_lstm import specs
-from cnn_lstm.errors import CheckpointError
+from cnn_lstm.errors import CheckpointError, ResourceError
 from cnn_lstm.model.forecaster import CHECKPOINT_FORMAT, CHECKPOINT_KEY, Forecaster, state_digest
 from cnn_lstm.model.network import Backbone
 from cnn_lstm.model.objectives import Objective
@@ -90,9 +92,10 @@ def forecaster_from(checkpoint: Mapping[str, Any]) -> Forecaster:
         checkpoint: As `read_checkpoint` returns it.
 
     Raises:
-        CheckpointError: If its classes are not trusted or its weights do not fit them.
+        CheckpointError: If it is an ensemble, its classes are not trusted or its weights do not fit them.
     """
     try:
+        require_single(checkpoint)
         plain = checkpoint["hyper_parameters"]
         forecaster = Forecaster(
             network=specs.build(plain["network"], Backbone),
@@ -110,3 +113,64 @@ def forecaster_from(checkpoint: Mapping[str, Any]) -> Forecaster:
         ) from error
     forecaster.on_load_checkpoint(dict(checkpoint))
     return forecaster.eval()
+
+
+def is_ensemble(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint holds several members, as `inference.ensemble.write_ensemble` writes them."""
+    return "members" in checkpoint["hyper_parameters"]
+
+
+def require_single(checkpoint: Mapping[str, Any], path: str | Path = "") -> None:
+    """Refuses an ensemble where the checkpoint of one run is needed.
+
+    Args:
+        checkpoint: As `read_checkpoint` returns it.
+        path: Its file, for the message.
+
+    Raises:
+        CheckpointError: If it is an ensemble.
+    """
+    if is_ensemble(checkpoint):
+        raise CheckpointError(
+            "the checkpoint is an ensemble, not that of one run",
+            str(path),
+            "give it to Predictor.from_checkpoint, or name the checkpoint of a member",
+            code=439,
+        )
+
+
+def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
+    """Writes beside the target, flushes to disk, then renames: the old file lives until the new one is whole.
+
+    Args:
+        checkpoint: Plain values and tensors.
+        path: The file; its folder is made.
+
+    Raises:
+        ResourceError: If the disk is full or the folder cannot be written; the old file stays.
+    """
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+        _flush_folder(target.parent)
+    except (OSError, RuntimeError) as error:
+        raise ResourceError(
+            "cannot write the checkpoint", f"{target}: {error}", "free disk space; the old file is intact", code=604
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,465 @@
+"""`repeat`: real runs of several seeds, killed and resumed; and its orderly ends with runs that only pretend."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from cnn_lstm import specs
+from cnn_lstm.commands import seed_runs
+from cnn_lstm.commands.seed_runs import Repeat, next_words, read_report
+from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.checkpoints import read_checkpoint
+from cnn_lstm.training.runs import RunFolder
+from tests.experiments import experiment, run
+from tests.markets import market
+
+SEEDS = (7, 8)
+EPOCHS = 25
+# the real command line; its test leaves a report of one figure
+REPORTING = """
+import json, sys
+from pathlib import Path
+from cnn_lstm.cli import main
+words, code = sys.argv[1:], main()
+if code == 0 and words[0] == "test":
+    folder = Path(words[words.index("--config") + 1]).parent
+    loss = json.loads((folder / "test_metrics.json").read_text())["test_loss"]
+    target = {"loss": "mse", "best_baseline": "zero", "comparisons": {"zero": {"skill": 1 - loss / 2}}}
+    target["forecasts"] = {"model": {"mse": loss}, "zero": {"mse": 2.0}}
+    (folder / "report.json").write_text(json.dumps({"targets": {"return_2": target}}))
+sys.exit(code)
+"""
+# writes the files of a run at once; seed 13 fails, seed 99 never ends, seed 50 does nothing
+PRETENDING = """
+import json, os, sys, time
+from pathlib import Path
+words = sys.argv[1:]
+print(json.dumps(words))
+if words[0] == "--trust-imports":
+    words = words[2:]
+named = dict(zip(words, words[1:]))
+folder = Path(named["--run_dir"]) if "--run_dir" in named else Path(named["--config"]).parent
+seed = int(folder.name.split("_")[1])
+folder.mkdir(exist_ok=True)
+with (folder / "commands").open("a") as commands:
+    commands.write(words[0] + chr(10))
+if seed == 13:
+    print("error[E314]: price <= 0", file=sys.stderr)
+    sys.exit(3)
+if seed == 99:
+    (folder / "pid").write_text(str(os.getpid()))
+    time.sleep(600)
+if seed == 50:
+    sys.exit(0)
+if words[0] == "fit":
+    (folder / "summary.json").write_text("{}")
+else:
+    target = {"loss": "mse", "best_baseline": "zero", "comparisons": {"zero": {"skill": seed / 100}}}
+    target["forecasts"] = {"model": {"mse": 1 - seed / 100}, "zero": {"mse": 1.0}}
+    (folder / "report.json").write_text(json.dumps({"targets": {"return_2": target}}))
+"""
+DRIVER = """
+import sys
+from cnn_lstm import cli
+from cnn_lstm.commands import seed_runs
+seed_runs.PROGRAM = [sys.executable, "-c", sys.argv.pop(1)]
+cli.script()
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sections = {"trainer": {"max_epochs": EPOCHS}, "early_stopping": {"patience": EPOCHS}}
+    return experiment(tmp_path_factory.mktemp("config"), market(160, gaps=False), **sections)
+
+
+@pytest.fixture
+def pretending(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seed_runs, "PROGRAM", [sys.executable, "-c", PRETENDING])
+
+
+def driven(program: str, *words: object) -> subprocess.Popen[str]:
+    """The command line in a process and a process group of its own, with runs of another program."""
+    return subprocess.Popen(
+        [sys.executable, "-c", DRIVER, program, "repeat", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not file.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, file
+        time.sleep(0.01)
+
+
+def content(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "repeat.json").read_text())
+    return found
+
+
+# -- real runs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished") / "repeat"
+    words = ["--config", config, "--seeds", "7,8", "--jobs", 2, "--repeat_dir", folder]
+    process = driven(REPORTING, *words)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert out.endswith(f"{(folder / 'repeat.txt').read_text()}repeat folder: {folder}\n")
+    return folder
+
+
+def weights(folder: Path, seed: int) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = read_checkpoint(folder / f"seed_{seed}/checkpoints/last.ckpt")["state_dict"]
+    return state
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(values, other[name]) for name, values in one.items())
+
+
+def test_each_seed_is_an_ordinary_run(finished: Path, config: Path, tmp_path: Path) -> None:
+    assert run("fit", "--config", config, "--seed_everything", 8, "--run_dir", tmp_path / "alone") == 0
+    alone = read_checkpoint(tmp_path / "alone/checkpoints/last.ckpt")["state_dict"]
+    assert same(alone, weights(finished, 8))
+    assert not same(alone, weights(finished, 7))
+    for seed in SEEDS:
+        folder = finished / f"seed_{seed}"
+        assert yaml.safe_load((folder / "config.yaml").read_text())["seed_everything"] == seed
+        names = ("summary.json", "metrics.csv", "test.txt", "report.json", "checkpoints/best.ckpt")
+        assert all((folder / name).is_file() for name in names)
+
+
+def test_figures_are_those_of_the_runs(finished: Path) -> None:
+    found = content(finished)
+    losses = [json.loads((finished / f"seed_{seed}/test_metrics.json").read_text())["test_loss"] for seed in SEEDS]
+    figure = found["targets"]["return_2"]["figures"]["mse"]
+    assert (found["seeds"], found["failed"]) == (list(SEEDS), [])
+    assert figure["values"] == losses
+    assert figure["mean"] == pytest.approx(np.mean(losses))
+    assert figure["std"] == pytest.approx(np.std(losses, ddof=1))
+
+
+def test_the_ensemble_is_the_average_of_the_tested_checkpoints(finished: Path) -> None:
+    table = pd.read_parquet(finished / "ensemble/predictions.parquet")
+    contract = Predictor.from_checkpoint(finished / "ensemble.ckpt").forecaster.contract
+    digests = [read_checkpoint(finished / f"seed_{s}/checkpoints/best.ckpt")["cnn_lstm"]["digest"] for s in SEEDS]
+    assert contract["members"] == digests
+    assert table["y_true"].notna().all()
+    assert bool((table["ensemble_std"] > 0).any())
+
+
+def test_the_ensembles_rows_are_those_of_the_test(finished: Path, tmp_path: Path) -> None:
+    """The members' own predictions of the test rows, averaged."""
+    copied = tmp_path / "repeat"
+    shutil.copytree(finished, copied)
+    tables = []
+    for seed in SEEDS:
+        folder = copied / f"seed_{seed}"
+        assert run("predict", "--config", folder / "config.yaml", "--ckpt_path", "best") == 0
+        tables.append(pd.read_parquet(folder / "predictions.parquet").dropna(subset="y_true"))
+    table = pd.read_parquet(finished / "ensemble/predictions.parquet")
+    keys = ["target", "symbol", "as_of"]
+    pd.testing.assert_frame_equal(table[keys], tables[0][keys].reset_index(drop=True))
+    wanted = np.mean([t["y_pred"] for t in tables], axis=0)
+    np.testing.assert_allclose(table["y_pred"], wanted, rtol=1e-5, atol=1e-9)
+
+
+def test_started_again_it_keeps_what_is_there(
+    finished: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seed_runs, "PROGRAM", ["/no/such/program"])
+    copied = tmp_path / "repeat"
+    shutil.copytree(finished, copied)
+    words = ["repeat", "--config", config, "--seeds", "7,8", "--repeat_dir", copied, "--quiet", "true"]
+    assert run(*words) == 0
+    assert content(copied) == content(finished)
+    assert capsys.readouterr().out.count("done") == len(SEEDS)
+
+
+def test_killed_and_started_again_it_ends_as_if_never_killed(
+    finished: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "repeat"
+    words = ["--config", config, "--seeds", "7,8", "--repeat_dir", folder]
+    process = driven(REPORTING, *words)
+    wait_for(folder / "seed_7/checkpoints/last.ckpt", process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (folder / "seed_7/summary.json").exists()
+    assert not (folder / "seed_8").exists()
+    before = read_checkpoint(folder / "seed_7/checkpoints/last.ckpt")["epoch"]
+    assert before < EPOCHS - 1
+
+    monkeypatch.setattr(seed_runs, "PROGRAM", [sys.executable, "-c", REPORTING])
+    assert run("repeat", *words) == 0
+
+    assert content(folder) == content(finished)
+    assert all(same(weights(folder, seed), weights(finished, seed)) for seed in SEEDS)
+    epochs = pd.read_csv(folder / "seed_7/metrics.csv").dropna(subset="val_loss")["epoch"]
+    assert epochs.is_unique
+    assert len(epochs) >= EPOCHS - 1  # the row of an epoch is written after its checkpoint
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_an_ensemble_is_for_predictor(command: str, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [command, "--config", finished / "repeat.yaml", "--ckpt_path", finished / "ensemble.ckpt"]
+    assert run(*words) == 4
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error[")]
+    assert line.startswith("error[E439]")
+
+
+# -- what a run needs next -----------------------------------------------------------------------------------------
+
+
+def test_the_next_command_follows_from_the_files(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "seed_3")
+    given = ["--config", "x.yaml"]
+    again = ["--config", str(folder.config), "--ckpt_path"]
+    assert next_words(folder, 3, given) == ["fit", *given, "--seed_everything", "3", "--run_dir", str(folder.path)]
+    folder.checkpoints.mkdir(parents=True)
+    steps = {
+        "checkpoints/best.ckpt": ["fit", *again, "best"],
+        "checkpoints/last.ckpt": ["fit", *again, "last"],
+        "summary.json": ["test", *again, "best"],
+    }
+    for name, words in steps.items():
+        (folder.path / name).touch()
+        assert next_words(folder, 3, given) == words
+    (folder.path / "report.json").write_text('{"targets"')  # broken off
+    assert read_report(folder.path) is None
+    assert next_words(folder, 3, given) == ["test", *again, "best"]
+    (folder.path / "report.json").write_text("{}")
+    assert next_words(folder, 3, given) is None
+
+
+@pytest.mark.usefixtures("pretending")
+def test_a_failing_seed_stops_no_other(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "repeat"
+    assert run("repeat", "--config", config, "--seeds", "12,13,14,15", "--repeat_dir", folder) == 3
+    shown = capsys.readouterr()
+    assert "seed 13 failed with exit code 3: error[E314]: price <= 0" in shown.err
+    found = content(folder)
+    assert (found["seeds"], found["failed"]) == ([12, 14, 15], [13])
+    target = found["targets"]["return_2"]
+    assert target["skill"]["lower_end"] > 0
+    assert target["claim"] is False
+    assert "NO CLAIM" in (folder / "repeat.txt").read_text()
+    assert "seeds that failed: 13" in (folder / "repeat.txt").read_text()
+    assert not (folder / "ensemble.ckpt").exists()
+
+
+@pytest.mark.usefixtures("pretending")
+def test_a_seed_that_gets_nowhere_is_not_started_for_ever(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "repeat"
+    assert run("repeat", "--config", config, "--seeds", "50,", "--repeat_dir", folder) == 1
+    assert (folder / "seed_50/commands").read_text().split() == ["fit"]
+    assert "seed 50 failed" in capsys.readouterr().err
+    assert not (folder / "repeat.json").exists()
+
+
+@pytest.mark.usefixtures("pretending")
+def test_one_seed_has_no_spread(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "repeat"
+    assert run("repeat", "--config", config, "--seeds", 1, "--first_seed", 20, "--repeat_dir", folder) == 0
+    assert "one seed has no spread" in capsys.readouterr().out
+    target = content(folder)["targets"]["return_2"]
+    assert target["skill"]["std"] is None
+    assert (folder / "seed_20/commands").read_text().split() == ["fit", "test"]
+    assert not (folder / "ensemble.ckpt").exists()
+
+
+@pytest.mark.usefixtures("pretending")
+def test_every_other_word_is_passed_on(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(specs, "_trusted", {"cnn_lstm"})
+    folder = tmp_path / "repeat"
+    others = ["--config", str(config), "--trainer.max_epochs", "3", "--data.features=[log_return_1]"]
+    assert run("--trust-imports", "tests", "repeat", *others, "--seeds=1", "--repeat_dir", folder) == 0
+    words = json.loads((folder / "seed_42.log").read_text().splitlines()[0])
+    own = ["--seed_everything", "42", "--run_dir", str(folder / "seed_42")]
+    assert words == ["--trust-imports", "tests", "fit", *others, *own]
+    assert yaml.safe_load((folder / "repeat.yaml").read_text())["trainer"]["max_epochs"] == 3
+
+
+# -- the end -------------------------------------------------------------------------------------------------------
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_ends_the_runs(number: signal.Signals, code: int, config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "repeat"
+    process = driven(PRETENDING, "--config", config, "--seeds", "5,99", "--repeat_dir", folder)
+    wait_for(folder / "seed_99/pid", process)
+    time.sleep(0.2)
+    pid = int((folder / "seed_99/pid").read_text())
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert not alive(pid)
+    assert f"--repeat_dir {folder}" in err
+    assert "Traceback" not in err
+    assert (folder / "seed_5/report.json").exists()
+
+
+@pytest.mark.usefixtures("pretending")
+def test_a_run_that_outlives_its_repeat_keeps_others_out(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "repeat"
+    words = ["--config", config, "--seeds", "99,", "--repeat_dir", folder]
+    process = driven(PRETENDING, *words)
+    wait_for(folder / "seed_99/pid", process)
+    time.sleep(0.2)
+    pid = int((folder / "seed_99/pid").read_text())
+    process.kill()
+    process.communicate()
+    try:
+        assert alive(pid)
+        assert run("repeat", *words) == 2
+        assert "error[E243]" in capsys.readouterr().err
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_jobs_run_side_by_side_and_never_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    most = [0]
+    start = seed_runs.Runs.start
+
+    def counted(self: seed_runs.Runs, seed: int) -> None:
+        start(self, seed)
+        most[0] = max(most[0], len(self.running))
+
+    monkeypatch.setattr(seed_runs.Runs, "start", counted)
+    monkeypatch.setattr(seed_runs, "PROGRAM", [sys.executable, "-c", PRETENDING])
+    with (tmp_path / ".lock").open("w") as lock:
+        failed = seed_runs.train_all(Repeat(tmp_path, range(5), jobs=3, words=[]), lock.fileno())
+    assert failed == {}
+    assert most == [3]
+    assert all((tmp_path / f"seed_{seed}/report.json").exists() for seed in range(5))
+
+
+# -- bad words -----------------------------------------------------------------------------------------------------
+
+BAD: dict[str, tuple[list[str], int, str]] = {
+    "no seed": (["--seeds", "0"], 224, "--seeds 0"),
+    "negative count": (["--seeds", "-2"], 224, "--seeds -2"),
+    "no number": (["--seeds", "few"], 224, "few"),
+    "twice": (["--seeds", "3,4,3"], 224, "3,4,3"),
+    "negative seed": (["--seeds=3,-4"], 224, "3,-4"),
+    "negative first seed": (["--first_seed=-1"], 224, "5"),
+    "list and first": (["--seeds", "3,4", "--first_seed", "2"], 224, "--first_seed 2"),
+    "no job": (["--jobs", "0"], 224, "--jobs 0"),
+    "job no number": (["--jobs", "x"], 225, "--jobs"),
+    "seed of fit": (["--seed_everything", "3"], 225, "--seed_everything"),
+    "run_dir of fit": (["--run_dir=x"], 225, "--run_dir"),
+    "ckpt_path of fit": (["--ckpt_path", "last"], 225, "--ckpt_path"),
+    "unknown option": (["--data.windw", "3"], 225, "did you mean data.window?"),
+    "value that nothing can be built of": (["--data.window", "0"], 224, "window"),
+    "abbreviated": (["--seed", "3"], 225, "--seed"),
+    "no such config": (["--config", "missing.yaml"], 225, "missing.yaml"),
+}
+
+
+@pytest.mark.parametrize(("words", "code", "told"), BAD.values(), ids=BAD.keys())
+def test_bad_words_are_told_in_one_line(
+    words: list[str], code: int, told: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "repeat"
+    assert run("repeat", "--config", config, "--repeat_dir", folder, *words) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error[")]
+    assert line.startswith(f"error[E{code}]")
+    assert told in line
+    assert not folder.exists()
+
+
+def a_file(folder: Path) -> None:
+    folder.touch()
+
+
+def another_config(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "repeat.yaml").write_text("data:\n  window: 9\n")
+
+
+def a_run(folder: Path) -> None:
+    (folder / "checkpoints").mkdir(parents=True)
+
+
+@pytest.mark.usefixtures("pretending")
+@pytest.mark.parametrize(
+    ("make", "exit_code", "told"),
+    [(a_file, 6, "error[E606]"), (another_config, 2, "data.window: 9 -> 8"), (a_run, 2, "error[E242]")],
+    ids=["file", "config", "run"],
+)
+def test_a_folder_of_something_else_is_refused(
+    make: Callable[[Path], None],
+    exit_code: int,
+    told: str,
+    config: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make(tmp_path / "repeat")
+    assert run("repeat", "--config", config, "--repeat_dir", tmp_path / "repeat") == exit_code
+    assert told in capsys.readouterr().err
+    assert not list(tmp_path.glob("repeat/seed_*"))
+
+
+@pytest.mark.usefixtures("pretending")
+def test_more_seeds_join_those_that_are_there(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "repeat"
+    assert run("repeat", "--config", config, "--seeds", "20,", "--repeat_dir", folder) == 0
+    assert run("repeat", "--config", config, "--seeds", "20,13", "--repeat_dir", folder) == 3
+    assert (folder / "seed_20/commands").read_text().split() == ["fit", "test"]
+    assert (folder / "seed_13/commands").read_text().split() == ["fit"]
+
+
+def test_a_taken_folder_is_refused(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert run("repeat", "--config", config, "--repeat_dir", tmp_path) == 2
+    assert "error[E243]" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("pretending")
+def test_a_folder_is_made_under_runs_dir(config: Path, tmp_path: Path) -> None:
+    assert run("repeat", "--config", config, "--seeds", "20,", "--runs_dir", tmp_path / "runs") == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("experiment-repeat-")
+    assert (folder / "repeat.json").is_file()
