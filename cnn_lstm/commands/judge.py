@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from cnn_lstm.evaluation.model_info import FAILED, model_info
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.text import render_report
+from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import CHECKPOINT_KEY, Forecaster
 from cnn_lstm.training.runs import RunFolder
-from cnn_lstm.training.test_uses import count_use, rows_key
+from cnn_lstm.training.test_uses import Uses, count_use, rows_key
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def judge(
     settings: Evaluation,
     checkpoint: Path,
 ) -> Judgement:
-    """Adds baselines to the forecasts of the test part, judges them, and writes the report.
+    """Judges the forecasts that a checkpoint made of the test part, and writes the report into its run folder.
 
     Args:
         run: The run folder.
@@ -56,33 +58,55 @@ def judge(
         checkpoint: File that was tested.
     """
     saved = read_checkpoint(checkpoint)[CHECKPOINT_KEY]
-    info = model_info(data, model, saved)
-    uses = count_use(run, _rows_of(table, data), saved["digest"])
-    info["test_rows_used"] = {"times": uses.times, "models": uses.models}
+    uses = count_use(run.path, _rows_of(table, data), saved["digest"])
+    info = model_info(data, model, saved) | {"test_rows_used": asdict(uses)}
+    return write_report(run.path, with_baselines(table, data, model.contract, settings), info, settings)
+
+
+def with_baselines(
+    table: pd.DataFrame, data: MarketDataModule, contract: Mapping[str, Any], settings: Evaluation
+) -> pd.DataFrame:
+    """A predictions table of the test part with all that its figures are computed from.
+
+    Args:
+        table: Predictions table of the test part.
+        data: The data module.
+        contract: What the model's checkpoint says of its data and calibration.
+        settings: Evaluation settings.
+    """
     table = add_baselines(table, data, settings.season)
-    _add_smearing(table, model)
+    factors = (contract.get("calibration") or {}).get("smearing", [])
+    for about, factor in zip(table.attrs["targets"].values(), factors, strict=False):
+        if "smearing" in about:
+            about["smearing"]["y_pred"] = factor
+    return table
+
+
+def write_report(folder: Path, table: pd.DataFrame, info: dict[str, Any], settings: Evaluation) -> Judgement:
+    """Judges a predictions table, and writes table, figures, text, information sheet and page.
+
+    Args:
+        folder: Where to write.
+        table: Predictions table with baselines.
+        info: The model information sheet, with `test_rows_used`.
+        settings: Evaluation settings.
+    """
+    uses = Uses(**info["test_rows_used"])
     table.attrs |= {
         "settings": settings.to_plain(),
         "trials": settings.trials or uses.models,
         "failed_checks": [check["kind"] for check in info["leakage"] if check["outcome"] == FAILED],
     }
     report = evaluate(table)
-    text = render_report(report) + _used(uses.times, uses.models)
-    folder = run.path
-    files = [folder / name for name in ("predictions.parquet", "report.json", "test.txt", "model_info.json")]
-    _write_table(table, files[0])
-    for path, content in zip(files[1:], (_json(report), text, _json(info)), strict=True):
-        path.write_text(content)
-    page = folder / "report.html"
-    write_page(page, report, table, info, pictures=[folder / "attention.png"])
-    return Judgement(text, page, [*files, page])
-
-
-def _add_smearing(table: pd.DataFrame, model: Forecaster) -> None:
-    factors = (model.contract.get("calibration") or {}).get("smearing", [])
-    for about, factor in zip(table.attrs["targets"].values(), factors, strict=False):
-        if "smearing" in about:
-            about["smearing"]["y_pred"] = factor
+    text = render_report(report) + _used(uses)
+    names = ("predictions.parquet", "test.txt", "model_info.json", "report.html", "report.json")
+    files = [folder / name for name in names]
+    write_whole(files[0], lambda partial: table.to_parquet(partial, index=False))
+    write_text_whole(files[1], text)
+    write_text_whole(files[2], _json(info))
+    write_page(files[3], report, table, info, pictures=[folder / "attention.png"])
+    write_text_whole(files[4], _json(report))  # last: `repeat` takes it for the end of a test
+    return Judgement(text, files[3], files)
 
 
 def _rows_of(table: pd.DataFrame, data: MarketDataModule) -> str:
@@ -90,16 +114,10 @@ def _rows_of(table: pd.DataFrame, data: MarketDataModule) -> str:
     return rows_key(data.fingerprint, first, last, [target.name for target in data.targets])
 
 
-def _used(times: int, models: int) -> str:
-    often = "once" if times == 1 else f"{times} times"
-    warning = "" if models < 2 else f", with {models} different models: the best of many looks better than it is"
-    return f"\nthese test rows were used {often}{warning}\n"
-
-
-def _write_table(table: pd.DataFrame, path: Path) -> None:
-    partial = path.with_suffix(".partial")
-    table.to_parquet(partial, index=False)
-    partial.replace(path)
+def _used(uses: Uses) -> str:
+    often = "once" if uses.times == 1 else f"{uses.times} times"
+    many = f", with {uses.models} different models: the best of many looks better than it is" if uses.models > 1 else ""
+    return f"\nthese test rows were used {often}{many}\n"
 
 
 def _json(values: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
 from cnn_lstm.evaluation.settings import Evaluation
+from cnn_lstm.files import write_whole
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.training.console import Resources, totals_line
@@ -94,9 +95,7 @@ class Outcome:
             csv: Whether to write them as CSV too.
         """
         table, path = self.predictions(), self.run.path / "forecasts.parquet"
-        partial = path.with_suffix(".partial")
-        table.to_parquet(partial, index=False)
-        partial.replace(path)
+        write_whole(path, lambda partial: table.to_parquet(partial, index=False))
         if csv:
             table.to_csv(path.with_suffix(".csv"), index=False)
         self.record.keep(path, path.with_suffix(".csv"))

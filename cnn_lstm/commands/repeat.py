@@ -21,12 +21,15 @@ import torch
 import yaml
 
 from cnn_lstm.commands.config import guard_parser
+from cnn_lstm.commands.judge import with_baselines, write_report
 from cnn_lstm.commands.lightning import ForecastCLI, quiet
 from cnn_lstm.commands.seed_runs import Repeat, last_error, read_report, train_all
 from cnn_lstm.commands.words import OneLineParser
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.evaluation.dispersion import dispersion, render_dispersion
+from cnn_lstm.evaluation.settings import Evaluation
+from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.ensemble import FEWEST, ensemble_from, joined, write_ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.calibration import calibrate
@@ -58,7 +61,7 @@ def run(words: list[str]) -> None:
         _require_same_configuration(repeat.folder, cli.config_text)
         print(f"repeat folder: {repeat.folder}")
         failed = train_all(repeat, lock)
-        _conclude(repeat, data, failed)
+        _conclude(repeat, data, Evaluation(**cli.config["fit"].evaluation.as_dict()), failed)
     for seed, code in failed.items():
         print(f"seed {seed} failed with exit code {code}: {last_error(repeat, seed)}", file=sys.stderr)
     if failed:
@@ -153,7 +156,7 @@ def _require_same_configuration(folder: Path, text: str) -> None:
     if not kept.exists():
         if any(path.name != ".lock" for path in folder.iterdir()):
             raise ConfigError("the folder holds something else", str(folder), "choose a new --repeat_dir", code=242)
-        _write(kept, text)
+        write_text_whole(kept, text)
         return
     before, now = (_settings(yaml.safe_load(content)) for content in (kept.read_text(encoding="utf-8"), text))
     differing = [
@@ -180,17 +183,10 @@ def _settings(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
 # -- what they have in common ----------------------------------------------------------------------------------------
 
 
-def _conclude(repeat: Repeat, data: MarketDataModule, failed: dict[int, int]) -> None:
+def _conclude(repeat: Repeat, data: MarketDataModule, settings: Evaluation, failed: dict[int, int]) -> None:
     """Writes and prints mean and spread, and the ensemble unless a seed failed.
 
     Without the seeds that failed, the others are a selection: nothing may be claimed from them.
@@ -200,7 +196,7 @@ def _conclude(repeat: Repeat, data: MarketDataModule, failed: dict[int, int]) ->
         return
     ensemble = None
     if not failed and len(reports) >= FEWEST:
-        ensemble = _average(repeat, data)
+        ensemble = _average(repeat, data, settings)
     found = dispersion(reports, ensemble)
     if failed:
         found = {name: target | {"claim": False} for name, target in found.items()}
@@ -208,13 +204,13 @@ def _conclude(repeat: Repeat, data: MarketDataModule, failed: dict[int, int]) ->
     if failed:
         text += f"seeds that failed: {', '.join(map(str, failed))}; without them nothing may be claimed\n"
     content = {"seeds": list(reports), "failed": list(failed), "targets": found}
-    _write(repeat.folder / "repeat.json", json.dumps(_plain(content), indent=2) + "\n")
-    _write(repeat.folder / "repeat.txt", text)
+    write_text_whole(repeat.folder / "repeat.json", json.dumps(_plain(content), indent=2) + "\n")
+    write_text_whole(repeat.folder / "repeat.txt", text)
     print(text, end="")
     print(f"repeat folder: {repeat.folder}")
 
 
-def _average(repeat: Repeat, data: MarketDataModule) -> dict[str, Any] | None:
+def _average(repeat: Repeat, data: MarketDataModule, settings: Evaluation) -> dict[str, Any] | None:
     """Writes the ensemble, and its forecasts of the test part; returns its report."""
     paths = [repeat.run(seed).checkpoint("best") for seed in repeat.seeds]
     data.setup()
@@ -225,11 +221,16 @@ def _average(repeat: Repeat, data: MarketDataModule) -> dict[str, Any] | None:
     predictor = Predictor.from_checkpoint(repeat.folder / "ensemble.ckpt")
     folder = repeat.folder / "ensemble"
     folder.mkdir(exist_ok=True)
-    table = predictor.predict_rows(data.panel, data.parts.test)
-    partial = folder / ".predictions.partial"
-    table.to_parquet(partial, index=False)
-    partial.replace(folder / "predictions.parquet")
+    contract = predictor.forecaster.contract
+    table = with_baselines(predictor.predict_rows(data.panel, data.parts.test), data, contract, settings)
+    write_report(folder, table, _information(repeat, paths), settings)
     return read_report(folder)
+
+
+def _information(repeat: Repeat, members: Sequence[Path]) -> dict[str, Any]:
+    """The members' information sheet: they share data, split and tests, and differ in their weights."""
+    sheet: dict[str, Any] = json.loads((repeat.run(repeat.seeds[-1]).path / "model_info.json").read_text())
+    return sheet | {"model": sheet["model"] | {"ensemble_of": [str(path) for path in members]}}
 
 
 def _calibration(average: Predictor, data: MarketDataModule) -> dict[str, Any]:
@@ -239,7 +240,7 @@ def _calibration(average: Predictor, data: MarketDataModule) -> dict[str, Any]:
     classes = data.targets[0].classes
     names = ["y_true", "y_pred", "scale", *(f"p{k}" for k in range(classes))]
     columns = {name: torch.from_numpy(np.stack([part[name] for part in parts], axis=1)) for name in names}
-    return calibrate(columns, columns["scale"], classes)
+    return calibrate(columns, columns["scale"], classes, [target.kind for target in data.targets])
 
 
 def _plain(value: Any) -> Any:

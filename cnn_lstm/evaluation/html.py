@@ -23,6 +23,7 @@ from cnn_lstm.evaluation.sentences import (
     worst_p,
 )
 from cnn_lstm.evaluation.text import COLUMNS, TITLES, number, percent, warnings
+from cnn_lstm.files import write_text_whole
 
 Target = Mapping[str, Any]
 Cell = dict[str, Any]
@@ -84,10 +85,8 @@ def write_page(
         ResourceError: If the file cannot be written.
     """
     page = render_page(report, table, info, pictures)
-    partial = path.with_name(f".{path.name}.partial")  # a page is there whole or not at all
     try:
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(path)
+        write_text_whole(path, page)
     except OSError as error:
         raise ResourceError(
             "cannot write the page of the report", f"{path}: {error.strerror}", "free the place it goes to", code=606

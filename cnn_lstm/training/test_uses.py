@@ -9,8 +9,6 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cnn_lstm.training.runs import RunFolder
-
 FILE = "test_uses.jsonl"
 
 
@@ -56,7 +54,7 @@ def rows_key(fingerprint: str, first: str, last: str, targets: list[str]) -> str
     return hashlib.sha256(json.dumps([fingerprint, first, last, targets]).encode()).hexdigest()[:12]
 
 
-def count_use(run: RunFolder, rows: str, model: str) -> Uses:
+def count_use(run: Path, rows: str, model: str) -> Uses:
     """Writes down one use, and counts all of the same rows by the runs that lie beside this one.
 
     Args:
@@ -64,8 +62,8 @@ def count_use(run: RunFolder, rows: str, model: str) -> Uses:
         rows: Key of the rows.
         model: Digest of the tested weights.
     """
-    path = run.path.resolve().parent / FILE
-    line = json.dumps(asdict(TestUse(rows, model, run.path.resolve().name, round(time.time(), 3)))) + "\n"
+    path = run.resolve().parent / FILE
+    line = json.dumps(asdict(TestUse(rows, model, run.resolve().name, round(time.time(), 3)))) + "\n"
     with path.open("ab", buffering=0) as file:  # one write a line: several processes may append
         file.write(line.encode())
         os.fsync(file.fileno())
