@@ -328,7 +328,6 @@ def _date_axis(axes: Axes) -> None:
     locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    axes.xaxis.get_offset_text().set_fontsize(8.5)
 
 
 def _words(axes: Axes, across: str, up: str = "") -> None:
@@ -337,6 +336,7 @@ def _words(axes: Axes, across: str, up: str = "") -> None:
 
     if max(map(abs, axes.get_ylim())) < SMALL:  # else a factor such as 1e-7 would stand upon the name
         axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.xaxis.get_offset_text().set_fontsize(8.5)
     axes.set_xlabel(across, fontsize=8.5)
     axes.text(-0.5 * LEFT / (WIDTH - LEFT - RIGHT), 1.04, up, transform=axes.transAxes, fontsize=8.5)
     axes.legend(

@@ -49,7 +49,7 @@ def verdict_sentence(target: Target, failed_checks: Sequence[str] = ()) -> str:
         return f"{found}. Nothing speaks for the model over that method."
     return (
         f"{found}, but luck cannot be ruled out: if the model were truly no better, a difference this large would "
-        f"come up by chance in {odds(worst_p(beside))} such tests, and {_range(beside)}. Until there is evidence, the "
+        f"come up by chance in {odds(worst_p(beside))} such tests; {_range(beside)}. Until there is evidence, the "
         "simple method is the safer choice."
     )
 
@@ -66,6 +66,10 @@ def _range(beside: Mapping[str, Any]) -> str:
     low, high = beside["skill_interval"]
     if low is None or high is None:
         return "its range is not known"
+    if low > 0:
+        return (
+            f"though the advantage seems to lie between {signed(low)} and {signed(high)}, not both tests exclude luck"
+        )
     return f"the advantage may plausibly be anything from {signed(low)} to {signed(high)}"
 
 
