@@ -46,6 +46,10 @@ LATE: dict[tuple[str, str], str] = {
     ("inference/pyfunc.py", "mlflow.models"): "as mlflow.pyfunc",
     ("inference/pyfunc.py", "mlflow.types.schema"): "as mlflow.pyfunc",
     ("evaluation/baselines/boosting.py", "lightgbm"): "an optional extra",
+    ("evaluation/pictures.py", "matplotlib"): "slow, and only for the page of the report",
+    ("evaluation/pictures.py", "matplotlib.dates"): "as matplotlib",
+    ("evaluation/pictures.py", "matplotlib.figure"): "as matplotlib",
+    ("evaluation/pictures.py", "matplotlib.ticker"): "as matplotlib",
     ("training/board_figures.py", "matplotlib.figure"): "slow, and only for a picture that is drawn",
     ("training/board_figures.py", "matplotlib.backends.backend_agg"): "as matplotlib.figure",
 }

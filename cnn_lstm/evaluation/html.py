@@ -17,6 +17,7 @@ from cnn_lstm.evaluation.sentences import (
     interval_sentence,
     p_value,
     probability,
+    signed,
     strategy_sentences,
     uses_sentence,
     verdict_sentence,
@@ -29,6 +30,12 @@ Target = Mapping[str, Any]
 Cell = dict[str, Any]
 TEMPLATE = "report.html.jinja"
 LOWER_IS_BETTER = {"rmse", "mae", "mase", "qlike", "log_loss", "brier", "ece"}
+
+
+def _whole(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
+
+
 # column -> title, how to write it
 INTERVALS = {
     "coverage": ("measured coverage", percent),
@@ -50,7 +57,7 @@ STRATEGY = {
     "sharpe_se": ("its standard error", number),
     "psr": ("probability that the true Sharpe ratio is above 0 (PSR)", probability),
     "dsr": ("the same after all trials (DSR)", probability),
-    "min_track_record_length": ("bars until it could be told from 0", number),
+    "min_track_record_length": ("bars until it could be told from 0", _whole),
     "max_drawdown": ("largest drawdown", percent),
     "calmar": ("Calmar ratio", number),
     "annual_turnover": ("turnover a year, in stakes", number),
@@ -143,14 +150,18 @@ def _key_figures(target: Target) -> Iterator[tuple[str, str, str]]:
     low, high = beside["skill_interval"]
     yield (
         "advantage over the best baseline",
-        _signed(beside["skill"]),
-        f"95% interval {_signed(low)} to {_signed(high)}",
+        signed(beside["skill"]),
+        f"95% interval {signed(low)} to {signed(high)}",
     )
-    yield "chance of so much by luck", p_value(worst_p(beside)), "larger p-value of the two tests"
+    yield "p-value of the difference", p_value(worst_p(beside)), "larger of two tests; the smaller, the less like luck"
     yield "symbols with the lower error", f"{target['win_rate']:.0%}", f"of {target['symbols']:,}, against {best}"
     yield from _key_figures_of_kind(target)
     if "90" in target["intervals"]:
-        yield "truths within the 90% intervals", percent(target["intervals"]["90"]["coverage"]), "90% was promised"
+        yield (
+            f"truths within the 90% {'sets' if target['kind'] == 'class' else 'intervals'}",
+            percent(target["intervals"]["90"]["coverage"]),
+            "90% was promised",
+        )
     found = target["strategy"]
     if found is not None:
         sharpe = f"Sharpe ratio {_decimals(found['sharpe'])}, standard error {_decimals(found['sharpe_se'])}"
@@ -211,7 +222,7 @@ def _breakdown(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
             "rows": f"{line['rows']:,}",
             "model": _decimals(line["loss_model"], decimals),
             "baseline": _decimals(line["loss_baseline"], decimals),
-            "skill": _signed(line["skill"]),
+            "skill": signed(line["skill"]),
         }
         for line in lines
     ]
@@ -273,10 +284,6 @@ def _classes(target: Target) -> dict[str, Any]:
 
 def _decimals(value: float | None, decimals: int = 2) -> str:
     return "-" if value is None else f"{value:.{decimals}f}"
-
-
-def _signed(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.1%}"
 
 
 def _few(names: Sequence[str]) -> str:

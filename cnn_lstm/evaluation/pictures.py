@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cnn_lstm.evaluation.figures.strategy import make_book, strategy_curves
 from cnn_lstm.evaluation.forecasts import Floats, judged_rows
+from cnn_lstm.evaluation.sentences import signed
 from cnn_lstm.evaluation.settings import Evaluation
 
 if TYPE_CHECKING:
@@ -30,11 +31,15 @@ Target = Mapping[str, Any]
 MODEL, OTHER, TRUTH = "#0b2a6f", "#e08a2e", "0.55"
 SYMBOLS = 4
 DATES = 250
+CLASS_DATES = 80  # classes jump from date to date
 BAND = 90
 TENTHS = 10
 CELLS = 48  # of the density of forecasts and truths, each way
 WIDTH, HEIGHT = 4.5, 2.7  # inches; small, so that the words are readable on a phone
 LEFT, RIGHT, TOP, BOTTOM = 0.66, 0.12, 0.3, 0.46  # margins by hand, a solver takes longer than the drawing
+WITH_SKILL = 6  # more pairs of bars have no room for a figure above
+ABOVE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
+SMALL = 1e-4
 LABELS = 25  # characters of all labels below an axis
 
 
@@ -83,12 +88,13 @@ def embedded(path: Path) -> Picture:
 def _courses(rows: pd.DataFrame, about: Target) -> Iterator[Picture]:
     """Forecast and truth over the last dates, one symbol a picture."""
     shown, values = list(dict.fromkeys(rows["symbol"])), _expected(rows, about)
+    dates = CLASS_DATES if about["kind"] == "class" else DATES
     for symbol in shown[:SYMBOLS]:
-        kept = (rows["symbol"] == symbol).to_numpy().nonzero()[0][-DATES:]
+        kept = (rows["symbol"] == symbol).to_numpy().nonzero()[0][-dates:]
         figure, axes = _empty()
         _draw_course(axes, rows.iloc[kept], values[kept], about)
         band = f" and the {BAND}% interval" if f"lower_{BAND}" in rows else ""
-        what = "mean of the classes by their forecast probability" if about["kind"] == "class" else "forecast"
+        what = "mean of the classes by their forecast probabilities" if about["kind"] == "class" else "forecast"
         yield _picture(
             figure,
             f"Forecast and truth: {symbol}",
@@ -104,7 +110,7 @@ def _draw_course(axes: Axes, rows: pd.DataFrame, values: Floats, about: Target) 
         label = f"{BAND}% interval"
         axes.fill_between(dates, low, high, color=MODEL, alpha=0.14, linewidth=0, label=label)
     if about["kind"] == "class":
-        axes.plot(dates, rows["y_true"], ".", color=TRUTH, markersize=3.5, label="true class")
+        axes.plot(dates, rows["y_true"], "o", color=OTHER, markersize=3, zorder=3, label="true class")
         axes.set_yticks(range(about["classes"]))
     else:
         axes.plot(dates, rows["y_true"], color=TRUTH, linewidth=0.9, label="truth")
@@ -132,7 +138,7 @@ def _against_truth(rows: pd.DataFrame, about: Target) -> Iterator[Picture]:
         _draw_density(axes, forecast, true)
     x, y, error = tenths(forecast, true, pd.factorize(rows["as_of"])[0])
     axes.axline((float(x.mean()), float(x.mean())), slope=1, color="0.35", linewidth=1, linestyle="--", label="ideal")
-    mark = {"color": OTHER if dense else MODEL, "markersize": 5, "capsize": 3, "linewidth": 1.3}
+    mark: dict[str, Any] = {"color": OTHER if dense else MODEL, "markersize": 5, "capsize": 3, "linewidth": 1.3}
     axes.errorbar(x, y, yerr=2 * error, fmt="o", label="mean of a tenth of the forecasts", **mark)
     axes.margins(x=0.05)
     axes.locator_params(axis="x", nbins=6)
@@ -181,7 +187,7 @@ def _draw_density(axes: Axes, forecast: Floats, true: Floats) -> None:
 
 def _calibration(target: Target) -> Iterator[Picture]:
     if target["intervals"]:
-        yield _coverage(target["intervals"])
+        yield _coverage(target["intervals"], "sets of classes" if target["kind"] == "class" else "intervals")
     if "pit" in target["distribution"]:
         yield _pit(target["distribution"]["pit"]["histogram"])
     reliability = target["forecasts"]["model"].get("reliability")
@@ -189,19 +195,19 @@ def _calibration(target: Target) -> Iterator[Picture]:
         yield _reliability(reliability)
 
 
-def _coverage(intervals: Mapping[str, Any]) -> Picture:
+def _coverage(intervals: Mapping[str, Any], what: str) -> Picture:
     figure, axes = _empty()
     promised = np.array([figures["level"] for figures in intervals.values()]) * 100
     held = np.array([figures["coverage"] for figures in intervals.values()], dtype=np.float64) * 100
     axes.axline((75, 75), slope=1, color="0.35", linewidth=1, linestyle="--", label="ideal")
     axes.plot(promised, held, "o-", color=MODEL, linewidth=1.5, markersize=5, label="measured")
-    axes.set(xlim=(40, 102), ylim=(min(40, np.nanmin(held) - 5), 102))
+    axes.set(xlim=(40, 102), ylim=(min(40, np.nanmin(held, initial=100) - 5), 102))
     _words(axes, "promised coverage, %", "measured coverage, %")
     return _picture(
         figure,
-        "Do the intervals hold what they promise?",
-        "Share of truths inside the intervals of each promised level. Points below the dashed line: too narrow.",
-        "measured against promised coverage of the intervals",
+        f"Do the {what} hold what they promise?",
+        f"Share of truths inside the {what} of each promised level. Points below the dashed line: too narrow.",
+        f"measured against promised coverage of the {what}",
     )
 
 
@@ -244,7 +250,7 @@ def _curve(rows: pd.DataFrame, about: Target, settings: Evaluation) -> Iterator[
         return
     book = make_book(rows, about["horizon"], rule=settings.position, cost_bp=settings.cost_bp, classes=about["classes"])
     curves = strategy_curves(book) * 100
-    dates = curves.index.tz_localize(None).to_numpy()
+    dates = book.dates.tz_localize(None).to_numpy()
     figure, axes = _empty()
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.plot(dates, curves["buy_and_hold"], color=OTHER, linewidth=1.5, linestyle=(0, (4, 1.5)), label="buy and hold")
@@ -267,11 +273,12 @@ def _errors(target: Target) -> Iterator[Picture]:
             figure, axes = _empty()
             _draw_errors(axes, lines)
             _words(axes, kind, f"mean {target['loss']}")
+            saved = "; above each pair: what the model saves" if len(lines) <= WITH_SKILL else ""
             yield _picture(
                 figure,
                 title,
                 f"Mean {target['loss']} of the model and of the best baseline, {target['best_baseline']}. Lower is "
-                "better.",
+                f"better{saved}.",
                 f"{target['loss']} of model and best baseline by {kind}",
             )
 
@@ -289,6 +296,11 @@ def _draw_errors(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
         linewidth=0,
         label="best baseline",
     )
+    for number, line in enumerate(lines):
+        if len(lines) <= WITH_SKILL and line["skill"] is not None:
+            highest = max(line["loss_model"], line["loss_baseline"])
+            axes.annotate(signed(line["skill"]), (number, highest), (0, 2), ha="center", **ABOVE)
+    axes.margins(y=0.1)
     every = -(-sum(map(len, names)) // (2 * LABELS))
     axes.set_xticks(place[::every], names[::every])
     middle, half = (len(lines) - 1) / 2, max(len(lines), 3) / 2
@@ -313,13 +325,18 @@ def _empty() -> tuple[Figure, Axes]:
 def _date_axis(axes: Axes) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    locator = AutoDateLocator(minticks=3, maxticks=7)
+    locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 
 def _words(axes: Axes, across: str, up: str = "") -> None:
     """Names of the axes and the legend; the upper ones stand in one line above, where they hide nothing."""
+    from matplotlib.ticker import FormatStrFormatter
+
+    if max(map(abs, axes.get_ylim())) < SMALL:  # else a factor such as 1e-7 would stand upon the name
+        axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.xaxis.get_offset_text().set_fontsize(8.5)
     axes.set_xlabel(across, fontsize=8.5)
     axes.text(-0.5 * LEFT / (WIDTH - LEFT - RIGHT), 1.04, up, transform=axes.transAxes, fontsize=8.5)
     axes.legend(

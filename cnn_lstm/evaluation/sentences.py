@@ -49,7 +49,7 @@ def verdict_sentence(target: Target, failed_checks: Sequence[str] = ()) -> str:
         return f"{found}. Nothing speaks for the model over that method."
     return (
         f"{found}, but luck cannot be ruled out: if the model were truly no better, a difference this large would "
-        f"come up by chance in {odds(worst_p(beside))} such tests, and {_range(beside)}. Until there is evidence, the "
+        f"come up by chance in {odds(worst_p(beside))} such tests; {_range(beside)}. Until there is evidence, the "
         "simple method is the safer choice."
     )
 
@@ -66,7 +66,11 @@ def _range(beside: Mapping[str, Any]) -> str:
     low, high = beside["skill_interval"]
     if low is None or high is None:
         return "its range is not known"
-    return f"the advantage may plausibly be anything from {low:+.1%} to {high:+.1%}"
+    if low > 0:
+        return (
+            f"though the advantage seems to lie between {signed(low)} and {signed(high)}, not both tests exclude luck"
+        )
+    return f"the advantage may plausibly be anything from {signed(low)} to {signed(high)}"
 
 
 def worst_p(beside: Mapping[str, Any]) -> float | None:
@@ -101,6 +105,19 @@ def probability(value: float | None) -> str:
     if value > 0.9995:
         return "> 99.9%"
     return "< 0.1%" if value < 0.0005 else f"{value:.1%}"
+
+
+def signed(value: float | None) -> str:
+    """A change in percent; what rounds to 0 has no sign.
+
+    Example:
+        >>> signed(0.0123), signed(-0.0001), signed(None)
+        ('+1.2%', '0.0%', '-')
+    """
+    if value is None:
+        return "-"
+    text = f"{value:+.1%}"
+    return "0.0%" if text[1:] == "0.0%" else text
 
 
 def p_value(value: float | None) -> str:

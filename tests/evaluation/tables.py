@@ -160,8 +160,8 @@ def _finished(
     rows["naive_mae"] = rows["symbol"].map(naive.mean())
     rows["naive_mse"] = rows["symbol"].map(naive.apply(lambda error: (error**2).mean()))
     if numeric:
-        scores = np.sort(((past["y_true"] - past["y_pred"]) / past["scale"]).to_numpy())[::2][:1001]
-        about["scores"] = scores.tolist()
+        scores = np.sort(((past["y_true"] - past["y_pred"]) / past["scale"]).to_numpy())
+        about["scores"] = scores[np.linspace(0, len(scores) - 1, min(len(scores), 1001)).astype(int)].tolist()
         for level in LEVELS:
             low, high = np.quantile(scores, [0.5 - level / 200, 0.5 + level / 200])
             rows[f"lower_{level}"] = rows["y_pred"] + low * rows["scale"]
