@@ -1,75 +1,15 @@
-"""Third part of recompute_report.py: figures of intervals, of predictive distributions and of the strategy."""
+"""Figures of the strategy after costs."""
 
 import math
 
 import numpy as np
 import pandas as pd
-from recompute_forecasts import standard_error
-from scipy import special, stats
-
-
-def ratio_p(counts: list, free: list, promised: list) -> float:
-    """Likelihood ratio test of miss probabilities; counts of hits and misses, a row a state."""
-    logs = [np.sum(special.xlogy(counts, np.column_stack([1 - np.array(p), p]))) for p in (free, promised)]
-    return stats.chi2.sf(max(2 * (logs[0] - logs[1]), 0.0), 1)
-
-
-def coverage(held: pd.Series, level: float) -> dict:
-    """Coverage of intervals or class sets, tested as Kupiec (1995) does."""
-    found = {"rows": len(held), "level": level, "coverage": held.mean()}
-    counts = [[held.sum(), (~held).sum()]]
-    return found | {"kupiec_p": ratio_p(counts, [(~held).mean()], [1 - level])}
-
-
-def set_figures(rows: pd.DataFrame, level: int) -> dict:
-    """Coverage and size of class sets, each a text of one digit a class."""
-    given = rows.dropna(subset=f"set_{level}")
-    pairs = list(zip(given["y_true"].astype(int).astype(str), given[f"set_{level}"], strict=True))
-    found = coverage(pd.Series([true in drawn for true, drawn in pairs]), level / 100)
-    return found | {"mean_size": np.mean([len(drawn) for _, drawn in pairs])}
-
-
-def interval_figures(rows: pd.DataFrame, level: int) -> dict:
-    """Coverage, width, interval score, and whether misses cluster by time or by volatility."""
-    rows = rows.dropna(subset=[f"lower_{level}", f"upper_{level}"]).sort_values(["symbol", "as_of"])
-    y, lower, upper = rows["y_true"], rows[f"lower_{level}"], rows[f"upper_{level}"]
-    held, outside = y.between(lower, upper), (lower - y).clip(lower=0) + (y - upper).clip(lower=0)
-    found = coverage(held, level / 100) | {"mean_width": (upper - lower).mean()}
-    found["winkler"] = (upper - lower + 2 / (1 - level / 100) * outside).mean()
-    before = held.groupby(rows["symbol"]).shift()
-    counts = np.array([[(before.eq(a) & held.eq(b)).sum() for b in (True, False)] for a in (True, False)])
-    after, same = counts[:, 1] / np.maximum(counts.sum(axis=1), 1), counts[:, 1].sum() / counts.sum()
-    found["christoffersen_p"] = ratio_p(counts, after, [same, same])
-    thirds = sum((rows["volatility"] > rows["volatility"].quantile(q)).astype(int) for q in (1 / 3, 2 / 3))
-    found |= {f"coverage_{n}_volatility": held[thirds == i].mean() for i, n in enumerate(("low", "middle", "high"))}
-    dates = held.groupby(rows["as_of"]).agg(["sum", "size"]).rolling(250).sum()
-    return found | {"lowest_rolling_coverage": (dates["sum"] / dates["size"]).min()}
-
-
-def distribution(rows: pd.DataFrame, about: dict) -> dict:
-    """CRPS by its definition, E|X - y| - E|X - X'| / 2, and PIT of the members forecast + score * scale."""
-    error, found = (rows["y_true"] - rows["y_pred"]).to_numpy(), {}
-    if "scores" in about and about["kind"] != "class":
-        scores, scale = np.array(about["scores"]), rows["scale"].to_numpy()
-        surprise = np.where(scale > 0, error / scale, np.where(error == 0, 0.0, np.copysign(np.inf, error)))
-        spread = abs(scores[:, None] - scores).mean() / 2
-        parts = [part[:, None] for part in np.array_split(surprise, len(surprise) // 1000 + 1)]
-        distance = np.concatenate([abs(part - scores).mean(axis=1) for part in parts])
-        rank = np.concatenate([((scores < part) + 0.0 + (scores <= part)).sum(axis=1) for part in parts])
-        pit = (rank + 1) / (2 * (len(scores) + 1))
-        found["crps"] = np.where(scale > 0, scale * (distance - spread), abs(error)).mean()
-        found["pit"] = {"rows": len(pit), "histogram": (np.histogram(pit, 10, (0, 1))[0] / len(pit)).tolist()}
-        found["pit"] |= {"ks_p": stats.kstest(pit, "uniform").pvalue}
-        found["pit"] |= {"cramer_von_mises_p": stats.cramervonmises(pit, "uniform").pvalue}
-    if "std" in rows:
-        z, std = error / rows["std"], rows["std"]
-        normal = std * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / math.sqrt(math.pi))
-        found["crps_normal"] = normal.where(std > 0, abs(error)).mean()
-    return found
+from recompute.significance import standard_error
+from scipy import stats
 
 
 def book(rows: pd.DataFrame, about: dict, settings: dict) -> tuple[pd.DataFrame, int]:
-    """What a stake earns and trades each date, equal parts a symbol, a decision held for the horizon; unknown returns."""
+    """What a stake earns and trades each date, equal parts a symbol, a decision held for the horizon; holes."""
     rows = rows[rows.groupby("symbol")["bar_return"].bfill().notna()]
     symbol, date, known = rows["symbol"], rows["as_of"], rows["bar_return"].fillna(0)
     signal = rows["y_pred"] - max(about["classes"] - 1, 0) / 2
@@ -87,9 +27,8 @@ def book(rows: pd.DataFrame, about: dict, settings: dict) -> tuple[pd.DataFrame,
 def sharpe_figures(net: np.ndarray, trials: int, year: float) -> dict:
     """The Sharpe ratio, its standard error by the delta method (Lo 2002), and what trials leave of it."""
     n, ratio, z = len(net), net.mean() / net.std(ddof=1), (net - net.mean()) / net.std()
-    error = standard_error(z - ratio / 2 * (z**2 - 1), min(int(4 * (n / 100) ** (2 / 9)), n - 1)) * math.sqrt(
-        n / (n - 1)
-    )
+    lags = min(int(4 * (n / 100) ** (2 / 9)), n - 1)
+    error = standard_error(z - ratio / 2 * (z**2 - 1), lags) * math.sqrt(n / (n - 1))
     quantiles = stats.norm.ppf([1 - 1 / trials, 1 - 1 / (trials * math.e)]) if trials > 1 else np.zeros(2)
     best = quantiles @ [1 - np.euler_gamma, np.euler_gamma] / math.sqrt(n - 1)
     found = {"sharpe": ratio * math.sqrt(year), "sharpe_se": error * math.sqrt(year), "trials": trials}
