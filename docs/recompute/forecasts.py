@@ -43,7 +43,8 @@ def number_figures(rows: pd.DataFrame, column: str, loss: pd.Series, about: dict
         true, size = (np.exp(y), np.exp(f)) if kind == "log_volatility" else (y, f)
         found |= {"volatility_mae": mae(true, size), "volatility_rmse": math.sqrt(mse(true, size))}
         found["qlike"] = loss.mean()
-        found["r2_log"] = metrics.r2_score(np.log(true), np.log(np.maximum(size, 0.01 * true)))
+        r2 = metrics.r2_score(np.log(true), np.log(np.maximum(size, 0.01 * true)))
+        found["r2_log"] = r2 if true.nunique() > 1 else math.nan
     base = rows["y_last"] if kind == "level" else 0.0
     names = ["directional_accuracy", "pesaran_timmermann_p"] if kind not in ("return", "level") else []
     related = association(y - base, f - base, rows["as_of"], about["horizon"])

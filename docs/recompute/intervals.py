@@ -39,8 +39,11 @@ def interval_figures(rows: pd.DataFrame, level: int) -> dict:
     counts = np.array([[(before.eq(a) & held.eq(b)).sum() for b in (True, False)] for a in (True, False)])
     after, same = counts[:, 1] / np.maximum(counts.sum(axis=1), 1), counts[:, 1].sum() / counts.sum()
     found["christoffersen_p"] = ratio_p(counts, after, [same, same])
-    thirds = sum((rows["volatility"] > q).astype(int) for q in np.quantile(rows["volatility"], [1 / 3, 2 / 3]))
-    found |= {f"coverage_{n}_volatility": held[thirds == i].mean() for i, n in enumerate(("low", "middle", "high"))}
+    known = rows["volatility"].dropna()
+    third = sum((known > edge).astype(int) for edge in np.quantile(known, [1 / 3, 2 / 3]))
+    parts = [held[third.index[third == number]] for number in range(3)]
+    names = [f"coverage_{name}_volatility" for name in ("low", "middle", "high")]
+    found |= {name: part.mean() for name, part in zip(names, parts, strict=True)}
     dates = held.groupby(rows["as_of"]).agg(["sum", "size"]).rolling(250).sum()
     return found | {"lowest_rolling_coverage": (dates["sum"] / dates["size"]).min()}
 

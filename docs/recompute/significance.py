@@ -50,7 +50,8 @@ def association(y: pd.Series, f: pd.Series, date: pd.Series, horizon: int) -> di
     series = product.groupby(date).sum() * date.nunique() / len(y) if pooled else ic
     t = series.mean() / standard_error(series.to_numpy(), horizon - 1) if len(ic) else math.nan
     found = {"ic": ic.mean(), "rank_ic": rank_ic.mean(), "ic_t": t}
-    found["icir"] = math.nan if pooled else ic.mean() / ic.std()
+    varies = not pooled and standard_error(ic.to_numpy(), 0) > 0
+    found["icir"] = ic.mean() / ic.std() if varies else math.nan
     up = pd.DataFrame({"y": y, "f": f})[(y != 0) & (f != 0)]
     found["directional_accuracy"] = ((up["y"] > 0) == (up["f"] > 0)).mean()
     both = (up > 0).nunique().eq(2).all()
