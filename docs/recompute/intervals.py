@@ -1,0 +1,76 @@
+"""Figures of intervals, of class sets and of predictive distributions."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from scipy import special, stats
+
+
+def ratio_p(counts: list, free: list, promised: list) -> float:
+    """Likelihood ratio test of miss probabilities; counts of hits and misses, a row a state."""
+    logs = [np.sum(special.xlogy(counts, np.column_stack([1 - np.array(p), p]))) for p in (free, promised)]
+    return stats.chi2.sf(max(2 * (logs[0] - logs[1]), 0.0), 1)
+
+
+def coverage(held: pd.Series, level: float) -> dict:
+    """Coverage of intervals or class sets, tested as Kupiec (1995) does."""
+    found = {"rows": len(held), "level": level, "coverage": held.mean()}
+    counts = [[held.sum(), (~held).sum()]]
+    return found | {"kupiec_p": ratio_p(counts, [(~held).mean()], [1 - level])}
+
+
+def set_figures(rows: pd.DataFrame, level: int) -> dict:
+    """Coverage and size of class sets, each a text of one digit a class."""
+    given = rows.dropna(subset=f"set_{level}")
+    pairs = list(zip(given["y_true"].astype(int).astype(str), given[f"set_{level}"], strict=True))
+    found = coverage(pd.Series([true in drawn for true, drawn in pairs]), level / 100)
+    return found | {"mean_size": np.mean([len(drawn) for _, drawn in pairs])}
+
+
+def interval_figures(rows: pd.DataFrame, level: int) -> dict:
+    """Coverage, width, interval score, and whether misses cluster by time or by volatility."""
+    rows = rows.dropna(subset=[f"lower_{level}", f"upper_{level}"]).sort_values(["symbol", "as_of"])
+    y, lower, upper = rows["y_true"], rows[f"lower_{level}"], rows[f"upper_{level}"]
+    held, outside = y.between(lower, upper), (lower - y).clip(lower=0) + (y - upper).clip(lower=0)
+    found = coverage(held, level / 100) | {"mean_width": (upper - lower).mean()}
+    found["winkler"] = (upper - lower + 2 / (1 - level / 100) * outside).mean()
+    before = held.groupby(rows["symbol"]).shift()
+    counts = np.array([[(before.eq(a) & held.eq(b)).sum() for b in (True, False)] for a in (True, False)])
+    after, same = counts[:, 1] / np.maximum(counts.sum(axis=1), 1), counts[:, 1].sum() / counts.sum()
+    found["christoffersen_p"] = ratio_p(counts, after, [same, same])
+    known = rows["volatility"].dropna()
+    third = sum((known > edge).astype(int) for edge in np.quantile(known, [1 / 3, 2 / 3]))
+    parts = [held[third.index[third == number]] for number in range(3)]
+    names = [f"coverage_{name}_volatility" for name in ("low", "middle", "high")]
+    found |= {name: part.mean() for name, part in zip(names, parts, strict=True)}
+    dates = held.groupby(rows["as_of"]).agg(["sum", "size"]).rolling(250).sum()
+    return found | {"lowest_rolling_coverage": (dates["sum"] / dates["size"]).min()}
+
+
+def distribution(rows: pd.DataFrame, about: dict) -> dict:
+    """CRPS by its definition, E|X - y| - E|X - X'| / 2, and PIT of the members forecast + score * scale."""
+    error, found = (rows["y_true"] - rows["y_pred"]).to_numpy(), {}
+    if "scores" in about and about["kind"] != "class":
+        scores, scale = np.array(about["scores"]), rows["scale"].to_numpy()
+        surprise = np.where(scale > 0, error / scale, np.where(error == 0, 0.0, np.copysign(np.inf, error)))
+        spread = abs(scores[:, None] - scores).mean() / 2
+        parts = [part[:, None] for part in np.array_split(surprise, len(surprise) // 1000 + 1)]
+        distance = np.concatenate([abs(part - scores).mean(axis=1) for part in parts])
+        rank = np.concatenate([((scores < part) + 0.0 + (scores <= part)).sum(axis=1) for part in parts])
+        pit = (rank + 1) / (2 * (len(scores) + 1))
+        found["crps"] = np.where(scale > 0, scale * (distance - spread), abs(error)).mean()
+        found["pit"] = {"rows": len(pit), "histogram": (np.histogram(pit, 10, (0, 1))[0] / len(pit)).tolist()}
+        found["pit"] |= {"ks_p": stats.kstest(pit, "uniform").pvalue}
+        found["pit"] |= {"cramer_von_mises_p": stats.cramervonmises(pit, "uniform").pvalue}
+    if "std" in rows:
+        z, std = error / rows["std"], rows["std"]
+        normal = std * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / math.sqrt(math.pi))
+        found["crps_normal"] = normal.where(std > 0, abs(error)).mean()
+    return found
+
+
+def spreads(rows: pd.DataFrame) -> dict:
+    """Mean of each epistemic spread, and whether it is larger where errors are."""
+    error, given = (rows["y_true"] - rows["y_pred"]).abs(), [n for n in ("mc_std", "ensemble_std") if n in rows]
+    return {n: {"mean": rows[n].mean(), "rank_correlation": rows[n].corr(error, "spearman")} for n in given}

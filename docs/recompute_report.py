@@ -1,0 +1,96 @@
+"""Recompute the figures of a run's report from its predictions alone: python docs/recompute_report.py RUN.
+
+It reads RUN/predictions.parquet and uses public libraries and the definitions in docs/recompute, nothing of cnn_lstm.
+So it shows that RUN/report.json follows from the forecasts: every figure must agree to 1e-9, bootstraps too (same seed,
+same draws). It names what differs, then exits with 1, and what it does not cover.
+"""
+
+import json
+import math
+import sys
+import warnings
+from numbers import Number
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from arch.bootstrap import StationaryBootstrap
+from recompute.forecasts import VOLATILITIES, class_figures, losses, number_figures
+from recompute.intervals import distribution, interval_figures, set_figures, spreads
+from recompute.significance import breakdowns, compare, holds_up
+from recompute.strategy import strategy_figures
+
+NAMES = {"y_pred": "model", "y_zero": "zero", "y_mean": "training mean", "y_last": "last value"}
+NAMES |= {"y_seasonal": "seasonal naive", "y_ridge": "ridge", "y_logistic": "logistic", "y_dlinear": "DLinear"}
+NAMES |= {"y_har": "HAR", "y_log_har": "log-HAR", "y_gbm": "gradient boosting"}
+LOSS = dict.fromkeys(VOLATILITIES, "QLIKE") | {"class": "log loss"}
+
+
+def target_report(table: pd.DataFrame, target: str, about: dict) -> dict:
+    """All figures of one target, on the rows where truth and all forecasts are known."""
+    settings, kind, given = table.attrs["settings"], about["kind"], table[table["target"] == target]
+    rows = given.dropna(axis=1, how="all")
+    rows = rows.dropna(subset=[name for name in rows if name.startswith("y_")])
+    rows = rows[rows["y_true"] > 0] if kind == "volatility" else rows
+    rows = rows.sort_values(["symbol", "as_of"], ignore_index=True)
+    names = NAMES | ({"y_mean": "prior"} if kind == "class" else {})
+    names |= {name: name[2:] for name in rows if name.startswith("y_") and name not in (*names, "y_true")}
+    names = {column: name for column, name in names.items() if column in rows}
+    loss = {name: one for column, name in names.items() if (one := losses(rows, column, about)) is not None}
+    date, h, count = rows["as_of"], about["horizon"], rows["as_of"].nunique()
+    daily = pd.DataFrame(loss).groupby(date).sum().to_numpy() * count / len(rows)
+    bootstrap = StationaryBootstrap(max(2 * h, round(count ** (1 / 3))), daily, seed=settings["seed"])
+    draws = bootstrap.apply(lambda drawn: drawn.mean(axis=0), settings["resamples"])
+    tests = {name: compare(daily[:, [0, i]], draws[:, [0, i]], h) for i, name in enumerate(loss) if i}
+    best = min(tests, key=lambda name: tests[name]["loss_baseline"])
+    evidence = holds_up(tests[best], settings["level"]) and not table.attrs.get("failed_checks")
+    found = {name: about[name] for name in ("kind", "unit", "horizon", "delay", "classes")}
+    found |= {"first": date.min().isoformat(), "last": date.max().isoformat(), "dates": count}
+    found |= {"rows": len(rows), "left_out": len(given) - len(rows), "symbols": rows["symbol"].nunique()}
+    found |= {"loss": LOSS.get(kind, "squared error"), "best_baseline": best, "comparisons": tests}
+    found |= {"evidence": evidence, "verdict": "EVIDENCE OF SKILL" if evidence else "NO EVIDENCE OF SKILL"}
+    figures = class_figures if kind == "class" else number_figures
+    found["forecasts"] = {name: figures(rows, column, loss.get(name), about) for column, name in names.items()}
+    found |= breakdowns(rows, loss["model"], loss[best])
+    levels = [level for level in (50, 80, 90, 95) if {f"lower_{level}", f"set_{level}"} & {*rows}]
+    judge = set_figures if kind == "class" else interval_figures
+    found["intervals"] = {str(level): judge(rows, level) for level in levels}
+    found["distribution"] = distribution(rows, about)
+    found["spread"] = spreads(rows)
+    if kind in ("return", "class"):
+        found["strategy"] = strategy_figures(rows, about, settings, table.attrs["trials"])
+    return found
+
+
+def leaves(value: Any, path: str = "") -> dict:
+    """Dotted path of each single value; what is not finite has no value."""
+    if isinstance(value, dict | list):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        return {p: v for key, item in pairs for p, v in leaves(item, f"{path}.{key}").items()}
+    return {path[1:]: None if isinstance(value, Number) and not math.isfinite(value) else value}
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two single values agree to 1e-9."""
+    both = isinstance(a, Number) and isinstance(b, Number)
+    return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12) if both else a == b
+
+
+def main(run: Path) -> bool:
+    """Compares what is recomputed with what is reported; True where nothing differs."""
+    warnings.simplefilter("ignore")  # of figures that have no value, as the correlation of a constant
+    table = pd.read_parquet(run / "predictions.parquet")
+    reported = leaves(json.loads((run / "report.json").read_text()))
+    found = {name: target_report(table, name, about) for name, about in table.attrs["targets"].items()}
+    found = leaves({"format": 1, "settings": table.attrs["settings"], "targets": found})
+    wrong = [path for path in found if not same(found[path], reported.get(path, "nothing"))]
+    for path in wrong:
+        print(f"{path}: reported {reported.get(path, 'nothing')}, recomputed {found[path]}")
+    left = [path for path, value in reported.items() if isinstance(value, Number) and path not in found]
+    kinds = sorted({[part for part in path.split(".") if not part.isdigit()][-1] for path in left})
+    print(f"{len(found) - len(wrong)} figures are equal, {len(wrong)} differ, {len(left)} are not covered: {kinds}")
+    return not wrong
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main(Path(sys.argv[1])) else 1)

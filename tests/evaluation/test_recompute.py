@@ -1,0 +1,178 @@
+"""The report follows from the predictions alone, by a program that shares nothing with the package."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cnn_lstm.evaluation.report import evaluate
+from tests.evaluation.tables import predictions_table
+
+DOCS = Path(__file__).parents[2] / "docs"
+SCRIPT = DOCS / "recompute_report.py"
+PARTS = sorted((DOCS / "recompute").glob("*.py"))
+INTERVALS = [f"{end}_{level}" for end in ("lower", "upper") for level in (50, 80, 90, 95)]
+
+
+def one_target(kind: str, **options: Any) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """A small table, and what its attrs say of its only target."""
+    table = predictions_table((kind,), dates=260, resamples=100, **options)
+    return table, next(iter(table.attrs["targets"].values()))
+
+
+def returns() -> pd.DataFrame:
+    return one_target("return")[0]
+
+
+def few_symbols() -> pd.DataFrame:
+    """Too few symbols for correlations across them, no evidence, fewer dates than a rolling window."""
+    table = predictions_table(("return",), symbols=("AAA", "BBB"), dates=200, skill=0.0, resamples=100)
+    table.loc[table["symbol"] == "AAA", "naive_mae"] = 0.0  # no scale
+    return table
+
+
+def ranked_weeks() -> pd.DataFrame:
+    """Overlapping returns, traded by rank, of symbols with holes, unknown returns and truths, and a failed check."""
+    table, about = one_target("return", symbols=tuple("ABCDEFG"))
+    table.attrs["settings"] |= {"position": "rank", "fee_bp": 1.5, "seed": 3}
+    table.attrs |= {"trials": 1, "failed_checks": ["L3.1 temporal leakage"]}
+    about["horizon"] = 5
+    late = table["as_of"] > table["as_of"].max() - pd.Timedelta(days=4)
+    table.loc[late | (table.index % 97 == 5), "bar_return"] = np.nan
+    table.loc[table.index % 53 == 7, "y_true"] = np.nan
+    table.loc[table.index % 59 == 9, ["volatility", "lower_80"]] = np.nan
+    kept = table[(table["symbol"] != "G") | (table["as_of"] > table["as_of"].iloc[100])].reset_index(drop=True)
+    kept.attrs = table.attrs
+    return kept
+
+
+def log_volatilities() -> pd.DataFrame:
+    return one_target("log_volatility")[0]
+
+
+def volatilities() -> pd.DataFrame:
+    """Volatilities, some of them 0, some forecasts below 0."""
+    table, about = one_target("log_volatility")
+    about["kind"] = "volatility"
+    columns = [name for name in table if str(name).startswith("y_")] + INTERVALS
+    table[columns] = np.exp(table[columns])
+    table.loc[table.index % 101 == 3, "y_true"] = 0.0
+    table.loc[table.index % 89 == 4, "y_har"] *= -1
+    table.loc[table.index % 71 == 4, "scale"] = 0.0
+    return table
+
+
+def classes() -> pd.DataFrame:
+    return one_target("class")[0]
+
+
+def levels() -> pd.DataFrame:
+    table, about = one_target("return")
+    about["kind"] = "level"
+    columns = [name for name in table if str(name).startswith("y_")] + INTERVALS
+    table[columns] = 100.0 * (1.0 + table[columns])
+    table[["scale", "std"]] *= 100.0
+    return table
+
+
+TABLES = [returns, few_symbols, ranked_weeks, log_volatilities, volatilities, classes, levels]
+
+
+def write(run: Path, table: pd.DataFrame, report: dict[str, Any]) -> None:
+    table.to_parquet(run / "predictions.parquet")
+    (run / "report.json").write_text(json.dumps(report), encoding="utf-8")
+
+
+def recompute(run: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(SCRIPT), str(run)], capture_output=True, text=True, timeout=120)
+
+
+def numbers(value: Any, path: str = "") -> Iterator[str]:
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from numbers(item, f"{path}.{key}")
+    elif isinstance(value, int | float):
+        yield path[1:]
+
+
+def change(report: dict[str, Any], path: str, changed: Callable[[Any], Any]) -> None:
+    *parents, last = path.split(".")
+    place: Any = report
+    for key in parents:
+        place = place[int(key) if isinstance(place, list) else key]
+    key = int(last) if isinstance(place, list) else last
+    place[key] = changed(place[key])
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda make: make.__name__)
+def test_all_figures_are_equal(tmp_path: Path, table: Callable[[], pd.DataFrame]) -> None:
+    given = table()
+    report = evaluate(given)
+    write(tmp_path, given, report)
+    done = recompute(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not done.stderr
+    equal = int(done.stdout.split()[0])
+    assert equal >= len(list(numbers(report)))
+    assert done.stdout == f"{equal} figures are equal, 0 differ, 0 are not covered: []\n"
+
+
+def test_any_changed_number_is_named(tmp_path: Path) -> None:
+    given = predictions_table(("return", "log_volatility", "class"), dates=260, resamples=100)
+    report = evaluate(given)
+    paths = list(numbers(report))
+    for path in paths:
+        change(report, path, lambda value: not value if isinstance(value, bool) else value * (1 + 1e-8) + 1e-11)
+    write(tmp_path, given, report)
+    done = recompute(tmp_path)
+    named = {line.partition(": reported ")[0] for line in done.stdout.splitlines() if ": reported " in line}
+    assert (done.returncode, named) == (1, set(paths))
+
+
+def test_one_changed_number_is_named_with_both_values(tmp_path: Path) -> None:
+    given = returns()
+    report = evaluate(given)
+    strategy = report["targets"]["return_1"]["strategy"]
+    value, strategy["dsr"] = strategy["dsr"], 0.123
+    strategy["luck"] = [1.0, 2.0]
+    write(tmp_path, given, report)
+    done = recompute(tmp_path)
+    assert done.returncode == 1
+    first, last = done.stdout.splitlines()
+    path, _, recomputed = first.partition(": reported 0.123, recomputed ")
+    assert path == "targets.return_1.strategy.dsr"
+    assert float(recomputed) == pytest.approx(value, rel=1e-9)
+    assert last.endswith("figures are equal, 1 differ, 2 are not covered: ['luck']")
+
+
+def test_one_changed_forecast_and_a_missing_figure_are_named(tmp_path: Path) -> None:
+    given = returns()
+    report = evaluate(given)
+    del report["targets"]["return_1"]["forecasts"]["zero"]["mae"]
+    given.loc[77, "y_pred"] += 1e-4
+    write(tmp_path, given, report)
+    done = recompute(tmp_path)
+    assert done.returncode == 1
+    assert "targets.return_1.forecasts.model.mae: reported " in done.stdout
+    assert "targets.return_1.forecasts.zero.mae: reported nothing, recomputed " in done.stdout
+    assert "targets.return_1.forecasts.zero.rmse" not in done.stdout
+
+
+@pytest.mark.parametrize("path", [SCRIPT, *PARTS], ids=lambda path: path.stem)
+def test_each_file_is_short_and_independent(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 100
+    nodes = list(ast.walk(ast.parse(text)))
+    modules = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    modules |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    public = {"numpy", "pandas", "scipy", "sklearn", "statsmodels", "arch"}
+    assert {module.partition(".")[0] for module in modules} <= public | {"recompute"} | sys.stdlib_module_names
