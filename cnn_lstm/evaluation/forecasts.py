@@ -58,10 +58,11 @@ def judged_rows(table: pd.DataFrame, target: str, kind: str) -> pd.DataFrame:
 
     For volatilities rows without any movement are left out, since QLIKE has no value there.
     """
-    rows = table[table["target"] == target].dropna(axis="columns", how="all")  # columns of the other targets
-    if "y_true" not in rows:
-        return rows.iloc[:0]
-    kept = rows[[name for name in rows.columns if name.startswith("y_")]].notna().all(axis=1)
+    rows = table[table["target"] == target]
+    forecasts = [name for name in rows.columns if name.startswith("y_") and name != "y_true"]
+    foreign = [name for name in forecasts if rows[name].isna().all()]  # baselines of other targets
+    rows = rows.drop(columns=foreign)
+    kept = rows[["y_true", *(name for name in forecasts if name not in foreign)]].notna().all(axis=1)
     if kind == "volatility":
         kept &= rows["y_true"] > 0
     return rows[kept]

@@ -124,6 +124,8 @@ def _figures(
         }
     # a level hardly moves from its last value, which any forecast of it knows: only the change counts
     base = rows["y_last"].to_numpy() if about["kind"] == "level" else 0.0
+    if about["kind"] != "return":  # nobody forecasts a level, or the logarithm of a volatility, as 0
+        del figures["r2_zero"]
     association = association_figures(true - base, forecast.point - base, rows["as_of"], about["horizon"])
     if about["kind"] not in ("return", "level"):  # the sign of anything else says nothing
         association = {name: association[name] for name in ("ic", "rank_ic", "icir", "ic_t")}

@@ -226,7 +226,9 @@ def _interval(draws: FloatArray) -> tuple[float, float]:
 
 def _recentred_p(mean: float, draws: FloatArray) -> float:
     """Share of draws, centred at 0 as if there were no difference, that lie as far out as the mean does."""
-    extreme = np.count_nonzero(np.abs(draws - mean) >= abs(mean))
+    distance = np.abs(draws - mean)
+    # a draw as far out as the mean counts, whatever the last bits of its sum are
+    extreme = np.count_nonzero(distance >= abs(mean) * (1 - ROUNDING))
     # the sample itself counts as one draw, so that no p is 0: Davison and Hinkley (1997), 4.2.3
     return (1 + extreme) / (1 + len(draws))
 

@@ -106,7 +106,7 @@ def _intervals(target: Target) -> str:
     if not target["intervals"]:
         return ""
     lines = {
-        f"{level} %": {
+        f"{level}%": {
             "coverage": number(figures["coverage"]),
             "width" if "mean_width" in figures else "classes": number(
                 figures.get("mean_width", figures.get("mean_size"))

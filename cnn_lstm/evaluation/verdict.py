@@ -40,7 +40,7 @@ def verdict(
     word = "below" if comparison.skill > 0 else "above"
     low, high = comparison.skill_interval
     reason = (
-        f"{loss} {abs(comparison.skill):.1%} {word} the best baseline, {best}; skill's 95 % interval {low:+.3f} to "
+        f"{loss} {abs(comparison.skill):.1%} {word} the best baseline, {best}; skill's 95% interval {low:+.3f} to "
         f"{high:+.3f}; Diebold-Mariano p {_p(comparison.dm_p)}, bootstrap p {_p(comparison.bootstrap_p)}"
     )
     if failed_checks:
