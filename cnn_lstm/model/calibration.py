@@ -43,13 +43,14 @@ def calibrate(
         {'scores': [[-0.5, 1.0]], 'typical_scale': [2.0], 'smearing': [1.0]}
     """
     typical = [_typical(column) for column in scale.double().T]
+    typical_scale = torch.tensor(typical, dtype=torch.float64)
     truth = forecasts["y_true"].double()
     if classes:
         probability = torch.stack([forecasts[f"p{k}"] for k in range(classes)]).double()  # (C, n, H)
         scores = 1.0 - probability.gather(0, truth.long()[None])[0]
     else:
         known = torch.isfinite(scale) & (scale > 0)
-        scores = (truth - forecasts["y_pred"].double()) / torch.where(known, scale.double(), torch.tensor(typical))
+        scores = (truth - forecasts["y_pred"].double()) / torch.where(known, scale.double(), typical_scale)
     pairs = zip(kinds or [""] * len(typical), truth.T, forecasts["y_pred"].double().T, strict=True)
     return {
         "scores": [_order_statistics(column) for column in scores.T],

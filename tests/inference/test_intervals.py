@@ -266,6 +266,13 @@ def test_bounds_stay_finite_and_in_order_at_the_ends_of_the_level(truth: float) 
     assert (table["lower_50"] <= table["upper_50"]).all()
 
 
+def test_a_level_far_below_zero_is_finite_for_numbers_and_everything_for_classes() -> None:
+    numbers, classes = AdaptiveIntervals([-1.0, 0.0, 1.0]).to_dict(), AdaptiveSets([0.4, 0.5]).to_dict()
+    low, high = AdaptiveIntervals.from_dict(numbers | {"alphas": [-500.0] * 4}).bounds((0.0, 1.0))[0]
+    assert -np.inf < low < -1e9 < 1e9 < high < np.inf
+    assert AdaptiveSets.from_dict(classes | {"alphas": [-0.01] * 4}).bounds((1.0, 0.0)) == [(0, 1)] * 4
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_wider_levels_hold_the_narrower_ones(seed: int) -> None:
     random = np.random.default_rng(seed)
