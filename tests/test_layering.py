@@ -43,6 +43,7 @@ LATE: dict[tuple[str, str], str] = {
     ("inference/pyfunc.py", "mlflow.pyfunc"): "slow, and only to write a model",
     ("inference/pyfunc.py", "mlflow.models"): "as mlflow.pyfunc",
     ("inference/pyfunc.py", "mlflow.types.schema"): "as mlflow.pyfunc",
+    ("evaluation/baselines/boosting.py", "lightgbm"): "an optional extra",
     ("training/board_figures.py", "matplotlib.figure"): "slow, and only for a picture that is drawn",
     ("training/board_figures.py", "matplotlib.backends.backend_agg"): "as matplotlib.figure",
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 import logging
 import os
 import sys
@@ -27,14 +25,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from cnn_lstm.commands.config import check_keys, check_values, guard_parser, told_in_one_line
+from cnn_lstm.commands.outcome import Outcome
 from cnn_lstm.commands.record import ENVIRONMENT, RunRecord, add_tracking_arguments
+from cnn_lstm.commands.run_choice import choose_run
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.predictions import predictions_table
-from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
-from cnn_lstm.evaluation.scoreboard import render, scoreboard
-from cnn_lstm.inference.intervals import add_intervals
-from cnn_lstm.model.checkpoints import read_checkpoint, require_single
-from cnn_lstm.model.forecaster import Forecaster, refuse_differences
+from cnn_lstm.errors import ConfigError, ResourceError
+from cnn_lstm.evaluation.settings import Evaluation
+from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.training.board import BoardPictures
 from cnn_lstm.training.callbacks import (
     FiniteGuard,
@@ -45,11 +42,11 @@ from cnn_lstm.training.callbacks import (
     OptimizerSettings,
     RandomState,
 )
-from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources, totals_line
+from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources
 from cnn_lstm.training.durable import DurableCheckpointIO
 from cnn_lstm.training.history_plot import HistoryPlot
 from cnn_lstm.training.loggers import build_loggers
-from cnn_lstm.training.runs import ENVIRONMENT_KEY, RunFolder, new_run, run_of_checkpoint
+from cnn_lstm.training.runs import ENVIRONMENT_KEY
 from cnn_lstm.training.tracking.credentials import without_credentials
 
 TRAINER_DEFAULTS = {
@@ -122,7 +119,8 @@ class ForecastCLI(LightningCLI):
         parser.add_argument("--tensorboard", type=bool, default=True, help="Write TensorBoard events.")
         add_tracking_arguments(parser)
         parser.add_argument("--quiet", type=bool, default=False, help="No bar, no line an epoch; results only.")
-        parser.add_argument("--csv", type=bool, default=False, help="predict: write predictions.csv too.")
+        parser.add_argument("--csv", type=bool, default=False, help="predict: write forecasts.csv too.")
+        parser.add_class_arguments(Evaluation, "evaluation")
         for source, target in (
             ("data.num_features", "model.network.init_args.n_features"),
             ("data.num_targets", "model.n_targets"),
@@ -146,7 +144,7 @@ class ForecastCLI(LightningCLI):
         """
         config = self.config[self.config.subcommand]
         if self._go:
-            self.run_folder = self._find_run(config)
+            self.run_folder = choose_run(self.config.subcommand, config, CLASS_DEFAULTS)
         kept = config.clone()
         kept.run_dir = kept.ckpt_path = None  # on one line each, or dropping them would leave a part behind
         try:
@@ -154,43 +152,6 @@ class ForecastCLI(LightningCLI):
         except (ValueError, TypeError, yaml.YAMLError) as error:
             raise ConfigError(f"cannot be saved: {_one_line(error)}", "the configuration", code=225) from error
         self.config_text = without_credentials(_without_run(text))
-
-    def _find_run(self, config: Any) -> RunFolder:
-        """The run folder; sets `ckpt_path` to a file where one is named."""
-        command, given = self.config.subcommand, config.get("ckpt_path")
-        if given is None:
-            if command != "fit":
-                raise CheckpointError(
-                    f"{command} needs a checkpoint",
-                    fix="add --ckpt_path RUN/checkpoints/best.ckpt, or best|last with --run_dir RUN",
-                    code=437,
-                )
-            return new_run(config.run_dir, config.runs_dir, self._name())
-        if str(given) in ("best", "last"):
-            folder = RunFolder(Path(config.run_dir)) if config.run_dir else self._run_of_config()
-            given = folder.checkpoint(str(given))
-        checkpoint = read_checkpoint(given)
-        require_single(checkpoint, given)
-        _require_same_model(checkpoint, config.model)
-        config.ckpt_path = str(given)
-        return RunFolder(Path(config.run_dir)) if config.run_dir else run_of_checkpoint(Path(given))
-
-    def _config_files(self) -> list[Path]:
-        files = self.config[self.config.subcommand].get("config") or []
-        return [Path(str(file)) for file in files]
-
-    def _run_of_config(self) -> RunFolder:
-        """The run whose config.yaml was given."""
-        for file in self._config_files():
-            if file.name == "config.yaml":
-                return RunFolder(file.resolve().parent)
-        raise CheckpointError(
-            "best|last of which run?", fix="add --run_dir RUN, or use --config RUN/config.yaml", code=437
-        )
-
-    def _name(self) -> str:
-        files = self._config_files()
-        return files[0].stem if files and files[0].name != "config.yaml" else "fit"
 
     def _set_seed(self) -> None:
         seed = self.config[self.config.subcommand].seed_everything
@@ -302,94 +263,26 @@ class ForecastCLI(LightningCLI):
     @rank_zero_only
     def after_fit(self) -> None:
         """Keeps the best model, says what was found and where it lies."""
-        self.record.keep_model()
-        found: dict[str, Any] = {}
-        for callback in self.trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None and callback.monitor:
-                epoch = torch.load(callback.best_model_path, weights_only=True, map_location="cpu")["epoch"]
-                print(
-                    f"best {callback.monitor} {float(callback.best_model_score):.5f} at epoch {epoch}, "
-                    f"stopped after epoch {self.trainer.current_epoch - 1}"
-                )
-                best = {"best_epoch": epoch, "monitor": callback.monitor, "best": float(callback.best_model_score)}
-                found = found or best
-        self._summarize(found)
-        if not any(self.run_folder.checkpoints.glob("*.ckpt")):
-            print("nothing was trained: no epoch was finished")
-        self._say_where()
-
-    def _summarize(self, best: dict[str, Any]) -> None:
-        """Says what the run took, and keeps it beside the best epoch in summary.json."""
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Resources) and (totals := callback.totals()):
-                print(totals_line(totals))
-                self.run_folder.summary.write_text(json.dumps(best | totals, indent=2) + "\n")
-                self.record.keep(self.run_folder.summary)
-
-    def _say_where(self) -> None:
-        """Where everything of the run lies, and how to look at it."""
-        folder = self.run_folder.path
-        lines: dict[str, object] = {"run folder": folder, "checkpoints": self.run_folder.checkpoints}
-        if (folder / "tensorboard").is_dir():
-            lines["TensorBoard"] = f"tensorboard --logdir {folder / 'tensorboard'}"
-        lines |= self.record.where()
-        for name, value in lines.items():
-            print(f"{name + ':':<13}{value}")
+        self._outcome().fit()
 
     @rank_zero_only
     def after_validate(self) -> None:
         """Prints the figures of the validation part."""
-        self._report("validate")
+        self._outcome().validate()
 
     @rank_zero_only
     def after_test(self) -> None:
-        """Prints the figures of the test part beside trivial forecasts, and keeps them."""
-        self._report("test")
+        """Judges the forecasts of the test part."""
+        config = self.config_init["test"]
+        self._outcome().test(config.evaluation, Path(config.ckpt_path))
 
     @rank_zero_only
     def after_predict(self) -> None:
-        """Writes the predictions table."""
-        table = self._predictions()
-        path = self.run_folder.path / "predictions.parquet"
-        partial = path.with_suffix(".partial")
-        table.to_parquet(partial, index=False)
-        partial.replace(path)
-        if self.config_init["predict"].csv:
-            table.to_csv(path.with_suffix(".csv"), index=False)
-        self.record.keep(path, path.with_suffix(".csv"))
-        span = f"{table['as_of'].min():%Y-%m-%d}..{table['as_of'].max():%Y-%m-%d}"
-        print(f"{len(table):,} forecasts of {table['symbol'].nunique()} symbols, {span}, in {path}")
+        """Writes the forecasts."""
+        self._outcome().predict(self.config_init["predict"].csv)
 
-    def _report(self, stage: str) -> None:
-        board = scoreboard(self._predictions(), self.model.objective.classes)
-        text = f"{render(board)}\n"
-        (self.run_folder.path / f"{stage}.txt").write_text(text)
-        figures = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        (self.run_folder.path / f"{stage}_metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
-        self.record.keep(self.run_folder.path / f"{stage}.txt", self.run_folder.path / f"{stage}_metrics.json")
-        print(text, end="")
-        self._say_where()
-
-    def _predictions(self) -> Any:
-        data, forecasts = self.datamodule, dict(self.model.forecasts)
-        rows = forecasts.pop("row").numpy()
-        columns = {name: values for name, values in forecasts.items() if name not in ("y_true", "loss")}
-        contract = self.model.contract
-        table = predictions_table(data.panel, data.targets, rows, columns, contract["target_mean"])
-        return add_intervals(table, contract.get("calibration"), contract["boundaries"]["test"])
-
-
-def _require_same_model(checkpoint: dict[str, Any], model: Any) -> None:
-    """Refuses a checkpoint whose network or objective is not what the configuration says."""
-    saved = checkpoint["hyper_parameters"]
-    for part in ("network", "objective"):
-        before = saved[part]
-        now: dict[str, Any] = model[part].as_dict() if model[part] else dict(CLASS_DEFAULTS[f"model.{part}"])
-        arguments = {key: value for key, value in before["init_args"].items() if key != "n_features"}
-        refuse_differences(
-            {f"model.{part}": before["class_path"], **{f"model.{part}.{k}": v for k, v in arguments.items()}},
-            {f"model.{part}": _canonical(now["class_path"]), **_flat(part, now.get("init_args") or {}, arguments)},
-        )
+    def _outcome(self) -> Outcome:
+        return Outcome(self.run_folder, self.record, self.trainer, self.model, self.datamodule)
 
 
 def _config_files(words: list[str]) -> list[Path]:
@@ -400,18 +293,6 @@ def _config_files(words: list[str]) -> list[Path]:
         if name in ("--config", "-c"):
             files.append(Path(value if equals else following))
     return files
-
-
-def _canonical(path: str) -> str:
-    """Where a class is defined; YAML may name it where it is re-exported."""
-    module, _, name = path.rpartition(".")
-    cls = getattr(importlib.import_module(module), name)  # the parser has imported it already
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _flat(part: str, given: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
-    values = {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
-    return {f"model.{part}.{key}": values.get(key, saved.get(key)) for key in {*values, *saved} - {"n_features"}}
 
 
 def _is_terminal() -> bool:

@@ -21,16 +21,20 @@ import torch
 import yaml
 
 from cnn_lstm.commands.config import guard_parser
+from cnn_lstm.commands.judge import judge
 from cnn_lstm.commands.lightning import ForecastCLI, quiet
 from cnn_lstm.commands.seed_runs import Repeat, last_error, read_report, train_all
 from cnn_lstm.commands.words import OneLineParser
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.evaluation.dispersion import dispersion, render_dispersion
+from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.inference.ensemble import FEWEST, ensemble_from, joined, write_ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.calibration import calibrate
+from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import refuse_differences
+from cnn_lstm.training.runs import RunFolder
 
 FIRST_SEED = 42
 # what each run is given by us
@@ -52,13 +56,13 @@ def run(words: list[str]) -> None:
     cli = ForecastCLI(["fit", *passed_on], run=False)  # a wrong one is told before anything is trained
     if cli.config["fit"].get("ckpt_path"):
         raise ConfigError("ckpt_path is not for repeat", fix="each run gets its own: leave it out", code=225)
-    data = cli.build_data()
+    data, settings = cli.build_data(), Evaluation(**cli.config["fit"].evaluation.as_dict())
     repeat = Repeat(_folder(given.repeat_dir, cli), _seeds(given.seeds, given.first_seed), _jobs(given.jobs), passed_on)
     with _taken(repeat.folder) as lock:
         _require_same_configuration(repeat.folder, cli.config_text)
         print(f"repeat folder: {repeat.folder}")
         failed = train_all(repeat, lock)
-        _conclude(repeat, data, failed)
+        _conclude(repeat, data, settings, failed)
     for seed, code in failed.items():
         print(f"seed {seed} failed with exit code {code}: {last_error(repeat, seed)}", file=sys.stderr)
     if failed:
@@ -190,7 +194,7 @@ def _write(path: Path, text: str) -> None:
 # -- what they have in common ----------------------------------------------------------------------------------------
 
 
-def _conclude(repeat: Repeat, data: MarketDataModule, failed: dict[int, int]) -> None:
+def _conclude(repeat: Repeat, data: MarketDataModule, settings: Evaluation, failed: dict[int, int]) -> None:
     """Writes and prints mean and spread, and the ensemble unless a seed failed.
 
     Without the seeds that failed, the others are a selection: nothing may be claimed from them.
@@ -200,7 +204,7 @@ def _conclude(repeat: Repeat, data: MarketDataModule, failed: dict[int, int]) ->
         return
     ensemble = None
     if not failed and len(reports) >= FEWEST:
-        ensemble = _average(repeat, data)
+        ensemble = _average(repeat, data, settings)
     found = dispersion(reports, ensemble)
     if failed:
         found = {name: target | {"claim": False} for name, target in found.items()}
@@ -214,21 +218,19 @@ def _conclude(repeat: Repeat, data: MarketDataModule, failed: dict[int, int]) ->
     print(f"repeat folder: {repeat.folder}")
 
 
-def _average(repeat: Repeat, data: MarketDataModule) -> dict[str, Any] | None:
-    """Writes the ensemble, and its forecasts of the test part; returns its report."""
+def _average(repeat: Repeat, data: MarketDataModule, settings: Evaluation) -> dict[str, Any] | None:
+    """Writes the ensemble, and judges its forecasts of the test part as `test` does; returns its report."""
     paths = [repeat.run(seed).checkpoint("best") for seed in repeat.seeds]
     data.setup()
-    content = joined(paths)
-    average = Predictor(ensemble_from(content))
+    average = Predictor(ensemble_from(joined(paths)))
     refuse_differences({"data": average.forecaster.contract["fingerprint"]}, {"data": data.fingerprint})
-    write_ensemble(paths, repeat.folder / "ensemble.ckpt", _calibration(average, data))
-    predictor = Predictor.from_checkpoint(repeat.folder / "ensemble.ckpt")
-    folder = repeat.folder / "ensemble"
+    file, folder = repeat.folder / "ensemble.ckpt", repeat.folder / "ensemble"
+    write_ensemble(paths, file, _calibration(average, data))
+    ensemble = ensemble_from(read_checkpoint(file))
     folder.mkdir(exist_ok=True)
-    table = predictor.predict_rows(data.panel, data.parts.test)
-    partial = folder / ".predictions.partial"
-    table.to_parquet(partial, index=False)
-    partial.replace(folder / "predictions.parquet")
+    table = Predictor(ensemble).predict_rows(data.panel, data.parts.test)
+    # what is checked of the first member, its statistics of the training rows, is the same for all
+    judge(RunFolder(folder), table, data, ensemble.forecasters[0], settings, file)
     return read_report(folder)
 
 
@@ -239,7 +241,7 @@ def _calibration(average: Predictor, data: MarketDataModule) -> dict[str, Any]:
     classes = data.targets[0].classes
     names = ["y_true", "y_pred", "scale", *(f"p{k}" for k in range(classes))]
     columns = {name: torch.from_numpy(np.stack([part[name] for part in parts], axis=1)) for name in names}
-    return calibrate(columns, columns["scale"], classes)
+    return calibrate(columns, columns["scale"], classes, [target.kind for target in data.targets])
 
 
 def _plain(value: Any) -> Any:

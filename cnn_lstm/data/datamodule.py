@@ -7,6 +7,7 @@ import os
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
@@ -110,27 +111,31 @@ class MarketDataModule(LightningDataModule):
         self.checked: CheckedPrices = self.recipe.check(table, self.targets)
         for defect in self.checked.warnings:
             log.warning("[W%d] %s — %s — %s", defect.code, defect.what, defect.where, defect.fix)
-        prices = skip_short(self.checked.table, self.recipe, self.targets)
-        self.fingerprint = data_fingerprint(prices)
-        self.panel: Panel = self.recipe.panel(prices, self.targets)
+        self.prices: pd.DataFrame = skip_short(self.checked.table, self.recipe, self.targets)
+        self.fingerprint = data_fingerprint(self.prices)
+        self.panel: Panel = self.recipe.panel(self.prices, self.targets)
         self.windows: Rows = complete_windows(self.panel, self.recipe.window)
         self.parts: SplitRows = self._split()
         require_rows(self.parts)
         check_parts(self.panel, self.parts, self.recipe.checks)
         check_labels(self.panel, self.parts, self.targets)
         check_leak(self.panel, self.parts.train, self.recipe.features, self.targets)
-        self.statistics: TrainingStatistics = training_statistics(
-            self.panel,
-            self.parts.train,
+        self.statistics = self.statistics_of(self.panel, self.parts.train)
+        for name in muted_features(self.statistics, self.recipe.features):
+            log.warning("%s is constant over the training rows — data.features — it is muted (always 0)", name)
+        self._ready = True
+
+    def statistics_of(self, panel: Panel, rows: Rows) -> TrainingStatistics:
+        """Statistics of training rows of a panel of this recipe."""
+        return training_statistics(
+            panel,
+            rows,
             self.recipe.window,
             anchored=[self.recipe.features.index(name) for name in self.recipe.anchor],
             y_anchor=[self._anchor_of(target) for target in self.targets],
             classes=self.targets[0].classes,
             scaling=self.scaling,
         )
-        for name in muted_features(self.statistics, self.recipe.features):
-            log.warning("%s is constant over the training rows — data.features — it is muted (always 0)", name)
-        self._ready = True
 
     def _split(self) -> SplitRows:
         known = self.windows[labelled(self.panel, self.windows)]
@@ -199,6 +204,7 @@ class MarketDataModule(LightningDataModule):
             "source": type(self.source).__name__,
             "symbols": list(self.panel.symbols),
             "target_names": [target.name for target in self.targets],
+            "target_kinds": [target.kind for target in self.targets],
             "target_units": [target.unit for target in self.targets],
             "target_mean": self.statistics.y_mean.tolist(),
             "boundaries": {name: str(getattr(edges, name)) for name in ("train", "validation", "test", "end")},

@@ -117,25 +117,36 @@ def _check_classes(panel: Panel, parts: SplitRows, column: int, target: Target) 
 def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Sequence[Target]) -> None:
     """Refuses a feature that is the target itself, known too early.
 
-    A level hardly moves in a row, so levels are compared by how far they are from the latest known value.
-
     Raises:
         ValidityError: Naming feature and target.
     """
-    index = torch.from_numpy(rows)
-    values = panel.values[index].double()
-    for column, target in enumerate(targets):
-        base = panel.present[index, column].double() if target.level else 0.0
-        label = panel.labels[index, column].double() - base
-        shifted = values if isinstance(base, float) else values - base[:, None]
-        for feature, correlation in zip(features, _correlations(shifted, label).tolist(), strict=True):
+    for target, correlations in label_correlations(panel, rows, targets).items():
+        for feature, correlation in zip(features, correlations.tolist(), strict=True):
             if abs(correlation) > LEAK_CORRELATION:
                 raise ValidityError(
-                    f"the feature {feature} is the target {target.name}: correlation {correlation:.5f}",
+                    f"the feature {feature} is the target {target}: correlation {correlation:.5f}",
                     f"{len(rows)} training rows",
                     "remove the feature: it knows the future",
                     code=819,
                 )
+
+
+def label_correlations(panel: Panel, rows: Rows, targets: Sequence[Target]) -> dict[str, Tensor]:
+    """Correlation of each feature with the label of each target by its name, each (F,).
+
+    A level hardly moves in a row, so levels are compared by how far they are from the latest known value.
+    """
+    index = torch.from_numpy(rows)
+    values = panel.values[index].double()
+    found = {}
+    for column, target in enumerate(targets):
+        label = panel.labels[index, column].double()
+        if target.level:
+            base = panel.present[index, column].double()
+            found[target.name] = _correlations(values - base[:, None], label - base)
+        else:
+            found[target.name] = _correlations(values, label)
+    return found
 
 
 def _correlations(values: Tensor, label: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ Shapes: n validation rows, H targets.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,9 @@ from torch import Tensor
 MOST_SCORES = 1001
 
 
-def calibrate(forecasts: Mapping[str, Tensor], scale: Tensor, classes: int = 0) -> dict[str, Any]:
+def calibrate(
+    forecasts: Mapping[str, Tensor], scale: Tensor, classes: int = 0, kinds: Sequence[str] = ()
+) -> dict[str, Any]:
     """Scores of forecasts against the truth, sorted and in plain values, as a checkpoint keeps them.
 
     Args:
@@ -22,20 +24,23 @@ def calibrate(forecasts: Mapping[str, Tensor], scale: Tensor, classes: int = 0) 
         scale: Size of each label's surprise as known at the decision, (n, H); where it is 0 or unknown, the typical
             one is taken.
         classes: Number of classes; 0 for numbers.
+        kinds: Kind of each target, `log_volatility` or `volatility` where a variance forecast follows from it.
 
     Returns:
         `scores`, for each target at most `MOST_SCORES` ascending values: (y_true - y_pred) / scale, or for classes
         1 - p of the true one; evenly spaced order statistics where there are more. `typical_scale`: the median scale
-        of each target.
+        of each target. `smearing`: factor that makes the square of a volatility forecast an unbiased forecast of the
+        variance, the mean of realised over forecast variance; 1 for other kinds.
 
     Source:
+        Duan (1983), Smearing Estimate.
         Sadinle, Lei, Wasserman (2019), Least Ambiguous Set-Valued Classifiers with Bounded Error Levels: the score of
         classes.
 
     Example:
         >>> columns = {"y_true": torch.tensor([[3.0], [1.0]]), "y_pred": torch.tensor([[1.0], [2.0]])}
         >>> calibrate(columns, torch.tensor([[2.0], [2.0]]))
-        {'scores': [[-0.5, 1.0]], 'typical_scale': [2.0]}
+        {'scores': [[-0.5, 1.0]], 'typical_scale': [2.0], 'smearing': [1.0]}
     """
     typical = [_typical(column) for column in scale.double().T]
     truth = forecasts["y_true"].double()
@@ -45,7 +50,20 @@ def calibrate(forecasts: Mapping[str, Tensor], scale: Tensor, classes: int = 0) 
     else:
         known = torch.isfinite(scale) & (scale > 0)
         scores = (truth - forecasts["y_pred"].double()) / torch.where(known, scale.double(), torch.tensor(typical))
-    return {"scores": [_order_statistics(column) for column in scores.T], "typical_scale": typical}
+    pairs = zip(kinds or [""] * len(typical), truth.T, forecasts["y_pred"].double().T, strict=True)
+    return {
+        "scores": [_order_statistics(column) for column in scores.T],
+        "typical_scale": typical,
+        "smearing": [_smearing(*pair) for pair in pairs],
+    }
+
+
+def _smearing(kind: str, truth: Tensor, forecast: Tensor) -> float:
+    if kind == "log_volatility":
+        return float(torch.exp(2.0 * (truth - forecast)).mean())
+    if kind == "volatility" and bool((positive := forecast > 0).any()):
+        return float(((truth / forecast)[positive] ** 2).mean())
+    return 1.0
 
 
 def _typical(scale: Tensor) -> float:

@@ -244,7 +244,8 @@ class Forecaster(LightningModule):
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             data: ForecastData = self.trainer.datamodule  # type: ignore[attr-defined]
             scale = data.label_scale(self.forecasts["row"])
-            self.contract["calibration"] = calibrate(self.forecasts, scale, self.objective.classes)
+            kinds = self.contract["target_kinds"]
+            self.contract["calibration"] = calibrate(self.forecasts, scale, self.objective.classes, kinds)
         self.outputs = self._training_outputs
 
     def on_test_epoch_end(self) -> None:

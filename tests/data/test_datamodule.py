@@ -85,6 +85,14 @@ def test_a_short_symbol_is_left_out_when_the_checks_say_so(caplog: pytest.LogCap
     assert any("TINY" in record.getMessage() and "left out" in record.getMessage() for record in caplog.records)
 
 
+def test_the_prices_that_it_keeps_are_the_rows_of_the_panel() -> None:
+    table = pd.concat([walk(8, "AAAA"), market(200), walk(8, "ZZZ")], ignore_index=True)
+    data = ready(table, features=["close"], checks=Checks(on_short="skip"))
+    assert data.panel.symbols == ("AAA", "BBB", "CCC")
+    assert data.prices["symbol"].tolist() == [data.panel.symbols[code] for code in data.panel.symbol]
+    np.testing.assert_allclose(data.prices["close"], data.panel.values[:, 0], rtol=1e-6)
+
+
 def test_a_table_of_short_symbols_only_is_refused_even_then() -> None:
     refused(walk(20), DefectsError, 306, features=["close_to_sma_20"], checks=Checks(on_short="skip"))
 

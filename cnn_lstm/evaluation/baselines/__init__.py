@@ -1,0 +1,1 @@
+"""Simple forecasters that stand beside the model, each fitted on the training rows alone."""

@@ -1,0 +1,120 @@
+"""Gradient-boosted trees on the last row and a few summaries of the window; needs the optional LightGBM.
+
+Shapes: n rows, F features, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+
+from cnn_lstm.data.targets import Target
+from cnn_lstm.data.windows import Rows
+from cnn_lstm.evaluation.baselines.material import (
+    Columns,
+    Floats,
+    Material,
+    evenly_spaced,
+    probability_columns,
+    window_chunks,
+)
+
+MAX_WINDOWS = 100_000
+ROUNDS = 500
+PATIENCE = 30
+PARAMETERS = {
+    "learning_rate": 0.05,
+    "num_leaves": 15,
+    "min_data_in_leaf": 50,
+    "feature_fraction": 0.7,
+    "seed": 1,
+    "deterministic": True,
+    "force_row_wise": True,
+    "num_threads": 2,
+    "verbosity": -1,
+}
+
+
+@dataclass(frozen=True)
+class Boosting:
+    """Boosted trees of all targets.
+
+    Attributes:
+        material: What was fitted on.
+        trees: The LightGBM booster of each target.
+    """
+
+    material: Material
+    trees: list[Any]
+
+    def forecast(self, rows: Rows) -> list[Columns]:
+        """For each target `y_gbm`, and `gbm_p0`.. for classes."""
+        inputs = summaries(self.material, rows)
+        columns: list[Columns] = []
+        for k, (target, trees) in enumerate(zip(self.material.targets, self.trees, strict=True)):
+            output = np.asarray(trees.predict(inputs, num_threads=2), dtype=np.float64)
+            if target.classes:
+                columns.append(probability_columns("gbm", output))
+            else:
+                columns.append({"y_gbm": output + _base(self.material, rows, k)})
+        return columns
+
+
+def installed() -> bool:
+    """Whether LightGBM is there: `pip install cnn-lstm[gbm]`."""
+    return find_spec("lightgbm") is not None
+
+
+def fit_boosting(material: Material) -> Boosting:
+    """Fits each target on at most 100,000 training windows, evenly spaced, and stops early on validation rows.
+
+    Levels are fitted as changes from the last value: trees cannot leave the range of their labels.
+
+    Source:
+        Ke et al. (2017), LightGBM: A Highly Efficient Gradient Boosting Decision Tree.
+    """
+    parts = [evenly_spaced(rows, MAX_WINDOWS) for rows in (material.parts.train, material.parts.validation)]
+    inputs = [summaries(material, rows) for rows in parts]
+    return Boosting(material, [_fit(material, k, target, parts, inputs) for k, target in enumerate(material.targets)])
+
+
+def _fit(material: Material, k: int, target: Target, parts: list[Rows], inputs: list[Floats]) -> Any:
+    import lightgbm
+
+    if target.classes:
+        parameters = PARAMETERS | {"objective": "multiclass", "num_class": target.classes}
+    else:
+        parameters = PARAMETERS | {"objective": "regression"}
+    sets = []
+    for rows, values in zip(parts, inputs, strict=True):
+        labels = material.labels(rows, k) - _base(material, rows, k)
+        known = np.isfinite(labels)
+        sets.append((values[known], labels[known]))
+    train = lightgbm.Dataset(*sets[0], params=parameters)
+    held_out = lightgbm.Dataset(*sets[1], reference=train, params=parameters)
+    return lightgbm.train(
+        parameters,
+        train,
+        num_boost_round=ROUNDS,
+        valid_sets=[held_out],
+        callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
+    )
+
+
+def _base(material: Material, rows: Rows, k: int) -> Floats:
+    return material.present(rows, k) if material.targets[k].level else np.zeros(len(rows))
+
+
+def summaries(material: Material, rows: Rows) -> Floats:
+    """Last value, mean, standard deviation and last minus first of each standardised feature, (n, 4F)."""
+    width = material.panel.values.shape[1]
+    parts = [torch.zeros(0, 4 * width)]
+    for windows in window_chunks(material, rows, max_inputs=material.window * width):
+        last = windows[:, -1]
+        deviation = windows.std(dim=1, unbiased=False)
+        parts.append(torch.cat([last, windows.mean(dim=1), deviation, last - windows[:, 0]], dim=1))
+    return torch.cat(parts).double().numpy()

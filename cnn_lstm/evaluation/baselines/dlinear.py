@@ -1,0 +1,206 @@
+"""DLinear: two linear layers on trend and remainder of the target's own past values.
+
+Shapes: n rows, T window length, C outputs: 1 for a number, the classes otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cnn_lstm.data.targets import Target
+from cnn_lstm.data.windows import Rows
+from cnn_lstm.evaluation.baselines.material import (
+    LEAST_PROBABILITY,
+    Columns,
+    Floats,
+    Material,
+    evenly_spaced,
+    probability_columns,
+)
+
+MAX_WINDOWS = 50_000
+KERNEL = 25
+CHUNK = 1 << 15
+BATCH = 1024
+LEAST_STEPS = 32  # an epoch: few rows make smaller batches, not fewer steps
+EPOCHS = 30
+PATIENCE = 10
+LEARNING_RATE = 0.003
+DECAY = 0.9  # of the learning rate an epoch: a constant one leaves the noise of the batches in the weights
+SEED = 20230626
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The two linear layers of one target and the scale of its history.
+
+    Attributes:
+        trend: Weights of the moving average, (T, C).
+        remainder: Weights of what the moving average leaves, (T, C).
+        bias: Intercept, (C,).
+        mean: Training mean of the label, or of its change from the last value for a level.
+        scale: Standard deviation of the same.
+    """
+
+    trend: Tensor
+    remainder: Tensor
+    bias: Tensor
+    mean: float
+    scale: float
+
+    def __call__(self, history: Tensor) -> Tensor:
+        """Standardised forecasts or logits, (n, C), of standardised histories, (n, T)."""
+        trend = moving_average(history)
+        return trend @ self.trend + (history - trend) @ self.remainder + self.bias
+
+
+@dataclass(frozen=True)
+class DLinear:
+    """DLinear of all targets, each on its own history.
+
+    Attributes:
+        material: What was fitted on.
+        layers: The layers of each target.
+    """
+
+    material: Material
+    layers: list[Layers]
+
+    def forecast(self, rows: Rows) -> list[Columns]:
+        """For each target `y_dlinear`, and `dlinear_p0`.. for classes."""
+        return [self._forecast(rows, k, target) for k, target in enumerate(self.material.targets)]
+
+    def _forecast(self, rows: Rows, k: int, target: Target) -> Columns:
+        layers = self.layers[k]
+        parts = [torch.zeros(0, len(layers.bias))]
+        for part in np.array_split(rows, -(-len(rows) // CHUNK) or 1):
+            parts.append(layers(_history(self.material, part, k, layers.mean, layers.scale)))
+        output = torch.cat(parts).double()
+        if target.classes:
+            return probability_columns("dlinear", output.softmax(dim=1).numpy())
+        values = output[:, 0].numpy() * layers.scale + layers.mean
+        return {"y_dlinear": values + self.material.present(rows, k) if target.level else values}
+
+
+def fit_dlinear(material: Material) -> DLinear:
+    """Fits each target on at most 50,000 training windows, evenly spaced.
+
+    The input is the last T known values of the target's quantity; values not known yet count as the training mean.
+    From a level the last value is subtracted first and added back. Adam stops when the loss of the validation rows
+    has not fallen for ten epochs, and the weights of the best epoch stay. The global random state is left alone.
+
+    Source:
+        Zeng, Chen, Zhang, Xu (2023), Are Transformers Effective for Time Series Forecasting?
+    """
+    # Lightning's test hooks run in inference mode
+    with torch.inference_mode(False), torch.enable_grad():
+        return DLinear(material, [_fit(material, k, target) for k, target in enumerate(material.targets)])
+
+
+def _fit(material: Material, k: int, target: Target) -> Layers:
+    train = _known(material, evenly_spaced(material.parts.train, MAX_WINDOWS), k)
+    validation = _known(material, evenly_spaced(material.parts.validation, MAX_WINDOWS), k)
+    labels = _labels(material, train, k)
+    mean, scale = float(labels.mean()), float(labels.std()) or 1.0
+    train_part, held_out = (
+        (_decomposed(_history(material, rows, k, mean, scale)), _truth(material, rows, k, mean, scale))
+        for rows in (train, validation)
+    )
+    weights, bias = _train(train_part, held_out, target.classes or 1)
+    trend, remainder = weights.chunk(2)
+    return Layers(trend, remainder, bias, mean, scale)
+
+
+def _known(material: Material, rows: Rows, k: int) -> Rows:
+    """Rows whose latest value is known; a level is forecast as the change from it."""
+    return rows[np.isfinite(material.present(rows, k))] if material.targets[k].level else rows
+
+
+def _labels(material: Material, rows: Rows, k: int) -> Floats:
+    labels = material.labels(rows, k)
+    return labels - material.present(rows, k) if material.targets[k].level else labels
+
+
+def _truth(material: Material, rows: Rows, k: int, mean: float, scale: float) -> Tensor:
+    """Standardised labels, (n, 1), or classes, (n,)."""
+    labels = torch.from_numpy(_labels(material, rows, k))
+    return labels.long() if material.targets[k].classes else ((labels - mean) / scale).float()[:, None]
+
+
+def _history(material: Material, rows: Rows, k: int, mean: float, scale: float) -> Tensor:
+    """Standardised past values, (n, T), the latest last; 0 where not known."""
+    past = torch.from_numpy(rows)[:, None] + torch.arange(1 - material.window, 1)
+    values = material.panel.present[:, k].double()[past]
+    if material.targets[k].level:
+        return ((values - values[:, -1:]) / scale).nan_to_num(nan=0.0).float()
+    return ((values - mean) / scale).nan_to_num(nan=0.0).float()
+
+
+def moving_average(history: Tensor) -> Tensor:
+    """Centred moving average of 25 values, of the largest odd number up to T for less; the ends are repeated.
+
+    Args:
+        history: Values, (n, T).
+
+    Example:
+        >>> moving_average(torch.tensor([[0.0, 3.0, 6.0]])).tolist()
+        [[1.0, 3.0, 5.0]]
+    """
+    length = history.shape[1]
+    half = (min(KERNEL, length - 1 + length % 2) - 1) // 2
+    padded = F.pad(history[:, None], (half, half), mode="replicate")
+    return F.avg_pool1d(padded, 2 * half + 1, stride=1)[:, 0]
+
+
+def _decomposed(history: Tensor) -> Tensor:
+    trend = moving_average(history)
+    return torch.cat([trend, history - trend], dim=1)
+
+
+def _train(train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], outputs: int) -> tuple[Tensor, Tensor]:
+    """Weights (2T, C) and bias (C,) of the epoch with the lowest loss on the held-out inputs and labels."""
+    inputs, labels = train
+    # the loss is convex: starting from the mean forecast needs no random numbers
+    weights = torch.zeros(inputs.shape[1], outputs, requires_grad=True)
+    bias = _mean_forecast(labels, outputs).requires_grad_()
+    optimizer = torch.optim.Adam([weights, bias], lr=LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, DECAY)
+    batch_size = min(BATCH, -(-len(inputs) // LEAST_STEPS))
+    generator = torch.Generator().manual_seed(SEED)
+    best, best_loss, waited = _copy(weights, bias), float(_loss(held_out, weights, bias).detach()), 0
+    for _ in range(EPOCHS):
+        for batch in torch.randperm(len(inputs), generator=generator).split(batch_size):
+            loss = _loss((inputs[batch], labels[batch]), weights, bias)
+            weights.grad, bias.grad = torch.autograd.grad(loss, [weights, bias])
+            optimizer.step()
+        schedule.step()
+        held_loss = float(_loss(held_out, weights, bias).detach())
+        waited += 1
+        if held_loss < best_loss:
+            best, best_loss, waited = _copy(weights, bias), held_loss, 0
+        if waited == PATIENCE:
+            break
+    return best
+
+
+def _copy(weights: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    return weights.detach().clone(), bias.detach().clone()
+
+
+def _mean_forecast(labels: Tensor, outputs: int) -> Tensor:
+    """Bias that forecasts the mean, 0 once standardised, or the class shares."""
+    if labels.is_floating_point():
+        return torch.zeros(outputs)
+    return (torch.bincount(labels, minlength=outputs) / len(labels)).clamp(min=LEAST_PROBABILITY).log()
+
+
+def _loss(part: tuple[Tensor, Tensor], weights: Tensor, bias: Tensor) -> Tensor:
+    """Mean squared error of numbers, cross-entropy of classes."""
+    inputs, labels = part
+    output = inputs @ weights + bias
+    return F.mse_loss(output, labels) if labels.is_floating_point() else F.cross_entropy(output, labels)

@@ -1,0 +1,115 @@
+"""All baselines together: fitted once, then asked for any rows.
+
+Shapes: n rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnn_lstm.data.windows import Rows
+from cnn_lstm.evaluation.baselines.boosting import fit_boosting, installed
+from cnn_lstm.evaluation.baselines.dlinear import fit_dlinear
+from cnn_lstm.evaluation.baselines.har import fit_har
+from cnn_lstm.evaluation.baselines.linear import fit_logistic, fit_ridge
+from cnn_lstm.evaluation.baselines.material import Columns, Fitted, Floats, Material
+from cnn_lstm.evaluation.baselines.smearing import smearing, volatility_of
+from cnn_lstm.evaluation.baselines.trivial import NaiveErrors, fit_trivial, naive_errors
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Forecasts of all baselines for some rows.
+
+    Attributes:
+        columns: For each target name the forecast columns, each (n,), in the target's own unit.
+        naive_mae: For each target name the training MAE of the last value, (n,), that of each row's symbol.
+        naive_mse: The same with squared errors.
+        smearing: For each volatility target the factor of each point forecast, `y_last` and `y_mean` among them.
+    """
+
+    columns: dict[str, Columns]
+    naive_mae: dict[str, Floats]
+    naive_mse: dict[str, Floats]
+    smearing: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class FittedBaselines:
+    """Baselines fitted on the training rows.
+
+    Attributes:
+        material: What was fitted on.
+        models: The fitted baselines.
+        naive: Naive errors of each symbol and target.
+        smearing: For each volatility target the factor of each point forecast.
+    """
+
+    material: Material
+    models: list[Fitted]
+    naive: NaiveErrors
+    smearing: dict[str, dict[str, float]]
+
+    def forecast(self, rows: Rows) -> Baselines:
+        """Forecasts of rows that end a complete window, (n,)."""
+        symbol = self.material.panel.symbol[rows]
+        names = [target.name for target in self.material.targets]
+        return Baselines(
+            dict(zip(names, _columns(self.material, self.models, rows), strict=True)),
+            {name: self.naive.mae[symbol, k] for k, name in enumerate(names)},
+            {name: self.naive.mse[symbol, k] for k, name in enumerate(names)},
+            self.smearing,
+        )
+
+
+def fit_baselines(material: Material, season: int | None = None) -> FittedBaselines:
+    """Fits every baseline that suits the targets: parameters on training rows, penalties on validation rows.
+
+    Args:
+        material: What to fit on.
+        season: Rows of a season for `y_seasonal`; guessed from the dates by default.
+
+    Returns:
+        The baselines. LightGBM is among them where it is installed, HAR where `material` has prices.
+    """
+    models: list[Fitted] = [fit_trivial(material, season), fit_dlinear(material)]
+    models.append(fit_logistic(material) if material.targets[0].classes else fit_ridge(material))
+    if material.prices is not None and any(target.kind.endswith("volatility") for target in material.targets):
+        models.append(fit_har(material, material.prices))
+    if installed():
+        models.append(fit_boosting(material))
+    return FittedBaselines(material, models, naive_errors(material), _smearing(material, models))
+
+
+def _columns(material: Material, models: list[Fitted], rows: Rows) -> list[Columns]:
+    merged: list[Columns] = [{} for _ in material.targets]
+    for model in models:
+        for k, columns in enumerate(model.forecast(rows)):
+            merged[k] |= columns
+    for k, target in enumerate(material.targets):
+        if target.kind == "volatility":
+            # a linear model may forecast a volatility below zero, whose square would be a high variance
+            labels = material.labels(material.parts.train, k)
+            least = labels[labels > 0].min()
+            merged[k] = {name: np.maximum(values, least) for name, values in merged[k].items()}
+    return merged
+
+
+def _smearing(material: Material, models: list[Fitted]) -> dict[str, dict[str, float]]:
+    volatilities = [k for k, target in enumerate(material.targets) if target.kind.endswith("volatility")]
+    if not volatilities:
+        return {}
+    rows = material.parts.validation
+    columns = _columns(material, models, rows)
+    factors = {}
+    for k in volatilities:
+        target = material.targets[k]
+        mean = np.full(len(rows), float(material.statistics.y_mean[k]))
+        forecasts = columns[k] | {"y_last": material.present(rows, k), "y_mean": mean}
+        truth = volatility_of(target, material.labels(rows, k))
+        factors[target.name] = {
+            name: smearing(truth, volatility_of(target, values)) for name, values in forecasts.items()
+        }
+    return factors

@@ -1,0 +1,173 @@
+"""The heterogeneous autoregression of volatility, on realised volatilities of 1, 5 and 22 bars.
+
+Shapes: n rows, N panel rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cnn_lstm.data.windows import Panel, Rows
+from cnn_lstm.evaluation.baselines.material import Columns, Floats, Material
+
+BARS = (1, 5, 22)
+LEAST_ROWS = 250  # with fewer training rows a symbol takes the coefficients of all symbols together
+FLOOR_QUANTILE = 0.01
+
+
+@dataclass(frozen=True)
+class Equation:
+    """An ordinary least squares fit of volatility, or of its logarithm, on the three components.
+
+    Attributes:
+        coefficients: Intercept and one number a component, (4,).
+        floor: Least component in the logarithmic equation.
+        least: Least forecast: a linear equation may go below zero.
+        log: Whether volatilities enter as logarithms.
+    """
+
+    coefficients: Floats
+    floor: float
+    least: float
+    log: bool
+
+    def volatility(self, components: Floats) -> Floats:
+        """Forecast volatility, (n,), of components, (n, 3)."""
+        forecast = _design(components, self.floor, self.log) @ self.coefficients
+        return np.exp(forecast) if self.log else np.maximum(forecast, self.least)
+
+
+@dataclass(frozen=True)
+class Har:
+    """HAR and log-HAR of the volatility targets.
+
+    Attributes:
+        material: What was fitted on.
+        components: For each column of the price table the realised volatilities, (N, 3).
+        equations: Equation of each (target, symbol, logarithmic); symbol -1 is that of all symbols together.
+    """
+
+    material: Material
+    components: dict[str, Floats]
+    equations: dict[tuple[int, int, bool], Equation]
+
+    def forecast(self, rows: Rows) -> list[Columns]:
+        """For each volatility target `y_har` and `y_log_har`, in its own unit; nothing for other targets."""
+        return [self._forecast(rows, k) for k in range(len(self.material.targets))]
+
+    def _forecast(self, rows: Rows, k: int) -> Columns:
+        kind = self.material.targets[k].kind
+        if kind not in ("volatility", "log_volatility"):
+            return {}
+        unit: Callable[[Floats], Floats] = np.log if kind == "log_volatility" else np.positive
+        return {
+            "y_har": unit(self._volatility(rows, k, log=False)),
+            "y_log_har": unit(self._volatility(rows, k, log=True)),
+        }
+
+    def _volatility(self, rows: Rows, k: int, log: bool) -> Floats:
+        components = self.components[self.material.targets[k].column][rows]
+        symbol = self.material.panel.symbol[rows]
+        forecast = np.empty(len(rows))
+        for code in np.unique(symbol):
+            own = symbol == code
+            equation = self.equations.get((k, int(code), log), self.equations[k, -1, log])
+            forecast[own] = equation.volatility(components[own])
+        return forecast
+
+
+def fit_har(material: Material, prices: pd.DataFrame) -> Har:
+    """Fits HAR and log-HAR: ordinary least squares on the training rows, per symbol from 250 of them on.
+
+    The components are root mean squares of the last 1, 5 and 22 one-bar log returns, of as many as the gap-free
+    stretch has; a row without any counts as having the training mean. In logarithms components and labels below the
+    1 % quantile of the positive one-bar moves are raised to it.
+
+    Args:
+        material: What to fit on.
+        prices: Checked price table, aligned with the panel's rows.
+
+    Source:
+        Corsi (2009), A Simple Approximate Long-Memory Model of Realized Volatility.
+    """
+    targets = {k: target for k, target in enumerate(material.targets) if target.kind.endswith("volatility")}
+    components = {}
+    for column in {target.column: None for target in targets.values()}:
+        values = realised(one_bar_returns(prices, column, material.panel), material.panel.segment)
+        mean = np.nanmean(values[material.parts.train], axis=0)
+        components[column] = np.where(np.isnan(values), mean, values)
+    equations = {}
+    for k, target in targets.items():
+        for code, rows in _groups(material).items():
+            labels = material.labels(rows, k)
+            volatility = np.exp(labels) if target.kind == "log_volatility" else labels
+            for log in (False, True):
+                equations[k, code, log] = least_squares(volatility, components[target.column][rows], log)
+    return Har(material, components, equations)
+
+
+def _groups(material: Material) -> dict[int, Rows]:
+    """Training rows of each symbol that has enough, and of all symbols under -1."""
+    train = material.parts.train
+    symbol = material.panel.symbol[train]
+    codes = np.flatnonzero(np.bincount(symbol) >= LEAST_ROWS)
+    return {-1: train} | {int(code): train[symbol == code] for code in codes}
+
+
+def one_bar_returns(prices: pd.DataFrame, column: str, panel: Panel) -> Floats:
+    """Log return of each row over the row before, (N,); NaN for the first of a gap-free stretch."""
+    logs = np.log(prices[column].to_numpy(dtype=np.float64))
+    returns = np.full(len(logs), np.nan)
+    returns[1:] = np.diff(logs)
+    returns[1:][np.diff(panel.segment) != 0] = np.nan
+    return returns
+
+
+def realised(returns: Floats, segment: NDArray[np.int32]) -> Floats:
+    """Root mean square of the last 1, 5 and 22 returns, (N, 3); of those that the gap-free stretch has.
+
+    Example:
+        >>> realised(np.array([np.nan, 3.0, 4.0, np.nan, 2.0]), np.array([1, 1, 1, 2, 2])).round(2)[:, 1].tolist()
+        [nan, 3.0, 3.54, nan, 2.0]
+    """
+    known = np.isfinite(returns)
+    squares = np.where(known, returns, 0.0) ** 2
+    total, count = np.zeros(len(returns)), np.zeros(len(returns))
+    columns = []
+    # summed lag by lag: a running sum would let rounding errors of far rows into a calm stretch
+    for lag in range(BARS[-1]):
+        kept = max(0, len(returns) - lag)
+        same = segment[lag:] == segment[:kept]
+        total[lag:] += np.where(same, squares[:kept], 0.0)
+        count[lag:] += same & known[:kept]
+        if lag + 1 in BARS:
+            mean = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+            columns.append(np.sqrt(mean))
+    return np.stack(columns, axis=1)
+
+
+def least_squares(volatility: Floats, components: Floats, log: bool) -> Equation:
+    """Fits one equation.
+
+    Args:
+        volatility: Labels as volatilities, (n,).
+        components: Realised volatilities of 1, 5 and 22 bars, (n, 3).
+        log: Whether volatilities enter as logarithms.
+    """
+    moves = components[components[:, 0] > 0, 0]
+    floor = float(np.quantile(moves, FLOOR_QUANTILE)) if len(moves) else 1e-12
+    positive = volatility[volatility > 0]
+    least = float(positive.min()) if len(positive) else floor
+    truth = np.log(np.maximum(volatility, floor)) if log else volatility
+    coefficients, *_ = np.linalg.lstsq(_design(components, floor, log), truth, rcond=None)
+    return Equation(coefficients.astype(np.float64), floor, least, log)
+
+
+def _design(components: Floats, floor: float, log: bool) -> Floats:
+    inputs = np.log(np.maximum(components, floor)) if log else components
+    return np.column_stack([np.ones(len(inputs)), inputs])

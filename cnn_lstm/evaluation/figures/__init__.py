@@ -1,0 +1,1 @@
+"""Figures of a forecast: pure functions of arrays."""

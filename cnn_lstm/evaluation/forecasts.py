@@ -1,0 +1,117 @@
+"""The forecasts of a predictions table: the model's and its baselines', with the loss that each is judged by.
+
+Shapes: n forecasts of one target, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cnn_lstm.evaluation.figures.classes import log_losses
+from cnn_lstm.evaluation.figures.volatility import qlike
+
+Floats = NDArray[np.float64]
+# column -> name in tables; any further column that begins with y_ is a baseline too, under its own name
+NAMES = {
+    "y_pred": "model",
+    "y_zero": "zero",
+    "y_mean": "training mean",
+    "y_last": "last value",
+    "y_seasonal": "seasonal naive",
+    "y_ridge": "ridge",
+    "y_logistic": "logistic",
+    "y_dlinear": "DLinear",
+    "y_har": "HAR",
+    "y_log_har": "log-HAR",
+    "y_gbm": "gradient boosting",
+}
+PROBABILITIES = {"y_pred": "p", "y_mean": "prior_p"}  # else the name without y_, and _p
+VOLATILITIES = ("volatility", "log_volatility")
+LOSS = {"volatility": "QLIKE", "log_volatility": "QLIKE", "class": "log loss"}
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One forecaster's forecasts of one target.
+
+    Attributes:
+        point: Point forecasts, (n,).
+        loss: Loss of each row that the verdict rests on, (n,); None for classes without probabilities.
+        probabilities: Probability of each class, (n, C); None for numbers and for hard classes.
+        variance: Variance forecasts, (n,); None unless the target is a volatility.
+    """
+
+    point: Floats
+    loss: Floats | None
+    probabilities: Floats | None = None
+    variance: Floats | None = None
+
+
+def judged_rows(table: pd.DataFrame, target: str, kind: str) -> pd.DataFrame:
+    """Rows of a target on which every forecaster can be judged: truth known, no forecast missing.
+
+    For volatilities rows without any movement are left out, since QLIKE has no value there.
+    """
+    rows = table[table["target"] == target].dropna(axis="columns", how="all")  # columns of the other targets
+    if "y_true" not in rows:
+        return rows.iloc[:0]
+    kept = rows[[name for name in rows.columns if name.startswith("y_")]].notna().all(axis=1)
+    if kind == "volatility":
+        kept &= rows["y_true"] > 0
+    return rows[kept]
+
+
+def read_forecasts(rows: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Forecast]:
+    """All forecasters of a target, the model first.
+
+    Args:
+        rows: Rows of one target, as `judged_rows` gives them.
+        about: What the table's `attrs` say of the target.
+    """
+    columns = sorted(
+        (name for name in rows.columns if name.startswith("y_") and name != "y_true"),
+        key=lambda name: list(NAMES).index(name) if name in NAMES else len(NAMES),
+    )
+    read = {"class": _of_classes}.get(about["kind"], _of_volatility if about["kind"] in VOLATILITIES else _of_number)
+    names = NAMES | ({"y_mean": "prior"} if about["kind"] == "class" else {})
+    return {names.get(column, column.removeprefix("y_")): read(rows, column, about) for column in columns}
+
+
+def _of_number(rows: pd.DataFrame, column: str, about: Mapping[str, Any]) -> Forecast:
+    point = rows[column].to_numpy(np.float64)
+    return Forecast(point, (rows["y_true"].to_numpy(np.float64) - point) ** 2)
+
+
+def _of_volatility(rows: pd.DataFrame, column: str, about: Mapping[str, Any]) -> Forecast:
+    point = rows[column].to_numpy(np.float64)
+    realized = variance_of(rows["y_true"].to_numpy(np.float64), about["kind"])
+    variance = variance_of(point, about["kind"]) * about["smearing"].get(column, 1.0)
+    return Forecast(point, qlike(realized, variance), variance=variance)
+
+
+def _of_classes(rows: pd.DataFrame, column: str, about: Mapping[str, Any]) -> Forecast:
+    point = rows[column].to_numpy(np.float64)
+    stem = PROBABILITIES.get(column, f"{column.removeprefix('y_')}_p")
+    names = [f"{stem}{number}" for number in range(about["classes"])]
+    if not set(names) <= set(rows.columns):
+        return Forecast(point, None)
+    probabilities = rows[names].to_numpy(np.float64)
+    return Forecast(point, log_losses(rows["y_true"], probabilities), probabilities)
+
+
+def variance_of(values: Floats, kind: str) -> Floats:
+    """Variance of volatilities or log volatilities, (n,).
+
+    Example:
+        >>> variance_of(np.array([0.0]), "log_volatility").tolist(), variance_of(np.array([0.5]), "volatility").tolist()
+        ([1.0], [0.25])
+    """
+    if kind == "log_volatility":
+        return np.asarray(np.exp(2.0 * values))
+    return np.clip(values, 0.0, None) ** 2  # a linear forecaster may go below zero

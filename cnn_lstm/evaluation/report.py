@@ -1,0 +1,216 @@
+"""The report of `test`: every figure of a predictions table, from that table alone, as plain values.
+
+Shapes: n forecasts of one target.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cnn_lstm.errors import DataError
+from cnn_lstm.evaluation.figures.classes import mcnemar_p, point_figures, probability_figures
+from cnn_lstm.evaluation.figures.errors import association_figures, error_figures
+from cnn_lstm.evaluation.figures.intervals import (
+    crps_of_scores,
+    gaussian_crps,
+    interval_figures,
+    pit,
+    pit_figures,
+    set_figures,
+    spread_error_rank_correlation,
+)
+from cnn_lstm.evaluation.figures.strategy import make_book, strategy_figures
+from cnn_lstm.evaluation.figures.volatility import volatility_figures
+from cnn_lstm.evaluation.forecasts import LOSS, VOLATILITIES, Floats, Forecast, judged_rows, read_forecasts
+from cnn_lstm.evaluation.settings import Evaluation
+from cnn_lstm.evaluation.significance import compare
+from cnn_lstm.evaluation.verdict import verdict
+
+FORMAT = 1
+LEVELS = (50, 80, 90, 95)
+REGIMES = ("calm", "middle", "turbulent")
+SPREADS = ("mc_std", "ensemble_std")
+
+
+def evaluate(table: pd.DataFrame) -> dict[str, Any]:
+    """Judges a predictions table.
+
+    Args:
+        table: Predictions table with its `attrs`: `targets` as `predictions_table` writes them, `settings` as
+            `Evaluation.to_plain` gives them, `trials` the number of models tried, `failed_checks` the kinds of
+            leakage that were found.
+
+    Returns:
+        The report in plain values, as report.json holds it: `targets` maps each target to its verdict, the figures of
+        all forecasters on the same rows, comparisons, breakdowns, intervals and strategy. A figure that has no value
+        is None.
+
+    Raises:
+        DataError: If no truth of a target is known.
+    """
+    settings = Evaluation(**table.attrs["settings"])
+    targets = {
+        name: _target_report(table, name, about, settings, table.attrs["trials"])
+        for name, about in table.attrs["targets"].items()
+    }
+    plain: dict[str, Any] = _plain({"format": FORMAT, "settings": settings.to_plain(), "targets": targets})
+    return plain
+
+
+def _target_report(
+    table: pd.DataFrame, target: str, about: Mapping[str, Any], settings: Evaluation, trials: int
+) -> dict[str, Any]:
+    rows = judged_rows(table, target, about["kind"])
+    if len(rows) < 2:
+        raise DataError("no forecast can be judged: no truth is known", target, "test on dates with labels", code=336)
+    forecasts = read_forecasts(rows, about)
+    losses = {name: forecast.loss for name, forecast in forecasts.items() if forecast.loss is not None}
+    model = losses.pop("model")
+    comparisons = compare(model, dict(losses), rows["as_of"], about["horizon"], settings.resamples, settings.seed)
+    best = min(losses, key=lambda name: comparisons[name].loss_baseline)
+    loss = LOSS.get(about["kind"], "squared error")
+    return {
+        **{name: about[name] for name in ("kind", "unit", "horizon", "delay", "classes")},
+        **_extent(table[table["target"] == target], rows),
+        "loss": loss,
+        "best_baseline": best,
+        **verdict(loss, best, comparisons[best], settings.level, table.attrs.get("failed_checks", [])),
+        "forecasts": {name: _figures(rows, forecast, forecasts, about) for name, forecast in forecasts.items()},
+        "comparisons": {name: asdict(comparison) for name, comparison in comparisons.items()},
+        **_breakdowns(rows, model, losses[best]),
+        "intervals": _intervals(rows, about),
+        "distribution": _distribution(rows, about),
+        "spread": _spreads(rows, forecasts["model"]),
+        "strategy": _strategy(rows, about, settings, trials),
+    }
+
+
+def _extent(given: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "rows": len(rows),
+        "left_out": len(given) - len(rows),
+        "symbols": int(rows["symbol"].nunique()),
+        "dates": int(rows["as_of"].nunique()),
+        "first": rows["as_of"].min().isoformat(),
+        "last": rows["as_of"].max().isoformat(),
+    }
+
+
+def _figures(
+    rows: pd.DataFrame, forecast: Forecast, forecasts: Mapping[str, Forecast], about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Figures of one forecaster, as its kind of quantity asks for."""
+    true = rows["y_true"].to_numpy()
+    if about["kind"] == "class":
+        figures = point_figures(true, forecast.point, about["classes"])
+        if forecast.probabilities is not None:
+            figures |= probability_figures(true, forecast.probabilities, forecasts["prior"].probabilities)
+        if forecast is not forecasts["model"]:
+            figures["mcnemar_p"] = mcnemar_p(true, forecasts["model"].point, forecast.point)
+        return figures
+    figures = error_figures(true, forecast.point, rows["naive_mae"], rows["naive_mse"], rows["y_mean"])
+    if about["kind"] in VOLATILITIES:
+        size = np.exp if about["kind"] == "log_volatility" else np.asarray
+        figures |= {
+            f"volatility_{name}" if name in figures else name: value
+            for name, value in volatility_figures(size(true), size(forecast.point), forecast.variance).items()
+        }
+    # a level hardly moves from its last value, which any forecast of it knows: only the change counts
+    base = rows["y_last"].to_numpy() if about["kind"] == "level" else 0.0
+    association = association_figures(true - base, forecast.point - base, rows["as_of"], about["horizon"])
+    if about["kind"] not in ("return", "level"):  # the sign of anything else says nothing
+        association = {name: association[name] for name in ("ic", "rank_ic", "icir", "ic_t")}
+    return figures | association
+
+
+def _breakdowns(rows: pd.DataFrame, model: Floats, baseline: Floats) -> dict[str, Any]:
+    """The model beside the best baseline for each symbol, year and regime of volatility, and where it wins."""
+    keys = {"symbol": rows["symbol"], "year": rows["as_of"].dt.year.astype(str)}
+    if "volatility" in rows and rows["volatility"].nunique() > len(REGIMES):
+        keys["regime"] = pd.qcut(rows["volatility"].rank(method="first"), len(REGIMES), labels=REGIMES)
+    losses = pd.DataFrame({"model": model, "baseline": baseline}, index=rows.index)
+    breakdowns = {}
+    for name, key in keys.items():
+        means = losses.groupby(key, observed=True).agg(["mean", "size"])
+        breakdowns[name] = [
+            {
+                "name": str(group),
+                "rows": int(line[("model", "size")]),
+                "loss_model": float(line[("model", "mean")]),
+                "loss_baseline": float(line[("baseline", "mean")]),
+                "skill": 1.0 - float(line[("model", "mean")]) / float(line[("baseline", "mean")]),
+            }
+            for group, line in means.iterrows()
+        ]
+    wins = [line["loss_model"] < line["loss_baseline"] for line in breakdowns["symbol"]]
+    return {"win_rate": float(np.mean(wins)), "breakdowns": breakdowns}
+
+
+def _intervals(rows: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Any]:
+    true = rows["y_true"].to_numpy()
+    if about["kind"] == "class":
+        given = {level: f"set_{level}" for level in LEVELS if f"set_{level}" in rows}
+        return {str(level): set_figures(true, list(rows[name]), level / 100) for level, name in given.items()}
+    symbol, date = (pd.factorize(rows[name], sort=True)[0] for name in ("symbol", "as_of"))
+    return {
+        str(level): interval_figures(
+            true,
+            rows[f"lower_{level}"].to_numpy(),
+            rows[f"upper_{level}"].to_numpy(),
+            level / 100,
+            symbol=symbol,
+            as_of=date,
+            volatility=rows["volatility"].to_numpy(),
+        )
+        for level in LEVELS
+        if f"lower_{level}" in rows
+    }
+
+
+def _distribution(rows: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Any]:
+    """CRPS and PIT of the distribution that the calibration scores span, and of the model's own normal one."""
+    true, point = rows["y_true"].to_numpy(), rows["y_pred"].to_numpy()
+    found: dict[str, Any] = {}
+    if "scores" in about and about["kind"] != "class":
+        given = (true, point, rows["scale"].to_numpy(), np.asarray(about["scores"]))
+        found = {"crps": float(np.mean(crps_of_scores(*given))), "pit": pit_figures(pit(*given))}
+    if "std" in rows:
+        found["crps_normal"] = float(np.mean(gaussian_crps(true, point, rows["std"].to_numpy())))
+    return found
+
+
+def _spreads(rows: pd.DataFrame, model: Forecast) -> dict[str, Any]:
+    """Epistemic spreads: their mean, and whether they are larger where errors are."""
+    error = np.abs(rows["y_true"].to_numpy() - model.point)
+    return {
+        name: {
+            "mean": float(rows[name].mean()),
+            "rank_correlation": spread_error_rank_correlation(rows[name].to_numpy(), error),
+        }
+        for name in SPREADS
+        if name in rows
+    }
+
+
+def _strategy(rows: pd.DataFrame, about: Mapping[str, Any], settings: Evaluation, trials: int) -> dict[str, Any] | None:
+    if about["kind"] not in ("return", "class"):
+        return None
+    book = make_book(rows, about["horizon"], rule=settings.position, cost_bp=settings.cost_bp, classes=about["classes"])
+    return strategy_figures(book, trials, draws=settings.resamples, seed=settings.seed)
+
+
+def _plain(value: Any) -> Any:
+    """Plain values that JSON holds; a figure without a value is None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

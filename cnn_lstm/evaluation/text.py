@@ -1,0 +1,164 @@
+"""The report as text: the verdict first, then tables that fit a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+Target = Mapping[str, Any]
+ERRORS = ("rmse", "mae", "mase", "r2_mean")
+COLUMNS = {
+    "return": (*ERRORS, "r2_zero", "ic", "rank_ic", "directional_accuracy"),
+    "volatility": ("qlike", "r2_log", *ERRORS),
+    "log_volatility": ("qlike", "r2_log", *ERRORS),
+    "class": ("log_loss", "brier", "accuracy", "balanced_accuracy", "f1", "mcc", "roc_auc", "ece"),
+    "level": (*ERRORS, "ic", "directional_accuracy"),
+    "value": (*ERRORS, "ic", "rank_ic"),
+}
+TITLES = {
+    "qlike": "QLIKE",
+    "r2_log": "R2 log",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "mase": "MASE",
+    "r2_mean": "R2",
+    "r2_zero": "R2 zero",
+    "ic": "IC",
+    "rank_ic": "rank IC",
+    "directional_accuracy": "hit rate",
+    "log_loss": "log loss",
+    "brier": "Brier",
+    "balanced_accuracy": "balanced",
+    "f1": "F1",
+    "mcc": "MCC",
+    "roc_auc": "AUC",
+    "ece": "ECE",
+}
+SUSPICIOUS_IC = 0.1
+
+
+def render_report(report: Mapping[str, Any]) -> str:
+    """The report as text.
+
+    Args:
+        report: What `evaluate` returned.
+    """
+    targets = report["targets"]
+    verdicts = "\n".join(f"{target['verdict']}: {name}\n  {target['reason']}" for name, target in targets.items())
+    return "\n\n".join([verdicts, *(_target(name, target) for name, target in targets.items())]) + "\n"
+
+
+def _target(name: str, target: Target) -> str:
+    blocks = [_headline(name, target), _forecasts(target), *warnings(target)]
+    blocks += [_breakdown(target), _intervals(target), *_strategy(target)]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _headline(name: str, target: Target) -> str:
+    left_out = f", {target['left_out']:,} left out" if target["left_out"] else ""
+    return (
+        f"{name}: {target['rows']:,} forecasts of {target['symbols']} symbols on {target['dates']:,} dates, "
+        f"{target['first'][:10]}..{target['last'][:10]}{left_out}"
+    )
+
+
+def _forecasts(target: Target) -> str:
+    """The model and its baselines on the same rows; skill and p-values are the model's against each baseline."""
+    columns = COLUMNS[target["kind"]]
+    lines = {}
+    for name, figures in target["forecasts"].items():
+        line = {TITLES.get(column, column): number(figures.get(column)) for column in columns}
+        beside = target["comparisons"].get(name, {})
+        line |= {"skill": number(beside.get("skill")), "DM p": number(beside.get("dm_p"))}
+        line |= {"boot p": number(beside.get("bootstrap_p"))}
+        lines[f"{name} *" if name == target["best_baseline"] else name] = line
+    return (
+        f"{pd.DataFrame(lines).T.to_string()}\n* best baseline by {target['loss']}; skill is the model's against each"
+    )
+
+
+def warnings(target: Target) -> Iterator[str]:
+    """What should make a reader suspicious of a target's figures."""
+    ic = target["forecasts"]["model"].get("ic")
+    if target["kind"] == "return" and ic is not None and ic > SUSPICIOUS_IC:
+        yield f"IC {ic:.2f} is suspiciously high for returns: look for a leak before anything else"
+
+
+def _breakdown(target: Target) -> str:
+    lines = [
+        {
+            "": f"{kind} {line['name']}",
+            "rows": f"{line['rows']:,}",
+            "model": number(line["loss_model"]),
+            target["best_baseline"]: number(line["loss_baseline"]),
+            "skill": number(line["skill"]),
+        }
+        for kind in ("year", "regime")
+        for line in target["breakdowns"].get(kind, [])
+    ]
+    symbols = f"lower {target['loss']} than {target['best_baseline']} for {target['win_rate']:.0%} of the symbols"
+    return f"{pd.DataFrame(lines).to_string(index=False)}\n{symbols}"
+
+
+def _intervals(target: Target) -> str:
+    if not target["intervals"]:
+        return ""
+    lines = {
+        f"{level} %": {
+            "coverage": number(figures["coverage"]),
+            "width" if "mean_width" in figures else "classes": number(
+                figures.get("mean_width", figures.get("mean_size"))
+            ),
+            **({"Winkler": number(figures["winkler"])} if "winkler" in figures else {}),
+            "Kupiec p": number(figures["kupiec_p"]),
+        }
+        for level, figures in target["intervals"].items()
+    }
+    text = pd.DataFrame(lines).T.to_string()
+    found = target["distribution"]
+    scores = f"CRPS {number(found['crps'])}, PIT Kolmogorov-Smirnov p {number(found['pit']['ks_p'])}" if found else ""
+    spreads = [
+        f"{name}: mean {number(figures['mean'])}, rank correlation with the error "
+        f"{number(figures['rank_correlation'])}; epistemic spread, not an interval"
+        for name, figures in target["spread"].items()
+    ]
+    return "\n".join(line for line in ("conformal intervals", text, scores, *spreads) if line)
+
+
+def _strategy(target: Target) -> Iterator[str]:
+    found = target["strategy"]
+    if found is None:
+        return
+    hold = found["buy_and_hold"]
+    number_of = {name: number(value) for name, value in found.items() if isinstance(value, float | int | None)}
+    percent_of = {name: percent(value) for name, value in found.items() if isinstance(value, float | None)}
+    yield "\n".join(
+        [
+            f"strategy after {number_of['cost_bp']} bp a side: {found['rule']}",
+            f"net return {percent_of['net_annual_return']} a year (gross {percent_of['gross_annual_return']}), "
+            f"volatility {percent_of['annual_volatility']}, drawdown {percent_of['max_drawdown']}",
+            f"Sharpe {number_of['sharpe']} (standard error {number_of['sharpe_se']}), PSR {number_of['psr']}, "
+            f"DSR {number_of['dsr']} for the best of {found['trials']}",
+            f"turnover {number_of['annual_turnover']} a year, break-even cost {number_of['break_even_cost_bp']} bp a "
+            f"side, random signs earn as much with p {number_of['random_sign_p']}",
+            f"buy and hold at the same exposure: {percent(hold['net_annual_return'])} a year, "
+            f"Sharpe {number(hold['sharpe'])}, drawdown {percent(hold['max_drawdown'])}",
+        ]
+    )
+
+
+def number(value: float | None) -> str:
+    """A figure with four significant digits, or what stands for none.
+
+    Example:
+        >>> number(0.0123456), number(12.3456), number(-1e-7), number(None)
+        ('0.01235', '12.35', '-1e-07', '-')
+    """
+    return "-" if value is None else f"{value:.4g}"
+
+
+def percent(value: float | None) -> str:
+    """A share in percent, or what stands for none."""
+    return "-" if value is None else f"{value:.1%}"

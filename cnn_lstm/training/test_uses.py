@@ -1,0 +1,85 @@
+"""How often test rows were used: a line for each `test`, beside the run folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cnn_lstm.training.runs import RunFolder
+
+FILE = "test_uses.jsonl"
+
+
+@dataclass(frozen=True)
+class TestUse:
+    """One use of test rows.
+
+    Attributes:
+        rows: What identifies the rows: see `rows_key`.
+        model: Digest of the weights that were tested.
+        run: Name of the run folder.
+        when: Seconds since 1970.
+    """
+
+    __test__ = False  # pytest takes it for a test by its name
+
+    rows: str
+    model: str
+    run: str
+    when: float
+
+
+@dataclass(frozen=True)
+class Uses:
+    """How often the same test rows were used so far.
+
+    Attributes:
+        times: Number of tests.
+        models: Number of different models that were tested.
+    """
+
+    times: int
+    models: int
+
+
+def rows_key(fingerprint: str, first: str, last: str, targets: list[str]) -> str:
+    """What identifies test rows: the data, their dates, and what is forecast.
+
+    Example:
+        >>> rows_key("abc", "2011-01-03", "2013-02-21", ["return_1"])
+        '9cd548adc7e0'
+    """
+    return hashlib.sha256(json.dumps([fingerprint, first, last, targets]).encode()).hexdigest()[:12]
+
+
+def count_use(run: RunFolder, rows: str, model: str) -> Uses:
+    """Writes down one use, and counts all of the same rows by the runs that lie beside this one.
+
+    Args:
+        run: The run folder.
+        rows: Key of the rows.
+        model: Digest of the tested weights.
+    """
+    path = run.path.resolve().parent / FILE
+    line = json.dumps(asdict(TestUse(rows, model, run.path.resolve().name, round(time.time(), 3)))) + "\n"
+    with path.open("ab", buffering=0) as file:  # one write a line: several processes may append
+        file.write(line.encode())
+        os.fsync(file.fileno())
+    return uses(path, rows)
+
+
+def uses(path: Path, rows: str) -> Uses:
+    """Counts the uses of rows; a line that a kill cut off counts as nothing."""
+    models = []
+    for line in path.read_bytes().splitlines():
+        try:
+            use = TestUse(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+        if use.rows == rows:
+            models.append(use.model)
+    return Uses(len(models), len(set(models)))

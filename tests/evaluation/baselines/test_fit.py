@@ -1,0 +1,155 @@
+"""All baselines together: their columns, no look-ahead, factors, and bounds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cnn_lstm.data.prices import Checks
+from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility, Target
+from cnn_lstm.evaluation.baselines import fit
+from cnn_lstm.evaluation.baselines.fit import fit_baselines
+from cnn_lstm.evaluation.baselines.smearing import smearing
+from tests.evaluation.baselines.materials import FEATURES, material_of, with_other_future
+from tests.markets import market, walk
+
+CASES: dict[str, tuple[list[Target], list[str]]] = {
+    "numbers": ([ForwardReturn(), RealizedVolatility(), RealizedVolatility(log=True)], []),
+    "classes": ([Direction([-0.005, 0.005])], []),
+    "anchored level": ([ForwardValue("close")], ["close"]),
+}
+MODELS = {"y_seasonal", "y_dlinear", "y_ridge"}
+PROBABILITIES = {f"{name}_p{k}" for name in ("prior", "dlinear", "logistic") for k in range(3)}
+COLUMNS = {
+    "return": MODELS | {"y_zero"},
+    "volatility": MODELS | {"y_har", "y_log_har"},
+    "log_volatility": MODELS | {"y_har", "y_log_har"},
+    "class": PROBABILITIES | {"y_seasonal", "y_dlinear", "y_logistic"},
+    "level": MODELS,
+}
+
+
+@pytest.fixture(autouse=True)
+def without_boosting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The optional extra is tested by itself; here the columns must not depend on it."""
+    if "boosted" not in request.fixturenames:
+        monkeypatch.setattr(fit, "installed", lambda: False)
+
+
+@pytest.fixture
+def boosted() -> None:
+    pytest.importorskip("lightgbm")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_columns_are_complete_and_finite(name: str) -> None:
+    targets, anchor = CASES[name]
+    data = material_of(market(300), *targets, features=[*FEATURES, "close"], anchor=anchor)
+    result = fit_baselines(data).forecast(data.parts.test)
+    assert list(result.columns) == [target.name for target in targets]
+    for target in targets:
+        columns = result.columns[target.name]
+        assert set(columns) == COLUMNS[target.kind]
+        for column in columns.values():
+            assert column.shape == data.parts.test.shape
+            assert column.dtype == np.float64
+            assert np.isfinite(column).all()
+        assert (result.naive_mae[target.name] > 0).all()
+        assert len(np.unique(result.naive_mse[target.name])) == 3
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_forecasts_know_nothing_of_the_test_part(name: str) -> None:
+    targets, anchor = CASES[name]
+    data = material_of(market(300), *targets, features=[*FEATURES, "close"], anchor=anchor)
+    rows = np.concatenate([data.parts.train, data.parts.validation])
+    before = fit_baselines(data)
+    after = fit_baselines(with_other_future(data))
+    known, changed = before.forecast(rows), after.forecast(rows)
+    for target in targets:
+        for column, values in known.columns[target.name].items():
+            np.testing.assert_array_equal(values, changed.columns[target.name][column], err_msg=column)
+        np.testing.assert_array_equal(known.naive_mae[target.name], changed.naive_mae[target.name])
+    assert before.smearing == after.smearing
+
+
+def test_boosting_knows_nothing_of_the_test_part(boosted: None) -> None:
+    data = material_of(market(300), ForwardReturn())
+    rows = data.parts.validation
+    known, changed = (
+        fit_baselines(each).forecast(rows).columns["return_1"] for each in (data, with_other_future(data))
+    )
+    np.testing.assert_array_equal(known["y_gbm"], changed["y_gbm"])
+
+
+def test_coefficients_come_from_training_labels_alone() -> None:
+    """Other validation labels may choose another penalty, not other coefficients of the same penalty."""
+    data = material_of(market(300), RealizedVolatility())
+    labels = data.panel.labels.clone()
+    labels[data.parts.validation] *= 1.0001
+    other = replace(data, panel=replace(data.panel, labels=labels))
+    first, second = (fit_baselines(each).forecast(data.parts.test).columns["volatility_5"] for each in (data, other))
+    for column in ("y_ridge", "y_har", "y_log_har", "y_seasonal"):
+        np.testing.assert_array_equal(first[column], second[column])
+
+
+@pytest.mark.parametrize("log", [False, True], ids=["volatility", "log volatility"])
+def test_factors_make_the_variance_unbiased_on_validation_rows(log: bool) -> None:
+    target = RealizedVolatility(log=log)
+    data = material_of(market(400), target)
+    fitted = fit_baselines(data)
+    rows = data.parts.validation
+    columns = dict(fitted.forecast(rows).columns[target.name])
+    columns |= {"y_last": data.present(rows, 0), "y_mean": np.full(len(rows), float(data.statistics.y_mean[0]))}
+    factors = fitted.smearing[target.name]
+    assert set(factors) == set(columns)
+    truth = data.labels(rows, 0)
+    for name, values in columns.items():
+        ratio = (truth - values) * 2 if log else 2 * np.log(truth / values)
+        assert np.mean(np.exp(ratio)) / factors[name] == pytest.approx(1)
+    assert factors["y_ridge"] == smearing(*(np.exp(v) if log else v for v in (truth, columns["y_ridge"])))
+
+
+def test_forecast_volatilities_are_positive() -> None:
+    """A few wild training moves pull the linear models below zero for calm rows."""
+    data = material_of(market(300), RealizedVolatility(horizon=1))
+    labels = data.panel.labels.clone()
+    labels[data.parts.train] *= 1 + 300 * data.panel.values[data.parts.train][:, :1].clamp(min=0)
+    wild = replace(data, panel=replace(data.panel, labels=labels))
+    columns = fit_baselines(wild).forecast(data.parts.test).columns["volatility_1"]
+    least = labels[data.parts.train].numpy()
+    assert all(column.min() >= least[least > 0].min() for column in columns.values())
+
+
+def test_a_symbol_without_training_rows_is_forecast_like_the_others() -> None:
+    table = pd.concat([walk(400), walk(60, "LATE", start="2011-04-01")], ignore_index=True)
+    data = material_of(table, RealizedVolatility(), checks=Checks(on_short="skip"))
+    late = data.parts.test[data.panel.symbol[data.parts.test] == 1]
+    assert len(late) > 10
+    assert not (data.panel.symbol[data.parts.train] == 1).any()
+    result = fit_baselines(data).forecast(late)
+    assert all(np.isfinite(column).all() for column in result.columns["volatility_5"].values())
+    everyone = np.abs(data.labels(data.parts.train, 0) - data.present(data.parts.train, 0)).mean()
+    np.testing.assert_allclose(result.naive_mae["volatility_5"], everyone)
+
+
+def test_without_prices_there_is_no_har() -> None:
+    data = replace(material_of(market(300), RealizedVolatility()), prices=None)
+    assert not {"y_har", "y_log_har"} & set(fit_baselines(data).forecast(data.parts.test).columns["volatility_5"])
+
+
+def test_no_row_gives_empty_columns() -> None:
+    data = material_of(market(300), RealizedVolatility())
+    columns = fit_baselines(data).forecast(data.parts.test[:0]).columns["volatility_5"]
+    assert set(columns) == COLUMNS["volatility"]
+    assert all(column.shape == (0,) for column in columns.values())
+
+
+def test_season_can_be_given() -> None:
+    data = material_of(market(300), ForwardReturn())
+    one, five = (fit_baselines(data, season).forecast(data.parts.test).columns["return_1"] for season in (1, 5))
+    np.testing.assert_array_equal(one["y_seasonal"], data.present(data.parts.test, 0))
+    assert (one["y_seasonal"] != five["y_seasonal"]).any()

@@ -1,0 +1,98 @@
+"""HAR against statsmodels on components computed by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+
+from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility
+from cnn_lstm.evaluation.baselines.har import LEAST_ROWS, fit_har, one_bar_returns, realised
+from cnn_lstm.evaluation.baselines.material import Material
+from tests.evaluation.baselines.materials import material_of
+from tests.markets import bars_of, days, market
+
+
+def components_by_hand(data: Material) -> np.ndarray:
+    """Realised volatility of 1, 5, 22 bars by pandas, segment by segment."""
+    frame = pd.DataFrame({"segment": data.panel.segment, "log": np.log(data.prices["close"].to_numpy())})
+    returns = frame.groupby("segment")["log"].diff()
+    square = returns**2
+    columns = [
+        square.groupby(frame["segment"]).transform(lambda x, bars=bars: x.rolling(bars, min_periods=1).mean())
+        for bars in (1, 5, 22)
+    ]
+    return np.sqrt(np.stack(columns, axis=1))
+
+
+def expected(data: Material, rows: np.ndarray, test: np.ndarray, log: bool, unit_log: bool) -> np.ndarray:
+    components = components_by_hand(data)
+    labels = data.labels(rows, 0)
+    volatility = np.exp(labels) if unit_log else labels
+    moves = components[rows, 0]
+    floor = np.quantile(moves[moves > 0], 0.01)
+    if log:
+        fit = sm.OLS(
+            np.log(np.maximum(volatility, floor)), sm.add_constant(np.log(np.maximum(components[rows], floor)))
+        )
+        forecast = np.exp(fit.fit().predict(sm.add_constant(np.log(np.maximum(components[test], floor)))))
+    else:
+        fit = sm.OLS(volatility, sm.add_constant(components[rows]))
+        forecast = np.maximum(fit.fit().predict(sm.add_constant(components[test])), volatility[volatility > 0].min())
+    return np.log(forecast) if unit_log else forecast
+
+
+@pytest.mark.parametrize("unit_log", [False, True], ids=["volatility", "log volatility"])
+@pytest.mark.parametrize("rows", [250, 600], ids=["pooled", "own equations"])
+def test_har_is_ordinary_least_squares(rows: int, unit_log: bool) -> None:
+    data = material_of(market(rows, seed=3), RealizedVolatility(horizon=5, log=unit_log))
+    fitted = fit_har(data, data.prices)
+    test, train = data.parts.test, data.parts.train
+    columns = fitted.forecast(test)[0]
+    for code in range(3):
+        own = data.panel.symbol[test] == code
+        group = train[data.panel.symbol[train] == code] if rows == 600 else train
+        assert (len(group) >= LEAST_ROWS) or rows == 250
+        for name, log in (("y_har", False), ("y_log_har", True)):
+            want = expected(data, group, test[own], log, unit_log)
+            np.testing.assert_allclose(columns[name][own], want, rtol=1e-6)
+
+
+def test_components_do_not_bridge_segments() -> None:
+    data = material_of(market(250, gaps=True), RealizedVolatility(), checks=None)
+    returns = one_bar_returns(data.prices, "close", data.panel)
+    first = np.flatnonzero(np.diff(data.panel.segment, prepend=-1) != 0)
+    assert len(first) > 3  # the second symbol has a hole of four weeks
+    assert np.isnan(returns[first]).all()
+    assert np.isnan(realised(returns, data.panel.segment)[first]).all()
+    np.testing.assert_allclose(realised(returns, data.panel.segment), components_by_hand(data), atol=1e-12)
+
+
+def test_calm_days_do_not_break_the_logarithms() -> None:
+    random = np.random.default_rng(0)
+    steps = random.normal(0, 0.01, 500) * (random.random(500) > 0.3)
+    table = bars_of(100 * np.exp(np.cumsum(steps)), days(500))
+    data = material_of(table, RealizedVolatility(horizon=1))
+    columns = fit_har(data, data.prices).forecast(data.parts.test)[0]
+    assert all(np.isfinite(column).all() and (column > 0).all() for column in columns.values())
+
+
+def test_clusters_of_volatility_are_found() -> None:
+    random = np.random.default_rng(1)
+    state = np.zeros(3000)
+    for row in range(1, 3000):
+        state[row] = 0.98 * state[row - 1] + random.normal(0, 0.2)
+    table = bars_of(
+        100 * np.exp(np.cumsum(0.01 * np.exp(state - state.mean()) * random.normal(size=3000))),
+        days(3000, "1990-01-01"),
+    )
+    for column in ("open", "high", "low"):
+        table[column] = table["close"]
+    data = material_of(table, RealizedVolatility(log=True), ForwardReturn(), features=["log_return_1"])
+    columns, nothing = fit_har(data, data.prices).forecast(data.parts.test)
+    truth = data.labels(data.parts.test, 0)
+    last = data.present(data.parts.test, 0)
+    assert nothing == {}
+    assert np.mean((truth - columns["y_log_har"]) ** 2) < 0.95 * np.mean((truth - last) ** 2)
+    assert np.mean((truth - columns["y_log_har"]) ** 2) < 0.6 * truth.var()
