@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
@@ -236,12 +235,10 @@ def _average(repeat: Repeat, data: MarketDataModule, settings: Evaluation) -> di
 
 def _calibration(average: Predictor, data: MarketDataModule) -> dict[str, Any]:
     """Conformal calibration of the averaged forecast, from the validation part."""
-    table = average.predict_rows(data.panel, data.parts.validation)
-    parts = [table[table["target"] == target.name] for target in data.targets]
-    classes = data.targets[0].classes
-    names = ["y_true", "y_pred", "scale", *(f"p{k}" for k in range(classes))]
-    columns = {name: torch.from_numpy(np.stack([part[name] for part in parts], axis=1)) for name in names}
-    return calibrate(columns, columns["scale"], classes, [target.kind for target in data.targets])
+    rows = torch.from_numpy(data.parts.validation)
+    columns = {"y_true": data.panel.labels[rows], **average.forecast_rows(data.panel, data.parts.validation)}
+    kinds = [target.kind for target in data.targets]
+    return calibrate(columns, data.label_scale(rows), data.targets[0].classes, kinds)
 
 
 def _plain(value: Any) -> Any:

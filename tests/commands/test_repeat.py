@@ -158,7 +158,7 @@ def test_the_ensemble_is_the_average_of_the_tested_checkpoints(finished: Path) -
     contract = Predictor.from_checkpoint(finished / "ensemble.ckpt").forecaster.contract
     digests = [read_checkpoint(finished / f"seed_{s}/checkpoints/best.ckpt")["cnn_lstm"]["digest"] for s in SEEDS]
     assert contract["members"] == digests
-    assert len(contract["calibration"]["scores"][0]) > 10
+    assert {"lower_90", "upper_90"} <= set(table.columns)
     report = json.loads((finished / "ensemble/report.json").read_text())["targets"]["return_2"]
     beside = content(finished)["targets"]["return_2"]["ensemble"]
     assert beside["figures"]["rmse"] == report["forecasts"]["model"]["rmse"]
@@ -181,6 +181,24 @@ def test_the_ensembles_rows_are_those_of_the_test(finished: Path, tmp_path: Path
     pd.testing.assert_frame_equal(table[keys], tables[0][keys].reset_index(drop=True))
     wanted = np.mean([t["y_pred"] for t in tables], axis=0)
     np.testing.assert_allclose(table["y_pred"], wanted, rtol=1e-5, atol=1e-9)
+
+
+def test_the_ensemble_is_calibrated_on_its_own_validation_errors(finished: Path, tmp_path: Path) -> None:
+    """From the forecasts of every window, written by the members' own `predict`."""
+    copied = tmp_path / "repeat"
+    shutil.copytree(finished, copied)
+    tables = []
+    for seed in SEEDS:
+        folder = copied / f"seed_{seed}"
+        words = ["--config", folder / "config.yaml", "--ckpt_path", "best", "--data.predict_part", "all"]
+        assert run("predict", *words) == 0
+        tables.append(pd.read_parquet(folder / "forecasts.parquet"))
+    contract = Predictor.from_checkpoint(finished / "ensemble.ckpt").forecaster.contract
+    edges = {name: pd.Timestamp(contract["boundaries"][name], tz="UTC") for name in ("validation", "test")}
+    part = (tables[0]["as_of"] >= edges["validation"]) & (tables[0]["target_end"] < edges["test"])
+    average = np.mean([table["y_pred"] for table in tables], axis=0)
+    wanted = np.sort(((tables[0]["y_true"] - average) / tables[0]["scale"])[part])
+    np.testing.assert_allclose(contract["calibration"]["scores"][0], wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_started_again_it_keeps_what_is_there(
