@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
@@ -33,6 +32,7 @@ from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.ensemble import FEWEST, ensemble_from, joined, write_ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.calibration import calibrate
+from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import refuse_differences
 
 FIRST_SEED = 42
@@ -55,13 +55,13 @@ def run(words: list[str]) -> None:
     cli = ForecastCLI(["fit", *passed_on], run=False)  # a wrong one is told before anything is trained
     if cli.config["fit"].get("ckpt_path"):
         raise ConfigError("ckpt_path is not for repeat", fix="each run gets its own: leave it out", code=225)
-    data = cli.build_data()
+    data, settings = cli.build_data(), Evaluation(**cli.config["fit"].evaluation.as_dict())
     repeat = Repeat(_folder(given.repeat_dir, cli), _seeds(given.seeds, given.first_seed), _jobs(given.jobs), passed_on)
     with _taken(repeat.folder) as lock:
         _require_same_configuration(repeat.folder, cli.config_text)
         print(f"repeat folder: {repeat.folder}")
         failed = train_all(repeat, lock)
-        _conclude(repeat, data, Evaluation(**cli.config["fit"].evaluation.as_dict()), failed)
+        _conclude(repeat, data, settings, failed)
     for seed, code in failed.items():
         print(f"seed {seed} failed with exit code {code}: {last_error(repeat, seed)}", file=sys.stderr)
     if failed:
@@ -211,18 +211,18 @@ def _conclude(repeat: Repeat, data: MarketDataModule, settings: Evaluation, fail
 
 
 def _average(repeat: Repeat, data: MarketDataModule, settings: Evaluation) -> dict[str, Any] | None:
-    """Writes the ensemble, and its forecasts of the test part; returns its report."""
+    """Writes the ensemble, and judges its forecasts of the test part as `test` does; returns its report."""
     paths = [repeat.run(seed).checkpoint("best") for seed in repeat.seeds]
     data.setup()
-    content = joined(paths)
-    average = Predictor(ensemble_from(content))
+    average = Predictor(ensemble_from(joined(paths)))
     refuse_differences({"data": average.forecaster.contract["fingerprint"]}, {"data": data.fingerprint})
-    write_ensemble(paths, repeat.folder / "ensemble.ckpt", _calibration(average, data))
-    predictor = Predictor.from_checkpoint(repeat.folder / "ensemble.ckpt")
-    folder = repeat.folder / "ensemble"
+    file, folder = repeat.folder / "ensemble.ckpt", repeat.folder / "ensemble"
+    write_ensemble(paths, file, _calibration(average, data))
+    ensemble = ensemble_from(read_checkpoint(file))
     folder.mkdir(exist_ok=True)
-    contract = predictor.forecaster.contract
-    table = with_baselines(predictor.predict_rows(data.panel, data.parts.test), data, contract, settings)
+    table = with_baselines(
+        Predictor(ensemble).predict_rows(data.panel, data.parts.test), data, ensemble.contract, settings
+    )
     write_report(folder, table, _information(repeat, paths), settings)
     return read_report(folder)
 
@@ -235,12 +235,10 @@ def _information(repeat: Repeat, members: Sequence[Path]) -> dict[str, Any]:
 
 def _calibration(average: Predictor, data: MarketDataModule) -> dict[str, Any]:
     """Conformal calibration of the averaged forecast, from the validation part."""
-    table = average.predict_rows(data.panel, data.parts.validation)
-    parts = [table[table["target"] == target.name] for target in data.targets]
-    classes = data.targets[0].classes
-    names = ["y_true", "y_pred", "scale", *(f"p{k}" for k in range(classes))]
-    columns = {name: torch.from_numpy(np.stack([part[name] for part in parts], axis=1)) for name in names}
-    return calibrate(columns, columns["scale"], classes, [target.kind for target in data.targets])
+    rows = torch.from_numpy(data.parts.validation)
+    columns = {"y_true": data.panel.labels[rows], **average.forecast_rows(data.panel, data.parts.validation)}
+    kinds = [target.kind for target in data.targets]
+    return calibrate(columns, data.label_scale(rows), data.targets[0].classes, kinds)
 
 
 def _plain(value: Any) -> Any:

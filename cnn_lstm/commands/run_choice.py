@@ -21,7 +21,7 @@ def choose_run(command: str, config: Any, defaults: dict[str, dict[str, Any]]) -
         defaults: Spec of each class that a configuration may leave out, by its key.
 
     Raises:
-        CheckpointError: If the command needs a checkpoint and none is named, or it is of another model.
+        CheckpointError: If the command needs a checkpoint and none is named, or it is of another model or an ensemble.
     """
     given = config.get("ckpt_path")
     files = [Path(str(file)) for file in config.get("config") or []]

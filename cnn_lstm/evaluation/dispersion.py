@@ -17,7 +17,7 @@ class TargetFigures(NamedTuple):
 
     Attributes:
         loss: Name of the figure that decides the verdict.
-        model: Figures of the model.
+        model: Figures of the model, that loss first.
         losses: That loss of each baseline.
         skill: Skill of the model against each baseline: the share of its loss that is saved.
     """
@@ -36,12 +36,12 @@ def figures_of(report: Mapping[str, Any]) -> dict[str, TargetFigures]:
     """
     found = {}
     for name, target in report["targets"].items():
-        loss, forecasts = target["loss"], target["forecasts"]
-        compared = target["comparisons"]
+        loss, compared = target["loss"], target["comparisons"]
+        figures = {loss: next(iter(compared.values()))["loss_model"], **target["forecasts"][MODEL]}
         found[name] = TargetFigures(
             loss=loss,
-            model={figure: _number(value) for figure, value in forecasts[MODEL].items() if _is_figure(value)},
-            losses={baseline: _number(forecasts[baseline][loss]) for baseline in compared},
+            model={figure: _number(value) for figure, value in figures.items() if _is_figure(value)},
+            losses={baseline: _number(comparison["loss_baseline"]) for baseline, comparison in compared.items()},
             skill={baseline: _number(comparison["skill"]) for baseline, comparison in compared.items()},
         )
     return found
@@ -125,8 +125,8 @@ def render_dispersion(found: Mapping[str, Any]) -> str:
         found: As `dispersion` returns it.
 
     Example:
-        >>> report = {"loss": "mse", "forecasts": {"model": {"mse": 0.5}, "zero": {"mse": 1.0}}}
-        >>> report["comparisons"] = {"zero": {"skill": 0.5}}
+        >>> compared = {"zero": {"loss_model": 0.5, "loss_baseline": 1.0, "skill": 0.5}}
+        >>> report = {"loss": "mse", "forecasts": {"model": {"mse": 0.5}}, "comparisons": compared}
         >>> print(render_dispersion(dispersion({42: {"targets": {"r": report}}})))
         r, seeds: 1
                            mean  std     min     max

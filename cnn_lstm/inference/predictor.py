@@ -96,16 +96,20 @@ class Predictor:
         """
         return self._table(panel, rows)
 
-    def _table(self, panel: Panel, rows: Rows, samples: int = 0) -> pd.DataFrame:
-        forecaster = self.forecaster
+    def forecast_rows(self, panel: Panel, rows: Rows, samples: int = 0) -> dict[str, Tensor]:
+        """Forecast columns alone, each (n, H) on the CPU, of chosen windows; see `predict_rows`."""
         parts: list[dict[str, Tensor]] = []
         for number, windows in enumerate(self._batches(panel, rows)):
             with torch.inference_mode():
                 parts.append(
-                    forecaster.sample(windows, samples, seed=number) if samples else forecaster.forecast(windows)
+                    self.forecaster.sample(windows, samples, seed=number)
+                    if samples
+                    else self.forecaster.forecast(windows)
                 )
-        columns = {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
-        contract = forecaster.contract
+        return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
+
+    def _table(self, panel: Panel, rows: Rows, samples: int = 0) -> pd.DataFrame:
+        contract, columns = self.forecaster.contract, self.forecast_rows(panel, rows, samples)
         table = predictions_table(panel, self.targets, rows, columns, contract["target_mean"])
         return add_intervals(table, contract.get("calibration"), contract["boundaries"]["test"])
 

@@ -31,20 +31,6 @@ from tests.markets import market
 
 SEEDS = (7, 8)
 EPOCHS = 25
-# the real command line; its test leaves a report of one figure
-REPORTING = """
-import json, sys
-from pathlib import Path
-from cnn_lstm.cli import main
-words, code = sys.argv[1:], main()
-if code == 0 and words[0] == "test":
-    folder = Path(words[words.index("--config") + 1]).parent
-    loss = json.loads((folder / "test_metrics.json").read_text())["test_loss"]
-    target = {"loss": "mse", "best_baseline": "zero", "comparisons": {"zero": {"skill": 1 - loss / 2}}}
-    target["forecasts"] = {"model": {"mse": loss}, "zero": {"mse": 2.0}}
-    (folder / "report.json").write_text(json.dumps({"targets": {"return_2": target}}))
-sys.exit(code)
-"""
 # writes the files of a run at once; seed 13 fails, seed 99 never ends, seed 50 does nothing
 PRETENDING = """
 import json, os, sys, time
@@ -70,15 +56,18 @@ if seed == 50:
 if words[0] == "fit":
     (folder / "summary.json").write_text("{}")
 else:
-    target = {"loss": "mse", "best_baseline": "zero", "comparisons": {"zero": {"skill": seed / 100}}}
-    target["forecasts"] = {"model": {"mse": 1 - seed / 100}, "zero": {"mse": 1.0}}
+    target = {"loss": "mse", "best_baseline": "zero", "forecasts": {"model": {}}}
+    compared = {"loss_model": 1 - seed / 100, "loss_baseline": 1.0, "skill": seed / 100}
+    target["comparisons"] = {"zero": compared}
     (folder / "report.json").write_text(json.dumps({"targets": {"return_2": target}}))
 """
 DRIVER = """
 import sys
 from cnn_lstm import cli
 from cnn_lstm.commands import seed_runs
-seed_runs.PROGRAM = [sys.executable, "-c", sys.argv.pop(1)]
+program = sys.argv.pop(1)
+if program:
+    seed_runs.PROGRAM = [sys.executable, "-c", program]
 cli.script()
 """
 
@@ -95,7 +84,7 @@ def pretending(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def driven(program: str, *words: object) -> subprocess.Popen[str]:
-    """The command line in a process and a process group of its own, with runs of another program."""
+    """The command line in a process and a process group of its own; runs of another program if one is given."""
     return subprocess.Popen(
         [sys.executable, "-c", DRIVER, program, "repeat", *map(str, words)],
         stdout=subprocess.PIPE,
@@ -125,7 +114,7 @@ def content(folder: Path) -> dict[str, Any]:
 def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "repeat"
     words = ["--config", config, "--seeds", "7,8", "--jobs", 2, "--repeat_dir", folder]
-    process = driven(REPORTING, *words)
+    process = driven("", *words)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert out.endswith(f"{(folder / 'repeat.txt').read_text()}repeat folder: {folder}\n")
@@ -155,12 +144,13 @@ def test_each_seed_is_an_ordinary_run(finished: Path, config: Path, tmp_path: Pa
 
 def test_figures_are_those_of_the_runs(finished: Path) -> None:
     found = content(finished)
-    losses = [json.loads((finished / f"seed_{seed}/test_metrics.json").read_text())["test_loss"] for seed in SEEDS]
-    figure = found["targets"]["return_2"]["figures"]["mse"]
+    metrics = [json.loads((finished / f"seed_{seed}/test_metrics.json").read_text()) for seed in SEEDS]
+    losses = [figures["test_rmse"] for figures in metrics]
+    figure = found["targets"]["return_2"]["figures"]["rmse"]
     assert (found["seeds"], found["failed"]) == (list(SEEDS), [])
-    assert figure["values"] == losses
-    assert figure["mean"] == pytest.approx(np.mean(losses))
-    assert figure["std"] == pytest.approx(np.std(losses, ddof=1))
+    assert figure["values"] == pytest.approx(losses, rel=1e-5)
+    assert figure["mean"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert figure["std"] == pytest.approx(np.std(losses, ddof=1), rel=1e-3)
 
 
 def test_the_ensemble_is_the_average_of_the_tested_checkpoints(finished: Path) -> None:
@@ -168,6 +158,11 @@ def test_the_ensemble_is_the_average_of_the_tested_checkpoints(finished: Path) -
     contract = Predictor.from_checkpoint(finished / "ensemble.ckpt").forecaster.contract
     digests = [read_checkpoint(finished / f"seed_{s}/checkpoints/best.ckpt")["cnn_lstm"]["digest"] for s in SEEDS]
     assert contract["members"] == digests
+    assert {"lower_90", "upper_90"} <= set(table.columns)
+    report = json.loads((finished / "ensemble/report.json").read_text())["targets"]["return_2"]
+    beside = content(finished)["targets"]["return_2"]["ensemble"]
+    assert beside["figures"]["rmse"] == report["forecasts"]["model"]["rmse"]
+    assert (finished / "ensemble/report.html").is_file()
     assert table["y_true"].notna().all()
     assert bool((table["ensemble_std"] > 0).any())
 
@@ -180,12 +175,30 @@ def test_the_ensembles_rows_are_those_of_the_test(finished: Path, tmp_path: Path
     for seed in SEEDS:
         folder = copied / f"seed_{seed}"
         assert run("predict", "--config", folder / "config.yaml", "--ckpt_path", "best") == 0
-        tables.append(pd.read_parquet(folder / "predictions.parquet").dropna(subset="y_true"))
+        tables.append(pd.read_parquet(folder / "forecasts.parquet").dropna(subset="y_true"))
     table = pd.read_parquet(finished / "ensemble/predictions.parquet")
     keys = ["target", "symbol", "as_of"]
     pd.testing.assert_frame_equal(table[keys], tables[0][keys].reset_index(drop=True))
     wanted = np.mean([t["y_pred"] for t in tables], axis=0)
     np.testing.assert_allclose(table["y_pred"], wanted, rtol=1e-5, atol=1e-9)
+
+
+def test_the_ensemble_is_calibrated_on_its_own_validation_errors(finished: Path, tmp_path: Path) -> None:
+    """From the forecasts of every window, written by the members' own `predict`."""
+    copied = tmp_path / "repeat"
+    shutil.copytree(finished, copied)
+    tables = []
+    for seed in SEEDS:
+        folder = copied / f"seed_{seed}"
+        words = ["--config", folder / "config.yaml", "--ckpt_path", "best", "--data.predict_part", "all"]
+        assert run("predict", *words) == 0
+        tables.append(pd.read_parquet(folder / "forecasts.parquet"))
+    contract = Predictor.from_checkpoint(finished / "ensemble.ckpt").forecaster.contract
+    edges = {name: pd.Timestamp(contract["boundaries"][name], tz="UTC") for name in ("validation", "test")}
+    part = (tables[0]["as_of"] >= edges["validation"]) & (tables[0]["target_end"] < edges["test"])
+    average = np.mean([table["y_pred"] for table in tables], axis=0)
+    wanted = np.sort(((tables[0]["y_true"] - average) / tables[0]["scale"])[part])
+    np.testing.assert_allclose(contract["calibration"]["scores"][0], wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_started_again_it_keeps_what_is_there(
@@ -200,12 +213,10 @@ def test_started_again_it_keeps_what_is_there(
     assert capsys.readouterr().out.count("done") == len(SEEDS)
 
 
-def test_killed_and_started_again_it_ends_as_if_never_killed(
-    finished: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_and_started_again_it_ends_as_if_never_killed(finished: Path, config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "repeat"
     words = ["--config", config, "--seeds", "7,8", "--repeat_dir", folder]
-    process = driven(REPORTING, *words)
+    process = driven("", *words)
     wait_for(folder / "seed_7/checkpoints/last.ckpt", process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
@@ -214,7 +225,6 @@ def test_killed_and_started_again_it_ends_as_if_never_killed(
     before = read_checkpoint(folder / "seed_7/checkpoints/last.ckpt")["epoch"]
     assert before < EPOCHS - 1
 
-    monkeypatch.setattr(seed_runs, "PROGRAM", [sys.executable, "-c", REPORTING])
     assert run("repeat", *words) == 0
 
     assert content(folder) == content(finished)

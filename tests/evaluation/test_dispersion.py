@@ -13,9 +13,12 @@ from cnn_lstm.evaluation.dispersion import dispersion, figures_of, render_disper
 
 def report(loss: float, zero: float = 1.0, ridge: float = 2.0, **figures: Any) -> dict[str, Any]:
     """A report of one target."""
-    forecasts = {"model": {"mse": loss, **figures}, "zero": {"mse": zero}, "ridge": {"mse": ridge}}
-    skill = {name: {"skill": 1 - loss / forecasts[name]["mse"]} for name in ("zero", "ridge")}
-    target = {"loss": "mse", "best_baseline": "zero", "forecasts": forecasts, "comparisons": skill}
+    compared = {
+        name: {"loss_model": loss, "loss_baseline": baseline, "skill": 1 - loss / baseline}
+        for name, baseline in (("zero", zero), ("ridge", ridge))
+    }
+    forecasts = {"model": figures, "zero": {"mae": 1.0}}
+    target = {"loss": "mse", "best_baseline": "zero", "forecasts": forecasts, "comparisons": compared}
     return {"targets": {"return_1": target}}
 
 
@@ -62,7 +65,7 @@ def test_a_baseline_without_a_loss_is_never_the_best() -> None:
     for zero in (None, math.nan):
         cases = [report(0.5, ridge=2.0) for _ in range(2)]
         for case in cases:
-            case["targets"]["return_1"]["forecasts"]["zero"]["mse"] = zero
+            case["targets"]["return_1"]["comparisons"]["zero"]["loss_baseline"] = zero
         assert over(*cases)["best_baseline"] == "ridge"
 
 

@@ -170,7 +170,8 @@ def test_predictor_takes_it_like_one_model(points: list[Path], written: Path) ->
     tables = [Predictor.from_checkpoint(path).predict(prices()) for path in points]
     assert [name for name in found.columns if name not in tables[0].columns] == ["ensemble_std"]
     np.testing.assert_allclose(found["y_pred"], np.mean([table["y_pred"] for table in tables], axis=0), rtol=1e-5)
-    pd.testing.assert_frame_equal(found.drop(columns=["y_pred", "ensemble_std"]), tables[0].drop(columns=["y_pred"]))
+    same = ["symbol", "as_of", "target_end", "target", "y_true", "y_last", "y_mean", "volatility", "scale"]
+    pd.testing.assert_frame_equal(found[same], tables[0][same])
     width = MEMBERS * small_network().num_features
     assert Predictor.from_checkpoint(written).encode(prices()).columns[-1] == f"e{width - 1}"
 
@@ -199,8 +200,8 @@ def test_rows_of_a_data_module_are_those_of_its_table(written: Path, points: lis
 
 def test_it_says_what_one_model_says(points: list[Path], written: Path) -> None:
     ensemble, single = load(written), load(points[0])
-    shared = {key: value for key, value in ensemble.contract.items() if key != "members"}
-    assert shared == single.contract
+    shared = {key: value for key, value in single.contract.items() if key != "calibration"}
+    assert ensemble.contract == shared | {"members": ensemble.contract["members"]}
     digests = [read_checkpoint(path)[CHECKPOINT_KEY]["digest"] for path in points]
     assert ensemble.contract["members"] == digests
     assert ensemble.device == torch.device("cpu")
@@ -209,13 +210,14 @@ def test_it_says_what_one_model_says(points: list[Path], written: Path) -> None:
 
 def test_calibration_is_the_ensembles_own(points: list[Path], tmp_path: Path) -> None:
     content = torch.load(points[0], weights_only=True)
-    content[CHECKPOINT_KEY]["calibration"] = {"scores": [1.0]}
-    torch.save(content, tmp_path / "calibrated.ckpt")
-    paths = [tmp_path / "calibrated.ckpt", points[1]]
-    write_ensemble(paths, tmp_path / "none.ckpt")
+    assert content[CHECKPOINT_KEY]["calibration"]["scores"]
+    write_ensemble(points, tmp_path / "none.ckpt")
     assert "calibration" not in load(tmp_path / "none.ckpt").contract
-    write_ensemble(paths, tmp_path / "own.ckpt", {"scores": [2.0]})
-    assert load(tmp_path / "own.ckpt").contract["calibration"] == {"scores": [2.0]}
+    assert "lower_90" not in Predictor.from_checkpoint(tmp_path / "none.ckpt").predict(prices())
+    own = {"scores": [[-1.0, 0.0, 1.0]], "typical_scale": [0.5]}
+    write_ensemble(points, tmp_path / "own.ckpt", own)
+    assert load(tmp_path / "own.ckpt").contract["calibration"] == own
+    assert "lower_90" in Predictor.from_checkpoint(tmp_path / "own.ckpt").predict(prices())
 
 
 # -- what does not belong together ---------------------------------------------------------------------------------

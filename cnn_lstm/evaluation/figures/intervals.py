@@ -254,7 +254,7 @@ def pit_figures(values: Floats) -> dict[str, object]:
 
 
 def _cramer_von_mises_p(values: Floats) -> float:
-    """scipy's p-value overflows to NaN for huge statistics, where it is 0."""
+    """Scipy's p-value overflows to NaN for huge statistics, where it is 0."""
     with np.errstate(over="ignore", invalid="ignore"):
         p = float(stats.cramervonmises(values, "uniform").pvalue)
     return 0.0 if math.isnan(p) else p
