@@ -66,6 +66,14 @@ bench: $(VENV)/.installed-test  ## speed of a fit beside a bare loop, memory of 
 screenshots: $(VENV)/.installed-docs  ## train the quickstart, take the pictures of TensorBoard and MLflow in the guide
 	$(BIN)/python docs/screenshots.py
 
+.PHONY: reports
+reports: $(VENV)/.installed-docs $(VENV)/.installed-test  ## make the example reports of the guide, and their pictures
+	$(BIN)/python -m docs.reports
+
+.PHONY: controls
+controls: $(VENV)/.installed-test  ## what the verdict says on 30 random walks and 10 planted signals
+	$(BIN)/python -m tests.validity.controls
+
 .PHONY: clean
 clean:  ## remove the environment and caches, not the runs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

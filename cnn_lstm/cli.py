@@ -19,8 +19,11 @@ from cnn_lstm.specs import trust
 COMMANDS = {
     "fit": ("cnn_lstm.commands.lightning", "train a forecaster from a YAML file"),
     "validate": ("cnn_lstm.commands.lightning", "figures of a checkpoint on the validation part"),
-    "test": ("cnn_lstm.commands.lightning", "figures of a checkpoint on the untouched test part, beside baselines"),
-    "predict": ("cnn_lstm.commands.lightning", "write the forecasts of a checkpoint to predictions.parquet"),
+    "test": (
+        "cnn_lstm.commands.lightning",
+        "judge a checkpoint on the untouched test part: verdict, baselines, report",
+    ),
+    "predict": ("cnn_lstm.commands.lightning", "write the forecasts of a checkpoint to forecasts.parquet"),
     "repeat": (
         "cnn_lstm.commands.repeat",
         "train several seeds: mean, spread, what may be claimed, and their ensemble",

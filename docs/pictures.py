@@ -55,4 +55,4 @@ def _panel(axis: Axes, table: pd.DataFrame, symbol: str) -> None:
 
 
 if __name__ == "__main__":
-    draw(pd.read_parquet(Path(sys.argv[1]) / "predictions.parquet"))
+    draw(pd.read_parquet(Path(sys.argv[1]) / "forecasts.parquet"))

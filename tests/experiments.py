@@ -87,7 +87,7 @@ def fit(config: Path, run_dir: Path, *words: object) -> Path:
 def predict(run_dir: Path, *words: object, alias: str = "best") -> pd.DataFrame:
     """The predictions table of a run."""
     assert run("predict", "--config", run_dir / "config.yaml", "--ckpt_path", alias, *words) == 0
-    return pd.read_parquet(run_dir / "predictions.parquet")
+    return pd.read_parquet(run_dir / "forecasts.parquet")
 
 
 @contextmanager

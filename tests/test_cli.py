@@ -115,7 +115,7 @@ def test_best_and_last_in_a_new_process(trained: Path, tmp_path: Path) -> None:
 
 def test_predict_writes_csv_on_request(trained: Path) -> None:
     table = experiments.predict(trained, "--csv", "true")
-    pd.testing.assert_series_equal(table["y_pred"], pd.read_csv(trained / "predictions.csv")["y_pred"])
+    pd.testing.assert_series_equal(table["y_pred"], pd.read_csv(trained / "forecasts.csv")["y_pred"])
 
 
 def test_the_test_table_stands_beside_trivial_forecasts(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

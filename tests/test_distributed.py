@@ -92,7 +92,7 @@ def test_two_processes_end_with_the_weights_of_one(pair: Pair) -> None:
 def test_two_processes_forecast_each_row_once_as_one_does(pair: Pair) -> None:
     alone = predict(pair.two, "--trainer.strategy", "auto", "--trainer.devices", 1)
     command("predict", "--config", pair.two / "config.yaml", "--ckpt_path", "best")
-    both = pd.read_parquet(pair.two / "predictions.parquet")
+    both = pd.read_parquet(pair.two / "forecasts.parquet")
     assert not both.duplicated(["symbol", "as_of", "target"]).any()
     pd.testing.assert_frame_equal(both, alone, check_exact=True)
 

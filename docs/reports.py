@@ -1,0 +1,86 @@
+"""Make the two example reports of the guide and their pictures, from the repository: python -m docs.reports [--runs DIR].
+
+One on the next-day return of the shipped bars, one on a simulated market with a planted signal. The pictures are taken
+in a headless Chromium, at the width of a desktop and of a phone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shutil
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+
+from tests.experiments import run
+from tests.validity.controls import judge, planted
+
+ROOT = Path(__file__).resolve().parents[1]
+PICTURES, REPORTS = ROOT / "docs/pictures", ROOT / "docs/reports"
+FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars")
+DESKTOP, PHONE = (1280, 1500), (390, 844)
+COLOURS = 128
+
+
+def main() -> None:
+    """Makes the reports, unless a folder of an earlier call has them, and takes the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, default=None)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.runs or Path(temporary)
+        for name, make in (("no_evidence", next_day_return), ("evidence", planted_signal)):
+            report = folder / name / "run/report.html"
+            if not report.is_file():
+                make(folder / name)
+            REPORTS.mkdir(exist_ok=True)
+            shutil.copyfile(report, REPORTS / report.with_stem(name).name)
+            for suffix, size in (("", DESKTOP), ("_phone", PHONE)):
+                photograph(report, PICTURES / f"report_{name}{suffix}.png", size)
+
+
+def next_day_return(folder: Path) -> None:
+    """Trains and tests the shipped configuration on the shipped bars."""
+    words = ("--run_dir", folder / "run", "--quiet", "true")
+    if run("fit", "--config", ROOT / "configs/next_day_return.yaml", *words):
+        raise SystemExit("the fit failed")
+    if run("test", "--config", folder / "run/config.yaml", "--ckpt_path", "best"):
+        raise SystemExit("the test failed")
+
+
+def planted_signal(folder: Path) -> None:
+    """Trains and tests on a market whose return follows the product of the two returns before."""
+    print(judge(folder, planted(seed=0), seed=0, window=20))
+
+
+def photograph(page: Path, picture: Path, size: tuple[int, int]) -> None:
+    """Takes the top of a page at a width, in few colours.
+
+    Args:
+        page: HTML file.
+        picture: PNG file to write.
+        size: Width and height in CSS pixels.
+    """
+    options = ChromeOptions()
+    for flag in FLAGS:
+        options.add_argument(flag)
+    driver_path, browser_path = shutil.which("chromedriver"), shutil.which("chromium")
+    if browser_path:
+        options.binary_location = browser_path
+    driver = Chrome(options, Service(driver_path) if driver_path else None)
+    try:
+        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size[0] < 600}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        driver.get(page.resolve().as_uri())
+        image = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
+    finally:
+        driver.quit()
+    image.quantize(COLOURS, dither=Image.Dither.NONE).save(picture, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
