@@ -1,4 +1,4 @@
-"""Make the two example reports of the guide and their pictures, from the repository: python -m docs.reports [--runs DIR].
+"""Make the two example reports of the guide, and their pictures: python -m docs.reports [--runs DIR].
 
 One on the next-day return of the shipped bars, one on a simulated market with a planted signal. The pictures are taken
 in a headless Chromium, at the width of a desktop and of a phone.
