@@ -183,7 +183,7 @@ def _distribution(rows: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Any
     if "scores" in about and about["kind"] != "class":
         given = (true, point, rows["scale"].to_numpy(), np.asarray(about["scores"]))
         found = {"crps": float(np.mean(crps_of_scores(*given))), "pit": pit_figures(pit(*given))}
-    if "std" in rows:
+    if "std" in rows and rows["std"].notna().all():
         found["crps_normal"] = float(np.mean(gaussian_crps(true, point, rows["std"].to_numpy())))
     return found
 
@@ -197,7 +197,7 @@ def _spreads(rows: pd.DataFrame, model: Forecast) -> dict[str, Any]:
             "rank_correlation": spread_error_rank_correlation(rows[name].to_numpy(), error),
         }
         for name in SPREADS
-        if name in rows
+        if name in rows and rows[name].notna().all()
     }
 
 

@@ -20,19 +20,20 @@ from tests.fits import small_data, small_network, small_trainer
 def test_scores_are_signed_errors_in_units_of_the_scale() -> None:
     columns = {"y_true": torch.tensor([[1.0, 5.0], [2.0, 0.0]]), "y_pred": torch.tensor([[3.0, 1.0], [1.0, 2.0]])}
     found = calibrate(columns, torch.tensor([[4.0, 1.0], [0.5, 2.0]]))
-    assert found == {"scores": [[-0.5, 2.0], [-1.0, 4.0]], "typical_scale": [0.5, 1.0]}
+    assert found == {"scores": [[-0.5, 2.0], [-1.0, 4.0]], "typical_scale": [0.5, 1.0], "smearing": [1.0, 1.0]}
 
 
 @pytest.mark.parametrize("unknown", [0.0, float("nan"), float("inf")])
 def test_an_unknown_scale_is_the_typical_one(unknown: float) -> None:
     columns = {"y_true": torch.tensor([[1.0], [2.0], [3.0], [8.0]]), "y_pred": torch.zeros(4, 1)}
     found = calibrate(columns, torch.tensor([[1.0], [2.0], [4.0], [unknown]]))
-    assert found == {"scores": [[0.75, 1.0, 1.0, 4.0]], "typical_scale": [2.0]}
+    assert found == {"scores": [[0.75, 1.0, 1.0, 4.0]], "typical_scale": [2.0], "smearing": [1.0]}
 
 
 def test_no_scale_at_all_is_one() -> None:
     columns = {"y_true": torch.tensor([[3.0]]), "y_pred": torch.tensor([[1.0]])}
-    assert calibrate(columns, torch.tensor([[float("nan")]])) == {"scores": [[2.0]], "typical_scale": [1.0]}
+    found = calibrate(columns, torch.tensor([[float("nan")]]))
+    assert found == {"scores": [[2.0]], "typical_scale": [1.0], "smearing": [1.0]}
 
 
 def test_scores_of_classes_are_what_the_true_one_lacks() -> None:
@@ -43,7 +44,7 @@ def test_scores_of_classes_are_what_the_true_one_lacks() -> None:
         "p1": torch.tensor([[0.25, 0.5], [0.75, 0.0]]),
     }
     found = calibrate(columns, torch.ones(2, 2), classes=2)
-    assert found == {"scores": [[0.25, 0.25], [0.5, 1.0]], "typical_scale": [1.0, 1.0]}
+    assert found == {"scores": [[0.25, 0.25], [0.5, 1.0]], "typical_scale": [1.0, 1.0], "smearing": [1.0, 1.0]}
 
 
 @pytest.mark.parametrize("rows", [MOST_SCORES, MOST_SCORES + 1, 20_000])
@@ -58,6 +59,19 @@ def test_many_scores_are_evenly_spaced_order_statistics(rows: int) -> None:
     np.testing.assert_allclose(
         np.quantile(scores, [0.1, 0.5, 0.9]), np.quantile(everything, [0.1, 0.5, 0.9]), atol=3e-3
     )
+
+
+def test_smearing_makes_the_squared_volatility_an_unbiased_variance() -> None:
+    truth, forecast = torch.tensor([[0.1], [0.3]]), torch.tensor([[0.1], [0.1]])
+    columns = {"y_true": truth.expand(2, 3), "y_pred": forecast.expand(2, 3)}
+    logs = {name: torch.stack([v[:, 0].log(), v[:, 1], v[:, 2]], dim=1) for name, v in columns.items()}
+    kinds = ["log_volatility", "volatility", "return"]
+    assert calibrate(logs, torch.ones(2, 3), kinds=kinds)["smearing"] == pytest.approx([5.0, 5.0, 1.0], rel=1e-6)
+
+
+def test_a_volatility_forecast_below_zero_has_no_part_in_the_smearing() -> None:
+    columns = {"y_true": torch.tensor([[0.2], [0.2]]), "y_pred": torch.tensor([[0.1], [-0.1]])}
+    assert calibrate(columns, torch.ones(2, 1), kinds=["volatility"])["smearing"] == pytest.approx([4.0], rel=1e-6)
 
 
 def test_a_forecast_that_is_no_number_has_no_score() -> None:

@@ -23,7 +23,7 @@ def panel_of(present: list[float], segment: list[int]) -> Panel:
     count = len(present)
     segments = np.array(segment, dtype=np.int32)
     time = np.arange(count).astype("datetime64[D]").astype("datetime64[us]")
-    return Panel(column, column, column, ("A",), np.zeros(count, np.int32), time, segments)
+    return Panel(column, column, column, column, column, ("A",), np.zeros(count, np.int32), time, segments)
 
 
 @pytest.mark.parametrize(

@@ -127,8 +127,9 @@ def test_every_file(case: Case, tmp_path: Path) -> None:
     record = case.record
     names = {file.path for file in case.client.list_artifacts(record.info.run_id)}
     assert names == {
-        "attention.png", "config.yaml", "forecasts.png", "git.diff", "git_status.txt", "history.png", "metrics.csv",
-        "predictions.parquet", "summary.json", "test.txt", "test_metrics.json",
+        "attention.png", "config.yaml", "forecasts.parquet", "forecasts.png", "git.diff", "git_status.txt",
+        "history.png", "metrics.csv", "model_info.json", "predictions.parquet", "report.html", "report.json",
+        "summary.json", "test.txt", "test_metrics.json",
     }  # fmt: skip
     for name in names:
         copy = Path(case.client.download_artifacts(record.info.run_id, name, str(tmp_path)))
@@ -182,7 +183,7 @@ def test_a_model_is_registered_once(case: Case) -> None:
 
 def test_the_model_holds_no_pickled_object(case: Case) -> None:
     files = {file.relative_to(case.run / "model") for file in (case.run / "model").rglob("*") if file.is_file()}
-    assert {file.suffix for file in files} <= {"", ".py", ".typed", ".md", ".json", ".yaml", ".txt", ".ckpt"}
+    assert {file.suffix for file in files} <= {"", ".py", ".typed", ".md", ".json", ".yaml", ".txt", ".ckpt", ".jinja"}
     assert Path("data/best.ckpt") in files
     text = (case.run / "model" / "MLmodel").read_text()
     assert "cloudpickle" not in text
