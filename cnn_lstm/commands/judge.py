@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.evaluation.baselines.columns import add_baselines
@@ -20,8 +21,11 @@ from cnn_lstm.evaluation.text import render_report
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import CHECKPOINT_KEY, Forecaster
+from cnn_lstm.training.board import attention_picture
 from cnn_lstm.training.runs import RunFolder
 from cnn_lstm.training.test_uses import Uses, count_use, rows_key
+
+ATTENTION_WINDOWS = 3
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,18 @@ def judge(
     saved = read_checkpoint(checkpoint)[CHECKPOINT_KEY]
     uses = count_use(run.path, _rows_of(table, data), saved["digest"])
     info = model_info(data, model, saved) | {"test_rows_used": asdict(uses)}
-    return write_report(run.path, with_baselines(table, data, model.contract, settings), info, settings)
+    table = with_baselines(table, data, model.contract, settings)
+    return write_report(run.path, table, info, settings, _attention(run, data, model))
+
+
+def _attention(run: RunFolder, data: MarketDataModule, model: Forecaster) -> list[Path]:
+    rows = torch.from_numpy(data.parts.test)
+    figure = attention_picture(model, data, rows, ATTENTION_WINDOWS, "attention, test part")
+    if figure is None:
+        return []
+    path = run.path / "attention_test.png"
+    figure.savefig(path)
+    return [path]
 
 
 def with_baselines(
@@ -82,7 +97,9 @@ def with_baselines(
     return table
 
 
-def write_report(folder: Path, table: pd.DataFrame, info: dict[str, Any], settings: Evaluation) -> Judgement:
+def write_report(
+    folder: Path, table: pd.DataFrame, info: dict[str, Any], settings: Evaluation, pictures: Sequence[Path] = ()
+) -> Judgement:
     """Judges a predictions table, and writes table, figures, text, information sheet and page.
 
     Args:
@@ -90,6 +107,7 @@ def write_report(folder: Path, table: pd.DataFrame, info: dict[str, Any], settin
         table: Predictions table with baselines.
         info: The model information sheet, with `test_rows_used`.
         settings: Evaluation settings.
+        pictures: PNG files that the page shows too.
     """
     uses = Uses(**info["test_rows_used"])
     table.attrs |= {
@@ -104,9 +122,9 @@ def write_report(folder: Path, table: pd.DataFrame, info: dict[str, Any], settin
     write_whole(files[0], lambda partial: table.to_parquet(partial, index=False))
     write_text_whole(files[1], text)
     write_text_whole(files[2], _json(info))
-    write_page(files[3], report, table, info, pictures=[folder / "attention.png"])
+    write_page(files[3], report, table, info, pictures)
     write_text_whole(files[4], _json(report))  # last: `repeat` takes it for the end of a test
-    return Judgement(text, files[3], files)
+    return Judgement(text, files[3], [*files, *pictures])
 
 
 def _rows_of(table: pd.DataFrame, data: MarketDataModule) -> str:

@@ -147,18 +147,35 @@ class BoardPictures(Callback):
         )
 
     def _attention(self, trainer: Trainer, module: Forecaster, validated: Validated) -> Figure | None:
-        data, network = trainer.datamodule, module.network  # type: ignore[attr-defined]
-        if not isinstance(data, MarketDataModule) or not isinstance(network, CNNLSTM):
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, MarketDataModule) or not self.windows:
             return None
-        if network.attention is None or not self.windows:
-            return None
-        rows = _spread(validated.forecasts["row"], self.windows)
-        x = cut_windows(data.panel.values, rows, data.recipe.window).to(module.head.weight)
-        with _undisturbed(network):
-            weights = network.attention_weights(x).float().cpu().numpy()
-        days, codes = data.panel.time[rows.numpy()], data.panel.symbol[rows.numpy()]
-        names = [f"{data.panel.symbols[code]} {str(day)[:10]}" for code, day in zip(codes, days, strict=True)]
-        return attention_figure(weights, names, title=f"attention, epoch {validated.epoch}")
+        rows = validated.forecasts["row"]
+        return attention_picture(module, data, rows, self.windows, f"attention, epoch {validated.epoch}")
+
+
+def attention_picture(
+    module: Forecaster, data: MarketDataModule, rows: Tensor, windows: int, title: str
+) -> Figure | None:
+    """What the network looks at in some windows, evenly spread; None where it has no attention.
+
+    Args:
+        module: The forecaster; its state stays as it is.
+        data: A data module that has read its data.
+        rows: Panel rows to choose from, (n,).
+        windows: How many windows are drawn.
+        title: What to write above all panels.
+    """
+    network = module.network
+    if not isinstance(network, CNNLSTM) or network.attention is None:
+        return None
+    chosen = _spread(rows, windows)
+    x = cut_windows(data.panel.values, chosen, data.recipe.window).to(module.head.weight)
+    with _undisturbed(network):
+        weights = network.attention_weights(x).float().cpu().numpy()
+    days, codes = data.panel.time[chosen.numpy()], data.panel.symbol[chosen.numpy()]
+    names = [f"{data.panel.symbols[code]} {str(day)[:10]}" for code, day in zip(codes, days, strict=True)]
+    return attention_figure(weights, names, title=title)
 
 
 def hyperparameters(module: Forecaster, trainer: Trainer) -> dict[str, Any]:
