@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -31,7 +30,7 @@ def test_writes_and_replaces(tmp_path: Path) -> None:
     assert path.read_text() == "one"
     write_text_whole(path, "zwölf")
     assert path.read_bytes() == "zwölf".encode()
-    assert os.listdir(tmp_path) == ["file.txt"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_nobody_finds_the_file_before_it_is_whole(tmp_path: Path) -> None:
@@ -61,7 +60,7 @@ def test_a_failure_leaves_the_old_file_alone(tmp_path: Path, error: type[BaseExc
     with pytest.raises(error):
         write_whole(path, write)
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["file.txt"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_failure_before_anything_is_written_is_told_as_it_is(tmp_path: Path) -> None:
