@@ -138,21 +138,19 @@ def _breakdowns(rows: pd.DataFrame, model: Floats, baseline: Floats) -> dict[str
     if "volatility" in rows and rows["volatility"].nunique() > len(REGIMES):
         keys["regime"] = pd.qcut(rows["volatility"].rank(method="first"), len(REGIMES), labels=REGIMES)
     losses = pd.DataFrame({"model": model, "baseline": baseline}, index=rows.index)
-    breakdowns = {}
-    for name, key in keys.items():
-        means = losses.groupby(key, observed=True).agg(["mean", "size"])
-        breakdowns[name] = [
-            {
-                "name": str(group),
-                "rows": int(line[("model", "size")]),
-                "loss_model": float(line[("model", "mean")]),
-                "loss_baseline": float(line[("baseline", "mean")]),
-                "skill": 1.0 - float(line[("model", "mean")]) / float(line[("baseline", "mean")]),
-            }
-            for group, line in means.iterrows()
-        ]
+    breakdowns = {
+        name: [_beside(str(group), lines) for group, lines in losses.groupby(key, observed=True)]
+        for name, key in keys.items()
+    }
     symbols = losses.groupby(rows["symbol"]).mean()
     return {"win_rate": float((symbols["model"] < symbols["baseline"]).mean()), "breakdowns": breakdowns}
+
+
+def _beside(name: str, losses: pd.DataFrame) -> dict[str, Any]:
+    """Mean losses of a group; no skill where the baseline has none, as the zero return of a suspended symbol."""
+    model, baseline = float(losses["model"].mean()), float(losses["baseline"].mean())
+    skill = 1.0 - model / baseline if baseline > 0 else math.nan
+    return {"name": name, "rows": len(losses), "loss_model": model, "loss_baseline": baseline, "skill": skill}
 
 
 def _intervals(rows: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Any]:

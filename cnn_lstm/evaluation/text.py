@@ -118,7 +118,9 @@ def _intervals(target: Target) -> str:
     }
     text = pd.DataFrame(lines).T.to_string()
     found = target["distribution"]
-    scores = f"CRPS {number(found['crps'])}, PIT Kolmogorov-Smirnov p {p_value(found['pit']['ks_p'])}" if found else ""
+    scores = ""
+    if "crps" in found:
+        scores = f"CRPS {number(found['crps'])}, PIT Kolmogorov-Smirnov p {p_value(found['pit']['ks_p'])}"
     spreads = [
         f"{name}: mean {number(figures['mean'])}, rank correlation with the error "
         f"{number(figures['rank_correlation'])}; epistemic spread, not an interval"

@@ -65,9 +65,14 @@ def count_use(run: Path, rows: str, model: str) -> Uses:
     path = run.resolve().parent / FILE
     line = json.dumps(asdict(TestUse(rows, model, run.resolve().name, round(time.time(), 3)))) + "\n"
     with path.open("ab", buffering=0) as file:  # one write a line: several processes may append
-        file.write(line.encode())
+        file.write((_line_end(path) + line).encode())
         os.fsync(file.fileno())
     return uses(path, rows)
+
+
+def _line_end(path: Path) -> str:
+    """Ends a line that a kill cut off, or it would take the next one along."""
+    return "\n" if path.read_bytes()[-1:] not in (b"", b"\n") else ""
 
 
 def uses(path: Path, rows: str) -> Uses:

@@ -71,6 +71,14 @@ def volatilities() -> pd.DataFrame:
     return table
 
 
+def suspended() -> pd.DataFrame:
+    """A symbol whose price stands still: zero, the best baseline, has no loss there."""
+    table, _ = one_target("return", skill=0.0)
+    table.loc[table["symbol"] == "CCC", "y_true"] = 0.0
+    table["y_zero"] = 0.5 * table["y_true"]
+    return table
+
+
 def classes() -> pd.DataFrame:
     return one_target("class")[0]
 
@@ -84,7 +92,7 @@ def levels() -> pd.DataFrame:
     return table
 
 
-TABLES = [returns, few_symbols, ranked_weeks, log_volatilities, volatilities, classes, levels]
+TABLES = [returns, few_symbols, suspended, ranked_weeks, log_volatilities, volatilities, classes, levels]
 
 
 def write(run: Path, table: pd.DataFrame, report: dict[str, Any]) -> None:

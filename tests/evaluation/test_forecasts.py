@@ -1,0 +1,149 @@
+"""Which rows are judged, and what each forecaster forecasts: point, loss, probabilities, variance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cnn_lstm.evaluation.forecasts import judged_rows, read_forecasts, variance_of
+
+NAN = float("nan")
+RETURN = {"kind": "return", "classes": 0}
+
+
+def table(target: str = "return_1", **columns: list[float]) -> pd.DataFrame:
+    """Rows of one target; what is not given is known and harmless."""
+    rows = len(next(iter(columns.values())))
+    given = {"y_true": [0.5] * rows, "y_pred": [0.1] * rows, "y_mean": [0.2] * rows} | columns
+    return pd.DataFrame({"target": target, **given})
+
+
+def classes(**columns: list[float]) -> pd.DataFrame:
+    given = {"y_true": [2.0, 0.0], "y_pred": [2.0, 1.0], "y_mean": [1.0, 1.0], "y_last": [0.0, 0.0]}
+    given |= {"p0": [0.1, 0.3], "p1": [0.2, 0.4], "p2": [0.7, 0.3]}
+    given |= {f"prior_p{number}": [share, share] for number, share in enumerate((0.2, 0.5, 0.3))}
+    return pd.DataFrame({"target": "direction_1", **(given | columns)})
+
+
+# -- rows ------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_with_anything_missing_are_left_out() -> None:
+    given = table(
+        y_true=[NAN, 0.1, 0.2, 0.3, 0.4],
+        y_pred=[0.0, NAN, 0.0, 0.0, 0.0],
+        y_ridge=[0.0, 0.0, NAN, 0.0, 0.0],
+        std=[NAN] * 5,  # no forecast
+    )
+    assert judged_rows(given, "return_1", "return").index.tolist() == [3, 4]
+
+
+def test_only_rows_of_the_target_and_only_its_baselines() -> None:
+    one = table(y_ridge=[0.0, 0.1])
+    other = table("volatility_5", y_har=[0.1, 0.2, NAN])
+    both = pd.concat([one, other], ignore_index=True)
+    rows = judged_rows(both, "return_1", "return")
+    assert rows.index.tolist() == [0, 1]
+    assert [name for name in rows if name.startswith("y_")] == ["y_true", "y_pred", "y_mean", "y_ridge"]
+    rows = judged_rows(both, "volatility_5", "volatility")
+    assert rows.index.tolist() == [2, 3]
+    assert [name for name in rows if name.startswith("y_")] == ["y_true", "y_pred", "y_mean", "y_har"]
+
+
+def test_an_unknown_truth_is_never_taken_for_a_foreign_column() -> None:
+    assert judged_rows(table(y_true=[NAN, NAN]), "return_1", "return").empty
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept"),
+    [("volatility", [1]), ("log_volatility", [0, 1, 2]), ("return", [0, 1, 2]), ("value", [0, 1, 2])],
+)
+def test_volatility_without_movement_is_left_out(kind: str, kept: list[int]) -> None:
+    given = table("quantity", y_true=[0.0, 0.01, -0.01])
+    assert judged_rows(given, "quantity", kind).index.tolist() == kept
+
+
+def test_the_table_is_not_changed() -> None:
+    given = pd.concat([table(y_ridge=[NAN, 0.1]), table("other", y_har=[0.1])], ignore_index=True)
+    before = given.copy()
+    judged_rows(given, "return_1", "return")
+    pd.testing.assert_frame_equal(given, before)
+
+
+# -- forecasters -----------------------------------------------------------------------------------------------------
+
+
+def test_names_in_a_fixed_order_with_the_users_own_last() -> None:
+    names = ["gbm", "log_har", "har", "dlinear", "logistic", "ridge", "seasonal", "last", "zero", "mean"]
+    given = table(y_foo=[0.3], **{f"y_{name}": [0.0] for name in names})
+    assert list(read_forecasts(given, RETURN)) == [
+        "model",
+        "zero",
+        "training mean",
+        "last value",
+        "seasonal naive",
+        "ridge",
+        "logistic",
+        "DLinear",
+        "HAR",
+        "log-HAR",
+        "gradient boosting",
+        "foo",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["return", "level", "value"])
+def test_numbers_are_judged_by_the_squared_error(kind: str) -> None:
+    given = table(y_true=[1.0, -2.0], y_pred=[0.5, 1.0], y_foo=[1.0, -1.0])
+    found = read_forecasts(given, {"kind": kind, "classes": 0})
+    assert found["model"].loss.tolist() == [0.25, 9.0]
+    assert found["foo"].loss.tolist() == [0.0, 1.0]
+    assert found["foo"].point.tolist() == [1.0, -1.0]
+    assert (found["model"].probabilities, found["model"].variance) == (None, None)
+
+
+def test_volatilities_are_judged_by_qlike_of_the_smeared_variance() -> None:
+    given = table(y_true=[0.2, 0.1], y_pred=[0.1, 0.1], y_har=[0.2, -0.3])
+    about: dict[str, Any] = {"kind": "volatility", "classes": 0, "smearing": {"y_pred": 2.0}}
+    found = read_forecasts(given, about)
+    assert found["model"].point.tolist() == [0.1, 0.1]
+    assert found["model"].variance == pytest.approx([0.02, 0.02])
+    assert found["model"].loss == pytest.approx([2 - np.log(2) - 1, 0.5 - np.log(0.5) - 1])
+    assert found["HAR"].variance == pytest.approx([0.04, 0.0])  # no factor, and not the square of -0.3
+    assert found["HAR"].loss == pytest.approx([0.0, 1e4 - np.log(1e4) - 1])
+
+
+def test_log_volatilities_too() -> None:
+    given = table(y_true=np.log([0.2]).tolist(), y_pred=np.log([0.1]).tolist(), y_mean=np.log([0.2]).tolist())
+    about: dict[str, Any] = {"kind": "log_volatility", "classes": 0, "smearing": {"y_pred": 1.5, "y_mean": 1.0}}
+    found = read_forecasts(given, about)
+    assert found["model"].point == pytest.approx(np.log([0.1]))
+    assert found["model"].variance == pytest.approx([0.015])
+    ratio = 0.04 / 0.015
+    assert found["model"].loss == pytest.approx([ratio - np.log(ratio) - 1])
+    assert found["training mean"].loss == pytest.approx([0.0], abs=1e-12)
+
+
+def test_classes_are_judged_by_the_log_loss_of_their_own_probabilities() -> None:
+    given = classes(y_gbm=[0.0, 0.0], gbm_p0=[0.5, 0.9], gbm_p1=[0.3, 0.1], gbm_p2=[0.2, 0.0])
+    found = read_forecasts(given, {"kind": "class", "classes": 3})
+    assert list(found) == ["model", "prior", "last value", "gradient boosting"]
+    assert found["model"].loss == pytest.approx(-np.log([0.7, 0.3]))
+    assert found["model"].probabilities.tolist() == [[0.1, 0.2, 0.7], [0.3, 0.4, 0.3]]
+    assert found["prior"].loss == pytest.approx(-np.log([0.3, 0.2]))
+    assert found["gradient boosting"].loss == pytest.approx(-np.log([0.2, 0.9]))
+    assert (found["last value"].loss, found["last value"].probabilities) == (None, None)
+    assert found["last value"].point.tolist() == [0.0, 0.0]
+
+
+def test_incomplete_probabilities_are_none() -> None:
+    given = classes(y_foo=[0.0, 1.0], foo_p0=[0.5, 0.5], foo_p1=[0.5, 0.5])
+    assert read_forecasts(given, {"kind": "class", "classes": 3})["foo"].loss is None
+
+
+def test_variance_is_not_negative_volatility_squared() -> None:
+    assert variance_of(np.array([-0.5, 0.0, 0.5]), "volatility").tolist() == [0.0, 0.0, 0.25]
+    assert variance_of(np.log([0.5]), "log_volatility") == pytest.approx([0.25])

@@ -1,0 +1,420 @@
+"""The report of a predictions table: which rows, which figures, which verdict; plain values throughout.
+
+The figures themselves are recomputed by other libraries in test_recompute.py.
+"""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cnn_lstm.errors import DataError
+from cnn_lstm.evaluation.report import evaluate
+from tests.evaluation.tables import predictions_table
+
+NAN = float("nan")
+KINDS = ("return", "log_volatility", "class")
+NAMES = ("return_1", "log_volatility_5", "direction_1")
+KEYS = {"kind", "unit", "horizon", "delay", "classes", "rows", "left_out", "symbols", "dates", "first", "last"}
+KEYS |= {"loss", "best_baseline", "evidence", "verdict", "reason", "forecasts", "comparisons", "win_rate"}
+KEYS |= {"breakdowns", "intervals", "distribution", "spread", "strategy"}
+
+
+def made(*kinds: str, **options: Any) -> pd.DataFrame:
+    return predictions_table(kinds or ("return",), dates=options.pop("dates", 130), resamples=100, **options)
+
+
+def target(table: pd.DataFrame) -> dict[str, Any]:
+    """The report of the only target."""
+    (only,) = evaluate(table)["targets"].values()
+    return only
+
+
+def loss_of(table: pd.DataFrame, column: str = "y_pred") -> pd.Series:
+    return (table["y_true"] - table[column]) ** 2
+
+
+def close(one: Any, other: Any) -> bool:
+    """Whether plain values are equal but for rounding."""
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(close(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(close, one, other))
+    return bool(one == pytest.approx(other, rel=1e-9, abs=1e-12)) if isinstance(one, float) else bool(one == other)
+
+
+@pytest.fixture(scope="module")
+def three() -> pd.DataFrame:
+    return made(*KINDS)
+
+
+@pytest.fixture(scope="module")
+def report(three: pd.DataFrame) -> dict[str, Any]:
+    return evaluate(three)
+
+
+# -- the whole ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_report_is_plain(three: pd.DataFrame, report: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(report, allow_nan=False)) == report  # also: no tuples, no keys but text
+    assert list(report) == ["format", "settings", "targets"]
+    assert report["format"] == 1
+    assert report["settings"] == three.attrs["settings"]
+    assert set(report["targets"]) == set(NAMES)
+    assert all(set(found) == KEYS for found in report["targets"].values())
+
+
+def test_the_table_is_not_changed() -> None:
+    table = made(*KINDS, dates=40)
+    before, attrs = table.copy(deep=True), deepcopy(table.attrs)
+    evaluate(table)
+    pd.testing.assert_frame_equal(table, before)
+    assert table.attrs == attrs
+
+
+@pytest.mark.parametrize(("kind", "name"), list(zip(KINDS, NAMES, strict=True)), ids=KINDS)
+def test_a_target_is_judged_as_if_it_were_alone(report: dict[str, Any], kind: str, name: str) -> None:
+    assert target(made(kind)) == report["targets"][name]
+
+
+def test_the_order_of_rows_does_not_matter(three: pd.DataFrame, report: dict[str, Any]) -> None:
+    shuffled = three.sample(frac=1.0, random_state=1).reset_index(drop=True)
+    shuffled.attrs = three.attrs
+    assert close(evaluate(shuffled), report)
+
+
+def test_labels_of_rows_do_not_matter(three: pd.DataFrame, report: dict[str, Any]) -> None:
+    labelled = three.set_index(np.zeros(len(three), dtype=int))
+    labelled.attrs = three.attrs
+    assert evaluate(labelled) == report
+
+
+@pytest.mark.parametrize(("name", "kind"), [("return_1", "return"), ("log_volatility_5", "log_volatility")])
+def test_what_a_target_is(three: pd.DataFrame, report: dict[str, Any], name: str, kind: str) -> None:
+    rows, found, about = three[three["target"] == name], report["targets"][name], three.attrs["targets"][name]
+    assert {key: found[key] for key in ("kind", "unit", "horizon", "delay", "classes")} == {
+        key: about[key] for key in ("kind", "unit", "horizon", "delay", "classes")
+    }
+    assert (found["kind"], found["rows"], found["left_out"], found["symbols"]) == (kind, len(rows), 0, 6)
+    assert found["dates"] == rows["as_of"].nunique()
+    assert (found["first"], found["last"]) == (rows["as_of"].min().isoformat(), rows["as_of"].max().isoformat())
+
+
+def test_the_loss_follows_from_the_kind(report: dict[str, Any]) -> None:
+    losses = {name: found["loss"] for name, found in report["targets"].items()}
+    assert losses == dict(zip(NAMES, ("squared error", "QLIKE", "log loss"), strict=True))
+    assert all(found["reason"].startswith(found["loss"]) for found in report["targets"].values())
+
+
+# -- rows --------------------------------------------------------------------------------------------------------------
+
+
+def test_all_forecasters_are_judged_on_the_rows_that_all_have() -> None:
+    table = made()
+    table.loc[table.index % 7 == 0, "y_ridge"] = NAN
+    table.loc[table.index % 11 == 0, "y_true"] = NAN
+    kept = table[(table.index % 7 != 0) & (table.index % 11 != 0)]
+    found = target(table)
+    assert (found["rows"], found["left_out"]) == (len(kept), len(table) - len(kept))
+    assert found["forecasts"]["model"]["rmse"] == pytest.approx(np.sqrt(loss_of(kept).mean()), rel=1e-12)
+    assert found["forecasts"]["zero"]["mae"] == pytest.approx(kept["y_true"].abs().mean(), rel=1e-12)
+    for name, column in (("ridge", "y_ridge"), ("zero", "y_zero")):
+        beside = found["comparisons"][name]
+        assert beside["loss_model"] == pytest.approx(loss_of(kept).mean(), rel=1e-12)
+        assert beside["loss_baseline"] == pytest.approx(loss_of(kept, column).mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("known", [0, 1])
+def test_no_truth_is_an_error(known: int) -> None:
+    table = made("return", "log_volatility", dates=30)
+    rows = table.index[table["target"] == "return_1"]
+    table.loc[rows[known:], "y_true"] = NAN
+    with pytest.raises(DataError, match="no truth is known") as caught:
+        evaluate(table)
+    assert (caught.value.code, caught.value.where) == (336, "return_1")
+
+
+def test_optional_columns_without_any_value() -> None:
+    table = made(dates=60)
+    numbers = target(table)
+    empty = ["std", "ensemble_std", "scale", "volatility", "naive_mae", "naive_mse", "bar_return"]
+    empty += [f"{end}_{level}" for end in ("lower", "upper") for level in (50, 80, 90, 95)]
+    table = table.assign(mc_std=NAN, **dict.fromkeys(empty, NAN))
+    table.attrs = made(dates=60).attrs
+    report = evaluate(table)
+    json.dumps(report, allow_nan=False)
+    (found,) = report["targets"].values()
+    assert (found["verdict"], found["reason"]) == (numbers["verdict"], numbers["reason"])
+    assert found["comparisons"] == numbers["comparisons"]
+    assert found["forecasts"]["model"]["mase"] is None
+    assert found["forecasts"]["model"]["rmse"] == numbers["forecasts"]["model"]["rmse"]
+    assert found["spread"] == {}
+    assert "crps_normal" not in found["distribution"]
+    assert found["intervals"]["90"]["coverage"] is None
+    assert set(found["breakdowns"]) == {"symbol", "year"}
+
+
+def test_optional_columns_that_are_not_there() -> None:
+    table = made(dates=60)
+    ends = [f"{end}_{level}" for end in ("lower", "upper") for level in (50, 80, 90, 95)]
+    table = table.drop(columns=["std", "ensemble_std", *ends])
+    table.attrs["targets"]["return_1"].pop("scores")
+    table.attrs.pop("failed_checks")
+    found = target(table)
+    assert (found["intervals"], found["distribution"], found["spread"]) == ({}, {}, {})
+
+
+# -- the verdict -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_best_baseline_has_the_lowest_mean_loss(report: dict[str, Any], name: str) -> None:
+    found = report["targets"][name]
+    losses = {other: beside["loss_baseline"] for other, beside in found["comparisons"].items()}
+    assert found["best_baseline"] == min(losses, key=lambda other: losses[other])
+    assert "model" not in losses
+    assert set(losses) <= set(found["forecasts"])
+
+
+def test_a_users_own_baseline_may_be_the_best_one() -> None:
+    table = made(skill=0.3, dates=250)
+    alone = target(table)
+    assert alone["evidence"]
+    attrs = table.attrs
+    table = table.assign(y_foo=table["y_true"] * 0.9)
+    table.attrs = attrs
+    found = target(table)
+    assert (found["best_baseline"], found["evidence"], found["verdict"]) == ("foo", False, "NO EVIDENCE OF SKILL")
+    assert ", foo;" in found["reason"]
+    assert found["comparisons"]["foo"]["skill"] < -1
+    # the bootstrap draws the same dates whatever stands beside the model
+    assert found["comparisons"]["zero"] == alone["comparisons"]["zero"]
+
+
+@pytest.mark.parametrize("skill", [0.0, 0.3])
+def test_the_verdict_follows_from_the_comparison_with_the_best_baseline(skill: float) -> None:
+    found = target(made(skill=skill, dates=250))
+    beside = found["comparisons"][found["best_baseline"]]
+    conditions = [
+        beside["dm_statistic"] > 0,
+        beside["dm_p"] < 0.05,
+        beside["bootstrap_p"] < 0.05,
+        beside["skill_interval"][0] > 0,
+    ]
+    assert found["evidence"] == all(conditions) == (skill > 0)
+    assert beside["skill"] == pytest.approx(1 - beside["loss_model"] / beside["loss_baseline"])
+
+
+def test_level_and_failed_checks_deny_evidence() -> None:
+    table = made(skill=0.3, dates=250)
+    assert target(table)["evidence"]
+    table.attrs["settings"]["level"] = 1e-6  # 100 draws cannot show so little
+    assert not target(table)["evidence"]
+    table.attrs["settings"]["level"] = 0.05
+    table.attrs["failed_checks"] = ["L3.1 temporal leakage"]
+    found = target(table)
+    assert not found["evidence"]
+    assert found["reason"].startswith("leakage found: L3.1 temporal leakage; ")
+
+
+def test_horizon_draws_and_seed_reach_the_tests() -> None:
+    table = made()
+    before = target(table)["comparisons"]["ridge"]
+    table.attrs["settings"]["seed"] = 1
+    other_seed = target(table)["comparisons"]["ridge"]
+    assert other_seed["skill_interval"] != before["skill_interval"]
+    assert other_seed["dm_p"] == before["dm_p"]
+    table.attrs["settings"] |= {"seed": 0, "resamples": 400}
+    assert target(table)["comparisons"]["ridge"]["skill_interval"] != before["skill_interval"]
+    table.attrs["settings"]["resamples"] = 100
+    table.attrs["targets"]["return_1"]["horizon"] = 5
+    assert target(table)["comparisons"]["ridge"]["dm_p"] != before["dm_p"]
+
+
+# -- figures -----------------------------------------------------------------------------------------------------------
+
+
+def test_numbers_have_the_figures_of_their_kind(report: dict[str, Any]) -> None:
+    returns = report["targets"]["return_1"]["forecasts"]["model"]
+    volatility = report["targets"]["log_volatility_5"]["forecasts"]["model"]
+    assert {"rmse", "mae", "mase", "r2_mean", "r2_zero", "ic", "rank_ic", "directional_accuracy"} <= set(returns)
+    assert {"qlike", "r2_log", "rmse", "volatility_rmse", "ic"} <= set(volatility)
+    assert not {"r2_zero", "directional_accuracy", "pesaran_timmermann_p"} & set(volatility)
+    assert "qlike" not in returns
+
+
+def test_the_figures_of_volatilities_are_in_units_of_volatility(three: pd.DataFrame, report: dict[str, Any]) -> None:
+    rows = three[three["target"] == "log_volatility_5"]
+    error = np.exp(rows["y_true"]) - np.exp(rows["y_har"])
+    figures = report["targets"]["log_volatility_5"]["forecasts"]["HAR"]
+    assert figures["volatility_mae"] == pytest.approx(error.abs().mean(), rel=1e-12)
+    assert figures["mae"] == pytest.approx((rows["y_true"] - rows["y_har"]).abs().mean(), rel=1e-12)
+    ratio = np.exp(2 * (rows["y_true"] - rows["y_har"])) / 1.15
+    assert figures["qlike"] == pytest.approx((ratio - np.log(ratio) - 1).mean(), rel=1e-12)
+    assert report["targets"]["log_volatility_5"]["comparisons"]["HAR"]["loss_baseline"] == pytest.approx(
+        figures["qlike"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "present"),
+    [
+        ("return", {"r2_zero", "directional_accuracy", "pesaran_timmermann_p"}),
+        ("level", {"directional_accuracy", "pesaran_timmermann_p"}),
+        ("value", set()),
+    ],
+)
+def test_signs_and_zeros_mean_something_for_some_kinds_only(kind: str, present: set[str]) -> None:
+    table = made(dates=40)
+    table.attrs["targets"]["return_1"]["kind"] = kind
+    figures = target(table)["forecasts"]["model"]
+    assert {"r2_zero", "directional_accuracy", "pesaran_timmermann_p"} & set(figures) == present
+
+
+def test_of_a_level_the_change_counts() -> None:
+    table = made()
+    returns = target(table)["forecasts"]["model"]
+    table["y_last"] = 100.0 + np.arange(len(table))  # levels far apart, that any forecaster knows
+    names = [name for name in table if name.startswith("y_") and name != "y_last"]
+    table[names] = table[names].add(table["y_last"], axis=0)
+    table.attrs["targets"]["return_1"]["kind"] = "level"
+    levels = target(table)["forecasts"]["model"]
+    for name in ("ic", "rank_ic", "directional_accuracy"):
+        assert levels[name] == pytest.approx(returns[name], abs=1e-6)
+
+
+def test_classes_without_probabilities_have_figures_but_no_part_in_the_verdict(report: dict[str, Any]) -> None:
+    found = report["targets"]["direction_1"]
+    assert list(found["forecasts"]) == ["model", "prior", "last value", "logistic"]
+    assert set(found["comparisons"]) == {"prior", "logistic"}
+    last, prior = found["forecasts"]["last value"], found["forecasts"]["prior"]
+    assert "accuracy" in last
+    assert "log_loss" not in last
+    assert prior["brier_skill"] == pytest.approx(0.0, abs=1e-12)
+    assert prior["log_loss"] == pytest.approx(found["comparisons"]["prior"]["loss_baseline"])
+    assert "mcnemar_p" not in found["forecasts"]["model"]
+    assert all("mcnemar_p" in found["forecasts"][name] for name in ("prior", "last value", "logistic"))
+
+
+def test_intervals_distribution_and_spread(three: pd.DataFrame, report: dict[str, Any]) -> None:
+    returns, volatility, direction = (report["targets"][name] for name in NAMES)
+    rows = three[three["target"] == "return_1"]
+    for level in (50, 80, 90, 95):
+        held = (rows["y_true"] >= rows[f"lower_{level}"]) & (rows["y_true"] <= rows[f"upper_{level}"])
+        assert returns["intervals"][str(level)]["coverage"] == pytest.approx(held.mean())
+    sets = three[three["target"] == "direction_1"]
+    held = [str(int(true)) in held for true, held in zip(sets["y_true"], sets["set_80"], strict=True)]
+    assert direction["intervals"]["80"]["coverage"] == pytest.approx(np.mean(held))
+    assert list(direction["intervals"]) == ["50", "80", "90", "95"]
+    assert set(returns["distribution"]) == {"crps", "pit", "crps_normal"}
+    assert set(volatility["distribution"]) == {"crps", "pit"}
+    assert direction["distribution"] == {}
+    assert (list(returns["spread"]), list(volatility["spread"])) == (["ensemble_std"], ["mc_std"])
+    assert returns["spread"]["ensemble_std"]["mean"] == pytest.approx(rows["ensemble_std"].mean())
+
+
+# -- breakdowns --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_breakdowns_add_up(report: dict[str, Any], name: str) -> None:
+    found = report["targets"][name]
+    best = found["comparisons"][found["best_baseline"]]
+    assert list(found["breakdowns"]) == ["symbol", "year", "regime"]
+    for lines in found["breakdowns"].values():
+        rows = [line["rows"] for line in lines]
+        assert sum(rows) == found["rows"]
+        assert np.average([line["loss_model"] for line in lines], weights=rows) == pytest.approx(best["loss_model"])
+        baseline = np.average([line["loss_baseline"] for line in lines], weights=rows)
+        assert baseline == pytest.approx(best["loss_baseline"])
+        for line in lines:
+            assert line["skill"] == pytest.approx(1 - line["loss_model"] / line["loss_baseline"])
+    wins = [line["loss_model"] < line["loss_baseline"] for line in found["breakdowns"]["symbol"]]
+    assert found["win_rate"] == pytest.approx(np.mean(wins))
+
+
+def test_years_symbols_and_thirds_of_volatility() -> None:
+    table = made(dates=300)
+    found = target(table)
+    best = {"zero": "y_zero", "training mean": "y_mean", "ridge": "y_ridge"}[found["best_baseline"]]
+    lines = found["breakdowns"]
+    assert [line["name"] for line in lines["symbol"]] == ["AAA", "BBB", "CCC", "DDD", "EEE", "FFF"]
+    assert [line["name"] for line in lines["year"]] == ["2022", "2023"]
+    assert [line["name"] for line in lines["regime"]] == ["calm", "middle", "turbulent"]
+    last_year = table[table["as_of"].dt.year == 2023]
+    assert lines["year"][1]["rows"] == len(last_year)
+    assert lines["year"][1]["loss_model"] == pytest.approx(loss_of(last_year).mean())
+    assert lines["year"][1]["loss_baseline"] == pytest.approx(loss_of(last_year, best).mean())
+    ordered = table.sort_values("volatility")
+    for line, rows in zip(lines["regime"], np.array_split(np.arange(len(ordered)), 3), strict=True):
+        assert line["rows"] == len(rows)
+        assert line["loss_model"] == pytest.approx(loss_of(ordered.iloc[rows]).mean())
+
+
+@pytest.mark.parametrize("values", [(0.01,), (0.01, 0.02, 0.03)], ids=["constant", "three_values"])
+def test_hardly_any_volatility_makes_no_regimes(values: tuple[float, ...]) -> None:
+    table = made(dates=40)
+    table["volatility"] = np.resize(values, len(table))
+    assert "regime" not in target(table)["breakdowns"]
+
+
+def test_a_group_in_which_the_best_baseline_has_no_loss_has_no_skill() -> None:
+    """A symbol whose trading was suspended: its return is exactly 0, and so is the forecast that is hardest to beat."""
+    table = made(dates=60, skill=0.0)
+    table.loc[table["symbol"] == "CCC", "y_true"] = 0.0
+    attrs = table.attrs
+    table = table.assign(y_zero=table["y_true"] * 0.5)  # the best one by far
+    table.attrs = attrs
+    report = evaluate(table)
+    json.dumps(report, allow_nan=False)
+    found = report["targets"]["return_1"]
+    assert found["best_baseline"] == "zero"
+    lines = {line["name"]: line for line in found["breakdowns"]["symbol"]}
+    assert (lines["CCC"]["loss_baseline"], lines["CCC"]["skill"]) == (0.0, None)
+    assert lines["AAA"]["skill"] is not None
+
+
+# -- the strategy ------------------------------------------------------------------------------------------------------
+
+
+def test_returns_and_classes_are_traded(report: dict[str, Any]) -> None:
+    returns, volatility, direction = (report["targets"][name]["strategy"] for name in NAMES)
+    assert volatility is None
+    assert (returns["cost_bp"], returns["trials"], returns["bars"]) == (10.0, 3, report["targets"]["return_1"]["dates"])
+    assert direction["mean_exposure"] > 0
+
+
+@pytest.mark.parametrize("kind", ["level", "value", "volatility"])
+def test_other_kinds_are_not(kind: str) -> None:
+    table = made(dates=40)
+    names = [name for name in table if name.startswith("y_")]
+    table[names] = np.exp(table[names])
+    table.attrs["targets"]["return_1"] |= {"kind": kind, "smearing": {}}
+    assert target(table)["strategy"] is None
+
+
+def test_settings_of_the_strategy_change_nothing_else() -> None:
+    table = made(symbols=tuple("ABCDEFG"))
+    before = target(table)
+    table.attrs["settings"] |= {"position": "rank", "fee_bp": 0.0, "half_spread_bp": 2.5}
+    table.attrs["trials"] = 50
+    after = target(table)
+    was, now = before.pop("strategy"), after.pop("strategy")
+    assert after == before
+    assert "third" in now["rule"]
+    assert (now["cost_bp"], now["trials"]) == (2.5, 50)
+    assert now["gross_annual_return"] != was["gross_annual_return"]
+
+
+def test_the_classes_of_a_direction_reach_the_strategy() -> None:
+    """Of three classes the middle one is flat: a model that always says 1 trades nothing."""
+    table = made("class", dates=60)
+    table["y_pred"] = 1.0
+    found = target(table)["strategy"]
+    assert found["mean_exposure"] == 0.0

@@ -1,0 +1,55 @@
+"""Settings of the evaluation: the ends of each range, and their way through JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from cnn_lstm.errors import ConfigError
+from cnn_lstm.evaluation.settings import Evaluation
+
+RANGES = {
+    "season": (1, 1_000_000),
+    "fee_bp": (0, 10_000),
+    "half_spread_bp": (0, 10_000),
+    "trials": (1, 1_000_000_000),
+    "level": (1e-6, 0.5),
+    "resamples": (100, 1_000_000),
+}
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [(name, *ends) for name, ends in RANGES.items()], ids=list(RANGES))
+def test_the_ends_of_a_range_belong_to_it(name: str, low: float, high: float) -> None:
+    for value in (low, high):
+        assert getattr(Evaluation(**{name: value}), name) == value
+    for value in (low - 1e-7, high + 1e-7 * high, float("nan")):
+        with pytest.raises(ConfigError) as caught:
+            Evaluation(**{name: value})
+        assert (caught.value.code, caught.value.where) == (224, f"evaluation.{name}")
+        assert f"{low:g} to {high:g}" in str(caught.value)
+
+
+def test_costs_of_a_side_add_up() -> None:
+    assert Evaluation().cost_bp == 10.0
+    assert Evaluation(fee_bp=1.5, half_spread_bp=0.25).cost_bp == 1.75
+
+
+def test_the_seasonal_rule_and_the_trials_are_chosen_by_the_package_unless_given() -> None:
+    assert (Evaluation().season, Evaluation().trials) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"season": 5, "position": "rank", "fee_bp": 1.0, "half_spread_bp": 2.0, "trials": 7}
+        | {"level": 0.01, "resamples": 250, "seed": 3},
+    ],
+    ids=["defaults", "all_given"],
+)
+def test_plain_values_make_the_same_settings_again(values: dict[str, Any]) -> None:
+    settings = Evaluation(**values)
+    assert Evaluation(**json.loads(json.dumps(settings.to_plain()))) == settings
+    assert set(settings.to_plain()) == {*RANGES, "position", "seed"}

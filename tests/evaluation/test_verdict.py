@@ -1,0 +1,73 @@
+"""The verdict: each condition alone denies it, and its reason says what was found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cnn_lstm.evaluation.significance import Comparison
+from cnn_lstm.evaluation.verdict import verdict
+
+NAN = float("nan")
+BETTER = Comparison(
+    loss_model=0.9,
+    loss_baseline=1.0,
+    skill=0.1,
+    skill_interval=(0.02, 0.2),
+    difference_interval=(0.02, 0.2),
+    dm_statistic=2.5,
+    dm_p=0.012,
+    bootstrap_p=0.0004,
+)
+
+
+def judged(level: float = 0.05, failed: tuple[str, ...] = (), **changed: Any) -> dict[str, Any]:
+    return verdict("QLIKE", "HAR", replace(BETTER, **changed), level, failed)
+
+
+def test_evidence_where_all_conditions_hold() -> None:
+    assert judged() == {
+        "evidence": True,
+        "verdict": "EVIDENCE OF SKILL",
+        "reason": "QLIKE 10.0% below the best baseline, HAR; skill's 95% interval +0.020 to +0.200; "
+        "Diebold-Mariano p 0.012, bootstrap p < 0.001",
+    }
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"dm_statistic": -2.5},
+        {"dm_statistic": 0.0},
+        {"dm_p": 0.05},
+        {"bootstrap_p": 0.05},
+        {"skill_interval": (0.0, 0.2)},
+        {"skill_interval": (-0.001, 0.2)},
+        {"dm_statistic": NAN},
+        {"dm_p": NAN},
+        {"bootstrap_p": NAN},
+        {"skill_interval": (NAN, NAN)},
+        {"failed": ("L3.1 temporal leakage",)},
+        {"level": 0.012},
+        {"level": 0.0004},
+    ],
+    ids=lambda changed: "-".join(f"{name}_{value}" for name, value in changed.items()),
+)
+def test_each_condition_alone_denies_it(changed: dict[str, Any]) -> None:
+    found = judged(**changed)
+    assert (found["evidence"], found["verdict"]) == (False, "NO EVIDENCE OF SKILL")
+
+
+def test_the_reason_of_a_worse_model() -> None:
+    found = judged(skill=-0.352, skill_interval=(-0.749, -0.08), dm_p=0.0564, bootstrap_p=0.0495)
+    assert found["reason"] == (
+        "QLIKE 35.2% above the best baseline, HAR; skill's 95% interval -0.749 to -0.080; "
+        "Diebold-Mariano p 0.056, bootstrap p 0.050"  # rounded
+    )
+
+
+def test_leakage_stands_first_in_the_reason() -> None:
+    reason = judged(failed=("L1.1 no separate test set", "L3.1 temporal leakage"))["reason"]
+    assert reason == f"leakage found: L1.1 no separate test set, L3.1 temporal leakage; {judged()['reason']}"

@@ -1,0 +1,76 @@
+"""Files are there whole, or as they were."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cnn_lstm.files import write_text_whole, write_whole
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from cnn_lstm.files import write_whole
+
+def write(partial):
+    partial.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+write_whole(Path(sys.argv[1]), write)
+"""
+
+
+def test_writes_and_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_text_whole(path, "one")
+    assert path.read_text() == "one"
+    write_text_whole(path, "zwölf")
+    assert path.read_bytes() == "zwölf".encode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nobody_finds_the_file_before_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def write(partial: Path) -> None:
+        partial.write_text("half")
+        assert path.read_text() == "old"
+        assert partial.parent == path.parent  # another disk could not replace in one step
+        assert partial.name.startswith(".")
+        partial.write_text("whole")
+
+    write_whole(path, write)
+    assert path.read_text() == "whole"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failure_leaves_the_old_file_alone(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def write(partial: Path) -> None:
+        partial.write_text("half")
+        raise error
+
+    with pytest.raises(error):
+        write_whole(path, write)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_before_anything_is_written_is_told_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_text_whole(tmp_path / "nowhere" / "file.txt", "text")
+
+
+def test_a_kill_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
