@@ -38,6 +38,8 @@ def figures_of(report: Mapping[str, Any]) -> dict[str, TargetFigures]:
     for name, target in report["targets"].items():
         loss, compared = target["loss"], target["comparisons"]
         figures = {loss: next(iter(compared.values()))["loss_model"], **target["forecasts"][MODEL]}
+        if (key := loss.lower().replace(" ", "_")) != loss:
+            figures.pop(key, None)  # the same under its key
         found[name] = TargetFigures(
             loss=loss,
             model={figure: _number(value) for figure, value in figures.items() if _is_figure(value)},
@@ -66,9 +68,10 @@ def dispersion(reports: Mapping[int, Mapping[str, Any]], ensemble: Mapping[str, 
         ensemble: Report of the seeds' average, which stands beside them and never counts as one.
 
     Returns:
-        For each target: `loss`, `best_baseline`, `figures` and `skill` (mean, std, min, max, values by seed), the
-        skill's `lower_end`, `claim`, `better` (seeds with a lower loss than the baseline), `rank` of the baseline
-        among the seeds (1 is the best of `places`), and `ensemble`. NaN for the spread of one seed.
+        For each target: `loss`, `best_baseline`, `figures`, `skill` against the best baseline and `skills` against
+        each (mean, std, min, max, values by seed), the skill's `lower_end`, `claim`, `better`
+        (seeds with a lower loss than the baseline), `rank` of the baseline among the seeds (1 is the best of
+        `places`), and `ensemble`. NaN for the spread of one seed.
 
     Source:
         Bouthillier et al. (2021), Accounting for Variance in Machine Learning Benchmarks.
@@ -82,20 +85,26 @@ def dispersion(reports: Mapping[int, Mapping[str, Any]], ensemble: Mapping[str, 
 def _target(seeds: Sequence[TargetFigures], ensemble: TargetFigures | None) -> dict[str, Any]:
     loss, baseline = seeds[0].loss, _best_baseline(seeds)
     better = sum(seed.model[loss] < seed.losses[baseline] for seed in seeds)
-    skill = _spread(seed.skill[baseline] for seed in seeds)
+    skills = {name: _spread(seed.skill[name] for seed in seeds) for name in seeds[0].skill}
+    skill = skills[baseline]
     lower = skill["mean"] - 2 * skill["std"] / math.sqrt(len(seeds))
     found = {
         "loss": loss,
         "best_baseline": baseline,
         "figures": {name: _spread(seed.model.get(name, math.nan) for seed in seeds) for name in seeds[0].model},
         "skill": skill | {"lower_end": lower},
+        "skills": skills,
         "claim": lower > 0,
         "better": better,
         "rank": better + 1,
         "places": len(seeds) + 1,
     }
     if ensemble is not None:
-        found["ensemble"] = {"figures": ensemble.model, "skill": ensemble.skill.get(baseline, math.nan)}
+        found["ensemble"] = {
+            "figures": ensemble.model,
+            "skill": ensemble.skill.get(baseline, math.nan),
+            "skills": ensemble.skill,
+        }
     return found
 
 
@@ -142,17 +151,19 @@ def _block(name: str, target: Mapping[str, Any]) -> str:
     baseline, seeds = target["best_baseline"], target["places"] - 1
     ensemble = target.get("ensemble")
     rows = [("", *COLUMNS, *(["ensemble"] if ensemble else []))]
-    for figure, spread in (*target["figures"].items(), (f"skill over {baseline}", target["skill"])):
-        averaged = [] if not ensemble else [ensemble["figures"].get(figure, ensemble["skill"])]
-        rows.append((figure, *(_text(value) for value in (*(spread[column] for column in COLUMNS), *averaged))))
+    lines = [(figure, spread, "figures", figure) for figure, spread in target["figures"].items()]
+    lines += [(f"skill over {name}", spread, "skills", name) for name, spread in target["skills"].items()]
+    for title, spread, part, key in lines:
+        averaged = [ensemble[part].get(key, math.nan)] if ensemble else []
+        rows.append((title, *(_text(value) for value in (*(spread[column] for column in COLUMNS), *averaged))))
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     table = [
         "  ".join([f"{row[0]:<{widths[0]}}", *(f"{cell:>{widths[k]}}" for k, cell in enumerate(row) if k)]).rstrip()
         for row in rows
     ]
     ranks = f"{baseline} ranks {target['rank']} of {target['places']} beside the seeds"
-    lines = [_claim(target, seeds), f"{ranks}, {target['better']} of them with a lower {target['loss']}"]
-    return "\n".join([f"{name}, seeds: {seeds}", *table, *lines])
+    claims = [_claim(target, seeds), f"{ranks}, {target['better']} of them with a lower {target['loss']}"]
+    return "\n".join([f"{name}, seeds: {seeds}", *table, *claims])
 
 
 def _claim(target: Mapping[str, Any], seeds: int) -> str:

@@ -115,6 +115,7 @@ def test_the_table_shows_each_figure_aligned() -> None:
     assert lines[1].split() == ["mean", "std", "min", "max", "ensemble"]
     assert lines[2].split() == ["mse", "0.8000", "0.1000", "0.7000", "0.9000", "0.6000"]
     assert lines[4].split() == ["skill", "over", "zero", "0.2000", "0.1000", "0.1000", "0.3000", "0.4000"]
-    assert len({len(line) for line in lines[1:5]}) == 1
-    assert lines[5] == "CLAIM HOLDS OVER SEEDS: lower end of the skill, mean - 2 std / sqrt(3): 0.08453"
-    assert lines[6] == "zero ranks 4 of 4 beside the seeds, 3 of them with a lower mse"
+    assert lines[5].split() == ["skill", "over", "ridge", "0.6000", "0.05000", "0.5500", "0.6500", "0.7000"]
+    assert len({len(line) for line in lines[1:6]}) == 1
+    assert lines[6] == "CLAIM HOLDS OVER SEEDS: lower end of the skill, mean - 2 std / sqrt(3): 0.08453"
+    assert lines[7] == "zero ranks 4 of 4 beside the seeds, 3 of them with a lower mse"
