@@ -24,7 +24,7 @@ def test_a_line_sees_nothing_of_the_planted_signal() -> None:
 def test_thirty_random_walks_show_no_evidence(tmp_path: Path) -> None:
     found = [judge(tmp_path / str(seed), random_walk(seed), seed) for seed in range(30)]
     assert sum(not walk.evidence for walk in found) >= 28
-    assert max(walk.r2 for walk in found) < 0.02
+    assert max(walk.r2 for walk in found) < 0.06
     ic = np.array([walk.ic for walk in found])
     # a correlation takes means over the test rows themselves, which favours forecasts of mean reversion by up to 4 / n:
     # Kendall (1954), Note on Bias in the Estimation of Autocorrelation
