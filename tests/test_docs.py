@@ -106,7 +106,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         warnings.simplefilter("ignore")
         words = [*FAST, "--trainer.limit_train_batches", "5", "--mlflow", "true"]
         run_dir = fit(folder / "configs" / "quickstart.yaml", folder / "RUN", *words)
-        assert run("predict", "--config", run_dir / "config.yaml", "--ckpt_path", "best", *QUIET) == 0
+        for command in ("predict", "test"):
+            assert run(command, "--config", run_dir / "config.yaml", "--ckpt_path", "best", *QUIET) == 0
     return folder
 
 
