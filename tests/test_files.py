@@ -64,8 +64,14 @@ def test_a_failure_leaves_the_old_file_alone(tmp_path: Path, error: type[BaseExc
 
 
 def test_a_failure_before_anything_is_written_is_told_as_it_is(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    def write(partial: Path) -> None:
+        raise ValueError(partial.name)
+
+    with pytest.raises(ValueError, match="partial"):
+        write_whole(tmp_path / "file.txt", write)
+    with pytest.raises(FileNotFoundError) as caught:
         write_text_whole(tmp_path / "nowhere" / "file.txt", "text")
+    assert caught.value.__context__ is None
 
 
 def test_a_kill_leaves_the_old_file_alone(tmp_path: Path) -> None:

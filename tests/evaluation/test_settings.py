@@ -24,7 +24,7 @@ RANGES = {
 def test_the_ends_of_a_range_belong_to_it(name: str, low: float, high: float) -> None:
     for value in (low, high):
         assert getattr(Evaluation(**{name: value}), name) == value
-    for value in (low - 1e-7, high + 1e-7 * high, float("nan")):
+    for value in (low - 1e-7, -1, high + 1e-7 * high, float("nan"), *([0] if low > 0 else [])):
         with pytest.raises(ConfigError) as caught:
             Evaluation(**{name: value})
         assert (caught.value.code, caught.value.where) == (224, f"evaluation.{name}")

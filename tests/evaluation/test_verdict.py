@@ -68,6 +68,11 @@ def test_the_reason_of_a_worse_model() -> None:
     )
 
 
+def test_small_p_values_keep_their_digits() -> None:
+    reason = judged(dm_p=0.001, bootstrap_p=0.00099)["reason"]
+    assert reason.endswith("Diebold-Mariano p 0.001, bootstrap p < 0.001")
+
+
 def test_leakage_stands_first_in_the_reason() -> None:
     reason = judged(failed=("L1.1 no separate test set", "L3.1 temporal leakage"))["reason"]
     assert reason == f"leakage found: L1.1 no separate test set, L3.1 temporal leakage; {judged()['reason']}"
