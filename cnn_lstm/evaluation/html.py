@@ -12,10 +12,10 @@ import jinja2
 import pandas as pd
 
 from cnn_lstm.errors import ResourceError
+from cnn_lstm.evaluation.numbers import number, p_value, percent
 from cnn_lstm.evaluation.pictures import embedded, target_pictures
 from cnn_lstm.evaluation.sentences import (
     interval_sentence,
-    p_value,
     probability,
     signed,
     strategy_sentences,
@@ -23,7 +23,7 @@ from cnn_lstm.evaluation.sentences import (
     verdict_sentence,
     worst_p,
 )
-from cnn_lstm.evaluation.text import COLUMNS, TITLES, number, percent, warnings
+from cnn_lstm.evaluation.text import COLUMNS, TITLES, warnings
 from cnn_lstm.files import write_text_whole
 
 Target = Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""The table of `test`: a forecast beside trivial forecasts of the same rows."""
+"""The table of `validate`: a forecast beside trivial forecasts of the same rows; `test` has a report instead."""
 
 from __future__ import annotations
 

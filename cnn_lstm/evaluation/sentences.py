@@ -120,18 +120,6 @@ def signed(value: float | None) -> str:
     return "0.0%" if text[1:] == "0.0%" else text
 
 
-def p_value(value: float | None) -> str:
-    """A p-value, which never reads as 0.
-
-    Example:
-        >>> p_value(0.00001), p_value(0.0312), p_value(None)
-        ('< 0.001', '0.031', '-')
-    """
-    if value is None:
-        return "-"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def interval_sentence(target: Target, level: str) -> str:
     """Whether the intervals, or sets of classes, of a level kept their promise.
 

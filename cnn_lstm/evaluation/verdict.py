@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cnn_lstm.evaluation.numbers import p_value
 from cnn_lstm.evaluation.significance import Comparison, holds_up
 
 EVIDENCE = "EVIDENCE OF SKILL"
@@ -41,12 +42,8 @@ def verdict(
     low, high = comparison.skill_interval
     reason = (
         f"{loss} {abs(comparison.skill):.1%} {word} the best baseline, {best}; skill's 95% interval {low:+.3f} to "
-        f"{high:+.3f}; Diebold-Mariano p {_p(comparison.dm_p)}, bootstrap p {_p(comparison.bootstrap_p)}"
+        f"{high:+.3f}; Diebold-Mariano p {p_value(comparison.dm_p)}, bootstrap p {p_value(comparison.bootstrap_p)}"
     )
     if failed_checks:
         reason = f"leakage found: {', '.join(failed_checks)}; {reason}"
     return {"evidence": evidence, "verdict": EVIDENCE if evidence else NO_EVIDENCE, "reason": reason}
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"

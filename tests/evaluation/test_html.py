@@ -16,8 +16,9 @@ import pytest
 
 from cnn_lstm.errors import ResourceError
 from cnn_lstm.evaluation.html import render_page, write_page
+from cnn_lstm.evaluation.numbers import number
 from cnn_lstm.evaluation.report import evaluate
-from cnn_lstm.evaluation.text import COLUMNS, number
+from cnn_lstm.evaluation.text import COLUMNS
 from tests.evaluation.tables import information, predictions_table
 
 KINDS = ("return", "log_volatility", "class")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from cnn_lstm.evaluation.numbers import number, p_value, percent
 from cnn_lstm.evaluation.report import evaluate
-from cnn_lstm.evaluation.text import TITLES, number, p_value, percent, render_report, warnings
+from cnn_lstm.evaluation.text import TITLES, render_report, warnings
 from tests.evaluation.tables import predictions_table
 
 NAMES = ("return_1", "log_volatility_5", "direction_1")

@@ -32,7 +32,7 @@ def test_evidence_where_all_conditions_hold() -> None:
         "evidence": True,
         "verdict": "EVIDENCE OF SKILL",
         "reason": "QLIKE 10.0% below the best baseline, HAR; skill's 95% interval +0.020 to +0.200; "
-        "Diebold-Mariano p 0.012, bootstrap p < 0.001",
+        "Diebold-Mariano p 0.012, bootstrap p <0.001",
     }
 
 
@@ -70,7 +70,7 @@ def test_the_reason_of_a_worse_model() -> None:
 
 def test_small_p_values_keep_their_digits() -> None:
     reason = judged(dm_p=0.001, bootstrap_p=0.00099)["reason"]
-    assert reason.endswith("Diebold-Mariano p 0.001, bootstrap p < 0.001")
+    assert reason.endswith("Diebold-Mariano p 0.001, bootstrap p <0.001")
 
 
 def test_leakage_stands_first_in_the_reason() -> None:
