@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.evaluation.baselines.columns import add_baselines
+from cnn_lstm.evaluation.baselines.columns import add_baselines, with_variances
 from cnn_lstm.evaluation.html import write_page
 from cnn_lstm.evaluation.model_info import FAILED, model_info
 from cnn_lstm.evaluation.report import evaluate
@@ -91,10 +91,8 @@ def with_baselines(
     """
     table = add_baselines(table, data, settings.season)
     factors = (contract.get("calibration") or {}).get("smearing", [])
-    for about, factor in zip(table.attrs["targets"].values(), factors, strict=False):
-        if "smearing" in about:
-            about["smearing"]["y_pred"] = factor
-    return table
+    own = {target.name: {"y_pred": factor} for target, factor in zip(data.targets, factors, strict=False)}
+    return with_variances(table, own)
 
 
 def write_report(
