@@ -92,7 +92,24 @@ def with_baselines(
     table = add_baselines(table, data, settings.season)
     factors = (contract.get("calibration") or {}).get("smearing", [])
     own = {target.name: {"y_pred": factor} for target, factor in zip(data.targets, factors, strict=False)}
-    return with_variances(table, own)
+    return with_provenance(with_variances(table, own), data, contract)
+
+
+def with_provenance(table: pd.DataFrame, data: MarketDataModule, contract: Mapping[str, Any]) -> pd.DataFrame:
+    """A predictions table with what each forecast comes from.
+
+    Args:
+        table: Predictions table.
+        data: The data module.
+        contract: What the model's checkpoint says of its data.
+
+    Returns:
+        The table with `train_first` and `train_last`, the first and last decision that the model was trained on, and
+        `data_sha256`, the fingerprint of the prices that it forecast from.
+    """
+    training = contract.get("training") or {}  # checkpoints of before had none
+    dates = {f"train_{name}": pd.Timestamp(training.get(name, "NaT"), tz="UTC") for name in ("first", "last")}
+    return table.assign(**dates, data_sha256=data.fingerprint)
 
 
 def write_report(

@@ -115,7 +115,7 @@ class MarketDataModule(LightningDataModule):
         self.fingerprint = data_fingerprint(self.prices)
         self.panel: Panel = self.recipe.panel(self.prices, self.targets)
         self.windows: Rows = complete_windows(self.panel, self.recipe.window)
-        self.parts: SplitRows = self._split()
+        self.parts: SplitRows = self.parts_of(self.split)
         require_rows(self.parts)
         check_parts(self.panel, self.parts, self.recipe.checks)
         check_labels(self.panel, self.parts, self.targets)
@@ -137,11 +137,17 @@ class MarketDataModule(LightningDataModule):
             scaling=self.scaling,
         )
 
-    def _split(self) -> SplitRows:
+    def parts_of(self, split: Split) -> SplitRows:
+        """Labelled windows of the parts of a split, this data module's own one or another."""
         known = self.windows[labelled(self.panel, self.windows)]
         reach = max(target.reach for target in self.targets)
-        boundaries = self.split.boundaries(np.unique(self.panel.time))
+        boundaries = split.boundaries(np.unique(self.panel.time))
         return split_rows(known, self.panel.time[known], self.panel.time[known + reach], boundaries)
+
+    def _decisions(self, rows: Rows) -> tuple[str, str]:
+        """First and last decision time of rows, ISO, UTC."""
+        time = self.panel.time[rows]
+        return str(time.min()), str(time.max())
 
     def _anchor_of(self, target: Target) -> int:
         anchored = target.level and target.column in self.recipe.anchor
@@ -208,5 +214,6 @@ class MarketDataModule(LightningDataModule):
             "target_units": [target.unit for target in self.targets],
             "target_mean": self.statistics.y_mean.tolist(),
             "boundaries": {name: str(getattr(edges, name)) for name in ("train", "validation", "test", "end")},
+            "training": dict(zip(("first", "last"), self._decisions(self.parts.train), strict=True)),
             "fingerprint": self.fingerprint,
         }

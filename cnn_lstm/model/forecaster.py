@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 CHECKPOINT_KEY = "cnn_lstm"
 CHECKPOINT_FORMAT = 1
 INFERENCE_BATCH = 32
+OF_THE_WEIGHTS = ("target_mean", "boundaries", "training", "calibration")
 
 
 class Windows(NamedTuple):
@@ -382,7 +383,7 @@ class Forecaster(LightningModule):
             if saved["fingerprint"] != self.contract["fingerprint"]:
                 log.warning("the prices are not those that the checkpoint was trained on — data SHA-256 differs")
             # what belongs to the weights: a later test part changes nothing of when the intervals begin to adapt
-            self.contract |= {name: saved.get(name) for name in ("target_mean", "boundaries", "calibration")}
+            self.contract |= {name: saved.get(name) for name in OF_THE_WEIGHTS}
         else:
             self.contract = {key: value for key, value in saved.items() if key not in ("format", "digest")}
 

@@ -80,6 +80,15 @@ def suspended() -> pd.DataFrame:
     return table
 
 
+def folds() -> pd.DataFrame:
+    """Stitched from three folds, each with calibration scores of its own."""
+    table, about = one_target("return")
+    table["fold"] = pd.qcut(table["as_of"].rank(method="first"), 3, labels=False)
+    scores = about["scores"]
+    about["scores"] = {str(fold): [(fold + 1.0) * score for score in scores[fold:]] for fold in range(3)}
+    return table
+
+
 def classes() -> pd.DataFrame:
     return one_target("class")[0]
 
@@ -93,7 +102,7 @@ def levels() -> pd.DataFrame:
     return table
 
 
-TABLES = [returns, few_symbols, suspended, ranked_weeks, log_volatilities, volatilities, classes, levels]
+TABLES = [returns, few_symbols, suspended, ranked_weeks, log_volatilities, volatilities, folds, classes, levels]
 
 
 def write(run: Path, table: pd.DataFrame, report: dict[str, Any]) -> None:
