@@ -187,9 +187,7 @@ def _distribution(rows: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Any
     return found
 
 
-def _with_scores(
-    rows: pd.DataFrame, scores: Sequence[float] | Mapping[str, Sequence[float]]
-) -> list[list[Floats]]:
+def _with_scores(rows: pd.DataFrame, scores: Sequence[float] | Mapping[str, Sequence[float]]) -> list[list[Floats]]:
     """Truth, forecast, scale and calibration scores, (n,) and (m,); a part for each fold of a stitched table."""
     by_fold = scores if isinstance(scores, Mapping) else {"": scores}
     parts = [(rows[rows["fold"] == int(fold)] if fold else rows, known) for fold, known in by_fold.items()]
