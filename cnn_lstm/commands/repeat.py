@@ -13,7 +13,7 @@ import torch
 
 from cnn_lstm.commands.judge import with_baselines, write_report
 from cnn_lstm.commands.member_runs import Member, leave_with, read_report, train_all
-from cnn_lstm.commands.runs_together import Together, add_jobs
+from cnn_lstm.commands.runs_together import Together, add_jobs, require_jobs
 from cnn_lstm.commands.words import OneLineParser
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError
@@ -42,6 +42,7 @@ def run(words: list[str]) -> None:
         words: `repeat` and its arguments.
     """
     given, passed_on = _parser().parse_known_args(words[1:])
+    require_jobs(given.jobs)
     REPEAT.refuse_ours(passed_on)
     cli = REPEAT.parsed(passed_on)
     data, settings = cli.build_data(), Evaluation(**cli.config["fit"].evaluation.as_dict())

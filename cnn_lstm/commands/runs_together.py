@@ -160,14 +160,14 @@ class Together:
 
 def add_jobs(parser: argparse.ArgumentParser) -> None:
     """Adds how many runs there may be at a time."""
-    parser.add_argument("--jobs", type=_jobs, default=1, metavar="N", help="runs at a time; 1 by default")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time; 1 by default")
 
 
-def _jobs(text: str) -> int:
-    try:
-        jobs = int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from error
+def require_jobs(jobs: int) -> None:
+    """Refuses a number of runs at a time below 1.
+
+    Raises:
+        ConfigError: If it is.
+    """
     if jobs < 1:
         raise ConfigError(f"--jobs {jobs}", fix="give at least 1", code=224)
-    return jobs

@@ -16,7 +16,7 @@ import pandas as pd
 
 from cnn_lstm.commands.judge import Judgement, write_report
 from cnn_lstm.commands.member_runs import Member, leave_with, read_report, train_all
-from cnn_lstm.commands.runs_together import Together, add_jobs
+from cnn_lstm.commands.runs_together import Together, add_jobs, require_jobs
 from cnn_lstm.commands.words import OneLineParser
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.splits import WalkForward
@@ -37,6 +37,7 @@ def run(words: list[str]) -> None:
         words: `walk-forward` and its arguments.
     """
     given, passed_on = _parser().parse_known_args(words[1:])
+    require_jobs(given.jobs)
     WALK.refuse_ours(passed_on)
     splits = [WalkForward(given.folds, fold, given.sliding, given.embargo) for fold in range(max(given.folds, 1))]
     arguments = [[*passed_on, f"--data.split={json.dumps(split.spec())}"] for split in splits]

@@ -89,6 +89,21 @@ def judge(folder: Path, table: pd.DataFrame, seed: int, **data: Any) -> Outcome:
         seed: Seed of the fit.
         data: Keys of the section `data` to set beside the source.
     """
+    config, run_dir = configured(folder, table, seed, **data), folder / "run"
+    assert run("fit", "--config", config, "--run_dir", run_dir) == 0
+    assert run("test", "--config", run_dir / "config.yaml", "--ckpt_path", "best") == 0
+    return outcome(run_dir, table)
+
+
+def walk(folder: Path, table: pd.DataFrame, seed: int, folds: int = 3, **data: Any) -> Outcome:
+    """`judge` of the stitched rows of a walk-forward."""
+    config = configured(folder, table, seed, **data)
+    assert run("walk-forward", "--config", config, "--folds", folds, "--jobs", 2, "--folder", folder / "walk") == 0
+    return outcome(folder / "walk", table)
+
+
+def configured(folder: Path, table: pd.DataFrame, seed: int, **data: Any) -> Path:
+    """Writes prices and the YAML of a fit with the default settings."""
     folder.mkdir(parents=True, exist_ok=True)
     table.to_parquet(folder / "prices.parquet")
     config = {
@@ -101,10 +116,12 @@ def judge(folder: Path, table: pd.DataFrame, seed: int, **data: Any) -> Outcome:
         "data": {"source": spec("cnn_lstm.data.sources.PriceFiles", paths=str(folder / "prices.parquet")), **data},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    run_dir = folder / "run"
-    assert run("fit", "--config", folder / "config.yaml", "--run_dir", run_dir) == 0
-    assert run("test", "--config", run_dir / "config.yaml", "--ckpt_path", "best") == 0
-    report = json.loads((run_dir / "report.json").read_text())["targets"]["return_1"]
+    return folder / "config.yaml"
+
+
+def outcome(run_dir: Path, table: pd.DataFrame) -> Outcome:
+    """What the report in a folder says of its only target."""
+    (report,) = json.loads((run_dir / "report.json").read_text())["targets"].values()
     model = report["forecasts"]["model"]
     best = _oracle_r2(table, pd.read_parquet(run_dir / "predictions.parquet"))
     return Outcome(report["evidence"], report["reason"], model["r2_mean"], best, model["ic"] or 0.0)
