@@ -36,11 +36,13 @@ class Judgement:
         text: What is printed.
         page: The report for a browser.
         files: Everything that was written.
+        metrics: The figures of the verdict, by a name that a tracker shows.
     """
 
     text: str
     page: Path
     files: list[Path]
+    metrics: dict[str, float]
 
 
 def judge(
@@ -124,7 +126,17 @@ def write_report(
     write_text_whole(files[2], _json(info))
     write_page(files[3], report, table, info, pictures)
     write_text_whole(files[4], _json(report))  # last: `repeat` takes it for the end of a test
-    return Judgement(text, files[3], [*files, *pictures])
+    return Judgement(text, files[3], [*files, *pictures], _metrics(report))
+
+
+def _metrics(report: Mapping[str, Any]) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for name, target in report["targets"].items():
+        beside = target["comparisons"][target["best_baseline"]]
+        figures = {"evidence": target["evidence"], "skill": beside["skill"], "dm_p": beside["dm_p"]}
+        figures[target["loss"].lower().replace(" ", "_")] = beside["loss_model"]
+        metrics |= {f"test_{figure}_{name}": float(value) for figure, value in figures.items() if value is not None}
+    return metrics
 
 
 def _rows_of(table: pd.DataFrame, data: MarketDataModule) -> str:
