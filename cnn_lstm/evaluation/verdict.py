@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,9 +41,10 @@ def verdict(
     evidence = holds_up(comparison, level) and not failed_checks
     word = "below" if comparison.skill > 0 else "above"
     low, high = comparison.skill_interval
+    size = f"{abs(comparison.skill):.1%} {word}" if math.isfinite(comparison.skill) else "not comparable with"
     reason = (
-        f"{loss} {abs(comparison.skill):.1%} {word} the best baseline, {best}; skill's 95% interval {low:+.3f} to "
-        f"{high:+.3f}; Diebold-Mariano p {p_value(comparison.dm_p)}, bootstrap p {p_value(comparison.bootstrap_p)}"
+        f"{loss} {size} the best baseline, {best}; skill's 95% interval {low:+.3f} to {high:+.3f}; "
+        f"Diebold-Mariano p {p_value(comparison.dm_p)}, bootstrap p {p_value(comparison.bootstrap_p)}"
     )
     if failed_checks:
         reason = f"leakage found: {', '.join(failed_checks)}; {reason}"
