@@ -169,8 +169,8 @@ def test_settings_of_the_configuration_are_kept_in_table_and_report(
     expected = {"level": 0.01, "seed": 3, "season": 7, "resamples": 100}
     assert expected.items() <= done.report["settings"].items()
     assert done.table.attrs["settings"] == done.report["settings"]
-    another = judged(capsys, run, "--evaluation.season", 3).table
-    assert (another["y_seasonal"] != done.table["y_seasonal"]).any()
+    seasonal = done.table["y_seasonal"]
+    assert (judged(capsys, run, "--evaluation.season", 3).table["y_seasonal"] != seasonal).any()
 
 
 # -- objectives and targets --------------------------------------------------------------------------------------------
