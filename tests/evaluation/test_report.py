@@ -144,7 +144,7 @@ def test_no_truth_is_an_error(known: int) -> None:
     table = made("return", "log_volatility", dates=30)
     rows = table.index[table["target"] == "return_1"]
     table.loc[rows[known:], "y_true"] = NAN
-    with pytest.raises(DataError, match="no truth is known") as caught:
+    with pytest.raises(DataError, match="fewer than 2 rows have a known truth") as caught:
         evaluate(table)
     assert (caught.value.code, caught.value.where) == (336, "return_1")
 
