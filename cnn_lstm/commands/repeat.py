@@ -6,12 +6,11 @@ import argparse
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from cnn_lstm.commands.judge import with_baselines, write_report
+from cnn_lstm.commands.judge import calibration_of, test_rows_key, with_baselines, write_report
 from cnn_lstm.commands.member_runs import Member, leave_with, read_report, train_all
 from cnn_lstm.commands.runs_together import Together, add_jobs, require_jobs
 from cnn_lstm.commands.words import OneLineParser
@@ -22,9 +21,9 @@ from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.ensemble import FEWEST, ensemble_from, joined, write_ensemble
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.calibration import calibrate
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import refuse_differences
+from cnn_lstm.model.forecaster import CHECKPOINT_KEY, refuse_differences
+from cnn_lstm.training.test_uses import count_use
 
 FIRST_SEED = 42
 REPEAT = Together(
@@ -128,28 +127,23 @@ def _average(members: Sequence[Member], data: MarketDataModule, settings: Evalua
     average = Predictor(ensemble_from(joined(paths)))
     refuse_differences({"data": average.forecaster.contract["fingerprint"]}, {"data": data.fingerprint})
     file, folder = members[0].folder / "ensemble.ckpt", members[0].folder / "ensemble"
-    write_ensemble(paths, file, _calibration(average, data))
+    write_ensemble(paths, file, calibration_of(average, data))
     ensemble = ensemble_from(read_checkpoint(file))
     folder.mkdir(exist_ok=True)
     table = with_baselines(
         Predictor(ensemble).predict_rows(data.panel, data.parts.test), data, ensemble.contract, settings
     )
-    write_report(folder, table, _information(members[-1], paths), settings)
+    uses = count_use(folder, test_rows_key(table, data), read_checkpoint(file)[CHECKPOINT_KEY]["digest"])
+    write_report(folder, table, _information(members[-1], paths) | {"test_rows_used": asdict(uses)}, settings)
     return read_report(folder)
 
 
 def _information(last: Member, paths: Sequence[Path]) -> dict[str, Any]:
     """The members' information sheet: they share data, split and tests, and differ in their weights."""
     sheet: dict[str, Any] = json.loads((last.run.path / "model_info.json").read_text())
-    return sheet | {"model": sheet["model"] | {"ensemble_of": [str(path) for path in paths]}}
-
-
-def _calibration(average: Predictor, data: MarketDataModule) -> dict[str, Any]:
-    """Conformal calibration of the averaged forecast, from the validation part."""
-    rows = torch.from_numpy(data.parts.validation)
-    columns = {"y_true": data.panel.labels[rows], **average.forecast_rows(data.panel, data.parts.validation)}
-    kinds = [target.kind for target in data.targets]
-    return calibrate(columns, data.label_scale(rows), data.targets[0].classes, kinds)
+    parameters = sheet["model"]["parameters"] * len(paths)
+    model = {"parameters": parameters, "ensemble_of": [str(path) for path in paths]}
+    return sheet | {"model": sheet["model"] | model}
 
 
 def _plain(value: Any) -> Any:

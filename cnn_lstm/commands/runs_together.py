@@ -19,7 +19,10 @@ from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.files import write_text_whole
 
 # keys that change no figure, or that differ between the runs
-FREE_KEYS = ("runs_dir", "quiet")
+FREE_KEYS = (
+    *("runs_dir", "quiet", "csv", "tensorboard", "mlflow"),
+    *("tracking", "tracking_uri", "experiment", "register_model"),
+)
 
 
 @dataclass(frozen=True)
