@@ -124,13 +124,17 @@ class Predictor:
             symbol, as_of, and the columns e0 ... e{D-1}.
         """
         panel, rows = self._windows(prices, start)
-        with torch.inference_mode():
-            parts = [fixed_shape(self.forecaster.encode, windows).cpu() for windows in self._batches(panel, rows)]
-        embeddings = torch.cat(parts).numpy()
+        embeddings = self.encode_rows(panel, rows).numpy()
         table = pd.DataFrame(embeddings, columns=[f"e{k}" for k in range(embeddings.shape[1])])
         table.insert(0, "symbol", np.asarray(panel.symbols, dtype=object)[panel.symbol[rows]])
         table.insert(1, "as_of", pd.DatetimeIndex(panel.time[rows], tz="UTC"))
         return table.astype({"symbol": "str"})
+
+    def encode_rows(self, panel: Panel, rows: Rows) -> Tensor:
+        """Embeddings alone, (n, D) on the CPU, of chosen windows; see `predict_rows`."""
+        with torch.inference_mode():
+            parts = [fixed_shape(self.forecaster.encode, windows).cpu() for windows in self._batches(panel, rows)]
+        return torch.cat(parts)
 
     def _windows(self, prices: pd.DataFrame, start: str | None) -> tuple[Panel, Rows]:
         panel, rows, checked = self._complete(prices)
