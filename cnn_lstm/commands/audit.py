@@ -18,7 +18,8 @@ from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import refuse_differences
 
 FILE = "audit.json"
-USAGE = """usage: cnn-lstm audit --config FILE [--ckpt_path best|last|FILE] [--strict] [--output FILE] [--data.KEY VALUE ...]
+USAGE = """usage: cnn-lstm audit --config FILE [--ckpt_path best|last|FILE] [--strict] [--output FILE]
+                      [--data.KEY VALUE ...]
 
 Changes, blanks and removes the future at chosen moments: whatever the pipeline knew until then must stay as it is in
 every bit. Tests too what was learnt from which rows, where labels lie, and what must not matter.

@@ -55,7 +55,8 @@ def cuts_of(data: MarketDataModule, table: pd.DataFrame, seed: int) -> Cuts:
 
 def times_of(table: pd.DataFrame) -> Times:
     """Timestamps of a price table in UTC, (n,) datetime64[us]."""
-    return table["timestamp"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+    times: Times = table["timestamp"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+    return times
 
 
 def _missing(table: pd.DataFrame, when: Times) -> Times:
@@ -74,7 +75,8 @@ def _pauses(data: MarketDataModule) -> Times:
     """Last row before each pause of a symbol."""
     panel = data.panel
     ends = (np.diff(panel.segment) != 0) & (np.diff(panel.symbol) == 0)
-    return panel.time[:-1][ends]
+    last: Times = panel.time[:-1][ends]
+    return last
 
 
 def _borders(data: MarketDataModule) -> Times:

@@ -167,4 +167,4 @@ def shown(time: np.datetime64) -> str:
         >>> shown(np.datetime64("2010-01-05T00:00")), shown(np.datetime64("2010-01-05T14:30"))
         ('2010-01-05', '2010-01-05T14:30')
     """
-    return str(np.datetime64(time, "m")).replace("T00:00", "")
+    return str(time.astype("datetime64[m]")).replace("T00:00", "")

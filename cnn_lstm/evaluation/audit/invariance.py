@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,8 +64,8 @@ def _moved_forecasts(base: Base, after: Stage, factor: float) -> list[Finding]:
     """Forecasts of what has no unit of prices."""
     free = [target.name for target in base.pipeline.data.targets if not target.level]
     names = {name for name in after.columns if name.rpartition(" of ")[2] in free}
-    pair = (stage.pick(names) for stage in (base.forecasts["forecasts"], after))
-    return moved_values(*pair, ADJUSTMENT_TOLERANCE, f"it changes when all prices are taken times {factor:g}")
+    what = f"it changes when all prices are taken times {factor:g}"
+    return moved_values(base.forecasts["forecasts"].pick(names), after.pick(names), ADJUSTMENT_TOLERANCE, what)
 
 
 def start_up(base: Base) -> Result:
@@ -97,13 +98,13 @@ def _columns_begin(table: pd.DataFrame) -> bool:
     return not first[[name for name in (*PRICES, "volume") if name in table]].isna().any(axis=None)
 
 
-def _positions(table: pd.DataFrame) -> NDArray[np.int64]:
+def _positions(table: pd.DataFrame) -> NDArray[Any]:
     """Number of each row within its symbol, in the order of time."""
     ordered = table.sort_values(KEYS, kind="stable")
     return ordered.groupby("symbol").cumcount().reindex(table.index).to_numpy()
 
 
-def _in_order(table: pd.DataFrame, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _in_order(table: pd.DataFrame, kept: NDArray[np.bool_]) -> NDArray[Any]:
     """Marks of a raw table, in the order of a checked one."""
     return pd.Series(kept, index=table.index)[table.sort_values(KEYS, kind="stable").index].to_numpy()
 
@@ -113,10 +114,11 @@ def _unsettled(before: Stage, after: Stage, features: list[Feature], dropped: in
     codes = pd.factorize(after.symbol)[0]
     age = pd.Series(codes).groupby(codes).cumcount().to_numpy()
     youngest = pd.Series(age).groupby(after.time).transform("min").to_numpy()
+    all_there = after.time >= after.time[age == 0].max()
     what = f"behind its warm-up it changed when the first {dropped} rows were dropped"
     for feature in features:
-        # of other symbols' rows the youngest must be behind the warm-up too
-        settled = (youngest if feature.cross_sectional else age) >= feature.warmup
+        # the other symbols' rows must be there again, and behind the warm-up too
+        settled = all_there & (youngest >= feature.warmup) if feature.cross_sectional else age >= feature.warmup
         pair = [stage.pick({feature.name}).rows(settled) for stage in (before, after)]
         yield from moved_values(pair[0], pair[1], START_TOLERANCE, f"{what} (warm-up {feature.warmup})")
 

@@ -32,7 +32,7 @@ def label_alignment(data: MarketDataModule) -> Result:
     longest = int(np.bincount(data.panel.symbol).argmax())
     kept = data.panel.symbol == longest
     bars = data.prices[kept].reset_index(drop=True)
-    found = []
+    found: list[Finding] = []
     for k, target in enumerate(data.targets):
         with silent(), np.errstate(all="ignore"):
             found += _span(target, bars)

@@ -104,18 +104,19 @@ def different_statistics(
         yield Finding("statistics", "muted features", what=what)
 
 
-def refit(data: MarketDataModule, models: list[Forecaster], same: bool) -> Result:
+def refit(data: MarketDataModule, models: list[Forecaster], same: bool, past: Prefix | None = None) -> Result:
     """Means and scales of a table that ends before the validation part are the checkpoint's.
 
     Args:
         data: A data module that has read its data.
         models: The forecaster, or the members of an ensemble.
         same: Whether the checkpoint was trained on these prices and dates.
+        past: The panel until the validation date, if it is at hand.
     """
     if not same:
         told = "the checkpoint was trained on other data or dates than those of this test"
         return Result(REFIT, NOT_APPLICABLE, told)
-    past = Prefix(data, data.parts.boundaries.validation)
+    past = past or Prefix(data, data.parts.boundaries.validation)
     found = data.statistics_of(past.panel, past.rows(data.parts.train))
     findings = [Finding("statistics", name, what="not that of the training rows") for name in _unlike(found, models)]
     return result(REFIT, f"{len(data.parts.train):,} training rows, {data.num_features} features", findings)

@@ -96,7 +96,8 @@ def _told(future: str) -> str:
 
 
 def _spread(times: Times, most: int) -> Times:
-    return times[np.unique(np.linspace(0, len(times) - 1, min(most, len(times))).round().astype(int))]
+    chosen: Times = times[np.unique(np.linspace(0, len(times) - 1, min(most, len(times))).round().astype(int))]
+    return chosen
 
 
 def prices_as_known(data: MarketDataModule, table: pd.DataFrame) -> Result:
