@@ -35,8 +35,8 @@ def label_alignment(data: MarketDataModule) -> Result:
     found: list[Finding] = []
     for k, target in enumerate(data.targets):
         with silent(), np.errstate(all="ignore"):
-            found += _span(target, bars)
-        found += _lag(data, k, target)
+            outside = {finding.column: finding for finding in reversed(list(_span(target, bars)))}
+        found += outside.values() or _lag(data, k, target)
     delays = ", ".join(f"{target.name} (t+{target.delay}, t+{target.reach}]" for target in data.targets)
     return result(ALIGNMENT, f"{len(bars):,} bars of {data.panel.symbols[longest]}, {delays}", found)
 

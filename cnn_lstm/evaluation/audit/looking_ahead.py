@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cnn_lstm.data.checks import KEYS
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.windows import Panel, Rows
-from cnn_lstm.errors import CnnLstmError, DefectsError
+from cnn_lstm.errors import CnnLstmError
 from cnn_lstm.evaluation.audit.cuts import Cuts, Times, times_of
 from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, merge, moved_bits, result, shown
 from cnn_lstm.evaluation.audit.futures import FUTURES
@@ -50,12 +50,13 @@ def future_perturbation(base: Base, cuts: Cuts, futures: Collection[str] = tuple
     """
     with_model = set(_spread(cuts.times, MODEL_CUTS).tolist()) if base.forecasts else set()
     found: list[Finding] = []
-    values = trials = 0
+    values = trials = skipped = 0
     for cut in cuts.times:
         for name in futures:
             model = cut.item() in with_model and name in MODEL_FUTURES
             after = _stages_after(base, base.when > cut, name, cut if model else None)
             if after is None:
+                skipped += 1
                 continue
             trials += 1
             for stage, changed in after.items():
@@ -64,6 +65,8 @@ def future_perturbation(base: Base, cuts: Cuts, futures: Collection[str] = tuple
                 found += moved_bits(before, changed.until(cut), f"{_told(name)} after {shown(cut)}")
     stages = len(base.known) + len(base.forecasts)
     told = f"{cuts.why}; {trials} trials x {stages} stages, {values:,} values"
+    if skipped:
+        told += f"; {skipped} tables that no pipeline could have taken were left out"
     if base.forecasts:
         every = len(base.panel.symbols)
         told += f"; the model at {len(with_model)} cuts, {len(base.symbols)} of {every} symbols"
@@ -77,10 +80,11 @@ def _stages_after(
     pipeline = base.pipeline
     try:
         panel = pipeline.panel(FUTURES[future](base.table, later))
-    except DefectsError:
+    except CnnLstmError:
         if future == "moved":
             raise
-        return None  # a column that had not begun has nothing to be filled from; few bars may have no interval
+        # a column that had not begun has nothing to be filled from, and a user's function may need more bars
+        return None
     stages = pipeline.known(panel)
     if model_until is None:
         return stages

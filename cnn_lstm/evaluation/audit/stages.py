@@ -24,7 +24,7 @@ from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecaster import Forecaster
 
-MOST_WINDOWS = 4000
+MOST_WINDOWS = 6000
 UNKNOWN_THEN = {"symbol", "as_of", "target_start", "target_end", "horizon", "target", "y_true", "bar_return"}
 BOUNDS = ("lower_", "upper_", "set_")
 
