@@ -28,7 +28,7 @@ from cnn_lstm.data.windows import Panel, Rows, complete_windows, labelled
 from cnn_lstm.errors import ValidityError
 from cnn_lstm.evaluation.audit import invariance, labels, learning, looking_ahead, model_rows
 from cnn_lstm.evaluation.audit.battery import Audit, audit, short_form
-from cnn_lstm.evaluation.audit.cuts import cuts_of
+from cnn_lstm.evaluation.audit.cuts import cuts_of, spread
 from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, PASSED, WARNED, Result
 from cnn_lstm.evaluation.audit.looking_ahead import Base
 from cnn_lstm.evaluation.audit.stages import Pipeline
@@ -174,6 +174,17 @@ def test_cuts_are_where_leaks_show() -> None:
     assert cuts_of(data, table(), 1).times.tolist() != cuts_of(data, table(), 0).times.tolist()
 
 
+def test_many_runs_and_last_rows_are_spread_over_time() -> None:
+    times = np.arange("2010-01-01", "2011-01-01", dtype="datetime64[D]")
+    for most in (1, 7, 30, 1000):
+        taken = spread(times, most)
+        assert len(taken) == min(most, 365)
+        assert taken[0] == times[0]
+        assert most == 1 or taken[-1] == times[-1]
+        assert np.ptp(np.diff(taken).astype(int)) <= 1 if most > 2 else True
+    assert len(spread(times[:0], 5)) == 0
+
+
 # -- leaks elsewhere ---------------------------------------------------------------------------------------------------
 
 
@@ -254,6 +265,19 @@ def test_calibration_from_test_rows() -> None:
         contract["calibration"] = calibrated(data, predictor, rows)
         found = learning.calibration(data, predictor, same=True)
         assert columns(found, "calibration") == {"scores of return_2"}
+
+
+def test_calibration_from_some_validation_rows_and_in_reduced_precision() -> None:
+    data = ready()
+    predictor = learnt(data)
+    contract = predictor.forecaster.contract
+    contract["calibration"] = calibrated(data, predictor, data.parts.validation[:20])
+    assert learning.calibration(data, predictor, same=True).outcome == PASSED
+    whole = calibrated(data, predictor, data.parts.validation)
+    noise = np.random.default_rng(0).normal(0, 0.01, len(whole["scores"][0]))
+    contract["calibration"] = whole | {"scores": [np.sort(whole["scores"][0] + noise).tolist()]}
+    assert learning.calibration(data, predictor, same=True).outcome == PASSED
+    assert learning.calibration(data, predictor, same=False).outcome == NOT_APPLICABLE
 
 
 def test_early_stopping_on_test_rows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def cuts_of(data: MarketDataModule, table: pd.DataFrame, seed: int) -> Cuts:
     """Random rows, the first row of runs of missing values, the border rows of each part, each symbol's last row.
 
     A pause of the calendar counts as a run of missing values: the last row before it. Of more than `MOST_RUNS` runs
-    as many are taken, evenly spread.
+    as many are taken, evenly spread; of last rows likewise.
 
     Args:
         data: A data module that has read its data.
@@ -45,12 +45,18 @@ def cuts_of(data: MarketDataModule, table: pd.DataFrame, seed: int) -> Cuts:
     distinct = np.unique(when)
     random = np.random.default_rng(seed).choice(distinct[:-1], min(RANDOM, len(distinct) - 1), replace=False)
     runs = np.unique(np.concatenate([_missing(table, when), _pauses(data)]))
-    taken = runs[np.unique(np.linspace(0, len(runs) - 1, min(MOST_RUNS, len(runs))).round().astype(int))]
-    last = pd.Series(when).groupby(table["symbol"].to_numpy()).max().to_numpy(dtype="datetime64[us]")
-    every = np.unique(np.concatenate([random, taken, _borders(data), last]))
+    taken = spread(runs, MOST_RUNS)
+    last = np.unique(pd.Series(when).groupby(table["symbol"].to_numpy()).max().to_numpy(dtype="datetime64[us]"))
+    every = np.unique(np.concatenate([random, taken, _borders(data), spread(last, MOST_RUNS)]))
     inside = every[(every >= distinct[0]) & (every < distinct[-1])]
     runs_told = f"{len(taken)} of {len(runs)}" if len(taken) < len(runs) else str(len(runs))
     return Cuts(inside, f"{len(inside)} cuts: {len(random)} random, {runs_told} at missing rows, borders, last rows")
+
+
+def spread(times: Times, most: int) -> Times:
+    """At most so many of ascending times, evenly spread, with the first and the last."""
+    chosen: Times = times[np.unique(np.linspace(0, len(times) - 1, min(most, len(times))).round().astype(int))]
+    return chosen
 
 
 def times_of(table: pd.DataFrame) -> Times:

@@ -28,8 +28,7 @@ STATISTICS, REFIT = "training-only statistics", "statistics of the checkpoint"
 PURGE, PARTS, CALIBRATION = "purge", "rows of each part", "calibration"
 PER_FEATURE = ("x_loc", "x_scale", "x_anchored")
 TENFOLD = 10.0
-QUANTILES = np.linspace(0.0, 1.0, 101)
-SCORE_TOLERANCE = 1e-3
+MUCH_NEARER = 0.1
 
 
 class Prefix:
@@ -232,9 +231,9 @@ def calibration(data: MarketDataModule, predictor: Predictor, same: bool) -> Res
     found = []
     for k, target in enumerate(data.targets):
         near = _distance(stored["scores"][k], own[k])
-        # a fit in reduced precision has scores that are a little apart
-        if near > SCORE_TOLERANCE and min(_distance(stored["scores"][k], other[k]) for other in others) < near:
-            found.append(Finding("calibration", f"scores of {target.name}", what="nearer to those with test rows"))
+        # a fit in reduced precision, or on some of the validation batches, has scores that are a little apart
+        if min(_distance(stored["scores"][k], other[k]) for other in others) < MUCH_NEARER * near:
+            found.append(Finding("calibration", f"scores of {target.name}", what="they are those of test rows"))
     return result(CALIBRATION, f"scores of {len(validation):,} validation rows", found, FAILED)
 
 
@@ -246,6 +245,9 @@ def _scores(data: MarketDataModule, predictor: Predictor, rows: Rows) -> list[li
     return scores
 
 
-def _distance(one: list[float], other: list[float]) -> float:
-    """Mean distance of the quantiles of two samples."""
-    return float(np.abs(np.quantile(one, QUANTILES) - np.quantile(other, QUANTILES)).mean())
+def _distance(scores: list[float], ascending: list[float]) -> float:
+    """Mean distance of scores to the nearest one of another sample."""
+    known = np.array([-np.inf, *ascending, np.inf])
+    right = np.searchsorted(known, scores)
+    nearest = np.minimum(known[right] - scores, scores - known[right - 1])
+    return float(nearest.mean())

@@ -12,7 +12,7 @@ from cnn_lstm.data.checks import KEYS
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.windows import Panel, Rows
 from cnn_lstm.errors import CnnLstmError
-from cnn_lstm.evaluation.audit.cuts import Cuts, Times, times_of
+from cnn_lstm.evaluation.audit.cuts import Cuts, Times, spread, times_of
 from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, merge, moved_bits, result, shown
 from cnn_lstm.evaluation.audit.futures import FUTURES
 from cnn_lstm.evaluation.audit.stages import Pipeline, Stage, Stages
@@ -48,7 +48,7 @@ def future_perturbation(base: Base, cuts: Cuts, futures: Collection[str] = tuple
         cuts: The moments.
         futures: Names of the ways.
     """
-    with_model = set(_spread(cuts.times, MODEL_CUTS).tolist()) if base.forecasts else set()
+    with_model = set(spread(cuts.times, MODEL_CUTS).tolist()) if base.forecasts else set()
     found: list[Finding] = []
     values = trials = skipped = 0
     for cut in cuts.times:
@@ -97,11 +97,6 @@ def _before(base: Base, stage: str) -> Stage:
 
 def _told(future: str) -> str:
     return f"it changed when all rows were {future}"
-
-
-def _spread(times: Times, most: int) -> Times:
-    chosen: Times = times[np.unique(np.linspace(0, len(times) - 1, min(most, len(times))).round().astype(int))]
-    return chosen
 
 
 def prices_as_known(data: MarketDataModule, table: pd.DataFrame) -> Result:
