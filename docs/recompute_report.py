@@ -44,6 +44,7 @@ def target_report(table: pd.DataFrame, target: str, about: dict) -> dict:
     tests = {name: compare(daily[:, [0, i]], draws[:, [0, i]], h) for i, name in enumerate(loss) if i}
     best = min(tests, key=lambda name: tests[name]["loss_baseline"])
     evidence = holds_up(tests[best], settings["level"]) and not table.attrs.get("failed_checks")
+    evidence = evidence and count >= max(30, 5 * h)
     found = {name: about[name] for name in ("kind", "unit", "horizon", "delay", "classes")}
     found |= {"first": date.min().isoformat(), "last": date.max().isoformat(), "dates": count}
     found |= {"rows": len(rows), "left_out": len(given) - len(rows), "symbols": rows["symbol"].nunique()}

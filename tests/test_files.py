@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from cnn_lstm.errors import ResourceError
 from cnn_lstm.files import write_text_whole, write_whole
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from cnn_lstm.errors import ResourceError
 from cnn_lstm.files import write_whole
 
 def write(partial):
@@ -69,9 +71,16 @@ def test_a_failure_before_anything_is_written_is_told_as_it_is(tmp_path: Path) -
 
     with pytest.raises(ValueError, match="partial"):
         write_whole(tmp_path / "file.txt", write)
-    with pytest.raises(FileNotFoundError) as caught:
-        write_text_whole(tmp_path / "nowhere" / "file.txt", "text")
-    assert caught.value.__context__ is None
+
+
+def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "nowhere" / "file.txt", tmp_path / "folder"):
+        with pytest.raises(ResourceError, match="cannot write the file") as caught:
+            write_text_whole(path, "text")
+        assert str(path) in str(caught.value)
+        assert caught.value.exit_code == 6
+    assert [file.name for file in tmp_path.iterdir()] == ["folder"]
 
 
 def test_a_kill_leaves_the_old_file_alone(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.text import render_report
 from cnn_lstm.files import write_text_whole, write_whole
+from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.calibration import calibrate
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import CHECKPOINT_KEY, Forecaster
 from cnn_lstm.training.board import attention_picture
@@ -37,11 +39,13 @@ class Judgement:
         text: What is printed.
         page: The report for a browser.
         files: Everything that was written.
+        metrics: The figures of the verdict, by a name that a tracker shows.
     """
 
     text: str
     page: Path
     files: list[Path]
+    metrics: dict[str, float]
 
 
 def judge(
@@ -63,9 +67,9 @@ def judge(
         checkpoint: File that was tested.
     """
     saved = read_checkpoint(checkpoint)[CHECKPOINT_KEY]
-    uses = count_use(run.path, _rows_of(table, data), saved["digest"])
+    uses = count_use(run.path, test_rows_key(table, data), saved["digest"])
     info = model_info(data, model, saved) | {"test_rows_used": asdict(uses)}
-    table = with_baselines(table, data, model.contract, settings)
+    table = with_baselines(table, data, _calibrated(model, data), settings)
     return write_report(run.path, table, info, settings, _attention(run, data, model))
 
 
@@ -77,6 +81,27 @@ def _attention(run: RunFolder, data: MarketDataModule, model: Forecaster) -> lis
     path = run.path / "attention_test.png"
     figure.savefig(path)
     return [path]
+
+
+def _calibrated(model: Forecaster, data: MarketDataModule) -> dict[str, Any]:
+    """The contract, with smearing factors; of a checkpoint that has none they come from its validation forecasts."""
+    calibration = model.contract.get("calibration") or {}
+    if "smearing" not in calibration:
+        calibration = calibration | {"smearing": calibration_of(Predictor(model), data)["smearing"]}
+    return model.contract | {"calibration": calibration}
+
+
+def calibration_of(predictor: Predictor, data: MarketDataModule) -> dict[str, Any]:
+    """Conformal calibration of a forecaster from the validation part.
+
+    Args:
+        predictor: The forecaster.
+        data: A data module that has read its data.
+    """
+    rows = torch.from_numpy(data.parts.validation)
+    columns = {"y_true": data.panel.labels[rows], **predictor.forecast_rows(data.panel, data.parts.validation)}
+    kinds = [target.kind for target in data.targets]
+    return calibrate(columns, data.label_scale(rows), data.targets[0].classes, kinds)
 
 
 def with_baselines(
@@ -91,8 +116,8 @@ def with_baselines(
         settings: Evaluation settings.
     """
     table = add_baselines(table, data, settings.season)
-    factors = (contract.get("calibration") or {}).get("smearing", [])
-    for about, factor in zip(table.attrs["targets"].values(), factors, strict=False):
+    factors = contract["calibration"]["smearing"]
+    for about, factor in zip(table.attrs["targets"].values(), factors, strict=True):
         if "smearing" in about:
             about["smearing"]["y_pred"] = factor
     return table
@@ -125,10 +150,21 @@ def write_report(
     write_text_whole(files[2], _json(info))
     write_page(files[3], report, table, info, pictures)
     write_text_whole(files[4], _json(report))  # last: `repeat` takes it for the end of a test
-    return Judgement(text, files[3], [*files, *pictures])
+    return Judgement(text, files[3], [*files, *pictures], _metrics(report))
 
 
-def _rows_of(table: pd.DataFrame, data: MarketDataModule) -> str:
+def _metrics(report: Mapping[str, Any]) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for name, target in report["targets"].items():
+        beside = target["comparisons"][target["best_baseline"]]
+        figures = {"evidence": target["evidence"], "skill": beside["skill"], "dm_p": beside["dm_p"]}
+        figures[target["loss"].lower().replace(" ", "_")] = beside["loss_model"]
+        metrics |= {f"test_{figure}_{name}": float(value) for figure, value in figures.items() if value is not None}
+    return metrics
+
+
+def test_rows_key(table: pd.DataFrame, data: MarketDataModule) -> str:
+    """What identifies the rows of a predictions table of the test part, for `count_use`."""
     first, last = (str(day)[:10] for day in (table["as_of"].min(), table["as_of"].max()))
     return rows_key(data.fingerprint, first, last, [target.name for target in data.targets])
 

@@ -84,6 +84,7 @@ class Outcome:
 
         self._keep_metrics("test")
         said = judge(self.run, self.predictions(), self.data, self.model, settings, checkpoint)
+        self.record.log(said.metrics)
         self.record.keep(*said.files)
         print(said.text, end="")
         self._say_where({"report": said.page})

@@ -108,6 +108,15 @@ class RunRecord:
             raise
         self.tracker.end("FINISHED")
 
+    def log(self, metrics: dict[str, float]) -> None:
+        """Logs figures of the command as a whole.
+
+        Args:
+            metrics: Figures by name.
+        """
+        if self.tracker is not None:
+            self.tracker.log_metrics(metrics)
+
     def keep(self, *files: Path) -> None:
         """Keeps files of the run folder.
 

@@ -13,14 +13,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from cnn_lstm.commands.config import guard_parser
-from cnn_lstm.commands.judge import with_baselines, write_report
+from cnn_lstm.commands.judge import calibration_of, test_rows_key, with_baselines, write_report
 from cnn_lstm.commands.lightning import ForecastCLI, quiet
 from cnn_lstm.commands.seed_runs import Repeat, last_error, read_report, train_all
 from cnn_lstm.commands.words import OneLineParser
@@ -31,15 +31,18 @@ from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.ensemble import FEWEST, ensemble_from, joined, write_ensemble
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.calibration import calibrate
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import refuse_differences
+from cnn_lstm.model.forecaster import CHECKPOINT_KEY, refuse_differences
+from cnn_lstm.training.test_uses import count_use
 
 FIRST_SEED = 42
 # what each run is given by us
 OURS = ("--seed_everything", "--run_dir", "--ckpt_path")
 # keys that change no figure, or that differ between the runs
-FREE_KEYS = ("seed_everything", "runs_dir", "quiet")
+FREE_KEYS = (
+    *("seed_everything", "runs_dir", "quiet", "csv", "tensorboard", "mlflow"),
+    *("tracking", "tracking_uri", "experiment", "register_model"),
+)
 
 
 def run(words: list[str]) -> None:
@@ -217,28 +220,23 @@ def _average(repeat: Repeat, data: MarketDataModule, settings: Evaluation) -> di
     average = Predictor(ensemble_from(joined(paths)))
     refuse_differences({"data": average.forecaster.contract["fingerprint"]}, {"data": data.fingerprint})
     file, folder = repeat.folder / "ensemble.ckpt", repeat.folder / "ensemble"
-    write_ensemble(paths, file, _calibration(average, data))
+    write_ensemble(paths, file, calibration_of(average, data))
     ensemble = ensemble_from(read_checkpoint(file))
     folder.mkdir(exist_ok=True)
     table = with_baselines(
         Predictor(ensemble).predict_rows(data.panel, data.parts.test), data, ensemble.contract, settings
     )
-    write_report(folder, table, _information(repeat, paths), settings)
+    uses = count_use(folder, test_rows_key(table, data), read_checkpoint(file)[CHECKPOINT_KEY]["digest"])
+    write_report(folder, table, _information(repeat, paths) | {"test_rows_used": asdict(uses)}, settings)
     return read_report(folder)
 
 
 def _information(repeat: Repeat, members: Sequence[Path]) -> dict[str, Any]:
     """The members' information sheet: they share data, split and tests, and differ in their weights."""
     sheet: dict[str, Any] = json.loads((repeat.run(repeat.seeds[-1]).path / "model_info.json").read_text())
-    return sheet | {"model": sheet["model"] | {"ensemble_of": [str(path) for path in members]}}
-
-
-def _calibration(average: Predictor, data: MarketDataModule) -> dict[str, Any]:
-    """Conformal calibration of the averaged forecast, from the validation part."""
-    rows = torch.from_numpy(data.parts.validation)
-    columns = {"y_true": data.panel.labels[rows], **average.forecast_rows(data.panel, data.parts.validation)}
-    kinds = [target.kind for target in data.targets]
-    return calibrate(columns, data.label_scale(rows), data.targets[0].classes, kinds)
+    parameters = sheet["model"]["parameters"] * len(members)
+    model = {"parameters": parameters, "ensemble_of": [str(path) for path in members]}
+    return sheet | {"model": sheet["model"] | model}
 
 
 def _plain(value: Any) -> Any:

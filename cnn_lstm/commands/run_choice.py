@@ -9,7 +9,7 @@ from typing import Any
 from cnn_lstm.errors import CheckpointError
 from cnn_lstm.model.checkpoints import read_checkpoint, require_single
 from cnn_lstm.model.forecaster import refuse_differences
-from cnn_lstm.training.runs import RunFolder, new_run, run_of_checkpoint
+from cnn_lstm.training.runs import RunFolder, new_run, require_writable, run_of_checkpoint
 
 
 def choose_run(command: str, config: Any, defaults: dict[str, dict[str, Any]]) -> RunFolder:
@@ -40,7 +40,9 @@ def choose_run(command: str, config: Any, defaults: dict[str, dict[str, Any]]) -
     require_single(checkpoint, given)
     _require_same_model(checkpoint, config.model, defaults)
     config.ckpt_path = str(given)
-    return RunFolder(Path(config.run_dir)) if config.run_dir else run_of_checkpoint(Path(given))
+    run = RunFolder(Path(config.run_dir)) if config.run_dir else run_of_checkpoint(Path(given))
+    require_writable(run.path)
+    return run
 
 
 def _name(files: list[Path]) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from cnn_lstm.errors import ResourceError
 from cnn_lstm.evaluation.numbers import number, p_value, percent
 from cnn_lstm.evaluation.pictures import embedded, target_pictures
 from cnn_lstm.evaluation.sentences import (
@@ -91,13 +90,7 @@ def write_page(
     Raises:
         ResourceError: If the file cannot be written.
     """
-    page = render_page(report, table, info, pictures)
-    try:
-        write_text_whole(path, page)
-    except OSError as error:
-        raise ResourceError(
-            "cannot write the page of the report", f"{path}: {error.strerror}", "free the place it goes to", code=606
-        ) from error
+    write_text_whole(path, render_page(report, table, info, pictures))
 
 
 def render_page(

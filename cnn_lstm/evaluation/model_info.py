@@ -102,10 +102,11 @@ def leakage_checks(data: MarketDataModule, model: Forecaster, checkpoint: Mappin
 
 def _separate_parts(data: MarketDataModule) -> Check:
     parts = data.parts
-    shared = len(np.intersect1d(parts.test, np.concatenate([parts.train, parts.validation])))
+    everything = np.concatenate([parts.train, parts.validation, parts.test])
+    shared = len(everything) - len(np.unique(everything))
     return _check(
         "L1.1 no separate test set",
-        "no row is in the test part and in another part",
+        "no row is in two parts",
         shared == 0,
         f"{len(parts.train):,} training, {len(parts.validation):,} validation, {len(parts.test):,} test rows, "
         f"{shared} shared; fit and its choice of the best epoch see training and validation rows only",
@@ -180,7 +181,7 @@ def _order_of_time(data: MarketDataModule) -> Check:
 
 def _shared_dates(data: MarketDataModule) -> Check:
     dates = [set(data.panel.time[rows].tolist()) for rows in (data.parts.train, data.parts.validation, data.parts.test)]
-    shared = len((dates[0] | dates[1]) & dates[2])
+    shared = sum(map(len, dates)) - len(set().union(*dates))
     return _check(
         "L3.2 training and test samples that depend on each other",
         "the parts are cut by date over all symbols, so that no date is in two parts; tests cluster by date",

@@ -60,10 +60,15 @@ def _target(name: str, target: Target) -> str:
 
 def _headline(name: str, target: Target) -> str:
     left_out = f", {target['left_out']:,} left out" if target["left_out"] else ""
+    symbols, dates = _count(target["symbols"], "symbol"), _count(target["dates"], "date")
     return (
-        f"{name}: {target['rows']:,} forecasts of {target['symbols']} symbols on {target['dates']:,} dates, "
+        f"{name}: {target['rows']:,} forecasts of {symbols} on {dates}, "
         f"{target['first'][:10]}..{target['last'][:10]}{left_out}"
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _forecasts(target: Target) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,22 +11,22 @@ from cnn_lstm.evaluation.significance import Comparison, holds_up
 
 EVIDENCE = "EVIDENCE OF SKILL"
 NO_EVIDENCE = "NO EVIDENCE OF SKILL"
+USUAL_LEVEL = 0.05
 
 
 def verdict(
-    loss: str, best: str, comparison: Comparison, level: float, failed_checks: Sequence[str] = ()
+    loss: str, best: str, comparison: Comparison, level: float, objections: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Whether a model beats the best of its baselines beyond chance, and why.
 
-    The best baseline is the one with the lowest mean loss on the tested rows themselves, the hardest to beat. Where a
-    check for leakage failed there is no evidence, whatever the figures.
+    The best baseline is the one with the lowest mean loss on the tested rows themselves, the hardest to beat.
 
     Args:
         loss: Name of the loss.
         best: Name of the best baseline.
         comparison: The model beside it.
         level: Significance level; both tests must be below it, and the 95 % interval of the skill above 0.
-        failed_checks: Kinds of leakage that were found.
+        objections: What denies evidence whatever the figures, such as leakage that was found.
 
     Returns:
         evidence, verdict, and reason: one sentence.
@@ -34,16 +35,20 @@ def verdict(
         >>> found = Comparison(0.9, 1.0, 0.1, (0.02, 0.2), (0.02, 0.2), 2.5, 0.012, 0.014)
         >>> verdict("squared error", "ridge", found, 0.05)["verdict"]
         'EVIDENCE OF SKILL'
-        >>> verdict("squared error", "ridge", found, 0.05, ["L3.1 temporal leakage"])["verdict"]
+        >>> verdict("squared error", "ridge", found, 0.05, ["leakage found: L3.1"])["verdict"]
         'NO EVIDENCE OF SKILL'
     """
-    evidence = holds_up(comparison, level) and not failed_checks
-    word = "below" if comparison.skill > 0 else "above"
+    evidence = holds_up(comparison, level) and not objections
     low, high = comparison.skill_interval
+    size = "not comparable with"
+    if math.isfinite(comparison.skill):
+        word = "below" if comparison.skill > 0 else "above"
+        size = f"{abs(comparison.skill):.1%} {word}" if comparison.skill else "equal to that of"
     reason = (
-        f"{loss} {abs(comparison.skill):.1%} {word} the best baseline, {best}; skill's 95% interval {low:+.3f} to "
-        f"{high:+.3f}; Diebold-Mariano p {p_value(comparison.dm_p)}, bootstrap p {p_value(comparison.bootstrap_p)}"
+        f"{loss} {size} the best baseline, {best}; skill's 95% interval {low:+.3f} to {high:+.3f}; "
+        f"Diebold-Mariano p {p_value(comparison.dm_p)}, bootstrap p {p_value(comparison.bootstrap_p)}"
     )
-    if failed_checks:
-        reason = f"leakage found: {', '.join(failed_checks)}; {reason}"
+    if level != USUAL_LEVEL:
+        reason += f"; level {level:g}"
+    reason = "; ".join([*objections, reason])
     return {"evidence": evidence, "verdict": EVIDENCE if evidence else NO_EVIDENCE, "reason": reason}

@@ -247,7 +247,7 @@ def add_intervals(table: pd.DataFrame, calibration: Mapping[str, Any] | None, bo
     Returns:
         The table with `lower_50`, `upper_50`, ..., `upper_95`, or for classes `set_50`, ...: the classes in the set,
         as "0" or "02", with blanks between them where there are more than ten. `attrs["targets"]` has the calibration
-        scores of each target as `scores`.
+        scores of each target as `scores`. A scale that is 0 or unknown becomes the typical one.
 
     Raises:
         CheckpointError: If the calibration is damaged.
@@ -261,6 +261,7 @@ def add_intervals(table: pd.DataFrame, calibration: Mapping[str, Any] | None, bo
     widened.attrs = {}  # pandas copies them with every piece of the table
     classes = max(target["classes"] for target in targets.values())
     fresh = {name: _arguments_of(calibration, k, target) for k, (name, target) in enumerate(targets.items())}
+    widened["scale"] = _known_scales(widened, dict(zip(targets, calibration["typical_scale"], strict=True)))
     start = int(np.datetime64(boundary, "us").astype(np.int64))
     series = _Series(widened, [f"p{k}" for k in range(classes)] or ["y_pred", "scale"])
     found: list[Any] = [None] * len(table)
@@ -274,6 +275,11 @@ def add_intervals(table: pd.DataFrame, calibration: Mapping[str, Any] | None, bo
         targets[name]["scores"] = list(scores)
     widened.attrs = {**table.attrs, "targets": targets}
     return widened
+
+
+def _known_scales(table: pd.DataFrame, typical: Mapping[str, float]) -> pd.Series[float]:
+    usable = (table["scale"] > 0) & np.isfinite(table["scale"])
+    return table["scale"].where(usable, table["target"].map(typical))
 
 
 def _require_sound(calibration: Mapping[str, Any], targets: int) -> None:

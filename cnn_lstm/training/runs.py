@@ -80,6 +80,17 @@ def new_run(explicit: str | None, root: str, name: str) -> RunFolder:
             "choose another --run_dir, or continue it with --ckpt_path last",
             code=206,
         )
+    require_writable(path)
+    os.environ[ENVIRONMENT_KEY] = str(path)
+    return RunFolder(path)
+
+
+def require_writable(path: Path) -> None:
+    """Makes a folder where there is none, and refuses one that cannot be written before any work is done.
+
+    Raises:
+        ResourceError: If it cannot be made or written.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / ".writable").touch()
@@ -88,8 +99,6 @@ def new_run(explicit: str | None, root: str, name: str) -> RunFolder:
         raise ResourceError(
             "cannot write the run folder", f"{path}: {error.strerror}", "choose another --run_dir", code=606
         ) from error
-    os.environ[ENVIRONMENT_KEY] = str(path)
-    return RunFolder(path)
 
 
 def _unused(path: Path) -> Path:

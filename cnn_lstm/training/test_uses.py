@@ -9,6 +9,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cnn_lstm.errors import ResourceError
+
 FILE = "test_uses.jsonl"
 
 
@@ -61,12 +63,20 @@ def count_use(run: Path, rows: str, model: str) -> Uses:
         run: The run folder.
         rows: Key of the rows.
         model: Digest of the tested weights.
+
+    Raises:
+        ResourceError: If it cannot be written down.
     """
     path = run.resolve().parent / FILE
     line = json.dumps(asdict(TestUse(rows, model, run.resolve().name, round(time.time(), 3)))) + "\n"
-    with path.open("ab", buffering=0) as file:  # one write a line: several processes may append
-        file.write((_line_end(path) + line).encode())
-        os.fsync(file.fileno())
+    try:
+        with path.open("ab", buffering=0) as file:  # one write a line: several processes may append
+            file.write((_line_end(path) + line).encode())
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise ResourceError(
+            "cannot write down the use of the test rows", f"{path}: {error.strerror}", "make it writable", code=606
+        ) from error
     return uses(path, rows)
 
 

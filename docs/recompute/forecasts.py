@@ -45,10 +45,11 @@ def number_figures(rows: pd.DataFrame, column: str, loss: pd.Series, about: dict
         found["qlike"] = loss.mean()
         r2 = metrics.r2_score(np.log(true), np.log(np.maximum(size, 0.01 * true)))
         found["r2_log"] = r2 if true.nunique() > 1 else math.nan
-    base = rows["y_last"] if kind == "level" else 0.0
+    unit = 1e-12 * rows["y_last"].abs().max()  # a difference of two levels has rounding noise
+    change = [np.round((x - rows["y_last"]) / unit) * unit if kind == "level" else x for x in (y, f)]
     found = found if kind == "return" else {name: value for name, value in found.items() if name != "r2_zero"}
     names = ["directional_accuracy", "pesaran_timmermann_p"] if kind not in ("return", "level") else []
-    related = association(y - base, f - base, rows["as_of"], about["horizon"])
+    related = association(*change, rows["as_of"], about["horizon"])
     return found | {name: value for name, value in related.items() if name not in names}
 
 

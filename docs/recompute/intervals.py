@@ -21,9 +21,10 @@ def coverage(held: pd.Series, level: float) -> dict:
 
 
 def set_figures(rows: pd.DataFrame, level: int) -> dict:
-    """Coverage and size of class sets, each a text of one digit a class."""
+    """Coverage and size of class sets, each a text of one digit a class, or of numbers with blanks between them."""
     given = rows.dropna(subset=f"set_{level}")
-    pairs = list(zip(given["y_true"].astype(int).astype(str), given[f"set_{level}"], strict=True))
+    split = str.split if "p10" in rows else list
+    pairs = list(zip(given["y_true"].astype(int).astype(str), given[f"set_{level}"].map(split), strict=True))
     found = coverage(pd.Series([true in drawn for true, drawn in pairs]), level / 100)
     return found | {"mean_size": np.mean([len(drawn) for _, drawn in pairs])}
 

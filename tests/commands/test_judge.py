@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from cnn_lstm.commands import judge
 from cnn_lstm.evaluation.model_info import Check, leakage_checks
@@ -79,7 +80,7 @@ def run(fitted: Path, tmp_path: Path) -> Path:
 def test_five_files_and_the_verdict_first(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path.name for path in run.iterdir()}
     done = judged(capsys, run)
-    assert {path.name for path in run.iterdir()} - before == {*FILES, "test_metrics.json"}
+    assert {path.name for path in run.iterdir()} - before == {*FILES, "test_metrics.json", "attention_test.png"}
     assert done.shown.startswith(VERDICTS)
     assert done.shown.startswith((run / "test.txt").read_text())
     assert str(run / "report.html") in done.shown
@@ -169,6 +170,8 @@ def test_settings_of_the_configuration_are_kept_in_table_and_report(
     expected = {"level": 0.01, "seed": 3, "season": 7, "resamples": 100}
     assert expected.items() <= done.report["settings"].items()
     assert done.table.attrs["settings"] == done.report["settings"]
+    seasonal = done.table["y_seasonal"]
+    assert (judged(capsys, run, "--evaluation.season", 3).table["y_seasonal"] != seasonal).any()
 
 
 # -- objectives and targets --------------------------------------------------------------------------------------------
@@ -217,6 +220,29 @@ def test_each_objective(case: str, tmp_path: Path, capsys: pytest.CaptureFixture
     assert [check["kind"] for check in done.info["leakage"] if check["outcome"] == "failed"] == []
     assert done.shown.startswith(VERDICTS)
     assert done.shown.count("EVIDENCE OF SKILL: ") == len(losses)
+
+
+def test_a_checkpoint_without_smearing_gets_it_from_its_validation_forecasts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"targets": [target("RealizedVolatility", horizon=3, log=True)]}
+    config = experiments.experiment(tmp_path, market(260), data=data, evaluation=QUICK)
+    run = experiments.fit(config, tmp_path / "runs" / "run", "--trainer.max_epochs", 1)
+    wanted = only(judged(capsys, run).report)["forecasts"]["model"]["qlike"]
+    checkpoint = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+    del checkpoint["cnn_lstm"]["calibration"]
+    torch.save(checkpoint, run / "checkpoints/best.ckpt")
+    found = only(judged(capsys, run).report)
+    assert found["forecasts"]["model"]["qlike"] == pytest.approx(wanted, rel=1e-5)
+    assert found["intervals"] == {}
+
+
+def test_few_dates_are_no_evidence(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = judged(capsys, run, "--data.end", "2010-12-25", "--data.split.init_args.train", 0.75)
+    found = only(done.report)
+    assert found["dates"] < 30
+    assert found["reason"].startswith(f"too few dates: {found['dates']}, at least 30 are needed; ")
+    assert not found["evidence"]
 
 
 # -- leakage and failure -----------------------------------------------------------------------------------------------

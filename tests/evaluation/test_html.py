@@ -310,7 +310,7 @@ def test_existing_pictures_are_embedded(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     table = small()
-    with pytest.raises(ResourceError, match="cannot write the page of the report"):
+    with pytest.raises(ResourceError, match="cannot write the file"):
         write_page(tmp_path / "missing" / "report.html", evaluate(table), table, information())
 
 

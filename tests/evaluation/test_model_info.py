@@ -262,6 +262,12 @@ def test_labels_that_reach_the_next_part(data: MarketDataModule, part: str, end:
     assert {"L1.1", "L3.2"}.isdisjoint(failed(found))
 
 
+def test_the_longest_label_counts() -> None:
+    data = ready(targets=[ForwardReturn(1, delay=0), ForwardReturn(4)])
+    unpurged = with_parts(data, train=np.append(data.parts.train, data.parts.train.max() + 1))
+    assert outcomes(unpurged, learnt(data))["L3.1"][0] == "failed"
+
+
 def test_one_label_that_ends_with_the_first_decision_of_the_next_part(data: MarketDataModule) -> None:
     panel, parts = data.panel, data.parts
     first = panel.time[parts.validation].min()

@@ -58,11 +58,20 @@ def report(three: pd.DataFrame) -> dict[str, Any]:
     return evaluate(three)
 
 
+def kinds_of(value: Any) -> set[type]:
+    """Types of all values within."""
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return {type(value)}.union(*map(kinds_of, inner))
+    return {type(value)}
+
+
 # -- the whole ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_report_is_plain(three: pd.DataFrame, report: dict[str, Any]) -> None:
     assert json.loads(json.dumps(report, allow_nan=False)) == report  # also: no tuples, no keys but text
+    assert kinds_of(report) <= {dict, list, str, bool, int, float, type(None)}  # and nothing of NumPy's
     assert list(report) == ["format", "settings", "targets"]
     assert report["format"] == 1
     assert report["settings"] == three.attrs["settings"]
@@ -135,7 +144,7 @@ def test_no_truth_is_an_error(known: int) -> None:
     table = made("return", "log_volatility", dates=30)
     rows = table.index[table["target"] == "return_1"]
     table.loc[rows[known:], "y_true"] = NAN
-    with pytest.raises(DataError, match="no truth is known") as caught:
+    with pytest.raises(DataError, match="fewer than 2 rows have a known truth") as caught:
         evaluate(table)
     assert (caught.value.code, caught.value.where) == (336, "return_1")
 
@@ -158,6 +167,14 @@ def test_optional_columns_without_any_value() -> None:
     assert "crps_normal" not in found["distribution"]
     assert found["intervals"]["90"]["coverage"] is None
     assert set(found["breakdowns"]) == {"symbol", "year"}
+
+
+def test_a_spread_that_some_rows_lack_is_left_out() -> None:
+    table = made(dates=40)
+    table.loc[3, ["ensemble_std", "std"]] = NAN
+    found = target(table)
+    assert found["spread"] == {}
+    assert set(found["distribution"]) == {"crps", "pit"}
 
 
 def test_optional_columns_that_are_not_there() -> None:
@@ -362,6 +379,13 @@ def test_hardly_any_volatility_makes_no_regimes(values: tuple[float, ...]) -> No
     table = made(dates=40)
     table["volatility"] = np.resize(values, len(table))
     assert "regime" not in target(table)["breakdowns"]
+
+
+def test_equal_volatilities_are_shared_out_among_the_thirds() -> None:
+    table = made(dates=40)
+    table["volatility"] = np.where(np.arange(len(table)) < 9, np.arange(len(table)), 9.0)
+    rows = [line["rows"] for line in target(table)["breakdowns"]["regime"]]
+    assert max(rows) - min(rows) <= 1
 
 
 def test_a_group_in_which_the_best_baseline_has_no_loss_has_no_skill() -> None:

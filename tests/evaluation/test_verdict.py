@@ -74,5 +74,15 @@ def test_small_p_values_keep_their_digits() -> None:
 
 
 def test_leakage_stands_first_in_the_reason() -> None:
-    reason = judged(failed=("L1.1 no separate test set", "L3.1 temporal leakage"))["reason"]
-    assert reason == f"leakage found: L1.1 no separate test set, L3.1 temporal leakage; {judged()['reason']}"
+    reason = judged(failed=("leakage found: L1.1, L3.1", "too few dates"))["reason"]
+    assert reason == f"leakage found: L1.1, L3.1; too few dates; {judged()['reason']}"
+
+
+def test_an_unusual_level_is_told() -> None:
+    assert judged(level=0.5)["reason"].endswith("; level 0.5")
+    assert "level" not in judged()["reason"]
+
+
+def test_equal_losses_and_losses_without_a_ratio_are_told_as_such() -> None:
+    assert "QLIKE equal to that of the best baseline" in judged(skill=0.0)["reason"]
+    assert "not comparable with the best baseline" in judged(skill=float("nan"))["reason"]

@@ -592,3 +592,9 @@ def test_dropout_samples_move_the_interval_with_their_mean(run_dir: Path) -> Non
             (table["upper_90"] - table["y_pred"])[early], (plain["upper_90"] - plain["y_pred"])[early], rtol=1e-9
         )
     assert (plain["y_pred"] != drawn["y_pred"]).any()
+
+
+@pytest.mark.parametrize("unknown", [0.0, float("nan"), float("inf")])
+def test_an_unknown_scale_is_the_typical_one_in_the_table_too(unknown: float) -> None:
+    table = forecasts(normal(3), scale=np.array([1.0, unknown, 3.0]))
+    assert add_intervals(table, calibration(normal(50), typical=2.0), FIRST)["scale"].tolist() == [1.0, 2.0, 3.0]

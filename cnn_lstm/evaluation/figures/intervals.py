@@ -22,6 +22,7 @@ Bools = NDArray[np.bool_]
 
 TERCILES = ("low", "middle", "high")
 ROLLING = 250
+MOST_DIGITS = 10  # classes whose numbers have one digit
 
 
 def interval_figures(
@@ -128,29 +129,32 @@ def christoffersen_p(missed: Bools, symbol: NDArray[Any], date: NDArray[Any]) ->
     return _likelihood_ratio_p(same, free)
 
 
-def set_figures(true: Floats, sets: Sequence[str], level: float = 0.9) -> dict[str, float]:
+def set_figures(true: Floats, sets: Sequence[str], classes: int, level: float = 0.9) -> dict[str, float]:
     """How often and with how many classes a conformal set holds the true class.
 
     Args:
         true: True class, shape (n,); NaN where unknown.
-        sets: Classes of each set, one digit a class, for example "01"; "" is the empty set.
+        sets: Classes of each set, one digit a class, for example "01"; "" is the empty set. With more than ten
+            classes there are blanks between them.
+        classes: Number of classes.
         level: Coverage that the sets promise.
 
     Returns:
         rows, level, coverage, mean_size, kupiec_p.
 
     Example:
-        >>> figures = set_figures(np.array([0.0, 2.0]), ["01", "1"], level=0.5)
+        >>> figures = set_figures(np.array([0.0, 2.0]), ["01", "1"], classes=3, level=0.5)
         >>> figures["coverage"], figures["mean_size"]
         (0.5, 1.5)
     """
-    rows = [(int(t), s) for t, s in zip(true, sets, strict=True) if not math.isnan(t) and isinstance(s, str)]
-    held = np.array([str(t) in s for t, s in rows], dtype=bool)
+    known = [(int(t), s) for t, s in zip(true, sets, strict=True) if not math.isnan(t) and isinstance(s, str)]
+    rows = [(str(t), s.split() if classes > MOST_DIGITS else list(s)) for t, s in known]
+    held = np.array([t in members for t, members in rows], dtype=bool)
     return {
-        "rows": float(len(rows)),
+        "rows": len(rows),
         "level": level,
         "coverage": _mean(held),
-        "mean_size": _mean(np.array([len(s) for _, s in rows], dtype=np.float64)),
+        "mean_size": _mean(np.array([len(members) for _, members in rows], dtype=np.float64)),
         "kupiec_p": kupiec_p(int(np.sum(~held)), len(held), level),
     }
 

@@ -39,10 +39,11 @@ def with_other_future(material: Material, seed: int = 0) -> Material:
     prices = material.prices.copy()
     for column in ("open", "high", "low", "close"):
         prices.loc[later.numpy(), column] = random.uniform(1, 1000, int(later.sum()))
+    time = panel.time.copy()
+    time[later.numpy()] = np.datetime64("2034-01-01") + np.arange(int(later.sum()))  # microseconds of a Sunday
     tests = replace(material.parts, test=material.parts.test[:1])
-    return replace(
-        material, panel=replace(panel, values=values, labels=labels, present=present), prices=prices, parts=tests
-    )
+    changed = replace(panel, values=values, labels=labels, present=present, time=time)
+    return replace(material, panel=changed, prices=prices, parts=tests)
 
 
 def flat_windows(material: Material, rows: np.ndarray) -> np.ndarray:

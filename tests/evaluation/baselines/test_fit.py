@@ -7,12 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from cnn_lstm.data.prices import Checks
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility, Target
 from cnn_lstm.evaluation.baselines import fit
 from cnn_lstm.evaluation.baselines.fit import fit_baselines
+from cnn_lstm.evaluation.baselines.linear import fit_ridge
 from cnn_lstm.evaluation.baselines.smearing import smearing
+from cnn_lstm.evaluation.baselines.trivial import naive_errors
 from tests.evaluation.baselines.materials import FEATURES, material_of, with_other_future
 from tests.markets import market, walk
 
@@ -114,14 +117,24 @@ def test_factors_make_the_variance_unbiased_on_validation_rows(log: bool) -> Non
 
 
 def test_forecast_volatilities_are_positive() -> None:
-    """A few wild training moves pull the linear models below zero for calm rows."""
+    """A label that rises ever faster with a feature pulls a line below zero where the feature is low."""
     data = material_of(market(300), RealizedVolatility(horizon=1))
-    labels = data.panel.labels.clone()
-    labels[data.parts.train] *= 1 + 300 * data.panel.values[data.parts.train][:, :1].clamp(min=0)
-    wild = replace(data, panel=replace(data.panel, labels=labels))
-    columns = fit_baselines(wild).forecast(data.parts.test).columns["volatility_1"]
-    least = labels[data.parts.train].numpy()
-    assert all(column.min() >= least[least > 0].min() for column in columns.values())
+    feature = data.panel.values[:, :1]
+    labels = torch.where(data.panel.labels.isnan(), torch.nan, (200 * feature).exp())
+    convex = replace(data, panel=replace(data.panel, labels=labels))
+    assert fit_ridge(convex).forecast(data.parts.test)[0]["y_ridge"].min() < 0
+    columns = fit_baselines(convex).forecast(data.parts.test).columns["volatility_1"]
+    least = labels[data.parts.train].min().item()
+    assert all(column.min() >= least for column in columns.values())
+
+
+def test_naive_errors_are_those_of_each_rows_symbol_and_target() -> None:
+    data = material_of(market(300), ForwardReturn(), RealizedVolatility())
+    rows = data.parts.test[::7]
+    result, naive, symbol = fit_baselines(data).forecast(rows), naive_errors(data), data.panel.symbol[rows]
+    for k, target in enumerate(data.targets):
+        np.testing.assert_array_equal(result.naive_mae[target.name], naive.mae[symbol, k])
+        np.testing.assert_array_equal(result.naive_mse[target.name], naive.mse[symbol, k])
 
 
 def test_a_symbol_without_training_rows_is_forecast_like_the_others() -> None:

@@ -8,7 +8,7 @@ import pytest
 import statsmodels.api as sm
 
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility
-from cnn_lstm.evaluation.baselines.har import LEAST_ROWS, fit_har, one_bar_returns, realised
+from cnn_lstm.evaluation.baselines.har import LEAST_ROWS, fit_har, least_squares, one_bar_returns, realised
 from cnn_lstm.evaluation.baselines.material import Material
 from tests.evaluation.baselines.materials import material_of
 from tests.markets import bars_of, days, market
@@ -96,3 +96,10 @@ def test_clusters_of_volatility_are_found() -> None:
     assert nothing == {}
     assert np.mean((truth - columns["y_log_har"]) ** 2) < 0.95 * np.mean((truth - last) ** 2)
     assert np.mean((truth - columns["y_log_har"]) ** 2) < 0.6 * truth.var()
+
+
+def test_a_linear_forecast_below_zero_is_the_least_training_volatility() -> None:
+    components = np.array([[0.1, 0.1, 0.1], [0.2, 0.1, 0.1], [0.3, 0.1, 0.1]])
+    equation = least_squares(np.array([0.05, 0.25, 0.45]), components, log=False)
+    forecast = equation.volatility(np.array([[0.001, 0.1, 0.1], [0.2, 0.1, 0.1]]))
+    np.testing.assert_allclose(forecast, [0.05, 0.25])

@@ -244,9 +244,14 @@ def test_rank_correlation_of_a_constant_spread_is_nan() -> None:
 
 
 def test_set_figures_by_hand() -> None:
-    figures = set_figures(np.array([0.0, 1.0, 2.0, 1.0, np.nan]), ["01", "1", "", "02", "012"], level=0.9)
+    figures = set_figures(np.array([0.0, 1.0, 2.0, 1.0, np.nan]), ["01", "1", "", "02", "012"], classes=3, level=0.9)
     assert (figures["rows"], figures["coverage"], figures["mean_size"]) == (4, 0.5, 1.25)
     assert figures["kupiec_p"] == kupiec_p(2, 4, 0.9)
-    empty = set_figures(np.array([]), [], level=0.9)
+    empty = set_figures(np.array([]), [], classes=3, level=0.9)
     assert math.isnan(empty["coverage"])
     assert math.isnan(empty["kupiec_p"])
+
+
+def test_sets_of_more_than_ten_classes_have_blanks_between_them() -> None:
+    figures = set_figures(np.array([1.0, 11.0]), ["10 11", "10 11"], classes=12, level=0.5)
+    assert (figures["coverage"], figures["mean_size"]) == (0.5, 2.0)

@@ -81,7 +81,15 @@ def test_every_point_once_and_with_its_value(case: Case) -> None:
         (int(step), pytest.approx(value, rel=1e-6))
         for step, value in zip(table["step"], table["val_loss"], strict=True)
     ]
-    assert {"test_rmse", "epoch_s", "windows_per_s", "peak_memory_mib", "grad_norm"} <= set(record.data.metrics)
+    assert {
+        "test_rmse",
+        "test_skill_return_2",
+        "test_evidence_return_2",
+        "epoch_s",
+        "windows_per_s",
+        "peak_memory_mib",
+        "grad_norm",
+    } <= set(record.data.metrics)
     assert {f"lr-{type_}" for type_ in ("AdamW",)} <= set(record.data.metrics)
 
 
@@ -127,7 +135,8 @@ def test_every_file(case: Case, tmp_path: Path) -> None:
     record = case.record
     names = {file.path for file in case.client.list_artifacts(record.info.run_id)}
     assert names == {
-        "attention.png", "config.yaml", "forecasts.parquet", "forecasts.png", "git.diff", "git_status.txt",
+        "attention.png", "attention_test.png", "config.yaml", "forecasts.parquet", "forecasts.png", "git.diff",
+        "git_status.txt",
         "history.png", "metrics.csv", "model_info.json", "predictions.parquet", "report.html", "report.json",
         "summary.json", "test.txt", "test_metrics.json",
     }  # fmt: skip
