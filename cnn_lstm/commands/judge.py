@@ -12,9 +12,10 @@ import pandas as pd
 import torch
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.evaluation.audit.findings import FAILED
 from cnn_lstm.evaluation.baselines.columns import add_baselines, with_variances
 from cnn_lstm.evaluation.html import write_page
-from cnn_lstm.evaluation.model_info import FAILED, model_info
+from cnn_lstm.evaluation.model_info import model_info
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.text import render_report

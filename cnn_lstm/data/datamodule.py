@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -125,6 +128,20 @@ class MarketDataModule(LightningDataModule):
             log.warning("%s is constant over the training rows — data.features — it is muted (always 0)", name)
         self._ready = True
 
+    def on_prices(self, table: pd.DataFrame, checks: Checks) -> MarketDataModule:
+        """The same data module, set up on another price table: what it would have made of that one.
+
+        Args:
+            table: Raw price table.
+            checks: How its defects are treated.
+        """
+        other = copy.copy(self)
+        other.source = _Given(table)
+        other.recipe = replace(self.recipe, checks=checks)
+        other._ready, other._placed = False, None
+        other.setup()
+        return other
+
     def statistics_of(self, panel: Panel, rows: Rows) -> TrainingStatistics:
         """Statistics of training rows of a panel of this recipe."""
         return training_statistics(
@@ -217,3 +234,13 @@ class MarketDataModule(LightningDataModule):
             "training": dict(zip(("first", "last"), self._decisions(self.parts.train), strict=True)),
             "fingerprint": self.fingerprint,
         }
+
+
+class _Given(PriceSource):
+    """A table that is at hand already."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self.table = table
+
+    def load(self, symbols: Sequence[str] | None, start: str | None, end: str | None) -> pd.DataFrame:
+        return self.table
