@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
-import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,20 +19,21 @@ from typing import Any
 import yaml
 
 from cnn_lstm.commands.config import guard_parser
-from cnn_lstm.commands.judge import calibration_of, test_rows_key, with_baselines, write_report
+from cnn_lstm.commands.judge import calibration_of, rows_tested, with_baselines, write_report
 from cnn_lstm.commands.lightning import ForecastCLI, quiet
 from cnn_lstm.commands.seed_runs import Repeat, last_error, read_report, train_all
 from cnn_lstm.commands.words import OneLineParser
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.evaluation.dispersion import dispersion, render_dispersion
+from cnn_lstm.evaluation.ledger import count_use
+from cnn_lstm.evaluation.report import plain_values
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.ensemble import FEWEST, ensemble_from, joined, write_ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import CHECKPOINT_KEY, refuse_differences
-from cnn_lstm.training.test_uses import count_use
 
 FIRST_SEED = 42
 # what each run is given by us
@@ -207,7 +207,7 @@ def _conclude(repeat: Repeat, data: MarketDataModule, settings: Evaluation, fail
     if failed:
         text += f"seeds that failed: {', '.join(map(str, failed))}; without them nothing may be claimed\n"
     content = {"seeds": list(reports), "failed": list(failed), "targets": found}
-    write_text_whole(repeat.folder / "repeat.json", json.dumps(_plain(content), indent=2) + "\n")
+    write_text_whole(repeat.folder / "repeat.json", json.dumps(plain_values(content), indent=2) + "\n")
     write_text_whole(repeat.folder / "repeat.txt", text)
     print(text, end="")
     print(f"repeat folder: {repeat.folder}")
@@ -221,12 +221,13 @@ def _average(repeat: Repeat, data: MarketDataModule, settings: Evaluation) -> di
     refuse_differences({"data": average.forecaster.contract["fingerprint"]}, {"data": data.fingerprint})
     file, folder = repeat.folder / "ensemble.ckpt", repeat.folder / "ensemble"
     write_ensemble(paths, file, calibration_of(average, data))
-    ensemble = ensemble_from(read_checkpoint(file))
+    content = read_checkpoint(file)
+    ensemble = ensemble_from(content)
     folder.mkdir(exist_ok=True)
     table = with_baselines(
         Predictor(ensemble).predict_rows(data.panel, data.parts.test), data, ensemble.contract, settings
     )
-    uses = count_use(folder, test_rows_key(table, data), read_checkpoint(file)[CHECKPOINT_KEY]["digest"])
+    uses = count_use(folder, rows_tested(table, data), content[CHECKPOINT_KEY]["digest"])
     write_report(folder, table, _information(repeat, paths) | {"test_rows_used": asdict(uses)}, settings)
     return read_report(folder)
 
@@ -237,12 +238,3 @@ def _information(repeat: Repeat, members: Sequence[Path]) -> dict[str, Any]:
     parameters = sheet["model"]["parameters"] * len(members)
     model = {"parameters": parameters, "ensemble_of": [str(path) for path in members]}
     return sheet | {"model": sheet["model"] | model}
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
