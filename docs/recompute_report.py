@@ -47,6 +47,7 @@ def target_report(table: pd.DataFrame, target: str, about: dict) -> dict:
     evidence = evidence and count >= max(30, 5 * h)
     found = {name: about[name] for name in ("kind", "unit", "horizon", "delay", "classes")}
     found |= {"first": date.min().isoformat(), "last": date.max().isoformat(), "dates": count}
+    found["dates_needed"] = max(30, 5 * h)
     found |= {"rows": len(rows), "left_out": len(given) - len(rows), "symbols": rows["symbol"].nunique()}
     found |= {"loss": LOSS.get(kind, "squared error"), "best_baseline": best, "comparisons": tests}
     found |= {"evidence": evidence, "verdict": "EVIDENCE OF SKILL" if evidence else "NO EVIDENCE OF SKILL"}

@@ -13,17 +13,14 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
 
+from docs.screenshots import COLOURS, browser, found
 from tests.experiments import run
 from tests.validity.controls import judge, planted
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES, REPORTS = ROOT / "docs/pictures", ROOT / "docs/reports"
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars")
 DESKTOP, PHONE = (1280, 1500), (390, 844)
-COLOURS = 128
 
 
 def main() -> None:
@@ -65,20 +62,10 @@ def photograph(page: Path, picture: Path, size: tuple[int, int]) -> None:
         picture: PNG file to write.
         size: Width and height in CSS pixels.
     """
-    options = ChromeOptions()
-    for flag in FLAGS:
-        options.add_argument(flag)
-    driver_path, browser_path = shutil.which("chromedriver"), shutil.which("chromium")
-    if browser_path:
-        options.binary_location = browser_path
-    driver = Chrome(options, Service(driver_path) if driver_path else None)
-    try:
-        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size[0] < 600}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        driver.get(page.resolve().as_uri())
-        image = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
-    finally:
-        driver.quit()
+    binary, driver = found("chromium", "chromium-browser", "google-chrome"), found("chromedriver")
+    with tempfile.TemporaryDirectory() as profile, browser(binary, driver, Path(profile), size) as chrome:
+        chrome.get(page.resolve().as_uri())
+        image = Image.open(io.BytesIO(chrome.get_screenshot_as_png())).convert("RGB")
     image.quantize(COLOURS, dither=Image.Dither.NONE).save(picture, optimize=True)
 
 

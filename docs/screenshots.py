@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, help="folder of runs with a quickstart of this script; trained if empty")
     parser.add_argument("names", nargs="*", help="pictures to take, such as tensorboard-graphs; all if none")
     given = parser.parse_args()
-    programs = _found("chromium", "chromium-browser", "google-chrome"), _found("chromedriver")
+    programs = found("chromium", "chromium-browser", "google-chrome"), found("chromedriver")
     with ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         runs = (given.runs or temporary / "runs").resolve()
@@ -91,7 +91,8 @@ def main() -> None:
                 take(driver, page)
 
 
-def _found(*names: str) -> str:
+def found(*names: str) -> str:
+    """Path of the first of some programs that is there."""
     paths = [path for path in map(shutil.which, names) if path]
     if not paths:
         sys.exit(f"screenshots: none of {', '.join(names)} is on the PATH")
@@ -151,15 +152,15 @@ def _answers(address: str) -> bool:
 
 
 @contextmanager
-def browser(binary: str, driver: str, profile: Path) -> Iterator[Chrome]:
-    """A headless Chromium with a profile of its own."""
+def browser(binary: str, driver: str, profile: Path, size: tuple[int, int] = SIZE) -> Iterator[Chrome]:
+    """A headless Chromium with a profile of its own; below 600 pixels of width it is a phone's."""
     options = ChromeOptions()
     options.binary_location = binary
-    for flag in (*FLAGS, f"--window-size={SIZE[0]},{SIZE[1]}", f"--user-data-dir={profile}"):
+    for flag in (*FLAGS, f"--window-size={size[0]},{size[1]}", f"--user-data-dir={profile}"):
         options.add_argument(flag)
     os.environ["SE_OFFLINE"] = "true"
     chrome = Chrome(options=options, service=Service(driver))
-    metrics = {"width": SIZE[0], "height": SIZE[1], "deviceScaleFactor": 1, "mobile": False}
+    metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size[0] < 600}
     chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     try:
         yield chrome

@@ -15,8 +15,10 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.evaluation.audit.findings import FAILED
 from cnn_lstm.evaluation.baselines.columns import add_baselines, with_variances
 from cnn_lstm.evaluation.html import write_page
+from cnn_lstm.evaluation.ledger import count_use, rows_key
 from cnn_lstm.evaluation.model_info import model_info
 from cnn_lstm.evaluation.report import evaluate
+from cnn_lstm.evaluation.sentences import uses_sentence
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.text import render_report
 from cnn_lstm.files import write_text_whole, write_whole
@@ -26,7 +28,6 @@ from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import CHECKPOINT_KEY, Forecaster
 from cnn_lstm.training.board import attention_picture
 from cnn_lstm.training.runs import RunFolder
-from cnn_lstm.training.test_uses import Uses, count_use, rows_key
 
 ATTENTION_WINDOWS = 3
 
@@ -67,7 +68,7 @@ def judge(
         checkpoint: File that was tested.
     """
     saved = read_checkpoint(checkpoint)[CHECKPOINT_KEY]
-    uses = count_use(run.path, test_rows_key(table, data), saved["digest"])
+    uses = count_use(run.path, rows_tested(table, data), saved["digest"])
     info = model_info(data, model, saved) | {"test_rows_used": asdict(uses)}
     table = with_baselines(table, data, _calibrated(model, data), settings)
     return write_report(run.path, table, info, settings, _attention(run, data, model))
@@ -150,14 +151,13 @@ def write_report(
         settings: Evaluation settings.
         pictures: PNG files that the page shows too.
     """
-    uses = Uses(**info["test_rows_used"])
     table.attrs |= {
         "settings": settings.to_plain(),
-        "trials": settings.trials or uses.models,
+        "trials": settings.trials or info["test_rows_used"]["models"],
         "failed_checks": [check["kind"] for check in info["leakage"] if check["outcome"] == FAILED],
     }
     report = evaluate(table)
-    text = render_report(report) + _used(uses)
+    text = f"{render_report(report)}\n{uses_sentence(info['test_rows_used'])}\n"
     names = ("predictions.parquet", "test.txt", "model_info.json", "report.html", "report.json")
     files = [folder / name for name in names]
     write_whole(files[0], lambda partial: table.to_parquet(partial, index=False))
@@ -178,16 +178,10 @@ def _metrics(report: Mapping[str, Any]) -> dict[str, float]:
     return metrics
 
 
-def test_rows_key(table: pd.DataFrame, data: MarketDataModule) -> str:
+def rows_tested(table: pd.DataFrame, data: MarketDataModule) -> str:
     """What identifies the rows of a predictions table of the test part, for `count_use`."""
     first, last = (str(day)[:10] for day in (table["as_of"].min(), table["as_of"].max()))
     return rows_key(data.fingerprint, first, last, [target.name for target in data.targets])
-
-
-def _used(uses: Uses) -> str:
-    often = "once" if uses.times == 1 else f"{uses.times} times"
-    many = f", with {uses.models} different models: the best of many looks better than it is" if uses.models > 1 else ""
-    return f"\nthese test rows were used {often}{many}\n"
 
 
 def _json(values: dict[str, Any]) -> str:

@@ -59,6 +59,7 @@ class Outcome:
 
     def _summarize(self, best: dict[str, Any]) -> None:
         """Says what the run took, and keeps it beside the best epoch in summary.json."""
+        # set by Lightning's connectors, not declared by the class
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Resources) and (totals := callback.totals()):
                 print(totals_line(totals))
@@ -68,7 +69,7 @@ class Outcome:
     def validate(self) -> None:
         """Prints the figures of the validation part beside trivial forecasts."""
         self._keep_metrics("validate")
-        text = f"{render(scoreboard(self.predictions(), self.model.objective.classes))}\n"
+        text = f"{render(scoreboard(self.predictions()))}\n"
         self._keep(self.run.path / "validate.txt", text)
         print(text, end="")
         self._say_where()

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cnn_lstm.commands.judge import calibration_of, test_rows_key, with_baselines, write_report
+from cnn_lstm.commands.judge import calibration_of, rows_tested, with_baselines, write_report
 from cnn_lstm.commands.member_runs import Member, leave_with, read_report, train_all
 from cnn_lstm.commands.runs_together import Together, add_jobs, require_jobs
 from cnn_lstm.commands.words import OneLineParser
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.evaluation.dispersion import dispersion, render_dispersion
+from cnn_lstm.evaluation.ledger import count_use
+from cnn_lstm.evaluation.report import plain_values
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.ensemble import FEWEST, ensemble_from, joined, write_ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import CHECKPOINT_KEY, refuse_differences
-from cnn_lstm.training.test_uses import count_use
 
 FIRST_SEED = 42
 REPEAT = Together(
@@ -114,7 +114,7 @@ def _conclude(members: Sequence[Member], data: MarketDataModule, settings: Evalu
     if failed:
         text += f"seeds that failed: {', '.join(map(str, failed))}; without them nothing may be claimed\n"
     content = {"seeds": list(reports), "failed": list(failed), "targets": found}
-    write_text_whole(folder / "repeat.json", json.dumps(_plain(content), indent=2) + "\n")
+    write_text_whole(folder / "repeat.json", json.dumps(plain_values(content), indent=2) + "\n")
     write_text_whole(folder / "repeat.txt", text)
     print(text, end="")
     print(f"repeat folder: {folder}")
@@ -128,12 +128,13 @@ def _average(members: Sequence[Member], data: MarketDataModule, settings: Evalua
     refuse_differences({"data": average.forecaster.contract["fingerprint"]}, {"data": data.fingerprint})
     file, folder = members[0].folder / "ensemble.ckpt", members[0].folder / "ensemble"
     write_ensemble(paths, file, calibration_of(average, data))
-    ensemble = ensemble_from(read_checkpoint(file))
+    content = read_checkpoint(file)
+    ensemble = ensemble_from(content)
     folder.mkdir(exist_ok=True)
     table = with_baselines(
         Predictor(ensemble).predict_rows(data.panel, data.parts.test), data, ensemble.contract, settings
     )
-    uses = count_use(folder, test_rows_key(table, data), read_checkpoint(file)[CHECKPOINT_KEY]["digest"])
+    uses = count_use(folder, rows_tested(table, data), content[CHECKPOINT_KEY]["digest"])
     write_report(folder, table, _information(members[-1], paths) | {"test_rows_used": asdict(uses)}, settings)
     return read_report(folder)
 
@@ -144,12 +145,3 @@ def _information(last: Member, paths: Sequence[Path]) -> dict[str, Any]:
     parameters = sheet["model"]["parameters"] * len(paths)
     model = {"parameters": parameters, "ensemble_of": [str(path) for path in paths]}
     return sheet | {"model": sheet["model"] | model}
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -31,9 +31,9 @@ from cnn_lstm.evaluation.forecasts import LOSS, Floats, Forecast, judged_rows, r
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.significance import compare
 from cnn_lstm.evaluation.verdict import verdict
+from cnn_lstm.inference.intervals import LEVELS
 
 FORMAT = 1
-LEVELS = (50, 80, 90, 95)
 REGIMES = ("calm", "middle", "turbulent")
 # with fewer the Diebold-Mariano test and the bootstrap find twice to four times as much as they should
 FEWEST_DATES, FEWEST_HORIZONS = 30, 5
@@ -61,7 +61,7 @@ def evaluate(table: pd.DataFrame) -> dict[str, Any]:
         name: _target_report(table, name, about, settings, table.attrs["trials"])
         for name, about in table.attrs["targets"].items()
     }
-    plain: dict[str, Any] = _plain({"format": FORMAT, "settings": settings.to_plain(), "targets": targets})
+    plain: dict[str, Any] = plain_values({"format": FORMAT, "settings": settings.to_plain(), "targets": targets})
     return plain
 
 
@@ -79,12 +79,15 @@ def _target_report(
     comparisons = compare(model, dict(losses), rows["as_of"], about["horizon"], settings.resamples, settings.seed)
     best = min(losses, key=lambda name: comparisons[name].loss_baseline)
     loss = LOSS.get(about["kind"], "squared error")
+    extent = _extent(table[table["target"] == target], rows, about["horizon"])
     return {
         **{name: about[name] for name in ("kind", "unit", "horizon", "delay", "classes")},
-        **_extent(table[table["target"] == target], rows),
+        **extent,
         "loss": loss,
         "best_baseline": best,
-        **verdict(loss, best, comparisons[best], settings.level, _objections(table, rows, about["horizon"])),
+        **verdict(
+            loss, best, comparisons[best], settings.level, _objections(table, extent["dates"], extent["dates_needed"])
+        ),
         "forecasts": {name: _figures(rows, forecast, forecasts, about) for name, forecast in forecasts.items()},
         "comparisons": {name: asdict(comparison) for name, comparison in comparisons.items()},
         **_breakdowns(rows, model, losses[best]),
@@ -95,20 +98,20 @@ def _target_report(
     }
 
 
-def _objections(table: pd.DataFrame, rows: pd.DataFrame, horizon: int) -> list[str]:
+def _objections(table: pd.DataFrame, dates: int, needed: int) -> list[str]:
     """What denies evidence whatever the figures: leakage, and fewer dates than the tests need to keep their level."""
-    failed, dates = table.attrs.get("failed_checks", []), int(rows["as_of"].nunique())
-    needed = max(FEWEST_DATES, FEWEST_HORIZONS * horizon)
+    failed = table.attrs.get("failed_checks", [])
     found = [f"leakage found: {', '.join(failed)}"] if failed else []
     return found + ([f"too few dates: {dates}, at least {needed} are needed"] if dates < needed else [])
 
 
-def _extent(given: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Any]:
+def _extent(given: pd.DataFrame, rows: pd.DataFrame, horizon: int) -> dict[str, Any]:
     return {
         "rows": len(rows),
         "left_out": len(given) - len(rows),
         "symbols": int(rows["symbol"].nunique()),
         "dates": int(rows["as_of"].nunique()),
+        "dates_needed": max(FEWEST_DATES, FEWEST_HORIZONS * horizon),
         "first": rows["as_of"].min().isoformat(),
         "last": rows["as_of"].max().isoformat(),
     }
@@ -247,12 +250,12 @@ def _strategy(rows: pd.DataFrame, about: Mapping[str, Any], settings: Evaluation
     return strategy_figures(book, trials, draws=settings.resamples, seed=settings.seed)
 
 
-def _plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
     """Plain values that JSON holds; a figure without a value is None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_values(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(item) for item in value]
+        return [plain_values(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -13,15 +13,14 @@ REGRESSION = ("mae", "rmse", "r2", "correlation")
 CLASSIFICATION = ("accuracy", "balanced_accuracy", "f1", "mcc")
 
 
-def scoreboard(predictions: pd.DataFrame, classes: int = 0) -> pd.DataFrame:
+def scoreboard(predictions: pd.DataFrame) -> pd.DataFrame:
     """Figures of the model, the training mean and the last value, for each target.
 
     Every figure comes from the predictions table alone. The training mean is the most frequent training class for
     classes; zero is added where the target is a return.
 
     Args:
-        predictions: Predictions table; rows whose truth is not known yet are left out.
-        classes: Number of classes; 0 for numbers.
+        predictions: Predictions table with its `attrs`; rows whose truth is not known yet are left out.
 
     Returns:
         One row a target and forecast: target, forecast, rows, and the figures; rmse and mae in the target's unit.
@@ -30,6 +29,7 @@ def scoreboard(predictions: pd.DataFrame, classes: int = 0) -> pd.DataFrame:
         >>> table = pd.DataFrame(
         ...     {"target": "return_1", "y_true": [0.1, -0.1], "y_pred": [0.1, 0.0], "y_last": [0.0, 0.1], "y_mean": 0.0}
         ... )
+        >>> table.attrs["targets"] = {"return_1": {"kind": "return", "classes": 0}}
         >>> scoreboard(table).set_index("forecast")["mae"].round(3).to_dict()
         {'model': 0.05, 'zero': 0.1, 'training mean': 0.1, 'last value': 0.15}
     """
@@ -38,17 +38,20 @@ def scoreboard(predictions: pd.DataFrame, classes: int = 0) -> pd.DataFrame:
     for target, group in known.groupby("target", sort=False):
         group = group[group["y_last"].notna()]
         true = torch.tensor(group["y_true"].to_numpy(copy=True))
-        for name, forecast in _forecasts(str(target), group, classes).items():
-            lines.append({"target": target, "forecast": name, "rows": len(group)} | _figures(forecast, true, classes))
+        about = predictions.attrs["targets"][target]
+        for name, forecast in _forecasts(about["kind"], group).items():
+            lines.append(
+                {"target": target, "forecast": name, "rows": len(group)} | _figures(forecast, true, about["classes"])
+            )
     return pd.DataFrame(lines)
 
 
-def _forecasts(target: str, group: pd.DataFrame, classes: int) -> dict[str, Tensor]:
+def _forecasts(kind: str, group: pd.DataFrame) -> dict[str, Tensor]:
     columns = {"model": "y_pred", "training mean": "y_mean", "last value": "y_last"}
     forecasts = {name: torch.tensor(group[column].to_numpy(copy=True)) for name, column in columns.items()}
-    if classes:
+    if kind == "class":
         return {"majority class" if k == "training mean" else k: v for k, v in forecasts.items()}
-    if target.startswith("return_"):
+    if kind == "return":
         return {"model": forecasts.pop("model"), "zero": torch.zeros(len(group), dtype=torch.float64)} | forecasts
     return forecasts
 

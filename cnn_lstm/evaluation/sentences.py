@@ -47,6 +47,11 @@ def verdict_sentence(target: Target, failed_checks: Sequence[str] = ()) -> str:
         )
     if beside["skill"] <= 0:
         return f"{found}. Nothing speaks for the model over that method."
+    if target["dates"] < target["dates_needed"]:
+        return (
+            f"{found}, but a test of {target['dates']:,} dates is too short to tell skill from luck: at least "
+            f"{target['dates_needed']:,} are needed. Until there is evidence, the simple method is the safer choice."
+        )
     return (
         f"{found}, but luck cannot be ruled out: if the model were truly no better, a difference this large would "
         f"come up by chance in {odds(worst_p(beside))} such tests; {_range(beside)}. Until there is evidence, the "

@@ -38,6 +38,8 @@ TITLES = {
     "roc_auc": "AUC",
     "ece": "ECE",
 }
+STRATEGY_FIGURES = ("cost_bp", "sharpe", "sharpe_se", "psr", "dsr", "annual_turnover", "break_even_cost_bp")
+STRATEGY_SHARES = ("net_annual_return", "gross_annual_return", "annual_volatility", "max_drawdown")
 SUSPICIOUS_IC = 0.1
 
 
@@ -141,17 +143,17 @@ def _strategy(target: Target) -> Iterator[str]:
     if found is None:
         return
     hold = found["buy_and_hold"]
-    number_of = {name: number(value) for name, value in found.items() if isinstance(value, float | int | None)}
-    percent_of = {name: percent(value) for name, value in found.items() if isinstance(value, float | None)}
+    figures = {name: number(found[name]) for name in STRATEGY_FIGURES}
+    shares = {name: percent(found[name]) for name in STRATEGY_SHARES}
     yield "\n".join(
         [
-            f"strategy after {number_of['cost_bp']} bp a side: {found['rule']}",
-            f"net return {percent_of['net_annual_return']} a year (gross {percent_of['gross_annual_return']}), "
-            f"volatility {percent_of['annual_volatility']}, drawdown {percent_of['max_drawdown']}",
-            f"Sharpe {number_of['sharpe']} (standard error {number_of['sharpe_se']}), PSR {number_of['psr']}, "
-            f"DSR {number_of['dsr']} for the best of {found['trials']}",
-            f"turnover {number_of['annual_turnover']} a year, break-even cost {number_of['break_even_cost_bp']} bp a "
-            f"side, random signs earn as much with p {number_of['random_sign_p']}",
+            f"strategy after {figures['cost_bp']} bp a side: {found['rule']}",
+            f"net return {shares['net_annual_return']} a year (gross {shares['gross_annual_return']}), "
+            f"volatility {shares['annual_volatility']}, drawdown {shares['max_drawdown']}",
+            f"Sharpe {figures['sharpe']} (standard error {figures['sharpe_se']}), PSR {figures['psr']}, "
+            f"DSR {figures['dsr']} for the best of {found['trials']}",
+            f"turnover {figures['annual_turnover']} a year, break-even cost {figures['break_even_cost_bp']} bp a "
+            f"side, random signs earn as much with p {p_value(found['random_sign_p'])}",
             f"buy and hold at the same exposure: {percent(hold['net_annual_return'])} a year, "
             f"Sharpe {number(hold['sharpe'])}, drawdown {percent(hold['max_drawdown'])}",
         ]

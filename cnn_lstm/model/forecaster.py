@@ -244,8 +244,7 @@ class Forecaster(LightningModule):
         """Logs the figures of the validation, and keeps its scores for the checkpoint and the intervals made of it."""
         self._log_figures("val")
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            data: ForecastData = self.trainer.datamodule  # type: ignore[attr-defined]
-            scale = data.label_scale(self.forecasts["row"])
+            scale = self._data.label_scale(self.forecasts["row"])
             kinds = self.contract["target_kinds"]
             self.contract["calibration"] = calibrate(self.forecasts, scale, self.objective.classes, kinds)
         self.outputs = self._training_outputs
@@ -272,10 +271,15 @@ class Forecaster(LightningModule):
 
     # -- statistics, optimiser, checkpoint -----------------------------------------------------------------------
 
+    @property
+    def _data(self) -> ForecastData:
+        """The data module; Lightning's connectors set it on the trainer, whose class does not declare it."""
+        data: ForecastData = self.trainer.datamodule  # type: ignore[attr-defined]
+        return data
+
     def setup(self, stage: str) -> None:
         """Takes the training statistics before a fit, and what the data module says of the data."""
-        data: ForecastData = self.trainer.datamodule  # type: ignore[attr-defined]
-        calibration = self.contract.get("calibration")
+        data, calibration = self._data, self.contract.get("calibration")
         self.contract = data.contract()
         if stage == "fit":
             self.learn_statistics(data.statistics)

@@ -132,8 +132,8 @@ class BoardPictures(Callback):
                     _add_histograms(logger, module, self._gradients, validated.step)
 
     def _forecasts(self, trainer: Trainer, module: Forecaster, validated: Validated) -> Figure | None:
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data, MarketDataModule):
+        data = _data_of(trainer)
+        if data is None:
             return None
         rows = validated.forecasts["row"].numpy()
         return forecast_figure(
@@ -147,8 +147,8 @@ class BoardPictures(Callback):
         )
 
     def _attention(self, trainer: Trainer, module: Forecaster, validated: Validated) -> Figure | None:
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data, MarketDataModule) or not self.windows:
+        data = _data_of(trainer)
+        if data is None or not self.windows:
             return None
         rows = validated.forecasts["row"]
         return attention_picture(module, data, rows, self.windows, f"attention, epoch {validated.epoch}")
@@ -194,8 +194,7 @@ def hyperparameters(module: Forecaster, trainer: Trainer) -> dict[str, Any]:
         spec = part.spec()
         values[name] = spec["class_path"].rpartition(".")[2]
         values |= {f"{name}.{key}": value for key, value in spec["init_args"].items()}
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    if isinstance(data, MarketDataModule):
+    if (data := _data_of(trainer)) is not None:
         values |= {
             "window": data.recipe.window,
             "batch_size": data.batch_size,
@@ -225,6 +224,12 @@ def last_step(trainer: Trainer) -> int:
     return max(0, trainer.global_step - 1)
 
 
+def _data_of(trainer: Trainer) -> MarketDataModule | None:
+    """The data module, if it is ours; Lightning's connectors set it on the trainer, whose class does not declare it."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    return data if isinstance(data, MarketDataModule) else None
+
+
 def boards(trainer: Trainer) -> list[TensorBoardLogger]:
     """The TensorBoard loggers of a trainer; none but in the first process."""
     if not trainer.is_global_zero:
@@ -252,8 +257,8 @@ def _show(trainer: Trainer, name: str, figure: Figure | None, step: int) -> None
 
 
 def _window_length(trainer: Trainer) -> int:
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    return data.recipe.window if isinstance(data, MarketDataModule) else 60
+    data = _data_of(trainer)
+    return data.recipe.window if data else 60
 
 
 def _add_graph(logger: TensorBoardLogger, module: Forecaster, length: int) -> None:

@@ -1,4 +1,4 @@
-"""The loggers of a run: TensorBoard first, then CSV, then MLflow."""
+"""The loggers of a run: TensorBoard first, then MLflow, then CSV."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from cnn_lstm.training.tracking.tracker import MLflowTracker
 def build_loggers(run: RunFolder, stage: str, tensorboard: bool, tracker: MLflowTracker | None) -> list[Logger]:
     """Loggers of a stage of a run; validate and test write into the trackers of the fit.
 
-    Lightning takes its log folder from the first logger.
+    Lightning takes its log folder from the first logger. MLflow's journal comes before the CSV file: a Ctrl-C between
+    two loggers leaves no figure in the file that the record lacks.
 
     Args:
         run: The run folder.
@@ -28,10 +29,10 @@ def build_loggers(run: RunFolder, stage: str, tensorboard: bool, tracker: MLflow
     loggers: list[Logger] = []
     if tensorboard:
         loggers.append(TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard", default_hp_metric=False))
-    if stage == "fit":
-        loggers.append(AppendingCSVLogger(run.path, name="", version=""))
     if tracker is not None:
         loggers.append(tracker)
+    if stage == "fit":
+        loggers.append(AppendingCSVLogger(run.path, name="", version=""))
     return loggers
 
 

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from cnn_lstm.commands import judge
+from cnn_lstm.evaluation.ledger import FILE
 from cnn_lstm.evaluation.model_info import Check, leakage_checks
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.evaluation.text import render_report
-from cnn_lstm.training.test_uses import FILE
 from tests import experiments
 from tests.experiments import spec
 from tests.markets import market

@@ -20,9 +20,22 @@ from tests.evaluation.tables import predictions_table
 NAN = float("nan")
 KINDS = ("return", "log_volatility", "class")
 NAMES = ("return_1", "log_volatility_5", "direction_1")
-KEYS = {"kind", "unit", "horizon", "delay", "classes", "rows", "left_out", "symbols", "dates", "first", "last"}
+KEYS = {
+    "kind",
+    "unit",
+    "horizon",
+    "delay",
+    "classes",
+    "rows",
+    "left_out",
+    "symbols",
+    "dates",
+    "dates_needed",
+    "first",
+    "last",
+}
 KEYS |= {"loss", "best_baseline", "evidence", "verdict", "reason", "forecasts", "comparisons", "win_rate"}
-KEYS |= {"breakdowns", "intervals", "distribution", "spread", "strategy"}
+KEYS |= {"dates_needed", "breakdowns", "intervals", "distribution", "spread", "strategy"}
 
 
 def made(*kinds: str, **options: Any) -> pd.DataFrame:

@@ -26,7 +26,10 @@ def table(seed: int = 0, rows: int = 300, scale: float = 0.01) -> pd.DataFrame:
             "y_mean": 0.05 * scale,
         }
         parts.append(pd.DataFrame(part))
-    return pd.concat(parts, ignore_index=True)
+    found = pd.concat(parts, ignore_index=True)
+    kinds = {"return_5": "return", "volatility_5": "volatility"}
+    found.attrs["targets"] = {name: {"kind": kind, "classes": 0} for name, kind in kinds.items()}
+    return found
 
 
 def classes(seed: int = 0, rows: int = 300, count: int = 3) -> pd.DataFrame:
@@ -34,9 +37,10 @@ def classes(seed: int = 0, rows: int = 300, count: int = 3) -> pd.DataFrame:
     true = random.choice(count, rows, p=np.array([0.5, 0.3, 0.2][:count]) / sum([0.5, 0.3, 0.2][:count]))
     pred = np.where(random.random(rows) < 0.4, true, random.integers(0, count, rows))
     last = random.integers(0, count, rows)
-    return pd.DataFrame({"target": "direction_1", "y_true": true, "y_pred": pred, "y_last": last, "y_mean": 0}).astype(
-        dict.fromkeys(["y_true", "y_pred", "y_last", "y_mean"], float)
-    )
+    columns = {"y_true": true, "y_pred": pred, "y_last": last, "y_mean": np.zeros(rows)}
+    found = pd.DataFrame({"target": "direction_1", **{name: values.astype(float) for name, values in columns.items()}})
+    found.attrs["targets"] = {"direction_1": {"kind": "class", "classes": count}}
+    return found
 
 
 @pytest.mark.parametrize("scale", [1e-4, 0.01, 100.0])
@@ -68,7 +72,7 @@ def test_only_returns_are_compared_with_zero() -> None:
 @pytest.mark.parametrize("count", [2, 3])
 def test_figures_of_classes_are_those_of_scikit_learn(count: int) -> None:
     given = classes(count=count)
-    board = scoreboard(given, classes=count)
+    board = scoreboard(given)
     assert board["forecast"].tolist() == ["model", "majority class", "last value"]
     true = given["y_true"]
     for line in board.itertuples():
@@ -84,7 +88,7 @@ def test_a_class_that_never_happened_does_not_lower_the_mean_recall() -> None:
     """The mean recall is over the classes that were there; a forecast of another one costs the others' recall."""
     given = classes(count=3)
     given["y_true"] = given["y_true"].clip(upper=1.0)
-    board = scoreboard(given, classes=3).set_index("forecast")
+    board = scoreboard(given).set_index("forecast")
     recalls = metrics.recall_score(given["y_true"], given["y_pred"], labels=[0, 1], average="macro")
     assert board.loc["model", "balanced_accuracy"] == pytest.approx(recalls, rel=1e-6)
 

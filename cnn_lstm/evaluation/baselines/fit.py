@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from cnn_lstm.data.windows import Rows
 from cnn_lstm.evaluation.baselines.boosting import fit_boosting, installed
@@ -15,8 +16,8 @@ from cnn_lstm.evaluation.baselines.dlinear import fit_dlinear
 from cnn_lstm.evaluation.baselines.har import fit_har
 from cnn_lstm.evaluation.baselines.linear import fit_logistic, fit_ridge
 from cnn_lstm.evaluation.baselines.material import Columns, Fitted, Floats, Material
-from cnn_lstm.evaluation.baselines.smearing import smearing, volatility_of
 from cnn_lstm.evaluation.baselines.trivial import NaiveErrors, fit_trivial, naive_errors
+from cnn_lstm.model.calibration import smearing
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,8 @@ def _smearing(material: Material, models: list[Fitted]) -> dict[str, dict[str, f
         target = material.targets[k]
         mean = np.full(len(rows), float(material.statistics.y_mean[k]))
         forecasts = columns[k] | {"y_last": material.present(rows, k), "y_mean": mean}
-        truth = volatility_of(target, material.labels(rows, k))
+        truth = torch.from_numpy(material.labels(rows, k))
         factors[target.name] = {
-            name: smearing(truth, volatility_of(target, values)) for name, values in forecasts.items()
+            name: smearing(target.kind, truth, torch.from_numpy(values)) for name, values in forecasts.items()
         }
     return factors

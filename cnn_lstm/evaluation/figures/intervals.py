@@ -17,12 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.special import chdtrc, ndtr, xlogy
 
+from cnn_lstm.inference.intervals import MOST_DIGITS
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 TERCILES = ("low", "middle", "high")
 ROLLING = 250
-MOST_DIGITS = 10  # classes whose numbers have one digit
 
 
 def interval_figures(

@@ -14,8 +14,8 @@ from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, Realiz
 from cnn_lstm.evaluation.baselines import fit
 from cnn_lstm.evaluation.baselines.fit import fit_baselines
 from cnn_lstm.evaluation.baselines.linear import fit_ridge
-from cnn_lstm.evaluation.baselines.smearing import smearing
 from cnn_lstm.evaluation.baselines.trivial import naive_errors
+from cnn_lstm.model.calibration import smearing
 from tests.evaluation.baselines.materials import FEATURES, material_of, with_other_future
 from tests.markets import market, walk
 
@@ -113,7 +113,8 @@ def test_factors_make_the_variance_unbiased_on_validation_rows(log: bool) -> Non
     for name, values in columns.items():
         ratio = (truth - values) * 2 if log else 2 * np.log(truth / values)
         assert np.mean(np.exp(ratio)) / factors[name] == pytest.approx(1)
-    assert factors["y_ridge"] == smearing(*(np.exp(v) if log else v for v in (truth, columns["y_ridge"])))
+    given = (torch.from_numpy(values) for values in (truth, columns["y_ridge"]))
+    assert factors["y_ridge"] == smearing(target.kind, *given)
 
 
 def test_forecast_volatilities_are_positive() -> None:

@@ -18,10 +18,12 @@ from mlflow.entities import Run
 
 from cnn_lstm import Predictor
 from cnn_lstm.inference.pyfunc import EXAMPLE_ROWS
+from cnn_lstm.training.loggers import AppendingCSVLogger, build_loggers
+from cnn_lstm.training.runs import RunFolder
 from cnn_lstm.training.tracking.delivery import Delivery
 from cnn_lstm.training.tracking.identity import parameters
 from cnn_lstm.training.tracking.journal import Journal
-from cnn_lstm.training.tracking.tracker import tracking_uri
+from cnn_lstm.training.tracking.tracker import MLflowTracker, tracking_uri
 from tests import experiments
 from tests.markets import market
 from tests.training.tracking.servers import assert_each_once, free_port, only_run, start_fit, wait_for
@@ -259,7 +261,7 @@ def test_a_run_whose_data_is_bad_is_failed(tmp_path: Path) -> None:
 def test_a_run_killed_outright_goes_on_in_the_same_record(endless: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start_fit(endless, run)
-    wait_for(last_of(run).exists)
+    wait_for(lambda: last_of(run).exists() and (run / "tracking/sent.json").exists())
     lines = len((run / "tracking/journal.jsonl").read_text().splitlines())
     wait_for(lambda: len((run / "tracking/journal.jsonl").read_text().splitlines()) > lines + 50)  # into an epoch
     process.kill()
@@ -379,6 +381,16 @@ def test_other_loggers_beside_ours_or_instead(beside: bool, tmp_path: Path) -> N
     assert {"val_loss", "train_loss", "windows_per_s", "lr-AdamW"} <= set(table.columns)
     assert (run / "tensorboard").exists() == beside
     assert (run / "tracking").exists() == beside
+
+
+def test_the_record_is_told_before_the_file(tmp_path: Path) -> None:
+    """Between two loggers a Ctrl-C can come: metrics.csv then holds nothing that MLflow never heard of."""
+    run = RunFolder(tmp_path)
+    delivery = Delivery(tmp_path, Journal(run.tracking), "sqlite:///none.db")
+    tracker = MLflowTracker(run, "fit", delivery)
+    *_, before, last = build_loggers(run, "fit", tensorboard=True, tracker=tracker)
+    assert before is tracker
+    assert isinstance(last, AppendingCSVLogger)
 
 
 # -- who pays for it -------------------------------------------------------------------------------------------------

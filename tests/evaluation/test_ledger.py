@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from cnn_lstm.training.test_uses import FILE, Uses, count_use, rows_key, uses
+from cnn_lstm.evaluation.ledger import FILE, Uses, count_use, rows_key, uses
 
 APPEND = """
 import sys
 from pathlib import Path
-from cnn_lstm.training.test_uses import count_use
+from cnn_lstm.evaluation.ledger import count_use
 for number in range(50):
     count_use(Path(sys.argv[1]), "rows", f"{sys.argv[2]}{number % 5}")
 """

@@ -15,7 +15,7 @@ FILE = "test_uses.jsonl"
 
 
 @dataclass(frozen=True)
-class TestUse:
+class Use:
     """One use of test rows.
 
     Attributes:
@@ -24,8 +24,6 @@ class TestUse:
         run: Name of the run folder.
         when: Seconds since 1970.
     """
-
-    __test__ = False  # pytest takes it for a test by its name
 
     rows: str
     model: str
@@ -68,7 +66,7 @@ def count_use(run: Path, rows: str, model: str) -> Uses:
         ResourceError: If it cannot be written down.
     """
     path = run.resolve().parent / FILE
-    line = json.dumps(asdict(TestUse(rows, model, run.resolve().name, round(time.time(), 3)))) + "\n"
+    line = json.dumps(asdict(Use(rows, model, run.resolve().name, round(time.time(), 3)))) + "\n"
     try:
         with path.open("ab", buffering=0) as file:  # one write a line: several processes may append
             file.write((_line_end(path) + line).encode())
@@ -90,7 +88,7 @@ def uses(path: Path, rows: str) -> Uses:
     models = []
     for line in path.read_bytes().splitlines():
         try:
-            use = TestUse(**json.loads(line))
+            use = Use(**json.loads(line))
         except (ValueError, TypeError):
             continue
         if use.rows == rows:
