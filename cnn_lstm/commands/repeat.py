@@ -41,7 +41,7 @@ def run(words: list[str]) -> None:
         words: `repeat` and its arguments.
     """
     given, passed_on = _parser().parse_known_args(words[1:])
-    require_jobs(given.jobs)
+    require_jobs(given.n_jobs)
     REPEAT.refuse_ours(passed_on)
     cli = REPEAT.parsed(passed_on)
     data, settings = cli.build_data(), Evaluation(**cli.config["fit"].evaluation.as_dict())
@@ -53,7 +53,7 @@ def run(words: list[str]) -> None:
     with REPEAT.taken(folder) as lock:
         REPEAT.require_same_configuration(folder, cli.config_text)
         print(f"repeat folder: {folder}")
-        failed = train_all(members, given.jobs, lock, REPEAT.option)
+        failed = train_all(members, given.n_jobs, lock, REPEAT.option)
         _conclude(members, data, settings, failed)
     leave_with(members, failed)
 

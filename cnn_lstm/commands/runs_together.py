@@ -163,7 +163,7 @@ class Together:
 
 def add_jobs(parser: argparse.ArgumentParser) -> None:
     """Adds how many runs there may be at a time."""
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time; 1 by default")
+    parser.add_argument("--n_jobs", type=int, default=1, metavar="N", help="runs at a time; 1 by default")
 
 
 def require_jobs(jobs: int) -> None:
@@ -173,4 +173,4 @@ def require_jobs(jobs: int) -> None:
         ConfigError: If it is.
     """
     if jobs < 1:
-        raise ConfigError(f"--jobs {jobs}", fix="give at least 1", code=224)
+        raise ConfigError(f"--n_jobs {jobs}", fix="give at least 1", code=224)

@@ -37,7 +37,7 @@ def run(words: list[str]) -> None:
         words: `walk-forward` and its arguments.
     """
     given, passed_on = _parser().parse_known_args(words[1:])
-    require_jobs(given.jobs)
+    require_jobs(given.n_jobs)
     WALK.refuse_ours(passed_on)
     splits = [WalkForward(given.folds, fold, given.sliding, given.embargo) for fold in range(max(given.folds, 1))]
     arguments = [[*passed_on, f"--data.split={json.dumps(split.spec())}"] for split in splits]
@@ -49,7 +49,7 @@ def run(words: list[str]) -> None:
         WALK.require_same_configuration(folder, cli.config_text)
         name_parent(folder)
         print(f"walk-forward folder: {folder}")
-        failed = train_all(members, given.jobs, lock, WALK.option)
+        failed = train_all(members, given.n_jobs, lock, WALK.option)
         if not failed:
             _conclude(members, splits, data, settings)
     leave_with(members, failed)

@@ -113,7 +113,7 @@ def content(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "repeat"
-    words = ["--config", config, "--seeds", "7,8", "--jobs", 2, "--repeat_dir", folder]
+    words = ["--config", config, "--seeds", "7,8", "--n_jobs", 2, "--repeat_dir", folder]
     process = driven("", *words)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
@@ -396,8 +396,8 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "negative seed": (["--seeds=3,-4"], 224, "3,-4"),
     "negative first seed": (["--first_seed=-1"], 224, "5"),
     "list and first": (["--seeds", "3,4", "--first_seed", "2"], 224, "--first_seed 2"),
-    "no job": (["--jobs", "0"], 224, "--jobs 0"),
-    "job no number": (["--jobs", "x"], 225, "--jobs"),
+    "no job": (["--n_jobs", "0"], 224, "--n_jobs 0"),
+    "job no number": (["--n_jobs", "x"], 225, "--n_jobs"),
     "seed of fit": (["--seed_everything", "3"], 225, "--seed_everything"),
     "run_dir of fit": (["--run_dir=x"], 225, "--run_dir"),
     "ckpt_path of fit": (["--ckpt_path", "last"], 225, "--ckpt_path"),

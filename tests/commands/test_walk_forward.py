@@ -74,7 +74,7 @@ def started(*words: str) -> subprocess.Popen[str]:
 @pytest.fixture(scope="module")
 def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "walk"
-    process = started(*words_of(config, folder), "--jobs", "2")
+    process = started(*words_of(config, folder), "--n_jobs", "2")
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert f"{(folder / 'test.txt').read_text()}\n{(folder / 'walk_forward.txt').read_text()}" in out
@@ -261,7 +261,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "negative folds": (["--folds=-1"], 223, "folds=-1"),
     "negative embargo": (["--embargo=-1"], 223, "embargo=-1"),
     "folds no number": (["--folds", "few"], 225, "--folds"),
-    "no job": (["--jobs", "0"], 224, "--jobs 0"),
+    "no job": (["--n_jobs", "0"], 224, "--n_jobs 0"),
     "split of fit": (["--data.split", "cnn_lstm.data.splits.FractionSplit"], 225, "--data.split"),
     "part of a split": (["--data.split.init_args.fold=1"], 225, "--data.split.init_args.fold"),
     "run_dir of fit": (["--run_dir=x"], 225, "--run_dir"),

@@ -98,7 +98,7 @@ def judge(folder: Path, table: pd.DataFrame, seed: int, **data: Any) -> Outcome:
 def walk(folder: Path, table: pd.DataFrame, seed: int, folds: int = 3, **data: Any) -> Outcome:
     """`judge` of the stitched rows of a walk-forward."""
     config = configured(folder, table, seed, **data)
-    assert run("walk-forward", "--config", config, "--folds", folds, "--jobs", 2, "--folder", folder / "walk") == 0
+    assert run("walk-forward", "--config", config, "--folds", folds, "--n_jobs", 2, "--folder", folder / "walk") == 0
     return outcome(folder / "walk", table)
 
 

@@ -26,7 +26,7 @@ from cnn_lstm.data.statistics import TrainingStatistics
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility
 from cnn_lstm.data.windows import Panel, Rows, complete_windows, labelled
 from cnn_lstm.errors import ValidityError
-from cnn_lstm.evaluation.audit import invariance, labels, learning, looking_ahead, model_rows
+from cnn_lstm.evaluation.audit import decay, invariance, labels, learning, looking_ahead, model_rows
 from cnn_lstm.evaluation.audit.battery import Audit, audit, short_form
 from cnn_lstm.evaluation.audit.cuts import cuts_of, spread
 from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, PASSED, WARNED, Result
@@ -42,7 +42,7 @@ from tests.markets import TableSource, market
 from tests.validity import zoo
 
 FEATURES = ["log_return_1", "close_location"]
-WITHOUT_CHECKPOINT = (learning.REFIT, learning.CALIBRATION, model_rows.BATCH, model_rows.STREAMING)
+WITHOUT_CHECKPOINT = (learning.REFIT, learning.CALIBRATION, model_rows.BATCH, model_rows.STREAMING, decay.SHIFTED)
 
 
 @pytest.fixture(autouse=True)
@@ -395,6 +395,39 @@ def test_intervals_that_learn_from_labels_to_come(monkeypatch: pytest.MonkeyPatc
     assert {name.rstrip("0589") for name in columns(found, "intervals")} == {"lower_", "upper_"}
 
 
+def with_edge(data: MarketDataModule, lives: int, monkeypatch: pytest.MonkeyPatch) -> Base:
+    """A checkpoint whose forecasts are the sum of the next so many returns that are traded."""
+
+    def all_knowing(predictor: Predictor, panel: Panel, rows: Rows) -> pd.DataFrame:
+        found = honest(predictor, panel, rows)
+        of = found.groupby(["target", "symbol"], observed=True)["bar_return"]
+        found["y_pred"] = sum(of.shift(-later).fillna(0.0) for later in range(lives))
+        return found
+
+    base, honest = based(data, learnt(data)), Predictor.predict_rows
+    monkeypatch.setattr(Predictor, "predict_rows", all_knowing)
+    return base
+
+
+@pytest.mark.parametrize(("lives", "horizon", "outcome"), [(1, 5, WARNED), (5, 5, PASSED), (1, 1, PASSED)])
+def test_an_edge_that_one_bar_takes_away(
+    lives: int, horizon: int, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A label of one bar may lose its edge with that bar; one of five may not."""
+    base = with_edge(ready(targets=[ForwardReturn(horizon)]), lives, monkeypatch)
+    found = decay.shifted_decision(base)
+    assert found.outcome == outcome
+    assert found.compared.count("(") == 1 + len(decay.DELAYS)
+    if outcome == WARNED:
+        assert columns(found, "forecasts") == {f"y_pred of return_{horizon}"}
+        assert decay.shifted_decision(base, strict=True).outcome == FAILED
+
+
+def test_forecasts_that_are_all_the_same_have_no_edge_to_lose(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = with_edge(ready(targets=[ForwardReturn(5)]), 0, monkeypatch)
+    assert decay.shifted_decision(base).outcome == PASSED
+
+
 # -- what must not matter ----------------------------------------------------------------------------------------------
 
 
@@ -486,6 +519,8 @@ def test_a_clean_checkpoint_passes_every_check(arguments: dict[str, Any]) -> Non
     found = outcomes(audit(data, learnt(data)))
     level = found.pop(invariance.ADJUSTMENT)
     assert level == (WARNED if "anchor" in arguments else PASSED)
+    traded = all(target.traded for target in data.targets[:1])
+    assert found.pop(decay.SHIFTED) == (PASSED if traded else NOT_APPLICABLE)
     assert set(found.values()) == {PASSED}
 
 

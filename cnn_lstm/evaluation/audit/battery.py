@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.evaluation.audit import invariance, labels, learning, looking_ahead, model_rows
+from cnn_lstm.evaluation.audit import decay, invariance, labels, learning, looking_ahead, model_rows
 from cnn_lstm.evaluation.audit.cuts import Cuts, cuts_of
 from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, Result
 from cnn_lstm.evaluation.audit.looking_ahead import Base
@@ -105,6 +105,7 @@ def _checks(
     yield invariance.symbol_isolation(base)
     yield model_rows.batch_independence(base)
     yield model_rows.streaming(base)
+    yield decay.shifted_decision(base, strict)
     yield invariance.determinism(base)
 
 
