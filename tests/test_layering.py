@@ -50,6 +50,7 @@ LATE: dict[tuple[str, str], str] = {
     ("evaluation/pictures.py", "matplotlib.dates"): "as matplotlib",
     ("evaluation/pictures.py", "matplotlib.figure"): "as matplotlib",
     ("evaluation/pictures.py", "matplotlib.ticker"): "as matplotlib",
+    ("training/sweep/samplers.py", "optuna"): "slow, and only for a sweep",
     ("training/board_figures.py", "matplotlib.figure"): "slow, and only for a picture that is drawn",
     ("training/board_figures.py", "matplotlib.backends.backend_agg"): "as matplotlib.figure",
 }
