@@ -32,11 +32,14 @@ COMMANDS = {
         "cnn_lstm.commands.walk_forward",
         "retrain fold by fold, and judge the forecasts of all test parts as one",
     ),
+    "sweep": ("cnn_lstm.commands.sweep", "search for better settings with Optuna, on the validation part"),
     "audit": ("cnn_lstm.commands.audit", "prove on your data, features and checkpoint that nothing looks ahead"),
     "plot": ("cnn_lstm.commands.plot", "draw the history of a run, or compare runs"),
     "sync-tracking": ("cnn_lstm.commands.sync_tracking", "send to MLflow what a server that was down has not taken"),
     "data": ("cnn_lstm.commands.data", "describe or check the data of a YAML file, without training"),
 }
+# processes that our own commands start
+INTERNAL = {"sweep-worker": "cnn_lstm.commands.sweep_worker"}
 
 HELP = """usage: cnn-lstm [--version] [--debug] [--trust-imports PKG[,PKG]] COMMAND ...
 
@@ -105,13 +108,14 @@ def _own_options(words: list[str]) -> tuple[bool, list[str]]:
 
 
 def _run(words: list[str]) -> int:
-    if words[0] not in COMMANDS:
+    modules = INTERNAL | {name: module for name, (module, _) in COMMANDS.items()}
+    if words[0] not in modules:
         import difflib
 
         near = difflib.get_close_matches(words[0], COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(COMMANDS)}"
         raise ConfigError(f"unknown command {words[0]!r}", fix=hint, code=225)
-    run: Callable[[list[str]], None] = importlib.import_module(COMMANDS[words[0]][0]).run
+    run: Callable[[list[str]], None] = importlib.import_module(modules[words[0]]).run
     run(words)
     return 0
 

@@ -41,6 +41,7 @@ LATE: dict[tuple[str, str], str] = {
         "cnn_lstm.training.tracking.store",
     ): "imports mlflow, in the sending thread",
     ("training/tracking/tracker.py", "cnn_lstm.training.tracking.machine"): "as cnn_lstm.training.tracking.store",
+    ("commands/lightning.py", "cnn_lstm.training.sweep.pruning"): "imports optuna; only for a trial of a sweep",
     ("commands/outcome.py", "cnn_lstm.commands.judge"): "imports the statistics libraries; only for test",
     ("inference/pyfunc.py", "mlflow.pyfunc"): "slow, and only to write a model",
     ("inference/pyfunc.py", "mlflow.models"): "as mlflow.pyfunc",

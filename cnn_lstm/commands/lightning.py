@@ -46,7 +46,7 @@ from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources
 from cnn_lstm.training.durable import DurableCheckpointIO
 from cnn_lstm.training.history_plot import HistoryPlot
 from cnn_lstm.training.loggers import build_loggers
-from cnn_lstm.training.runs import ENVIRONMENT_KEY
+from cnn_lstm.training.runs import ENVIRONMENT_KEY, TRIAL_KEY
 from cnn_lstm.training.tracking.credentials import without_credentials
 
 TRAINER_DEFAULTS = {
@@ -78,10 +78,11 @@ class ForecastCLI(LightningCLI):
     Args:
         args: Words of the command line, the command first.
         run: Whether to run the command, or stop once its configuration is parsed.
+        pruning: Callback of a fit that is a trial of a sweep, which makes no MLflow model.
     """
 
-    def __init__(self, args: list[str], run: bool = True) -> None:
-        self._go = run
+    def __init__(self, args: list[str], run: bool = True, pruning: Callback | None = None) -> None:
+        self._go, self._pruning = run, pruning
         super().__init__(
             Forecaster,
             MarketDataModule,
@@ -184,12 +185,15 @@ class ForecastCLI(LightningCLI):
                 raise
             raise ConfigError(_one_line(error), "the configuration", "correct the value", code=224) from error
 
-    def build_data(self) -> MarketDataModule:
-        """The data module alone, of a configuration that was only parsed."""
+    def built(self) -> Any:
+        """The objects of a configuration that was only parsed, by section; no trainer among them."""
         command = self.config.subcommand
         with told_in_one_line(command, self._known_keys(command)):
-            built = self.parser.instantiate_classes(self.config)
-        data: MarketDataModule = built[command].data
+            return self.parser.instantiate_classes(self.config)[command]
+
+    def build_data(self) -> MarketDataModule:
+        """The data module alone, of a configuration that was only parsed."""
+        data: MarketDataModule = self.built().data
         return data
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -226,7 +230,8 @@ class ForecastCLI(LightningCLI):
 
     def _own_callbacks(self) -> list[Callback]:
         moved = MovedRun(self.run_folder.checkpoints)
-        return [LoggedOnce(), FiniteGuard(), RandomState(), OptimizerSettings(), Resources(), moved]
+        pruning = [self._pruning] if self._pruning else []
+        return [LoggedOnce(), FiniteGuard(), RandomState(), OptimizerSettings(), Resources(), moved, *pruning]
 
     def _run_subcommand(self, subcommand: str) -> None:
         if not self._go:
@@ -267,7 +272,7 @@ class ForecastCLI(LightningCLI):
     @rank_zero_only
     def after_fit(self) -> None:
         """Keeps the best model, says what was found and where it lies."""
-        self._outcome().fit()
+        self._outcome().fit(keep_model=self._pruning is None)
 
     @rank_zero_only
     def after_validate(self) -> None:
@@ -313,16 +318,26 @@ def _without_run(text: str) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(skipped))
 
 
-def run(words: list[str]) -> None:
+def run(words: list[str], pruning: Callback | None = None) -> None:
     """Runs `fit`, `validate`, `test` or `predict`.
 
     Args:
         words: The command and its arguments.
+        pruning: Callback of a fit that is a trial of a sweep.
     """
     quiet()
     guard_parser()
     with _environment_kept():
-        ForecastCLI(words)
+        ForecastCLI(words, pruning=pruning or _pruning_of_environment())
+
+
+def _pruning_of_environment() -> Callback | None:
+    """The callback of a trial that a sweep has started in processes of its own."""
+    if TRIAL_KEY not in os.environ:
+        return None
+    from cnn_lstm.training.sweep.pruning import pruning_of_environment
+
+    return pruning_of_environment()
 
 
 @contextmanager
@@ -355,4 +370,8 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
     # our predict_step keeps its forecasts itself
     warnings.filterwarnings("ignore", ".*predict returned None.*")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)  # the same one is added once
+
+
+def _is_no_tip(record: logging.LogRecord) -> bool:
+    return "Tip:" not in record.getMessage()

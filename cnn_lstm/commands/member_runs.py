@@ -111,7 +111,7 @@ class Runs:
         print(f"{member.name}: {words[0]}{' goes on' if goes_on else ''}", flush=True)
         with member.log.open("ab") as log:
             process = subprocess.Popen(
-                [*PROGRAM, *_trust(), *words],
+                [*PROGRAM, *trust_words(), *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -160,7 +160,7 @@ def train_all(members: Sequence[Member], jobs: int, lock: int, option: str) -> d
         Exit codes of the runs that failed by their number, in order.
     """
     runs, waiting = Runs(lock), list(members)
-    with _ended_by_sigterm():
+    with ended_by_sigterm():
         try:
             while waiting or runs.running:
                 while waiting and len(runs.running) < jobs:
@@ -186,7 +186,7 @@ def leave_with(members: Sequence[Member], failed: dict[int, int]) -> None:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
+def ended_by_sigterm() -> Iterator[None]:
     """Makes SIGTERM an orderly end with exit code 143."""
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
@@ -199,7 +199,7 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _trust() -> list[str]:
+def trust_words() -> list[str]:
     """The packages that the user trusts, for the runs' own command lines."""
     packages = sorted(trusted_packages() - {__package__.split(".")[0]})
     return ["--trust-imports", ",".join(packages)] if packages else []

@@ -39,9 +39,14 @@ class Outcome:
     ) -> None:
         self.run, self.record, self.trainer, self.model, self.data = run, record, trainer, model, data
 
-    def fit(self) -> None:
-        """Keeps the best model, says what was found and where it lies."""
-        self.record.keep_model()
+    def fit(self, keep_model: bool = True) -> None:
+        """Keeps the best model, says what was found and where it lies.
+
+        Args:
+            keep_model: Whether to make it an MLflow model.
+        """
+        if keep_model:
+            self.record.keep_model()
         found: dict[str, Any] = {}
         for callback in self.trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None and callback.monitor:

@@ -135,7 +135,7 @@ class Together:
                 )
             write_text_whole(kept, text)
             return
-        before, now = (self._settings(yaml.safe_load(content)) for content in (kept.read_text(encoding="utf-8"), text))
+        before, now = (self.settings_of(content) for content in (kept.read_text(encoding="utf-8"), text))
         differing = [
             f"{key}: {before.get(key)} -> {now.get(key)}"
             for key in {**before, **now}
@@ -148,6 +148,14 @@ class Together:
                 f"choose a new {self.option}, or give what it was made of",
                 code=242,
             )
+
+    def settings_of(self, text: str) -> dict[str, Any]:
+        """Dotted keys and values of a configuration, without those that change no figure.
+
+        Args:
+            text: The configuration as YAML.
+        """
+        return self._settings(yaml.safe_load(text))
 
     def _settings(self, tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         """Dotted keys and values of a configuration, without those that change no figure."""

@@ -11,6 +11,7 @@ from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
 from cnn_lstm.model.checkpoints import candidates
 
 ENVIRONMENT_KEY = "CNN_LSTM_RUN_DIR"
+TRIAL_KEY = "CNN_LSTM_TRIAL"  # tells a fit which trial of a sweep it is
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,191 @@
+"""A worker process of `sweep`, which is not for users: its plan comes by the pipe that also tells it to end."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from statistics import median
+from typing import Any
+
+import optuna
+import torch
+from lightning.pytorch import Trainer
+from optuna.trial import FrozenTrial
+
+from cnn_lstm.commands import lightning
+from cnn_lstm.commands.lightning import ForecastCLI, quiet
+from cnn_lstm.commands.member_runs import PROGRAM, trust_words
+from cnn_lstm.commands.sync_tracking import sync
+from cnn_lstm.errors import ConfigError, TrackingError
+from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.training.history import read_history
+from cnn_lstm.training.runs import RunFolder
+from cnn_lstm.training.sweep.pruning import environment_of, pruning_of
+from cnn_lstm.training.sweep.samplers import MEASURES
+from cnn_lstm.training.sweep.space import hint
+from cnn_lstm.training.sweep.study import Plan
+from cnn_lstm.training.sweep.worker import Stop, Worker
+from cnn_lstm.training.tracking.journal import Journal
+
+log = logging.getLogger(__name__)
+LATENCY_CALLS = 30
+
+
+def run(words: list[str]) -> None:
+    """Runs a worker.
+
+    Args:
+        words: The name of the command.
+    """
+    plan = Plan.from_text(sys.stdin.readline())
+    stop = Stop(sys.stdin)
+    quiet()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    Worker(plan, TrialFits(plan), lambda trial: record_state(plan, trial), stop).work()
+
+
+class TrialFits:
+    """Runs trials as ordinary fits: here, or where the trainer starts processes of its own, in one of its own.
+
+    Args:
+        plan: The plan.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._spreads = spreads(ForecastCLI(["fit", *plan.words], run=False))
+
+    def __call__(self, trial: optuna.Trial, words: Sequence[str]) -> dict[str, Any]:
+        """Fits, and measures the best checkpoint.
+
+        Args:
+            trial: The trial.
+            words: Arguments of `fit` that are its own.
+
+        Returns:
+            Figures by name: those of the objectives, and what summary.json holds.
+        """
+        run = self.plan.run(trial.number)
+        arguments = ["fit", *self.plan.words, *words, "--run_dir", str(run.path)]
+        if self._spreads:
+            self._elsewhere(trial, arguments)
+        else:
+            self._here(trial, arguments)
+        return figures(run, [objective.metric for objective in self.plan.definition.objectives])
+
+    def _here(self, trial: optuna.Trial, arguments: list[str]) -> None:
+        try:
+            with self.plan.log(trial.number).open("a", encoding="utf-8", buffering=1) as output:
+                with redirect_stdout(output), redirect_stderr(output):
+                    lightning.run(arguments, pruning_of(trial, self.plan))
+        finally:
+            quiet()  # our warnings go to the worker's own output again
+            gc.collect()
+
+    def _elsewhere(self, trial: optuna.Trial, arguments: list[str]) -> None:
+        """Lightning starts the command line once more for each further process, so that it has to be one of `fit`."""
+        path = self.plan.log(trial.number)
+        with path.open("ab") as output:
+            process = subprocess.Popen(
+                [*PROGRAM, *trust_words(), *arguments],
+                env=os.environ | environment_of(trial, self.plan),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                process.terminate()
+                process.wait()
+                raise
+        if code:
+            errors = [line for line in path.read_text(errors="replace").splitlines() if line.startswith("error[")]
+            raise ConfigError(errors[-1] if errors else f"fit ended with exit code {code}", str(path), code=247)
+
+
+def spreads(cli: ForecastCLI) -> bool:
+    """Whether a configuration trains in more than one process.
+
+    Args:
+        cli: The configuration, parsed.
+    """
+    given = cli.built().trainer
+    chosen = {name: given[name] for name in ("accelerator", "strategy", "devices", "num_nodes")}
+    trainer = Trainer(**chosen, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    return trainer.strategy.launcher is not None
+
+
+def figures(run: RunFolder, metrics: Sequence[str]) -> dict[str, Any]:
+    """Figures of a fit that has ended.
+
+    Args:
+        run: Its run folder.
+        metrics: Names of figures of its best epoch, `parameters`, or `latency_ms`.
+
+    Returns:
+        These figures, and what summary.json holds.
+
+    Raises:
+        ConfigError: If one is not there.
+    """
+    found: dict[str, Any] = json.loads(run.summary.read_text(encoding="utf-8"))
+    found[found["monitor"]] = found["best"]
+    for metric in metrics:
+        if metric in MEASURES:
+            found[metric] = MEASURED[metric](Predictor.from_checkpoint(run.checkpoint("best")))
+        elif metric not in found:
+            found[metric] = _of_epoch(run, found["best_epoch"], metric)
+    return found
+
+
+def _of_epoch(run: RunFolder, epoch: int, metric: str) -> float:
+    history = read_history(run.path)
+    if metric not in history.figures:
+        raise ConfigError(f"{metric} is never logged", "objectives", hint(metric, sorted(history.figures)), code=247)
+    return float(history.figures[metric][list(history.epochs).index(epoch)])
+
+
+def _parameters(predictor: Predictor) -> float:
+    return float(sum(parameter.numel() for parameter in predictor.forecaster.parameters()))
+
+
+def _latency_ms(predictor: Predictor) -> float:
+    """Median of the time that one forecast of one window takes."""
+    model = predictor.forecaster
+    x = torch.zeros(1, predictor.recipe.window, len(predictor.recipe.features))
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(LATENCY_CALLS):
+            since = time.perf_counter()
+            model.forecast(x)
+            seconds.append(time.perf_counter() - since)
+    return 1000 * median(seconds)
+
+
+MEASURED: dict[str, Callable[[Predictor], float]] = {"parameters": _parameters, "latency_ms": _latency_ms}
+
+
+def record_state(plan: Plan, trial: FrozenTrial) -> None:
+    """Tells MLflow what became of a trial; a run whose worker was killed is ended there.
+
+    Args:
+        plan: The plan.
+        trial: The trial, ended.
+    """
+    run = plan.run(trial.number)
+    journal = Journal(run.tracking)
+    if not journal.exists():
+        return
+    journal.append("tags", values={"optuna.state": trial.state.name, "optuna.trial": str(trial.number)})
+    try:
+        sync(run.path, plan.tracking_uri)
+    except TrackingError as error:  # it stays in the journal
+        log.warning("%s — %s", error.what, error.where)

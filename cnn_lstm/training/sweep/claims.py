@@ -1,0 +1,116 @@
+"""One process at a time: who makes a study, and who takes the next trial of it.
+
+A lock is freed by the kernel, or by the server, when the process that holds it is killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import URL, NullPool, create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from cnn_lstm.errors import ConfigError, ResourceError
+from cnn_lstm.training.tracking.credentials import without_credentials
+
+# how a session of a server waits for a named lock, and gives it back
+SESSION_LOCKS = {
+    "postgresql": ("SELECT pg_advisory_lock(:number)", "SELECT pg_advisory_unlock(:number)"),
+    "mysql": ("SELECT GET_LOCK(:name, -1)", "SELECT RELEASE_LOCK(:name)"),
+    "mariadb": ("SELECT GET_LOCK(:name, -1)", "SELECT RELEASE_LOCK(:name)"),
+}
+
+
+def parsed_url(storage: str) -> URL:
+    """Address of a study's database.
+
+    Args:
+        storage: As SQLAlchemy writes it, for example `sqlite:///study.db`.
+
+    Raises:
+        ConfigError: If it is no address, or of a database that processes cannot share.
+
+    Example:
+        >>> parsed_url("sqlite:///study.db").database
+        'study.db'
+    """
+    try:
+        url = make_url(storage)
+    except ArgumentError as error:
+        raise _unusable(storage, "no address of a database") from error
+    kind = url.get_backend_name()
+    if kind == "sqlite" and url.database in (None, "", ":memory:"):
+        raise _unusable(storage, "workers cannot share a database in memory")
+    if kind != "sqlite" and kind not in SESSION_LOCKS:
+        raise _unusable(storage, f"{kind} is not supported")
+    return url
+
+
+@contextmanager
+def alone(storage: str) -> Iterator[None]:
+    """Keeps every other process out that uses the same storage: by a file beside SQLite's, else by the server.
+
+    Args:
+        storage: Address of the database.
+    """
+    url = parsed_url(storage)
+    if url.get_backend_name() == "sqlite":
+        with Path(f"{url.database}.lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        return
+    take, give_back = SESSION_LOCKS[url.get_backend_name()]
+    named = {"number": zlib.crc32(b"cnn_lstm.sweep")} if ":number" in take else {"name": "cnn_lstm.sweep"}
+    with create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as session:
+        session.execute(text(take), named)
+        try:
+            yield
+        finally:
+            session.execute(text(give_back), named)
+
+
+@contextmanager
+def storage_errors(storage: str) -> Iterator[None]:
+    """Tells in one line what a database, or its driver, has to say.
+
+    Args:
+        storage: Address of the database.
+
+    Raises:
+        ConfigError: If the driver is missing.
+        ResourceError: If the database does not answer, is locked or full.
+    """
+    try:
+        yield
+    except (ImportError, NoSuchModuleError) as error:
+        raise _unusable(storage, f"its driver is missing: {error}") from error
+    except DBAPIError as error:
+        raise _no_answer(storage, error) from error
+    except Exception as error:
+        if not isinstance(error.__cause__, DBAPIError):  # Optuna wraps it in errors of its own
+            raise
+        raise _no_answer(storage, error.__cause__) from error
+
+
+def _unusable(storage: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"--storage: {why}",
+        without_credentials(storage),
+        "give sqlite:///FILE, postgresql+psycopg://..., or mysql://..., with the driver installed",
+        code=249,
+    )
+
+
+def _no_answer(storage: str, error: DBAPIError) -> ResourceError:
+    reason = without_credentials(str(error.orig).strip().splitlines()[0])
+    return ResourceError(
+        f"the study's database fails: {reason}",
+        without_credentials(storage),
+        "when it works again: the same command with --resume",
+        code=609,
+    )
