@@ -32,6 +32,7 @@ from cnn_lstm.training.tracking.parent import name_parent
 
 SWEEP = Together(command="sweep", option="--folder", ours=("--run_dir", "--ckpt_path", "--register_model"))
 CONFIGURATION, SPACE, SETTINGS, DATABASE = "sweep.yaml", "space.yaml", "settings.json", "study.db"
+STUDY = "study.json"
 WORKER = "sweep-worker"
 # options that a resumed sweep takes from its folder
 DEFAULTS: dict[str, Any] = {
@@ -64,6 +65,8 @@ def run(words: list[str]) -> None:
         _keep_settings(folder, settings)
         name_parent(folder)
         join(plan)
+        told = {"study_name": plan.study_name, "storage": without_credentials(plan.storage)}
+        write_text_whole(folder / STUDY, json.dumps(told, indent=2) + "\n")
         print(f"sweep folder: {folder}", flush=True)
         _search(plan, settings, given.timeout)
         hand_back(plan, settings["n_jobs"], settings["refit"])

@@ -1,0 +1,315 @@
+"""`sweep`: real trials in worker processes, killed and resumed; what is handed back; and its orderly ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+import yaml
+
+from tests.experiments import experiment, fit, run
+from tests.markets import market
+
+SPACE: dict[str, Any] = {
+    "pruner": {"name": "median", "n_startup_trials": 3, "n_warmup_steps": 0},
+    "space": {
+        "model.network.lstm_hidden": {"categorical": [4, 8]},
+        "model.optimizer.init_args.lr": {"float": [1e-4, 1e-1], "log": True},
+    },
+}
+FINISHED = ("COMPLETE", "PRUNED")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("config")
+    (folder / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    return experiment(folder, market(150, symbols=("AAA", "BBB")), trainer={"max_epochs": 4})
+
+
+@pytest.fixture(scope="module")
+def long_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trials of a few seconds, so that one can be killed in its middle."""
+    folder = tmp_path_factory.mktemp("long")
+    (folder / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    return experiment(folder, market(300, symbols=("AAA", "BBB")), trainer={"max_epochs": 25})
+
+
+def words_of(config: Path, folder: Path, trials: int, jobs: int = 1) -> list[str]:
+    space = config.with_name("space.yaml")
+    words = ["sweep", "--config", config, "--space", space, "--n_trials", trials, "--n_jobs", jobs, "--folder", folder]
+    return [str(word) for word in words]
+
+
+def started(*words: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "cnn_lstm", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(process: subprocess.Popen[str], code: int = 0) -> str:
+    out, _ = process.communicate(timeout=900)
+    assert process.returncode == code, out
+    assert "Traceback" not in out
+    return out
+
+
+def study_in(folder: Path, storage: str | None = None) -> optuna.Study:
+    name = json.loads((folder / "study.json").read_text())["study_name"]
+    return optuna.load_study(study_name=name, storage=storage or f"sqlite:///{folder / 'study.db'}")
+
+
+def states(study: optuna.Study) -> list[str]:
+    assert [trial.number for trial in study.trials] == list(range(len(study.trials)))
+    return [trial.state.name for trial in study.trials]
+
+
+def wait_until(true: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+    deadline = time.monotonic() + 180
+    while not (found := true()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+def in_mid_trial(folder: Path) -> bool:
+    return any(not (log.with_suffix("") / "summary.json").exists() for log in folder.glob("trial_*.log"))
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return [child for child in psutil.Process(process.pid).children() if "sweep-worker" in child.cmdline()]
+
+
+# -- a whole sweep ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished") / "sweep"
+    out = ended(started(*words_of(config, folder, trials=8, jobs=2), "--keep", 2))
+    assert out.count("\ntrial ") == 8, out
+    assert f"best config: {folder / 'best.yaml'}" in out
+    return folder
+
+
+def test_it_ends_with_as_many_trials_as_asked(finished: Path) -> None:
+    found = states(study_in(finished))
+    assert len(found) == 8
+    assert set(found) <= set(FINISHED)
+    assert (finished / "trials.csv").read_text().count("\n") == 9
+
+
+def test_the_best_config_fits_to_the_recorded_value(finished: Path, tmp_path: Path) -> None:
+    best = study_in(finished).best_trial
+    kept = yaml.safe_load((finished / "best.yaml").read_text())
+    assert kept["evaluation"]["trials"] == 8
+    assert kept["model"]["network"]["init_args"]["lstm_hidden"] == best.params["model.network.lstm_hidden"]
+    assert "run_dir" not in kept
+    again = fit(finished / "best.yaml", tmp_path / "run")
+    assert json.loads((again / "summary.json").read_text())["best"] == best.value
+
+
+def test_only_the_best_keep_their_checkpoints(finished: Path) -> None:
+    complete = [trial for trial in study_in(finished).trials if trial.state.name == "COMPLETE"]
+    best = sorted(complete, key=lambda trial: trial.value or 0.0)[:2]
+    kept = {path.parent.name for path in finished.glob("trial_*/checkpoints")}
+    assert kept == {f"trial_{trial.number:04d}" for trial in best}
+
+
+def test_no_trial_opens_the_test_part(finished: Path) -> None:
+    assert not list(finished.glob("trial_*/*report*"))
+    assert not list(finished.glob("trial_*/test*"))
+    assert not list(finished.glob("trial_*/predictions*"))
+
+
+def test_a_trial_says_where_it_comes_from(finished: Path) -> None:
+    for trial in study_in(finished).trials:
+        assert trial.user_attrs["seed"] == 7
+        assert trial.user_attrs["epochs"] == len(trial.intermediate_values)
+        assert {"host", "threads", "seconds"} <= set(trial.user_attrs)
+
+
+def test_a_folder_that_holds_a_sweep_needs_resume(
+    finished: Path, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*words_of(config, finished, trials=9)) == 2
+    assert "error[E245]" in capsys.readouterr().err
+
+
+def test_it_goes_on_to_more_trials(finished: Path) -> None:
+    before = [trial.params for trial in study_in(finished).trials]
+    ended(started("sweep", "--resume", "--folder", finished, "--n_trials", 10))
+    study = study_in(finished)
+    assert len(states(study)) == 10
+    assert [trial.params for trial in study.trials[:8]] == before
+    assert len({str(trial.params) for trial in study.trials}) == 10
+
+
+# -- killed ----------------------------------------------------------------------------------------------------------
+
+
+def kill_worker_then_parent(config: Path, folder: Path, trials: int) -> optuna.Study:
+    process = started(*words_of(config, folder, trials, jobs=2))
+    wait_until(lambda: in_mid_trial(folder) and len(list(folder.glob("trial_*"))) > 1, process)
+    victim = workers_of(process)[0]
+    os.kill(victim.pid, signal.SIGKILL)
+    wait_until(lambda: len(workers_of(process)) == 2 and victim not in workers_of(process), process)
+    wait_until(lambda: len(list(folder.glob("trial_*.log"))) > 3, process)
+    crew = workers_of(process)
+    process.kill()
+    process.communicate()
+    assert not psutil.wait_procs(crew, timeout=10)[1], "workers outlive their parent"
+    ended(started("sweep", "--resume", "--folder", folder))
+    return study_in(folder)
+
+
+def require_whole(study: optuna.Study, trials: int) -> None:
+    found = states(study)
+    assert sum(state in FINISHED for state in found) == trials
+    assert set(found) <= {*FINISHED, "FAIL"}
+    failed = {trial.number for trial in study.trials if trial.state.name == "FAIL"}
+    retried = {number for trial in study.trials for number in trial.system_attrs.get("retry_history", [])}
+    assert failed
+    assert failed == retried
+
+
+def test_a_killed_worker_and_a_killed_parent_lose_nothing(long_config: Path, tmp_path: Path) -> None:
+    require_whole(kill_worker_then_parent(long_config, tmp_path / "sweep", 6), 6)
+
+
+@pytest.mark.slow
+def test_thirty_trials_survive_kills(long_config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    study = kill_worker_then_parent(long_config, folder, 30)
+    require_whole(study, 30)
+    assert "PRUNED" in states(study)
+    again = fit(folder / "best.yaml", tmp_path / "run")
+    assert json.loads((again / "summary.json").read_text())["best"] == study.best_value
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"])
+def test_an_interruption_hands_back_the_best_so_far(
+    number: signal.Signals, code: int, config: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sweep"
+    process = started(*words_of(config, folder, trials=500))
+    wait_until(lambda: len(list(folder.glob("trial_*/summary.json"))) > 2, process)
+    process.send_signal(number)
+    out = ended(process, code)
+    assert "cnn-lstm sweep --resume" in out
+    assert (folder / "best.yaml").is_file()
+    assert "RUNNING" not in states(study_in(folder))
+
+
+def test_a_timeout_hands_back_the_best_so_far(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    out = ended(started(*words_of(config, folder, trials=500), "--timeout", 15))
+    assert "RUNNING" not in states(study_in(folder))
+    assert "best config:" in out
+
+
+# -- shared ----------------------------------------------------------------------------------------------------------
+
+
+def share(config: Path, folder: Path, storage: str, trials: int = 4) -> optuna.Study:
+    """Two sweeps that are started together on a fresh storage."""
+    folder.mkdir()
+    both = [
+        started(*words_of(config, folder / name, trials), "--storage", storage, "--study_name", "shared")
+        for name in ("one", "two")
+    ]
+    for process in both:
+        ended(process)
+    study = study_in(folder / "one", storage)
+    assert len(states(study)) == trials
+    assert set(states(study)) <= set(FINISHED)
+    bests = {(folder / name / "best.yaml").read_text() for name in ("one", "two")}
+    assert len(bests) == 1
+    return study
+
+
+def test_two_sweeps_share_a_fresh_storage(config: Path, tmp_path: Path) -> None:
+    share(config, tmp_path / "pair", f"sqlite:///{tmp_path / 'shared.db'}")
+
+
+@pytest.mark.slow
+def test_two_sweeps_share_a_fresh_storage_ten_times(config: Path, tmp_path: Path) -> None:
+    for number in range(10):
+        share(config, tmp_path / str(number), f"sqlite:///{tmp_path / f'{number}.db'}")
+
+
+def test_a_study_of_another_space_is_refused(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    storage = f"sqlite:///{tmp_path / 'shared.db'}"
+    words = ["--storage", storage, "--study_name", "shared"]
+    assert run(*words_of(config, tmp_path / "one", 1), *words) == 0
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump(SPACE | {"space": {"data.window": {"int": [8, 12]}}}))
+    capsys.readouterr()
+    assert run(*words_of(config, tmp_path / "two", 1), *words, "--space", other) == 2
+    assert "error[E248]" in capsys.readouterr().err
+
+
+# -- orderly ends ----------------------------------------------------------------------------------------------------
+
+
+BAD: dict[str, tuple[list[str], int, str]] = {
+    "no trials": (["--n_trials", "0"], 224, "--n_trials 0"),
+    "no job": (["--n_jobs", "0"], 224, "--n_jobs 0"),
+    "no time": (["--timeout", "0"], 224, "--timeout 0"),
+    "nothing to resume": (["--resume"], 246, "no sweep to go on with"),
+    "storage in memory": (["--storage", "sqlite://"], 249, "in memory"),
+    "storage no address": (["--storage", "nowhere"], 249, "nowhere"),
+    "run_dir of fit": (["--run_dir=x"], 225, "--run_dir"),
+    "unknown option": (["--data.windw", "3"], 225, "did you mean data.window?"),
+    "random seed": (["--seed_everything=true"], 224, "seed_everything"),
+}
+
+
+@pytest.mark.parametrize(("words", "code", "told"), BAD.values(), ids=BAD.keys())
+def test_bad_words_are_told_in_one_line(
+    words: list[str], code: int, told: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*words_of(config, tmp_path / "sweep", 2), *words) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error[")]
+    assert line.startswith(f"error[E{code}]")
+    assert told in line
+
+
+def test_a_misspelt_key_of_the_space_is_refused(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "space.yaml"
+    other.write_text(yaml.safe_dump({"space": {"data.windw": {"int": [8, 12]}}}))
+    assert run(*words_of(config, tmp_path / "sweep", 2), "--space", other) == 2
+    assert "did you mean data.window?" in capsys.readouterr().err
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_sweep_whose_trials_all_fail_stops(config: Path, tmp_path: Path) -> None:
+    other = tmp_path / "space.yaml"
+    other.write_text(yaml.safe_dump({"space": {"model.network.lstm_hidden": {"categorical": [5, 7]}}}))
+    out = ended(started(*words_of(config, tmp_path / "sweep", 30), "--space", other), 2)
+    assert "error[E244]: the first 3 trials fail alike" in out
+
+
+def test_a_figure_that_is_never_logged_is_an_error(config: Path, tmp_path: Path) -> None:
+    other = tmp_path / "space.yaml"
+    other.write_text(yaml.safe_dump(SPACE | {"objectives": [{"metric": "val_los", "direction": "minimize"}]}))
+    out = ended(started(*words_of(config, tmp_path / "sweep", 30), "--space", other), 2)
+    assert "val_los" in out
+    assert "fail alike" in out
