@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from cnn_lstm.evaluation.numbers import number, p_value, percent
@@ -24,6 +23,7 @@ from cnn_lstm.evaluation.sentences import (
 )
 from cnn_lstm.evaluation.text import COLUMNS, TITLES, warnings
 from cnn_lstm.files import write_text_whole
+from cnn_lstm.pages.environment import page_environment
 
 Target = Mapping[str, Any]
 Cell = dict[str, Any]
@@ -98,13 +98,7 @@ def render_page(
 ) -> str:
     """The page as text; arguments as for `write_page`."""
     failed = list(table.attrs.get("failed_checks", []))
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,  # names of symbols, targets and columns come from data
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(Path(__file__).parent)
     environment.filters |= {"number": number, "percent": percent, "few": _few, "p": p_value, "arguments": _arguments}
     targets = [_target(name, target, table, failed) for name, target in report["targets"].items()]
     return environment.get_template(TEMPLATE).render(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from cnn_lstm.evaluation.figures.strategy import make_book, strategy_curves
 from cnn_lstm.evaluation.forecasts import Floats, judged_rows
 from cnn_lstm.evaluation.sentences import signed
 from cnn_lstm.evaluation.settings import Evaluation
+from cnn_lstm.pages.environment import Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,23 +41,6 @@ WITH_SKILL = 6  # more pairs of bars have no room for a figure above
 ABOVE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
 SMALL = 1e-4
 LABELS = 25  # characters of all labels below an axis
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture with its words.
-
-    Attributes:
-        title: Heading.
-        caption: How to read it.
-        alt: What it shows, for a reader who cannot see it.
-        uri: The picture itself as a data address.
-    """
-
-    title: str
-    caption: str
-    alt: str
-    uri: str
 
 
 def target_pictures(table: pd.DataFrame, name: str, target: Target) -> list[Picture]:

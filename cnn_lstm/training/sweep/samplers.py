@@ -199,9 +199,21 @@ def _check_arguments(cls: type, arguments: Mapping[str, Any], where: str) -> Non
         if name not in offered and name != "search_space":
             none = "it takes no arguments"
             raise ConfigError(f"unknown argument {name!r}", where, hint(name, offered) if offered else none, code=253)
+        if not _like(arguments[name], signature[name].default):
+            annotation = signature[name].annotation
+            raise ConfigError(f"{name}={arguments[name]!r}", where, f"give {annotation}", code=253)
     for name, parameter in signature.items():
         if parameter.default is parameter.empty and name not in arguments:
             raise ConfigError(f"{name} is missing", where, f"give it beside name: {parameter.annotation}", code=253)
+
+
+def _like(value: Any, default: Any) -> bool:
+    """Whether a value is of the kind of the default; some classes look at it in the middle of the study only."""
+    if isinstance(default, bool):
+        return isinstance(value, bool)
+    if isinstance(default, int | float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return True
 
 
 def _built(build: Callable[[], Any], where: str) -> Any:
