@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import optuna
@@ -10,15 +11,22 @@ from optuna.trial import FrozenTrial, TrialState
 from cnn_lstm.commands import repeat
 from cnn_lstm.commands.runs_together import Together
 from cnn_lstm.commands.sweep_worker import record_state
+from cnn_lstm.commands.sync_tracking import sync
+from cnn_lstm.errors import TrackingError
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.training.sweep.handback import best_first
 from cnn_lstm.training.sweep.space import Space
 from cnn_lstm.training.sweep.study import FINISHED, Plan, join
 from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.journal import Journal
+from cnn_lstm.training.tracking.parent import parent_of
+from cnn_lstm.training.tracking.tracker import tracking_uri
+
+log = logging.getLogger(__name__)
 
 SWEEP = Together(command="sweep", option="--folder", ours=())
 BEST = "best.yaml"
+FILES = (BEST, "space.yaml", "trials.csv", "sweep.html")
 
 
 def hand_back(plan: Plan, jobs: int, refit: int) -> None:
@@ -41,6 +49,7 @@ def hand_back(plan: Plan, jobs: int, refit: int) -> None:
         print("no trial was completed, so that there is no best.yaml")
         return
     _write_best(plan, study, best[0])
+    _record_parent(plan, best[0])
     for line in _where(plan, best[0]):
         print(line)
     if refit:
@@ -71,6 +80,28 @@ def _write_best(plan: Plan, study: optuna.Study, best: FrozenTrial) -> None:
         f"# found with seed {best.user_attrs['seed']} and OMP_NUM_THREADS={best.user_attrs['threads']}.\n"
     )
     write_text_whole(plan.folder / BEST, head + text)
+
+
+def _record_parent(plan: Plan, best: FrozenTrial) -> None:
+    """Puts what the sweep found into the MLflow run that its trials are shown under."""
+    child = next(Journal(plan.run(best.number).tracking).events(), None)
+    parent = parent_of(plan.run(best.number).path)
+    if child is None or parent is None:
+        return
+    journal = Journal(plan.folder / "tracking")
+    if not journal.exists():
+        journal.append("start", **parent, experiment=child.values["experiment"], tags={}, parent=None, uri=None)
+    names = [f"best_{objective.metric}" for objective in plan.definition.objectives]
+    journal.append("metrics", step=best.number, values=dict(zip(names, best.values, strict=True)))
+    journal.append("tags", values={"optuna.best_trial": str(best.number)})
+    for name in FILES:
+        if (plan.folder / name).is_file():
+            journal.append("artifact", file=name)
+    journal.append("end", status="FINISHED")
+    try:
+        sync(plan.folder, tracking_uri(plan.folder.resolve(), plan.tracking_uri))
+    except TrackingError as error:  # it stays in the journal
+        log.warning("%s — %s", error.what, error.where)
 
 
 def _where(plan: Plan, best: FrozenTrial) -> list[str]:

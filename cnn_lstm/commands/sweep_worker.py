@@ -49,6 +49,8 @@ def run(words: list[str]) -> None:
     quiet()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     Worker(plan, TrialFits(plan), lambda trial: record_state(plan, trial), stop).work()
+    if stop.asked.is_set():
+        raise SystemExit(130)  # at once: an interrupted trainer cannot be taken apart
 
 
 class TrialFits:

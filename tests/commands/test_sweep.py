@@ -16,7 +16,10 @@ import optuna
 import psutil
 import pytest
 import yaml
+from mlflow import MlflowClient
 
+from cnn_lstm.errors import CnnLstmError
+from cnn_lstm.training.sweep.door import sweep
 from tests.experiments import experiment, fit, run
 from tests.markets import market
 
@@ -313,3 +316,75 @@ def test_a_figure_that_is_never_logged_is_an_error(config: Path, tmp_path: Path)
     out = ended(started(*words_of(config, tmp_path / "sweep", 30), "--space", other), 2)
     assert "val_los" in out
     assert "fail alike" in out
+
+
+# -- MLflow, several processes a trial, several objectives, Python ---------------------------------------------------
+
+
+def spaced(folder: Path, **sections: Any) -> list[str]:
+    file = folder / "space.yaml"
+    file.write_text(yaml.safe_dump(SPACE | sections))
+    return ["--space", str(file)]
+
+
+STRICT = {"name": "percentile", "percentile": 1.0, "n_startup_trials": 1, "n_warmup_steps": 0}
+
+
+def test_mlflow_shows_the_trials_and_their_states_under_one_run(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    ended(started(*words_of(config, folder, 4), *spaced(tmp_path, pruner=STRICT), "--mlflow", "true"))
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("cnn_lstm").experiment_id])
+    (parent,) = [found for found in runs if "mlflow.parentRunId" not in found.data.tags]
+    children = {found.data.tags["optuna.trial"]: found for found in runs if found is not parent}
+    study = study_in(folder)
+    assert {number: found.data.tags["optuna.state"] for number, found in children.items()} == {
+        str(trial.number): trial.state.name for trial in study.trials
+    }
+    assert "PRUNED" in states(study)
+    assert {found.info.status for found in runs} == {"FINISHED"}
+    assert {found.data.tags["mlflow.parentRunId"] for found in children.values()} == {parent.info.run_id}
+    assert parent.data.metrics["best_val_loss"] == study.best_value
+    assert {"best.yaml", "trials.csv"} <= {file.path for file in client.list_artifacts(parent.info.run_id)}
+
+
+@pytest.mark.slow
+def test_trials_in_two_processes_are_pruned_without_a_hang(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    two = ["--trainer.strategy", "ddp", "--trainer.devices", "2", "--data.batch_size", "16"]
+    ended(started(*words_of(config, folder, 4), *spaced(tmp_path, pruner=STRICT), *two))
+    study = study_in(folder)
+    assert set(states(study)) == set(FINISHED)
+    for trial in study.trials:
+        assert trial.user_attrs["epochs"] == len(trial.intermediate_values)
+        assert (len(trial.intermediate_values) < 4) == (trial.state.name == "PRUNED")
+
+
+def test_several_objectives(config: Path, tmp_path: Path) -> None:
+    objectives = [{"metric": name, "direction": "minimize"} for name in ("val_mae", "parameters", "latency_ms")]
+    folder = tmp_path / "sweep"
+    ended(started(*words_of(config, folder, 3), *spaced(tmp_path, pruner={"name": "none"}, objectives=objectives)))
+    study = study_in(folder)
+    assert states(study) == ["COMPLETE"] * 3
+    sizes = {trial.params["model.network.lstm_hidden"]: trial.values[1] for trial in study.trials}
+    assert all(size == int(size) > 0 for size in sizes.values())
+    assert all(trial.values[2] > 0 for trial in study.trials)
+    kept = yaml.safe_load((folder / "best.yaml").read_text())
+    assert kept["checkpoint"]["monitor"] == "val_mae"
+
+
+def test_the_python_door_gives_the_study(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "sweep"
+    study = sweep(config, config.with_name("space.yaml"), n_trials=2, folder=folder)
+    assert study.best_value == study_in(folder).best_value
+    assert "best config:" in capsys.readouterr().out
+    with pytest.raises(CnnLstmError, match="pass --resume"):
+        sweep(config, config.with_name("space.yaml"), n_trials=2, folder=folder)
+
+
+@pytest.mark.slow
+def test_refit_trains_and_tests_the_best_with_several_seeds(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    out = ended(started(*words_of(config, folder, 2), "--refit", 2))
+    assert "seed 43" in out
+    assert len(list((folder / "refit").glob("seed_*/report.json"))) == 2
