@@ -42,6 +42,7 @@ LATE: dict[tuple[str, str], str] = {
         "cnn_lstm.training.tracking.store",
     ): "imports mlflow, in the sending thread",
     ("training/tracking/tracker.py", "cnn_lstm.training.tracking.machine"): "as cnn_lstm.training.tracking.store",
+    ("training/sweep/door.py", "optuna"): "slow, and only once a sweep has ended",
     ("commands/lightning.py", "cnn_lstm.training.sweep.pruning"): "imports optuna; only for a trial of a sweep",
     ("commands/outcome.py", "cnn_lstm.commands.judge"): "imports the statistics libraries; only for test",
     ("inference/pyfunc.py", "mlflow.pyfunc"): "slow, and only to write a model",

@@ -18,7 +18,7 @@ from cnn_lstm.commands.config import load_yaml
 from cnn_lstm.commands.lightning import ForecastCLI
 from cnn_lstm.commands.member_runs import PROGRAM, ended_by_sigterm, trust_words
 from cnn_lstm.commands.runs_together import Together, require_jobs
-from cnn_lstm.commands.sweep_result import hand_back
+from cnn_lstm.commands.sweep_result import SPACE, hand_back
 from cnn_lstm.commands.words import OneLineParser
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.files import write_text_whole
@@ -31,7 +31,7 @@ from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.parent import name_parent
 
 SWEEP = Together(command="sweep", option="--folder", ours=("--run_dir", "--ckpt_path", "--register_model"))
-CONFIGURATION, SPACE, SETTINGS, DATABASE = "sweep.yaml", "space.yaml", "settings.json", "study.db"
+CONFIGURATION, SETTINGS, DATABASE = "sweep.yaml", "settings.json", "study.db"
 STUDY = "study.json"
 WORKER = "sweep-worker"
 # options that a resumed sweep takes from its folder
@@ -140,7 +140,9 @@ def _read_space(given: argparse.Namespace) -> Any:
     try:
         return load_yaml(given.space.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError("cannot read the space", f"{given.space}: {' '.join(str(error).split())}", code=250) from error
+        raise ConfigError(
+            "cannot read the space", f"{given.space}: {' '.join(str(error).split())}", code=250
+        ) from error
 
 
 def _configuration(given: argparse.Namespace, passed_on: list[str], definition: Definition) -> ForecastCLI:
@@ -161,7 +163,9 @@ def _plan(folder: Path, cli: ForecastCLI, described: Any, settings: dict[str, An
     config, definition = cli.config["fit"], Definition.from_plain(described)
     if isinstance(config.seed_everything, bool):
         raise ConfigError(
-            f"seed_everything={str(config.seed_everything).lower()}", fix="give a number: trials are run again", code=224
+            f"seed_everything={str(config.seed_everything).lower()}",
+            fix="give a number: trials are run again",
+            code=224,
         )
     shared = json.dumps(SWEEP.settings_of(cli.config_text), sort_keys=True, default=str)
     name = Path(str(config.config[0])).stem if config.get("config") else "fit"

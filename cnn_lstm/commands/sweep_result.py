@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
@@ -13,8 +14,9 @@ from cnn_lstm.commands.runs_together import Together
 from cnn_lstm.commands.sweep_worker import record_state
 from cnn_lstm.commands.sync_tracking import sync
 from cnn_lstm.errors import TrackingError
-from cnn_lstm.files import write_text_whole, write_whole
+from cnn_lstm.files import write_text_whole
 from cnn_lstm.training.sweep.handback import best_first
+from cnn_lstm.training.sweep.report import write_report
 from cnn_lstm.training.sweep.space import Space
 from cnn_lstm.training.sweep.study import FINISHED, Plan, join
 from cnn_lstm.training.tracking.credentials import without_credentials
@@ -25,8 +27,7 @@ from cnn_lstm.training.tracking.tracker import tracking_uri
 log = logging.getLogger(__name__)
 
 SWEEP = Together(command="sweep", option="--folder", ours=())
-BEST = "best.yaml"
-FILES = (BEST, "space.yaml", "trials.csv", "sweep.html")
+BEST, SPACE = "best.yaml", "space.yaml"
 
 
 def hand_back(plan: Plan, jobs: int, refit: int) -> None:
@@ -41,15 +42,15 @@ def hand_back(plan: Plan, jobs: int, refit: int) -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
         if _lacks_end(plan, trial):  # its worker was killed
             record_state(plan, trial)
-    table = study.trials_dataframe()
-    write_whole(plan.folder / "trials.csv", lambda partial: table.to_csv(partial, index=False))
+    names = [objective.metric for objective in plan.definition.objectives]
+    files = write_report(study, plan.folder, names, plan.study_name)
     print(_counts(study))
     best = best_first(study)
     if not best:
         print("no trial was completed, so that there is no best.yaml")
         return
     _write_best(plan, study, best[0])
-    _record_parent(plan, best[0])
+    _record_parent(plan, best[0], [plan.folder / BEST, plan.folder / SPACE, *files])
     for line in _where(plan, best[0]):
         print(line)
     if refit:
@@ -82,7 +83,7 @@ def _write_best(plan: Plan, study: optuna.Study, best: FrozenTrial) -> None:
     write_text_whole(plan.folder / BEST, head + text)
 
 
-def _record_parent(plan: Plan, best: FrozenTrial) -> None:
+def _record_parent(plan: Plan, best: FrozenTrial, files: Sequence[Path]) -> None:
     """Puts what the sweep found into the MLflow run that its trials are shown under."""
     child = next(Journal(plan.run(best.number).tracking).events(), None)
     parent = parent_of(plan.run(best.number).path)
@@ -94,9 +95,8 @@ def _record_parent(plan: Plan, best: FrozenTrial) -> None:
     names = [f"best_{objective.metric}" for objective in plan.definition.objectives]
     journal.append("metrics", step=best.number, values=dict(zip(names, best.values, strict=True)))
     journal.append("tags", values={"optuna.best_trial": str(best.number)})
-    for name in FILES:
-        if (plan.folder / name).is_file():
-            journal.append("artifact", file=name)
+    for file in files:
+        journal.append("artifact", file=file.name)
     journal.append("end", status="FINISHED")
     try:
         sync(plan.folder, tracking_uri(plan.folder.resolve(), plan.tracking_uri))
@@ -111,6 +111,7 @@ def _where(plan: Plan, best: FrozenTrial) -> list[str]:
     places: dict[str, str | Path] = {
         "best config": plan.folder / BEST,
         "all trials": plan.folder / "trials.csv",
+        "pictures": plan.folder / "sweep.html",
         "dashboard": f"optuna-dashboard {without_credentials(plan.storage)}",
         "train it": f"cnn-lstm fit --config {plan.folder / BEST}",
     }

@@ -84,9 +84,12 @@ class TrialFits:
 
     def _here(self, trial: optuna.Trial, arguments: list[str]) -> None:
         try:
-            with self.plan.log(trial.number).open("a", encoding="utf-8", buffering=1) as output:
-                with redirect_stdout(output), redirect_stderr(output):
-                    lightning.run(arguments, pruning_of(trial, self.plan))
+            with (
+                self.plan.log(trial.number).open("a", encoding="utf-8", buffering=1) as output,
+                redirect_stdout(output),
+                redirect_stderr(output),
+            ):
+                lightning.run(arguments, pruning_of(trial, self.plan))
         finally:
             quiet()  # our warnings go to the worker's own output again
             gc.collect()

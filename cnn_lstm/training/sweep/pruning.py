@@ -23,7 +23,7 @@ from cnn_lstm.training.sweep.study import Plan, open_storage
 PRUNED_AT = "pruned_at"  # user attribute of a trial: the epoch after which it was ended
 
 
-class StopPruned(PyTorchLightningPruningCallback):
+class StopPruned(PyTorchLightningPruningCallback):  # type: ignore[misc]  # it has no type information
     """Reports each validation to the study, and stops the trainer where the pruner says so.
 
     Args:
@@ -55,7 +55,7 @@ class StopPruned(PyTorchLightningPruningCallback):
 
     def _report(self, value: float, epoch: int) -> bool:
         self._trial.report(value, step=epoch)
-        pruned = self._trial.should_prune()
+        pruned: bool = self._trial.should_prune()
         if pruned:
             self._trial.set_user_attr(PRUNED_AT, epoch)
         return pruned

@@ -6,14 +6,15 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from cnn_lstm.errors import ConfigError
@@ -130,7 +131,7 @@ def join(plan: Plan) -> optuna.Study:
         study = optuna.create_study(
             study_name=plan.study_name,
             storage=open_storage(plan.storage),
-            directions=plan.definition.directions,
+            directions=[StudyDirection[direction.upper()] for direction in plan.definition.directions],
             pruner=plan.definition.make_pruner(),
             load_if_exists=True,
         )

@@ -34,7 +34,7 @@ Fit = Callable[[optuna.Trial, Sequence[str]], Mapping[str, Any]]
 Settle = Callable[[FrozenTrial], None]
 
 
-class TrialFailed(Exception):
+class TrialFailedError(Exception):
     """A trial that ended without a value; the study goes on."""
 
 
@@ -119,7 +119,7 @@ class Worker:
         """One trial through Optuna, which keeps its heart beating."""
         try:
             self.study.optimize(
-                partial(self._objective, claim), n_trials=1, catch=(TrialFailed,), callbacks=[self._ended]
+                partial(self._objective, claim), n_trials=1, catch=(TrialFailedError,), callbacks=[self._ended]
             )
         except KeyboardInterrupt:
             self._settle(self.study.get_trials(deepcopy=False)[self._number])
@@ -161,7 +161,7 @@ class Worker:
         """Where a trial runs, and what it takes to run it again."""
         return {"host": socket.gethostname(), "seed": self.plan.seed, "threads": torch.get_num_threads()}
 
-    def _failed(self, trial: optuna.Trial, error: Exception) -> TrialFailed:
+    def _failed(self, trial: optuna.Trial, error: Exception) -> TrialFailedError:
         """Writes down why."""
         reason = str(error) if isinstance(error, CnnLstmError) else f"{type(error).__name__}: {error}"
         reason = " ".join(reason.split())
@@ -169,7 +169,7 @@ class Worker:
         with self.plan.log(trial.number).open("a", encoding="utf-8") as log:
             log.write("".join(traceback.format_exception(error)) if not isinstance(error, CnnLstmError) else reason)
             log.write("\n")
-        return TrialFailed(reason)
+        return TrialFailedError(reason)
 
     def _ended(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """After each trial: a line, fewer checkpoints, its record; or the end, where nothing works."""
