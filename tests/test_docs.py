@@ -18,9 +18,11 @@ import pytest
 import yfinance
 
 from cnn_lstm import specs
-from cnn_lstm.commands.config import guard_parser
+from cnn_lstm.commands.config import guard_parser, load_yaml
 from cnn_lstm.commands.lightning import ForecastCLI
 from cnn_lstm.data.sources import SampleBars
+from cnn_lstm.training.sweep.definition import Definition
+from cnn_lstm.training.sweep.space import Space
 from tests.experiments import fit, run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -198,6 +200,12 @@ def test_yaml_blocks_are_accepted(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "block.yaml"
     file.write_text(block.text)
     guard_parser()
+    tree = load_yaml(block.text)
+    if "space" in tree:  # a file of a sweep
+        for settings in Definition.from_plain(tree).space.examples():
+            words = ["--config", str(ROOT / "configs" / "quickstart.yaml"), *Space.words(settings)]
+            ForecastCLI(["fit", *words], run=False)
+        return
 
     assert ForecastCLI(["fit", "--config", str(file)], run=False).config.subcommand == "fit"
 

@@ -24,6 +24,7 @@ Floats = NDArray[np.float64]
 COMPLETE, PRUNED, BEST = "#0b2a6f", "#e08a2e", "#17663c"  # the blue and orange of the other pictures; green is good
 WIDTH = 4.5  # inches
 DPI = 180
+ROW = 1.62  # inches of a row of slices
 NAME, TICK = 22, 11  # letters of a name beside an axis, and of a choice along one
 CHOICES = 6  # labelled along an axis
 SMALL = {"labelsize": 7.5}
@@ -54,11 +55,13 @@ class Scale:
         name: Name of the parameter.
         log: Whether numbers stand on a logarithmic axis.
         choices: Choices in order; empty for numbers.
+        whole: Whether its numbers are whole.
     """
 
     name: str
     log: bool = False
     choices: tuple[Any, ...] = ()
+    whole: bool = False
 
     def place(self, draw: Any) -> float:
         """Where a draw stands."""
@@ -77,7 +80,9 @@ class Scale:
         if self.choices:
             every = -(-len(self.choices) // CHOICES)
             return [float(number) for number in range(0, len(self.choices), every)]
-        return [float(place) for place in np.unique(np.linspace(places.min(), places.max(), 4))]
+        found = np.linspace(places.min(), places.max(), 4)
+        whole = self.whole and not self.log
+        return [float(place) for place in np.unique(np.round(found) if whole else found)]
 
 
 def shortened(text: str, length: int) -> str:
@@ -88,6 +93,24 @@ def shortened(text: str, length: int) -> str:
         '16-32…5-5-5'
     """
     return text if len(text) <= length else f"{text[: length // 2]}…{text[-(length // 2) :]}"
+
+
+def tails(names: Sequence[str]) -> dict[str, str]:
+    """Last parts of keys, as many as tell them apart.
+
+    Example:
+        >>> tails(["early_stopping.patience", "model.scheduler.patience", "data.window"])["data.window"]
+        'window'
+        >>> list(tails(["early_stopping.patience", "model.scheduler.patience"]).values())
+        ['early_stopping.patience', 'scheduler.patience']
+    """
+    found = {}
+    for name in names:
+        parts = name.split(".")
+        others = [other.split(".") for other in names if other != name]
+        count = next((k for k in range(1, len(parts)) if all(o[-k:] != parts[-k:] for o in others)), len(parts))
+        found[name] = ".".join(parts[-count:])
+    return found
 
 
 def draw_history(path: Path, lines: Sequence[Line], best: Sequence[float], metric: str) -> None:
@@ -116,7 +139,7 @@ def draw_history(path: Path, lines: Sequence[Line], best: Sequence[float], metri
             axes.step(
                 [line.number for line in done], best, where="post", color=BEST, linewidth=1.3, label="best so far"
             )
-            axes.set_ylim(*_limits(np.array([line.values[0] for line in done]), np.array(best)))
+            axes.set_ylim(*limits(np.array([line.values[0] for line in done]), best[-1:]))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel("trial", fontsize=8.5)
         _above(axes, metric)
@@ -147,6 +170,9 @@ def draw_front(path: Path, lines: Sequence[Line], front: Sequence[int], metrics:
                 markersize=5 if chosen else 4,
                 label=label,
             )
+        for number, set_limits in enumerate((axes.set_xlim, axes.set_ylim)):
+            kept = [line.values[number] for line in lines if line.number in front]
+            set_limits(*limits(np.array([line.values[number] for line in lines]), kept))
         axes.set_xlabel(shortened(metrics[0], 40), fontsize=8.5, parse_math=False)
         axes.locator_params(axis="x", nbins=5)
         _above(axes, metrics[1])
@@ -169,7 +195,7 @@ def draw_importances(path: Path, importances: Mapping[str, float]) -> None:
         places = np.arange(len(importances))[::-1]
         bars = axes.barh(places, list(importances.values()), height=0.7, color=COMPLETE)
         axes.bar_label(bars, [f"{share:.0%}" for share in importances.values()], padding=2, fontsize=7.5)
-        names = [shortened(name.rsplit(".", 1)[-1], NAME) for name in importances]
+        names = [shortened(name, NAME) for name in tails(list(importances)).values()]
         axes.set_yticks(places, names, parse_math=False)
         axes.set_xlim(0, max([*importances.values(), 0.01]) * 1.15)
         axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
@@ -225,12 +251,13 @@ def draw_slices(path: Path, lines: Sequence[Line], scales: Sequence[Scale], metr
 
     def draw(figure: Figure) -> None:
         rows, height = -(-len(scales) // 2), figure.get_size_inches()[1]
-        limits = _limits(np.array([line.values[0] for line in lines]), np.array([line.values[0] for line in lines]))
+        shown = limits(np.array([line.values[0] for line in lines]), lines[0].values[:1])
+        names = tails([scale.name for scale in scales])
         for number, scale in enumerate(scales):
             row, column = divmod(number, 2)
-            bottom = 1 - (row + 1) / rows * (1 - 0.1 / height) + 0.52 / height
+            bottom = 0.5 / height + (rows - 1 - row) * ROW / height
             left = 0.13 + 0.47 * column
-            axes = _axes(figure, left, bottom, left + 0.38, bottom + 0.95 / height)
+            axes = _axes(figure, left, bottom, left + 0.38, bottom + 0.9 / height)
             group = [line for line in lines if scale.name in line.draws]
             places = np.array([scale.place(line.draws[scale.name]) for line in group])
             jitter = np.random.default_rng(0).uniform(-0.15, 0.15, len(group)) if scale.choices else 0.0
@@ -238,12 +265,12 @@ def draw_slices(path: Path, lines: Sequence[Line], scales: Sequence[Scale], metr
             ticks = scale.ticks(places)
             turned = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"} if scale.choices else {}
             axes.set_xticks(ticks, [scale.label(tick) for tick in ticks], parse_math=False, fontsize=6.5, **turned)
-            axes.set_title(shortened(scale.name.rsplit(".", 1)[-1], 26), fontsize=8, parse_math=False, pad=3)
-            axes.set_ylim(*limits)
+            axes.set_title(shortened(names[scale.name], 26), fontsize=8, parse_math=False, pad=3)
+            axes.set_ylim(*shown)
             axes.locator_params(axis="y", nbins=4)
             axes.tick_params(axis="y", labelsize=6.5)
 
-    _write(path, 0.1 + 1.62 * -(-len(scales) // 2), draw)
+    _write(path, ROW * -(-len(scales) // 2), draw)
 
 
 BOXED: dict[str, Any] = {"bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6}}
@@ -256,13 +283,21 @@ def _ends(scale: Scale, lines: Sequence[Line]) -> tuple[float, float, Floats]:
     return (low, high, places) if high > low else (low - 1, high + 1, places)
 
 
-def _limits(values: Floats, kept: Floats) -> tuple[float, float]:
-    """Limits that a few wild values do not flatten; `kept` lie inside."""
-    low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
-    reach = 3 * max(high - middle, middle - low)
+def limits(values: Floats, kept: Sequence[float]) -> tuple[float, float]:
+    """Limits of an axis that a few wild values do not flatten.
+
+    Args:
+        values: What is drawn.
+        kept: Values that lie inside in any case.
+
+    Example:
+        >>> [round(end, 2) for end in limits(np.array([1.0, 1.1, 1.2, 1.3, 1.2, 1.1, 1.2, 1.1, 1.3, 40.0]), [1.0])]
+        [0.98, 1.32]
+    """
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    reach = 6 * max(high - middle, middle - low)
     inside = values[(values >= middle - reach) & (values <= middle + reach)] if reach > 0 else values
-    best = kept[-1:]
-    bottom, top = float(min([*inside, *best])), float(max([*inside, *best]))
+    bottom, top = float(min([*inside, *kept])), float(max([*inside, *kept]))
     space = 0.06 * (top - bottom) or 0.05 * abs(top) or 1.0
     return bottom - space, top + space
 

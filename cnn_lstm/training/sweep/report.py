@@ -24,6 +24,7 @@ from cnn_lstm.training.sweep.pictures import (
     draw_importances,
     draw_parallel,
     draw_slices,
+    limits,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 TEMPLATE = "sweep.html.jinja"
 SHOWN = 50  # trials in the page's table; trials.csv has all
 AXES = 8  # of the parallel coordinates
-SLICES = 12
+SLICES, BARS = 12, 15
 FEWEST = 2  # trials from which on parameters can be compared
 
 
@@ -205,7 +206,7 @@ def _parameter_pictures(
     importances = parameter_importances(study)
     if importances:
         path = folder / "sweep_importances.png"
-        draw_importances(path, importances)
+        draw_importances(path, dict(list(importances.items())[:BARS]))
         words = f"Share of the spread of {metric} that each parameter explains (fANOVA). With few trials it is a guess."
         yield path, _embedded(path, "Which parameters mattered", words)
     names = [*importances, *sorted({name for line in lines for name in line.draws} - set(importances))]
@@ -230,9 +231,16 @@ def parameter_importances(study: optuna.Study) -> dict[str, float]:
     """
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
+    values = [trial.values[0] for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+    if len(values) < FEWEST:
+        return {}
+    # else a single diverged trial would explain all of the spread
+    low, high = limits(np.array(values), [])
     try:
         found = get_param_importances(
-            study, evaluator=FanovaImportanceEvaluator(seed=0), target=lambda trial: trial.values[0]
+            study,
+            evaluator=FanovaImportanceEvaluator(seed=0),
+            target=lambda trial: float(np.clip(trial.values[0], low, high)),
         )
     except (ValueError, RuntimeError):  # one value for all, or too few trials
         return {}
@@ -258,7 +266,8 @@ def _scale(study: optuna.Study, name: str) -> Scale:
     trials = study.get_trials(deepcopy=False)
     distribution = next(trial.distributions[name] for trial in trials if name in trial.distributions)
     choices = tuple(getattr(distribution, "choices", ()))
-    return Scale(name, bool(getattr(distribution, "log", False)), choices)
+    whole = type(distribution).__name__ == "IntDistribution"
+    return Scale(name, bool(getattr(distribution, "log", False)), choices, whole)
 
 
 def _embedded(path: Path, title: str, caption: str) -> Picture:
