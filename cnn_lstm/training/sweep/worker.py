@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -68,6 +69,7 @@ class Stop:
         self._pipe.read()
         with self._lock:
             self.asked.set()
+            sys.unraisablehook = lambda _: None  # what is interrupted while it is built cannot be taken apart
             if self._in_fit:
                 os.kill(os.getpid(), signal.SIGINT)
         time.sleep(END_WITHIN)
