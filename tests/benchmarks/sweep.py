@@ -1,0 +1,63 @@
+"""What a sweep costs beside its fits: python -m tests.benchmarks.sweep [--trials N] [--config FILE].
+
+A sweep with one worker, and the same configurations fitted one after another in one process, which imports once too.
+The goal is a ratio below 1.02 for trials of half a minute; a worker's start, some seconds, is paid once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import optuna
+
+ROOT = Path(__file__).parents[2]
+SPACE = """
+sampler: {name: random}
+pruner: {name: none}
+space:
+  model.optimizer.init_args.lr: {float: [1.0e-4, 1.0e-2], log: true}
+"""
+FITS = """
+import sys, json
+from cnn_lstm.cli import main
+for words in json.loads(sys.argv[1]):
+    assert main(words) == 0
+"""
+
+
+def main() -> None:
+    """Prints both times and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--config", default=str(ROOT / "configs" / "quickstart.yaml"))
+    parser.add_argument("words", nargs="*", help="further words of fit, after --")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "space.yaml").write_text(SPACE)
+        shared = ["--config", given.config, "--mlflow", "false", "--history_plot.enabled", "false", *given.words]
+        sweep = ["sweep", *shared, "--space", str(folder / "space.yaml"), "--folder", str(folder / "sweep")]
+        swept = _seconds([sys.executable, "-m", "cnn_lstm", *sweep, "--n_trials", str(given.trials)])
+        study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{folder / 'sweep' / 'study.db'}")
+        fits = [
+            ["fit", *shared, *(f"--{name}={value}" for name, value in trial.params.items())]
+            + ["--run_dir", str(folder / f"fit_{trial.number}")]
+            for trial in study.trials
+        ]
+        fitted = _seconds([sys.executable, "-c", FITS, str(fits).replace("'", '"')])
+    print(f"sweep {swept:.1f} s, fits alone {fitted:.1f} s, ratio {swept / fitted:.4f}, {given.trials} trials")
+
+
+def _seconds(command: list[str]) -> float:
+    since = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+    return time.perf_counter() - since
+
+
+if __name__ == "__main__":
+    main()
