@@ -7,6 +7,7 @@ The goal is a ratio below 1.02 for trials of half a minute; a worker's start, so
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -44,12 +45,11 @@ def main() -> None:
         sweep = ["sweep", *shared, "--space", str(folder / "space.yaml"), "--folder", str(folder / "sweep")]
         swept = _seconds([sys.executable, "-m", "cnn_lstm", *sweep, "--n_trials", str(given.trials)])
         study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{folder / 'sweep' / 'study.db'}")
-        fits = [
-            ["fit", *shared, *(f"--{name}={value}" for name, value in trial.params.items())]
-            + ["--run_dir", str(folder / f"fit_{trial.number}")]
-            for trial in study.trials
-        ]
-        fitted = _seconds([sys.executable, "-c", FITS, str(fits).replace("'", '"')])
+        fits = []
+        for trial in study.trials:
+            drawn = [f"--{name}={value}" for name, value in trial.params.items()]
+            fits.append(["fit", *shared, *drawn, "--run_dir", str(folder / f"fit_{trial.number}")])
+        fitted = _seconds([sys.executable, "-c", FITS, json.dumps(fits)])
     print(f"sweep {swept:.1f} s, fits alone {fitted:.1f} s, ratio {swept / fitted:.4f}, {given.trials} trials")
 
 

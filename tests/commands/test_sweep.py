@@ -19,7 +19,7 @@ import yaml
 from mlflow import MlflowClient
 
 from cnn_lstm.errors import CnnLstmError
-from cnn_lstm.training.sweep.door import sweep
+from cnn_lstm.training import sweep
 from tests.experiments import experiment, fit, run
 from tests.markets import market
 
