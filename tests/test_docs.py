@@ -31,8 +31,8 @@ OTHER_PAGES = [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECU
 QUIET = ["--mlflow", "false", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 SHORT = ["--trainer.log_every_n_steps", "1", "--trainer.limit_val_batches", "2", "--trainer.max_epochs", "1"]
 FAST = [*QUIET, *SHORT, "--history_plot.enabled", "false"]
-TRAINING = ("fit", "repeat", "walk-forward")
-SMALLER = {"gpu": "cpu", "50": "2", "5": "2"}  # devices, epochs, folds
+TRAINING = ("fit", "repeat", "walk-forward", "sweep")
+SMALLER = {"gpu": "cpu", "50": "2", "20": "2", "12": "2", "5": "2"}  # devices, epochs, folds, trials
 NO_DEVICES = {"--trainer.strategy", "--trainer.devices"}
 
 
@@ -213,7 +213,8 @@ def test_yaml_blocks_are_accepted(block: Block, tmp_path: Path) -> None:
 def test_each_command_is_shown() -> None:
     shown = {command.words[0] for command in commands()}
 
-    assert {"fit", "validate", "test", "predict", "repeat", "walk-forward", "data", "plot", "sync-tracking"} <= shown
+    assert {"fit", "validate", "test", "predict", "repeat", "walk-forward", "sweep", "data", "plot"} <= shown
+    assert "sync-tracking" in shown
 
 
 # -- what is named ---------------------------------------------------------------------------------------------------
