@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 POLL = 0.1
 PATIENCE = 15.0  # seconds that workers may take to end; they leave by themselves before
@@ -66,6 +67,7 @@ class Crew:
             if code is None:
                 continue
             self._running.remove(worker)
+            _close(worker)
             if code in EXPECTED or (code and not self._spare):
                 return code if code > 0 else 128 - code
             if code:
@@ -76,8 +78,7 @@ class Crew:
 
     def _end(self) -> None:
         for worker in self._running:
-            if worker.stdin is not None:
-                worker.stdin.close()
+            _close(worker)
         until = time.monotonic() + PATIENCE
         for worker in self._running:
             try:
@@ -85,3 +86,10 @@ class Crew:
             except subprocess.TimeoutExpired:
                 worker.kill()
                 worker.wait()
+
+
+def _close(worker: subprocess.Popen[str]) -> None:
+    """Closes the pipe of a worker, which may be dead."""
+    if worker.stdin is not None:
+        with suppress(BrokenPipeError):
+            worker.stdin.close()
