@@ -5,6 +5,7 @@ Drawn narrow, so that they are readable on a phone: parameters stand below each 
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -72,7 +73,8 @@ class Scale:
     def label(self, place: float) -> str:
         """What is written at a place."""
         if self.choices:
-            return shortened(str(self.choices[round(place)]), TICK)
+            choice = self.choices[round(place)]
+            return shortened(choice if isinstance(choice, str) else json.dumps(choice), TICK)
         return f"{10**place:.2g}" if self.log else f"{place:.3g}"
 
     def ticks(self, places: Floats) -> list[float]:
@@ -125,21 +127,23 @@ def draw_history(path: Path, lines: Sequence[Line], best: Sequence[float], metri
 
     def draw(figure: Figure) -> None:
         axes = _axes(figure, 0.16, 0.17, 0.97, 0.86)
+        low, high = limits(np.array([line.values[0] for line in lines]), best[-1:])
         done, cut = ([line for line in lines if line.pruned == pruned] for pruned in (False, True))
         for group, colour, mark, label in ((done, COMPLETE, "o", "complete"), (cut, PRUNED, "x", "pruned")):
             axes.plot(
                 [line.number for line in group],
-                [line.values[0] for line in group],
+                [min(max(line.values[0], low), high) for line in group],
                 mark,
                 color=colour,
                 markersize=4,
                 label=label,
+                clip_on=False,  # what lies beyond stands on the edge
             )
         if done:
             axes.step(
                 [line.number for line in done], best, where="post", color=BEST, linewidth=1.3, label="best so far"
             )
-            axes.set_ylim(*limits(np.array([line.values[0] for line in done]), best[-1:]))
+        axes.set_ylim(low, high)
         axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("trial", fontsize=8.5)
         _above(axes, metric)
