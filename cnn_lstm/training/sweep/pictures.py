@@ -5,6 +5,7 @@ Drawn narrow, so that they are readable on a phone: parameters stand below each 
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ DPI = 180
 ROW = 1.62  # inches of a row of slices
 NAME, TICK = 22, 11  # letters of a name beside an axis, and of a choice along one
 CHOICES = 6  # labelled along an axis
-SMALL = {"labelsize": 7.5}
+SMALL: dict[str, Any] = {"labelsize": 7.5}
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class Scale:
     def label(self, place: float) -> str:
         """What is written at a place."""
         if self.choices:
-            return shortened(str(self.choices[round(place)]), TICK)
+            choice = self.choices[round(place)]
+            return shortened(choice if isinstance(choice, str) else json.dumps(choice), TICK)
         return f"{10**place:.2g}" if self.log else f"{place:.3g}"
 
     def ticks(self, places: Floats) -> list[float]:
@@ -125,22 +127,24 @@ def draw_history(path: Path, lines: Sequence[Line], best: Sequence[float], metri
 
     def draw(figure: Figure) -> None:
         axes = _axes(figure, 0.16, 0.17, 0.97, 0.86)
+        low, high = limits(np.array([line.values[0] for line in lines]), best[-1:])
         done, cut = ([line for line in lines if line.pruned == pruned] for pruned in (False, True))
         for group, colour, mark, label in ((done, COMPLETE, "o", "complete"), (cut, PRUNED, "x", "pruned")):
             axes.plot(
                 [line.number for line in group],
-                [line.values[0] for line in group],
+                [min(max(line.values[0], low), high) for line in group],
                 mark,
                 color=colour,
                 markersize=4,
                 label=label,
+                clip_on=False,  # what lies beyond stands on the edge
             )
         if done:
             axes.step(
                 [line.number for line in done], best, where="post", color=BEST, linewidth=1.3, label="best so far"
             )
-            axes.set_ylim(*limits(np.array([line.values[0] for line in done]), best[-1:]))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_ylim(low, high)
+        axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("trial", fontsize=8.5)
         _above(axes, metric)
         axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, fontsize=7.5, handlelength=1)
@@ -160,19 +164,21 @@ def draw_front(path: Path, lines: Sequence[Line], front: Sequence[int], metrics:
 
     def draw(figure: Figure) -> None:
         axes = _axes(figure, 0.16, 0.17, 0.97, 0.86)
-        for chosen, colour, label in ((False, COMPLETE, "complete"), (True, BEST, "best trade-offs")):
-            group = [line.values for line in lines if (line.number in front) == chosen]
+        for of_front, colour, label in ((False, COMPLETE, "complete"), (True, BEST, "best trade-offs")):
+            group = [line.values for line in lines if (line.number in front) == of_front]
             axes.plot(
                 [values[0] for values in group],
                 [values[1] for values in group],
-                "D" if chosen else "o",
+                "D" if of_front else "o",
                 color=colour,
-                markersize=5 if chosen else 4,
+                markersize=5 if of_front else 4,
                 label=label,
             )
-        for number, set_limits in enumerate((axes.set_xlim, axes.set_ylim)):
-            kept = [line.values[number] for line in lines if line.number in front]
-            set_limits(*limits(np.array([line.values[number] for line in lines]), kept))
+        chosen = [line.values for line in lines if line.number in front]
+        ends = [
+            limits(np.array([line.values[k] for line in lines]), [values[k] for values in chosen]) for k in range(2)
+        ]
+        axes.set(xlim=ends[0], ylim=ends[1])
         axes.set_xlabel(shortened(metrics[0], 40), fontsize=8.5, parse_math=False)
         axes.locator_params(axis="x", nbins=5)
         _above(axes, metrics[1])
@@ -263,7 +269,7 @@ def draw_slices(path: Path, lines: Sequence[Line], scales: Sequence[Scale], metr
             jitter = np.random.default_rng(0).uniform(-0.15, 0.15, len(group)) if scale.choices else 0.0
             axes.scatter(places + jitter, [line.values[0] for line in group], s=9, color=COMPLETE, alpha=0.6)
             ticks = scale.ticks(places)
-            turned = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"} if scale.choices else {}
+            turned: dict[str, Any] = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"} if scale.choices else {}
             axes.set_xticks(ticks, [scale.label(tick) for tick in ticks], parse_math=False, fontsize=6.5, **turned)
             axes.set_title(shortened(names[scale.name], 26), fontsize=8, parse_math=False, pad=3)
             axes.set_ylim(*shown)

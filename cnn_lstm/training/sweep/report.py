@@ -194,7 +194,10 @@ def _pictures(
     if drawn and not several:
         path = folder / "sweep_history.png"
         draw_history(path, drawn, _best_so_far(study, drawn), metrics[0])
-        words = "The value of each trial in its order; a pruned one stands at the last figure it reported."
+        words = (
+            "The value of each trial in its order; a pruned one stands at the last figure it reported, and what lies "
+            "far off on the edge."
+        )
         yield path, _embedded(path, "How the trials went", words)
     if len(lines) >= FEWEST:
         yield from _parameter_pictures(study, lines, folder, metrics[0])
