@@ -50,23 +50,21 @@ def sweep(
     words = ["--config", str(config), "--space", str(space), "--n_trials", str(n_trials), "--n_jobs", str(n_jobs)]
     words += ["--folder", str(folder), *(["--resume"] if resume else []), *options]
     trust = ["--trust-imports", trusted] if trusted else []
-    process = subprocess.Popen(
+    last = ""
+    with subprocess.Popen(
         [sys.executable, "-m", "cnn_lstm", *trust, "sweep", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    )
-    assert process.stdout is not None
-    last = ""
-    try:
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            last = line.strip() if line.startswith("error[") else last
-        code = process.wait()
-    finally:
-        if process.poll() is None:
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                print(line, end="", flush=True)
+                last = line.strip() if line.startswith("error[") else last
+        except BaseException:  # a notebook's stop button
             process.terminate()
-            process.wait()
+            raise
+    code = process.returncode
     if code:
         raise CnnLstmError(last.partition(": ")[2] or f"the sweep ended with exit code {code}", code=100 * code)
     return _study(Path(folder), options)
