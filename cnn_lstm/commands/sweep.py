@@ -17,8 +17,8 @@ import yaml
 from cnn_lstm.commands.config import load_yaml
 from cnn_lstm.commands.lightning import ForecastCLI
 from cnn_lstm.commands.member_runs import PROGRAM, ended_by_sigterm, trust_words
-from cnn_lstm.commands.runs_together import Together, require_jobs
-from cnn_lstm.commands.sweep_result import SPACE, hand_back
+from cnn_lstm.commands.runs_together import require_jobs
+from cnn_lstm.commands.sweep_result import SPACE, SWEEP, hand_back
 from cnn_lstm.commands.words import OneLineParser
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.files import write_text_whole
@@ -30,7 +30,6 @@ from cnn_lstm.training.sweep.study import Plan, join, monitored
 from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.parent import name_parent
 
-SWEEP = Together(command="sweep", option="--folder", ours=("--run_dir", "--ckpt_path", "--register_model"))
 CONFIGURATION, SETTINGS, DATABASE = "sweep.yaml", "settings.json", "study.db"
 STUDY = "study.json"
 WORKER = "sweep-worker"

@@ -26,7 +26,7 @@ from cnn_lstm.training.tracking.tracker import tracking_uri
 
 log = logging.getLogger(__name__)
 
-SWEEP = Together(command="sweep", option="--folder", ours=())
+SWEEP = Together(command="sweep", option="--folder", ours=("--run_dir", "--ckpt_path", "--register_model"))
 BEST, SPACE = "best.yaml", "space.yaml"
 
 
