@@ -181,6 +181,17 @@ def test_killed_in_fold_3_and_started_again_it_ends_with_the_same_files(
     shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("walk_forward.[jt]*"))
     for path in [path for name in names for path in folder.glob(name)]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    kill_in_fold_3_and_go_on(config, folder)
+    assert_same(folder, finished)
+
+
+@pytest.mark.slow
+def test_a_whole_walk_killed_in_fold_3_ends_with_the_same_files(finished: Path, config: Path, tmp_path: Path) -> None:
+    kill_in_fold_3_and_go_on(config, tmp_path / "walk")
+    assert_same(tmp_path / "walk", finished)
+
+
+def kill_in_fold_3_and_go_on(config: Path, folder: Path) -> None:
     words = words_of(config, folder)
     process = started(*words)
     wait_for(folder / "fold_3/checkpoints/last.ckpt", process)
@@ -188,9 +199,11 @@ def test_killed_in_fold_3_and_started_again_it_ends_with_the_same_files(
     process.communicate()
     assert not (folder / "fold_3/summary.json").exists()
     assert not (folder / "predictions.parquet").exists()
-
     assert run(*words) == 0
 
+
+def assert_same(folder: Path, finished: Path) -> None:
+    """Forecasts, embeddings and report are those of the walk that nothing stopped."""
     for name in STITCHED:
         assert (folder / name).read_bytes() == (finished / name).read_bytes(), name
     for name in ("report.json", "walk_forward.json", "walk_forward.txt", "test.txt"):
@@ -200,7 +213,7 @@ def test_killed_in_fold_3_and_started_again_it_ends_with_the_same_files(
 
 
 def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 600
     while not file.exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, file
