@@ -28,6 +28,11 @@ COMMANDS = {
         "cnn_lstm.commands.repeat",
         "train several seeds: mean, spread, what may be claimed, and their ensemble",
     ),
+    "walk-forward": (
+        "cnn_lstm.commands.walk_forward",
+        "retrain fold by fold, and judge the forecasts of all test parts as one",
+    ),
+    "audit": ("cnn_lstm.commands.audit", "prove on your data, features and checkpoint that nothing looks ahead"),
     "plot": ("cnn_lstm.commands.plot", "draw the history of a run, or compare runs"),
     "sync-tracking": ("cnn_lstm.commands.sync_tracking", "send to MLflow what a server that was down has not taken"),
     "data": ("cnn_lstm.commands.data", "describe or check the data of a YAML file, without training"),

@@ -13,6 +13,7 @@ from tests.markets import market
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 EXPERIMENTS = sorted(CONFIGS.glob("*.yaml"))
+AUDITED = ("levels", "own_files", "quickstart")  # the others take minutes together
 FAST = ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 2]
 QUIET = ["--mlflow", "false", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
 
@@ -39,6 +40,16 @@ def test_experiment_trains_and_tests(config: Path, workplace: Path) -> None:
     run = experiments.fit(config, workplace / "run", *FAST, *QUIET)
     assert experiments.run("test", "--config", run / "config.yaml", "--ckpt_path", "best") == 0
     assert "model" in (run / "test.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param(path, marks=() if path.stem in AUDITED else pytest.mark.slow) for path in EXPERIMENTS],
+    ids=lambda path: path.stem,
+)
+def test_experiment_passes_the_audit(config: Path, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert experiments.run("audit", "--config", config) == 0
+    assert "future perturbation           passed " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("part", sorted((CONFIGS / "model").glob("*.yaml")), ids=lambda path: path.stem)

@@ -29,7 +29,8 @@ OTHER_PAGES = [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECU
 QUIET = ["--mlflow", "false", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 SHORT = ["--trainer.log_every_n_steps", "1", "--trainer.limit_val_batches", "2", "--trainer.max_epochs", "1"]
 FAST = [*QUIET, *SHORT, "--history_plot.enabled", "false"]
-TRAINING = ("fit", "repeat")
+TRAINING = ("fit", "repeat", "walk-forward")
+SMALLER = {"gpu": "cpu", "50": "2", "5": "2"}  # devices, epochs, folds
 NO_DEVICES = {"--trainer.strategy", "--trainer.devices"}
 
 
@@ -139,6 +140,15 @@ class StubTicker:
         return pd.DataFrame({**bars, "Volume": random.integers(1000, 2000, len(days))}, index=days)
 
 
+def write_walk(folder: Path) -> None:
+    """What a walk-forward leaves behind, of a single fold."""
+    walk = folder / "runs" / "walk"
+    walk.mkdir(parents=True)
+    table = pd.read_parquet(folder / "RUN" / "predictions.parquet").assign(fold=0)
+    table.to_parquet(walk / "predictions.parquet")
+    table[["symbol", "as_of", "fold"]].assign(e0=0.0).to_parquet(walk / "embeddings.parquet")
+
+
 def write_modules(page: Path, folder: Path) -> None:
     """Files that a page tells the reader to write: Python blocks that begin with their name."""
     for block in blocks_of(page):
@@ -154,7 +164,7 @@ def runnable(words: list[str]) -> list[str]:
     pairs = zip(words, [*words[1:], ""], strict=True)
     skipped = {k for k, (word, _) in enumerate(pairs) if word in NO_DEVICES}
     kept = [word for k, word in enumerate(words) if not {k, k - 1} & skipped]
-    small = ["cpu" if word == "gpu" else "2" if word == "50" else word for word in kept]
+    small = [SMALLER.get(word, word) for word in kept]
     return [*small, *(FAST if words[0] in TRAINING else QUIET), *batches(words[0])]
 
 
@@ -164,6 +174,7 @@ def batches(command: str) -> list[str]:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=name_of)
 def test_python_blocks_run(page: Path, workplace: Path) -> None:
+    write_walk(workplace)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks_of(page):
         if block.language == "python":
@@ -194,7 +205,7 @@ def test_yaml_blocks_are_accepted(block: Block, tmp_path: Path) -> None:
 def test_each_command_is_shown() -> None:
     shown = {command.words[0] for command in commands()}
 
-    assert {"fit", "validate", "test", "predict", "repeat", "data", "plot", "sync-tracking"} <= shown
+    assert {"fit", "validate", "test", "predict", "repeat", "walk-forward", "data", "plot", "sync-tracking"} <= shown
 
 
 # -- what is named ---------------------------------------------------------------------------------------------------

@@ -12,10 +12,11 @@ import pandas as pd
 import torch
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.evaluation.baselines.columns import add_baselines
+from cnn_lstm.evaluation.audit.findings import FAILED
+from cnn_lstm.evaluation.baselines.columns import add_baselines, with_variances
 from cnn_lstm.evaluation.html import write_page
 from cnn_lstm.evaluation.ledger import count_use, rows_key
-from cnn_lstm.evaluation.model_info import FAILED, model_info
+from cnn_lstm.evaluation.model_info import model_info
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.evaluation.sentences import uses_sentence
 from cnn_lstm.evaluation.settings import Evaluation
@@ -117,10 +118,25 @@ def with_baselines(
     """
     table = add_baselines(table, data, settings.season)
     factors = contract["calibration"]["smearing"]
-    for about, factor in zip(table.attrs["targets"].values(), factors, strict=True):
-        if "smearing" in about:
-            about["smearing"]["y_pred"] = factor
-    return table
+    own = {target.name: {"y_pred": factor} for target, factor in zip(data.targets, factors, strict=True)}
+    return with_provenance(with_variances(table, own), data, contract)
+
+
+def with_provenance(table: pd.DataFrame, data: MarketDataModule, contract: Mapping[str, Any]) -> pd.DataFrame:
+    """A predictions table with what each forecast comes from.
+
+    Args:
+        table: Predictions table.
+        data: The data module.
+        contract: What the model's checkpoint says of its data.
+
+    Returns:
+        The table with `train_first` and `train_last`, the first and last decision that the model was trained on, and
+        `data_sha256`, the fingerprint of the prices that it forecast from.
+    """
+    training = contract.get("training") or {}  # checkpoints of before had none
+    dates = {f"train_{name}": pd.Timestamp(training.get(name, "NaT"), tz="UTC") for name in ("first", "last")}
+    return table.assign(**dates, data_sha256=data.fingerprint)
 
 
 def write_report(

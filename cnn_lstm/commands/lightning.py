@@ -120,6 +120,9 @@ class ForecastCLI(LightningCLI):
         add_tracking_arguments(parser)
         parser.add_argument("--quiet", type=bool, default=False, help="No bar, no line an epoch; results only.")
         parser.add_argument("--csv", type=bool, default=False, help="predict: write forecasts.csv too.")
+        parser.add_argument(
+            "--strict", type=bool, default=False, help="Refuse a checkpoint that was trained on other prices."
+        )
         parser.add_class_arguments(Evaluation, "evaluation")
         for source, target in (
             ("data.num_features", "model.network.init_args.n_features"),
@@ -173,6 +176,7 @@ class ForecastCLI(LightningCLI):
         try:
             with told_in_one_line(command, self._known_keys(command)):
                 super().instantiate_classes()
+                self.model.strict_data = config.strict
                 if command == "fit":  # a wrong setting of the optimiser or scheduler is told before any data is read
                     self.model.configure_optimizers()
         except (MisconfigurationException, TypeError, ValueError, ZeroDivisionError) as error:

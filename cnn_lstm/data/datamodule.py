@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -115,7 +118,7 @@ class MarketDataModule(LightningDataModule):
         self.fingerprint = data_fingerprint(self.prices)
         self.panel: Panel = self.recipe.panel(self.prices, self.targets)
         self.windows: Rows = complete_windows(self.panel, self.recipe.window)
-        self.parts: SplitRows = self._split()
+        self.parts: SplitRows = self.parts_of(self.split)
         require_rows(self.parts)
         check_parts(self.panel, self.parts, self.recipe.checks)
         check_labels(self.panel, self.parts, self.targets)
@@ -124,6 +127,20 @@ class MarketDataModule(LightningDataModule):
         for name in muted_features(self.statistics, self.recipe.features):
             log.warning("%s is constant over the training rows — data.features — it is muted (always 0)", name)
         self._ready = True
+
+    def on_prices(self, table: pd.DataFrame, checks: Checks) -> MarketDataModule:
+        """The same data module, set up on another price table: what it would have made of that one.
+
+        Args:
+            table: Raw price table.
+            checks: How its defects are treated.
+        """
+        other = copy.copy(self)
+        other.source = _Given(table)
+        other.recipe = replace(self.recipe, checks=checks)
+        other._ready, other._placed = False, None
+        other.setup()
+        return other
 
     def statistics_of(self, panel: Panel, rows: Rows) -> TrainingStatistics:
         """Statistics of training rows of a panel of this recipe."""
@@ -137,11 +154,17 @@ class MarketDataModule(LightningDataModule):
             scaling=self.scaling,
         )
 
-    def _split(self) -> SplitRows:
+    def parts_of(self, split: Split) -> SplitRows:
+        """Labelled windows of the parts of a split, this data module's own one or another."""
         known = self.windows[labelled(self.panel, self.windows)]
         reach = max(target.reach for target in self.targets)
-        boundaries = self.split.boundaries(np.unique(self.panel.time))
+        boundaries = split.boundaries(np.unique(self.panel.time))
         return split_rows(known, self.panel.time[known], self.panel.time[known + reach], boundaries)
+
+    def _decisions(self, rows: Rows) -> tuple[str, str]:
+        """First and last decision time of rows, ISO, UTC."""
+        time = self.panel.time[rows]
+        return str(time.min()), str(time.max())
 
     def _anchor_of(self, target: Target) -> int:
         anchored = target.level and target.column in self.recipe.anchor
@@ -208,5 +231,16 @@ class MarketDataModule(LightningDataModule):
             "target_units": [target.unit for target in self.targets],
             "target_mean": self.statistics.y_mean.tolist(),
             "boundaries": {name: str(getattr(edges, name)) for name in ("train", "validation", "test", "end")},
+            "training": dict(zip(("first", "last"), self._decisions(self.parts.train), strict=True)),
             "fingerprint": self.fingerprint,
         }
+
+
+class _Given(PriceSource):
+    """A table that is at hand already."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self.table = table
+
+    def load(self, symbols: Sequence[str] | None, start: str | None, end: str | None) -> pd.DataFrame:
+        return self.table

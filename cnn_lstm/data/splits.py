@@ -2,12 +2,11 @@
 
 A row belongs to a part by its decision time. A training row is purged when its label interval reaches the first
 validation date, a validation row when its label reaches the first test date; inputs may reach back over a border,
-labels may not.
+labels may not. An embargo keeps labels some timestamps further away from the border.
 """
 
 from __future__ import annotations
 
-import itertools
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -31,12 +30,16 @@ class Boundaries:
         validation: First validation decision; no training label may reach it.
         test: First test decision; no validation label may reach it.
         end: Where the test part ends.
+        train_end: No training label may reach it; `validation` by default, before it under an embargo.
+        validation_end: The same of validation labels; `test` by default.
     """
 
     train: np.datetime64
     validation: np.datetime64
     test: np.datetime64
     end: np.datetime64
+    train_end: np.datetime64 | None = None
+    validation_end: np.datetime64 | None = None
 
     def __post_init__(self) -> None:
         if not self.train < self.validation < self.test < self.end:
@@ -47,6 +50,15 @@ class Boundaries:
                 "give ascending dates inside the data",
                 code=223,
             )
+
+    @property
+    def parts(self) -> tuple[tuple[np.datetime64, np.datetime64, np.datetime64 | None], ...]:
+        """Of train, validation and test: first decision, first decision after it, and what no label may reach."""
+        return (
+            (self.train, self.validation, self.validation if self.train_end is None else self.train_end),
+            (self.validation, self.test, self.test if self.validation_end is None else self.validation_end),
+            (self.test, self.end, None),
+        )
 
 
 class Split(Specified, ABC):
@@ -126,6 +138,7 @@ class WalkForward(Split):
         folds: Number of folds.
         fold: Which one, from 0.
         sliding: Train on as many timestamps as fold 0 has, instead of all that came before.
+        embargo: Timestamps that stay free between the last label of a part and the first decision of the next one.
 
     Example:
         >>> days = np.arange("2020-01-01", "2020-01-09", dtype="datetime64[D]").astype("datetime64[us]")
@@ -133,14 +146,20 @@ class WalkForward(Split):
         ['2020-01-05', '2020-01-07']
     """
 
-    def __init__(self, folds: int = 5, fold: int = 0, sliding: bool = False) -> None:
+    def __init__(self, folds: int = 5, fold: int = 0, sliding: bool = False, embargo: int = 0) -> None:
         if folds < 1 or not 0 <= fold < folds:
             raise ConfigError(f"fold={fold} of folds={folds}", "data.split", "give 0 <= fold < folds", code=223)
-        self.folds, self.fold, self.sliding = folds, fold, sliding
+        if embargo < 0:
+            raise ConfigError(f"embargo={embargo}", "data.split", "give 0 or more timestamps", code=223)
+        self.folds, self.fold, self.sliding, self.embargo = folds, fold, sliding, embargo
 
     def boundaries(self, times: Times) -> Boundaries:
         """Boundaries of this fold."""
         block = len(times) // (self.folds + 2)
+        if self.embargo >= max(block, 1):
+            raise ConfigError(
+                f"embargo={self.embargo} of a part of {block} timestamps", "data.split", "give a shorter one", code=223
+            )
         test = len(times) - (self.folds - self.fold) * block
         validation = test - block
         train = self.fold * block if self.sliding else 0
@@ -150,6 +169,8 @@ class WalkForward(Split):
             _at(times, validation),
             _at(times, test),
             _after(times) if end >= len(times) else times[end],
+            train_end=times[validation - self.embargo],
+            validation_end=times[test - self.embargo],
         )
 
 
@@ -161,7 +182,8 @@ class SplitRows:
         train: Training rows.
         validation: Validation rows.
         test: Test rows.
-        purged: Rows of train and validation that were left out since their labels reach the next part.
+        purged: Rows of train and validation that were left out since their labels reach the next part, or the
+            embargo before it.
         boundaries: The dates.
     """
 
@@ -187,12 +209,11 @@ def split_rows(rows: Rows, decision: Times, label_end: Times, boundaries: Bounda
         >>> parts.train.tolist(), parts.validation.tolist(), parts.test.tolist(), parts.purged
         ([0, 1], [], [6], 4)
     """
-    edges = (boundaries.train, boundaries.validation, boundaries.test, boundaries.end)
     parts: list[Rows] = []
     purged = 0
-    for start, stop in itertools.pairwise(edges):
+    for start, stop, unreached in boundaries.parts:
         inside = (decision >= start) & (decision < stop)
-        kept = inside & ((label_end < stop) | (stop == boundaries.end))
+        kept = inside if unreached is None else inside & (label_end < unreached)
         purged += int(inside.sum() - kept.sum())
         parts.append(rows[kept])
     train, validation, test = parts

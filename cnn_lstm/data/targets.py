@@ -80,12 +80,17 @@ class Target(Specified, ABC):
             return np.asarray(volatility * np.sqrt(self.horizon))
         return volatility if self.kind == "volatility" else np.ones_like(volatility)
 
+    @property
+    def traded(self) -> bool:
+        """Whether a position is taken on a forecast of it."""
+        return self.kind in ("return", "class")
+
     def bar_return(self, bars: pd.DataFrame) -> Floats:
         """Simple return of the first bar after the delay, shape (n,): what a position taken on the forecast earns.
 
         NaN where that bar is not known yet, and where nothing is traded on the target.
         """
-        if self.kind not in ("return", "class"):
+        if not self.traded:
             return np.full(len(bars), np.nan)
         prices = _values(bars, self.column)
         return _lead(prices / _lag(prices, 1) - 1.0, self.delay + 1)

@@ -74,6 +74,8 @@ def read_forecasts(rows: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Fo
     Args:
         rows: Rows of one target, as `judged_rows` gives them.
         about: What the table's `attrs` say of the target.
+
+    A volatility forecast without a variance column is judged by its square.
     """
     columns = sorted(
         (name for name in rows.columns if name.startswith("y_") and name != "y_true"),
@@ -92,7 +94,8 @@ def _of_number(rows: pd.DataFrame, column: str, about: Mapping[str, Any]) -> For
 def _of_volatility(rows: pd.DataFrame, column: str, about: Mapping[str, Any]) -> Forecast:
     point = rows[column].to_numpy(np.float64)
     realized = variance_of(rows["y_true"].to_numpy(np.float64), about["kind"])
-    variance = variance_of(point, about["kind"]) * about["smearing"].get(column, 1.0)
+    known = variance_name(column)
+    variance = rows[known].to_numpy(np.float64) if known in rows else variance_of(point, about["kind"])
     return Forecast(point, qlike(realized, variance), variance=variance)
 
 
@@ -104,6 +107,16 @@ def _of_classes(rows: pd.DataFrame, column: str, about: Mapping[str, Any]) -> Fo
         return Forecast(point, None)
     probabilities = rows[names].to_numpy(np.float64)
     return Forecast(point, log_losses(rows["y_true"], probabilities), probabilities)
+
+
+def variance_name(column: str) -> str:
+    """Column of the variance forecasts that belong to a column of point forecasts.
+
+    Example:
+        >>> variance_name("y_log_har")
+        'variance_log_har'
+    """
+    return f"variance_{column.removeprefix('y_')}"
 
 
 def variance_of(values: Floats, kind: str) -> Floats:

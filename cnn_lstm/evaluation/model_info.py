@@ -11,14 +11,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.panel_checks import LEAK_CORRELATION, label_correlations, muted_features
 from cnn_lstm.data.windows import Panel, Rows
+from cnn_lstm.evaluation.audit.battery import short_form
+from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, PASSED
+from cnn_lstm.evaluation.audit.learning import Prefix, label_ends, purge, refit, trained_on
 from cnn_lstm.model.forecaster import Forecaster
 
-PASSED, FAILED, NOTE = "passed", "failed", "note"
+NOTE = "note"
 
 
 @dataclass(frozen=True)
@@ -85,44 +87,17 @@ def leakage_checks(data: MarketDataModule, model: Forecaster, checkpoint: Mappin
         model: The tested forecaster, with the statistics of its checkpoint.
         checkpoint: `boundaries` and `fingerprint` that it was trained with.
     """
-    edges = data.parts.boundaries
-    same = checkpoint["fingerprint"] == data.fingerprint and checkpoint["boundaries"]["train"] == str(edges.train)
-    same = same and checkpoint["boundaries"]["validation"] == str(edges.validation)
-    past = Prefix(data, edges.validation)
+    past = Prefix(data, data.parts.boundaries.validation)
     return [
         _separate_parts(data),
-        _training_statistics(data, model, past, same),
+        _training_statistics(data, model, past, trained_on(data, checkpoint)),
         _feature_choice(data, past),
         _duplicates(data),
-        _features_of_the_future(data, past),
+        _features_of_the_future(data),
         _order_of_time(data),
         _shared_dates(data),
         _test_population(data),
     ]
-
-
-class Prefix:
-    """The panel of a data module as it would have been, had the table ended at a date.
-
-    Args:
-        data: A data module that has read its data.
-        end: First timestamp that is left out.
-    """
-
-    def __init__(self, data: MarketDataModule, end: np.datetime64) -> None:
-        self.kept = data.panel.time < end
-        self.panel = data.recipe.panel(data.prices[self.kept].reset_index(drop=True), data.targets)
-        self._position = np.cumsum(self.kept) - 1
-
-    def rows(self, rows: Rows) -> Rows:
-        """Where rows of the whole panel stand in this one."""
-        return self._position[rows]
-
-    def moved_features(self, whole: Panel) -> list[int]:
-        """Features that differ, in any bit, from those of the whole panel."""
-        before = whole.values[torch.from_numpy(self.kept)]
-        equal = (before == self.panel.values) | (before.isnan() & self.panel.values.isnan())
-        return torch.nonzero(~equal.all(dim=0)).flatten().tolist()
 
 
 def _separate_parts(data: MarketDataModule) -> Check:
@@ -141,20 +116,11 @@ def _separate_parts(data: MarketDataModule) -> Check:
 def _training_statistics(data: MarketDataModule, model: Forecaster, past: Prefix, same: bool) -> Check:
     kind = "L1.2 preprocessing on training and test data"
     test = "means and scales computed from a table that ends before the validation part equal the checkpoint's"
-    if not same:
-        return Check(kind, test, NOTE, "the checkpoint was trained on other data or dates than those of this test")
-    found = data.statistics_of(past.panel, past.rows(data.parts.train))
-    standardize = model.network.standardize
-    pairs = {
-        "feature means": (found.x_loc, standardize.loc),
-        "feature scales": (found.x_scale, standardize.scale),
-        "target means": (found.y_loc, model.y_loc),
-        "target scales": (found.y_scale, model.y_scale),
-    }
-    different = [name for name, (one, other) in pairs.items() if not torch.equal(one, other.cpu())]
-    return _check(
-        kind, test, not different, f"different: {', '.join(different)}" if different else "equal in every bit"
-    )
+    found = refit(data, [model], same, past)
+    if found.outcome == NOT_APPLICABLE:
+        return Check(kind, test, NOTE, found.compared)
+    different = ", ".join(finding.column for finding in found.findings)
+    return _check(kind, test, not different, f"different: {different}" if different else "equal in every bit")
 
 
 def _feature_choice(data: MarketDataModule, past: Prefix) -> Check:
@@ -182,18 +148,18 @@ def _duplicates(data: MarketDataModule) -> Check:
     )
 
 
-def _features_of_the_future(data: MarketDataModule, past: Prefix) -> Check:
-    names = data.recipe.features
-    test_time = data.panel.time[data.parts.test]
-    later = Prefix(data, np.sort(test_time)[len(test_time) // 2])
-    moved = sorted({names[k] for prefix in (past, later) for k in prefix.moved_features(data.panel)})
+def _features_of_the_future(data: MarketDataModule) -> Check:
+    found = short_form(data)
+    # of the stages the first one that moved: the windows follow from the features
+    moved = sorted({finding.column for finding in found.findings if finding.stage == found.findings[0].stage})
     highest = max(
         float(values.abs().max()) for values in label_correlations(data.panel, data.parts.train, data.targets).values()
     )
     return _check(
         "L2 features that are not legitimate",
-        "features do not change in any bit when all later rows are removed, at the first validation date and in the "
-        f"middle of the test part; none correlates above {LEAK_CORRELATION} with a label",
+        "the short form of the audit: nothing known at a date changes in any bit when all later rows are changed or "
+        "removed, at the first validation date and in the middle of the test part; no feature correlates above "
+        f"{LEAK_CORRELATION} with a label",
         not moved,
         f"{'changed: ' + ', '.join(moved) if moved else 'none changed'}; highest correlation {highest:.3f}",
     )
@@ -202,15 +168,12 @@ def _features_of_the_future(data: MarketDataModule, past: Prefix) -> Check:
 def _order_of_time(data: MarketDataModule) -> Check:
     panel, parts = data.panel, data.parts
     reach = max(target.reach for target in data.targets)
-    gaps = []
-    for before, after in ((parts.train, parts.validation), (parts.validation, parts.test)):
-        gaps.append(bool(panel.time[before + reach].max() < panel.time[after].min()))
+    train, validation = (label_ends(data, rows, reach).max() for rows in (parts.train, parts.validation))
     return _check(
         "L3.1 temporal leakage",
         "the last label of each part ends before the first decision of the next one",
-        all(gaps),
-        f"labels end {_day(panel.time[parts.train + reach].max())} and "
-        f"{_day(panel.time[parts.validation + reach].max())}, the next decisions are of "
+        purge(data).outcome == PASSED,
+        f"labels end {_day(train)} and {_day(validation)}, the next decisions are of "
         f"{_day(panel.time[parts.validation].min())} and {_day(panel.time[parts.test].min())}; "
         f"{parts.purged} rows purged",
     )

@@ -6,7 +6,7 @@ Shapes: n forecasts of one target.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -211,11 +211,23 @@ def _distribution(rows: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Any
     true, point = rows["y_true"].to_numpy(), rows["y_pred"].to_numpy()
     found: dict[str, Any] = {}
     if "scores" in about and about["kind"] != "class":
-        given = (true, point, rows["scale"].to_numpy(), np.asarray(about["scores"]))
-        found = {"crps": float(np.mean(crps_of_scores(*given))), "pit": pit_figures(pit(*given))}
+        parts = _with_scores(rows, about["scores"])
+        crps, ranks = (np.concatenate([score(*part) for part in parts]) for score in (crps_of_scores, pit))
+        found = {"crps": float(np.mean(crps)), "pit": pit_figures(ranks)}
     if "std" in rows and rows["std"].notna().all():
         found["crps_normal"] = float(np.mean(gaussian_crps(true, point, rows["std"].to_numpy())))
     return found
+
+
+def _with_scores(rows: pd.DataFrame, scores: Sequence[float] | Mapping[str, Sequence[float]]) -> list[list[Floats]]:
+    """Truth, forecast, scale and calibration scores, (n,) and (m,); a part for each fold of a stitched table."""
+    by_fold = scores if isinstance(scores, Mapping) else {"": scores}
+    parts = [(rows[rows["fold"] == int(fold)] if fold else rows, known) for fold, known in by_fold.items()]
+    return [
+        [*(part[name].to_numpy(np.float64) for name in ("y_true", "y_pred", "scale")), np.asarray(known, np.float64)]
+        for part, known in parts
+        if len(part)
+    ]
 
 
 def _spreads(rows: pd.DataFrame, model: Forecast) -> dict[str, Any]:

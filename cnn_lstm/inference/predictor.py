@@ -123,7 +123,10 @@ class Predictor:
         Returns:
             symbol, as_of, and the columns e0 ... e{D-1}.
         """
-        panel, rows = self._windows(prices, start)
+        return self.encode_rows(*self._windows(prices, start))
+
+    def encode_rows(self, panel: Panel, rows: Rows) -> pd.DataFrame:
+        """Embeddings of chosen windows of a panel; see `predict_rows` and `encode`."""
         with torch.inference_mode():
             parts = [fixed_shape(self.forecaster.encode, windows).cpu() for windows in self._batches(panel, rows)]
         embeddings = torch.cat(parts).numpy()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cnn_lstm import specs
-from cnn_lstm.errors import CheckpointError, ConfigError
+from cnn_lstm.errors import CheckpointError, ConfigError, DataError
 from cnn_lstm.model.calibration import calibrate
 from cnn_lstm.model.clipping import Clipping, clips_plainly
 from cnn_lstm.model.dropout import dropout_samples
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 CHECKPOINT_KEY = "cnn_lstm"
 CHECKPOINT_FORMAT = 1
 INFERENCE_BATCH = 32
+OF_THE_WEIGHTS = ("target_mean", "boundaries", "training", "calibration")
 
 
 class Windows(NamedTuple):
@@ -120,6 +121,7 @@ class Forecaster(LightningModule):
         if self.objective.classes:
             self.objective.learn_classes(torch.ones(n_targets, self.objective.classes))
         self.contract: dict[str, Any] = {}
+        self.strict_data = False
         self.outputs, self.clipping = EpochOutputs(), Clipping()
         self.forecasts: dict[str, Tensor] = {}
 
@@ -369,11 +371,19 @@ class Forecaster(LightningModule):
                     code=436,
                 )
 
+    def _tell_other_prices(self, saved: str, found: str) -> None:
+        what = "the prices are not those that the checkpoint was trained on"
+        if self.strict_data:
+            where = f"data SHA-256 {saved[:12]} -> {found[:12]}"
+            raise DataError(what, where, "give those of the training, or leave out --strict", code=337)
+        log.warning("%s — data SHA-256 differs", what)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another recipe than the data module's.
 
         Raises:
             CheckpointError: Naming each difference.
+            DataError: If the prices are others than those of the training, and `strict_data` is set.
         """
         saved = checkpoint.get(CHECKPOINT_KEY)
         if saved is None:
@@ -384,9 +394,9 @@ class Forecaster(LightningModule):
             refuse_differences(saved["recipe"], self.contract["recipe"])
             self._refuse_seen_dates(saved["boundaries"], self.contract["boundaries"])
             if saved["fingerprint"] != self.contract["fingerprint"]:
-                log.warning("the prices are not those that the checkpoint was trained on — data SHA-256 differs")
+                self._tell_other_prices(saved["fingerprint"], self.contract["fingerprint"])
             # what belongs to the weights: a later test part changes nothing of when the intervals begin to adapt
-            self.contract |= {name: saved.get(name) for name in ("target_mean", "boundaries", "calibration")}
+            self.contract |= {name: saved.get(name) for name in OF_THE_WEIGHTS}
         else:
             self.contract = {key: value for key, value in saved.items() if key not in ("format", "digest")}
 

@@ -26,8 +26,8 @@ def losses(rows: pd.DataFrame, column: str, about: dict) -> pd.Series | None:
         return None if p is None else -np.log(pd.Series(p[rows.index, y.astype(int)]).clip(lower=2.0**-52))
     if about["kind"] not in VOLATILITIES:
         return (y - f) ** 2
-    realized, variance = (np.exp(2 * v) if about["kind"] == "log_volatility" else v.clip(lower=0) ** 2 for v in (y, f))
-    ratio = realized / np.maximum(variance * about["smearing"].get(column, 1.0), 1e-4 * realized)
+    realized, square = (np.exp(2 * v) if about["kind"] == "log_volatility" else v.clip(lower=0) ** 2 for v in (y, f))
+    ratio = realized / np.maximum(rows.get(f"variance_{column[2:]}", square), 1e-4 * realized)
     return ratio - np.log(ratio) - 1
 
 

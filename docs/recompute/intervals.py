@@ -49,18 +49,27 @@ def interval_figures(rows: pd.DataFrame, level: int) -> dict:
     return found | {"lowest_rolling_coverage": (dates["sum"] / dates["size"]).min()}
 
 
+def members(rows: pd.DataFrame, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """CRPS and PIT of each row, from the calibration scores of its fold."""
+    error, scale = (rows["y_true"] - rows["y_pred"]).to_numpy(), rows["scale"].to_numpy()
+    surprise = np.where(scale > 0, error / scale, np.where(error == 0, 0.0, np.copysign(np.inf, error)))
+    spread = abs(scores[:, None] - scores).mean() / 2
+    parts = [part[:, None] for part in np.array_split(surprise, len(surprise) // 1000 + 1)]
+    distance = np.concatenate([abs(part - scores).mean(axis=1) for part in parts])
+    rank = np.concatenate([((scores < part) + 0.0 + (scores <= part)).sum(axis=1) for part in parts])
+    crps = np.where(scale > 0, scale * (distance - spread), abs(error))
+    return crps, (rank + 1) / (2 * (len(scores) + 1))
+
+
 def distribution(rows: pd.DataFrame, about: dict) -> dict:
     """CRPS by its definition, E|X - y| - E|X - X'| / 2, and PIT of the members forecast + score * scale."""
     error, found = (rows["y_true"] - rows["y_pred"]).to_numpy(), {}
     if "scores" in about and about["kind"] != "class":
-        scores, scale = np.array(about["scores"]), rows["scale"].to_numpy()
-        surprise = np.where(scale > 0, error / scale, np.where(error == 0, 0.0, np.copysign(np.inf, error)))
-        spread = abs(scores[:, None] - scores).mean() / 2
-        parts = [part[:, None] for part in np.array_split(surprise, len(surprise) // 1000 + 1)]
-        distance = np.concatenate([abs(part - scores).mean(axis=1) for part in parts])
-        rank = np.concatenate([((scores < part) + 0.0 + (scores <= part)).sum(axis=1) for part in parts])
-        pit = (rank + 1) / (2 * (len(scores) + 1))
-        found["crps"] = np.where(scale > 0, scale * (distance - spread), abs(error)).mean()
+        folds = about["scores"] if isinstance(about["scores"], dict) else {"0": about["scores"]}
+        fold = rows["fold"] if isinstance(about["scores"], dict) else pd.Series(0, rows.index)
+        parts = [members(rows[fold == int(number)], np.array(scores)) for number, scores in folds.items()]
+        crps, pit = (np.concatenate(column) for column in zip(*parts, strict=True))
+        found["crps"] = crps.mean()
         found["pit"] = {"rows": len(pit), "histogram": (np.histogram(pit, 10, (0, 1))[0] / len(pit)).tolist()}
         found["pit"] |= {"ks_p": stats.kstest(pit, "uniform").pvalue}
         found["pit"] |= {"cramer_von_mises_p": stats.cramervonmises(pit, "uniform").pvalue}

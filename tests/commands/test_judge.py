@@ -304,3 +304,36 @@ def test_an_end_between_files_leaves_each_whole_or_as_it_was(
     else:
         assert there == list(FILES[: file - 1])
         pd.read_parquet(run / "predictions.parquet")
+
+
+# -- where a forecast comes from ---------------------------------------------------------------------------------------
+
+
+def test_each_row_says_what_its_model_was_trained_on(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = judged(capsys, run)
+    table = done.table
+    split = done.info["split"]["train"]
+    assert {f"{day:%Y-%m-%d}" for day in table["train_first"]} == {split["first"]}
+    assert {f"{day:%Y-%m-%d}" for day in table["train_last"]} == {split["last"]}
+    assert set(table["data_sha256"]) == {done.info["data"]["sha256"]}
+    later = judged(capsys, run, "--data.split.init_args.train", "0.75")  # a later test of the same checkpoint
+    assert later.table["as_of"].min() > table["as_of"].min()
+    assert set(later.table["train_last"]) == set(table["train_last"])
+
+
+@pytest.mark.parametrize("command", ["test", "validate", "predict"])
+def test_changed_prices_are_a_warning_and_with_strict_an_error(
+    command: str, run: Path, fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = market(260)
+    table.loc[5, "volume"] += 1.0
+    table.to_parquet(tmp_path / "prices.parquet")
+    words = [command, "--config", run / "config.yaml", "--ckpt_path", "best", "--strict"]
+    source = ["--data.source.init_args.paths", tmp_path / "prices.parquet"]
+    assert experiments.run(*words, "true") == 0
+    capsys.readouterr()
+    assert experiments.run(*words, "false", *source) == 0
+    assert "warning: the prices are not those that the checkpoint was trained on" in capsys.readouterr().err
+    assert experiments.run(*words, "true", *source) == 3
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error[")]
+    assert line.startswith("error[E337]")

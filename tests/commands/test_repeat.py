@@ -21,8 +21,8 @@ import torch
 import yaml
 
 from cnn_lstm import specs
-from cnn_lstm.commands import seed_runs
-from cnn_lstm.commands.seed_runs import Repeat, next_words, read_report
+from cnn_lstm.commands import member_runs
+from cnn_lstm.commands.member_runs import Member, read_report
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.training.runs import RunFolder
@@ -64,10 +64,10 @@ else:
 DRIVER = """
 import sys
 from cnn_lstm import cli
-from cnn_lstm.commands import seed_runs
+from cnn_lstm.commands import member_runs
 program = sys.argv.pop(1)
 if program:
-    seed_runs.PROGRAM = [sys.executable, "-c", program]
+    member_runs.PROGRAM = [sys.executable, "-c", program]
 cli.script()
 """
 
@@ -80,7 +80,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pretending(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seed_runs, "PROGRAM", [sys.executable, "-c", PRETENDING])
+    monkeypatch.setattr(member_runs, "PROGRAM", [sys.executable, "-c", PRETENDING])
 
 
 def driven(program: str, *words: object) -> subprocess.Popen[str]:
@@ -113,7 +113,7 @@ def content(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "repeat"
-    words = ["--config", config, "--seeds", "7,8", "--jobs", 2, "--repeat_dir", folder]
+    words = ["--config", config, "--seeds", "7,8", "--n_jobs", 2, "--repeat_dir", folder]
     process = driven("", *words)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
@@ -204,7 +204,7 @@ def test_the_ensemble_is_calibrated_on_its_own_validation_errors(finished: Path,
 def test_started_again_it_keeps_what_is_there(
     finished: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seed_runs, "PROGRAM", ["/no/such/program"])
+    monkeypatch.setattr(member_runs, "PROGRAM", ["/no/such/program"])
     copied = tmp_path / "repeat"
     shutil.copytree(finished, copied)
     words = ["repeat", "--config", config, "--seeds", "7,8", "--repeat_dir", copied, "--quiet", "true"]
@@ -247,9 +247,10 @@ def test_an_ensemble_is_for_predictor(command: str, finished: Path, capsys: pyte
 
 def test_the_next_command_follows_from_the_files(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "seed_3")
-    given = ["--config", "x.yaml"]
+    given = ["--config", "x.yaml", "--seed_everything", "3"]
+    member = Member("seed", 3, tmp_path, given)
     again = ["--config", str(folder.config), "--ckpt_path"]
-    assert next_words(folder, 3, given) == ["fit", *given, "--seed_everything", "3", "--run_dir", str(folder.path)]
+    assert member.next_words() == ["fit", *given, "--run_dir", str(folder.path)]
     folder.checkpoints.mkdir(parents=True)
     steps = {
         "checkpoints/best.ckpt": ["fit", *again, "best"],
@@ -258,12 +259,12 @@ def test_the_next_command_follows_from_the_files(tmp_path: Path) -> None:
     }
     for name, words in steps.items():
         (folder.path / name).touch()
-        assert next_words(folder, 3, given) == words
+        assert member.next_words() == words
     (folder.path / "report.json").write_text('{"targets"')  # broken off
     assert read_report(folder.path) is None
-    assert next_words(folder, 3, given) == ["test", *again, "best"]
+    assert member.next_words() == ["test", *again, "best"]
     (folder.path / "report.json").write_text("{}")
-    assert next_words(folder, 3, given) is None
+    assert member.next_words() is None
 
 
 @pytest.mark.usefixtures("pretending")
@@ -369,16 +370,17 @@ def test_jobs_run_side_by_side_and_never_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     most = [0]
-    start = seed_runs.Runs.start
+    start = member_runs.Runs.start
 
-    def counted(self: seed_runs.Runs, seed: int) -> None:
-        start(self, seed)
+    def counted(self: member_runs.Runs, member: Member) -> None:
+        start(self, member)
         most[0] = max(most[0], len(self.running))
 
-    monkeypatch.setattr(seed_runs.Runs, "start", counted)
-    monkeypatch.setattr(seed_runs, "PROGRAM", [sys.executable, "-c", PRETENDING])
+    monkeypatch.setattr(member_runs.Runs, "start", counted)
+    monkeypatch.setattr(member_runs, "PROGRAM", [sys.executable, "-c", PRETENDING])
     with (tmp_path / ".lock").open("w") as lock:
-        failed = seed_runs.train_all(Repeat(tmp_path, range(5), jobs=3, words=[]), lock.fileno())
+        members = [Member("seed", seed, tmp_path, []) for seed in range(5)]
+        failed = member_runs.train_all(members, 3, lock.fileno(), "--repeat_dir")
     assert failed == {}
     assert most == [3]
     assert all((tmp_path / f"seed_{seed}/report.json").exists() for seed in range(5))
@@ -394,8 +396,8 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "negative seed": (["--seeds=3,-4"], 224, "3,-4"),
     "negative first seed": (["--first_seed=-1"], 224, "5"),
     "list and first": (["--seeds", "3,4", "--first_seed", "2"], 224, "--first_seed 2"),
-    "no job": (["--jobs", "0"], 224, "--jobs 0"),
-    "job no number": (["--jobs", "x"], 225, "--jobs"),
+    "no job": (["--n_jobs", "0"], 224, "--n_jobs 0"),
+    "job no number": (["--n_jobs", "x"], 225, "--n_jobs"),
     "seed of fit": (["--seed_everything", "3"], 225, "--seed_everything"),
     "run_dir of fit": (["--run_dir=x"], 225, "--run_dir"),
     "ckpt_path of fit": (["--ckpt_path", "last"], 225, "--ckpt_path"),

@@ -65,7 +65,8 @@ def rules(draw: st.DrawFn) -> Split:
         end = draw(st.one_of(st.none(), st.integers(second + 1, 190)))
         return DateSplit(*(str(when[k])[:10] for k in (first, second)), end=end and str(when[end])[:10])
     folds = draw(st.integers(1, 4))
-    return WalkForward(folds, draw(st.integers(0, folds - 1)), sliding=draw(st.booleans()))
+    fold, embargo = draw(st.integers(0, folds - 1)), draw(st.integers(0, 6))
+    return WalkForward(folds, fold, sliding=draw(st.booleans()), embargo=embargo)
 
 
 class Seen:
@@ -86,21 +87,20 @@ def test_no_label_touches_a_decision_of_a_later_part(
     Seen.cases += 1
     data.panel = data.recipe.panel(table, data.targets)
     data.windows = complete_windows(data.panel, window)
-    data.split = rule
     try:
-        parts = data._split()
+        parts = data.parts_of(rule)
     except ConfigError:
         return
     Seen.full += all(len(rows) for rows in (parts.train, parts.validation, parts.test))
     known = data.windows[labelled(data.panel, data.windows)]
-    check_parts(parts, table, known, horizon + delay)
+    check_parts(parts, table, known, horizon + delay, getattr(rule, "embargo", 0))
 
 
-def check_parts(parts: SplitRows, prices: pd.DataFrame, known: np.ndarray, reach: int) -> None:
+def check_parts(parts: SplitRows, prices: pd.DataFrame, known: np.ndarray, reach: int, embargo: int) -> None:
     """The rules of a split, from the price table alone: a label ends `reach` rows of its own symbol later."""
     when = prices["timestamp"].dt.tz_localize(None).to_numpy("datetime64[us]")
     ends = prices.groupby("symbol")["timestamp"].shift(-reach).dt.tz_localize(None).to_numpy("datetime64[us]")
-    edges = parts.boundaries
+    edges, dates = parts.boundaries, np.unique(when)
     sections = [
         (parts.train, edges.train, edges.validation),
         (parts.validation, edges.validation, edges.test),
@@ -115,10 +115,12 @@ def check_parts(parts: SplitRows, prices: pd.DataFrame, known: np.ndarray, reach
         if len(earlier):
             assert ends[earlier].max() < start
             assert not len(later) or ends[earlier].max() < when[later].min()
+            assert ((dates > ends[earlier].max()) & (dates < start)).sum() >= embargo
     purged = 0
     for rows, start, stop in sections[:-1]:
         inside = known[(when[known] >= start) & (when[known] < stop)]
-        reaching = inside[ends[inside] >= stop]
+        unreached = dates[np.searchsorted(dates, stop) - embargo] if embargo else stop
+        reaching = inside[ends[inside] >= unreached]
         assert set(inside) - set(reaching) == set(rows)
         purged += len(reaching)
     inside = known[(when[known] >= edges.test) & (when[known] < edges.end)]
@@ -184,6 +186,53 @@ def test_an_expanding_walk_forward_starts_at_the_first_day_and_a_sliding_one_mov
     assert [edge.test for edge in sliding] == [edge.test for edge in expanding]
 
 
+def folds_on_one_axis(
+    count: int, folds: int, reach: int, sliding: bool = False, embargo: int = 0
+) -> list[tuple[list[int], list[int], list[int]]]:
+    """Train, validation and test rows of each fold, of one symbol with a row a day and labels of `reach` rows."""
+    times, rows = calendar(count), np.arange(count - reach)
+    parts = [
+        split_rows(rows, times[rows], times[rows + reach], WalkForward(folds, fold, sliding, embargo).boundaries(times))
+        for fold in range(folds)
+    ]
+    return [(part.train.tolist(), part.validation.tolist(), part.test.tolist()) for part in parts]
+
+
+SPAN = {(first, last): list(range(first, last + 1)) for first in range(20) for last in range(first, 20)}
+
+
+@pytest.mark.parametrize(
+    ("sliding", "embargo", "wanted"),
+    [
+        (False, 0, [(SPAN[0, 2], SPAN[5, 7], SPAN[10, 14]), (SPAN[0, 7], SPAN[10, 12], SPAN[15, 17])]),
+        (True, 0, [(SPAN[0, 2], SPAN[5, 7], SPAN[10, 14]), (SPAN[5, 7], SPAN[10, 12], SPAN[15, 17])]),
+        (False, 2, [(SPAN[0, 0], SPAN[5, 5], SPAN[10, 14]), (SPAN[0, 5], SPAN[10, 10], SPAN[15, 17])]),
+    ],
+    ids=["expanding", "sliding", "embargo"],
+)
+def test_the_rows_of_two_folds(sliding: bool, embargo: int, wanted: object) -> None:
+    """20 days, a return of one day behind a delay of one: the two rows before a border are purged."""
+    assert folds_on_one_axis(20, 2, 2, sliding, embargo) == wanted
+
+
+@pytest.mark.parametrize("sliding", [False, True])
+@pytest.mark.parametrize(("count", "folds", "reach", "embargo"), [(20, 2, 2, 0), (97, 4, 6, 0), (120, 5, 3, 4)])
+def test_folds_are_those_of_skfolio(count: int, folds: int, reach: int, embargo: int, sliding: bool) -> None:
+    """What it calls purged size is delay + horizon + embargo, since no label may even end at the first decision."""
+    model_selection = pytest.importorskip("skfolio.model_selection")
+    purged, block = reach + embargo, count // (folds + 2)
+    first = count - (folds + 1) * block  # validation of fold 0
+    trains = model_selection.WalkForward(block, first - purged, purged_size=purged, expand_train=not sliding)
+    tests = model_selection.WalkForward(block, block - purged, purged_size=purged, reduce_test=True)
+    known = np.zeros((count - reach, 1))
+    wanted = [
+        (train.tolist(), (validation + first).tolist(), (test + first).tolist())
+        for (train, _), (validation, test) in zip(trains.split(known), tests.split(known[first:]), strict=False)
+    ]
+    assert len(wanted) == folds
+    assert folds_on_one_axis(count, folds, reach, sliding, embargo) == wanted
+
+
 def test_a_date_split_with_open_ends_takes_the_whole_table() -> None:
     times = calendar(10)
     edges = DateSplit("2020-01-05", "2020-01-08").boundaries(times)
@@ -229,6 +278,8 @@ def test_a_rule_is_rebuilt_from_its_plain_spec(split: Split) -> None:
         (lambda: WalkForward(0), "fold"),
         (lambda: WalkForward(3, 3), "0 <= fold < folds"),
         (lambda: WalkForward(3, -1), "0 <= fold < folds"),
+        (lambda: WalkForward(embargo=-1), "embargo=-1"),
+        (lambda: WalkForward(2, embargo=5).boundaries(calendar(20)), "embargo=5 of a part of 5"),
         (lambda: DateSplit("2020-13-01", "2020-01-02"), "no ISO date"),
         (lambda: DateSplit("2020-01-01", "soon"), "data.split.test is 'soon', no ISO date"),
         (lambda: DateSplit("2020-01-08", "2020-01-05").boundaries(calendar(10)), "not in order"),

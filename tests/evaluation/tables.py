@@ -105,8 +105,10 @@ def _log_volatility(market: Frame, skill: float, random: np.random.Generator) ->
     rows["y_pred"] = share * rows["log_size"] + (1 - share) * rows["y_har"] - 0.1 * share
     rows["y_last"] = rows["log_5"]
     rows["mc_std"] = 0.05 + 0.02 * random.random(len(rows))
-    smearing = dict.fromkeys(["y_pred", "y_log_har", "y_har", "y_last", "y_mean"], 1.15)
-    return _finished(rows, {"kind": "log_volatility", "unit": "log return volatility", "smearing": smearing})
+    rows, about = _finished(rows, {"kind": "log_volatility", "unit": "log return volatility"})
+    for name in ("pred", "log_har", "har", "last", "mean"):
+        rows[f"variance_{name}"] = 1.15 * np.exp(2 * rows[f"y_{name}"])
+    return rows, about
 
 
 def _class(market: Frame, skill: float, random: np.random.Generator) -> tuple[Frame, dict[str, Any]]:

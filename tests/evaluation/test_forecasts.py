@@ -106,19 +106,20 @@ def test_numbers_are_judged_by_the_squared_error(kind: str) -> None:
 
 
 def test_volatilities_are_judged_by_qlike_of_the_smeared_variance() -> None:
-    given = table(y_true=[0.2, 0.1], y_pred=[0.1, 0.1], y_har=[0.2, -0.3])
-    about: dict[str, Any] = {"kind": "volatility", "classes": 0, "smearing": {"y_pred": 2.0}}
+    given = table(y_true=[0.2, 0.1], y_pred=[0.1, 0.1], y_har=[0.2, -0.3], variance_pred=[0.02, 0.02])
+    about: dict[str, Any] = {"kind": "volatility", "classes": 0}
     found = read_forecasts(given, about)
     assert found["model"].point.tolist() == [0.1, 0.1]
     assert found["model"].variance == pytest.approx([0.02, 0.02])
     assert found["model"].loss == pytest.approx([2 - np.log(2) - 1, 0.5 - np.log(0.5) - 1])
-    assert found["HAR"].variance == pytest.approx([0.04, 0.0])  # no factor, and not the square of -0.3
+    assert found["HAR"].variance == pytest.approx([0.04, 0.0])  # no variance of its own, and not the square of -0.3
     assert found["HAR"].loss == pytest.approx([0.0, 1e4 - np.log(1e4) - 1])
 
 
 def test_log_volatilities_too() -> None:
     given = table(y_true=np.log([0.2]).tolist(), y_pred=np.log([0.1]).tolist(), y_mean=np.log([0.2]).tolist())
-    about: dict[str, Any] = {"kind": "log_volatility", "classes": 0, "smearing": {"y_pred": 1.5, "y_mean": 1.0}}
+    given = given.assign(variance_pred=0.015, variance_mean=0.04)
+    about: dict[str, Any] = {"kind": "log_volatility", "classes": 0}
     found = read_forecasts(given, about)
     assert found["model"].point == pytest.approx(np.log([0.1]))
     assert found["model"].variance == pytest.approx([0.015])

@@ -432,7 +432,7 @@ def test_other_kinds_are_not(kind: str) -> None:
     table = made(dates=40)
     names = [name for name in table if name.startswith("y_")]
     table[names] = np.exp(table[names])
-    table.attrs["targets"]["return_1"] |= {"kind": kind, "smearing": {}}
+    table.attrs["targets"]["return_1"] |= {"kind": kind}
     assert target(table)["strategy"] is None
 
 

@@ -1,6 +1,7 @@
 """What the verdict of `test` says where the truth is known: nothing on random walks, skill on a planted signal.
 
-A script too: `python -m tests.validity.controls --folder controls` prints a line a market and the counts.
+A script too: `python -m tests.validity.controls --folder controls` prints a line a market and the counts, with
+`--walk_forward` those of stitched folds.
 """
 
 from __future__ import annotations
@@ -89,6 +90,41 @@ def judge(folder: Path, table: pd.DataFrame, seed: int, **data: Any) -> Outcome:
         seed: Seed of the fit.
         data: Keys of the section `data` to set beside the source.
     """
+    config, run_dir = configured(folder, table, seed, **data), folder / "run"
+    assert run("fit", "--config", config, "--run_dir", run_dir) == 0
+    assert run("test", "--config", run_dir / "config.yaml", "--ckpt_path", "best") == 0
+    return outcome(run_dir, table)
+
+
+def walk(folder: Path, table: pd.DataFrame, seed: int, folds: int = 3, **data: Any) -> Outcome:
+    """`judge` of the stitched rows of a walk-forward."""
+    config = configured(folder, table, seed, **data)
+    assert run("walk-forward", "--config", config, "--folds", folds, "--n_jobs", 2, "--folder", folder / "walk") == 0
+    return outcome(folder / "walk", table)
+
+
+def null_of(folder: Path, seed: int) -> Outcome:
+    """`judge` of a random walk."""
+    return judge(folder, random_walk(seed), seed)
+
+
+def signal_of(folder: Path, seed: int) -> Outcome:
+    """`judge` of a planted signal."""
+    return judge(folder, planted(seed), seed, window=20)
+
+
+def null_over_folds(folder: Path, seed: int) -> Outcome:
+    """`walk` of a random walk."""
+    return walk(folder, random_walk(seed), seed)
+
+
+def signal_over_folds(folder: Path, seed: int) -> Outcome:
+    """`walk` of a planted signal: twice the rows, so that the first of two folds has as many as the fit of `judge`."""
+    return walk(folder, planted(seed, rows=6000), seed, folds=2, window=20)
+
+
+def configured(folder: Path, table: pd.DataFrame, seed: int, **data: Any) -> Path:
+    """Writes prices and the YAML of a fit with the default settings."""
     folder.mkdir(parents=True, exist_ok=True)
     table.to_parquet(folder / "prices.parquet")
     config = {
@@ -101,10 +137,12 @@ def judge(folder: Path, table: pd.DataFrame, seed: int, **data: Any) -> Outcome:
         "data": {"source": spec("cnn_lstm.data.sources.PriceFiles", paths=str(folder / "prices.parquet")), **data},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    run_dir = folder / "run"
-    assert run("fit", "--config", folder / "config.yaml", "--run_dir", run_dir) == 0
-    assert run("test", "--config", run_dir / "config.yaml", "--ckpt_path", "best") == 0
-    report = json.loads((run_dir / "report.json").read_text())["targets"]["return_1"]
+    return folder / "config.yaml"
+
+
+def outcome(run_dir: Path, table: pd.DataFrame) -> Outcome:
+    """What the report in a folder says of its only target."""
+    (report,) = json.loads((run_dir / "report.json").read_text())["targets"].values()
     model = report["forecasts"]["model"]
     best = _oracle_r2(table, pd.read_parquet(run_dir / "predictions.parquet"))
     return Outcome(report["evidence"], report["reason"], model["r2_mean"], best, model["ic"] or 0.0)
@@ -123,15 +161,16 @@ def main() -> None:
     parser.add_argument("--walks", type=int, default=30)
     parser.add_argument("--planted", type=int, default=10)
     parser.add_argument("--folder", type=Path, default=Path("controls"))
+    parser.add_argument("--walk_forward", action="store_true")
     given = parser.parse_args()
-    found: dict[str, list[Outcome]] = {"walk": [], "planted": []}
+    null, signal = (null_over_folds, signal_over_folds) if given.walk_forward else (null_of, signal_of)
+    walks, signals = [], []
     for seed in range(given.walks):
-        found["walk"].append(judge(given.folder / f"walk-{seed}", random_walk(seed), seed))
-        print(f"walk {seed}: {found['walk'][-1]}", flush=True)
+        walks.append(null(given.folder / f"walk-{seed}", seed))
+        print(f"walk {seed}: {walks[-1]}", flush=True)
     for seed in range(given.planted):
-        found["planted"].append(judge(given.folder / f"planted-{seed}", planted(seed), seed, window=20))
-        print(f"planted {seed}: {found['planted'][-1]}", flush=True)
-    walks, signals = found["walk"], found["planted"]
+        signals.append(signal(given.folder / f"planted-{seed}", seed))
+        print(f"planted {seed}: {signals[-1]}", flush=True)
     print(f"no evidence on {sum(not walk.evidence for walk in walks)} of {len(walks)} random walks")
     print(f"mean IC on random walks {np.mean([walk.ic for walk in walks] or [0.0]):+.4f}")
     enough = sum(one.evidence and one.r2 >= 0.5 * one.oracle_r2 for one in signals)

@@ -166,7 +166,13 @@ def _listed(names: Sequence[str], most: int = 10) -> str:
 
 
 class PriceSource(ABC):
-    """Loads a price table; give a subclass by `class_path` in YAML."""
+    """Loads a price table; give a subclass by `class_path` in YAML.
+
+    Attributes:
+        local: Whether loading another span needs no network.
+    """
+
+    local: bool = True
 
     @abstractmethod
     def load(self, symbols: Sequence[str] | None, start: str | None, end: str | None) -> pd.DataFrame:

@@ -72,6 +72,8 @@ class YahooBars(PriceSource):
         '1h'
     """
 
+    local = False
+
     def __init__(
         self,
         interval: str = "1d",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-from typing import Any
+from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.evaluation.baselines.fit import fit_baselines
 from cnn_lstm.evaluation.baselines.material import Material
+from cnn_lstm.evaluation.forecasts import VOLATILITIES, variance_name, variance_of
 
 
 def add_baselines(table: pd.DataFrame, data: MarketDataModule, season: int | None = None) -> pd.DataFrame:
@@ -21,8 +22,8 @@ def add_baselines(table: pd.DataFrame, data: MarketDataModule, season: int | Non
         season: Rows of a season for the seasonal naive forecast; guessed from the dates by default.
 
     Returns:
-        The table with a column for each baseline, `naive_mae` and `naive_mse`; `attrs["targets"]` has the smearing
-        factors of volatility targets. A column that does not suit a target is NaN there.
+        The table with a column for each baseline, `naive_mae` and `naive_mse`, and the variance forecast of each
+        column of a volatility target. A column that does not suit a target is NaN there.
     """
     rows = data.parts.test
     found = fit_baselines(Material.of(data), season).forecast(rows)
@@ -36,8 +37,30 @@ def add_baselines(table: pd.DataFrame, data: MarketDataModule, season: int | Non
         for target, columns in found.columns.items()
     ]
     joined = table.merge(pd.concat(parts), on=["target", "symbol", "as_of"], how="left", validate="one_to_one")
-    targets: dict[str, Any] = deepcopy(table.attrs["targets"])
-    for target, factors in found.smearing.items():
-        targets[target]["smearing"] = {**targets[target].get("smearing", {}), **factors}
-    joined.attrs = {**table.attrs, "targets": targets}
-    return joined
+    joined.attrs = table.attrs
+    return with_variances(joined, found.smearing)
+
+
+def with_variances(table: pd.DataFrame, factors: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """The predictions table with variance forecasts: factor times squared volatility, see `smearing`.
+
+    Args:
+        table: Predictions table.
+        factors: For each target name the factor of each of its point forecast columns; other targets than
+            volatilities are passed over.
+
+    Returns:
+        The table with a column `variance_pred` for `y_pred`, `variance_har` for `y_har`, and so on; NaN for targets
+        without a factor.
+    """
+    found: dict[str, pd.Series[float]] = {}
+    for target, of_target in factors.items():
+        kind = table.attrs["targets"][target]["kind"]
+        rows = table["target"] == target
+        for column, factor in of_target.items() if kind in VOLATILITIES else ():
+            name = variance_name(column)
+            known = found.get(name, table[name] if name in table else pd.Series(np.nan, table.index))
+            found[name] = known.mask(rows, factor * variance_of(table[column].to_numpy(np.float64), kind))
+    widened = table.assign(**found)
+    widened.attrs = table.attrs
+    return widened

@@ -36,6 +36,7 @@ from cnn_lstm.training.tracking.journal import Event
 
 UID_TAG = "cnn_lstm.run"
 MODEL_TAG = "cnn_lstm.model"
+PARENT_TAG = "mlflow.parentRunId"
 MODEL_NAME = "model"
 ALIAS = "challenger"
 Item = TypeVar("Item")
@@ -78,13 +79,30 @@ class MlflowStore:
         for event in events:
             values = event.values
             experiment = self._experiment(values["experiment"])
-            found = self.client.search_runs([experiment], f"tags.`{UID_TAG}` = '{values['uid']}'", max_results=1)
-            if found:
-                self.run_id = found[0].info.run_id
+            self.run_id = self._known_run(experiment, values["uid"])
+            if self.run_id is not None:
                 continue
             tags = values["tags"] | {UID_TAG: values["uid"]}
+            if values.get("parent"):
+                tags[PARENT_TAG] = self._parent(experiment, values["parent"], event.at)
             created = self.client.create_run(experiment, start_time=event.at, tags=tags, run_name=values["name"])
             self.run_id = created.info.run_id
+
+    def _known_run(self, experiment: str, uid: str) -> str | None:
+        found = self.client.search_runs([experiment], f"tags.`{UID_TAG}` = '{uid}'", max_results=1)
+        return str(found[0].info.run_id) if found else None
+
+    def _parent(self, experiment: str, named: Mapping[str, str], at: int) -> str:
+        """The run that this one is shown under; whichever child comes first makes it, and nothing else is in it."""
+        with (self.run.parent / ".parent_run.lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            run_id = self._known_run(experiment, named["uid"])
+            if run_id is None:
+                tags = {UID_TAG: named["uid"]}
+                created = self.client.create_run(experiment, start_time=at, tags=tags, run_name=named["name"])
+                run_id = str(created.info.run_id)
+                self.client.set_terminated(run_id, "FINISHED", end_time=at)
+        return run_id
 
     def _experiment(self, name: str) -> str:
         known = self.client.get_experiment_by_name(name)

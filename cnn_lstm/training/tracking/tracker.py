@@ -20,6 +20,7 @@ from cnn_lstm.training.runs import RunFolder
 from cnn_lstm.training.tracking import identity
 from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.delivery import Delivery, Sender
+from cnn_lstm.training.tracking.parent import parent_of
 
 log = logging.getLogger(__name__)
 EXPERIMENT = "cnn_lstm"
@@ -206,6 +207,7 @@ class MLflowTracker(Logger):
             name=self.version,
             experiment=self.name,
             tags=identity.code_tags(Path.cwd(), self.command),
+            parent=parent_of(self.run.path),
             uri=None if self.delivery.beside else without_credentials(self.delivery.uri),
         )
         self._keep_texts({"config.yaml": config} | identity.uncommitted(Path.cwd()))

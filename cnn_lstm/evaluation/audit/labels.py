@@ -1,0 +1,102 @@
+"""Labels lie where the documentation says: behind the delay, over the horizon, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cnn_lstm.data.checks import PRICES
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.targets import Target
+from cnn_lstm.evaluation.audit.findings import Finding, Result, bits, result, shown
+from cnn_lstm.evaluation.audit.stages import silent
+
+ALIGNMENT = "label alignment"
+FACTORS = (1000.0, 0.001)
+FURTHER = 5
+
+
+def label_alignment(data: MarketDataModule) -> Result:
+    """Each label reads the rows t + delay to t + delay + horizon only, and is known at their end.
+
+    One price in the middle is changed: the labels that move are those whose interval holds it, and with a delay the
+    label of its own row, which is decided on that price, does not move. And of all lags, a label equals the value
+    known k rows later at k = delay + horizon alone.
+
+    Args:
+        data: A data module that has read its data.
+    """
+    longest = int(np.bincount(data.panel.symbol).argmax())
+    kept = data.panel.symbol == longest
+    bars = data.prices[kept].reset_index(drop=True)
+    found: list[Finding] = []
+    for k, target in enumerate(data.targets):
+        with silent(), np.errstate(all="ignore"):
+            outside = {finding.column: finding for finding in reversed(list(_span(target, bars)))}
+        found += outside.values() or _lag(data, k, target)
+    delays = ", ".join(f"{target.name} (t+{target.delay}, t+{target.reach}]" for target in data.targets)
+    return result(ALIGNMENT, f"{len(bars):,} bars of {data.panel.symbols[longest]}, {delays}", found)
+
+
+def _span(target: Target, bars: pd.DataFrame) -> Iterator[Finding]:
+    """Which labels and which returns of a position one price moves."""
+    row = len(bars) // 2
+    labels, returns = (_moved_by(bars, row, target, kind) for kind in ("future", "bar_return"))
+    spans = {
+        "label": (labels, row - target.reach, row - target.delay),
+        "position's return": (returns, row - target.delay - 1, row - target.delay),
+    }
+    for name, (rows, first, last) in spans.items():
+        outside = rows[(rows < first) | (rows > last)]
+        if len(outside):
+            off = row - int(outside[0])
+            what = f"it reads the row t{off:+d}, outside of t+{row - last}..t+{row - first}"
+            yield Finding("labels", f"{name} of {target.name}", *_place(bars, int(outside[0])), what)
+    if row - target.reach not in labels:
+        what = f"it does not read the row t+{target.reach}, at which it ends"
+        yield Finding("labels", f"label of {target.name}", *_place(bars, max(row - target.reach, 0)), what)
+
+
+def _place(bars: pd.DataFrame, row: int) -> tuple[str, str]:
+    when = bars["timestamp"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+    return str(bars["symbol"].iloc[row]), shown(when[row])
+
+
+def _moved_by(bars: pd.DataFrame, row: int, target: Target, kind: str) -> NDArray[np.int64]:
+    """Rows whose label moves with the price of one row, up or down."""
+    before = getattr(target, kind)(bars)
+    rows: set[int] = set()
+    for factor in FACTORS:
+        changed = bars.astype({target.column: "float64"})
+        columns = {*PRICES, target.column} & {*bars.columns} if target.column in PRICES else {target.column}
+        for name in sorted(columns):
+            value = float(bars[name].iloc[row])
+            changed.loc[row, name] = value * factor if value > 0 else value + factor
+        after = getattr(target, kind)(changed)
+        rows |= set(np.flatnonzero(bits(np.asarray(before)) != bits(np.asarray(after))).tolist())
+    return np.array(sorted(rows), dtype=np.int64)
+
+
+def _lag(data: MarketDataModule, k: int, target: Target) -> Iterator[Finding]:
+    """The lag at which labels equal the value known by then."""
+    labels, present = data.panel.labels[:, k].numpy(), data.panel.present[:, k].numpy()
+    rows = np.flatnonzero(np.isfinite(labels))
+    agree = {}
+    for lag in range(target.reach + FURTHER):
+        inside = rows[rows + lag < len(labels)]
+        inside = inside[data.panel.symbol[inside + lag] == data.panel.symbol[inside]]
+        agree[lag] = bool(len(inside)) and bool((labels[inside] == present[inside + lag]).all())
+    wrong = [lag for lag, equal in agree.items() if equal and lag < target.reach]
+    if wrong:
+        what = f"it is known at t+{wrong[0]} already, and said to end at t+{target.reach}"
+        yield Finding("labels", f"label of {target.name}", what=what)
+    elif not agree[target.reach]:
+        early = rows[rows + target.reach < len(labels)]
+        differs = early[labels[early] != present[early + target.reach]]
+        row = int(differs[0]) if len(differs) else int(rows[0])
+        place = data.panel.symbols[data.panel.symbol[row]], shown(data.panel.time[row])
+        what = f"it is not the value known at t+{target.reach}"
+        yield Finding("labels", f"label of {target.name}", *place, what)

@@ -1,0 +1,253 @@
+"""What was learnt, was learnt from the training rows: statistics, parts, labels' ends, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.panel_checks import muted_features
+from cnn_lstm.data.statistics import TrainingStatistics
+from cnn_lstm.data.windows import Rows
+from cnn_lstm.errors import DataError
+from cnn_lstm.evaluation.audit.cuts import times_of
+from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, Finding, Result, bits, result, shown
+from cnn_lstm.evaluation.audit.futures import moved
+from cnn_lstm.evaluation.audit.stages import silent, tolerant
+from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.calibration import calibrate
+from cnn_lstm.model.forecaster import Forecaster
+
+STATISTICS, REFIT = "training-only statistics", "statistics of the checkpoint"
+PURGE, PARTS, CALIBRATION = "purge", "rows of each part", "calibration"
+PER_FEATURE = ("x_loc", "x_scale", "x_anchored")
+TENFOLD = 10.0
+MUCH_NEARER = 0.1
+
+
+class Prefix:
+    """The panel of a data module as it would have been, had the table ended at a date.
+
+    Args:
+        data: A data module that has read its data.
+        end: First timestamp that is left out.
+    """
+
+    def __init__(self, data: MarketDataModule, end: np.datetime64) -> None:
+        self.kept = data.panel.time < end
+        self.panel = data.recipe.panel(data.prices[self.kept].reset_index(drop=True), data.targets)
+        self._position = np.cumsum(self.kept) - 1
+
+    def rows(self, rows: Rows) -> Rows:
+        """Where rows of the whole panel stand in this one."""
+        return self._position[rows]
+
+
+# -- statistics ------------------------------------------------------------------------------------------------------
+
+
+def training_statistics(data: MarketDataModule, table: pd.DataFrame) -> Result:
+    """Sets the data module up on other prices from the validation date on: training rows and statistics stay.
+
+    Args:
+        data: A data module that has read its data.
+        table: Raw price table.
+    """
+    later = times_of(table) >= data.parts.boundaries.validation
+    numbers = table.columns.difference(["symbol", "timestamp"])
+    tenfold = table.astype(dict.fromkeys(numbers, "float64"))
+    tenfold.loc[later, numbers] *= TENFOLD
+    found: list[Finding] = []
+    for told, changed in (("moved", moved(table, later)), ("taken tenfold", tenfold)):
+        what = f"it changed when the rows of validation and test were {told}"
+        try:
+            with silent():
+                again = data.on_prices(changed, tolerant(data.recipe.checks))
+        except DataError as error:
+            return Result(STATISTICS, NOT_APPLICABLE, f"the changed table has no such parts: {error.what}")
+        found += _other_training_rows(data, again, what)
+        found += different_statistics(data, data.statistics, again.statistics, what)
+    return result(STATISTICS, f"2 other futures, {len(data.parts.train):,} training rows", found)
+
+
+def _other_training_rows(data: MarketDataModule, again: MarketDataModule, what: str) -> Iterator[Finding]:
+    """Training rows, by symbol and date, that only one of two set-ups has."""
+    keys = []
+    for module in (data, again):
+        symbols, rows = np.asarray(module.panel.symbols, dtype=object), module.parts.train
+        keys.append(set(zip(module.panel.time[rows].tolist(), symbols[module.panel.symbol[rows]], strict=True)))
+    different = keys[0] ^ keys[1]
+    if different:
+        time, symbol = min(different)
+        yield Finding("split", "training rows", symbol, shown(np.datetime64(time)), what, len(different))
+
+
+def different_statistics(
+    data: MarketDataModule, one: TrainingStatistics, other: TrainingStatistics, what: str
+) -> Iterator[Finding]:
+    """Statistics that differ in any bit, by feature or target."""
+    names = list(data.recipe.features), [target.name for target in data.targets]
+    for field in fields(TrainingStatistics):
+        columns = names[0] if field.name in PER_FEATURE else names[1]
+        pair = [getattr(part, field.name).double().numpy() for part in (one, other)]
+        different = bits(pair[0]) != bits(pair[1])
+        for k in np.flatnonzero(different.reshape(len(columns), -1).any(axis=1)):
+            yield Finding("statistics", f"{field.name} of {columns[k]}", what=what)
+    if muted_features(one, names[0]) != muted_features(other, names[0]):
+        yield Finding("statistics", "muted features", what=what)
+
+
+def refit(data: MarketDataModule, models: list[Forecaster], same: bool, past: Prefix | None = None) -> Result:
+    """Means and scales of a table that ends before the validation part are the checkpoint's.
+
+    Args:
+        data: A data module that has read its data.
+        models: The forecaster, or the members of an ensemble.
+        same: Whether the checkpoint was trained on these prices and dates.
+        past: The panel until the validation date, if it is at hand.
+    """
+    if not same:
+        told = "the checkpoint was trained on other data or dates than those of this test"
+        return Result(REFIT, NOT_APPLICABLE, told)
+    past = past or Prefix(data, data.parts.boundaries.validation)
+    found = data.statistics_of(past.panel, past.rows(data.parts.train))
+    findings = [Finding("statistics", name, what="not that of the training rows") for name in _unlike(found, models)]
+    return result(REFIT, f"{len(data.parts.train):,} training rows, {data.num_features} features", findings)
+
+
+def _unlike(found: TrainingStatistics, models: list[Forecaster]) -> Iterator[str]:
+    """Names of the statistics that a model has otherwise."""
+    for model in models:
+        standardize = model.network.standardize
+        pairs = {
+            "feature means": (found.x_loc, standardize.loc),
+            "feature scales": (found.x_scale, standardize.scale),
+            "target means": (found.y_loc, model.y_loc),
+            "target scales": (found.y_scale, model.y_scale),
+        }
+        yield from (name for name, (one, other) in pairs.items() if not torch.equal(one, other.cpu()))
+
+
+def trained_on(data: MarketDataModule, checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint was trained on the prices and dates of a data module.
+
+    Args:
+        data: A data module that has read its data.
+        checkpoint: `boundaries` and `fingerprint` that it was trained with.
+    """
+    edges = data.parts.boundaries
+    same = {name: checkpoint["boundaries"][name] == str(getattr(edges, name)) for name in ("train", "validation")}
+    return checkpoint["fingerprint"] == data.fingerprint and all(same.values())
+
+
+# -- parts -----------------------------------------------------------------------------------------------------------
+
+
+def purge(data: MarketDataModule) -> Result:
+    """The last label of each part ends before the first decision of the next one, over all symbols.
+
+    Args:
+        data: A data module that has read its data.
+    """
+    panel, parts = data.panel, data.parts
+    reach = max(target.reach for target in data.targets)
+    found = []
+    for one, other in (("train", "validation"), ("validation", "test")):
+        rows = np.sort(getattr(parts, one))
+        first = panel.time[getattr(parts, other)].min()
+        ends = label_ends(data, rows, reach)
+        late = rows[ends >= first]
+        if len(late):
+            row = late[panel.time[late].argmin()]
+            what = f"its label ends {shown(panel.time[min(row + reach, len(panel) - 1)])}, the next part decides "
+            place = panel.symbols[panel.symbol[row]], shown(panel.time[row])
+            found.append(Finding("split", f"{one} labels", *place, f"{what}from {shown(first)}", len(late)))
+    told = f"{len(panel.symbols)} symbols, labels reach {reach} rows, {parts.purged} rows purged"
+    return result(PURGE, told, found)
+
+
+def label_ends(data: MarketDataModule, rows: Rows, reach: int) -> NDArray[np.datetime64]:
+    """When the longest label of each row ends; the decision itself where the symbol has no such row."""
+    panel = data.panel
+    end = np.minimum(rows + reach, len(panel) - 1)
+    ends: NDArray[np.datetime64] = np.where(panel.symbol[end] == panel.symbol[rows], panel.time[end], panel.time[rows])
+    return ends
+
+
+def part_rows(data: MarketDataModule, checkpoint: Mapping[str, Any] | None = None) -> Result:
+    """What the loaders of fit hand out are rows of the training and validation dates, and none of the test part.
+
+    Args:
+        data: A data module that has read its data.
+        checkpoint: The whole checkpoint; what its best epoch was chosen by must not be a test figure.
+    """
+    edges, panel, found = data.parts.boundaries, data.panel, []
+    spans = {
+        "train": (data.train_dataloader(), edges.train, edges.validation),
+        "validation": (data.val_dataloader(), edges.validation, edges.test),
+    }
+    seen = 0
+    for name, (loader, start, stop) in spans.items():
+        rows = np.concatenate([batch.row.cpu().numpy() for batch in loader])
+        seen += len(rows)
+        time = panel.time[rows]
+        strange = rows[(time < start) | (time >= stop) | np.isin(rows, data.parts.test)]
+        if len(strange):
+            row = strange[panel.time[strange].argmin()]
+            place = panel.symbols[panel.symbol[row]], shown(panel.time[row])
+            what = f"outside of {shown(start)}..{shown(stop)}"
+            found.append(Finding("batches", f"{name} rows", *place, what, len(strange)))
+    for key in (checkpoint or {}).get("callbacks") or {}:
+        if "'monitor': 'test" in str(key):
+            found.append(Finding("checkpoint", "best epoch", what=f"chosen by a figure of the test part: {key}"))
+    return result(PARTS, f"{seen:,} rows of the loaders of fit", found)
+
+
+# -- calibration -----------------------------------------------------------------------------------------------------
+
+
+def calibration(data: MarketDataModule, predictor: Predictor, same: bool) -> Result:
+    """The scores of the checkpoint are those of the validation part, and not those of later rows.
+
+    Args:
+        data: A data module that has read its data.
+        predictor: The checkpoint.
+        same: Whether the checkpoint was trained on these prices and dates.
+    """
+    stored = predictor.forecaster.contract.get("calibration")
+    if not stored:
+        return Result(CALIBRATION, NOT_APPLICABLE, "the checkpoint has no calibration scores")
+    if not same or str(data.parts.boundaries.test) != predictor.forecaster.contract["boundaries"]["test"]:
+        return Result(CALIBRATION, NOT_APPLICABLE, "the checkpoint was trained on other data or dates")
+    validation, test = data.parts.validation, data.parts.test
+    own = _scores(data, predictor, validation)
+    others = [_scores(data, predictor, rows) for rows in (test, np.concatenate([validation, test]))]
+    found = []
+    for k, target in enumerate(data.targets):
+        near = _distance(stored["scores"][k], own[k])
+        # a fit in reduced precision, or on some of the validation batches, has scores that are a little apart
+        if min(_distance(stored["scores"][k], other[k]) for other in others) < MUCH_NEARER * near:
+            found.append(Finding("calibration", f"scores of {target.name}", what="they are those of test rows"))
+    return result(CALIBRATION, f"scores of {len(validation):,} validation rows", found, FAILED)
+
+
+def _scores(data: MarketDataModule, predictor: Predictor, rows: Rows) -> list[list[float]]:
+    index = torch.from_numpy(rows)
+    columns = {"y_true": data.panel.labels[index], **predictor.forecast_rows(data.panel, rows)}
+    kinds = [target.kind for target in data.targets]
+    scores: list[list[float]] = calibrate(columns, data.label_scale(index), data.targets[0].classes, kinds)["scores"]
+    return scores
+
+
+def _distance(scores: list[float], ascending: list[float]) -> float:
+    """Mean distance of scores to the nearest one of another sample."""
+    known = np.array([-np.inf, *ascending, np.inf])
+    right = np.searchsorted(known, scores)
+    nearest = np.minimum(known[right] - scores, scores - known[right - 1])
+    return float(nearest.mean())

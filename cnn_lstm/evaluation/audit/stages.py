@@ -1,0 +1,185 @@
+"""Everything that a pipeline makes of a price table, stage by stage, keyed by symbol and time.
+
+Shapes: n rows of a stage, C columns of it, F features, H targets.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from cnn_lstm.data.checks import Checks
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.windows import Panel, Rows, complete_windows
+from cnn_lstm.inference.ensemble import Ensemble
+from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.forecaster import Forecaster
+
+MOST_WINDOWS = 6000
+UNKNOWN_THEN = {"symbol", "as_of", "target_start", "target_end", "horizon", "target", "y_true", "bar_return"}
+BOUNDS = ("lower_", "upper_", "set_")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One thing that the pipeline knows of a table.
+
+    Attributes:
+        name: Name of the stage.
+        columns: Names of the columns.
+        symbol: Symbol of each row, (n,), in the order of the table.
+        time: Last bar that the row may know of, (n,) datetime64[us], UTC; ascending within a symbol.
+        values: (n, C), float32 or float64; NaN where not known.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    symbol: NDArray[np.object_]
+    time: NDArray[np.datetime64]
+    values: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def rows(self, kept: NDArray[np.bool_]) -> Stage:
+        """Some rows, (n,) marked."""
+        return replace(self, symbol=self.symbol[kept], time=self.time[kept], values=self.values[kept])
+
+    def until(self, cut: np.datetime64) -> Stage:
+        """The rows at or before a time."""
+        return self.rows(self.time <= cut)
+
+    def of(self, symbols: Collection[str]) -> Stage:
+        """The rows of some symbols."""
+        return self.rows(np.isin(self.symbol, list(symbols)))
+
+    def pick(self, columns: Collection[str]) -> Stage:
+        """Some columns, in their order."""
+        kept = [k for k, name in enumerate(self.columns) if name in columns]
+        return replace(self, columns=tuple(self.columns[k] for k in kept), values=self.values[:, kept])
+
+
+Stages = dict[str, Stage]
+
+
+def tolerant(checks: Checks) -> Checks:
+    """Checks that take a table of which the future was changed: jumps, and rows that were blanked, pass.
+
+    A sound table has the same values under both: what is missing in it is filled from the past under both.
+    """
+    return replace(checks, strict=False, allow_jumps=True, fill_max_gap=1 << 40)
+
+
+class Pipeline:
+    """The way of a price table through checks, features, windows and model; what was learnt stays as it is.
+
+    Args:
+        data: A data module that has read its data.
+        predictor: The checkpoint; without one the way ends with the windows.
+        checked: Whether the tables are checked already, and go without the first step.
+    """
+
+    def __init__(self, data: MarketDataModule, predictor: Predictor | None = None, checked: bool = False) -> None:
+        self.data, self.predictor, self.checked = data, predictor, checked
+        self.recipe: Recipe = replace(data.recipe, checks=tolerant(data.recipe.checks))
+        self.features = self.recipe.resolve(list(data.prices.columns))
+        self.names = [target.name for target in data.targets]
+
+    def panel(self, table: pd.DataFrame) -> Panel:
+        """The panel of a raw price table."""
+        if not self.checked:
+            table = self.recipe.check(table, self.data.targets).table
+        return self.recipe.panel(table, self.data.targets)
+
+    def known(self, panel: Panel) -> Stages:
+        """The stages before the model: features, what is known of the targets, windows, scaled features."""
+        columns = [f"{part} of {name}" for part in ("value", "volatility") for name in self.names]
+        windows = np.zeros((len(panel), 1), dtype=np.float32)
+        rows = complete_windows(panel, self.recipe.window)
+        windows[rows] = 1.0
+        found = {
+            "features": (list(self.recipe.features), panel.values.numpy()),
+            "targets": (columns, torch.cat([panel.present, panel.volatility], dim=1).numpy()),
+            "windows": (["complete"], windows),
+        }
+        if self.predictor is not None:
+            network = members(self.predictor.forecaster)[0].network
+            with torch.inference_mode():
+                # windows of one row; an anchored feature is relative to the last row of its window: always 0 here
+                scaled = network.standardize(panel.values[:, None, :])[:, 0]
+            found["standardised features"] = (list(self.recipe.features), scaled.numpy())
+        return _stages(panel, np.arange(len(panel)), found)
+
+    def forecast(self, panel: Panel, rows: Rows) -> Stages:
+        """The stages behind the model: forecasts, intervals, embeddings of some windows."""
+        if self.predictor is None or not len(rows):
+            return {}
+        table = self.predictor.predict_rows(panel, rows)
+        embeddings = self.predictor.encode_rows(panel, rows).iloc[:, 2:].to_numpy()
+        columns = [name for name in table.columns if name not in UNKNOWN_THEN]
+        bounds = [name for name in columns if name.startswith(BOUNDS)]
+        points = [name for name in columns if name not in bounds]
+        found = {"forecasts": _wide(table, points, self.names, len(rows))}
+        if bounds:
+            found["intervals"] = _wide(table, bounds, self.names, len(rows))
+        found["embeddings"] = ([f"e{k}" for k in range(embeddings.shape[1])], embeddings)
+        return _stages(panel, rows, found)
+
+    def windows(self, panel: Panel, symbols: Collection[str], cut: np.datetime64 | None = None) -> Rows:
+        """Complete windows of some symbols, until a time."""
+        rows = complete_windows(panel, self.recipe.window)
+        kept = np.isin(np.asarray(panel.symbols, dtype=object)[panel.symbol[rows]], list(symbols))
+        if cut is not None:
+            kept &= panel.time[rows] <= cut
+        return rows[kept]
+
+    def few_symbols(self, panel: Panel) -> tuple[str, ...]:
+        """The first symbols, with `MOST_WINDOWS` windows at most but for the first: a model takes its time."""
+        rows = complete_windows(panel, self.recipe.window)
+        counts = np.bincount(panel.symbol[rows], minlength=len(panel.symbols))
+        some = [code for code in range(len(counts)) if counts[code]]
+        taken = [code for code in some if code == some[0] or counts[some[0] : code + 1].sum() <= MOST_WINDOWS]
+        return tuple(panel.symbols[code] for code in taken)
+
+
+def members(model: Forecaster | Ensemble) -> list[Forecaster]:
+    """The forecasters of a model."""
+    return model.forecasters if isinstance(model, Ensemble) else [model]
+
+
+def _wide(table: pd.DataFrame, names: list[str], targets: list[str], rows: int) -> tuple[list[str], NDArray[Any]]:
+    """Columns of a predictions table, whose targets stand behind one another, side by side."""
+    columns = []
+    for name in names:
+        values = table[name]
+        if not pd.api.types.is_numeric_dtype(values.dtype):  # a set of classes, as text
+            values = pd.Series(pd.util.hash_array(values.to_numpy(dtype=object)))
+        columns.append(values.to_numpy(dtype=np.float64).reshape(len(targets), rows))
+    titles = [f"{name} of {target}" for name in names for target in targets]
+    return titles, np.concatenate(columns).T if columns else np.empty((rows, 0))
+
+
+def _stages(panel: Panel, rows: Rows, found: Mapping[str, tuple[list[str], NDArray[Any]]]) -> Stages:
+    symbol, time = np.asarray(panel.symbols, dtype=object)[panel.symbol[rows]], panel.time[rows]
+    return {name: Stage(name, tuple(columns), symbol, time, values) for name, (columns, values) in found.items()}
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """No warnings of the data arm: what it says of a table that was changed for a trial is no news."""
+    logger = logging.getLogger("cnn_lstm")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

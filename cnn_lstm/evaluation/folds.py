@@ -1,0 +1,163 @@
+"""Walk-forward: the predictions tables of all folds as one, and what was found fold by fold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import pandas as pd
+
+from cnn_lstm.evaluation.numbers import number, percent
+
+KEYS = ["target", "symbol", "as_of"]
+OVERALL = "all"
+# worst last
+OUTCOMES = ("passed", "note", "failed")
+
+
+def stitch(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """One predictions table of those of all folds.
+
+    Args:
+        tables: Predictions table of each fold's test part, as `test` writes it.
+
+    Returns:
+        The rows of all, sorted by target, symbol and date, with the column `fold`. `attrs["targets"]` has the
+        calibration scores of each fold, as `test` has those of one.
+
+    Raises:
+        ValueError: If two folds forecast the same.
+    """
+    parts = []
+    for fold, table in enumerate(tables):
+        part = table.assign(fold=fold)
+        part.attrs = {}  # equal ones only are kept, and comparing them takes time
+        parts.append(part)
+    stitched = pd.concat(parts).sort_values(KEYS, ignore_index=True)
+    if stitched.duplicated(KEYS).any():
+        raise ValueError("two folds forecast the same dates")
+    targets: dict[str, Any] = deepcopy(tables[0].attrs["targets"])
+    for name, about in targets.items():
+        if "scores" in about:
+            known = [table.attrs["targets"][name]["scores"] for table in tables]
+            about["scores"] = {str(fold): scores for fold, scores in enumerate(known)}
+    stitched.attrs = {**tables[0].attrs, "targets": targets}
+    return stitched
+
+
+def joint_sheet(sheets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One model information sheet of those of all folds.
+
+    Args:
+        sheets: Content of each fold's model_info.json.
+
+    Returns:
+        The last fold's, with the dates of all test parts, each fold's split under `folds`, the worst outcome of each
+        check for leakage, and the most uses of a fold's test rows.
+    """
+    splits = [sheet["split"] for sheet in sheets]
+    tests = [split["test"] for split in splits]
+    test = {
+        "forecasts": sum(part["forecasts"] for part in tests),
+        "first": tests[0]["first"],
+        "last": tests[-1]["last"],
+    }
+    uses = [sheet["test_rows_used"] for sheet in sheets]
+    return {
+        **sheets[-1],
+        "split": {**splits[-1], "test": test},
+        "folds": splits,
+        "leakage": [_worst(checks) for checks in zip(*(sheet["leakage"] for sheet in sheets), strict=True)],
+        "test_rows_used": {name: max(use[name] for use in uses) for name in uses[0]},
+    }
+
+
+def _worst(checks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The check of the fold where it came out worst, the last one of equals."""
+    fold = max(range(len(checks)), key=lambda k: (OUTCOMES.index(checks[k]["outcome"]), k))
+    return {**checks[fold], "found": f"fold {fold}: {checks[fold]['found']}"}
+
+
+def fold_figures(
+    table: pd.DataFrame, folds: Sequence[Mapping[str, Any]], overall: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """What each fold's own report found, and that of all folds together.
+
+    Args:
+        table: Stitched predictions table.
+        folds: Content of each fold's report.json.
+        overall: The report of the stitched table.
+
+    Returns:
+        For each target the name of its `loss` and a line for each of `folds`, the last one for all: `fold`, dates of
+        training and test, rows, losses of the model and of the baseline that was best there, skill, and the verdict.
+    """
+    trained = table.groupby("fold")[["train_first", "train_last"]].first()
+    dates = [(_day(first), _day(last)) for first, last in trained.itertuples(index=False)]
+    found = {}
+    for name, target in overall["targets"].items():
+        lines = [_line(str(k), report["targets"][name], *dates[k]) for k, report in enumerate(folds)]
+        found[name] = {"loss": target["loss"], "folds": [*lines, _line(OVERALL, target, dates[0][0], dates[-1][1])]}
+    return found
+
+
+def _line(fold: str, target: Mapping[str, Any], train_first: str | None, train_last: str | None) -> dict[str, Any]:
+    best = target["best_baseline"]
+    losses = {name: target["comparisons"][best][name] for name in ("loss_model", "loss_baseline", "skill")}
+    return {
+        "fold": fold,
+        "train_first": train_first,
+        "train_last": train_last,
+        "test_first": target["first"][:10],
+        "test_last": target["last"][:10],
+        "rows": target["rows"],
+        "best_baseline": best,
+        **losses,
+        "evidence": target["evidence"],
+    }
+
+
+def _day(stamp: pd.Timestamp) -> str | None:
+    return None if pd.isna(stamp) else f"{stamp:%Y-%m-%d}"
+
+
+def render_folds(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """The table of `walk-forward` as text, a block for each target.
+
+    Args:
+        found: As `fold_figures` returns it.
+
+    Example:
+        >>> line = {"fold": "0", "train_first": "2000-01-03", "train_last": "2003-06-30", "test_first": "2004-01-02"}
+        >>> line |= {"test_last": "2004-12-31", "rows": 252, "best_baseline": "zero", "loss_model": 0.9}
+        >>> line |= {"loss_baseline": 1.0, "skill": 0.1, "evidence": True}
+        >>> print(render_folds({"return_1": {"loss": "squared error", "folds": [line]}}))
+        return_1, squared error by fold
+        fold  trained on              tested on               rows  model  best baseline  skill  evidence
+        0     2000-01-03..2003-06-30  2004-01-02..2004-12-31  252   0.9    1 zero         10.0%  yes
+    """
+    return "\n\n".join(_block(name, target) for name, target in found.items())
+
+
+def _block(name: str, target: Mapping[str, Any]) -> str:
+    rows: list[tuple[str, ...]] = [
+        ("fold", "trained on", "tested on", "rows", "model", "best baseline", "skill", "evidence")
+    ]
+    rows += [_cells(line) for line in target["folds"]]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    table = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([f"{name}, {target['loss']} by fold", *table])
+
+
+def _cells(line: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        line["fold"],
+        f"{line['train_first'] or '-'}..{line['train_last'] or '-'}",
+        f"{line['test_first']}..{line['test_last']}",
+        f"{line['rows']:,}",
+        number(line["loss_model"]),
+        f"{number(line['loss_baseline'])} {line['best_baseline']}",
+        percent(line["skill"]),
+        "yes" if line["evidence"] else "no",
+    )
