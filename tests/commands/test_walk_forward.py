@@ -297,6 +297,15 @@ def test_bad_words_are_told_in_one_line(
     assert not folder.exists()
 
 
+def test_a_fold_without_windows_is_told_before_any_is_trained(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "walk"
+    assert run("walk-forward", "--config", config, "--folds", 20, "--folder", folder) == 3
+    assert "error[E323]: the train part has no window" in capsys.readouterr().err
+    assert not folder.exists()
+
+
 def test_other_folds_in_the_same_folder_are_refused(
     finished: Path, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

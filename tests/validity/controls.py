@@ -114,8 +114,8 @@ def signal_of(folder: Path, seed: int) -> Outcome:
 
 
 def null_over_folds(folder: Path, seed: int) -> Outcome:
-    """`walk` of a random walk."""
-    return walk(folder, random_walk(seed), seed)
+    """`walk` of a random walk, with rows for the warm-up of the features in the first fold."""
+    return walk(folder, random_walk(seed, rows=2000), seed)
 
 
 def signal_over_folds(folder: Path, seed: int) -> Outcome:
