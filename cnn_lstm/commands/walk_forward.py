@@ -58,7 +58,7 @@ def run(words: list[str]) -> None:
 
 
 def _require_sound(data: MarketDataModule, splits: Sequence[WalkForward]) -> None:
-    """Refuses prices or parts of a fold that it could not be trained on, before any fold is; warnings are the folds'."""
+    """Refuses prices or parts that a fold could not be trained on, before any is; the folds warn for themselves."""
     with silent():
         data.setup()
         for split in splits:
