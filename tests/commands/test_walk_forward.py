@@ -143,6 +143,7 @@ def test_the_report_follows_from_the_stitched_table(finished: Path) -> None:
     assert evaluate(stitched) == read(finished / "report.json")
     assert list(stitched.attrs["targets"]["return_2"]["scores"]) == [str(fold) for fold in range(FOLDS)]
     page = (finished / "report.html").read_text()
+    assert "By fold" in page
     assert f"{stitched['as_of'].min():%Y-%m-%d} to {stitched['as_of'].max():%Y-%m-%d}" in page
     script = Path(__file__).parents[2] / "docs" / "recompute_report.py"
     done = subprocess.run([sys.executable, str(script), str(finished)], capture_output=True, text=True, timeout=120)
@@ -159,6 +160,9 @@ def test_the_lines_of_the_folds_are_their_own_reports(finished: Path) -> None:
             assert line["loss_model"] == report["comparisons"][line["best_baseline"]]["loss_model"]
             assert (line["fold"], line["rows"], line["evidence"]) == (str(fold), report["rows"], report["evidence"])
         overall = read(finished / "report.json")["targets"][name]
+        by_fold = [(line["name"], line["rows"], line["loss_model"]) for line in overall["breakdowns"]["fold"]]
+        lines = [(line["fold"], line["rows"], pytest.approx(line["loss_model"])) for line in target["folds"][:-1]]
+        assert by_fold == lines
         assert target["folds"][-1]["skill"] == overall["comparisons"][overall["best_baseline"]]["skill"]
         assert target["folds"][-1]["rows"] == sum(line["rows"] for line in target["folds"][:-1])
 
