@@ -61,8 +61,8 @@ format: $(VENV)/.installed-dev  ## format the code
 bench: $(VENV)/.installed-test  ## speed of a fit beside a bare loop, memory of the data path, time of report and audit
 	$(BIN)/python tests/benchmarks/throughput.py
 	$(BIN)/python tests/benchmarks/data_path.py
-	$(BIN)/python tests/benchmarks/report.py
-	$(BIN)/python tests/benchmarks/audit.py
+	$(BIN)/python -m tests.benchmarks.report
+	$(BIN)/python -m tests.benchmarks.audit
 
 .PHONY: screenshots
 screenshots: $(VENV)/.installed-docs  ## train the quickstart, take the pictures of TensorBoard and MLflow in the guide

@@ -1,4 +1,4 @@
-"""How long the audit takes: python tests/benchmarks/audit.py [--rows N] [--symbols N].
+"""How long the audit takes: python -m tests.benchmarks.audit [--rows N] [--symbols N].
 
 Every check, with a network of default size that has learnt nothing, on random walks with the default features and
 window. One run, no comparison: the goal is a minute for 5 symbols of 1,000 rows on two cores.
