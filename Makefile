@@ -58,9 +58,11 @@ format: $(VENV)/.installed-dev  ## format the code
 	$(BIN)/ruff format .
 
 .PHONY: bench
-bench: $(VENV)/.installed-test  ## speed of a fit beside a bare loop, memory of the data path, cost of a sweep
+bench: $(VENV)/.installed-test  ## speed of a fit beside a bare loop, memory of the data path, time of report, audit and sweep
 	$(BIN)/python tests/benchmarks/throughput.py
 	$(BIN)/python tests/benchmarks/data_path.py
+	$(BIN)/python -m tests.benchmarks.report
+	$(BIN)/python -m tests.benchmarks.audit
 	$(BIN)/python -m tests.benchmarks.sweep
 
 .PHONY: screenshots

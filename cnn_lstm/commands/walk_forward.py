@@ -20,6 +20,7 @@ from cnn_lstm.commands.runs_together import Together, add_jobs, require_jobs
 from cnn_lstm.commands.words import OneLineParser
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.splits import WalkForward
+from cnn_lstm.evaluation.audit.stages import silent
 from cnn_lstm.evaluation.folds import fold_figures, joint_sheet, render_folds, stitch
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole, write_whole
@@ -43,6 +44,7 @@ def run(words: list[str]) -> None:
     arguments = [[*passed_on, f"--data.split={json.dumps(split.spec())}"] for split in splits]
     cli = WALK.parsed(arguments[0])
     data, settings = cli.build_data(), Evaluation(**cli.config["fit"].evaluation.as_dict())
+    _require_sound(cli.build_data(), splits)
     folder = WALK.folder(given.folder, cli.config["fit"])
     members = [Member("fold", fold, folder, own) for fold, own in enumerate(arguments)]
     with WALK.taken(folder) as lock:
@@ -53,6 +55,14 @@ def run(words: list[str]) -> None:
         if not failed:
             _conclude(members, splits, data, settings)
     leave_with(members, failed)
+
+
+def _require_sound(data: MarketDataModule, splits: Sequence[WalkForward]) -> None:
+    """Refuses prices or parts that a fold could not be trained on, before any is; the folds warn for themselves."""
+    with silent():
+        data.setup()
+        for split in splits:
+            data.require_sound(data.parts_of(split))
 
 
 def _parser() -> argparse.ArgumentParser:

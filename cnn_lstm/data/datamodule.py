@@ -119,9 +119,7 @@ class MarketDataModule(LightningDataModule):
         self.panel: Panel = self.recipe.panel(self.prices, self.targets)
         self.windows: Rows = complete_windows(self.panel, self.recipe.window)
         self.parts: SplitRows = self.parts_of(self.split)
-        require_rows(self.parts)
-        check_parts(self.panel, self.parts, self.recipe.checks)
-        check_labels(self.panel, self.parts, self.targets)
+        self.require_sound(self.parts)
         check_leak(self.panel, self.parts.train, self.recipe.features, self.targets)
         self.statistics = self.statistics_of(self.panel, self.parts.train)
         for name in muted_features(self.statistics, self.recipe.features):
@@ -160,6 +158,16 @@ class MarketDataModule(LightningDataModule):
         reach = max(target.reach for target in self.targets)
         boundaries = split.boundaries(np.unique(self.panel.time))
         return split_rows(known, self.panel.time[known], self.panel.time[known + reach], boundaries)
+
+    def require_sound(self, parts: SplitRows) -> None:
+        """Refuses parts that nothing can be learnt from or judged on.
+
+        Raises:
+            DataError: If a part has no window, a symbol has none in a part, or labels are all the same.
+        """
+        require_rows(parts)
+        check_parts(self.panel, parts, self.recipe.checks)
+        check_labels(self.panel, parts, self.targets)
 
     def _decisions(self, rows: Rows) -> tuple[str, str]:
         """First and last decision time of rows, ISO, UTC."""

@@ -66,8 +66,8 @@ STRATEGY = {
     "random_sign_p": ("p-value of random signs", p_value),
 }
 SPREADS = {"mc_std": "Spread of forecasts under dropout", "ensemble_std": "Spread of the ensemble"}
-# side by side: many symbols, few years and regimes
-BREAKDOWNS = ({"symbol": "By symbol"}, {"year": "By year", "regime": "By regime of volatility"})
+# side by side: many symbols, few folds, years and regimes
+BREAKDOWNS = ({"symbol": "By symbol"}, {"fold": "By fold", "year": "By year", "regime": "By regime of volatility"})
 LISTED = 40  # names of symbols or features in the sheet; model_info.json has them all
 
 

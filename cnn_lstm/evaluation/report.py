@@ -162,8 +162,10 @@ def rounded_change(values: Floats, last: Floats) -> Floats:
 
 
 def _breakdowns(rows: pd.DataFrame, model: Floats, baseline: Floats) -> dict[str, Any]:
-    """The model beside the best baseline for each symbol, year and regime of volatility, and where it wins."""
+    """The model beside the best baseline for each symbol, year, fold and regime of volatility, and where it wins."""
     keys = {"symbol": rows["symbol"], "year": rows["as_of"].dt.year.astype(str)}
+    if "fold" in rows:
+        keys["fold"] = rows["fold"]
     if "volatility" in rows and rows["volatility"].nunique() > len(REGIMES):
         keys["regime"] = pd.qcut(rows["volatility"].rank(method="first"), len(REGIMES), labels=REGIMES)
     losses = pd.DataFrame({"model": model, "baseline": baseline}, index=rows.index)

@@ -104,7 +104,7 @@ def _breakdown(target: Target) -> str:
             target["best_baseline"]: number(line["loss_baseline"]),
             "skill": number(line["skill"]),
         }
-        for kind in ("year", "regime")
+        for kind in ("fold", "year", "regime")
         for line in target["breakdowns"].get(kind, [])
     ]
     symbols = f"lower {target['loss']} than {target['best_baseline']} for {target['win_rate']:.0%} of the symbols"

@@ -60,8 +60,10 @@ def association(y: pd.Series, f: pd.Series, date: pd.Series, horizon: int) -> di
 
 
 def breakdowns(rows: pd.DataFrame, model: pd.Series, baseline: pd.Series) -> dict:
-    """The losses of model and best baseline for each symbol, year and tercile of volatility."""
+    """The losses of model and best baseline for each symbol, year, fold and tercile of volatility."""
     keys = {"symbol": rows["symbol"], "year": rows["as_of"].dt.year.astype(str)}
+    if "fold" in rows:
+        keys["fold"] = rows["fold"]
     if "volatility" in rows and rows["volatility"].nunique() > 3:
         ranks = rows["volatility"].rank(method="first")
         keys["regime"] = pd.qcut(ranks, 3, labels=["calm", "middle", "turbulent"])

@@ -1,4 +1,4 @@
-"""How long `test` takes beyond the forward of the model: python tests/benchmarks/report.py [--forecasts N].
+"""How long `test` takes beyond the forward of the model: python -m tests.benchmarks.report [--forecasts N].
 
 Baselines, intervals, figures, information sheet and page of one target's forecasts, on random walks with the default
 features and window. One run, no comparison: the goal is 30 s for 100,000 forecasts on two cores.

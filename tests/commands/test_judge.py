@@ -88,7 +88,7 @@ def test_five_files_and_the_verdict_first(run: Path, capsys: pytest.CaptureFixtu
     assert only(done.report)["verdict"] in page
     assert evaluate(done.table) == done.report
     text = (run / "test.txt").read_text()
-    assert text == render_report(done.report) + "\nthese test rows were used once\n"
+    assert text == render_report(done.report) + "\nThe test rows were used once, by this model: an untouched test.\n"
     assert done.table.attrs["trials"] == 1
     assert done.table.attrs["failed_checks"] == []
     assert [check["outcome"] for check in done.info["leakage"]].count("failed") == 0
@@ -100,9 +100,9 @@ def test_a_second_test_finds_the_same_and_says_that_it_is_the_second(
 ) -> None:
     first = judged(capsys, run)
     report, table = first.report, first.table
-    assert "these test rows were used once\n" in first.shown
+    assert "The test rows were used once, by this model: an untouched test.\n" in first.shown
     second = judged(capsys, run)
-    assert "these test rows were used 2 times\n" in second.shown
+    assert "The test rows were used 2 times by 1 model. " in second.shown
     assert second.report == report
     pd.testing.assert_frame_equal(second.table, table)
     assert second.info["test_rows_used"] == {"times": 2, "models": 1}
@@ -116,7 +116,7 @@ def test_other_models_on_the_same_rows_are_trials(run: Path, fitted: Path, capsy
         uses + "".join(uses.replace(json.loads(uses)["model"], name) for name in ("a", "b", "c"))
     )
     done = judged(capsys, run)
-    assert "these test rows were used 5 times, with 4 different models: the best of many looks" in done.shown
+    assert "The test rows were used 5 times by 4 models. " in done.shown
     after = only(done.report)["strategy"]
     assert (alone["trials"], after["trials"], done.table.attrs["trials"]) == (1, 4, 4)
 

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from cnn_lstm import specs
 from cnn_lstm.commands import member_runs
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.inference.predictor import Predictor
@@ -142,6 +143,7 @@ def test_the_report_follows_from_the_stitched_table(finished: Path) -> None:
     assert evaluate(stitched) == read(finished / "report.json")
     assert list(stitched.attrs["targets"]["return_2"]["scores"]) == [str(fold) for fold in range(FOLDS)]
     page = (finished / "report.html").read_text()
+    assert "By fold" in page
     assert f"{stitched['as_of'].min():%Y-%m-%d} to {stitched['as_of'].max():%Y-%m-%d}" in page
     script = Path(__file__).parents[2] / "docs" / "recompute_report.py"
     done = subprocess.run([sys.executable, str(script), str(finished)], capture_output=True, text=True, timeout=120)
@@ -158,6 +160,9 @@ def test_the_lines_of_the_folds_are_their_own_reports(finished: Path) -> None:
             assert line["loss_model"] == report["comparisons"][line["best_baseline"]]["loss_model"]
             assert (line["fold"], line["rows"], line["evidence"]) == (str(fold), report["rows"], report["evidence"])
         overall = read(finished / "report.json")["targets"][name]
+        by_fold = [(line["name"], line["rows"], line["loss_model"]) for line in overall["breakdowns"]["fold"]]
+        lines = [(line["fold"], line["rows"], pytest.approx(line["loss_model"])) for line in target["folds"][:-1]]
+        assert by_fold == lines
         assert target["folds"][-1]["skill"] == overall["comparisons"][overall["best_baseline"]]["skill"]
         assert target["folds"][-1]["rows"] == sum(line["rows"] for line in target["folds"][:-1])
 
@@ -181,6 +186,17 @@ def test_killed_in_fold_3_and_started_again_it_ends_with_the_same_files(
     shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("walk_forward.[jt]*"))
     for path in [path for name in names for path in folder.glob(name)]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    kill_in_fold_3_and_go_on(config, folder)
+    assert_same(folder, finished)
+
+
+@pytest.mark.slow
+def test_a_whole_walk_killed_in_fold_3_ends_with_the_same_files(finished: Path, config: Path, tmp_path: Path) -> None:
+    kill_in_fold_3_and_go_on(config, tmp_path / "walk")
+    assert_same(tmp_path / "walk", finished)
+
+
+def kill_in_fold_3_and_go_on(config: Path, folder: Path) -> None:
     words = words_of(config, folder)
     process = started(*words)
     wait_for(folder / "fold_3/checkpoints/last.ckpt", process)
@@ -188,9 +204,11 @@ def test_killed_in_fold_3_and_started_again_it_ends_with_the_same_files(
     process.communicate()
     assert not (folder / "fold_3/summary.json").exists()
     assert not (folder / "predictions.parquet").exists()
-
     assert run(*words) == 0
 
+
+def assert_same(folder: Path, finished: Path) -> None:
+    """Forecasts, embeddings and report are those of the walk that nothing stopped."""
     for name in STITCHED:
         assert (folder / name).read_bytes() == (finished / name).read_bytes(), name
     for name in ("report.json", "walk_forward.json", "walk_forward.txt", "test.txt"):
@@ -200,7 +218,7 @@ def test_killed_in_fold_3_and_started_again_it_ends_with_the_same_files(
 
 
 def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 600
     while not file.exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, file
@@ -244,6 +262,7 @@ def test_a_failing_fold_leaves_nothing_stitched(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(member_runs, "PROGRAM", [sys.executable, "-c", FAILING])
+    monkeypatch.setattr(specs, "_trusted", {"cnn_lstm"})  # what other tests trust is no word of this command
     folder = tmp_path / "walk"
     words = ["walk-forward", "--config", config, "--folds", 2, "--sliding", "--folder", folder]
     assert run(*words, "--data.window", 9) == 3
@@ -279,6 +298,15 @@ def test_bad_words_are_told_in_one_line(
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error[")]
     assert line.startswith(f"error[E{code}]")
     assert told in line
+    assert not folder.exists()
+
+
+def test_a_fold_without_windows_is_told_before_any_is_trained(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "walk"
+    assert run("walk-forward", "--config", config, "--folds", 20, "--folder", folder) == 3
+    assert "error[E323]: the train part has no window" in capsys.readouterr().err
     assert not folder.exists()
 
 

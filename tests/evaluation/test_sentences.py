@@ -24,7 +24,8 @@ FOUND: dict[str, Any] = {
 
 def target(skill: float | None, evidence: bool = False, p: float | None = 0.04, **changes: Any) -> dict[str, Any]:
     beside = {"skill": skill, "skill_interval": [-0.02, 0.06], "dm_p": 0.01, "bootstrap_p": p}
-    given = {"rows": 1200, "loss": "QLIKE", "evidence": evidence, "best_baseline": "HAR-X"}
+    given = {"rows": 1200, "dates": 300, "dates_needed": 30, "loss": "QLIKE"}
+    given |= {"evidence": evidence, "best_baseline": "HAR-X"}
     return given | {"comparisons": {"HAR-X": beside | changes}}
 
 
@@ -49,6 +50,12 @@ def test_verdicts(given: dict[str, Any], expected: str, missing: str) -> None:
     assert expected in sentence
     assert missing not in sentence
     assert "1,200 forecasts" in sentence
+
+
+def test_few_dates_are_named_where_all_else_speaks_for_the_model() -> None:
+    few = target(0.021) | {"dates": 29}
+    assert "a test of 29 dates is too short to tell skill from luck: at least 30 are needed" in verdict_sentence(few)
+    assert "too short" not in verdict_sentence(few | {"dates": 30})
 
 
 def test_leakage_outweighs_all_figures() -> None:

@@ -175,7 +175,7 @@ def test_the_strategy(one: dict[str, Any]) -> None:
     assert f"(gross {percent(found['gross_annual_return'])})" in text
     assert f"drawdown {percent(found['max_drawdown'])}" in text
     assert f"PSR {number(found['psr'])}, DSR {number(found['dsr'])} for the best of {found['trials']}" in text
-    assert f"random signs earn as much with p {number(found['random_sign_p'])}" in text
+    assert f"random signs earn as much with p {p_value(found['random_sign_p'])}" in text
     assert f"same exposure: {percent(found['buy_and_hold']['net_annual_return'])} a year" in text
 
 

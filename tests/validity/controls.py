@@ -1,6 +1,7 @@
 """What the verdict of `test` says where the truth is known: nothing on random walks, skill on a planted signal.
 
-A script too: `python -m tests.validity.controls --folder controls` prints a line a market and the counts.
+A script too: `python -m tests.validity.controls --folder controls` prints a line a market and the counts, with
+`--walk_forward` those of stitched folds.
 """
 
 from __future__ import annotations
@@ -102,6 +103,26 @@ def walk(folder: Path, table: pd.DataFrame, seed: int, folds: int = 3, **data: A
     return outcome(folder / "walk", table)
 
 
+def null_of(folder: Path, seed: int) -> Outcome:
+    """`judge` of a random walk."""
+    return judge(folder, random_walk(seed), seed)
+
+
+def signal_of(folder: Path, seed: int) -> Outcome:
+    """`judge` of a planted signal."""
+    return judge(folder, planted(seed), seed, window=20)
+
+
+def null_over_folds(folder: Path, seed: int) -> Outcome:
+    """`walk` of a random walk, with rows for the warm-up of the features in the first fold."""
+    return walk(folder, random_walk(seed, rows=2000), seed)
+
+
+def signal_over_folds(folder: Path, seed: int) -> Outcome:
+    """`walk` of a planted signal: twice the rows, so that the first of two folds has as many as the fit of `judge`."""
+    return walk(folder, planted(seed, rows=6000), seed, folds=2, window=20)
+
+
 def configured(folder: Path, table: pd.DataFrame, seed: int, **data: Any) -> Path:
     """Writes prices and the YAML of a fit with the default settings."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,15 +161,16 @@ def main() -> None:
     parser.add_argument("--walks", type=int, default=30)
     parser.add_argument("--planted", type=int, default=10)
     parser.add_argument("--folder", type=Path, default=Path("controls"))
+    parser.add_argument("--walk_forward", action="store_true")
     given = parser.parse_args()
-    found: dict[str, list[Outcome]] = {"walk": [], "planted": []}
+    null, signal = (null_over_folds, signal_over_folds) if given.walk_forward else (null_of, signal_of)
+    walks, signals = [], []
     for seed in range(given.walks):
-        found["walk"].append(judge(given.folder / f"walk-{seed}", random_walk(seed), seed))
-        print(f"walk {seed}: {found['walk'][-1]}", flush=True)
+        walks.append(null(given.folder / f"walk-{seed}", seed))
+        print(f"walk {seed}: {walks[-1]}", flush=True)
     for seed in range(given.planted):
-        found["planted"].append(judge(given.folder / f"planted-{seed}", planted(seed), seed, window=20))
-        print(f"planted {seed}: {found['planted'][-1]}", flush=True)
-    walks, signals = found["walk"], found["planted"]
+        signals.append(signal(given.folder / f"planted-{seed}", seed))
+        print(f"planted {seed}: {signals[-1]}", flush=True)
     print(f"no evidence on {sum(not walk.evidence for walk in walks)} of {len(walks)} random walks")
     print(f"mean IC on random walks {np.mean([walk.ic for walk in walks] or [0.0]):+.4f}")
     enough = sum(one.evidence and one.r2 >= 0.5 * one.oracle_r2 for one in signals)
