@@ -19,8 +19,8 @@ from cnn_lstm.commands.member_runs import Member, leave_with, read_report, train
 from cnn_lstm.commands.runs_together import Together, add_jobs, require_jobs
 from cnn_lstm.commands.words import OneLineParser
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.silence import silent
 from cnn_lstm.data.splits import WalkForward
-from cnn_lstm.evaluation.audit.stages import silent
 from cnn_lstm.evaluation.folds import fold_figures, joint_sheet, render_folds, stitch
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole, write_whole

@@ -31,7 +31,7 @@ from cnn_lstm.evaluation.audit.battery import Audit, audit, short_form
 from cnn_lstm.evaluation.audit.cuts import cuts_of, spread
 from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, PASSED, WARNED, Result
 from cnn_lstm.evaluation.audit.looking_ahead import Base
-from cnn_lstm.evaluation.audit.stages import Pipeline
+from cnn_lstm.evaluation.audit.stages import Pipeline, members
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.calibration import calibrate
 from cnn_lstm.model.forecaster import Forecaster
@@ -308,7 +308,7 @@ def test_statistics_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"x_loc of log_return_1", "x_scale of log_return_1", "y_scale of return_2"} <= columns(found, "statistics")
     monkeypatch.undo()
     monkeypatch.setattr("cnn_lstm.specs._trusted", {"cnn_lstm", "tests"})
-    refit = learning.refit(data, [learnt(data).forecaster], same=True)  # type: ignore[list-item]
+    refit = learning.refit(data, members(learnt(data).forecaster), same=True)
     assert "feature means" in columns(refit)
 
 

@@ -5,6 +5,8 @@ Every function is named by its import path, as a user would name it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -180,6 +182,6 @@ def reads_other_symbols(bars: pd.DataFrame) -> pd.Series:
     return bars["close"] * 0.0 + before
 
 
-def path(function: object) -> str:
+def path(function: Any) -> str:
     """The name of a feature of the zoo in a configuration."""
-    return f"{__name__}.{getattr(function, '__name__')}"  # noqa: B009 - mypy: an object has no __name__
+    return f"{__name__}.{function.__name__}"

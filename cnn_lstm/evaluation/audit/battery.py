@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.silence import silent
 from cnn_lstm.evaluation.audit import decay, invariance, labels, learning, looking_ahead, model_rows
 from cnn_lstm.evaluation.audit.cuts import Cuts, cuts_of
 from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, Result
 from cnn_lstm.evaluation.audit.looking_ahead import Base
-from cnn_lstm.evaluation.audit.stages import Pipeline, members, silent
+from cnn_lstm.evaluation.audit.stages import Pipeline, members
 from cnn_lstm.inference.predictor import Predictor
 
 SHORT_FUTURES = ("moved", "removed")

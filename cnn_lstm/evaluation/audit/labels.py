@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import PRICES
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.silence import silent
 from cnn_lstm.data.targets import Target
 from cnn_lstm.evaluation.audit.findings import Finding, Result, bits, result, shown
-from cnn_lstm.evaluation.audit.stages import silent
 
 ALIGNMENT = "label alignment"
 FACTORS = (1000.0, 0.001)

@@ -5,9 +5,7 @@ Shapes: n rows of a stage, C columns of it, F features, H targets.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -171,15 +169,3 @@ def _wide(table: pd.DataFrame, names: list[str], targets: list[str], rows: int) 
 def _stages(panel: Panel, rows: Rows, found: Mapping[str, tuple[list[str], NDArray[Any]]]) -> Stages:
     symbol, time = np.asarray(panel.symbols, dtype=object)[panel.symbol[rows]], panel.time[rows]
     return {name: Stage(name, tuple(columns), symbol, time, values) for name, (columns, values) in found.items()}
-
-
-@contextmanager
-def silent() -> Iterator[None]:
-    """No warnings of the data arm: what it says of a table that was changed for a trial is no news."""
-    logger = logging.getLogger("cnn_lstm")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
