@@ -59,7 +59,7 @@ def test_model_part_joins_any_experiment(part: Path, workplace: Path) -> None:
 
 
 def test_every_yaml_is_tested() -> None:
-    # spaces of sweeps: tests/training/sweep/test_shipped_spaces.py
+    # spaces of sweeps: tests/training/sweeps/test_shipped_spaces.py
     tested = {*EXPERIMENTS, *(CONFIGS / "model").glob("*.yaml"), *(CONFIGS / "sweep").glob("*.yaml")}
     assert {*CONFIGS.rglob("*.yaml")} == tested
 

@@ -21,8 +21,8 @@ from cnn_lstm import specs
 from cnn_lstm.commands.config import guard_parser, load_yaml
 from cnn_lstm.commands.lightning import ForecastCLI
 from cnn_lstm.data.sources import SampleBars
-from cnn_lstm.training.sweep.definition import Definition
-from cnn_lstm.training.sweep.space import Space
+from cnn_lstm.training.sweeps.definition import Definition
+from cnn_lstm.training.sweeps.space import Space
 from tests.experiments import fit, run
 
 ROOT = Path(__file__).resolve().parents[1]

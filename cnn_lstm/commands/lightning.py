@@ -335,7 +335,7 @@ def _pruning_of_environment() -> Callback | None:
     """The callback of a trial that a sweep has started in processes of its own."""
     if TRIAL_KEY not in os.environ:
         return None
-    from cnn_lstm.training.sweep.pruning import pruning_of_environment
+    from cnn_lstm.training.sweeps.pruning import pruning_of_environment
 
     return pruning_of_environment()
 

@@ -22,11 +22,11 @@ from cnn_lstm.commands.sweep_result import SPACE, SWEEP, hand_back
 from cnn_lstm.commands.words import OneLineParser
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.files import write_text_whole
-from cnn_lstm.training.sweep.claims import parsed_url
-from cnn_lstm.training.sweep.crew import Crew
-from cnn_lstm.training.sweep.definition import Definition
-from cnn_lstm.training.sweep.space import Space
-from cnn_lstm.training.sweep.study import Plan, join, monitored
+from cnn_lstm.training.sweeps.claims import parsed_url
+from cnn_lstm.training.sweeps.crew import Crew
+from cnn_lstm.training.sweeps.definition import Definition
+from cnn_lstm.training.sweeps.space import Space
+from cnn_lstm.training.sweeps.study import Plan, join, monitored
 from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.parent import name_parent
 

@@ -15,10 +15,10 @@ from cnn_lstm.commands.sweep_worker import record_state
 from cnn_lstm.commands.sync_tracking import sync
 from cnn_lstm.errors import TrackingError
 from cnn_lstm.files import write_text_whole
-from cnn_lstm.training.sweep.handback import best_first
-from cnn_lstm.training.sweep.report import write_report
-from cnn_lstm.training.sweep.space import Space
-from cnn_lstm.training.sweep.study import FINISHED, Plan, join
+from cnn_lstm.training.sweeps.handback import best_first
+from cnn_lstm.training.sweeps.report import write_report
+from cnn_lstm.training.sweeps.space import Space
+from cnn_lstm.training.sweeps.study import FINISHED, Plan, join
 from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.journal import Journal
 from cnn_lstm.training.tracking.parent import parent_of

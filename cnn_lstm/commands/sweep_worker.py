@@ -27,11 +27,11 @@ from cnn_lstm.errors import ConfigError, TrackingError
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.training.history import read_history
 from cnn_lstm.training.runs import RunFolder
-from cnn_lstm.training.sweep.pruning import environment_of, pruning_of
-from cnn_lstm.training.sweep.samplers import MEASURES
-from cnn_lstm.training.sweep.space import hint
-from cnn_lstm.training.sweep.study import Plan
-from cnn_lstm.training.sweep.worker import Stop, Worker
+from cnn_lstm.training.sweeps.pruning import environment_of, pruning_of
+from cnn_lstm.training.sweeps.samplers import MEASURES
+from cnn_lstm.training.sweeps.space import hint
+from cnn_lstm.training.sweeps.study import Plan
+from cnn_lstm.training.sweeps.worker import Stop, Worker
 from cnn_lstm.training.tracking.journal import Journal
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from optuna.storages import RDBStorage
 
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.training.sweep.space import Space
+from cnn_lstm.training.sweeps.space import Space
 
 TREE: dict[str, Any] = {
     "architecture": {

@@ -19,9 +19,9 @@ from optuna.trial import TrialState
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.training.runs import RunFolder
-from cnn_lstm.training.sweep.claims import alone, parsed_url, storage_errors
-from cnn_lstm.training.sweep.definition import Definition
-from cnn_lstm.training.sweep.samplers import MEASURES, Objective
+from cnn_lstm.training.sweeps.claims import alone, parsed_url, storage_errors
+from cnn_lstm.training.sweeps.definition import Definition
+from cnn_lstm.training.sweeps.samplers import MEASURES, Objective
 
 HEARTBEAT = 5  # seconds between two signs of life of a trial
 GRACE = 15  # seconds without one after which its worker is taken for dead

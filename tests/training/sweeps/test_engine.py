@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from cnn_lstm.errors import ConfigError, ResourceError
-from cnn_lstm.training.sweep.claims import alone, parsed_url, storage_errors
-from cnn_lstm.training.sweep.crew import Crew
-from cnn_lstm.training.sweep.pruning import PRUNED_AT, StopPruned
-from cnn_lstm.training.sweep.study import Plan, join, sampler_of
+from cnn_lstm.training.sweeps.claims import alone, parsed_url, storage_errors
+from cnn_lstm.training.sweeps.crew import Crew
+from cnn_lstm.training.sweeps.pruning import PRUNED_AT, StopPruned
+from cnn_lstm.training.sweeps.study import Plan, join, sampler_of
 
 DESCRIBED = {"space": {"model.optimizer.lr": {"float": [1e-4, 1e-1], "log": True}}}
 

@@ -9,8 +9,8 @@ import optuna
 import pytest
 
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.training.sweep.definition import Definition
-from cnn_lstm.training.sweep.samplers import (
+from cnn_lstm.training.sweeps.definition import Definition
+from cnn_lstm.training.sweeps.samplers import (
     PRUNERS,
     SAMPLERS,
     Objective,
@@ -19,7 +19,7 @@ from cnn_lstm.training.sweep.samplers import (
     read_objectives,
     require_comparable,
 )
-from cnn_lstm.training.sweep.space import Space
+from cnn_lstm.training.sweeps.space import Space
 
 SPACE = Space.from_plain({"model.a": {"int": [0, 2]}, "model.b": {"float": [0.0, 1.0], "step": 0.5}})
 LOSS = (Objective("val_loss", "minimize"),)

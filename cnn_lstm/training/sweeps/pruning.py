@@ -17,8 +17,8 @@ from optuna_integration import PyTorchLightningPruningCallback
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.training.runs import TRIAL_KEY
-from cnn_lstm.training.sweep.space import hint
-from cnn_lstm.training.sweep.study import Plan, open_storage
+from cnn_lstm.training.sweeps.space import hint
+from cnn_lstm.training.sweeps.study import Plan, open_storage
 
 PRUNED_AT = "pruned_at"  # user attribute of a trial: the epoch after which it was ended
 

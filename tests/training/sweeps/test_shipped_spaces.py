@@ -12,8 +12,8 @@ import pytest
 from cnn_lstm.commands.config import guard_parser, load_yaml
 from cnn_lstm.commands.lightning import ForecastCLI
 from cnn_lstm.model.network import CNNLSTM
-from cnn_lstm.training.sweep.definition import Definition
-from cnn_lstm.training.sweep.space import Space
+from cnn_lstm.training.sweeps.definition import Definition
+from cnn_lstm.training.sweeps.space import Space
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 FILES = sorted((CONFIGS / "sweep").glob("*.yaml"))

@@ -22,10 +22,10 @@ from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from cnn_lstm.errors import CnnLstmError, ConfigError, interruption
-from cnn_lstm.training.sweep.claims import alone, storage_errors
-from cnn_lstm.training.sweep.handback import best_first, drop_checkpoints
-from cnn_lstm.training.sweep.pruning import PRUNED_AT
-from cnn_lstm.training.sweep.study import FINISHED, REASON, Plan, join, sampler_of
+from cnn_lstm.training.sweeps.claims import alone, storage_errors
+from cnn_lstm.training.sweeps.handback import best_first, drop_checkpoints
+from cnn_lstm.training.sweeps.pruning import PRUNED_AT
+from cnn_lstm.training.sweeps.study import FINISHED, REASON, Plan, join, sampler_of
 
 POLL = 0.5  # seconds between two looks for trials that end elsewhere
 END_WITHIN = 8.0  # seconds that an interrupted fit may take to end

@@ -14,7 +14,7 @@ import pytest
 from matplotlib.image import imread
 from optuna.trial import TrialState, create_trial
 
-from cnn_lstm.training.sweep.report import parameter_importances, write_report
+from cnn_lstm.training.sweeps.report import parameter_importances, write_report
 
 DISTRIBUTIONS: dict[str, Any] = {
     "model.optimizer.lr": optuna.distributions.FloatDistribution(1e-5, 1e-2, log=True),

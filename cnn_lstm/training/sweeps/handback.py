@@ -7,7 +7,7 @@ import shutil
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from cnn_lstm.training.sweep.study import Plan
+from cnn_lstm.training.sweeps.study import Plan
 
 
 def best_first(study: optuna.Study) -> list[FrozenTrial]:

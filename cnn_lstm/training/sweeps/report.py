@@ -16,7 +16,7 @@ import numpy as np
 
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.pages.environment import Picture, page_environment
-from cnn_lstm.training.sweep.pictures import (
+from cnn_lstm.training.sweeps.pictures import (
     Line,
     Scale,
     draw_front,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.training.sweep.space import Space, hint
+from cnn_lstm.training.sweeps.space import Space, hint
 
 if TYPE_CHECKING:
     import optuna
