@@ -51,6 +51,7 @@ def target_report(table: pd.DataFrame, target: str, about: dict) -> dict:
     found |= {"rows": len(rows), "left_out": len(given) - len(rows), "symbols": rows["symbol"].nunique()}
     found |= {"loss": LOSS.get(kind, "squared error"), "best_baseline": best, "comparisons": tests}
     found |= {"evidence": evidence, "verdict": "EVIDENCE OF SKILL" if evidence else "NO EVIDENCE OF SKILL"}
+    found["selection"] = {"trials": table.attrs["trials"], "spa_p": (settings.get("spa") or {}).get(target)}
     figures = class_figures if kind == "class" else number_figures
     found["forecasts"] = {name: figures(rows, column, loss.get(name), about) for column, name in names.items()}
     found |= breakdowns(rows, loss["model"], loss[best])

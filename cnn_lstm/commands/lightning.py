@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,11 +78,11 @@ class ForecastCLI(LightningCLI):
     Args:
         args: Words of the command line, the command first.
         run: Whether to run the command, or stop once its configuration is parsed.
-        pruning: Callback of a fit that is a trial of a sweep, which makes no MLflow model.
+        trial: Callbacks of a fit that is a trial of a sweep, which makes no MLflow model.
     """
 
-    def __init__(self, args: list[str], run: bool = True, pruning: Callback | None = None) -> None:
-        self._go, self._pruning = run, pruning
+    def __init__(self, args: list[str], run: bool = True, trial: Sequence[Callback] = ()) -> None:
+        self._go, self._trial = run, trial
         super().__init__(
             Forecaster,
             MarketDataModule,
@@ -230,8 +230,7 @@ class ForecastCLI(LightningCLI):
 
     def _own_callbacks(self) -> list[Callback]:
         moved = MovedRun(self.run_folder.checkpoints)
-        pruning = [self._pruning] if self._pruning else []
-        return [LoggedOnce(), FiniteGuard(), RandomState(), OptimizerSettings(), Resources(), moved, *pruning]
+        return [LoggedOnce(), FiniteGuard(), RandomState(), OptimizerSettings(), Resources(), moved, *self._trial]
 
     def _run_subcommand(self, subcommand: str) -> None:
         if not self._go:
@@ -272,7 +271,7 @@ class ForecastCLI(LightningCLI):
     @rank_zero_only
     def after_fit(self) -> None:
         """Keeps the best model, says what was found and where it lies."""
-        self._outcome().fit(keep_model=self._pruning is None)
+        self._outcome().fit(keep_model=not self._trial)
 
     @rank_zero_only
     def after_validate(self) -> None:
@@ -318,26 +317,26 @@ def _without_run(text: str) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(skipped))
 
 
-def run(words: list[str], pruning: Callback | None = None) -> None:
+def run(words: list[str], trial: Sequence[Callback] = ()) -> None:
     """Runs `fit`, `validate`, `test` or `predict`.
 
     Args:
         words: The command and its arguments.
-        pruning: Callback of a fit that is a trial of a sweep.
+        trial: Callbacks of a fit that is a trial of a sweep.
     """
     quiet()
     guard_parser()
     with _environment_kept():
-        ForecastCLI(words, pruning=pruning or _pruning_of_environment())
+        ForecastCLI(words, trial=trial or _callbacks_of_environment())
 
 
-def _pruning_of_environment() -> Callback | None:
-    """The callback of a trial that a sweep has started in processes of its own."""
+def _callbacks_of_environment() -> Sequence[Callback]:
+    """The callbacks of a trial that a sweep has started in processes of its own."""
     if TRIAL_KEY not in os.environ:
-        return None
-    from cnn_lstm.training.sweeps.pruning import pruning_of_environment
+        return ()
+    from cnn_lstm.training.sweeps.pruning import callbacks_of_environment
 
-    return pruning_of_environment()
+    return callbacks_of_environment()
 
 
 @contextmanager

@@ -196,7 +196,7 @@ def _search(plan: Plan, settings: dict[str, Any], timeout: float | None) -> None
             code = Crew(command, plan.to_text(), settings["n_jobs"]).work(deadline)
     except (KeyboardInterrupt, SystemExit):
         print(f"to go on: cnn-lstm sweep --resume --folder {plan.folder}", file=sys.stderr, flush=True)
-        hand_back(plan, settings["n_jobs"], 0)
+        hand_back(plan, interrupted=True)
         raise
     if code:
         raise SystemExit(code)

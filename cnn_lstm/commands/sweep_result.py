@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from cnn_lstm.commands import repeat
 from cnn_lstm.commands.runs_together import Together
+from cnn_lstm.commands.sweep_selection import choice_sentences, judge_choice, write_choice
 from cnn_lstm.commands.sweep_worker import record_state
 from cnn_lstm.commands.sync_tracking import sync
-from cnn_lstm.errors import TrackingError
+from cnn_lstm.data.silence import silent
+from cnn_lstm.errors import CnnLstmError, TrackingError
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.training.sweeps.handback import best_first
 from cnn_lstm.training.sweeps.report import write_report
@@ -30,28 +34,34 @@ SWEEP = Together(command="sweep", option="--folder", ours=("--run_dir", "--ckpt_
 BEST, SPACE = "best.yaml", "space.yaml"
 
 
-def hand_back(plan: Plan, jobs: int, refit: int) -> None:
+def hand_back(plan: Plan, jobs: int = 1, refit: int = 0, interrupted: bool = False) -> None:
     """Writes and prints what was found.
 
     Args:
         plan: The plan of the sweep.
         jobs: Runs at a time.
         refit: Seeds to train and test the best configuration with; 0 for none.
+        interrupted: Whether somebody waits for the end, so that what takes long is left out.
     """
     study = join(plan)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
         if _lacks_end(plan, trial):  # its worker was killed
             record_state(plan, trial)
-    names = [objective.metric for objective in plan.definition.objectives]
-    files = write_report(study, plan.folder, names, plan.study_name)
     print(_counts(study))
+    names = [objective.metric for objective in plan.definition.objectives]
     best = best_first(study)
     if not best:
+        write_report(study, plan.folder, names, plan.study_name)
         print("no trial was completed, so that there is no best.yaml")
         return
-    _write_best(plan, study, best[0])
+    words = [*plan.words, *Space.words(plan.definition.space.settings(best[0].params))]
+    found = {} if interrupted else _judged(plan, study, best[0], words)
+    sentences = list(choice_sentences(found))
+    files = write_report(study, plan.folder, names, plan.study_name, sentences)
+    _write_best(plan, study, best[0], [*words, *_evaluation(study, found)])
+    files.append(write_choice(plan, study, best[0], found))
     _record_parent(plan, best[0], [plan.folder / BEST, plan.folder / SPACE, *files])
-    for line in _where(plan, best[0]):
+    for line in [*_where(plan, best[0]), *sentences]:
         print(line)
     if refit:
         words = ["--config", str(plan.folder / BEST), "--seeds", str(refit), "--n_jobs", str(jobs)]
@@ -68,16 +78,34 @@ def _counts(study: optuna.Study) -> str:
     return ", ".join(f"{states.count(state)} {state.name.lower()}" for state in TrialState if state in states)
 
 
-def _write_best(plan: Plan, study: optuna.Study, best: FrozenTrial) -> None:
-    """The whole configuration of the best trial, which knows how many were tried."""
-    tried = len(study.get_trials(deepcopy=False, states=FINISHED))
-    definition = plan.definition
-    words = Space.words(definition.space.settings(best.params))
-    text = SWEEP.parsed([*plan.words, *words, f"--evaluation.trials={tried}"]).config_text
-    figures = zip(definition.objectives, best.values, strict=True)
+def _judged(plan: Plan, study: optuna.Study, best: FrozenTrial, words: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The test of the choice; what was searched is not lost where it fails."""
+    try:
+        with silent():
+            return judge_choice(plan, study, best, SWEEP.parsed(words))
+    except CnnLstmError as error:
+        log.warning("the choice among the trials was not tested: %s", error)
+        return {}
+
+
+def _evaluation(study: optuna.Study, found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the report of the best configuration has to know: how many were tried, and the p-values of the choice."""
+    values = {target: one["spa_p"] for target, one in found.items() if one["spa_p"] is not None}
+    spa = [f"--evaluation.spa={json.dumps(values)}"] if values else []
+    return [f"--evaluation.trials={_tried(study)}", *spa]
+
+
+def _tried(study: optuna.Study) -> int:
+    return len(study.get_trials(deepcopy=False, states=FINISHED))
+
+
+def _write_best(plan: Plan, study: optuna.Study, best: FrozenTrial, words: Sequence[str]) -> None:
+    """The whole configuration of the best trial."""
+    text = SWEEP.parsed(words).config_text
+    figures = zip(plan.definition.objectives, best.values, strict=True)
     told = ", ".join(f"{objective.metric} {value!r}" for objective, value in figures)
     head = (
-        f"# Trial {best.number} of the study {plan.study_name}, the best of {tried}: {told},\n"
+        f"# Trial {best.number} of the study {plan.study_name}, the best of {_tried(study)}: {told},\n"
         f"# found with seed {best.user_attrs['seed']} and OMP_NUM_THREADS={best.user_attrs['threads']}.\n"
     )
     write_text_whole(plan.folder / BEST, head + text)

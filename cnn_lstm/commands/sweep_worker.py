@@ -27,7 +27,7 @@ from cnn_lstm.errors import ConfigError, TrackingError
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.training.history import read_history
 from cnn_lstm.training.runs import RunFolder
-from cnn_lstm.training.sweeps.pruning import environment_of, pruning_of
+from cnn_lstm.training.sweeps.pruning import callbacks_of, environment_of
 from cnn_lstm.training.sweeps.samplers import MEASURES
 from cnn_lstm.training.sweeps.space import hint
 from cnn_lstm.training.sweeps.study import Plan
@@ -89,7 +89,7 @@ class TrialFits:
                 redirect_stdout(output),
                 redirect_stderr(output),
             ):
-                lightning.run(arguments, pruning_of(trial, self.plan))
+                lightning.run(arguments, callbacks_of(trial, self.plan))
         finally:
             quiet()  # our warnings go to the worker's own output again
             gc.collect()

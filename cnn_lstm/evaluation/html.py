@@ -15,6 +15,7 @@ from cnn_lstm.evaluation.pictures import embedded, target_pictures
 from cnn_lstm.evaluation.sentences import (
     interval_sentence,
     probability,
+    selection_sentence,
     signed,
     strategy_sentences,
     uses_sentence,
@@ -117,6 +118,7 @@ def _target(name: str, target: Target, table: pd.DataFrame, failed: Sequence[str
         "report": target,
         "sentence": verdict_sentence(target, failed),
         "warnings": list(warnings(target)),
+        "selection": selection_sentence(target),
         "key_figures": list(_key_figures(target)),
         "columns": [TITLES.get(column, column) for column in COLUMNS[target["kind"]]],
         "forecasts": _forecasts(target),

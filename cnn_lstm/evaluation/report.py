@@ -90,12 +90,18 @@ def _target_report(
         ),
         "forecasts": {name: _figures(rows, forecast, forecasts, about) for name, forecast in forecasts.items()},
         "comparisons": {name: asdict(comparison) for name, comparison in comparisons.items()},
+        "selection": _selection(target, settings, trials),
         **_breakdowns(rows, model, losses[best]),
         "intervals": _intervals(rows, about),
         "distribution": _distribution(rows, about),
         "spread": _spreads(rows, forecasts["model"]),
         "strategy": _strategy(rows, about, settings, trials),
     }
+
+
+def _selection(target: str, settings: Evaluation, trials: int) -> dict[str, Any]:
+    """Among how many the model was chosen, and what the sweep that chose it found on its validation rows."""
+    return {"trials": trials, "spa_p": (settings.spa or {}).get(target)}
 
 
 def _objections(table: pd.DataFrame, dates: int, needed: int) -> list[str]:
@@ -105,13 +111,23 @@ def _objections(table: pd.DataFrame, dates: int, needed: int) -> list[str]:
     return found + ([f"too few dates: {dates}, at least {needed} are needed"] if dates < needed else [])
 
 
+def dates_needed(horizon: int) -> int:
+    """Fewest dates that a test of targets of that many steps may rest on.
+
+    Example:
+        >>> dates_needed(1), dates_needed(20)
+        (30, 100)
+    """
+    return max(FEWEST_DATES, FEWEST_HORIZONS * horizon)
+
+
 def _extent(given: pd.DataFrame, rows: pd.DataFrame, horizon: int) -> dict[str, Any]:
     return {
         "rows": len(rows),
         "left_out": len(given) - len(rows),
         "symbols": int(rows["symbol"].nunique()),
         "dates": int(rows["as_of"].nunique()),
-        "dates_needed": max(FEWEST_DATES, FEWEST_HORIZONS * horizon),
+        "dates_needed": dates_needed(horizon),
         "first": rows["as_of"].min().isoformat(),
         "last": rows["as_of"].max().isoformat(),
     }

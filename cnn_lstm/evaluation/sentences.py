@@ -125,6 +125,28 @@ def signed(value: float | None) -> str:
     return "0.0%" if text[1:] == "0.0%" else text
 
 
+def selection_sentence(target: Target) -> str:
+    """How much of a choice among many the validation rows of a sweep explain by luck; empty without a sweep.
+
+    Args:
+        target: What the report says of a target.
+
+    Example:
+        >>> selection_sentence({"selection": {"trials": 30, "spa_p": 0.0312}})[-44:]
+        'rows in about 31 of 1,000 sweeps (SPA test).'
+        >>> selection_sentence({"selection": {"trials": 1, "spa_p": None}})
+        ''
+    """
+    found = target["selection"]
+    if found["spa_p"] is None:
+        return ""
+    return (
+        f"Chosen as the best of {found['trials']:,} trials of a sweep. Had none of them been better than the best "
+        "simple method, their best would have looked as good on the validation rows in "
+        f"{odds(found['spa_p'])} sweeps (SPA test)."
+    )
+
+
 def interval_sentence(target: Target, level: str) -> str:
     """Whether the intervals, or sets of classes, of a level kept their promise.
 
@@ -196,8 +218,8 @@ def _trials_sentence(found: Mapping[str, Any]) -> Iterator[str]:
         )
     else:
         yield (
-            f"{found['trials']:,} models were tried on these rows. With that paid for, the probability that the true "
-            f"Sharpe ratio is above zero is {probability(found['dsr'])}."
+            f"{found['trials']:,} models were tried to find this one. With that paid for, the probability that the "
+            f"true Sharpe ratio is above zero is {probability(found['dsr'])}."
         )
 
 

@@ -31,6 +31,8 @@ class Evaluation:
         half_spread_bp: Half of the bid-ask spread, in basis points a side.
         trials: Models that were tried before this one was chosen; the models tested on the same rows by default. It
             deflates the Sharpe ratio.
+        spa: By target, the p-value of the test of superior predictive ability on the validation rows of the sweep that
+            found this model; `sweep` writes it into its best.yaml.
         level: Significance level of the verdict.
         resamples: Draws of each bootstrap and of the random-sign benchmark.
         seed: Seed of these draws.
@@ -41,6 +43,7 @@ class Evaluation:
     fee_bp: float = 5.0
     half_spread_bp: float = 5.0
     trials: int | None = None
+    spa: dict[str, float] | None = None
     level: float = 0.05
     resamples: int = 1000
     seed: int = 0
@@ -50,6 +53,10 @@ class Evaluation:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise ConfigError(f"{name}={value}", f"evaluation.{name}", f"give {low:g} to {high:g}", code=224)
+
+        for target, p in (self.spa or {}).items():
+            if not 0 <= p <= 1:
+                raise ConfigError(f"spa={p}", f"evaluation.spa.{target}", "give a p-value, 0 to 1", code=224)
 
     @property
     def cost_bp(self) -> float:

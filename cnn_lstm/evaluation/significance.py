@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from arch.bootstrap import StationaryBootstrap
+from arch.bootstrap import SPA, StationaryBootstrap
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student_t
 
@@ -152,8 +152,7 @@ def bootstrap_means(columns: ArrayLike, horizon: int, resamples: int, seed: int)
     """
     values = np.ascontiguousarray(np.asarray(columns, dtype=np.float64).T)
     count, rows = values.shape
-    block = max(2 * horizon, round(rows ** (1 / 3)))
-    bootstrap = StationaryBootstrap(block, values[0], seed=seed)
+    bootstrap = StationaryBootstrap(mean_block(rows, horizon), values[0], seed=seed)
     means = np.empty((resamples, count))
     for number in range(resamples):
         # counting how often a row is drawn is several times faster than gathering the rows
@@ -161,6 +160,47 @@ def bootstrap_means(columns: ArrayLike, horizon: int, resamples: int, seed: int)
         # not `@`: starting BLAS threads on every draw takes ten times as long
         means[number] = np.einsum("i,ji->j", times, values) / rows
     return means
+
+
+def mean_block(rows: int, horizon: int) -> int:
+    """Mean length of the blocks of a bootstrap, rows: max(2 horizon, n^(1/3))."""
+    return int(max(2 * horizon, round(rows ** (1 / 3))))
+
+
+def superior_predictive_ability(
+    loss_baseline: ArrayLike, losses_models: ArrayLike, date: Any, horizon: int, resamples: int = 1000, seed: int = 0
+) -> float:
+    """Test of Hansen (2005): is the best of many models better than a baseline, once the choice among them is paid for?
+
+    The null hypothesis is that no model has a smaller expected loss than the baseline.
+
+    Args:
+        loss_baseline: Loss of each forecast of the baseline, (n,).
+        losses_models: Losses of the models on the same rows, (n, k).
+        date: Date of each row, (n,); rows of one date count as one observation.
+        horizon: Steps that a target spans, at least 1.
+        resamples: Draws of the stationary bootstrap.
+        seed: Makes the draws repeatable.
+
+    Returns:
+        The consistent p-value; 1 where all models differ from the baseline by a constant, which says nothing.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> baseline, useless = rng.chisquare(1, 300), rng.chisquare(1, (300, 20))
+        >>> superior_predictive_ability(baseline, useless, np.arange(300), horizon=1) > 0.05
+        True
+        >>> superior_predictive_ability(baseline, np.column_stack([useless, 0.5 * baseline]), np.arange(300), horizon=1)
+        0.0
+    """
+    columns = clustered_by_date(np.column_stack([loss_baseline, losses_models]), date)
+    baseline, models = columns[:, 0], columns[:, 1:]
+    varying = [k for k in range(models.shape[1]) if not is_constant(models[:, k] - baseline)]
+    if not varying:
+        return 1.0
+    test = SPA(baseline, models[:, varying], mean_block(len(baseline), horizon), resamples, seed=seed)
+    test.compute()
+    return float(test.pvalues["consistent"])
 
 
 def compare(

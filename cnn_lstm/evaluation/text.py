@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from cnn_lstm.evaluation.numbers import number, p_value, percent
+from cnn_lstm.evaluation.sentences import selection_sentence
 
 Target = Mapping[str, Any]
 ERRORS = ("rmse", "mae", "mase", "r2_mean")
@@ -55,7 +56,7 @@ def render_report(report: Mapping[str, Any]) -> str:
 
 
 def _target(name: str, target: Target) -> str:
-    blocks = [_headline(name, target), _forecasts(target), *warnings(target)]
+    blocks = [_headline(name, target), _forecasts(target), selection_sentence(target), *warnings(target)]
     blocks += [_breakdown(target), _intervals(target), *_strategy(target)]
     return "\n\n".join(block for block in blocks if block)
 

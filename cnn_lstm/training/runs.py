@@ -40,6 +40,11 @@ class RunFolder:
         return self.path / "summary.json"
 
     @property
+    def validation(self) -> Path:
+        """Forecasts of the validation part, of a trial of a sweep."""
+        return self.path / "validation.parquet"
+
+    @property
     def tracking(self) -> Path:
         """Folder of the MLflow record."""
         return self.path / "tracking"

@@ -88,7 +88,7 @@ def test_an_interval_without_rows_has_no_sentence() -> None:
     [
         ({}, "0.50 with a standard error of 0.70 cannot be told from zero"),
         ({"sharpe": -1.5}, "-1.50 with a standard error of 0.70 can be told from zero"),
-        ({}, "3 models were tried on these rows"),
+        ({}, "3 models were tried to find this one"),
         ({}, "above zero is 40.0%"),
         ({"trials": 1}, "Taken as the only model that was tried"),
         ({}, "about 25 of 100 books"),

@@ -8,24 +8,28 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.windows import Rows
 from cnn_lstm.evaluation.baselines.fit import fit_baselines
 from cnn_lstm.evaluation.baselines.material import Material
 from cnn_lstm.evaluation.forecasts import VOLATILITIES, variance_name, variance_of
 
 
-def add_baselines(table: pd.DataFrame, data: MarketDataModule, season: int | None = None) -> pd.DataFrame:
+def add_baselines(
+    table: pd.DataFrame, data: MarketDataModule, season: int | None = None, rows: Rows | None = None
+) -> pd.DataFrame:
     """The predictions table with the forecasts of the baselines, each fitted on the training rows alone.
 
     Args:
-        table: Predictions table of the test part.
+        table: Predictions table.
         data: The data module that it was made from.
         season: Rows of a season for the seasonal naive forecast; guessed from the dates by default.
+        rows: Panel rows of the table; the test part by default.
 
     Returns:
         The table with a column for each baseline, `naive_mae` and `naive_mse`, and the variance forecast of each
         column of a volatility target. A column that does not suit a target is NaN there.
     """
-    rows = data.parts.test
+    rows = data.parts.test if rows is None else rows
     found = fit_baselines(Material.of(data), season).forecast(rows)
     key = pd.DataFrame({"symbol": data.panel.symbol[rows], "as_of": data.panel.time[rows]})
     key["symbol"] = key["symbol"].map(dict(enumerate(data.panel.symbols))).astype("str")

@@ -12,13 +12,14 @@ import os
 from typing import cast
 
 import optuna
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from optuna_integration import PyTorchLightningPruningCallback
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.training.runs import TRIAL_KEY
+from cnn_lstm.training.sweeps.best_forecasts import BestForecasts
 from cnn_lstm.training.sweeps.space import hint
-from cnn_lstm.training.sweeps.study import Plan, open_storage
+from cnn_lstm.training.sweeps.study import Plan, monitored, open_storage
 
 PRUNED_AT = "pruned_at"  # user attribute of a trial: the epoch after which it was ended
 
@@ -71,30 +72,31 @@ def environment_of(trial: optuna.Trial, plan: Plan) -> dict[str, str]:
     return {TRIAL_KEY: json.dumps({"plan": plan.to_text(), "trial_id": trial._trial_id})}
 
 
-def pruning_of_environment() -> StopPruned:
-    """The callback of a fit that a sweep has started in processes of its own.
+def callbacks_of_environment() -> list[Callback]:
+    """The callbacks of a fit that a sweep has started in processes of its own.
 
     Only the first process speaks to the database.
     """
     told = json.loads(os.environ[TRIAL_KEY])
     plan = Plan.from_text(told["plan"])
     if os.environ.get("LOCAL_RANK", "0") != "0" or os.environ.get("NODE_RANK", "0") != "0":
-        return StopPruned(None, plan.monitor)
+        return [StopPruned(None, plan.monitor)]
     study = optuna.load_study(
         study_name=plan.study_name,
         storage=open_storage(plan.storage),
         sampler=optuna.samplers.RandomSampler(),  # everything is drawn already
         pruner=plan.definition.make_pruner(),
     )
-    return pruning_of(optuna.Trial(study, told["trial_id"]), plan)
+    return callbacks_of(optuna.Trial(study, told["trial_id"]), plan)
 
 
-def pruning_of(trial: optuna.Trial, plan: Plan) -> StopPruned:
-    """The callback of a trial; without a pruner it only sees to it that the figure is logged.
+def callbacks_of(trial: optuna.Trial, plan: Plan) -> list[Callback]:
+    """What ends a trial early, and keeps its forecasts; without a pruner the figure must be logged all the same.
 
     Args:
         trial: The trial.
         plan: The plan of its sweep.
     """
     nothing = isinstance(trial.study.pruner, optuna.pruners.NopPruner) or len(plan.definition.objectives) > 1
-    return StopPruned(None if nothing else trial, plan.monitor)
+    pruning = StopPruned(None if nothing else trial, plan.monitor)
+    return [pruning, BestForecasts(plan.run(trial.number).validation, monitored(plan.definition.objectives))]

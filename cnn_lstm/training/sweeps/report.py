@@ -39,7 +39,11 @@ FEWEST = 2  # trials from which on parameters can be compared
 
 
 def write_report(
-    study: optuna.Study, folder: Path, metrics: Sequence[str] = ("val_loss",), title: str = ""
+    study: optuna.Study,
+    folder: Path,
+    metrics: Sequence[str] = ("val_loss",),
+    title: str = "",
+    remarks: Sequence[str] = (),
 ) -> list[Path]:
     """Writes trials.csv, the pictures, and sweep.html.
 
@@ -48,6 +52,7 @@ def write_report(
         folder: Where to write.
         metrics: Name of each objective.
         title: Name of the sweep; that of the study by default.
+        remarks: Sentences about the best trial.
 
     Returns:
         The files, the page last.
@@ -71,6 +76,7 @@ def write_report(
             title=title or study.study_name,
             metrics=list(metrics),
             directions=[direction.name.lower() for direction in study.directions],
+            remarks=remarks,
             best=[_told(trial) for trial in best],
             tiles=list(_tiles(trials)),
             pictures=[picture for _, picture in pictures],

@@ -39,6 +39,9 @@ OURS = {"seed", "search_space"}
 OBJECTS = ("Callable", "BaseSampler", "FrozenTrial")
 DIRECTIONS = ("minimize", "maximize")
 MEASURES = ("parameters", "latency_ms")
+# figures of the validation of which one direction only makes sense
+LOWER = ("loss", "mse", "mae", "rmse", *MEASURES)
+HIGHER = ("r2", "explained_variance", "correlation", "accuracy", "balanced_accuracy", "f1", "mcc")
 # sections that change the unit in which the loss is measured
 UNITS = ("data.scaling", "model.objective")
 
@@ -54,6 +57,10 @@ class Objective:
 
     metric: str
     direction: str
+
+    def better(self, value: float, other: float) -> bool:
+        """Whether one value of the metric is better than another; nothing is better than an equal one."""
+        return value < other if self.direction == "minimize" else value > other
 
 
 def read_objectives(given: Any, where: str = "objectives") -> tuple[Objective, ...]:
@@ -91,7 +98,16 @@ def _objective(given: Any, place: str) -> Objective:
         raise ConfigError(f"{metric} is no figure of the validation", f"{place}.metric", fix, code=254)
     if direction not in DIRECTIONS:
         raise ConfigError(f"direction {direction!r}", f"{place}.direction", hint(direction, DIRECTIONS), code=254)
+    _require_direction(metric, direction, place)
     return Objective(metric, direction)
+
+
+def _require_direction(metric: str, direction: str, place: str) -> None:
+    """Refuses a search for the worst; of several targets a figure has the target's name at its end."""
+    figure = metric.removeprefix("val_")
+    for names, sense in ((LOWER, "minimize"), (HIGHER, "maximize")):
+        if direction != sense and any(figure == name or figure.startswith(f"{name}_") for name in names):
+            raise ConfigError(f"direction {direction} of {metric}", f"{place}.direction", f"{sense} it", code=254)
 
 
 def require_comparable(space: Space, objectives: Sequence[Objective], where: str = "objectives") -> None:
