@@ -46,6 +46,7 @@ def ranked_weeks() -> pd.DataFrame:
     table.attrs["settings"] |= {"position": "rank", "fee_bp": 1.5, "seed": 3}
     table.attrs |= {"trials": 1, "failed_checks": ["L3.1 temporal leakage"]}
     about["horizon"] = 5
+    table.attrs["settings"]["spa"] = dict.fromkeys(table.attrs["targets"], 0.2)
     late = table["as_of"] > table["as_of"].max() - pd.Timedelta(days=4)
     table.loc[late | (table.index % 97 == 5), "bar_return"] = np.nan
     table.loc[table.index % 53 == 7, "y_true"] = np.nan

@@ -34,7 +34,7 @@ KEYS = {
     "first",
     "last",
 }
-KEYS |= {"loss", "best_baseline", "evidence", "verdict", "reason", "forecasts", "comparisons", "win_rate"}
+KEYS |= {"loss", "best_baseline", "evidence", "verdict", "reason", "forecasts", "comparisons", "selection", "win_rate"}
 KEYS |= {"dates_needed", "breakdowns", "intervals", "distribution", "spread", "strategy"}
 
 
@@ -253,6 +253,14 @@ def test_level_and_failed_checks_deny_evidence() -> None:
     assert found["reason"].startswith("leakage found: L3.1 temporal leakage; ")
 
 
+def test_the_choice_of_a_sweep_is_told_and_changes_no_other_figure() -> None:
+    table = made()
+    before = target(table)
+    assert before["selection"] == {"trials": 3, "spa_p": None}
+    table.attrs["settings"]["spa"] = {next(iter(table.attrs["targets"])): 0.25, "another": 0.5}
+    assert target(table) == before | {"selection": {"trials": 3, "spa_p": 0.25}}
+
+
 def test_horizon_draws_and_seed_reach_the_tests() -> None:
     table = made()
     before = target(table)["comparisons"]["ridge"]
@@ -443,7 +451,7 @@ def test_settings_of_the_strategy_change_nothing_else() -> None:
     table.attrs["trials"] = 50
     after = target(table)
     was, now = before.pop("strategy"), after.pop("strategy")
-    assert after == before
+    assert after == before | {"selection": {"trials": 50, "spa_p": None}}
     assert "third" in now["rule"]
     assert (now["cost_bp"], now["trials"]) == (2.5, 50)
     assert now["gross_annual_return"] != was["gross_annual_return"]

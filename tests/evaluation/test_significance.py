@@ -21,6 +21,7 @@ from cnn_lstm.evaluation.significance import (
     diebold_mariano,
     holds_up,
     newey_west_t,
+    superior_predictive_ability,
 )
 
 
@@ -274,3 +275,56 @@ def test_size_of_evidence_without_skill(horizon: int) -> None:
         model, equal = (np.convolve(loss, smooth, mode="valid") for loss in (model, equal))
         wrong += holds_up(compare(model, {"b": equal}, np.arange(400), horizon, 199, seed)["b"])
     assert wrong <= 12
+
+
+# -- the best of many ------------------------------------------------------------------------------------------------
+
+
+def many(seed: int, models: int, rows: int, horizon: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Losses of a baseline, and of models that are as good, all related over the horizon."""
+    columns = np.random.default_rng(seed).chisquare(1, (rows + horizon - 1, models + 1))
+    smooth = np.ones(horizon) / horizon
+    columns = np.apply_along_axis(np.convolve, 0, columns, smooth, mode="valid")
+    return columns[:, 0], columns[:, 1:]
+
+
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_the_best_of_twenty_useless_models_is_seldom_taken_for_skill(horizon: int) -> None:
+    """At a level of 5 %, in 60 sweeps; taken alone, the best of them convinces a test of its own in 10 or more."""
+    found, alone = 0, 0
+    for seed in range(60):
+        baseline, models = many(seed, 20, 300, horizon)
+        found += superior_predictive_ability(baseline, models, np.arange(300), horizon, 199, seed) < 0.05
+        best = models[:, models.mean(axis=0).argmin()]
+        statistic, p = diebold_mariano(baseline - best, horizon)
+        alone += statistic > 0 and p < 0.05
+    assert found <= 8
+    assert alone >= 10
+
+
+def test_one_good_model_among_many_is_found() -> None:
+    baseline, models = many(0, 20, 300)
+    models[:, 7] = 0.8 * baseline
+    assert superior_predictive_ability(baseline, models, np.arange(300), 1, 199) < 0.01
+
+
+def test_copies_of_a_symbol_are_no_evidence_for_the_best_of_many_either() -> None:
+    baseline, models = many(3, 20, 100)
+    one = superior_predictive_ability(baseline, models, np.arange(100), 1, 199)
+    copies = np.repeat(np.arange(100), 20)
+    assert superior_predictive_ability(baseline[copies], models[copies], copies, 1, 199) == one
+
+
+def test_models_that_say_nothing_of_their_own() -> None:
+    baseline, models = many(0, 1, 100)
+    same = np.column_stack([baseline, baseline + 1.0])
+    assert superior_predictive_ability(baseline, same, np.arange(100), 1, 199) == 1.0
+    beside = np.column_stack([same, models])
+    alone = superior_predictive_ability(baseline, models, np.arange(100), 1, 199)
+    assert superior_predictive_ability(baseline, beside, np.arange(100), 1, 199) == alone
+
+
+def test_an_erratic_model_does_not_hide_a_steady_one() -> None:
+    baseline, models = many(0, 20, 300)
+    steady = np.column_stack([models * 10, baseline - np.random.default_rng(1).normal(0.05, 0.1, 300)])
+    assert superior_predictive_ability(baseline, steady, np.arange(300), 1, 199) < 0.01

@@ -91,12 +91,14 @@ def callbacks_of_environment() -> list[Callback]:
 
 
 def callbacks_of(trial: optuna.Trial, plan: Plan) -> list[Callback]:
-    """What ends a trial early, and keeps its forecasts; without a pruner the figure must be logged all the same.
+    """What ends a trial early, and keeps its forecasts.
+
+    Without a pruner the figures are reported all the same: optuna-dashboard shows the curves. Of several objectives
+    Optuna takes none.
 
     Args:
         trial: The trial.
         plan: The plan of its sweep.
     """
-    nothing = isinstance(trial.study.pruner, optuna.pruners.NopPruner) or len(plan.definition.objectives) > 1
-    pruning = StopPruned(None if nothing else trial, plan.monitor)
+    pruning = StopPruned(trial if len(plan.definition.objectives) == 1 else None, plan.monitor)
     return [pruning, BestForecasts(plan.run(trial.number).validation, monitored(plan.definition.objectives))]

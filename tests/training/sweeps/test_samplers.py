@@ -154,7 +154,10 @@ def test_objectives_are_read_in_their_order() -> None:
         ([{"metric": "val_loss", "direction": "minimise"}], "did you mean minimize?"),
         ([{"metric": "test_loss", "direction": "minimize"}], "The test part is not for choosing."),
         ([{"metric": "paramters", "direction": "minimize"}], "did you mean parameters?"),
-        ([{"metric": "val_loss", "direction": d} for d in ("minimize", "maximize")], "one metric twice"),
+        ([{"metric": "val_loss", "direction": "minimize"}] * 2, "one metric twice"),
+        ([{"metric": "val_loss", "direction": "maximize"}], "direction maximize of val_loss"),
+        ([{"metric": "val_r2_return_1", "direction": "minimize"}], "maximize it"),
+        ([{"metric": "latency_ms", "direction": "maximize"}], "minimize it"),
     ],
 )
 def test_wrong_objectives_are_told_in_one_line(given: Any, message: str) -> None:
