@@ -181,7 +181,9 @@ def _steps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
 
 
 RowCheck = Callable[[pd.DataFrame, Checks], Iterator[Defect]]
-ROW_CHECKS: tuple[RowCheck, ...] = (_dates, _values, _bars, _jumps, _twins, _gaps, _steps)
+# those that need a row and the one before it, and those that need the whole table
+BAR_CHECKS: tuple[RowCheck, ...] = (_dates, _values, _bars, _jumps)
+ROW_CHECKS: tuple[RowCheck, ...] = (*BAR_CHECKS, _twins, _gaps, _steps)
 
 
 def present(table: pd.DataFrame, names: list[str]) -> list[str]:

@@ -140,6 +140,18 @@ class Forecaster(LightningModule):
         """`forward`, with the bits of each row independent of the other rows; see `fixed_shape`."""
         return self._decode(fixed_shape(self._raw, x), x)
 
+    def forecast_and_encode(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """`forecast` and `encode` by one pass of the network, with the bits of `fixed_shape`."""
+
+        def both(part: Tensor) -> Tensor:
+            embedding = self.network(part)
+            return torch.cat([self.head(embedding), embedding], dim=1)
+
+        outputs = self.head.out_features
+        joint = fixed_shape(both, x)
+        raw = joint[:, :outputs].reshape(len(x), self.n_targets, self.objective.n_outputs)
+        return self._decode(raw, x), joint[:, outputs:]
+
     def sample(self, x: Tensor, samples: int, seed: int = 0) -> dict[str, Tensor]:
         """Monte Carlo dropout: the columns of `forward` with `y_pred` as mean, and `mc_std` as spread.
 
