@@ -400,21 +400,25 @@ def latest_values(
     crossing = [item for item in features if item.cross_sectional]
     joined = pd.concat(tails.values(), ignore_index=True) if crossing else pd.DataFrame()
     ends = np.cumsum([len(bars) for bars in tails.values()]) - 1
+    parts: dict[str, dict[int, pd.DataFrame]] = {symbol: {} for symbol in tails}
     with np.errstate(all="ignore"):
         for column, item in enumerate(features):
             known = {symbol: bars for symbol, bars in tails.items() if seen[symbol] > item.warmup}
             if item.cross_sectional:
                 found = dict(zip(tails, _evaluate(item, joined)[ends], strict=True))
             else:
-                found = {symbol: _latest(item, bars, seen[symbol]) for symbol, bars in known.items()}
+                found = {symbol: _latest(item, bars, seen[symbol], parts[symbol]) for symbol, bars in known.items()}
             for symbol in known:
                 values[symbol][column] = found[symbol] if np.isfinite(found[symbol]) else np.nan
     return values
 
 
-def _latest(item: Feature, bars: pd.DataFrame, seen: int) -> float:
+def _latest(item: Feature, bars: pd.DataFrame, seen: int, parts: dict[int, pd.DataFrame]) -> float:
+    """Value of the last row; features that begin at the same row share the part of the bars."""
     first = _first_row(item, seen - 1) - (seen - len(bars))
-    return float(_evaluate(item, bars.iloc[first:].reset_index(drop=True))[-1])
+    if first not in parts:
+        parts[first] = bars.iloc[first:].reset_index(drop=True)
+    return float(_evaluate(item, parts[first])[-1])
 
 
 def _evaluate(item: Feature, bars: pd.DataFrame) -> npt.NDArray[np.float64]:

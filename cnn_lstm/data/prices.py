@@ -9,7 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cnn_lstm.data.checks import BAR_CHECKS, KEYS, PRICES, ROW_CHECKS, Checks, at_row, count_rows, day, places
+from cnn_lstm.data.checks import (
+    BAR_CHECKS,
+    KEYS,
+    PRICES,
+    ROW_CHECKS,
+    Checks,
+    at_row,
+    count_rows,
+    day,
+    places,
+    plainly_sound,
+)
 from cnn_lstm.data.sources.base import TIME_DTYPE, nearest, validate_symbol
 from cnn_lstm.errors import Defect, DefectsError
 
@@ -87,6 +98,8 @@ def check_bars(bars: pd.DataFrame, latest: pd.DataFrame, checks: Checks, columns
     """
     check_structure(bars, columns)
     sound = _normalised(bars[[*KEYS, *columns]]).sort_values(KEYS, ignore_index=True)
+    if plainly_sound(sound, latest):
+        return sound
     joined = sound if latest.empty else pd.concat([latest, sound]).sort_values(KEYS, kind="stable", ignore_index=True)
     defects = [defect for check in BAR_CHECKS for defect in check(joined, checks)]
     _refuse(defects + list(_unfilled(sound, latest, columns)))

@@ -79,7 +79,9 @@ class Stream:
     def __init__(self, predictor: Predictor, symbols: Collection[str]) -> None:
         self._predictor, self._recipe, self._targets = predictor, predictor.recipe, predictor.targets
         self.symbols = tuple(sorted(symbols))
-        self._columns = self._recipe.needed_columns(self._targets, self._recipe.features)
+        # a name with a dot is a function of the user's own, any other that is not offered a column
+        named = [name for name in self._recipe.features if "." not in name]
+        self._columns = self._recipe.needed_columns(self._targets, named)
         self._features = self._recipe.resolve([*KEYS, *self._columns])
         self._crossing = [feature.name for feature in self._features if feature.cross_sectional]
         self._label_rows = max(MEMORY, *(target.reach for target in self._targets)) + 2
@@ -337,7 +339,8 @@ class Stream:
         if not Path(path).is_file():
             raise CheckpointError("no such state of a stream", str(path), "write one with Stream.save", code=411)
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # opened here, since numpy leaves a damaged file open
+            with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             state = json.loads(arrays["state"].tobytes())
             identity = {name: state[name] for name in self._identity()}
