@@ -134,13 +134,14 @@ class Predictor:
         if history is not None and state is not None:
             raise ConfigError("a history and a state", "Predictor.stream", "give one of them", code=255)
         if history is None:
-            stream = Stream(self, self.forecaster.contract["symbols"])
+            stream = Stream(self.forecaster, self.recipe, self.forecaster.contract["symbols"])
             if state is not None:
                 stream.restore(state)
             return stream
-        panel, _, checked = self._complete(history)
-        stream = Stream(self, panel.symbols)
-        stream.begin(checked, panel)
+        panel, rows, checked = self._complete(history)
+        stream = Stream(self.forecaster, self.recipe, panel.symbols)
+        boundary = np.datetime64(self.forecaster.contract["boundaries"]["test"])
+        stream.begin(checked, panel, self.plain_rows(panel, rows[panel.time[rows] >= boundary]))
         return stream
 
     def encode(self, prices: pd.DataFrame, start: str | None = None) -> pd.DataFrame:

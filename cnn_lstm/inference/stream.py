@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,15 +22,14 @@ from cnn_lstm.data.checks import KEYS, PRICES, day
 from cnn_lstm.data.features import latest_values, most_history, needed_history
 from cnn_lstm.data.predictions import described, predictions_table
 from cnn_lstm.data.prices import check_bars, check_structure
+from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.targets import MEMORY, Target
-from cnn_lstm.data.windows import Panel, complete_windows
+from cnn_lstm.data.windows import Panel
 from cnn_lstm.errors import CheckpointError, DataError
 from cnn_lstm.files import write_whole
+from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.intervals import LiveIntervals
-from cnn_lstm.model.forecaster import state_digest
-
-if TYPE_CHECKING:
-    from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.forecaster import Forecaster, state_digest
 
 FORMAT = 1
 TARGETS_OF_OURS = "cnn_lstm.data.targets"
@@ -63,7 +62,8 @@ class Stream:
     Made by `Predictor.stream`.
 
     Args:
-        predictor: The trained forecaster with its recipe.
+        forecaster: The trained forecaster, or an ensemble.
+        recipe: Its recipe.
         symbols: Symbols that may come.
 
     Attributes:
@@ -76,8 +76,8 @@ class Stream:
         >>> stream.update(bars_of_today)[["symbol", "y_pred", "lower_90", "upper_90", "e0"]]  # doctest: +SKIP
     """
 
-    def __init__(self, predictor: Predictor, symbols: Collection[str]) -> None:
-        self._predictor, self._recipe, self._targets = predictor, predictor.recipe, predictor.targets
+    def __init__(self, forecaster: Forecaster | Ensemble, recipe: Recipe, symbols: Collection[str]) -> None:
+        self._forecaster, self._recipe, self._targets = forecaster, recipe, recipe.build_targets()
         self.symbols = tuple(sorted(symbols))
         # a name with a dot is a function of the user's own, any other that is not offered a column
         named = [name for name in self._recipe.features if "." not in name]
@@ -88,7 +88,7 @@ class Stream:
         longest = most_history(self._features)
         kept = longest is not None and all(_ends(target) for target in self._targets)
         self.rows = max(longest or 0, self._label_rows) if kept else None
-        contract = predictor.forecaster.contract
+        contract = forecaster.contract
         self._intervals = LiveIntervals(contract.get("calibration"), contract["boundaries"]["test"])
         self._tails: dict[str, Tail] = {}
         self._latest: int | None = None
@@ -226,7 +226,7 @@ class Stream:
         """Predictions table of the new bars without intervals, and the embeddings beside it."""
         ready = {symbol: tail for symbol, tail in tails.items() if tail.complete >= self._recipe.window}
         panel = self._panel(ready, frames)
-        forecaster = self._predictor.forecaster
+        forecaster = self._forecaster
         empty = torch.empty(0, self._recipe.window, len(self._features))
         windows = torch.stack([tail.window for tail in ready.values()]) if ready else empty
         with torch.inference_mode():
@@ -272,16 +272,15 @@ class Stream:
 
     # -- history and state ---------------------------------------------------------------------------------------
 
-    def begin(self, checked: pd.DataFrame, panel: Panel) -> None:
+    def begin(self, checked: pd.DataFrame, panel: Panel, forecasts: pd.DataFrame) -> None:
         """Takes a history; called by `Predictor.stream`.
 
         Args:
             checked: Sound price table.
             panel: Its panel.
+            forecasts: Predictions table of its windows since the test part of the checkpoint, without intervals.
         """
-        rows = complete_windows(panel, self._recipe.window)
-        boundary = np.datetime64(self._predictor.forecaster.contract["boundaries"]["test"])
-        self._intervals.begin(self._predictor.plain_rows(panel, rows[panel.time[rows] >= boundary]))
+        self._intervals.begin(forecasts)
         whole = torch.isfinite(panel.values).all(dim=1).numpy()
         for code, symbol in enumerate(panel.symbols):
             own = np.flatnonzero(panel.symbol == code)
@@ -366,7 +365,7 @@ class Stream:
         self._intervals.go_on(state["intervals"], described(self._targets))
 
     def _identity(self) -> dict[str, Any]:
-        forecaster = self._predictor.forecaster
+        forecaster = self._forecaster
         contract = json.dumps(forecaster.contract, sort_keys=True).encode()
         return {
             "format": FORMAT,

@@ -136,6 +136,12 @@ class Forecaster(LightningModule):
         embedding: Tensor = self.network(x)
         return embedding
 
+    def decode(self, embedding: Tensor, x: Tensor) -> dict[str, Tensor]:
+        """Forecast columns, each (B, H), of embeddings (B, D) that are at hand, and their raw windows (B, T, F)."""
+        outputs: Tensor = self.head(embedding)
+        # not `len`, which torch.export would take for a constant
+        return self._decode(outputs.view(x.shape[0], self.n_targets, self.objective.n_outputs), x)
+
     def forecast(self, x: Tensor) -> dict[str, Tensor]:
         """`forward`, with the bits of each row independent of the other rows; see `fixed_shape`."""
         return self._decode(fixed_shape(self._raw, x), x)
