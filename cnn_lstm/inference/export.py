@@ -63,6 +63,9 @@ class Exported(nn.Module):
         return self.model.decode(embedding, window) | {"embedding": embedding}
 
 
+Write = Callable[[Exported, Tensor, Mapping[str, Any], Path], Run]
+
+
 @dataclass(frozen=True)
 class Export:
     """What was written.
@@ -90,8 +93,8 @@ def export(checkpoint: str | Path, output: str | Path | None = None, format: For
         format: `onnx`, `pt2` (torch.export) or `safetensors` (weights and statistics alone).
 
     Raises:
-        CheckpointError: If the checkpoint is damaged, or the file does not agree with it to 1e-5; then nothing is
-            written.
+        CheckpointError: If the checkpoint is damaged, the network cannot be exported, or the file does not agree with
+            it to 1e-5; then nothing is written.
         ConfigError: If the format is unknown, or what it needs is not installed.
         ResourceError: If the file cannot be written.
 
@@ -108,8 +111,7 @@ def export(checkpoint: str | Path, output: str | Path | None = None, format: For
     differences: dict[int, float] = {}
 
     def written(partial: Path) -> None:
-        with _without_hints():
-            run = write(module, windows[BATCHES[-1]], content, partial)
+        run = _written(write, module, windows[BATCHES[-1]], content, partial)
         differences.update({size: difference(module, run, batch) for size, batch in windows.items()})
         _require_equal(differences, path)
 
@@ -125,6 +127,20 @@ def export(checkpoint: str | Path, output: str | Path | None = None, format: For
     beside = path.with_name(f"{path.name}.json")
     write_text_whole(beside, json.dumps(told, indent=2) + "\n")
     return Export(path, beside, differences)
+
+
+def _written(write: Write, module: Exported, windows: Tensor, content: Mapping[str, Any], path: Path) -> Run:
+    try:
+        with _without_hints():
+            return write(module, windows, content, path)
+    except OSError:
+        raise
+    except Exception as error:  # exporters fail in many ways over a network of the user's own
+        lines = str(error).strip().splitlines() or [""]
+        what = "the network cannot be exported"
+        raise CheckpointError(
+            what, f"{type(error).__name__}: {lines[0]}", "try another format, or --debug", code=413
+        ) from error
 
 
 def difference(module: nn.Module, run: Run, windows: Tensor) -> float:
@@ -146,7 +162,7 @@ def difference(module: nn.Module, run: Run, windows: Tensor) -> float:
     return max(float(part.max()) for part in parts)
 
 
-def _writer(format: str) -> Callable[[Exported, Tensor, Mapping[str, Any], Path], Run]:
+def _writer(format: str) -> Write:
     if format not in FORMATS:
         raise ConfigError(f"unknown format {format!r}", "export", f"one of {', '.join(FORMATS)}", code=257)
     try:
@@ -154,7 +170,7 @@ def _writer(format: str) -> Callable[[Exported, Tensor, Mapping[str, Any], Path]
     except ModuleNotFoundError as error:
         what = f"{error.name} is not installed"
         raise ConfigError(what, f"export to {format}", 'pip install "cnn_lstm[export]"', code=256) from error
-    writer: Callable[[Exported, Tensor, Mapping[str, Any], Path], Run] = module.write
+    writer: Write = module.write
     return writer
 
 
