@@ -36,6 +36,8 @@ COMMANDS = {
     "audit": ("cnn_lstm.commands.audit", "prove on your data, features and checkpoint that nothing looks ahead"),
     "plot": ("cnn_lstm.commands.plot", "draw the history of a run, or compare runs"),
     "sync-tracking": ("cnn_lstm.commands.sync_tracking", "send to MLflow what a server that was down has not taken"),
+    "encode": ("cnn_lstm.commands.encode", "write the embeddings and forecasts of a whole table to one file"),
+    "export": ("cnn_lstm.commands.export", "write a checkpoint for other programs: ONNX, torch.export, safetensors"),
     "data": ("cnn_lstm.commands.data", "describe or check the data of a YAML file, without training"),
 }
 # processes that our own commands start

@@ -161,7 +161,11 @@ def write_modules(page: Path, folder: Path) -> None:
 
 def runnable(words: list[str]) -> list[str]:
     """A command of a page, made small: one device, and a few batches for a fit."""
-    if words[0] in ("data", "plot", "sync-tracking") or words[0].startswith("--") or "--help" in words:
+    if (
+        words[0] in ("data", "plot", "sync-tracking", "encode", "export")
+        or words[0].startswith("--")
+        or "--help" in words
+    ):
         return words
     pairs = zip(words, [*words[1:], ""], strict=True)
     skipped = {k for k, (word, _) in enumerate(pairs) if word in NO_DEVICES}

@@ -19,6 +19,7 @@ SPLITS = (2, 3, 4, 5, 10, 20, 100)
 # a real fall of 52 % (AAPL, 2000-09-29, ratio 2.078) must not look like a split 2:1
 SPLIT_TOLERANCE = 0.03
 DAY_TOLERANCE = 0.15
+QUIET_MOVE = math.log(1.6)  # below the smallest move that may look like a split, 2 less DAY_TOLERANCE
 OHLC_TOLERANCE = 1e-6
 COLLINEAR = 1 - 1e-9
 COLLINEAR_ROWS = 100  # a handful of rows says nothing
@@ -180,8 +181,36 @@ def _steps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
             yield Defect(321, f"mixed intervals in {symbol}", where, "load one interval at a time")
 
 
+def plainly_sound(bars: pd.DataFrame, latest: pd.DataFrame) -> bool:
+    """Whether new bars are far from every defect that `BAR_CHECKS` look for: much faster than these, and stricter.
+
+    Args:
+        bars: New bars, one a symbol.
+        latest: The last bar of each symbol that has one.
+    """
+    columns = {str(name): bars[name].to_numpy(dtype=np.float64) for name in bars.columns.difference(KEYS)}
+    prices = {name: columns[name] for name in PRICES if name in columns}
+    when = bars["timestamp"]
+    sound = all(bool(np.isfinite(values).all()) for values in columns.values())
+    sound = sound and all(bool((values > 0).all()) for values in prices.values())
+    sound = sound and bool((columns.get("volume", np.ones(1)) > 0).all())
+    sound = sound and when.max() <= pd.Timestamp.now("UTC") and when.min() >= pd.Timestamp("1900-01-02", tz="UTC")
+    if not sound:
+        return False
+    high, low = prices.get("high", np.inf), prices.get("low", 0.0)
+    inside = all(bool(((values <= high) & (values >= low)).all()) for values in prices.values())
+    if "close" not in prices or latest.empty:
+        return inside
+    before = bars["symbol"].map(dict(zip(latest["symbol"], latest["close"], strict=True))).to_numpy(dtype=np.float64)
+    moves = [np.abs(np.log(prices[name] / before)) for name in ("open", "close") if name in prices]
+    # the first bar of a symbol has no move, and NaN is not above anything
+    return inside and not any(bool((move > QUIET_MOVE).any()) for move in moves)
+
+
 RowCheck = Callable[[pd.DataFrame, Checks], Iterator[Defect]]
-ROW_CHECKS: tuple[RowCheck, ...] = (_dates, _values, _bars, _jumps, _twins, _gaps, _steps)
+# those that need a row and the one before it, and those that need the whole table
+BAR_CHECKS: tuple[RowCheck, ...] = (_dates, _values, _bars, _jumps)
+ROW_CHECKS: tuple[RowCheck, ...] = (*BAR_CHECKS, _twins, _gaps, _steps)
 
 
 def present(table: pd.DataFrame, names: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ import difflib
 import importlib
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -48,6 +48,9 @@ __all__ = [
     "compute_features",
     "default_importer",
     "feature",
+    "latest_values",
+    "most_history",
+    "needed_history",
     "required_columns",
     "resolve_features",
 ]
@@ -84,6 +87,10 @@ _FAMILIES: tuple[ModuleType, ...] = (
     calendars,
     cross_section,
 )
+# rows of a symbol that are computed in one go, see `compute_features`
+BLOCK = 2048
+# a block starts behind so many warm-ups: its values owe the rows before it less than a float32 can tell
+_WARMUPS = 2
 _KEYS = ("symbol", "timestamp")
 _NAME = re.compile(r"(?P<base>.+?)(?P<numbers>(?:_\d+)*)")
 _CODE = 225
@@ -297,6 +304,10 @@ def compute_features(table: pd.DataFrame, features: Sequence[Feature]) -> pd.Dat
 
     Infinite values become NaN, and so do the first `warmup` rows of each symbol.
 
+    Averages that never end and running sums owe their last bits to the whole past. Offered features are therefore
+    computed in blocks of `BLOCK` rows, counted from the first row of each symbol, with two warm-ups before each block:
+    every value is a function of `needed_history` rows, bit for bit. Functions of the user's own are given all rows.
+
     Args:
         table: `symbol`, `timestamp` and numeric columns, sorted by symbol and timestamp.
         features: What to compute, from `resolve_features`.
@@ -321,7 +332,7 @@ def compute_features(table: pd.DataFrame, features: Sequence[Feature]) -> pd.Dat
             bars = table.iloc[rows].reset_index(drop=True)
             for column, item in enumerate(features):
                 if not item.cross_sectional:
-                    values[column, rows] = _evaluate(item, bars)
+                    values[column, rows] = _in_blocks(item, bars)
         for column, item in enumerate(features):
             if item.cross_sectional:
                 values[column] = _evaluate(item, table)
@@ -330,6 +341,84 @@ def compute_features(table: pd.DataFrame, features: Sequence[Feature]) -> pd.Dat
         for column, item in enumerate(features):
             values[column, rows[: item.warmup]] = np.nan
     return pd.DataFrame(values.T, index=table.index, columns=[item.name for item in features])
+
+
+def _in_blocks(item: Feature, bars: pd.DataFrame) -> npt.NDArray[np.float64]:
+    rows = len(bars)
+    if rows <= BLOCK or item.family == "own":
+        return _evaluate(item, bars)
+    values = np.empty(rows)
+    for start in range(0, rows, BLOCK):
+        first, stop = _first_row(item, start), min(start + BLOCK, rows)
+        part = bars.iloc[first:stop].reset_index(drop=True)
+        values[start:stop] = _evaluate(item, part)[start - first :]
+    return values
+
+
+def _first_row(item: Feature, row: int) -> int:
+    """First row of a symbol that the value of a row is computed from."""
+    return 0 if item.family == "own" else max(0, row // BLOCK * BLOCK - _WARMUPS * item.warmup)
+
+
+def needed_history(features: Sequence[Feature], row: int) -> int:
+    """How many rows of a symbol, up to and with the given one, its features are computed from.
+
+    Args:
+        features: From `resolve_features`.
+        row: Number of the row, from 0 at the first one of the symbol.
+
+    Example:
+        >>> features = resolve_features(["close_to_sma_20"], ["close"])
+        >>> needed_history(features, 100), needed_history(features, BLOCK), needed_history(features, 2 * BLOCK - 1)
+        (101, 39, 2086)
+    """
+    return row + 1 - min(_first_row(item, row) for item in features)
+
+
+def most_history(features: Sequence[Feature]) -> int | None:
+    """The largest `needed_history` of any row; None where a function of the user's own takes all rows."""
+    if any(item.family == "own" for item in features):
+        return None
+    return BLOCK + _WARMUPS * max(item.warmup for item in features)
+
+
+def latest_values(
+    tails: Mapping[str, pd.DataFrame], seen: Mapping[str, int], features: Sequence[Feature]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """The last row of `compute_features` of each symbol, from its last rows alone.
+
+    Args:
+        tails: Of each symbol with a row at the latest timestamp, in the order of their names, the last
+            `needed_history` rows.
+        seen: Of each symbol, how many rows it has had.
+        features: What to compute.
+
+    Returns:
+        Of each symbol the values, (F,).
+    """
+    values = {symbol: np.full(len(features), np.nan) for symbol in tails}
+    crossing = [item for item in features if item.cross_sectional]
+    joined = pd.concat(tails.values(), ignore_index=True) if crossing else pd.DataFrame()
+    ends = np.cumsum([len(bars) for bars in tails.values()]) - 1
+    parts: dict[str, dict[int, pd.DataFrame]] = {symbol: {} for symbol in tails}
+    with np.errstate(all="ignore"):
+        for column, item in enumerate(features):
+            known = {symbol: bars for symbol, bars in tails.items() if seen[symbol] > item.warmup}
+            if item.cross_sectional:
+                found = dict(zip(tails, _evaluate(item, joined)[ends], strict=True))
+            else:
+                found = {symbol: _latest(item, bars, seen[symbol], parts[symbol]) for symbol, bars in known.items()}
+            for symbol in known:
+                values[symbol][column] = found[symbol] if np.isfinite(found[symbol]) else np.nan
+    return values
+
+
+def _latest(item: Feature, bars: pd.DataFrame, seen: int, parts: dict[int, pd.DataFrame]) -> float:
+    """Value of the last row; features that begin at the same row share the part of the bars."""
+    first = _first_row(item, seen - 1) - (seen - len(bars))
+    if first not in parts:
+        parts[first] = bars.iloc[first:].reset_index(drop=True)
+    return float(_evaluate(item, parts[first])[-1])
 
 
 def _evaluate(item: Feature, bars: pd.DataFrame) -> npt.NDArray[np.float64]:

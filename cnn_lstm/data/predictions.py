@@ -62,12 +62,14 @@ def predictions_table(
         }
         parts.append(pd.DataFrame(part).astype({"symbol": "str", "target": "str"}))
     table = pd.concat(parts, ignore_index=True)
-    table.attrs["targets"] = {target.name: _described(target) for target in targets}
+    table.attrs["targets"] = described(targets)
     return table
 
 
-def _described(target: Target) -> dict[str, Any]:
-    return {name: getattr(target, name) for name in ("kind", "unit", "horizon", "delay", "classes")}
+def described(targets: Sequence[Target]) -> dict[str, dict[str, Any]]:
+    """What a predictions table says of its targets in `attrs["targets"]`."""
+    names = ("kind", "unit", "horizon", "delay", "classes")
+    return {target.name: {name: getattr(target, name) for name in names} for target in targets}
 
 
 def _ahead(panel: Panel, rows: Rows, steps: int) -> NDArray[np.datetime64]:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from cnn_lstm.data.checks import KEYS, PRICES, ROW_CHECKS, Checks, at_row, count_rows, day, places
+from cnn_lstm.data.checks import (
+    BAR_CHECKS,
+    KEYS,
+    PRICES,
+    ROW_CHECKS,
+    Checks,
+    at_row,
+    count_rows,
+    day,
+    places,
+    plainly_sound,
+)
 from cnn_lstm.data.sources.base import TIME_DTYPE, nearest, validate_symbol
 from cnn_lstm.errors import Defect, DefectsError
 
-__all__ = ["CheckedPrices", "Checks", "check_prices", "data_fingerprint"]
+__all__ = ["CheckedPrices", "Checks", "check_bars", "check_prices", "check_structure", "data_fingerprint"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,53 @@ def check_prices(table: pd.DataFrame, checks: Checks, required: Collection[str] 
     filled, found = _filled(table, checks)
     _refuse(defects + found)
     return CheckedPrices(filled, tuple(defects + found))
+
+
+def check_bars(bars: pd.DataFrame, latest: pd.DataFrame, checks: Checks, columns: Sequence[str]) -> pd.DataFrame:
+    """Find the defects of new bars that follow others; a missing value is never filled.
+
+    What only a whole table shows, such as mixed intervals, is not looked at.
+
+    Args:
+        bars: Raw table of at most one new bar a symbol.
+        latest: The last bar of each symbol that has one, sound.
+        checks: What is tolerated.
+        columns: What to keep beside symbol and timestamp.
+
+    Returns:
+        The sound bars in the order of their symbols: symbol, timestamp and `columns`.
+
+    Raises:
+        DefectsError: E3xx, all fatal defects together.
+    """
+    check_structure(bars, columns)
+    sound = _normalised(bars[[*KEYS, *columns]]).sort_values(KEYS, ignore_index=True)
+    if plainly_sound(sound, latest):
+        return sound
+    joined = sound if latest.empty else pd.concat([latest, sound]).sort_values(KEYS, kind="stable", ignore_index=True)
+    defects = [defect for check in BAR_CHECKS for defect in check(joined, checks)]
+    _refuse(defects + list(_unfilled(sound, latest, columns)))
+    return sound
+
+
+def check_structure(table: pd.DataFrame, required: Collection[str]) -> None:
+    """Refuses a table without the required columns, without a row, or with columns of another kind.
+
+    Raises:
+        DefectsError: E302, E303, E304, E309 or E310.
+    """
+    _refuse(list(_structure(table, required)))
+
+
+def _unfilled(bars: pd.DataFrame, latest: pd.DataFrame, columns: Sequence[str]) -> Iterator[Defect]:
+    """B12 of single bars: another column than the prices may start later, and then goes on."""
+    for name in columns:
+        gap = bars[bars[name].isna()]
+        if name not in {*PRICES, "volume"} and len(gap):
+            gap = gap[gap["symbol"].isin(latest["symbol"][latest[name].notna()])]
+        for symbol, when in zip(gap["symbol"], gap["timestamp"], strict=True):
+            where = f"{symbol} @ {day(when)}"
+            yield Defect(312, f"{name} is missing", where, "supply the value: single bars are not filled")
 
 
 def data_fingerprint(table: pd.DataFrame) -> str:

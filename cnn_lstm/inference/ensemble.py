@@ -57,6 +57,11 @@ class Ensemble(nn.Module):
         """
         return combine([member.forecast(x) for member in self.forecasters], self._classes)
 
+    def forecast_and_encode(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """`forecast` and `encode` by one pass of each member."""
+        parts = [member.forecast_and_encode(x) for member in self.forecasters]
+        return combine([columns for columns, _ in parts], self._classes), torch.cat([e for _, e in parts], dim=-1)
+
     def sample(self, x: Tensor, samples: int, seed: int = 0) -> dict[str, Tensor]:
         """Monte Carlo dropout of each member, combined; see `Forecaster.sample`.
 

@@ -18,7 +18,7 @@ import math
 from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Generic, Self, TypeVar
 
@@ -38,7 +38,11 @@ MOST_DOUBLINGS = 50.0
 MOST_DIGITS = 10
 ROUNDING = 1e-9  # a level that falls on a rank has that one, whatever the last bits of a sum of levels are
 
+LEARNT = ("alphas", "recent", "pending")
+NO_TIME = np.iinfo(np.int64).min  # NaT as a number
+
 Forecast = tuple[float, ...]
+Key = tuple[str, str]  # target, symbol
 Bound = TypeVar("Bound")
 
 
@@ -255,26 +259,114 @@ def add_intervals(table: pd.DataFrame, calibration: Mapping[str, Any] | None, bo
     if not calibration:
         log.warning("no intervals: the checkpoint has no calibration scores, train again to have them")
         return table
+    start = _microseconds(boundary)
+    return _widened(table, calibration, lambda _, series, rows, fresh: series.replay(fresh, rows, start))
+
+
+class LiveIntervals:
+    """The bounds of `add_intervals` for forecasts that come one at a time, with the same bits.
+
+    Args:
+        calibration: `contract["calibration"]` of the checkpoint; without one, tables stay as they are.
+        boundary: First date of the test part of the checkpoint, ISO, UTC.
+    """
+
+    def __init__(self, calibration: Mapping[str, Any] | None, boundary: str) -> None:
+        self._calibration, self._start = calibration, _microseconds(boundary)
+        self._adaptive: dict[Key, Adaptive[Any]] = {}
+
+    def begin(self, table: pd.DataFrame) -> None:
+        """Learns from a history: the predictions table of all forecasts since the boundary, without intervals."""
+        if self._calibration:
+            _widened(table, self._calibration, self._relive)
+
+    def add(self, table: pd.DataFrame) -> pd.DataFrame:
+        """A predictions table of at most one forecast a target and symbol, with intervals; remembers the forecasts."""
+        return _widened(table, self._calibration, self._issue) if self._calibration else table
+
+    def observe(self, target: str, symbol: str, as_of: int, truth: float) -> None:
+        """Learns from a label that has ended.
+
+        Args:
+            target: Name of the target.
+            symbol: Name of the symbol.
+            as_of: Time of the decision that the label belongs to, in microseconds.
+            truth: The label; NaN where there is none.
+        """
+        adaptive = self._adaptive.get((target, symbol))
+        if adaptive is not None:
+            adaptive.observe(as_of, truth)
+
+    def to_plain(self) -> list[list[Any]]:
+        """What was learnt, in plain values; the calibration scores stay in the checkpoint."""
+        states = ((key, adaptive.to_dict()) for key, adaptive in self._adaptive.items())
+        return [[*key, {name: state[name] for name in LEARNT}] for key, state in states]
+
+    def go_on(self, plain: Sequence[Sequence[Any]], targets: Mapping[str, Mapping[str, Any]]) -> None:
+        """Goes on where `to_plain` left off.
+
+        Args:
+            plain: What it returned.
+            targets: What `attrs["targets"]` of a predictions table says.
+        """
+        names = list(targets)
+        for target, symbol, state in plain if self._calibration else ():
+            fresh = _adaptive_of(self._calibration or {}, names.index(target), targets[target])
+            self._adaptive[target, symbol] = type(fresh).from_dict({**fresh.to_dict(), **state})
+
+    def _issue(
+        self, key: Key, series: _Series, rows: NDArray[np.int64], fresh: Adaptive[Bound]
+    ) -> Iterator[list[Bound]]:
+        adaptive = self._adaptive.setdefault(key, fresh)
+        for row in rows.tolist():
+            as_of, forecast = int(series.as_of[row]), tuple(series.forecast[row].tolist())
+            yield adaptive.bounds(forecast) if as_of < self._start else adaptive.issue(as_of, forecast)
+
+    def _relive(
+        self, key: Key, series: _Series, rows: NDArray[np.int64], fresh: Adaptive[Bound]
+    ) -> Iterator[list[Bound]]:
+        # as `_Series.replay`, but a label that has not ended must stay open, and not be taken as one that never will
+        self._adaptive[key] = fresh
+        ended = [int(row) for row in rows if series.end[row] != NO_TIME]
+        for row in rows.tolist():
+            while ended and series.end[ended[0]] <= series.as_of[row]:
+                self.observe(*key, int(series.as_of[ended[0]]), float(series.truth[ended[0]]))
+                ended.pop(0)
+            yield from self._issue(key, series, np.array([row]), fresh)
+        for row in ended:
+            self.observe(*key, int(series.as_of[row]), float(series.truth[row]))
+
+
+def _microseconds(moment: str) -> int:
+    return int(np.datetime64(moment, "us").astype(np.int64))
+
+
+def _widened(table: pd.DataFrame, calibration: Mapping[str, Any], bounds_of: Callable[..., Any]) -> pd.DataFrame:
+    """The table with the bounds that a function gives the forecasts of each target and symbol."""
     targets: dict[str, Any] = deepcopy(table.attrs["targets"])
     _require_sound(calibration, len(targets))
     widened = table.copy()
     widened.attrs = {}  # pandas copies them with every piece of the table
     classes = max(target["classes"] for target in targets.values())
-    fresh = {name: _arguments_of(calibration, k, target) for k, (name, target) in enumerate(targets.items())}
+    numbers = {name: k for k, name in enumerate(targets)}
     widened["scale"] = _known_scales(widened, dict(zip(targets, calibration["typical_scale"], strict=True)))
-    start = int(np.datetime64(boundary, "us").astype(np.int64))
     series = _Series(widened, [f"p{k}" for k in range(classes)] or ["y_pred", "scale"])
     found: list[Any] = [None] * len(table)
     for rows in series.groups:
-        arguments = fresh[str(table["target"].iat[rows[0]])]
-        adaptive: Adaptive[Any] = AdaptiveSets(**arguments) if classes else AdaptiveIntervals(**arguments)
-        for row, bounds in zip(rows, series.replay(adaptive, rows, start), strict=True):
+        target, symbol = (str(table[name].iat[rows[0]]) for name in ("target", "symbol"))
+        fresh = _adaptive_of(calibration, numbers[target], targets[target])
+        for row, bounds in zip(rows, bounds_of((target, symbol), series, rows, fresh), strict=True):
             found[row] = bounds
     widened = widened.assign(**(_set_columns(found, classes) if classes else _interval_columns(found)))
     for name, scores in zip(targets, calibration["scores"], strict=True):
         targets[name]["scores"] = list(scores)
     widened.attrs = {**table.attrs, "targets": targets}
     return widened
+
+
+def _adaptive_of(calibration: Mapping[str, Any], k: int, target: Mapping[str, Any]) -> Adaptive[Any]:
+    arguments = _arguments_of(calibration, k, target)
+    return AdaptiveSets(**arguments) if target["classes"] else AdaptiveIntervals(**arguments)
 
 
 def _known_scales(table: pd.DataFrame, typical: Mapping[str, float]) -> pd.Series[float]:

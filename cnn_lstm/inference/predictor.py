@@ -18,9 +18,10 @@ from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.data.windows import Panel, Rows, complete_windows, cut_windows
-from cnn_lstm.errors import DataError
+from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.inference.ensemble import Ensemble, model_from
 from cnn_lstm.inference.intervals import add_intervals
+from cnn_lstm.inference.stream import Stream
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import INFERENCE_BATCH, Forecaster, fixed_shape
 
@@ -108,10 +109,40 @@ class Predictor:
                 )
         return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
 
+    def plain_rows(self, panel: Panel, rows: Rows, samples: int = 0) -> pd.DataFrame:
+        """`predict_rows` without intervals."""
+        columns = self.forecast_rows(panel, rows, samples)
+        return predictions_table(panel, self.targets, rows, columns, self.forecaster.contract["target_mean"])
+
     def _table(self, panel: Panel, rows: Rows, samples: int = 0) -> pd.DataFrame:
-        contract, columns = self.forecaster.contract, self.forecast_rows(panel, rows, samples)
-        table = predictions_table(panel, self.targets, rows, columns, contract["target_mean"])
+        contract, table = self.forecaster.contract, self.plain_rows(panel, rows, samples)
         return add_intervals(table, contract.get("calibration"), contract["boundaries"]["test"])
+
+    def stream(self, history: pd.DataFrame | None = None, state: str | Path | None = None) -> Stream:
+        """Forecasts of bars as they come, one moment at a time; see `Stream.update`.
+
+        Args:
+            history: Price table to start from, of the symbols that will come. Without one the symbols are those of the
+                training, and each has forecasts once it has enough rows.
+            state: File of `Stream.save`, to go on with instead.
+
+        Raises:
+            ConfigError: If both are given.
+            DataError: If the history is damaged.
+            CheckpointError: If the state is damaged, or of another checkpoint.
+        """
+        if history is not None and state is not None:
+            raise ConfigError("a history and a state", "Predictor.stream", "give one of them", code=255)
+        if history is None:
+            stream = Stream(self.forecaster, self.recipe, self.forecaster.contract["symbols"])
+            if state is not None:
+                stream.restore(state)
+            return stream
+        panel, rows, checked = self._complete(history)
+        stream = Stream(self.forecaster, self.recipe, panel.symbols)
+        boundary = np.datetime64(self.forecaster.contract["boundaries"]["test"])
+        stream.begin(checked, panel, self.plain_rows(panel, rows[panel.time[rows] >= boundary]))
+        return stream
 
     def encode(self, prices: pd.DataFrame, start: str | None = None) -> pd.DataFrame:
         """Embeddings of all complete windows of a price table.

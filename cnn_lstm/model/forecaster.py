@@ -136,9 +136,27 @@ class Forecaster(LightningModule):
         embedding: Tensor = self.network(x)
         return embedding
 
+    def decode(self, embedding: Tensor, x: Tensor) -> dict[str, Tensor]:
+        """Forecast columns, each (B, H), of embeddings (B, D) that are at hand, and their raw windows (B, T, F)."""
+        outputs: Tensor = self.head(embedding)
+        # not `len`, which torch.export would take for a constant
+        return self._decode(outputs.view(x.shape[0], self.n_targets, self.objective.n_outputs), x)
+
     def forecast(self, x: Tensor) -> dict[str, Tensor]:
         """`forward`, with the bits of each row independent of the other rows; see `fixed_shape`."""
         return self._decode(fixed_shape(self._raw, x), x)
+
+    def forecast_and_encode(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """`forecast` and `encode` by one pass of the network, with the bits of `fixed_shape`."""
+
+        def both(part: Tensor) -> Tensor:
+            embedding = self.network(part)
+            return torch.cat([self.head(embedding), embedding], dim=1)
+
+        outputs = self.head.out_features
+        joint = fixed_shape(both, x)
+        raw = joint[:, :outputs].reshape(len(x), self.n_targets, self.objective.n_outputs)
+        return self._decode(raw, x), joint[:, outputs:]
 
     def sample(self, x: Tensor, samples: int, seed: int = 0) -> dict[str, Tensor]:
         """Monte Carlo dropout: the columns of `forward` with `y_pred` as mean, and `mc_std` as spread.

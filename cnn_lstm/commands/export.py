@@ -1,0 +1,37 @@
+"""`cnn-lstm export`: a checkpoint as ONNX, torch.export or safetensors, checked against eager."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cnn_lstm.commands.lightning import quiet
+from cnn_lstm.commands.words import OneLineParser
+from cnn_lstm.inference.export import FORMATS, export
+
+
+def run(words: list[str]) -> None:
+    """Runs `export`.
+
+    Args:
+        words: `export` and its arguments.
+    """
+    given = _parser().parse_args(words[1:])
+    quiet()
+    written = export(given.ckpt_path, given.output, given.format)
+    told = ", ".join(f"batch {size}: {value:.1e}" for size, value in written.differences.items())
+    print(f"agrees with eager — largest difference {told}")
+    print(written.path)
+    print(written.description)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog="cnn-lstm export", description="Writes a checkpoint for other programs, with a JSON that describes it."
+    )
+    parser.add_argument("--ckpt_path", metavar="FILE", type=Path, required=True, help="checkpoint of fit or repeat")
+    parser.add_argument("--format", choices=list(FORMATS), default="onnx", help="onnx by default")
+    parser.add_argument(
+        "--output", metavar="FILE", type=Path, help="beside the checkpoint by default; the JSON is FILE.json"
+    )
+    return parser

@@ -1,0 +1,55 @@
+"""What a frozen encoder says of a whole table, computed once: embeddings and forecasts, a row for each decision."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from cnn_lstm.data.prices import data_fingerprint
+from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.forecaster import state_digest
+
+KEYS = ["symbol", "as_of"]
+# of a predictions table: what the model says; the rest is known without it, or is the truth
+SAID = re.compile(r"y_pred|\w*std|q\d+|p\d+|(lower|upper|set)_\d+")
+
+
+def embeddings_table(predictor: Predictor, prices: pd.DataFrame, samples: int = 0) -> pd.DataFrame:
+    """Embeddings and forecasts of all complete windows of a price table.
+
+    Args:
+        predictor: The trained forecaster with its recipe.
+        prices: As for `Predictor.predict`.
+        samples: Passes of Monte Carlo dropout for the column `mc_std__TARGET`; 0 for none.
+
+    Returns:
+        Sorted by symbol and date: symbol, as_of, e0 ... e{D-1}, and for each target what the model says of it:
+        `y_pred__TARGET`, spreads, quantiles or probabilities, and the bounds of the intervals. `attrs`, which Parquet
+        keeps, name the checkpoint (digest of its weights), the data (fingerprint), the first and last decision that
+        was trained on and the beginning of the test part: a row before it is no forecast out of sample.
+
+    Raises:
+        DataError: If the table is damaged, or too short for a window.
+
+    Example:
+        >>> table = embeddings_table(Predictor.from_checkpoint("best.ckpt"), prices)  # doctest: +SKIP
+        >>> table.attrs["training"]  # doctest: +SKIP
+        {'first': '2000-06-01T00:00:00.000000', 'last': '2008-12-30T00:00:00.000000'}
+    """
+    table, forecasts = predictor.encode(prices), predictor.predict(prices, samples=samples)
+    forecasts.attrs = {}  # pandas copies them with every piece of the table
+    said = [name for name in forecasts if SAID.fullmatch(str(name))]
+    for target in predictor.targets:
+        own = forecasts.loc[forecasts["target"] == target.name, [*KEYS, *said]]
+        table = table.merge(own.rename(columns={name: f"{name}__{target.name}" for name in said}), on=KEYS)
+    contract = predictor.forecaster.contract
+    table.attrs = {
+        "checkpoint": state_digest(predictor.forecaster.state_dict()),
+        "data": data_fingerprint(predictor.recipe.check(prices, predictor.targets).table),
+        "training": dict(contract["training"]),
+        "test": contract["boundaries"]["test"],
+        "features": list(predictor.recipe.features),
+        "window": predictor.recipe.window,
+    }
+    return table

@@ -1,0 +1,78 @@
+"""`encode` writes what the predictor says, and names what it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cnn_lstm.data.prices import data_fingerprint
+from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.checkpoints import read_checkpoint
+from tests.experiments import experiment, fit, run, spec
+from tests.markets import market
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two targets."""
+    folder = tmp_path_factory.mktemp("encode")
+    targets = [spec("cnn_lstm.data.targets.ForwardReturn", horizon=h) for h in (1, 3)]
+    config = experiment(folder, market(220), {"targets": targets}, trainer={"max_epochs": 1})
+    return fit(config, folder / "run")
+
+
+def checkpoint_of(run_dir: Path) -> Path:
+    return run_dir / "checkpoints" / "best.ckpt"
+
+
+@pytest.fixture(scope="module")
+def encoded(finished: Path) -> pd.DataFrame:
+    assert run("encode", "--ckpt_path", checkpoint_of(finished)) == 0
+    return pd.read_parquet(checkpoint_of(finished).with_name("embeddings.parquet"))
+
+
+def test_rows_are_those_of_encode_and_predict(finished: Path, encoded: pd.DataFrame) -> None:
+    predictor, prices = Predictor.from_checkpoint(checkpoint_of(finished)), market(220)
+    wanted = predictor.encode(prices)
+    assert len(wanted) > 300
+    for name in wanted:
+        assert np.array_equal(encoded[name], wanted[name]), name
+    forecasts = predictor.predict(prices)
+    for target in ("return_1", "return_3"):
+        own = forecasts[forecasts["target"] == target]
+        for name in ("y_pred", "lower_90", "upper_90"):
+            assert np.array_equal(encoded[f"{name}__{target}"], own[name]), name
+
+
+def test_no_column_tells_the_truth(encoded: pd.DataFrame) -> None:
+    said = {name.partition("__")[0] for name in encoded if "__" in name}
+    assert said == {"y_pred", *(f"{side}_{level}" for side in ("lower", "upper") for level in (50, 80, 90, 95))}
+
+
+def test_attributes_name_checkpoint_data_and_training(finished: Path, encoded: pd.DataFrame) -> None:
+    ours = read_checkpoint(checkpoint_of(finished))["cnn_lstm"]
+    assert encoded.attrs["checkpoint"] == ours["digest"]
+    assert encoded.attrs["data"] == data_fingerprint(market(220)) == ours["fingerprint"]
+    assert encoded.attrs["training"] == ours["training"]
+    assert encoded.attrs["test"] == ours["boundaries"]["test"]
+
+
+def test_prices_and_output_can_be_given(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    market(150).to_parquet(tmp_path / "other.parquet")
+    words = ("--data", tmp_path / "other.parquet", "--output", tmp_path / "e.parquet", "--samples", 3)
+    assert run("encode", "--ckpt_path", checkpoint_of(finished), *words) == 0
+    told, table = capsys.readouterr().out, pd.read_parquet(tmp_path / "e.parquet")
+    assert told.startswith(f"{len(table):,} embeddings of 3 symbols, ")
+    assert (table["mc_std__return_1"] > 0).all()
+    assert table.attrs["data"] == data_fingerprint(market(150))
+
+
+def test_a_lone_checkpoint_needs_prices(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lone = tmp_path / "below" / "below" / "lone.ckpt"
+    lone.parent.mkdir(parents=True)
+    lone.write_bytes(checkpoint_of(finished).read_bytes())
+    assert run("encode", "--ckpt_path", lone) == 2
+    assert "error[E258]: no prices" in capsys.readouterr().err

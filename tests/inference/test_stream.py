@@ -1,0 +1,311 @@
+"""A stream gives the bits of the whole table, bar by bar, from a bounded past."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cnn_lstm.data import features as feature_list
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility
+from cnn_lstm.errors import CheckpointError, CnnLstmError, ConfigError, DataError
+from cnn_lstm.inference.ensemble import write_ensemble
+from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.inference.stream import Stream
+from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.objectives import Classes, Quantiles
+from tests.fits import small_network, small_trainer
+from tests.markets import TableSource, market, walk
+
+BLOCK = 64
+FEATURES = ["log_return_1", "macd_hist_3_5_2", "close_to_sma_20", "stoch_k_14_3", "ad_oscillator_3_5"]
+CROSSED = ["log_return_1", "close_to_ema_3", "market_return_1", "return_rank_5", "close"]
+LATER = ["y_true", "target_start", "target_end", "bar_return"]
+CASES: dict[str, tuple[int, dict[str, Any], Any]] = {
+    "two numbers": (150, {"targets": [ForwardReturn(horizon=2), RealizedVolatility(horizon=5)]}, None),
+    "classes": (150, {"targets": [Direction(thresholds=[-0.005, 0.005], horizon=3)]}, Classes(classes=3)),
+    "quantiles": (150, {}, Quantiles(levels=[0.1, 0.5, 0.9])),
+    "symbols compared, a level": (
+        150,
+        {"features": CROSSED, "anchor": ["close"], "targets": [ForwardValue("close", horizon=3)]},
+        None,
+    ),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_blocks() -> Iterator[None]:
+    """So short that a test sees many of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feature_list, "BLOCK", BLOCK)
+        yield
+
+
+@pytest.fixture(scope="module")
+def prices() -> pd.DataFrame:
+    table = market(820)
+    return table.sort_values(["symbol", "timestamp"], ignore_index=True)
+
+
+def trained(folder: Path, prices: pd.DataFrame, objective: Any = None, name: str = "run", **data: Any) -> Path:
+    """The checkpoint of one epoch; its test part begins long before the streamed bars end."""
+    values: dict[str, Any] = {"features": FEATURES, "window": 6, "batch_size": 64, **data}
+    module = MarketDataModule(source=TableSource(prices[prices["timestamp"] < "2012-01-01"]), **values)
+    network = small_network(n_features=len(values["features"]))
+    forecaster = Forecaster(network, objective, n_targets=len(module.targets))
+    trainer = small_trainer()
+    trainer.fit(forecaster, datamodule=module)
+    path = folder / f"{name}.ckpt"
+    trainer.save_checkpoint(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, prices: pd.DataFrame) -> Path:
+    return trained(tmp_path_factory.mktemp("plain"), prices)
+
+
+@pytest.fixture
+def predictor(checkpoint: Path) -> Predictor:
+    return Predictor.from_checkpoint(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory: pytest.TempPathFactory, prices: pd.DataFrame) -> Predictor:
+    folder = tmp_path_factory.mktemp("crossed")
+    return Predictor.from_checkpoint(trained(folder, prices, features=["log_return_1", "market_return_1"]))
+
+
+def first_streamed(prices: pd.DataFrame, count: int) -> pd.Timestamp:
+    return prices["timestamp"].drop_duplicates().nlargest(count).min()
+
+
+def moments(prices: pd.DataFrame, since: pd.Timestamp) -> list[pd.DataFrame]:
+    return [bars for _, bars in prices[prices["timestamp"] >= since].groupby("timestamp")]
+
+
+def absent(bars: pd.DataFrame) -> set[str]:
+    return {"AAA", "BBB", "CCC"} - set(bars["symbol"])
+
+
+def fed(stream: Stream, bars: list[pd.DataFrame]) -> pd.DataFrame:
+    rows = pd.concat([stream.update(moment, absent(moment)) for moment in bars])
+    return rows.sort_values(["target", "symbol", "as_of"], ignore_index=True)
+
+
+def whole(predictor: Predictor, prices: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `predict`, with the embeddings of `encode`."""
+    return predictor.predict(prices).merge(predictor.encode(prices), on=["symbol", "as_of"])
+
+
+def assert_same_bits(found: pd.DataFrame, wanted: pd.DataFrame) -> None:
+    assert found.columns.tolist() == wanted.columns.tolist()
+    assert len(found) == len(wanted) > 0
+    for name in wanted:
+        assert found[name].dtype == wanted[name].dtype, name
+        one, other = (table[name].reset_index(drop=True) for table in (found, wanted))
+        if one.dtype.kind == "f":
+            assert one.to_numpy().tobytes() == other.to_numpy().tobytes(), name
+        else:
+            pd.testing.assert_series_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("count", "data", "objective"),
+    [
+        *(pytest.param(*case, id=name) for name, case in CASES.items()),
+        pytest.param(500, {"targets": [ForwardReturn(horizon=2, delay=0)]}, None, id="500", marks=pytest.mark.slow),
+    ],
+)
+def test_bars_of_3_symbols_have_the_bits_of_the_table_also_after_a_restart(
+    prices: pd.DataFrame, tmp_path: Path, count: int, data: dict[str, Any], objective: Any
+) -> None:
+    predictor = Predictor.from_checkpoint(trained(tmp_path, prices, objective, **data))
+    since = first_streamed(prices, count)
+    bars = moments(prices, since)
+    stream = predictor.stream(prices[prices["timestamp"] < since])
+    first = fed(stream, bars[: count // 2])
+    stream.save(tmp_path / "state.npz")
+    second = fed(predictor.stream(state=tmp_path / "state.npz"), bars[count // 2 :])
+    found = pd.concat([first, second]).sort_values(["target", "symbol", "as_of"], ignore_index=True)
+    table = whole(predictor, prices)
+    assert table["as_of"].nunique() > BLOCK * 3
+    wanted = table[table["as_of"] >= since]
+    assert_same_bits(found.drop(columns=LATER), wanted.drop(columns=LATER))
+    assert found["y_true"].isna().all()
+
+
+def test_an_ensemble_streams_like_a_single_model(checkpoint: Path, prices: pd.DataFrame, tmp_path: Path) -> None:
+    calibration = Predictor.from_checkpoint(checkpoint).forecaster.contract["calibration"]
+    other = trained(tmp_path, prices, name="other")
+    write_ensemble([checkpoint, other], tmp_path / "both.ckpt", calibration)
+    predictor = Predictor.from_checkpoint(tmp_path / "both.ckpt")
+    since = first_streamed(prices, 40)
+    found = fed(predictor.stream(prices[prices["timestamp"] < since]), moments(prices, since))
+    table = whole(predictor, prices)
+    assert_same_bits(found.drop(columns=LATER), table[table["as_of"] >= since].drop(columns=LATER))
+
+
+@pytest.mark.parametrize("bar", [1, 3, 40])
+def test_each_row_is_the_one_of_the_table_that_ends_there(predictor: Predictor, prices: pd.DataFrame, bar: int) -> None:
+    since = first_streamed(prices, 41)
+    bars = moments(prices, since)
+    stream = predictor.stream(prices[prices["timestamp"] < since])
+    found = [stream.update(moment) for moment in bars[:bar]][-1]
+    now = found["as_of"].max()
+    table = whole(predictor, prices[prices["timestamp"] <= now])
+    assert_same_bits(found, table[table["as_of"] == now])
+    assert found.attrs == predictor.predict(prices[prices["timestamp"] <= now]).attrs
+
+
+def test_without_a_history_the_first_forecast_comes_with_the_first_complete_window(
+    predictor: Predictor, prices: pd.DataFrame
+) -> None:
+    early = prices[prices["timestamp"] < "2010-06-01"]
+    stream = predictor.stream()
+    assert stream.symbols == ("AAA", "BBB", "CCC")
+    found = fed(stream, moments(early, early["timestamp"].min()))
+    assert_same_bits(found.drop(columns=LATER), whole(predictor, early).drop(columns=LATER))
+
+
+def test_the_past_is_bounded_by_the_rows_it_states(predictor: Predictor, prices: pd.DataFrame) -> None:
+    since = first_streamed(prices, 2 * BLOCK)
+    stream = predictor.stream(prices[prices["timestamp"] < since])
+    kept = []
+    for bars in moments(prices, since):
+        stream.update(bars)
+        kept += [len(tail.time) for tail in stream._tails.values()]
+    assert stream.rows is not None
+    assert BLOCK < max(kept) <= stream.rows < 300 < 820
+
+
+@feature_list.feature(warmup=1)
+def since_the_start(bars: pd.DataFrame) -> pd.Series:
+    """Close over the first one."""
+    return bars["close"] / bars["close"].iloc[0] - 1
+
+
+def test_a_function_of_the_users_own_is_given_all_rows(prices: pd.DataFrame, tmp_path: Path) -> None:
+    names = ["log_return_1", f"{__name__}.since_the_start"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cnn_lstm.specs._trusted", {"cnn_lstm", "tests"})
+        predictor = Predictor.from_checkpoint(trained(tmp_path, prices, features=names))
+        since = first_streamed(prices, 100)
+        stream = predictor.stream(prices[prices["timestamp"] < since])
+        assert stream.rows is None
+        found, table = fed(stream, moments(prices, since)), whole(predictor, prices)
+    assert_same_bits(found.drop(columns=LATER), table[table["as_of"] >= since].drop(columns=LATER))
+
+
+# -- refusals ------------------------------------------------------------------------------------------------------
+
+DAMAGES: dict[str, tuple[Any, str]] = {
+    "late": (lambda b, last: b.assign(timestamp=last - pd.Timedelta(days=1)), "a late bar — AAA @"),
+    "given already": (lambda b, last: b.assign(timestamp=last), "a bar that was given already"),
+    "twice": (lambda b, last: pd.concat([b, b.iloc[:1]]), "two bars of one moment"),
+    "two moments": (
+        lambda b, last: b.assign(timestamp=[b["timestamp"].iloc[0], *b["timestamp"].iloc[1:] + pd.Timedelta(days=1)]),
+        "bars of 2 moments",
+    ),
+    "unknown symbol": (lambda b, last: b.assign(symbol=["AAA", "BBB", "ZZZ"]), "unknown symbol 'ZZZ'"),
+    "no volume": (lambda b, last: b.drop(columns="volume"), "no column volume"),
+    "missing value": (lambda b, last: b.assign(close=np.nan), "close is missing"),
+    "infinite": (lambda b, last: b.assign(volume=np.inf), "volume is infinite"),
+    "text": (lambda b, last: b.assign(close=b["close"].astype(str)), "column close is str"),
+    "negative": (lambda b, last: b.assign(close=-1.0), "close <= 0"),
+    "an unadjusted split": (
+        lambda b, last: b.assign(**{name: b[name] / 2 for name in ("open", "high", "low", "close")}),
+        "looks like an unadjusted split",
+    ),
+    "no zone": (lambda b, last: b.assign(timestamp=b["timestamp"].dt.tz_localize(None)), "timestamp is datetime64"),
+    "no row": (lambda b, last: b.iloc[:0], "0 rows"),
+    "no table": (lambda b, last: b.to_dict(), "bars are dict"),
+}
+
+
+@pytest.mark.parametrize(("damage", "told"), DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_bar_that_cannot_be_used_is_refused_and_leaves_no_trace(predictor: Predictor, damage: Any, told: str) -> None:
+    prices = market(120, gaps=False)
+    *past, bars = moments(prices, prices["timestamp"].min())
+    history = pd.concat(past)
+    stream, untouched = predictor.stream(history), predictor.stream(history)
+    with pytest.raises(DataError) as caught:
+        stream.update(damage(bars, history["timestamp"].max()))
+    assert told in str(caught.value).splitlines()[0]
+    assert_same_bits(stream.update(bars), untouched.update(bars))
+
+
+def test_symbols_that_are_compared_come_together(crossed: Predictor) -> None:
+    prices = market(120, gaps=False)
+    *past, bars = moments(prices, prices["timestamp"].min())
+    stream = crossed.stream(pd.concat(past))
+    with pytest.raises(DataError, match="no bar of CCC, and market_return_1 compares the symbols — 2 of 3 symbols"):
+        stream.update(bars[:2])
+    assert len(stream.update(bars[:2], absent=["CCC"])) == 2
+    with pytest.raises(DataError, match="a moment that is over"):
+        stream.update(bars[2:], absent=["AAA", "BBB"])
+
+
+def test_symbols_that_are_not_compared_come_when_they_like(predictor: Predictor) -> None:
+    prices = market(120, gaps=False)
+    *past, bars = moments(prices, prices["timestamp"].min())
+    together, apart = (predictor.stream(pd.concat(past)) for _ in range(2))
+    one_by_one = pd.concat([apart.update(bars[k : k + 1]) for k in (2, 0, 1)]).sort_values("symbol")
+    assert_same_bits(one_by_one, together.update(bars))
+
+
+# -- state ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def state(predictor: Predictor, tmp_path: Path) -> Path:
+    predictor.stream(market(120)).save(tmp_path / "state.npz")
+    return tmp_path / "state.npz"
+
+
+def test_the_state_of_another_checkpoint_is_refused(crossed: Predictor, state: Path) -> None:
+    with pytest.raises(CheckpointError, match="of another checkpoint") as caught:
+        crossed.stream(state=state)
+    assert caught.value.code == 410
+
+
+@pytest.mark.parametrize("harm", ["cut", "flipped", "empty", "incomplete"])
+def test_a_damaged_state_is_refused(predictor: Predictor, state: Path, harm: str) -> None:
+    content = bytearray(state.read_bytes())
+    if harm == "cut":
+        state.write_bytes(content[: len(content) // 2])
+    if harm == "flipped":
+        content[len(content) // 3] ^= 0xFF
+        state.write_bytes(content)
+    if harm == "empty":
+        state.write_bytes(b"")
+    if harm == "incomplete":
+        with np.load(state) as file:
+            np.savez(state, **{name: file[name] for name in file.files if name != "bars_1"})
+    with pytest.raises(CheckpointError, match="the state of the stream is damaged") as caught:
+        predictor.stream(state=state)
+    assert caught.value.code == 411
+
+
+def test_a_state_holds_no_object(state: Path) -> None:
+    with np.load(state, allow_pickle=False) as file:
+        assert {file[name].dtype.kind for name in file.files} <= {"i", "f", "u"}
+        json.loads(file["state"].tobytes())
+
+
+def test_a_missing_state_and_two_beginnings_are_refused(predictor: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such state of a stream"):
+        predictor.stream(state=tmp_path / "state.npz")
+    with pytest.raises(ConfigError, match="a history and a state"):
+        predictor.stream(walk(100), tmp_path / "state.npz")
+
+
+def test_a_damaged_history_is_refused(predictor: Predictor) -> None:
+    with pytest.raises(CnnLstmError, match="close <= 0"):
+        predictor.stream(walk(100).assign(close=-1.0))
