@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -124,7 +124,7 @@ class Encoder(nn.Module):
         return self._features(windows)
 
     def _features(self, windows: Tensor) -> Tensor:
-        embeddings = [member(windows) for member in self.members]
+        embeddings: list[Tensor] = [member(windows) for member in self._parts]
         if not (self.forecast or self.uncertainty):
             return torch.cat(embeddings, dim=1)
         columns = self._columns(embeddings)
@@ -134,8 +134,12 @@ class Encoder(nn.Module):
 
     def _columns(self, embeddings: Sequence[Tensor]) -> dict[str, Tensor]:
         """Forecast columns in standardised units, each (B, H)."""
-        parts = [member.columns(values) for member, values in zip(self.members, embeddings, strict=True)]
-        return combine(parts, self.members[0].objective.classes) if len(parts) > 1 else parts[0]
+        parts = [member.columns(values) for member, values in zip(self._parts, embeddings, strict=True)]
+        return combine(parts, self._parts[0].objective.classes) if len(parts) > 1 else parts[0]
+
+    @property
+    def _parts(self) -> list[_Member]:
+        return cast("list[_Member]", list(self.members))
 
     def train(self, mode: bool = True) -> Encoder:
         """Leaves dropout off and batch norm as it is; cuDNN computes gradients of an LSTM only in this mode."""

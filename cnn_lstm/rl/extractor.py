@@ -80,7 +80,7 @@ class CNNLSTMExtractor(BaseFeaturesExtractor):
     def forward(self, observations: Tensor | dict[str, Tensor]) -> Tensor:
         """Features, (B, features_dim), of windows (B, T, F) or (B, S, T, F), or of a dictionary with them."""
         windows = observations[self.key] if isinstance(observations, dict) else observations
-        encoded = self.encoder(windows.reshape(-1, *windows.shape[-2:])).reshape(len(windows), -1)
+        encoded: Tensor = self.encoder(windows.reshape(-1, *windows.shape[-2:])).reshape(len(windows), -1)
         if not isinstance(observations, dict):
             return encoded
         return torch.cat([encoded, *(observations[name].flatten(1) for name in self.rest)], dim=1)

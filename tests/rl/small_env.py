@@ -55,9 +55,11 @@ class SmallEnv(gymnasium.Env[Any, Any]):
         return self._observation(), reward, False, self.now == len(self.windows) - 1, {}
 
 
-def agent(name: str, windows: Windows, account: bool = False, policy: Any = None, **options: Any) -> BaseAlgorithm:
+def agent(
+    name: str, windows: Windows, account: bool = False, policy: Any = None, arguments: Any = None, **options: Any
+) -> BaseAlgorithm:
     """A small agent with the extractor; `options` are the extractor's, `policy` further ones of the policy."""
-    algorithm, continuous, arguments = ALGORITHMS[name]
+    algorithm, continuous, usual = ALGORITHMS[name]
     settings = {
         "net_arch": [8],
         "features_extractor_class": CNNLSTMExtractor,
@@ -70,7 +72,7 @@ def agent(name: str, windows: Windows, account: bool = False, policy: Any = None
         policy_kwargs=settings,
         seed=0,
         device="cpu",
-        **arguments,
+        **(arguments or usual),
     )
 
 
