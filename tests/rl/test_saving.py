@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ from tests.rl.small_env import ALGORITHMS, SmallEnv, Windows, agent, extractors
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "best.ckpt"
+PAGE = (ROOT / "docs" / "rl_extractor.md").read_text(encoding="utf-8")
+((SENTENCE, QUOTED),) = re.findall(r'policy_kwargs: "(.*?checkpoint=\'(.*?)\'.*)"', PAGE)
 ELSEWHERE = """
 import json, sys
 import numpy as np
@@ -108,12 +111,12 @@ def test_an_agent_loads_here_without_the_checkpoint(here: Path, windows: Windows
 
 def test_a_checkpoint_that_was_replaced_is_read_anew(here: Path, windows: Windows) -> None:
     env = SmallEnv(windows)
-    first = PPO("MlpPolicy", env, policy_kwargs=zoo(SENTENCE), device="cpu")
+    first = PPO("MlpPolicy", env, policy_kwargs=zoo(), device="cpu")
     (here / "other").mkdir()
     torch.manual_seed(1)
     small_checkpoint(here / "other").replace(NAME)
 
-    second = PPO("MlpPolicy", env, policy_kwargs=zoo(SENTENCE), device="cpu")
+    second = PPO("MlpPolicy", env, policy_kwargs=zoo(), device="cpu")
 
     one, two = (extractors(each)["features_extractor"].state_dict() for each in (first, second))
     assert state_digest(one) != state_digest(two)
@@ -121,28 +124,22 @@ def test_a_checkpoint_that_was_replaced_is_read_anew(here: Path, windows: Window
 
 def test_no_agent_acts_on_weights_that_nobody_gave(here: Path, windows: Windows) -> None:
     env = SmallEnv(windows)
-    PPO("MlpPolicy", env, policy_kwargs=zoo(SENTENCE), device="cpu")
+    PPO("MlpPolicy", env, policy_kwargs=zoo(), device="cpu")
     Path(NAME).unlink()
 
-    orphan = PPO("MlpPolicy", env, policy_kwargs=zoo(SENTENCE), device="cpu")
+    orphan = PPO("MlpPolicy", env, policy_kwargs=zoo(), device="cpu")
 
     with pytest.raises(CheckpointError, match=r"error\[E437\]: the encoder has no weights"):
         orphan.predict(windows[0])
 
 
-SENTENCE = (
-    "dict(features_extractor_class=importlib.import_module('cnn_lstm.rl').CNNLSTMExtractor, "
-    f"features_extractor_kwargs=dict(checkpoint='{NAME}'))"
-)
-
-
-def zoo(sentence: str) -> dict[str, Any]:
-    """What RL Zoo makes of `policy_kwargs` in a YAML: an expression, where its own imports are known."""
-    made: dict[str, Any] = eval(sentence, {"importlib": importlib})
+def zoo() -> dict[str, Any]:
+    """What RL Zoo makes of the sentence in the guide: an expression, where its own imports are known."""
+    made: dict[str, Any] = eval(SENTENCE.replace(QUOTED, NAME), {"importlib": importlib})
     return made
 
 
 def test_the_sentence_of_a_yaml_makes_an_agent(here: Path, windows: Windows) -> None:
-    made: BaseAlgorithm = PPO("MlpPolicy", SmallEnv(windows), policy_kwargs=zoo(SENTENCE), device="cpu")
+    made: BaseAlgorithm = PPO("MlpPolicy", SmallEnv(windows), policy_kwargs=zoo(), device="cpu")
 
     assert {type(part).__module__ for part in extractors(made).values()} == {"cnn_lstm.rl.extractor"}
