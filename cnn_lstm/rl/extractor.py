@@ -85,10 +85,6 @@ class CNNLSTMExtractor(BaseFeaturesExtractor):
             return encoded
         return torch.cat([encoded, *(observations[name].flatten(1) for name in self.rest)], dim=1)
 
-    def apply(self, fn: Any) -> CNNLSTMExtractor:
-        """Does nothing; see `Encoder.apply`."""
-        return self
-
 
 def _windows(space: spaces.Space[Any], key: str) -> spaces.Box:
     """The space of the windows."""

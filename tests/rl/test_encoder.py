@@ -17,7 +17,8 @@ from cnn_lstm.data.targets import Direction, ForwardReturn, RealizedVolatility
 from cnn_lstm.errors import CheckpointError, CnnLstmError, ConfigError
 from cnn_lstm.inference.ensemble import write_ensemble
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.forecaster import Forecaster, fixed_shape
+from cnn_lstm.model.network import CNNLSTM
 from cnn_lstm.model.objectives import Classes, Gaussian, Objective, Point, Quantiles
 from cnn_lstm.rl.encoder import Encoder
 from cnn_lstm.rl.extractor import CNNLSTMExtractor
@@ -114,6 +115,19 @@ def test_rows_do_not_know_each_other(tmp_path: Path, windows: Tensor) -> None:
     torch.testing.assert_close(alone, encoder(windows), rtol=0, atol=1e-6)
     assert not alone.requires_grad
     assert encoder(windows[:0]).shape == (0, encoder.width)
+
+
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "tuned"])
+def test_a_lone_window_is_rounded_as_many_are(frozen: bool) -> None:
+    torch.manual_seed(0)
+    network = CNNLSTM(12)  # of the default size: tiny ones do not show it
+    plan = {"members": [], "features": ["any"] * 12, "window": 60}
+    encoder = Encoder(plan, [Forecaster(network)], frozen=frozen)
+    windows = torch.randn(64, 60, 12)
+
+    with torch.no_grad():
+        alone = torch.cat([encoder(window) for window in windows.split(1)])
+        torch.testing.assert_close(alone, fixed_shape(encoder, windows), rtol=0, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
