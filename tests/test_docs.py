@@ -31,6 +31,10 @@ OTHER_PAGES = [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECU
 QUIET = ["--mlflow", "false", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 SHORT = ["--trainer.log_every_n_steps", "1", "--trainer.limit_val_batches", "2", "--trainer.max_epochs", "1"]
 FAST = [*QUIET, *SHORT, "--history_plot.enabled", "false"]
+NEEDED = {  # packages that a page's Python needs and that are not everywhere
+    "rl_extractor.md": ("gymnasium", "stable_baselines3"),
+    "rl_torchrl.md": ("gymnasium", "stable_baselines3", "torchrl"),
+}
 TRAINING = ("fit", "repeat", "walk-forward", "sweep")
 SMALLER = {"gpu": "cpu", "50": "2", "20": "2", "12": "2", "5": "2"}  # devices, epochs, folds, trials
 NO_DEVICES = {"--trainer.strategy", "--trainer.devices"}
@@ -179,7 +183,10 @@ def batches(command: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=name_of)
-def test_python_blocks_run(page: Path, workplace: Path) -> None:
+def test_python_blocks_run(page: Path, request: pytest.FixtureRequest) -> None:
+    for package in NEEDED.get(page.name, ()):
+        pytest.importorskip(package)
+    workplace: Path = request.getfixturevalue("workplace")
     write_walk(workplace)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks_of(page):
