@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"data", "model"},
     "inference": {"data", "model"},
     "evaluation": {"data", "model", "inference"},
-    "rl": {"data", "model", "inference"},
+    "rl": {"data", "model", "inference", "evaluation"},
     "commands": {"data", "model", "training", "inference", "evaluation", "rl"},
     "cli": {"commands"},
     "__main__": {"cli"},
