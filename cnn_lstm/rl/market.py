@@ -27,6 +27,7 @@ from cnn_lstm.errors import ConfigError
 from cnn_lstm.rl.accounts import Figures, Reward, Rules
 from cnn_lstm.rl.bars import Part, contract_of, own_recipe, read_bars
 from cnn_lstm.rl.episodes import Decisions, Episodes, Kind, Observation, Observe
+from cnn_lstm.rl.pictures import draw_episode, pixels
 
 WINDOW = 60  # rows of a window without a checkpoint, as in `MarketDataModule`
 NAME = "cnn_lstm/MarketEnv-v0"
@@ -54,7 +55,8 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
         slippage_bp: Half spread and slippage, likewise.
         reward: `return`, `log_return` or `differential_sharpe`, see `Rules`.
         episode_length: Steps of an episode, which then starts at random; the whole part by default.
-        render_mode: `rgb_array`: `render` gives a picture; `human`: each step shows it.
+        render_mode: `rgb_array`: `render` gives a picture of the episode so far; `gymnasium.wrappers.HumanRendering`
+            shows it in a window.
 
     Raises:
         ConfigError: E265..E268, an argument cannot be.
@@ -72,7 +74,7 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
         (0.0, '2024-01-09')
     """
 
-    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 4}  # noqa: RUF012 - as Gymnasium declares it
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012 - as Gymnasium declares it
 
     def __init__(  # noqa: PLR0913 - each argument is a keyword of gymnasium.make
         self,
@@ -97,7 +99,7 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
         render_mode: str | None = None,
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ConfigError(f"render_mode={render_mode!r}", "render_mode", "rgb_array, human or null", code=266)
+            raise ConfigError(f"render_mode={render_mode!r}", "render_mode", "rgb_array or null", code=266)
         recipe, boundaries = _known(checkpoint, features, window, split)
         rules = Rules(delay, fee_bp, slippage_bp, reward)
         bars = read_bars(prices, recipe, boundaries, part=part, symbols=symbols, between=(start, end))
@@ -106,6 +108,7 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
         self.observation_space: spaces.Dict = self.episodes.spaces()  # type: ignore[assignment]
         self.action_space = decisions.space
         self.render_mode = render_mode
+        self._trail: list[tuple[int, NDArray[np.float64], float]] = []  # position, weights and equity of each date
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, Info]:
         """Starts an episode without a position.
@@ -116,7 +119,8 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
         """
         super().reset(seed=seed)
         self.episodes.begin(0, self.np_random, start_of(options))
-        return self._observation(), {name: value[0] for name, value in resting(self.episodes).items()}
+        self._trail = []
+        return self._observation(), self._noted(resting(self.episodes))
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, Info]:
         """Decides, and goes on by one bar.
@@ -126,8 +130,23 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
             seen now with the weights held over the bar, its gross and net return, turnover and cost, and the equity.
         """
         figures, last = self.episodes.step(np.asarray([action]))
-        info = {name: value[0] for name, value in told(self.episodes, figures).items()}
+        info = self._noted(told(self.episodes, figures))
         return self._observation(), float(figures.reward[0]), bool(figures.ruined[0]), bool(last[0]), info
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """Price, position and equity since the start of the episode, (height, width, 3); null without a mode."""
+        if self.render_mode is None or not self._trail:
+            return None
+        positions, weights, equity = zip(*self._trail, strict=True)
+        bars, at = self.episodes.bars, list(positions)
+        return pixels(draw_episode(bars.dates[at], bars.close[at], np.stack(weights), np.array(equity), bars.symbols))
+
+    def _noted(self, infos: Info) -> Info:
+        """The information of the one episode; it is kept where a picture will be drawn of it."""
+        info = {name: value[0] for name, value in infos.items()}
+        if self.render_mode is not None:
+            self._trail.append((int(self.episodes.position[0]), info["weights"].copy(), float(info["equity"])))
+        return info
 
     def _observation(self) -> Observation:
         return {name: value[0] for name, value in self.episodes.observation().items()}

@@ -2,8 +2,9 @@
 
 Compared are the environment without any encoder (window and account; and account alone), with embeddings that are
 looked up, and with the encoder computed at each step; alone and in its vector form. Each figure is the median of
-several rounds, the variants taking turns, in one process with one thread. The embeddings are random numbers: a lookup takes as long whatever they are. The goal is 80 % of the
-environment without encoder; "account alone" shows nothing of the market and is a bound, not a goal.
+several rounds, the variants taking turns, in one process with one thread. The embeddings are random numbers: a lookup
+takes as long whatever they are. The goal is 80 % of the environment without encoder; "account alone" shows nothing of
+the market and is a bound, not a goal.
 """
 
 from __future__ import annotations

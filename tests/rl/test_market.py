@@ -24,7 +24,8 @@ from cnn_lstm.data.targets import ForwardReturn
 from cnn_lstm.data.windows import complete_windows
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.evaluation.figures.strategy import Book, make_book
-from cnn_lstm.rl.market import MarketEnv, MarketVectorEnv
+from cnn_lstm.rl.market import NAME, MarketEnv, MarketVectorEnv
+from cnn_lstm.rl.pictures import draw_episode
 from tests.markets import market, walk
 
 FEATURES = ["log_return_1", "volume_trend_5_20"]
@@ -284,6 +285,34 @@ def same(ours: tuple[Any, ...], theirs: tuple[Any, ...]) -> None:
             mine, other = {"value": mine}, {"value": other}
         for key, value in mine.items():
             np.testing.assert_array_equal(np.asarray(value), np.asarray(list(other[key])), err_msg=key)
+
+
+# -- pictures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.*A Box observation space m.*imum value is:UserWarning")
+def test_a_registered_environment_passes_the_check_of_its_pictures() -> None:
+    env = gymnasium.make(NAME, prices=walk(60), features=FEATURES, window=WINDOW, render_mode="rgb_array")
+    check_env(env.unwrapped)
+
+
+def test_a_picture_shows_price_position_and_equity_since_the_reset() -> None:
+    env = market_env(walk(80), render_mode="rgb_array")
+    assert env.render() is None
+    env.reset(seed=0)
+    for _ in range(10):
+        env.step(2)
+    picture = env.render()
+    assert picture is not None
+    assert (picture.shape[2], picture.dtype, picture.std() > 1) == (3, np.uint8, True)
+    dates, equity = env.episodes.bars.dates, np.array([1.0, 1.1])
+    figure = draw_episode(dates[:2], np.array([[2.0], [3.0]]), np.array([[0.0], [-1.0]]), equity, ("A$B$",))
+    drawn = [[list(line.get_ydata()) for line in axes.lines] for axes in figure.axes]
+    assert drawn == [[[1.0, 1.5]], [[0.0, -1.0], [0, 0]], [[1, 1], [1.0, 1.1]]]
+    assert len(env._trail) == 11
+    env.reset(seed=0)
+    assert len(env._trail) == 1
+    assert market_env(walk(80)).render() is None
 
 
 # -- what cannot be --------------------------------------------------------------------------------------------------
