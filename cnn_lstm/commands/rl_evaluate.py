@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.commands.rl_job import Job, job_of, job_parser, parsed
+from cnn_lstm.commands.rl_record import keep, recorded
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.evaluation.ledger import count_use, rows_key
 from cnn_lstm.evaluation.report import plain_values
@@ -66,7 +67,11 @@ def run(words: list[str]) -> None:
         "in_sample_rows": seen_in_training(job.env(job.market.part), job.shown),
         "settings": {"market": asdict(job.market), "agent": asdict(job.agent)},
     }
-    _write(folder, report, {**agents, **rules})
+    with recorded(job.home, folder, (folder / "config.yaml").read_text(encoding="utf-8"), "evaluate") as tracker:
+        files = _write(folder, report, {**agents, **rules})
+        own = report["together"]
+        figures = {f"test_{name}": own[name] for name in ("net_annual_return", "sharpe", "max_drawdown")}
+        keep(tracker, plain_values(figures | {"test_evidence": float(report["claim"]["evidence"])}), *files)
 
 
 def _count(job: Job, files: Sequence[Path]) -> dict[str, int]:
@@ -126,17 +131,19 @@ def _report(
     }
 
 
-def _write(folder: Path, report: dict[str, Any], played: Mapping[str, pd.DataFrame]) -> None:
-    """Writes figures and bars, and prints what was found."""
+def _write(folder: Path, report: dict[str, Any], played: Mapping[str, pd.DataFrame]) -> list[Path]:
+    """Writes figures and bars, and prints what was found; returns the files."""
     plain = plain_values(report)
     columns = [frame[["gross", "turnover", "net"]].assign(who=name) for name, frame in played.items()]
     bars = pd.concat(columns).reset_index()
     text = "\n".join(_lines(plain)) + "\n"
-    write_whole(folder / "bars.parquet", lambda partial: bars.to_parquet(partial, index=False))
-    write_text_whole(folder / "evaluation.txt", text)
-    write_text_whole(folder / "evaluation.json", json.dumps(plain, indent=2, allow_nan=False) + "\n")
+    files = [folder / name for name in ("bars.parquet", "evaluation.txt", "evaluation.json")]
+    write_whole(files[0], lambda partial: bars.to_parquet(partial, index=False))
+    write_text_whole(files[1], text)
+    write_text_whole(files[2], json.dumps(plain, indent=2, allow_nan=False) + "\n")
     print(text, end="")
-    print(f"evaluation: {folder / 'evaluation.json'}")
+    print(f"evaluation: {files[2]}")
+    return files
 
 
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from cnn_lstm.commands.rl_job import job_of, job_parser, parsed
+from cnn_lstm.commands.rl_record import TrackedFigures, keep, recorded
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.rl.agents import learn, make_agent, require_unseen
@@ -34,9 +35,12 @@ def run(words: list[str]) -> None:
     require_writable(folder)
     settings = {"market": asdict(job.market), "agent": asdict(job.agent)}
     named = {"ckpt_path": str(job.checkpoint.resolve()), "name": config.name}
-    write_text_whole(folder / "config.yaml", yaml.safe_dump(named | settings, sort_keys=False))
-    for seed in job.agent.seeds:
-        learn(job.agent, env, seed, folder)
+    text = yaml.safe_dump(named | settings, sort_keys=False)
+    write_text_whole(folder / "config.yaml", text)
+    with recorded(job.home, folder, text, "fit") as tracker:
+        for seed in job.agent.seeds:
+            writers = [] if tracker is None else [TrackedFigures(tracker, seed)]
+            keep(tracker, {}, learn(job.agent, env, seed, folder, writers))
     print(f"agents: {folder}\nevaluate them: cnn-lstm rl evaluate {_shown(folder)}")
 
 

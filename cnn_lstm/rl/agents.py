@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import KVWriter, configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
@@ -168,7 +168,7 @@ def make_agent(settings: AgentSettings, env: VecEnv | gymnasium.Env[Any, Any], s
 
 
 def learn(
-    settings: AgentSettings, env: gymnasium.Env[Any, Any], seed: int, folder: Path, told: Callable[[str], None] = print
+    settings: AgentSettings, env: gymnasium.Env[Any, Any], seed: int, folder: Path, writers: Sequence[KVWriter] = ()
 ) -> Path:
     """Trains the agent of a seed.
 
@@ -177,21 +177,23 @@ def learn(
         env: One environment; each of the `n_envs` is a copy.
         seed: The seed.
         folder: Where agent_seedN.zip is written, and logs/seedN with progress.csv and TensorBoard's events.
-        told: Takes a line about the result.
+        writers: What else takes the figures that are logged.
 
     Returns:
         The agent's file.
     """
     envs = DummyVecEnv([lambda: Monitor(copy.deepcopy(env)) for _ in range(settings.n_envs)])
     agent = make_agent(settings, envs, seed)
-    agent.set_logger(configure(str(folder / "logs" / f"seed{seed}"), ["csv", "tensorboard"]))
+    logger = configure(str(folder / "logs" / f"seed{seed}"), ["csv", "tensorboard"])
+    logger.output_formats.extend(writers)
+    agent.set_logger(logger)
     agent.learn(settings.steps)
-    agent.logger.close()
+    logger.close()
     file = folder / f"agent_seed{seed}.zip"
     agent.save(file)
     latest = [episode["r"] for episode in agent.ep_info_buffer or ()]
     reward = f"{np.mean(latest):.4f}" if latest else "-"
-    told(f"seed {seed}: {agent.num_timesteps:,} steps, mean reward of the latest {len(latest)} episodes {reward}")
+    print(f"seed {seed}: {agent.num_timesteps:,} steps, mean reward of the latest {len(latest)} episodes {reward}")
     return file
 
 

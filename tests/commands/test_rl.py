@@ -10,11 +10,13 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from cnn_lstm.commands import rl
 from tests.experiments import experiment, fit, run
 from tests.markets import walk
 
+ROOT = Path(__file__).parents[2]
 SHORT = ["--market.episode_length", "20"]
 SMALL = [
     *("--agent.steps", "64", "--agent.n_envs", "2", "--agent.seeds", "[0,1]"),
@@ -74,6 +76,16 @@ def test_each_look_at_the_test_rows_is_counted_beside_the_forecasters(agents: Pa
     assert "used 2 times by 1 model" in (agents / "evaluation.txt").read_text()
     assert run("test", "--config", home / "config.yaml", "--ckpt_path", "best") == 0
     assert "used 3 times by 2 models" in (home / "test.txt").read_text()
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs" / "rl").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_settings_train(config: Path, home: Path) -> None:
+    words = ["--agent.steps", "2", "--agent.n_envs", "1", "--agent.seeds", "[3]", "--market.symbols", "[AAA]", *SHORT]
+    if config.stem == "ppo":
+        words += ["--agent.arguments.n_steps", "2", "--agent.arguments.batch_size", "2"]
+    assert train(home, "--config", config, *words, "--name", config.stem) == 0
+    saved = yaml.safe_load((home / "rl" / config.stem / "config.yaml").read_text())
+    assert set(yaml.safe_load(config.read_text())["agent"]["arguments"]) <= set(saved["agent"]["arguments"])
 
 
 def test_what_is_known_of_training_dates_is_refused_unless_it_is_wanted(
@@ -137,3 +149,22 @@ def test_a_missing_extra_is_told_in_one_line(
 def test_evaluate_needs_agents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("rl", "evaluate", tmp_path) == 2
     assert "error[E273]" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_agents_are_a_child_of_their_forecasters_run_in_mlflow(tmp_path: Path) -> None:
+    file = experiment(tmp_path, walk(220, "AAA", 1))
+    words = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--mlflow", "true"]
+    own = fit(file, tmp_path / "runs" / "one", *words)
+    assert train(own, *SMALL, "--name", "small") == 0
+    assert run("rl", "evaluate", own / "rl" / "small") == 0
+    client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    found = {each.info.run_name: each for each in client.search_runs(["1"])}
+    assert set(found) == {"one", "small"}
+    child = found["small"]
+    assert child.data.tags["mlflow.parentRunId"] == found["one"].info.run_id
+    assert child.info.status == "FINISHED"
+    assert child.data.params["agent.algo"] == "ppo"
+    assert {"seed1/rollout/ep_rew_mean", "test_net_annual_return", "test_evidence"} <= set(child.data.metrics)
+    kept = {item.path for item in client.list_artifacts(child.info.run_id)}
+    assert {"agent_seed0.zip", "config.yaml", "evaluation.json"} <= kept
