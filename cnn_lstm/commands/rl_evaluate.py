@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,25 +17,13 @@ from cnn_lstm.commands.rl_record import keep, recorded
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.evaluation.ledger import count_use, rows_key
 from cnn_lstm.evaluation.report import plain_values
-from cnn_lstm.evaluation.sentences import uses_sentence
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.rl.agents import ALGORITHMS, play_agent, seen_in_training
 from cnn_lstm.rl.bars import Bars, Floats
 from cnn_lstm.rl.judging import at_random, claim, figures_of, rule, together
 from cnn_lstm.rl.market import MarketEnv
-
-# columns of the table, with their titles
-COLUMNS = {
-    "net_annual_return": "net a year",
-    "sharpe": "Sharpe",
-    "sharpe_se": "std error",
-    "dsr": "deflated",
-    "max_drawdown": "drawdown",
-    "annual_turnover": "turnover",
-}
-TOGETHER = "all seeds together"
-RANDOM = "same positions at random times"
+from cnn_lstm.rl.report import TOGETHER, evaluation_page, evaluation_text
 
 
 def run(words: list[str]) -> None:
@@ -61,14 +49,15 @@ def run(words: list[str]) -> None:
     uses = _count(job, files)
     market: MarketEnv = env.unwrapped  # type: ignore[assignment]
     rules = _simple_rules(market, job)
-    report = _report(market, agents, rules, max(uses["models"], len(agents)))
+    joined = together(list(agents.values()))
+    report = _report(market, agents, joined, rules, max(uses["models"], len(agents)))
     report |= {
         "test_rows_used": uses,
         "in_sample_rows": seen_in_training(job.env(job.market.part), job.shown),
         "settings": {"market": asdict(job.market), "agent": asdict(job.agent)},
     }
     with recorded(job.home, folder, (folder / "config.yaml").read_text(encoding="utf-8"), "evaluate") as tracker:
-        files = _write(folder, report, {**agents, **rules})
+        files = _write(folder, report, {**agents, TOGETHER: joined, **rules})
         own = report["together"]
         figures = {f"test_{name}": own[name] for name in ("net_annual_return", "sharpe", "max_drawdown")}
         keep(tracker, plain_values(figures | {"test_evidence": float(report["claim"]["evidence"])}), *files)
@@ -109,10 +98,13 @@ def _signs(job: Job, bars: Bars, target: str, middle: float) -> Floats:
 
 
 def _report(
-    market: MarketEnv, agents: Mapping[str, pd.DataFrame], rules: Mapping[str, pd.DataFrame], trials: int
+    market: MarketEnv,
+    agents: Mapping[str, pd.DataFrame],
+    joined: pd.DataFrame,
+    rules: Mapping[str, pd.DataFrame],
+    trials: int,
 ) -> dict[str, Any]:
     bars, costs = market.episodes.bars, market.episodes.rules
-    joined = together(list(agents.values()))
     seeds = {name: figures_of(bars, costs, played, name, trials) for name, played in agents.items()}
     own = figures_of(bars, costs, joined, TOGETHER, trials)
     chance = [figures["net"].mean() * own["periods_per_year"] for figures in at_random(bars, costs, joined)]
@@ -132,48 +124,17 @@ def _report(
 
 
 def _write(folder: Path, report: dict[str, Any], played: Mapping[str, pd.DataFrame]) -> list[Path]:
-    """Writes figures and bars, and prints what was found; returns the files."""
+    """Writes figures, bars, text and page, and prints what was found; returns the files."""
     plain = plain_values(report)
     columns = [frame[["gross", "turnover", "net"]].assign(who=name) for name, frame in played.items()]
     bars = pd.concat(columns).reset_index()
-    text = "\n".join(_lines(plain)) + "\n"
-    files = [folder / name for name in ("bars.parquet", "evaluation.txt", "evaluation.json")]
+    text = evaluation_text(plain)
+    page = evaluation_page(plain, bars.pivot(index="date", columns="who", values="net")[list(played)], folder.name)
+    files = [folder / name for name in ("bars.parquet", "evaluation.txt", "report.html", "evaluation.json")]
     write_whole(files[0], lambda partial: bars.to_parquet(partial, index=False))
     write_text_whole(files[1], text)
-    write_text_whole(files[2], json.dumps(plain, indent=2, allow_nan=False) + "\n")
+    write_text_whole(files[2], page)
+    write_text_whole(files[3], json.dumps(plain, indent=2, allow_nan=False) + "\n")
     print(text, end="")
-    print(f"evaluation: {files[2]}")
+    print(f"evaluation: {files[3]}\nreport: {files[2]}")
     return files
-
-
-def _lines(report: Mapping[str, Any]) -> Iterator[str]:
-    yield report["claim"]["sentence"]
-    yield ""
-    yield (
-        f"{report['bars']:,} bars, {report['first'][:10]} to {report['last'][:10]}, {', '.join(report['symbols'])}; "
-        f"{report['cost_bp']:g} bp of what is traded, each side; profits not reinvested"
-    )
-    yield " ".join([f"{'':<24}", *(f"{title:>11}" for title in COLUMNS.values())])
-    for name, figures in {**report["agents"], TOGETHER: report["together"], **report["rules"]}.items():
-        yield " ".join([f"{name:<24}", *(_cell(figures[column]) for column in COLUMNS)])
-    low, middle, high = report["random"]["net_annual_return"]
-    yield (
-        f"{RANDOM}: {middle:+.4f} a year, 5 to 95 of 100 between {low:+.4f} and {high:+.4f}; "
-        "turnover and exposure are those of all seeds together"
-    )
-    net = [figures["net_annual_return"] for figures in report["agents"].values()]
-    yield f"net a year over {len(net)} seeds: {min(net):+.4f} to {max(net):+.4f}, mean {sum(net) / len(net):+.4f}"
-    if report["in_sample_rows"]:
-        yield (
-            f"The agents learnt from {report['in_sample_rows']:,} rows of a model's own training dates, which look "
-            "better than what they see here (market.in_sample)."
-        )
-    yield uses_sentence(report["test_rows_used"])
-    yield (
-        "A simulation on past prices: fills at the close, no market impact, borrowing, financing or taxes. The "
-        f"deflated Sharpe ratio is that of the best of {report['trials']} trials."
-    )
-
-
-def _cell(value: float | None) -> str:
-    return f"{'-':>11}" if value is None else f"{value:>11.4f}"

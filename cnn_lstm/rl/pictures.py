@@ -1,13 +1,16 @@
-"""Pictures of episodes: price, position and equity, drawn by matplotlib's figures alone.
+"""Pictures of an episode and of what agents earned, drawn by matplotlib's figures alone.
 
 Shapes: d dates, S symbols.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -55,3 +58,35 @@ def pixels(figure: Figure) -> NDArray[np.uint8]:
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return np.array(canvas.buffer_rgba(), dtype=np.uint8)[:, :, :3]
+
+
+def draw_returns(bars: pd.DataFrame, main: str) -> Figure:
+    """Summed net returns: one column thick, seeds light, all others in colours of their own.
+
+    Args:
+        bars: Net returns, one column each, by date.
+        main: The column that is drawn on top.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    summed = bars.fillna(0.0).cumsum()
+    for name in summed:
+        seed, on_top = str(name).startswith("seed "), name == main
+        style: dict[str, Any] = {"color": "#8fa8d8", "linewidth": 0.8} if seed else {"linewidth": 1.2}
+        style |= {"color": "#0b2a6f", "linewidth": 1.8} if on_top else {}
+        label = "_nolegend_" if seed else str(name)
+        axes.plot(summed.index.to_numpy(), summed[name].to_numpy(), label=label, zorder=3 if on_top else 2, **style)
+    axes.axhline(0, color="0.7", linewidth=0.8)
+    axes.set_ylabel("summed return after costs")
+    axes.legend(fontsize=8, loc="upper left")
+    axes.tick_params(labelsize=8)
+    return figure
+
+
+def svg_address(figure: Figure) -> str:
+    """A figure as a data address."""
+    content = io.BytesIO()
+    figure.savefig(content, format="svg", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(content.getvalue()).decode('ascii')}"

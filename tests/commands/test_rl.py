@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
@@ -60,14 +61,25 @@ def test_writes_what_was_learnt(agents: Path) -> None:
 def test_figures_can_be_recomputed_from_the_bars(agents: Path, home: Path) -> None:
     report = json.loads((agents / "evaluation.json").read_text())
     bars = pd.read_parquet(agents / "bars.parquet")
-    figures: dict[str, Any] = {**report["agents"], **report["rules"]}
-    assert set(bars["who"]) == set(figures) == {"seed 0", "seed 1", "buy and hold", "flat", "sign of return_2"}
+    figures: dict[str, Any] = {**report["agents"], "all seeds together": report["together"], **report["rules"]}
+    rules = {"buy and hold", "flat", "sign of return_2"}
+    assert set(bars["who"]) == set(figures) == {"seed 0", "seed 1", "all seeds together", *rules}
     for name, own in bars.groupby("who"):
         year = figures[name]["periods_per_year"]
         assert figures[name]["net_annual_return"] == pytest.approx(own["net"].mean() * year, abs=1e-12)
     tested = pd.read_parquet(home.parents[1] / "prices.parquet")["timestamp"].sort_values().unique()
     assert report["first"] >= str(tested[int(0.85 * len(tested))])[:10]
     assert report["bars"] > 25
+
+
+def test_the_page_says_what_the_text_says(agents: Path) -> None:
+    page = html.unescape((agents / "report.html").read_text())
+    report = json.loads((agents / "evaluation.json").read_text())
+    assert report["claim"]["sentence"] in page
+    for line in (agents / "evaluation.txt").read_text().splitlines()[-3:]:
+        assert line in page
+    assert "data:image/svg+xml;base64," in page
+    assert "http" not in re.sub(r'"data:[^"]*"', "", page)
 
 
 def test_each_look_at_the_test_rows_is_counted_beside_the_forecasters(agents: Path, home: Path) -> None:
