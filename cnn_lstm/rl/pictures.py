@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Times = NDArray[np.datetime64]
 Floats = NDArray[np.float64]
+OTHERS = ["#e08a2e", "0.45", "#3a8f3a", "#a33a3a"]  # agents are blue
 LISTED = 8  # symbols that a legend has room for
 
 
@@ -71,6 +72,7 @@ def draw_returns(bars: pd.DataFrame, main: str) -> Figure:
 
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     axes = figure.subplots()
+    axes.set_prop_cycle(color=OTHERS)
     summed = bars.fillna(0.0).cumsum()
     for name in summed:
         seed, on_top = str(name).startswith("seed "), name == main
