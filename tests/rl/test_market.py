@@ -19,7 +19,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_of_sb3
 from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.data.prices import Checks, check_prices
 from cnn_lstm.data.recipe import Recipe
-from cnn_lstm.data.splits import DateSplit
+from cnn_lstm.data.splits import DateSplit, WalkForward
 from cnn_lstm.data.targets import ForwardReturn
 from cnn_lstm.data.windows import complete_windows
 from cnn_lstm.errors import ConfigError, DataError
@@ -192,6 +192,22 @@ def test_an_episode_stays_inside_its_part(part: str, first: str, behind: str) ->
     if part == "train":
         inside = inside[19 + WINDOW - 1 :]  # the first value of volume_trend_5_20 needs 19 bars before it
     assert [pd.Timestamp(day, tz="UTC") for day in infos["date"]] == list(inside)
+
+
+def test_an_embargo_keeps_episodes_away_from_the_next_part() -> None:
+    table = walk(210)
+    days = table["timestamp"].dt.tz_localize(None).to_numpy()
+    edges = WalkForward(folds=3, fold=1, embargo=5).boundaries(days)
+    infos = play(market_env(table, split=WalkForward(folds=3, fold=1, embargo=5), part="train"), lambda _: 2)
+    assert infos["date"].max() == days[days < edges.validation][-6]
+
+
+def test_a_window_of_one_row_does_not_bridge_a_gap_either() -> None:
+    table = walk(60)
+    env = market_env(table.drop(index=range(25, 45)), features=["close_location"], window=1)
+    assert len(env.episodes.stretches()) == 2
+    infos = play(env, lambda _: 2, start="2010-01-04")
+    assert infos["date"].max() == table["timestamp"].dt.tz_localize(None)[24]
 
 
 def test_an_episode_never_crosses_a_gap() -> None:
