@@ -33,6 +33,7 @@ COMMANDS = {
         "retrain fold by fold, and judge the forecasts of all test parts as one",
     ),
     "sweep": ("cnn_lstm.commands.sweep", "search for better settings with Optuna, on the validation part"),
+    "rl": ("cnn_lstm.commands.rl", "train agents on a forecaster's encoder, and judge them on its test dates"),
     "audit": ("cnn_lstm.commands.audit", "prove on your data, features and checkpoint that nothing looks ahead"),
     "plot": ("cnn_lstm.commands.plot", "draw the history of a run, or compare runs"),
     "sync-tracking": ("cnn_lstm.commands.sync_tracking", "send to MLflow what a server that was down has not taken"),

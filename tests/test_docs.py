@@ -35,8 +35,13 @@ NEEDED = {  # packages that a page's Python needs and that are not everywhere
     "rl_extractor.md": ("gymnasium", "stable_baselines3"),
     "rl_torchrl.md": ("gymnasium", "stable_baselines3", "torchrl"),
 }
+AS_THEY_STAND = ("data", "plot", "sync-tracking", "encode", "export", "rl")
 TRAINING = ("fit", "repeat", "walk-forward", "sweep")
 SMALLER = {"gpu": "cpu", "50": "2", "20": "2", "12": "2", "5": "2"}  # devices, epochs, folds, trials
+AGENTS = [
+    *("--agent.steps", "16", "--agent.seeds", "[0]", "--agent.n_envs", "1"),
+    *("--agent.arguments.n_steps", "16", "--agent.arguments.batch_size", "16"),
+]
 NO_DEVICES = {"--trainer.strategy", "--trainer.devices"}
 
 
@@ -165,11 +170,9 @@ def write_modules(page: Path, folder: Path) -> None:
 
 def runnable(words: list[str]) -> list[str]:
     """A command of a page, made small: one device, and a few batches for a fit."""
-    if (
-        words[0] in ("data", "plot", "sync-tracking", "encode", "export")
-        or words[0].startswith("--")
-        or "--help" in words
-    ):
+    if words[:2] == ["rl", "train"]:
+        return [*words, *AGENTS]
+    if words[0] in AS_THEY_STAND or words[0].startswith("--") or "--help" in words:
         return words
     pairs = zip(words, [*words[1:], ""], strict=True)
     skipped = {k for k, (word, _) in enumerate(pairs) if word in NO_DEVICES}
@@ -198,6 +201,9 @@ def test_python_blocks_run(page: Path, request: pytest.FixtureRequest) -> None:
 @pytest.mark.parametrize("command", list(commands()), ids=lambda command: command.place)
 def test_commands_run(command: Command, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_modules(command.page, workplace)
+    if command.words[:2] == ["rl", "evaluate"]:  # of the agents that the page has trained before
+        before = next(other.words for other in commands() if other.words[:2] == ["rl", "train"])
+        assert run(*runnable(before)) == 0
 
     code = run(*runnable(command.words))
 

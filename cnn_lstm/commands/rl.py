@@ -1,0 +1,47 @@
+"""`cnn-lstm rl`: agents on a forecaster's encoder."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from importlib.util import find_spec
+
+from cnn_lstm.commands.config import guard_parser
+from cnn_lstm.commands.lightning import quiet
+from cnn_lstm.errors import ConfigError
+
+USAGE = """usage: cnn-lstm rl train --ckpt_path RUN/checkpoints/best.ckpt [--config FILE] [--algo ppo|a2c|sac|td3|dqn]
+                         [--name NAME] [--market.KEY VALUE ...] [--agent.KEY VALUE ...]
+       cnn-lstm rl evaluate RUN/rl/NAME
+
+train     agents of several seeds that see what a forecaster's encoder makes of each date, in RUN/rl/NAME
+evaluate  what they earn after costs on the forecaster's test dates, beside simple rules
+
+The data are those of RUN/config.yaml; docs/rl.md has all keys.
+"""
+MODULES = {"train": "cnn_lstm.commands.rl_train", "evaluate": "cnn_lstm.commands.rl_evaluate"}
+EXTRA = ("gymnasium", "stable_baselines3")
+
+
+def run(words: list[str]) -> None:
+    """Runs `rl`.
+
+    Args:
+        words: `rl`, `train` or `evaluate`, and its arguments.
+
+    Raises:
+        ConfigError: If the extra is not installed, or the words are no command.
+    """
+    if len(words) < 3 or "--help" in words or "-h" in words:
+        print(USAGE, end="")
+        return
+    missing = [name for name in EXTRA if find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"rl needs {' and '.join(missing)}", "", 'pip install "cnn_lstm[rl]"', code=272)
+    if words[1] not in MODULES:
+        raise ConfigError(f"unknown command rl {words[1]}", "", f"one of {', '.join(MODULES)}", code=225)
+    quiet()
+    guard_parser()
+    # only now, since these need the extra
+    command: Callable[[list[str]], None] = importlib.import_module(MODULES[words[1]]).run
+    command(words[2:])

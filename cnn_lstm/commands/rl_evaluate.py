@@ -1,0 +1,140 @@
+"""`cnn-lstm rl evaluate`: what agents earn after costs on dates that nothing was fitted to, beside simple rules."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cnn_lstm.commands.rl_job import Job, job_of, job_parser, parsed
+from cnn_lstm.commands.rl_record import keep, recorded
+from cnn_lstm.errors import ConfigError
+from cnn_lstm.evaluation.ledger import count_use, rows_key
+from cnn_lstm.evaluation.report import plain_values
+from cnn_lstm.files import write_text_whole, write_whole
+from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.rl.agents import ALGORITHMS, play_agent, seen_in_training
+from cnn_lstm.rl.bars import Bars, Floats
+from cnn_lstm.rl.judging import at_random, claim, figures_of, rule, together
+from cnn_lstm.rl.market import MarketEnv
+from cnn_lstm.rl.report import TOGETHER, evaluation_page, evaluation_text
+
+
+def run(words: list[str]) -> None:
+    """Judges the agents of a folder on the test part of their forecaster.
+
+    Args:
+        words: The folder.
+    """
+    if len(words) != 1 or not (Path(words[0]) / "config.yaml").is_file():
+        raise ConfigError("no agents of rl train", " ".join(words), "give the folder that rl train printed", code=273)
+    folder = Path(words[0])
+    job = job_of(parsed(job_parser(), ["--config", str(folder / "config.yaml")]))
+    files = [folder / f"agent_seed{seed}.zip" for seed in job.agent.seeds]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise ConfigError(f"no {', '.join(missing)}", str(folder), "the training was cut short: train anew", code=273)
+    env = job.env("test")
+    algorithm = ALGORITHMS[job.agent.algo]
+    agents = {
+        f"seed {seed}": play_agent(env, algorithm.load(file, device=job.agent.device))
+        for seed, file in zip(job.agent.seeds, files, strict=True)
+    }
+    uses = _count(job, files)
+    market: MarketEnv = env.unwrapped  # type: ignore[assignment]
+    rules = _simple_rules(market, job)
+    joined = together(list(agents.values()))
+    report = _report(market, agents, joined, rules, max(uses["models"], len(agents)))
+    report |= {
+        "test_rows_used": uses,
+        "in_sample_rows": seen_in_training(job.env(job.market.part), job.shown),
+        "settings": {"market": asdict(job.market), "agent": asdict(job.agent)},
+    }
+    with recorded(job.home, folder, (folder / "config.yaml").read_text(encoding="utf-8"), "evaluate") as tracker:
+        files = _write(folder, report, {**agents, TOGETHER: joined, **rules})
+        own = report["together"]
+        figures = {f"test_{name}": own[name] for name in ("net_annual_return", "sharpe", "max_drawdown")}
+        keep(tracker, plain_values(figures | {"test_evidence": float(report["claim"]["evidence"])}), *files)
+
+
+def _count(job: Job, files: Sequence[Path]) -> dict[str, int]:
+    """Counts this use of the test rows among those of `test`."""
+    days = job.data.panel.time[job.data.parts.test]
+    first, last = str(days.min())[:10], str(days.max())[:10]
+    rows = rows_key(job.data.fingerprint, first, last, [target.name for target in job.data.targets])
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return asdict(count_use(job.home.path, rows, digest))
+
+
+def _simple_rules(market: MarketEnv, job: Job) -> dict[str, pd.DataFrame]:
+    """Bars of the rules that an agent has to beat, on the same bars under the same delay and costs."""
+    bars, rules = market.episodes.bars, market.episodes.rules
+    part = 1 / len(bars.symbols)
+    found = {
+        "buy and hold": rule(bars, rules, lambda _: np.full(len(bars.symbols), part)),
+        "flat": rule(bars, rules, lambda _: np.zeros(len(bars.symbols))),
+    }
+    traded = next((target for target in job.data.targets if target.traded), None)
+    if traded is not None:
+        signs = _signs(job, bars, traded.name, max(traded.classes - 1, 0) / 2)
+        found[f"sign of {traded.name}"] = rule(bars, rules, lambda at: signs[at] * part)
+    return found
+
+
+def _signs(job: Job, bars: Bars, target: str, middle: float) -> Floats:
+    """Sign of the checkpoint's own forecasts on the dates of a market, (D, S)."""
+    table = Predictor.from_checkpoint(job.checkpoint).predict(job.data.prices)
+    table = table[table["target"] == target]
+    wide = table.pivot(index="as_of", columns="symbol", values="y_pred") - middle
+    dates = pd.DatetimeIndex(bars.dates, tz="UTC")
+    known = wide.reindex(index=dates, columns=list(bars.symbols)).fillna(0.0)
+    return np.asarray(np.sign(known.to_numpy(dtype=np.float64)))
+
+
+def _report(
+    market: MarketEnv,
+    agents: Mapping[str, pd.DataFrame],
+    joined: pd.DataFrame,
+    rules: Mapping[str, pd.DataFrame],
+    trials: int,
+) -> dict[str, Any]:
+    bars, costs = market.episodes.bars, market.episodes.rules
+    seeds = {name: figures_of(bars, costs, played, name, trials) for name, played in agents.items()}
+    own = figures_of(bars, costs, joined, TOGETHER, trials)
+    chance = [figures["net"].mean() * own["periods_per_year"] for figures in at_random(bars, costs, joined)]
+    return {
+        "symbols": list(bars.symbols),
+        "bars": len(joined),
+        "first": str(joined.index[0]),
+        "last": str(joined.index[-1]),
+        "cost_bp": costs.cost * 1e4,
+        "trials": trials,
+        "claim": claim(joined, rules, own),
+        "agents": seeds,
+        "together": own,
+        "rules": {name: figures_of(bars, costs, played, name) for name, played in rules.items()},
+        "random": {"net_annual_return": [float(value) for value in np.quantile(chance, (0.05, 0.5, 0.95))]},
+    }
+
+
+def _write(folder: Path, report: dict[str, Any], played: Mapping[str, pd.DataFrame]) -> list[Path]:
+    """Writes figures, bars, text and page, and prints what was found; returns the files."""
+    plain = plain_values(report)
+    columns = [frame[["gross", "turnover", "net"]].assign(who=name) for name, frame in played.items()]
+    bars = pd.concat(columns).reset_index()
+    text = evaluation_text(plain)
+    page = evaluation_page(plain, bars.pivot(index="date", columns="who", values="net")[list(played)], folder.name)
+    files = [folder / name for name in ("bars.parquet", "evaluation.txt", "report.html", "evaluation.json")]
+    write_whole(files[0], lambda partial: bars.to_parquet(partial, index=False))
+    write_text_whole(files[1], text)
+    write_text_whole(files[2], page)
+    write_text_whole(files[3], json.dumps(plain, indent=2, allow_nan=False) + "\n")
+    print(text, end="")
+    print(f"evaluation: {files[3]}\nreport: {files[2]}")
+    return files

@@ -1,0 +1,96 @@
+"""What `rl train` and `rl evaluate` work on: a checkpoint, its data, and the settings of market and agents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import jsonargparse
+import pandas as pd
+
+from cnn_lstm.commands.config import told_in_one_line
+from cnn_lstm.commands.lightning import ForecastCLI
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.errors import CheckpointError, ConfigError
+from cnn_lstm.model.checkpoints import read_checkpoint
+from cnn_lstm.model.forecaster import CHECKPOINT_KEY, refuse_differences
+from cnn_lstm.rl.agents import make_market, shown_table
+from cnn_lstm.rl.bars import Part
+from cnn_lstm.rl.settings import AgentSettings, MarketSettings
+from cnn_lstm.training.runs import RunFolder, run_of_checkpoint
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a command works on.
+
+    Attributes:
+        checkpoint: The forecaster's.
+        home: The forecaster's run.
+        market: Settings of the market.
+        agent: Settings of the agents.
+        data: The forecaster's data, set up.
+        shown: What agents see of each date, see `shown_table`.
+    """
+
+    checkpoint: Path
+    home: RunFolder
+    market: MarketSettings
+    agent: AgentSettings
+    data: MarketDataModule
+    shown: pd.DataFrame | None
+
+    def env(self, part: Part, episode_length: int | None = None) -> gymnasium.Env[Any, Any]:
+        """The market in a part, see `make_market`."""
+        return make_market(
+            self.market, self.checkpoint, self.data.prices, self.shown, part=part, episode_length=episode_length
+        )
+
+
+def job_parser() -> jsonargparse.ArgumentParser:
+    """Parser of the options of `rl train`."""
+    parser = jsonargparse.ArgumentParser(prog="cnn-lstm rl train", exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file with these keys.")
+    parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint of the forecaster.")
+    parser.add_argument("--name", type=str | None, default=None, help="Folder of the agents within RUN/rl.")
+    parser.add_class_arguments(MarketSettings, "market")
+    parser.add_class_arguments(AgentSettings, "agent")
+    return parser
+
+
+def parsed(parser: jsonargparse.ArgumentParser, words: Sequence[str]) -> Any:
+    """The configuration that words mean.
+
+    Raises:
+        ConfigError: If one is wrong.
+    """
+    known = list(parser.get_defaults().keys(branches=True))
+    with told_in_one_line("rl train", known):
+        return parser.parse_args(list(words))
+
+
+def job_of(config: Any) -> Job:
+    """Reads the checkpoint, and the data of its run.
+
+    Args:
+        config: See `parsed`.
+
+    Raises:
+        CheckpointError: If there is none, or it is of other data than its run's configuration reads now.
+    """
+    if config.ckpt_path is None:
+        raise CheckpointError("rl train needs a checkpoint", fix="add --ckpt_path RUN/checkpoints/best.ckpt", code=437)
+    market, agent = MarketSettings(**config.market.as_dict()), AgentSettings(**config.agent.as_dict())
+    checkpoint = Path(config.ckpt_path)
+    contract = read_checkpoint(checkpoint)[CHECKPOINT_KEY]
+    home = run_of_checkpoint(checkpoint)
+    if not home.config.is_file():
+        raise ConfigError("no config.yaml above the checkpoint", str(home.path), "take one in its run folder", code=273)
+    data = ForecastCLI(["fit", "--config", str(home.config)], run=False).build_data()
+    data.setup()
+    refuse_differences({"data": contract["fingerprint"]}, {"data": data.fingerprint})
+    shown = shown_table(market, checkpoint, data.prices)
+    return Job(checkpoint, home, market, agent, data, shown)

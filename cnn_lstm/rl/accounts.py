@@ -1,0 +1,158 @@
+"""What positions earn: the books of n episodes at once, by the formulas of the report's strategy.
+
+The stake is constant: profits are not reinvested, so returns add up, a weight is a share of that stake, and a cost of
+c a side takes c from each unit traded. See `evaluation.figures.strategy`. Shapes: n episodes, S symbols.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_lstm.errors import ConfigError
+
+Floats = NDArray[np.float64]
+Reward = Literal["return", "log_return", "differential_sharpe"]
+MEMORY = 0.01  # weight of the newest return in the moments of the differential Sharpe ratio
+LEAST = 1e-3  # share of the stake that a logarithm counts at least
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How decisions become trades, and trades rewards.
+
+    Attributes:
+        delay: Bars between a decision and its execution at a close; 0 trades at the close that the decision itself
+            used, which nobody can do.
+        fee_bp: Fee in basis points of what is traded, each side.
+        slippage_bp: Half spread and slippage, likewise.
+        reward: `return`: net return of the bar. `log_return`: log(1 + net return). `differential_sharpe`: first-order
+            change of the Sharpe ratio of exponentially weighted returns (Moody and Saffell 1998).
+
+    Example:
+        >>> Rules(fee_bp=2, slippage_bp=3).cost
+        0.0005
+    """
+
+    delay: int = 1
+    fee_bp: float = 5.0
+    slippage_bp: float = 5.0
+    reward: Reward = "return"
+
+    def __post_init__(self) -> None:
+        if self.delay < 0:
+            raise ConfigError(f"delay={self.delay}", "delay", "give 0 bars or more", code=266)
+        for name, value in (("fee_bp", self.fee_bp), ("slippage_bp", self.slippage_bp)):
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"{name}={value}", name, "give 0 basis points or more", code=266)
+        if self.reward not in get_args(Reward):
+            raise ConfigError(f"reward={self.reward!r}", "reward", f"one of {', '.join(get_args(Reward))}", code=266)
+
+    @property
+    def cost(self) -> float:
+        """Cost of trading one stake, one side."""
+        return (self.fee_bp + self.slippage_bp) / 1e4
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one bar brought, each (n,) but `weights`, (n, S): what was held over the bar."""
+
+    weights: Floats
+    gross: Floats
+    turnover: Floats
+    cost: Floats
+    net: Floats
+    reward: Floats
+    ruined: NDArray[np.bool_]
+
+
+class Accounts:
+    """Positions, waiting orders and equity of n episodes.
+
+    Args:
+        rules: Delay, costs and reward.
+        episodes: Number of episodes, n.
+        symbols: Number of symbols, S.
+
+    Attributes:
+        held: Weights in force, (n, S).
+        waiting: Decisions that are not executed yet, the oldest first, (n, delay, S).
+        equity: 1 plus all net returns of the episode, (n,).
+
+    Example:
+        >>> accounts = Accounts(Rules(delay=0, fee_bp=10, slippage_bp=0), episodes=1, symbols=1)
+        >>> found = accounts.step(np.array([[1.0]]), np.array([[0.02]]), np.array([False]))
+        >>> found.gross.tolist(), found.turnover.tolist(), found.net.round(4).tolist()
+        ([0.02], [1.0], [0.019])
+    """
+
+    def __init__(self, rules: Rules, episodes: int, symbols: int) -> None:
+        self.rules = rules
+        self.held = np.zeros((episodes, symbols))
+        self.waiting = np.zeros((episodes, rules.delay, symbols))
+        self.equity = np.ones(episodes)
+        self._moments = np.zeros((2, episodes))
+
+    def clear(self, number: int) -> None:
+        """Starts an episode anew, without a position."""
+        self.held[number], self.waiting[number], self.equity[number] = 0.0, 0.0, 1.0
+        self._moments[:, number] = 0.0
+
+    def step(self, decided: Floats, returns: Floats, last: NDArray[np.bool_]) -> Figures:
+        """Executes what is due at this close, and holds it over the next bar.
+
+        Args:
+            decided: Weights decided at this close, (n, S).
+            returns: Return of the next bar, (n, S).
+            last: Whether the episode ends after that bar, (n,); then positions are closed, and that is paid for.
+        """
+        due = self._due(decided)
+        turnover = np.abs(due - self.held).sum(axis=1)
+        gross = (due * returns).sum(axis=1)
+        ruined = self.equity + gross - turnover * self.rules.cost <= 0
+        closed = last | ruined
+        if closed.any():
+            turnover = turnover + np.where(closed, np.abs(due).sum(axis=1), 0.0)
+            self.waiting[closed] = 0.0
+        cost = turnover * self.rules.cost
+        net = gross - cost
+        self.equity = self.equity + net
+        self.held = np.where(closed[:, None], 0.0, due)
+        return Figures(due, gross, turnover, cost, net, self._reward(net), ruined)
+
+    def observation(self) -> NDArray[np.float32]:
+        """Weights in force and waiting orders, (n, S * (1 + delay)).
+
+        With a constant stake nothing that was earned before changes what can be earned, so it is not shown.
+        """
+        return np.concatenate([self.held, self.waiting.reshape(len(self.held), -1)], axis=1, dtype=np.float32)
+
+    def _due(self, decided: Floats) -> Floats:
+        if not self.rules.delay:
+            return decided
+        due = self.waiting[:, 0].copy()
+        self.waiting[:, :-1] = self.waiting[:, 1:]
+        self.waiting[:, -1] = decided
+        return due
+
+    def _reward(self, net: Floats) -> Floats:
+        if self.rules.reward == "return":
+            return net
+        if self.rules.reward == "log_return":
+            return np.log(np.maximum(1.0 + net, LEAST))
+        return self._differential_sharpe(net)
+
+    def _differential_sharpe(self, net: Floats) -> Floats:
+        """(B dA - A dB / 2) / (B - A^2)^1.5 of the moments A, B before the return; 0 until they have a variance."""
+        mean, square = self._moments
+        up = np.stack([net - mean, net**2 - square])
+        variance = square - mean**2
+        known = variance > 1e-12
+        ratio = (square * up[0] - mean * up[1] / 2) / np.where(known, variance, 1.0) ** 1.5
+        self._moments = self._moments + MEMORY * up
+        return np.where(known, ratio, 0.0)

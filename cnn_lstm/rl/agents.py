@@ -1,0 +1,217 @@
+"""Agents of Stable-Baselines3 in our markets: what they see, how they are made, how they learn."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pandas as pd
+from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import KVWriter, configure
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from cnn_lstm.data.sources.base import nearest
+from cnn_lstm.errors import ConfigError
+from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.rl.bars import Part
+from cnn_lstm.rl.judging import bars_played
+from cnn_lstm.rl.market import MarketEnv
+from cnn_lstm.rl.observations import EncoderObservation
+from cnn_lstm.rl.settings import AgentSettings, MarketSettings
+
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "a2c": A2C, "sac": SAC, "td3": TD3, "dqn": DQN}
+# arguments of theirs that are ours to give
+OURS = {"self", "policy", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
+
+
+def shown_table(settings: MarketSettings, checkpoint: Path, prices: pd.DataFrame) -> pd.DataFrame | None:
+    """What is shown of each symbol and date, with `train_first` and `train_last` of the model that it comes from.
+
+    Args:
+        settings: The market's.
+        checkpoint: The forecaster's.
+        prices: Its price table.
+
+    Returns:
+        symbol, as_of, train_first, train_last and the shown columns; null where the window is shown.
+
+    Raises:
+        ConfigError: E270, if forecasts are to be shown and none are given.
+    """
+    if settings.see == "window":
+        return None
+    if settings.see == "embedding":
+        predictor = Predictor.from_checkpoint(checkpoint)
+        training = predictor.forecaster.contract.get("training") or {}
+        dates = {f"train_{name}": pd.Timestamp(training.get(name, "NaT"), tz="UTC") for name in ("first", "last")}
+        return predictor.encode(prices).assign(**dates)
+    if settings.forecasts is None:
+        raise ConfigError("no forecasts to show", "market.forecasts", "name those of walk-forward", code=270)
+    table = pd.read_parquet(settings.forecasts)
+    missing = [name for name in ("target", "y_pred", "train_first", "train_last") if name not in table]
+    if missing:
+        raise ConfigError(
+            f"the forecasts have no column {', '.join(missing)}",
+            settings.forecasts,
+            "give predictions.parquet of walk-forward",
+            code=270,
+        )
+    keys = ["symbol", "as_of", "train_first", "train_last"]
+    wide = table.pivot(index=keys, columns="target", values="y_pred")
+    return wide.add_prefix("y_pred__").rename_axis(columns=None).reset_index()
+
+
+def columns_of(table: pd.DataFrame) -> list[str]:
+    """The columns that are shown."""
+    return [name for name in map(str, table) if name not in ("symbol", "as_of", "train_first", "train_last")]
+
+
+def make_market(
+    settings: MarketSettings,
+    checkpoint: Path,
+    prices: pd.DataFrame,
+    shown: pd.DataFrame | None,
+    *,
+    part: Part,
+    episode_length: int | None,
+) -> gymnasium.Env[Any, Any]:
+    """The environment of one agent.
+
+    Args:
+        settings: The market's.
+        checkpoint: The forecaster's, for features, window and parts.
+        prices: Its price table.
+        shown: See `shown_table`.
+        part: Where episodes lie.
+        episode_length: Steps of an episode; the whole part by default.
+    """
+    # forecasts of walk-forward begin where its first fold is tested
+    start = None if shown is None or settings.see == "embedding" else shown["as_of"].min().isoformat()
+    market = MarketEnv(
+        prices,
+        symbols=settings.symbols,
+        checkpoint=checkpoint,
+        part=part,
+        start=start,
+        observe="window" if shown is None else "account",
+        actions=settings.actions,
+        positions=settings.positions,
+        delay=settings.delay,
+        fee_bp=settings.fee_bp,
+        slippage_bp=settings.slippage_bp,
+        reward=settings.reward,
+        episode_length=episode_length,
+    )
+    return market if shown is None else EncoderObservation(market, shown, columns_of(shown))
+
+
+def seen_in_training(env: gymnasium.Env[Any, Any], shown: pd.DataFrame | None) -> int:
+    """How many of the shown rows on dates of episodes come from a model that was trained on those very dates."""
+    if shown is None:
+        return 0
+    market: MarketEnv = env.unwrapped  # type: ignore[assignment]
+    bars = market.episodes.bars
+    dates = pd.DatetimeIndex(bars.dates[bars.last >= 0], tz="UTC")
+    rows = shown[shown["symbol"].isin(bars.symbols) & shown["as_of"].isin(dates)]
+    return int(((rows["train_first"] <= rows["as_of"]) & (rows["as_of"] <= rows["train_last"])).sum())
+
+
+def require_unseen(env: gymnasium.Env[Any, Any], shown: pd.DataFrame | None, settings: MarketSettings) -> None:
+    """Refuses to learn from what a model says of its own training dates, unless that is wanted.
+
+    Raises:
+        ConfigError: E270.
+    """
+    count = 0 if settings.in_sample else seen_in_training(env, shown)
+    if count:
+        raise ConfigError(
+            f"{count:,} shown rows lie in the training part of their own model: they look better than they are",
+            f"market.see {settings.see}, market.part {settings.part}",
+            "show forecasts of walk-forward, learn on the validation part, or set market.in_sample true",
+            code=270,
+        )
+
+
+def make_agent(settings: AgentSettings, env: VecEnv | gymnasium.Env[Any, Any], seed: int) -> BaseAlgorithm:
+    """An agent that has learnt nothing yet.
+
+    Args:
+        settings: The agent's.
+        env: Its environment.
+        seed: Seed of its weights, actions and episodes.
+
+    Raises:
+        ConfigError: E271, if the algorithm has no such argument, or cannot act in this market.
+    """
+    algorithm = ALGORITHMS[settings.algo]
+    known = set(inspect.signature(algorithm.__init__).parameters) - OURS
+    for name in settings.arguments:
+        if name not in known:
+            hint = nearest(name, sorted(known)) or f"one of {', '.join(sorted(known))}"
+            raise ConfigError(f"{settings.algo} has no argument {name}", "agent.arguments", hint, code=271)
+    try:
+        return algorithm(settings.policy, env, seed=seed, device=settings.device, **settings.arguments)
+    except (AssertionError, TypeError, ValueError) as error:  # what theirs have to say of actions and values
+        raise ConfigError(
+            f"{settings.algo} refuses this: {' '.join(str(error).split())}",
+            "agent",
+            "ppo and a2c act in all markets, sac and td3 with continuous actions, dqn with discrete ones of one symbol",
+            code=271,
+        ) from error
+
+
+def learn(
+    settings: AgentSettings, env: gymnasium.Env[Any, Any], seed: int, folder: Path, writers: Sequence[KVWriter] = ()
+) -> Path:
+    """Trains the agent of a seed.
+
+    Args:
+        settings: The agent's.
+        env: One environment; each of the `n_envs` is a copy.
+        seed: The seed.
+        folder: Where agent_seedN.zip is written, and logs/seedN with progress.csv and TensorBoard's events.
+        writers: What else takes the figures that are logged.
+
+    Returns:
+        The agent's file.
+    """
+    envs = DummyVecEnv([lambda: Monitor(copy.deepcopy(env)) for _ in range(settings.n_envs)])
+    agent = make_agent(settings, envs, seed)
+    logger = configure(str(folder / "logs" / f"seed{seed}"), ["csv", "tensorboard"])
+    logger.output_formats.extend(writers)
+    agent.set_logger(logger)
+    agent.learn(settings.steps)
+    logger.close()
+    file = folder / f"agent_seed{seed}.zip"
+    agent.save(file)
+    latest = [episode["r"] for episode in agent.ep_info_buffer or ()]
+    reward = f"{np.mean(latest):.4f}" if latest else "-"
+    print(f"seed {seed}: {agent.num_timesteps:,} steps, mean reward of the latest {len(latest)} episodes {reward}")
+    return file
+
+
+def play_agent(env: gymnasium.Env[Any, Any], agent: BaseAlgorithm) -> pd.DataFrame:
+    """Bars of an agent that acts without exploring, see `bars_played`.
+
+    Args:
+        env: See `make_market`.
+        agent: The agent.
+    """
+    market: MarketEnv = env.unwrapped  # type: ignore[assignment]
+    lines, dates = [], []
+    for first in market.episodes.stretches():
+        seen, info = env.reset(options={"start": first})
+        done = False
+        while not done:
+            dates.append(info["date"])
+            seen, _, terminated, truncated, info = env.step(agent.predict(seen, deterministic=True)[0])
+            lines.append([info["gross_return"], info["turnover"], info["net_return"], info["weights"]])
+            done = terminated or truncated
+    return bars_played(dates, lines)

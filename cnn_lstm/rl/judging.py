@@ -1,0 +1,189 @@
+"""What agents are worth on dates that they never saw: their books, those of simple rules beside them, and the claim.
+
+Shapes: d bars, S symbols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cnn_lstm.evaluation.figures.sharpe import automatic_lags, probabilistic_sharpe_ratio
+from cnn_lstm.evaluation.figures.strategy import Book, periods_per_year, strategy_figures
+from cnn_lstm.evaluation.sentences import probability
+from cnn_lstm.rl.accounts import Rules
+from cnn_lstm.rl.bars import Bars, Floats
+from cnn_lstm.rl.episodes import Decisions, Episodes
+
+CONFIDENCE = 0.95
+SHIFTS = 200
+FIGURES = (
+    "periods_per_year",
+    "net_annual_return",
+    "sharpe",
+    "sharpe_se",
+    "psr",
+    "dsr",
+    "max_drawdown",
+    "annual_turnover",
+    "mean_exposure",
+)
+
+
+def bars_played(dates: Sequence[np.datetime64], lines: Sequence[Sequence[Any]]) -> pd.DataFrame:
+    """A table of played bars.
+
+    Args:
+        dates: Date that each bar begins at.
+        lines: Gross return, turnover, net return and weights (S,) of each.
+
+    Returns:
+        Indexed by date, with gross, turnover, net and `weights`, the (S,) held over the bar.
+    """
+    names = ["gross", "turnover", "net", "weights"]
+    return pd.DataFrame(list(lines), columns=names, index=pd.DatetimeIndex(list(dates), tz="UTC", name="date"))
+
+
+def rule(bars: Bars, rules: Rules, weights: Callable[[int], Floats]) -> pd.DataFrame:
+    """Bars of a rule without an agent, under the same delay and costs.
+
+    Args:
+        bars: The market.
+        rules: Delay and costs.
+        weights: Wanted weights (S,) at a position in `bars.dates`.
+    """
+    episodes = Episodes(bars, rules, Decisions("continuous", (-1.0, 1.0), len(bars.symbols)), observe="account")
+    lines: list[list[Any]] = []
+    dates = []
+    for first in episodes.stretches():
+        episodes.begin(0, np.random.default_rng(0), first)
+        done = False
+        while not done:
+            at = int(episodes.position[0])
+            figures, last = episodes.step(weights(at)[None])
+            dates.append(bars.dates[at])
+            lines.append([figures.gross[0], figures.turnover[0], figures.net[0], figures.weights[0]])
+            done = bool(last[0] or figures.ruined[0])
+    return bars_played(dates, lines)
+
+
+def market_book(bars: Bars, rules: Rules, played: pd.DataFrame, name: str) -> Book:
+    """The book of played bars, for the figures of the report's strategy.
+
+    Args:
+        bars: The market.
+        rules: Delay and costs.
+        played: See `bars_played`.
+        name: What decided, in words.
+    """
+    held = rule(bars, rules, lambda _: np.full(len(bars.symbols), 1 / len(bars.symbols))).reindex(played.index)
+    dates = pd.DatetimeIndex(played.index)
+    weights = np.stack(played["weights"].to_list())
+    returns = bars.returns[np.searchsorted(bars.dates, dates.tz_localize(None).to_numpy(bars.dates.dtype))]
+    return Book(
+        dates=dates,
+        gross=played["gross"].to_numpy(),
+        turnover=played["turnover"].to_numpy(),
+        exposure=np.abs(weights).sum(axis=1),
+        timing=((weights - weights.mean(axis=0)) * returns).sum(axis=1),
+        market=held["gross"].to_numpy(),
+        market_turnover=held["turnover"].to_numpy(),
+        cost_bp=rules.cost * 1e4,
+        periods=periods_per_year(dates),
+        rule=name,
+        unknown_returns=0,
+    )
+
+
+def figures_of(bars: Bars, rules: Rules, played: pd.DataFrame, name: str, trials: int = 1) -> dict[str, Any]:
+    """Figures of played bars after costs.
+
+    Args:
+        bars: The market.
+        rules: Delay and costs.
+        played: See `bars_played`.
+        name: What decided.
+        trials: Agents among which it was chosen, for the deflated Sharpe ratio.
+    """
+    found = strategy_figures(market_book(bars, rules, played, name), trials)
+    return {key: found[key] for key in (*FIGURES, "random_sign_p")}
+
+
+def at_random(bars: Bars, rules: Rules, played: pd.DataFrame, seed: int = 0) -> list[pd.DataFrame]:
+    """Books of the same positions at other times: turnover and exposure stay, and what is left is no timing.
+
+    Each is the course of the weights turned round by a random number of bars.
+
+    Args:
+        bars: The market.
+        rules: Delay and costs.
+        played: See `bars_played`; of one stretch or several.
+        seed: Seed of the turns.
+    """
+    random = np.random.default_rng(seed)
+    weights = np.stack(played["weights"].to_list())
+    turns = random.integers(1, max(len(weights), 2), SHIFTS)
+    times = pd.DatetimeIndex(played.index).tz_localize(None).to_numpy(bars.dates.dtype)
+    returns = bars.returns[np.searchsorted(bars.dates, times)]
+    found = []
+    for turn in turns:
+        moved = np.roll(weights, turn, axis=0)
+        turnover = np.abs(np.diff(moved, axis=0, prepend=0.0)).sum(axis=1)
+        turnover[-1] += np.abs(moved[-1]).sum()
+        gross = (moved * returns).sum(axis=1)
+        net = gross - turnover * rules.cost
+        found.append(pd.DataFrame({"gross": gross, "turnover": turnover, "net": net}, index=played.index))
+    return found
+
+
+def together(agents: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """All agents with equal parts of the stake, each paying for its own trades.
+
+    Args:
+        agents: Their bars, of the same dates but for those that lost their stake, which earn nothing from then on.
+    """
+    index = agents[0].index
+    for other in agents[1:]:
+        index = index.union(other.index)
+    joined = {
+        name: np.mean([agent[name].reindex(index).fillna(0.0).to_numpy() for agent in agents], axis=0)
+        for name in ("gross", "turnover", "net")
+    }
+    weights = np.zeros((len(index), len(agents[0]["weights"].iloc[0])))
+    for agent in agents:
+        weights[index.get_indexer(agent.index)] += np.stack(agent["weights"].to_list()) / len(agents)
+    return pd.DataFrame(joined | {"weights": list(weights)}, index=index)
+
+
+def claim(agents: pd.DataFrame, others: Mapping[str, pd.DataFrame], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether there is evidence that the agents earn more than each simple rule, doing nothing among them.
+
+    Args:
+        agents: Bars of all agents together.
+        others: Bars of the simple rules, by name; `flat` among them.
+        own: Figures of all agents together.
+
+    Returns:
+        evidence; `weakest`, the rule from which the agents can be told least; `probability` that they earn more than
+        it a unit of risk; and the `sentence`.
+    """
+    beside = {}
+    for name, bars in others.items():
+        more = (agents["net"] - bars["net"].reindex(agents.index).fillna(0.0)).to_numpy()
+        found = probabilistic_sharpe_ratio(more, lags=automatic_lags(len(more)))
+        beside[name] = found if np.isfinite(found) else 0.5  # no difference at all
+    weakest = min(beside, key=lambda name: beside[name])
+    deflated = float(own["dsr"]) if np.isfinite(own["dsr"]) else 0.5
+    evidence = bool(deflated > CONFIDENCE and beside[weakest] > CONFIDENCE)
+    return {
+        "evidence": evidence,
+        "weakest": weakest,
+        "probability": beside[weakest],
+        "sentence": f"{'Evidence' if evidence else 'No evidence'} that the agents earn more after costs than each "
+        f"simple rule. The probability that they beat '{weakest}' is {probability(beside[weakest])}, and that their "
+        f"Sharpe ratio is above zero, once the number of trials is paid for, {probability(deflated)}; a claim needs "
+        f"{CONFIDENCE:.0%} of both.",
+    }

@@ -1,0 +1,71 @@
+"""What `cnn-lstm rl` is told: the market, what the agent sees of it, the agent, and how long it learns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cnn_lstm.rl.accounts import Reward
+from cnn_lstm.rl.bars import Part
+from cnn_lstm.rl.episodes import Kind
+
+Algorithm = Literal["ppo", "a2c", "sac", "td3", "dqn"]
+Sight = Literal["embedding", "forecast", "window"]
+
+
+@dataclass(frozen=True)
+class MarketSettings:
+    """The market that agents trade in; see `MarketEnv` for the keys that are not here explained.
+
+    Attributes:
+        symbols: Symbols to trade; all of the forecaster's data by default.
+        see: What is shown beside the account: the checkpoint's `embedding`, `forecast`s of a predictions table, or the
+            `window` itself.
+        forecasts: Predictions table of `walk-forward`, for `see: forecast`.
+        part: Part in which agents learn.
+        in_sample: Allow embeddings or forecasts of dates whose labels their model was trained on. They look better
+            there than they ever will, so agents learn to trust them too much; the evaluation says so.
+        actions: Kind of action.
+        positions: Positions to choose from.
+        delay: Bars from decision to trade.
+        fee_bp: Fee.
+        slippage_bp: Slippage.
+        reward: What is learnt from.
+        episode_length: Steps of an episode.
+    """
+
+    symbols: list[str] | None = None
+    see: Sight = "embedding"
+    forecasts: str | None = None
+    part: Part = "train"
+    in_sample: bool = False
+    actions: Kind = "discrete"
+    positions: list[float] = field(default_factory=lambda: [-1.0, 0.0, 1.0])
+    delay: int = 1
+    fee_bp: float = 5.0
+    slippage_bp: float = 5.0
+    reward: Reward = "return"
+    episode_length: int | None = 250
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """The agent.
+
+    Attributes:
+        algo: Algorithm of Stable-Baselines3.
+        policy: Its policy; observations are dictionaries.
+        arguments: Other arguments of its constructor, by their names there.
+        steps: Environment steps that it learns for.
+        seeds: One agent each.
+        n_envs: Environments that it learns in at once.
+        device: Where its networks are.
+    """
+
+    algo: Algorithm = "ppo"
+    policy: str = "MultiInputPolicy"
+    arguments: dict[str, Any] = field(default_factory=dict)
+    steps: int = 100_000
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
+    n_envs: int = 8
+    device: str = "cpu"

@@ -1,0 +1,85 @@
+"""What agents are worth: the report's own figures, random timing, the claim."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cnn_lstm.evaluation.figures.strategy import make_book, strategy_figures
+from cnn_lstm.rl.accounts import Rules
+from cnn_lstm.rl.bars import Bars
+from cnn_lstm.rl.judging import FIGURES, at_random, bars_played, claim, figures_of, rule, together
+from cnn_lstm.rl.market import MarketEnv
+from tests.markets import market
+
+RULES = Rules(delay=0, fee_bp=3, slippage_bp=4)
+
+
+@pytest.fixture(scope="module")
+def bars() -> Bars:
+    table = market(400, ("AAA", "BBB"), gaps=False)
+    first = table.groupby("symbol")["timestamp"].min().max()
+    env = MarketEnv(table[table["timestamp"] >= first], features=["log_return_1"], window=3)
+    return env.episodes.bars
+
+
+def signs(bars: Bars) -> np.ndarray:
+    return np.sign(np.random.default_rng(0).normal(size=bars.returns.shape))
+
+
+def test_figures_are_those_of_the_reports_strategy(bars: Bars) -> None:
+    wanted = signs(bars)
+    played = rule(bars, RULES, lambda at: wanted[at] / 2)
+    dates = pd.DatetimeIndex(bars.dates, tz="UTC")
+    days = [
+        pd.DataFrame({"symbol": name, "as_of": dates, "y_pred": wanted[:, k], "bar_return": bars.returns[:, k]})
+        for k, name in enumerate(bars.symbols)
+    ]
+    table = pd.concat(days)
+    table = table[table["as_of"].isin(played.index)]
+    figures = strategy_figures(make_book(table, 1, cost_bp=7.0), 3)
+    found = figures_of(bars, RULES, played, "signs", trials=3)
+    for name in (*FIGURES, "random_sign_p"):
+        assert found[name] == pytest.approx(figures[name], abs=1e-10), name
+
+
+def test_random_timing_keeps_turnover_and_exposure(bars: Bars) -> None:
+    wanted = signs(bars)
+    played = rule(bars, RULES, lambda at: wanted[at] / 2)
+    found = at_random(bars, RULES, played)
+    seam = 2.0  # where the last positions meet the first ones
+    for turned in found[:20]:
+        assert abs(turned["turnover"].sum() - played["turnover"].sum()) <= seam
+        np.testing.assert_allclose(turned["net"], turned["gross"] - turned["turnover"] * 7e-4, atol=1e-15)
+    held = rule(bars, RULES, lambda _: np.full(2, 0.5))
+    for turned in at_random(bars, RULES, held)[:3]:
+        np.testing.assert_allclose(turned["net"], held["net"], atol=1e-15)
+
+
+def test_agents_together_have_equal_parts_of_the_stake() -> None:
+    days = pd.date_range("2024-01-01", periods=3).to_numpy()
+    one = bars_played(days, [[0.1, 1.0, 0.09, np.array([1.0])]] * 3)
+    lost = bars_played(days[:1], [[-1.0, 2.0, -1.02, np.array([-1.0])]])
+    both = together([one, lost])
+    assert both["gross"].tolist() == [-0.45, 0.05, 0.05]
+    assert [weights.item() for weights in both["weights"]] == [0.0, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(("skill", "evidence"), [(0.0, False), (0.3, True)], ids=["luck", "skill"])
+def test_only_skill_is_claimed(bars: Bars, skill: float, evidence: bool) -> None:
+    random = np.random.default_rng(1)
+    known = random.random(bars.returns.shape) < skill
+    wanted = np.where(known, np.sign(bars.returns), np.sign(random.normal(size=bars.returns.shape)))
+    free = Rules(delay=0, fee_bp=0, slippage_bp=0)
+    played = rule(bars, free, lambda at: wanted[at] / 2)
+    others = {"flat": rule(bars, free, lambda _: np.zeros(2)), "hold": rule(bars, free, lambda _: np.full(2, 0.5))}
+    found = claim(played, others, figures_of(bars, free, played, "agents", trials=5))
+    assert found["evidence"] is evidence
+    assert found["sentence"].startswith("Evidence" if evidence else "No evidence")
+
+
+def test_agents_that_do_nothing_claim_nothing(bars: Bars) -> None:
+    flat = rule(bars, RULES, lambda _: np.zeros(2))
+    found = claim(flat, {"flat": flat}, figures_of(bars, RULES, flat, "agents"))
+    assert (found["evidence"], found["probability"]) == (False, 0.5)

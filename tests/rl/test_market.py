@@ -1,0 +1,378 @@
+"""MarketEnv: the report's figures, no look-ahead, the parts, the checkers of Gymnasium and of Stable-Baselines3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pandas as pd
+import pytest
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import SyncVectorEnv
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from stable_baselines3.common.env_checker import check_env as check_env_of_sb3
+
+from cnn_lstm.data.predictions import predictions_table
+from cnn_lstm.data.prices import Checks, check_prices
+from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.splits import DateSplit, WalkForward
+from cnn_lstm.data.targets import ForwardReturn
+from cnn_lstm.data.windows import complete_windows
+from cnn_lstm.errors import ConfigError, DataError
+from cnn_lstm.evaluation.figures.strategy import Book, make_book
+from cnn_lstm.rl.market import NAME, MarketEnv, MarketVectorEnv
+from cnn_lstm.rl.pictures import draw_episode
+from tests.markets import market, walk
+
+FEATURES = ["log_return_1", "volume_trend_5_20"]
+WINDOW = 6
+PORTFOLIO = ("AAA", "BBB", "CCC")
+
+
+def prices(rows: int = 150) -> pd.DataFrame:
+    return market(rows, PORTFOLIO, gaps=False)
+
+
+def market_env(table: pd.DataFrame | None = None, **arguments: Any) -> MarketEnv:
+    values: dict[str, Any] = {"features": FEATURES, "window": WINDOW, **arguments}
+    return MarketEnv(prices() if table is None else table, **values)
+
+
+def play(env: MarketEnv, policy: Callable[[int], Any], seed: int = 0, **options: Any) -> pd.DataFrame:
+    """One episode: the infos of its steps, with their rewards and observations."""
+    seen, info = env.reset(seed=seed, options=options)
+    lines, done, number = [{**info, "reward": 0.0, "seen": seen}], False, 0
+    while not done:
+        seen, reward, terminated, truncated, info = env.step(policy(number))
+        lines.append({**info, "reward": reward, "seen": seen})
+        done, number = terminated or truncated, number + 1
+    return pd.DataFrame(lines)
+
+
+# -- the report's strategy -------------------------------------------------------------------------------------------
+
+
+def forecasts(table: pd.DataFrame, delay: int) -> pd.DataFrame:
+    """Predictions table of the past return, taken for a forecast, on all dates on which it can be traded."""
+    recipe = Recipe(tuple(FEATURES), (ForwardReturn(1, delay).spec(),), WINDOW, (), Checks())
+    targets = recipe.build_targets()
+    panel = recipe.panel(check_prices(table, recipe.checks).table, targets)
+    rows = complete_windows(panel, WINDOW)
+    made = predictions_table(panel, targets, rows, {"y_pred": panel.present[rows]}, [0.0])
+    return made[made["bar_return"].notna()]
+
+
+def book_and_infos(symbols: tuple[str, ...], delay: int, actions: str) -> tuple[Book, pd.DataFrame]:
+    table = prices()[lambda rows: rows["symbol"].isin(symbols)]
+    first = table.groupby("symbol")["timestamp"].min().max()
+    table = table[table["timestamp"] >= first]
+    made = forecasts(table, delay)
+    sign = np.sign(made.pivot_table(index="as_of", columns="symbol", values="y_pred")[list(symbols)].to_numpy())
+    env = market_env(table, delay=delay, actions=actions, fee_bp=3.0, slippage_bp=4.0)
+
+    def rule(number: int) -> Any:
+        if number >= len(sign):  # never executed within the episode
+            return env.action_space.sample() * 0
+        if actions == "continuous":
+            return (sign[number] / len(symbols)).astype(np.float32).astype(np.float64)
+        return sign[number].astype(np.int64) + 1 if len(symbols) > 1 else int(sign[number][0]) + 1
+
+    return make_book(made, 1, cost_bp=7.0), play(env, rule)
+
+
+@pytest.mark.parametrize("delay", [0, 1, 3])
+@pytest.mark.parametrize("symbols", [("AAA",), ("AAA", "BBB")], ids=["one", "two"])
+def test_a_sign_rule_earns_what_the_report_says(symbols: tuple[str, ...], delay: int) -> None:
+    book, infos = book_and_infos(symbols, delay, "discrete")
+    bars = infos.iloc[1 + delay :]  # the decision of a date is executed that many bars later
+    assert len(bars) == len(book.dates) > 100
+    assert (infos["turnover"].iloc[: 1 + delay] == 0).all()
+    np.testing.assert_allclose(bars["gross_return"], book.gross, atol=1e-12)
+    np.testing.assert_allclose(bars["turnover"], book.turnover, atol=1e-12)
+    np.testing.assert_allclose(bars["net_return"], book.net, atol=1e-12)
+    np.testing.assert_allclose(bars["reward"], book.net, atol=1e-12)
+    np.testing.assert_allclose(bars["equity"], 1 + book.net.cumsum(), atol=1e-12)
+    np.testing.assert_allclose(bars["cost"], book.turnover * 7e-4, atol=1e-12)
+
+
+def test_continuous_weights_earn_the_same() -> None:
+    book, infos = book_and_infos(("AAA", "BBB"), 1, "continuous")
+    np.testing.assert_allclose(infos["net_return"].iloc[2:], book.net, atol=1e-12)
+
+
+# -- no look-ahead ---------------------------------------------------------------------------------------------------
+
+
+def perturbed(table: pd.DataFrame, after: pd.Timestamp, seed: int) -> pd.DataFrame:
+    """The same bars up to a moment, and other ones behind it."""
+    random = np.random.default_rng(seed)
+    later = (table["timestamp"] > after).to_numpy()
+    factor = np.where(later, np.exp(random.normal(0, 0.02, len(table))), 1.0)
+    moved = table.assign(**{name: table[name] * factor for name in ("open", "high", "low", "close")})
+    return moved.assign(volume=np.where(later, np.round(table["volume"] * factor), table["volume"]))
+
+
+@settings(max_examples=12, deadline=None, database=None, derandomize=True)
+@given(step=st.integers(1, 60), seed=st.integers(0, 99), delay=st.integers(0, 2))
+def test_nothing_up_to_a_date_depends_on_prices_after_it(step: int, seed: int, delay: int) -> None:
+    table = prices(120)
+    random = np.random.default_rng(seed)
+    actions = random.integers(0, 3, (200, 3))
+    known = play(market_env(table, delay=delay), lambda number: actions[number])
+    other = perturbed(table, pd.Timestamp(known["date"][step], tz="UTC"), seed)
+    again = play(market_env(other, delay=delay), lambda number: actions[number])
+    for name in ("date", "reward", "equity", "net_return"):
+        assert known[name][: step + 1].tolist() == again[name][: step + 1].tolist()
+    for before, after in zip(known["seen"][: step + 1], again["seen"][: step + 1], strict=True):
+        np.testing.assert_array_equal(before["window"], after["window"])
+        np.testing.assert_array_equal(before["account"], after["account"])
+    assert not np.array_equal(known["seen"][step + 1]["window"], again["seen"][step + 1]["window"])
+    assert known["reward"][step + 1 + delay :].tolist() != again["reward"][step + 1 + delay :].tolist()
+
+
+class NextReturn(gymnasium.ObservationWrapper):
+    """A market that gives away the return that today's decision earns: what must never happen."""
+
+    def __init__(self, env: MarketEnv) -> None:
+        super().__init__(env)
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,))
+
+    def observation(self, observation: Any) -> NDArray[np.float32]:
+        episodes = self.unwrapped.episodes  # type: ignore[attr-defined]
+        earned = episodes.position + episodes.rules.delay
+        return episodes.bars.returns[np.minimum(earned, len(episodes.bars.returns) - 1)][0].astype(np.float32)
+
+
+class LastReturn(NextReturn):
+    """The same wrapper without the leak: the newest return that is known."""
+
+    def observation(self, observation: Any) -> NDArray[np.float32]:
+        episodes = self.unwrapped.episodes  # type: ignore[attr-defined]
+        return episodes.bars.returns[episodes.position - 1][0].astype(np.float32)
+
+
+def sharpe_of_signs(env: gymnasium.Env[Any, Any]) -> float:
+    """A year's Sharpe ratio of the agent that goes with the sign of what it sees."""
+    seen, _ = env.reset(seed=0)
+    net, done = [], False
+    while not done:
+        seen, _, terminated, truncated, info = env.step(int(np.sign(seen[0])) + 1)
+        net.append(info["net_return"])
+        done = terminated or truncated
+    return float(np.mean(net) / np.std(net) * np.sqrt(252))
+
+
+def test_an_oracle_wins_where_the_future_leaks_and_only_there() -> None:
+    env = market_env(walk(600))
+    assert sharpe_of_signs(NextReturn(env)) > 10
+    assert sharpe_of_signs(LastReturn(env)) < 1
+
+
+# -- parts and episodes ----------------------------------------------------------------------------------------------
+
+SPLIT = DateSplit("2010-05-03", "2010-06-14")
+
+
+@pytest.mark.parametrize(
+    ("part", "first", "behind"),
+    [
+        ("train", "2010-01-01", "2010-05-03"),
+        ("validation", "2010-05-03", "2010-06-14"),
+        ("test", "2010-06-14", "2011-01-01"),
+    ],
+)
+def test_an_episode_stays_inside_its_part(part: str, first: str, behind: str) -> None:
+    table = walk(150)
+    infos = play(market_env(table, split=SPLIT, part=part), lambda _: 2)
+    inside = table["timestamp"][(table["timestamp"] >= first) & (table["timestamp"] < behind)]
+    if part == "train":
+        inside = inside[19 + WINDOW - 1 :]  # the first value of volume_trend_5_20 needs 19 bars before it
+    assert [pd.Timestamp(day, tz="UTC") for day in infos["date"]] == list(inside)
+
+
+def test_an_embargo_keeps_episodes_away_from_the_next_part() -> None:
+    table = walk(210)
+    days = table["timestamp"].dt.tz_localize(None).to_numpy()
+    edges = WalkForward(folds=3, fold=1, embargo=5).boundaries(days)
+    infos = play(market_env(table, split=WalkForward(folds=3, fold=1, embargo=5), part="train"), lambda _: 2)
+    assert infos["date"].max() == days[days < edges.validation][-6]
+
+
+def test_a_window_of_one_row_does_not_bridge_a_gap_either() -> None:
+    table = walk(60)
+    env = market_env(table.drop(index=range(25, 45)), features=["close_location"], window=1)
+    assert len(env.episodes.stretches()) == 2
+    infos = play(env, lambda _: 2, start="2010-01-04")
+    assert infos["date"].max() == table["timestamp"].dt.tz_localize(None)[24]
+
+
+def test_an_episode_never_crosses_a_gap() -> None:
+    table = walk(200)
+    hole = table["timestamp"].between("2010-05-03", "2010-05-25")
+    env = market_env(table[~hole])
+    starts = env.episodes.stretches()
+    assert len(starts) == 2
+    for start, behind in zip(starts, ("2010-05-03", "2011-01-01"), strict=True):
+        infos = play(env, lambda _: 2, start=start)
+        assert infos["date"].iloc[0] == pd.Timestamp(start)
+        assert infos["date"].max() < np.datetime64(behind)
+    assert {str(env.reset(seed=seed)[1]["date"]) for seed in range(20)} == set(starts)
+
+
+def test_episodes_of_a_length_start_anywhere() -> None:
+    env = market_env(walk(80), episode_length=10)
+    infos = [play(env, lambda _: 1, seed=seed) for seed in range(30)]
+    assert {len(each) for each in infos} == {11}
+    assert len({each["date"].iloc[0] for each in infos}) > 15
+
+
+def test_a_portfolio_trades_on_the_dates_that_its_symbols_share() -> None:
+    table = market(150, PORTFOLIO, gaps=True)
+    env = market_env(table, symbols=["CCC", "AAA"])
+    shared = set.intersection(*(set(rows["timestamp"]) for name, rows in table.groupby("symbol") if name != "BBB"))
+    assert {pd.Timestamp(day, tz="UTC") for day in env.episodes.bars.dates} == shared
+    infos = play(env, lambda _: np.array([2, 1]))  # half of the stake in CCC
+    close = table[(table["symbol"] == "CCC")].set_index("timestamp")["close"]
+    seen = close[[pd.Timestamp(day, tz="UTC") for day in infos["date"]]].to_numpy()
+    np.testing.assert_allclose(infos["gross_return"].iloc[2:], 0.5 * (seen[2:] / seen[1:-1] - 1), atol=1e-8)
+
+
+def test_weights_never_exceed_the_stake() -> None:
+    env = market_env(actions="continuous")
+    infos = play(env, lambda _: np.array([1.0, -1.0, 0.5]))
+    np.testing.assert_allclose(infos["weights"].iloc[5], np.array([1.0, -1.0, 0.5]) / 2.5)
+    long_only = market_env(actions="continuous", positions=(0, 1))
+    infos = play(long_only, lambda _: np.array([0.25, -1.0, 0.5]))
+    np.testing.assert_allclose(infos["weights"].iloc[5], [0.25, 0.0, 0.5])
+
+
+def test_the_window_is_the_forecasters() -> None:
+    table = prices()
+    env = market_env(table, symbols=["BBB"])
+    seen, info = env.reset(seed=0)
+    bars = table[table["symbol"] == "BBB"].set_index("timestamp")["close"]
+    returns = np.log(bars).diff()[: pd.Timestamp(info["date"], tz="UTC")].to_numpy()[-WINDOW:]
+    np.testing.assert_allclose(seen["window"][:, 0], returns, atol=1e-6)
+    assert env.observation_space["window"].features == tuple(FEATURES)  # type: ignore[index]
+
+
+# -- the libraries' own checks ---------------------------------------------------------------------------------------
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "one": {"symbols": ["AAA"]},
+    "one-weight": {"symbols": ["AAA"], "actions": "continuous", "delay": 0},
+    "portfolio": {"reward": "differential_sharpe"},
+    "portfolio-weights": {"actions": "continuous", "reward": "log_return", "delay": 2},
+    "account": {"observe": "account", "episode_length": 7},
+}
+
+
+# features have no bounds, and a window is neither a picture nor a vector: both checkers only remark on it
+@pytest.mark.filterwarnings("ignore:.*A Box observation space m.*imum value is:UserWarning")
+@pytest.mark.parametrize("name", VARIANTS)
+def test_passes_the_checks_of_gymnasium_and_sb3(name: str) -> None:
+    env = market_env(**VARIANTS[name])
+    check_env(env, skip_render_check=True)
+    check_env_of_sb3(env, warn=False)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_vector_form_equals_single_environments(name: str) -> None:
+    arguments = {"episode_length": 9, **VARIANTS[name]}
+    table = prices(80)
+    vector = MarketVectorEnv(market_env(table, **arguments), 3)
+    single = SyncVectorEnv([lambda: market_env(table, **arguments)] * 3)
+    assert vector.observation_space == single.observation_space
+    assert vector.metadata == single.metadata
+    vector.action_space.seed(0)
+    same(vector.reset(seed=5), single.reset(seed=5))
+    for _ in range(25):  # two ends of episodes lie in it
+        actions = vector.action_space.sample()
+        same(vector.step(actions), single.step(actions))
+
+
+def same(ours: tuple[Any, ...], theirs: tuple[Any, ...]) -> None:
+    for mine, other in zip((ours[0], *ours[1:-1], ours[-1]), (theirs[0], *theirs[1:-1], theirs[-1]), strict=True):
+        if not isinstance(mine, dict):
+            mine, other = {"value": mine}, {"value": other}
+        for key, value in mine.items():
+            np.testing.assert_array_equal(np.asarray(value), np.asarray(list(other[key])), err_msg=key)
+
+
+# -- pictures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.*A Box observation space m.*imum value is:UserWarning")
+def test_a_registered_environment_passes_the_check_of_its_pictures() -> None:
+    env = gymnasium.make(NAME, prices=walk(60), features=FEATURES, window=WINDOW, render_mode="rgb_array")
+    check_env(env.unwrapped)
+
+
+def test_a_picture_shows_price_position_and_equity_since_the_reset() -> None:
+    env = market_env(walk(80), render_mode="rgb_array")
+    assert env.render() is None
+    env.reset(seed=0)
+    for _ in range(10):
+        env.step(2)
+    picture = env.render()
+    assert picture is not None
+    assert (picture.shape[2], picture.dtype, picture.std() > 1) == (3, np.uint8, True)
+    dates, equity = env.episodes.bars.dates, np.array([1.0, 1.1])
+    figure = draw_episode(dates[:2], np.array([[2.0], [3.0]]), np.array([[0.0], [-1.0]]), equity, ("A$B$",))
+    drawn = [[list(line.get_ydata()) for line in axes.lines] for axes in figure.axes]
+    assert drawn == [[[1.0, 1.5]], [[0.0, -1.0], [0, 0]], [[1, 1], [1.0, 1.1]]]
+    assert len(env._trail) == 11
+    env.reset(seed=0)
+    assert len(env._trail) == 1
+    assert market_env(walk(80)).render() is None
+
+
+# -- what cannot be --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ({"symbols": ["AAB"]}, 265),
+        ({"symbols": []}, 265),
+        ({"part": "tset"}, 265),
+        ({"positions": (1, -1)}, 266),
+        ({"positions": (-2, 2)}, 266),
+        ({"actions": "discreet"}, 266),
+        ({"observe": "all"}, 266),
+        ({"episode_length": 1}, 266),
+        ({"render_mode": "ansi"}, 266),
+        ({"checkpoint": "best.ckpt"}, 266),
+    ],
+    ids=lambda value: "-".join(f"{key}={each}" for key, each in value.items()) if isinstance(value, dict) else None,
+)
+def test_impossible_arguments_are_told_in_one_line(arguments: dict[str, Any], code: int) -> None:
+    with pytest.raises(ConfigError, match=f"E{code}"):
+        market_env(prices(60), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [({"episode_length": 500}, 362), ({"start": "2011-01-01"}, 361)], ids=["long", "late"]
+)
+def test_too_few_bars_are_told_in_one_line(arguments: dict[str, Any], code: int) -> None:
+    with pytest.raises(DataError, match=f"E{code}"):
+        market_env(prices(60), **arguments)
+
+
+def test_what_an_agent_cannot_do_is_told_in_one_line() -> None:
+    env = market_env(prices(60))
+    env.reset(seed=0)
+    for action in ([3, 0, 0], [-1, 0, 0]):
+        with pytest.raises(ConfigError, match="E267"):
+            env.step(np.array(action))
+    env = market_env(prices(60), actions="continuous")
+    env.reset(seed=0)
+    with pytest.raises(ConfigError, match="E267"):
+        env.step(np.array([0.1, np.nan, 0.0]))
+    for options in ({"stat": "2010-01-01"}, {"start": "2030-01-01"}):
+        with pytest.raises(ConfigError, match="E268"):
+            env.reset(options=options)

@@ -1,0 +1,139 @@
+"""Embeddings that are looked up: those of the predictor, on the date that the agent sees."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3.common.env_checker import check_env as check_env_of_sb3
+
+from cnn_lstm.errors import ConfigError, DataError
+from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.rl import EncoderObservation, MarketEnv, MarketVectorEnv, VectorEncoderObservation
+from tests.fits import price_file, small_checkpoint
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("encoder")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(folder: Path) -> Path:
+    return small_checkpoint(folder)
+
+
+@pytest.fixture(scope="module")
+def prices(folder: Path) -> pd.DataFrame:
+    table = pd.read_csv(price_file(folder), parse_dates=["date"]).rename(columns={"date": "timestamp"})
+    return table.assign(timestamp=table["timestamp"].dt.tz_localize("UTC"))
+
+
+@pytest.fixture(scope="module")
+def embeddings(checkpoint: Path, prices: pd.DataFrame) -> pd.DataFrame:
+    return Predictor.from_checkpoint(checkpoint).encode(prices)
+
+
+def row_of(table: pd.DataFrame, symbol: str, info: dict[str, Any]) -> np.ndarray[Any, Any]:
+    """The embedding of a date, found by pandas."""
+    at = pd.Timestamp(info["date"], tz="UTC")
+    found = table[(table["symbol"] == symbol) & (table["as_of"] == at)]
+    assert len(found) == 1
+    return found.filter(regex=r"^e\d+$").to_numpy(np.float32)[0]
+
+
+@pytest.mark.parametrize("observe", ["account", "window"])
+def test_shows_the_predictors_embedding_of_each_date(
+    observe: Any, checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame
+) -> None:
+    market = MarketEnv(prices, checkpoint=checkpoint, symbols=["BBB", "AAA"], observe=observe)
+    env = EncoderObservation(market, embeddings.sample(frac=1, random_state=0))
+    seen, info = env.reset(seed=0)
+    for _ in range(60):
+        wanted = np.concatenate([row_of(embeddings, symbol, info) for symbol in ("BBB", "AAA")])
+        np.testing.assert_array_equal(seen["embedding"], wanted)
+        assert seen in env.observation_space
+        assert set(seen) == {"account", "embedding"}
+        seen, _, _, _, info = env.step(np.array([2, 0]))
+    assert seen["account"].tolist() == [0.5, -0.5, 0.5, -0.5]
+
+
+def test_the_embedding_is_that_of_the_window_that_it_stands_for(
+    checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame
+) -> None:
+    env = MarketEnv(prices, checkpoint=checkpoint, symbols=["AAA"], part="test")
+    seen, info = env.reset(seed=0)
+    encode = Predictor.from_checkpoint(checkpoint).forecaster.encode
+    with torch.inference_mode():
+        computed = encode(torch.from_numpy(seen["window"])[None])[0].numpy()
+    np.testing.assert_allclose(computed, row_of(embeddings, "AAA", info), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*A Box observation space m.*imum value is:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*is different from the unwrapped version:UserWarning")
+def test_passes_the_checks(checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame) -> None:
+    env = EncoderObservation(MarketEnv(prices, checkpoint=checkpoint, symbols=["AAA"], observe="account"), embeddings)
+    check_env(env, skip_render_check=True)
+    check_env_of_sb3(env)
+
+
+def test_the_vector_form_shows_the_same(checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame) -> None:
+    market = MarketEnv(prices, checkpoint=checkpoint, observe="account", episode_length=5)
+    vector = VectorEncoderObservation(MarketVectorEnv(market, 3), embeddings)
+    single = gymnasium.vector.SyncVectorEnv([lambda: EncoderObservation(copy.deepcopy(market), embeddings)] * 3)
+    vector.action_space.seed(0)
+    mine, other = vector.reset(seed=1)[0], single.reset(seed=1)[0]
+    for _ in range(14):
+        assert mine in vector.observation_space
+        for name in ("account", "embedding"):
+            np.testing.assert_array_equal(mine[name], other[name])
+        actions = vector.action_space.sample()
+        mine, other = vector.step(actions)[0], single.step(actions)[0]
+
+
+def test_chosen_columns_are_shown(checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame) -> None:
+    market = MarketEnv(prices, checkpoint=checkpoint, symbols=["AAA"], observe="account")
+    env = EncoderObservation(market, embeddings.assign(y_pred=7.0), columns=["y_pred", "e0"])
+    seen, info = env.reset(seed=0)
+    assert seen["embedding"].tolist() == [7.0, row_of(embeddings, "AAA", info)[0]]
+
+
+def test_a_file_is_read(folder: Path, checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame) -> None:
+    embeddings.to_parquet(folder / "embeddings.parquet")
+    market = MarketEnv(prices, checkpoint=checkpoint, symbols=["AAA"], observe="account")
+    seen, info = EncoderObservation(market, folder / "embeddings.parquet").reset(seed=0)
+    np.testing.assert_array_equal(seen["embedding"], row_of(embeddings, "AAA", info))
+
+
+def test_what_is_missing_is_told_in_one_line(checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame) -> None:
+    market = MarketEnv(prices, checkpoint=checkpoint, symbols=["AAA"], observe="account")
+    day = market.episodes.bars.dates[60]
+    gone = embeddings[embeddings["as_of"] != pd.Timestamp(day, tz="UTC")]
+    with pytest.raises(DataError, match=rf"E363.*AAA @ {str(day)[:10]}, 1 of"):
+        EncoderObservation(market, gone)
+    with pytest.raises(DataError, match=r"E363.*two embeddings"):
+        EncoderObservation(market, pd.concat([embeddings, embeddings[:200]]))
+    with pytest.raises(ConfigError, match=r"E269.*y_pred"):
+        EncoderObservation(market, embeddings, columns=["y_pred"])
+    with pytest.raises(ConfigError, match=r"E269.*e0"):
+        EncoderObservation(market, embeddings[["symbol", "as_of"]])
+    with pytest.raises(ConfigError, match=r"E269.*CartPole"):
+        EncoderObservation(gymnasium.make("CartPole-v1"), embeddings)
+
+
+def test_is_registered(checkpoint: Path, prices: pd.DataFrame) -> None:
+    arguments: dict[str, Any] = {"prices": prices, "checkpoint": checkpoint, "part": "train"}
+    one = gymnasium.make("cnn_lstm/MarketEnv-v0", **arguments)
+    many = gymnasium.make_vec("cnn_lstm/MarketEnv-v0", num_envs=4, vectorization_mode="vector_entry_point", **arguments)
+    assert isinstance(one.unwrapped, MarketEnv)
+    assert isinstance(many.unwrapped, MarketVectorEnv)
+    seen, _ = many.reset(seed=0)
+    np.testing.assert_array_equal(seen["window"][0], one.reset(seed=0)[0]["window"])
+    assert len(seen["window"]) == 4
