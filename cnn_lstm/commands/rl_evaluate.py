@@ -19,7 +19,7 @@ from cnn_lstm.evaluation.ledger import count_use, rows_key
 from cnn_lstm.evaluation.report import plain_values
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.rl.agents import ALGORITHMS, play_agent, seen_in_training
+from cnn_lstm.rl.agents import ALGORITHMS, agent_file, play_agent
 from cnn_lstm.rl.bars import Bars, Floats
 from cnn_lstm.rl.judging import at_random, claim, figures_of, rule, together
 from cnn_lstm.rl.market import MarketEnv
@@ -36,10 +36,10 @@ def run(words: list[str]) -> None:
         raise ConfigError("no agents of rl train", " ".join(words), "give the folder that rl train printed", code=273)
     folder = Path(words[0])
     job = job_of(parsed(job_parser(), ["--config", str(folder / "config.yaml")]))
-    files = [folder / f"agent_seed{seed}.zip" for seed in job.agent.seeds]
+    files = [agent_file(folder, seed) for seed in job.agent.seeds]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        raise ConfigError(f"no {', '.join(missing)}", str(folder), "the training was cut short: train anew", code=273)
+        raise ConfigError(f"no {', '.join(missing)}", str(folder), "give rl train its --name again, to go on", code=273)
     env = job.env("test")
     algorithm = ALGORITHMS[job.agent.algo]
     agents = {
@@ -53,7 +53,7 @@ def run(words: list[str]) -> None:
     report = _report(market, agents, joined, rules, max(uses["models"], len(agents)))
     report |= {
         "test_rows_used": uses,
-        "in_sample_rows": seen_in_training(job.env(job.market.part), job.shown),
+        "in_sample_rows": job.in_sample_rows(),
         "settings": {"market": asdict(job.market), "agent": asdict(job.agent)},
     }
     with recorded(job.home, folder, (folder / "config.yaml").read_text(encoding="utf-8"), "evaluate") as tracker:

@@ -17,7 +17,7 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import CheckpointError, ConfigError
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import CHECKPOINT_KEY, refuse_differences
-from cnn_lstm.rl.agents import make_market, shown_table
+from cnn_lstm.rl.agents import Dates, make_market, require_unseen, seen_in_training, shown_table, trained_dates, with_encoder
 from cnn_lstm.rl.bars import Part
 from cnn_lstm.rl.settings import AgentSettings, MarketSettings
 from cnn_lstm.training.runs import RunFolder, run_of_checkpoint
@@ -34,6 +34,7 @@ class Job:
         agent: Settings of the agents.
         data: The forecaster's data, set up.
         shown: What agents see of each date, see `shown_table`.
+        trained: Training dates of an encoder inside the policy, see `trained_dates`.
     """
 
     checkpoint: Path
@@ -42,12 +43,26 @@ class Job:
     agent: AgentSettings
     data: MarketDataModule
     shown: pd.DataFrame | None
+    trained: Dates | None
 
     def env(self, part: Part, episode_length: int | None = None) -> gymnasium.Env[Any, Any]:
         """The market in a part, see `make_market`."""
         return make_market(
             self.market, self.checkpoint, self.data.prices, self.shown, part=part, episode_length=episode_length
         )
+
+    @property
+    def learner(self) -> AgentSettings:
+        """Settings of the agents, with the encoder in their policy where it belongs there."""
+        return with_encoder(self.agent, self.market, self.checkpoint)
+
+    def require_unseen(self, env: gymnasium.Env[Any, Any]) -> None:
+        """See `cnn_lstm.rl.agents.require_unseen`."""
+        require_unseen(env, self.shown, self.market, self.trained)
+
+    def in_sample_rows(self) -> int:
+        """See `seen_in_training`, of the part in which the agents learn."""
+        return seen_in_training(self.env(self.market.part), self.shown, self.trained)
 
 
 def job_parser() -> jsonargparse.ArgumentParser:
@@ -69,7 +84,7 @@ def parsed(parser: jsonargparse.ArgumentParser, words: Sequence[str]) -> Any:
     """
     known = list(parser.get_defaults().keys(branches=True))
     with told_in_one_line("rl train", known):
-        return parser.parse_args(list(words))
+        return parser.instantiate_classes(parser.parse_args(list(words)))
 
 
 def job_of(config: Any) -> Job:
@@ -83,7 +98,8 @@ def job_of(config: Any) -> Job:
     """
     if config.ckpt_path is None:
         raise CheckpointError("rl train needs a checkpoint", fix="add --ckpt_path RUN/checkpoints/best.ckpt", code=437)
-    market, agent = MarketSettings(**config.market.as_dict()), AgentSettings(**config.agent.as_dict())
+    market: MarketSettings = config.market
+    agent: AgentSettings = config.agent
     checkpoint = Path(config.ckpt_path)
     contract = read_checkpoint(checkpoint)[CHECKPOINT_KEY]
     home = run_of_checkpoint(checkpoint)
@@ -93,4 +109,4 @@ def job_of(config: Any) -> Job:
     data.setup()
     refuse_differences({"data": contract["fingerprint"]}, {"data": data.fingerprint})
     shown = shown_table(market, checkpoint, data.prices)
-    return Job(checkpoint, home, market, agent, data, shown)
+    return Job(checkpoint, home, market, agent, data, shown, trained_dates(market, agent, checkpoint))

@@ -40,7 +40,9 @@ class TrackedFigures(KVWriter):
 
 
 @contextmanager
-def recorded(home: RunFolder, folder: Path, config: str, command: str) -> Iterator[MLflowTracker | None]:
+def recorded(
+    home: RunFolder, folder: Path, config: str, command: str, resumed: bool = False
+) -> Iterator[MLflowTracker | None]:
     """A tracker while agents are trained or judged; null where the forecaster's run has no MLflow record.
 
     Args:
@@ -48,6 +50,7 @@ def recorded(home: RunFolder, folder: Path, config: str, command: str) -> Iterat
         folder: Folder of the agents.
         config: Their configuration as YAML.
         command: `fit` for the training, anything else afterwards.
+        resumed: Whether a training goes on that was cut short.
     """
     start = next((event.values for event in Journal(home.tracking).events() if event.kind == "start"), None)
     if start is None:
@@ -57,7 +60,7 @@ def recorded(home: RunFolder, folder: Path, config: str, command: str) -> Iterat
     uri = tracking_uri(home.path.resolve().parent, start["uri"])
     run = RunFolder(folder)
     tracker = MLflowTracker(run, command, Delivery(folder, Journal(run.tracking), uri), start["experiment"])
-    tracker.begin(config, resumed=False)
+    tracker.begin(config, resumed)
     try:
         yield tracker
     except BaseException as error:

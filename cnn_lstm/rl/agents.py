@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +21,20 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from cnn_lstm.data.sources.base import nearest
-from cnn_lstm.errors import ConfigError
+from cnn_lstm.errors import CnnLstmError, ConfigError
+from cnn_lstm.files import write_whole
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.checkpoints import read_checkpoint
+from cnn_lstm.model.forecaster import CHECKPOINT_KEY
 from cnn_lstm.rl.bars import Part
+from cnn_lstm.rl.extractor import CNNLSTMExtractor
 from cnn_lstm.rl.judging import bars_played
 from cnn_lstm.rl.market import MarketEnv
 from cnn_lstm.rl.observations import EncoderObservation
 from cnn_lstm.rl.settings import AgentSettings, MarketSettings
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "a2c": A2C, "sac": SAC, "td3": TD3, "dqn": DQN}
+Dates = tuple[pd.Timestamp, pd.Timestamp]
 # arguments of theirs that are ours to give
 OURS = {"self", "policy", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
 
@@ -49,9 +57,8 @@ def shown_table(settings: MarketSettings, checkpoint: Path, prices: pd.DataFrame
         return None
     if settings.see == "embedding":
         predictor = Predictor.from_checkpoint(checkpoint)
-        training = predictor.forecaster.contract.get("training") or {}
-        dates = {f"train_{name}": pd.Timestamp(training.get(name, "NaT"), tz="UTC") for name in ("first", "last")}
-        return predictor.encode(prices).assign(**dates)
+        first, last = _trained(predictor.forecaster.contract)
+        return predictor.encode(prices).assign(train_first=first, train_last=last)
     if settings.forecasts is None:
         raise ConfigError("no forecasts to show", "market.forecasts", "name those of walk-forward", code=270)
     table = pd.read_parquet(settings.forecasts)
@@ -66,6 +73,38 @@ def shown_table(settings: MarketSettings, checkpoint: Path, prices: pd.DataFrame
     keys = ["symbol", "as_of", "train_first", "train_last"]
     wide = table.pivot(index=keys, columns="target", values="y_pred")
     return wide.add_prefix("y_pred__").rename_axis(columns=None).reset_index()
+
+
+def _trained(contract: Mapping[str, Any]) -> Dates:
+    """First and last training date of a checkpoint."""
+    training = contract.get("training") or {}
+    first, last = (pd.Timestamp(training.get(name, "NaT"), tz="UTC") for name in ("first", "last"))
+    return first, last
+
+
+def trained_dates(market: MarketSettings, agent: AgentSettings, checkpoint: Path) -> Dates | None:
+    """Training dates of the encoder that reads the windows inside the policy; null without one that was trained."""
+    if market.see != "window" or agent.encoder is None or not agent.encoder.pretrained:
+        return None
+    return _trained(read_checkpoint(checkpoint)[CHECKPOINT_KEY])
+
+
+def with_encoder(agent: AgentSettings, market: MarketSettings, checkpoint: Path) -> AgentSettings:
+    """Settings whose policy reads windows by the checkpoint's encoder, where they say so.
+
+    Args:
+        agent: The agent's.
+        market: The market's.
+        checkpoint: The forecaster's.
+    """
+    if market.see != "window" or agent.encoder is None:
+        return agent
+    policy = {
+        **agent.arguments.get("policy_kwargs", {}),
+        "features_extractor_class": CNNLSTMExtractor,
+        "features_extractor_kwargs": {"checkpoint": str(checkpoint), **asdict(agent.encoder)},
+    }
+    return replace(agent, arguments={**agent.arguments, "policy_kwargs": policy})
 
 
 def columns_of(table: pd.DataFrame) -> list[str]:
@@ -112,24 +151,41 @@ def make_market(
     return market if shown is None else EncoderObservation(market, shown, columns_of(shown))
 
 
-def seen_in_training(env: gymnasium.Env[Any, Any], shown: pd.DataFrame | None) -> int:
-    """How many of the shown rows on dates of episodes come from a model that was trained on those very dates."""
-    if shown is None:
-        return 0
+def seen_in_training(
+    env: gymnasium.Env[Any, Any], shown: pd.DataFrame | None, trained: Dates | None = None
+) -> int:
+    """How many rows on dates of episodes are shown by a model that was trained on those very dates.
+
+    Args:
+        env: See `make_market`.
+        shown: See `shown_table`.
+        trained: See `trained_dates`.
+    """
     market: MarketEnv = env.unwrapped  # type: ignore[assignment]
     bars = market.episodes.bars
     dates = pd.DatetimeIndex(bars.dates[bars.last >= 0], tz="UTC")
+    if shown is None:
+        inside = 0 if trained is None else int(((trained[0] <= dates) & (dates <= trained[1])).sum())
+        return inside * len(bars.symbols)
     rows = shown[shown["symbol"].isin(bars.symbols) & shown["as_of"].isin(dates)]
     return int(((rows["train_first"] <= rows["as_of"]) & (rows["as_of"] <= rows["train_last"])).sum())
 
 
-def require_unseen(env: gymnasium.Env[Any, Any], shown: pd.DataFrame | None, settings: MarketSettings) -> None:
+def require_unseen(
+    env: gymnasium.Env[Any, Any], shown: pd.DataFrame | None, settings: MarketSettings, trained: Dates | None = None
+) -> None:
     """Refuses to learn from what a model says of its own training dates, unless that is wanted.
+
+    Args:
+        env: See `make_market`.
+        shown: See `shown_table`.
+        settings: The market's.
+        trained: See `trained_dates`.
 
     Raises:
         ConfigError: E270.
     """
-    count = 0 if settings.in_sample else seen_in_training(env, shown)
+    count = 0 if settings.in_sample else seen_in_training(env, shown, trained)
     if count:
         raise ConfigError(
             f"{count:,} shown rows lie in the training part of their own model: they look better than they are",
@@ -157,7 +213,10 @@ def make_agent(settings: AgentSettings, env: VecEnv | gymnasium.Env[Any, Any], s
             hint = nearest(name, sorted(known)) or f"one of {', '.join(sorted(known))}"
             raise ConfigError(f"{settings.algo} has no argument {name}", "agent.arguments", hint, code=271)
     try:
-        return algorithm(settings.policy, env, seed=seed, device=settings.device, **settings.arguments)
+        # a copy: some write into what they are given
+        return algorithm(settings.policy, env, seed=seed, device=settings.device, **copy.deepcopy(settings.arguments))
+    except CnnLstmError:
+        raise
     except (AssertionError, TypeError, ValueError) as error:  # what theirs have to say of actions and values
         raise ConfigError(
             f"{settings.algo} refuses this: {' '.join(str(error).split())}",
@@ -184,17 +243,24 @@ def learn(
     """
     envs = DummyVecEnv([lambda: Monitor(copy.deepcopy(env)) for _ in range(settings.n_envs)])
     agent = make_agent(settings, envs, seed)
-    logger = configure(str(folder / "logs" / f"seed{seed}"), ["csv", "tensorboard"])
+    logs = folder / "logs" / f"seed{seed}"
+    shutil.rmtree(logs, ignore_errors=True)  # of a training that was cut short
+    logger = configure(str(logs), ["csv", "tensorboard"])
     logger.output_formats.extend(writers)
     agent.set_logger(logger)
-    agent.learn(settings.steps)
+    agent.learn(settings.steps, progress_bar=settings.progress_bar and sys.stdout.isatty())
     logger.close()
-    file = folder / f"agent_seed{seed}.zip"
-    agent.save(file)
+    file = agent_file(folder, seed)
+    write_whole(file, agent.save)
     latest = [episode["r"] for episode in agent.ep_info_buffer or ()]
     reward = f"{np.mean(latest):.4f}" if latest else "-"
     print(f"seed {seed}: {agent.num_timesteps:,} steps, mean reward of the latest {len(latest)} episodes {reward}")
     return file
+
+
+def agent_file(folder: Path, seed: int) -> Path:
+    """Where the agent of a seed is saved."""
+    return folder / f"agent_seed{seed}.zip"
 
 
 def play_agent(env: gymnasium.Env[Any, Any], agent: BaseAlgorithm) -> pd.DataFrame:

@@ -49,6 +49,25 @@ class MarketSettings:
 
 
 @dataclass(frozen=True)
+class EncoderSettings:
+    """The checkpoint's encoder inside an agent's policy; see `CNNLSTMExtractor`.
+
+    Attributes:
+        frozen: Whether its weights stay as they are.
+        lr_factor: Share of the agent's learning rate that a fine-tuned one gets.
+        forecast: Append the forecast of each target.
+        uncertainty: Append how unsure each forecast is.
+        pretrained: False draws the weights anew.
+    """
+
+    frozen: bool = True
+    lr_factor: float = 1.0
+    forecast: bool = False
+    uncertainty: bool = False
+    pretrained: bool = True
+
+
+@dataclass(frozen=True)
 class AgentSettings:
     """The agent.
 
@@ -56,16 +75,20 @@ class AgentSettings:
         algo: Algorithm of Stable-Baselines3.
         policy: Its policy; observations are dictionaries.
         arguments: Other arguments of its constructor, by their names there.
+        encoder: What reads the windows of `market.see: window`; without one they are flattened.
         steps: Environment steps that it learns for.
         seeds: One agent each.
         n_envs: Environments that it learns in at once.
         device: Where its networks are.
+        progress_bar: Show the bar of Stable-Baselines3 on a terminal.
     """
 
     algo: Algorithm = "ppo"
     policy: str = "MultiInputPolicy"
     arguments: dict[str, Any] = field(default_factory=dict)
+    encoder: EncoderSettings | None = field(default_factory=EncoderSettings)
     steps: int = 100_000
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
     n_envs: int = 8
     device: str = "cpu"
+    progress_bar: bool = True

@@ -5,15 +5,21 @@ from __future__ import annotations
 import html
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from mlflow import MlflowClient
+from stable_baselines3 import PPO
 
 from cnn_lstm.commands import rl
+from cnn_lstm.model.checkpoints import read_checkpoint
+from cnn_lstm.rl import CNNLSTMExtractor, Encoder, MarketEnv
 from tests.experiments import experiment, fit, run
 from tests.markets import walk
 
@@ -112,6 +118,137 @@ def test_what_is_known_of_training_dates_is_refused_unless_it_is_wanted(
     assert "learnt from" in capsys.readouterr().out
 
 
+def weights(file: Path) -> dict[str, torch.Tensor]:
+    """The policy's, without the progress of a training."""
+    found: dict[str, torch.Tensor] = PPO.load(file, device="cpu").policy.state_dict()
+    return found
+
+
+def encoders(file: Path) -> Encoder:
+    extractor = PPO.load(file, device="cpu").policy.features_extractor
+    assert isinstance(extractor, CNNLSTMExtractor)
+    return extractor.encoder
+
+
+def test_the_encoder_reads_the_windows_in_the_policy(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*SMALL, "--market.symbols", "[AAA,BBB]", "--market.see", "window"]
+    assert train(home, *words, "--name", "frozen") == 0
+    assert train(home, *words, "--name", "tuned", "--agent.encoder", "{frozen: false, lr_factor: 0.5}") == 0
+    own = Encoder.from_checkpoint(home / "checkpoints" / "best.ckpt").state_dict()
+    for seed in (0, 1):
+        frozen = encoders(home / "rl" / "frozen" / f"agent_seed{seed}.zip").state_dict()
+        assert all(torch.equal(values, frozen[name]) for name, values in own.items())
+    tuned = encoders(home / "rl" / "tuned" / "agent_seed0.zip")
+    assert (tuned.frozen, tuned.lr_factor) == (False, 0.5)
+    assert any(not torch.equal(values, tuned.state_dict()[name]) for name, values in own.items())
+    assert run("rl", "evaluate", home / "rl" / "tuned") == 0
+    assert "learnt from" not in capsys.readouterr().out
+
+
+def test_windows_are_flattened_without_an_encoder(home: Path) -> None:
+    words = [*SMALL[:-2], "--market.part", "train", "--market.see", "window", "--agent.encoder", "null"]
+    assert train(home, *words, "--name", "flat", "--agent.seeds", "[0]") == 0
+    assert not any("encoder" in name for name in weights(home / "rl" / "flat" / "agent_seed0.zip"))
+
+
+@pytest.mark.parametrize("frozen", ["true", "false"])
+def test_an_encoder_in_the_policy_knows_its_training_dates_too(
+    frozen: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SMALL[:-2], "--market.part", "train", "--market.see", "window", "--agent.encoder.frozen", frozen]
+    assert train(home, *words, "--name", "no") == 2
+    assert re.search(r"error\[E270\].*rows lie in the training part", capsys.readouterr().err)
+    assert not (home / "rl" / "no").exists()
+
+
+def test_an_evaluation_says_that_the_encoder_in_the_policy_knew_the_labels(home: Path) -> None:
+    words = [*SMALL[:-2], "--agent.seeds", "[0]", "--market.part", "train", "--market.see", "window"]
+    assert train(home, *words, "--name", "knows", "--market.in_sample", "true") == 0
+    assert train(home, *words, "--name", "blank", "--agent.encoder.pretrained", "false") == 0
+    found = {}
+    for name in ("knows", "blank"):
+        assert run("rl", "evaluate", home / "rl" / name) == 0
+        found[name] = json.loads((home / "rl" / name / "evaluation.json").read_text())["in_sample_rows"]
+    training = MarketEnv(
+        home.parents[1] / "prices.parquet",
+        symbols=["AAA"],
+        checkpoint=home / "checkpoints" / "best.ckpt",
+        part="train",
+    )
+    known = read_checkpoint(home / "checkpoints" / "best.ckpt")["cnn_lstm"]["training"]
+    bars = training.episodes.bars
+    dates = bars.dates[bars.last >= 0]
+    inside = (dates >= np.datetime64(known["first"])) & (dates <= np.datetime64(known["last"]))
+    assert found == {"knows": inside.sum(), "blank": 0}
+    assert inside.sum() > 50
+
+
+def test_a_training_that_was_cut_short_goes_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SMALL, "--agent.seeds", "[0,1,2]"]
+    assert train(home, *words, "--name", "whole") == 0
+    saved = PPO.save
+
+    def cut_short(agent: PPO, path: Path) -> None:
+        saved(agent, path)
+        if agent.seed == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PPO, "save", cut_short)
+        assert train(home, *words, "--name", "cut") == 130
+    folder = home / "rl" / "cut"
+    first = (folder / "agent_seed0.zip").read_bytes()
+    assert sorted(file.name for file in folder.iterdir()) == ["agent_seed0.zip", "config.yaml", "logs"]
+    assert run("rl", "evaluate", folder) == 2
+    assert re.search(r"E273.*agent_seed1.*agent_seed2.*--name", capsys.readouterr().err)
+
+    assert train(home, *words, "--name", "cut", "--agent.progress_bar", "false") == 0
+
+    assert "training 2 of 3 seeds" in capsys.readouterr().out
+    assert (folder / "agent_seed0.zip").read_bytes() == first
+    assert len(list((folder / "logs" / "seed1").glob("events.*"))) == 1
+    for seed in range(3):
+        one, other = (weights(home / "rl" / name / f"agent_seed{seed}.zip") for name in ("whole", "cut"))
+        assert all(torch.equal(values, other[name]) for name, values in one.items())
+
+
+def test_a_training_that_is_whole_stays_as_it_is(agents: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (agents / "agent_seed1.zip").read_bytes()
+    assert train(home, *SMALL, "--name", "small") == 0
+    assert "training 0 of 2 seeds" in capsys.readouterr().out
+    assert (agents / "agent_seed1.zip").read_bytes() == before
+
+
+def test_other_settings_do_not_go_on(agents: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--market.delay", "2", "--agent.encoder.frozen", "false"]
+    assert train(home, *SMALL, *words, "--name", "small") == 2
+    assert re.search(r"E273.*another market\.delay, agent\.encoder —", capsys.readouterr().err)
+    other = shutil.copy(home / "checkpoints" / "best.ckpt", home / "checkpoints" / "other.ckpt")
+    assert run("rl", "train", "--ckpt_path", other, *SMALL, "--name", "small") == 2
+    assert re.search(r"E273.*another ckpt_path", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("terminal", "wanted", "shown"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_the_progress_bar_is_theirs_and_for_a_terminal(
+    terminal: bool, wanted: bool, shown: bool, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars = []
+
+    def learn(agent: PPO, steps: int, progress_bar: bool) -> PPO:
+        bars.append(progress_bar)
+        return agent
+
+    monkeypatch.setattr(PPO, "learn", learn)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    name = f"bar-{terminal}-{wanted}"
+    assert train(home, *SMALL, "--agent.seeds", "[0]", "--agent.progress_bar", wanted, "--name", name) == 0
+    assert bars == [shown]
+
+
 def test_forecasts_of_walk_forward_are_shown(home: Path, tmp_path: Path) -> None:
     dates = pd.date_range("2010-03-01", "2010-12-31", freq="B", tz="UTC")
     rows = pd.DataFrame({"symbol": "AAA", "as_of": dates, "target": "return_2", "y_pred": 0.01})
@@ -137,9 +274,11 @@ def test_forecasts_of_walk_forward_are_shown(home: Path, tmp_path: Path) -> None
         (["--algo", "pppo"], 2, "E225"),
         (["--market.see", "forecast"], 2, "E270.*walk-forward"),
         (["--market.posit", "[0,1]"], 2, "E225"),
+        (["--market.see", "window", "--agent.encoder.lr_factor", "0.1"], 2, "E263.*frozen"),
+        (["--agent.encoder.frosen", "false"], 2, "E225"),
         (["--name", "small"], 2, "E273"),
     ],
-    ids=["argument", "action", "algorithm", "forecasts", "key", "name"],
+    ids=["argument", "action", "algorithm", "forecasts", "key", "encoder", "encoder's key", "name"],
 )
 def test_mistakes_are_told_in_one_line(
     agents: Path, home: Path, words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
