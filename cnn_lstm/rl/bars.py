@@ -129,15 +129,15 @@ def read_bars(
     )
 
 
-def contract_of(checkpoint: str | Path) -> tuple[Recipe, Boundaries]:
-    """Recipe and dates of the parts that a checkpoint was trained with.
+def contract_of(checkpoint: str | Path) -> tuple[Recipe, Boundaries, str]:
+    """Recipe and dates of the parts that a checkpoint was trained with, and the digest of its weights.
 
     Args:
         checkpoint: Checkpoint file of `fit`, or an ensemble.
     """
     contract: dict[str, Any] = read_checkpoint(checkpoint)[CHECKPOINT_KEY]
     edges = {name: np.datetime64(day) for name, day in contract["boundaries"].items()}
-    return Recipe.from_plain(contract["recipe"]), Boundaries(**edges)
+    return Recipe.from_plain(contract["recipe"]), Boundaries(**edges), contract["digest"]
 
 
 def own_recipe(features: Sequence[str] | None = None, window: int = 60) -> Recipe:

@@ -58,6 +58,9 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
         render_mode: `rgb_array`: `render` gives a picture of the episode so far; `gymnasium.wrappers.HumanRendering`
             shows it in a window.
 
+    Attributes:
+        digest: Of the checkpoint's weights, so that embeddings of another one are refused; null without one.
+
     Raises:
         ConfigError: E265..E268, an argument cannot be.
         DataError: E361, E362, or a defect of the prices.
@@ -100,7 +103,7 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ConfigError(f"render_mode={render_mode!r}", "render_mode", "rgb_array or null", code=266)
-        recipe, boundaries = _known(checkpoint, features, window, split)
+        recipe, boundaries, self.digest = _known(checkpoint, features, window, split)
         rules = Rules(delay, fee_bp, slippage_bp, reward)
         bars = read_bars(prices, recipe, boundaries, part=part, symbols=symbols, between=(start, end))
         decisions = Decisions(actions, tuple(float(position) for position in positions), len(bars.symbols))
@@ -167,6 +170,7 @@ class MarketVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
             raise ConfigError(f"num_envs={num_envs}", "num_envs", "give at least 1", code=266)
         one = market.episodes
         self.episodes = Episodes(one.bars, one.rules, one.decisions, num_envs, length=one.length, observe=one.observe)
+        self.digest = market.digest
         self.num_envs = num_envs
         self.metadata = MarketEnv.metadata | {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self.single_observation_space, self.single_action_space = market.observation_space, market.action_space
@@ -211,10 +215,10 @@ def vector_markets(num_envs: int = 1, **arguments: Any) -> MarketVectorEnv:
 
 def _known(
     checkpoint: str | Path | None, features: Sequence[str] | None, window: int | None, split: Split | None
-) -> tuple[Recipe, Boundaries | Split | None]:
-    """Recipe and parts of a checkpoint, or those that are given instead."""
+) -> tuple[Recipe, Boundaries | Split | None, str | None]:
+    """Recipe, parts and digest of a checkpoint, or what is given instead."""
     if checkpoint is None:
-        return own_recipe(features, WINDOW if window is None else window), split
+        return own_recipe(features, WINDOW if window is None else window), split, None
     if features is not None or window is not None or split is not None:
         raise ConfigError("features, window or split beside a checkpoint", fix="it knows its own", code=266)
     return contract_of(checkpoint)

@@ -23,6 +23,8 @@ from cnn_lstm.rl.bars import Bars, Integers
 from cnn_lstm.rl.episodes import Episodes, Observation
 from cnn_lstm.rl.market import MarketEnv, MarketVectorEnv
 
+EMBEDDING = re.compile(r"e\d+")
+
 
 class EncoderObservation(gymnasium.ObservationWrapper[Observation, Any, Observation]):
     """Shows `embedding` beside the account, and no window.
@@ -36,7 +38,8 @@ class EncoderObservation(gymnasium.ObservationWrapper[Observation, Any, Observat
         columns: Columns to show, for example forecasts beside the embedding; e0, e1, ... by default.
 
     Raises:
-        ConfigError: E269, if the table lacks a column or the environment is no market.
+        ConfigError: E269, if the table lacks a column, is of another checkpoint than the market or of several
+            networks, or the environment is no market.
         DataError: E363, if a date on which an episode can be has no row.
     """
 
@@ -47,7 +50,7 @@ class EncoderObservation(gymnasium.ObservationWrapper[Observation, Any, Observat
         if not isinstance(env.unwrapped, MarketEnv):
             raise _no_market(env.unwrapped)
         self._episodes = env.unwrapped.episodes
-        self._values = aligned(table, self._episodes.bars, columns)
+        self._values = aligned(table, self._episodes.bars, columns, env.unwrapped.digest)
         self.observation_space: spaces.Dict = _space(env.observation_space, self._values)  # type: ignore[assignment]
 
     def observation(self, observation: Observation) -> Observation:
@@ -71,7 +74,7 @@ class VectorEncoderObservation(VectorObservationWrapper[Observation, Any, NDArra
         if not isinstance(env.unwrapped, MarketVectorEnv):
             raise _no_market(env.unwrapped)
         self._episodes: Episodes = env.unwrapped.episodes
-        self._values = aligned(table, self._episodes.bars, columns)
+        self._values = aligned(table, self._episodes.bars, columns, env.unwrapped.digest)
         self.single_observation_space = _space(env.single_observation_space, self._values)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
 
@@ -80,26 +83,32 @@ class VectorEncoderObservation(VectorObservationWrapper[Observation, Any, NDArra
         return {"account": observations["account"], "embedding": self._values.take(self._episodes.position, axis=0)}
 
 
-def aligned(table: pd.DataFrame | str | Path, bars: Bars, columns: Sequence[str] | None = None) -> NDArray[np.float32]:
+def aligned(
+    table: pd.DataFrame | str | Path, bars: Bars, columns: Sequence[str] | None = None, digest: str | None = None
+) -> NDArray[np.float32]:
     """Columns of a table on the dates of a market.
 
     Args:
         table: One row for each symbol and `as_of`, in any order, or a Parquet file of it.
         bars: Dates and symbols.
         columns: Columns; e0, e1, ... by default.
+        digest: Of the market's checkpoint; the table's must be the same where both are known.
 
     Returns:
         Values, (D, S * C), one symbol behind another; NaN on dates on which no episode can be.
 
     Raises:
-        ConfigError: E269, a column is missing.
+        ConfigError: E269, a column is missing, or the table is of another checkpoint or of several networks.
         DataError: E363, a row is missing, stands twice or is not finite.
     """
     rows = table if isinstance(table, pd.DataFrame) else pd.read_parquet(table)
-    columns = [name for name in map(str, rows) if re.fullmatch(r"e\d+", name)] if columns is None else list(columns)
+    columns = [name for name in map(str, rows) if EMBEDDING.fullmatch(name)] if columns is None else list(columns)
     missing = [name for name in ("symbol", "as_of", *columns) if name not in rows]
     if missing or not columns:
         raise ConfigError(f"the embeddings have no column {', '.join(missing) or 'e0'}", "", "name others", code=269)
+    _require_same_checkpoint(rows, digest)
+    if any(EMBEDDING.fullmatch(name) for name in columns):
+        _require_one_network(rows, bars)
     values = np.full((len(bars.dates), len(bars.symbols), len(columns)), np.nan, dtype=np.float32)
     for number, symbol in enumerate(bars.symbols):
         own = rows[rows["symbol"] == symbol]
@@ -107,6 +116,33 @@ def aligned(table: pd.DataFrame | str | Path, bars: Bars, columns: Sequence[str]
         values[at, number] = own[columns].to_numpy(dtype=np.float32)[known]
     _require_all(values, bars)
     return values.reshape(len(bars.dates), -1)
+
+
+def _require_same_checkpoint(rows: pd.DataFrame, digest: str | None) -> None:
+    """Compares what `cnn-lstm encode` wrote into the table with the market's checkpoint."""
+    own = rows.attrs.get("checkpoint")
+    if own is not None and digest is not None and own != digest:
+        raise ConfigError(
+            f"the embeddings are of checkpoint {own[:12]}, the market is of {digest[:12]}",
+            "EncoderObservation",
+            "encode the prices with the market's checkpoint",
+            code=269,
+        )
+
+
+def _require_one_network(rows: pd.DataFrame, bars: Bars) -> None:
+    """Refuses embeddings of several folds: a number means something else in each of their networks."""
+    if "fold" not in rows:
+        return
+    dates = pd.DatetimeIndex(bars.dates[bars.last >= 0], tz="UTC")
+    folds = rows.loc[rows["symbol"].isin(bars.symbols) & rows["as_of"].isin(dates), "fold"].unique()
+    if len(folds) > 1:
+        raise ConfigError(
+            f"the embeddings are of {len(folds)} folds, and each network has coordinates of its own",
+            f"folds {', '.join(map(str, sorted(folds)))}",
+            "keep the episodes to one fold with start and end, or show forecasts, which mean the same in all",
+            code=269,
+        )
 
 
 def _positions(own: pd.DataFrame, bars: Bars, symbol: str) -> tuple[Integers, NDArray[np.bool_]]:

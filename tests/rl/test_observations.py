@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_of_sb3
 
 from cnn_lstm.errors import ConfigError, DataError
+from cnn_lstm.inference.embeddings import embeddings_table
+from cnn_lstm.inference.ensemble import write_ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.rl import EncoderObservation, MarketEnv, MarketVectorEnv, VectorEncoderObservation
 from tests.fits import price_file, small_checkpoint
@@ -126,6 +130,70 @@ def test_what_is_missing_is_told_in_one_line(checkpoint: Path, prices: pd.DataFr
         EncoderObservation(market, embeddings[["symbol", "as_of"]])
     with pytest.raises(ConfigError, match=r"E269.*CartPole"):
         EncoderObservation(gymnasium.make("CartPole-v1"), embeddings)
+
+
+def wrappers(market: MarketEnv) -> list[Callable[..., Any]]:
+    """Both forms of the wrapper around a market."""
+    vector = MarketVectorEnv(market, 2)
+    return [partial(EncoderObservation, market), partial(VectorEncoderObservation, vector)]
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["single", "vector"])
+@pytest.mark.parametrize("model", ["one", "ensemble"])
+def test_embeddings_of_another_checkpoint_are_refused(
+    kind: int, model: str, folder: Path, checkpoint: Path, prices: pd.DataFrame, tmp_path: Path
+) -> None:
+    own = checkpoint
+    if model == "ensemble":
+        own = folder / "ensemble.ckpt"
+        write_ensemble([checkpoint, checkpoint], own)
+    torch.manual_seed(5)
+    other = small_checkpoint(tmp_path)
+    tables = {}
+    for name, path in (("own", own), ("other", other)):
+        embeddings_table(Predictor.from_checkpoint(path), prices).to_parquet(tmp_path / name)
+        tables[name] = tmp_path / name
+    market = MarketEnv(prices, checkpoint=own, symbols=["AAA"], observe="account")
+    wrap = wrappers(market)[kind]
+    assert wrap(tables["own"]).reset(seed=0)
+    with pytest.raises(ConfigError, match=r"E269.*of checkpoint [0-9a-f]{12}, the market is of [0-9a-f]{12}") as told:
+        wrap(tables["other"])
+    assert "\n" not in str(told.value)
+    with pytest.raises(ConfigError, match="E269"):  # whatever is shown of it
+        wrap(tables["other"], ["y_pred__log_return_1"])
+
+
+def test_a_table_or_a_market_that_names_no_checkpoint_is_taken(
+    checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame
+) -> None:
+    market = MarketEnv(prices, checkpoint=checkpoint, symbols=["AAA"], observe="account")
+    assert EncoderObservation(market, embeddings).reset(seed=0)
+    own = MarketEnv(prices, features=["log_return_1"], window=60, symbols=["AAA"], observe="account")
+    named = embeddings.copy()
+    named.attrs["checkpoint"] = "0" * 64
+    assert EncoderObservation(own, named).reset(seed=0)
+    with pytest.raises(ConfigError, match="E269"):
+        EncoderObservation(market, named)
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["single", "vector"])
+def test_embeddings_of_several_folds_are_refused(
+    kind: int, checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame
+) -> None:
+    border = embeddings["as_of"].sort_values().iloc[len(embeddings) // 2]
+    folds = embeddings.assign(fold=(embeddings["as_of"] >= border).astype(int), y_pred=0.5)
+    market = MarketEnv(prices, checkpoint=checkpoint, symbols=["AAA"], observe="account")
+    wrap = wrappers(market)[kind]
+    with pytest.raises(ConfigError, match=r"E269.*2 folds.*coordinates of its own — folds 0, 1 —"):
+        wrap(folds)
+    with pytest.raises(ConfigError, match=r"E269.*2 folds"):
+        wrap(folds, ["y_pred", "e0"])
+    assert wrap(folds, ["y_pred"]).reset(seed=0)  # a forecast means the same whoever makes it
+    assert wrap(folds.assign(fold=3)).reset(seed=0)
+    later = MarketEnv(
+        prices, checkpoint=checkpoint, symbols=["AAA"], observe="account", start=border.date().isoformat()
+    )
+    assert wrappers(later)[kind](folds).reset(seed=0)
 
 
 def test_is_registered(checkpoint: Path, prices: pd.DataFrame) -> None:
