@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +152,7 @@ def make_market(
     return market if shown is None else EncoderObservation(market, shown, columns_of(shown))
 
 
-def seen_in_training(
-    env: gymnasium.Env[Any, Any], shown: pd.DataFrame | None, trained: Dates | None = None
-) -> int:
+def seen_in_training(env: gymnasium.Env[Any, Any], shown: pd.DataFrame | None, trained: Dates | None = None) -> int:
     """How many rows on dates of episodes are shown by a model that was trained on those very dates.
 
     Args:
@@ -248,7 +247,7 @@ def learn(
     logger = configure(str(logs), ["csv", "tensorboard"])
     logger.output_formats.extend(writers)
     agent.set_logger(logger)
-    agent.learn(settings.steps, progress_bar=settings.progress_bar and sys.stdout.isatty())
+    agent.learn(settings.steps, progress_bar=_shows_bar(settings))
     logger.close()
     file = agent_file(folder, seed)
     write_whole(file, agent.save)
@@ -256,6 +255,11 @@ def learn(
     reward = f"{np.mean(latest):.4f}" if latest else "-"
     print(f"seed {seed}: {agent.num_timesteps:,} steps, mean reward of the latest {len(latest)} episodes {reward}")
     return file
+
+
+def _shows_bar(settings: AgentSettings) -> bool:
+    """Their bar overwrites its line, and rich draws it."""
+    return settings.progress_bar and sys.stdout.isatty() and find_spec("rich") is not None
 
 
 def agent_file(folder: Path, seed: int) -> Path:

@@ -20,6 +20,7 @@ from stable_baselines3 import PPO
 from cnn_lstm.commands import rl
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.rl import CNNLSTMExtractor, Encoder, MarketEnv
+from cnn_lstm.rl import agents as agents_of_sb3
 from tests.experiments import experiment, fit, run
 from tests.markets import walk
 
@@ -231,10 +232,12 @@ def test_other_settings_do_not_go_on(agents: Path, home: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    ("terminal", "wanted", "shown"), [(True, True, True), (True, False, False), (False, True, False)]
+    ("terminal", "wanted", "rich", "shown"),
+    [(True, True, True, True), (True, False, True, False), (False, True, True, False), (True, True, False, False)],
+    ids=["shown", "unwanted", "no terminal", "no rich"],
 )
 def test_the_progress_bar_is_theirs_and_for_a_terminal(
-    terminal: bool, wanted: bool, shown: bool, home: Path, monkeypatch: pytest.MonkeyPatch
+    terminal: bool, wanted: bool, rich: bool, shown: bool, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bars = []
 
@@ -244,7 +247,8 @@ def test_the_progress_bar_is_theirs_and_for_a_terminal(
 
     monkeypatch.setattr(PPO, "learn", learn)
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
-    name = f"bar-{terminal}-{wanted}"
+    monkeypatch.setattr(agents_of_sb3, "find_spec", lambda name: rich or None)
+    name = f"bar-{terminal}-{wanted}-{rich}"
     assert train(home, *SMALL, "--agent.seeds", "[0]", "--agent.progress_bar", wanted, "--name", name) == 0
     assert bars == [shown]
 
