@@ -37,6 +37,7 @@ class Job:
 
     Attributes:
         checkpoint: The forecaster's.
+        digest: Of its weights.
         home: The forecaster's run.
         market: Settings of the market.
         agent: Settings of the agents.
@@ -46,6 +47,7 @@ class Job:
     """
 
     checkpoint: Path
+    digest: str
     home: RunFolder
     market: MarketSettings
     agent: AgentSettings
@@ -78,6 +80,9 @@ def job_parser() -> jsonargparse.ArgumentParser:
     parser = jsonargparse.ArgumentParser(prog="cnn-lstm rl train", exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file with these keys.")
     parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint of the forecaster.")
+    parser.add_argument(
+        "--ckpt_digest", type=str | None, default=None, help="Digest of its weights; others are refused."
+    )
     parser.add_argument("--name", type=str | None, default=None, help="Folder of the agents within RUN/rl.")
     parser.add_class_arguments(MarketSettings, "market")
     parser.add_class_arguments(AgentSettings, "agent")
@@ -103,6 +108,7 @@ def job_of(config: Any) -> Job:
 
     Raises:
         CheckpointError: If there is none, or it is of other data than its run's configuration reads now.
+        ConfigError: E273, if it is not the one that the agents learnt with, or not in a run folder.
     """
     if config.ckpt_path is None:
         raise CheckpointError("rl train needs a checkpoint", fix="add --ckpt_path RUN/checkpoints/best.ckpt", code=437)
@@ -110,6 +116,13 @@ def job_of(config: Any) -> Job:
     agent: AgentSettings = config.agent
     checkpoint = Path(config.ckpt_path)
     contract = read_checkpoint(checkpoint)[CHECKPOINT_KEY]
+    if config.ckpt_digest not in (None, contract["digest"]):
+        raise ConfigError(
+            "the agents learnt with another checkpoint than lies there now",
+            f"{checkpoint}: weights {config.ckpt_digest[:12]} -> {contract['digest'][:12]}",
+            "put that one back, or train agents with another --name",
+            code=273,
+        )
     home = run_of_checkpoint(checkpoint)
     if not home.config.is_file():
         raise ConfigError("no config.yaml above the checkpoint", str(home.path), "take one in its run folder", code=273)
@@ -117,4 +130,6 @@ def job_of(config: Any) -> Job:
     data.setup()
     refuse_differences({"data": contract["fingerprint"]}, {"data": data.fingerprint})
     shown = shown_table(market, checkpoint, data.prices)
-    return Job(checkpoint, home, market, agent, data, shown, trained_dates(market, agent, checkpoint))
+    return Job(
+        checkpoint, contract["digest"], home, market, agent, data, shown, trained_dates(market, agent, checkpoint)
+    )

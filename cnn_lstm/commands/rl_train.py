@@ -36,7 +36,7 @@ def run(words: list[str]) -> None:
     job.require_unseen(env)
     make_agent(job.learner, env, 0)  # what the algorithm refuses is told before anything is written
     require_writable(folder)
-    named = {"ckpt_path": str(job.checkpoint.resolve()), "name": config.name}
+    named = {"ckpt_path": str(job.checkpoint.resolve()), "ckpt_digest": job.digest, "name": config.name}
     text = yaml.safe_dump(named | _settings(job), sort_keys=False)
     if not resumed:
         write_text_whole(folder / "config.yaml", text)
@@ -58,7 +58,7 @@ def _require_same(job: Job, folder: Path) -> None:
     """Refuses to go on in a folder of agents that were told something else."""
     saved = parsed(job_parser(), ["--config", str(folder / "config.yaml")])
     there = {"market": asdict(saved.market), "agent": asdict(saved.agent)}
-    differing = [] if Path(saved.ckpt_path) == job.checkpoint.resolve() else ["ckpt_path"]
+    differing = [] if saved.ckpt_digest == job.digest else ["checkpoint"]
     differing += list(_differences(there, _settings(job)))
     if differing:
         raise ConfigError(

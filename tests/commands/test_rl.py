@@ -19,6 +19,7 @@ from stable_baselines3 import PPO
 
 from cnn_lstm.commands import rl
 from cnn_lstm.model.checkpoints import read_checkpoint
+from cnn_lstm.model.forecaster import state_digest
 from cnn_lstm.rl import CNNLSTMExtractor, Encoder, MarketEnv
 from cnn_lstm.rl import agents as agents_of_sb3
 from tests.experiments import experiment, fit, run
@@ -226,9 +227,22 @@ def test_other_settings_do_not_go_on(agents: Path, home: Path, capsys: pytest.Ca
     words = ["--market.delay", "2", "--agent.encoder.frozen", "false"]
     assert train(home, *SMALL, *words, "--name", "small") == 2
     assert re.search(r"E273.*another market\.delay, agent\.encoder —", capsys.readouterr().err)
-    other = shutil.copy(home / "checkpoints" / "best.ckpt", home / "checkpoints" / "other.ckpt")
+
+
+def test_another_checkpoint_does_not_go_on(
+    agents: Path, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(home / "checkpoints" / "best.ckpt", weights_only=False)
+    content["state_dict"]["head.bias"] += 1
+    content["cnn_lstm"]["digest"] = state_digest(content["state_dict"])
+    other = home / "checkpoints" / "other.ckpt"
+    torch.save(content, other)
     assert run("rl", "train", "--ckpt_path", other, *SMALL, "--name", "small") == 2
-    assert re.search(r"E273.*another ckpt_path", capsys.readouterr().err)
+    assert re.search(r"E273.*another checkpoint", capsys.readouterr().err)
+    changed = shutil.copytree(agents, tmp_path / "changed") / "config.yaml"
+    changed.write_text(changed.read_text().replace("best.ckpt", "other.ckpt"))
+    assert run("rl", "evaluate", changed.parent) == 2
+    assert re.search(r"E273.*weights [0-9a-f]{12} -> [0-9a-f]{12}", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
@@ -312,6 +326,8 @@ def test_agents_are_a_child_of_their_forecasters_run_in_mlflow(tmp_path: Path) -
     words = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--mlflow", "true"]
     own = fit(file, tmp_path / "runs" / "one", *words)
     assert train(own, *SMALL, "--name", "small") == 0
+    (own / "rl" / "small" / "agent_seed1.zip").unlink()
+    assert train(own, *SMALL, "--name", "small") == 0  # goes on in the same record
     assert run("rl", "evaluate", own / "rl" / "small") == 0
     client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
     found = {each.info.run_name: each for each in client.search_runs(["1"])}
