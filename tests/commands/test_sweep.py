@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 import psutil
 import pytest
 import yaml
@@ -38,7 +39,7 @@ FINISHED = ("COMPLETE", "PRUNED")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("config")
     (folder / "space.yaml").write_text(yaml.safe_dump(SPACE))
-    return experiment(folder, market(150, symbols=("AAA", "BBB")), trainer={"max_epochs": 4})
+    return experiment(folder, market(260, symbols=("AAA", "BBB")), trainer={"max_epochs": 4})
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +132,21 @@ def test_the_best_config_fits_to_the_recorded_value(finished: Path, tmp_path: Pa
     assert "run_dir" not in kept
     again = fit(finished / "best.yaml", tmp_path / "run")
     assert json.loads((again / "summary.json").read_text())["best"] == best.value
+
+
+def test_the_choice_is_tested_on_the_validation_rows_of_all_trials(finished: Path) -> None:
+    found = json.loads((finished / "sweep.json").read_text())
+    best = study_in(finished).best_trial
+    assert found["best"] == {"trial": best.number, "values": {"val_loss": best.value}, "params": best.params}
+    (target, judged), *_ = found["validation"].items()
+    assert judged["trials"] == 8
+    rows = pd.read_parquet(finished / f"trial_{best.number:04d}" / "validation.parquet")
+    assert judged["loss_best_trial"] == pytest.approx(((rows["y_true"] - rows["y_pred"]) ** 2).mean())
+    assert judged["loss_baseline"] > 0
+    assert 0 <= judged["spa_p"] <= 1
+    kept = yaml.safe_load((finished / "best.yaml").read_text())
+    assert kept["evaluation"]["spa"] == {target: judged["spa_p"]}
+    assert "(SPA p " in (finished / "sweep.html").read_text()
 
 
 def test_only_the_best_keep_their_checkpoints(finished: Path) -> None:

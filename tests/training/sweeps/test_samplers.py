@@ -72,18 +72,18 @@ def test_a_pruner_of_each_name(name: str) -> None:
     assert type(pruner).__name__ == PRUNERS[name]
 
 
-def test_the_default_pruner_lets_the_better_half_pass_its_rungs() -> None:
+def test_the_default_pruner_ends_what_is_worse_than_the_median_from_the_third_trial_and_epoch_on() -> None:
     study = optuna.create_study(pruner=make_pruner(None, LOSS))
     ended = []
-    for value in (3, 2, 4, 5, 1):
+    for value in (3, 5, 6, 1):
         trial = study.ask()
-        for epoch in range(10):
+        for epoch in range(6):
             trial.report(float(value), epoch)
             if trial.should_prune():
                 break
         ended.append(epoch)
         study.tell(trial, float(value))
-    assert ended == [9, 9, 4, 4, 9]
+    assert ended == [5, 5, 2, 5]
 
 
 def test_several_objectives_are_not_pruned() -> None:
@@ -190,7 +190,7 @@ def test_a_file_of_a_space_alone_has_the_defaults() -> None:
     assert definition.objectives == LOSS
     assert definition.directions == ["minimize"]
     assert isinstance(definition.make_sampler(0), optuna.samplers.TPESampler)
-    assert isinstance(definition.make_pruner(), optuna.pruners.SuccessiveHalvingPruner)
+    assert isinstance(definition.make_pruner(), optuna.pruners.MedianPruner)
 
 
 @pytest.mark.parametrize(
