@@ -19,6 +19,7 @@ import psutil
 import pytest
 import yaml
 from mlflow import MlflowClient
+from sqlalchemy import NullPool
 
 from cnn_lstm.errors import CnnLstmError
 from cnn_lstm.training import sweep
@@ -75,7 +76,10 @@ def ended(process: subprocess.Popen[str], code: int = 0) -> str:
 
 def study_in(folder: Path, storage: str | None = None) -> optuna.Study:
     name = json.loads((folder / "study.json").read_text())["study_name"]
-    return optuna.load_study(study_name=name, storage=storage or f"sqlite:///{folder / 'study.db'}")
+    database = optuna.storages.RDBStorage(
+        storage or f"sqlite:///{folder / 'study.db'}", engine_kwargs={"poolclass": NullPool}
+    )  # no connection stays open
+    return optuna.load_study(study_name=name, storage=database)
 
 
 def states(study: optuna.Study) -> list[str]:
