@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -55,7 +56,7 @@ def server() -> Iterator[str]:
         time.sleep(1)  # the socket comes a moment before the server answers
         yield f"postgresql+psycopg://sweep@/postgres?host={folder}"
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # without waiting for clients
         process.wait(60)
         shutil.rmtree(folder, ignore_errors=True)
 

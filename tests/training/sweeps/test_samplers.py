@@ -72,14 +72,18 @@ def test_a_pruner_of_each_name(name: str) -> None:
     assert type(pruner).__name__ == PRUNERS[name]
 
 
-def test_the_default_pruner_prunes_what_is_worse_than_the_median_from_the_fourth_epoch_on() -> None:
+def test_the_default_pruner_ends_what_is_worse_than_the_median_from_the_third_trial_and_epoch_on() -> None:
     study = optuna.create_study(pruner=make_pruner(None, LOSS))
-    for value in range(6):
+    ended = []
+    for value in (3, 5, 6, 1):
         trial = study.ask()
         for epoch in range(6):
             trial.report(float(value), epoch)
-            assert trial.should_prune() == (value == 5 and epoch >= 3)
+            if trial.should_prune():
+                break
+        ended.append(epoch)
         study.tell(trial, float(value))
+    assert ended == [5, 5, 2, 5]
 
 
 def test_several_objectives_are_not_pruned() -> None:
