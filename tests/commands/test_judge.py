@@ -141,11 +141,23 @@ def test_trials_deflate_the_sharpe_ratio_alone(run: Path, capsys: pytest.Capture
     done = judged(capsys, run, "--evaluation.trials", 20)
     many = only(done.report)
     assert (few["strategy"].pop("trials"), many["strategy"].pop("trials")) == (1, 20)
+    assert (few["selection"].pop("trials"), many["selection"].pop("trials")) == (1, 20)
     once, deflated = few["strategy"].pop("dsr"), many["strategy"].pop("dsr")
     assert deflated < once == few["strategy"]["psr"]
     assert many == few
     assert (done.report["settings"]["trials"], done.table.attrs["trials"]) == (20, 20)
     assert "for the best of 20\n" in done.shown
+
+
+def test_the_choice_of_a_sweep_is_told_and_changes_no_verdict(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = only(judged(capsys, run).report)
+    (target,) = judged(capsys, run).report["targets"]
+    done = judged(capsys, run, "--evaluation.spa", f"{{{target}: 0.25}}", "--evaluation.trials", 20)
+    found = only(done.report)
+    assert found["selection"] == {"trials": 20, "spa_p": 0.25}
+    assert (found["verdict"], found["reason"]) == (before["verdict"], before["reason"])
+    assert "best of 20 trials of a sweep" in done.shown
+    assert "in about 25 of 100 sweeps (SPA test)" in done.shown
 
 
 @pytest.mark.parametrize(

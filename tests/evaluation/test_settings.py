@@ -45,11 +45,17 @@ def test_the_seasonal_rule_and_the_trials_are_chosen_by_the_package_unless_given
     [
         {},
         {"season": 5, "position": "rank", "fee_bp": 1.0, "half_spread_bp": 2.0, "trials": 7}
-        | {"level": 0.01, "resamples": 250, "seed": 3},
+        | {"level": 0.01, "resamples": 250, "seed": 3, "spa": {"return_1": 0.25}},
     ],
     ids=["defaults", "all_given"],
 )
 def test_plain_values_make_the_same_settings_again(values: dict[str, Any]) -> None:
     settings = Evaluation(**values)
     assert Evaluation(**json.loads(json.dumps(settings.to_plain()))) == settings
-    assert set(settings.to_plain()) == {*RANGES, "position", "seed"}
+    assert set(settings.to_plain()) == {*RANGES, "position", "seed", "spa"}
+
+
+@pytest.mark.parametrize("p", [-0.01, 1.01, float("nan")])
+def test_a_p_value_of_the_choice_lies_between_0_and_1(p: float) -> None:
+    with pytest.raises(ConfigError, match=r"E224.*evaluation.spa.return_1"):
+        Evaluation(spa={"volatility_5": 0.5, "return_1": p})

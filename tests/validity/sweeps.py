@@ -1,7 +1,8 @@
 """What a sweep is worth where there is something to find: python -m tests.validity.sweeps --folder sweeps.
 
 On markets with a planted signal, for each seed: one fit of the default settings, a sweep with pruning, and the same
-sweep without. The sampler is seeded alike, so that both begin with the same trials. It prints a line a seed and counts.
+sweep without. Trials are drawn at random with one seed, so that both sweeps propose the same ones and pruning alone
+makes the difference (`--sampler tpe`: what is pruned changes what is proposed). It prints a line a seed and counts.
 """
 
 from __future__ import annotations
@@ -69,29 +70,30 @@ class Found:
     epochs_whole: int
 
 
-def search(folder: Path, seed: int, pruner: dict[str, Any] | None, trials: int = TRIALS) -> Found:
+def search(folder: Path, seed: int, sampler: str, pruner: dict[str, Any] | None = None) -> Found:
     """Fits the default settings, and sweeps with and without pruning.
 
     Args:
         folder: Where to work.
         seed: Of market, fits and sampler.
+        sampler: Its name.
         pruner: Section of the sweep's file; null for the default.
-        trials: Trials of each sweep.
     """
     words = ["--config", str(configured(folder, planted(seed, rows=ROWS), seed, window=WINDOW))]
     words += ["--trainer.max_epochs", str(EPOCHS)]
     command("fit", *words, "--run_dir", str(folder / "default"))
     default = json.loads((folder / "default" / "summary.json").read_text())["best"]
-    pruned = sweep(folder / "pruned", words, pruner, trials)
-    whole = sweep(folder / "whole", words, NO_PRUNER, trials)
+    pruned = sweep(folder / "pruned", words, sampler, pruner)
+    whole = sweep(folder / "whole", words, sampler, NO_PRUNER)
     return Found(default, pruned.best_value, whole.best_value, epochs(pruned), epochs(whole))
 
 
-def sweep(folder: Path, words: Sequence[str], pruner: dict[str, Any] | None, trials: int) -> optuna.Study:
+def sweep(folder: Path, words: Sequence[str], sampler: str, pruner: dict[str, Any] | None) -> optuna.Study:
     """A sweep with one worker, so that it is the same each time."""
     file = folder.with_suffix(".yaml")
-    file.write_text(yaml.safe_dump({"space": SPACE} | ({"pruner": pruner} if pruner else {})))
-    given = ["--space", str(file), "--n_trials", str(trials), "--folder", str(folder)]
+    searched = {"space": SPACE, "sampler": {"name": sampler}} | ({"pruner": pruner} if pruner else {})
+    file.write_text(yaml.safe_dump(searched))
+    given = ["--space", str(file), "--n_trials", str(TRIALS), "--folder", str(folder)]
     command("sweep", *words, *given)
     return optuna.load_study(study_name=folder.name, storage=f"sqlite:///{folder / 'study.db'}")
 
@@ -119,12 +121,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="number of markets")
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--pruner", type=json.loads, help="section of the sweep's file as JSON; the default by default")
+    parser.add_argument("--sampler", default="random", help="who proposes trials")
     parser.add_argument("--jobs", type=int, default=2, help="markets at a time")
     parser.add_argument("--folder", type=Path, default=Path("sweeps"))
     given = parser.parse_args()
     seeds = range(given.first, given.first + given.seeds)
     with ThreadPoolExecutor(given.jobs) as pool:
-        one = partial(search, pruner=given.pruner)
+        one = partial(search, sampler=given.sampler, pruner=given.pruner)
         found = list(pool.map(one, [given.folder / str(seed) for seed in seeds], seeds))
     for seed, line in zip(seeds, found, strict=True):
         print(f"{seed}: {line}")

@@ -33,7 +33,7 @@ PRUNERS = {
     "none": "NopPruner",
 }
 DEFAULT_SAMPLER = {"name": "tpe"}
-DEFAULT_PRUNER = {"name": "median", "n_startup_trials": 2, "n_warmup_steps": 2}
+DEFAULT_PRUNER = {"name": "median", "n_startup_trials": 2, "n_warmup_steps": 3}
 # ours to give, or no plain value
 OURS = {"seed", "search_space"}
 OBJECTS = ("Callable", "BaseSampler", "FrozenTrial")

@@ -72,7 +72,7 @@ def test_a_pruner_of_each_name(name: str) -> None:
     assert type(pruner).__name__ == PRUNERS[name]
 
 
-def test_the_default_pruner_ends_what_is_worse_than_the_median_from_the_third_trial_and_epoch_on() -> None:
+def test_the_default_pruner_ends_what_is_worse_than_the_median_from_the_third_trial_and_the_fourth_epoch_on() -> None:
     study = optuna.create_study(pruner=make_pruner(None, LOSS))
     ended = []
     for value in (3, 5, 6, 1):
@@ -83,7 +83,7 @@ def test_the_default_pruner_ends_what_is_worse_than_the_median_from_the_third_tr
                 break
         ended.append(epoch)
         study.tell(trial, float(value))
-    assert ended == [5, 5, 2, 5]
+    assert ended == [5, 5, 3, 5]
 
 
 def test_several_objectives_are_not_pruned() -> None:

@@ -194,7 +194,8 @@ def test_a_model_is_registered_once(case: Case) -> None:
 
 def test_the_model_holds_no_pickled_object(case: Case) -> None:
     files = {file.relative_to(case.run / "model") for file in (case.run / "model").rglob("*") if file.is_file()}
-    assert {file.suffix for file in files} <= {"", ".py", ".typed", ".md", ".json", ".yaml", ".txt", ".ckpt", ".jinja"}
+    known = {"", ".py", ".typed", ".md", ".json", ".yaml", ".txt", ".ckpt", ".jinja", ".css"}
+    assert {file.suffix for file in files} <= known
     assert Path("data/best.ckpt") in files
     text = (case.run / "model" / "MLmodel").read_text()
     assert "cloudpickle" not in text
