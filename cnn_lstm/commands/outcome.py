@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cnn_lstm.commands.record import RunRecord
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.predictions import predictions_table
+from cnn_lstm.data.predictions import collected_table
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_whole
@@ -111,11 +111,8 @@ class Outcome:
 
     def predictions(self) -> pd.DataFrame:
         """The predictions table of the forecasts that the command made."""
-        data, forecasts = self.data, dict(self.model.forecasts)
-        rows = forecasts.pop("row").numpy()
-        columns = {name: values for name, values in forecasts.items() if name not in ("y_true", "loss")}
-        contract = self.model.contract
-        table = predictions_table(data.panel, data.targets, rows, columns, contract["target_mean"])
+        data, contract = self.data, self.model.contract
+        table = collected_table(data.panel, data.targets, self.model.forecasts, contract["target_mean"])
         return add_intervals(table, contract.get("calibration"), contract["boundaries"]["test"])
 
     def _keep_metrics(self, stage: str) -> None:

@@ -66,6 +66,21 @@ def predictions_table(
     return table
 
 
+def collected_table(
+    panel: Panel, targets: Sequence[Target], collected: Mapping[str, Tensor], target_mean: Sequence[float]
+) -> pd.DataFrame:
+    """`predictions_table` of what a forecaster collected in an epoch.
+
+    Args:
+        panel: The panel that the windows were cut from.
+        targets: Its targets.
+        collected: `row`, (n,), and the forecast columns, each (n, H); `y_true` and `loss` are left out.
+        target_mean: Mean of each target over the training rows.
+    """
+    columns = {name: values for name, values in collected.items() if name not in ("row", "y_true", "loss")}
+    return predictions_table(panel, targets, collected["row"].numpy(), columns, target_mean)
+
+
 def described(targets: Sequence[Target]) -> dict[str, dict[str, Any]]:
     """What a predictions table says of its targets in `attrs["targets"]`."""
     names = ("kind", "unit", "horizon", "delay", "classes")

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.predictions import predictions_table
+from cnn_lstm.data.predictions import collected_table
 from cnn_lstm.files import write_whole
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.training.sweeps.samplers import Objective
@@ -44,13 +44,11 @@ class BestForecasts(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes what was kept, on the first process."""
         if trainer.is_global_zero and self._kept:
-            table = self._table(trainer.datamodule)  # type: ignore[attr-defined]
+            table = self._table(trainer.datamodule)  # type: ignore[attr-defined]  # set by Lightning's connectors
             write_whole(self.file, lambda partial: table.to_parquet(partial, index=False))
 
     def _table(self, data: MarketDataModule) -> pd.DataFrame:
-        rows = self._kept["row"].numpy()
-        columns = {name: values for name, values in self._kept.items() if name not in ("row", "y_true", "loss")}
-        table = predictions_table(data.panel, data.targets, rows, columns, self._contract["target_mean"])
-        for target, factor in zip(data.targets, self._contract["calibration"].get("smearing", ()), strict=False):
+        table = collected_table(data.panel, data.targets, self._kept, self._contract["target_mean"])
+        for target, factor in zip(data.targets, self._contract["calibration"]["smearing"], strict=True):
             table.attrs["targets"][target.name]["smearing"] = {"y_pred": factor}
         return table
