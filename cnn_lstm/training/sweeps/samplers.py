@@ -33,7 +33,8 @@ PRUNERS = {
     "none": "NopPruner",
 }
 DEFAULT_SAMPLER = {"name": "tpe"}
-DEFAULT_PRUNER = {"name": "median", "n_startup_trials": 2, "n_warmup_steps": 3}
+# what is not in the best third after seven epochs; earlier, networks that learn late are ended too (docs/sweep.md)
+DEFAULT_PRUNER = {"name": "percentile", "percentile": 33.0, "n_startup_trials": 2, "n_warmup_steps": 6}
 # ours to give, or no plain value
 OURS = {"seed", "search_space"}
 OBJECTS = ("Callable", "BaseSampler", "FrozenTrial")
@@ -165,8 +166,8 @@ def make_pruner(given: Any, objectives: Sequence[Objective], where: str = "prune
     """A pruner by its short name.
 
     Args:
-        given: `{name: median, n_warmup_steps: 3}`, every other key an argument of Optuna's class; null for the median
-            pruner, or for none where there are several objectives.
+        given: `{name: median, n_warmup_steps: 3}`, every other key an argument of Optuna's class; null for the
+            default, or for none where there are several objectives.
         objectives: What trials are judged by.
         where: What errors name.
 
