@@ -213,6 +213,7 @@ def test_started_again_it_keeps_what_is_there(
     assert capsys.readouterr().out.count("done") == len(SEEDS)
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_ends_as_if_never_killed(finished: Path, config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "repeat"
     words = ["--config", config, "--seeds", "7,8", "--repeat_dir", folder]

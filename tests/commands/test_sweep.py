@@ -249,6 +249,7 @@ def test_an_interruption_hands_back_the_best_so_far(
     assert "RUNNING" not in states(study_in(folder))
 
 
+@pytest.mark.slow
 def test_a_timeout_hands_back_the_best_so_far(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     out = ended(started(*words_of(config, folder, trials=500), "--timeout", 15))

@@ -177,6 +177,7 @@ def test_the_sheet_is_that_of_all_folds(finished: Path) -> None:
 # -- killed ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_in_fold_3_and_started_again_it_ends_with_the_same_files(
     finished: Path, config: Path, tmp_path: Path
 ) -> None:

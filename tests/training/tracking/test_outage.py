@@ -23,6 +23,7 @@ from tests.training.tracking.servers import (
 )
 
 AT_MOST = 10.0  # seconds that a server may cost
+KINDS = ["refused", pytest.param("silent", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def test_a_server_that_answers_has_it_all(config: Path, tmp_path: Path, running:
     assert assert_each_once(running.uri, tmp_path / "answered").info.status == "FINISHED"
 
 
-@pytest.mark.parametrize("kind", ["refused", "silent"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_down_at_the_start(kind: str, config: Path, tmp_path: Path, running: Server) -> None:
     plain, code, shown = seconds_of(config, tmp_path / "plain", uri=running.uri)
     assert code == 0, shown
@@ -87,7 +88,7 @@ def test_down_at_the_start(kind: str, config: Path, tmp_path: Path, running: Ser
     assert assert_each_once(running.uri, run).info.run_id == first.info.run_id
 
 
-@pytest.mark.parametrize("kind", ["refused", "silent"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_strict_stops_before_the_training(kind: str, config: Path, tmp_path: Path) -> None:
     with silent_server() as silent:
         uri = silent if kind == "silent" else f"http://127.0.0.1:{free_port()}"
@@ -150,6 +151,7 @@ def test_dies_for_good(endless: Path, tmp_path: Path, running: Server) -> None:
     assert assert_each_once(running.uri, run).info.status == "KILLED"
 
 
+@pytest.mark.slow
 def test_strict_stops_in_the_middle(endless: Path, tmp_path: Path, running: Server) -> None:
     run = tmp_path / "strict"
     process = start_fit(endless, run, "--tracking", "strict", uri=running.uri)
