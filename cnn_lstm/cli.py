@@ -43,6 +43,8 @@ COMMANDS = {
 }
 # processes that our own commands start
 INTERNAL = {"sweep-worker": "cnn_lstm.commands.sweep_worker"}
+# what a shell reports of a program that SIGPIPE ended
+UNREAD = 141
 
 HELP = """usage: cnn-lstm [--version] [--debug] [--trust-imports PKG[,PKG]] COMMAND ...
 
@@ -140,6 +142,8 @@ def _guarded(action: Callable[[], int], debug: bool) -> int:
         return _fail(error, error.exit_code)
     except MemoryError as error:
         return _fail(f"error[E608]: out of memory — {error} — use a smaller data.batch_size or data.window", 6)
+    except BrokenPipeError:
+        raise  # to `script`
     except Exception as error:  # the last door: anything here is a bug of ours
         traceback.print_exc()
         return _fail(f"error[E100]: {type(error).__name__}: {error} — this is a bug: please report it", 1)
@@ -152,8 +156,12 @@ def _fail(error: object, code: int = 2) -> int:
 
 def script() -> None:
     """Entry point of the console script: leaves with the exit code of `main`."""
-    code = main()
-    sys.stdout.flush()
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads on, as behind `| head`; what is left goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = UNREAD
     sys.stderr.flush()
     if code in (130, 143):
         os._exit(code)

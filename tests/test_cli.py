@@ -480,3 +480,19 @@ def test_data_check_of_a_good_table(config: Path, capsys: pytest.CaptureFixture[
 
 def test_data_with_an_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert "describe, check" in fails(capsys, 2, "data", "show")
+
+
+@pytest.mark.parametrize("buffered", ["", "1"])
+@pytest.mark.parametrize("words", [["--help"], ["data", "describe", "--config", "configs/quickstart.yaml"]])
+def test_output_that_nobody_reads_is_no_bug(words: list[str], buffered: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "cnn_lstm", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONUNBUFFERED": buffered},
+    ) as process:
+        process.stdout.close()  # type: ignore[union-attr]
+        assert process.stderr.read() == ""  # type: ignore[union-attr]
+    assert process.returncode == 141

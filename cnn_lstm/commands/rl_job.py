@@ -20,6 +20,7 @@ from cnn_lstm.model.forecaster import CHECKPOINT_KEY, refuse_differences
 from cnn_lstm.rl.agents import (
     Dates,
     make_market,
+    require_read,
     require_unseen,
     seen_in_training,
     shown_table,
@@ -108,12 +109,13 @@ def job_of(config: Any) -> Job:
 
     Raises:
         CheckpointError: If there is none, or it is of other data than its run's configuration reads now.
-        ConfigError: E273, if it is not the one that the agents learnt with, or not in a run folder.
+        ConfigError: E270, if a setting would be read by nothing; E273, if it is not the one that the agents learnt with, or not in a run folder.
     """
     if config.ckpt_path is None:
         raise CheckpointError("rl train needs a checkpoint", fix="add --ckpt_path RUN/checkpoints/best.ckpt", code=437)
     market: MarketSettings = config.market
     agent: AgentSettings = config.agent
+    require_read(market, agent)
     checkpoint = Path(config.ckpt_path)
     contract = read_checkpoint(checkpoint)[CHECKPOINT_KEY]
     if config.ckpt_digest not in (None, contract["digest"]):

@@ -32,12 +32,30 @@ from cnn_lstm.rl.extractor import CNNLSTMExtractor
 from cnn_lstm.rl.judging import bars_played
 from cnn_lstm.rl.market import MarketEnv
 from cnn_lstm.rl.observations import EncoderObservation
-from cnn_lstm.rl.settings import AgentSettings, MarketSettings
+from cnn_lstm.rl.settings import AgentSettings, EncoderSettings, MarketSettings
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "a2c": A2C, "sac": SAC, "td3": TD3, "dqn": DQN}
 Dates = tuple[pd.Timestamp, pd.Timestamp]
 # arguments of theirs that are ours to give
 OURS = {"self", "policy", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
+
+
+def require_read(market: MarketSettings, agent: AgentSettings) -> None:
+    """Refuses settings that nothing would read.
+
+    Args:
+        market: The market's.
+        agent: The agent's.
+
+    Raises:
+        ConfigError: E270.
+    """
+    if market.see != "window" and agent.encoder not in (None, EncoderSettings()):
+        raise ConfigError(
+            f"see {market.see} puts no encoder into the policy", "agent.encoder", "set market.see window", code=270
+        )
+    if market.see != "forecast" and market.forecasts is not None:
+        raise ConfigError(f"see {market.see} shows no forecasts", "market.forecasts", "set market.see forecast", code=270)
 
 
 def shown_table(settings: MarketSettings, checkpoint: Path, prices: pd.DataFrame) -> pd.DataFrame | None:

@@ -291,12 +291,14 @@ def test_forecasts_of_walk_forward_are_shown(home: Path, tmp_path: Path) -> None
         (["--algo", "sac"], 2, "E271.*continuous"),
         (["--algo", "pppo"], 2, "E225"),
         (["--market.see", "forecast"], 2, "E270.*walk-forward"),
+        (["--market.forecasts", "f.parquet"], 2, "E270.*shows no forecasts"),
+        (["--agent.encoder.frozen", "false"], 2, "E270.*no encoder into the policy"),
         (["--market.posit", "[0,1]"], 2, "E225"),
         (["--market.see", "window", "--agent.encoder.lr_factor", "0.1"], 2, "E263.*frozen"),
         (["--agent.encoder.frosen", "false"], 2, "E225"),
         (["--name", "small"], 2, "E273"),
     ],
-    ids=["argument", "action", "algorithm", "forecasts", "key", "encoder", "encoder's key", "name"],
+    ids=["argument", "action", "algorithm", "forecasts", "unshown", "unread", "key", "encoder", "encoder's key", "name"],
 )
 def test_mistakes_are_told_in_one_line(
     agents: Path, home: Path, words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
