@@ -109,7 +109,8 @@ def job_of(config: Any) -> Job:
 
     Raises:
         CheckpointError: If there is none, or it is of other data than its run's configuration reads now.
-        ConfigError: E270, if a setting would be read by nothing; E273, if it is not the one that the agents learnt with, or not in a run folder.
+        ConfigError: E270, if a setting would be read by nothing; E273, if it is not the one that the
+            agents learnt with, or not in a run folder.
     """
     if config.ckpt_path is None:
         raise CheckpointError("rl train needs a checkpoint", fix="add --ckpt_path RUN/checkpoints/best.ckpt", code=437)

@@ -55,7 +55,9 @@ def require_read(market: MarketSettings, agent: AgentSettings) -> None:
             f"see {market.see} puts no encoder into the policy", "agent.encoder", "set market.see window", code=270
         )
     if market.see != "forecast" and market.forecasts is not None:
-        raise ConfigError(f"see {market.see} shows no forecasts", "market.forecasts", "set market.see forecast", code=270)
+        raise ConfigError(
+            f"see {market.see} shows no forecasts", "market.forecasts", "set market.see forecast", code=270
+        )
 
 
 def shown_table(settings: MarketSettings, checkpoint: Path, prices: pd.DataFrame) -> pd.DataFrame | None:
