@@ -298,7 +298,7 @@ def test_forecasts_of_walk_forward_are_shown(home: Path, tmp_path: Path) -> None
         (["--agent.encoder.frosen", "false"], 2, "E225"),
         (["--name", "small"], 2, "E273"),
     ],
-    ids="argument action algorithm forecasts unshown unread key encoder encoder-key name".split(),
+    ids=["argument", "action", "algo", "forecasts", "unshown", "unread", "key", "encoder", "encoder-key", "name"],
 )
 def test_mistakes_are_told_in_one_line(
     agents: Path, home: Path, words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
