@@ -1,10 +1,12 @@
 """Does a pretrained encoder make an agent learn faster? `python -m tests.validity.rl_planted`, minutes on one core.
 
 The market has a planted signal: log returns r(t) = phi s(t-2) r(t-2) + noise, where s is 1 on busy days and -1 on quiet
-ones, which only the volume tells: momentum when there is much trade, reversal when there is little. PPO learns to trade
-it after costs, once on the looked-up embeddings of a forecaster that was trained on the same dates, and once from
-scratch, on the windows, with the same network as its features extractor (and the forecaster's standardisation, so that
-only what was learnt differs). Told are the environment steps until the net return a bar on the test dates, without
+ones, which only the volume tells: momentum when there is much trade, reversal when there is little. With `--signal plain`
+all days are busy: one feature is the forecast, and little is left to learn beforehand.
+
+PPO learns to trade it after costs, once on the looked-up embeddings of a forecaster that was trained on the same dates,
+and once from scratch, on the windows, with the same network as its features extractor (and the forecaster's
+standardisation, so that only what was learnt differs). Told are the environment steps until the net return a bar on the test dates, without
 exploring, is at least half of what the sign of the best forecast earns there, at two looks in a row, for each seed, and
 whether the encoder's median is at most half of the other. A seed that never gets there counts with the most steps that
 were made.
@@ -69,6 +71,7 @@ def planted(options: argparse.Namespace) -> tuple[pd.DataFrame, NDArray[np.float
     """A price table, and the best forecast of the log return of the bar after next at each of its rows."""
     random = np.random.default_rng(0)
     busy = np.where(np.cumsum(random.random(options.bars) < SWITCH) % 2, 1.0, -1.0)
+    busy = busy if options.signal == "volume" else np.ones(options.bars)
     returns = random.normal(0, 0.01 * np.sqrt(1 - options.phi**2), options.bars)
     for row in range(2, options.bars):
         returns[row] += options.phi * busy[row - 2] * returns[row - 2]
@@ -132,6 +135,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bars", type=int, default=3000)
     parser.add_argument("--phi", type=float, default=0.7)
+    parser.add_argument("--signal", choices=["volume", "plain"], default="volume", help="what its sign depends on")
     parser.add_argument("--epochs", type=int, default=30, help="of the forecaster")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--most", type=int, default=40_000, help="steps after which a seed is given up")
