@@ -1,15 +1,15 @@
 """Does a pretrained encoder make an agent learn faster? `python -m tests.validity.rl_planted`, minutes on one core.
 
 The market has a planted signal: log returns r(t) = phi s(t-2) r(t-2) + noise, where s is 1 on busy days and -1 on quiet
-ones, which only the volume tells: momentum when there is much trade, reversal when there is little. With `--signal plain`
-all days are busy: one feature is the forecast, and little is left to learn beforehand.
+ones, which only the volume tells: momentum when there is much trade, reversal when there is little. With `--signal
+plain` all days are busy: one feature is the forecast, and little is left to learn beforehand.
 
 PPO learns to trade it after costs, once on the looked-up embeddings of a forecaster that was trained on the same dates,
 and once from scratch, on the windows, with the same network as its features extractor (and the forecaster's
-standardisation, so that only what was learnt differs). Told are the environment steps until the net return a bar on the test dates, without
-exploring, is at least half of what the sign of the best forecast earns there, at two looks in a row, for each seed, and
-whether the encoder's median is at most half of the other. A seed that never gets there counts with the most steps that
-were made.
+standardisation, so that only what was learnt differs). Told are the environment steps until the net return a bar on the
+test dates, without exploring, is at least half of what the sign of the best forecast earns there, at two looks in a
+row, for each seed, and whether the encoder's median is at most half of the other. A seed that never gets there counts
+with the most steps that were made.
 """
 
 from __future__ import annotations
