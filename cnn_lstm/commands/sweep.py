@@ -180,6 +180,7 @@ def _plan(folder: Path, cli: ForecastCLI, described: Any, settings: dict[str, An
         study_name=settings["study_name"] or (name if settings["storage"] else folder.resolve().name),
         seed=config.seed_everything,
         keep=settings["keep"],
+        first=definition.first(yaml.safe_load(cli.config_text)),
         tracking_uri=uri,
     )
 

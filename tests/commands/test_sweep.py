@@ -128,6 +128,13 @@ def test_it_ends_with_as_many_trials_as_asked(finished: Path) -> None:
     assert (finished / "trials.csv").read_text().count("\n") == 9
 
 
+def test_the_first_trial_is_the_given_configuration(finished: Path, config: Path, tmp_path: Path) -> None:
+    first = study_in(finished).trials[0]
+    assert first.params == {"model.network.lstm_hidden": 4, "model.optimizer.init_args.lr": 1e-3}
+    again = fit(config, tmp_path / "run")
+    assert json.loads((again / "summary.json").read_text())["best"] == first.value
+
+
 def test_the_best_config_fits_to_the_recorded_value(finished: Path, tmp_path: Path) -> None:
     best = study_in(finished).best_trial
     kept = yaml.safe_load((finished / "best.yaml").read_text())

@@ -16,7 +16,7 @@ from cnn_lstm.training.sweeps.samplers import (
     read_objectives,
     require_comparable,
 )
-from cnn_lstm.training.sweeps.space import Space, hint
+from cnn_lstm.training.sweeps.space import Draw, Space, hint
 
 if TYPE_CHECKING:
     import optuna
@@ -82,6 +82,15 @@ class Definition:
     def make_pruner(self) -> optuna.pruners.BasePruner:
         """The pruner."""
         return make_pruner(self.pruner, self.objectives, f"{self.where}: pruner")
+
+    def first(self, tree: Mapping[str, Any]) -> dict[str, Draw]:
+        """Draws of the first trial: those of the given configuration; none in a grid, which has its own order.
+
+        Args:
+            tree: Plain values of the configuration.
+        """
+        grid = self.sampler is not None and self.sampler["name"] == "grid"
+        return {} if grid else self.space.drawn(tree)
 
     @property
     def directions(self) -> list[str]:

@@ -51,6 +51,20 @@ def hint(word: object, known: Collection[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"
 
 
+def value_at(tree: Any, key: str) -> Any:
+    """Value of a configuration at a key, which may leave out `init_args` as on the command line; null without one.
+
+    Example:
+        >>> value_at({"model": {"network": {"class_path": "x", "init_args": {"norm": "layer"}}}}, "model.network.norm")
+        'layer'
+    """
+    for part in key.split("."):
+        if isinstance(tree, Mapping) and part not in tree:
+            tree = tree.get("init_args")
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+    return tree
+
+
 @dataclass(frozen=True)
 class Numbers:
     """Numbers between two bounds, both of them included.
@@ -78,6 +92,13 @@ class Numbers:
     def settings(self, name: str, draw: Draw) -> dict[str, Any]:
         """The number under the entry's own key."""
         return {name: draw}
+
+    def drawn(self, name: str, tree: Mapping[str, Any]) -> dict[str, Draw]:
+        """The draw that sets what a configuration says; none where it cannot be drawn."""
+        value = value_at(tree, name)
+        if not self.admits(value) or (self.whole and value != int(value)):
+            return {}
+        return {name: int(value) if self.whole else float(value)}
 
     def admits(self, draw: Draw) -> bool:
         """Whether it can be drawn."""
@@ -116,6 +137,13 @@ class Options:
     def settings(self, name: str, draw: Draw) -> dict[str, Any]:
         """What the choice sets."""
         return dict(self.of[draw])
+
+    def drawn(self, name: str, tree: Mapping[str, Any]) -> dict[str, Draw]:
+        """The choice that sets what a configuration says; none where there is no such choice."""
+        for draw, sets in self.of.items():
+            if all(value_at(tree, key) == value for key, value in sets.items()):
+                return {name: draw}
+        return {}
 
     def admits(self, draw: Draw) -> bool:
         """Whether it is one of the choices."""
@@ -223,6 +251,23 @@ class Space:
             if entry.name in draws and entry.exists(draws):
                 found |= entry.domain.settings(entry.name, draws[entry.name])
         return plain(found)  # type: ignore[no-any-return]
+
+    def drawn(self, tree: Mapping[str, Any]) -> dict[str, Draw]:
+        """Draws that set what a configuration says already, without those that it cannot have.
+
+        Args:
+            tree: Plain values of the configuration.
+
+        Example:
+            >>> tree = {"data.window": {"int": [20, 60]}, "data.scaling": {"categorical": ["robust"]}}
+            >>> Space.from_plain(tree).drawn({"data": {"window": 30, "scaling": "standard"}})
+            {'data.window': 30}
+        """
+        draws: dict[str, Draw] = {}
+        for entry in self.entries:
+            if entry.exists(draws):
+                draws |= entry.domain.drawn(entry.name, tree)
+        return draws
 
     @staticmethod
     def words(settings: Mapping[str, Any]) -> list[str]:

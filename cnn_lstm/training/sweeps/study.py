@@ -22,6 +22,7 @@ from cnn_lstm.training.runs import RunFolder
 from cnn_lstm.training.sweeps.claims import alone, parsed_url, storage_errors
 from cnn_lstm.training.sweeps.definition import Definition
 from cnn_lstm.training.sweeps.samplers import MEASURES, Objective
+from cnn_lstm.training.sweeps.space import Draw
 
 HEARTBEAT = 5  # seconds between two signs of life of a trial
 GRACE = 15  # seconds without one after which its worker is taken for dead
@@ -45,6 +46,7 @@ class Plan:
         study_name: Its name there.
         seed: Of the sampler.
         keep: How many of the best trials keep their checkpoints.
+        first: Draws of the first trial, those of the given configuration; others are left to the sampler.
         tracking_uri: The MLflow server that the command line names.
     """
 
@@ -57,6 +59,7 @@ class Plan:
     study_name: str
     seed: int
     keep: int
+    first: Mapping[str, Draw]
     tracking_uri: str | None = None
 
     @cached_property
@@ -138,6 +141,8 @@ def join(plan: Plan) -> optuna.Study:
         known = study.user_attrs.get("fingerprint")
         if known is None:
             study.set_user_attr("fingerprint", plan.fingerprint)
+            if plan.first:
+                study.enqueue_trial(dict(plan.first))
     if known not in (None, plan.fingerprint):
         raise ConfigError(
             f"the study {plan.study_name} is of another configuration or space",

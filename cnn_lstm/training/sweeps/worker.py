@@ -107,11 +107,12 @@ class Worker:
             claim.enter_context(alone(self.plan.storage))
             fail_stale(self.study)
             states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
+            waiting = [number for number, state in enumerate(states) if state == TrialState.WAITING]
             finished, running = sum(state in FINISHED for state in states), states.count(TrialState.RUNNING)
             if finished >= self.plan.n_trials:
                 return False
             if finished + running < self.plan.n_trials:
-                self.study.sampler = sampler_of(self.plan, len(states))
+                self.study.sampler = sampler_of(self.plan, min(waiting, default=len(states)))
                 self._run(claim)
                 return True
         self._stop.asked.wait(POLL)

@@ -33,6 +33,7 @@ def plan(folder: Path, **changes: Any) -> Plan:
         "study_name": "tested",
         "seed": 7,
         "keep": 1,
+        "first": {},
     }
     return Plan(**values | changes)
 
@@ -94,6 +95,15 @@ def test_a_study_of_another_fingerprint_is_refused(tmp_path: Path) -> None:
     assert join(plan(tmp_path)).study_name == "tested"
     with pytest.raises(ConfigError, match="E248"):
         join(plan(tmp_path, fingerprint="def"))
+
+
+def test_the_first_trial_is_the_given_configuration_whoever_joins(tmp_path: Path) -> None:
+    first = {"model.optimizer.lr": 0.003}
+    for _ in range(2):
+        study = join(plan(tmp_path, first=first))
+    (waiting,) = study.trials
+    assert waiting.state.name == "WAITING"
+    assert waiting.system_attrs["fixed_params"] == first
 
 
 def test_draws_depend_on_seed_and_number_only(tmp_path: Path) -> None:

@@ -72,10 +72,10 @@ def test_a_pruner_of_each_name(name: str) -> None:
     assert type(pruner).__name__ == PRUNERS[name]
 
 
-def test_the_default_pruner_ends_what_is_not_in_the_best_third_from_the_third_trial_and_the_seventh_epoch_on() -> None:
+def test_the_default_pruner_ends_what_is_worse_than_the_median_from_the_fourth_trial_and_the_seventh_epoch_on() -> None:
     study = optuna.create_study(pruner=make_pruner(None, LOSS))
     ended = []
-    for value in (3, 5, 4, 1):
+    for value in (3, 5, 9, 6, 4, 1):
         trial = study.ask()
         for epoch in range(9):
             trial.report(float(value), epoch)
@@ -83,7 +83,7 @@ def test_the_default_pruner_ends_what_is_not_in_the_best_third_from_the_third_tr
                 break
         ended.append(epoch)
         study.tell(trial, float(value))
-    assert ended == [8, 8, 6, 8]
+    assert ended == [8, 8, 8, 6, 8, 8]
 
 
 def test_several_objectives_are_not_pruned() -> None:
@@ -190,7 +190,7 @@ def test_a_file_of_a_space_alone_has_the_defaults() -> None:
     assert definition.objectives == LOSS
     assert definition.directions == ["minimize"]
     assert isinstance(definition.make_sampler(0), optuna.samplers.TPESampler)
-    assert isinstance(definition.make_pruner(), optuna.pruners.PercentilePruner)
+    assert isinstance(definition.make_pruner(), optuna.pruners.MedianPruner)
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,65 @@ def test_values_of_any_space_lie_in_it_and_follow_its_conditions(tree: dict[str,
         assert space.settings(params) == values
 
 
+def nested(values: dict[str, Any]) -> dict[str, Any]:
+    """A configuration that has these values, those of a class within `init_args`."""
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        at = tree
+        *sections, last = key.split(".")
+        for section in sections:
+            at = at.setdefault(section, {"class_path": "x", "init_args": {}})["init_args"]
+        at[last] = value
+    return tree
+
+
+@settings(deadline=None, max_examples=60)
+@given(tree=trees(), seed=st.integers(0, 1000))
+def test_what_a_configuration_says_is_a_draw_of_any_space(tree: dict[str, Any], seed: int) -> None:
+    space = Space.from_plain(tree)
+    for params, values in drawn(space, seed, 2):
+        found = space.drawn(nested(values))
+        assert found == params
+        study = study_of(0)
+        study.enqueue_trial(found)
+        assert space.suggest(study.ask()) == values
+
+
+@pytest.mark.parametrize(
+    ("changed", "missing"),
+    [
+        ({}, set()),
+        ({"model.network.channels": [16]}, {"architecture", "model.network.conv_dropout"}),
+        ({"model.network.lstm_hidden": 300}, {"model.network.lstm_hidden"}),
+        ({"model.network.lstm_hidden": 64.5}, {"model.network.lstm_hidden"}),
+        ({"model.network.lstm_hidden": None}, {"model.network.lstm_hidden"}),
+        ({"model.network.lstm_dropout": 0.25}, {"model.network.lstm_dropout"}),
+        ({"data.window": 50}, {"data.window"}),
+        ({"data.scaling": "none"}, {"data.scaling"}),
+    ],
+    ids=["none", "choice", "range", "fraction", "null", "step", "window", "category"],
+)
+def test_what_the_space_does_not_hold_is_left_to_the_sampler(changed: dict[str, Any], missing: set[str]) -> None:
+    space = Space.from_plain(TREE)
+    values = space.settings(
+        {
+            "architecture": "16-32/3-3",
+            "model.network.conv_dropout": 0.1,
+            "model.network.lstm_hidden": 64,
+            "model.network.lstm_layers": 2,
+            "model.network.lstm_dropout": 0.2,
+            "model.optimizer.lr": 1e-3,
+            "data.window": 40,
+            "data.scaling": "robust",
+            "data.features": '["log_return_1"]',
+            "model.network.bidirectional": False,
+        }
+    )
+    found = space.drawn(nested({**values, **changed}))
+    assert set(TREE) - set(found) == missing
+    assert space.settings(found).items() <= values.items()
+
+
 @settings(deadline=None, max_examples=60)
 @given(tree=trees())
 def test_the_examples_hold_every_choice_and_bound(tree: dict[str, Any]) -> None:
