@@ -224,7 +224,7 @@ def test_a_training_that_is_whole_stays_as_it_is(agents: Path, home: Path, capsy
 
 
 def test_other_settings_do_not_go_on(agents: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--market.delay", "2", "--agent.encoder.frozen", "false"]
+    words = ["--market.delay", "2", "--agent.encoder", "null"]
     assert train(home, *SMALL, *words, "--name", "small") == 2
     assert re.search(r"E273.*another market\.delay, agent\.encoder —", capsys.readouterr().err)
 
