@@ -58,12 +58,14 @@ format: $(VENV)/.installed-dev  ## format the code
 	$(BIN)/ruff format .
 
 .PHONY: bench
-bench: $(VENV)/.installed-test  ## speed of a fit beside a bare loop, memory of the data path, time of report, audit and sweep
+bench: $(VENV)/.installed-test  ## speed of a fit beside a bare loop, memory, time of report, audit, sweep, stream, market
 	$(BIN)/python tests/benchmarks/throughput.py
 	$(BIN)/python tests/benchmarks/data_path.py
 	$(BIN)/python -m tests.benchmarks.report
 	$(BIN)/python -m tests.benchmarks.audit
 	$(BIN)/python -m tests.benchmarks.sweep
+	$(BIN)/python -m tests.benchmarks.stream
+	$(BIN)/python -m tests.benchmarks.market_env
 
 .PHONY: screenshots
 screenshots: $(VENV)/.installed-docs  ## train the quickstart, take the pictures of TensorBoard and MLflow in the guide
@@ -76,6 +78,11 @@ reports: $(VENV)/.installed-docs $(VENV)/.installed-test  ## make the example re
 .PHONY: controls
 controls: $(VENV)/.installed-test  ## what the verdict says on 30 random walks and 10 planted signals
 	$(BIN)/python -m tests.validity.controls
+
+.PHONY: planted
+planted: $(VENV)/.installed-test  ## what sweeps and pretrained encoders are worth where there is a signal; an hour
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.validity.sweeps --folder runs/planted-sweeps
+	$(BIN)/python -m tests.validity.rl_planted
 
 .PHONY: clean
 clean:  ## remove the environment and caches, not the runs
