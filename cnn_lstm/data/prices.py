@@ -22,7 +22,7 @@ from cnn_lstm.data.checks import (
     plainly_sound,
 )
 from cnn_lstm.data.sources.base import TIME_DTYPE, nearest, validate_symbol
-from cnn_lstm.errors import Defect, DefectsError
+from cnn_lstm.errors import DataError, Defect, DefectsError
 
 __all__ = ["CheckedPrices", "Checks", "check_bars", "check_prices", "check_structure", "data_fingerprint"]
 
@@ -104,6 +104,16 @@ def check_bars(bars: pd.DataFrame, latest: pd.DataFrame, checks: Checks, columns
     defects = [defect for check in BAR_CHECKS for defect in check(joined, checks)]
     _refuse(defects + list(_unfilled(sound, latest, columns)))
     return sound
+
+
+def require_table(table: object) -> None:
+    """Refuses what is no table at all, such as the name of a file.
+
+    Raises:
+        DataError: E338.
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise DataError(f"prices are {type(table).__name__}", "", "give a pandas DataFrame", code=338)
 
 
 def check_structure(table: pd.DataFrame, required: Collection[str]) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from cnn_lstm import specs
 from cnn_lstm.data.features import Feature, default_importer, required_columns, resolve_features
-from cnn_lstm.data.prices import CheckedPrices, Checks, check_prices
+from cnn_lstm.data.prices import CheckedPrices, Checks, check_prices, require_table
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, build_panel
 from cnn_lstm.errors import ConfigError
@@ -61,6 +61,7 @@ class Recipe:
 
     def check(self, prices: pd.DataFrame, targets: list[Target]) -> CheckedPrices:
         """Checks a price table for what the features and targets need."""
+        require_table(prices)
         return check_prices(prices, self.checks, required=self.needed_columns(targets, prices.columns))
 
     def needed_columns(self, targets: Collection[Target], columns: Collection[str]) -> list[str]:

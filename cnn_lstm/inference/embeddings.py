@@ -8,7 +8,6 @@ import pandas as pd
 
 from cnn_lstm.data.prices import data_fingerprint
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.forecaster import state_digest
 
 KEYS = ["symbol", "as_of"]
 # of a predictions table: what the model says; the rest is known without it, or is the truth
@@ -38,14 +37,14 @@ def embeddings_table(predictor: Predictor, prices: pd.DataFrame, samples: int = 
         {'first': '2000-06-01T00:00:00.000000', 'last': '2008-12-30T00:00:00.000000'}
     """
     table, forecasts = predictor.encode(prices), predictor.predict(prices, samples=samples)
+    attrs = table.attrs
     forecasts.attrs = {}  # pandas copies them with every piece of the table
     said = [name for name in forecasts if SAID.fullmatch(str(name))]
     for target in predictor.targets:
         own = forecasts.loc[forecasts["target"] == target.name, [*KEYS, *said]]
         table = table.merge(own.rename(columns={name: f"{name}__{target.name}" for name in said}), on=KEYS)
     contract = predictor.forecaster.contract
-    table.attrs = {
-        "checkpoint": state_digest(predictor.forecaster.state_dict()),
+    table.attrs = attrs | {
         "data": data_fingerprint(predictor.recipe.check(prices, predictor.targets).table),
         "training": dict(contract["training"]),
         "test": contract["boundaries"]["test"],

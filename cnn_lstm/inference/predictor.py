@@ -23,7 +23,7 @@ from cnn_lstm.inference.ensemble import Ensemble, model_from
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.stream import Stream
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import INFERENCE_BATCH, Forecaster, fixed_shape
+from cnn_lstm.model.forecaster import INFERENCE_BATCH, Forecaster, fixed_shape, state_digest
 
 
 class Predictor:
@@ -152,9 +152,12 @@ class Predictor:
             start: First decision day, ISO; everything by default.
 
         Returns:
-            symbol, as_of, and the columns e0 ... e{D-1}.
+            symbol, as_of, and the columns e0 ... e{D-1}. `attrs["checkpoint"]` is the digest of the weights, so that
+            `EncoderObservation` can tell whose they are.
         """
-        return self.encode_rows(*self._windows(prices, start))
+        table = self.encode_rows(*self._windows(prices, start))
+        table.attrs["checkpoint"] = state_digest(self.forecaster.state_dict())
+        return table
 
     def encode_rows(self, panel: Panel, rows: Rows) -> pd.DataFrame:
         """Embeddings of chosen windows of a panel; see `predict_rows` and `encode`."""

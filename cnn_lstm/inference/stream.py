@@ -21,7 +21,7 @@ from torch import Tensor
 from cnn_lstm.data.checks import KEYS, PRICES, day
 from cnn_lstm.data.features import latest_values, most_history, needed_history
 from cnn_lstm.data.predictions import described, predictions_table
-from cnn_lstm.data.prices import check_bars, check_structure
+from cnn_lstm.data.prices import check_bars, check_structure, require_table
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.targets import MEMORY, Target
 from cnn_lstm.data.windows import Panel
@@ -111,8 +111,7 @@ class Stream:
             DataError: If the bars are damaged, late, given twice, of several moments or of an unknown symbol, or one is
                 missing; the stream is as it was before.
         """
-        if not isinstance(bars, pd.DataFrame):
-            raise DataError(f"bars are {type(bars).__name__}", "", "give a pandas DataFrame", code=338)
+        require_table(bars)
         check_structure(bars, self._columns)
         moment = self._moment_of(bars)
         self._require_order(bars, moment)
@@ -157,6 +156,10 @@ class Stream:
             raise _refused(f"a moment that is over, and {self._crossing[0]} compares the symbols", told, fix)
 
     def _require_all(self, given: set[str], absent: set[str]) -> None:
+        for symbol in sorted(absent):
+            if symbol not in self.symbols or symbol in given:
+                what = "given and absent at once" if symbol in given else "unknown"
+                raise _refused(f"absent {symbol!r} is {what}", "absent", f"symbols of {', '.join(self.symbols[:5])}")
         missing = sorted({*self.symbols} - given - absent)
         if self._crossing and missing:
             what = f"no bar of {', '.join(missing[:5])}, and {self._crossing[0]} compares the symbols"

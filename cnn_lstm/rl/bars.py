@@ -146,7 +146,7 @@ def own_recipe(features: Sequence[str] | None = None, window: int = 60) -> Recip
 
 
 def _chosen(known: Sequence[str], symbols: Sequence[str] | None) -> tuple[str, ...]:
-    chosen = tuple(known if symbols is None else symbols)
+    chosen = tuple(known if symbols is None else [symbols] if isinstance(symbols, str) else symbols)
     for name in chosen:
         if name not in known:
             raise ConfigError(f"no symbol {name} in the prices", "symbols", nearest(name, list(known)) or "", code=265)

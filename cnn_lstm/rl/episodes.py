@@ -73,8 +73,11 @@ class Decisions:
         """
         given = np.asarray(actions).reshape(-1, self.symbols)
         if self.kind == "discrete":
-            if ((given < 0) | (given >= len(self.positions))).any():
-                raise ConfigError(f"action {actions}", "step", f"give 0 to {len(self.positions) - 1}", code=267)
+            whole = np.issubdtype(given.dtype, np.integer)
+            if not whole or ((given < 0) | (given >= len(self.positions))).any():
+                raise ConfigError(
+                    f"action {actions}", "step", f"give a whole number, 0 to {len(self.positions) - 1}", code=267
+                )
             return np.asarray(self.positions, dtype=np.float64)[given] / self.symbols
         if not np.isfinite(given).all():
             raise ConfigError(f"action {actions}", "step", "the agent has diverged: lower its learning rate", code=267)

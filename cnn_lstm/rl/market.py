@@ -39,7 +39,7 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
 
     Args:
         prices: Long price table with symbol and timestamp, or a file or pattern of files with one.
-        symbols: Symbols to trade, on the dates that they have in common; all by default.
+        symbols: Symbols to trade, on the dates that they have in common, or a single one; all by default.
         checkpoint: Checkpoint of a forecaster, whose features, window and dates of the parts are taken.
         features: Names of the feature columns instead.
         window: Rows of a window instead.
@@ -118,7 +118,8 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
 
         Args:
             seed: Seed of the random first date.
-            options: `start`: first day of the episode, ISO, instead of a random one.
+            options: `start`: first day of the episode, ISO, instead of a random one; the next possible date if there is
+                none on that day.
         """
         super().reset(seed=seed)
         self.episodes.begin(0, self.np_random, start_of(options))

@@ -225,7 +225,7 @@ DAMAGES: dict[str, tuple[Any, str]] = {
     ),
     "no zone": (lambda b, last: b.assign(timestamp=b["timestamp"].dt.tz_localize(None)), "timestamp is datetime64"),
     "no row": (lambda b, last: b.iloc[:0], "0 rows"),
-    "no table": (lambda b, last: b.to_dict(), "bars are dict"),
+    "no table": (lambda b, last: b.to_dict(), "prices are dict"),
 }
 
 
@@ -250,6 +250,19 @@ def test_symbols_that_are_compared_come_together(crossed: Predictor) -> None:
     assert len(stream.update(bars[:2], absent=["CCC"])) == 2
     with pytest.raises(DataError, match="a moment that is over"):
         stream.update(bars[2:], absent=["AAA", "BBB"])
+
+
+@pytest.mark.parametrize(("absent", "told"), [("CCD", "'CCD' is unknown"), ("AAA", "'AAA' is given and absent")])
+def test_who_is_absent_is_known_and_not_there(crossed: Predictor, absent: str, told: str) -> None:
+    prices = market(120, gaps=False)
+    *past, bars = moments(prices, prices["timestamp"].min())
+    with pytest.raises(DataError, match=told):
+        crossed.stream(pd.concat(past)).update(bars[:2], absent=["CCC", absent])
+
+
+def test_a_history_is_a_table(predictor: Predictor) -> None:
+    with pytest.raises(DataError, match=r"E338.*prices are str"):
+        predictor.stream("prices.csv")  # type: ignore[arg-type]
 
 
 def test_symbols_that_are_not_compared_come_when_they_like(predictor: Predictor) -> None:

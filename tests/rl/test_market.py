@@ -241,6 +241,14 @@ def test_a_portfolio_trades_on_the_dates_that_its_symbols_share() -> None:
     np.testing.assert_allclose(infos["gross_return"].iloc[2:], 0.5 * (seen[2:] / seen[1:-1] - 1), atol=1e-8)
 
 
+@pytest.mark.parametrize("action", [1.5, np.nan, 3, -1, None], ids=str)
+def test_an_action_is_the_number_of_a_position(action: Any) -> None:
+    env = market_env(symbols="AAA")
+    env.reset(seed=0)
+    with pytest.raises(ConfigError, match=r"E267.*a whole number, 0 to 2"):
+        env.step(action)
+
+
 def test_weights_never_exceed_the_stake() -> None:
     env = market_env(actions="continuous")
     infos = play(env, lambda _: np.array([1.0, -1.0, 0.5]))

@@ -149,16 +149,21 @@ def test_embeddings_of_another_checkpoint_are_refused(
         write_ensemble([checkpoint, checkpoint], own)
     torch.manual_seed(5)
     other = small_checkpoint(tmp_path)
-    tables = {}
+    tables: dict[str, Any] = {}
     for name, path in (("own", own), ("other", other)):
-        embeddings_table(Predictor.from_checkpoint(path), prices).to_parquet(tmp_path / name)
+        predictor = Predictor.from_checkpoint(path)
+        embeddings_table(predictor, prices).to_parquet(tmp_path / name)
         tables[name] = tmp_path / name
+        tables[f"{name} in memory"] = predictor.encode(prices)
     market = MarketEnv(prices, checkpoint=own, symbols=["AAA"], observe="account")
     wrap = wrappers(market)[kind]
-    assert wrap(tables["own"]).reset(seed=0)
-    with pytest.raises(ConfigError, match=r"E269.*of checkpoint [0-9a-f]{12}, the market is of [0-9a-f]{12}") as told:
-        wrap(tables["other"])
-    assert "\n" not in str(told.value)
+    for kept in ("", " in memory"):
+        assert wrap(tables[f"own{kept}"]).reset(seed=0)
+        with pytest.raises(
+            ConfigError, match=r"E269.*of checkpoint [0-9a-f]{12}, the market is of [0-9a-f]{12}"
+        ) as told:
+            wrap(tables[f"other{kept}"])
+        assert "\n" not in str(told.value)
     with pytest.raises(ConfigError, match="E269"):  # whatever is shown of it
         wrap(tables["other"], ["y_pred__log_return_1"])
 
