@@ -54,6 +54,7 @@ LATE: dict[tuple[str, str], str] = {
     ("evaluation/pictures.py", "matplotlib.figure"): "as matplotlib",
     ("evaluation/pictures.py", "matplotlib.ticker"): "as matplotlib",
     ("rl/pictures.py", "matplotlib.figure"): "slow, and only for drawing",
+    ("rl/pictures.py", "matplotlib.dates"): "as matplotlib.figure",
     ("rl/pictures.py", "matplotlib.backends.backend_agg"): "as matplotlib.figure",
     ("training/sweeps/samplers.py", "optuna"): "slow, and only for a sweep",
     ("training/sweeps/report.py", "optuna.importance"): "as optuna",

@@ -109,7 +109,7 @@ def figures_of(bars: Bars, rules: Rules, played: pd.DataFrame, name: str, trials
         trials: Agents among which it was chosen, for the deflated Sharpe ratio.
     """
     found = strategy_figures(market_book(bars, rules, played, name), trials)
-    return {key: found[key] for key in (*FIGURES, "random_sign_p")}
+    return {key: found[key] for key in FIGURES}
 
 
 def at_random(bars: Bars, rules: Rules, played: pd.DataFrame, seed: int = 0) -> list[pd.DataFrame]:
@@ -168,22 +168,44 @@ def claim(agents: pd.DataFrame, others: Mapping[str, pd.DataFrame], own: Mapping
 
     Returns:
         evidence; `weakest`, the rule from which the agents can be told least; `probability` that they earn more than
-        it a unit of risk; and the `sentence`.
+        it a unit of risk, 0.5 where they earn the same; `same`, the rules whose positions the agents hold at all
+        times; and the `sentence`.
     """
     beside = {}
     for name, bars in others.items():
         more = (agents["net"] - bars["net"].reindex(agents.index).fillna(0.0)).to_numpy()
         found = probabilistic_sharpe_ratio(more, lags=automatic_lags(len(more)))
         beside[name] = found if np.isfinite(found) else 0.5  # no difference at all
+    same = [name for name, bars in others.items() if _same_positions(agents, bars)]
     weakest = min(beside, key=lambda name: beside[name])
     deflated = float(own["dsr"]) if np.isfinite(own["dsr"]) else 0.5
-    evidence = bool(deflated > CONFIDENCE and beside[weakest] > CONFIDENCE)
+    evidence = bool(deflated > CONFIDENCE and beside[weakest] > CONFIDENCE and not same)
     return {
         "evidence": evidence,
         "weakest": weakest,
         "probability": beside[weakest],
+        "same": same,
         "sentence": f"{'Evidence' if evidence else 'No evidence'} that the agents earn more after costs than each "
-        f"simple rule. The probability that they beat '{weakest}' is {probability(beside[weakest])}, and that their "
-        f"Sharpe ratio is above zero, once the number of trials is paid for, {probability(deflated)}; a claim needs "
-        f"{CONFIDENCE:.0%} of both.",
+        f"simple rule. {_beside_rules(same, weakest, beside[weakest], deflated)}",
     }
+
+
+def _same_positions(agents: pd.DataFrame, bars: pd.DataFrame) -> bool:
+    """Whether two hold the same over all bars; what floats round is no difference."""
+    if not agents.index.equals(bars.index):
+        return False
+    held, other = (np.stack(played["weights"].to_list()) for played in (agents, bars))
+    return bool(np.allclose(held, other, rtol=0.0, atol=1e-6))
+
+
+def _beside_rules(same: Sequence[str], weakest: str, beaten: float, deflated: float) -> str:
+    if same:
+        names = " and ".join(f"'{name}'" for name in same)
+        return (
+            f"At all times they hold exactly what {names} holds, so there is nothing to compare. The probability that "
+            f"their Sharpe ratio is above zero, once the number of trials is paid for, is {probability(deflated)}."
+        )
+    return (
+        f"The probability that they beat '{weakest}' is {probability(beaten)}, and that their Sharpe ratio is above "
+        f"zero, once the number of trials is paid for, {probability(deflated)}; a claim needs {CONFIDENCE:.0%} of both."
+    )

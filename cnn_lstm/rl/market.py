@@ -142,8 +142,10 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
         if self.render_mode is None or not self._trail:
             return None
         positions, weights, equity = zip(*self._trail, strict=True)
-        bars, at = self.episodes.bars, list(positions)
-        return pixels(draw_episode(bars.dates[at], bars.close[at], np.stack(weights), np.array(equity), bars.symbols))
+        bars, at, length = self.episodes.bars, list(positions), self.episodes.length
+        last = bars.dates[bars.last[at[0]] if length is None else at[0] + length]
+        dates, close = bars.dates[at], bars.close[at]
+        return pixels(draw_episode(dates, close, np.stack(weights), np.array(equity), bars.symbols, last))
 
     def _noted(self, infos: Info) -> Info:
         """The information of the one episode; it is kept where a picture will be drawn of it."""

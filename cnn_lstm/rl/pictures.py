@@ -14,16 +14,31 @@ import pandas as pd
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
     from matplotlib.figure import Figure
 
 Times = NDArray[np.datetime64]
 Floats = NDArray[np.float64]
-OTHERS = ["#e08a2e", "0.45", "#3a8f3a", "#a33a3a"]  # agents are blue
+AGENTS, SEED = "#0b2a6f", "#5aa5e0"
+# rules, told apart without colours too: colours and dashes, drawn above the agents, which show through
+RULES = ["#e08a2e", "#128a6a", "#c2306f", "#8a5a2b"]
+DASHES: list[Any] = [(0, (6, 3)), (0, (1, 1.6)), (0, (5, 2, 1, 2)), (0, (3, 3))]
 LISTED = 8  # symbols that a legend has room for
+LETTERS = 26  # of a name in a legend
+WIDTH, HEIGHT = 4.5, 3.2  # inches; small, so that the words are readable on a phone
+SMALL = 8.5
 
 
-def draw_episode(dates: Times, close: Floats, weights: Floats, equity: Floats, symbols: tuple[str, ...]) -> Figure:
-    """Price, position and equity, one below the other.
+def draw_episode(
+    dates: Times,
+    close: Floats,
+    weights: Floats,
+    equity: Floats,
+    symbols: tuple[str, ...],
+    last: np.datetime64 | None = None,
+) -> Figure:
+    """Price, position and equity, one below the other, with a dot at the start.
 
     Args:
         dates: Dates since the first one of the episode, (d,).
@@ -31,25 +46,45 @@ def draw_episode(dates: Times, close: Floats, weights: Floats, equity: Floats, s
         weights: Weights held over the bar that ends at each date, (d, S).
         equity: 1 plus all net returns since, (d,).
         symbols: Names, S.
+        last: Last date of the episode, to which the axis reaches; by default that of `dates`.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 6.0), dpi=100, layout="constrained")
     price, position, worth = figure.subplots(3, 1, sharex=True)
     for number, name in enumerate(symbols):
-        label = name.replace("$", r"\$") if number < LISTED else "_nolegend_"
-        price.plot(dates, close[:, number] / close[0, number], linewidth=1.2, label=label)
+        label = _plain(name) if number < LISTED else "_nolegend_"
+        line = price.plot(dates, close[:, number] / close[0, number], linewidth=1.2)[0]
         position.step(dates, weights[:, number], where="pre", linewidth=1.2)
-    price.legend(fontsize=8, loc="upper left")
+        dot = _start(price, dates, 1.0, line.get_color())
+        _start(position, dates, weights[0, number], line.get_color())
+        (dot if len(dates) == 1 else line).set_label(label)
+    figure.legend(loc="outside upper left", fontsize=SMALL, ncols=4, frameon=False)
     price.set_ylabel("price, first = 1")
-    position.axhline(0, color="0.7", linewidth=0.8)
-    position.set_ylim(-1.05, 1.05)
+    position.axhline(0, color="0.7", linewidth=0.8, zorder=1)
+    position.set_ylim(-1.1, 1.1)
     position.set_ylabel("weight held")
-    worth.axhline(1, color="0.7", linewidth=0.8)
-    worth.plot(dates, equity, color="#0b2a6f", linewidth=1.4)
+    worth.axhline(1, color="0.7", linewidth=0.8, zorder=1)
+    worth.plot(dates, equity, color=AGENTS, linewidth=1.4)
+    _start(worth, dates, equity[0], AGENTS)
     worth.set_ylabel("equity, after costs")
-    worth.tick_params(axis="x", labelsize=8)
+    _episode_axes(figure, dates[0], dates[-1] if last is None else last)
     return figure
+
+
+def _start(axes: Axes, dates: Times, height: float, color: Any) -> PathCollection:
+    return axes.scatter(dates[:1], [height], s=16, color=color, zorder=3)
+
+
+def _episode_axes(figure: Figure, first: np.datetime64, last: np.datetime64) -> None:
+    """The dates of the whole episode, and equal letters."""
+    for axes in figure.axes:
+        axes.tick_params(labelsize=SMALL)
+    _date_axis(figure.axes[-1])
+    days = np.array([first, last], dtype="datetime64[s]")
+    space = max((days[1] - days[0]) // 50, np.timedelta64(3600, "s"))
+    figure.axes[-1].set_xlim(*(days + np.array([-space, space])))
+    figure.align_ylabels()
 
 
 def pixels(figure: Figure) -> NDArray[np.uint8]:
@@ -62,29 +97,60 @@ def pixels(figure: Figure) -> NDArray[np.uint8]:
 
 
 def draw_returns(bars: pd.DataFrame, main: str) -> Figure:
-    """Summed net returns: one column thick, seeds light, all others in colours of their own.
+    """Summed net returns in percent: one column thick, seeds light, and rules dashed above them.
 
     Args:
         bars: Net returns, one column each, by date.
-        main: The column that is drawn on top.
+        main: The column of all agents.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     axes = figure.subplots()
-    axes.set_prop_cycle(color=OTHERS)
-    summed = bars.fillna(0.0).cumsum()
-    for name in summed:
-        seed, on_top = str(name).startswith("seed "), name == main
-        style: dict[str, Any] = {"color": "#8fa8d8", "linewidth": 0.8} if seed else {"linewidth": 1.2}
-        style |= {"color": "#0b2a6f", "linewidth": 1.8} if on_top else {}
-        label = "_nolegend_" if seed else str(name)
-        axes.plot(summed.index.to_numpy(), summed[name].to_numpy(), label=label, zorder=3 if on_top else 2, **style)
-    axes.axhline(0, color="0.7", linewidth=0.8)
-    axes.set_ylabel("summed return after costs")
-    axes.legend(fontsize=8, loc="upper left")
-    axes.tick_params(labelsize=8)
+    summed = bars.fillna(0.0).cumsum() * 100
+    styles = _styles([str(name) for name in summed], main)
+    for name, style in styles.items():
+        axes.plot(summed.index.to_numpy(), summed[name].to_numpy(), **style)
+    _date_axis(axes)
+    axes.grid(color="#e4e4e4", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.01)
+    axes.set_ylabel("summed return, %", fontsize=SMALL)
+    axes.tick_params(labelsize=SMALL)
+    figure.legend(loc="outside upper left", fontsize=SMALL, ncols=2, frameon=False, handlelength=2.6)
     return figure
+
+
+def _styles(names: list[str], main: str) -> dict[str, dict[str, Any]]:
+    """How each column is drawn; the first seed stands for all of them in the legend."""
+    seeds = [name for name in names if name.startswith("seed ") and name != main]
+    styles: dict[str, dict[str, Any]] = {
+        main: {"color": AGENTS, "linewidth": 2.6, "zorder": 3, "label": _plain(main)},
+    }
+    for number, name in enumerate(seeds):
+        label = "single seeds" if number == 0 else "_nolegend_"
+        styles[name] = {"color": SEED, "linewidth": 0.9, "zorder": 4, "label": label}
+    for number, name in enumerate(name for name in names if name not in styles):
+        look = {"color": RULES[number % len(RULES)], "linestyle": DASHES[number % len(DASHES)]}
+        styles[name] = look | {"linewidth": 1.6, "zorder": 5, "label": _plain(name)}
+    return styles
+
+
+def _plain(name: str) -> str:
+    """A name in few letters, none of which starts a formula."""
+    short = name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…"
+    return short.replace("$", r"\$")
+
+
+def _date_axis(axes: Axes) -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    # matplotlib has no types for its date locators
+    locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axes.xaxis.get_offset_text().set_fontsize(SMALL)
 
 
 def svg_address(figure: Figure) -> str:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cnn_lstm.evaluation.sentences import uses_sentence
+from cnn_lstm.evaluation.numbers import number, percent
+from cnn_lstm.evaluation.sentences import probability, signed, uses_sentence
 from cnn_lstm.pages.environment import Picture, page_environment
 from cnn_lstm.rl.pictures import draw_returns, svg_address
 
 TOGETHER = "all seeds together"
-# columns of the table, with their titles
+# columns of the table: title on the page, title in a terminal, how to write it
 COLUMNS = {
-    "net_annual_return": "net a year",
-    "sharpe": "Sharpe",
-    "sharpe_se": "std error",
-    "dsr": "deflated",
-    "max_drawdown": "drawdown",
-    "annual_turnover": "turnover",
+    "net_annual_return": ("return a year, after costs", "return/year", signed),
+    "sharpe": ("Sharpe ratio", "Sharpe", number),
+    "sharpe_se": ("its standard error", "std error", number),
+    "dsr": ("deflated Sharpe ratio (DSR)", "DSR", probability),
+    "max_drawdown": ("largest drawdown", "drawdown", percent),
+    "annual_turnover": ("turnover a year, in stakes", "turnover/year", number),
+    "mean_exposure": ("mean exposure", "exposure", percent),
 }
+FORECASTS = "sign of "  # how the name of the rule that follows the forecasts begins
 
 
 def evaluation_text(report: Mapping[str, Any]) -> str:
@@ -30,9 +33,14 @@ def evaluation_text(report: Mapping[str, Any]) -> str:
     Args:
         report: Plain values of evaluation.json.
     """
-    table = [" ".join([f"{'':<24}", *(f"{title:>11}" for title in COLUMNS.values())])]
-    table += [" ".join([f"{name:<24}", *(f"{cell:>11}" for cell in cells)]) for name, cells in _rows(report).items()]
+    rows = _rows(report)
+    names, titles = max(map(len, rows)), [short for _, short, _ in COLUMNS.values()]
+    table = [_line("", titles, names), *(_line(name, cells, names) for name, cells in rows.items())]
     return "\n".join([report["claim"]["sentence"], "", _market(report), *table, *_remarks(report)]) + "\n"
+
+
+def _line(name: str, cells: Sequence[str], width: int) -> str:
+    return " ".join([f"{name:<{width}}", *(f"{cell:>13}" for cell in cells)])
 
 
 def evaluation_page(report: Mapping[str, Any], bars: pd.DataFrame, title: str) -> str:
@@ -43,11 +51,13 @@ def evaluation_page(report: Mapping[str, Any], bars: pd.DataFrame, title: str) -
         bars: Net returns after costs, one column each, by date.
         title: Name of the agents.
     """
+    main = _main(report)
+    seeds = "" if main in report["agents"] else ", single seeds in light blue"
     drawn = Picture(
         "Summed returns after costs",
-        "Each seed in light blue, all together in dark blue, the rules in other colours.",
+        f"Dark blue: {main}{seeds}. Dashed, and above them where they meet: the simple rules.",
         "net return of agents and rules, summed over the test dates",
-        svg_address(draw_returns(bars, TOGETHER)),
+        svg_address(draw_returns(bars if seeds else bars.drop(columns=TOGETHER), main)),
     )
     template = page_environment(Path(__file__).parent).get_template("evaluation.html.jinja")
     return template.render(
@@ -56,8 +66,9 @@ def evaluation_page(report: Mapping[str, Any], bars: pd.DataFrame, title: str) -
         evidence=report["claim"]["evidence"],
         sentence=report["claim"]["sentence"],
         drawn=drawn,
-        columns=list(COLUMNS.values()),
+        columns=[title for title, _, _ in COLUMNS.values()],
         lines=_rows(report),
+        main=main,
         remarks=list(_remarks(report)),
     )
 
@@ -69,30 +80,43 @@ def _market(report: Mapping[str, Any]) -> str:
     )
 
 
+def _main(report: Mapping[str, Any]) -> str:
+    """Name of all agents, or of the only one."""
+    return TOGETHER if len(report["agents"]) > 1 else next(iter(report["agents"]))
+
+
 def _rows(report: Mapping[str, Any]) -> dict[str, list[str]]:
-    everyone = {**report["agents"], TOGETHER: report["together"], **report["rules"]}
-    return {name: [_cell(figures[column]) for column in COLUMNS] for name, figures in everyone.items()}
+    everyone = {**report["agents"], _main(report): report["together"], **report["rules"]}
+    return {
+        name: [write(figures[column]) for column, (_, _, write) in COLUMNS.items()]
+        for name, figures in everyone.items()
+    }
 
 
 def _remarks(report: Mapping[str, Any]) -> Iterator[str]:
     low, middle, high = report["random"]["net_annual_return"]
     yield (
-        f"The same positions at random other times, with the same turnover and exposure: {middle:+.4f} a year, 90 of "
-        f"100 between {low:+.4f} and {high:+.4f}."
+        f"The same positions at random other times, with the same turnover and exposure: {signed(middle)} a year, 90 "
+        f"of 100 between {signed(low)} and {signed(high)}."
     )
     net = [figures["net_annual_return"] for figures in report["agents"].values()]
-    yield f"Net a year over {len(net)} seeds: {min(net):+.4f} to {max(net):+.4f}, mean {sum(net) / len(net):+.4f}."
+    if len(net) > 1:
+        mean = signed(sum(net) / len(net))
+        yield f"Return a year over {len(net)} seeds: {signed(min(net))} to {signed(max(net))}, mean {mean}."
+    if not any(name.startswith(FORECASTS) for name in report["rules"]):
+        yield (
+            "There is no rule that follows the sign of the forecasts: the forecaster has no target that can be traded, "
+            "a return or a direction."
+        )
     if report["in_sample_rows"]:
         yield (
             f"The agents learnt from {report['in_sample_rows']:,} rows of a model's own training dates, which look "
             "better than what they see here (market.in_sample)."
         )
     yield uses_sentence(report["test_rows_used"])
+    paid = "one trial" if report["trials"] == 1 else f"all {report['trials']:,} trials"
     yield (
-        "A simulation on past prices: fills at the close, no market impact, borrowing, financing or taxes. The "
-        f"deflated Sharpe ratio is that of the best of {report['trials']} trials."
+        "The deflated Sharpe ratio (DSR) is the probability that the true Sharpe ratio is above zero, once trials are "
+        f"paid for: by the agents {paid}, by a rule itself alone."
     )
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    yield "A simulation on past prices: fills at the close, no market impact, borrowing, financing or taxes."

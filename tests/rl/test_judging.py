@@ -40,7 +40,8 @@ def test_figures_are_those_of_the_reports_strategy(bars: Bars) -> None:
     table = table[table["as_of"].isin(played.index)]
     figures = strategy_figures(make_book(table, 1, cost_bp=7.0), 3)
     found = figures_of(bars, RULES, played, "signs", trials=3)
-    for name in (*FIGURES, "random_sign_p"):
+    assert tuple(found) == FIGURES
+    for name in FIGURES:
         assert found[name] == pytest.approx(figures[name], abs=1e-10), name
 
 
@@ -82,4 +83,16 @@ def test_only_skill_is_claimed(bars: Bars, skill: float, evidence: bool) -> None
 def test_agents_that_do_nothing_claim_nothing(bars: Bars) -> None:
     flat = rule(bars, RULES, lambda _: np.zeros(2))
     found = claim(flat, {"flat": flat}, figures_of(bars, RULES, flat, "agents"))
-    assert (found["evidence"], found["probability"]) == (False, 0.5)
+    assert (found["evidence"], found["probability"], found["same"]) == (False, 0.5, ["flat"])
+
+
+def test_agents_that_hold_what_a_rule_holds_are_said_to(bars: Bars) -> None:
+    hold, flat = (rule(bars, RULES, lambda _, part=part: np.full(2, part)) for part in (0.5, 0.0))
+    found = claim(hold, {"buy and hold": hold.copy(), "flat": flat}, figures_of(bars, RULES, hold, "agents"))
+    assert (found["evidence"], found["same"]) == (False, ["buy and hold"])
+    assert "exactly what 'buy and hold' holds" in found["sentence"]
+    assert "50.0%" not in found["sentence"]
+    less = rule(bars, RULES, lambda at: np.full(2, 0.4 if at == 100 else 0.5))
+    found = claim(less, {"buy and hold": hold, "flat": flat}, figures_of(bars, RULES, less, "agents"))
+    assert found["same"] == []
+    assert "exactly" not in found["sentence"]
