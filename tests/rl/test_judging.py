@@ -92,6 +92,8 @@ def test_agents_that_hold_what_a_rule_holds_are_said_to(bars: Bars) -> None:
     assert (found["evidence"], found["same"]) == (False, ["buy and hold"])
     assert "exactly what 'buy and hold' holds" in found["sentence"]
     assert "50.0%" not in found["sentence"]
+    both = claim(hold, {"buy and hold": hold, "up": hold, "flat": flat}, figures_of(bars, RULES, hold, "agents"))
+    assert "exactly what 'buy and hold' and 'up' hold, so" in both["sentence"]
     less = rule(bars, RULES, lambda at: np.full(2, 0.4 if at == 100 else 0.5))
     found = claim(less, {"buy and hold": hold, "flat": flat}, figures_of(bars, RULES, less, "agents"))
     assert found["same"] == []

@@ -115,6 +115,6 @@ def test_an_episode_is_drawn_on_all_its_dates(count: int) -> None:
     assert figure.axes[1].get_ylim() == (-1.1, 1.1)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["IBM"]
     figure.draw_without_rendering()
-    assert len({label.get_size() for axes in figure.axes for label in axes.get_yticklabels()}) == 1
+    assert len({label.get_fontsize() for axes in figure.axes for label in axes.get_yticklabels()}) == 1
     middles = [(box.x0 + box.x1) / 2 for box in (axes.yaxis.label.get_window_extent() for axes in figure.axes)]
     assert np.ptp(middles) < 1.0
