@@ -202,8 +202,9 @@ def _beside_rules(same: Sequence[str], weakest: str, beaten: float, deflated: fl
     if same:
         names = " and ".join(f"'{name}'" for name in same)
         return (
-            f"At all times they hold exactly what {names} {'holds' if len(same) == 1 else 'hold'}, so there is nothing to compare. The probability that "
-            f"their Sharpe ratio is above zero, once the number of trials is paid for, is {probability(deflated)}."
+            f"At all times they hold exactly what {names} {'holds' if len(same) == 1 else 'hold'}, so there is nothing "
+            "to compare. The probability that their Sharpe ratio is above zero, once the number of trials is paid for, "
+            f"is {probability(deflated)}."
         )
     return (
         f"The probability that they beat '{weakest}' is {probability(beaten)}, and that their Sharpe ratio is above "
