@@ -9,9 +9,9 @@ import pandas as pd
 
 from cnn_lstm.commands.config import guard_parser
 from cnn_lstm.commands.lightning import ForecastCLI, quiet
-from cnn_lstm.commands.words import OneLineParser
+from cnn_lstm.commands.near_words import NearWordsParser
 from cnn_lstm.data.sources.files import PriceFiles
-from cnn_lstm.errors import ConfigError
+from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.files import write_whole
 from cnn_lstm.inference.embeddings import embeddings_table
 from cnn_lstm.inference.predictor import Predictor
@@ -28,11 +28,17 @@ def run(words: list[str]) -> None:
     given = _parser().parse_args(words[1:])
     if given.samples < 0:
         raise ConfigError(f"--samples {given.samples}", "cnn-lstm encode", "give 0 or more passes", code=224)
+    output: Path = given.output or given.ckpt_path.with_name(FILE)
+    if output.suffix.lower() not in ("", ".parquet", ".pq"):
+        raise ConfigError(
+            f"--output {output}", "cnn-lstm encode", "it writes Parquet: name the file .parquet", code=224
+        )
+    if not output.parent.is_dir() and given.output:
+        raise ResourceError("cannot write the file", f"{output}: no such folder", "make the folder first", code=606)
     quiet()
     predictor = Predictor.from_checkpoint(given.ckpt_path)
     prices = PriceFiles(given.data).load(None, None, None) if given.data else _of_config(_config_of(given))
     table = embeddings_table(predictor, prices, given.samples)
-    output: Path = given.output or given.ckpt_path.with_name(FILE)
     write_whole(output, lambda partial: table.to_parquet(partial, index=False))
     span = f"{table['as_of'].min():%Y-%m-%d}..{table['as_of'].max():%Y-%m-%d}"
     print(f"{len(table):,} embeddings of {table['symbol'].nunique()} symbols, {span}, in {output}")
@@ -57,7 +63,7 @@ def _of_config(file: Path) -> pd.DataFrame:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
+    parser = NearWordsParser(
         prog="cnn-lstm encode", description="Writes embeddings and forecasts of all windows of a price table."
     )
     parser.add_argument("--ckpt_path", metavar="FILE", type=Path, required=True, help="checkpoint of fit or repeat")

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 from cnn_lstm.commands.config import guard_parser
 from cnn_lstm.commands.lightning import quiet
+from cnn_lstm.data.sources.base import nearest
 from cnn_lstm.errors import ConfigError
 
 USAGE = """usage: cnn-lstm rl train --ckpt_path RUN/checkpoints/best.ckpt [--config FILE] [--algo ppo|a2c|sac|td3|dqn]
@@ -31,15 +32,19 @@ def run(words: list[str]) -> None:
 
     Raises:
         ConfigError: If the extra is not installed, or the words are no command.
+        SystemExit: With 2, if there is no command.
     """
-    if len(words) < 3 or "--help" in words or "-h" in words:
+    if len(words) < 2 or "--help" in words or "-h" in words:
         print(USAGE, end="")
+        if len(words) < 2:
+            raise SystemExit(2)
         return
+    if words[1] not in MODULES:
+        hint = nearest(words[1], MODULES) or f"one of {', '.join(MODULES)}"
+        raise ConfigError(f"unknown command rl {words[1]}", "", hint, code=225)
     missing = [name for name in EXTRA if find_spec(name) is None]
     if missing:
         raise ConfigError(f"rl needs {' and '.join(missing)}", "", 'pip install "cnn_lstm[rl]"', code=272)
-    if words[1] not in MODULES:
-        raise ConfigError(f"unknown command rl {words[1]}", "", f"one of {', '.join(MODULES)}", code=225)
     quiet()
     guard_parser()
     # only now, since these need the extra

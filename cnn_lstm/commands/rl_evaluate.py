@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cnn_lstm.commands.rl_job import Job, job_of, job_parser, parsed
+from cnn_lstm.commands.rl_job import Job, job_of, saved
 from cnn_lstm.commands.rl_record import keep, recorded
+from cnn_lstm.commands.rl_words import is_of_fit, keys_of
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.evaluation.ledger import count_use, rows_key
 from cnn_lstm.evaluation.report import plain_values
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.rl.agents import ALGORITHMS, agent_file, play_agent
+from cnn_lstm.rl.agents import agent_file, load_agent, play_agent
 from cnn_lstm.rl.bars import Bars, Floats
 from cnn_lstm.rl.judging import at_random, claim, figures_of, rule, together
 from cnn_lstm.rl.market import MarketEnv
@@ -32,18 +33,15 @@ def run(words: list[str]) -> None:
     Args:
         words: The folder.
     """
-    if len(words) != 1 or not (Path(words[0]) / "config.yaml").is_file():
-        raise ConfigError("no agents of rl train", " ".join(words), "give the folder that rl train printed", code=273)
-    folder = Path(words[0])
-    job = job_of(parsed(job_parser(), ["--config", str(folder / "config.yaml")]))
+    folder = _folder_of(words)
+    job = job_of(saved(folder, "rl evaluate"))
     files = [agent_file(folder, seed) for seed in job.agent.seeds]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise ConfigError(f"no {', '.join(missing)}", str(folder), "give rl train its --name again, to go on", code=273)
     env = job.env("test")
-    algorithm = ALGORITHMS[job.agent.algo]
     agents = {
-        f"seed {seed}": play_agent(env, algorithm.load(file, device=job.agent.device))
+        f"seed {seed}": play_agent(env, load_agent(file, job.learner))
         for seed, file in zip(job.agent.seeds, files, strict=True)
     }
     uses = _count(job, files)
@@ -61,6 +59,36 @@ def run(words: list[str]) -> None:
         own = report["together"]
         figures = {f"test_{name}": own[name] for name in ("net_annual_return", "sharpe", "max_drawdown")}
         keep(tracker, plain_values(figures | {"test_evidence": float(report["claim"]["evidence"])}), *files)
+
+
+def _folder_of(words: list[str]) -> Path:
+    """The one word of the command, a folder of agents.
+
+    Raises:
+        ConfigError: E225, if there are other words; E273, if it is no folder of agents.
+    """
+    option = next((word for word in words if word.startswith("-")), None)
+    if option:
+        fix = "it takes the folder alone; all settings are those that the agents learnt with"
+        raise ConfigError(f"unknown option {option}", "rl evaluate", fix, code=225)
+    if len(words) != 1:
+        what = "several folders" if words else "no agents of rl train"
+        raise ConfigError(what, f"rl evaluate {' '.join(words)}".strip(), "give one folder of rl train", code=273)
+    folder = Path(words[0])
+    keys = keys_of(folder / "config.yaml")
+    if is_of_fit(keys):
+        what = "a forecaster's run, no agents of rl train"
+        raise ConfigError(what, str(folder), _agents_in(folder / "rl") or "train some first: rl train", code=273)
+    if "agent" not in keys or "ckpt_path" not in keys:
+        fix = _agents_in(folder) or "give the folder that rl train printed"
+        raise ConfigError("no agents of rl train", str(folder), fix, code=273)
+    return folder
+
+
+def _agents_in(folder: Path) -> str:
+    """Advice that names the agents within a folder; nothing without any."""
+    found = sorted(file.parent for file in folder.glob("*/config.yaml") if "agent" in keys_of(file))
+    return f"its agents are in {', '.join(map(str, found))}" if found else ""
 
 
 def _count(job: Job, files: Sequence[Path]) -> dict[str, int]:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from cnn_lstm.commands.config import told_in_one_line
 from cnn_lstm.commands.lightning import ForecastCLI
+from cnn_lstm.commands.rl_words import config_files, is_of_fit, keys_of, readable
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import CheckpointError, ConfigError
 from cnn_lstm.model.checkpoints import read_checkpoint
@@ -78,7 +79,7 @@ class Job:
 
 def job_parser() -> jsonargparse.ArgumentParser:
     """Parser of the options of `rl train`."""
-    parser = jsonargparse.ArgumentParser(prog="cnn-lstm rl train", exit_on_error=False)
+    parser = jsonargparse.ArgumentParser(prog="cnn-lstm rl train", exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with these keys.")
     parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint of the forecaster.")
     parser.add_argument(
@@ -90,15 +91,44 @@ def job_parser() -> jsonargparse.ArgumentParser:
     return parser
 
 
-def parsed(parser: jsonargparse.ArgumentParser, words: Sequence[str]) -> Any:
+def parsed(words: Sequence[str], command: str = "rl train") -> Any:
     """The configuration that words mean.
+
+    Args:
+        words: Options of `rl train`.
+        command: What the user called, for the messages.
 
     Raises:
         ConfigError: If one is wrong.
     """
+    parser, files = job_parser(), config_files(words)
+    trees = {file: keys_of(file) for file in files}
+    for file, tree in trees.items():
+        if is_of_fit(tree):
+            raise ConfigError(
+                "a configuration of fit", f"{command}, {file}", "give one like configs/rl/ppo.yaml", code=225
+            )
     known = list(parser.get_defaults().keys(branches=True))
-    with told_in_one_line("rl train", known):
-        return parser.instantiate_classes(parser.parse_args(list(words)))
+    try:
+        with told_in_one_line(command, known):
+            config = parser.instantiate_classes(parser.parse_args(list(words)))
+    except ConfigError as error:
+        raise readable(error) from error
+    for file, tree in trees.items():
+        # agents name their checkpoint as seen from their own folder, so that a run can be moved
+        if "ckpt_digest" in tree and config.ckpt_path is not None and config.ckpt_path == tree.get("ckpt_path"):
+            config.ckpt_path = str((file.parent / config.ckpt_path).resolve())
+    return config
+
+
+def saved(folder: Path, command: str) -> Any:
+    """The configuration of agents that are there already.
+
+    Args:
+        folder: Their folder.
+        command: What the user called, for the messages.
+    """
+    return parsed(["--config", str(folder / "config.yaml")], command)
 
 
 def job_of(config: Any) -> Job:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -11,11 +12,11 @@ from typing import Any
 
 import yaml
 
-from cnn_lstm.commands.rl_job import Job, job_of, job_parser, parsed
+from cnn_lstm.commands.rl_job import Job, job_of, parsed, saved
 from cnn_lstm.commands.rl_record import TrackedFigures, keep, recorded
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.files import write_text_whole
-from cnn_lstm.rl.agents import agent_file, learn, make_agent
+from cnn_lstm.rl.agents import agent_file, learn, make_agent, require_device
 from cnn_lstm.training.runs import require_writable
 
 
@@ -25,8 +26,10 @@ def run(words: list[str]) -> None:
     Args:
         words: Arguments of `rl train`.
     """
-    config = parsed(job_parser(), [re.sub(r"^--algo(?=$|=)", "--agent.algo", word) for word in words])
+    config = parsed([re.sub(r"^--algo(?=$|=)", "--agent.algo", word) for word in words])
     config.name = config.name or f"{config.agent.algo}-{time.strftime('%Y%m%d-%H%M%S')}"
+    _require_name(config.name)
+    require_device(config.agent.device)
     job = job_of(config)
     folder = job.home.path / "rl" / config.name
     resumed = (folder / "config.yaml").exists()
@@ -36,7 +39,9 @@ def run(words: list[str]) -> None:
     job.require_unseen(env)
     make_agent(job.learner, env, 0)  # what the algorithm refuses is told before anything is written
     require_writable(folder)
-    named = {"ckpt_path": str(job.checkpoint.resolve()), "ckpt_digest": job.digest, "name": config.name}
+    # as seen from the agents' folder, so that a run can be moved
+    checkpoint = os.path.relpath(job.checkpoint.resolve(), folder.resolve())
+    named = {"ckpt_path": checkpoint, "ckpt_digest": job.digest, "name": config.name}
     text = yaml.safe_dump(named | _settings(job), sort_keys=False)
     if not resumed:
         write_text_whole(folder / "config.yaml", text)
@@ -50,15 +55,21 @@ def run(words: list[str]) -> None:
     print(f"agents: {folder}\nevaluate them: cnn-lstm rl evaluate {_shown(folder)}")
 
 
+def _require_name(name: str) -> None:
+    """Refuses a name that leads out of RUN/rl."""
+    if name in (".", "..") or "/" in name or "\\" in name:
+        raise ConfigError(f"{name!r} is no name of a folder", "--name", "give a word, such as ppo", code=273)
+
+
 def _settings(job: Job) -> dict[str, Any]:
     return {"market": asdict(job.market), "agent": asdict(job.agent)}
 
 
 def _require_same(job: Job, folder: Path) -> None:
     """Refuses to go on in a folder of agents that were told something else."""
-    saved = parsed(job_parser(), ["--config", str(folder / "config.yaml")])
-    there = {"market": asdict(saved.market), "agent": asdict(saved.agent)}
-    differing = [] if saved.ckpt_digest == job.digest else ["checkpoint"]
+    before = saved(folder, "rl train")
+    there = {"market": asdict(before.market), "agent": asdict(before.agent)}
+    differing = [] if before.ckpt_digest == job.digest else ["checkpoint"]
     differing += list(_differences(there, _settings(job)))
     if differing:
         raise ConfigError(
@@ -69,11 +80,11 @@ def _require_same(job: Job, folder: Path) -> None:
         )
 
 
-def _differences(saved: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
+def _differences(before: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
     """Names of settings that are not the same, but for how the training is shown."""
     for section, values in asked.items():
         for name, value in values.items():
-            if name != "progress_bar" and saved[section][name] != value:
+            if name != "progress_bar" and before[section][name] != value:
                 yield f"{section}.{name}"
 
 

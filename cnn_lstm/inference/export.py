@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from cnn_lstm.data.predictions import described
 from cnn_lstm.data.recipe import Recipe
-from cnn_lstm.errors import CheckpointError, ConfigError
+from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.ensemble import Ensemble, combine, model_from
 from cnn_lstm.model.checkpoints import read_checkpoint
@@ -95,7 +95,7 @@ def export(checkpoint: str | Path, output: str | Path | None = None, format: For
     Raises:
         CheckpointError: If the checkpoint is damaged, the network cannot be exported, or the file does not agree with
             it to 1e-5; then nothing is written.
-        ConfigError: If the format is unknown, or what it needs is not installed.
+        ConfigError: If the format is unknown or not that of the file's ending, or what it needs is not installed.
         ResourceError: If the file cannot be written.
 
     Example:
@@ -103,6 +103,8 @@ def export(checkpoint: str | Path, output: str | Path | None = None, format: For
         {1: 4.8e-07, 2: 7.2e-07, 7: 9.5e-07}
     """
     write = _writer(format)
+    if output is not None:
+        _require_place(Path(output), format)
     content = read_checkpoint(checkpoint)
     model = model_from(content)
     recipe = Recipe.from_plain(model.contract["recipe"])
@@ -172,6 +174,14 @@ def _writer(format: str) -> Write:
         raise ConfigError(what, f"export to {format}", 'pip install "cnn_lstm[export]"', code=256) from error
     writer: Write = module.write
     return writer
+
+
+def _require_place(path: Path, format: str) -> None:
+    """Refuses a file that would be named as another format, or whose folder is not there, before any work is done."""
+    if path.suffix.lower() not in ("", f".{format}"):
+        raise ConfigError(f"{path.name} is no name of format {format}", str(path), f"end it in .{format}", code=257)
+    if not path.parent.is_dir():
+        raise ResourceError("cannot write the file", f"{path}: no such folder", "make the folder first", code=606)
 
 
 def _random_windows(model: Forecaster | Ensemble, length: int, size: int) -> Tensor:

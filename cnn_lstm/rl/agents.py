@@ -15,14 +15,17 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import torch
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import KVWriter, configure
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from cnn_lstm.data.sources.base import nearest
-from cnn_lstm.errors import CnnLstmError, ConfigError
+from cnn_lstm.errors import CnnLstmError, ConfigError, DataError
 from cnn_lstm.files import write_whole
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
@@ -36,6 +39,7 @@ from cnn_lstm.rl.settings import AgentSettings, EncoderSettings, MarketSettings
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "a2c": A2C, "sac": SAC, "td3": TD3, "dqn": DQN}
 Dates = tuple[pd.Timestamp, pd.Timestamp]
+ACTIONS = "ppo and a2c act in all markets, sac and td3 with continuous actions, dqn with discrete ones of one symbol"
 # arguments of theirs that are ours to give
 OURS = {"self", "policy", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
 
@@ -73,6 +77,7 @@ def shown_table(settings: MarketSettings, checkpoint: Path, prices: pd.DataFrame
 
     Raises:
         ConfigError: E270, if forecasts are to be shown and none are given.
+        DataError: If they cannot be read, or there are two of one date.
     """
     if settings.see == "window":
         return None
@@ -82,8 +87,9 @@ def shown_table(settings: MarketSettings, checkpoint: Path, prices: pd.DataFrame
         return predictor.encode(prices).assign(train_first=first, train_last=last)
     if settings.forecasts is None:
         raise ConfigError("no forecasts to show", "market.forecasts", "name those of walk-forward", code=270)
-    table = pd.read_parquet(settings.forecasts)
-    missing = [name for name in ("target", "y_pred", "train_first", "train_last") if name not in table]
+    table = _forecasts(Path(settings.forecasts))
+    keys = ["symbol", "as_of", "train_first", "train_last"]
+    missing = [name for name in (*keys, "target", "y_pred") if name not in table]
     if missing:
         raise ConfigError(
             f"the forecasts have no column {', '.join(missing)}",
@@ -91,9 +97,29 @@ def shown_table(settings: MarketSettings, checkpoint: Path, prices: pd.DataFrame
             "give predictions.parquet of walk-forward",
             code=270,
         )
-    keys = ["symbol", "as_of", "train_first", "train_last"]
+    twice = table.duplicated(["symbol", "as_of", "target"])
+    if twice.any():
+        row = table[twice].iloc[0]
+        where = f"{settings.forecasts}: {row['symbol']} @ {row['as_of']}, {int(twice.sum()):,} rows"
+        raise DataError("two forecasts of one date", where, "give predictions.parquet of walk-forward", code=363)
     wide = table.pivot(index=keys, columns="target", values="y_pred")
     return wide.add_prefix("y_pred__").rename_axis(columns=None).reset_index()
+
+
+def _forecasts(file: Path) -> pd.DataFrame:
+    """A predictions table.
+
+    Raises:
+        DataError: If there is no such file, or it is no Parquet.
+    """
+    if not file.is_file():
+        what = "a folder, not a file" if file.is_dir() else "no such file"
+        raise DataError(what, f"market.forecasts: {file}", "name predictions.parquet of walk-forward", code=301)
+    try:
+        return pd.read_parquet(file)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"no intact Parquet file: {reason}", str(file), "write it again", code=339) from error
 
 
 def _trained(contract: Mapping[str, Any]) -> Dates:
@@ -214,6 +240,22 @@ def require_unseen(
         )
 
 
+def require_device(name: str) -> None:
+    """Refuses a device that is not there, where Stable-Baselines3 would take the CPU without a word.
+
+    Args:
+        name: Of PyTorch's, or auto.
+
+    Raises:
+        ConfigError: E238.
+    """
+    try:
+        torch.zeros(1, device="cpu" if name == "auto" else name).item()
+    except (AssertionError, RuntimeError) as error:
+        fix = "choose cpu, or a device that is there"
+        raise ConfigError(f"no device {name} here", "agent.device", fix, code=238) from error
+
+
 def make_agent(settings: AgentSettings, env: VecEnv | gymnasium.Env[Any, Any], seed: int) -> BaseAlgorithm:
     """An agent that has learnt nothing yet.
 
@@ -236,13 +278,10 @@ def make_agent(settings: AgentSettings, env: VecEnv | gymnasium.Env[Any, Any], s
         return algorithm(settings.policy, env, seed=seed, device=settings.device, **copy.deepcopy(settings.arguments))
     except CnnLstmError:
         raise
-    except (AssertionError, TypeError, ValueError) as error:  # what theirs have to say of actions and values
-        raise ConfigError(
-            f"{settings.algo} refuses this: {' '.join(str(error).split())}",
-            "agent",
-            "ppo and a2c act in all markets, sac and td3 with continuous actions, dqn with discrete ones of one symbol",
-            code=271,
-        ) from error
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:  # what theirs say of actions and values
+        reason = " ".join(str(error).split())
+        fix = ACTIONS if "action space" in reason else "correct the value"
+        raise ConfigError(f"{settings.algo} refuses this: {reason}", "agent", fix, code=271) from error
 
 
 def learn(
@@ -285,6 +324,41 @@ def _shows_bar(settings: AgentSettings) -> bool:
 def agent_file(folder: Path, seed: int) -> Path:
     """Where the agent of a seed is saved."""
     return folder / f"agent_seed{seed}.zip"
+
+
+def load_agent(file: Path, settings: AgentSettings) -> BaseAlgorithm:
+    """An agent that has learnt.
+
+    The file holds pickled objects: loading one runs the code in it.
+
+    Args:
+        file: See `agent_file`.
+        settings: The agent's, see `with_encoder`; without the GPU that it learnt on, it acts on the CPU.
+
+    Raises:
+        ConfigError: E273, if the file is damaged.
+    """
+    algorithm = ALGORITHMS[settings.algo]
+    try:
+        policy = (load_from_zip_file(file, device="cpu")[0] or {})["policy_kwargs"]
+        if policy.get("features_extractor_class") is CNNLSTMExtractor:
+            # the file names the checkpoint where it lay when the agent learnt
+            policy["features_extractor_kwargs"] |= {"checkpoint": _checkpoint_of(settings)}
+        return algorithm.load(file, device=settings.device, custom_objects={"policy_kwargs": policy})
+    except CnnLstmError:
+        raise
+    except Exception as error:  # a zip of pickles can be damaged in many ways
+        raise ConfigError(
+            "the agent is damaged",
+            f"{file}: {type(error).__name__}",
+            "remove the file, and give rl train its --name again: it makes it anew",
+            code=273,
+        ) from error
+
+
+def _checkpoint_of(settings: AgentSettings) -> str:
+    """The checkpoint whose encoder is in the policy."""
+    return str(settings.arguments["policy_kwargs"]["features_extractor_kwargs"]["checkpoint"])
 
 
 def play_agent(env: gymnasium.Env[Any, Any], agent: BaseAlgorithm) -> pd.DataFrame:
