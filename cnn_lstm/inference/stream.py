@@ -355,7 +355,7 @@ class Stream:
             raise CheckpointError(what, str(path), "use that checkpoint, or start from a history", code=410)
         try:
             self._take(state, arrays)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise CheckpointError(
                 "the state of the stream is damaged", str(path), "start from a history", code=411
             ) from error
@@ -364,8 +364,24 @@ class Stream:
         self.symbols, self._latest = tuple(state["symbols"]), state["latest"]
         for number, (symbol, counts) in enumerate(state["tails"].items()):
             time, bars, window = (arrays[f"{name}_{number}"] for name in ("time", "bars", "window"))
-            self._tails[symbol] = Tail(time, bars, torch.from_numpy(window), **counts)
+            self._tails[symbol] = self._sound(Tail(time, bars, torch.from_numpy(window), **counts))
         self._intervals.go_on(state["intervals"], described(self._targets))
+
+    def _sound(self, tail: Tail) -> Tail:
+        """A tail of a file, whose parts go together.
+
+        Raises:
+            ValueError: If they do not.
+        """
+        rows, width = len(tail.time), (self._recipe.window, len(self._features))
+        counts = (tail.seen, tail.unbroken, tail.complete)
+        kinds = (tail.time.dtype, tail.bars.dtype, tail.window.dtype) == (np.int64, np.float64, torch.float32)
+        shapes = tail.time.shape == (rows,) and tail.bars.shape == (rows, len(self._columns))
+        if not (kinds and shapes and rows and tuple(tail.window.shape) == width):
+            raise ValueError("arrays that do not go together")
+        if not all(type(count) is int and count >= 0 for count in counts) or tail.seen < rows:
+            raise ValueError("counts that do not go together")
+        return tail
 
     def _identity(self) -> dict[str, Any]:
         forecaster = self._forecaster

@@ -198,7 +198,9 @@ class MarketVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
     def step(self, actions: Any) -> tuple[Observation, NDArray[Any], NDArray[Any], NDArray[Any], Info]:
         """Decides for all episodes; those that have ended before start anew instead."""
         anew = self._ended
-        figures, last = self.episodes.step(np.asarray(actions))
+        taken = np.array(actions)
+        taken[anew] = 0  # theirs may be anything
+        figures, last = self.episodes.step(taken)
         info = told(self.episodes, figures)
         reward, ruined, last = figures.reward.copy(), figures.ruined & ~anew, last & ~anew
         if anew.any():

@@ -147,6 +147,8 @@ def _require_one_network(rows: pd.DataFrame, bars: Bars) -> None:
 
 def _positions(own: pd.DataFrame, bars: Bars, symbol: str) -> tuple[Integers, NDArray[np.bool_]]:
     """Dates that a symbol's rows belong to, and which rows those are."""
+    if not isinstance(own["as_of"].dtype, pd.DatetimeTZDtype):
+        raise DataError(f"as_of is {own['as_of'].dtype}", symbol, "give dates with a time zone, UTC", code=363)
     times = own["as_of"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
     at = np.minimum(np.searchsorted(bars.dates, times), len(bars.dates) - 1)
     known = bars.dates[at] == times

@@ -306,6 +306,33 @@ def test_a_damaged_state_is_refused(predictor: Predictor, state: Path, harm: str
     assert caught.value.code == 411
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        {"bars_0": lambda a: a[:3]},
+        {"time_0": lambda a: a[:0], "bars_0": lambda a: a[:0]},
+        {"window_0": lambda a: a[:3]},
+        {"window_0": lambda a: a.astype(np.float64)},
+        {"state": lambda a: edited(a, lambda state: state.update(tails=[]))},
+        {"state": lambda a: edited(a, lambda state: state["tails"]["AAA"].update(complete="x"))},
+        {"state": lambda a: edited(a, lambda state: state["tails"]["AAA"].update(seen=2))},
+    ],
+    ids=["bars", "time", "window", "kind", "tails", "count", "rows"],
+)
+def test_a_state_that_was_tampered_with_is_refused(predictor: Predictor, state: Path, harm: dict[str, Any]) -> None:
+    with np.load(state) as file:
+        arrays = {name: file[name] for name in file.files}
+    np.savez(state, **arrays | {name: change(arrays[name]) for name, change in harm.items()})
+    with pytest.raises(CheckpointError, match="the state of the stream is damaged"):
+        predictor.stream(state=state)
+
+
+def edited(state: np.ndarray[Any, Any], change: Any) -> np.ndarray[Any, Any]:
+    plain = json.loads(state.tobytes())
+    change(plain)
+    return np.frombuffer(json.dumps(plain).encode(), dtype=np.uint8)
+
+
 def test_a_state_holds_no_object(state: Path) -> None:
     with np.load(state, allow_pickle=False) as file:
         assert {file[name].dtype.kind for name in file.files} <= {"i", "f", "u"}

@@ -303,6 +303,19 @@ def test_the_vector_form_equals_single_environments(name: str) -> None:
         same(vector.step(actions), single.step(actions))
 
 
+def test_the_action_of_an_episode_that_has_ended_is_not_looked_at() -> None:
+    vector = MarketVectorEnv(market_env(prices(80), symbols=["AAA"], actions="continuous", episode_length=3), 2)
+    vector.reset(seed=0)
+    action = np.zeros((2, 1), dtype=np.float32)
+    for _ in range(3):
+        *_, ended, _ = vector.step(action)
+    assert ended.all()
+    _, reward, *_ = vector.step(np.full_like(action, np.nan))
+    assert (reward == 0).all()
+    with pytest.raises(ConfigError, match="E267"):
+        vector.step(np.full_like(action, np.nan))
+
+
 def same(ours: tuple[Any, ...], theirs: tuple[Any, ...]) -> None:
     for mine, other in zip((ours[0], *ours[1:-1], ours[-1]), (theirs[0], *theirs[1:-1], theirs[-1]), strict=True):
         if not isinstance(mine, dict):

@@ -181,6 +181,12 @@ def test_a_table_or_a_market_that_names_no_checkpoint_is_taken(
         EncoderObservation(market, named)
 
 
+def test_dates_without_a_zone_are_refused(checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame) -> None:
+    market = MarketEnv(prices, checkpoint=checkpoint, symbols=["AAA"], observe="account")
+    with pytest.raises(DataError, match=r"E363.*AAA.*time zone"):
+        EncoderObservation(market, embeddings.assign(as_of=embeddings["as_of"].dt.tz_localize(None)))
+
+
 @pytest.mark.parametrize("kind", [0, 1], ids=["single", "vector"])
 def test_embeddings_of_several_folds_are_refused(
     kind: int, checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame
