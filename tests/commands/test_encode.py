@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,43 @@ def test_prices_and_output_can_be_given(finished: Path, tmp_path: Path, capsys: 
     assert told.startswith(f"{len(table):,} embeddings of 3 symbols, ")
     assert (table["mc_std__return_1"] > 0).all()
     assert table.attrs["data"] == data_fingerprint(market(150))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["encode", "--samlpes", "3"], 2, "error[E225]: unrecognized arguments: --samlpes 3 .* mean --samples[?]"),
+        (["encode", "--sample", "3"], 2, "error[E225]: unrecognized .* mean --samples[?]"),
+        (["encode", "--output", "x.csv"], 2, "error[E224]: --output x.csv .* name the file .parquet"),
+        (["encode", "--output", "nowhere/x.parquet"], 6, "error[E606]: cannot write the file .*no such folder"),
+        (["export", "--format", "onxx"], 2, "error[E225]: .*onxx.* did you mean onnx[?]"),
+        (["export", "--format", "tflite"], 2, "error[E225]: .*tflite.* see cnn-lstm export --help"),
+        (["export", "--outptu", "x"], 2, "error[E225]: .* did you mean --output[?]"),
+        (["export", "--format", "pt2", "--output", "model.onnx"], 2, "error[E257]: model.onnx .* end it in .pt2"),
+        (["export", "--output", "nowhere/model.onnx"], 6, "error[E606]: cannot write the file .*no such folder"),
+    ],
+    ids=[
+        *("option", "abbreviation", "ending", "folder"),
+        *("format", "unlike-any-format", "option-of-export", "ending-of-export", "folder-of-export"),
+    ],
+)
+def test_mistakes_are_told_in_one_line_before_any_work(
+    words: list[str],
+    code: int,
+    said: str,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if words[0] == "export":
+        pytest.importorskip("onnx")
+    assert run(*words, "--ckpt_path", checkpoint_of(finished)) == code
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert re.search(said.replace("[E", r"\[E"), lines[0]), lines[0]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_lone_checkpoint_needs_prices(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -229,9 +229,7 @@ def test_other_settings_do_not_go_on(agents: Path, home: Path, capsys: pytest.Ca
     assert re.search(r"E273.*another market\.delay, agent\.encoder —", capsys.readouterr().err)
 
 
-def test_another_checkpoint_does_not_go_on(
-    agents: Path, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_checkpoint_does_not_go_on(agents: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = torch.load(home / "checkpoints" / "best.ckpt", weights_only=False)
     content["state_dict"]["head.bias"] += 1
     content["cnn_lstm"]["digest"] = state_digest(content["state_dict"])
@@ -239,7 +237,7 @@ def test_another_checkpoint_does_not_go_on(
     torch.save(content, other)
     assert run("rl", "train", "--ckpt_path", other, *SMALL, "--name", "small") == 2
     assert re.search(r"E273.*another checkpoint", capsys.readouterr().err)
-    changed = shutil.copytree(agents, tmp_path / "changed") / "config.yaml"
+    changed = shutil.copytree(agents, agents.with_name("changed")) / "config.yaml"
     changed.write_text(changed.read_text().replace("best.ckpt", "other.ckpt"))
     assert run("rl", "evaluate", changed.parent) == 2
     assert re.search(r"E273.*weights [0-9a-f]{12} -> [0-9a-f]{12}", capsys.readouterr().err)
@@ -289,7 +287,26 @@ def test_forecasts_of_walk_forward_are_shown(home: Path, tmp_path: Path) -> None
     [
         (["--agent.arguments", "{learnin_rate: 1}"], 2, "E271.*learning_rate"),
         (["--algo", "sac"], 2, "E271.*continuous"),
-        (["--algo", "pppo"], 2, "E225"),
+        (["--agent.policy", "Mlp"], 2, "E271.*Mlp.*correct the value$"),
+        (["--agent.arguments", "{policy_kwargs: {net_archh: [4]}}"], 2, "E271.*net_archh.*correct the value$"),
+        (["--algo", "pppo"], 2, "E225.*agent.algo=pppo is none of ppo, .*did you mean ppo"),
+        (["--market.see", "forecasts"], 2, "E225.*rl train — did you mean forecast"),
+        (["--market.part", "tset"], 2, "E225.*did you mean test"),
+        (["--market.symbols", "AAA"], 2, r'E225.*market.symbols=AAA is no list.*write "\[AAA\]"'),
+        (["--agent.seeds", "1"], 2, r'E225.*write "\[1\]"'),
+        (["--agent.steps", "many"], 2, "E225.*many is no whole number.*docs/rl.md"),
+        (["--agent.encoder.frozen", "fals"], 2, "E225.*agent.encoder.frozen=fals is neither true nor false"),
+        (["--agent.step", "3"], 2, r"E225.*did you mean agent\.steps"),
+        (
+            ["--config", ROOT / "configs" / "quickstart.yaml"],
+            2,
+            "E225.*configuration of fit.*quickstart.*rl/ppo.yaml",
+        ),
+        (["--config", ROOT / "README.md"], 2, "E22[57]"),
+        (["--agent.device", "nowhere"], 2, "E238.*nowhere"),
+        (["--name", "../x"], 2, "E273.*no name of a folder"),
+        (["--name", ".."], 2, "E273.*no name of a folder"),
+        (["--name", "a\\b"], 2, "E273.*no name of a folder"),
         (["--market.see", "forecast"], 2, "E270.*walk-forward"),
         (["--market.forecasts", "f.parquet"], 2, "E270.*shows no forecasts"),
         (["--agent.encoder.frozen", "false"], 2, "E270.*no encoder into the policy"),
@@ -298,15 +315,151 @@ def test_forecasts_of_walk_forward_are_shown(home: Path, tmp_path: Path) -> None
         (["--agent.encoder.frosen", "false"], 2, "E225"),
         (["--name", "small"], 2, "E273"),
     ],
-    ids=["argument", "action", "algo", "forecasts", "unshown", "unread", "key", "encoder", "encoder-key", "name"],
+    ids=[
+        *("argument", "action", "policy", "policy-argument", "algo", "see", "part", "symbols", "seeds", "steps"),
+        *("encoder-value", "abbreviation", "config-of-fit", "no-config", "device", "name-above", "name-dots"),
+        *("name-backslash", "forecasts", "unshown", "unread", "key", "encoder", "encoder-key", "name"),
+    ],
 )
 def test_mistakes_are_told_in_one_line(
-    agents: Path, home: Path, words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+    agents: Path, home: Path, words: list[object], code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    capsys.readouterr()
     assert train(home, "--market.symbols", "[AAA]", "--market.part", "validation", *SHORT, *words) == code
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert re.search(said, error), error
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert re.search(said, lines[0]), lines[0]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(home, *SMALL, "--agent.device", "cuda", "--name", "gpu") == 2
+    assert "error[E238]: no device cuda here" in capsys.readouterr().err
+    assert not (home / "rl" / "gpu").exists()
+
+
+def forecasts_file(folder: Path, kind: str) -> Path:
+    """A file that holds no forecasts to show."""
+    file = folder / "predictions.parquet"
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "text":
+        file.write_text("symbol,as_of\n")
+    elif kind != "missing":
+        row = {"symbol": "AAA", "as_of": pd.Timestamp("2010-03-01", tz="UTC"), "target": "return_2", "y_pred": 0.01}
+        rows = pd.DataFrame([row | {"train_first": row["as_of"], "train_last": row["as_of"]}] * 2)
+        (rows if kind == "twice" else rows.drop(columns="as_of")).to_parquet(file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "said"),
+    [
+        ("missing", 3, "E301]: no such file"),
+        ("folder", 3, "E301]: a folder, not a file"),
+        ("text", 3, "E339]: no intact Parquet file"),
+        ("twice", 3, "E363]: two forecasts of one date"),
+        ("column", 2, "E270]: the forecasts have no column as_of"),
+    ],
+    ids=["missing", "folder", "text", "twice", "column"],
+)
+def test_forecasts_that_cannot_be_shown_are_told_in_one_line(
+    kind: str, code: int, said: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = forecasts_file(tmp_path, kind)
+    assert train(home, *SMALL, "--market.see", "forecast", "--market.forecasts", file) == code
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert said in lines[0]
+    assert str(file) in lines[0]
+
+
+@pytest.mark.parametrize("how", ["cut", "text", "empty"])
+def test_a_damaged_agent_is_told_in_one_line(
+    how: str, agents: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(agents, agents.with_name(f"damaged-{how}"))
+    whole = (folder / "agent_seed0.zip").read_bytes()
+    damage = {"cut": whole[: len(whole) // 2], "text": b"no zip", "empty": b""}
+    (folder / "agent_seed0.zip").write_bytes(damage[how])
+    assert run("rl", "evaluate", folder) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert re.search(r"E273\]: the agent is damaged.*agent_seed0\.zip.*remove the file.*--name", lines[0])
+    (folder / "agent_seed0.zip").unlink()
+    assert train(home, *SMALL, "--name", folder.name) == 0
+    assert run("rl", "evaluate", folder) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "printed", "said"),
+    [
+        ([], 2, "usage: cnn-lstm rl train", ""),
+        (["--help"], 0, "usage: cnn-lstm rl train", ""),
+        (["train", "--help"], 0, "usage: cnn-lstm rl train", ""),
+        (["trian"], 2, "", "error[E225]: unknown command rl trian — did you mean train?"),
+        (["trian", "--name", "x"], 2, "", "did you mean train?"),
+        (["train"], 4, "", "error[E437]"),
+        (["evaluate"], 2, "", "error[E273]"),
+        (["evaluate", "one", "two"], 2, "", "error[E273]: several folders"),
+    ],
+    ids=["bare", "help", "help-of-train", "misspelt", "misspelt-with-words", "train", "evaluate", "two-folders"],
+)
+def test_the_words_of_rl(
+    words: list[str], code: int, printed: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("rl", *words) == code
+    told = capsys.readouterr()
+    assert told.out.startswith(printed) if printed else not told.out
+    assert said in told.err
+    assert len(told.err.splitlines()) == bool(said)
+
+
+def test_evaluate_names_the_agents_of_a_forecasters_run(
+    agents: Path, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("rl", "evaluate", home) == 2
+    error = capsys.readouterr().err
+    assert "error[E273]: a forecaster's run" in error
+    assert str(agents) in error
+    assert run("rl", "evaluate", home / "rl") == 2
+    assert str(agents) in capsys.readouterr().err
+    shutil.copy(home / "config.yaml", tmp_path)
+    assert run("rl", "evaluate", tmp_path) == 2
+    assert "train some first" in capsys.readouterr().err
+
+
+def test_evaluate_has_no_options(agents: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("rl", "evaluate", agents, "--fee", "3") == 2
+    assert "error[E225]: unknown option --fee — rl evaluate" in capsys.readouterr().err
+
+
+def test_evaluate_names_itself(agents: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shutil.copytree(agents, agents.with_name("wrong"))
+    text = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text.replace("algo: ppo", "algo: pppo"))
+    assert run("rl", "evaluate", folder) == 2
+    assert re.search(r"E225.*agent\.algo=pppo is none of.*rl evaluate", capsys.readouterr().err)
+
+
+@pytest.fixture
+def moved(home: Path, tmp_path: Path) -> Path:
+    """The run, copied with agents whose policy holds the encoder, without the checkpoint where they learnt."""
+    first = shutil.copytree(home, tmp_path / "first", ignore=shutil.ignore_patterns("rl"))
+    assert train(first, *SMALL, "--agent.seeds", "[0]", "--market.see", "window", "--name", "a") == 0
+    return first.rename(tmp_path / "second")
+
+
+def test_agents_of_a_moved_run_are_judged_and_go_on_with_its_own_checkpoint(
+    moved: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = moved / "rl" / "a"
+    assert yaml.safe_load((folder / "config.yaml").read_text())["ckpt_path"] == "../../checkpoints/best.ckpt"
+    monkeypatch.chdir(moved.parent)
+    assert run("rl", "evaluate", folder) == 0
+    (folder / "agent_seed0.zip").unlink()
+    assert run("rl", "train", "--config", folder / "config.yaml") == 0
+    assert "training 1 of 1 seeds" in capsys.readouterr().out
+    assert (folder / "agent_seed0.zip").is_file()
 
 
 def test_a_missing_extra_is_told_in_one_line(
