@@ -22,7 +22,7 @@ from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.rl.agents import agent_file, load_agent, play_agent
 from cnn_lstm.rl.bars import Bars, Floats
-from cnn_lstm.rl.judging import at_random, claim, figures_of, rule, together
+from cnn_lstm.rl.judging import at_random, claim, figures_of, laddered, rule, together
 from cnn_lstm.rl.market import MarketEnv
 from cnn_lstm.rl.report import TOGETHER, evaluation_page, evaluation_text
 
@@ -111,7 +111,8 @@ def _simple_rules(market: MarketEnv, job: Job) -> dict[str, pd.DataFrame]:
     traded = next((target for target in job.data.targets if target.traded), None)
     if traded is not None:
         signs = _signs(job, bars, traded.name, max(traded.classes - 1, 0) / 2)
-        found[f"sign of {traded.name}"] = rule(bars, rules, lambda at: signs[at] * part)
+        held = laddered(bars, signs, traded.horizon)
+        found[f"sign of {traded.name}"] = rule(bars, rules, lambda at: held[at] * part)
     return found
 
 
@@ -135,7 +136,7 @@ def _report(
     bars, costs = market.episodes.bars, market.episodes.rules
     seeds = {name: figures_of(bars, costs, played, name, trials) for name, played in agents.items()}
     own = figures_of(bars, costs, joined, TOGETHER, trials)
-    chance = [figures["net"].mean() * own["periods_per_year"] for figures in at_random(bars, costs, joined)]
+    chance = [figures["net"].mean() * own["periods_per_year"] for figures in at_random(bars, costs, list(agents.values()))]
     return {
         "symbols": list(bars.symbols),
         "bars": len(joined),

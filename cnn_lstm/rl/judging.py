@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.evaluation.figures.sharpe import automatic_lags, probabilistic_sharpe_ratio
-from cnn_lstm.evaluation.figures.strategy import Book, periods_per_year, strategy_figures
+from cnn_lstm.evaluation.figures.strategy import Book, ladder, periods_per_year, strategy_figures
 from cnn_lstm.evaluation.sentences import probability
 from cnn_lstm.rl.accounts import Rules
-from cnn_lstm.rl.bars import Bars, Floats
+from cnn_lstm.rl.bars import Bars, Floats, Integers
 from cnn_lstm.rl.episodes import Decisions, Episodes
 
 CONFIDENCE = 0.95
@@ -41,10 +41,13 @@ def bars_played(dates: Sequence[np.datetime64], lines: Sequence[Sequence[Any]]) 
         lines: Gross return, turnover, net return and weights (S,) of each.
 
     Returns:
-        Indexed by date, with gross, turnover, net and `weights`, the (S,) held over the bar.
+        Indexed by date, with gross, turnover, net and `weights`, the (S,) held over the bar; up to the bar with which
+        the stake is lost, for good, whatever comes after a gap.
     """
     names = ["gross", "turnover", "net", "weights"]
-    return pd.DataFrame(list(lines), columns=names, index=pd.DatetimeIndex(list(dates), tz="UTC", name="date"))
+    table = pd.DataFrame(list(lines), columns=names, index=pd.DatetimeIndex(list(dates), tz="UTC", name="date"))
+    lost = np.flatnonzero(1.0 + table["net"].cumsum() <= 0)
+    return table.iloc[: lost[0] + 1] if len(lost) else table
 
 
 def rule(bars: Bars, rules: Rules, weights: Callable[[int], Floats]) -> pd.DataFrame:
@@ -70,6 +73,23 @@ def rule(bars: Bars, rules: Rules, weights: Callable[[int], Floats]) -> pd.DataF
     return bars_played(dates, lines)
 
 
+def laddered(bars: Bars, signs: Floats, horizon: int) -> Floats:
+    """Positions of a rule that holds each decision for the horizon of its forecast, as the report's strategy does.
+
+    Args:
+        bars: The market.
+        signs: Decision on each date and symbol, (D, S).
+        horizon: Bars that a forecast is for.
+
+    Returns:
+        Mean of the last `horizon` decisions since the stretch began, (D, S); 0 where no episode lies.
+    """
+    held, inside = np.zeros_like(signs), np.flatnonzero(bars.last >= 0)
+    for number in range(signs.shape[1]):
+        held[inside, number] = ladder(signs[inside, number], bars.last[inside], horizon)
+    return held
+
+
 def market_book(bars: Bars, rules: Rules, played: pd.DataFrame, name: str) -> Book:
     """The book of played bars, for the figures of the report's strategy.
 
@@ -80,9 +100,8 @@ def market_book(bars: Bars, rules: Rules, played: pd.DataFrame, name: str) -> Bo
         name: What decided, in words.
     """
     held = rule(bars, rules, lambda _: np.full(len(bars.symbols), 1 / len(bars.symbols))).reindex(played.index)
-    dates = pd.DatetimeIndex(played.index)
-    weights = np.stack(played["weights"].to_list())
-    returns = bars.returns[np.searchsorted(bars.dates, dates.tz_localize(None).to_numpy(bars.dates.dtype))]
+    dates, weights = pd.DatetimeIndex(played.index), np.stack(played["weights"].to_list())
+    returns = bars.returns[_places(bars, played)]
     return Book(
         dates=dates,
         gross=played["gross"].to_numpy(),
@@ -112,31 +131,41 @@ def figures_of(bars: Bars, rules: Rules, played: pd.DataFrame, name: str, trials
     return {key: found[key] for key in FIGURES}
 
 
-def at_random(bars: Bars, rules: Rules, played: pd.DataFrame, seed: int = 0) -> list[pd.DataFrame]:
+def at_random(bars: Bars, rules: Rules, agents: Sequence[pd.DataFrame], seed: int = 0) -> list[pd.DataFrame]:
     """Books of the same positions at other times: turnover and exposure stay, and what is left is no timing.
 
-    Each is the course of the weights turned round by a random number of bars.
+    Each turns the course of every agent's weights round, within each gap-free stretch, by one random share of it.
 
     Args:
         bars: The market.
         rules: Delay and costs.
-        played: See `bars_played`; of one stretch or several.
+        agents: Bars of each agent, see `bars_played`.
         seed: Seed of the turns.
+
+    Returns:
+        Bars of all agents together, see `together`, for each of the turns.
     """
-    random = np.random.default_rng(seed)
-    weights = np.stack(played["weights"].to_list())
-    turns = random.integers(1, max(len(weights), 2), SHIFTS)
+    shares = np.random.default_rng(seed).random(SHIFTS)
+    return [together([_turned(bars, rules, played, share) for played in agents]) for share in shares]
+
+
+def _turned(bars: Bars, rules: Rules, played: pd.DataFrame, share: float) -> pd.DataFrame:
+    at, weights = _places(bars, played), np.stack(played["weights"].to_list())
+    turnover = np.zeros(len(at))
+    for stretch in np.unique(bars.last[at]):
+        own = np.flatnonzero(bars.last[at] == stretch)
+        weights[own] = moved = np.roll(weights[own], 1 + int(share * (len(own) - 1)), axis=0)
+        turnover[own] = np.abs(np.diff(moved, axis=0, prepend=0.0)).sum(axis=1)
+        turnover[own[-1]] += np.abs(moved[-1]).sum()
+    gross = (weights * bars.returns[at]).sum(axis=1)
+    columns = {"gross": gross, "turnover": turnover, "net": gross - turnover * rules.cost, "weights": list(weights)}
+    return pd.DataFrame(columns, index=played.index)
+
+
+def _places(bars: Bars, played: pd.DataFrame) -> Integers:
+    """Positions of played bars in `bars.dates`."""
     times = pd.DatetimeIndex(played.index).tz_localize(None).to_numpy(bars.dates.dtype)
-    returns = bars.returns[np.searchsorted(bars.dates, times)]
-    found = []
-    for turn in turns:
-        moved = np.roll(weights, turn, axis=0)
-        turnover = np.abs(np.diff(moved, axis=0, prepend=0.0)).sum(axis=1)
-        turnover[-1] += np.abs(moved[-1]).sum()
-        gross = (moved * returns).sum(axis=1)
-        net = gross - turnover * rules.cost
-        found.append(pd.DataFrame({"gross": gross, "turnover": turnover, "net": net}, index=played.index))
-    return found
+    return np.searchsorted(bars.dates, times)
 
 
 def together(agents: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pytest
 from cnn_lstm.evaluation.figures.strategy import make_book, strategy_figures
 from cnn_lstm.rl.accounts import Rules
 from cnn_lstm.rl.bars import Bars
-from cnn_lstm.rl.judging import FIGURES, at_random, bars_played, claim, figures_of, rule, together
+from cnn_lstm.rl.judging import FIGURES, at_random, bars_played, claim, figures_of, laddered, rule, together
 from cnn_lstm.rl.market import MarketEnv
 from tests.markets import market
 
@@ -48,14 +48,57 @@ def test_figures_are_those_of_the_reports_strategy(bars: Bars) -> None:
 def test_random_timing_keeps_turnover_and_exposure(bars: Bars) -> None:
     wanted = signs(bars)
     played = rule(bars, RULES, lambda at: wanted[at] / 2)
-    found = at_random(bars, RULES, played)
+    found = at_random(bars, RULES, [played])
     seam = 2.0  # where the last positions meet the first ones
     for turned in found[:20]:
         assert abs(turned["turnover"].sum() - played["turnover"].sum()) <= seam
         np.testing.assert_allclose(turned["net"], turned["gross"] - turned["turnover"] * 7e-4, atol=1e-15)
     held = rule(bars, RULES, lambda _: np.full(2, 0.5))
-    for turned in at_random(bars, RULES, held)[:3]:
+    for turned in at_random(bars, RULES, [held])[:3]:
         np.testing.assert_allclose(turned["net"], held["net"], atol=1e-15)
+
+
+def test_random_timing_pays_for_the_trades_of_each_agent(bars: Bars) -> None:
+    wanted = signs(bars)
+    opposite = [rule(bars, RULES, lambda at, side=side: side * wanted[at] / 2) for side in (1, -1)]
+    paid = together(opposite)["turnover"].mean()
+    assert paid > 0.5
+    for turned in at_random(bars, RULES, opposite)[:5]:
+        assert turned["turnover"].mean() == pytest.approx(paid, rel=0.02)
+
+
+def test_random_timing_stays_within_its_stretch() -> None:
+    days = pd.bdate_range("2024-01-01", periods=40, tz="UTC")
+    days = days[:20].append(days[20:] + pd.Timedelta(60, "D"))
+    table = pd.DataFrame({"symbol": "A", "timestamp": days, "close": np.linspace(100, 110, 40)})
+    bars = MarketEnv(table, features=["log_return_1"], window=3).episodes.bars
+    held = rule(bars, RULES, lambda _: np.ones(1))
+    assert held["turnover"].sum() == 4
+    for turned in at_random(bars, RULES, [held])[:10]:
+        np.testing.assert_allclose(turned["net"], held["net"], atol=1e-15)
+
+
+def test_a_lost_stake_is_lost_for_good() -> None:
+    days = pd.date_range("2024-01-01", periods=4).to_numpy()
+    nets = [-0.6, -0.5, 0.4, 0.4]
+    assert len(bars_played(days, [[net, 0.0, net, np.ones(1)] for net in nets])) == 2
+
+
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_the_sign_rule_is_the_reports_strategy(bars: Bars, horizon: int) -> None:
+    wanted = signs(bars)
+    held = laddered(bars, wanted, horizon)
+    played = rule(bars, RULES, lambda at: held[at] / 2)
+    dates = pd.DatetimeIndex(bars.dates, tz="UTC")
+    days = [
+        pd.DataFrame({"symbol": name, "as_of": dates, "y_pred": wanted[:, k], "bar_return": bars.returns[:, k]})
+        for k, name in enumerate(bars.symbols)
+    ]
+    table = pd.concat(days)
+    figures = strategy_figures(make_book(table[table["as_of"].isin(played.index)], horizon, cost_bp=7.0), 1)
+    found = figures_of(bars, RULES, played, "signs")
+    for name in ("net_annual_return", "annual_turnover", "mean_exposure"):
+        assert found[name] == pytest.approx(figures[name], abs=1e-10), name
 
 
 def test_agents_together_have_equal_parts_of_the_stake() -> None:
