@@ -19,6 +19,8 @@ from cnn_lstm.files import write_text_whole
 from cnn_lstm.rl.agents import agent_file, learn, make_agent, require_device
 from cnn_lstm.training.runs import require_writable
 
+MAX_NAME = 100
+
 
 def run(words: list[str]) -> None:
     """Trains the agents of all seeds that are not there yet.
@@ -57,7 +59,7 @@ def run(words: list[str]) -> None:
 
 def _require_name(name: str) -> None:
     """Refuses a name that leads out of RUN/rl."""
-    if name in (".", "..") or "/" in name or "\\" in name:
+    if name in (".", "..") or "/" in name or "\\" in name or len(name) > MAX_NAME:
         raise ConfigError(f"{name!r} is no name of a folder", "--name", "give a word, such as ppo", code=273)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cnn_lstm.errors import ConfigError
 from cnn_lstm.rl.accounts import Reward
 from cnn_lstm.rl.bars import Part
 from cnn_lstm.rl.episodes import Kind
@@ -76,11 +77,14 @@ class AgentSettings:
         policy: Its policy; observations are dictionaries.
         arguments: Other arguments of its constructor, by their names there.
         encoder: What reads the windows of `market.see: window`; without one they are flattened.
-        steps: Environment steps that it learns for.
+        steps: Environment steps that it learns for, rounded up to whole rollouts.
         seeds: One agent each.
         n_envs: Environments that it learns in at once.
         device: Where its networks are.
         progress_bar: Show the bar of Stable-Baselines3 on a terminal.
+
+    Raises:
+        ConfigError: E224, if nothing would be learnt, or one agent twice.
     """
 
     algo: Algorithm = "ppo"
@@ -92,3 +96,10 @@ class AgentSettings:
     n_envs: int = 8
     device: str = "cpu"
     progress_bar: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "n_envs"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"agent.{name}={getattr(self, name)}", fix="give at least 1", code=224)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ConfigError(f"agent.seeds={self.seeds}", fix="give different numbers from 0 on", code=224)

@@ -305,6 +305,12 @@ def test_forecasts_of_walk_forward_are_shown(home: Path, tmp_path: Path) -> None
         (["--config", ROOT / "README.md"], 2, "E22[57]"),
         (["--agent.device", "nowhere"], 2, "E238.*nowhere"),
         (["--name", "../x"], 2, "E273.*no name of a folder"),
+        (["--agent.n_envs", "0"], 2, "E224.*agent.n_envs=0.*at least 1"),
+        (["--agent.steps", "0"], 2, "E224.*agent.steps=0.*at least 1"),
+        (["--agent.seeds", "[]"], 2, "E224.*agent.seeds="),
+        (["--agent.seeds", "[0,0]"], 2, "E224.*agent.seeds=.*different"),
+        (["--agent.seeds", "[-1]"], 2, "E224.*agent.seeds="),
+        (["--name", "x" * 300], 2, "E273.*no name of a folder"),
         (["--name", ".."], 2, "E273.*no name of a folder"),
         (["--name", "a\\b"], 2, "E273.*no name of a folder"),
         (["--market.see", "forecast"], 2, "E270.*walk-forward"),
@@ -317,7 +323,8 @@ def test_forecasts_of_walk_forward_are_shown(home: Path, tmp_path: Path) -> None
     ],
     ids=[
         *("argument", "action", "policy", "policy-argument", "algo", "see", "part", "symbols", "seeds", "steps"),
-        *("encoder-value", "abbreviation", "config-of-fit", "no-config", "device", "name-above", "name-dots"),
+        *("encoder-value", "abbreviation", "config-of-fit", "no-config", "device", "name-above"),
+        *("no-envs", "no-steps", "no-seeds", "seed-twice", "seed-below-0", "name-too-long", "name-dots"),
         *("name-backslash", "forecasts", "unshown", "unread", "key", "encoder", "encoder-key", "name"),
     ],
 )
