@@ -39,16 +39,16 @@ def run(words: list[str]) -> None:
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise ConfigError(f"no {', '.join(missing)}", str(folder), "give rl train its --name again, to go on", code=273)
-    env = job.env("test")
+    env = job.unseen_env("test")
     agents = {
-        f"seed {seed}": play_agent(env, load_agent(file, job.learner))
+        f"seed {seed}": play_agent(env, load_agent(file, job.learner, env))
         for seed, file in zip(job.agent.seeds, files, strict=True)
     }
     uses = _count(job, files)
     market: MarketEnv = env.unwrapped  # type: ignore[assignment]
     rules = _simple_rules(market, job)
     joined = together(list(agents.values()))
-    report = _report(market, agents, joined, rules, max(uses["models"], len(agents)))
+    report = _report(market, agents, joined, rules, uses["models"])
     report |= {
         "test_rows_used": uses,
         "in_sample_rows": job.in_sample_rows(),
@@ -96,8 +96,9 @@ def _count(job: Job, files: Sequence[Path]) -> dict[str, int]:
     days = job.data.panel.time[job.data.parts.test]
     first, last = str(days.min())[:10], str(days.max())[:10]
     rows = rows_key(job.data.fingerprint, first, last, [target.name for target in job.data.targets])
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-    return asdict(count_use(job.home.path, rows, digest))
+    for file in files:  # each agent is a model that was judged on them
+        uses = count_use(job.home.path, rows, hashlib.sha256(file.read_bytes()).hexdigest())
+    return asdict(uses)
 
 
 def _simple_rules(market: MarketEnv, job: Job) -> dict[str, pd.DataFrame]:
@@ -136,7 +137,9 @@ def _report(
     bars, costs = market.episodes.bars, market.episodes.rules
     seeds = {name: figures_of(bars, costs, played, name, trials) for name, played in agents.items()}
     own = figures_of(bars, costs, joined, TOGETHER, trials)
-    chance = [figures["net"].mean() * own["periods_per_year"] for figures in at_random(bars, costs, list(agents.values()))]
+    chance = [
+        figures["net"].mean() * own["periods_per_year"] for figures in at_random(bars, costs, list(agents.values()))
+    ]
     return {
         "symbols": list(bars.symbols),
         "bars": len(joined),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ class Job:
         agent: Settings of the agents.
         data: The forecaster's data, set up.
         shown: What agents see of each date, see `shown_table`.
+        forecasts: SHA-256 of the file with forecasts, if they are shown.
         trained: Training dates of an encoder inside the policy, see `trained_dates`.
     """
 
@@ -55,6 +57,7 @@ class Job:
     agent: AgentSettings
     data: MarketDataModule
     shown: pd.DataFrame | None
+    forecasts: str | None
     trained: Dates | None
 
     def env(self, part: Part, episode_length: int | None = None) -> gymnasium.Env[Any, Any]:
@@ -68,9 +71,16 @@ class Job:
         """Settings of the agents, with the encoder in their policy where it belongs there."""
         return with_encoder(self.agent, self.market, self.checkpoint)
 
-    def require_unseen(self, env: gymnasium.Env[Any, Any]) -> None:
-        """See `cnn_lstm.rl.agents.require_unseen`."""
-        require_unseen(env, self.shown, self.market, self.trained)
+    def unseen_env(self, part: Part, episode_length: int | None = None) -> gymnasium.Env[Any, Any]:
+        """`env`, in which nothing is shown by a model that was trained on it, unless agents may learn from that.
+
+        Raises:
+            ConfigError: E270.
+        """
+        env = self.env(part, episode_length)
+        if part == "test" or not self.market.in_sample:
+            require_unseen(env, self.shown, part, self.trained)
+        return env
 
     def in_sample_rows(self) -> int:
         """See `seen_in_training`, of the part in which the agents learn."""
@@ -84,6 +94,9 @@ def job_parser() -> jsonargparse.ArgumentParser:
     parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint of the forecaster.")
     parser.add_argument(
         "--ckpt_digest", type=str | None, default=None, help="Digest of its weights; others are refused."
+    )
+    parser.add_argument(
+        "--forecasts_digest", type=str | None, default=None, help="Digest of market.forecasts; others are refused."
     )
     parser.add_argument("--name", type=str | None, default=None, help="Folder of the agents within RUN/rl.")
     parser.add_class_arguments(MarketSettings, "market")
@@ -163,6 +176,13 @@ def job_of(config: Any) -> Job:
     data.setup()
     refuse_differences({"data": contract["fingerprint"]}, {"data": data.fingerprint})
     shown = shown_table(market, checkpoint, data.prices)
-    return Job(
-        checkpoint, contract["digest"], home, market, agent, data, shown, trained_dates(market, agent, checkpoint)
-    )
+    forecasts = hashlib.sha256(Path(market.forecasts).read_bytes()).hexdigest() if market.forecasts else None
+    if config.forecasts_digest not in (None, forecasts):
+        raise ConfigError(
+            "the agents learnt with other forecasts than lie there now",
+            str(market.forecasts),
+            "put those back, or train agents with another --name",
+            code=273,
+        )
+    trained = trained_dates(market, agent, checkpoint)
+    return Job(checkpoint, contract["digest"], home, market, agent, data, shown, forecasts, trained)

@@ -16,7 +16,7 @@ from cnn_lstm.commands.rl_job import Job, job_of, parsed, saved
 from cnn_lstm.commands.rl_record import TrackedFigures, keep, recorded
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.files import write_text_whole
-from cnn_lstm.rl.agents import agent_file, learn, make_agent, require_device
+from cnn_lstm.rl.agents import agent_file, blank_agent, learn, require_device
 from cnn_lstm.training.runs import require_writable
 
 MAX_NAME = 100
@@ -37,13 +37,12 @@ def run(words: list[str]) -> None:
     resumed = (folder / "config.yaml").exists()
     if resumed:
         _require_same(job, folder)
-    env = job.env(job.market.part, job.market.episode_length)
-    job.require_unseen(env)
-    make_agent(job.learner, env, 0)  # what the algorithm refuses is told before anything is written
+    env = job.unseen_env(job.market.part, job.market.episode_length)
+    blank_agent(job.learner, env)  # what the algorithm refuses is told before anything is written
     require_writable(folder)
     # as seen from the agents' folder, so that a run can be moved
     checkpoint = os.path.relpath(job.checkpoint.resolve(), folder.resolve())
-    named = {"ckpt_path": checkpoint, "ckpt_digest": job.digest, "name": config.name}
+    named = {"ckpt_path": checkpoint, "ckpt_digest": job.digest, "forecasts_digest": job.forecasts, "name": config.name}
     text = yaml.safe_dump(named | _settings(job), sort_keys=False)
     if not resumed:
         write_text_whole(folder / "config.yaml", text)
@@ -72,6 +71,7 @@ def _require_same(job: Job, folder: Path) -> None:
     before = saved(folder, "rl train")
     there = {"market": asdict(before.market), "agent": asdict(before.agent)}
     differing = [] if before.ckpt_digest == job.digest else ["checkpoint"]
+    differing += [] if before.forecasts_digest == job.forecasts else ["file of forecasts"]
     differing += list(_differences(there, _settings(job)))
     if differing:
         raise ConfigError(

@@ -375,7 +375,7 @@ class Stream:
         """
         rows, width = len(tail.time), (self._recipe.window, len(self._features))
         counts = (tail.seen, tail.unbroken, tail.complete)
-        kinds = (tail.time.dtype, tail.bars.dtype, tail.window.dtype) == (np.int64, np.float64, torch.float32)
+        kinds = (tail.time.dtype.str, tail.bars.dtype.str, tail.window.dtype) == ("<i8", "<f8", torch.float32)
         shapes = tail.time.shape == (rows,) and tail.bars.shape == (rows, len(self._columns))
         if not (kinds and shapes and rows and tuple(tail.window.shape) == width):
             raise ValueError("arrays that do not go together")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import inspect
+import io
 import shutil
 import sys
+import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
@@ -21,7 +24,6 @@ from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import KVWriter, configure
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from cnn_lstm.data.sources.base import nearest
@@ -57,6 +59,10 @@ def require_read(market: MarketSettings, agent: AgentSettings) -> None:
     if market.see != "window" and agent.encoder not in (None, EncoderSettings()):
         raise ConfigError(
             f"see {market.see} puts no encoder into the policy", "agent.encoder", "set market.see window", code=270
+        )
+    if market.part == "test":
+        raise ConfigError(
+            "agents that learn on the test part cannot be judged there", "market.part", "train or validation", code=270
         )
     if market.see != "forecast" and market.forecasts is not None:
         raise ConfigError(
@@ -123,9 +129,10 @@ def _forecasts(file: Path) -> pd.DataFrame:
 
 
 def _trained(contract: Mapping[str, Any]) -> Dates:
-    """First and last training date of a checkpoint."""
+    """First and last training date of a checkpoint; all dates where it does not say."""
     training = contract.get("training") or {}
-    first, last = (pd.Timestamp(training.get(name, "NaT"), tz="UTC") for name in ("first", "last"))
+    first = pd.Timestamp(training.get("first", pd.Timestamp.min), tz="UTC")
+    last = pd.Timestamp(training.get("last", pd.Timestamp.max), tz="UTC")
     return first, last
 
 
@@ -217,25 +224,26 @@ def seen_in_training(env: gymnasium.Env[Any, Any], shown: pd.DataFrame | None, t
 
 
 def require_unseen(
-    env: gymnasium.Env[Any, Any], shown: pd.DataFrame | None, settings: MarketSettings, trained: Dates | None = None
+    env: gymnasium.Env[Any, Any], shown: pd.DataFrame | None, part: Part, trained: Dates | None = None
 ) -> None:
-    """Refuses to learn from what a model says of its own training dates, unless that is wanted.
+    """Refuses what a model says of its own training dates.
 
     Args:
         env: See `make_market`.
         shown: See `shown_table`.
-        settings: The market's.
+        part: The part of the environment; in the test part nothing but forecasts out of sample will do.
         trained: See `trained_dates`.
 
     Raises:
         ConfigError: E270.
     """
-    count = 0 if settings.in_sample else seen_in_training(env, shown, trained)
+    count = seen_in_training(env, shown, trained)
     if count:
+        fix = "show forecasts of walk-forward, learn on the validation part, or set market.in_sample true"
         raise ConfigError(
             f"{count:,} shown rows lie in the training part of their own model: they look better than they are",
-            f"market.see {settings.see}, market.part {settings.part}",
-            "show forecasts of walk-forward, learn on the validation part, or set market.in_sample true",
+            f"{part} part",
+            "show forecasts of walk-forward whose training ends before their dates" if part == "test" else fix,
             code=270,
         )
 
@@ -301,6 +309,8 @@ def learn(
     """
     envs = DummyVecEnv([lambda: Monitor(copy.deepcopy(env)) for _ in range(settings.n_envs)])
     agent = make_agent(settings, envs, seed)
+    # theirs gives environment i of seed s the seed s + i, so that neighbours would see the same episodes
+    envs.seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
     logs = folder / "logs" / f"seed{seed}"
     shutil.rmtree(logs, ignore_errors=True)  # of a training that was cut short
     logger = configure(str(logs), ["csv", "tensorboard"])
@@ -326,39 +336,45 @@ def agent_file(folder: Path, seed: int) -> Path:
     return folder / f"agent_seed{seed}.zip"
 
 
-def load_agent(file: Path, settings: AgentSettings) -> BaseAlgorithm:
-    """An agent that has learnt.
+def blank_agent(settings: AgentSettings, env: gymnasium.Env[Any, Any]) -> BaseAlgorithm:
+    """An agent to be looked at, or filled with weights; in a single environment it is not to be trained.
 
-    The file holds pickled objects: loading one runs the code in it.
+    Args:
+        settings: The agent's.
+        env: Its environment.
+
+    Raises:
+        ConfigError: E271, see `make_agent`.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*mini-batch size.*")  # a rollout of one environment is shorter
+        return make_agent(settings, env, 0)
+
+
+def load_agent(file: Path, settings: AgentSettings, env: gymnasium.Env[Any, Any]) -> BaseAlgorithm:
+    """An agent that has learnt, from the weights in its file alone: what else lies in the zip is pickled.
 
     Args:
         file: See `agent_file`.
-        settings: The agent's, see `with_encoder`; without the GPU that it learnt on, it acts on the CPU.
+        settings: The agent's, see `with_encoder`.
+        env: Where it acts.
 
     Raises:
-        ConfigError: E273, if the file is damaged.
+        ConfigError: E273, if the file is damaged, or of another agent.
     """
-    algorithm = ALGORITHMS[settings.algo]
+    agent = blank_agent(settings, env)
     try:
-        policy = (load_from_zip_file(file, device="cpu")[0] or {})["policy_kwargs"]
-        if policy.get("features_extractor_class") is CNNLSTMExtractor:
-            # the file names the checkpoint where it lay when the agent learnt
-            policy["features_extractor_kwargs"] |= {"checkpoint": _checkpoint_of(settings)}
-        return algorithm.load(file, device=settings.device, custom_objects={"policy_kwargs": policy})
-    except CnnLstmError:
-        raise
-    except Exception as error:  # a zip of pickles can be damaged in many ways
+        with zipfile.ZipFile(file) as archive:
+            content = io.BytesIO(archive.read("policy.pth"))
+        agent.policy.load_state_dict(torch.load(content, map_location=agent.device, weights_only=True))
+    except Exception as error:  # zip and torch stumble over damage in any way
         raise ConfigError(
             "the agent is damaged",
             f"{file}: {type(error).__name__}",
             "remove the file, and give rl train its --name again: it makes it anew",
             code=273,
         ) from error
-
-
-def _checkpoint_of(settings: AgentSettings) -> str:
-    """The checkpoint whose encoder is in the policy."""
-    return str(settings.arguments["policy_kwargs"]["features_extractor_kwargs"]["checkpoint"])
+    return agent
 
 
 def play_agent(env: gymnasium.Env[Any, Any], agent: BaseAlgorithm) -> pd.DataFrame:

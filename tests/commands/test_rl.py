@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import html
 import json
 import re
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,15 @@ import torch
 import yaml
 from mlflow import MlflowClient
 from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from cnn_lstm.commands import rl
+from cnn_lstm.commands.rl_job import job_of, saved
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import state_digest
 from cnn_lstm.rl import CNNLSTMExtractor, Encoder, MarketEnv
 from cnn_lstm.rl import agents as agents_of_sb3
+from cnn_lstm.rl.agents import load_agent, play_agent
 from tests.experiments import experiment, fit, run
 from tests.markets import walk
 
@@ -92,10 +98,11 @@ def test_the_page_says_what_the_text_says(agents: Path) -> None:
 
 def test_each_look_at_the_test_rows_is_counted_beside_the_forecasters(agents: Path, home: Path) -> None:
     lines = [json.loads(line) for line in (home.parent / "test_uses.jsonl").read_text().splitlines()]
-    assert [line["run"] for line in lines] == ["one", "one"]
-    assert "used 2 times by 1 model" in (agents / "evaluation.txt").read_text()
+    assert [line["run"] for line in lines] == ["one"] * 4  # two evaluations of two agents
+    assert "used 4 times by 2 models" in (agents / "evaluation.txt").read_text()
+    assert json.loads((agents / "evaluation.json").read_text())["trials"] == 2
     assert run("test", "--config", home / "config.yaml", "--ckpt_path", "best") == 0
-    assert "used 3 times by 2 models" in (home / "test.txt").read_text()
+    assert "used 5 times by 3 models" in (home / "test.txt").read_text()
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs" / "rl").glob("*.yaml")), ids=lambda path: path.stem)
@@ -265,7 +272,7 @@ def test_the_progress_bar_is_theirs_and_for_a_terminal(
     assert bars == [shown]
 
 
-def test_forecasts_of_walk_forward_are_shown(home: Path, tmp_path: Path) -> None:
+def test_forecasts_of_walk_forward_are_shown(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dates = pd.date_range("2010-03-01", "2010-12-31", freq="B", tz="UTC")
     rows = pd.DataFrame({"symbol": "AAA", "as_of": dates, "target": "return_2", "y_pred": 0.01})
     made = rows.assign(train_first=dates[0] - pd.Timedelta(days=90), train_last=dates[0] - pd.Timedelta(days=9))
@@ -280,6 +287,70 @@ def test_forecasts_of_walk_forward_are_shown(home: Path, tmp_path: Path) -> None
     ]
     assert train(home, *SMALL[:-2], *words, "--name", "forecast") == 0
     assert run("rl", "evaluate", home / "rl" / "forecast") == 0
+    made.assign(y_pred=0.02).to_parquet(tmp_path / "predictions.parquet")
+    capsys.readouterr()
+    assert run("rl", "evaluate", home / "rl" / "forecast") == 2
+    assert "error[E273]: the agents learnt with other forecasts" in capsys.readouterr().err
+    assert train(home, *SMALL[:-2], *words, "--name", "forecast") == 2
+    assert "with another file of forecasts" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("in_sample", ["false", "true"])
+def test_forecasts_that_know_the_test_part_are_not_judged_there(
+    in_sample: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dates = pd.date_range("2010-03-01", "2010-12-31", freq="B", tz="UTC")
+    rows = pd.DataFrame({"symbol": "AAA", "as_of": dates, "target": "return_2", "y_pred": 0.01})
+    edges = read_checkpoint(home / "checkpoints" / "best.ckpt")["cnn_lstm"]["boundaries"]
+    known = rows.assign(train_first=pd.Timestamp(edges["test"], tz="UTC"), train_last=dates[-1])
+    known.to_parquet(tmp_path / "known.parquet")
+    words = ["--market.see", "forecast", "--market.forecasts", tmp_path / "known.parquet"]
+    name = f"knows-test-{in_sample}"
+    assert train(home, *SMALL, *words, "--market.in_sample", in_sample, "--name", name) == 0
+    capsys.readouterr()
+    assert run("rl", "evaluate", home / "rl" / name) == 2
+    assert re.search(r"error\[E270\].*rows lie in the training part.*test part", capsys.readouterr().err)
+
+
+def test_a_foreign_agent_runs_no_code(agents: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(agents, agents.with_name("foreign"))
+    call = f"cos\nsystem\n(S'touch {tmp_path}/ran'\ntR.".encode()
+    with zipfile.ZipFile(agents / "agent_seed0.zip") as whole:
+        parts = {name: whole.read(name) for name in whole.namelist()}
+    data = json.loads(parts["data"])
+    data["clip_range"] = {":type:": "<class 'function'>", ":serialized:": base64.b64encode(call).decode()}
+    with zipfile.ZipFile(folder / "agent_seed0.zip", "w") as altered:
+        for name, content in (parts | {"data": json.dumps(data).encode()}).items():
+            altered.writestr(name, content)
+    assert run("rl", "evaluate", folder) == 0
+    assert not (tmp_path / "ran").exists()
+    with contextlib.suppress(Exception):
+        PPO.load(folder / "agent_seed0.zip", device="cpu")
+    assert (tmp_path / "ran").exists()  # theirs does run it
+
+
+@pytest.mark.parametrize("see", ["embedding", "window"])
+def test_an_agent_acts_as_stable_baselines_loads_it(see: str, home: Path) -> None:
+    name = f"acts-{see}"
+    assert train(home, *SMALL, "--agent.seeds", "[0]", "--market.see", see, "--name", name) == 0
+    job = job_of(saved(home / "rl" / name, "rl evaluate"))
+    env, file = job.env("test"), home / "rl" / name / "agent_seed0.zip"
+    ours = play_agent(env, load_agent(file, job.learner, env))
+    pd.testing.assert_frame_equal(ours, play_agent(env, PPO.load(file, device="cpu")))
+
+
+def test_neighbouring_seeds_learn_from_other_episodes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[int]] = []
+    reset = DummyVecEnv.reset
+
+    def noted(envs: DummyVecEnv) -> Any:
+        seen.append(list(envs._seeds))
+        return reset(envs)
+
+    monkeypatch.setattr(DummyVecEnv, "reset", noted)
+    assert train(home, *SMALL, "--name", "seeds") == 0
+    first, second = (set(seeds) for seeds in seen if None not in seeds)
+    assert len(first | second) == 4
 
 
 @pytest.mark.parametrize(
@@ -314,6 +385,7 @@ def test_forecasts_of_walk_forward_are_shown(home: Path, tmp_path: Path) -> None
         (["--name", ".."], 2, "E273.*no name of a folder"),
         (["--name", "a\\b"], 2, "E273.*no name of a folder"),
         (["--market.see", "forecast"], 2, "E270.*walk-forward"),
+        (["--market.part", "test"], 2, "E270.*cannot be judged there"),
         (["--market.forecasts", "f.parquet"], 2, "E270.*shows no forecasts"),
         (["--agent.encoder.frozen", "false"], 2, "E270.*no encoder into the policy"),
         (["--market.posit", "[0,1]"], 2, "E225"),
@@ -325,7 +397,7 @@ def test_forecasts_of_walk_forward_are_shown(home: Path, tmp_path: Path) -> None
         *("argument", "action", "policy", "policy-argument", "algo", "see", "part", "symbols", "seeds", "steps"),
         *("encoder-value", "abbreviation", "config-of-fit", "no-config", "device", "name-above"),
         *("no-envs", "no-steps", "no-seeds", "seed-twice", "seed-below-0", "name-too-long", "name-dots"),
-        *("name-backslash", "forecasts", "unshown", "unread", "key", "encoder", "encoder-key", "name"),
+        *("name-backslash", "forecasts", "test-part", "unshown", "unread", "key", "encoder", "encoder-key", "name"),
     ],
 )
 def test_mistakes_are_told_in_one_line(
