@@ -67,10 +67,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="cnn-lstm encode", description="Writes embeddings and forecasts of all windows of a price table."
     )
     parser.add_argument("--ckpt_path", metavar="FILE", type=Path, required=True, help="checkpoint of fit or repeat")
-    parser.add_argument(
+    prices = parser.add_mutually_exclusive_group()
+    prices.add_argument(
         "--data", metavar="FILE", nargs="+", help="CSV or Parquet files; by default the prices of the configuration"
     )
-    parser.add_argument("--config", metavar="FILE", type=Path, help="config.yaml of the checkpoint's run by default")
+    prices.add_argument("--config", metavar="FILE", type=Path, help="config.yaml of the checkpoint's run by default")
     parser.add_argument("--output", metavar="FILE", type=Path, help=f"{FILE} beside the checkpoint by default")
     parser.add_argument("--samples", metavar="N", type=int, default=0, help="passes of Monte Carlo dropout: mc_std")
     return parser

@@ -114,3 +114,9 @@ def test_a_lone_checkpoint_needs_prices(finished: Path, tmp_path: Path, capsys: 
     lone.write_bytes(checkpoint_of(finished).read_bytes())
     assert run("encode", "--ckpt_path", lone) == 2
     assert "error[E258]: no prices" in capsys.readouterr().err
+
+
+def test_prices_come_from_one_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--ckpt_path", tmp_path / "best.ckpt", "--data", tmp_path / "x.csv", "--config", tmp_path / "config.yaml"]
+    assert run("encode", *words) == 2
+    assert "not allowed with" in capsys.readouterr().err
