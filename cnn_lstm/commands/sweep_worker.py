@@ -93,6 +93,8 @@ class TrialFits:
         finally:
             quiet()  # our warnings go to the worker's own output again
             gc.collect()
+            if not gc.get_freeze_count():
+                gc.freeze()  # what the first fit imported stays, so that later collections need not look at it
 
     def _elsewhere(self, trial: optuna.Trial, arguments: list[str]) -> None:
         """Lightning starts the command line once more for each further process, so that it has to be one of `fit`."""
