@@ -18,12 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 import optuna
 import yaml
 
 ROOT = Path(__file__).parents[2]
-KEY = "model.optimizer.init_args.lr"
+KEY, STEP = "model.optimizer.init_args.lr", 0.0001
 FITS = """
 import sys, json
 from cnn_lstm.cli import main
@@ -39,8 +38,12 @@ def main() -> None:
     parser.add_argument("--config", default=str(ROOT / "configs" / "quickstart.yaml"))
     parser.add_argument("words", nargs="*", help="further words of fit, after --")
     given = parser.parse_args()
-    rates = [round(float(rate), 6) for rate in np.geomspace(1e-4, 1e-2, given.trials)]
-    searched = {"sampler": {"name": "grid"}, "pruner": {"name": "none"}, "space": {KEY: {"categorical": rates}}}
+    rates = [round(0.001 + STEP * number, 4) for number in range(given.trials)]
+    searched = {
+        "sampler": {"name": "grid"},
+        "pruner": {"name": "none"},
+        "space": {KEY: {"float": [rates[0], rates[-1]], "step": STEP}},
+    }
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "space.yaml").write_text(yaml.safe_dump(searched))
