@@ -28,17 +28,21 @@ def signs(bars: Bars) -> np.ndarray:
     return np.sign(np.random.default_rng(0).normal(size=bars.returns.shape))
 
 
-def test_figures_are_those_of_the_reports_strategy(bars: Bars) -> None:
-    wanted = signs(bars)
-    played = rule(bars, RULES, lambda at: wanted[at] / 2)
+def predicted(bars: Bars, wanted: np.ndarray, played: pd.DataFrame) -> pd.DataFrame:
+    """The report's table of the same decisions, on the dates that were played."""
     dates = pd.DatetimeIndex(bars.dates, tz="UTC")
     days = [
         pd.DataFrame({"symbol": name, "as_of": dates, "y_pred": wanted[:, k], "bar_return": bars.returns[:, k]})
         for k, name in enumerate(bars.symbols)
     ]
     table = pd.concat(days)
-    table = table[table["as_of"].isin(played.index)]
-    figures = strategy_figures(make_book(table, 1, cost_bp=7.0), 3)
+    return table[table["as_of"].isin(played.index)]
+
+
+def test_figures_are_those_of_the_reports_strategy(bars: Bars) -> None:
+    wanted = signs(bars)
+    played = rule(bars, RULES, lambda at: wanted[at] / 2)
+    figures = strategy_figures(make_book(predicted(bars, wanted, played), 1, cost_bp=7.0), 3)
     found = figures_of(bars, RULES, played, "signs", trials=3)
     assert tuple(found) == FIGURES
     for name in FIGURES:
@@ -89,13 +93,7 @@ def test_the_sign_rule_is_the_reports_strategy(bars: Bars, horizon: int) -> None
     wanted = signs(bars)
     held = laddered(bars, wanted, horizon)
     played = rule(bars, RULES, lambda at: held[at] / 2)
-    dates = pd.DatetimeIndex(bars.dates, tz="UTC")
-    days = [
-        pd.DataFrame({"symbol": name, "as_of": dates, "y_pred": wanted[:, k], "bar_return": bars.returns[:, k]})
-        for k, name in enumerate(bars.symbols)
-    ]
-    table = pd.concat(days)
-    figures = strategy_figures(make_book(table[table["as_of"].isin(played.index)], horizon, cost_bp=7.0), 1)
+    figures = strategy_figures(make_book(predicted(bars, wanted, played), horizon, cost_bp=7.0), 1)
     found = figures_of(bars, RULES, played, "signs")
     for name in ("net_annual_return", "annual_turnover", "mean_exposure"):
         assert found[name] == pytest.approx(figures[name], abs=1e-10), name
