@@ -133,8 +133,7 @@ def _guarded(action: Callable[[], int], debug: bool) -> int:
     except SystemExit as stop:
         code = interruption(stop)
         if code is not None:
-            word = "interrupted" if code == 130 else "terminated"
-            return _fail(f"{word}: continue with --ckpt_path last", code)
+            return _interrupted(code)
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
     except CnnLstmError as error:
         if debug:
@@ -144,9 +143,18 @@ def _guarded(action: Callable[[], int], debug: bool) -> int:
         return _fail(f"error[E608]: out of memory — {error} — use a smaller data.batch_size or data.window", 6)
     except BrokenPipeError:
         raise  # to `script`
-    except Exception as error:  # the last door: anything here is a bug of ours
+    except Exception as error:
+        code = interruption(error)
+        if code is not None:
+            return _interrupted(code)
+        # the last door: anything here is a bug of ours
         traceback.print_exc()
         return _fail(f"error[E100]: {type(error).__name__}: {error} — this is a bug: please report it", 1)
+
+
+def _interrupted(code: int) -> int:
+    word = "interrupted" if code == 130 else "terminated"
+    return _fail(f"{word}: continue with --ckpt_path last", code)
 
 
 def _fail(error: object, code: int = 2) -> int:

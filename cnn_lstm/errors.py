@@ -119,7 +119,8 @@ class DefectsError(DataError):
 def interruption(error: BaseException) -> int | None:
     """Exit code of an interruption: 130 for Ctrl-C, 143 for SIGTERM; null for anything else.
 
-    Lightning turns the first into a SystemExit with code 1 and the second into one with code 0.
+    Lightning turns the first into a SystemExit with code 1 and the second into one with code 0; and what is cut off
+    may fail while it is taken apart, so that the interruption is only the context of another error.
 
     Args:
         error: What ended a command.
@@ -128,8 +129,11 @@ def interruption(error: BaseException) -> int | None:
         >>> interruption(KeyboardInterrupt())
         130
     """
-    if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
-        return 130
-    if isinstance(error, KeyboardInterrupt):
-        return 130
-    return 143 if type(error).__name__ == "SIGTERMException" else None
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt):
+            return 130
+        if type(cause).__name__ == "SIGTERMException":
+            return 143
+        cause = cause.__context__
+    return None

@@ -428,6 +428,25 @@ def test_a_bug_of_ours_shows_its_traceback(
     assert "please report" in shown
 
 
+def test_an_interruption_that_breaks_what_it_cuts_off_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A KeyboardInterrupt may come while a lock is made, a file is written, a trainer is built."""
+
+    def run(words: list[str]) -> None:
+        try:
+            try:
+                raise KeyboardInterrupt
+            finally:
+                raise AttributeError("half built")
+        finally:
+            raise RuntimeError("cannot be taken apart")
+
+    monkeypatch.setattr("cnn_lstm.commands.plot.run", run)
+    assert main(["plot"]) == 130
+    assert capsys.readouterr().err == "interrupted: continue with --ckpt_path last\n"
+
+
 def test_debug_shows_where_an_error_came_from(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert experiments.run("--debug", "test", "--config", config) == 4
     assert "Traceback" in capsys.readouterr().err

@@ -286,3 +286,18 @@ def test_a_row_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
     logger.save()
     assert file.read_text().split()[-1] == "0,5,3.5"
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_a_kill_while_a_column_is_added_leaves_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = AppendingCSVLogger(tmp_path, name="", version="")
+    logger.log_metrics({"x": 1.5}, step=0)
+    logger.save()
+    before = (tmp_path / "metrics.csv").read_bytes()
+    logger.log_metrics({"x": 2.5, "y": 0.5}, step=1)
+    monkeypatch.setattr("csv.DictWriter.writerows", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        logger.save()
+    assert (tmp_path / "metrics.csv").read_bytes() == before
+    monkeypatch.undo()
+    AppendingCSVLogger(tmp_path, name="", version="").forget_from(1)
+    assert (tmp_path / "metrics.csv").read_bytes() == before

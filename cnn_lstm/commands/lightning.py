@@ -45,6 +45,7 @@ from cnn_lstm.training.callbacks import (
 from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources
 from cnn_lstm.training.durable import DurableCheckpointIO
 from cnn_lstm.training.history_plot import HistoryPlot
+from cnn_lstm.training.interrupts import EndsBetweenBatches
 from cnn_lstm.training.loggers import build_loggers
 from cnn_lstm.training.runs import ENVIRONMENT_KEY, TRIAL_KEY
 from cnn_lstm.training.tracking.credentials import without_credentials
@@ -230,7 +231,8 @@ class ForecastCLI(LightningCLI):
 
     def _own_callbacks(self) -> list[Callback]:
         moved = MovedRun(self.run_folder.checkpoints)
-        return [LoggedOnce(), FiniteGuard(), RandomState(), OptimizerSettings(), Resources(), moved, *self._trial]
+        ends = EndsBetweenBatches()
+        return [ends, LoggedOnce(), FiniteGuard(), RandomState(), OptimizerSettings(), Resources(), moved, *self._trial]
 
     def _run_subcommand(self, subcommand: str) -> None:
         if not self._go:

@@ -47,16 +47,24 @@ class _AppendingWriter(ExperimentWriter):
 
     def forget_from(self, step: int) -> None:
         """Drops the rows at and after a step, and those that a kill has cut off; the file is replaced at once."""
+        if Path(self.metrics_file_path).is_file():
+            self._replace([row for row in self._rows() if _is_before(row, step)])
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        """Lightning's empties the file first, so that a kill in that moment loses all of it."""
+        self._replace(self._rows())
+
+    def _rows(self) -> list[dict[str, str]]:
+        with Path(self.metrics_file_path).open(newline="") as lines:
+            return list(csv.DictReader(lines))
+
+    def _replace(self, rows: list[dict[str, str]]) -> None:
         file = Path(self.metrics_file_path)
-        if not file.is_file():
-            return
-        with file.open(newline="") as lines:
-            kept = [row for row in csv.DictReader(lines) if _is_before(row, step)]
         partial = file.with_name(f".{file.name}.partial")
         with partial.open("w", newline="") as lines:
             writer = csv.DictWriter(lines, self.metrics_keys)
             writer.writeheader()
-            writer.writerows(kept)
+            writer.writerows(rows)
             lines.flush()
             os.fsync(lines.fileno())
         partial.replace(file)

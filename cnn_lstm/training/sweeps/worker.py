@@ -129,7 +129,7 @@ class Worker:
         except ValueError as error:
             if "Cannot tell a" not in str(error):
                 raise
-            print(f"trial {self._number}: taken for dead and given to another worker", flush=True)
+            tell(f"trial {self._number}: taken for dead and given to another worker")
 
     def _objective(self, claim: ExitStack, trial: optuna.Trial) -> list[float]:
         """What Optuna calls: suggests, fits, and finds the words for what went wrong."""
@@ -143,16 +143,13 @@ class Worker:
             with self._stop.interrupts():
                 found = self._fit(trial, words)
             values = [found[objective.metric] for objective in definition.objectives]
-        except KeyboardInterrupt:
-            retry(self.study, trial)
-            raise
-        except SystemExit as error:
-            if interruption(error) is None:
-                raise self._failed(trial, ConfigError("fit ended early", str(error), code=247)) from error
-            retry(self.study, trial)
-            raise KeyboardInterrupt from error
-        except Exception as error:
-            raise self._failed(trial, error) from error
+        except BaseException as error:
+            if interruption(error) is not None:
+                retry(self.study, trial)
+                raise KeyboardInterrupt from error
+            early = isinstance(error, SystemExit)
+            reason = ConfigError("fit ended early", str(error), code=247) if early else error
+            raise self._failed(trial, reason) from error
         for name in ("epochs", "best_epoch"):
             trial.set_user_attr(name, found.get(name))
         trial.set_user_attr("seconds", round(time.monotonic() - started, 2))
@@ -164,7 +161,7 @@ class Worker:
         """Where a trial runs, and what it takes to run it again."""
         return {"host": socket.gethostname(), "seed": self.plan.seed, "threads": torch.get_num_threads()}
 
-    def _failed(self, trial: optuna.Trial, error: Exception) -> TrialFailedError:
+    def _failed(self, trial: optuna.Trial, error: BaseException) -> TrialFailedError:
         """Writes down why."""
         reason = str(error) if isinstance(error, CnnLstmError) else f"{type(error).__name__}: {error}"
         reason = " ".join(reason.split())
@@ -176,7 +173,7 @@ class Worker:
 
     def _ended(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """After each trial: a line, fewer checkpoints, its record; or the end, where nothing works."""
-        print(line_of(self.plan, study, trial), flush=True)
+        tell(line_of(self.plan, study, trial))
         drop_checkpoints(self.plan, study)
         self._settle(trial)
         self._require_hope(study)
@@ -205,6 +202,12 @@ def retry(study: optuna.Study, trial: optuna.Trial) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         RetryHeartbeatStaleTrialCallback()(study, begun)
+
+
+def tell(line: str) -> None:
+    """Prints a line in one write: `print` makes two where output is unbuffered, and other workers write meanwhile."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def line_of(plan: Plan, study: optuna.Study, trial: FrozenTrial) -> str:

@@ -92,3 +92,21 @@ def test_failures_of_different_kinds_do_not(tmp_path: Path) -> None:
             raise kinds[trial.number]
 
     assert [trial.state.name for trial in work(tmp_path, fit).trials].count("FAIL") == 3
+
+
+def test_a_trial_that_an_interruption_breaks_is_run_again(tmp_path: Path) -> None:
+    broken = RuntimeError("a file cut off in the middle")
+    broken.__context__ = KeyboardInterrupt()
+    study = work(tmp_path, first(broken))
+    assert [trial.state.name for trial in study.trials] == ["FAIL", *["COMPLETE"] * 3]
+    assert study.trials[1].params == study.trials[0].params
+    assert "reason" not in study.trials[0].user_attrs
+
+
+def test_a_line_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the lines of two workers do not mix."""
+    written: list[str] = []
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(write=written.append, flush=lambda: None))
+    work(tmp_path, lambda trial: None, trials=2)
+    assert [text[:8] for text in written] == ["trial 0:", "trial 1:"]
+    assert all(text.count("\n") == 1 and text.endswith("\n") for text in written)

@@ -1,0 +1,48 @@
+"""What a Ctrl-C does while batches run."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+class EndsBetweenBatches(Callback):
+    """Lets a Ctrl-C wait for the end of the batch, so that no file is cut off and none is lost; a second one does not.
+
+    Python raises it wherever it is: in the middle of a row of metrics.csv, while a lock is made, or in a destructor,
+    which swallows it. With several processes it stays Python's, since each would end at a batch of its own.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Until batches run, a Ctrl-C is Python's."""
+        self.asked = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes the signal over where nobody else has; Lightning gives it back, however the run ends."""
+        ours = trainer.world_size == 1 and threading.current_thread() is threading.main_thread()
+        if ours and not self.asked and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._ask)
+
+    on_validation_start = on_test_start = on_predict_start = on_train_start
+
+    def on_train_batch_start(self, *_: Any, **__: Any) -> None:
+        """Ends the run if it was asked to end."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+    on_validation_batch_start = on_test_batch_start = on_predict_batch_start = on_train_batch_start
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """A Ctrl-C in the last batch counts too."""
+        self.on_train_batch_start()
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
