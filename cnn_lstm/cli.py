@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from cnn_lstm.errors import CnnLstmError, ConfigError, interruption
+from cnn_lstm.hints import one_of
 from cnn_lstm.specs import trust
 
 COMMANDS = {
@@ -115,11 +116,7 @@ def _own_options(words: list[str]) -> tuple[bool, list[str]]:
 def _run(words: list[str]) -> int:
     modules = INTERNAL | {name: module for name, (module, _) in COMMANDS.items()}
     if words[0] not in modules:
-        import difflib
-
-        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(COMMANDS)}"
-        raise ConfigError(f"unknown command {words[0]!r}", fix=hint, code=225)
+        raise ConfigError(f"unknown command {words[0]!r}", fix=one_of(words[0], COMMANDS), code=225)
     run: Callable[[list[str]], None] = importlib.import_module(modules[words[0]]).run
     run(words)
     return 0

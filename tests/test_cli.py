@@ -246,6 +246,11 @@ def test_b25_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[
     assert "did you mean predict?" in fails(capsys, 2, "predikt")
 
 
+def test_b25_an_option_of_a_command_of_ours_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean --output?" in fails(capsys, 2, "plot", "run", "--ouput", "x.png")
+    assert "see cnn-lstm plot --help" in fails(capsys, 2, "plot", "run", "--nothing-like-it")
+
+
 def test_b25_an_unknown_feature_names_the_nearest(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

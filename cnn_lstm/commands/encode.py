@@ -9,7 +9,7 @@ import pandas as pd
 
 from cnn_lstm.commands.config import guard_parser
 from cnn_lstm.commands.lightning import ForecastCLI, quiet
-from cnn_lstm.commands.near_words import NearWordsParser
+from cnn_lstm.commands.words import OneLineParser
 from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.files import write_whole
@@ -63,7 +63,7 @@ def _of_config(file: Path) -> pd.DataFrame:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = NearWordsParser(
+    parser = OneLineParser(
         prog="cnn-lstm encode", description="Writes embeddings and forecasts of all windows of a price table."
     )
     parser.add_argument("--ckpt_path", metavar="FILE", type=Path, required=True, help="checkpoint of fit or repeat")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from cnn_lstm.commands.lightning import quiet
-from cnn_lstm.commands.near_words import NearWordsParser
+from cnn_lstm.commands.words import OneLineParser
 from cnn_lstm.inference.export import FORMATS, export
 
 
@@ -26,7 +26,7 @@ def run(words: list[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = NearWordsParser(
+    parser = OneLineParser(
         prog="cnn-lstm export", description="Writes a checkpoint for other programs, with a JSON that describes it."
     )
     parser.add_argument("--ckpt_path", metavar="FILE", type=Path, required=True, help="checkpoint of fit or repeat")

@@ -83,7 +83,7 @@ class ForecastCLI(LightningCLI):
     """
 
     def __init__(self, args: list[str], run: bool = True, trial: Sequence[Callback] = ()) -> None:
-        self._go, self._trial = run, trial
+        self._command, self._go, self._trial = args[0], run, trial
         super().__init__(
             Forecaster,
             MarketDataModule,
@@ -98,14 +98,10 @@ class ForecastCLI(LightningCLI):
 
     # -- parser --------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Commands, and the arguments of the Trainer's methods that are not offered."""
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's is static
+        """The command alone, since a parser of each takes time, and the Trainer's arguments that are not offered."""
         hidden = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders"}
-        return {
-            name: {*hidden, "weights_only", "verbose", "return_predictions"}
-            for name in ("fit", "validate", "test", "predict")
-        }
+        return {self._command: {*hidden, "weights_only", "verbose", "return_predictions"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Our callbacks under their own keys, the run folder, and the one seam between data and model."""

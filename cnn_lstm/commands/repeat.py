@@ -66,7 +66,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="cnn-lstm repeat",
         description="Trains and tests a configuration with several seeds; every other option is passed on to fit.",
         epilog="Started again with the same --repeat_dir, it goes on where it was.",
-        allow_abbrev=False,
     )
     parser.add_argument("--seeds", metavar="N|S,S,...", default="5", help="how many seeds, or which; 5 by default")
     parser.add_argument("--first_seed", type=int, metavar="S", help=f"the first of N seeds, {FIRST_SEED} by default")

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 
 from cnn_lstm.commands.config import guard_parser
 from cnn_lstm.commands.lightning import quiet
-from cnn_lstm.data.sources.base import nearest
 from cnn_lstm.errors import ConfigError
+from cnn_lstm.hints import one_of
 
 USAGE = """usage: cnn-lstm rl train --ckpt_path RUN/checkpoints/best.ckpt [--config FILE] [--algo ppo|a2c|sac|td3|dqn]
                          [--name NAME] [--market.KEY VALUE ...] [--agent.KEY VALUE ...]
@@ -40,8 +40,7 @@ def run(words: list[str]) -> None:
             raise SystemExit(2)
         return
     if words[1] not in MODULES:
-        hint = nearest(words[1], MODULES) or f"one of {', '.join(MODULES)}"
-        raise ConfigError(f"unknown command rl {words[1]}", "", hint, code=225)
+        raise ConfigError(f"unknown command rl {words[1]}", "", one_of(words[1], MODULES), code=225)
     missing = [name for name in EXTRA if find_spec(name) is None]
     if missing:
         raise ConfigError(f"rl needs {' and '.join(missing)}", "", 'pip install "cnn_lstm[rl]"', code=272)

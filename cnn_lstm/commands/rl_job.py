@@ -19,7 +19,10 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import CheckpointError, ConfigError
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import CHECKPOINT_KEY, refuse_differences
-from cnn_lstm.rl.agents import (
+from cnn_lstm.rl.agents import with_encoder
+from cnn_lstm.rl.bars import Part
+from cnn_lstm.rl.settings import AgentSettings, MarketSettings
+from cnn_lstm.rl.shown import (
     Dates,
     make_market,
     require_read,
@@ -27,10 +30,7 @@ from cnn_lstm.rl.agents import (
     seen_in_training,
     shown_table,
     trained_dates,
-    with_encoder,
 )
-from cnn_lstm.rl.bars import Part
-from cnn_lstm.rl.settings import AgentSettings, MarketSettings
 from cnn_lstm.training.runs import RunFolder, run_of_checkpoint
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from cnn_lstm.commands.config import load_yaml
-from cnn_lstm.data.sources.base import nearest
 from cnn_lstm.errors import ConfigError
+from cnn_lstm.hints import nearest
 
 PAGE = "see docs/rl.md"
 # sections that only a configuration of `fit` has

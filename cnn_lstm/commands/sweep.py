@@ -80,7 +80,6 @@ def _parser() -> argparse.ArgumentParser:
         description="Searches a space of settings by fits that are judged on the validation part; every other option "
         "is passed on to fit.",
         epilog="The same command on several machines with one --storage shares one study.",
-        allow_abbrev=False,
     )
     parser.add_argument("--space", type=Path, metavar="FILE", help="YAML file with space, sampler, pruner, objectives")
     parser.add_argument("--n_trials", type=int, metavar="N", help="trials to finish; 50 by default")

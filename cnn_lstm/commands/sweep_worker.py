@@ -24,12 +24,12 @@ from cnn_lstm.commands.lightning import ForecastCLI, quiet
 from cnn_lstm.commands.member_runs import PROGRAM, trust_words
 from cnn_lstm.commands.sync_tracking import sync
 from cnn_lstm.errors import ConfigError, TrackingError
+from cnn_lstm.hints import one_of
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.training.history import read_history
 from cnn_lstm.training.runs import RunFolder
 from cnn_lstm.training.sweeps.pruning import callbacks_of, environment_of
 from cnn_lstm.training.sweeps.samplers import MEASURES
-from cnn_lstm.training.sweeps.space import hint
 from cnn_lstm.training.sweeps.study import Plan
 from cnn_lstm.training.sweeps.worker import Stop, Worker
 from cnn_lstm.training.tracking.journal import Journal
@@ -156,7 +156,7 @@ def figures(run: RunFolder, metrics: Sequence[str]) -> dict[str, Any]:
 def _of_epoch(run: RunFolder, epoch: int, metric: str) -> float:
     history = read_history(run.path)
     if metric not in history.figures:
-        raise ConfigError(f"{metric} is never logged", "objectives", hint(metric, sorted(history.figures)), code=247)
+        raise ConfigError(f"{metric} is never logged", "objectives", one_of(metric, sorted(history.figures)), code=247)
     return float(history.figures[metric][list(history.epochs).index(epoch)])
 
 

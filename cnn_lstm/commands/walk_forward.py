@@ -70,7 +70,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="cnn-lstm walk-forward",
         description="Trains and tests a configuration fold by fold; every other option is passed on to fit.",
         epilog="Started again with the same --folder, it goes on where it was.",
-        allow_abbrev=False,
     )
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="number of folds; 5 by default")
     parser.add_argument(

@@ -21,8 +21,9 @@ from cnn_lstm.data.checks import (
     places,
     plainly_sound,
 )
-from cnn_lstm.data.sources.base import TIME_DTYPE, nearest, validate_symbol
+from cnn_lstm.data.sources.base import TIME_DTYPE, validate_symbol
 from cnn_lstm.errors import DataError, Defect, DefectsError
+from cnn_lstm.hints import nearest
 
 __all__ = ["CheckedPrices", "Checks", "check_bars", "check_prices", "check_structure", "data_fingerprint"]
 

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from cnn_lstm.data.features import DEFAULT_FEATURES
 from cnn_lstm.data.prices import Checks, check_prices
 from cnn_lstm.data.recipe import Recipe
-from cnn_lstm.data.sources.base import nearest, stamp
+from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.data.splits import Boundaries, FractionSplit, Split
 from cnn_lstm.data.windows import Panel, complete_windows
 from cnn_lstm.errors import ConfigError, DataError
+from cnn_lstm.hints import nearest
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import CHECKPOINT_KEY
 

@@ -6,34 +6,19 @@ session date), then float64 columns, usually open, high, low, close and volume. 
 
 from __future__ import annotations
 
-import difflib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
 
 from cnn_lstm.errors import ConfigError, DataError
+from cnn_lstm.hints import nearest
 
 SYMBOL = re.compile(r"[A-Za-z0-9.^_][A-Za-z0-9.^=_-]{0,19}")
 TIME_DTYPE = "datetime64[us, UTC]"
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The question that names the closest known name, or nothing.
-
-    Args:
-        name: What was asked for.
-        names: What exists.
-
-    Example:
-        >>> nearest("clsoe", ["open", "close"])
-        'did you mean close?'
-    """
-    found = difflib.get_close_matches(name, list(names), n=1)
-    return f"did you mean {found[0]}?" if found else ""
 
 
 def validate_symbol(name: str) -> str:

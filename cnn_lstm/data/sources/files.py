@@ -20,9 +20,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cnn_lstm.data.sources.base import PriceSource, nearest, select, validate_symbol
+from cnn_lstm.data.sources.base import PriceSource, select, validate_symbol
 from cnn_lstm.data.sources.clock import UNITS, Clock
 from cnn_lstm.errors import ConfigError, DataError, Defect, DefectsError
+from cnn_lstm.hints import nearest
 
 MISSING = ["", "NaN", "nan", "NA", "N/A", "n/a", "NULL", "null", "None"]
 ALIASES = {

@@ -15,9 +15,10 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
-from cnn_lstm.data.sources.base import PriceSource, check_symbols, nearest, utc_moment
+from cnn_lstm.data.sources.base import PriceSource, check_symbols, utc_moment
 from cnn_lstm.data.sources.cache import read_entry, write_entry
 from cnn_lstm.errors import ConfigError, DataError, Defect, DefectsError
+from cnn_lstm.hints import nearest
 
 DAILY = ("1d", "5d", "1wk", "1mo", "3mo")
 INTRADAY = ("1m", "2m", "5m", "15m", "30m", "60m", "90m", "1h")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cnn_lstm.errors import ConfigError
+from cnn_lstm.hints import one_of
+from cnn_lstm.training.sweeps.entries import Draw
 from cnn_lstm.training.sweeps.samplers import (
     Objective,
     make_pruner,
@@ -16,7 +18,7 @@ from cnn_lstm.training.sweeps.samplers import (
     read_objectives,
     require_comparable,
 )
-from cnn_lstm.training.sweeps.space import Draw, Space, hint
+from cnn_lstm.training.sweeps.space import Space
 
 if TYPE_CHECKING:
     import optuna
@@ -62,7 +64,7 @@ class Definition:
             raise ConfigError("no description of a sweep", where, f"give {', '.join(SECTIONS)}", code=250)
         for key in tree:
             if key not in SECTIONS:
-                raise ConfigError(f"unknown key {str(key)!r}", where, hint(key, SECTIONS), code=250)
+                raise ConfigError(f"unknown key {str(key)!r}", where, one_of(key, SECTIONS), code=250)
         space = Space.from_plain(tree.get("space"), f"{where}: space")
         objectives = read_objectives(tree.get("objectives"), f"{where}: objectives")
         require_comparable(space, objectives, f"{where}: objectives")

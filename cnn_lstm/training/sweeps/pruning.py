@@ -16,9 +16,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from optuna_integration import PyTorchLightningPruningCallback
 
 from cnn_lstm.errors import ConfigError
+from cnn_lstm.hints import one_of
 from cnn_lstm.training.runs import TRIAL_KEY
 from cnn_lstm.training.sweeps.best_forecasts import BestForecasts
-from cnn_lstm.training.sweeps.space import hint
 from cnn_lstm.training.sweeps.study import Plan, monitored, open_storage
 
 PRUNED_AT = "pruned_at"  # user attribute of a trial: the epoch after which it was ended
@@ -49,7 +49,7 @@ class StopPruned(PyTorchLightningPruningCallback):  # type: ignore[misc]  # it h
         value = trainer.callback_metrics.get(self.monitor)
         if value is None:
             known = sorted(name for name in trainer.callback_metrics if name.startswith("val_"))
-            raise ConfigError(f"{self.monitor} is never logged", "objectives", hint(self.monitor, known), code=247)
+            raise ConfigError(f"{self.monitor} is never logged", "objectives", one_of(self.monitor, known), code=247)
         pruned = self._trial is not None and self._report(float(value), trainer.current_epoch)
         if trainer.strategy.broadcast(pruned):
             trainer.should_stop = True

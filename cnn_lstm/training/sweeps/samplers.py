@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.training.sweeps.space import Space, hint
+from cnn_lstm.hints import one_of
+from cnn_lstm.training.sweeps.space import Space
 
 if TYPE_CHECKING:
     import optuna
@@ -95,10 +96,10 @@ def _objective(given: Any, place: str) -> Objective:
     metric, direction = str(given["metric"]), str(given["direction"])
     if not metric.startswith("val_") and metric not in MEASURES:
         known = (*MEASURES, "val_loss", "val_mae", "val_rmse", "val_accuracy")
-        fix = f"{hint(metric, known)} The test part is not for choosing." if "test" in metric else hint(metric, known)
+        fix = one_of(metric, known) + (" The test part is not for choosing." if "test" in metric else "")
         raise ConfigError(f"{metric} is no figure of the validation", f"{place}.metric", fix, code=254)
     if direction not in DIRECTIONS:
-        raise ConfigError(f"direction {direction!r}", f"{place}.direction", hint(direction, DIRECTIONS), code=254)
+        raise ConfigError(f"direction {direction!r}", f"{place}.direction", one_of(direction, DIRECTIONS), code=254)
     _require_direction(metric, direction, place)
     return Objective(metric, direction)
 
@@ -195,11 +196,11 @@ def make_pruner(given: Any, objectives: Sequence[Objective], where: str = "prune
 def _split(given: Any, known: Collection[str], where: str) -> tuple[str, dict[str, Any]]:
     """Short name and arguments."""
     if not isinstance(given, Mapping) or "name" not in given:
-        raise ConfigError("no name", where, f"write {{name: {next(iter(known))}}}; {hint('', known)}", code=253)
+        raise ConfigError("no name", where, f"write {{name: {next(iter(known))}}}; {one_of('', known)}", code=253)
     arguments = {str(key): value for key, value in given.items()}
     name = str(arguments.pop("name"))
     if name not in known:
-        raise ConfigError(f"unknown name {name!r}", where, hint(name, known), code=253)
+        raise ConfigError(f"unknown name {name!r}", where, one_of(name, known), code=253)
     return name, arguments
 
 
@@ -215,7 +216,7 @@ def _check_arguments(cls: type, arguments: Mapping[str, Any], where: str) -> Non
             raise ConfigError("the sampler has no seed of its own", where, "set seed_everything", code=253)
         if name not in offered and name != "search_space":
             none = "it takes no arguments"
-            raise ConfigError(f"unknown argument {name!r}", where, hint(name, offered) if offered else none, code=253)
+            raise ConfigError(f"unknown argument {name!r}", where, one_of(name, offered) if offered else none, code=253)
         if not _like(arguments[name], signature[name].default):
             annotation = signature[name].annotation
             raise ConfigError(f"{name}={arguments[name]!r}", where, f"give {annotation}", code=253)

@@ -21,8 +21,8 @@ from cnn_lstm.errors import ConfigError
 from cnn_lstm.training.runs import RunFolder
 from cnn_lstm.training.sweeps.claims import alone, parsed_url, storage_errors
 from cnn_lstm.training.sweeps.definition import Definition
+from cnn_lstm.training.sweeps.entries import Draw
 from cnn_lstm.training.sweeps.samplers import MEASURES, Objective
-from cnn_lstm.training.sweeps.space import Draw
 
 HEARTBEAT = 5  # seconds between two signs of life of a trial
 GRACE = 15  # seconds without one after which its worker is taken for dead

@@ -13,6 +13,7 @@ from cnn_lstm.commands.config import guard_parser, load_yaml
 from cnn_lstm.commands.lightning import ForecastCLI
 from cnn_lstm.model.network import CNNLSTM
 from cnn_lstm.training.sweeps.definition import Definition
+from cnn_lstm.training.sweeps.entries import value_at
 from cnn_lstm.training.sweeps.space import Space
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -38,19 +39,12 @@ def definition(file: Path) -> Definition:
     return Definition.from_plain(load_yaml(file.read_text(encoding="utf-8")), file.name)
 
 
-def parsed(settings: dict[str, Any], config: str = "quickstart") -> Any:
+def parsed(settings: dict[str, Any], config: str = "quickstart") -> dict[str, Any]:
     """The configuration of a fit with these settings, without training."""
     guard_parser()
     words = ["fit", "--config", str(CONFIGS / f"{config}.yaml"), *Space.words(settings)]
-    return ForecastCLI(words, run=False).config["fit"]
-
-
-def at(config: Any, key: str) -> Any:
-    """The value of a key, through `init_args` where there is a class path."""
-    for part in key.split("."):
-        config = config.init_args if "init_args" in config else config
-        config = config[part]
-    return config
+    values: dict[str, Any] = ForecastCLI(words, run=False).config["fit"].as_dict()
+    return values
 
 
 def drawn(space: Space, count: int) -> list[dict[str, Any]]:
@@ -63,8 +57,8 @@ def test_30_random_trials_are_taken_by_the_command_line_and_make_a_network(file:
     for settings in drawn(definition(file).space, 30):
         config = parsed(settings)
         for key, value in settings.items():
-            assert at(config, key) == value
-        network = config.model.network.init_args.as_dict() | {"n_features": 3}
+            assert value_at(config, key) == value
+        network = config["model"]["network"]["init_args"] | {"n_features": 3}
         assert CNNLSTM(**network).num_features > 0
 
 
@@ -74,14 +68,14 @@ def test_each_key_changes_the_configuration(file: Path) -> None:
     before, changed = parsed({}), set()
     for settings in space.examples():
         after = parsed(settings)
-        changed |= {key for key in settings if at(after, key) != at(before, key)}
+        changed |= {key for key in settings if value_at(after, key) != value_at(before, key)}
     assert changed == space.keys
 
 
 @pytest.mark.parametrize("config", ["volatility", "next_day_return", "quantiles", "own_files", "stocks_daily"])
 def test_the_large_space_joins_other_configurations(config: str) -> None:
     for settings in drawn(definition(CONFIGS / "sweep" / "cnn_lstm.yaml").space, 2):
-        assert at(parsed(settings, config), "model.optimizer.lr") == settings["model.optimizer.lr"]
+        assert value_at(parsed(settings, config), "model.optimizer.lr") == settings["model.optimizer.lr"]
 
 
 def test_the_large_space_has_all_that_the_replaced_system_searched_and_promised() -> None:
