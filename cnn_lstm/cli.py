@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 
 from cnn_lstm.errors import CnnLstmError, ConfigError, interruption
@@ -46,6 +47,7 @@ COMMANDS = {
 INTERNAL = {"sweep-worker": "cnn_lstm.commands.sweep_worker"}
 # what a shell reports of a program that SIGPIPE ended
 UNREAD = 141
+INTERRUPTED = (130, 143)
 
 HELP = """usage: cnn-lstm [--version] [--debug] [--trust-imports PKG[,PKG]] COMMAND ...
 
@@ -89,7 +91,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(f"cnn-lstm {version('cnn-lstm')}")
         return 0
-    return _guarded(lambda: _run(words), debug)
+    return _guarded(lambda: _run(words), words[0], debug)
 
 
 def _own_options(words: list[str]) -> tuple[bool, list[str]]:
@@ -122,52 +124,51 @@ def _run(words: list[str]) -> int:
     return 0
 
 
-def _guarded(action: Callable[[], int], debug: bool) -> int:
+def _guarded(action: Callable[[], int], command: str, debug: bool) -> int:
     try:
         return action()
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
-    except SystemExit as stop:
-        code = interruption(stop)
-        if code is not None:
-            return _interrupted(code)
-        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
-    except CnnLstmError as error:
+    except BaseException as error:
+        code = interruption(error)
+        if code is None:
+            return _told(error, debug)
+        if debug:
+            traceback.print_exc()
+        how = "interrupted" if code == 130 else "terminated"
+        return _fail(f"{how}: continue with --ckpt_path last" if command == "fit" else how, code)
+
+
+def _told(error: BaseException, debug: bool) -> int:
+    """Says what ended a command."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 0 if error.code is None else 2
+    if isinstance(error, CnnLstmError):
         if debug:
             traceback.print_exc()
         return _fail(error, error.exit_code)
-    except MemoryError as error:
+    if isinstance(error, MemoryError):
         return _fail(f"error[E608]: out of memory — {error} — use a smaller data.batch_size or data.window", 6)
-    except BrokenPipeError:
-        raise  # to `script`
-    except Exception as error:
-        code = interruption(error)
-        if code is not None:
-            return _interrupted(code)
-        # the last door: anything here is a bug of ours
-        traceback.print_exc()
-        return _fail(f"error[E100]: {type(error).__name__}: {error} — this is a bug: please report it", 1)
-
-
-def _interrupted(code: int) -> int:
-    word = "interrupted" if code == 130 else "terminated"
-    return _fail(f"{word}: continue with --ckpt_path last", code)
+    if isinstance(error, BrokenPipeError):
+        raise error  # to `script`
+    traceback.print_exc()  # the last door: anything here is a bug of ours
+    return _fail(f"error[E100]: {type(error).__name__}: {error} — this is a bug: please report it", 1)
 
 
 def _fail(error: object, code: int = 2) -> int:
-    print(error, file=sys.stderr)
+    with suppress(BrokenPipeError):  # a Ctrl-C ends what reads us too
+        print(error, file=sys.stderr, flush=True)
     return code
 
 
 def script() -> None:
     """Entry point of the console script: leaves with the exit code of `main`."""
+    code = UNREAD
     try:
         code = main()
         sys.stdout.flush()
     except BrokenPipeError:  # nobody reads on, as behind `| head`; what is left goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = UNREAD
-    sys.stderr.flush()
-    if code in (130, 143):
+        code = code if code in INTERRUPTED else UNREAD
+    if code in INTERRUPTED:
         os._exit(code)
+    sys.stderr.flush()
     sys.exit(code)

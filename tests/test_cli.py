@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,6 +18,8 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 
 from cnn_lstm.cli import COMMANDS, main
+from cnn_lstm.errors import ResourceError
+from cnn_lstm.model.forecaster import Forecaster
 from tests import experiments
 from tests.markets import market
 
@@ -449,6 +452,22 @@ def test_an_interruption_that_breaks_what_it_cuts_off_is_one(
 
     monkeypatch.setattr("cnn_lstm.commands.plot.run", run)
     assert main(["plot"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    assert main(["--debug", "plot"]) == 130
+    assert "RuntimeError: cannot be taken apart" in capsys.readouterr().err
+
+
+def test_an_interruption_that_looks_like_a_full_disk_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(words: list[str]) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise ResourceError("cannot write the checkpoint", fix="free disk space", code=604)
+
+    monkeypatch.setattr("cnn_lstm.commands.lightning.run", run)
+    assert main(["fit"]) == 130
     assert capsys.readouterr().err == "interrupted: continue with --ckpt_path last\n"
 
 
@@ -473,6 +492,18 @@ def test_a_signal_leaves_with_its_code_and_a_checkpoint(
     assert process.returncode == code, shown
     assert "--ckpt_path last" in shown
     assert torch.load(last, weights_only=True)["epoch"] >= 0
+
+
+def test_sigterm_ends_predict_too(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning's loop of predict does not look for it."""
+    step = Forecaster.predict_step
+
+    def terminated(self: Forecaster, *batch: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *batch)
+
+    monkeypatch.setattr(Forecaster, "predict_step", terminated)
+    assert experiments.run("predict", "--config", trained / "config.yaml", "--ckpt_path", "best") == 143
 
 
 # -- cnn-lstm data ---------------------------------------------------------------------------------------------------

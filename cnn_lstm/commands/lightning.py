@@ -31,6 +31,7 @@ from cnn_lstm.commands.run_choice import choose_run
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.evaluation.settings import Evaluation
+from cnn_lstm.files import write_text_whole
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.training.board import BoardPictures
 from cnn_lstm.training.callbacks import (
@@ -130,7 +131,7 @@ class ForecastCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses; Lightning's own version warns about words given beside those of the process."""
-        check_keys(_config_files(args), self._known_keys(args[0]))
+        check_keys(config_files(args), self._known_keys(args[0]))
         with told_in_one_line(args[0], self._known_keys(args[0])):
             self.config = parser.parse_args(args)
         check_values(self.config[self.config.subcommand])
@@ -264,7 +265,7 @@ class ForecastCLI(LightningCLI):
     def before_fit(self) -> None:
         """Writes the configuration that reruns this run."""
         if self.trainer.is_global_zero:
-            self.run_folder.config.write_text(self.config_text)
+            write_text_whole(self.run_folder.config, self.config_text)
 
     @rank_zero_only
     def after_fit(self) -> None:
@@ -291,10 +292,14 @@ class ForecastCLI(LightningCLI):
         return Outcome(self.run_folder, self.record, self.trainer, self.model, self.datamodule)
 
 
-def _config_files(words: list[str]) -> list[Path]:
-    """Files given by `--config` or `-c`."""
+def config_files(words: list[str]) -> list[Path]:
+    """Files given by `--config` or `-c`.
+
+    Args:
+        words: Words of a command.
+    """
     files = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words, ""][1:], strict=True):
         name, equals, value = word.partition("=")
         if name in ("--config", "-c"):
             files.append(Path(value if equals else following))

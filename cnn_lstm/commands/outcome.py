@@ -16,7 +16,7 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import collected_table
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
 from cnn_lstm.evaluation.settings import Evaluation
-from cnn_lstm.files import write_whole
+from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.training.console import Resources, totals_line
@@ -68,7 +68,7 @@ class Outcome:
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Resources) and (totals := callback.totals()):
                 print(totals_line(totals))
-                self.run.summary.write_text(json.dumps(best | totals, indent=2) + "\n")
+                write_text_whole(self.run.summary, json.dumps(best | totals, indent=2) + "\n")
                 self.record.keep(self.run.summary)
 
     def validate(self) -> None:
@@ -120,7 +120,7 @@ class Outcome:
         self._keep(self.run.path / f"{stage}_metrics.json", json.dumps(figures, indent=2) + "\n")
 
     def _keep(self, path: Path, text: str) -> None:
-        path.write_text(text)
+        write_text_whole(path, text)
         self.record.keep(path)
 
     def _say_where(self, more: dict[str, object] | None = None) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -15,6 +17,7 @@ import yaml
 from jsonargparse.typing import register_type
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from cnn_lstm.errors import TrackingError, interruption
 from cnn_lstm.inference.pyfunc import save_pyfunc
@@ -98,8 +101,9 @@ class RunRecord:
             yield
             return
         try:
-            self.tracker.begin(self.text, self.resumed)
-            yield
+            with _ended_by_sigterm(trainer):
+                self.tracker.begin(self.text, self.resumed)
+                yield
         except BaseException as error:
             killed = interruption(error) is not None
             if killed:
@@ -156,3 +160,21 @@ class RunRecord:
             return {}
         uri = without_credentials(self.tracker.delivery.uri)
         return {"MLflow": uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"}
+
+
+@contextmanager
+def _ended_by_sigterm(trainer: Trainer) -> Iterator[None]:
+    """Makes SIGTERM an orderly end also where no loop of the trainer runs; in them it is Lightning's."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if not trainer.received_sigterm:
+            raise SIGTERMException
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

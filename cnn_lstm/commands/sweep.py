@@ -9,13 +9,14 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from cnn_lstm.commands.config import load_yaml
-from cnn_lstm.commands.lightning import ForecastCLI
+from cnn_lstm.commands.lightning import ForecastCLI, config_files
 from cnn_lstm.commands.member_runs import PROGRAM, ended_by_sigterm, trust_words
 from cnn_lstm.commands.runs_together import require_jobs
 from cnn_lstm.commands.sweep_result import SPACE, SWEEP, hand_back
@@ -145,7 +146,8 @@ def _read_space(given: argparse.Namespace) -> Any:
 
 def _configuration(given: argparse.Namespace, passed_on: list[str], definition: Definition) -> ForecastCLI:
     """The configuration that all trials share, after every key of the space was tried on it."""
-    words = passed_on or (["--config", str(given.folder / CONFIGURATION)] if given.resume else [])
+    kept = given.resume and not config_files(passed_on)
+    words = [*(["--config", str(given.folder / CONFIGURATION)] if kept else []), *passed_on]
     watched = monitored(definition.objectives)
     before = SWEEP.parsed(words).config["fit"].checkpoint.monitor
     if before != watched.metric:
@@ -191,12 +193,17 @@ def _search(plan: Plan, settings: dict[str, Any], timeout: float | None) -> None
     """Lets the workers run; an interruption still hands back what was found."""
     command: Sequence[str] = [*PROGRAM, *trust_words(), WORKER]
     deadline = math.inf if timeout is None else time.monotonic() + timeout
+    interrupted: BaseException | None = None
+    code = 0
     try:
         with ended_by_sigterm():
             code = Crew(command, plan.to_text(), settings["n_jobs"]).work(deadline)
-    except (KeyboardInterrupt, SystemExit):
-        print(f"to go on: cnn-lstm sweep --resume --folder {plan.folder}", file=sys.stderr, flush=True)
-        hand_back(plan, interrupted=True)
-        raise
+    except (KeyboardInterrupt, SystemExit) as error:
+        interrupted = error
+    if interrupted is not None:  # outside of its handler, so that what fails now is no part of it
+        with suppress(BrokenPipeError):  # a Ctrl-C ends what reads us too; files are written before lines
+            hand_back(plan, interrupted=True)
+            print(f"to go on: cnn-lstm sweep --resume --folder {plan.folder}", file=sys.stderr, flush=True)
+        raise interrupted
     if code:
         raise SystemExit(code)

@@ -47,12 +47,11 @@ def hand_back(plan: Plan, jobs: int = 1, refit: int = 0, interrupted: bool = Fal
     for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
         if _lacks_end(plan, trial):  # its worker was killed
             record_state(plan, trial)
-    print(_counts(study))
     names = [objective.metric for objective in plan.definition.objectives]
     best = best_first(study)
     if not best:
         write_report(study, plan.folder, names, plan.study_name)
-        print("no trial was completed, so that there is no best.yaml")
+        print(f"{_counts(study)}\nno trial was completed, so that there is no best.yaml")
         return
     words = [*plan.words, *Space.words(plan.definition.space.settings(best[0].params))]
     found = {} if interrupted else _judged(plan, study, best[0], words)
@@ -61,7 +60,7 @@ def hand_back(plan: Plan, jobs: int = 1, refit: int = 0, interrupted: bool = Fal
     _write_best(plan, study, best[0], [*words, *_evaluation(study, found)])
     files.append(write_choice(plan, study, best[0], found))
     _record_parent(plan, best[0], [plan.folder / BEST, plan.folder / SPACE, *files])
-    for line in [*_where(plan, best[0]), *sentences]:
+    for line in [_counts(study), *_where(plan, best[0]), *sentences]:
         print(line)
     if refit:
         words = ["--config", str(plan.folder / BEST), "--seeds", str(refit), "--n_jobs", str(jobs)]

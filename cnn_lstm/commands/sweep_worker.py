@@ -6,11 +6,12 @@ import gc
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from statistics import median
 from typing import Any
 
@@ -31,7 +32,7 @@ from cnn_lstm.training.runs import RunFolder
 from cnn_lstm.training.sweeps.pruning import callbacks_of, environment_of
 from cnn_lstm.training.sweeps.samplers import MEASURES
 from cnn_lstm.training.sweeps.study import Plan
-from cnn_lstm.training.sweeps.worker import Stop, Worker
+from cnn_lstm.training.sweeps.worker import END_WITHIN, Stop, Worker
 from cnn_lstm.training.tracking.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,10 @@ def run(words: list[str]) -> None:
     Args:
         words: The name of the command.
     """
-    plan = Plan.from_text(sys.stdin.readline())
+    text = sys.stdin.readline()
+    if not text:  # the sweep has ended before it said anything
+        return
+    plan = Plan.from_text(text)
     stop = Stop(sys.stdin)
     quiet()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -106,16 +110,27 @@ class TrialFits:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
             try:
                 code = process.wait()
             except KeyboardInterrupt:
-                process.terminate()
-                process.wait()
+                _end(process)
                 raise
         if code:
             errors = [line for line in path.read_text(errors="replace").splitlines() if line.startswith("error[")]
             raise ConfigError(errors[-1] if errors else f"fit ended with exit code {code}", str(path), code=247)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a fit and the processes that it has started; those that do not heed it are killed."""
+    try:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(END_WITHIN)
+    finally:  # the worker has to end within that time, and is interrupted once more before
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def spreads(cli: ForecastCLI) -> bool:

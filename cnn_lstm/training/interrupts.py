@@ -1,4 +1,4 @@
-"""What a Ctrl-C does while batches run."""
+"""What Ctrl-C and SIGTERM do while batches run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 
 class EndsBetweenBatches(Callback):
@@ -25,23 +26,25 @@ class EndsBetweenBatches(Callback):
         self.asked = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the signal over where nobody else has; Lightning gives it back, however the run ends."""
+        """Takes the signal over where nobody else has; Lightning gives it back."""
         ours = trainer.world_size == 1 and threading.current_thread() is threading.main_thread()
         if ours and not self.asked and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._ask)
 
     on_validation_start = on_test_start = on_predict_start = on_train_start
 
-    def on_train_batch_start(self, *_: Any, **__: Any) -> None:
-        """Ends the run if it was asked to end."""
+    def on_train_batch_start(self, trainer: Trainer, *_: Any, **__: Any) -> None:
+        """Ends the run if it was asked to end; SIGTERM is one that Lightning's loops do not always heed."""
         if self.asked:
             raise KeyboardInterrupt
+        if trainer.world_size == 1 and trainer.received_sigterm:
+            raise SIGTERMException
 
     on_validation_batch_start = on_test_batch_start = on_predict_batch_start = on_train_batch_start
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """A Ctrl-C in the last batch counts too."""
-        self.on_train_batch_start()
+        """A signal in the last batch counts too."""
+        self.on_train_batch_start(trainer)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True

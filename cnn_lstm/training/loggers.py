@@ -52,7 +52,11 @@ class _AppendingWriter(ExperimentWriter):
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         """Lightning's empties the file first, so that a kill in that moment loses all of it."""
-        self._replace(self._rows())
+        try:
+            self._replace(self._rows())
+        except BaseException:
+            self._check_log_dir_exists()  # rows that are saved later fit the header that is still there
+            raise
 
     def _rows(self) -> list[dict[str, str]]:
         with Path(self.metrics_file_path).open(newline="") as lines:

@@ -189,7 +189,7 @@ def test_a_folder_that_holds_a_sweep_needs_resume(
 
 def test_it_goes_on_to_more_trials(finished: Path) -> None:
     before = [trial.params for trial in study_in(finished).trials]
-    ended(started("sweep", "--resume", "--folder", finished, "--n_trials", 10))
+    ended(started("sweep", "--resume", "--folder", finished, "--n_trials", 10, "--quiet", "true"))
     study = study_in(finished)
     assert len(states(study)) == 10
     assert [trial.params for trial in study.trials[:8]] == before
@@ -252,6 +252,31 @@ def test_an_interruption_hands_back_the_best_so_far(
     process.send_signal(number)
     out = ended(process, code)
     assert "cnn-lstm sweep --resume" in out
+    assert (folder / "best.yaml").is_file()
+    assert "RUNNING" not in states(study_in(folder))
+
+
+def test_a_grid_ends_with_its_last_combination(config: Path, tmp_path: Path) -> None:
+    space = tmp_path / "grid.yaml"
+    grid = {"data.window": {"categorical": [6, 8]}, "model.network.lstm_hidden": {"int": [4, 5]}}
+    space.write_text(yaml.safe_dump({"space": grid, "sampler": {"name": "grid"}}))
+    folder = tmp_path / "sweep"
+    assert run(*words_of(config, folder, trials=50), "--space", space) == 0
+    study = study_in(folder)
+    assert sorted(tuple(trial.params.values()) for trial in study.trials) == [(6, 4), (6, 5), (8, 4), (8, 5)]
+    assert sorted(states(study)) == ["COMPLETE"] * 2 + ["FAIL"] * 2  # 5 units cannot have two heads
+    ended(started("sweep", "--resume", "--folder", folder, "--n_jobs", 2))
+    assert len(study_in(folder).trials) == 4
+
+
+def test_a_ctrl_c_that_ends_the_reader_too_hands_back(config: Path, tmp_path: Path) -> None:
+    """As in `cnn-lstm sweep ... 2>&1 | tee log`."""
+    folder = tmp_path / "sweep"
+    process = started(*words_of(config, folder, trials=500))
+    wait_until(lambda: len(list(folder.glob("trial_*/summary.json"))) > 1, process)
+    process.stdout.close()  # type: ignore[union-attr]
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
     assert (folder / "best.yaml").is_file()
     assert "RUNNING" not in states(study_in(folder))
 

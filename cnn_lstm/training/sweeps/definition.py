@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -91,8 +92,17 @@ class Definition:
         Args:
             tree: Plain values of the configuration.
         """
-        grid = self.sampler is not None and self.sampler["name"] == "grid"
-        return {} if grid else self.space.drawn(tree)
+        return {} if self.is_grid else self.space.drawn(tree)
+
+    @property
+    def combinations(self) -> int | None:
+        """How many trials a grid has; null for samplers without an end."""
+        return math.prod(map(len, self.space.grid().values())) if self.is_grid else None
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether each combination is tried once."""
+        return self.sampler is not None and self.sampler["name"] == "grid"
 
     @property
     def directions(self) -> list[str]:

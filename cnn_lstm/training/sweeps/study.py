@@ -160,5 +160,7 @@ def sampler_of(plan: Plan, number: int) -> optuna.samplers.BaseSampler:
         plan: The plan.
         number: Of the trial.
     """
-    seed = int(np.random.SeedSequence([plan.seed, number]).generate_state(1)[0])
-    return plan.definition.make_sampler(seed)
+    definition = plan.definition
+    if definition.is_grid:  # the seed numbers its combinations
+        return definition.make_sampler(plan.seed)
+    return definition.make_sampler(int(np.random.SeedSequence([plan.seed, number]).generate_state(1)[0]))

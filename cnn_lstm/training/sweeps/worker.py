@@ -58,6 +58,7 @@ class Stop:
         with self._lock:
             if self.asked.is_set():
                 raise KeyboardInterrupt
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a fit that failed badly may have kept it
             self._in_fit = True
         try:
             yield
@@ -70,9 +71,11 @@ class Stop:
         with self._lock:
             self.asked.set()
             sys.unraisablehook = lambda _: None  # what is interrupted while it is built cannot be taken apart
-            if self._in_fit:
-                os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(END_WITHIN)
+        for _k in range(2):  # a fit ends after its batch, at the second one at once
+            with self._lock:
+                if self._in_fit:
+                    os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(END_WITHIN / 2)
         os._exit(130)  # its trial is found dead, and retried
 
 
@@ -106,17 +109,25 @@ class Worker:
         with ExitStack() as claim:
             claim.enter_context(alone(self.plan.storage))
             fail_stale(self.study)
-            states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
+            trials = self.study.get_trials(deepcopy=False)
+            states = [trial.state for trial in trials]
             waiting = [number for number, state in enumerate(states) if state == TrialState.WAITING]
             finished, running = sum(state in FINISHED for state in states), states.count(TrialState.RUNNING)
-            if finished >= self.plan.n_trials:
+            searched = not waiting and self._all_combinations_begun(trials)
+            if finished >= self.plan.n_trials or (searched and not running):
                 return False
-            if finished + running < self.plan.n_trials:
+            if finished + running < self.plan.n_trials and not searched:
                 self.study.sampler = sampler_of(self.plan, min(waiting, default=len(states)))
                 self._run(claim)
                 return True
         self._stop.asked.wait(POLL)
         return True
+
+    def _all_combinations_begun(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether a grid has none left: Optuna's sampler would begin again."""
+        combinations = self.plan.definition.combinations
+        begun = {trial.system_attrs["grid_id"] for trial in trials if "grid_id" in trial.system_attrs}
+        return combinations is not None and len(begun) >= combinations
 
     def _run(self, claim: ExitStack) -> None:
         """One trial through Optuna, which keeps its heart beating."""
@@ -126,6 +137,8 @@ class Worker:
             )
         except KeyboardInterrupt:
             self._settle(self.study.get_trials(deepcopy=False)[self._number])
+            if not self._stop.asked.is_set():  # somebody ends this worker alone
+                raise
         except ValueError as error:
             if "Cannot tell a" not in str(error):
                 raise
@@ -196,9 +209,12 @@ def fail_stale(study: optuna.Study) -> None:
 
 
 def retry(study: optuna.Study, trial: optuna.Trial) -> None:
-    """Lets what was interrupted be run again, with the same draws."""
+    """Lets what was interrupted be run again, with the same draws, as often as it is; but not what others gave up."""
     begun = study.get_trials(deepcopy=True)[trial.number]
+    if begun.state != TrialState.RUNNING:
+        return
     begun.user_attrs = {}
+    begun.system_attrs = {name: value for name, value in begun.system_attrs.items() if name != "retry_history"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         RetryHeartbeatStaleTrialCallback()(study, begun)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,7 +19,7 @@ import torch
 
 from cnn_lstm.errors import ConfigError, DivergedError
 from cnn_lstm.training.sweeps.pruning import PRUNED_AT
-from cnn_lstm.training.sweeps.worker import Worker
+from cnn_lstm.training.sweeps.worker import Stop, Worker, retry
 from tests.training.sweeps.test_engine import plan
 
 Fit = Callable[[optuna.Trial], None]
@@ -32,8 +36,9 @@ def work(folder: Path, what_happens: Fit, trials: int = 3) -> optuna.Study:
     stop: Any = SimpleNamespace(asked=threading.Event(), interrupts=nullcontext)
     settled: list[int] = []
     worker = Worker(plan(folder, n_trials=trials), fit, lambda trial: settled.append(trial.number), stop)
+    before = sum(trial.state.is_finished() for trial in worker.study.trials)
     worker.work()
-    assert settled == [trial.number for trial in worker.study.trials]
+    assert settled == [trial.number for trial in worker.study.trials][before:]
     return worker.study
 
 
@@ -94,13 +99,51 @@ def test_failures_of_different_kinds_do_not(tmp_path: Path) -> None:
     assert [trial.state.name for trial in work(tmp_path, fit).trials].count("FAIL") == 3
 
 
-def test_a_trial_that_an_interruption_breaks_is_run_again(tmp_path: Path) -> None:
+def test_a_trial_that_an_interruption_breaks_is_run_again_however_often(tmp_path: Path) -> None:
     broken = RuntimeError("a file cut off in the middle")
     broken.__context__ = KeyboardInterrupt()
-    study = work(tmp_path, first(broken))
-    assert [trial.state.name for trial in study.trials] == ["FAIL", *["COMPLETE"] * 3]
-    assert study.trials[1].params == study.trials[0].params
-    assert "reason" not in study.trials[0].user_attrs
+
+    def fit(trial: optuna.Trial) -> None:
+        if trial.number < 5:
+            raise broken
+
+    for _k in range(5):
+        with pytest.raises(KeyboardInterrupt):  # the worker ends, and its parent starts another one
+            work(tmp_path, fit)
+    study = work(tmp_path, fit)
+    assert [trial.state.name for trial in study.trials] == [*["FAIL"] * 5, *["COMPLETE"] * 3]
+    assert all(trial.params == study.trials[0].params for trial in study.trials[:6])
+    assert not any("reason" in trial.user_attrs for trial in study.trials)
+
+
+def test_a_trial_that_another_worker_took_for_dead_is_not_run_a_third_time() -> None:
+    study = optuna.create_study()
+    trial = study.ask()
+    study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    retry(study, trial)
+    assert [each.state.name for each in study.trials] == ["FAIL"]
+
+
+def test_an_order_to_end_comes_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one waits for the end of a batch, which may take longer than a worker has."""
+    monkeypatch.setattr("cnn_lstm.training.sweeps.worker.END_WITHIN", 0.2)
+    monkeypatch.setattr("cnn_lstm.training.sweeps.worker.os._exit", lambda code: None)
+    monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)
+    before = signal.getsignal(signal.SIGINT)
+    ours, parents = os.pipe()
+    came: list[float] = []
+    with os.fdopen(ours) as pipe:
+        stop = Stop(pipe)
+        with stop.interrupts():
+            signal.signal(signal.SIGINT, lambda *_: came.append(time.monotonic()))
+            os.close(parents)
+            deadline = time.monotonic() + 10
+            while len(came) < 2 and time.monotonic() < deadline:
+                time.sleep(0.01)
+        time.sleep(0.2)
+    signal.signal(signal.SIGINT, before)
+    assert len(came) == 2
+    assert came[1] - came[0] > 0.05
 
 
 def test_a_line_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -238,6 +238,19 @@ def test_an_interrupted_run_is_killed(number: signal.Signals, code: int, endless
     assert assert_each_once(uri_of(tmp_path), run).info.status == "KILLED"
 
 
+def test_a_run_that_is_ended_while_it_reads_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(data: object, stage: str) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    config = experiments.experiment(tmp_path, market(140))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("cnn_lstm.data.datamodule.MarketDataModule.setup", ended)
+    before = signal.getsignal(signal.SIGTERM)
+    assert experiments.run("fit", "--config", config, "--run_dir", tmp_path / "run", "--mlflow", "true") == 143
+    assert only_run(uri_of(tmp_path), "run").info.status == "KILLED"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_a_run_that_fails_is_failed(tmp_path: Path) -> None:
     config = experiments.experiment(tmp_path, market(140))
     lr = ["--model.optimizer", "SGD", "--model.optimizer.lr", "1e30", "--trainer.gradient_clip_val", "null"]
