@@ -36,7 +36,7 @@ COMMANDS = {
     ),
     "sweep": ("cnn_lstm.commands.sweep", "search for better settings with Optuna, on the validation part"),
     "rl": ("cnn_lstm.commands.rl", "train agents on a forecaster's encoder, and judge them on its test dates"),
-    "audit": ("cnn_lstm.commands.audit", "prove on your data, features and checkpoint that nothing looks ahead"),
+    "audit": ("cnn_lstm.commands.audit", "check on your data, features and checkpoint that nothing looks ahead"),
     "plot": ("cnn_lstm.commands.plot", "draw the history of a run, or compare runs"),
     "sync-tracking": ("cnn_lstm.commands.sync_tracking", "send to MLflow what a server that was down has not taken"),
     "encode": ("cnn_lstm.commands.encode", "write the embeddings and forecasts of a whole table to one file"),
@@ -62,7 +62,7 @@ options of every command:
   --trust-imports PKG[,PKG]  packages of yours that a YAML file or a checkpoint may name
 
 exit codes: 0 ok, 1 a bug of ours, 2 usage or config, 3 data, 4 checkpoint, 5 diverged, 6 resources,
-7 tracking, 8 validity, 130 and 143 interrupted
+7 tracking, 8 validity, 130 and 143 interrupted, 141 nobody reads the output
 """
 
 

@@ -494,8 +494,9 @@ def test_a_signal_leaves_with_its_code_and_a_checkpoint(
     assert torch.load(last, weights_only=True)["epoch"] >= 0
 
 
-def test_sigterm_ends_predict_too(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigterm_ends_predict_too(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lightning's loop of predict does not look for it."""
+    run = experiments.fit(config, tmp_path / "run")
     step = Forecaster.predict_step
 
     def terminated(self: Forecaster, *batch: Any) -> Any:
@@ -503,7 +504,7 @@ def test_sigterm_ends_predict_too(trained: Path, monkeypatch: pytest.MonkeyPatch
         return step(self, *batch)
 
     monkeypatch.setattr(Forecaster, "predict_step", terminated)
-    assert experiments.run("predict", "--config", trained / "config.yaml", "--ckpt_path", "best") == 143
+    assert experiments.run("predict", "--config", run / "config.yaml", "--ckpt_path", "best") == 143
 
 
 # -- cnn-lstm data ---------------------------------------------------------------------------------------------------

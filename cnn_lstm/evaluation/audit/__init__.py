@@ -1,1 +1,1 @@
-"""The audit: a proof on the user's own data that nothing of the pipeline looks ahead."""
+"""The audit: a check on the user's own data that nothing of the pipeline looks ahead."""
