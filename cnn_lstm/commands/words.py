@@ -29,9 +29,7 @@ class OneLineParser(argparse.ArgumentParser):
             ConfigError: Always.
         """
         word = re.search(r"unrecognized arguments: (\S+)|invalid choice: '(.*?)' ", message)
-        hint = (
-            "" if word is None else nearest((word[1] or word[2]).partition("=")[0], self._known(option=bool(word[1])))
-        )
+        hint = word and nearest((word[1] or word[2]).partition("=")[0], self._known(option=bool(word[1])))
         raise ConfigError(message, self.prog, hint or f"see {self.prog} --help", code=225)
 
     def _known(self, option: bool) -> list[str]:

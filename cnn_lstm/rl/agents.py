@@ -193,7 +193,7 @@ def play_agent(env: gymnasium.Env[Any, Any], agent: BaseAlgorithm) -> pd.DataFra
         env: See `make_market`.
         agent: The agent.
     """
-    market: MarketEnv = env.unwrapped  # type: ignore[assignment]
+    market: MarketEnv = env.unwrapped  # type: ignore[assignment]  # Gymnasium's is any environment
     lines, dates = [], []
     for first in market.episodes.stretches():
         seen, info = env.reset(options={"start": first})

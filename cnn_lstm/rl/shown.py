@@ -167,7 +167,7 @@ def seen_in_training(env: gymnasium.Env[Any, Any], shown: pd.DataFrame | None, t
         shown: See `shown_table`.
         trained: See `trained_dates`.
     """
-    market: MarketEnv = env.unwrapped  # type: ignore[assignment]
+    market: MarketEnv = env.unwrapped  # type: ignore[assignment]  # Gymnasium's is any environment
     bars = market.episodes.bars
     dates = pd.DatetimeIndex(bars.dates[bars.last >= 0], tz="UTC")
     if shown is None:

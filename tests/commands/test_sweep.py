@@ -274,7 +274,7 @@ def test_a_ctrl_c_that_ends_the_reader_too_hands_back(config: Path, tmp_path: Pa
     folder = tmp_path / "sweep"
     process = started(*words_of(config, folder, trials=500))
     wait_until(lambda: len(list(folder.glob("trial_*/summary.json"))) > 1, process)
-    process.stdout.close()  # type: ignore[union-attr]
+    process.stdout.close()  # type: ignore[union-attr]  # optional to Popen, given by `started`
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     assert (folder / "best.yaml").is_file()
