@@ -19,13 +19,13 @@ from cnn_lstm.hints import one_of
 from cnn_lstm.specs import trust
 
 COMMANDS = {
-    "fit": ("cnn_lstm.commands.lightning", "train a forecaster from a YAML file"),
-    "validate": ("cnn_lstm.commands.lightning", "figures of a checkpoint on the validation part"),
+    "fit": ("cnn_lstm.commands.fit", "train a forecaster from a YAML file"),
+    "validate": ("cnn_lstm.commands.fit", "metrics of a checkpoint on the validation part"),
     "test": (
-        "cnn_lstm.commands.lightning",
+        "cnn_lstm.commands.fit",
         "judge a checkpoint on the untouched test part: verdict, baselines, report",
     ),
-    "predict": ("cnn_lstm.commands.lightning", "write the forecasts of a checkpoint to forecasts.parquet"),
+    "predict": ("cnn_lstm.commands.fit", "write the forecasts of a checkpoint to forecasts.parquet"),
     "repeat": (
         "cnn_lstm.commands.repeat",
         "train several seeds: mean, spread, what may be claimed, and their ensemble",
@@ -44,7 +44,10 @@ COMMANDS = {
     "data": ("cnn_lstm.commands.data", "describe or check the data of a YAML file, without training"),
 }
 # processes that our own commands start
-INTERNAL = {"sweep-worker": "cnn_lstm.commands.sweep_worker"}
+INTERNAL = {
+    "sweep-worker": "cnn_lstm.commands.sweep_worker",
+    "sweep-trial": "cnn_lstm.commands.sweep_worker",
+}
 # what a shell reports of a program that SIGPIPE ended
 UNREAD = 141
 INTERRUPTED = (130, 143)

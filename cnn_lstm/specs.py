@@ -42,11 +42,11 @@ def is_trusted(path: str) -> bool:
     return path.split(".")[0] in _trusted
 
 
-class Specified:
+class Serializable:
     """Base of the classes whose constructor arguments travel with a checkpoint.
 
     Example:
-        >>> class Greeting(Specified):
+        >>> class Greeting(Serializable):
         ...     def __init__(self, word: str = "hello", times: int = 1) -> None:
         ...         self.text = word * times
         >>> Greeting(times=2).spec()["init_args"]
@@ -74,7 +74,7 @@ def _recording(init: Callable[..., None]) -> Callable[..., None]:
     signature = inspect.signature(init)
 
     @functools.wraps(init)
-    def wrapper(self: Specified, *args: Any, **kwargs: Any) -> None:
+    def wrapper(self: Serializable, *args: Any, **kwargs: Any) -> None:
         if "_init_args" not in self.__dict__:  # the outermost constructor comes first
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()
@@ -110,7 +110,7 @@ def build(spec: Mapping[str, Any], base: type[Any]) -> Any:
     """The object that a spec describes.
 
     Args:
-        spec: Class path and arguments, as `Specified.spec` gives them.
+        spec: Class path and arguments, as `Serializable.spec` gives them.
         base: Class that the result must be an instance of.
 
     Raises:

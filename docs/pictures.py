@@ -14,17 +14,17 @@ from matplotlib.ticker import PercentFormatter
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-PICTURE = Path(__file__).parent / "pictures" / "quickstart.png"
+PICTURE = Path(__file__).parent / "plots" / "quickstart.png"
 SYMBOLS = ("AAPL", "IBM")
 FLOOR = 0.001
 
 
-def draw(predictions: pd.DataFrame, picture: Path = PICTURE) -> None:
+def draw(predictions: pd.DataFrame, plot: Path = PICTURE) -> None:
     """Draws realised against forecast volatility of two symbols.
 
     Args:
         predictions: Predictions table of a quickstart run, whose target is the logarithm of the volatility.
-        picture: PNG file to write.
+        plot: PNG file to write.
     """
     figure, axes = plt.subplots(len(SYMBOLS), 1, figsize=(9, 5.6), sharex=True, sharey=True, layout="constrained")
     for axis, symbol in zip(axes, SYMBOLS, strict=True):
@@ -32,7 +32,7 @@ def draw(predictions: pd.DataFrame, picture: Path = PICTURE) -> None:
     figure.suptitle("Daily volatility over the next five days, on the untouched test part", fontsize=12)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-    figure.savefig(picture, dpi=110)
+    figure.savefig(plot, dpi=110)
     plt.close(figure)
 
 

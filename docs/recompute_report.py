@@ -1,4 +1,4 @@
-"""Recompute the figures of a run's report from its predictions alone: python docs/recompute_report.py RUN.
+"""Recompute the metrics of a run's report from its predictions alone: python docs/recompute_report.py RUN.
 
 It reads RUN/predictions.parquet and uses public libraries and the definitions in docs/recompute, nothing of cnn_lstm.
 So it shows that RUN/report.json follows from the forecasts: every figure must agree to 1e-9, bootstraps too (same seed,
@@ -15,10 +15,10 @@ from typing import Any
 
 import pandas as pd
 from arch.bootstrap import StationaryBootstrap
-from recompute.forecasts import VOLATILITIES, class_figures, losses, number_figures
-from recompute.intervals import distribution, interval_figures, set_figures, spreads
+from recompute.forecasts import VOLATILITIES, class_metrics, losses, number_metrics
+from recompute.intervals import distribution, interval_metrics, set_metrics, spreads
 from recompute.significance import breakdowns, compare, holds_up
-from recompute.strategy import strategy_figures
+from recompute.strategy import strategy_metrics
 
 NAMES = {"y_pred": "model", "y_zero": "zero", "y_mean": "training mean", "y_last": "last value"}
 NAMES |= {"y_seasonal": "seasonal naive", "y_ridge": "ridge", "y_logistic": "logistic", "y_dlinear": "DLinear"}
@@ -27,7 +27,7 @@ LOSS = dict.fromkeys(VOLATILITIES, "QLIKE") | {"class": "log loss"}
 
 
 def target_report(table: pd.DataFrame, target: str, about: dict) -> dict:
-    """All figures of one target, on the rows where truth and all forecasts are known."""
+    """All metrics of one target, on the rows where truth and all forecasts are known."""
     settings, kind, given = table.attrs["settings"], about["kind"], table[table["target"] == target]
     rows = given.dropna(axis=1, how="all")
     rows = rows.dropna(subset=[name for name in rows if name.startswith("y_")])
@@ -52,16 +52,16 @@ def target_report(table: pd.DataFrame, target: str, about: dict) -> dict:
     found |= {"loss": LOSS.get(kind, "squared error"), "best_baseline": best, "comparisons": tests}
     found |= {"evidence": evidence, "verdict": "EVIDENCE OF SKILL" if evidence else "NO EVIDENCE OF SKILL"}
     found["selection"] = {"trials": table.attrs["trials"], "spa_p": (settings.get("spa") or {}).get(target)}
-    figures = class_figures if kind == "class" else number_figures
-    found["forecasts"] = {name: figures(rows, column, loss.get(name), about) for column, name in names.items()}
+    metrics = class_metrics if kind == "class" else number_metrics
+    found["forecasts"] = {name: metrics(rows, column, loss.get(name), about) for column, name in names.items()}
     found |= breakdowns(rows, loss["model"], loss[best])
     levels = [level for level in (50, 80, 90, 95) if {f"lower_{level}", f"set_{level}"} & {*rows}]
-    judge = set_figures if kind == "class" else interval_figures
+    judge = set_metrics if kind == "class" else interval_metrics
     found["intervals"] = {str(level): judge(rows, level) for level in levels}
     found["distribution"] = distribution(rows, about)
     found["spread"] = spreads(rows)
     if kind in ("return", "class"):
-        found["strategy"] = strategy_figures(rows, about, settings, table.attrs["trials"])
+        found["strategy"] = strategy_metrics(rows, about, settings, table.attrs["trials"])
     return found
 
 
@@ -81,7 +81,7 @@ def same(a: Any, b: Any) -> bool:
 
 def main(run: Path) -> bool:
     """Compares what is recomputed with what is reported; True where nothing differs."""
-    warnings.simplefilter("ignore")  # of figures that have no value, as the correlation of a constant
+    warnings.simplefilter("ignore")  # of metrics that have no value, as the correlation of a constant
     table = pd.read_parquet(run / "predictions.parquet")
     reported = leaves(json.loads((run / "report.json").read_text()))
     found = {name: target_report(table, name, about) for name, about in table.attrs["targets"].items()}
@@ -91,7 +91,7 @@ def main(run: Path) -> bool:
         print(f"{path}: reported {reported.get(path, 'nothing')}, recomputed {found[path]}")
     left = [path for path, value in reported.items() if isinstance(value, Number) and path not in found]
     kinds = sorted({[part for part in path.split(".") if not part.isdigit()][-1] for path in left})
-    print(f"{len(found) - len(wrong)} figures are equal, {len(wrong)} differ, {len(left)} are not covered: {kinds}")
+    print(f"{len(found) - len(wrong)} metrics are equal, {len(wrong)} differ, {len(left)} are not covered: {kinds}")
     return not wrong
 
 

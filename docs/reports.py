@@ -1,6 +1,6 @@
-"""Make the two example reports of the guide, and their pictures: python -m docs.reports [--runs DIR].
+"""Make the two example reports of the guide, and their plots: python -m docs.reports [--runs DIR].
 
-One on the next-day return of the shipped bars, one on a simulated market with a planted signal. The pictures are taken
+One on the next-day return of the shipped bars, one on a simulated market with a planted signal. The plots are taken
 in a headless Chromium, at the width of a desktop and of a phone.
 """
 
@@ -24,7 +24,7 @@ DESKTOP, PHONE = (1280, 1500), (390, 844)
 
 
 def main() -> None:
-    """Makes the reports, unless a folder of an earlier call has them, and takes the pictures."""
+    """Makes the reports, unless a folder of an earlier call has them, and takes the plots."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=None)
     given = parser.parse_args()
@@ -54,19 +54,19 @@ def planted_signal(folder: Path) -> None:
     print(judge(folder, planted(seed=0), seed=0, window=20))
 
 
-def photograph(page: Path, picture: Path, size: tuple[int, int]) -> None:
+def photograph(page: Path, plot: Path, size: tuple[int, int]) -> None:
     """Takes the top of a page at a width, in few colours.
 
     Args:
         page: HTML file.
-        picture: PNG file to write.
+        plot: PNG file to write.
         size: Width and height in CSS pixels.
     """
     binary, driver = found("chromium", "chromium-browser", "google-chrome"), found("chromedriver")
     with tempfile.TemporaryDirectory() as profile, browser(binary, driver, Path(profile), size) as chrome:
         chrome.get(page.resolve().as_uri())
         image = Image.open(io.BytesIO(chrome.get_screenshot_as_png())).convert("RGB")
-    image.quantize(COLOURS, dither=Image.Dither.NONE).save(picture, optimize=True)
+    image.quantize(COLOURS, dither=Image.Dither.NONE).save(plot, optimize=True)
 
 
 if __name__ == "__main__":

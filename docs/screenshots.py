@@ -1,4 +1,4 @@
-"""Take the pictures of TensorBoard and MLflow in docs/pictures: python docs/screenshots.py [--runs DIR] [NAME ...].
+"""Take the plots of TensorBoard and MLflow in docs/pictures: python docs/screenshots.py [--runs DIR] [NAME ...].
 
 Trains the quickstart, or uses a folder of runs that an earlier call has left, and drives a headless Chromium.
 """
@@ -27,7 +27,7 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
 ROOT = Path(__file__).resolve().parents[1]
-PICTURES = Path(__file__).parent / "pictures"
+PICTURES = Path(__file__).parent / "plots"
 MODEL = "five_day_volatility"
 SIZE = (1400, 900)
 COLOURS = 128
@@ -73,10 +73,10 @@ class Page(NamedTuple):
 
 
 def main() -> None:
-    """Takes all pictures, or those named."""
+    """Takes all plots, or those named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, help="folder of runs with a quickstart of this script; trained if empty")
-    parser.add_argument("names", nargs="*", help="pictures to take, such as tensorboard-graphs; all if none")
+    parser.add_argument("names", nargs="*", help="plots to take, such as tensorboard-graphs; all if none")
     given = parser.parse_args()
     programs = found("chromium", "chromium-browser", "google-chrome"), found("chromedriver")
     with ExitStack() as stack:
@@ -84,7 +84,10 @@ def main() -> None:
         runs = (given.runs or temporary / "runs").resolve()
         if not (runs / "mlflow.db").exists():
             train(runs)
-        pages = [*board_pages(stack.enter_context(board(runs))), *record_pages(stack.enter_context(record(runs)), runs)]
+        pages = [
+            *tensorboard_pages(stack.enter_context(board(runs))),
+            *record_pages(stack.enter_context(record(runs)), runs),
+        ]
         driver = stack.enter_context(browser(*programs, temporary / "profile"))
         for page in pages:
             if not given.names or page.name in given.names:
@@ -171,7 +174,7 @@ def browser(binary: str, driver: str, profile: Path, size: tuple[int, int] = SIZ
 # -- pages -----------------------------------------------------------------------------------------------------------
 
 
-def board_pages(address: str) -> list[Page]:
+def tensorboard_pages(address: str) -> list[Page]:
     """Pages of TensorBoard."""
     curves = r"%5E(train%7Cval)_(loss%7Cmae%7Crmse)%24"
     full_size = ("Show actual image size",)
@@ -207,7 +210,7 @@ def record_pages(address: str, runs: Path) -> list[Page]:
 
 
 def take(driver: Chrome, page: Page) -> None:
-    """Writes the picture of a page.
+    """Writes the plot of a page.
 
     Args:
         driver: Browser.
@@ -226,10 +229,10 @@ def take(driver: Chrome, page: Page) -> None:
     for script in page.scripts:
         _still(driver, page.name)
         driver.execute_script(ALL + script)
-    picture = PICTURES / f"{page.name}.png"
+    plot = PICTURES / f"{page.name}.png"
     image = Image.open(io.BytesIO(_still(driver, page.name))).convert("RGB")
-    image.quantize(COLOURS, dither=Image.Dither.NONE).save(picture, optimize=True)
-    print(f"{picture.relative_to(ROOT)}  {picture.stat().st_size // 1000} kB", flush=True)
+    image.quantize(COLOURS, dither=Image.Dither.NONE).save(plot, optimize=True)
+    print(f"{plot.relative_to(ROOT)}  {plot.stat().st_size // 1000} kB", flush=True)
 
 
 def _appears(driver: Chrome, page: Page, text: str) -> None:
@@ -237,7 +240,7 @@ def _appears(driver: Chrome, page: Page, text: str) -> None:
 
 
 def _still(driver: Chrome, name: str) -> bytes:
-    """The picture that is the same for two seconds."""
+    """The plot that is the same for two seconds."""
     taken: list[bytes] = []
 
     def unchanged() -> bool:

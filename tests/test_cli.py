@@ -466,7 +466,7 @@ def test_an_interruption_that_looks_like_a_full_disk_is_one(
         finally:
             raise ResourceError("cannot write the checkpoint", fix="free disk space", code=604)
 
-    monkeypatch.setattr("cnn_lstm.commands.lightning.run", run)
+    monkeypatch.setattr("cnn_lstm.runs.forecast_cli.run", run)
     assert main(["fit"]) == 130
     assert capsys.readouterr().err == "interrupted: continue with --ckpt_path last\n"
 

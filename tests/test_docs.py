@@ -18,11 +18,11 @@ import pytest
 import yfinance
 
 from cnn_lstm import specs
-from cnn_lstm.commands.config import guard_parser, load_yaml
-from cnn_lstm.commands.lightning import ForecastCLI
 from cnn_lstm.data.sources import SampleBars
-from cnn_lstm.training.sweeps.definition import Definition
-from cnn_lstm.training.sweeps.space import Space
+from cnn_lstm.runs.config import guard_parser, load_yaml
+from cnn_lstm.runs.forecast_cli import ForecastCLI
+from cnn_lstm.sweeps.definition import Definition
+from cnn_lstm.sweeps.space import Space
 from tests.experiments import fit, run
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,10 +10,10 @@ import pytest
 from cnn_lstm import specs
 from cnn_lstm.errors import CheckpointError
 from cnn_lstm.model.network import CNNLSTM, Backbone
-from cnn_lstm.specs import Specified, build, is_trusted, plain, trust, trusted_packages
+from cnn_lstm.specs import Serializable, build, is_trusted, plain, trust, trusted_packages
 
 
-class Base(Specified):
+class Base(Serializable):
     def __init__(self, size: int, words: tuple[str, ...] = ("a",)) -> None:
         self.size, self.words = size, words
 
@@ -47,7 +47,7 @@ def test_subclass_without_a_constructor_records_the_inherited_one() -> None:
 
 
 def test_class_without_any_constructor_has_no_arguments() -> None:
-    class Bare(Specified):
+    class Bare(Serializable):
         pass
 
     assert Bare().spec()["init_args"] == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from pathlib import Path
 
-from cnn_lstm.data.features import DEFAULT_FEATURES, Offer, available_features
+from cnn_lstm.data.features import DEFAULT_FEATURES, FeatureInfo, available_features
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "features.md"
 
@@ -14,7 +14,7 @@ INTRODUCTION = """# Features
 <!-- Written by tools/feature_table.py from the docstrings; edit those. -->
 
 One name in the YAML is one column. The numbers behind a name are its parameters, in the order of the table;
-those left out take the default: `rsi` and `rsi_14` are the same figures. The list has {count} names;
+those left out take the default: `rsi` and `rsi_14` are the same metrics. The list has {count} names;
 `data.features` begins as
 
 ```yaml
@@ -39,7 +39,7 @@ What holds for all of them, and is tested for each:
 
 Times are UTC. Volatilities are a bar's, not a year's. TA-Lib computes what is recursive or a candle
 pattern; where its formula depends on the unit of price or volume (money flow index) or differs from the
-published one (Chande's momentum), pandas does. Left out on purpose: figures without a fixed memory
+published one (Chande's momentum), pandas does. Left out on purpose: metrics without a fixed memory
 (parabolic SAR, cumulative volume lines as levels), and what only the future tells (the last session of a
 month, a zigzag's turning points).
 
@@ -63,7 +63,7 @@ def spread(bars):
 HEADING = "| name | default | reads | warm-up | meaning |\n|---|---|---|---:|---|"
 
 
-def _row(offer: Offer) -> str:
+def _row(offer: FeatureInfo) -> str:
     reads = ", ".join(offer.inputs) or "timestamp"
     return f"| `{offer.pattern}` | `{offer.default}` | {reads} | {offer.warmup} | {offer.meaning} |"
 

@@ -6,16 +6,16 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnn_lstm.commands.config import guard_parser
-from cnn_lstm.commands.lightning import CLASS_DEFAULTS, ForecastCLI, quiet
-from cnn_lstm.commands.run_choice import choose_run
 from cnn_lstm.errors import ConfigError, ValidityError
-from cnn_lstm.evaluation.audit.battery import Audit, audit
 from cnn_lstm.evaluation.audit.findings import Result
+from cnn_lstm.evaluation.audit.run_audit import Audit, audit
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import refuse_differences
+from cnn_lstm.runs.config import guard_parser
+from cnn_lstm.runs.forecast_cli import CLASS_DEFAULTS, ForecastCLI, quiet
+from cnn_lstm.training.run_folder import choose_run
 
 FILE = "audit.json"
 USAGE = """usage: cnn-lstm audit --config FILE [--ckpt_path best|last|FILE] [--strict] [--output FILE]

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cnn_lstm.commands.config import guard_parser
-from cnn_lstm.commands.lightning import ForecastCLI, quiet
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.panel_checks import muted_features
 from cnn_lstm.data.windows import Panel
 from cnn_lstm.errors import ConfigError
+from cnn_lstm.runs.config import guard_parser
+from cnn_lstm.runs.forecast_cli import ForecastCLI, quiet
 
 USAGE = """usage: cnn-lstm data describe|check --config FILE [--data.KEY VALUE ...]
 
@@ -50,7 +50,7 @@ def describe(data: MarketDataModule) -> str:
     blocks = {
         "symbols": _symbols(data),
         "parts": _parts(data),
-        f"features ({data.num_features}, window {data.recipe.window})": _features(data),
+        f"features ({data.n_features}, window {data.recipe.window})": _features(data),
         "targets over the training rows": _targets(data),
     }
     text = "".join(f"{title}\n{table.to_string(index=False)}\n\n" for title, table in blocks.items())

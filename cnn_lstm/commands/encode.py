@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from cnn_lstm.commands.config import guard_parser
-from cnn_lstm.commands.lightning import ForecastCLI, quiet
-from cnn_lstm.commands.words import OneLineParser
+from cnn_lstm.commands.parser import OneLineParser
 from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.files import write_whole
 from cnn_lstm.inference.embeddings import embeddings_table
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.runs.config import guard_parser
+from cnn_lstm.runs.forecast_cli import ForecastCLI, quiet
 
 FILE = "embeddings.parquet"
 

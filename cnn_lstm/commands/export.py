@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cnn_lstm.commands.lightning import quiet
-from cnn_lstm.commands.words import OneLineParser
+from cnn_lstm.commands.parser import OneLineParser
 from cnn_lstm.inference.export import FORMATS, export
+from cnn_lstm.runs.forecast_cli import quiet
 
 
 def run(words: list[str]) -> None:

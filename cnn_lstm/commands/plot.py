@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cnn_lstm.commands.words import OneLineParser
+from cnn_lstm.commands.parser import OneLineParser
 from cnn_lstm.training.history import PICTURE, draw_history
 
 

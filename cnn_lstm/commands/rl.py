@@ -6,10 +6,10 @@ import importlib
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from cnn_lstm.commands.config import guard_parser
-from cnn_lstm.commands.lightning import quiet
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import one_of
+from cnn_lstm.runs.config import guard_parser
+from cnn_lstm.runs.forecast_cli import quiet
 
 USAGE = """usage: cnn-lstm rl train --ckpt_path RUN/checkpoints/best.ckpt [--config FILE] [--algo ppo|a2c|sac|td3|dqn]
                          [--name NAME] [--market.KEY VALUE ...] [--agent.KEY VALUE ...]

@@ -12,9 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cnn_lstm.commands.rl_job import Job, job_of, saved
-from cnn_lstm.commands.rl_record import keep, recorded
-from cnn_lstm.commands.rl_words import is_of_fit, keys_of
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.evaluation.ledger import count_use, rows_key
 from cnn_lstm.evaluation.report import plain_values
@@ -22,9 +19,12 @@ from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.rl.agents import agent_file, load_agent, play_agent
 from cnn_lstm.rl.bars import Bars, Floats
-from cnn_lstm.rl.judging import at_random, claim, figures_of, laddered, rule, together
+from cnn_lstm.rl.job import Job, job_of, saved
+from cnn_lstm.rl.judging import at_random, claim, laddered, metrics_of, rule, together
 from cnn_lstm.rl.market import MarketEnv
+from cnn_lstm.rl.record import keep, recorded
 from cnn_lstm.rl.report import TOGETHER, evaluation_page, evaluation_text
+from cnn_lstm.runs.config import is_of_fit, keys_of
 
 
 def run(words: list[str]) -> None:
@@ -57,8 +57,8 @@ def run(words: list[str]) -> None:
     with recorded(job.home, folder, (folder / "config.yaml").read_text(encoding="utf-8"), "evaluate") as tracker:
         files = _write(folder, report, {**agents, TOGETHER: joined, **rules})
         own = report["together"]
-        figures = {f"test_{name}": own[name] for name in ("net_annual_return", "sharpe", "max_drawdown")}
-        keep(tracker, plain_values(figures | {"test_evidence": float(report["claim"]["evidence"])}), *files)
+        metrics = {f"test_{name}": own[name] for name in ("net_annual_return", "sharpe", "max_drawdown")}
+        keep(tracker, plain_values(metrics | {"test_evidence": float(report["claim"]["evidence"])}), *files)
 
 
 def _folder_of(words: list[str]) -> Path:
@@ -135,10 +135,10 @@ def _report(
     trials: int,
 ) -> dict[str, Any]:
     bars, costs = market.episodes.bars, market.episodes.rules
-    seeds = {name: figures_of(bars, costs, played, name, trials) for name, played in agents.items()}
-    own = figures_of(bars, costs, joined, TOGETHER, trials)
+    seeds = {name: metrics_of(bars, costs, played, name, trials) for name, played in agents.items()}
+    own = metrics_of(bars, costs, joined, TOGETHER, trials)
     chance = [
-        figures["net"].mean() * own["periods_per_year"] for figures in at_random(bars, costs, list(agents.values()))
+        metrics["net"].mean() * own["periods_per_year"] for metrics in at_random(bars, costs, list(agents.values()))
     ]
     return {
         "symbols": list(bars.symbols),
@@ -150,13 +150,13 @@ def _report(
         "claim": claim(joined, rules, own),
         "agents": seeds,
         "together": own,
-        "rules": {name: figures_of(bars, costs, played, name) for name, played in rules.items()},
+        "rules": {name: metrics_of(bars, costs, played, name) for name, played in rules.items()},
         "random": {"net_annual_return": [float(value) for value in np.quantile(chance, (0.05, 0.5, 0.95))]},
     }
 
 
 def _write(folder: Path, report: dict[str, Any], played: Mapping[str, pd.DataFrame]) -> list[Path]:
-    """Writes figures, bars, text and page, and prints what was found; returns the files."""
+    """Writes metrics, bars, text and page, and prints what was found; returns the files."""
     plain = plain_values(report)
     columns = [frame[["gross", "turnover", "net"]].assign(who=name) for name, frame in played.items()]
     bars = pd.concat(columns).reset_index()

@@ -12,12 +12,12 @@ from typing import Any
 
 import yaml
 
-from cnn_lstm.commands.rl_job import Job, job_of, parsed, saved
-from cnn_lstm.commands.rl_record import TrackedFigures, keep, recorded
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.rl.agents import agent_file, blank_agent, learn, require_device
-from cnn_lstm.training.runs import require_writable
+from cnn_lstm.rl.job import Job, job_of, parsed, saved
+from cnn_lstm.rl.record import TrackedFigures, keep, recorded
+from cnn_lstm.training.run_folder import require_writable
 
 MAX_NAME = 100
 

@@ -15,19 +15,18 @@ from typing import Any
 
 import yaml
 
-from cnn_lstm.commands.config import load_yaml
-from cnn_lstm.commands.lightning import ForecastCLI, config_files
-from cnn_lstm.commands.member_runs import PROGRAM, ended_by_sigterm, trust_words
-from cnn_lstm.commands.runs_together import require_jobs
-from cnn_lstm.commands.sweep_result import SPACE, SWEEP, hand_back
-from cnn_lstm.commands.words import OneLineParser
+from cnn_lstm.commands.parser import OneLineParser
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.files import write_text_whole
-from cnn_lstm.training.sweeps.claims import parsed_url
-from cnn_lstm.training.sweeps.crew import Crew
-from cnn_lstm.training.sweeps.definition import Definition
-from cnn_lstm.training.sweeps.space import Space
-from cnn_lstm.training.sweeps.study import Plan, join, monitored
+from cnn_lstm.runs.config import config_files, load_yaml
+from cnn_lstm.runs.forecast_cli import ForecastCLI
+from cnn_lstm.runs.processes import PROGRAM, WorkerPool, ended_by_sigterm, trust_words
+from cnn_lstm.runs.together import require_jobs
+from cnn_lstm.sweeps.definition import Definition
+from cnn_lstm.sweeps.locks import parsed_url
+from cnn_lstm.sweeps.result import SPACE, SWEEP, hand_back
+from cnn_lstm.sweeps.space import Space
+from cnn_lstm.sweeps.study import Plan, join, monitored
 from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.parent import name_parent
 
@@ -197,7 +196,7 @@ def _search(plan: Plan, settings: dict[str, Any], timeout: float | None) -> None
     code = 0
     try:
         with ended_by_sigterm():
-            code = Crew(command, plan.to_text(), settings["n_jobs"]).work(deadline)
+            code = WorkerPool(command, plan.to_text(), settings["n_jobs"]).work(deadline)
     except (KeyboardInterrupt, SystemExit) as error:
         interrupted = error
     if interrupted is not None:  # outside of its handler, so that what fails now is no part of it

@@ -1,68 +1,23 @@
-"""`cnn-lstm walk-forward`: retrains fold by fold, and judges the forecasts of all test parts as one.
-
-No forecast comes from a model that saw its label, so that the stitched forecasts and embeddings may also train what
-acts on them.
-"""
+"""`cnn-lstm walk-forward`: retrains fold by fold."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-
-from cnn_lstm.commands.judge import Judgement, write_report
-from cnn_lstm.commands.member_runs import Member, leave_with, read_report, train_all
-from cnn_lstm.commands.runs_together import Together, add_jobs, require_jobs
-from cnn_lstm.commands.words import OneLineParser
-from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.silence import silent
-from cnn_lstm.data.splits import WalkForward
-from cnn_lstm.evaluation.folds import fold_figures, joint_sheet, render_folds, stitch
-from cnn_lstm.evaluation.settings import Evaluation
-from cnn_lstm.files import write_text_whole, write_whole
-from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.forecaster import refuse_differences
-from cnn_lstm.training.tracking.parent import name_parent
-
-WALK = Together(command="walk-forward", option="--folder", ours=("--data.split", "--run_dir", "--ckpt_path"))
+from cnn_lstm.commands.parser import OneLineParser
+from cnn_lstm.runs.together import add_jobs
+from cnn_lstm.runs.walk_forward import walk_forward
 
 
-def run(words: list[str]) -> None:
+def run(argv: list[str]) -> None:
     """Runs `walk-forward`.
 
     Args:
-        words: `walk-forward` and its arguments.
+        argv: `walk-forward` and its arguments.
     """
-    given, passed_on = _parser().parse_known_args(words[1:])
-    require_jobs(given.n_jobs)
-    WALK.refuse_ours(passed_on)
-    splits = [WalkForward(given.folds, fold, given.sliding, given.embargo) for fold in range(max(given.folds, 1))]
-    arguments = [[*passed_on, f"--data.split={json.dumps(split.spec())}"] for split in splits]
-    cli = WALK.parsed(arguments[0])
-    data, settings = cli.build_data(), Evaluation(**cli.config["fit"].evaluation.as_dict())
-    _require_sound(cli.build_data(), splits)
-    folder = WALK.folder(given.folder, cli.config["fit"])
-    members = [Member("fold", fold, folder, own) for fold, own in enumerate(arguments)]
-    with WALK.taken(folder) as lock:
-        WALK.require_same_configuration(folder, cli.config_text)
-        name_parent(folder)
-        print(f"walk-forward folder: {folder}")
-        failed = train_all(members, given.n_jobs, lock, WALK.option)
-        if not failed:
-            _conclude(members, splits, data, settings)
-    leave_with(members, failed)
-
-
-def _require_sound(data: MarketDataModule, splits: Sequence[WalkForward]) -> None:
-    """Refuses prices or parts that a fold could not be trained on, before any is; the folds warn for themselves."""
-    with silent():
-        data.setup()
-        for split in splits:
-            data.require_sound(data.parts_of(split))
+    given, passed_on = _parser().parse_known_args(argv[1:])
+    walk_forward(passed_on, given.folds, given.sliding, given.embargo, given.n_jobs, given.folder)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,38 +36,3 @@ def _parser() -> argparse.ArgumentParser:
     add_jobs(parser)
     parser.add_argument("--folder", type=Path, metavar="DIR", help="folder of all folds; made anew by default")
     return parser
-
-
-def _conclude(
-    members: Sequence[Member], splits: Sequence[WalkForward], data: MarketDataModule, settings: Evaluation
-) -> None:
-    """Writes the stitched forecasts and embeddings, judges the forecasts, and prints what was found."""
-    folder = members[0].folder
-    data.setup()
-    table = stitch([pd.read_parquet(member.run.path / "predictions.parquet") for member in members])
-    for fingerprint in table["data_sha256"].unique():
-        refuse_differences({"data": fingerprint}, {"data": data.fingerprint})
-    embeddings = _embeddings(members, splits, data)
-    write_whole(folder / "embeddings.parquet", lambda partial: embeddings.to_parquet(partial, index=False))
-    sheets = [json.loads((member.run.path / "model_info.json").read_text(encoding="utf-8")) for member in members]
-    said = write_report(folder, table, joint_sheet(sheets), settings)
-    _say(folder, said, fold_figures(table, [member.report or {} for member in members], read_report(folder) or {}))
-
-
-def _embeddings(members: Sequence[Member], splits: Sequence[WalkForward], data: MarketDataModule) -> pd.DataFrame:
-    """Embeddings of each fold's test windows by that fold's own checkpoint: symbol, as_of, fold, e0 ... e{D-1}."""
-    parts = []
-    for fold, (member, split) in enumerate(zip(members, splits, strict=True)):
-        predictor = Predictor.from_checkpoint(member.run.checkpoint("best"))
-        part = predictor.encode_rows(data.panel, data.parts_of(split).test)
-        part.insert(2, "fold", fold)
-        parts.append(part)
-    return pd.concat(parts).sort_values(["symbol", "as_of"], ignore_index=True)
-
-
-def _say(folder: Path, said: Judgement, found: dict[str, dict[str, Any]]) -> None:
-    text = render_folds(found) + "\n"
-    write_text_whole(folder / "walk_forward.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
-    write_text_whole(folder / "walk_forward.txt", text)
-    print(f"{said.text}\n{text}", end="")
-    print(f"walk-forward folder: {folder}\nreport: {said.page}")

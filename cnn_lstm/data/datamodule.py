@@ -97,12 +97,12 @@ class MarketDataModule(LightningDataModule):
         self._placed: WindowDataset | None = None
 
     @property
-    def num_features(self) -> int:
+    def n_features(self) -> int:
         """Number of feature columns; known without reading data."""
         return len(self.recipe.features)
 
     @property
-    def num_targets(self) -> int:
+    def n_targets(self) -> int:
         """Number of targets; known without reading data."""
         return len(self.targets)
 

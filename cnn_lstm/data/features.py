@@ -43,7 +43,7 @@ from cnn_lstm.errors import CnnLstmError, ConfigError
 __all__ = [
     "DEFAULT_FEATURES",
     "Feature",
-    "Offer",
+    "FeatureInfo",
     "available_features",
     "compute_features",
     "default_importer",
@@ -118,7 +118,7 @@ class Feature:
 
 
 @dataclass(frozen=True)
-class Offer:
+class FeatureInfo:
     """One entry of the list of features.
 
     Attributes:
@@ -151,7 +151,7 @@ def _offered() -> dict[str, tuple[Declaration, Callable[..., Any]]]:
 _OFFERED = _offered()
 
 
-def available_features() -> list[Offer]:
+def available_features() -> list[FeatureInfo]:
     """All offered features, family by family.
 
     Example:
@@ -162,9 +162,9 @@ def available_features() -> list[Offer]:
     return [_offer(declaration) for declaration, _ in _OFFERED.values()]
 
 
-def _offer(declaration: Declaration) -> Offer:
+def _offer(declaration: Declaration) -> FeatureInfo:
     name, defaults = declaration.name, declaration.defaults
-    return Offer(
+    return FeatureInfo(
         name=name,
         pattern="_".join([name, *(f"{{{parameter}}}" for parameter in defaults)]),
         default="_".join([name, *map(str, defaults.values())]),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.data.windows import Rows
 from cnn_lstm.errors import ConfigError, DataError
-from cnn_lstm.specs import Specified
+from cnn_lstm.specs import Serializable
 
 Times = NDArray[np.datetime64]
 
@@ -61,7 +61,7 @@ class Boundaries:
         )
 
 
-class Split(Specified, ABC):
+class Split(Serializable, ABC):
     """A rule that turns the dates of a table into boundaries."""
 
     @abstractmethod

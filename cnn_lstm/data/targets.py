@@ -16,18 +16,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.specs import Specified
+from cnn_lstm.specs import Serializable
 
 Floats = NDArray[np.float64]
 DECAY, MEMORY = 0.94, 60
 
 
-class Target(Specified, ABC):
+class Target(Serializable, ABC):
     """One column to forecast.
 
     Attributes:
         name: Name of the column.
-        unit: Unit of its values, for tables and pictures.
+        unit: Unit of its values, for tables and plots.
         horizon: Rows that the label spans, at least 1.
         delay: Rows between the decision and the start of the label.
         column: Column of the price table that the target is computed from.

@@ -1,1 +1,1 @@
-"""What a forecast is worth: figures beside those of trivial forecasts."""
+"""What a forecast is worth: metrics beside those of trivial forecasts."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_lstm.evaluation.numbers import number, percent
+from cnn_lstm.evaluation.formatting import number, percent
 
 KEYS = ["target", "symbol", "as_of"]
 OVERALL = "all"
@@ -79,7 +79,7 @@ def _worst(checks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**checks[fold], "found": f"fold {fold}: {checks[fold]['found']}"}
 
 
-def fold_figures(
+def fold_metrics(
     table: pd.DataFrame, folds: Sequence[Mapping[str, Any]], overall: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """What each fold's own report found, and that of all folds together.
@@ -126,7 +126,7 @@ def render_folds(found: Mapping[str, Mapping[str, Any]]) -> str:
     """The table of `walk-forward` as text, a block for each target.
 
     Args:
-        found: As `fold_figures` returns it.
+        found: As `fold_metrics` returns it.
 
     Example:
         >>> line = {"fold": "0", "train_first": "2000-01-03", "train_last": "2003-06-30", "test_first": "2004-01-02"}

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cnn_lstm.evaluation.figures.classes import log_losses
-from cnn_lstm.evaluation.figures.volatility import qlike
+from cnn_lstm.evaluation.metrics.classes import log_losses
+from cnn_lstm.evaluation.metrics.volatility import qlike
 
 Floats = NDArray[np.float64]
 # column -> name in tables; any further column that begins with y_ is a baseline too, under its own name

@@ -10,9 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_lstm.evaluation.numbers import number, p_value, percent
-from cnn_lstm.evaluation.pictures import embedded, target_pictures
-from cnn_lstm.evaluation.sentences import (
+from cnn_lstm.evaluation.formatting import number, p_value, percent
+from cnn_lstm.evaluation.plain_language import (
     interval_sentence,
     probability,
     selection_sentence,
@@ -22,6 +21,7 @@ from cnn_lstm.evaluation.sentences import (
     verdict_sentence,
     worst_p,
 )
+from cnn_lstm.evaluation.plots import embedded, target_plots
 from cnn_lstm.evaluation.text import COLUMNS, TITLES, warnings
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.pages.environment import page_environment
@@ -77,7 +77,7 @@ def write_page(
     report: Mapping[str, Any],
     table: pd.DataFrame,
     info: Mapping[str, Any],
-    pictures: Sequence[Path] = (),
+    plots: Sequence[Path] = (),
 ) -> None:
     """Writes report.html.
 
@@ -86,16 +86,16 @@ def write_page(
         report: What `evaluate` returned.
         table: The predictions table that it was made of.
         info: The model information sheet, with `test_rows_used` (`times`, `models`).
-        pictures: PNG files to show, such as the attention; those that do not exist are left out.
+        plots: PNG files to show, such as the attention; those that do not exist are left out.
 
     Raises:
         ResourceError: If the file cannot be written.
     """
-    write_text_whole(path, render_page(report, table, info, pictures))
+    write_text_whole(path, render_page(report, table, info, plots))
 
 
 def render_page(
-    report: Mapping[str, Any], table: pd.DataFrame, info: Mapping[str, Any], pictures: Sequence[Path] = ()
+    report: Mapping[str, Any], table: pd.DataFrame, info: Mapping[str, Any], plots: Sequence[Path] = ()
 ) -> str:
     """The page as text; arguments as for `write_page`."""
     failed = list(table.attrs.get("failed_checks", []))
@@ -106,7 +106,7 @@ def render_page(
         targets=targets,
         info=info,
         uses=uses_sentence(info["test_rows_used"]),
-        pictures=[embedded(file) for file in pictures if file.is_file()],
+        plots=[embedded(file) for file in plots if file.is_file()],
         settings=report["settings"],
     )
 
@@ -119,10 +119,10 @@ def _target(name: str, target: Target, table: pd.DataFrame, failed: Sequence[str
         "sentence": verdict_sentence(target, failed),
         "warnings": list(warnings(target)),
         "selection": selection_sentence(target),
-        "key_figures": list(_key_figures(target)),
+        "key_metrics": list(_key_metrics(target)),
         "columns": [TITLES.get(column, column) for column in COLUMNS[target["kind"]]],
         "forecasts": _forecasts(target),
-        "pictures": target_pictures(table, name, target),
+        "plots": target_plots(table, name, target),
         "breakdowns": [
             {title: _breakdown(target["breakdowns"].get(key, [])) for key, title in column.items()}
             for column in BREAKDOWNS
@@ -133,7 +133,7 @@ def _target(name: str, target: Target, table: pd.DataFrame, failed: Sequence[str
     }
 
 
-def _key_figures(target: Target) -> Iterator[tuple[str, str, str]]:
+def _key_metrics(target: Target) -> Iterator[tuple[str, str, str]]:
     """Title, figure and remark of what to see first."""
     best, beside = target["best_baseline"], target["comparisons"][target["best_baseline"]]
     low, high = beside["skill_interval"]
@@ -170,7 +170,7 @@ def _key_figures_of_kind(target: Target) -> Iterator[tuple[str, str, str]]:
 
 
 def _forecasts(target: Target) -> list[dict[str, Any]]:
-    """The model and its baselines: figures, the best of each column marked, then the comparisons with the model."""
+    """The model and its baselines: metrics, the best of each column marked, then the comparisons with the model."""
     columns = COLUMNS[target["kind"]]
     best = {column: _best(column, target["forecasts"]) for column in columns}
     return [
@@ -178,10 +178,10 @@ def _forecasts(target: Target) -> list[dict[str, Any]]:
             "name": name,
             "is_model": name == "model",
             "is_best_baseline": name == target["best_baseline"],
-            "cells": [_cell(figures.get(column), best[column]) for column in columns],
+            "cells": [_cell(metrics.get(column), best[column]) for column in columns],
             "beside": _beside(target["comparisons"].get(name, {})),
         }
-        for name, figures in target["forecasts"].items()
+        for name, metrics in target["forecasts"].items()
     ]
 
 
@@ -190,14 +190,14 @@ def _beside(comparison: Mapping[str, Any]) -> list[str]:
 
 
 def _best(column: str, forecasts: Mapping[str, Any]) -> str | None:
-    values = [figures[column] for figures in forecasts.values() if figures.get(column) is not None]
+    values = [metrics[column] for metrics in forecasts.values() if metrics.get(column) is not None]
     if not values:
         return None
     return number(min(values) if column in LOWER_IS_BETTER else max(values))
 
 
 def _cell(value: float | None, best: str | None) -> Cell:
-    """Figures that read the same are equally good."""
+    """Metrics that read the same are equally good."""
     return {"text": number(value), "best": value is not None and number(value) == best}
 
 
@@ -225,8 +225,8 @@ def _intervals(target: Target) -> dict[str, Any] | None:
     return {
         "columns": [title for title, _ in columns.values()],
         "lines": {
-            f"{level}%": [write(figures[key]) for key, (_, write) in columns.items()]
-            for level, figures in given.items()
+            f"{level}%": [write(metrics[key]) for key, (_, write) in columns.items()]
+            for level, metrics in given.items()
         },
         "sentence": interval_sentence(target, "90" if "90" in given else next(iter(given))),
         "remarks": list(_distribution_remarks(target)),
@@ -242,10 +242,10 @@ def _distribution_remarks(target: Target) -> Iterator[str]:
         )
     if "crps_normal" in found:
         yield f"The model's own normal distribution: CRPS {number(found['crps_normal'])}."
-    for name, figures in target["spread"].items():
+    for name, metrics in target["spread"].items():
         yield (
-            f"{SPREADS.get(name, name)}: mean {number(figures['mean'])}, rank correlation with the error "
-            f"{number(figures['rank_correlation'])}. This is doubt of the model about itself, not an interval."
+            f"{SPREADS.get(name, name)}: mean {number(metrics['mean'])}, rank correlation with the error "
+            f"{number(metrics['rank_correlation'])}. This is doubt of the model about itself, not an interval."
         )
 
 

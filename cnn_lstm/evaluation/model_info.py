@@ -15,9 +15,9 @@ import numpy as np
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.panel_checks import LEAK_CORRELATION, label_correlations, muted_features
 from cnn_lstm.data.windows import Panel, Rows
-from cnn_lstm.evaluation.audit.battery import short_form
 from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, PASSED
 from cnn_lstm.evaluation.audit.learning import Prefix, label_ends, purge, refit, trained_on
+from cnn_lstm.evaluation.audit.run_audit import short_form
 from cnn_lstm.model.forecaster import Forecaster
 
 NOTE = "note"
@@ -31,7 +31,7 @@ class Check:
         kind: Number and name in Kapoor and Narayanan.
         test: What was tested on this run's own data.
         outcome: `passed`, `failed`, or `note` where a reader has to decide.
-        found: The figures behind it.
+        found: The metrics behind it.
     """
 
     kind: str

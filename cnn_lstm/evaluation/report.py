@@ -14,20 +14,20 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.errors import DataError
-from cnn_lstm.evaluation.figures.classes import mcnemar_p, point_figures, probability_figures
-from cnn_lstm.evaluation.figures.errors import association_figures, error_figures
-from cnn_lstm.evaluation.figures.intervals import (
+from cnn_lstm.evaluation.forecasts import LOSS, Floats, Forecast, judged_rows, read_forecasts
+from cnn_lstm.evaluation.metrics.classes import mcnemar_p, point_metrics, probability_metrics
+from cnn_lstm.evaluation.metrics.errors import association_metrics, error_metrics
+from cnn_lstm.evaluation.metrics.intervals import (
     crps_of_scores,
     gaussian_crps,
-    interval_figures,
+    interval_metrics,
     pit,
-    pit_figures,
-    set_figures,
+    pit_metrics,
+    set_metrics,
     spread_error_rank_correlation,
 )
-from cnn_lstm.evaluation.figures.strategy import make_book, strategy_figures
-from cnn_lstm.evaluation.figures.volatility import volatility_figures
-from cnn_lstm.evaluation.forecasts import LOSS, Floats, Forecast, judged_rows, read_forecasts
+from cnn_lstm.evaluation.metrics.strategy import make_book, strategy_metrics
+from cnn_lstm.evaluation.metrics.volatility import volatility_metrics
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.significance import compare
 from cnn_lstm.evaluation.verdict import verdict
@@ -49,7 +49,7 @@ def evaluate(table: pd.DataFrame) -> dict[str, Any]:
             leakage that were found.
 
     Returns:
-        The report in plain values, as report.json holds it: `targets` maps each target to its verdict, the figures of
+        The report in plain values, as report.json holds it: `targets` maps each target to its verdict, the metrics of
         all forecasters on the same rows, comparisons, breakdowns, intervals and strategy. A figure that has no value
         is None.
 
@@ -105,7 +105,7 @@ def _selection(target: str, settings: Evaluation, trials: int) -> dict[str, Any]
 
 
 def _objections(table: pd.DataFrame, dates: int, needed: int) -> list[str]:
-    """What denies evidence whatever the figures: leakage, and fewer dates than the tests need to keep their level."""
+    """What denies evidence whatever the metrics: leakage, and fewer dates than the tests need to keep their level."""
     failed = table.attrs.get("failed_checks", [])
     found = [f"leakage found: {', '.join(failed)}"] if failed else []
     return found + ([f"too few dates: {dates}, at least {needed} are needed"] if dates < needed else [])
@@ -136,33 +136,33 @@ def _extent(given: pd.DataFrame, rows: pd.DataFrame, horizon: int) -> dict[str, 
 def _figures(
     rows: pd.DataFrame, forecast: Forecast, forecasts: Mapping[str, Forecast], about: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Figures of one forecaster, as its kind of quantity asks for."""
+    """Metrics of one forecaster, as its kind of quantity asks for."""
     true = rows["y_true"].to_numpy()
     if about["kind"] == "class":
-        figures = point_figures(true, forecast.point, about["classes"])
+        metrics = point_metrics(true, forecast.point, about["classes"])
         prior = forecasts["prior"].probabilities
         if forecast.probabilities is not None and prior is not None:
-            figures |= probability_figures(true, forecast.probabilities, prior)
+            metrics |= probability_metrics(true, forecast.probabilities, prior)
         if forecast is not forecasts["model"]:
-            figures["mcnemar_p"] = mcnemar_p(true, forecasts["model"].point, forecast.point)
-        return figures
-    figures = error_figures(true, forecast.point, rows["naive_mae"], rows["naive_mse"], rows["y_mean"])
+            metrics["mcnemar_p"] = mcnemar_p(true, forecasts["model"].point, forecast.point)
+        return metrics
+    metrics = error_metrics(true, forecast.point, rows["naive_mae"], rows["naive_mse"], rows["y_mean"])
     if forecast.variance is not None:
         size = np.exp if about["kind"] == "log_volatility" else np.asarray
-        figures |= {
-            f"volatility_{name}" if name in figures else name: value
-            for name, value in volatility_figures(size(true), size(forecast.point), forecast.variance).items()
+        metrics |= {
+            f"volatility_{name}" if name in metrics else name: value
+            for name, value in volatility_metrics(size(true), size(forecast.point), forecast.variance).items()
         }
     if about["kind"] != "return":  # nobody forecasts a level, or the logarithm of a volatility, as 0
-        del figures["r2_zero"]
+        del metrics["r2_zero"]
     change, expected = true, forecast.point
     if about["kind"] == "level":  # hardly moves from its last value, which any forecast of it knows
         last = rows["y_last"].to_numpy()
         change, expected = (rounded_change(values, last) for values in (true, forecast.point))
-    association = association_figures(change, expected, rows["as_of"], about["horizon"])
+    association = association_metrics(change, expected, rows["as_of"], about["horizon"])
     if about["kind"] not in ("return", "level"):  # the sign of anything else says nothing
         association = {name: association[name] for name in ("ic", "rank_ic", "icir", "ic_t")}
-    return figures | association
+    return metrics | association
 
 
 def rounded_change(values: Floats, last: Floats) -> Floats:
@@ -205,12 +205,12 @@ def _intervals(rows: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Any]:
     if about["kind"] == "class":
         given = {level: f"set_{level}" for level in LEVELS if f"set_{level}" in rows}
         return {
-            str(level): set_figures(true, list(rows[name]), about["classes"], level / 100)
+            str(level): set_metrics(true, list(rows[name]), about["classes"], level / 100)
             for level, name in given.items()
         }
     symbol, date = (pd.factorize(rows[name], sort=True)[0] for name in ("symbol", "as_of"))
     return {
-        str(level): interval_figures(
+        str(level): interval_metrics(
             true,
             rows[f"lower_{level}"].to_numpy(),
             rows[f"upper_{level}"].to_numpy(),
@@ -231,7 +231,7 @@ def _distribution(rows: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Any
     if "scores" in about and about["kind"] != "class":
         parts = _with_scores(rows, about["scores"])
         crps, ranks = (np.concatenate([score(*part) for part in parts]) for score in (crps_of_scores, pit))
-        found = {"crps": float(np.mean(crps)), "pit": pit_figures(ranks)}
+        found = {"crps": float(np.mean(crps)), "pit": pit_metrics(ranks)}
     if "std" in rows and rows["std"].notna().all():
         found["crps_normal"] = float(np.mean(gaussian_crps(true, point, rows["std"].to_numpy())))
     return found
@@ -265,7 +265,7 @@ def _strategy(rows: pd.DataFrame, about: Mapping[str, Any], settings: Evaluation
     if about["kind"] not in ("return", "class"):
         return None
     book = make_book(rows, about["horizon"], rule=settings.position, cost_bp=settings.cost_bp, classes=about["classes"])
-    return strategy_figures(book, trials, draws=settings.resamples, seed=settings.seed)
+    return strategy_metrics(book, trials, draws=settings.resamples, seed=settings.seed)
 
 
 def plain_values(value: Any) -> Any:

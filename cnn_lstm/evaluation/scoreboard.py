@@ -14,7 +14,7 @@ CLASSIFICATION = ("accuracy", "balanced_accuracy", "f1", "mcc")
 
 
 def scoreboard(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Figures of the model, the training mean and the last value, for each target.
+    """Metrics of the model, the training mean and the last value, for each target.
 
     Every figure comes from the predictions table alone. The training mean is the most frequent training class for
     classes; zero is added where the target is a return.
@@ -23,7 +23,7 @@ def scoreboard(predictions: pd.DataFrame) -> pd.DataFrame:
         predictions: Predictions table with its `attrs`; rows whose truth is not known yet are left out.
 
     Returns:
-        One row a target and forecast: target, forecast, rows, and the figures; rmse and mae in the target's unit.
+        One row a target and forecast: target, forecast, rows, and the metrics; rmse and mae in the target's unit.
 
     Example:
         >>> table = pd.DataFrame(
@@ -58,10 +58,10 @@ def _forecasts(kind: str, group: pd.DataFrame) -> dict[str, Tensor]:
 
 def _figures(forecast: Tensor, true: Tensor, classes: int) -> dict[str, float]:
     if classes:
-        figures = classification_metrics(forecast, true, classes)
-        return {name: figures[name] for name in CLASSIFICATION}
-    figures = regression_metrics(forecast, true)
-    return {name: figures[name] for name in REGRESSION}
+        metrics = classification_metrics(forecast, true, classes)
+        return {name: metrics[name] for name in CLASSIFICATION}
+    metrics = regression_metrics(forecast, true)
+    return {name: metrics[name] for name in REGRESSION}
 
 
 def render(board: pd.DataFrame) -> str:
@@ -75,12 +75,12 @@ def render(board: pd.DataFrame) -> str:
     """
     blocks = []
     for target, group in board.groupby("target", sort=False):
-        figures = [name for name in group.columns if name not in ("target", "forecast", "rows")]
-        best = {name: group[name].min() if name in ("mae", "rmse") else group[name].max() for name in figures}
+        metrics = [name for name in group.columns if name not in ("target", "forecast", "rows")]
+        best = {name: group[name].min() if name in ("mae", "rmse") else group[name].max() for name in metrics}
         width = max(len(name) for name in group["forecast"])
         lines = [f"{target}, {group['rows'].iloc[0]:,} forecasts"]
         for _, row in group.iterrows():
-            cells = [f"{name} {_number(row[name])}{'*' if row[name] == best[name] else ' '}" for name in figures]
+            cells = [f"{name} {_number(row[name])}{'*' if row[name] == best[name] else ' '}" for name in metrics]
             lines.append(f"{row['forecast']:<{width}}  {'  '.join(cells).rstrip()}")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)

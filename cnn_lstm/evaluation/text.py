@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_lstm.evaluation.numbers import number, p_value, percent
-from cnn_lstm.evaluation.sentences import selection_sentence
+from cnn_lstm.evaluation.formatting import number, p_value, percent
+from cnn_lstm.evaluation.plain_language import selection_sentence
 
 Target = Mapping[str, Any]
 ERRORS = ("rmse", "mae", "mase", "r2_mean")
@@ -78,8 +78,8 @@ def _forecasts(target: Target) -> str:
     """The model and its baselines on the same rows; skill and p-values are the model's against each baseline."""
     columns = COLUMNS[target["kind"]]
     lines = {}
-    for name, figures in target["forecasts"].items():
-        line = {TITLES.get(column, column): number(figures.get(column)) for column in columns}
+    for name, metrics in target["forecasts"].items():
+        line = {TITLES.get(column, column): number(metrics.get(column)) for column in columns}
         beside = target["comparisons"].get(name, {})
         line |= {"skill": number(beside.get("skill")), "DM p": p_value(beside.get("dm_p"))}
         line |= {"boot p": p_value(beside.get("bootstrap_p"))}
@@ -90,7 +90,7 @@ def _forecasts(target: Target) -> str:
 
 
 def warnings(target: Target) -> Iterator[str]:
-    """What should make a reader suspicious of a target's figures."""
+    """What should make a reader suspicious of a target's metrics."""
     ic = target["forecasts"]["model"].get("ic")
     if target["kind"] == "return" and ic is not None and ic > SUSPICIOUS_IC:
         yield f"IC {ic:.2f} is suspiciously high for returns: look for a leak before anything else"
@@ -117,14 +117,14 @@ def _intervals(target: Target) -> str:
         return ""
     lines = {
         f"{level}%": {
-            "coverage": number(figures["coverage"]),
-            "width" if "mean_width" in figures else "classes": number(
-                figures.get("mean_width", figures.get("mean_size"))
+            "coverage": number(metrics["coverage"]),
+            "width" if "mean_width" in metrics else "classes": number(
+                metrics.get("mean_width", metrics.get("mean_size"))
             ),
-            **({"Winkler": number(figures["winkler"])} if "winkler" in figures else {}),
-            "Kupiec p": p_value(figures["kupiec_p"]),
+            **({"Winkler": number(metrics["winkler"])} if "winkler" in metrics else {}),
+            "Kupiec p": p_value(metrics["kupiec_p"]),
         }
-        for level, figures in target["intervals"].items()
+        for level, metrics in target["intervals"].items()
     }
     text = pd.DataFrame(lines).T.to_string()
     found = target["distribution"]
@@ -132,9 +132,9 @@ def _intervals(target: Target) -> str:
     if "crps" in found:
         scores = f"CRPS {number(found['crps'])}, PIT Kolmogorov-Smirnov p {p_value(found['pit']['ks_p'])}"
     spreads = [
-        f"{name}: mean {number(figures['mean'])}, rank correlation with the error "
-        f"{number(figures['rank_correlation'])}; epistemic spread, not an interval"
-        for name, figures in target["spread"].items()
+        f"{name}: mean {number(metrics['mean'])}, rank correlation with the error "
+        f"{number(metrics['rank_correlation'])}; epistemic spread, not an interval"
+        for name, metrics in target["spread"].items()
     ]
     return "\n".join(line for line in ("conformal intervals", text, scores, *spreads) if line)
 
@@ -144,16 +144,16 @@ def _strategy(target: Target) -> Iterator[str]:
     if found is None:
         return
     hold = found["buy_and_hold"]
-    figures = {name: number(found[name]) for name in STRATEGY_FIGURES}
+    metrics = {name: number(found[name]) for name in STRATEGY_FIGURES}
     shares = {name: percent(found[name]) for name in STRATEGY_SHARES}
     yield "\n".join(
         [
-            f"strategy after {figures['cost_bp']} bp a side: {found['rule']}",
+            f"strategy after {metrics['cost_bp']} bp a side: {found['rule']}",
             f"net return {shares['net_annual_return']} a year (gross {shares['gross_annual_return']}), "
             f"volatility {shares['annual_volatility']}, drawdown {shares['max_drawdown']}",
-            f"Sharpe {figures['sharpe']} (standard error {figures['sharpe_se']}), PSR {figures['psr']}, "
-            f"DSR {figures['dsr']} for the best of {found['trials']}",
-            f"turnover {figures['annual_turnover']} a year, break-even cost {figures['break_even_cost_bp']} bp a "
+            f"Sharpe {metrics['sharpe']} (standard error {metrics['sharpe_se']}), PSR {metrics['psr']}, "
+            f"DSR {metrics['dsr']} for the best of {found['trials']}",
+            f"turnover {metrics['annual_turnover']} a year, break-even cost {metrics['break_even_cost_bp']} bp a "
             f"side, random signs earn as much with p {p_value(found['random_sign_p'])}",
             f"buy and hold at the same exposure: {percent(hold['net_annual_return'])} a year, "
             f"Sharpe {number(hold['sharpe'])}, drawdown {percent(hold['max_drawdown'])}",

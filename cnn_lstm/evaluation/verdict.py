@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from cnn_lstm.evaluation.numbers import p_value
+from cnn_lstm.evaluation.formatting import p_value
 from cnn_lstm.evaluation.significance import Comparison, holds_up
 
 EVIDENCE = "EVIDENCE OF SKILL"
@@ -26,7 +26,7 @@ def verdict(
         best: Name of the best baseline.
         comparison: The model beside it.
         level: Significance level; both tests must be below it, and the 95 % interval of the skill above 0.
-        objections: What denies evidence whatever the figures, such as leakage that was found.
+        objections: What denies evidence whatever the metrics, such as leakage that was found.
 
     Returns:
         evidence, verdict, and reason: one sentence.

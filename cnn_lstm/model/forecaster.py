@@ -112,7 +112,7 @@ class Forecaster(LightningModule):
         self.network, self.objective = network, objective or Point()
         self.n_targets, self.samples = n_targets, samples
         self.optimizer, self.scheduler, self.scheduler_interval = optimizer, scheduler, scheduler_interval
-        self.head = nn.Linear(network.num_features, n_targets * self.objective.n_outputs)
+        self.head = nn.Linear(network.embedding_dim, n_targets * self.objective.n_outputs)
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.register_buffer("y_loc", torch.zeros(n_targets))
@@ -238,7 +238,7 @@ class Forecaster(LightningModule):
         Lightning would step it after the checkpoints of the epoch are written (`fit_loop.on_advance_end`, 2.6), and
         a resumed run would miss that step.
         """
-        self._log_figures("train")
+        self._log_metrics("train")
         if self.clipping.share is not None:  # gradients are averaged over the processes: all have the same share
             self.log("clipped_share", self.clipping.share, sync_dist=self.trainer.world_size > 1)
         scheduler = self.lr_schedulers()
@@ -260,7 +260,7 @@ class Forecaster(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs the figures of the validation, and keeps its scores for the checkpoint and the intervals made of it."""
-        self._log_figures("val")
+        self._log_metrics("val")
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             scale = self._data.label_scale(self.forecasts["row"])
             kinds = self.contract["target_kinds"]
@@ -269,13 +269,13 @@ class Forecaster(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Logs the figures of the test and keeps its forecasts, of all processes, in `forecasts`."""
-        self._log_figures("test")
+        self._log_metrics("test")
 
     def on_predict_epoch_end(self) -> None:
         """Keeps the forecasts of all processes in `forecasts`, ordered by row."""
         self.forecasts = self.outputs.gather(self.trainer.world_size)
 
-    def _log_figures(self, stage: str) -> None:
+    def _log_metrics(self, stage: str) -> None:
         self.forecasts = self.outputs.gather(self.trainer.world_size)
         columns = self.forecasts
         names = self.contract.get("target_names") or [str(k) for k in range(self.n_targets)]

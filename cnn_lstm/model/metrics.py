@@ -1,6 +1,6 @@
-"""Figures of forecasts against truth, from all forecasts of an epoch at once, by torchmetrics.
+"""Metrics of forecasts against truth, from all forecasts of an epoch at once, by torchmetrics.
 
-Scale-free figures are computed on values standardised by the truth: torchmetrics takes sums of squares below 1e-4
+Scale-free metrics are computed on values standardised by the truth: torchmetrics takes sums of squares below 1e-4
 for zero, which the sums of daily returns are (https://github.com/Lightning-AI/torchmetrics, `_r2_score_compute`).
 
 Shapes: n forecasts, H targets.
@@ -32,18 +32,18 @@ def regression_metrics(y_pred: Tensor, y_true: Tensor) -> dict[str, float]:
         example the correlation of a constant forecast.
 
     Example:
-        >>> figures = regression_metrics(torch.tensor([0.0, 0.0]), torch.tensor([0.001, -0.001]))
-        >>> round(figures["r2"], 6), round(figures["rmse"], 6)
+        >>> metrics = regression_metrics(torch.tensor([0.0, 0.0]), torch.tensor([0.001, -0.001]))
+        >>> round(metrics["r2"], 6), round(metrics["rmse"], 6)
         (0.0, 0.001)
     """
     pred, true = y_pred.double(), y_true.double()
     mse = float(((pred - true) ** 2).mean())
-    figures = {"mse": mse, "mae": float((pred - true).abs().mean()), "rmse": mse**0.5}
-    figures |= _fit(pred, true)
+    metrics = {"mse": mse, "mae": float((pred - true).abs().mean()), "rmse": mse**0.5}
+    metrics |= _fit(pred, true)
     for name, values in (("pred", pred), ("true", true)):
-        figures[f"{name}_mean"] = float(values.mean())
-        figures[f"{name}_std"] = float(values.std(correction=0))
-    return figures
+        metrics[f"{name}_mean"] = float(values.mean())
+        metrics[f"{name}_std"] = float(values.std(correction=0))
+    return metrics
 
 
 def _fit(pred: Tensor, true: Tensor) -> dict[str, float]:
@@ -91,7 +91,7 @@ def _varies(classes: Tensor) -> bool:
 
 
 def forecast_metrics(y_pred: Tensor, y_true: Tensor, classes: int, names: list[str]) -> dict[str, float]:
-    """Figures of all targets: their plain mean under the bare name, and one each where there are several.
+    """Metrics of all targets: their plain mean under the bare name, and one each where there are several.
 
     Args:
         y_pred: Forecasts, (n, H).
@@ -103,7 +103,7 @@ def forecast_metrics(y_pred: Tensor, y_true: Tensor, classes: int, names: list[s
         classification_metrics(p, t, classes) if classes else regression_metrics(p, t)
         for p, t in zip(y_pred.T, y_true.T, strict=True)
     ]
-    figures = {key: float(torch.tensor([one[key] for one in each]).mean()) for key in each[0]}
+    metrics = {key: float(torch.tensor([one[key] for one in each]).mean()) for key in each[0]}
     if len(each) > 1:
-        figures |= {f"{key}_{name}": one[key] for name, one in zip(names, each, strict=True) for key in one}
-    return figures
+        metrics |= {f"{key}_{name}": one[key] for name, one in zip(names, each, strict=True) for key in one}
+    return metrics

@@ -24,23 +24,23 @@ from cnn_lstm.model.layers import (
     Standardize,
     initialize,
 )
-from cnn_lstm.specs import Specified
+from cnn_lstm.specs import Serializable
 
 Pooling = Literal["last", "mean", "attention"]
 POOLINGS: dict[str, type[nn.Module]] = {"last": LastStep, "mean": MeanStep}
 
 
-class Backbone(nn.Module, Specified, ABC):
+class Backbone(nn.Module, Serializable, ABC):
     """Anything that maps windows of raw features to embeddings.
 
     Attributes:
         n_features: Number of features that it expects, F.
-        num_features: Width of the embedding, D.
+        embedding_dim: Width of the embedding, D.
         standardize: Scales the raw features; filled from the training rows.
     """
 
     n_features: int
-    num_features: int
+    embedding_dim: int
     standardize: Standardize
 
     @abstractmethod
@@ -75,7 +75,7 @@ class CNNLSTM(Backbone):
     Example:
         >>> import torch
         >>> network = CNNLSTM(n_features=3, channels=[8], kernel_sizes=[3], lstm_hidden=4, attention_heads=2)
-        >>> network(torch.zeros(2, 10, 3)).shape, network.num_features
+        >>> network(torch.zeros(2, 10, 3)).shape, network.embedding_dim
         (torch.Size([2, 4]), 4)
     """
 
@@ -113,7 +113,7 @@ class CNNLSTM(Backbone):
         width = lstm_hidden * (2 if bidirectional else 1)
         _check_heads(attention_heads, width)
 
-        self.n_features, self.num_features = n_features, width
+        self.n_features, self.embedding_dim = n_features, width
         self.standardize = Standardize(n_features)
         sizes = [n_features, *channels]
         self.convolutions = nn.Sequential(

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.specs import Specified
+from cnn_lstm.specs import Serializable
 
 
-class Objective(nn.Module, Specified, ABC):
+class Objective(nn.Module, Serializable, ABC):
     """Outputs, loss and forecast of one kind.
 
     Attributes:

@@ -31,7 +31,7 @@ class CNNLSTMRegressor(nn.Module):
     def __init__(self, d_feat: int = 6, **network: Any) -> None:
         super().__init__()
         self.network = CNNLSTM(n_features=d_feat, **network)
-        self.head = nn.Linear(self.network.num_features, 1)
+        self.head = nn.Linear(self.network.embedding_dim, 1)
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 

@@ -9,14 +9,14 @@ import jinja2
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture with its words.
+class Plot:
+    """A plot with its words.
 
     Attributes:
         title: Heading.
         caption: How to read it.
         alt: What it shows, for a reader who cannot see it.
-        uri: The picture itself as a data address.
+        uri: The plot itself as a data address.
     """
 
     title: str

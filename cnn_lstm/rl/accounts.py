@@ -1,7 +1,7 @@
 """What positions earn: the books of n episodes at once, by the formulas of the report's strategy.
 
 The stake is constant: profits are not reinvested, so returns add up, a weight is a share of that stake, and a cost of
-c a side takes c from each unit traded. See `evaluation.figures.strategy`. Shapes: n episodes, S symbols.
+c a side takes c from each unit traded. See `evaluation.metrics.strategy`. Shapes: n episodes, S symbols.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Figures:
+class Metrics:
     """What one bar brought, each (n,) but `weights`, (n, S): what was held over the bar."""
 
     weights: Floats
@@ -103,7 +103,7 @@ class Accounts:
         self.held[number], self.waiting[number], self.equity[number] = 0.0, 0.0, 1.0
         self._moments[:, number] = 0.0
 
-    def step(self, decided: Floats, returns: Floats, last: NDArray[np.bool_]) -> Figures:
+    def step(self, decided: Floats, returns: Floats, last: NDArray[np.bool_]) -> Metrics:
         """Executes what is due at this close, and holds it over the next bar.
 
         Args:
@@ -123,7 +123,7 @@ class Accounts:
         net = gross - cost
         self.equity = self.equity + net
         self.held = np.where(closed[:, None], 0.0, due)
-        return Figures(due, gross, turnover, cost, net, self._reward(net), ruined)
+        return Metrics(due, gross, turnover, cost, net, self._reward(net), ruined)
 
     def observation(self) -> NDArray[np.float32]:
         """Weights in force and waiting orders, (n, S * (1 + delay)).

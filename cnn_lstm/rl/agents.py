@@ -111,7 +111,7 @@ def learn(
         env: One environment; each of the `n_envs` is a copy.
         seed: The seed.
         folder: Where agent_seedN.zip is written, and logs/seedN with progress.csv and TensorBoard's events.
-        writers: What else takes the figures that are logged.
+        writers: What else takes the metrics that are logged.
 
     Returns:
         The agent's file.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.errors import ConfigError, DataError
-from cnn_lstm.rl.accounts import Accounts, Figures, Rules
+from cnn_lstm.rl.accounts import Accounts, Metrics, Rules
 from cnn_lstm.rl.bars import Bars, Floats, Integers
 
 Observe = Literal["window", "account"]
@@ -151,16 +151,16 @@ class Episodes:
         self._end[number] = self.bars.last[start] if self.length is None else start + self.length
         self.accounts.clear(number)
 
-    def step(self, actions: NDArray[np.generic]) -> tuple[Figures, NDArray[np.bool_]]:
+    def step(self, actions: NDArray[np.generic]) -> tuple[Metrics, NDArray[np.bool_]]:
         """Decides at the close of each episode's date, and goes on to the next one.
 
         Returns:
             What the bar between brought, and whether each episode's last date is reached, (n,).
         """
         last = self.position + 1 >= self._end
-        figures = self.accounts.step(self.decisions.weights(actions), self.bars.returns[self.position], last)
+        metrics = self.accounts.step(self.decisions.weights(actions), self.bars.returns[self.position], last)
         self.position = np.minimum(self.position + 1, self._end)  # one that has ended stays until it starts anew
-        return figures, last
+        return metrics, last
 
     def observation(self) -> Observation:
         """What is known at the close of each episode's date: (n, S * (1 + delay)) and (n, T, F) or (n, S, T, F)."""

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cnn_lstm.evaluation.figures.sharpe import automatic_lags, probabilistic_sharpe_ratio
-from cnn_lstm.evaluation.figures.strategy import Book, ladder, periods_per_year, strategy_figures
-from cnn_lstm.evaluation.sentences import probability
+from cnn_lstm.evaluation.metrics.sharpe import automatic_lags, probabilistic_sharpe_ratio
+from cnn_lstm.evaluation.metrics.strategy import Book, ladder, periods_per_year, strategy_metrics
+from cnn_lstm.evaluation.plain_language import probability
 from cnn_lstm.rl.accounts import Rules
 from cnn_lstm.rl.bars import Bars, Floats, Integers
 from cnn_lstm.rl.episodes import Decisions, Episodes
@@ -66,10 +66,10 @@ def rule(bars: Bars, rules: Rules, weights: Callable[[int], Floats]) -> pd.DataF
         done = False
         while not done:
             at = int(episodes.position[0])
-            figures, last = episodes.step(weights(at)[None])
+            metrics, last = episodes.step(weights(at)[None])
             dates.append(bars.dates[at])
-            lines.append([figures.gross[0], figures.turnover[0], figures.net[0], figures.weights[0]])
-            done = bool(last[0] or figures.ruined[0])
+            lines.append([metrics.gross[0], metrics.turnover[0], metrics.net[0], metrics.weights[0]])
+            done = bool(last[0] or metrics.ruined[0])
     return bars_played(dates, lines)
 
 
@@ -91,7 +91,7 @@ def laddered(bars: Bars, signs: Floats, horizon: int) -> Floats:
 
 
 def market_book(bars: Bars, rules: Rules, played: pd.DataFrame, name: str) -> Book:
-    """The book of played bars, for the figures of the report's strategy.
+    """The book of played bars, for the metrics of the report's strategy.
 
     Args:
         bars: The market.
@@ -117,8 +117,8 @@ def market_book(bars: Bars, rules: Rules, played: pd.DataFrame, name: str) -> Bo
     )
 
 
-def figures_of(bars: Bars, rules: Rules, played: pd.DataFrame, name: str, trials: int = 1) -> dict[str, Any]:
-    """Figures of played bars after costs.
+def metrics_of(bars: Bars, rules: Rules, played: pd.DataFrame, name: str, trials: int = 1) -> dict[str, Any]:
+    """Metrics of played bars after costs.
 
     Args:
         bars: The market.
@@ -127,7 +127,7 @@ def figures_of(bars: Bars, rules: Rules, played: pd.DataFrame, name: str, trials
         name: What decided.
         trials: Agents among which it was chosen, for the deflated Sharpe ratio.
     """
-    found = strategy_figures(market_book(bars, rules, played, name), trials)
+    found = strategy_metrics(market_book(bars, rules, played, name), trials)
     return {key: found[key] for key in FIGURES}
 
 
@@ -193,7 +193,7 @@ def claim(agents: pd.DataFrame, others: Mapping[str, pd.DataFrame], own: Mapping
     Args:
         agents: Bars of all agents together.
         others: Bars of the simple rules, by name; `flat` among them.
-        own: Figures of all agents together.
+        own: Metrics of all agents together.
 
     Returns:
         evidence; `weakest`, the rule from which the agents can be told least; `probability` that they earn more than

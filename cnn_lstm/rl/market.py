@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.splits import Boundaries, Split
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.rl.accounts import Figures, Reward, Rules
+from cnn_lstm.rl.accounts import Metrics, Reward, Rules
 from cnn_lstm.rl.bars import Part, contract_of, own_recipe, read_bars
 from cnn_lstm.rl.episodes import Decisions, Episodes, Kind, Observation, Observe
-from cnn_lstm.rl.pictures import draw_episode, pixels
+from cnn_lstm.rl.plots import draw_episode, pixels
 
 WINDOW = 60  # rows of a window without a checkpoint, as in `MarketDataModule`
 NAME = "cnn_lstm/MarketEnv-v0"
@@ -55,7 +55,7 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
         slippage_bp: Half spread and slippage, likewise.
         reward: `return`, `log_return` or `differential_sharpe`, see `Rules`.
         episode_length: Steps of an episode, which then starts at random; the whole part by default.
-        render_mode: `rgb_array`: `render` gives a picture of the episode so far; `gymnasium.wrappers.HumanRendering`
+        render_mode: `rgb_array`: `render` gives a plot of the episode so far; `gymnasium.wrappers.HumanRendering`
             shows it in a window.
 
     Attributes:
@@ -133,9 +133,9 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
             Observation; reward; whether the stake is lost; whether the last date is reached; and the date that is
             seen now with the weights held over the bar, its gross and net return, turnover and cost, and the equity.
         """
-        figures, last = self.episodes.step(np.asarray([action]))
-        info = self._noted(told(self.episodes, figures))
-        return self._observation(), float(figures.reward[0]), bool(figures.ruined[0]), bool(last[0]), info
+        metrics, last = self.episodes.step(np.asarray([action]))
+        info = self._noted(told(self.episodes, metrics))
+        return self._observation(), float(metrics.reward[0]), bool(metrics.ruined[0]), bool(last[0]), info
 
     def render(self) -> NDArray[np.uint8] | None:
         """Price, position and equity since the start of the episode, (height, width, 3); null without a mode."""
@@ -148,7 +148,7 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
         return pixels(draw_episode(dates, close, np.stack(weights), np.array(equity), bars.symbols, last))
 
     def _noted(self, infos: Info) -> Info:
-        """The information of the one episode; it is kept where a picture will be drawn of it."""
+        """The information of the one episode; it is kept where a plot will be drawn of it."""
         info = {name: value[0] for name, value in infos.items()}
         if self.render_mode is not None:
             self._trail.append((int(self.episodes.position[0]), info["weights"].copy(), float(info["equity"])))
@@ -200,9 +200,9 @@ class MarketVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         anew = self._ended
         taken = np.array(actions)
         taken[anew] = 0  # theirs may be anything
-        figures, last = self.episodes.step(taken)
-        info = told(self.episodes, figures)
-        reward, ruined, last = figures.reward.copy(), figures.ruined & ~anew, last & ~anew
+        metrics, last = self.episodes.step(taken)
+        info = told(self.episodes, metrics)
+        reward, ruined, last = metrics.reward.copy(), metrics.ruined & ~anew, last & ~anew
         if anew.any():
             for number in np.flatnonzero(anew).tolist():
                 self.episodes.begin(number, self._generators[number])
@@ -241,17 +241,17 @@ def resting(episodes: Episodes) -> Info:
     """Information at the start of episodes, each (n,) but `weights`, (n, S)."""
     zero = np.zeros(len(episodes.position))
     none = np.zeros_like(episodes.accounts.held, dtype=bool)
-    return told(episodes, Figures(np.zeros(none.shape), zero, zero, zero, zero, zero, none[:, 0]))
+    return told(episodes, Metrics(np.zeros(none.shape), zero, zero, zero, zero, zero, none[:, 0]))
 
 
-def told(episodes: Episodes, figures: Figures) -> Info:
+def told(episodes: Episodes, metrics: Metrics) -> Info:
     """Information after a bar, each (n,) but `weights`, (n, S)."""
     return {
         "date": episodes.bars.dates[episodes.position],
-        "weights": figures.weights,
-        "gross_return": figures.gross.copy(),
-        "net_return": figures.net.copy(),
-        "turnover": figures.turnover.copy(),
-        "cost": figures.cost.copy(),
+        "weights": metrics.weights,
+        "gross_return": metrics.gross.copy(),
+        "net_return": metrics.net.copy(),
+        "turnover": metrics.turnover.copy(),
+        "cost": metrics.cost.copy(),
         "equity": episodes.accounts.equity.copy(),
     }

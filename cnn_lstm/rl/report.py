@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_lstm.evaluation.numbers import number, percent
-from cnn_lstm.evaluation.sentences import probability, signed, uses_sentence
-from cnn_lstm.pages.environment import Picture, page_environment
-from cnn_lstm.rl.pictures import draw_returns, svg_address
+from cnn_lstm.evaluation.formatting import number, percent
+from cnn_lstm.evaluation.plain_language import probability, signed, uses_sentence
+from cnn_lstm.pages.environment import Plot, page_environment
+from cnn_lstm.rl.plots import draw_returns, svg_address
 
 TOGETHER = "all seeds together"
 # columns of the table: title on the page, title in a terminal, how to write it
@@ -53,7 +53,7 @@ def evaluation_page(report: Mapping[str, Any], bars: pd.DataFrame, title: str) -
     """
     main = _main(report)
     seeds = "" if main in report["agents"] else ", single seeds in light blue"
-    drawn = Picture(
+    drawn = Plot(
         "Summed returns after costs",
         f"Dark blue: {main}{seeds}. Dashed, and above them where they meet: the simple rules.",
         "net return of agents and rules, summed over the test dates",
@@ -88,8 +88,8 @@ def _main(report: Mapping[str, Any]) -> str:
 def _rows(report: Mapping[str, Any]) -> dict[str, list[str]]:
     everyone = {**report["agents"], _main(report): report["together"], **report["rules"]}
     return {
-        name: [write(figures[column]) for column, (_, _, write) in COLUMNS.items()]
-        for name, figures in everyone.items()
+        name: [write(metrics[column]) for column, (_, _, write) in COLUMNS.items()]
+        for name, metrics in everyone.items()
     }
 
 
@@ -99,7 +99,7 @@ def _remarks(report: Mapping[str, Any]) -> Iterator[str]:
         f"The same positions at random other times, with the same turnover and exposure: {signed(middle)} a year, 90 "
         f"of 100 between {signed(low)} and {signed(high)}."
     )
-    net = [figures["net_annual_return"] for figures in report["agents"].values()]
+    net = [metrics["net_annual_return"] for metrics in report["agents"].values()]
     if len(net) > 1:
         mean = signed(sum(net) / len(net))
         yield f"Return a year over {len(net)} seeds: {signed(min(net))} to {signed(max(net))}, mean {mean}."

@@ -1,4 +1,4 @@
-"""The course of a run from its metrics.csv, and its picture: six panels, or several runs side by side.
+"""The course of a run from its metrics.csv, and its plot: six panels, or several runs side by side.
 
 Nothing heavy is imported here: a fit draws in a process of its own, which must start fast.
 """
@@ -201,19 +201,19 @@ def draw_history(runs: Sequence[Path], target: Path) -> None:
         ResourceError: If the file cannot be written.
     """
     if target.suffix.lower() not in FORMATS:
-        raise ConfigError(f"the picture {target.name!r}", fix=f"end its name in {', '.join(FORMATS)}", code=224)
-    figure = history_figure([read_history(run) for run in runs])
+        raise ConfigError(f"the plot {target.name!r}", fix=f"end its name in {', '.join(FORMATS)}", code=224)
+    figure = history_plot_of([read_history(run) for run in runs])
     partial = target.with_name(f".{target.stem}.partial{target.suffix}")
     try:
         figure.savefig(partial, format=target.suffix[1:].lower())
         partial.replace(target)
     except OSError as error:
         raise ResourceError(
-            "cannot write the picture", f"{target}: {error.strerror}", "choose another --output", code=606
+            "cannot write the plot", f"{target}: {error.strerror}", "choose another --output", code=606
         ) from error
 
 
-def history_figure(histories: Sequence[History]) -> Figure:
+def history_plot_of(histories: Sequence[History]) -> Figure:
     """The figure: all curves of one run, or the validation curves of several.
 
     Args:

@@ -1,4 +1,4 @@
-"""The picture of a run, drawn again after each epoch, beside the training."""
+"""The plot of a run, drawn again after each epoch, beside the training."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.training.board import boards, last_step, never_fatal
 from cnn_lstm.training.history import METRICS, PICTURE
+from cnn_lstm.training.tensorboard import boards, last_step, never_fatal
 
 log = logging.getLogger(__name__)
-PATIENCE = 20.0  # seconds for the last picture
+PATIENCE = 20.0  # seconds for the last plot
 LOWEST = 19
 # `cnn-lstm plot` with the import path of this process, at a priority
 DRAW = """
@@ -38,13 +38,13 @@ script()
 class HistoryPlot(Callback):
     """Draws history.png in the run folder: loss, figures, learning rate, gradient norm; at the end for TensorBoard too.
 
-    The picture is drawn in a process of its own at the lowest priority, since a thread would hold Python's lock, for
-    which the training would wait. An epoch that ends while the last picture is still drawn is left out; the last
-    picture has them all. What goes wrong is a warning and never stops a fit.
+    The plot is drawn in a process of its own at the lowest priority, since a thread would hold Python's lock, for
+    which the training would wait. An epoch that ends while the last plot is still drawn is left out; the last
+    plot has them all. What goes wrong is a warning and never stops a fit.
 
     Args:
         enabled: Whether to draw.
-        every_n_epochs: Epochs between two pictures.
+        every_n_epochs: Epochs between two plots.
     """
 
     def __init__(self, enabled: bool = True, every_n_epochs: int = 1) -> None:
@@ -84,7 +84,7 @@ class HistoryPlot(Callback):
         folder = self._folder(trainer)
         if self._wait() and folder is not None:
             for logger in boards(trainer):
-                with never_fatal(f"the picture {PICTURE}"):
+                with never_fatal(f"the plot {PICTURE}"):
                     _add_png(logger, "history", (folder / PICTURE).read_bytes(), last_step(trainer))
 
     @rank_zero_only
@@ -168,7 +168,7 @@ class HistoryPlot(Callback):
 
 
 def _add_png(logger: TensorBoardLogger, tag: str, png: bytes, step: int) -> None:
-    """Adds a picture as it is; `add_image` would decode it and encode it again."""
+    """Adds a plot as it is; `add_image` would decode it and encode it again."""
     width, height = struct.unpack(">II", png[16:24])  # the first chunk of a PNG
     image = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=png)  # 4: RGBA
     logger.experiment.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)

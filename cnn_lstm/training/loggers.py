@@ -10,7 +10,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
-from cnn_lstm.training.runs import RunFolder
+from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.tracker import MLflowTracker
 
 

@@ -31,7 +31,7 @@ def losses(rows: pd.DataFrame, column: str, about: dict) -> pd.Series | None:
     return ratio - np.log(ratio) - 1
 
 
-def number_figures(rows: pd.DataFrame, column: str, loss: pd.Series, about: dict) -> dict:
+def number_metrics(rows: pd.DataFrame, column: str, loss: pd.Series, about: dict) -> dict:
     """Errors, in the target's unit and free of scale, and association of one forecaster of numbers."""
     y, f, kind = rows["y_true"], rows[column], about["kind"]
     mae, mse = metrics.mean_absolute_error, metrics.mean_squared_error
@@ -53,7 +53,7 @@ def number_figures(rows: pd.DataFrame, column: str, loss: pd.Series, about: dict
     return found | {name: value for name, value in related.items() if name not in names}
 
 
-def class_figures(rows: pd.DataFrame, column: str, loss: pd.Series | None, about: dict) -> dict:
+def class_metrics(rows: pd.DataFrame, column: str, loss: pd.Series | None, about: dict) -> dict:
     """Figures of the chosen classes and, where there are any, of their probabilities."""
     y, f, classes = rows["y_true"].astype(int), rows[column].astype(int), about["classes"]
     labels, hot = list(range(classes)), np.eye(classes)[y]

@@ -20,7 +20,7 @@ def coverage(held: pd.Series, level: float) -> dict:
     return found | {"kupiec_p": ratio_p(counts, [(~held).mean()], [1 - level])}
 
 
-def set_figures(rows: pd.DataFrame, level: int) -> dict:
+def set_metrics(rows: pd.DataFrame, level: int) -> dict:
     """Coverage and size of class sets, each a text of one digit a class, or of numbers with blanks between them."""
     given = rows.dropna(subset=f"set_{level}")
     split = str.split if "p10" in rows else list
@@ -29,7 +29,7 @@ def set_figures(rows: pd.DataFrame, level: int) -> dict:
     return found | {"mean_size": np.mean([len(drawn) for _, drawn in pairs])}
 
 
-def interval_figures(rows: pd.DataFrame, level: int) -> dict:
+def interval_metrics(rows: pd.DataFrame, level: int) -> dict:
     """Coverage, width, interval score, and whether misses cluster by time or by volatility."""
     rows = rows.dropna(subset=[f"lower_{level}", f"upper_{level}"]).sort_values(["symbol", "as_of"])
     y, lower, upper = rows["y_true"], rows[f"lower_{level}"], rows[f"upper_{level}"]

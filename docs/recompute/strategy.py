@@ -24,7 +24,7 @@ def book(rows: pd.DataFrame, about: dict, settings: dict) -> tuple[pd.DataFrame,
     return pd.DataFrame(found).groupby(date).mean(), rows["bar_return"].isna().sum()
 
 
-def sharpe_figures(net: np.ndarray, trials: int, year: float) -> dict:
+def sharpe_metrics(net: np.ndarray, trials: int, year: float) -> dict:
     """The Sharpe ratio, its standard error by the delta method (Lo 2002), and what trials leave of it."""
     n, ratio, z = len(net), net.mean() / net.std(ddof=1), (net - net.mean()) / net.std()
     lags = min(int(4 * (n / 100) ** (2 / 9)), n - 1)
@@ -53,7 +53,7 @@ def random_sign_p(timing: np.ndarray, draws: int, seed: int) -> float:
     return better / (1 + draws)
 
 
-def strategy_figures(rows: pd.DataFrame, about: dict, settings: dict, trials: int) -> dict:
+def strategy_metrics(rows: pd.DataFrame, about: dict, settings: dict, trials: int) -> dict:
     """Figures of the strategy after costs, beside buying and holding and beside random signs."""
     course, unknown = book(rows, about, settings)
     years, cost = course.groupby(course.index.year).size(), settings["fee_bp"] + settings["half_spread_bp"]
@@ -64,7 +64,7 @@ def strategy_figures(rows: pd.DataFrame, about: dict, settings: dict, trials: in
     found = {"bars": len(net), "periods_per_year": year, "cost_bp": cost, "unknown_returns": unknown}
     found |= {"gross_annual_return": course["gross"].mean() * year, "net_annual_return": net.mean() * year}
     found |= {"annual_volatility": net.std(ddof=1) * math.sqrt(year), "max_drawdown": drawdown(net)}
-    found |= sharpe_figures(net, trials, year) | {"calmar": net.mean() * year / drawdown(net)}
+    found |= sharpe_metrics(net, trials, year) | {"calmar": net.mean() * year / drawdown(net)}
     found |= {"annual_turnover": course["turnover"].mean() * year, "mean_exposure": course["exposure"].mean()}
     found["hit_rate"] = (course["gross"] > 0)[course["exposure"] > 0].mean()
     found["break_even_cost_bp"] = course["gross"].sum() / course["turnover"].sum() * 1e4

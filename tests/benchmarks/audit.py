@@ -10,10 +10,10 @@ import argparse
 
 import pandas as pd
 
-from cnn_lstm.commands.judge import calibration_of
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.targets import ForwardReturn
-from cnn_lstm.evaluation.audit.battery import audit
+from cnn_lstm.evaluation.audit.run_audit import audit
+from cnn_lstm.evaluation.judge import calibration_of
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import CNNLSTM
@@ -29,7 +29,7 @@ def main() -> None:
     table = pd.concat([walk(given.rows, f"S{number}", number) for number in range(given.symbols)], ignore_index=True)
     data = MarketDataModule(TableSource(table), targets=[ForwardReturn()])
     data.setup()
-    model = Forecaster(CNNLSTM(data.num_features)).eval()
+    model = Forecaster(CNNLSTM(data.n_features)).eval()
     model.contract = data.contract()
     model.learn_statistics(data.statistics)
     predictor = Predictor(model)

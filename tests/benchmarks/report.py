@@ -1,6 +1,6 @@
 """How long `test` takes beyond the forward of the model: python -m tests.benchmarks.report [--forecasts N].
 
-Baselines, intervals, figures, information sheet and page of one target's forecasts, on random walks with the default
+Baselines, intervals, metrics, information sheet and page of one target's forecasts, on random walks with the default
 features and window. One run, no comparison: the goal is 30 s for 100,000 forecasts on two cores.
 """
 
@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cnn_lstm.commands.judge import with_baselines, write_report
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.data.splits import FractionSplit
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility
+from cnn_lstm.evaluation.judge import with_baselines, write_report
 from cnn_lstm.evaluation.model_info import model_info
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.inference.intervals import add_intervals
@@ -46,7 +46,7 @@ def main() -> None:
     target = TARGETS[given.target]
     data = MarketDataModule(TableSource(table), targets=[target], split=FractionSplit(0.5, 1 / 6))
     data.setup()
-    model = Forecaster(CNNLSTM(data.num_features)).eval()
+    model = Forecaster(CNNLSTM(data.n_features)).eval()
     model.contract = data.contract()
     model.learn_statistics(data.statistics)
     test, validation = data.parts.test[: given.forecasts], data.parts.validation
@@ -65,7 +65,7 @@ def main() -> None:
             info = model_info(data, model, model.contract) | {"test_rows_used": {"times": 1, "models": 1}}
         with timed("baselines"):
             found = with_baselines(found, data, model.contract, Evaluation())
-        with timed("figures, page, files"):
+        with timed("metrics, page, files"):
             write_report(Path(folder), found, info, Evaluation())
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
     print(f"{'together':<26} {time.perf_counter() - started:6.1f} s, {size / 1e6:.1f} MB of files")

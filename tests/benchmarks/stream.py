@@ -54,7 +54,7 @@ def predictor_of(history: pd.DataFrame) -> Predictor:
     """An untrained network with the statistics of the history, and calibration scores."""
     data = MarketDataModule(TableSource(history), targets=[ForwardReturn()])
     data.setup()
-    model = Forecaster(CNNLSTM(data.num_features)).eval()
+    model = Forecaster(CNNLSTM(data.n_features)).eval()
     model.contract = data.contract()
     model.learn_statistics(data.statistics)
     rows = torch.from_numpy(data.parts.validation)

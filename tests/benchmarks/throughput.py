@@ -2,10 +2,10 @@
 
 The fit is the one that `cnn-lstm fit` builds, with all default callbacks, progress bar, TensorBoard, CSV and MLflow
 (SQLite, in a temporary folder). The bare loop trains a copy of the network with the same loss, fused AdamW and
-clipping on the very same batches, and keeps no figures. Both run on one thread, in one process, and take turns: before
+clipping on the very same batches, and keeps no metrics. Both run on one thread, in one process, and take turns: before
 each epoch of the fit stands one bare epoch.
 
-Timed are whole training epochs but the first: batches, steps, logging, and everything at an epoch's end (figures,
+Timed are whole training epochs but the first: batches, steps, logging, and everything at an epoch's end (metrics,
 schedulers, checkpoints, trackers). Only the validation loop is left out, from its start to its end. The goals are
 judged by the clock; where other processes keep the machine busy, only the columns of CPU time say something.
 """
@@ -27,10 +27,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
-from cnn_lstm.commands.config import guard_parser
-from cnn_lstm.commands.lightning import ForecastCLI, quiet
 from cnn_lstm.data.batches import WindowDataset
 from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.runs.config import guard_parser
+from cnn_lstm.runs.forecast_cli import ForecastCLI, quiet
 
 SHARE_GOAL = 0.95
 OVERHEAD_GOAL = 1500

@@ -21,11 +21,12 @@ import torch
 import yaml
 
 from cnn_lstm import specs
-from cnn_lstm.commands import member_runs
-from cnn_lstm.commands.member_runs import Member, read_report
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.training.runs import RunFolder
+from cnn_lstm.runs import members as members_module
+from cnn_lstm.runs import processes
+from cnn_lstm.runs.members import Member, read_report
+from cnn_lstm.training.run_folder import RunFolder
 from tests.experiments import experiment, run
 from tests.markets import market
 
@@ -64,10 +65,11 @@ else:
 DRIVER = """
 import sys
 from cnn_lstm import cli
-from cnn_lstm.commands import member_runs
+from cnn_lstm.runs import members as members_module
+from cnn_lstm.runs import processes
 program = sys.argv.pop(1)
 if program:
-    member_runs.PROGRAM = [sys.executable, "-c", program]
+    processes.PROGRAM = [sys.executable, "-c", program]
 cli.script()
 """
 
@@ -80,7 +82,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pretending(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(member_runs, "PROGRAM", [sys.executable, "-c", PRETENDING])
+    monkeypatch.setattr(processes, "PROGRAM", [sys.executable, "-c", PRETENDING])
 
 
 def driven(program: str, *words: object) -> subprocess.Popen[str]:
@@ -204,7 +206,7 @@ def test_the_ensemble_is_calibrated_on_its_own_validation_errors(finished: Path,
 def test_started_again_it_keeps_what_is_there(
     finished: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(member_runs, "PROGRAM", ["/no/such/program"])
+    monkeypatch.setattr(processes, "PROGRAM", ["/no/such/program"])
     copied = tmp_path / "repeat"
     shutil.copytree(finished, copied)
     words = ["repeat", "--config", config, "--seeds", "7,8", "--repeat_dir", copied, "--quiet", "true"]
@@ -371,17 +373,17 @@ def test_jobs_run_side_by_side_and_never_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     most = [0]
-    start = member_runs.Runs.start
+    start = members_module.Runs.start
 
-    def counted(self: member_runs.Runs, member: Member) -> None:
+    def counted(self: members_module.Runs, member: Member) -> None:
         start(self, member)
         most[0] = max(most[0], len(self.running))
 
-    monkeypatch.setattr(member_runs.Runs, "start", counted)
-    monkeypatch.setattr(member_runs, "PROGRAM", [sys.executable, "-c", PRETENDING])
+    monkeypatch.setattr(members_module.Runs, "start", counted)
+    monkeypatch.setattr(processes, "PROGRAM", [sys.executable, "-c", PRETENDING])
     with (tmp_path / ".lock").open("w") as lock:
         members = [Member("seed", seed, tmp_path, []) for seed in range(5)]
-        failed = member_runs.train_all(members, 3, lock.fileno(), "--repeat_dir")
+        failed = members_module.train_all(members, 3, lock.fileno(), "--repeat_dir")
     assert failed == {}
     assert most == [3]
     assert all((tmp_path / f"seed_{seed}/report.json").exists() for seed in range(5))

@@ -22,12 +22,12 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from cnn_lstm.commands import rl
-from cnn_lstm.commands.rl_job import job_of, saved
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import state_digest
 from cnn_lstm.rl import CNNLSTMExtractor, Encoder, MarketEnv
 from cnn_lstm.rl import agents as agents_of_sb3
 from cnn_lstm.rl.agents import load_agent, play_agent
+from cnn_lstm.rl.job import job_of, saved
 from tests.experiments import experiment, fit, run
 from tests.markets import walk
 
@@ -75,12 +75,12 @@ def test_writes_what_was_learnt(agents: Path) -> None:
 def test_figures_can_be_recomputed_from_the_bars(agents: Path, home: Path) -> None:
     report = json.loads((agents / "evaluation.json").read_text())
     bars = pd.read_parquet(agents / "bars.parquet")
-    figures: dict[str, Any] = {**report["agents"], "all seeds together": report["together"], **report["rules"]}
+    metrics: dict[str, Any] = {**report["agents"], "all seeds together": report["together"], **report["rules"]}
     rules = {"buy and hold", "flat", "sign of return_2"}
-    assert set(bars["who"]) == set(figures) == {"seed 0", "seed 1", "all seeds together", *rules}
+    assert set(bars["who"]) == set(metrics) == {"seed 0", "seed 1", "all seeds together", *rules}
     for name, own in bars.groupby("who"):
-        year = figures[name]["periods_per_year"]
-        assert figures[name]["net_annual_return"] == pytest.approx(own["net"].mean() * year, abs=1e-12)
+        year = metrics[name]["periods_per_year"]
+        assert metrics[name]["net_annual_return"] == pytest.approx(own["net"].mean() * year, abs=1e-12)
     tested = pd.read_parquet(home.parents[1] / "prices.parquet")["timestamp"].sort_values().unique()
     assert report["first"] >= str(tested[int(0.85 * len(tested))])[:10]
     assert report["bars"] > 25

@@ -18,9 +18,9 @@ import pytest
 import yaml
 
 from cnn_lstm import specs
-from cnn_lstm.commands import member_runs
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.runs import processes
 from tests.experiments import experiment, run, spec
 from tests.markets import market
 
@@ -229,7 +229,7 @@ def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
 def test_started_again_when_all_is_there_it_writes_the_same(
     finished: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(member_runs, "PROGRAM", ["/no/such/program"])
+    monkeypatch.setattr(processes, "PROGRAM", ["/no/such/program"])
     folder = tmp_path / "walk"
     shutil.copytree(finished, folder)
     for name in STITCHED:
@@ -262,7 +262,7 @@ def test_other_prices_than_those_of_the_folds_are_refused(
 def test_a_failing_fold_leaves_nothing_stitched(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(member_runs, "PROGRAM", [sys.executable, "-c", FAILING])
+    monkeypatch.setattr(processes, "PROGRAM", [sys.executable, "-c", FAILING])
     monkeypatch.setattr(specs, "_trusted", {"cnn_lstm"})  # what other tests trust is no word of this command
     folder = tmp_path / "walk"
     words = ["walk-forward", "--config", config, "--folds", 2, "--sliding", "--folder", folder]

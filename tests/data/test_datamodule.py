@@ -267,8 +267,8 @@ def test_an_empty_list_is_refused_rather_than_replaced_by_a_default(name: str) -
 
 def test_the_sizes_of_the_network_are_known_before_any_data_is_read() -> None:
     data = data_of(walk(10), targets=[ForwardReturn(1), ForwardReturn(5)])
-    assert (data.num_features, data.num_targets) == (2, 2)
-    assert MarketDataModule().num_features == len(DEFAULT_FEATURES)
+    assert (data.n_features, data.n_targets) == (2, 2)
+    assert MarketDataModule().n_features == len(DEFAULT_FEATURES)
 
 
 # -- what it hands out ---------------------------------------------------------------------------------------

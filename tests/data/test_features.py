@@ -325,7 +325,7 @@ def test_the_smallest_parameters_work(table: Table) -> None:
         assert len(refused) < 4, offer.name
 
 
-# --- figures beside an independent computation ---
+# --- metrics beside an independent computation ---
 
 
 @pytest.fixture(scope="module")

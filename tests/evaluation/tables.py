@@ -151,7 +151,7 @@ def _first(rows: Frame) -> Any:
 def _finished(
     rows: Frame, about: dict[str, Any], spread: np.random.Generator | None = None
 ) -> tuple[Frame, dict[str, Any]]:
-    """Training figures, conformal intervals, dates and the columns that each table has."""
+    """Training metrics, conformal intervals, dates and the columns that each table has."""
     horizon, step = int(rows["horizon"].iloc[0]), rows.groupby("symbol")["as_of"]
     rows = rows.assign(target_start=step.shift(-1), target_end=step.shift(-horizon), bar_return=np.expm1(rows["next"]))
     past = rows[(rows["as_of"] < _first(rows)) & rows["y_true"].notna()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from cnn_lstm.evaluation.folds import fold_figures, joint_sheet, render_folds, stitch
+from cnn_lstm.evaluation.folds import fold_metrics, joint_sheet, render_folds, stitch
 from cnn_lstm.evaluation.report import evaluate
 from tests.evaluation.tables import information, predictions_table
 
@@ -57,7 +57,7 @@ def test_folds_that_forecast_the_same_are_refused() -> None:
 def test_a_line_for_each_fold_and_one_for_all() -> None:
     parts = folds()
     table = stitch(parts)
-    found = fold_figures(table, [evaluate(part) for part in parts], evaluate(table))
+    found = fold_metrics(table, [evaluate(part) for part in parts], evaluate(table))
     lines = found["return_1"]["folds"]
     assert [line["fold"] for line in lines] == ["0", "1", "all"]
     assert [(line["train_first"], line["train_last"]) for line in lines] == [
@@ -76,7 +76,7 @@ def test_unknown_dates_of_training_are_left_open() -> None:
     """Of checkpoints that do not tell."""
     parts = [part.assign(train_first=pd.NaT, train_last=pd.NaT) for part in folds()]
     table = stitch(parts)
-    found = fold_figures(table, [evaluate(part) for part in parts], evaluate(table))
+    found = fold_metrics(table, [evaluate(part) for part in parts], evaluate(table))
     assert "  -..-  " in render_folds(found)
 
 

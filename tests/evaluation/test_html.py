@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 
 from cnn_lstm.errors import ResourceError
+from cnn_lstm.evaluation.formatting import number
 from cnn_lstm.evaluation.html import render_page, write_page
-from cnn_lstm.evaluation.numbers import number
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.evaluation.text import COLUMNS
 from tests.evaluation.tables import information, predictions_table
@@ -112,8 +112,8 @@ def test_every_figure_of_the_forecasts_stands_in_their_table(html: str, report: 
     for target, found in zip(report["targets"].values(), tables, strict=True):
         lines = {line[0].replace(" best baseline", ""): line[1:] for line in found[1:]}
         assert list(lines) == list(target["forecasts"])
-        for name, figures in target["forecasts"].items():
-            expected = [number(figures.get(column)) for column in COLUMNS[target["kind"]]]
+        for name, metrics in target["forecasts"].items():
+            expected = [number(metrics.get(column)) for column in COLUMNS[target["kind"]]]
             assert lines[name][: len(expected)] == expected
             skill = target["comparisons"].get(name, {}).get("skill")
             assert lines[name][len(expected)] == number(skill)
@@ -124,20 +124,20 @@ def test_every_figure_of_the_forecasts_stands_in_their_table(html: str, report: 
 @pytest.mark.parametrize(("column", "best"), [("rmse", min), ("r2_mean", max), ("directional_accuracy", max)])
 def test_the_best_figure_of_a_column_is_bold(html: str, report: dict[str, Any], column: str, best: Any) -> None:
     forecasts = report["targets"]["return_1"]["forecasts"]
-    values = [figures[column] for figures in forecasts.values() if figures[column] is not None]
+    values = [metrics[column] for metrics in forecasts.values() if metrics[column] is not None]
     assert number(best(values)) in Page(html).bold
     assert number((min if best is max else max)(values)) not in Page(html).bold
 
 
 def test_the_verdicts_come_first_in_the_order_of_the_targets(html: str, report: dict[str, Any]) -> None:
     page = Page(html)
-    first = page.text.index("Key figures")
+    first = page.text.index("Key metrics")
     assert {target["evidence"] for target in report["targets"].values()} == {True, False}
     for name, target in report["targets"].items():
         mark = "✓ EVIDENCE OF SKILL" if target["evidence"] else "\N{EN DASH} NO EVIDENCE OF SKILL"
         assert f"{name} {mark} On " in page.text[:first]
         assert target["reason"] in page.text[:first]
-    order = ["Key figures", "The model and the simple methods", "Pictures", "Where the model wins", "Intervals and"]
+    order = ["Key metrics", "The model and the simple methods", "Plots", "Where the model wins", "Intervals and"]
     order += ["What it would have earned", "Model information sheet", "Leakage", "How to recompute it"]
     places = [next(place for place, title in enumerate(page.headings) if title.startswith(word)) for word in order]
     assert places == sorted(places)
@@ -157,7 +157,7 @@ def test_failed_checks_stand_in_the_verdict() -> None:
     table.attrs["failed_checks"] = ["L3.1 temporal leakage"]
     text = Page(page_of(table)).text
     assert "NO EVIDENCE OF SKILL A check found that the model may have seen" in text
-    assert text.index("L3.1 temporal leakage") < text.index("Key figures")
+    assert text.index("L3.1 temporal leakage") < text.index("Key metrics")
 
 
 def test_the_page_needs_nothing_else(html: str) -> None:
@@ -170,7 +170,7 @@ def test_the_page_needs_nothing_else(html: str) -> None:
     assert all(str(image["src"]).startswith("data:image/") for image in page.attributes("img"))
     for image in page.attributes("img"):
         inside = base64.b64decode(str(image["src"]).split(",")[1]).decode()
-        # what lies inside a picture points to the names of formats alone
+        # what lies inside a plot points to the names of formats alone
         assert not re.findall(r'(?:href|src)="(?!#|data:)', inside)
 
 
@@ -192,7 +192,7 @@ def test_every_picture_has_words(html: str) -> None:
         ("class", ["Forecast and truth", "Do the sets", "Is a probability", "What it would", "Error by"]),
     ],
 )
-def test_each_kind_has_its_pictures(kind: str, expected: list[str]) -> None:
+def test_each_kind_has_its_plots(kind: str, expected: list[str]) -> None:
     titles = re.findall(r"<figcaption><strong>(.*?)</strong>", page_of(small(kind)))
     found = [next((word for word in expected if title.startswith(word)), title) for title in titles]
     assert list(dict.fromkeys(found))[: len(expected)] == expected
@@ -216,12 +216,12 @@ def test_names_are_escaped() -> None:
 def test_a_missing_figure_is_a_dash(report: dict[str, Any], table: pd.DataFrame) -> None:
     changed = copy.deepcopy(report)
     target = changed["targets"]["return_1"]
-    for figures in target["forecasts"].values():
-        figures["ic"] = None
+    for metrics in target["forecasts"].values():
+        metrics["ic"] = None
     for beside in target["comparisons"].values():
         beside |= {"skill": None, "skill_interval": [None, None], "dm_p": None, "bootstrap_p": None}
-    for figures in target["intervals"].values():
-        figures |= dict.fromkeys(figures, None) | {"level": figures["level"]}
+    for metrics in target["intervals"].values():
+        metrics |= dict.fromkeys(metrics, None) | {"level": metrics["level"]}
     for lines in target["breakdowns"].values():
         for line in lines:
             line["skill"] = None

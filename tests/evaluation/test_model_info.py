@@ -43,14 +43,14 @@ def ready(table: pd.DataFrame | None = None, **arguments: Any) -> MarketDataModu
 def learnt(data: MarketDataModule, rows: Rows | None = None) -> Forecaster:
     """A forecaster with the statistics of the training rows, or of other rows."""
     classes = data.targets[0].classes
-    network = small_network(n_features=data.num_features)
-    forecaster = Forecaster(network, Classes(classes) if classes else None, n_targets=data.num_targets)
+    network = small_network(n_features=data.n_features)
+    forecaster = Forecaster(network, Classes(classes) if classes else None, n_targets=data.n_targets)
     forecaster.learn_statistics(data.statistics if rows is None else data.statistics_of(data.panel, rows))
     return forecaster
 
 
 def outcomes(data: MarketDataModule, model: Forecaster | None = None, **checkpoint: Any) -> Outcomes:
-    """Outcome and figures of each check, by its number."""
+    """Outcome and metrics of each check, by its number."""
     found = leakage_checks(data, model or learnt(data), data.contract() | checkpoint)
     return {check.kind.split()[0]: (check.outcome, check.found) for check in found}
 

@@ -142,7 +142,7 @@ def test_all_figures_are_equal(tmp_path: Path, table: Callable[[], pd.DataFrame]
     assert not done.stderr
     equal = int(done.stdout.split()[0])
     assert equal >= len(list(numbers(report)))
-    assert done.stdout == f"{equal} figures are equal, 0 differ, 0 are not covered: []\n"
+    assert done.stdout == f"{equal} metrics are equal, 0 differ, 0 are not covered: []\n"
 
 
 def test_any_changed_number_is_named(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_one_changed_number_is_named_with_both_values(tmp_path: Path) -> None:
     path, _, recomputed = first.partition(": reported 0.123, recomputed ")
     assert path == "targets.return_1.strategy.dsr"
     assert float(recomputed) == pytest.approx(value, rel=1e-9)
-    assert last.endswith("figures are equal, 1 differ, 2 are not covered: ['luck']")
+    assert last.endswith("metrics are equal, 1 differ, 2 are not covered: ['luck']")
 
 
 def test_one_changed_forecast_and_a_missing_figure_are_named(tmp_path: Path) -> None:

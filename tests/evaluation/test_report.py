@@ -1,6 +1,6 @@
-"""The report of a predictions table: which rows, which figures, which verdict; plain values throughout.
+"""The report of a predictions table: which rows, which metrics, which verdict; plain values throughout.
 
-The figures themselves are recomputed by other libraries in test_recompute.py.
+The metrics themselves are recomputed by other libraries in test_recompute.py.
 """
 
 from __future__ import annotations
@@ -275,7 +275,7 @@ def test_horizon_draws_and_seed_reach_the_tests() -> None:
     assert target(table)["comparisons"]["ridge"]["dm_p"] != before["dm_p"]
 
 
-# -- figures -----------------------------------------------------------------------------------------------------------
+# -- metrics -----------------------------------------------------------------------------------------------------------
 
 
 def test_numbers_have_the_figures_of_their_kind(report: dict[str, Any]) -> None:
@@ -290,13 +290,13 @@ def test_numbers_have_the_figures_of_their_kind(report: dict[str, Any]) -> None:
 def test_the_figures_of_volatilities_are_in_units_of_volatility(three: pd.DataFrame, report: dict[str, Any]) -> None:
     rows = three[three["target"] == "log_volatility_5"]
     error = np.exp(rows["y_true"]) - np.exp(rows["y_har"])
-    figures = report["targets"]["log_volatility_5"]["forecasts"]["HAR"]
-    assert figures["volatility_mae"] == pytest.approx(error.abs().mean(), rel=1e-12)
-    assert figures["mae"] == pytest.approx((rows["y_true"] - rows["y_har"]).abs().mean(), rel=1e-12)
+    metrics = report["targets"]["log_volatility_5"]["forecasts"]["HAR"]
+    assert metrics["volatility_mae"] == pytest.approx(error.abs().mean(), rel=1e-12)
+    assert metrics["mae"] == pytest.approx((rows["y_true"] - rows["y_har"]).abs().mean(), rel=1e-12)
     ratio = np.exp(2 * (rows["y_true"] - rows["y_har"])) / 1.15
-    assert figures["qlike"] == pytest.approx((ratio - np.log(ratio) - 1).mean(), rel=1e-12)
+    assert metrics["qlike"] == pytest.approx((ratio - np.log(ratio) - 1).mean(), rel=1e-12)
     assert report["targets"]["log_volatility_5"]["comparisons"]["HAR"]["loss_baseline"] == pytest.approx(
-        figures["qlike"]
+        metrics["qlike"]
     )
 
 
@@ -311,8 +311,8 @@ def test_the_figures_of_volatilities_are_in_units_of_volatility(three: pd.DataFr
 def test_signs_and_zeros_mean_something_for_some_kinds_only(kind: str, present: set[str]) -> None:
     table = made(dates=40)
     table.attrs["targets"]["return_1"]["kind"] = kind
-    figures = target(table)["forecasts"]["model"]
-    assert {"r2_zero", "directional_accuracy", "pesaran_timmermann_p"} & set(figures) == present
+    metrics = target(table)["forecasts"]["model"]
+    assert {"r2_zero", "directional_accuracy", "pesaran_timmermann_p"} & set(metrics) == present
 
 
 def test_of_a_level_the_change_counts() -> None:

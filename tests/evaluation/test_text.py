@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cnn_lstm.evaluation.numbers import number, p_value, percent
+from cnn_lstm.evaluation.formatting import number, p_value, percent
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.evaluation.text import TITLES, render_report, warnings
 from tests.evaluation.tables import predictions_table
@@ -58,7 +58,7 @@ def test_every_forecaster_stands_in_the_table(report: dict[str, Any], name: str)
     found = report["targets"][name]
     block = block_of(render_report(report), name).split("\n\n")[1]
     best = found["best_baseline"]
-    for forecaster, figures in found["forecasts"].items():
+    for forecaster, metrics in found["forecasts"].items():
         line = line_of(block, f"{forecaster} * " if forecaster == best else f"{forecaster} ")
         beside = found["comparisons"].get(forecaster)
         cells = line.replace(" * ", " ").removeprefix(forecaster).split()
@@ -67,7 +67,7 @@ def test_every_forecaster_stands_in_the_table(report: dict[str, Any], name: str)
         )
         assert cells[-3:] == ends
         first = {"return_1": "rmse", "log_volatility_5": "qlike", "direction_1": "log_loss"}[name]
-        assert cells[0] == number(figures.get(first))
+        assert cells[0] == number(metrics.get(first))
     assert block.count(" *") == 1
     assert f"best baseline by {found['loss']}" in block
 
@@ -139,8 +139,8 @@ def test_years_and_regimes_stand_beside_the_best_baseline(one: dict[str, Any]) -
     for kind in ("year", "regime"):
         for line in found["breakdowns"][kind]:
             cells = line_of(text, f"{kind} {line['name']} ").split()
-            figures = [number(line[name]) for name in ("loss_model", "loss_baseline", "skill")]
-            assert cells[2:] == [str(line["rows"]), *figures]
+            metrics = [number(line[name]) for name in ("loss_model", "loss_baseline", "skill")]
+            assert cells[2:] == [str(line["rows"]), *metrics]
     assert "symbol AAA" not in text  # there may be thousands
     assert f"lower squared error than {found['best_baseline']} for {found['win_rate']:.0%} of the symbols" in text
     del found["breakdowns"]["regime"]
@@ -149,10 +149,10 @@ def test_years_and_regimes_stand_beside_the_best_baseline(one: dict[str, Any]) -
 
 def test_intervals(one: dict[str, Any], report: dict[str, Any]) -> None:
     found = one["targets"]["return_1"]
-    for level, figures in found["intervals"].items():
+    for level, metrics in found["intervals"].items():
         cells = line_of(render_report(one), f"{level}% ").split()
         names = ("coverage", "mean_width", "winkler")
-        assert cells[1:] == [*(number(figures[name]) for name in names), p_value(figures["kupiec_p"])]
+        assert cells[1:] == [*(number(metrics[name]) for name in names), p_value(metrics["kupiec_p"])]
     assert f"CRPS {number(found['distribution']['crps'])}, PIT" in render_report(one)
     assert "ensemble_std: mean " in render_report(one)
     sets = block_of(render_report(report), "direction_1").partition("conformal intervals\n")[2]

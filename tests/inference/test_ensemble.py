@@ -172,7 +172,7 @@ def test_predictor_takes_it_like_one_model(points: list[Path], written: Path) ->
     np.testing.assert_allclose(found["y_pred"], np.mean([table["y_pred"] for table in tables], axis=0), rtol=1e-5)
     same = ["symbol", "as_of", "target_end", "target", "y_true", "y_last", "y_mean", "volatility", "scale"]
     pd.testing.assert_frame_equal(found[same], tables[0][same])
-    width = MEMBERS * small_network().num_features
+    width = MEMBERS * small_network().embedding_dim
     assert Predictor.from_checkpoint(written).encode(prices()).columns[-1] == f"e{width - 1}"
 
 

@@ -1,4 +1,4 @@
-"""The forecaster between windows, statistics, figures and forecasts."""
+"""The forecaster between windows, statistics, metrics and forecasts."""
 
 from __future__ import annotations
 

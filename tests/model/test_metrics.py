@@ -49,27 +49,27 @@ def test_daily_returns_are_not_taken_for_zero() -> None:
     random = np.random.default_rng(0)
     true = torch.from_numpy(random.normal(0, 1e-4, 20)).float()
     pred = 0.3 * true + torch.from_numpy(random.normal(0, 1e-5, 20)).float()
-    figures = regression_metrics(pred, true)
-    assert figures["r2"] == pytest.approx(oracle.r2_score(true.double(), pred.double()), rel=1e-6)
-    assert figures["correlation"] == pytest.approx(np.corrcoef(true.double(), pred.double())[0, 1], rel=1e-6)
+    metrics = regression_metrics(pred, true)
+    assert metrics["r2"] == pytest.approx(oracle.r2_score(true.double(), pred.double()), rel=1e-6)
+    assert metrics["correlation"] == pytest.approx(np.corrcoef(true.double(), pred.double())[0, 1], rel=1e-6)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3, 1e-4, 123.456])
 @pytest.mark.parametrize("count", [1, 2, 7, 1000])
 def test_constant_truth_has_no_fit(value: float, count: int) -> None:
-    figures = regression_metrics(torch.linspace(-1, 1, count), torch.full((count,), value))
-    assert all(math.isnan(figures[name]) for name in ("r2", "explained_variance", "correlation"))
-    assert all(math.isfinite(figures[name]) for name in ("mse", "mae", "rmse", "true_mean", "true_std"))
+    metrics = regression_metrics(torch.linspace(-1, 1, count), torch.full((count,), value))
+    assert all(math.isnan(metrics[name]) for name in ("r2", "explained_variance", "correlation"))
+    assert all(math.isfinite(metrics[name]) for name in ("mse", "mae", "rmse", "true_mean", "true_std"))
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3, 123.456])
 @pytest.mark.parametrize("unit", [1e-4, 1.0])
 def test_constant_forecast_has_no_correlation_but_a_fit(value: float, unit: float) -> None:
     true = unit * torch.randn(300, generator=torch.Generator().manual_seed(0))
-    figures = regression_metrics(torch.full((300,), value), true)
-    assert math.isnan(figures["correlation"])
+    metrics = regression_metrics(torch.full((300,), value), true)
+    assert math.isnan(metrics["correlation"])
     expected = oracle.r2_score(true.double(), torch.full((300,), value).double())
-    assert figures["r2"] == pytest.approx(expected, rel=1e-6)
+    assert metrics["r2"] == pytest.approx(expected, rel=1e-6)
 
 
 def draw_classes(seed: int) -> tuple[Tensor, Tensor, int]:
@@ -100,14 +100,14 @@ def test_classification_figures(first: int) -> None:
 def test_constant_class_has_no_skill(classes: int, constant: int) -> None:
     """The forecast that always says the same is the baseline to beat: its Matthews correlation is 0."""
     true = torch.randint(classes, (60,), generator=torch.Generator().manual_seed(1))
-    figures = classification_metrics(torch.full((60,), constant), true, classes)
-    assert figures["balanced_accuracy"] == pytest.approx(1 / classes)
-    assert figures["mcc"] == pytest.approx(0.0, abs=1e-12)
+    metrics = classification_metrics(torch.full((60,), constant), true, classes)
+    assert metrics["balanced_accuracy"] == pytest.approx(1 / classes)
+    assert metrics["mcc"] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_recall_is_averaged_over_the_classes_that_are_true_somewhere() -> None:
-    figures = classification_metrics(torch.tensor([0, 1, 2, 0]), torch.tensor([0, 1, 1, 0]), 3)
-    assert figures["balanced_accuracy"] == pytest.approx((1 + 1 / 2) / 2)
+    metrics = classification_metrics(torch.tensor([0, 1, 2, 0]), torch.tensor([0, 1, 1, 0]), 3)
+    assert metrics["balanced_accuracy"] == pytest.approx((1 + 1 / 2) / 2)
 
 
 def test_one_target_has_bare_names_only() -> None:
@@ -118,17 +118,17 @@ def test_one_target_has_bare_names_only() -> None:
 def test_several_targets_have_their_mean_and_one_each() -> None:
     true = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
     pred = true * torch.tensor([0.5, -2.0])
-    figures = forecast_metrics(pred, true, 0, ["near", "far"])
+    metrics = forecast_metrics(pred, true, 0, ["near", "far"])
     near, far = (regression_metrics(pred[:, k], true[:, k]) for k in range(2))
-    assert set(figures) == {*near, *(f"{key}_near" for key in near), *(f"{key}_far" for key in far)}
+    assert set(metrics) == {*near, *(f"{key}_near" for key in near), *(f"{key}_far" for key in far)}
     for key in near:
-        assert figures[f"{key}_near"] == near[key]
-        assert figures[f"{key}_far"] == far[key]
-        assert figures[key] == pytest.approx((near[key] + far[key]) / 2, rel=1e-5, abs=1e-7)
+        assert metrics[f"{key}_near"] == near[key]
+        assert metrics[f"{key}_far"] == far[key]
+        assert metrics[key] == pytest.approx((near[key] + far[key]) / 2, rel=1e-5, abs=1e-7)
 
 
 def test_several_class_targets() -> None:
     true, pred = torch.tensor([[0, 1], [1, 1], [0, 0.0]]), torch.tensor([[0, 0], [1, 1], [1, 0.0]])
-    figures = forecast_metrics(pred, true, 2, ["a", "b"])
-    assert figures["accuracy_a"] == figures["accuracy_b"] == pytest.approx(2 / 3)
-    assert "mse" not in figures
+    metrics = forecast_metrics(pred, true, 2, ["a", "b"])
+    assert metrics["accuracy_a"] == metrics["accuracy_b"] == pytest.approx(2 / 3)
+    assert "mse" not in metrics

@@ -92,7 +92,7 @@ def test_argument_changes_the_output_at_equal_weights(changes: dict[str, Any]) -
 @pytest.mark.parametrize(("bidirectional", "width"), [(False, 8), (True, 16)])
 def test_width_of_the_embedding(bidirectional: bool, width: int) -> None:
     network = build(bidirectional=bidirectional)
-    assert network.num_features == width
+    assert network.embedding_dim == width
     assert network(windows()).shape == (5, width)
 
 

@@ -1,4 +1,4 @@
-"""What agents are worth: the report's own figures, random timing, the claim."""
+"""What agents are worth: the report's own metrics, random timing, the claim."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cnn_lstm.evaluation.figures.strategy import make_book, strategy_figures
+from cnn_lstm.evaluation.metrics.strategy import make_book, strategy_metrics
 from cnn_lstm.rl.accounts import Rules
 from cnn_lstm.rl.bars import Bars
-from cnn_lstm.rl.judging import FIGURES, at_random, bars_played, claim, figures_of, laddered, rule, together
+from cnn_lstm.rl.judging import FIGURES, at_random, bars_played, claim, laddered, metrics_of, rule, together
 from cnn_lstm.rl.market import MarketEnv
 from tests.markets import market
 
@@ -42,11 +42,11 @@ def predicted(bars: Bars, wanted: np.ndarray, played: pd.DataFrame) -> pd.DataFr
 def test_figures_are_those_of_the_reports_strategy(bars: Bars) -> None:
     wanted = signs(bars)
     played = rule(bars, RULES, lambda at: wanted[at] / 2)
-    figures = strategy_figures(make_book(predicted(bars, wanted, played), 1, cost_bp=7.0), 3)
-    found = figures_of(bars, RULES, played, "signs", trials=3)
+    metrics = strategy_metrics(make_book(predicted(bars, wanted, played), 1, cost_bp=7.0), 3)
+    found = metrics_of(bars, RULES, played, "signs", trials=3)
     assert tuple(found) == FIGURES
     for name in FIGURES:
-        assert found[name] == pytest.approx(figures[name], abs=1e-10), name
+        assert found[name] == pytest.approx(metrics[name], abs=1e-10), name
 
 
 def test_random_timing_keeps_turnover_and_exposure(bars: Bars) -> None:
@@ -93,10 +93,10 @@ def test_the_sign_rule_is_the_reports_strategy(bars: Bars, horizon: int) -> None
     wanted = signs(bars)
     held = laddered(bars, wanted, horizon)
     played = rule(bars, RULES, lambda at: held[at] / 2)
-    figures = strategy_figures(make_book(predicted(bars, wanted, played), horizon, cost_bp=7.0), 1)
-    found = figures_of(bars, RULES, played, "signs")
+    metrics = strategy_metrics(make_book(predicted(bars, wanted, played), horizon, cost_bp=7.0), 1)
+    found = metrics_of(bars, RULES, played, "signs")
     for name in ("net_annual_return", "annual_turnover", "mean_exposure"):
-        assert found[name] == pytest.approx(figures[name], abs=1e-10), name
+        assert found[name] == pytest.approx(metrics[name], abs=1e-10), name
 
 
 def test_agents_together_have_equal_parts_of_the_stake() -> None:
@@ -116,26 +116,26 @@ def test_only_skill_is_claimed(bars: Bars, skill: float, evidence: bool) -> None
     free = Rules(delay=0, fee_bp=0, slippage_bp=0)
     played = rule(bars, free, lambda at: wanted[at] / 2)
     others = {"flat": rule(bars, free, lambda _: np.zeros(2)), "hold": rule(bars, free, lambda _: np.full(2, 0.5))}
-    found = claim(played, others, figures_of(bars, free, played, "agents", trials=5))
+    found = claim(played, others, metrics_of(bars, free, played, "agents", trials=5))
     assert found["evidence"] is evidence
     assert found["sentence"].startswith("Evidence" if evidence else "No evidence")
 
 
 def test_agents_that_do_nothing_claim_nothing(bars: Bars) -> None:
     flat = rule(bars, RULES, lambda _: np.zeros(2))
-    found = claim(flat, {"flat": flat}, figures_of(bars, RULES, flat, "agents"))
+    found = claim(flat, {"flat": flat}, metrics_of(bars, RULES, flat, "agents"))
     assert (found["evidence"], found["probability"], found["same"]) == (False, 0.5, ["flat"])
 
 
 def test_agents_that_hold_what_a_rule_holds_are_said_to(bars: Bars) -> None:
     hold, flat = (rule(bars, RULES, lambda _, part=part: np.full(2, part)) for part in (0.5, 0.0))
-    found = claim(hold, {"buy and hold": hold.copy(), "flat": flat}, figures_of(bars, RULES, hold, "agents"))
+    found = claim(hold, {"buy and hold": hold.copy(), "flat": flat}, metrics_of(bars, RULES, hold, "agents"))
     assert (found["evidence"], found["same"]) == (False, ["buy and hold"])
     assert "exactly what 'buy and hold' holds" in found["sentence"]
     assert "50.0%" not in found["sentence"]
-    both = claim(hold, {"buy and hold": hold, "up": hold, "flat": flat}, figures_of(bars, RULES, hold, "agents"))
+    both = claim(hold, {"buy and hold": hold, "up": hold, "flat": flat}, metrics_of(bars, RULES, hold, "agents"))
     assert "exactly what 'buy and hold' and 'up' hold, so" in both["sentence"]
     less = rule(bars, RULES, lambda at: np.full(2, 0.4 if at == 100 else 0.5))
-    found = claim(less, {"buy and hold": hold, "flat": flat}, figures_of(bars, RULES, less, "agents"))
+    found = claim(less, {"buy and hold": hold, "flat": flat}, metrics_of(bars, RULES, less, "agents"))
     assert found["same"] == []
     assert "exactly" not in found["sentence"]

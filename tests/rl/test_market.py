@@ -1,4 +1,4 @@
-"""MarketEnv: the report's figures, no look-ahead, the parts, the checkers of Gymnasium and of Stable-Baselines3."""
+"""MarketEnv: the report's metrics, no look-ahead, the parts, the checkers of Gymnasium and of Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from cnn_lstm.data.splits import DateSplit, WalkForward
 from cnn_lstm.data.targets import ForwardReturn
 from cnn_lstm.data.windows import complete_windows
 from cnn_lstm.errors import ConfigError, DataError
-from cnn_lstm.evaluation.figures.strategy import Book, make_book
+from cnn_lstm.evaluation.metrics.strategy import Book, make_book
 from cnn_lstm.rl.market import NAME, MarketEnv, MarketVectorEnv
-from cnn_lstm.rl.pictures import draw_episode
+from cnn_lstm.rl.plots import draw_episode
 from tests.markets import market, walk
 
 FEATURES = ["log_return_1", "volume_trend_5_20"]
@@ -279,7 +279,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-# features have no bounds, and a window is neither a picture nor a vector: both checkers only remark on it
+# features have no bounds, and a window is neither a plot nor a vector: both checkers only remark on it
 @pytest.mark.filterwarnings("ignore:.*A Box observation space m.*imum value is:UserWarning")
 @pytest.mark.parametrize("name", VARIANTS)
 def test_passes_the_checks_of_gymnasium_and_sb3(name: str) -> None:
@@ -324,11 +324,11 @@ def same(ours: tuple[Any, ...], theirs: tuple[Any, ...]) -> None:
             np.testing.assert_array_equal(np.asarray(value), np.asarray(list(other[key])), err_msg=key)
 
 
-# -- pictures --------------------------------------------------------------------------------------------------------
+# -- plots --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore:.*A Box observation space m.*imum value is:UserWarning")
-def test_a_registered_environment_passes_the_check_of_its_pictures() -> None:
+def test_a_registered_environment_passes_the_check_of_its_plots() -> None:
     env = gymnasium.make(NAME, prices=walk(60), features=FEATURES, window=WINDOW, render_mode="rgb_array")
     check_env(env.unwrapped)
 
@@ -339,9 +339,9 @@ def test_a_picture_shows_price_position_and_equity_since_the_reset() -> None:
     env.reset(seed=0)
     for _ in range(10):
         env.step(2)
-    picture = env.render()
-    assert picture is not None
-    assert (picture.shape[2], picture.dtype, picture.std() > 1) == (3, np.uint8, True)
+    plot = env.render()
+    assert plot is not None
+    assert (plot.shape[2], plot.dtype, plot.std() > 1) == (3, np.uint8, True)
     dates, equity = env.episodes.bars.dates, np.array([1.0, 1.1])
     figure = draw_episode(dates[:2], np.array([[2.0], [3.0]]), np.array([[0.0], [-1.0]]), equity, ("A$B$",))
     drawn = [[list(line.get_ydata()) for line in axes.lines] for axes in figure.axes]

@@ -1,4 +1,4 @@
-"""The evaluation in words and pictures."""
+"""The evaluation in words and plots."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 
 from cnn_lstm.rl.judging import FIGURES
-from cnn_lstm.rl.pictures import draw_episode, draw_returns
+from cnn_lstm.rl.plots import draw_episode, draw_returns
 from cnn_lstm.rl.report import COLUMNS, TOGETHER, evaluation_page, evaluation_text
 
 RULES = ("buy and hold", "flat", "sign of return_1")
 
 
 def evaluation(seeds: int = 2, rules: tuple[str, ...] = RULES, trials: int = 3) -> dict[str, Any]:
-    figures = dict.fromkeys(FIGURES, 0.1234) | {"net_annual_return": -0.0512, "annual_turnover": 31.4}
+    metrics = dict.fromkeys(FIGURES, 0.1234) | {"net_annual_return": -0.0512, "annual_turnover": 31.4}
     return {
         "symbols": ["IBM"],
         "bars": 500,
@@ -26,9 +26,9 @@ def evaluation(seeds: int = 2, rules: tuple[str, ...] = RULES, trials: int = 3) 
         "cost_bp": 10.0,
         "trials": trials,
         "claim": {"evidence": False, "sentence": "No evidence."},
-        "agents": {f"seed {seed}": figures for seed in range(seeds)},
-        "together": figures,
-        "rules": {name: figures | {"sharpe": None} for name in rules},
+        "agents": {f"seed {seed}": metrics for seed in range(seeds)},
+        "together": metrics,
+        "rules": {name: metrics | {"sharpe": None} for name in rules},
         "random": {"net_annual_return": [-0.01, 0.0, 0.02]},
         "in_sample_rows": 0,
         "test_rows_used": {"times": 1, "models": 1},

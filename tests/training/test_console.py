@@ -36,7 +36,7 @@ def test_one_line_an_epoch_and_no_bar_in_a_log_file(
 def test_a_terminal_gets_a_bar_with_the_figures(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("cnn_lstm.commands.lightning._is_terminal", lambda: True)
+    monkeypatch.setattr("cnn_lstm.runs.forecast_cli._is_terminal", lambda: True)
     words = ["--trainer.enable_progress_bar", "true", "--grad_norm.every_n_steps", 1]
     experiments.fit(config, tmp_path / "run", "--trainer.max_epochs", 2, *words)
     shown = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The picture of a run: what is read, what is drawn, what a fit notices of it."""
+"""The plot of a run: what is read, what is drawn, what a fit notices of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from cnn_lstm.errors import ConfigError, DataError, ResourceError
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.training.callbacks import GradientNorm
-from cnn_lstm.training.history import draw_history, history_figure, read_history
+from cnn_lstm.training.history import draw_history, history_plot_of, read_history
 from cnn_lstm.training.history_plot import HistoryPlot
 from cnn_lstm.training.loggers import AppendingCSVLogger
 from tests.fits import small_data, small_network, small_trainer
@@ -69,7 +69,7 @@ def whole(
 
 
 def figure_of(*runs: Path) -> Figure:
-    return history_figure([read_history(run) for run in runs])
+    return history_plot_of([read_history(run) for run in runs])
 
 
 def curve(panel: Axes, label: str) -> tuple[list[float], list[float]]:
@@ -113,7 +113,7 @@ def test_steps_lie_within_their_epochs(tmp_path: Path) -> None:
     x, y = history.norms
     assert list(x) == pytest.approx([k + offset for k in range(5) for offset in (0.0, 0.5)])
     assert list(y) == [k + norm for k in range(5) for norm in (1.0, 3.0)]
-    panels = history_figure([history]).axes
+    panels = history_plot_of([history]).axes
     assert curves(panels[NORM])[1] == [2.0, 3.0, 4.0, 5.0, 6.0]  # medians of the epochs
     assert panels[RATE].get_yscale() == "log"
     rates = [1e-3 * 0.5**k for k in range(5)]
@@ -234,7 +234,7 @@ def test_refusals(tmp_path: Path) -> None:
     run = whole(tmp_path / "run")
     with pytest.raises(ConfigError, match=r"E224.*gif"):
         draw_history([run], tmp_path / "a.gif")
-    with pytest.raises(ResourceError, match=r"E606.*cannot write the picture"):
+    with pytest.raises(ResourceError, match=r"E606.*cannot write the plot"):
         draw_history([run], tmp_path / "nowhere" / "a.png")
 
 
@@ -280,7 +280,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_fit_draws_its_picture(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_fit_draws_its_plot(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     fit(run, HistoryPlot())
     assert imread(run / "history.png").shape[:2] == (700, 1200)
     assert "history.png" not in caplog.text
@@ -306,7 +306,7 @@ def fit_with_board(run: Path, callback: HistoryPlot, epochs: int = 2) -> int:
     return trainer.global_step
 
 
-def test_tensorboard_shows_the_last_picture(run: Path) -> None:
+def test_tensorboard_shows_the_last_plot(run: Path) -> None:
     steps = fit_with_board(run, HistoryPlot())
     assert shown(run / "board") == [(steps - 1, (run / "history.png").read_bytes())]
 
@@ -323,10 +323,10 @@ def test_tensorboard_does_not_show_an_old_picture_for_one_that_failed(
 
 def test_picture_that_tensorboard_cannot_take_is_a_warning(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     run.mkdir()
-    (run / "history.png").write_bytes(b"no picture")
+    (run / "history.png").write_bytes(b"no plot")
     fit_with_board(run, Timed("pass"))
     assert shown(run / "board") == []
-    assert "TensorBoard without the picture history.png" in caplog.text
+    assert "TensorBoard without the plot history.png" in caplog.text
 
 
 def test_slow_drawing_does_not_hold_up_the_fit(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +336,7 @@ def test_slow_drawing_does_not_hold_up_the_fit(run: Path, monkeypatch: pytest.Mo
     fit(run, callback, epochs=6)
     assert time.perf_counter() - begin < 20
     assert sorted(callback.seconds)[len(callback.seconds) // 2] < 0.02
-    assert callback.started == 2  # the epochs after the first are left out; the last picture has them all
+    assert callback.started == 2  # the epochs after the first are left out; the last plot has them all
 
 
 def test_failed_drawing_is_one_warning(run: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -91,7 +91,7 @@ class Untrained(BaseFeaturesExtractor):
     def __init__(self, space: gymnasium.spaces.Dict, standardised: CNNLSTM) -> None:
         network = CNNLSTM(n_features=len(FEATURES), **NETWORK)
         network.load_state_dict(dict(standardised.named_buffers()), strict=False)
-        super().__init__(space, network.num_features + int(np.prod(space["account"].shape or ())))
+        super().__init__(space, network.embedding_dim + int(np.prod(space["account"].shape or ())))
         self.network = network
 
     def forward(self, observation: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -26,11 +26,11 @@ from cnn_lstm.data.statistics import TrainingStatistics
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility
 from cnn_lstm.data.windows import Panel, Rows, complete_windows, labelled
 from cnn_lstm.errors import ValidityError
-from cnn_lstm.evaluation.audit import decay, invariance, labels, learning, looking_ahead, model_rows
-from cnn_lstm.evaluation.audit.battery import Audit, audit, short_form
+from cnn_lstm.evaluation.audit import decision_shift, invariance, labels, learning, lookahead, model_rows
 from cnn_lstm.evaluation.audit.cuts import cuts_of, spread
 from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, PASSED, WARNED, Result
-from cnn_lstm.evaluation.audit.looking_ahead import Base
+from cnn_lstm.evaluation.audit.lookahead import Base
+from cnn_lstm.evaluation.audit.run_audit import Audit, audit, short_form
 from cnn_lstm.evaluation.audit.stages import Pipeline, members
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.calibration import calibrate
@@ -42,7 +42,13 @@ from tests.markets import TableSource, market
 from tests.validity import zoo
 
 FEATURES = ["log_return_1", "close_location"]
-WITHOUT_CHECKPOINT = (learning.REFIT, learning.CALIBRATION, model_rows.BATCH, model_rows.STREAMING, decay.SHIFTED)
+WITHOUT_CHECKPOINT = (
+    learning.REFIT,
+    learning.CALIBRATION,
+    model_rows.BATCH,
+    model_rows.STREAMING,
+    decision_shift.SHIFTED,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -73,8 +79,8 @@ def learnt(data: MarketDataModule) -> Predictor:
     """What a fit of no epoch would leave: random weights, the statistics, calibration on the validation part."""
     torch.manual_seed(0)
     classes = data.targets[0].classes
-    network = small_network(n_features=data.num_features, conv_dropout=0.2)
-    forecaster = Forecaster(network, Classes(classes) if classes else None, n_targets=data.num_targets).eval()
+    network = small_network(n_features=data.n_features, conv_dropout=0.2)
+    forecaster = Forecaster(network, Classes(classes) if classes else None, n_targets=data.n_targets).eval()
     forecaster.learn_statistics(data.statistics)
     forecaster.contract = data.contract()
     predictor = Predictor(forecaster)
@@ -113,7 +119,7 @@ def infested() -> Audit:
 
 @pytest.mark.parametrize("leak", zoo.LEAKS, ids=lambda leak: leak.__name__)
 def test_a_leaking_feature_is_caught_by_name(infested: Audit, leak: Any) -> None:
-    result = of(infested, looking_ahead.FUTURE)
+    result = of(infested, lookahead.FUTURE)
     assert result.outcome == FAILED
     (finding,) = [f for f in result.findings if (f.stage, f.column) == ("features", zoo.path(leak))]
     assert finding.symbol in ("AAA", "BBB", "CCC")
@@ -140,7 +146,7 @@ def test_the_short_form_catches_leaks_too() -> None:
 def test_the_first_row_that_moved_is_the_earliest_that_sees_the_future() -> None:
     data = ready(features=[zoo.path(zoo.negative_shift)])
     cuts = replace(cuts_of(data, data.prices, 0), times=np.unique(data.panel.time)[[120, 90]])
-    (finding,) = [f for f in looking_ahead.future_perturbation(based(data), cuts).findings if f.stage == "features"]
+    (finding,) = [f for f in lookahead.future_perturbation(based(data), cuts).findings if f.stage == "features"]
     assert finding.first == str(np.unique(data.panel.time)[90])[:10]
     assert finding.times == 6  # two cuts, three futures
 
@@ -159,7 +165,7 @@ def test_values_filled_from_the_past_pass_and_each_run_of_them_has_a_cut() -> No
     cuts = cuts_of(data, holes, 0)
     starts = {holes.loc[row, "timestamp"].tz_localize(None).to_datetime64() for row in (40, 90, 400)}
     assert starts <= set(cuts.times)
-    assert outcomes(audit(data))[looking_ahead.FUTURE] == PASSED
+    assert outcomes(audit(data))[lookahead.FUTURE] == PASSED
 
 
 def test_cuts_are_where_leaks_show() -> None:
@@ -208,7 +214,7 @@ class TooEarly(ForwardReturn):
 def test_a_target_that_knows_its_value_too_early() -> None:
     data = ready(targets=[LaterPresent(2)])
     cuts = cuts_of(data, data.prices, 0)
-    assert columns(looking_ahead.future_perturbation(based(data), cuts)) == {"value of return_2"}
+    assert columns(lookahead.future_perturbation(based(data), cuts)) == {"value of return_2"}
     assert columns(labels.label_alignment(data)) == {"label of return_2"}
 
 
@@ -239,7 +245,7 @@ def test_a_window_scaled_by_what_follows_it(monkeypatch: pytest.MonkeyPatch) -> 
     data = ready()
     predictor = learnt(data)
     monkeypatch.setattr("cnn_lstm.inference.predictor.cut_windows", over_the_horizon)
-    found = looking_ahead.future_perturbation(based(data, predictor), cuts_of(data, data.prices, 0))
+    found = lookahead.future_perturbation(based(data, predictor), cuts_of(data, data.prices, 0))
     assert "y_pred of return_2" in columns(found, "forecasts")
     assert {"lower_90 of return_2", "upper_90 of return_2"} <= columns(found, "intervals")
     assert "e0" in columns(found, "embeddings")
@@ -370,14 +376,14 @@ def test_a_universe_of_survivors() -> None:
     gone = prices[(prices["symbol"] != "BBB") | (prices["timestamp"] < "2010-10-01")]
     data = ready(Survivors(gone))
     assert data.panel.symbols == ("AAA", "CCC")
-    found = looking_ahead.prices_as_known(data, data.source.load(None, None, None))
+    found = lookahead.prices_as_known(data, data.source.load(None, None, None))
     assert found.outcome == FAILED
     assert {(f.stage, f.column, f.symbol) for f in found.findings} == {("prices", "rows", "BBB")}
 
 
 def test_prices_rebased_by_their_source() -> None:
     data = ready(Rebased(table()))
-    found = looking_ahead.prices_as_known(data, data.source.load(None, None, None))
+    found = lookahead.prices_as_known(data, data.source.load(None, None, None))
     assert columns(found, "prices") == {"open", "high", "low", "close"}
 
 
@@ -415,17 +421,17 @@ def test_an_edge_that_one_bar_takes_away(
 ) -> None:
     """A label of one bar may lose its edge with that bar; one of five may not."""
     base = with_edge(ready(targets=[ForwardReturn(horizon)]), lives, monkeypatch)
-    found = decay.shifted_decision(base)
+    found = decision_shift.shifted_decision(base)
     assert found.outcome == outcome
-    assert found.compared.count("(") == 1 + len(decay.DELAYS)
+    assert found.compared.count("(") == 1 + len(decision_shift.DELAYS)
     if outcome == WARNED:
         assert columns(found, "forecasts") == {f"y_pred of return_{horizon}"}
-        assert decay.shifted_decision(base, strict=True).outcome == FAILED
+        assert decision_shift.shifted_decision(base, strict=True).outcome == FAILED
 
 
 def test_forecasts_that_are_all_the_same_have_no_edge_to_lose(monkeypatch: pytest.MonkeyPatch) -> None:
     base = with_edge(ready(targets=[ForwardReturn(5)]), 0, monkeypatch)
-    assert decay.shifted_decision(base).outcome == PASSED
+    assert decision_shift.shifted_decision(base).outcome == PASSED
 
 
 # -- what must not matter ----------------------------------------------------------------------------------------------
@@ -520,7 +526,7 @@ def test_a_clean_checkpoint_passes_every_check(arguments: dict[str, Any]) -> Non
     level = found.pop(invariance.ADJUSTMENT)
     assert level == (WARNED if "anchor" in arguments else PASSED)
     traded = all(target.traded for target in data.targets[:1])
-    assert found.pop(decay.SHIFTED) == (PASSED if traded else NOT_APPLICABLE)
+    assert found.pop(decision_shift.SHIFTED) == (PASSED if traded else NOT_APPLICABLE)
     assert set(found.values()) == {PASSED}
 
 

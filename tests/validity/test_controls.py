@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnn_lstm.commands import member_runs
+from cnn_lstm.runs import processes
 from tests.experiments import spec
 from tests.validity.controls import (
     null_of,
@@ -106,7 +106,7 @@ def test_overlapping_labels_of_random_walks_show_nothing(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_a_shuffled_split_fails_the_null_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same walks with the mutant of a split: a test that it passed would not see a leak."""
-    monkeypatch.setattr(member_runs, "PROGRAM", [sys.executable, "-c", SHUFFLED])
+    monkeypatch.setattr(processes, "PROGRAM", [sys.executable, "-c", SHUFFLED])
     found = [walk(tmp_path / str(seed), random_walk(seed), seed, **OVERLAPPING) for seed in WALKS]
     assert far_from_null([one.ic for one in found])
     assert not any(one.evidence for one in found)  # the checks of `test` see it

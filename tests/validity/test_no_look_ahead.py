@@ -24,7 +24,7 @@ from cnn_lstm.data.splits import FractionSplit
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility
 from cnn_lstm.evaluation.audit import stages
 from cnn_lstm.evaluation.audit.findings import moved_bits
-from cnn_lstm.evaluation.audit.futures import blanked, moved, removed
+from cnn_lstm.evaluation.audit.perturbations import blanked, moved, removed
 from cnn_lstm.evaluation.audit.stages import Stages
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecaster import Forecaster

@@ -1,6 +1,6 @@
 """A symbol beside the other symbols of the table at the same timestamp; the functions take the whole table.
 
-The figures depend on which symbols are in the table: use the same universe for training and for forecasts.
+The metrics depend on which symbols are in the table: use the same universe for training and for forecasts.
 """
 
 from __future__ import annotations

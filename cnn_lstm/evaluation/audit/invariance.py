@@ -21,8 +21,8 @@ from cnn_lstm.evaluation.audit.findings import (
     moved_values,
     result,
 )
-from cnn_lstm.evaluation.audit.futures import moved
-from cnn_lstm.evaluation.audit.looking_ahead import Base
+from cnn_lstm.evaluation.audit.lookahead import Base
+from cnn_lstm.evaluation.audit.perturbations import moved
 from cnn_lstm.evaluation.audit.stages import Pipeline, Stage
 
 ADJUSTMENT, START_UP, ISOLATION, DETERMINISM = "adjustment", "start-up", "symbol isolation", "determinism"

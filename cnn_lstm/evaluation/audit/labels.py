@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import PRICES
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.silence import silent
+from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.targets import Target
 from cnn_lstm.evaluation.audit.findings import Finding, Result, bits, result, shown
 
@@ -34,7 +34,7 @@ def label_alignment(data: MarketDataModule) -> Result:
     bars = data.prices[kept].reset_index(drop=True)
     found: list[Finding] = []
     for k, target in enumerate(data.targets):
-        with silent(), np.errstate(all="ignore"):
+        with muted_warnings(), np.errstate(all="ignore"):
             outside = {finding.column: finding for finding in reversed(list(_span(target, bars)))}
         found += outside.values() or _lag(data, k, target)
     delays = ", ".join(f"{target.name} (t+{target.delay}, t+{target.reach}]" for target in data.targets)

@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.panel_checks import muted_features
-from cnn_lstm.data.silence import silent
 from cnn_lstm.data.statistics import TrainingStatistics
 from cnn_lstm.data.windows import Rows
 from cnn_lstm.errors import DataError
 from cnn_lstm.evaluation.audit.cuts import times_of
 from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, bits, result, shown
-from cnn_lstm.evaluation.audit.futures import moved
+from cnn_lstm.evaluation.audit.perturbations import moved
 from cnn_lstm.evaluation.audit.stages import tolerant
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.calibration import calibrate
@@ -68,7 +68,7 @@ def training_statistics(data: MarketDataModule, table: pd.DataFrame) -> Result:
     for told, changed in (("moved", moved(table, later)), ("taken tenfold", tenfold)):
         what = f"it changed when the rows of validation and test were {told}"
         try:
-            with silent():
+            with muted_warnings():
                 again = data.on_prices(changed, tolerant(data.recipe.checks))
         except DataError as error:
             return Result(STATISTICS, NOT_APPLICABLE, f"the changed table has no such parts: {error.what}")
@@ -119,7 +119,7 @@ def refit(data: MarketDataModule, models: list[Forecaster], same: bool, past: Pr
     past = past or Prefix(data, data.parts.boundaries.validation)
     found = data.statistics_of(past.panel, past.rows(data.parts.train))
     findings = [Finding("statistics", name, what="not that of the training rows") for name in _unlike(found, models)]
-    return result(REFIT, f"{len(data.parts.train):,} training rows, {data.num_features} features", findings)
+    return result(REFIT, f"{len(data.parts.train):,} training rows, {data.n_features} features", findings)
 
 
 def _unlike(found: TrainingStatistics, models: list[Forecaster]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cnn_lstm.data.windows import Rows, cut_windows
 from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, result, shown
-from cnn_lstm.evaluation.audit.looking_ahead import Base
+from cnn_lstm.evaluation.audit.lookahead import Base
 from cnn_lstm.evaluation.audit.stages import BOUNDS
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.predictor import Predictor

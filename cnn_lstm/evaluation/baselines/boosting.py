@@ -14,10 +14,10 @@ import torch
 
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Rows
-from cnn_lstm.evaluation.baselines.material import (
+from cnn_lstm.evaluation.baselines.baseline_inputs import (
+    BaselineInputs,
     Columns,
     Floats,
-    Material,
     evenly_spaced,
     probability_columns,
     window_chunks,
@@ -49,7 +49,7 @@ class Boosting:
         trees: The LightGBM booster of each target.
     """
 
-    material: Material
+    material: BaselineInputs
     trees: list[Any]
 
     def forecast(self, rows: Rows) -> list[Columns]:
@@ -70,7 +70,7 @@ def installed() -> bool:
     return find_spec("lightgbm") is not None
 
 
-def fit_boosting(material: Material) -> Boosting:
+def fit_boosting(material: BaselineInputs) -> Boosting:
     """Fits each target on at most 100,000 training windows, evenly spaced, and stops early on validation rows.
 
     Levels are fitted as changes from the last value: trees cannot leave the range of their labels.
@@ -83,7 +83,7 @@ def fit_boosting(material: Material) -> Boosting:
     return Boosting(material, [_fit(material, k, target, parts, inputs) for k, target in enumerate(material.targets)])
 
 
-def _fit(material: Material, k: int, target: Target, parts: list[Rows], inputs: list[Floats]) -> Any:
+def _fit(material: BaselineInputs, k: int, target: Target, parts: list[Rows], inputs: list[Floats]) -> Any:
     import lightgbm
 
     if target.classes:
@@ -106,11 +106,11 @@ def _fit(material: Material, k: int, target: Target, parts: list[Rows], inputs: 
     )
 
 
-def _base(material: Material, rows: Rows, k: int) -> Floats:
+def _base(material: BaselineInputs, rows: Rows, k: int) -> Floats:
     return material.present(rows, k) if material.targets[k].level else np.zeros(len(rows))
 
 
-def summaries(material: Material, rows: Rows) -> Floats:
+def summaries(material: BaselineInputs, rows: Rows) -> Floats:
     """Last value, mean, standard deviation and last minus first of each standardised feature, (n, 4F)."""
     width = material.panel.values.shape[1]
     parts = [torch.zeros(0, 4 * width)]

@@ -9,8 +9,8 @@ import pandas as pd
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.windows import Rows
+from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs
 from cnn_lstm.evaluation.baselines.fit import fit_baselines
-from cnn_lstm.evaluation.baselines.material import Material
 from cnn_lstm.evaluation.forecasts import VOLATILITIES, variance_name, variance_of
 
 
@@ -30,7 +30,7 @@ def add_baselines(
         column of a volatility target. A column that does not suit a target is NaN there.
     """
     rows = data.parts.test if rows is None else rows
-    found = fit_baselines(Material.of(data), season).forecast(rows)
+    found = fit_baselines(BaselineInputs.of(data), season).forecast(rows)
     key = pd.DataFrame({"symbol": data.panel.symbol[rows], "as_of": data.panel.time[rows]})
     key["symbol"] = key["symbol"].map(dict(enumerate(data.panel.symbols))).astype("str")
     key["as_of"] = key["as_of"].dt.tz_localize("UTC")

@@ -14,11 +14,11 @@ from torch.nn import functional as F
 
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Rows
-from cnn_lstm.evaluation.baselines.material import (
+from cnn_lstm.evaluation.baselines.baseline_inputs import (
     LEAST_PROBABILITY,
+    BaselineInputs,
     Columns,
     Floats,
-    Material,
     evenly_spaced,
     probability_columns,
 )
@@ -68,7 +68,7 @@ class DLinear:
         layers: The layers of each target.
     """
 
-    material: Material
+    material: BaselineInputs
     layers: list[Layers]
 
     def forecast(self, rows: Rows) -> list[Columns]:
@@ -87,7 +87,7 @@ class DLinear:
         return {"y_dlinear": values + self.material.present(rows, k) if target.level else values}
 
 
-def fit_dlinear(material: Material) -> DLinear:
+def fit_dlinear(material: BaselineInputs) -> DLinear:
     """Fits each target on at most 50,000 training windows, evenly spaced.
 
     The input is the last T known values of the target's quantity; values not known yet count as the training mean.
@@ -102,7 +102,7 @@ def fit_dlinear(material: Material) -> DLinear:
         return DLinear(material, [_fit(material, k, target) for k, target in enumerate(material.targets)])
 
 
-def _fit(material: Material, k: int, target: Target) -> Layers:
+def _fit(material: BaselineInputs, k: int, target: Target) -> Layers:
     train = _known(material, evenly_spaced(material.parts.train, MAX_WINDOWS), k)
     validation = _known(material, evenly_spaced(material.parts.validation, MAX_WINDOWS), k)
     labels = _labels(material, train, k)
@@ -116,23 +116,23 @@ def _fit(material: Material, k: int, target: Target) -> Layers:
     return Layers(trend, remainder, bias, mean, scale)
 
 
-def _known(material: Material, rows: Rows, k: int) -> Rows:
+def _known(material: BaselineInputs, rows: Rows, k: int) -> Rows:
     """Rows whose latest value is known; a level is forecast as the change from it."""
     return rows[np.isfinite(material.present(rows, k))] if material.targets[k].level else rows
 
 
-def _labels(material: Material, rows: Rows, k: int) -> Floats:
+def _labels(material: BaselineInputs, rows: Rows, k: int) -> Floats:
     labels = material.labels(rows, k)
     return labels - material.present(rows, k) if material.targets[k].level else labels
 
 
-def _truth(material: Material, rows: Rows, k: int, mean: float, scale: float) -> Tensor:
+def _truth(material: BaselineInputs, rows: Rows, k: int, mean: float, scale: float) -> Tensor:
     """Standardised labels, (n, 1), or classes, (n,)."""
     labels = torch.from_numpy(_labels(material, rows, k))
     return labels.long() if material.targets[k].classes else ((labels - mean) / scale).float()[:, None]
 
 
-def _history(material: Material, rows: Rows, k: int, mean: float, scale: float) -> Tensor:
+def _history(material: BaselineInputs, rows: Rows, k: int, mean: float, scale: float) -> Tensor:
     """Standardised past values, (n, T), the latest last; 0 where not known."""
     past = torch.from_numpy(rows)[:, None] + torch.arange(1 - material.window, 1)
     values = material.panel.present[:, k].double()[past]

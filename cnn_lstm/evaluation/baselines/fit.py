@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from cnn_lstm.data.windows import Rows
+from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, Fitted, Floats
 from cnn_lstm.evaluation.baselines.boosting import fit_boosting, installed
 from cnn_lstm.evaluation.baselines.dlinear import fit_dlinear
 from cnn_lstm.evaluation.baselines.har import fit_har
 from cnn_lstm.evaluation.baselines.linear import fit_logistic, fit_ridge
-from cnn_lstm.evaluation.baselines.material import Columns, Fitted, Floats, Material
 from cnn_lstm.evaluation.baselines.trivial import NaiveErrors, fit_trivial, naive_errors
 from cnn_lstm.model.calibration import smearing
 
@@ -48,7 +48,7 @@ class FittedBaselines:
         smearing: For each volatility target the factor of each point forecast.
     """
 
-    material: Material
+    material: BaselineInputs
     models: list[Fitted]
     naive: NaiveErrors
     smearing: dict[str, dict[str, float]]
@@ -65,7 +65,7 @@ class FittedBaselines:
         )
 
 
-def fit_baselines(material: Material, season: int | None = None) -> FittedBaselines:
+def fit_baselines(material: BaselineInputs, season: int | None = None) -> FittedBaselines:
     """Fits every baseline that suits the targets: parameters on training rows, penalties on validation rows.
 
     Args:
@@ -84,7 +84,7 @@ def fit_baselines(material: Material, season: int | None = None) -> FittedBaseli
     return FittedBaselines(material, models, naive_errors(material), _smearing(material, models))
 
 
-def _columns(material: Material, models: list[Fitted], rows: Rows) -> list[Columns]:
+def _columns(material: BaselineInputs, models: list[Fitted], rows: Rows) -> list[Columns]:
     merged: list[Columns] = [{} for _ in material.targets]
     for model in models:
         for k, columns in enumerate(model.forecast(rows)):
@@ -98,7 +98,7 @@ def _columns(material: Material, models: list[Fitted], rows: Rows) -> list[Colum
     return merged
 
 
-def _smearing(material: Material, models: list[Fitted]) -> dict[str, dict[str, float]]:
+def _smearing(material: BaselineInputs, models: list[Fitted]) -> dict[str, dict[str, float]]:
     volatilities = [k for k, target in enumerate(material.targets) if target.kind.endswith("volatility")]
     if not volatilities:
         return {}

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cnn_lstm.data.windows import Panel, Rows
-from cnn_lstm.evaluation.baselines.material import Columns, Floats, Material
+from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, Floats
 
 BARS = (1, 5, 22)
 LEAST_ROWS = 250  # with fewer training rows a symbol takes the coefficients of all symbols together
@@ -52,7 +52,7 @@ class Har:
         equations: Equation of each (target, symbol, logarithmic); symbol -1 is that of all symbols together.
     """
 
-    material: Material
+    material: BaselineInputs
     components: dict[str, Floats]
     equations: dict[tuple[int, int, bool], Equation]
 
@@ -81,7 +81,7 @@ class Har:
         return forecast
 
 
-def fit_har(material: Material, prices: pd.DataFrame) -> Har:
+def fit_har(material: BaselineInputs, prices: pd.DataFrame) -> Har:
     """Fits HAR and log-HAR: ordinary least squares on the training rows, per symbol from 250 of them on.
 
     The components are root mean squares of the last 1, 5 and 22 one-bar log returns, of as many as the gap-free
@@ -111,7 +111,7 @@ def fit_har(material: Material, prices: pd.DataFrame) -> Har:
     return Har(material, components, equations)
 
 
-def _groups(material: Material) -> dict[int, Rows]:
+def _groups(material: BaselineInputs) -> dict[int, Rows]:
     """Training rows of each symbol that has enough, and of all symbols under -1."""
     train = material.parts.train
     symbol = material.panel.symbol[train]

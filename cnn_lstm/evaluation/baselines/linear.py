@@ -16,11 +16,11 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from cnn_lstm.data.windows import Rows
-from cnn_lstm.evaluation.baselines.material import (
+from cnn_lstm.evaluation.baselines.baseline_inputs import (
     LEAST_PROBABILITY,
+    BaselineInputs,
     Columns,
     Floats,
-    Material,
     evenly_spaced,
     probability_columns,
     window_chunks,
@@ -45,7 +45,7 @@ class Ridge:
         penalties: Chosen penalty of each target, (H,): sum of squared errors + penalty * sum of squared weights.
     """
 
-    material: Material
+    material: BaselineInputs
     weights: Tensor
     intercept: Tensor
     penalties: Floats
@@ -59,7 +59,7 @@ class Ridge:
         return [{"y_ridge": values[:, k]} for k in range(values.shape[1])]
 
 
-def fit_ridge(material: Material) -> Ridge:
+def fit_ridge(material: BaselineInputs) -> Ridge:
     """Fits all targets and penalties by one eigendecomposition; the windows are never in memory together.
 
     Takes at most 50,000 training windows, evenly spaced, and of each target the penalty with the lowest mean squared
@@ -81,12 +81,12 @@ def fit_ridge(material: Material) -> Ridge:
     return Ridge(material, weights[:, best, targets].float(), intercept[best, targets].float(), penalties[best].numpy())
 
 
-def _flat_chunks(material: Material, rows: Rows) -> Iterator[Tensor]:
+def _flat_chunks(material: BaselineInputs, rows: Rows) -> Iterator[Tensor]:
     for chunk in window_chunks(material, rows):
         yield chunk.flatten(1)
 
 
-def _moments(material: Material, rows: Rows, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _moments(material: BaselineInputs, rows: Rows, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Centred Gram matrix (K, K), products with centred labels (K, H), mean input (K,), accumulated in float64."""
     gram, cross, total = torch.zeros(1), torch.zeros(1), torch.zeros(1)
     start = 0
@@ -100,7 +100,7 @@ def _moments(material: Material, rows: Rows, labels: Tensor) -> tuple[Tensor, Te
     return gram - len(rows) * torch.outer(mean, mean), cross, mean
 
 
-def _squared_errors(material: Material, weights: Tensor, intercept: Tensor) -> Tensor:
+def _squared_errors(material: BaselineInputs, weights: Tensor, intercept: Tensor) -> Tensor:
     """Sum of squared errors of each penalty and target on the validation rows, (P, H)."""
     rows = evenly_spaced(material.parts.validation, MAX_WINDOWS)
     labels = _standard_labels(material, rows)
@@ -112,12 +112,12 @@ def _squared_errors(material: Material, weights: Tensor, intercept: Tensor) -> T
     return total
 
 
-def _standard_labels(material: Material, rows: Rows) -> Tensor:
+def _standard_labels(material: BaselineInputs, rows: Rows) -> Tensor:
     loc, scale = _location(material, rows)
     return (material.panel.labels[torch.from_numpy(rows)].double() - loc) / scale
 
 
-def _location(material: Material, rows: Rows) -> tuple[Tensor, Tensor]:
+def _location(material: BaselineInputs, rows: Rows) -> tuple[Tensor, Tensor]:
     """What is subtracted from each label, (n, H), and what it is divided by, (H,)."""
     statistics = material.statistics
     last = torch.zeros(len(rows), len(statistics.y_loc), dtype=torch.float64)
@@ -139,7 +139,7 @@ class Logistic:
         strengths: For each target the chosen inverse penalty C.
     """
 
-    material: Material
+    material: BaselineInputs
     weights: list[Tensor]
     intercept: list[Tensor]
     strengths: list[float]
@@ -153,7 +153,7 @@ class Logistic:
         return [probability_columns("logistic", torch.cat(part).double().numpy()) for part in parts]
 
 
-def fit_logistic(material: Material) -> Logistic:
+def fit_logistic(material: BaselineInputs) -> Logistic:
     """Fits each target on at most 20,000 training windows, evenly spaced; C by the log loss on validation rows."""
     train = evenly_spaced(material.parts.train, MAX_LOGISTIC_WINDOWS)
     validation = evenly_spaced(material.parts.validation, MAX_LOGISTIC_WINDOWS)

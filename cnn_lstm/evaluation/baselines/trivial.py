@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, Rows
-from cnn_lstm.evaluation.baselines.material import Columns, Floats, Material, probability_columns
+from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, Floats, probability_columns
 
 LEAST_ROWS = 20  # with fewer training rows a symbol's naive error is noise: the pooled one is taken
 COMMON_WEEKDAY = 0.05  # share of the bars from which on a weekday belongs to the trading week
@@ -30,7 +30,7 @@ class Trivial:
         season: Rows of a season, m.
     """
 
-    material: Material
+    material: BaselineInputs
     season: int
 
     def forecast(self, rows: Rows) -> list[Columns]:
@@ -48,7 +48,7 @@ class Trivial:
         return columns
 
 
-def fit_trivial(material: Material, season: int | None = None) -> Trivial:
+def fit_trivial(material: BaselineInputs, season: int | None = None) -> Trivial:
     """The trivial forecasts.
 
     Args:
@@ -125,7 +125,7 @@ class NaiveErrors:
     mse: Floats
 
 
-def naive_errors(material: Material) -> NaiveErrors:
+def naive_errors(material: BaselineInputs) -> NaiveErrors:
     """Naive errors; those of all symbols together where a symbol has under 20 training rows or an error of 0."""
     panel, train = material.panel, material.parts.train
     shape = (len(panel.symbols), len(material.targets))

@@ -143,7 +143,7 @@ class Sender:
 
     Args:
         delivery: What it calls.
-        sample: Called before each delivery, for figures of the machine; told whether it is the last one.
+        sample: Called before each delivery, for metrics of the machine; told whether it is the last one.
         quiet: Whether to say nothing of a server that is down.
     """
 
@@ -193,7 +193,7 @@ class Sender:
             if self.sample is not None:
                 self.sample(last)
         except Exception as error:  # a figure of the machine is not worth a record
-            log.warning("no figures of the machine: %s", _in_short(error))
+            log.warning("no metrics of the machine: %s", _in_short(error))
             self.sample = None
 
     def _delivered(self) -> bool:

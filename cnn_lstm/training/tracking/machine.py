@@ -1,4 +1,4 @@
-"""Figures of the machine while a run goes on, by MLflow's own collectors: CPU, memory, disk, network, GPU."""
+"""Metrics of the machine while a run goes on, by MLflow's own collectors: CPU, memory, disk, network, GPU."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Machine:
             self._collectors.append(GPUMonitor())
 
     def sample(self, now: bool = False) -> dict[str, float]:
-        """The figures of now; none before it is time.
+        """The metrics of now; none before it is time.
 
         Args:
             now: Whether it is time in any case.
@@ -35,9 +35,9 @@ class Machine:
         if time.monotonic() < self._next and not now:
             return {}
         self._next = time.monotonic() + self.every
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         for collector in self._collectors:
             collector.collect_metrics()
-            figures |= {name: float(value) for name, value in collector.aggregate_metrics().items()}
+            metrics |= {name: float(value) for name, value in collector.aggregate_metrics().items()}
             collector.clear_metrics()
-        return figures
+        return metrics

@@ -16,7 +16,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ResourceError
-from cnn_lstm.training.runs import RunFolder
+from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking import identity
 from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.delivery import Delivery, Sender

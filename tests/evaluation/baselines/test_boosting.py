@@ -11,7 +11,7 @@ import torch
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue
 from cnn_lstm.evaluation.baselines.boosting import fit_boosting, summaries
 from cnn_lstm.evaluation.baselines.linear import fit_ridge
-from tests.evaluation.baselines.materials import flat_windows, material_of, r2
+from tests.evaluation.baselines.inputs import flat_windows, material_of, r2
 from tests.markets import bars_of, days, market
 
 pytest.importorskip("lightgbm")

@@ -8,7 +8,7 @@ import torch
 
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue
 from cnn_lstm.evaluation.baselines.dlinear import fit_dlinear, moving_average
-from tests.evaluation.baselines.materials import material_of, r2
+from tests.evaluation.baselines.inputs import material_of, r2
 from tests.markets import autoregressive, bars_of, days, market, optimal_r2
 
 

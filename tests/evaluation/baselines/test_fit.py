@@ -16,7 +16,7 @@ from cnn_lstm.evaluation.baselines.fit import fit_baselines
 from cnn_lstm.evaluation.baselines.linear import fit_ridge
 from cnn_lstm.evaluation.baselines.trivial import naive_errors
 from cnn_lstm.model.calibration import smearing
-from tests.evaluation.baselines.materials import FEATURES, material_of, with_other_future
+from tests.evaluation.baselines.inputs import FEATURES, material_of, with_other_future
 from tests.markets import market, walk
 
 CASES: dict[str, tuple[list[Target], list[str]]] = {

@@ -8,13 +8,13 @@ import pytest
 import statsmodels.api as sm
 
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility
+from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs
 from cnn_lstm.evaluation.baselines.har import LEAST_ROWS, fit_har, least_squares, one_bar_returns, realised
-from cnn_lstm.evaluation.baselines.material import Material
-from tests.evaluation.baselines.materials import material_of
+from tests.evaluation.baselines.inputs import material_of
 from tests.markets import bars_of, days, market
 
 
-def components_by_hand(data: Material) -> np.ndarray:
+def components_by_hand(data: BaselineInputs) -> np.ndarray:
     """Realised volatility of 1, 5, 22 bars by pandas, segment by segment."""
     frame = pd.DataFrame({"segment": data.panel.segment, "log": np.log(data.prices["close"].to_numpy())})
     returns = frame.groupby("segment")["log"].diff()
@@ -26,7 +26,7 @@ def components_by_hand(data: Material) -> np.ndarray:
     return np.sqrt(np.stack(columns, axis=1))
 
 
-def expected(data: Material, rows: np.ndarray, test: np.ndarray, log: bool, unit_log: bool) -> np.ndarray:
+def expected(data: BaselineInputs, rows: np.ndarray, test: np.ndarray, log: bool, unit_log: bool) -> np.ndarray:
     components = components_by_hand(data)
     labels = data.labels(rows, 0)
     volatility = np.exp(labels) if unit_log else labels

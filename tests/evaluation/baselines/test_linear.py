@@ -11,14 +11,14 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility, Target
-from cnn_lstm.evaluation.baselines import linear, material
+from cnn_lstm.evaluation.baselines import baseline_inputs, linear
+from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs
 from cnn_lstm.evaluation.baselines.linear import PENALTIES, STRENGTHS, fit_logistic, fit_ridge
-from cnn_lstm.evaluation.baselines.material import Material
-from tests.evaluation.baselines.materials import FEATURES, flat_windows, material_of, r2
+from tests.evaluation.baselines.inputs import FEATURES, flat_windows, material_of, r2
 from tests.markets import autoregressive, market
 
 
-def standard_labels(data: Material, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, float]:
+def standard_labels(data: BaselineInputs, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Labels as fitted, what was subtracted, and the divisor; NumPy only."""
     feature = int(data.statistics.y_anchor[k])
     last = data.panel.values[:, feature].double().numpy()[rows] if feature >= 0 else np.zeros(len(rows))
@@ -89,9 +89,9 @@ def test_windows_are_never_in_memory_together(monkeypatch: pytest.MonkeyPatch) -
         sizes.append(4 * len(rows) * length * values.shape[1])
         return original(values, rows, length)
 
-    original = material.cut_windows
-    monkeypatch.setattr(material, "cut_windows", cut)
-    monkeypatch.setattr(material, "CHUNK_BYTES", 2000)
+    original = baseline_inputs.cut_windows
+    monkeypatch.setattr(baseline_inputs, "cut_windows", cut)
+    monkeypatch.setattr(baseline_inputs, "CHUNK_BYTES", 2000)
     chunked = fit_ridge(data).forecast(data.parts.test)[0]["y_ridge"]
     assert max(sizes) <= 2000
     assert len(sizes) > 30
@@ -102,7 +102,7 @@ def test_training_windows_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) ->
     data = material_of(market(400), ForwardReturn())
     monkeypatch.setattr(linear, "MAX_WINDOWS", 200)
     thinned = fit_ridge(data)
-    rows = material.evenly_spaced(data.parts.train, 200)
+    rows = baseline_inputs.evenly_spaced(data.parts.train, 200)
     assert set(data.panel.symbol[rows]) == {0, 1, 2}
     alone = fit_ridge(replace(data, parts=replace(data.parts, train=rows)))
     assert torch.equal(thinned.weights, alone.weights)
@@ -110,12 +110,12 @@ def test_training_windows_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_oldest_rows_of_too_large_windows_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     data = material_of(market(300), ForwardReturn())
-    (whole,) = material.window_chunks(data, data.parts.test)
-    (part,) = material.window_chunks(data, data.parts.test, max_inputs=10)
+    (whole,) = baseline_inputs.window_chunks(data, data.parts.test)
+    (part,) = baseline_inputs.window_chunks(data, data.parts.test, max_inputs=10)
     assert torch.equal(part, whole[:, -3:])
 
 
-def separable(rows: int = 900) -> Material:
+def separable(rows: int = 900) -> BaselineInputs:
     """The class of the next return is told by the present one."""
     return material_of(autoregressive(rows, 0.95), Direction(delay=0))
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility
 from cnn_lstm.data.windows import Panel
 from cnn_lstm.evaluation.baselines.trivial import fit_trivial, naive_errors, season_of, seasonal
-from tests.evaluation.baselines.materials import material_of
+from tests.evaluation.baselines.inputs import material_of
 from tests.markets import market, walk
 
 

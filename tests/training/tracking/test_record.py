@@ -19,7 +19,7 @@ from mlflow.entities import Run
 from cnn_lstm import Predictor
 from cnn_lstm.inference.pyfunc import EXAMPLE_ROWS
 from cnn_lstm.training.loggers import AppendingCSVLogger, build_loggers
-from cnn_lstm.training.runs import RunFolder
+from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.delivery import Delivery
 from cnn_lstm.training.tracking.identity import parameters
 from cnn_lstm.training.tracking.journal import Journal
@@ -416,7 +416,7 @@ def test_the_record_is_told_before_the_file(tmp_path: Path) -> None:
         ("import cnn_lstm", {"mlflow", "tensorboard", "matplotlib", "optuna", "yfinance", "torch", "lightning"}),
         ("import cnn_lstm.cli", {"mlflow", "tensorboard", "matplotlib", "optuna", "yfinance", "torch", "lightning"}),
         ("from cnn_lstm import Forecaster, MarketDataModule, Predictor", {"mlflow", "optuna", "yfinance"}),
-        ("import cnn_lstm.commands.lightning", {"mlflow", "optuna", "yfinance"}),
+        ("import cnn_lstm.runs.forecast_cli", {"mlflow", "optuna", "yfinance"}),
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_used(statement: str, absent: set[str]) -> None:

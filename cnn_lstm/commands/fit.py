@@ -1,0 +1,14 @@
+"""`cnn-lstm fit|validate|test|predict`: one configuration, one run folder."""
+
+from __future__ import annotations
+
+from cnn_lstm.runs import forecast_cli
+
+
+def run(argv: list[str]) -> None:
+    """Runs `fit`, `validate`, `test` or `predict`.
+
+    Args:
+        argv: The command and its arguments.
+    """
+    forecast_cli.run(argv)

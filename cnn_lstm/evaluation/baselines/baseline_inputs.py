@@ -1,0 +1,121 @@
+"""What every baseline is fitted on, and the windows in chunks.
+
+Shapes: n rows, H targets, T window length, F features, K inputs of a linear model, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.splits import SplitRows
+from cnn_lstm.data.statistics import TrainingStatistics
+from cnn_lstm.data.targets import Target
+from cnn_lstm.data.windows import Panel, Rows, cut_windows
+from cnn_lstm.model.layers import Standardize
+
+Floats = NDArray[np.float64]
+Columns = dict[str, Floats]
+MAX_INPUTS = 2048  # an eigendecomposition of more takes longer than all the other baselines
+CHUNK_BYTES = 32 << 20
+LEAST_PROBABILITY = 1e-6  # a class without a training row must not make the log loss infinite
+
+
+@dataclass(frozen=True)
+class BaselineInputs:
+    """The pieces of a set-up data module that baselines need.
+
+    Attributes:
+        panel: The panel.
+        targets: Its targets.
+        parts: Training, validation and test rows; baselines read the labels of the first two only.
+        statistics: Location and scale over the training rows.
+        window: Rows of a window, T.
+        prices: Checked price table, aligned with the panel's rows; without it there is no HAR.
+    """
+
+    panel: Panel
+    targets: Sequence[Target]
+    parts: SplitRows
+    statistics: TrainingStatistics
+    window: int
+    prices: pd.DataFrame | None = None
+
+    @classmethod
+    def of(cls, data: MarketDataModule) -> BaselineInputs:
+        """The pieces of a data module after its `setup`."""
+        return cls(data.panel, data.targets, data.parts, data.statistics, data.recipe.window, data.prices)
+
+    def labels(self, rows: Rows, target: int) -> Floats:
+        """Labels of one target, (n,), in its own unit."""
+        return self.panel.labels[:, target].numpy()[rows].astype(np.float64)
+
+    def present(self, rows: Rows, target: int) -> Floats:
+        """Latest known value of one target's quantity, (n,), in its own unit."""
+        return self.panel.present[:, target].numpy()[rows].astype(np.float64)
+
+
+class Fitted(Protocol):
+    """A fitted baseline; it forecasts any rows."""
+
+    def forecast(self, rows: Rows) -> list[Columns]:
+        """For each target the forecast columns, each (n,), in the target's own unit."""
+
+
+def evenly_spaced(rows: Rows, limit: int) -> Rows:
+    """At most `limit` rows, spread over all of them.
+
+    Example:
+        >>> evenly_spaced(np.arange(10), 4).tolist()
+        [0, 3, 6, 9]
+    """
+    if len(rows) <= limit:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, limit).astype(np.int64)]
+
+
+def window_chunks(material: BaselineInputs, rows: Rows, max_inputs: int = MAX_INPUTS) -> Iterator[Tensor]:
+    """Windows as the network sees them after its first layer, a chunk at a time to spare memory.
+
+    Args:
+        material: Panel and statistics.
+        rows: Last row of each window, (n,).
+        max_inputs: Most values of a window; the oldest rows of a larger one are left out.
+
+    Yields:
+        Chunks of at most 32 MiB, (B, T, F) float32.
+    """
+    values = material.panel.values
+    width = values.shape[1]
+    length = min(material.window, max(1, max_inputs // width))
+    standardize = Standardize(width)
+    statistics = material.statistics
+    standardize.loc, standardize.scale = statistics.x_loc, statistics.x_scale
+    standardize.anchored = statistics.x_anchored
+    for part in torch.from_numpy(rows).split(max(1, CHUNK_BYTES // (4 * length * width))):
+        yield standardize(cut_windows(values, part, length))
+
+
+def probability_columns(name: str, probabilities: Floats, point: bool = True) -> Columns:
+    """Columns `<name>_p0`.. of class probabilities, (n, C), and `y_<name>`, the most probable class.
+
+    Probabilities below 1e-6 are raised to it.
+
+    Example:
+        >>> {name: column.tolist() for name, column in probability_columns("x", np.array([[0.25, 0.75]])).items()}
+        {'x_p0': [0.25], 'x_p1': [0.75], 'y_x': [1.0]}
+    """
+    raised = np.maximum(probabilities, LEAST_PROBABILITY)
+    shares = raised / raised.sum(axis=1, keepdims=True)
+    columns = {f"{name}_p{k}": shares[:, k] for k in range(shares.shape[1])}
+    if point:
+        columns[f"y_{name}"] = shares.argmax(axis=1).astype(np.float64)
+    return columns

@@ -1,0 +1,176 @@
+"""`test`: from the forecasts of the test part to verdict, tables and report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.evaluation.audit.findings import FAILED
+from cnn_lstm.evaluation.baselines.columns import add_baselines, with_variances
+from cnn_lstm.evaluation.html import write_page
+from cnn_lstm.evaluation.ledger import count_use, rows_key
+from cnn_lstm.evaluation.model_info import model_info
+from cnn_lstm.evaluation.plain_language import uses_sentence
+from cnn_lstm.evaluation.report import evaluate
+from cnn_lstm.evaluation.settings import Evaluation
+from cnn_lstm.evaluation.text import render_report
+from cnn_lstm.files import write_text_whole, write_whole
+from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.calibration import calibrate
+from cnn_lstm.model.checkpoints import read_checkpoint
+from cnn_lstm.model.forecaster import CHECKPOINT_KEY, Forecaster
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What `test` found.
+
+    Attributes:
+        text: What is printed.
+        page: The report for a browser.
+        files: Everything that was written.
+        metrics: The figures of the verdict, by a name that a tracker shows.
+    """
+
+    text: str
+    page: Path
+    files: list[Path]
+    metrics: dict[str, float]
+
+
+def judge(
+    folder: Path,
+    table: pd.DataFrame,
+    data: MarketDataModule,
+    model: Forecaster,
+    settings: Evaluation,
+    checkpoint: Path,
+    plots: Sequence[Path] = (),
+) -> Judgement:
+    """Judges the forecasts that a checkpoint made of the test part, and writes the report.
+
+    Args:
+        folder: Where to write.
+        table: Predictions table of the test part.
+        data: The data module.
+        model: The tested forecaster.
+        settings: Evaluation settings.
+        checkpoint: File that was tested.
+        plots: PNG files that the page shows too.
+    """
+    saved = read_checkpoint(checkpoint)[CHECKPOINT_KEY]
+    uses = count_use(folder, rows_tested(table, data), saved["digest"])
+    info = model_info(data, model, saved) | {"test_rows_used": asdict(uses)}
+    table = with_baselines(table, data, _calibrated(model, data), settings)
+    return write_report(folder, table, info, settings, plots)
+
+
+def _calibrated(model: Forecaster, data: MarketDataModule) -> dict[str, Any]:
+    """The contract, with smearing factors; of a checkpoint that has none they come from its validation forecasts."""
+    calibration = model.contract.get("calibration") or {}
+    if "smearing" not in calibration:
+        calibration = calibration | {"smearing": calibration_of(Predictor(model), data)["smearing"]}
+    return model.contract | {"calibration": calibration}
+
+
+def calibration_of(predictor: Predictor, data: MarketDataModule) -> dict[str, Any]:
+    """Conformal calibration of a forecaster from the validation part.
+
+    Args:
+        predictor: The forecaster.
+        data: A data module that has read its data.
+    """
+    rows = torch.from_numpy(data.parts.validation)
+    columns = {"y_true": data.panel.labels[rows], **predictor.forecast_rows(data.panel, data.parts.validation)}
+    kinds = [target.kind for target in data.targets]
+    return calibrate(columns, data.label_scale(rows), data.targets[0].classes, kinds)
+
+
+def with_baselines(
+    table: pd.DataFrame, data: MarketDataModule, contract: Mapping[str, Any], settings: Evaluation
+) -> pd.DataFrame:
+    """A predictions table of the test part with all that its figures are computed from.
+
+    Args:
+        table: Predictions table of the test part.
+        data: The data module.
+        contract: What the model's checkpoint says of its data and calibration.
+        settings: Evaluation settings.
+    """
+    table = add_baselines(table, data, settings.season)
+    factors = contract["calibration"]["smearing"]
+    own = {target.name: {"y_pred": factor} for target, factor in zip(data.targets, factors, strict=True)}
+    return with_provenance(with_variances(table, own), data, contract)
+
+
+def with_provenance(table: pd.DataFrame, data: MarketDataModule, contract: Mapping[str, Any]) -> pd.DataFrame:
+    """A predictions table with what each forecast comes from.
+
+    Args:
+        table: Predictions table.
+        data: The data module.
+        contract: What the model's checkpoint says of its data.
+
+    Returns:
+        The table with `train_first` and `train_last`, the first and last decision that the model was trained on, and
+        `data_sha256`, the fingerprint of the prices that it forecast from.
+    """
+    training = contract.get("training") or {}  # checkpoints of before had none
+    dates = {f"train_{name}": pd.Timestamp(training.get(name, "NaT"), tz="UTC") for name in ("first", "last")}
+    return table.assign(**dates, data_sha256=data.fingerprint)
+
+
+def write_report(
+    folder: Path, table: pd.DataFrame, info: dict[str, Any], settings: Evaluation, plots: Sequence[Path] = ()
+) -> Judgement:
+    """Judges a predictions table, and writes table, figures, text, information sheet and page.
+
+    Args:
+        folder: Where to write.
+        table: Predictions table with baselines.
+        info: The model information sheet, with `test_rows_used`.
+        settings: Evaluation settings.
+        plots: PNG files that the page shows too.
+    """
+    table.attrs |= {
+        "settings": settings.to_plain(),
+        "trials": settings.trials or info["test_rows_used"]["models"],
+        "failed_checks": [check["kind"] for check in info["leakage"] if check["outcome"] == FAILED],
+    }
+    report = evaluate(table)
+    text = f"{render_report(report)}\n{uses_sentence(info['test_rows_used'])}\n"
+    names = ("predictions.parquet", "test.txt", "model_info.json", "report.html", "report.json")
+    files = [folder / name for name in names]
+    write_whole(files[0], lambda partial: table.to_parquet(partial, index=False))
+    write_text_whole(files[1], text)
+    write_text_whole(files[2], _json(info))
+    write_page(files[3], report, table, info, plots)
+    write_text_whole(files[4], _json(report))  # last: `repeat` takes it for the end of a test
+    return Judgement(text, files[3], [*files, *plots], _metrics(report))
+
+
+def _metrics(report: Mapping[str, Any]) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for name, target in report["targets"].items():
+        beside = target["comparisons"][target["best_baseline"]]
+        figures = {"evidence": target["evidence"], "skill": beside["skill"], "dm_p": beside["dm_p"]}
+        figures[target["loss"].lower().replace(" ", "_")] = beside["loss_model"]
+        metrics |= {f"test_{figure}_{name}": float(value) for figure, value in figures.items() if value is not None}
+    return metrics
+
+
+def rows_tested(table: pd.DataFrame, data: MarketDataModule) -> str:
+    """What identifies the rows of a predictions table of the test part, for `count_use`."""
+    first, last = (str(day)[:10] for day in (table["as_of"].min(), table["as_of"].max()))
+    return rows_key(data.fingerprint, first, last, [target.name for target in data.targets])
+
+
+def _json(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=2, allow_nan=False) + "\n"

@@ -1,0 +1,142 @@
+"""Figures of numbers: errors in the unit of the target, errors free of scale, and association with the truth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from statsmodels.stats.diagnostic import pesaran_timmermann
+
+from cnn_lstm.evaluation.significance import clustered_by_date, is_constant, newey_west_t
+
+FloatArray = NDArray[np.float64]
+# a correlation across fewer symbols says nothing about a date
+CROSS_SECTION = 5
+NAN = float("nan")
+
+
+def error_metrics(
+    true: ArrayLike, forecast: ArrayLike, naive_mae: ArrayLike, naive_mse: ArrayLike, mean: ArrayLike
+) -> dict[str, float]:
+    """How far the forecasts are off.
+
+    Args:
+        true: Truth, (n,), known in all rows.
+        forecast: Forecast of it, (n,).
+        naive_mae: Training-set mean absolute error of the last value as a forecast, for the symbol of the row, (n,).
+        naive_mse: The same of the squared error.
+        mean: Training-set mean of the target, (n,).
+
+    Returns:
+        mae and rmse in the unit of the target.
+        mase: mean absolute error in units of `naive_mae` (Hyndman and Koehler 2006); rmsse: root of the mean squared
+        error in units of `naive_mse` (M5). Rows whose naive error is 0 have no scale and are left out of the two.
+        r2_zero and r2_mean: 1 - squared errors / squared errors of zero, of the training mean (Campbell and Thompson
+        2008). NaN where a figure is undefined.
+
+    Example:
+        >>> error_metrics([1.0, -2.0], [0.5, -1.0], [0.5, 0.5], [0.25, 1.0], [0.0, 0.0])["mase"]
+        1.5
+    """
+    y, naive_mae, naive_mse = (np.asarray(values, dtype=np.float64) for values in (true, naive_mae, naive_mse))
+    error = y - np.asarray(forecast, dtype=np.float64)
+    squared = error**2
+    return {
+        "mae": float(np.abs(error).mean()),
+        "rmse": float(np.sqrt(squared.mean())),
+        "mase": _mean_in_units(np.abs(error), naive_mae),
+        "rmsse": float(np.sqrt(_mean_in_units(squared, naive_mse))),
+        "r2_zero": _share_explained(squared, y),
+        "r2_mean": _share_explained(squared, y - np.asarray(mean, dtype=np.float64)),
+    }
+
+
+def _mean_in_units(loss: FloatArray, unit: FloatArray) -> float:
+    usable = unit > 0
+    return float((loss[usable] / unit[usable]).mean()) if usable.any() else NAN
+
+
+def _share_explained(squared: FloatArray, benchmark_error: FloatArray) -> float:
+    benchmark = (benchmark_error**2).sum()
+    return float(1 - squared.sum() / benchmark) if benchmark > 0 else NAN
+
+
+def association_metrics(true: ArrayLike, forecast: ArrayLike, date: Any, horizon: int) -> dict[str, float]:
+    """Whether the forecasts go where the truth goes, whatever their size.
+
+    The information coefficient is the correlation across the symbols of a date, averaged over the dates that have at
+    least 5 symbols. Where there are no two such dates it is one correlation of all rows.
+
+    Args:
+        true: Truth, (n,), known in all rows.
+        forecast: Forecast of it, (n,).
+        date: Date of each row, (n,), one row a symbol.
+        horizon: Steps that a target spans, at least 1.
+
+    Returns:
+        ic and rank_ic: mean Pearson and Spearman correlation.
+        icir: mean / standard deviation of the daily Pearson correlations; NaN for one correlation of all rows.
+        ic_t: t-statistic of the mean daily correlation, or of the mean product of the deviations from the means,
+        clustered by date, for one correlation of all rows; both with the variance of Newey and West, horizon - 1 lags.
+        directional_accuracy: share of forecasts of the right sign, of rows where neither truth nor forecast is 0.
+        pesaran_timmermann_p: one-sided p-value that the signs are related (Pesaran and Timmermann 1992). It takes the
+        rows as independent, so it is too small where targets overlap or symbols share a date.
+        NaN where a figure is undefined, as for a constant forecast.
+    """
+    y, f = np.asarray(true, dtype=np.float64), np.asarray(forecast, dtype=np.float64)
+    return _information(y, f, date, horizon) | _direction(y, f)
+
+
+def _information(y: FloatArray, f: FloatArray, date: Any, horizon: int) -> dict[str, float]:
+    codes, dates = pd.factorize(pd.Index(date), sort=True)
+    wide = np.bincount(codes, minlength=len(dates)) >= CROSS_SECTION
+    if wide.sum() >= 2:
+        rows = wide[codes]
+        daily = _correlations(y[rows], f[rows], np.unique(codes[rows], return_inverse=True)[1])
+        return _daily_metrics(daily["pearson"], daily["spearman"], horizon)
+    pooled = _correlations(y, f, np.zeros(len(y), dtype=np.intp))
+    ic, rank_ic = float(pooled["pearson"][0]), float(pooled["spearman"][0])
+    product = clustered_by_date((y - y.mean()) * (f - f.mean()), codes)
+    ic_t = NAN if np.isnan(ic) else newey_west_t(product, horizon - 1)
+    return {"ic": ic, "rank_ic": rank_ic, "icir": NAN, "ic_t": ic_t}
+
+
+def _daily_metrics(pearson: FloatArray, spearman: FloatArray, horizon: int) -> dict[str, float]:
+    """Figures of the dates whose correlation is defined."""
+    ic, rank_ic = pearson[np.isfinite(pearson)], spearman[np.isfinite(spearman)]
+    if len(ic) == 0:
+        return dict.fromkeys(("ic", "rank_ic", "icir", "ic_t"), NAN)
+    icir = NAN if is_constant(ic) else float(ic.mean() / ic.std(ddof=1))
+    return {
+        "ic": float(ic.mean()),
+        "rank_ic": float(rank_ic.mean()),
+        "icir": icir,
+        "ic_t": newey_west_t(ic, horizon - 1),
+    }
+
+
+def _correlations(y: FloatArray, f: FloatArray, group: NDArray[np.intp]) -> dict[str, FloatArray]:
+    """Pearson and Spearman correlation of each group, numbered from 0 on; NaN where either side is constant."""
+    ranks = pd.DataFrame({"y": y, "f": f}).groupby(group).rank().to_numpy()
+    spearman = _pearson(ranks[:, 0], ranks[:, 1], group)
+    # equal values have equal ranks, whose variance is exactly 0; that of the values may be of rounding
+    return {"pearson": np.where(np.isnan(spearman), np.nan, _pearson(y, f, group)), "spearman": spearman}
+
+
+def _pearson(y: FloatArray, f: FloatArray, group: NDArray[np.intp]) -> FloatArray:
+    rows = np.bincount(group)
+    y, f = (values - (np.bincount(group, values) / rows)[group] for values in (y, f))
+    size = np.sqrt(np.bincount(group, y * y)) * np.sqrt(np.bincount(group, f * f))
+    return np.bincount(group, y * f) / np.where(size > 0, size, np.nan)
+
+
+def _direction(y: FloatArray, f: FloatArray) -> dict[str, float]:
+    """A truth or forecast of exactly 0 has no direction, so its row is left out."""
+    rows = (y != 0) & (f != 0)
+    up, up_forecast = y[rows] > 0, f[rows] > 0
+    accuracy = float((up == up_forecast).mean()) if rows.any() else NAN
+    one_sided = len(np.unique(up)) < 2 or len(np.unique(up_forecast)) < 2
+    p = NAN if one_sided else float(pesaran_timmermann(y[rows], f[rows], alternative="larger").pvalue)
+    return {"directional_accuracy": accuracy, "pesaran_timmermann_p": p}

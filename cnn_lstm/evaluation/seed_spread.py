@@ -1,0 +1,179 @@
+"""What a figure owes to the seed: mean and spread over runs that differ in nothing else, and what may be claimed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+MODEL = "model"
+COLUMNS = ("mean", "std", "min", "max")
+
+
+class TargetFigures(NamedTuple):
+    """What one report says of one target.
+
+    Attributes:
+        loss: Name of the figure that decides the verdict.
+        model: Metrics of the model, that loss first.
+        losses: That loss of each baseline.
+        skill: Skill of the model against each baseline: the share of its loss that is saved.
+    """
+
+    loss: str
+    model: dict[str, float]
+    losses: dict[str, float]
+    skill: dict[str, float]
+
+
+def metrics_of(report: Mapping[str, Any]) -> dict[str, TargetFigures]:
+    """The metrics of a report of `test`, by target.
+
+    Args:
+        report: Content of report.json.
+    """
+    found = {}
+    for name, target in report["targets"].items():
+        loss, compared = target["loss"], target["comparisons"]
+        metrics = {loss: next(iter(compared.values()))["loss_model"], **target["forecasts"][MODEL]}
+        if (key := loss.lower().replace(" ", "_")) != loss:
+            metrics.pop(key, None)  # the same under its key
+        found[name] = TargetFigures(
+            loss=loss,
+            model={figure: _number(value) for figure, value in metrics.items() if _is_figure(value)},
+            losses={baseline: _number(comparison["loss_baseline"]) for baseline, comparison in compared.items()},
+            skill={baseline: _number(comparison["skill"]) for baseline, comparison in compared.items()},
+        )
+    return found
+
+
+def _is_figure(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def seed_spread(reports: Mapping[int, Mapping[str, Any]], ensemble: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Mean and spread of each figure over seeds, by target.
+
+    The baseline of the claim is the one with the lowest mean loss, the same for all seeds: the best of each run would
+    be another one each time. The claim needs the lower end, mean - 2 std / sqrt(k), of the skill to be above 0.
+
+    Args:
+        reports: Content of report.json by seed.
+        ensemble: Report of the seeds' average, which stands beside them and never counts as one.
+
+    Returns:
+        For each target: `loss`, `best_baseline`, `metrics`, `skill` against the best baseline and `skills` against
+        each (mean, std, min, max, values by seed), the skill's `lower_end`, `claim`, `better`
+        (seeds with a lower loss than the baseline), `rank` of the baseline among the seeds (1 is the best of
+        `places`), and `ensemble`. NaN for the spread of one seed.
+
+    Source:
+        Bouthillier et al. (2021), Accounting for Variance in Machine Learning Benchmarks.
+    """
+    by_seed = {seed: metrics_of(report) for seed, report in sorted(reports.items())}
+    averaged = metrics_of(ensemble) if ensemble is not None else {}
+    first = next(iter(by_seed.values()))
+    return {name: _target([found[name] for found in by_seed.values()], averaged.get(name)) for name in first}
+
+
+def _target(seeds: Sequence[TargetFigures], ensemble: TargetFigures | None) -> dict[str, Any]:
+    loss, baseline = seeds[0].loss, _best_baseline(seeds)
+    better = sum(seed.model[loss] < seed.losses[baseline] for seed in seeds)
+    skills = {name: _spread(seed.skill[name] for seed in seeds) for name in seeds[0].skill}
+    skill = skills[baseline]
+    lower = skill["mean"] - 2 * skill["std"] / math.sqrt(len(seeds))
+    found = {
+        "loss": loss,
+        "best_baseline": baseline,
+        "metrics": {name: _spread(seed.model.get(name, math.nan) for seed in seeds) for name in seeds[0].model},
+        "skill": skill | {"lower_end": lower},
+        "skills": skills,
+        "claim": lower > 0,
+        "better": better,
+        "rank": better + 1,
+        "places": len(seeds) + 1,
+    }
+    if ensemble is not None:
+        found["ensemble"] = {
+            "metrics": ensemble.model,
+            "skill": ensemble.skill.get(baseline, math.nan),
+            "skills": ensemble.skill,
+        }
+    return found
+
+
+def _best_baseline(seeds: Sequence[TargetFigures]) -> str:
+    """The baseline with the lowest mean loss, the first of equals."""
+    means = {name: float(np.mean([seed.losses[name] for seed in seeds])) for name in seeds[0].losses}
+    return min(means, key=lambda name: math.inf if math.isnan(means[name]) else means[name])
+
+
+def _spread(values: Iterable[float]) -> dict[str, Any]:
+    """Mean, standard deviation (of a sample), smallest and largest value; NaN in any seed shows."""
+    given = [float(value) for value in values]
+    std = float(np.std(given, ddof=1)) if len(given) > 1 else math.nan
+    return {
+        "mean": float(np.mean(given)),
+        "std": std,
+        "min": float(np.min(given)),
+        "max": float(np.max(given)),
+        "values": given,
+    }
+
+
+def render_seed_spread(found: Mapping[str, Any]) -> str:
+    """The table of `repeat` as text, a block for each target.
+
+    Args:
+        found: As `dispersion` returns it.
+
+    Example:
+        >>> compared = {"zero": {"loss_model": 0.5, "loss_baseline": 1.0, "skill": 0.5}}
+        >>> report = {"loss": "mse", "forecasts": {"model": {"mse": 0.5}}, "comparisons": compared}
+        >>> print(render_seed_spread(seed_spread({42: {"targets": {"r": report}}})))
+        r, seeds: 1
+                           mean  std     min     max
+        mse              0.5000    -  0.5000  0.5000
+        skill over zero  0.5000    -  0.5000  0.5000
+        NO CLAIM: one seed has no spread
+        zero ranks 2 of 2 beside the seeds, 1 of them with a lower mse
+    """
+    return "\n\n".join(_block(name, target) for name, target in found.items())
+
+
+def _block(name: str, target: Mapping[str, Any]) -> str:
+    baseline, seeds = target["best_baseline"], target["places"] - 1
+    ensemble = target.get("ensemble")
+    rows = [("", *COLUMNS, *(["ensemble"] if ensemble else []))]
+    lines = [(figure, spread, "metrics", figure) for figure, spread in target["metrics"].items()]
+    lines += [(f"skill over {name}", spread, "skills", name) for name, spread in target["skills"].items()]
+    for title, spread, part, key in lines:
+        averaged = [ensemble[part].get(key, math.nan)] if ensemble else []
+        rows.append((title, *(_text(value) for value in (*(spread[column] for column in COLUMNS), *averaged))))
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    table = [
+        "  ".join([f"{row[0]:<{widths[0]}}", *(f"{cell:>{widths[k]}}" for k, cell in enumerate(row) if k)]).rstrip()
+        for row in rows
+    ]
+    ranks = f"{baseline} ranks {target['rank']} of {target['places']} beside the seeds"
+    claims = [_claim(target, seeds), f"{ranks}, {target['better']} of them with a lower {target['loss']}"]
+    return "\n".join([f"{name}, seeds: {seeds}", *table, *claims])
+
+
+def _claim(target: Mapping[str, Any], seeds: int) -> str:
+    if seeds == 1:
+        return "NO CLAIM: one seed has no spread"
+    end = f"lower end of the skill, mean - 2 std / sqrt({seeds}): {_text(target['skill']['lower_end'])}"
+    return f"{'CLAIM HOLDS OVER SEEDS' if target['claim'] else 'NO CLAIM'}: {end}"
+
+
+def _text(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:#.4g}".removesuffix(".") if abs(value) < 1e4 else f"{value:,.0f}"

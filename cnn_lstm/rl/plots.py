@@ -1,0 +1,161 @@
+"""Plots of an episode and of what agents earned, drawn by matplotlib's metrics alone.
+
+Shapes: d dates, S symbols.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
+    from matplotlib.figure import Figure
+
+Times = NDArray[np.datetime64]
+Floats = NDArray[np.float64]
+AGENTS, SEED = "#0b2a6f", "#5aa5e0"
+# rules, told apart without colours too: colours and dashes, drawn above the agents, which show through
+RULES = ["#e08a2e", "#128a6a", "#c2306f", "#8a5a2b"]
+DASHES: list[Any] = [(0, (6, 3)), (0, (1, 1.6)), (0, (5, 2, 1, 2)), (0, (3, 3))]
+LISTED = 8  # symbols that a legend has room for
+LETTERS = 26  # of a name in a legend
+WIDTH, HEIGHT = 4.5, 3.2  # inches; small, so that the words are readable on a phone
+SMALL = 8.5
+
+
+def draw_episode(
+    dates: Times,
+    close: Floats,
+    weights: Floats,
+    equity: Floats,
+    symbols: tuple[str, ...],
+    last: np.datetime64 | None = None,
+) -> Figure:
+    """Price, position and equity, one below the other, with a dot at the start.
+
+    Args:
+        dates: Dates since the first one of the episode, (d,).
+        close: Prices at them, (d, S); drawn as multiples of the first ones.
+        weights: Weights held over the bar that ends at each date, (d, S).
+        equity: 1 plus all net returns since, (d,).
+        symbols: Names, S.
+        last: Last date of the episode, to which the axis reaches; by default that of `dates`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 6.0), dpi=100, layout="constrained")
+    price, position, worth = figure.subplots(3, 1, sharex=True)
+    for number, name in enumerate(symbols):
+        label = _plain(name) if number < LISTED else "_nolegend_"
+        line = price.plot(dates, close[:, number] / close[0, number], linewidth=1.2)[0]
+        position.step(dates, weights[:, number], where="pre", linewidth=1.2)
+        dot = _start(price, dates, 1.0, line.get_color())
+        _start(position, dates, weights[0, number], line.get_color())
+        (dot if len(dates) == 1 else line).set_label(label)
+    figure.legend(loc="outside upper left", fontsize=SMALL, ncols=4, frameon=False)
+    price.set_ylabel("price, first = 1")
+    position.axhline(0, color="0.7", linewidth=0.8, zorder=1)
+    position.set_ylim(-1.1, 1.1)
+    position.set_ylabel("weight held")
+    worth.axhline(1, color="0.7", linewidth=0.8, zorder=1)
+    worth.plot(dates, equity, color=AGENTS, linewidth=1.4)
+    _start(worth, dates, equity[0], AGENTS)
+    worth.set_ylabel("equity, after costs")
+    _episode_axes(figure, dates[0], dates[-1] if last is None else last)
+    return figure
+
+
+def _start(axes: Axes, dates: Times, height: float, color: Any) -> PathCollection:
+    return axes.scatter(dates[:1], [height], s=16, color=color, zorder=3)
+
+
+def _episode_axes(figure: Figure, first: np.datetime64, last: np.datetime64) -> None:
+    """The dates of the whole episode, and equal letters."""
+    for axes in figure.axes:
+        axes.tick_params(labelsize=SMALL)
+    _date_axis(figure.axes[-1])
+    days = np.array([first, last], dtype="datetime64[s]")
+    space = max((days[1] - days[0]) // 50, np.timedelta64(3600, "s"))
+    figure.axes[-1].set_xlim(*(days + np.array([-space, space])))
+    figure.align_ylabels()
+
+
+def pixels(figure: Figure) -> NDArray[np.uint8]:
+    """A figure as (height, width, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba(), dtype=np.uint8)[:, :, :3]
+
+
+def draw_returns(bars: pd.DataFrame, main: str) -> Figure:
+    """Summed net returns in percent: one column thick, seeds light, and rules dashed above them.
+
+    Args:
+        bars: Net returns, one column each, by date.
+        main: The column of all agents.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    axes = figure.subplots()
+    summed = bars.fillna(0.0).cumsum() * 100
+    styles = _styles([str(name) for name in summed], main)
+    for name, style in styles.items():
+        axes.plot(summed.index.to_numpy(), summed[name].to_numpy(), **style)
+    _date_axis(axes)
+    axes.grid(color="#e4e4e4", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.01)
+    axes.set_ylabel("summed return, %", fontsize=SMALL)
+    axes.tick_params(labelsize=SMALL)
+    figure.legend(loc="outside upper left", fontsize=SMALL, ncols=2, frameon=False, handlelength=2.6)
+    return figure
+
+
+def _styles(names: list[str], main: str) -> dict[str, dict[str, Any]]:
+    """How each column is drawn; the first seed stands for all of them in the legend."""
+    seeds = [name for name in names if name.startswith("seed ") and name != main]
+    styles: dict[str, dict[str, Any]] = {
+        main: {"color": AGENTS, "linewidth": 2.6, "zorder": 3, "label": _plain(main)},
+    }
+    for number, name in enumerate(seeds):
+        label = "single seeds" if number == 0 else "_nolegend_"
+        styles[name] = {"color": SEED, "linewidth": 0.9, "zorder": 4, "label": label}
+    for number, name in enumerate(name for name in names if name not in styles):
+        look = {"color": RULES[number % len(RULES)], "linestyle": DASHES[number % len(DASHES)]}
+        styles[name] = look | {"linewidth": 1.6, "zorder": 5, "label": _plain(name)}
+    return styles
+
+
+def _plain(name: str) -> str:
+    """A name in few letters, none of which starts a formula."""
+    short = name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…"
+    return short.replace("$", r"\$")
+
+
+def _date_axis(axes: Axes) -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    # matplotlib has no types for its date locators
+    # matplotlib's dates have no annotations
+    locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axes.xaxis.get_offset_text().set_fontsize(SMALL)
+
+
+def svg_address(figure: Figure) -> str:
+    """A figure as a data address."""
+    content = io.BytesIO()
+    figure.savefig(content, format="svg", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(content.getvalue()).decode('ascii')}"

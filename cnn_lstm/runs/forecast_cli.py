@@ -1,0 +1,355 @@
+"""fit, validate, test and predict: LightningCLI with our defaults, one run folder, and no silent fallback."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+)
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning_utilities.core.rank_zero import rank_zero_only
+
+from cnn_lstm.runs.config import check_keys, check_values, config_files, guard_parser, told_in_one_line
+from cnn_lstm.runs.outcome import Outcome
+from cnn_lstm.runs.record import ENVIRONMENT, RunRecord, add_tracking_arguments
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.errors import ConfigError, ResourceError
+from cnn_lstm.evaluation.settings import Evaluation
+from cnn_lstm.files import write_text_whole
+from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.training.tensorboard import TensorBoardPlots
+from cnn_lstm.training.callbacks import (
+    FiniteGuard,
+    GradientNorm,
+    LastCheckpoint,
+    LoggedOnce,
+    MovedRun,
+    OptimizerSettings,
+    RandomState,
+)
+from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources
+from cnn_lstm.training.durable import DurableCheckpointIO
+from cnn_lstm.training.history_plot import HistoryPlot
+from cnn_lstm.training.interrupts import EndsBetweenBatches
+from cnn_lstm.training.loggers import build_loggers
+from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, choose_run
+from cnn_lstm.training.tracking.credentials import without_credentials
+
+TRAINER_DEFAULTS = {
+    "max_epochs": 100,
+    "gradient_clip_val": 1.0,
+    "log_every_n_steps": 50,
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,  # the loaders shard their row numbers themselves, without repeating any
+}
+CALLBACK_DEFAULTS = {
+    "checkpoint.monitor": "val_loss",
+    "checkpoint.filename": "best",
+    "checkpoint.enable_version_counter": False,
+    "early_stopping.monitor": "val_loss",
+    "early_stopping.patience": 15,
+    "lr_monitor.logging_interval": "epoch",
+}
+CLASS_DEFAULTS = {
+    "model.network": {"class_path": "cnn_lstm.model.network.CNNLSTM"},
+    "model.objective": {"class_path": "cnn_lstm.model.objectives.Point"},
+    "data.source": {"class_path": "cnn_lstm.data.sources.SampleBars"},
+    "data.split": {"class_path": "cnn_lstm.data.splits.FractionSplit"},
+}
+
+
+class ForecastCLI(LightningCLI):
+    """LightningCLI for `Forecaster` and `MarketDataModule`.
+
+    Args:
+        args: Words of the command line, the command first.
+        run: Whether to run the command, or stop once its configuration is parsed.
+        trial: Callbacks of a fit that is a trial of a sweep, which makes no MLflow model.
+    """
+
+    def __init__(self, args: list[str], run: bool = True, trial: Sequence[Callback] = ()) -> None:
+        self._command, self._go, self._trial = args[0], run, trial
+        super().__init__(
+            Forecaster,
+            MarketDataModule,
+            save_config_callback=None,
+            seed_everything_default=42,
+            trainer_defaults=dict(TRAINER_DEFAULTS),
+            parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=args,
+        )
+
+    # -- parser --------------------------------------------------------------------------------------------------
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's is static
+        """The command alone, since a parser of each takes time, and the Trainer's arguments that are not offered."""
+        hidden = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders"}
+        return {self._command: {*hidden, "weights_only", "verbose", "return_predictions"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Our callbacks under their own keys, the run folder, and the one seam between data and model."""
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.add_lightning_class_args(LearningRateMonitor, "lr_monitor")
+        parser.add_lightning_class_args(GradientNorm, "grad_norm")
+        parser.add_lightning_class_args(TensorBoardPlots, "tensorboard_plots")
+        parser.add_lightning_class_args(HistoryPlot, "history_plot")
+        parser.set_defaults(CALLBACK_DEFAULTS | CLASS_DEFAULTS)
+        parser.add_argument("--run_dir", type=str | None, default=None, help="Folder of the run; made anew by fit.")
+        parser.add_argument("--runs_dir", type=str, default="runs", help="Where fit makes the run's folder.")
+        parser.add_argument("--tensorboard", type=bool, default=True, help="Write TensorBoard events.")
+        add_tracking_arguments(parser)
+        parser.add_argument("--quiet", type=bool, default=False, help="No bar, no line an epoch; results only.")
+        parser.add_argument("--csv", type=bool, default=False, help="predict: write forecasts.csv too.")
+        parser.add_argument(
+            "--strict", type=bool, default=False, help="Refuse a checkpoint that was trained on other prices."
+        )
+        parser.add_class_arguments(Evaluation, "evaluation")
+        for source, target in (
+            ("data.n_features", "model.network.init_args.n_features"),
+            ("data.n_targets", "model.n_targets"),
+        ):
+            parser.link_arguments(source, target, apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses; Lightning's own version warns about words given beside those of the process."""
+        check_keys(config_files(args), self._known_keys(args[0]))
+        with told_in_one_line(args[0], self._known_keys(args[0])):
+            self.config = parser.parse_args(args)
+        check_values(self.config[self.config.subcommand])
+
+    def _known_keys(self, command: str) -> set[str]:
+        return {action.dest for action in self._subcommand_parsers[command]._actions}
+
+    def _parse_ckpt_path(self) -> None:
+        """Resolves the checkpoint and the run folder, and refuses a checkpoint of another model.
+
+        Lightning's version lets the checkpoint overrule the command line without a word.
+        """
+        config = self.config[self.config.subcommand]
+        if self._go:
+            self.run_folder = choose_run(self.config.subcommand, config, CLASS_DEFAULTS)
+        kept = config.clone()
+        kept.run_dir = kept.ckpt_path = None  # on one line each, or dropping them would leave a part behind
+        try:
+            text = self._parser(self.config.subcommand).dump(kept, skip_unset=False)
+        except (ValueError, TypeError, yaml.YAMLError) as error:
+            raise ConfigError(f"cannot be saved: {_one_line(error)}", "the configuration", code=225) from error
+        self.config_text = without_credentials(_without_run(text))
+
+    def _set_seed(self) -> None:
+        seed = self.config[self.config.subcommand].seed_everything
+        if self.config[self.config.subcommand].quiet:
+            logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        if self._go and seed is not False:
+            seed_everything(None if seed is True else seed, workers=True, verbose=False)
+
+    # -- objects -------------------------------------------------------------------------------------------------
+
+    def instantiate_classes(self) -> None:
+        """Builds the objects, unless only the configuration was wanted."""
+        if not self._go:
+            return
+        config = self.config[self.config.subcommand]
+        config.checkpoint.dirpath = str(self.run_folder.checkpoints)
+        config.trainer.default_root_dir = str(self.run_folder.path)
+        command = self.config.subcommand
+        try:
+            with told_in_one_line(command, self._known_keys(command)):
+                super().instantiate_classes()
+                self.model.strict_data = config.strict
+                if command == "fit":  # a wrong setting of the optimiser or scheduler is told before any data is read
+                    self.model.configure_optimizers()
+        except (MisconfigurationException, TypeError, ValueError, ZeroDivisionError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(_one_line(error), "the configuration", "correct the value", code=224) from error
+
+    def built(self) -> Any:
+        """The objects of a configuration that was only parsed, by section; no trainer among them."""
+        command = self.config.subcommand
+        with told_in_one_line(command, self._known_keys(command)):
+            return self.parser.instantiate_classes(self.config)[command]
+
+    def build_data(self) -> MarketDataModule:
+        """The data module alone, of a configuration that was only parsed."""
+        data: MarketDataModule = self.built().data
+        return data
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Trainer with our loggers first and our callbacks added to the user's."""
+        config = self.config_init[self.config.subcommand]
+        command, resumed = self.config.subcommand, bool(self.config[self.config.subcommand].get("ckpt_path"))
+        self.record = RunRecord(self.run_folder, command, config, self.config_text, resumed)
+        own = build_loggers(self.run_folder, command, config.tensorboard, self.record.tracker)
+        given = config.trainer.logger
+        extra = given if isinstance(given, list) else [given] if given not in (None, True, False) else []
+        console = ConsoleLogger(config.trainer.max_epochs, config.checkpoint.monitor, config.checkpoint.mode)
+        if self.config.subcommand == "fit" and not config.quiet:
+            own.append(console)
+        bar = config.trainer.enable_progress_bar is not False and not config.quiet and _is_terminal()
+        config.trainer.enable_progress_bar = bar
+        bars = [ProgressBar(console, config.trainer.log_every_n_steps)] if bar else []
+        users = config.trainer.callbacks or []
+        users = users if isinstance(users, list) else [users]
+        config.trainer.callbacks = [*users, *self._own_callbacks(), *self.record.callbacks(), *bars]
+        config.trainer.plugins = [*(config.trainer.plugins or []), DurableCheckpointIO()]
+        try:
+            trainer: Trainer = super().instantiate_trainer(logger=[*own, *extra] if given is not False else False)
+        except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(_one_line(error), "trainer", "choose another setting or device", code=238) from error
+        # after the best one, so that it holds that one's newest state
+        trainer.callbacks.append(LastCheckpoint(self.run_folder.checkpoints))  # type: ignore[attr-defined]
+        return trainer
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        if config["logger"] is False:  # nobody could write down the learning rate
+            callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
+        trainer: Trainer = super()._instantiate_trainer(config, callbacks)
+        return trainer
+
+    def _own_callbacks(self) -> list[Callback]:
+        moved = MovedRun(self.run_folder.checkpoints)
+        ends = EndsBetweenBatches()
+        return [ends, LoggedOnce(), FiniteGuard(), RandomState(), OptimizerSettings(), Resources(), moved, *self._trial]
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if not self._go:
+            return
+        with self.record.kept(self.trainer):
+            self._run_in_one_line(subcommand)
+
+    def _run_in_one_line(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except torch.OutOfMemoryError as error:
+            raise ResourceError(
+                f"out of memory: {str(error).splitlines()[0]}", fix="use a smaller data.batch_size", code=608
+            ) from error
+        except MisconfigurationException as error:
+            raise ConfigError(_one_line(error), "trainer", code=238) from error
+        except RuntimeError as error:
+            if "Early stopping conditioned on metric" not in str(error):
+                raise
+            raise ConfigError(_one_line(error), "early_stopping.monitor", code=224) from error
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        arguments: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
+        arguments["weights_only"] = True
+        if subcommand == "predict":
+            arguments["return_predictions"] = False
+        if subcommand in ("validate", "test"):
+            arguments["verbose"] = False
+        return arguments
+
+    # -- before and after ----------------------------------------------------------------------------------------
+
+    def before_fit(self) -> None:
+        """Writes the configuration that reruns this run."""
+        if self.trainer.is_global_zero:
+            write_text_whole(self.run_folder.config, self.config_text)
+
+    @rank_zero_only
+    def after_fit(self) -> None:
+        """Keeps the best model, says what was found and where it lies."""
+        self._outcome().fit(keep_model=not self._trial)
+
+    @rank_zero_only
+    def after_validate(self) -> None:
+        """Prints the metrics of the validation part."""
+        self._outcome().validate()
+
+    @rank_zero_only
+    def after_test(self) -> None:
+        """Judges the forecasts of the test part."""
+        config = self.config_init["test"]
+        self._outcome().test(config.evaluation, Path(config.ckpt_path))
+
+    @rank_zero_only
+    def after_predict(self) -> None:
+        """Writes the forecasts."""
+        self._outcome().predict(self.config_init["predict"].csv)
+
+    def _outcome(self) -> Outcome:
+        return Outcome(self.run_folder, self.record, self.trainer, self.model, self.datamodule)
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _without_run(text: str) -> str:
+    """The configuration without what belongs to one start of it, so that it reruns under every command."""
+    skipped = ("ckpt_path:", "run_dir:", "csv:")
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(skipped))
+
+
+def run(words: list[str], trial: Sequence[Callback] = ()) -> None:
+    """Runs `fit`, `validate`, `test` or `predict`.
+
+    Args:
+        words: The command and its arguments.
+        trial: Callbacks of a fit that is a trial of a sweep.
+    """
+    quiet()
+    guard_parser()
+    with _environment_kept():
+        ForecastCLI(words, trial=trial)
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Takes back what MLflow and we leave in the environment, or a second run in this process would follow it."""
+    before = {name: os.environ.get(name) for name in (ENVIRONMENT_KEY, *ENVIRONMENT)}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def quiet() -> None:
+    """Sets up the messages of a command: a line for each warning of ours, none for what nobody can act on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("warning: %(message)s"))
+    ours = logging.getLogger("cnn_lstm")
+    ours.handlers, ours.propagate = [handler], True
+    # one gather a batch: worker processes only slow it down
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    # https://github.com/pytorch/pytorch: Lightning 2.6 still uses the old name
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    # the run folder is ours, and resuming into it is meant
+    warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+    warnings.filterwarnings("ignore", ".*checkpoint directory.*exists.*")
+    # a short epoch has its metrics at its end
+    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+    # our predict_step keeps its forecasts itself
+    warnings.filterwarnings("ignore", ".*predict returned None.*")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)  # the same one is added once
+
+
+def _is_no_tip(record: logging.LogRecord) -> bool:
+    return "Tip:" not in record.getMessage()

@@ -1,0 +1,181 @@
+"""Ordinary runs that belong together: a process for each at a time, and what each needs next from what its folder has.
+
+All that is known lies in the folders, so that what was killed goes on when it is started again.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cnn_lstm.runs import processes
+from cnn_lstm.training.run_folder import RunFolder
+
+POLL_SECONDS = 0.1
+PATIENCE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of the runs.
+
+    Attributes:
+        kind: What sets the runs apart, such as `seed`.
+        number: Which one this is.
+        folder: Where all runs lie.
+        words: Arguments of `fit`.
+    """
+
+    kind: str
+    number: int
+    folder: Path
+    words: Sequence[str]
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.kind} {self.number}"
+
+    @property
+    def run(self) -> RunFolder:
+        """Its run folder."""
+        return RunFolder(self.folder / f"{self.kind}_{self.number}")
+
+    @property
+    def report(self) -> dict[str, Any] | None:
+        """The report of its test; null where there is none yet, or a broken one."""
+        return read_report(self.run.path)
+
+    @property
+    def log(self) -> Path:
+        """What its commands print."""
+        return self.run.path.with_suffix(".log")
+
+    def next_words(self) -> list[str] | None:
+        """The command that it needs next: a fit, the rest of one, or a test; null once there is a report."""
+        run = self.run
+        if self.report is not None:
+            return None
+        if run.summary.is_file():  # written at the end of a fit
+            return ["test", "--config", str(run.config), "--ckpt_path", "best"]
+        for alias in ("last", "best"):
+            if (run.checkpoints / f"{alias}.ckpt").is_file():
+                return ["fit", "--config", str(run.config), "--ckpt_path", alias]
+        return ["fit", *self.words, "--run_dir", str(run.path)]
+
+    def last_error(self) -> str:
+        """The last error of the log, and where to read on."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        errors = [line for line in lines if line.startswith("error[")]
+        return f"{errors[-1]} ({self.log})" if errors else f"see {self.log}"
+
+
+def read_report(folder: Path) -> dict[str, Any] | None:
+    """Content of a folder's report.json; null where there is none, or a broken one."""
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) else None
+
+
+@dataclass
+class Runs:
+    """The processes of runs that belong together.
+
+    Args:
+        lock: File that each process holds open.
+    """
+
+    lock: int
+    running: list[tuple[Member, subprocess.Popen[bytes], list[str]]] = field(default_factory=list)
+    failed: dict[int, int] = field(default_factory=dict)
+
+    def start(self, member: Member) -> None:
+        """Starts what a member needs next, if anything."""
+        words = member.next_words()
+        if words is None:
+            print(f"{member.name}: done", flush=True)
+            return
+        goes_on = words[0] == "fit" and "--ckpt_path" in words
+        print(f"{member.name}: {words[0]}{' goes on' if goes_on else ''}", flush=True)
+        with member.log.open("ab") as log:
+            process = subprocess.Popen(
+                [*processes.PROGRAM, *processes.trust_words(), *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=(self.lock,),
+            )
+        self.running.append((member, process, words))
+
+    def finish(self) -> list[Member]:
+        """Members whose command ended well, and need the next one."""
+        ready = []
+        for entry in list(self.running):
+            member, process, words = entry
+            code = process.poll()
+            if code is None:
+                continue
+            self.running.remove(entry)
+            if code == 0 and member.next_words() != words:
+                ready.append(member)
+            else:  # a command that changed nothing would be started for ever
+                self.failed[member.number] = 128 - code if code < 0 else code or 1
+                print(f"{member.name}: failed", flush=True)
+        return ready
+
+    def end(self) -> None:
+        """Ends what still runs."""
+        for _, process, _ in self.running:
+            process.terminate()
+        for _, process, _ in self.running:
+            try:
+                process.wait(PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def train_all(members: Sequence[Member], jobs: int, lock: int, option: str) -> dict[int, int]:
+    """Trains and tests what is missing.
+
+    Args:
+        members: The runs.
+        jobs: Runs at a time.
+        lock: File that each process holds open.
+        option: What names the folder on the command line.
+
+    Returns:
+        Exit codes of the runs that failed by their number, in order.
+    """
+    runs, waiting = Runs(lock), list(members)
+    with processes.ended_by_sigterm():
+        try:
+            while waiting or runs.running:
+                while waiting and len(runs.running) < jobs:
+                    runs.start(waiting.pop(0))
+                time.sleep(POLL_SECONDS)
+                waiting = runs.finish() + waiting
+        except (KeyboardInterrupt, SystemExit):
+            print(f"to go on: the same command with {option} {members[0].folder}", file=sys.stderr)
+            raise
+        finally:
+            runs.end()
+    return {member.number: runs.failed[member.number] for member in members if member.number in runs.failed}
+
+
+def leave_with(members: Sequence[Member], failed: dict[int, int]) -> None:
+    """Says which runs failed, and leaves with the exit code of the first of them."""
+    for member in members:
+        if member.number in failed:
+            code = failed[member.number]
+            print(f"{member.name} failed with exit code {code}: {member.last_error()}", file=sys.stderr)
+    if failed:
+        raise SystemExit(next(iter(failed.values())))

@@ -1,0 +1,147 @@
+"""What a command leaves behind: files in the run folder, and what it says at its end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from cnn_lstm.runs.record import RunRecord
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.predictions import collected_table
+from cnn_lstm.evaluation.scoreboard import render, scoreboard
+from cnn_lstm.evaluation.settings import Evaluation
+from cnn_lstm.files import write_text_whole, write_whole
+from cnn_lstm.inference.intervals import add_intervals
+from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.training.console import Resources, totals_line
+from cnn_lstm.training.run_folder import RunFolder
+from cnn_lstm.training.tensorboard import attention_windows_plot
+
+ATTENTION_WINDOWS = 3
+
+
+class Outcome:
+    """The end of a command that ran.
+
+    Args:
+        run: The run folder.
+        record: Its MLflow record.
+        trainer: The trainer.
+        model: The forecaster.
+        data: The data module.
+    """
+
+    def __init__(
+        self, run: RunFolder, record: RunRecord, trainer: Trainer, model: Forecaster, data: MarketDataModule
+    ) -> None:
+        self.run, self.record, self.trainer, self.model, self.data = run, record, trainer, model, data
+
+    def fit(self, keep_model: bool = True) -> None:
+        """Keeps the best model, says what was found and where it lies.
+
+        Args:
+            keep_model: Whether to make it an MLflow model.
+        """
+        if keep_model:
+            self.record.keep_model()
+        found: dict[str, Any] = {}
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None and callback.monitor:
+                epoch = torch.load(callback.best_model_path, weights_only=True, map_location="cpu")["epoch"]
+                print(
+                    f"best {callback.monitor} {float(callback.best_model_score):.5f} at epoch {epoch}, "
+                    f"stopped after epoch {self.trainer.current_epoch - 1}"
+                )
+                best = {"best_epoch": epoch, "monitor": callback.monitor, "best": float(callback.best_model_score)}
+                found = found or best
+        self._summarize(found)
+        if not any(self.run.checkpoints.glob("*.ckpt")):
+            print("nothing was trained: no epoch was finished")
+        self._say_where()
+
+    def _summarize(self, best: dict[str, Any]) -> None:
+        """Says what the run took, and keeps it beside the best epoch in summary.json."""
+        # set by Lightning's connectors, not declared by the class
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Resources) and (totals := callback.totals()):
+                print(totals_line(totals))
+                write_text_whole(self.run.summary, json.dumps(best | totals, indent=2) + "\n")
+                self.record.keep(self.run.summary)
+
+    def validate(self) -> None:
+        """Prints the metrics of the validation part beside trivial forecasts."""
+        self._keep_metrics("validate")
+        text = f"{render(scoreboard(self.predictions()))}\n"
+        self._keep(self.run.path / "validate.txt", text)
+        print(text, end="")
+        self._say_where()
+
+    def test(self, settings: Evaluation, checkpoint: Path) -> None:
+        """Judges the forecasts of the test part: verdict, tables, report.
+
+        Args:
+            settings: Evaluation settings.
+            checkpoint: File that was tested.
+        """
+        from cnn_lstm.evaluation.judge import judge
+
+        self._keep_metrics("test")
+        table = self.predictions()
+        said = judge(self.run.path, table, self.data, self.model, settings, checkpoint, self._attention_plots())
+        self.record.log(said.metrics)
+        self.record.keep(*said.files)
+        print(said.text, end="")
+        self._say_where({"report": said.page})
+
+    def _attention_plots(self) -> list[Path]:
+        """Draws what the network looks at in a few windows of the test part; nothing without attention."""
+        rows = torch.from_numpy(self.data.parts.test)
+        plot = attention_windows_plot(self.model, self.data, rows, ATTENTION_WINDOWS, "attention, test part")
+        if plot is None:
+            return []
+        path = self.run.path / "attention_test.png"
+        plot.savefig(path)
+        return [path]
+
+    def predict(self, csv: bool) -> None:
+        """Writes the forecasts.
+
+        Args:
+            csv: Whether to write them as CSV too.
+        """
+        table, path = self.predictions(), self.run.path / "forecasts.parquet"
+        write_whole(path, lambda partial: table.to_parquet(partial, index=False))
+        if csv:
+            table.to_csv(path.with_suffix(".csv"), index=False)
+        self.record.keep(path, path.with_suffix(".csv"))
+        span = f"{table['as_of'].min():%Y-%m-%d}..{table['as_of'].max():%Y-%m-%d}"
+        print(f"{len(table):,} forecasts of {table['symbol'].nunique()} symbols, {span}, in {path}")
+
+    def predictions(self) -> pd.DataFrame:
+        """The predictions table of the forecasts that the command made."""
+        data, contract = self.data, self.model.contract
+        table = collected_table(data.panel, data.targets, self.model.forecasts, contract["target_mean"])
+        return add_intervals(table, contract.get("calibration"), contract["boundaries"]["test"])
+
+    def _keep_metrics(self, stage: str) -> None:
+        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        self._keep(self.run.path / f"{stage}_metrics.json", json.dumps(metrics, indent=2) + "\n")
+
+    def _keep(self, path: Path, text: str) -> None:
+        write_text_whole(path, text)
+        self.record.keep(path)
+
+    def _say_where(self, more: dict[str, object] | None = None) -> None:
+        """Where everything of the run lies, and how to look at it."""
+        folder = self.run.path
+        lines: dict[str, object] = {"run folder": folder, "checkpoints": self.run.checkpoints}
+        if (folder / "tensorboard").is_dir():
+            lines["TensorBoard"] = f"tensorboard --logdir {folder / 'tensorboard'}"
+        for name, value in (lines | self.record.where() | (more or {})).items():
+            print(f"{name + ':':<13}{value}")

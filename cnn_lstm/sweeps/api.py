@@ -1,0 +1,80 @@
+"""The sweep for notebooks and programs: the command in a process of its own, and its study."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnn_lstm.errors import CnnLstmError
+from cnn_lstm.specs import trusted_packages
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def sweep(
+    config: str | Path,
+    space: str | Path,
+    n_trials: int = 50,
+    n_jobs: int = 1,
+    folder: str | Path = "runs/sweep",
+    resume: bool = False,
+    options: Sequence[str] = (),
+) -> optuna.Study:
+    """Searches a space of settings, as `cnn-lstm sweep` does.
+
+    Args:
+        config: YAML file of `fit`.
+        space: YAML file of the space.
+        n_trials: Trials to finish.
+        n_jobs: Worker processes.
+        folder: Folder of all trials, where best.yaml is written.
+        resume: Whether to go on with the sweep that is in the folder.
+        options: Further words of the command, for example `["--trainer.max_epochs=5", "--timeout=600"]`.
+
+    Returns:
+        The study, for Optuna's own tables and plots.
+
+    Raises:
+        CnnLstmError: If the sweep fails, with its line.
+
+    Example:
+        >>> study = sweep("x.yaml", "configs/sweep/cnn_lstm.yaml", n_trials=20)  # doctest: +SKIP
+        >>> study.best_value  # doctest: +SKIP
+    """
+    trusted = ",".join(sorted(trusted_packages() - {"cnn_lstm"}))
+    words = ["--config", str(config), "--space", str(space), "--n_trials", str(n_trials), "--n_jobs", str(n_jobs)]
+    words += ["--folder", str(folder), *(["--resume"] if resume else []), *options]
+    trust = ["--trust-imports", trusted] if trusted else []
+    last = ""
+    with subprocess.Popen(
+        [sys.executable, "-m", "cnn_lstm", *trust, "sweep", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                print(line, end="", flush=True)
+                last = line.strip() if line.startswith("error[") else last
+        except BaseException:  # a notebook's stop button
+            process.terminate()
+            raise
+    code = process.returncode
+    if code:
+        raise CnnLstmError(last.partition(": ")[2] or f"the sweep ended with exit code {code}", code=100 * code)
+    return _study(Path(folder), options)
+
+
+def _study(folder: Path, options: Sequence[str]) -> optuna.Study:
+    """The study of a folder; a storage with a password is known only from the options."""
+    import optuna
+
+    known = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    given = [word.partition("=")[2] for word in options if word.startswith("--storage=")]
+    storage = given[0] if given else known["storage"]
+    return optuna.load_study(study_name=known["study_name"], storage=storage)

@@ -1,0 +1,284 @@
+"""What a sweep found, for people: trials.csv, plots, and one page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnn_lstm.files import write_text_whole
+from cnn_lstm.pages.environment import Plot, page_environment
+from cnn_lstm.sweeps.plots import (
+    Line,
+    Scale,
+    draw_front,
+    draw_history,
+    draw_importances,
+    draw_parallel,
+    draw_slices,
+    limits,
+)
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+TEMPLATE = "sweep.html.jinja"
+SHOWN = 50  # trials in the page's table; trials.csv has all
+AXES = 8  # of the parallel coordinates
+SLICES, BARS = 12, 15
+FEWEST = 2  # trials from which on parameters can be compared
+
+
+def write_report(
+    study: optuna.Study,
+    folder: Path,
+    metrics: Sequence[str] = ("val_loss",),
+    title: str = "",
+    remarks: Sequence[str] = (),
+) -> list[Path]:
+    """Writes trials.csv, the plots, and sweep.html.
+
+    Args:
+        study: The study, of any number of trials.
+        folder: Where to write.
+        metrics: Name of each objective.
+        title: Name of the sweep; that of the study by default.
+        remarks: Sentences about the best trial.
+
+    Returns:
+        The files, the page last.
+
+    Raises:
+        ResourceError: If a file cannot be written.
+
+    Example:
+        >>> files = write_report(study, Path("runs/sweep"), ["val_rmse"])  # doctest: +SKIP
+    """
+    trials = study.get_trials(deepcopy=False)
+    table = folder / "trials.csv"
+    write_text_whole(table, trials_csv(trials, metrics))
+    plots = list(_plots(study, trials, folder, metrics))
+    page = folder / "sweep.html"
+    best = _best(study, trials)
+    text = (
+        page_environment(Path(__file__).parent)
+        .get_template(TEMPLATE)
+        .render(
+            title=title or study.study_name,
+            metrics=list(metrics),
+            directions=[direction.name.lower() for direction in study.directions],
+            remarks=remarks,
+            best=[_told(trial) for trial in best],
+            tiles=list(_tiles(trials)),
+            plots=[plot for _, plot in plots],
+            trials=[_told(trial) for trial in _ranked(study, trials, best)[:SHOWN]],
+            ended=sum(trial.state.is_finished() for trial in trials),
+            failures=_failures(trials),
+        )
+    )
+    write_text_whole(page, text)
+    return [table, *(path for path, _ in plots), page]
+
+
+def trials_csv(trials: Sequence[FrozenTrial], metrics: Sequence[str]) -> str:
+    """All trials as CSV: number, state, objectives, times, parameters, and what the trials say of themselves.
+
+    Args:
+        trials: The trials.
+        metrics: Name of each objective.
+    """
+    params = sorted({name for trial in trials for name in trial.params})
+    attributes = sorted({name for trial in trials for name in trial.user_attrs})
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["number", "state", *metrics, "started", "ended", *params, *attributes])
+    for trial in trials:
+        values = trial.values or [""] * len(metrics)
+        times = [time.isoformat() if time else "" for time in (trial.datetime_start, trial.datetime_complete)]
+        own = [trial.user_attrs.get(name, "") for name in attributes]
+        settings = [trial.params.get(name, "") for name in params]
+        writer.writerow([trial.number, trial.state.name, *values, *times, *settings, *own])
+    return out.getvalue()
+
+
+# -- the page --------------------------------------------------------------------------------------------------------
+
+
+def _of(trials: Sequence[FrozenTrial], state: str) -> list[FrozenTrial]:
+    return [trial for trial in trials if trial.state.name == state]
+
+
+def _best(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The best trial, or those of the Pareto front by their first objective."""
+    if not _of(trials, "COMPLETE"):
+        return []
+    if len(study.directions) > 1:
+        return sorted(study.best_trials, key=lambda trial: trial.values)
+    return _completed(study, trials)[:1]
+
+
+def _completed(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Completed trials, the best by the first objective first."""
+    sign = 1 if study.directions[0].name == "MINIMIZE" else -1
+    return sorted(_of(trials, "COMPLETE"), key=lambda trial: (sign * trial.values[0], trial.number))
+
+
+def _ranked(study: optuna.Study, trials: Sequence[FrozenTrial], best: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The best, the other completed ones, then the rest by number."""
+    first = {trial.number for trial in best}
+    others = [trial for trial in _completed(study, trials) if trial.number not in first]
+    return [*best, *others, *(trial for trial in trials if trial.state.name != "COMPLETE")]
+
+
+def _told(trial: FrozenTrial) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "state": trial.state.name,
+        "values": [f"{value:.5g}" for value in trial.values or []],
+        "params": {name: _shown(value) for name, value in trial.params.items()},
+        "epochs": _shown(trial.user_attrs.get("epochs", "")),
+        "reason": str(trial.user_attrs.get("reason", "")),
+    }
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+
+
+def _tiles(trials: Sequence[FrozenTrial]) -> Iterator[tuple[str, str, str]]:
+    """Title, figure and remark."""
+    remarks = {
+        "COMPLETE": "trained to their end",
+        "PRUNED": "ended early, since others were better by then",
+        "FAIL": "ended without a value",
+        "RUNNING": "not ended yet",
+    }
+    counts = Counter(trial.state.name for trial in trials)
+    for state, remark in remarks.items():
+        if counts[state] or state != "RUNNING":
+            yield state, f"{counts[state]:,}", remark
+    seconds = [float(trial.user_attrs["seconds"]) for trial in trials if "seconds" in trial.user_attrs]
+    if seconds:
+        yield "time of all trials", f"{sum(seconds) / 60:,.1f} min", f"{np.median(seconds):,.1f} s the median trial"
+    epochs = [int(trial.user_attrs["epochs"]) for trial in trials if trial.user_attrs.get("epochs") is not None]
+    if epochs:
+        yield "epochs of all trials", f"{sum(epochs):,}", f"{np.median(epochs):g} the median trial"
+
+
+def _failures(trials: Sequence[FrozenTrial]) -> list[tuple[str, int, str]]:
+    """Reason, how many trials failed of it, and their numbers; the most frequent first."""
+    failed: dict[str, list[int]] = {}
+    for trial in _of(trials, "FAIL"):
+        failed.setdefault(str(trial.user_attrs.get("reason", "not told")), []).append(trial.number)
+    ordered = sorted(failed.items(), key=lambda item: (-len(item[1]), item[1]))
+    return [(reason, len(numbers), ", ".join(map(str, numbers))) for reason, numbers in ordered]
+
+
+# -- plots --------------------------------------------------------------------------------------------------------
+
+
+def _plots(
+    study: optuna.Study, trials: Sequence[FrozenTrial], folder: Path, metrics: Sequence[str]
+) -> Iterator[tuple[Path, Plot]]:
+    done, several = _completed(study, trials), len(metrics) > 1
+    lines = [Line(trial.number, tuple(trial.values), False, trial.params) for trial in done]
+    if several and lines:
+        path = folder / "sweep_front.png"
+        draw_front(path, lines, [trial.number for trial in study.best_trials], metrics)
+        words = "Each point is a trial. No other trial beats a green one in every objective at once."
+        yield path, _embedded(path, "Trade-offs", words)
+    drawn = sorted([*lines, *_pruned_lines(trials)], key=lambda line: line.number)
+    if drawn and not several:
+        path = folder / "sweep_history.png"
+        draw_history(path, drawn, _best_so_far(study, drawn), metrics[0])
+        words = (
+            "The value of each trial in its order; a pruned one stands at the last figure it reported, and what lies "
+            "far off on the edge."
+        )
+        yield path, _embedded(path, "How the trials went", words)
+    if len(lines) >= FEWEST:
+        yield from _parameter_plots(study, lines, folder, metrics[0])
+
+
+def _parameter_plots(
+    study: optuna.Study, lines: Sequence[Line], folder: Path, metric: str
+) -> Iterator[tuple[Path, Plot]]:
+    importances = parameter_importances(study)
+    if importances:
+        path = folder / "sweep_importances.png"
+        draw_importances(path, dict(list(importances.items())[:BARS]))
+        words = f"Share of the spread of {metric} that each parameter explains (fANOVA). With few trials it is a guess."
+        yield path, _embedded(path, "Which parameters mattered", words)
+    names = [*importances, *sorted({name for line in lines for name in line.draws} - set(importances))]
+    scales = [_scale(study, name) for name in names]
+    if not scales:
+        return
+    path = folder / "sweep_parallel.png"
+    draw_parallel(path, lines, scales[:AXES], lines[0].number)
+    words = f"Each line is a completed trial, darker where {metric} is better; the best is green."
+    yield path, _embedded(path, "What the good trials have in common", words)
+    path = folder / "sweep_slices.png"
+    draw_slices(path, lines, scales[:SLICES], metric)
+    words = f"{metric} of the completed trials over each parameter; a few far-off values are cut away."
+    yield path, _embedded(path, "Where the good values lie", words)
+
+
+def parameter_importances(study: optuna.Study) -> dict[str, float]:
+    """Share of the spread of the first objective that each parameter explains, the largest first; empty if unknown.
+
+    Args:
+        study: The study; parameters that do not exist in every completed trial are left out.
+    """
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+    values = [trial.values[0] for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+    if len(values) < FEWEST:
+        return {}
+    # else a single diverged trial would explain all of the spread
+    low, high = limits(np.array(values), [])
+    try:
+        found = get_param_importances(
+            study,
+            evaluator=FanovaImportanceEvaluator(seed=0),
+            target=lambda trial: float(np.clip(trial.values[0], low, high)),
+        )
+    except (ValueError, RuntimeError):  # one value for all, or too few trials
+        return {}
+    return {name: share for name, share in found.items() if math.isfinite(share)}
+
+
+def _pruned_lines(trials: Sequence[FrozenTrial]) -> Iterator[Line]:
+    for trial in _of(trials, "PRUNED"):
+        if trial.intermediate_values:
+            last = trial.intermediate_values[max(trial.intermediate_values)]
+            if math.isfinite(last):
+                yield Line(trial.number, (last,), True, trial.params)
+
+
+def _best_so_far(study: optuna.Study, lines: Sequence[Line]) -> list[float]:
+    values = np.array([line.values[0] for line in lines if not line.pruned])
+    best = np.minimum if study.directions[0].name == "MINIMIZE" else np.maximum
+    return [float(value) for value in best.accumulate(values)] if len(values) else []
+
+
+def _scale(study: optuna.Study, name: str) -> Scale:
+    """The axis of a parameter, as its distribution says."""
+    trials = study.get_trials(deepcopy=False)
+    distribution = next(trial.distributions[name] for trial in trials if name in trial.distributions)
+    choices = tuple(getattr(distribution, "choices", ()))
+    whole = type(distribution).__name__ == "IntDistribution"
+    return Scale(name, bool(getattr(distribution, "log", False)), choices, whole)
+
+
+def _embedded(path: Path, title: str, caption: str) -> Plot:
+    uri = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+    return Plot(title, caption, f"{title}: {path.stem.removeprefix('sweep_')} of the sweep", uri)

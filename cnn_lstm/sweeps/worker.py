@@ -1,0 +1,239 @@
+"""A worker of a sweep: takes one trial after another until the study has as many as it is to have."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import IO, Any
+
+import optuna
+import torch
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.trial import FrozenTrial, TrialState
+
+from cnn_lstm.errors import CnnLstmError, ConfigError, interruption
+from cnn_lstm.sweeps.callbacks import PRUNED_AT
+from cnn_lstm.sweeps.handback import best_first, drop_checkpoints
+from cnn_lstm.sweeps.locks import alone, storage_errors
+from cnn_lstm.sweeps.study import FINISHED, REASON, Plan, join, sampler_of
+
+POLL = 0.5  # seconds between two looks for trials that end elsewhere
+END_WITHIN = 8.0  # seconds that an interrupted fit may take to end
+HOPELESS = 3  # trials that fail alike before any was finished
+
+Fit = Callable[[optuna.Trial, Sequence[str]], Mapping[str, Any]]
+Settle = Callable[[FrozenTrial], None]
+
+
+class TrialFailedError(Exception):
+    """A trial that ended without a value; the study goes on."""
+
+
+class Stop:
+    """What tells a worker to end: the pipe from its parent closes, also where the parent was killed.
+
+    Args:
+        pipe: The end of the pipe to read from.
+    """
+
+    def __init__(self, pipe: IO[Any]) -> None:
+        self.asked = threading.Event()
+        self._pipe, self._lock, self._in_fit = pipe, threading.Lock(), False
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
+        threading.Thread(target=self._watch, name="stop", daemon=True).start()
+
+    @contextmanager
+    def interrupts(self) -> Iterator[None]:
+        """Makes the order a Ctrl-C for what runs here; elsewhere it waits, so that no write is cut off."""
+        with self._lock:
+            if self.asked.is_set():
+                raise KeyboardInterrupt
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a fit that failed badly may have kept it
+            self._in_fit = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_fit = False
+
+    def _watch(self) -> None:
+        self._pipe.read()
+        with self._lock:
+            self.asked.set()
+            sys.unraisablehook = lambda _: None  # what is interrupted while it is built cannot be taken apart
+        for _k in range(2):  # a fit ends after its batch, at the second one at once
+            with self._lock:
+                if self._in_fit:
+                    os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(END_WITHIN / 2)
+        os._exit(130)  # its trial is found dead, and retried
+
+
+class Worker:
+    """Runs the trials of a plan.
+
+    Args:
+        plan: The plan.
+        fit: Runs a trial with further arguments of `fit`; returns its metrics by name.
+        settle: Called with each trial that has ended.
+        stop: What tells it to end.
+    """
+
+    def __init__(self, plan: Plan, fit: Fit, settle: Settle, stop: Stop) -> None:
+        self.plan, self._fit, self._settle, self._stop = plan, fit, settle, stop
+        self.study = join(plan)
+
+    def work(self) -> None:
+        """Takes trials until there are enough.
+
+        Raises:
+            ConfigError: If all trials fail alike.
+            ResourceError: If the study's database fails.
+        """
+        with storage_errors(self.plan.storage):
+            while not self._stop.asked.is_set() and self._next():
+                pass
+
+    def _next(self) -> bool:
+        """Runs a trial, or waits for those that run elsewhere; false once there are enough."""
+        with ExitStack() as claim:
+            claim.enter_context(alone(self.plan.storage))
+            fail_stale(self.study)
+            trials = self.study.get_trials(deepcopy=False)
+            states = [trial.state for trial in trials]
+            waiting = [number for number, state in enumerate(states) if state == TrialState.WAITING]
+            finished, running = sum(state in FINISHED for state in states), states.count(TrialState.RUNNING)
+            searched = not waiting and self._all_combinations_begun(trials)
+            if finished >= self.plan.n_trials or (searched and not running):
+                return False
+            if finished + running < self.plan.n_trials and not searched:
+                self.study.sampler = sampler_of(self.plan, min(waiting, default=len(states)))
+                self._run(claim)
+                return True
+        self._stop.asked.wait(POLL)
+        return True
+
+    def _all_combinations_begun(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether a grid has none left: Optuna's sampler would begin again."""
+        combinations = self.plan.definition.combinations
+        begun = {trial.system_attrs["grid_id"] for trial in trials if "grid_id" in trial.system_attrs}
+        return combinations is not None and len(begun) >= combinations
+
+    def _run(self, claim: ExitStack) -> None:
+        """One trial through Optuna, which keeps its heart beating."""
+        try:
+            self.study.optimize(
+                partial(self._objective, claim), n_trials=1, catch=(TrialFailedError,), callbacks=[self._ended]
+            )
+        except KeyboardInterrupt:
+            self._settle(self.study.get_trials(deepcopy=False)[self._number])
+            if not self._stop.asked.is_set():  # somebody ends this worker alone
+                raise
+        except ValueError as error:
+            if "Cannot tell a" not in str(error):
+                raise
+            tell(f"trial {self._number}: taken for dead and given to another worker")
+
+    def _objective(self, claim: ExitStack, trial: optuna.Trial) -> list[float]:
+        """What Optuna calls: suggests, fits, and finds the words for what went wrong."""
+        claim.close()  # the trial runs now, so that others count it
+        self._number, started = trial.number, time.monotonic()
+        definition = self.plan.definition
+        words = definition.space.words(definition.space.suggest(trial))
+        for name, value in self._origin().items():
+            trial.set_user_attr(name, value)
+        try:
+            with self._stop.interrupts():
+                found = self._fit(trial, words)
+            values = [found[objective.metric] for objective in definition.objectives]
+        except BaseException as error:
+            if interruption(error) is not None:
+                retry(self.study, trial)
+                raise KeyboardInterrupt from error
+            early = isinstance(error, SystemExit)
+            reason = ConfigError("fit ended early", str(error), code=247) if early else error
+            raise self._failed(trial, reason) from error
+        for name in ("epochs", "best_epoch"):
+            trial.set_user_attr(name, found.get(name))
+        trial.set_user_attr("seconds", round(time.monotonic() - started, 2))
+        if PRUNED_AT in self.study.get_trials(deepcopy=False)[trial.number].user_attrs:
+            raise optuna.TrialPruned
+        return values
+
+    def _origin(self) -> dict[str, Any]:
+        """Where a trial runs, and what it takes to run it again."""
+        return {"host": socket.gethostname(), "seed": self.plan.seed, "threads": torch.get_num_threads()}
+
+    def _failed(self, trial: optuna.Trial, error: BaseException) -> TrialFailedError:
+        """Writes down why."""
+        reason = str(error) if isinstance(error, CnnLstmError) else f"{type(error).__name__}: {error}"
+        reason = " ".join(reason.split())
+        trial.set_user_attr(REASON, reason[:1000])
+        with self.plan.log(trial.number).open("a", encoding="utf-8") as log:
+            log.write("".join(traceback.format_exception(error)) if not isinstance(error, CnnLstmError) else reason)
+            log.write("\n")
+        return TrialFailedError(reason)
+
+    def _ended(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """After each trial: a line, fewer checkpoints, its record; or the end, where nothing works."""
+        tell(line_of(self.plan, study, trial))
+        drop_checkpoints(self.plan, study)
+        self._settle(trial)
+        self._require_hope(study)
+
+    def _require_hope(self, study: optuna.Study) -> None:
+        failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+        reasons = [trial.user_attrs[REASON] for trial in failed if REASON in trial.user_attrs]
+        if len(reasons) > 2 * self.plan.n_trials + HOPELESS:
+            raise ConfigError(f"{len(reasons)} trials failed", f"the last one: {reasons[-1]}", code=244)
+        kinds = {reason.partition(":")[0] for reason in reasons}
+        if len(reasons) >= HOPELESS and len(kinds) == 1 and not study.get_trials(deepcopy=False, states=FINISHED):
+            raise ConfigError(f"the first {len(reasons)} trials fail alike", reasons[-1], code=244)
+
+
+def fail_stale(study: optuna.Study) -> None:
+    """Fails the trials whose workers were killed, and lets them be run again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # the heartbeat, since Optuna 2.9
+        fail_stale_trials(study)
+
+
+def retry(study: optuna.Study, trial: optuna.Trial) -> None:
+    """Lets what was interrupted be run again, with the same draws, as often as it is; but not what others gave up."""
+    begun = study.get_trials(deepcopy=True)[trial.number]
+    if begun.state != TrialState.RUNNING:
+        return
+    begun.user_attrs = {}
+    begun.system_attrs = {name: value for name, value in begun.system_attrs.items() if name != "retry_history"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        RetryHeartbeatStaleTrialCallback()(study, begun)
+
+
+def tell(line: str) -> None:
+    """Prints a line in one write: `print` makes two where output is unbuffered, and other workers write meanwhile."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def line_of(plan: Plan, study: optuna.Study, trial: FrozenTrial) -> str:
+    """What became of a trial, for people."""
+    if trial.state == TrialState.FAIL:
+        return f"trial {trial.number}: failed: {trial.user_attrs.get(REASON, '')} ({plan.log(trial.number)})"
+    epochs = f"{trial.user_attrs['epochs']} epochs, {trial.user_attrs['seconds']:.1f} s"
+    if trial.state == TrialState.PRUNED:
+        return f"trial {trial.number}: pruned after {epochs}"
+    names = [objective.metric for objective in plan.definition.objectives]
+    told = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, trial.values, strict=True))
+    best = best_first(study)[0]
+    return f"trial {trial.number}: {told} after {epochs}; best {best.values[0]:.6g} of trial {best.number}"

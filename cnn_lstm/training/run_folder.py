@@ -1,0 +1,192 @@
+"""One run, one folder: where everything of it lies, which one a command works in, what `best` and `last` mean."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
+from cnn_lstm.model.checkpoints import candidates, read_checkpoint, require_single
+from cnn_lstm.model.forecaster import refuse_differences
+
+ENVIRONMENT_KEY = "CNN_LSTM_RUN_DIR"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of best.ckpt and last.ckpt."""
+        return self.path / "checkpoints"
+
+    @property
+    def config(self) -> Path:
+        """The configuration that reruns the run."""
+        return self.path / "config.yaml"
+
+    @property
+    def summary(self) -> Path:
+        """Best epoch, and what the fit took."""
+        return self.path / "summary.json"
+
+    @property
+    def validation(self) -> Path:
+        """Forecasts of the validation part, of a trial of a sweep."""
+        return self.path / "validation.parquet"
+
+    @property
+    def tracking(self) -> Path:
+        """Folder of the MLflow record."""
+        return self.path / "tracking"
+
+    @property
+    def model(self) -> Path:
+        """The best checkpoint as an MLflow model."""
+        return self.path / "model"
+
+    def checkpoint(self, alias: str) -> Path:
+        """The file that `best` or `last` means.
+
+        Raises:
+            CheckpointError: If the run has no such file.
+        """
+        file = self.checkpoints / f"{alias}.ckpt"
+        if not file.is_file():
+            raise CheckpointError(f"no {alias} checkpoint", str(file), candidates(file), code=437)
+        return file
+
+
+def new_run(explicit: str | None, root: str, name: str) -> RunFolder:
+    """A folder for a new fit: the given one, or `root/name-date-time`.
+
+    Processes that a distributed strategy starts from this one share the folder through the environment.
+
+    Raises:
+        ConfigError: If the given folder holds a run already.
+        ResourceError: If the folder cannot be made.
+    """
+    shared = os.environ.get(ENVIRONMENT_KEY)
+    if shared and "LOCAL_RANK" in os.environ:
+        return RunFolder(Path(shared))
+    path = Path(explicit) if explicit else _unused(Path(root) / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    if any((path / "checkpoints").glob("*.ckpt")):
+        raise ConfigError(
+            "the run folder holds a run already",
+            str(path),
+            "choose another --run_dir, or continue it with --ckpt_path last",
+            code=206,
+        )
+    require_writable(path)
+    os.environ[ENVIRONMENT_KEY] = str(path)
+    return RunFolder(path)
+
+
+def require_writable(path: Path) -> None:
+    """Makes a folder where there is none, and refuses one that cannot be written before any work is done.
+
+    Raises:
+        ResourceError: If it cannot be made or written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / ".writable").touch()
+        (path / ".writable").unlink()
+    except OSError as error:
+        raise ResourceError(
+            "cannot write the run folder", f"{path}: {error.strerror}", "choose another --run_dir", code=606
+        ) from error
+
+
+def _unused(path: Path) -> Path:
+    number, unused = 2, path
+    while unused.exists():
+        unused, number = path.with_name(f"{path.name}-{number}"), number + 1
+    return unused
+
+
+def run_of_checkpoint(file: Path) -> RunFolder:
+    """The run that a checkpoint file belongs to: the folder above `checkpoints`, else its own folder."""
+    folder = file.resolve().parent
+    return RunFolder(folder.parent if folder.name == "checkpoints" else folder)
+
+
+def choose_run(command: str, config: Any, defaults: dict[str, dict[str, Any]]) -> RunFolder:
+    """The run folder of a command; sets `ckpt_path` to a file where a checkpoint is named.
+
+    Args:
+        command: Name of the command.
+        config: Its configuration.
+        defaults: Spec of each class that a configuration may leave out, by its key.
+
+    Raises:
+        CheckpointError: If the command needs a checkpoint and none is named, or it is of another model or an ensemble.
+    """
+    given = config.get("ckpt_path")
+    files = [Path(str(file)) for file in config.get("config") or []]
+    if given is None:
+        if command != "fit":
+            raise CheckpointError(
+                f"{command} needs a checkpoint",
+                fix="add --ckpt_path RUN/checkpoints/best.ckpt, or best|last with --run_dir RUN",
+                code=437,
+            )
+        return new_run(config.run_dir, config.runs_dir, _name(files))
+    if str(given) in ("best", "last"):
+        folder = RunFolder(Path(config.run_dir)) if config.run_dir else _run_of_config(files)
+        given = folder.checkpoint(str(given))
+    checkpoint = read_checkpoint(given)
+    require_single(checkpoint, given)
+    _require_same_model(checkpoint, config.model, defaults)
+    config.ckpt_path = str(given)
+    run = RunFolder(Path(config.run_dir)) if config.run_dir else run_of_checkpoint(Path(given))
+    require_writable(run.path)
+    return run
+
+
+def _name(files: list[Path]) -> str:
+    return files[0].stem if files and files[0].name != "config.yaml" else "fit"
+
+
+def _run_of_config(files: list[Path]) -> RunFolder:
+    """The run whose config.yaml was given."""
+    for file in files:
+        if file.name == "config.yaml":
+            return RunFolder(file.resolve().parent)
+    raise CheckpointError("best|last of which run?", fix="add --run_dir RUN, or use --config RUN/config.yaml", code=437)
+
+
+def _require_same_model(checkpoint: dict[str, Any], model: Any, defaults: dict[str, dict[str, Any]]) -> None:
+    """Refuses a checkpoint whose network or objective is not what the configuration says."""
+    saved = checkpoint["hyper_parameters"]
+    for part in ("network", "objective"):
+        before = saved[part]
+        now: dict[str, Any] = model[part].as_dict() if model[part] else dict(defaults[f"model.{part}"])
+        arguments = {key: value for key, value in before["init_args"].items() if key != "n_features"}
+        refuse_differences(
+            {f"model.{part}": before["class_path"], **{f"model.{part}.{k}": v for k, v in arguments.items()}},
+            {f"model.{part}": _canonical(now["class_path"]), **_flat(part, now.get("init_args") or {}, arguments)},
+        )
+
+
+def _canonical(path: str) -> str:
+    """Where a class is defined; YAML may name it where it is re-exported."""
+    module, _, name = path.rpartition(".")
+    cls = getattr(importlib.import_module(module), name)  # the parser has imported it already
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _flat(part: str, given: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
+    values = {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
+    return {f"model.{part}.{key}": values.get(key, saved.get(key)) for key in {*values, *saved} - {"n_features"}}

@@ -1,1 +1,0 @@
-"""Sweeps: the search space, samplers and pruners, trials, and what is handed back."""

@@ -1,0 +1,131 @@
+"""The drawings for TensorBoard, by matplotlib's metrics alone: no window system, no global state.
+
+Shapes: n forecasts, B windows, A attention heads, T window length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+SYMBOLS = 4
+DATES = 250
+HEADS = 8
+LEFT, RIGHT, TOP, BOTTOM = 0.75, 0.9, 0.75, 0.5  # margins, in inches
+
+
+def forecast_plot(
+    symbols: Sequence[str],
+    dates: NDArray[np.datetime64],
+    y_true: NDArray[np.float32],
+    y_pred: NDArray[np.float32],
+    name: str,
+    unit: str,
+    title: str,
+) -> Figure:
+    """Forecast against truth over the last dates of the first symbols, one panel a symbol.
+
+    Args:
+        symbols: Symbol of each forecast, (n,).
+        dates: Last bar that each forecast knew, (n,), ascending within a symbol.
+        y_true: What came, (n,).
+        y_pred: What was forecast, (n,).
+        name: Name of the target.
+        unit: Its unit.
+        title: What to write above all panels.
+    """
+    shown = list(dict.fromkeys(symbols))[:SYMBOLS]
+    figure, panels = _panels(len(shown), width=9.0, height=1.8)
+    for symbol, axes in zip(shown, panels, strict=True):
+        rows = np.flatnonzero(np.asarray(symbols) == symbol)[-DATES:]
+        axes.plot(dates[rows], y_true[rows], color="0.55", linewidth=1.0, label="truth")
+        axes.plot(dates[rows], y_pred[rows], color="#a8320a", linewidth=1.4, label="forecast")
+        axes.set_title(symbol, loc="left", y=1.02, fontsize=9)  # without y, matplotlib measures all labels
+        axes.grid(color="0.92", linewidth=0.6)
+        axes.margins(x=0.01)
+    label = name if unit == name else f"{name} [{unit}]"
+    panels[0].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, borderaxespad=0.1)
+    panels[-1].set_xlabel("last bar known to the forecast", fontsize=9)
+    figure.suptitle(f"{label}: {title}", fontsize=11)
+    return figure
+
+
+def attention_plot(weights: NDArray[np.float32], names: Sequence[str], title: str) -> Figure:
+    """How much each bar of a window looks at each other: the mean over the heads, then each head.
+
+    Args:
+        weights: Attention weights, (B, A, T, T), rows summing to 1.
+        names: What to write beside each window, (B,).
+        title: What to write above all panels.
+    """
+    heads = min(weights.shape[1], HEADS)
+    blocks = ["mean of heads", *(f"head {head + 1}" for head in range(heads))]
+    figure, panels = _panels(len(weights), width=2.4 * len(blocks), height=2.4)
+    highest = float(np.quantile(weights, 0.999))
+    for window, axes, name in zip(weights, panels, names, strict=True):
+        image = _draw_blocks(axes, [window.mean(axis=0), *window[:heads]], highest)
+        axes.set_ylabel(f"{name}\nlooking bar", fontsize=9)
+    for place, block in enumerate(blocks):
+        middle = (place + 0.5) / len(blocks)
+        panels[0].text(middle, 1.02, block, transform=panels[0].transAxes, ha="center", fontsize=9)
+    panels[-1].set_xlabel("bar looked at", fontsize=9)
+    figure.colorbar(image, cax=_beside(figure, panels), label="share of attention")
+    more = f", first {heads} of {weights.shape[1]} heads" if weights.shape[1] > heads else ""
+    figure.suptitle(f"{title}{more}; bars counted back from the decision (0)", fontsize=11)
+    return figure
+
+
+def rendered(figure: Figure) -> NDArray[np.uint8]:
+    """The figure's pixels, (height, width, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
+
+
+def _panels(rows: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of panels of the given inches, and the panels; margins by hand, a solver takes half a second."""
+    from matplotlib.figure import Figure
+
+    across, down = width + LEFT + RIGHT, rows * height + TOP + BOTTOM
+    figure = Figure(figsize=(across, down), dpi=80)
+    margins = {"left": LEFT / across, "right": 1 - RIGHT / across, "top": 1 - TOP / down, "bottom": BOTTOM / down}
+    panels: list[Axes] = list(figure.subplots(rows, 1, squeeze=False, sharex=True, gridspec_kw=margins)[:, 0])
+    for axes in panels:
+        axes.tick_params(labelsize=8)
+    return figure, panels
+
+
+def _beside(figure: Figure, panels: list[Axes]) -> Axes:
+    """Axes for the colours, to the right of the panels."""
+    box, across = panels[0].get_position(), figure.get_size_inches()[0]
+    return figure.add_axes((box.x1 + 0.15 / across, panels[-1].get_position().y0, 0.15 / across, 0.5))
+
+
+def _draw_blocks(axes: Axes, blocks: Sequence[NDArray[np.float32]], highest: float) -> AxesImage:
+    """Draws square matrices side by side as one image: axes of their own take four times as long."""
+    length = len(blocks[0])
+    gap = max(1, length // 12)
+    parts = [np.pad(block, ((0, 0), (0, gap)), constant_values=np.nan) for block in blocks]
+    image = axes.imshow(
+        np.concatenate(parts, axis=1)[:, :-gap],
+        "viridis",
+        vmin=0.0,
+        vmax=highest,
+        interpolation="nearest",
+        aspect="auto",
+    )
+    ticks = np.array([0, (length - 1) // 2, length - 1])
+    axes.set_yticks(ticks, [str(length - 1 - tick) for tick in ticks])
+    starts = np.arange(len(blocks)) * (length + gap)
+    axes.set_xticks((starts[:, None] + ticks).ravel(), [str(length - 1 - tick) for tick in ticks] * len(blocks))
+    return image

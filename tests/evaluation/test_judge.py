@@ -1,0 +1,351 @@
+"""`test` through the command line: verdict first, five files, and every figure from the predictions alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cnn_lstm.evaluation import judge
+from cnn_lstm.evaluation.ledger import FILE
+from cnn_lstm.evaluation.model_info import Check, leakage_checks
+from cnn_lstm.evaluation.report import evaluate
+from cnn_lstm.evaluation.text import render_report
+from tests import experiments
+from tests.experiments import spec
+from tests.markets import market
+
+FILES = ("predictions.parquet", "test.txt", "model_info.json", "report.html", "report.json")
+VERDICTS = ("EVIDENCE OF SKILL: ", "NO EVIDENCE OF SKILL: ")
+QUICK = {"resamples": 100}
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A run folder, and what `test` printed."""
+
+    run: Path
+    shown: str
+
+    @property
+    def report(self) -> Report:
+        found: Report = json.loads((self.run / "report.json").read_text())
+        return found
+
+    @property
+    def info(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.run / "model_info.json").read_text())
+        return found
+
+    @property
+    def table(self) -> pd.DataFrame:
+        return pd.read_parquet(self.run / "predictions.parquet")
+
+
+def judged(capsys: pytest.CaptureFixture[str], run: Path, *words: object) -> Judged:
+    capsys.readouterr()
+    assert experiments.run("test", "--config", run / "config.yaml", "--ckpt_path", "best", *words) == 0
+    return Judged(run, capsys.readouterr().out)
+
+
+def only(report: Report) -> dict[str, Any]:
+    (found,) = report["targets"].values()
+    return dict(found)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fit on three symbols with gaps of a return over two days."""
+    config = experiments.experiment(tmp_path_factory.mktemp("config"), market(260), evaluation=QUICK)
+    return experiments.fit(config, tmp_path_factory.mktemp("runs") / "fitted")
+
+
+@pytest.fixture
+def run(fitted: Path, tmp_path: Path) -> Path:
+    """A copy of the run, whose test rows were never used."""
+    return Path(shutil.copytree(fitted, tmp_path / "run"))
+
+
+# -- the files ---------------------------------------------------------------------------------------------------------
+
+
+def test_five_files_and_the_verdict_first(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path.name for path in run.iterdir()}
+    done = judged(capsys, run)
+    assert {path.name for path in run.iterdir()} - before == {*FILES, "test_metrics.json", "attention_test.png"}
+    assert done.shown.startswith(VERDICTS)
+    assert done.shown.startswith((run / "test.txt").read_text())
+    assert str(run / "report.html") in done.shown
+    page = (run / "report.html").read_text()
+    assert only(done.report)["verdict"] in page
+    assert evaluate(done.table) == done.report
+    text = (run / "test.txt").read_text()
+    assert text == render_report(done.report) + "\nThe test rows were used once, by this model: an untouched test.\n"
+    assert done.table.attrs["trials"] == 1
+    assert done.table.attrs["failed_checks"] == []
+    assert [check["outcome"] for check in done.info["leakage"]].count("failed") == 0
+    assert done.info["test_rows_used"] == {"times": 1, "models": 1}
+
+
+def test_a_second_test_finds_the_same_and_says_that_it_is_the_second(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = judged(capsys, run)
+    report, table = first.report, first.table
+    assert "The test rows were used once, by this model: an untouched test.\n" in first.shown
+    second = judged(capsys, run)
+    assert "The test rows were used 2 times by 1 model. " in second.shown
+    assert second.report == report
+    pd.testing.assert_frame_equal(second.table, table)
+    assert second.info["test_rows_used"] == {"times": 2, "models": 1}
+    assert len((run.parent / FILE).read_text().splitlines()) == 2
+
+
+def test_other_models_on_the_same_rows_are_trials(run: Path, fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alone = only(judged(capsys, run).report)["strategy"]
+    uses = (run.parent / FILE).read_text()
+    (run.parent / FILE).write_text(
+        uses + "".join(uses.replace(json.loads(uses)["model"], name) for name in ("a", "b", "c"))
+    )
+    done = judged(capsys, run)
+    assert "The test rows were used 5 times by 4 models. " in done.shown
+    after = only(done.report)["strategy"]
+    assert (alone["trials"], after["trials"], done.table.attrs["trials"]) == (1, 4, 4)
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+
+def test_costs_change_the_strategy_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = only(judged(capsys, run).report)
+    free = only(judged(capsys, run, "--evaluation.fee_bp", 0, "--evaluation.half_spread_bp", 0).report)
+    costly, costless = before.pop("strategy"), free.pop("strategy")
+    assert free == before
+    assert (costly["cost_bp"], costless["cost_bp"]) == (10.0, 0.0)
+    assert costless["net_annual_return"] == costless["gross_annual_return"] == costly["gross_annual_return"]
+    assert costly["net_annual_return"] < costless["net_annual_return"]
+    assert costly["break_even_cost_bp"] == costless["break_even_cost_bp"]
+
+
+def test_trials_deflate_the_sharpe_ratio_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = judged(capsys, run)
+    few = only(before.report)
+    done = judged(capsys, run, "--evaluation.trials", 20)
+    many = only(done.report)
+    assert (few["strategy"].pop("trials"), many["strategy"].pop("trials")) == (1, 20)
+    assert (few["selection"].pop("trials"), many["selection"].pop("trials")) == (1, 20)
+    once, deflated = few["strategy"].pop("dsr"), many["strategy"].pop("dsr")
+    assert deflated < once == few["strategy"]["psr"]
+    assert many == few
+    assert (done.report["settings"]["trials"], done.table.attrs["trials"]) == (20, 20)
+    assert "for the best of 20\n" in done.shown
+
+
+def test_the_choice_of_a_sweep_is_told_and_changes_no_verdict(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = only(judged(capsys, run).report)
+    (target,) = judged(capsys, run).report["targets"]
+    done = judged(capsys, run, "--evaluation.spa", f"{{{target}: 0.25}}", "--evaluation.trials", 20)
+    found = only(done.report)
+    assert found["selection"] == {"trials": 20, "spa_p": 0.25}
+    assert (found["verdict"], found["reason"]) == (before["verdict"], before["reason"])
+    assert "best of 20 trials of a sweep" in done.shown
+    assert "in about 25 of 100 sweeps (SPA test)" in done.shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("level", 2), ("resamples", 10), ("season", 0), ("position", "up"), ("fee_bp", -1)]
+)
+def test_a_wrong_setting_is_told_in_one_line(
+    fitted: Path, capsys: pytest.CaptureFixture[str], name: str, value: object
+) -> None:
+    capsys.readouterr()
+    words = ["test", "--config", fitted / "config.yaml", "--ckpt_path", "best", f"--evaluation.{name}", value]
+    assert experiments.run(*words) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error[")]
+    assert f"evaluation.{name}" in line
+    assert not (fitted / "report.json").exists()
+
+
+def test_settings_of_the_configuration_are_kept_in_table_and_report(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--evaluation.level", 0.01, "--evaluation.seed", 3, "--evaluation.season", 7]
+    done = judged(capsys, run, *words)
+    expected = {"level": 0.01, "seed": 3, "season": 7, "resamples": 100}
+    assert expected.items() <= done.report["settings"].items()
+    assert done.table.attrs["settings"] == done.report["settings"]
+    seasonal = done.table["y_seasonal"]
+    assert (judged(capsys, run, "--evaluation.season", 3).table["y_seasonal"] != seasonal).any()
+
+
+# -- objectives and targets --------------------------------------------------------------------------------------------
+
+
+def objective(name: str, **arguments: Any) -> dict[str, Any]:
+    return spec(f"cnn_lstm.model.objectives.{name}", **arguments)
+
+
+def target(name: str, **arguments: Any) -> dict[str, Any]:
+    return spec(f"cnn_lstm.data.targets.{name}", **arguments)
+
+
+CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], dict[str, str]]] = {
+    "classes": (
+        [target("Direction", thresholds=[-0.004, 0.004])],
+        objective("Classes", classes=3),
+        {"direction_1": "log loss"},
+    ),
+    "quantiles": ([target("ForwardReturn")], objective("Quantiles"), {"return_1": "squared error"}),
+    "two_targets": (
+        [target("ForwardReturn"), target("RealizedVolatility", horizon=3, log=True)],
+        objective("Gaussian"),
+        {"return_1": "squared error", "log_volatility_3": "QLIKE"},
+    ),
+    "level": ([target("ForwardValue", column="close")], objective("Point"), {"close_1": "squared error"}),
+}
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_each_objective(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    targets, aim, losses = CASES[case]
+    config = experiments.experiment(
+        tmp_path, market(220), data={"targets": targets}, evaluation=QUICK, model={"objective": aim}
+    )
+    run = experiments.fit(config, tmp_path / "runs" / "run", "--trainer.max_epochs", 1)
+    done = judged(capsys, run)
+    assert evaluate(done.table) == done.report
+    assert {name: found["loss"] for name, found in done.report["targets"].items()} == losses
+    for found in done.report["targets"].values():
+        assert found["left_out"] == 0
+        assert found["symbols"] == 3
+        assert set(found["intervals"]) == {"50", "80", "90", "95"}
+        assert found["best_baseline"] in found["comparisons"]
+        assert (found["strategy"] is None) == (found["kind"] not in ("return", "class"))
+    assert [check["kind"] for check in done.info["leakage"] if check["outcome"] == "failed"] == []
+    assert done.shown.startswith(VERDICTS)
+    assert done.shown.count("EVIDENCE OF SKILL: ") == len(losses)
+
+
+def test_a_checkpoint_without_smearing_gets_it_from_its_validation_forecasts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"targets": [target("RealizedVolatility", horizon=3, log=True)]}
+    config = experiments.experiment(tmp_path, market(260), data=data, evaluation=QUICK)
+    run = experiments.fit(config, tmp_path / "runs" / "run", "--trainer.max_epochs", 1)
+    wanted = only(judged(capsys, run).report)["forecasts"]["model"]["qlike"]
+    checkpoint = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+    del checkpoint["cnn_lstm"]["calibration"]
+    torch.save(checkpoint, run / "checkpoints/best.ckpt")
+    found = only(judged(capsys, run).report)
+    assert found["forecasts"]["model"]["qlike"] == pytest.approx(wanted, rel=1e-5)
+    assert found["intervals"] == {}
+
+
+def test_few_dates_are_no_evidence(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = judged(capsys, run, "--data.end", "2010-12-25", "--data.split.init_args.train", 0.75)
+    found = only(done.report)
+    assert found["dates"] < 30
+    assert found["reason"].startswith(f"too few dates: {found['dates']}, at least 30 are needed; ")
+    assert not found["evidence"]
+
+
+# -- leakage and failure -----------------------------------------------------------------------------------------------
+
+
+def test_a_failed_check_denies_evidence(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leaks(*given: Any) -> list[Check]:
+        checks = leakage_checks(*given)
+        return [Check(check.kind, "", "failed", "") if check.kind.startswith("L2") else check for check in checks]
+
+    def skilful(table: pd.DataFrame, *_: Any) -> pd.DataFrame:
+        known = baselines(table, *_)
+        noise = np.random.default_rng(0).normal(0, 0.002, len(known))
+        attrs = known.attrs
+        known["y_pred"] = known["y_true"] + noise
+        known.attrs = attrs
+        return known
+
+    baselines = judge.with_baselines
+    monkeypatch.setattr(judge, "with_baselines", skilful)
+    assert only(judged(capsys, run).report)["evidence"]
+    monkeypatch.setattr("cnn_lstm.evaluation.model_info.leakage_checks", leaks)
+    done = judged(capsys, run)
+    assert done.shown.startswith("NO EVIDENCE OF SKILL: return_2\n  leakage found: L2 features that are not legit")
+    assert not only(done.report)["evidence"]
+    assert done.table.attrs["failed_checks"] == ["L2 features that are not legitimate"]
+    assert evaluate(done.table) == done.report
+    assert "NO EVIDENCE OF SKILL" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize("file", [1, 2, 3, 4, 5])
+def test_an_end_between_files_leaves_each_whole_or_as_it_was(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, file: int
+) -> None:
+    """`repeat` takes report.json for the end of a test, so it has to be the last."""
+    if file == 1:
+        judged(capsys, run)
+    whole = Path.replace
+    count = 0
+
+    def interrupted(partial: Path, path: Path) -> Path:
+        nonlocal count
+        if path.name in FILES:
+            count += 1
+            if count == file:
+                raise KeyboardInterrupt
+        return whole(partial, path)
+
+    before = {name: (run / name).read_bytes() for name in FILES if (run / name).exists()}
+    monkeypatch.setattr(Path, "replace", interrupted)
+    assert experiments.run("test", "--config", run / "config.yaml", "--ckpt_path", "best") == 130
+    monkeypatch.undo()
+    assert not list(run.glob(".*partial"))
+    there = [name for name in FILES if (run / name).exists()]
+    if file == 1:
+        assert {name: (run / name).read_bytes() for name in there} == before
+    else:
+        assert there == list(FILES[: file - 1])
+        pd.read_parquet(run / "predictions.parquet")
+
+
+# -- where a forecast comes from ---------------------------------------------------------------------------------------
+
+
+def test_each_row_says_what_its_model_was_trained_on(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = judged(capsys, run)
+    table = done.table
+    split = done.info["split"]["train"]
+    assert {f"{day:%Y-%m-%d}" for day in table["train_first"]} == {split["first"]}
+    assert {f"{day:%Y-%m-%d}" for day in table["train_last"]} == {split["last"]}
+    assert set(table["data_sha256"]) == {done.info["data"]["sha256"]}
+    later = judged(capsys, run, "--data.split.init_args.train", "0.75")  # a later test of the same checkpoint
+    assert later.table["as_of"].min() > table["as_of"].min()
+    assert set(later.table["train_last"]) == set(table["train_last"])
+
+
+@pytest.mark.parametrize("command", ["test", "validate", "predict"])
+def test_changed_prices_are_a_warning_and_with_strict_an_error(
+    command: str, run: Path, fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = market(260)
+    table.loc[5, "volume"] += 1.0
+    table.to_parquet(tmp_path / "prices.parquet")
+    words = [command, "--config", run / "config.yaml", "--ckpt_path", "best", "--strict"]
+    source = ["--data.source.init_args.paths", tmp_path / "prices.parquet"]
+    assert experiments.run(*words, "true") == 0
+    capsys.readouterr()
+    assert experiments.run(*words, "false", *source) == 0
+    assert "warning: the prices are not those that the checkpoint was trained on" in capsys.readouterr().err
+    assert experiments.run(*words, "true", *source) == 3
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error[")]
+    assert line.startswith("error[E337]")

@@ -1,0 +1,111 @@
+"""Plain words say what the metrics say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cnn_lstm.evaluation.plain_language import interval_sentence, strategy_sentences, uses_sentence, verdict_sentence
+
+FOUND: dict[str, Any] = {
+    "rule": "long above 0",
+    "bars": 500,
+    "cost_bp": 10.0,
+    "sharpe": 0.5,
+    "sharpe_se": 0.7,
+    "dsr": 0.4,
+    "trials": 3,
+    "random_sign_p": 0.25,
+    "break_even_cost_bp": 12.0,
+    "unknown_returns": 0,
+}
+
+
+def target(skill: float | None, evidence: bool = False, p: float | None = 0.04, **changes: Any) -> dict[str, Any]:
+    beside = {"skill": skill, "skill_interval": [-0.02, 0.06], "dm_p": 0.01, "bootstrap_p": p}
+    given = {"rows": 1200, "dates": 300, "dates_needed": 30, "loss": "QLIKE"}
+    given |= {"evidence": evidence, "best_baseline": "HAR-X"}
+    return given | {"comparisons": {"HAR-X": beside | changes}}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected", "missing"),
+    [
+        (target(0.021, True), "2.1% lower than that of the best simple method, HAR-X. If", "luck cannot"),
+        (target(0.021, True), "by chance in about 40 of 1,000 such tests", "safer"),
+        (target(0.021), "but luck cannot be ruled out", "That speaks"),
+        (target(0.021), "anything from -2.0% to +6.0%", "That speaks"),
+        (target(0.021, skill_interval=[0.002, 0.04]), "between +0.2% and +4.0%, not both tests exclude luck", "from"),
+        (target(0.021, skill_interval=[None, None]), "its range is not known", "from"),
+        (target(0.021, p=None), "an unknown share of such tests", "0.01"),
+        (target(-0.3), "30.0% higher than that of the best simple method, HAR-X. Nothing", "chance"),
+        (target(0.0), "practically the same as that of the best simple method", "0.0%"),
+        (target(0.0004), "practically the same as", "0.0%"),
+        (target(None), "HAR-X made no error at all", "luck"),
+    ],
+)
+def test_verdicts(given: dict[str, Any], expected: str, missing: str) -> None:
+    sentence = verdict_sentence(given)
+    assert expected in sentence
+    assert missing not in sentence
+    assert "1,200 forecasts" in sentence
+
+
+def test_few_dates_are_named_where_all_else_speaks_for_the_model() -> None:
+    few = target(0.021) | {"dates": 29}
+    assert "a test of 29 dates is too short to tell skill from luck: at least 30 are needed" in verdict_sentence(few)
+    assert "too short" not in verdict_sentence(few | {"dates": 30})
+
+
+def test_leakage_outweighs_all_figures() -> None:
+    sentence = verdict_sentence(target(0.5, True), ["L2", "L3.1"])
+    assert "L2, L3.1" in sentence
+    assert "lower" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("coverage", "expected"),
+    [(0.921, "wider than"), (0.919, "within 2 points"), (0.881, "within 2 points"), (0.879, "too narrow")],
+)
+def test_intervals_are_judged_by_2_points(coverage: float, expected: str) -> None:
+    sentence = interval_sentence({"intervals": {"90": {"coverage": coverage, "mean_width": 1.0}}}, "90")
+    assert expected in sentence
+    assert f"{coverage * 100:.1f}" in sentence
+
+
+def test_sets_say_how_many_classes_they_name() -> None:
+    given = {"intervals": {"80": {"coverage": 0.825, "mean_size": 2.44}}, "classes": 3}
+    assert "in 80 of 100 cases; they held it in 82.5 and named 2.4 of 3 classes" in interval_sentence(given, "80")
+
+
+def test_an_interval_without_rows_has_no_sentence() -> None:
+    assert interval_sentence({"intervals": {"90": {"coverage": None}}}, "90") == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "0.50 with a standard error of 0.70 cannot be told from zero"),
+        ({"sharpe": -1.5}, "-1.50 with a standard error of 0.70 can be told from zero"),
+        ({}, "3 models were tried to find this one"),
+        ({}, "above zero is 40.0%"),
+        ({"trials": 1}, "Taken as the only model that was tried"),
+        ({}, "about 25 of 100 books"),
+        ({}, "at a cost of 12 basis points a side, above the 10 that"),
+        ({"break_even_cost_bp": 8.0}, "at a cost of 8 basis points a side, below the 10 that"),
+        ({"break_even_cost_bp": -1.0}, "loses before any cost"),
+        ({"unknown_returns": 1500}, "1,500 bars have no known return"),
+    ],
+)
+def test_strategies(changes: dict[str, Any], expected: str) -> None:
+    assert expected in " ".join(strategy_sentences(FOUND | changes))
+
+
+def test_missing_figures_of_a_strategy_have_no_sentence() -> None:
+    missing = dict.fromkeys(("sharpe", "sharpe_se", "dsr", "random_sign_p", "break_even_cost_bp"))
+    assert len(list(strategy_sentences(FOUND | missing))) == 2
+
+
+def test_one_model_tested_twice_is_no_untouched_test() -> None:
+    assert "used 2 times by 1 model." in uses_sentence({"times": 2, "models": 1})

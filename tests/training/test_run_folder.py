@@ -1,0 +1,87 @@
+"""One run, one folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
+from cnn_lstm.training import run_folder
+from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, RunFolder, new_run, run_of_checkpoint
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENVIRONMENT_KEY, "")  # set, so that it is restored after `new_run` has written it
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+
+
+def test_places_in_the_folder(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert run.config == tmp_path / "config.yaml"
+    assert run.tracking == tmp_path / "tracking"
+    assert run.model == tmp_path / "model"
+    assert run.checkpoints == tmp_path / "checkpoints"
+
+
+def test_alias_means_a_file(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.checkpoints.mkdir()
+    (run.checkpoints / "last.ckpt").touch()
+    assert run.checkpoint("last") == run.checkpoints / "last.ckpt"
+    with pytest.raises(CheckpointError, match=r"no best checkpoint.*candidates: .*last\.ckpt") as caught:
+        run.checkpoint("best")
+    assert caught.value.exit_code == 4
+
+
+def test_run_of_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_of_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt").path == tmp_path / "run"
+    assert run_of_checkpoint(tmp_path / "best.ckpt").path == tmp_path
+    monkeypatch.chdir(tmp_path)
+    assert run_of_checkpoint(Path("checkpoints/best.ckpt")).path == tmp_path
+
+
+def test_new_run_is_named_by_name_and_time(tmp_path: Path) -> None:
+    run = new_run(None, str(tmp_path), "quick")
+    assert re.fullmatch(r"quick-\d{8}-\d{6}", run.path.name)
+    assert run.path.parent == tmp_path
+    assert list(run.path.iterdir()) == []
+
+
+def test_runs_of_one_second_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_folder.time, "strftime", lambda _: "now")
+    names = [new_run(None, str(tmp_path), "quick").path.name for _ in range(3)]
+    assert names == ["quick-now", "quick-now-2", "quick-now-3"]
+
+
+def test_given_folder_is_taken_also_if_it_exists(tmp_path: Path) -> None:
+    assert new_run(str(tmp_path / "a" / "b"), "elsewhere", "quick").path == tmp_path / "a" / "b"
+    assert new_run(str(tmp_path / "a" / "b"), "elsewhere", "quick").path == tmp_path / "a" / "b"
+
+
+def test_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    kept = tmp_path / "checkpoints/last.ckpt"
+    kept.parent.mkdir()
+    kept.write_text("kept")
+    with pytest.raises(ConfigError, match="holds a run already") as caught:
+        new_run(str(tmp_path), "elsewhere", "quick")
+    assert caught.value.exit_code == 2
+    assert kept.read_text() == "kept"
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_folder_that_cannot_be_made_is_told(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ResourceError, match="cannot write the run folder") as caught:
+        new_run(str(tmp_path / place), "elsewhere", "quick")
+    assert caught.value.exit_code == 6
+
+
+def test_process_of_a_strategy_shares_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = new_run(None, str(tmp_path), "quick")
+    assert new_run(None, str(tmp_path), "quick") != first
+    shared = new_run(None, str(tmp_path), "quick")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert new_run(None, str(tmp_path), "quick") == shared
