@@ -211,7 +211,7 @@ BAD_VALUES = {
 
 
 @pytest.mark.parametrize(("key", "value"), BAD_VALUES.items())
-def test_b24_a_number_out_of_range(
+def test_a_number_out_of_range(
     key: str, value: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = fails(capsys, 2, "fit", "--config", config, "--run_dir", tmp_path / "run", f"--{key}={value}")
@@ -219,7 +219,7 @@ def test_b24_a_number_out_of_range(
     assert key.rsplit(".", 1)[-1] in line or "monitor" in line or value in line
 
 
-def test_b24_a_horizon_of_zero(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_horizon_of_zero(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = json.dumps([experiments.spec("cnn_lstm.data.targets.ForwardReturn", horizon=0)])
     line = fails(capsys, 2, "fit", "--config", config, "--run_dir", tmp_path / "run", "--data.targets", target)
     assert "horizon=0" in line
@@ -235,7 +235,7 @@ def test_b24_a_horizon_of_zero(config: Path, tmp_path: Path, capsys: pytest.Capt
         ("early_stoping: {patience: 3}", "did you mean early_stopping?"),
     ],
 )
-def test_b25_an_unknown_key_names_the_nearest(
+def test_an_unknown_key_names_the_nearest(
     text: str, near: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "typo.yaml").write_text(text)
@@ -245,30 +245,30 @@ def test_b25_an_unknown_key_names_the_nearest(
     assert not (tmp_path / "run").exists()
 
 
-def test_b25_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean predict?" in fails(capsys, 2, "predikt")
 
 
-def test_b25_an_option_of_a_command_of_ours_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_option_of_a_command_of_ours_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean --output?" in fails(capsys, 2, "plot", "run", "--ouput", "x.png")
     assert "see cnn-lstm plot --help" in fails(capsys, 2, "plot", "run", "--nothing-like-it")
 
 
-def test_b25_an_unknown_feature_names_the_nearest(
+def test_an_unknown_feature_names_the_nearest(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = fails(capsys, 2, "fit", "--config", config, "--run_dir", tmp_path / "r", "--data.features", "[log_retrun_1]")
     assert "log_return_1" in line
 
 
-def test_b26_a_doubled_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_doubled_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "double.yaml").write_text("data:\n  window: 30\n  batch_size: 4\n  window: 60\n")
     line = fails(capsys, 2, "fit", "--config", tmp_path / "double.yaml")
     assert line.startswith("error[E226]")
     assert "'window' stands twice — line 2 and line 4" in line
 
 
-def test_b25_an_abbreviated_option_is_a_misspelt_one(
+def test_an_abbreviated_option_is_a_misspelt_one(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = fails(capsys, 2, "fit", "--config", config, "--run_dir", tmp_path / "run", "--data.wind", 30)
@@ -293,7 +293,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     ],
     ids=["object", "name", "bomb", "binary", "large", "list", "deep"],
 )
-def test_b27_yaml_that_is_no_plain_configuration(
+def test_yaml_that_is_no_plain_configuration(
     content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -316,7 +316,7 @@ def test_b27_yaml_that_is_no_plain_configuration(
     ],
     ids=["callback", "lambda", "network", "optimizer", "source", "feature"],
 )
-def test_b28_a_class_outside_the_allowed_packages_is_not_imported(
+def test_a_class_outside_the_allowed_packages_is_not_imported(
     section: dict[str, object], config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -331,7 +331,7 @@ def test_b28_a_class_outside_the_allowed_packages_is_not_imported(
     assert "evil_module" not in sys.modules
 
 
-def test_b36_a_checkpoint_of_other_features(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_of_other_features(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     features = json.dumps(["log_return_5", "log_return_1", "close_location", "volume_trend_5_20"])
     words = ["test", "--config", trained / "config.yaml", "--ckpt_path", "best", "--data.features", features]
     line = fails(capsys, 4, *words)
@@ -346,14 +346,14 @@ def test_b36_a_checkpoint_of_other_features(trained: Path, capsys: pytest.Captur
         (["--model.objective", "Gaussian"], "Point -> "),
     ],
 )
-def test_b36_a_checkpoint_of_another_model(
+def test_a_checkpoint_of_another_model(
     words: list[object], named: str, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = fails(capsys, 4, "test", "--config", trained / "config.yaml", "--ckpt_path", "best", *words)
     assert named in line
 
 
-def test_b36_dates_that_the_checkpoint_has_seen_are_not_tested_on(
+def test_dates_that_the_checkpoint_has_seen_are_not_tested_on(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     earlier = ["--data.split.train", 0.4, "--data.split.validation", 0.2]
@@ -378,31 +378,31 @@ def test_one_callback_needs_no_list(config: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
-def test_b37_no_checkpoint_never_means_random_weights(
+def test_no_checkpoint_never_means_random_weights(
     command: str, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "--ckpt_path" in fails(capsys, 4, command, "--config", trained / "config.yaml")
 
 
 @pytest.mark.parametrize("given", ["best", "nowhere.ckpt", ".", "https://example.org/best.ckpt"])
-def test_b37_a_checkpoint_that_is_none(given: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_that_is_none(given: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = fails(capsys, 4, "test", "--config", config, "--ckpt_path", given)
     assert "checkpoint" in line or "URL" in line or "run" in line
 
 
-def test_b37_a_folder_lists_the_candidates(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_lists_the_candidates(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = fails(capsys, 4, "test", "--config", trained / "config.yaml", "--ckpt_path", trained)
     assert str(trained / "checkpoints/best.ckpt") in line
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_b38_a_device_that_is_not_there(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_device_that_is_not_there(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--run_dir", tmp_path / "run", "--trainer.accelerator", "gpu"]
     assert fails(capsys, 2, "fit", "--config", config, *words).startswith("error[E238]")
 
 
 @pytest.mark.parametrize("devices", ["3x", "-7"])
-def test_b38_devices_that_are_no_number(
+def test_devices_that_are_no_number(
     devices: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = fails(capsys, 2, "fit", "--config", config, "--run_dir", tmp_path / "run", f"--trainer.devices={devices}")

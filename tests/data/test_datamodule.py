@@ -49,7 +49,7 @@ def oracle(table: pd.DataFrame, values: pd.Series) -> pd.DataFrame:
     return table.assign(oracle=values.fillna(0.0))
 
 
-# -- B6: too few rows ----------------------------------------------------------------------------------------
+# -- too few rows ----------------------------------------------------------------------------------------
 
 
 def test_a_short_symbol_is_refused_with_the_rows_that_it_needs() -> None:
@@ -66,7 +66,7 @@ def test_just_enough_rows_are_enough() -> None:
     assert (data.panel.symbol[data.windows] == 1).sum() == 30 - 19 - 6 + 1
 
 
-def test_b6_a_symbol_without_a_window_in_a_part_is_refused_or_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_symbol_without_a_window_in_a_part_is_refused_or_told(caplog: pytest.LogCaptureFixture) -> None:
     late = walk(60, "LATE", start="2010-08-02")
     table = pd.concat([walk(200), late], ignore_index=True)
     told = refused(table, DefectsError, 306, features=["log_return_1"])
@@ -97,7 +97,7 @@ def test_a_table_of_short_symbols_only_is_refused_even_then() -> None:
     refused(walk(20), DefectsError, 306, features=["close_to_sma_20"], checks=Checks(on_short="skip"))
 
 
-# -- B18: constants ------------------------------------------------------------------------------------------
+# -- constants ------------------------------------------------------------------------------------------
 
 
 def test_a_constant_feature_is_muted_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
@@ -127,7 +127,7 @@ def test_a_target_that_is_constant_in_training_only_is_refused_too() -> None:
     refused(table, DataError, 318, targets=[ForwardValue("rate")])
 
 
-# -- B19: a target among the features ------------------------------------------------------------------------
+# -- a target among the features ------------------------------------------------------------------------
 
 
 def test_a_feature_that_is_the_target_fails_the_validity_gate() -> None:
@@ -193,7 +193,7 @@ def test_the_command_line_leaves_with_the_exit_code_of_the_gate(
     assert "error[E819]: the feature oracle is the target return_2" in capsys.readouterr().err
 
 
-# -- B22: classes --------------------------------------------------------------------------------------------
+# -- classes --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("part", "days"), [("train", (0, 150)), ("validation", (150, 200)), ("test", (200, 300))])
@@ -217,7 +217,7 @@ def test_two_of_three_classes_are_enough() -> None:
     assert data.statistics.class_counts.sum() == len(data.parts.train)
 
 
-# -- B23: dates ----------------------------------------------------------------------------------------------
+# -- dates ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -63,41 +63,41 @@ def test_input_is_not_changed() -> None:
     pd.testing.assert_frame_equal(table, before)
 
 
-def test_b2_no_rows() -> None:
+def test_no_rows() -> None:
     assert "0 rows" in refused(bars()[:0], 302)
 
 
-def test_b3_missing_column_is_named_with_the_nearest() -> None:
+def test_missing_column_is_named_with_the_nearest() -> None:
     message = refused(bars().rename(columns={"close": "clsoe"}), 303, required=("close",))
     for part in ("no column close", "clsoe", "did you mean clsoe?", "data.source.columns"):
         assert part in message
 
 
-def test_b3_no_symbol_no_timestamp() -> None:
+def test_no_symbol_no_timestamp() -> None:
     message = refused(bars().drop(columns=["symbol", "timestamp"]), 303)
     assert "no column symbol" in message
     assert "no column timestamp" in message
 
 
 @pytest.mark.parametrize("names", [["symbol", "timestamp", "close", "close"], ["symbol", "timestamp", "open", 3]])
-def test_b3_ambiguous_names(names: list[object]) -> None:
+def test_ambiguous_names(names: list[object]) -> None:
     table = bars()[["symbol", "timestamp", "open", "close"]]
     table.columns = names
     refused(table, 303)
 
 
-def test_b4_text_column() -> None:
+def test_text_column() -> None:
     assert "column close is" in refused(bars().astype({"close": "str"}), 304)
 
 
-def test_b9_b10_timestamps() -> None:
+def test_timestamps() -> None:
     refused(edited(2, "timestamp", pd.NaT), 309)
     table = bars()
     table["timestamp"] = table["timestamp"].dt.tz_localize(None)
     assert "tz_localize" in refused(table, 310)
 
 
-def test_b7_unsorted_rows_are_sorted_or_refused() -> None:
+def test_unsorted_rows_are_sorted_or_refused() -> None:
     shuffled = bars().iloc[[1, 0, *range(2, 60)]]
     result = check_prices(shuffled, Checks())
     assert "1 inversions" in warned(result, 307)
@@ -105,30 +105,30 @@ def test_b7_unsorted_rows_are_sorted_or_refused() -> None:
     refused(shuffled, 307, Checks(strict=True))
 
 
-def test_b7_interleaved_symbols_are_not_unsorted() -> None:
+def test_interleaved_symbols_are_not_unsorted() -> None:
     assert check_prices(bars().sort_values(["timestamp", "symbol"]), Checks(strict=True)).warnings == ()
 
 
-def test_b8_identical_duplicates_are_dropped() -> None:
+def test_identical_duplicates_are_dropped() -> None:
     result = check_prices(pd.concat([bars(), bars().iloc[[4]]]).sort_values(["symbol", "timestamp"]), Checks())
     assert "A @ 2020-01-05, 1 row" in warned(result, 308)
     assert len(result.table) == 60
 
 
-def test_b8_conflicting_duplicates_show_both_values() -> None:
+def test_conflicting_duplicates_show_both_values() -> None:
     twin = bars().iloc[[4]].assign(volume=7.0)
     message = refused(pd.concat([bars(), twin]), 308)
     assert "A @ 2020-01-05, 1 row" in message
     assert "volume is 1004.0 and 7.0" in message
 
 
-def test_b11_future_and_ancient_dates() -> None:
+def test_future_and_ancient_dates() -> None:
     future = pd.Timestamp.now("UTC").normalize() + pd.Timedelta(days=3)
     assert "future" in refused(edited(29, "timestamp", future), 311)
     assert "A @ 1899-12-31" in refused(edited(0, "timestamp", pd.Timestamp("1899-12-31", tz="UTC")), 311)
 
 
-def test_b12_runs_of_missing_prices_are_listed() -> None:
+def test_runs_of_missing_prices_are_listed() -> None:
     table = bars()
     table.loc[3:5, "close"] = np.nan
     table.loc[35, "open"] = np.nan
@@ -138,7 +138,7 @@ def test_b12_runs_of_missing_prices_are_listed() -> None:
     assert "data.checks.fill_max_gap" in message
 
 
-def test_b12_short_runs_are_filled_from_the_past_only() -> None:
+def test_short_runs_are_filled_from_the_past_only() -> None:
     table = bars()
     table.loc[3:4, ["open", "high", "low", "close", "volume"]] = np.nan
     result = check_prices(table, Checks(fill_max_gap=2))
@@ -148,13 +148,13 @@ def test_b12_short_runs_are_filled_from_the_past_only() -> None:
     refused(table, 312, Checks(fill_max_gap=1))
 
 
-def test_b12_nothing_is_filled_from_another_symbol() -> None:
+def test_nothing_is_filled_from_another_symbol() -> None:
     message = refused(edited(30, "close", np.nan), 312, Checks(fill_max_gap=5))
     assert "B @ 2020-01-01" in message
     assert "start later" in message
 
 
-def test_b12_another_column_may_start_later_but_must_start() -> None:
+def test_another_column_may_start_later_but_must_start() -> None:
     table = bars().assign(sentiment=1.0)
     table["sentiment"] = np.arange(60.0)
     table.loc[0:9, "sentiment"] = np.nan
@@ -177,15 +177,15 @@ def test_b12_another_column_may_start_later_but_must_start() -> None:
         ("open", 50.0, 316, "open < low — A @ 2020-01-04, 1 row"),
     ],
 )
-def test_b13_to_b16_bad_values(column: str, value: float, code: int, part: str) -> None:
+def test_to_b16_bad_values(column: str, value: float, code: int, part: str) -> None:
     assert part in refused(edited(3, column, value), code)
 
 
-def test_b15_volume_of_nothing_but_zeros_is_a_warning() -> None:
+def test_volume_of_nothing_but_zeros_is_a_warning() -> None:
     assert "A @ 2020-01-01, 30 rows" in warned(check_prices(edited(slice(0, 29), "volume", 0.0), Checks()), 315)
 
 
-def test_b16_can_be_allowed_and_rounding_is_no_defect() -> None:
+def test_can_be_allowed_and_rounding_is_no_defect() -> None:
     table = edited(3, "close", bars()["high"][3] * 1.05)
     assert "data.checks.allow_ohlc" in refused(table, 316)
     assert "close > high" in warned(check_prices(table, Checks(allow_ohlc=True)), 316)
@@ -193,7 +193,7 @@ def test_b16_can_be_allowed_and_rounding_is_no_defect() -> None:
 
 
 @pytest.mark.parametrize(("factor", "kind"), [(4, "4:1"), (1 / 5, "1:5"), (100, "100:1"), (2, "2:1")])
-def test_b17_unadjusted_split(factor: float, kind: str) -> None:
+def test_unadjusted_split(factor: float, kind: str) -> None:
     table = bars(symbols=("A",))
     table[["open", "high", "low", "close"]] = [100.0, 101.0, 99.0, 100.0]
     table.loc[10:, ["open", "high", "low", "close"]] /= factor
@@ -202,32 +202,32 @@ def test_b17_unadjusted_split(factor: float, kind: str) -> None:
     assert warned(check_prices(table, Checks(allow_jumps=True)), 317)
 
 
-def test_b17_shipped_bars() -> None:
+def test_shipped_bars() -> None:
     adjusted = check_prices(SampleBars().load(None, None, None), Checks(strict=True), ["close"])
     assert adjusted.warnings == ()
     assert "unadjusted split 2:1 on 2005-02-28" in refused(SampleBars(adjusted=False).load(None, None, None), 317)
 
 
-def test_b19_collinear_columns() -> None:
+def test_collinear_columns() -> None:
     table = walk(150)
     checked = check_prices(table.assign(twice=2 * table["close"]), Checks())
     assert [(d.code, d.what) for d in checked.warnings] == [(319, "columns are collinear")]
     assert not check_prices(table, Checks()).warnings
 
 
-def test_b19_equal_columns() -> None:
+def test_equal_columns() -> None:
     table = bars()
     assert "close, last" in warned(check_prices(table.assign(last=table["close"]), Checks()), 319)
 
 
-def test_b20_gap() -> None:
+def test_gap() -> None:
     table = bars(symbols=("A",)).drop(index=range(5, 20))
     message = warned(check_prices(table, Checks()), 320)
     assert "A @ 2020-01-21, 1 gaps, the longest 16 days" in message
     assert check_prices(table, Checks(max_gap_days=16)).warnings == ()
 
 
-def test_b21_mixed_intervals() -> None:
+def test_mixed_intervals() -> None:
     hourly = bars(40, ("H",), "h")
     message = refused(pd.concat([bars(), hourly]), 321)
     assert "H every 0 days 01:00:00" in message
@@ -235,7 +235,7 @@ def test_b21_mixed_intervals() -> None:
     assert "mixed intervals in A" in refused(both, 321)
 
 
-def test_b31_symbol() -> None:
+def test_symbol() -> None:
     with pytest.raises(ConfigError, match="E231"):
         check_prices(bars(symbols=("../etc",)), Checks())
 

@@ -97,7 +97,7 @@ class TestSample:
 
 
 @pytest.mark.parametrize("name", ["../../etc/x", "a/b", "A\0", "A" * 300, "", "=cmd|x", "=1", "-1", "A B", "é", None])
-def test_b31_b32_symbols(name: Any) -> None:
+def test_symbols(name: Any) -> None:
     fails(lambda: validate_symbol(name), 231)
 
 
@@ -143,15 +143,15 @@ class TestFiles:
         with pytest.warns(UserWarning, match="column name holds text"):
             assert "name" not in load(path)
 
-    def test_b1_missing_and_folder(self, tmp_path: Path) -> None:
+    def test_missing_and_folder(self, tmp_path: Path) -> None:
         fails(lambda: load(str(tmp_path / "no.csv")), 301, "no.csv", str(Path.cwd()))
         fails(lambda: load(str(tmp_path)), 301, "folder")
 
     @pytest.mark.parametrize("text", ["", "Date,Close\n"])
-    def test_b2_empty(self, tmp_path: Path, text: str) -> None:
+    def test_empty(self, tmp_path: Path, text: str) -> None:
         fails(lambda: load(write(tmp_path / "A.csv", text)), 302, "0 rows", "A.csv")
 
-    def test_b3_columns(self, tmp_path: Path) -> None:
+    def test_columns(self, tmp_path: Path) -> None:
         path = write(tmp_path / "A.csv")
         fails(
             lambda: load(path, columns={"close": "Adj Close"}),
@@ -166,18 +166,18 @@ class TestFiles:
         fails(lambda: load(str(tmp_path / "A*.csv")), 303, "in one file only")
 
     @pytest.mark.parametrize("cell", ['"1,234.5"', "N/A?", "—", "1.5x"])
-    def test_b4_cells(self, tmp_path: Path, cell: str) -> None:
+    def test_cells(self, tmp_path: Path, cell: str) -> None:
         path = write(tmp_path / "A.csv", f"date,close\n2024-01-02,1\n2024-01-03,{cell}\n")
         fails(lambda: load(path), 304, cell.strip('"'), "A.csv:3, column close, 1 cells")
 
-    def test_b4_only_known_marks_are_missing(self, tmp_path: Path) -> None:
+    def test_only_known_marks_are_missing(self, tmp_path: Path) -> None:
         table = load(write(tmp_path / "A.csv", "date,close\n2024-01-02,\n2024-01-03,NaN\n2024-01-04,1\n"))
         assert table["close"].isna().to_list() == [True, True, False]
 
     @pytest.mark.parametrize(
         "content", [b"\xef\xbb\xbf" + CSV.encode(), CSV.replace("\n", "\r\n").encode()], ids=["bom", "crlf"]
     )
-    def test_b5_bom_and_crlf(self, tmp_path: Path, content: bytes) -> None:
+    def test_bom_and_crlf(self, tmp_path: Path, content: bytes) -> None:
         assert load(write(tmp_path / "A.csv", content))["close"].to_list() == [1.5, 2.5]
 
     @pytest.mark.parametrize(
@@ -191,35 +191,35 @@ class TestFiles:
         ],
         ids=["semicolons", "utf-16", "ragged", "latin-1", "cut-gzip"],
     )
-    def test_b5_refused(self, tmp_path: Path, content: bytes, part: str) -> None:
+    def test_refused(self, tmp_path: Path, content: bytes, part: str) -> None:
         fails(lambda: load(write(tmp_path / "A.csv", content)), 305, part)
 
     @pytest.mark.parametrize(
         "dates", [["01/02/2024"], ["2024-01-02", "13/01/2024"], ["2024-13-01"], [""], ["1704153600"]]
     )
-    def test_b9_dates_are_not_guessed(self, tmp_path: Path, dates: list[str]) -> None:
+    def test_dates_are_not_guessed(self, tmp_path: Path, dates: list[str]) -> None:
         rows = "".join(f"{date},1\n" for date in dates)
         path = write(tmp_path / "A.csv", f"date,close\n{rows}")
         fails(lambda: load(path), 309, f"A.csv:{len(dates) + 1}, 1 rows", "data.source.date_format")
 
-    def test_b9_date_format(self, tmp_path: Path) -> None:
+    def test_date_format(self, tmp_path: Path) -> None:
         path = write(tmp_path / "A.csv", "date,close\n01/02/2024,1\n")
         assert times(load(path, date_format="%d/%m/%Y")) == ["2024-02-01T00:00"]
         path = write(tmp_path / "B.csv", "date,close\n1704205800000,1\n")
         assert times(load(path, date_format="ms")) == ["2024-01-02T14:30"]
 
-    def test_b10_mixed_offsets(self, tmp_path: Path) -> None:
+    def test_mixed_offsets(self, tmp_path: Path) -> None:
         rows = "2024-03-08 09:30:00-05:00,1\n2024-03-11 09:30:00-04:00,2\n"
         path = write(tmp_path / "A.csv", f"date,close\n{rows}")
         fails(lambda: load(path), 310, "-04:00, -05:00", "data.source.tz")
         assert times(load(path, tz="America/New_York")) == ["2024-03-08T14:30", "2024-03-11T13:30"]
 
-    def test_b10_naive_and_aware(self, tmp_path: Path) -> None:
+    def test_naive_and_aware(self, tmp_path: Path) -> None:
         path = write(tmp_path / "A.csv", "date,close\n2024-01-02 09:30,1\n2024-01-02T15:00Z,2\n")
         fails(lambda: load(path), 310, "none")
         assert times(load(path, tz="America/New_York")) == ["2024-01-02T14:30", "2024-01-02T15:00"]
 
-    def test_b10_one_zone(self, tmp_path: Path) -> None:
+    def test_one_zone(self, tmp_path: Path) -> None:
         naive = write(tmp_path / "A.csv", "date,close\n2024-01-02 09:30,1\n")
         assert times(load(naive)) == ["2024-01-02T09:30"]
         assert times(load(naive, tz="America/New_York")) == ["2024-01-02T14:30"]
@@ -228,11 +228,11 @@ class TestFiles:
         assert times(load(write(tmp_path / "C.csv"), tz="America/New_York"))[0] == "2024-01-02T00:00"
 
     @pytest.mark.parametrize("moment", ["2024-11-03 01:30", "2024-03-10 02:30"])
-    def test_b10_hour_that_exists_twice_or_never(self, tmp_path: Path, moment: str) -> None:
+    def test_hour_that_exists_twice_or_never(self, tmp_path: Path, moment: str) -> None:
         path = write(tmp_path / "A.csv", f"date,close\n2024-01-02 09:30,1\n{moment},2\n")
         fails(lambda: load(path, tz="America/New_York"), 310, "A.csv:3", "daylight saving", "UTC offset")
 
-    def test_b10_repeated_hour_with_offsets_stays_distinct(self, tmp_path: Path) -> None:
+    def test_repeated_hour_with_offsets_stays_distinct(self, tmp_path: Path) -> None:
         rows = "2024-11-03 01:30:00-04:00,1\n2024-11-03 01:30:00-05:00,2\n"
         table = load(write(tmp_path / "A.csv", f"date,close\n{rows}"), tz="America/New_York")
         assert times(table) == ["2024-11-03T05:30", "2024-11-03T06:30"]
@@ -243,21 +243,21 @@ class TestFiles:
         ids=["long line", "many columns"],
     )
     @pytest.mark.parametrize("squeeze", [bytes, gzip.compress])
-    def test_b30_bombs(self, tmp_path: Path, content: bytes, squeeze: Callable[[bytes], bytes]) -> None:
+    def test_bombs(self, tmp_path: Path, content: bytes, squeeze: Callable[[bytes], bytes]) -> None:
         path = write(tmp_path / "A.csv", squeeze(content))
         began = time.monotonic()
         fails(lambda: load(path), 330, "A.csv")
         assert time.monotonic() - began < 5
 
-    def test_b30_gzip_bomb_of_short_lines(self, tmp_path: Path) -> None:
+    def test_gzip_bomb_of_short_lines(self, tmp_path: Path) -> None:
         path = write(tmp_path / "A.csv.gz", gzip.compress(b"date,close\n" + b"\n" * (80 * 2**20), 6))
         fails(lambda: load(path), 330, "expands to more than 6")
 
     @pytest.mark.parametrize("content", [b"PAR1garbage", b"", pickle.dumps({"a": 1})], ids=["cut", "empty", "pickle"])
-    def test_b39_corrupt_parquet(self, tmp_path: Path, content: bytes) -> None:
+    def test_corrupt_parquet(self, tmp_path: Path, content: bytes) -> None:
         fails(lambda: load(write(tmp_path / "A.parquet", content)), 339, "A.parquet")
 
-    def test_b31_symbol_in_a_cell_and_a_file_name(self, tmp_path: Path) -> None:
+    def test_symbol_in_a_cell_and_a_file_name(self, tmp_path: Path) -> None:
         fails(lambda: load(write(tmp_path / "A.csv", "date,symbol,close\n2024-01-02,=cmd|x,1\n")), 231)
         path = write(tmp_path / "my prices.csv")
         fails(lambda: load(path), 231, "data.source.symbol")
@@ -350,7 +350,7 @@ class TestYahoo:
         self.bars(tmp_path)
         assert set(yahoo.asked[0][1]) <= set(inspect.signature(PriceHistory.history).parameters)
 
-    def test_b34_unadjusted_and_multiindex(self, yahoo: Yahoo, tmp_path: Path) -> None:
+    def test_unadjusted_and_multiindex(self, yahoo: Yahoo, tmp_path: Path) -> None:
         assert self.bars(tmp_path, adjust=False)["adj_close"].iloc[0] == 50
         frame = yahoo_frame()
         frame.columns = pd.MultiIndex.from_product([frame.columns, ["X"]], names=["Price", "Ticker"])
@@ -361,7 +361,7 @@ class TestYahoo:
         yahoo.answers["Z"] = [yahoo_frame().drop(columns="Volume")]
         fails(lambda: self.bars(tmp_path, ["Z"]), 334, "no column volume")
 
-    def test_b34_intraday(self, yahoo: Yahoo, tmp_path: Path) -> None:
+    def test_intraday(self, yahoo: Yahoo, tmp_path: Path) -> None:
         frame = yahoo_frame()
         frame.index = pd.date_range("2024-03-08 09:30", periods=5, freq="h", tz="America/New_York", name="Datetime")
         yahoo.answers["AAPL"] = [frame]
@@ -379,7 +379,7 @@ class TestYahoo:
             ValueError("<html>"),
         ],
     )
-    def test_b33_missing_symbol(self, yahoo: Yahoo, tmp_path: Path, answer: Any) -> None:
+    def test_missing_symbol(self, yahoo: Yahoo, tmp_path: Path, answer: Any) -> None:
         yahoo.answers |= {"FOO": [answer], "BAR": [answer]}
         fails(lambda: self.bars(tmp_path, ["FOO", "AAPL", "BAR"]), 333, "no rows for FOO: ", "no rows for BAR: ")
         with pytest.warns(UserWarning, match="FOO is skipped, no rows"):
@@ -387,12 +387,12 @@ class TestYahoo:
         assert set(table["symbol"]) == {"AAPL"}
         fails(lambda: self.bars(tmp_path, ["FOO"], on_missing="skip"), 333)
 
-    def test_r25_back_off(self, yahoo: Yahoo, naps: list[float], tmp_path: Path) -> None:
+    def test_back_off(self, yahoo: Yahoo, naps: list[float], tmp_path: Path) -> None:
         yahoo.answers["AAPL"] = [YFRateLimitError(), YFRateLimitError(), yahoo_frame()]
         assert len(self.bars(tmp_path)) == 5
         assert naps == [2, 4]
 
-    def test_r25_back_off_is_bounded(self, yahoo: Yahoo, naps: list[float], tmp_path: Path) -> None:
+    def test_back_off_is_bounded(self, yahoo: Yahoo, naps: list[float], tmp_path: Path) -> None:
         yahoo.answers["AAPL"] = [YFRateLimitError()]
         fails(lambda: self.bars(tmp_path, retries=50), 333, "Too Many Requests")
         assert sum(naps) == 60

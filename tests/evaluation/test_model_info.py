@@ -129,7 +129,7 @@ def test_what_clean_data_is_told_with(data: MarketDataModule) -> None:
     assert found["L3.3"][1].endswith("; 0 symbols end before it, 0 begin after training")
 
 
-# -- L1: test rows in training -----------------------------------------------------------------------------------------
+# -- test rows in training -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])
@@ -211,7 +211,7 @@ def test_features_equal_in_some_columns_only_are_not() -> None:
     assert outcomes(ready(table, features=[*FEATURES, "weekday"]))["L1.4"][0] == "passed"
 
 
-# -- L2: features of the future ----------------------------------------------------------------------------------------
+# -- features of the future ----------------------------------------------------------------------------------------
 
 
 def peeks(since: str = "2000-01-01", until: str = "2100-01-01") -> Callable[[pd.DataFrame], pd.Series]:
@@ -249,7 +249,7 @@ def test_a_feature_that_looks_back(own: OwnFeature) -> None:
     assert found["L2"][1].startswith("none changed; ")
 
 
-# -- L3: test rows that are not the future -----------------------------------------------------------------------------
+# -- test rows that are not the future -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("part", "end"), [("train", VALIDATION), ("validation", TEST)])

@@ -78,7 +78,7 @@ def assert_same_bits(found: pd.DataFrame, wanted: pd.DataFrame, columns: list[st
         assert (one == other).all(), name
 
 
-# -- coverage (L16) ------------------------------------------------------------------------------------------------
+# -- coverage ------------------------------------------------------------------------------------------------------
 
 CALIBRATED, TESTED, BREAK, PATHS = 500, 800, 250, 20
 
@@ -116,7 +116,7 @@ ROWS = 100 + CALIBRATED + TESTED + 2
 
 
 @pytest.mark.parametrize("kind", ["iid", "garch"])
-def test_l16_coverage_is_nominal(kind: str) -> None:
+def test_coverage_is_nominal(kind: str) -> None:
     random = np.random.default_rng(1)
     returns = random.normal(size=(ROWS, PATHS)) if kind == "iid" else garch(PATHS, ROWS)
     for level, inside in covered(returns, scaled=True).items():
@@ -125,7 +125,7 @@ def test_l16_coverage_is_nominal(kind: str) -> None:
 
 
 @pytest.mark.parametrize("scaled", [True, False], ids=["EWMA scale", "scale 1"])
-def test_l16_coverage_survives_a_break_of_volatility(scaled: bool) -> None:
+def test_coverage_survives_a_break_of_volatility(scaled: bool) -> None:
     returns = garch(PATHS, ROWS, break_at=ROWS - TESTED + BREAK)
     after = slice(BREAK, BREAK + 250)
     inside = covered(returns, scaled)
@@ -135,7 +135,7 @@ def test_l16_coverage_survives_a_break_of_volatility(scaled: bool) -> None:
         assert covered(returns, scaled, static=True)[90][after].mean() < 0.7, "what adaptation is for"
 
 
-def test_l16_coverage_survives_a_new_mean_of_log_volatility() -> None:
+def test_coverage_survives_a_new_mean_of_log_volatility() -> None:
     """A model that still reverts to the mean of calmer days is too low every day."""
     random, rows, covering = np.random.default_rng(2), 900, []
     for _ in range(PATHS):
@@ -151,7 +151,7 @@ def test_l16_coverage_survives_a_new_mean_of_log_volatility() -> None:
     assert np.mean(covering) >= 0.86
 
 
-def test_l16_sets_of_classes_cover_although_the_probabilities_lie() -> None:
+def test_sets_of_classes_cover_although_the_probabilities_lie() -> None:
     random = np.random.default_rng(3)
     logits = random.normal(size=(4000, 3))
     told, real = (np.exp(k * logits) / np.exp(k * logits).sum(axis=1, keepdims=True) for k in (3.0, 1.0))

@@ -227,7 +227,7 @@ def test_the_table_given_is_left_alone(plain: Run) -> None:
     pd.testing.assert_frame_equal(prices, plain.prices)
 
 
-# -- B35 and damaged tables ----------------------------------------------------------------------------------
+# -- damaged tables ----------------------------------------------------------------------------------
 
 
 def test_a_table_without_one_complete_window_is_refused_with_the_rows_it_needs(plain: Run) -> None:
@@ -245,7 +245,7 @@ def test_no_decision_after_the_start_is_refused(plain: Run) -> None:
     assert caught.value.exit_code == 3
 
 
-def test_b35_a_start_without_enough_history_before_it_is_refused(plain: Run) -> None:
+def test_a_start_without_enough_history_before_it_is_refused(plain: Run) -> None:
     """Beginning later than asked without a word would hide the decisions that are missing."""
     first = plain.prices["timestamp"].min()
     start = str((first + pd.Timedelta(days=4)).date())

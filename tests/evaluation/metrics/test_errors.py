@@ -55,7 +55,7 @@ def test_errors_are_those_of_scikit_learn() -> None:
         assert found == pytest.approx(expected, rel=1e-6)
 
 
-def test_r2_beside_the_mean_of_the_same_rows_is_the_usual_r2() -> None:
+def test_beside_the_mean_of_the_same_rows_is_the_usual_r2() -> None:
     true, forecast = draw(3)
     found = error_metrics(true, forecast, np.ones_like(true), np.ones_like(true), np.full_like(true, true.mean()))
     assert found["r2_mean"] == pytest.approx(metrics.r2_score(true, forecast), rel=1e-9)

@@ -62,6 +62,6 @@ def test_a_volatility_forecast_of_nothing_counts_as_a_hundredth() -> None:
     assert figures["mae"] == pytest.approx(0.1)
 
 
-def test_r2_of_a_constant_truth_is_unknown() -> None:
+def test_of_a_constant_truth_is_unknown() -> None:
     assert np.isnan(volatility_metrics([0.2, 0.2], [0.1, 0.3], [0.01, 0.09])["r2_log"])
     assert np.isnan(volatility_metrics([0.2], [0.1], [0.01])["r2_log"])
