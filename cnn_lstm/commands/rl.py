@@ -8,15 +8,18 @@ from importlib.util import find_spec
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import one_of
-from cnn_lstm.runs.config import guard_parser
 from cnn_lstm.runs.forecast_cli import quiet
+from cnn_lstm.runs.yaml_guard import guard_parser
 
 USAGE = """usage: cnn-lstm rl train --ckpt_path RUN/checkpoints/best.ckpt [--config FILE] [--algo ppo|a2c|sac|td3|dqn]
-                         [--name NAME] [--market.KEY VALUE ...] [--agent.KEY VALUE ...]
+                         [--folder NAME] [--resume] [--market.KEY VALUE ...] [--agent.KEY VALUE ...]
        cnn-lstm rl evaluate RUN/rl/NAME
 
 train     agents of several seeds that see what a forecaster's encoder makes of each date, in RUN/rl/NAME
-evaluate  what they earn after costs on the forecaster's test dates, beside simple rules
+evaluate  what they earn after costs on the forecaster's test dates, next to simple rules
+
+--folder  NAME; by default made of algorithm, date and time
+--resume  train the seeds that are missing in RUN/rl/NAME
 
 The data are those of RUN/config.yaml; docs/rl.md has all keys.
 """

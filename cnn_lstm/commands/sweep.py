@@ -15,22 +15,23 @@ from typing import Any
 
 import yaml
 
-from cnn_lstm.commands.parser import OneLineParser
+from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.files import write_text_whole
-from cnn_lstm.runs.config import config_files, load_yaml
 from cnn_lstm.runs.forecast_cli import ForecastCLI
-from cnn_lstm.runs.processes import PROGRAM, WorkerPool, ended_by_sigterm, trust_words
+from cnn_lstm.runs.processes import PROGRAM, WorkerPool, trust_argv
 from cnn_lstm.runs.together import require_jobs
+from cnn_lstm.runs.yaml_guard import load_yaml
 from cnn_lstm.sweeps.definition import Definition
 from cnn_lstm.sweeps.locks import parsed_url
 from cnn_lstm.sweeps.result import SPACE, SWEEP, hand_back
 from cnn_lstm.sweeps.space import Space
 from cnn_lstm.sweeps.study import Plan, join, monitored
+from cnn_lstm.training.interrupts import ended_by_sigterm
 from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.parent import name_parent
 
-CONFIGURATION, SETTINGS, DATABASE = "sweep.yaml", "settings.json", "study.db"
+SETTINGS, DATABASE = "settings.json", "study.db"
 STUDY = "study.json"
 WORKER = "sweep-worker"
 # options that a resumed sweep takes from its folder
@@ -50,14 +51,14 @@ def run(words: list[str]) -> None:
     Args:
         words: `sweep` and its arguments.
     """
-    given, passed_on = _parser().parse_known_args(words[1:])
-    _require_folder(given)
+    given, passed_on = _parser().split(words[1:])
+    SWEEP.require_folder(given.folder, given.resume)
     settings = _settings(given)
     described = _read_space(given)
-    SWEEP.refuse_ours(passed_on)
+    SWEEP.refuse_reserved(passed_on)
     cli = _configuration(given, passed_on, Definition.from_plain(described, str(given.space)))
-    folder = SWEEP.folder(given.folder, cli.config["fit"])
-    with SWEEP.taken(folder):
+    folder = given.folder or SWEEP.new_folder(cli)
+    with SWEEP.locked(folder):
         SWEEP.require_same_configuration(folder, cli.config_text)
         plan = _plan(folder, cli, described, settings)
         write_text_whole(folder / SPACE, yaml.safe_dump(described, sort_keys=False))
@@ -74,8 +75,8 @@ def run(words: list[str]) -> None:
 # -- what was asked for ----------------------------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="cnn-lstm sweep",
         description="Searches a space of settings by fits that are judged on the validation part; every other option "
         "is passed on to fit.",
@@ -87,26 +88,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="ends the sweep with the best so far")
     parser.add_argument("--keep", type=int, metavar="N", help="best trials that keep their checkpoints; 3 by default")
     parser.add_argument("--refit", type=int, metavar="N", help="train and test the best with N seeds; 0 by default")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="folder of all trials; made anew by default")
-    parser.add_argument("--resume", action="store_true", help="go on in --folder")
+    parser.add_folder("all trials")
     parser.add_argument("--storage", metavar="URL", help="database of the study; study.db in the folder by default")
     parser.add_argument("--study_name", metavar="NAME", help="name of the study in the database")
     return parser
 
 
-def _require_folder(given: argparse.Namespace) -> None:
-    """Refuses to begin where there is a sweep, and to go on where there is none."""
-    begun = given.folder is not None and (given.folder / SETTINGS).is_file()
-    if begun and not given.resume:
-        raise ConfigError("the folder holds a sweep", str(given.folder), "pass --resume to go on with it", code=245)
-    if given.resume and not begun:
-        where = "no --folder" if given.folder is None else str(given.folder)
-        raise ConfigError("no sweep to go on with", where, "give the --folder of one, or leave --resume out", code=246)
-
-
 def _settings(given: argparse.Namespace) -> dict[str, Any]:
     """The options by name: as given, else as the folder has them, else the defaults."""
-    before = json.loads((given.folder / SETTINGS).read_text(encoding="utf-8")) if given.resume else {}
+    kept = given.folder / SETTINGS if given.resume else None
+    before = json.loads(kept.read_text(encoding="utf-8")) if kept is not None and kept.is_file() else {}
     settings = {
         name: default if (value := getattr(given, name)) is None and (value := before.get(name)) is None else value
         for name, default in DEFAULTS.items()
@@ -145,10 +136,9 @@ def _read_space(given: argparse.Namespace) -> Any:
 
 def _configuration(given: argparse.Namespace, passed_on: list[str], definition: Definition) -> ForecastCLI:
     """The configuration that all trials share, after every key of the space was tried on it."""
-    kept = given.resume and not config_files(passed_on)
-    words = [*(["--config", str(given.folder / CONFIGURATION)] if kept else []), *passed_on]
+    words = SWEEP.with_kept_config(passed_on, given.folder, given.resume)
     watched = monitored(definition.objectives)
-    before = SWEEP.parsed(words).config["fit"].checkpoint.monitor
+    before = SWEEP.parsed(words).command_config.checkpoint.monitor
     if before != watched.metric:
         print(f"trials are stopped and kept by {watched.metric}, the first objective, not by {before}")
     for callback in ("checkpoint", "early_stopping"):
@@ -159,16 +149,19 @@ def _configuration(given: argparse.Namespace, passed_on: list[str], definition: 
 
 
 def _plan(folder: Path, cli: ForecastCLI, described: Any, settings: dict[str, Any]) -> Plan:
-    config, definition = cli.config["fit"], Definition.from_plain(described)
+    config, definition = cli.command_config, Definition.from_plain(described)
     if isinstance(config.seed_everything, bool):
         raise ConfigError(
             f"seed_everything={str(config.seed_everything).lower()}",
             fix="give a number: trials are run again",
             code=224,
         )
-    shared = json.dumps(SWEEP.settings_of(cli.config_text), sort_keys=True, default=str)
-    name = Path(str(config.config[0])).stem if config.get("config") else "fit"
-    words = ["--config", str(folder.resolve() / CONFIGURATION)]
+    # as the folder has it, so that a study of an earlier version, whose keys had other names, is the same one
+    kept = SWEEP.kept_config(folder)
+    settings_of_fit = SWEEP.settings_of(yaml.safe_load(kept.read_text(encoding="utf-8")))
+    shared = json.dumps(settings_of_fit, sort_keys=True, default=str)
+    name = cli.files[0].stem if cli.files else "fit"
+    words = ["--config", str(kept.resolve())]
     uri = config.tracking_uri
     return Plan(
         folder=folder,
@@ -190,7 +183,7 @@ def _plan(folder: Path, cli: ForecastCLI, described: Any, settings: dict[str, An
 
 def _search(plan: Plan, settings: dict[str, Any], timeout: float | None) -> None:
     """Lets the workers run; an interruption still hands back what was found."""
-    command: Sequence[str] = [*PROGRAM, *trust_words(), WORKER]
+    command: Sequence[str] = [*PROGRAM, *trust_argv(), WORKER]
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     interrupted: BaseException | None = None
     code = 0

@@ -8,58 +8,60 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cnn_lstm.evaluation.judge import calibration_of, rows_tested, with_baselines, write_report
-from cnn_lstm.runs.members import Member, leave_with, read_report, train_all
-from cnn_lstm.runs.together import MultiRunCommand, require_jobs
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.evaluation.seed_spread import seed_spread, render_seed_spread
+from cnn_lstm.evaluation.judge import calibration_of, rows_tested, with_baselines, write_report
 from cnn_lstm.evaluation.ledger import count_use
 from cnn_lstm.evaluation.report import plain_values
+from cnn_lstm.evaluation.seed_spread import render_seed_spread, seed_spread
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.ensemble import FEWEST, ensemble_from, joined, write_ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import CHECKPOINT_KEY, refuse_differences
+from cnn_lstm.runs.members import Member, leave_with, read_report, train_all
+from cnn_lstm.runs.together import MultiRunCommand, require_jobs
 
 FIRST_SEED = 42
 REPEAT = MultiRunCommand(
     command="repeat",
-    option="--repeat_dir",
-    ours=("--seed_everything", "--run_dir", "--ckpt_path"),
+    reserved=("--seed_everything", "--run_dir", "--ckpt_path"),
     free=("seed_everything",),
 )
 
 
-def repeat(passed_on: Sequence[str], seeds: str, first_seed: int | None, jobs: int, folder: Path | None) -> None:
+def repeat(
+    argv: Sequence[str], seeds: str, first_seed: int | None, jobs: int, folder: Path | None, resume: bool = False
+) -> None:
     """Trains and tests a configuration with several seeds, and judges what they have in common.
 
     Args:
-        passed_on: Arguments of `fit`.
+        argv: Arguments of `fit`.
         seeds: How many seeds, or which: `5`, or `3,7,11`.
         first_seed: The first of so many seeds; 42 by default.
         jobs: Runs at a time.
         folder: Folder of all runs; a new one by default.
+        resume: Whether to go on in the folder.
 
     Raises:
         ConfigError: If an option is wrong, before anything is trained.
         SystemExit: With the exit code of the first run that failed.
     """
     require_jobs(jobs)
-    REPEAT.refuse_ours(passed_on)
-    cli = REPEAT.parsed(passed_on)
-    data, settings = cli.build_data(), Evaluation(**cli.config["fit"].evaluation.as_dict())
-    folder = REPEAT.folder(folder, cli.config["fit"])
+    REPEAT.require_folder(folder, resume)
+    REPEAT.refuse_reserved(argv)
+    argv = REPEAT.with_kept_config(argv, folder, resume)
+    cli = REPEAT.parsed(argv)
+    data, folder = cli.build_data(), folder or REPEAT.new_folder(cli)
     members = [
-        Member("seed", seed, folder, [*passed_on, "--seed_everything", str(seed)])
-        for seed in _seeds(seeds, first_seed)
+        Member("seed", seed, folder, [*argv, "--seed_everything", str(seed)]) for seed in _seeds(seeds, first_seed)
     ]
-    with REPEAT.taken(folder) as lock:
+    with REPEAT.locked(folder) as lock:
         REPEAT.require_same_configuration(folder, cli.config_text)
         print(f"repeat folder: {folder}")
-        failed = train_all(members, jobs, lock, REPEAT.option)
-        _conclude(members, data, settings, failed)
+        failed = train_all(members, jobs, lock)
+        _conclude(members, data, cli.evaluation, failed)
     leave_with(members, failed)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnn_lstm.errors import CnnLstmError
-from cnn_lstm.specs import trusted_packages
+from cnn_lstm.runs.processes import PROGRAM, trust_argv
 
 if TYPE_CHECKING:
     import optuna
@@ -46,13 +45,11 @@ def sweep(
         >>> study = sweep("x.yaml", "configs/sweep/cnn_lstm.yaml", n_trials=20)  # doctest: +SKIP
         >>> study.best_value  # doctest: +SKIP
     """
-    trusted = ",".join(sorted(trusted_packages() - {"cnn_lstm"}))
     words = ["--config", str(config), "--space", str(space), "--n_trials", str(n_trials), "--n_jobs", str(n_jobs)]
     words += ["--folder", str(folder), *(["--resume"] if resume else []), *options]
-    trust = ["--trust-imports", trusted] if trusted else []
     last = ""
     with subprocess.Popen(
-        [sys.executable, "-m", "cnn_lstm", *trust, "sweep", *words],
+        [*PROGRAM, *trust_argv(), "sweep", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

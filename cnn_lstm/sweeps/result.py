@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.errors import CnnLstmError, TrackingError
 from cnn_lstm.files import write_text_whole
-from cnn_lstm.runs.repeat import repeat
+from cnn_lstm.runs.repeat import REPEAT, repeat
 from cnn_lstm.runs.together import MultiRunCommand
 from cnn_lstm.sweeps.handback import best_first
 from cnn_lstm.sweeps.report import write_report
@@ -30,7 +30,7 @@ from cnn_lstm.training.tracking.tracker import tracking_uri
 
 log = logging.getLogger(__name__)
 
-SWEEP = MultiRunCommand(command="sweep", option="--folder", ours=("--run_dir", "--ckpt_path", "--register_model"))
+SWEEP = MultiRunCommand(command="sweep", reserved=("--run_dir", "--ckpt_path", "--register_model"))
 BEST, SPACE = "best.yaml", "space.yaml"
 
 
@@ -63,7 +63,9 @@ def hand_back(plan: Plan, jobs: int = 1, refit: int = 0, interrupted: bool = Fal
     for line in [_counts(study), *_where(plan, best[0]), *sentences]:
         print(line)
     if refit:
-        repeat(["--config", str(plan.folder / BEST)], str(refit), None, jobs, plan.folder / "refit")
+        folder = plan.folder / "refit"
+        begun = REPEAT.kept_config(folder).is_file()
+        repeat(["--config", str(plan.folder / BEST)], str(refit), None, jobs, folder, resume=begun)
 
 
 def _lacks_end(plan: Plan, trial: FrozenTrial) -> bool:

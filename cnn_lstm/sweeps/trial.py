@@ -24,7 +24,7 @@ from cnn_lstm.hints import one_of
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.forecast_cli import ForecastCLI, quiet
-from cnn_lstm.runs.processes import PROGRAM, trust_words
+from cnn_lstm.runs.processes import PROGRAM, trust_argv
 from cnn_lstm.sweeps.callbacks import callbacks_of, callbacks_of_environment, environment_of
 from cnn_lstm.sweeps.samplers import MEASURES
 from cnn_lstm.sweeps.study import Plan
@@ -112,7 +112,7 @@ class TrialFits:
         path = self.plan.log(trial.number)
         with path.open("ab") as output:
             process = subprocess.Popen(
-                [*PROGRAM, *trust_words(), TRIAL_COMMAND, *arguments[1:]],
+                [*PROGRAM, *trust_argv(), TRIAL_COMMAND, *arguments[1:]],
                 env=os.environ | environment_of(trial, self.plan),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
