@@ -52,9 +52,8 @@ def run(words: list[str]) -> None:
     if not resumed:
         write_text_whole(folder / "config.yaml", text)
     missing = [seed for seed in job.agent.seeds if not agent_file(folder, seed).is_file()]
-    print(
-        f"training {len(missing)} of {len(job.agent.seeds)} seeds; if cut short, go on with --resume --folder {config.folder}"
-    )
+    print(f"training {len(missing)} of {len(job.agent.seeds)} seeds")
+    print(f"if cut short, go on with --resume --folder {config.folder}")
     if missing:
         with recorded(job.home, folder, text, "fit", resumed) as tracker:
             for seed in missing:

@@ -213,7 +213,7 @@ def test_a_training_that_was_cut_short_goes_on(
     assert run("rl", "evaluate", folder) == 2
     assert re.search(r"E273.*agent_seed1.*agent_seed2.*--folder", capsys.readouterr().err)
 
-    assert train(home, *words, "--folder", "cut", "--agent.progress_bar", "false") == 0
+    assert train(home, *words, "--folder", "cut", "--resume", "--no_agent.progress_bar") == 0
 
     assert "training 2 of 3 seeds" in capsys.readouterr().out
     assert (folder / "agent_seed0.zip").read_bytes() == first
@@ -225,14 +225,14 @@ def test_a_training_that_was_cut_short_goes_on(
 
 def test_a_training_that_is_whole_stays_as_it_is(agents: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (agents / "agent_seed1.zip").read_bytes()
-    assert train(home, *SMALL, "--folder", "small") == 0
+    assert train(home, *SMALL, "--folder", "small", "--resume") == 0
     assert "training 0 of 2 seeds" in capsys.readouterr().out
     assert (agents / "agent_seed1.zip").read_bytes() == before
 
 
 def test_other_settings_do_not_go_on(agents: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--market.delay", "2", "--agent.encoder", "null"]
-    assert train(home, *SMALL, *words, "--folder", "small") == 2
+    assert train(home, *SMALL, *words, "--folder", "small", "--resume") == 2
     assert re.search(r"E273.*another market\.delay, agent\.encoder —", capsys.readouterr().err)
 
 
@@ -242,7 +242,7 @@ def test_another_checkpoint_does_not_go_on(agents: Path, home: Path, capsys: pyt
     content["cnn_lstm"]["digest"] = state_digest(content["state_dict"])
     other = home / "checkpoints" / "other.ckpt"
     torch.save(content, other)
-    assert run("rl", "train", "--ckpt_path", other, *SMALL, "--folder", "small") == 2
+    assert run("rl", "train", "--ckpt_path", other, *SMALL, "--folder", "small", "--resume") == 2
     assert re.search(r"E273.*another checkpoint", capsys.readouterr().err)
     changed = shutil.copytree(agents, agents.with_name("changed")) / "config.yaml"
     changed.write_text(changed.read_text().replace("best.ckpt", "other.ckpt"))
@@ -291,7 +291,7 @@ def test_forecasts_of_walk_forward_are_shown(home: Path, tmp_path: Path, capsys:
     capsys.readouterr()
     assert run("rl", "evaluate", home / "rl" / "forecast") == 2
     assert "error[E273]: the agents learnt with other forecasts" in capsys.readouterr().err
-    assert train(home, *SMALL[:-2], *words, "--folder", "forecast") == 2
+    assert train(home, *SMALL[:-2], *words, "--folder", "forecast", "--resume") == 2
     assert "with another file of forecasts" in capsys.readouterr().err
 
 
@@ -391,13 +391,17 @@ def test_neighbouring_seeds_learn_from_other_episodes(home: Path, monkeypatch: p
         (["--market.posit", "[0,1]"], 2, "E225"),
         (["--market.see", "window", "--agent.encoder.lr_factor", "0.1"], 2, "E263.*frozen"),
         (["--agent.encoder.frosen", "false"], 2, "E225"),
-        (["--folder", "small"], 2, "E273"),
+        (["--folder", "small", "--resume"], 2, "E273"),
+        (["--folder", "small"], 2, "E245.*pass --resume"),
+        (["--folder", "nothing-yet", "--resume"], 2, "E246.*leave --resume out"),
+        (["--name", "small"], 2, "E225.*write --folder"),
     ],
     ids=[
         *("argument", "action", "policy", "policy-argument", "algo", "see", "part", "symbols", "seeds", "steps"),
         *("encoder-value", "abbreviation", "config-of-fit", "no-config", "device", "name-above"),
         *("no-envs", "no-steps", "no-seeds", "seed-twice", "seed-below-0", "name-too-long", "name-dots"),
         *("name-backslash", "forecasts", "test-part", "unshown", "unread", "key", "encoder", "encoder-key", "name"),
+        *("begun", "not-begun", "former-name"),
     ],
 )
 def test_mistakes_are_told_in_one_line(
@@ -465,7 +469,7 @@ def test_a_damaged_agent_is_told_in_one_line(
     assert len(lines) == 1, lines
     assert re.search(r"E273\]: the agent is damaged.*agent_seed0\.zip.*remove the file.*--folder", lines[0])
     (folder / "agent_seed0.zip").unlink()
-    assert train(home, *SMALL, "--folder", folder.name) == 0
+    assert train(home, *SMALL, "--folder", folder.name, "--resume") == 0
     assert run("rl", "evaluate", folder) == 0
 
 
@@ -561,7 +565,7 @@ def test_agents_are_a_child_of_their_forecasters_run_in_mlflow(tmp_path: Path) -
     own = fit(file, tmp_path / "runs" / "one", *words)
     assert train(own, *SMALL, "--folder", "small") == 0
     (own / "rl" / "small" / "agent_seed1.zip").unlink()
-    assert train(own, *SMALL, "--folder", "small") == 0  # goes on in the same record
+    assert train(own, *SMALL, "--folder", "small", "--resume") == 0  # goes on in the same record
     assert run("rl", "evaluate", own / "rl" / "small") == 0
     client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
     found = {each.info.run_name: each for each in client.search_runs(["1"])}
