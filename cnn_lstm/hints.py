@@ -1,4 +1,4 @@
-"""What to do about a word that nobody knows: the last part of an error's line."""
+"""What was probably meant by an unknown name: the last part of an error's line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cnn-lstm audit`: checks on the user's own data, features, split and checkpoint that nothing looks ahead."""
+"""`cnn-lstm audit`: checks on the user's data, features, split and checkpoint that nothing looks ahead."""
 
 from __future__ import annotations
 

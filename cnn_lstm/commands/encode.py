@@ -50,7 +50,7 @@ def _output(options: Namespace) -> Path:
 
 
 def _prices(options: Namespace) -> pd.DataFrame:
-    """The given prices, else those of the given configuration, else those of the checkpoint's run."""
+    """The prices of --data, else those of --config, else those of the checkpoint's run."""
     if options.data:
         return PriceFiles(options.data).load(None, None, None)
     folder = options.ckpt_path.absolute().parent

@@ -23,7 +23,7 @@ class CommandParser(argparse.ArgumentParser):
         description: What it does.
         epilog: What else there is to say.
         renamed: The new option by the old one.
-        add_help: Whether `--help` is its own.
+        add_help: Whether it answers `--help`.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class CommandParser(argparse.ArgumentParser):
         Raises:
             ConfigError: Always.
         """
-        word = re.search(r"unrecognized arguments: (\S+)|invalid choice: '(.*?)' ", message)
+        unknown = re.search(r"unrecognized arguments: (\S+)|invalid choice: '(.*?)' ", message)
         known = list(self._option_string_actions)
-        if word and word[2]:
+        if unknown and unknown[2]:
             known = [name for action in self._actions for name in action.choices or ()]
-        hint = word and nearest((word[1] or word[2]).partition("=")[0], known)
+        hint = unknown and nearest((unknown[1] or unknown[2]).partition("=")[0], known)
         raise ConfigError(message, self.prog, hint or f"see {self.prog} --help", code=225)
 
 

@@ -48,7 +48,7 @@ def read_config(file: Path, renamed: Mapping[str, str] | None = None) -> dict[st
     Raises:
         ConfigError: E225, if it is a folder; E227, if it is not plain YAML.
     """
-    if len(str(file)) > MAX_PATH:  # a configuration given in place of a file
+    if len(str(file)) > MAX_PATH:  # a configuration in place of a file
         return {}
     if file.is_dir():
         raise ConfigError("the configuration is a folder", str(file), f"give {file / 'config.yaml'}", code=225)

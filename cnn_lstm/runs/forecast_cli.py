@@ -111,7 +111,7 @@ class ForecastCLI(LightningCLI):
         return {self._command: {*hidden, "weights_only", "verbose", "return_predictions"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Our callbacks under their own keys, the run folder, and the one seam between data and model."""
+        """Our callbacks, each under a key; the run folder; and the two numbers that the model takes from the data."""
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.add_lightning_class_args(LearningRateMonitor, "lr_monitor")
@@ -152,7 +152,7 @@ class ForecastCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Resolves the checkpoint and the run folder, and refuses a checkpoint of another model.
 
-        Lightning's version lets the checkpoint overrule the command line without a word.
+        Lightning's version lets the checkpoint overrule the command line without a message.
         """
         config = self.command_config
         if self._runs:
@@ -299,7 +299,7 @@ class ForecastCLI(LightningCLI):
 
     @rank_zero_only
     def after_fit(self) -> None:
-        """Keeps the best model, says what was found and where it lies."""
+        """Keeps the best model; prints its loss, and where everything lies."""
         self._outcome().fit(keep_model=not self._trial)
 
     @rank_zero_only
@@ -377,7 +377,7 @@ def _restored_environment() -> Iterator[None]:
 
 
 def quiet() -> None:
-    """Sets up the messages of a command: a line for each warning of ours, none for what nobody can act on."""
+    """Sets up the messages of a command: one line per warning of ours, none for what nobody can act on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("warning: %(message)s"))
     logger = logging.getLogger("cnn_lstm")
@@ -386,11 +386,13 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     # https://github.com/pytorch/pytorch: Lightning 2.6 still uses the old name
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
-    # the run folder is ours, and resuming into it is meant
+    # the run folder is ours, and a resumed fit writes into it on purpose
     warnings.filterwarnings("ignore", ".*exists and is not empty.*")
     warnings.filterwarnings("ignore", ".*checkpoint directory.*exists.*")
     # a short epoch has its metrics at its end
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+    # the callback of a checkpoint that was written when it had another name
+    warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint.*BoardPictures.*")
     # our predict_step keeps its forecasts itself
     warnings.filterwarnings("ignore", ".*predict returned None.*")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_not_a_tip)  # the same one is added once

@@ -62,7 +62,7 @@ class WorkerPool:
             self._end()
 
     def _start(self) -> subprocess.Popen[str]:
-        """A session of its own keeps the terminal's Ctrl-C from the worker."""
+        """Starts a worker; a new session keeps the terminal's Ctrl-C from it."""
         worker = subprocess.Popen(self.command, stdin=subprocess.PIPE, text=True, start_new_session=True)
         assert worker.stdin is not None
         worker.stdin.write(self.plan + "\n")

@@ -45,7 +45,7 @@ def add_tracking_arguments(parser: LightningArgumentParser) -> None:
         "--tracking_uri",
         type=TrackingUri | None,
         default=None,
-        help="MLflow server or database; MLFLOW_TRACKING_URI by default, else mlflow.db beside the run folder.",
+        help="MLflow server or database; MLFLOW_TRACKING_URI by default, else mlflow.db next to the run folder.",
     )
     parser.add_argument(
         "--tracking", type=Tracking, default="lenient", help="Whether an MLflow that does not answer stops the command."

@@ -68,19 +68,19 @@ def repeat(
 def _seeds(text: str, first: int | None) -> list[int]:
     """The seeds that `5`, or `3,7,11`, means."""
     try:
-        numbers = [int(part) for part in text.split(",") if part.strip()]
+        seeds = [int(part) for part in text.split(",") if part.strip()]
     except ValueError as error:
         raise ConfigError(f"--seeds {text}", fix="give a number of seeds, or seeds as 3,7,11", code=224) from error
-    if "," not in text and numbers and numbers[0] > 0:
+    if "," not in text and seeds and seeds[0] > 0:
         start = FIRST_SEED if first is None else first
-        numbers = list(range(start, start + numbers[0]))
+        seeds = list(range(start, start + seeds[0]))
     elif first is not None:
         raise ConfigError(f"--first_seed {first}", f"--seeds {text}", "leave one out", code=224)
     elif "," not in text:
-        numbers = []
-    if not numbers or len(set(numbers)) < len(numbers) or min(numbers) < 0:
+        seeds = []
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ConfigError(f"--seeds {text}", fix="give at least one seed, each once and not negative", code=224)
-    return numbers
+    return seeds
 
 
 # -- what they have in common ----------------------------------------------------------------------------------------
@@ -97,13 +97,13 @@ def _conclude(members: Sequence[Member], data: MarketDataModule, settings: Evalu
     folder, ensemble = members[0].folder, None
     if not failed and len(reports) >= FEWEST:
         ensemble = _average(members, data, settings)
-    found = seed_spread(reports, ensemble)
+    spread = seed_spread(reports, ensemble)
     if failed:
-        found = {name: target | {"claim": False} for name, target in found.items()}
-    text = render_seed_spread(found) + "\n"
+        spread = {name: target | {"claim": False} for name, target in spread.items()}
+    text = render_seed_spread(spread) + "\n"
     if failed:
         text += f"seeds that failed: {', '.join(map(str, failed))}; without them nothing may be claimed\n"
-    content = {"seeds": list(reports), "failed": list(failed), "targets": found}
+    content = {"seeds": list(reports), "failed": list(failed), "targets": spread}
     write_text_whole(folder / "repeat.json", json.dumps(plain_values(content), indent=2) + "\n")
     write_text_whole(folder / "repeat.txt", text)
     print(text, end="")

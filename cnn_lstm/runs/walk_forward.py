@@ -75,7 +75,7 @@ def _require_sound(data: MarketDataModule, splits: Sequence[WalkForward]) -> Non
 def _conclude(
     members: Sequence[Member], splits: Sequence[WalkForward], data: MarketDataModule, settings: Evaluation
 ) -> None:
-    """Writes the stitched forecasts and embeddings, judges the forecasts, and prints what was found."""
+    """Writes the stitched forecasts and embeddings, judges the forecasts, and prints the result."""
     folder = members[0].folder
     data.setup()
     table = stitch([pd.read_parquet(member.run.path / "predictions.parquet") for member in members])
@@ -84,12 +84,14 @@ def _conclude(
     embeddings = _embeddings(members, splits, data)
     write_whole(folder / "embeddings.parquet", lambda partial: embeddings.to_parquet(partial, index=False))
     sheets = [json.loads((member.run.path / "model_info.json").read_text(encoding="utf-8")) for member in members]
-    said = write_report(folder, table, joint_sheet(sheets), settings)
-    _say(folder, said, fold_metrics(table, [member.report or {} for member in members], read_report(folder) or {}))
+    judgement = write_report(folder, table, joint_sheet(sheets), settings)
+    _print_result(
+        folder, judgement, fold_metrics(table, [member.report or {} for member in members], read_report(folder) or {})
+    )
 
 
 def _embeddings(members: Sequence[Member], splits: Sequence[WalkForward], data: MarketDataModule) -> pd.DataFrame:
-    """Embeddings of each fold's test windows by that fold's own checkpoint: symbol, as_of, fold, e0 ... e{D-1}."""
+    """Embeddings of each fold's test windows by the checkpoint of that fold: symbol, as_of, fold, e0 ... e{D-1}."""
     parts = []
     for fold, (member, split) in enumerate(zip(members, splits, strict=True)):
         predictor = Predictor.from_checkpoint(member.run.checkpoint("best"))
@@ -99,9 +101,9 @@ def _embeddings(members: Sequence[Member], splits: Sequence[WalkForward], data: 
     return pd.concat(parts).sort_values(["symbol", "as_of"], ignore_index=True)
 
 
-def _say(folder: Path, said: Judgement, found: dict[str, dict[str, Any]]) -> None:
-    text = render_folds(found) + "\n"
-    write_text_whole(folder / "walk_forward.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
+def _print_result(folder: Path, judgement: Judgement, metrics: dict[str, dict[str, Any]]) -> None:
+    text = render_folds(metrics) + "\n"
+    write_text_whole(folder / "walk_forward.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     write_text_whole(folder / "walk_forward.txt", text)
-    print(f"{said.text}\n{text}", end="")
-    print(f"walk-forward folder: {folder}\nreport: {said.page}")
+    print(f"{judgement.text}\n{text}", end="")
+    print(f"walk-forward folder: {folder}\nreport: {judgement.page}")

@@ -117,17 +117,21 @@ def test_files_of_today_stay_files(tmp_path: Path) -> None:
 # -- errors of ours --------------------------------------------------------------------------------------------------
 
 
+def raise_wrapped(error: ConfigError) -> None:
+    try:
+        try:
+            raise error
+        except ValueError as first:
+            raise TypeError("wrapped") from first
+    except TypeError as second:
+        raise ValueError("wrapped twice") from second
+
+
 def test_an_error_of_ours_that_was_wrapped_keeps_its_parts() -> None:
     """A part that holds the sign between parts would be cut apart, if it were read from the text."""
     error = ConfigError("a — b", "here — there", "do — this", code=263)
     with pytest.raises(ConfigError) as caught, one_line_errors("fit", []):
-        try:
-            try:
-                raise error
-            except ValueError as first:
-                raise TypeError("wrapped") from first
-        except TypeError as second:
-            raise ValueError("wrapped twice") from second
+        raise_wrapped(error)
     assert caught.value is error
 
 
