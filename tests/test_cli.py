@@ -121,7 +121,7 @@ def test_predict_writes_csv_on_request(trained: Path) -> None:
     pd.testing.assert_series_equal(table["y_pred"], pd.read_csv(trained / "forecasts.csv")["y_pred"])
 
 
-def test_the_test_table_stands_beside_trivial_forecasts(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_of_test_holds_trivial_forecasts_too(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert experiments.run("test", "--config", trained / "config.yaml", "--ckpt_path", "best") == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in ("model", "zero", "training mean", "last value", str(trained)))
@@ -164,7 +164,7 @@ def test_a_callback_with_a_choice_can_be_saved(config: Path, tmp_path: Path) -> 
     assert experiments.run("fit", "--config", run / "config.yaml", "--run_dir", tmp_path / "again") == 0
 
 
-def test_a_fit_without_any_logger(config: Path, tmp_path: Path) -> None:
+def test_a_fit_without_any_logger_keeps_its_checkpoints(config: Path, tmp_path: Path) -> None:
     run = experiments.fit(config, tmp_path / "run", "--trainer.logger", "false")
     assert (run / "checkpoints/best.ckpt").exists()
     assert not (run / "metrics.csv").exists()
@@ -211,7 +211,7 @@ BAD_VALUES = {
 
 
 @pytest.mark.parametrize(("key", "value"), BAD_VALUES.items())
-def test_a_number_out_of_range(
+def test_a_number_out_of_range_is_refused_by_its_key(
     key: str, value: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = fails(capsys, 2, "fit", "--config", config, "--run_dir", tmp_path / "run", f"--{key}={value}")
@@ -219,7 +219,7 @@ def test_a_number_out_of_range(
     assert key.rsplit(".", 1)[-1] in line or "monitor" in line or value in line
 
 
-def test_a_horizon_of_zero(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_horizon_of_zero_is_refused(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = json.dumps([experiments.spec("cnn_lstm.data.targets.ForwardReturn", horizon=0)])
     line = fails(capsys, 2, "fit", "--config", config, "--run_dir", tmp_path / "run", "--data.targets", target)
     assert "horizon=0" in line
@@ -254,14 +254,12 @@ def test_an_option_of_a_command_of_ours_names_the_nearest(capsys: pytest.Capture
     assert "see cnn-lstm plot --help" in fails(capsys, 2, "plot", "run", "--nothing-like-it")
 
 
-def test_an_unknown_feature_names_the_nearest(
-    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_feature_names_the_nearest(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = fails(capsys, 2, "fit", "--config", config, "--run_dir", tmp_path / "r", "--data.features", "[log_retrun_1]")
     assert "log_return_1" in line
 
 
-def test_a_doubled_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_key_that_stands_twice_is_refused_with_both_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "double.yaml").write_text("data:\n  window: 30\n  batch_size: 4\n  window: 60\n")
     line = fails(capsys, 2, "fit", "--config", tmp_path / "double.yaml")
     assert line.startswith("error[E226]")
@@ -293,7 +291,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     ],
     ids=["object", "name", "bomb", "binary", "large", "list", "deep"],
 )
-def test_yaml_that_is_no_plain_configuration(
+def test_yaml_that_is_not_plain_is_refused_and_runs_nothing(
     content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -331,7 +329,7 @@ def test_a_class_outside_the_allowed_packages_is_not_imported(
     assert "evil_module" not in sys.modules
 
 
-def test_a_checkpoint_of_other_features(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_of_other_features_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     features = json.dumps(["log_return_5", "log_return_1", "close_location", "volume_trend_5_20"])
     words = ["test", "--config", trained / "config.yaml", "--ckpt_path", "best", "--data.features", features]
     line = fails(capsys, 4, *words)
@@ -346,7 +344,7 @@ def test_a_checkpoint_of_other_features(trained: Path, capsys: pytest.CaptureFix
         (["--model.objective", "Gaussian"], "Point -> "),
     ],
 )
-def test_a_checkpoint_of_another_model(
+def test_a_checkpoint_of_another_model_is_refused(
     words: list[object], named: str, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = fails(capsys, 4, "test", "--config", trained / "config.yaml", "--ckpt_path", "best", *words)
@@ -368,7 +366,7 @@ def test_a_null_objective_is_the_default_one(config: Path, tmp_path: Path) -> No
     assert experiments.run("test", "--config", run / "config.yaml", "--ckpt_path", "best") == 0
 
 
-def test_a_long_folder_with_blanks(config: Path, tmp_path: Path) -> None:
+def test_a_long_folder_with_blanks_is_a_run_folder(config: Path, tmp_path: Path) -> None:
     run = experiments.fit(config, tmp_path / " ".join(["a rather long name of a folder"] * 5))
     assert experiments.run("test", "--config", run / "config.yaml", "--ckpt_path", "best") == 0
 
@@ -385,7 +383,7 @@ def test_no_checkpoint_never_means_random_weights(
 
 
 @pytest.mark.parametrize("given", ["best", "nowhere.ckpt", ".", "https://example.org/best.ckpt"])
-def test_a_checkpoint_that_is_none(given: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_a_checkpoint_is_refused(given: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = fails(capsys, 4, "test", "--config", config, "--ckpt_path", given)
     assert "checkpoint" in line or "URL" in line or "run" in line
 
@@ -396,20 +394,22 @@ def test_a_folder_lists_the_candidates(trained: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_device_that_is_not_there(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_device_that_is_not_there_is_refused(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["--run_dir", tmp_path / "run", "--trainer.accelerator", "gpu"]
     assert fails(capsys, 2, "fit", "--config", config, *words).startswith("error[E238]")
 
 
 @pytest.mark.parametrize("devices", ["3x", "-7"])
-def test_devices_that_are_no_number(
+def test_devices_that_are_not_a_number_are_refused(
     devices: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = fails(capsys, 2, "fit", "--config", config, "--run_dir", tmp_path / "run", f"--trainer.devices={devices}")
     assert line.startswith("error[E238]")
 
 
-def test_a_configuration_that_is_a_folder(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_as_configuration_names_the_file_in_it(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert str(trained / "config.yaml") in fails(capsys, 2, "test", "--config", trained, "--ckpt_path", "best")
 
 
@@ -421,7 +421,9 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(
     assert (trained / "checkpoints/best.ckpt").read_bytes() == before
 
 
-def test_a_folder_that_cannot_be_made(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_folder_that_cannot_be_made_is_refused(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").touch()
     assert "run folder" in fails(capsys, 6, "fit", "--config", config, "--run_dir", tmp_path / "file/run")
 
@@ -510,7 +512,7 @@ def test_sigterm_ends_predict_too(config: Path, tmp_path: Path, monkeypatch: pyt
 # -- cnn-lstm data ---------------------------------------------------------------------------------------------------
 
 
-def test_data_describe_tells_what_a_fit_would_see(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_describe_prints_what_a_fit_would_see(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert experiments.run("data", "describe", "--config", config) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in ("AAA", "CCC", "train", "validation", "test", *experiments.FEATURES))
@@ -518,7 +520,7 @@ def test_data_describe_tells_what_a_fit_would_see(config: Path, capsys: pytest.C
     assert "purged rows: " in shown
 
 
-def test_data_check_tells_every_defect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_check_reports_every_defect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = market(260, gaps=False)
     table.loc[10, "close"] = -1.0
     table.loc[300, "volume"] = float("inf")
@@ -529,18 +531,18 @@ def test_data_check_tells_every_defect(tmp_path: Path, capsys: pytest.CaptureFix
     assert "error[E313]" in shown
 
 
-def test_data_check_of_a_good_table(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_check_of_a_good_table_reports_no_defect(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert experiments.run("data", "check", "--config", config) == 0
     assert "no fatal defect" in capsys.readouterr().out
 
 
-def test_data_with_an_unknown_verb(capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_with_an_unknown_verb_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert "describe, check" in fails(capsys, 2, "data", "show")
 
 
 @pytest.mark.parametrize("buffered", ["", "1"])
 @pytest.mark.parametrize("words", [["--help"], ["data", "describe", "--config", "configs/quickstart.yaml"]])
-def test_output_that_nobody_reads_is_no_bug(words: list[str], buffered: str) -> None:
+def test_output_that_nobody_reads_is_not_a_bug(words: list[str], buffered: str) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "cnn_lstm", *words],
         stdout=subprocess.PIPE,

@@ -47,7 +47,7 @@ def test_parts_stay_at_hand() -> None:
     assert isinstance(error, ValueError)  # parsers turn a ValueError of a constructor into a usage message
 
 
-def test_defects_are_told_one_a_line() -> None:
+def test_defects_are_reported_one_per_line() -> None:
     defects = [Defect(310 + k, f"what {k}", f"where {k}", "fix") for k in range(3)]
     error = DefectsError(defects)
     assert str(error).splitlines() == [f"error[E31{k}]: what {k} — where {k} — fix" for k in range(3)]

@@ -65,7 +65,7 @@ def test_a_failure_leaves_the_old_file_alone(tmp_path: Path, error: type[BaseExc
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_failure_before_anything_is_written_is_told_as_it_is(tmp_path: Path) -> None:
+def test_a_failure_before_anything_is_written_is_raised_as_it_is(tmp_path: Path) -> None:
     def write(partial: Path) -> None:
         raise ValueError(partial.name)
 
@@ -73,7 +73,7 @@ def test_a_failure_before_anything_is_written_is_told_as_it_is(tmp_path: Path) -
         write_whole(tmp_path / "file.txt", write)
 
 
-def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "nowhere" / "file.txt", tmp_path / "folder"):
         with pytest.raises(ResourceError, match="cannot write the file") as caught:

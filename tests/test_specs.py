@@ -86,7 +86,7 @@ def test_wrong_arguments_fail_as_without_recording() -> None:
         ({"class_path": "tests.test_specs.Base"}, 417),
     ],
 )
-def test_refused_spec(spec: dict[str, Any], code: int) -> None:
+def test_a_spec_that_cannot_be_built_is_refused(spec: dict[str, Any], code: int) -> None:
     with pytest.raises(CheckpointError) as caught:
         build(spec, Base)
     assert (caught.value.exit_code, caught.value.code) == (4, code)

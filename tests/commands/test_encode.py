@@ -48,17 +48,17 @@ def test_rows_are_those_of_encode_and_predict(finished: Path, encoded: pd.DataFr
             assert np.array_equal(encoded[f"{name}__{target}"], own[name]), name
 
 
-def test_no_column_tells_the_truth(encoded: pd.DataFrame) -> None:
+def test_no_column_holds_what_is_forecast(encoded: pd.DataFrame) -> None:
     said = {name.partition("__")[0] for name in encoded if "__" in name}
     assert said == {"y_pred", *(f"{side}_{level}" for side in ("lower", "upper") for level in (50, 80, 90, 95))}
 
 
 def test_attributes_name_checkpoint_data_and_training(finished: Path, encoded: pd.DataFrame) -> None:
-    ours = read_checkpoint(checkpoint_of(finished))["cnn_lstm"]
-    assert encoded.attrs["checkpoint"] == ours["digest"]
-    assert encoded.attrs["data"] == data_fingerprint(market(220)) == ours["fingerprint"]
-    assert encoded.attrs["training"] == ours["training"]
-    assert encoded.attrs["test"] == ours["boundaries"]["test"]
+    contract = read_checkpoint(checkpoint_of(finished))["cnn_lstm"]
+    assert encoded.attrs["checkpoint"] == contract["digest"]
+    assert encoded.attrs["data"] == data_fingerprint(market(220)) == contract["fingerprint"]
+    assert encoded.attrs["training"] == contract["training"]
+    assert encoded.attrs["test"] == contract["boundaries"]["test"]
 
 
 def test_prices_and_output_can_be_given(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +89,7 @@ def test_prices_and_output_can_be_given(finished: Path, tmp_path: Path, capsys: 
         *("format", "unlike-any-format", "option-of-export", "ending-of-export", "folder-of-export"),
     ],
 )
-def test_mistakes_are_told_in_one_line_before_any_work(
+def test_mistakes_are_one_line_before_any_work(
     words: list[str],
     code: int,
     said: str,

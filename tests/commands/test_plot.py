@@ -57,7 +57,7 @@ def test_refusals_are_one_line(
     assert line.startswith(text)
 
 
-def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("plot", "--help") == 0
     assert "--output FILE" in capsys.readouterr().out
 

@@ -144,7 +144,7 @@ def test_each_seed_is_an_ordinary_run(finished: Path, config: Path, tmp_path: Pa
         assert all((folder / name).is_file() for name in names)
 
 
-def test_figures_are_those_of_the_runs(finished: Path) -> None:
+def test_metrics_are_those_of_the_runs(finished: Path) -> None:
     found = content(finished)
     metrics = [json.loads((finished / f"seed_{seed}/test_metrics.json").read_text()) for seed in SEEDS]
     losses = [figures["test_rmse"] for figures in metrics]
@@ -309,7 +309,7 @@ def test_one_seed_has_no_spread(config: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 @pytest.mark.usefixtures("pretending")
-def test_every_other_word_is_passed_on(
+def test_every_other_argument_is_passed_on_to_fit(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(specs, "_trusted", {"cnn_lstm"})
@@ -414,7 +414,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
 
 
 @pytest.mark.parametrize(("words", "code", "told"), BAD.values(), ids=BAD.keys())
-def test_bad_words_are_told_in_one_line(
+def test_wrong_arguments_are_one_line_and_make_no_folder(
     words: list[str], code: int, told: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "repeat"
@@ -474,7 +474,7 @@ def test_more_seeds_join_those_that_are_there(config: Path, tmp_path: Path) -> N
     assert (folder / "seed_13/commands").read_text().split() == ["fit"]
 
 
-def test_a_taken_folder_is_refused(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_locked_folder_is_refused(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with lock_file(tmp_path / ".lock"):
         assert run("repeat", "--config", config, "--folder", tmp_path) == 2
     assert "error[E243]" in capsys.readouterr().err

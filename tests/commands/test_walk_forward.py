@@ -167,7 +167,7 @@ def test_the_lines_of_the_folds_are_their_own_reports(finished: Path) -> None:
         assert target["folds"][-1]["rows"] == sum(line["rows"] for line in target["folds"][:-1])
 
 
-def test_the_sheet_is_that_of_all_folds(finished: Path) -> None:
+def test_the_information_sheet_covers_all_folds(finished: Path) -> None:
     sheet = read(finished / "model_info.json")
     assert len(sheet["folds"]) == FOLDS
     assert sheet["test_rows_used"] == {"times": 1, "models": 1}
@@ -292,7 +292,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
 
 
 @pytest.mark.parametrize(("words", "code", "told"), BAD.values(), ids=BAD.keys())
-def test_bad_words_are_told_in_one_line(
+def test_wrong_arguments_are_one_line_and_make_no_folder(
     words: list[str], code: int, told: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "walk"
@@ -303,7 +303,7 @@ def test_bad_words_are_told_in_one_line(
     assert not folder.exists()
 
 
-def test_a_fold_without_windows_is_told_before_any_is_trained(
+def test_a_fold_without_windows_is_refused_before_any_is_trained(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "walk"
