@@ -1,4 +1,4 @@
-"""Take the plots of TensorBoard and MLflow in docs/pictures: python docs/screenshots.py [--runs DIR] [NAME ...].
+"""Take the plots of TensorBoard and MLflow in docs/images: python docs/screenshots.py [--runs DIR] [NAME ...].
 
 Trains the quickstart, or uses a folder of runs that an earlier call has left, and drives a headless Chromium.
 """
@@ -27,7 +27,7 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
 ROOT = Path(__file__).resolve().parents[1]
-PICTURES = Path(__file__).parent / "plots"
+IMAGES = Path(__file__).parent / "images"
 MODEL = "five_day_volatility"
 SIZE = (1400, 900)
 COLOURS = 128
@@ -229,7 +229,7 @@ def take(driver: Chrome, page: Page) -> None:
     for script in page.scripts:
         _still(driver, page.name)
         driver.execute_script(ALL + script)
-    plot = PICTURES / f"{page.name}.png"
+    plot = IMAGES / f"{page.name}.png"
     image = Image.open(io.BytesIO(_still(driver, page.name))).convert("RGB")
     image.quantize(COLOURS, dither=Image.Dither.NONE).save(plot, optimize=True)
     print(f"{plot.relative_to(ROOT)}  {plot.stat().st_size // 1000} kB", flush=True)
