@@ -53,7 +53,7 @@ function own(e) { return [...e.childNodes].filter(n => n.nodeType === 3).map(n =
 TEXT = ALL + "return all(document).filter(shown).map(own).join('\\n');"
 CLICK = ALL + "all(document).filter(e => shown(e) && own(e) === arguments[0])[0].click();"
 HIDE_PATH = "all(document).filter(e => own(e).startsWith('Path:')).forEach(e => { e.style.visibility = 'hidden'; });"
-# what a visitor would fold away: the settings beside the curves, the assistant beside a run
+# what a visitor would fold away: the settings next to the curves, the assistant next to a run
 SETTINGS = {
     "_tb_global_settings": '{"timeSeriesSettingsPaneOpened":false,"stepSelectorEnabled":false,"ignoreOutliers":false}',
     "mlflow.workflowType_v1": '"machine_learning"',
@@ -109,8 +109,8 @@ def train(runs: Path) -> None:
         runs: Folder that the run folder and MLflow's database are written to.
     """
     run = runs / "quickstart"
-    fit = ["--config", "configs/quickstart.yaml", "--run_dir", str(run), "--board.histograms", "true"]
-    fit += ["--board.every_n_epochs", "1"]
+    fit = ["--config", "configs/quickstart.yaml", "--run_dir", str(run), "--tensorboard_plots.histograms", "true"]
+    fit += ["--tensorboard_plots.every_n_epochs", "1"]
     again = ["--config", str(run / "config.yaml"), "--ckpt_path", "best"]
     for words in (["fit", *fit, "--register_model", MODEL], ["test", *again], ["predict", *again]):
         subprocess.run([sys.executable, "-m", "cnn_lstm", *words], cwd=ROOT, check=True)
