@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 
 import pandas as pd
 
@@ -46,8 +47,8 @@ def embeddings_table(predictor: Predictor, prices: pd.DataFrame, samples: int = 
     contract = predictor.forecaster.contract
     table.attrs = attrs | {
         "data": data_fingerprint(predictor.recipe.check(prices, predictor.targets).table),
-        "training": dict(contract["training"]),
-        "test": contract["boundaries"]["test"],
+        "training": asdict(contract.training) if contract.training else {},
+        "test": contract.boundaries.test,
         "features": list(predictor.recipe.features),
         "window": predictor.recipe.window,
     }

@@ -23,7 +23,8 @@ from cnn_lstm.inference.ensemble import Ensemble, model_from
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.stream import Stream
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import INFERENCE_BATCH, Forecaster, fixed_shape, state_digest
+from cnn_lstm.model.contract import state_digest
+from cnn_lstm.model.forecaster import INFERENCE_BATCH, Forecaster
 
 
 class Predictor:
@@ -39,7 +40,7 @@ class Predictor:
 
     def __init__(self, forecaster: Forecaster | Ensemble) -> None:
         self.forecaster = forecaster.eval()
-        self.recipe = Recipe.from_plain(forecaster.contract["recipe"])
+        self.recipe = Recipe.from_plain(forecaster.contract.recipe)
         self.targets = self.recipe.build_targets()
 
     @classmethod
@@ -72,12 +73,12 @@ class Predictor:
             DataError: If the table is damaged, or too short for a window before `start`.
         """
         panel, rows = self._windows(prices, start)
-        if start is None or not self.forecaster.contract.get("calibration"):
+        if start is None or self.forecaster.contract.calibration is None:
             return self._table(panel, rows, samples)
         first = stamp(start, "start")
         windows = complete_windows(panel, self.recipe.window)
-        boundary = np.datetime64(self.forecaster.contract["boundaries"]["test"])
-        table = self._table(panel, windows[panel.time[windows] >= min(first, boundary)], samples)
+        begins = min(first, np.datetime64(self.forecaster.contract.boundaries.test))
+        table = self._table(panel, windows[panel.time[windows] >= begins], samples)
         return table[table["as_of"] >= pd.Timestamp(first, tz="UTC")].reset_index(drop=True)
 
     def predict_if_any(self, prices: pd.DataFrame) -> pd.DataFrame:
@@ -102,21 +103,17 @@ class Predictor:
         parts: list[dict[str, Tensor]] = []
         for number, windows in enumerate(self._batches(panel, rows)):
             with torch.inference_mode():
-                parts.append(
-                    self.forecaster.sample(windows, samples, seed=number)
-                    if samples
-                    else self.forecaster.forecast(windows)
-                )
+                parts.append(self.forecaster.forecast(windows, samples, seed=number).columns)
         return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
 
     def plain_rows(self, panel: Panel, rows: Rows, samples: int = 0) -> pd.DataFrame:
         """`predict_rows` without intervals."""
         columns = self.forecast_rows(panel, rows, samples)
-        return predictions_table(panel, self.targets, rows, columns, self.forecaster.contract["target_mean"])
+        return predictions_table(panel, self.targets, rows, columns, self.forecaster.contract.target_mean)
 
     def _table(self, panel: Panel, rows: Rows, samples: int = 0) -> pd.DataFrame:
         contract, table = self.forecaster.contract, self.plain_rows(panel, rows, samples)
-        return add_intervals(table, contract.get("calibration"), contract["boundaries"]["test"])
+        return add_intervals(table, contract.calibration, contract.boundaries.test)
 
     def stream(self, history: pd.DataFrame | None = None, state: str | Path | None = None) -> Stream:
         """Forecasts of bars as they come, one moment at a time; see `Stream.update`.
@@ -134,13 +131,13 @@ class Predictor:
         if history is not None and state is not None:
             raise ConfigError("a history and a state", "Predictor.stream", "give one of them", code=255)
         if history is None:
-            stream = Stream(self.forecaster, self.recipe, self.forecaster.contract["symbols"])
+            stream = Stream(self.forecaster, self.recipe, self.forecaster.contract.symbols)
             if state is not None:
                 stream.restore(state)
             return stream
         panel, rows, checked = self._complete(history)
         stream = Stream(self.forecaster, self.recipe, panel.symbols)
-        boundary = np.datetime64(self.forecaster.contract["boundaries"]["test"])
+        boundary = np.datetime64(self.forecaster.contract.boundaries.test)
         stream.begin(checked, panel, self.plain_rows(panel, rows[panel.time[rows] >= boundary]))
         return stream
 
@@ -162,7 +159,7 @@ class Predictor:
     def encode_rows(self, panel: Panel, rows: Rows) -> pd.DataFrame:
         """Embeddings of chosen windows of a panel; see `predict_rows` and `encode`."""
         with torch.inference_mode():
-            parts = [fixed_shape(self.forecaster.encode, windows).cpu() for windows in self._batches(panel, rows)]
+            parts = [self.forecaster.forecast(windows).embedding.cpu() for windows in self._batches(panel, rows)]
         embeddings = torch.cat(parts).numpy()
         table = pd.DataFrame(embeddings, columns=[f"e{k}" for k in range(embeddings.shape[1])])
         table.insert(0, "symbol", np.asarray(panel.symbols, dtype=object)[panel.symbol[rows]])

@@ -25,7 +25,7 @@ from cnn_lstm.data.windows import Panel, complete_windows
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.hints import nearest
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import CHECKPOINT_KEY
+from cnn_lstm.model.contract import Contract, digest_of
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
@@ -136,9 +136,10 @@ def contract_of(checkpoint: str | Path) -> tuple[Recipe, Boundaries, str]:
     Args:
         checkpoint: Checkpoint file of `fit`, or an ensemble.
     """
-    contract: dict[str, Any] = read_checkpoint(checkpoint)[CHECKPOINT_KEY]
-    edges = {name: np.datetime64(day) for name, day in contract["boundaries"].items()}
-    return Recipe.from_plain(contract["recipe"]), Boundaries(**edges), contract["digest"]
+    content = read_checkpoint(checkpoint)
+    contract = Contract.of(content)
+    edges = {name: np.datetime64(day) for name, day in asdict(contract.boundaries).items()}
+    return Recipe.from_plain(contract.recipe), Boundaries(**edges), digest_of(content)
 
 
 def own_recipe(features: Sequence[str] | None = None, window: int = 60) -> Recipe:

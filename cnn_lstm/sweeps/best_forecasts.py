@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -12,6 +11,7 @@ from torch import Tensor
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import collected_table
 from cnn_lstm.files import write_whole
+from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.sweeps.samplers import Objective
 
@@ -30,7 +30,7 @@ class BestForecasts(Callback):
         self.file, self.judge = file, judge
         self._best: float | None = None
         self._kept: dict[str, Tensor] = {}
-        self._contract: dict[str, Any] = {}
+        self._contract = Contract()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps the forecasts that this validation made where they are the best so far."""
@@ -39,7 +39,7 @@ class BestForecasts(Callback):
         value = float(trainer.callback_metrics[self.judge.metric])
         if self._best is None or self.judge.better(value, self._best):
             assert isinstance(pl_module, Forecaster)
-            self._best, self._kept, self._contract = value, dict(pl_module.forecasts), dict(pl_module.contract)
+            self._best, self._kept, self._contract = value, dict(pl_module.forecasts), pl_module.contract
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes what was kept, on the first process."""
@@ -48,7 +48,8 @@ class BestForecasts(Callback):
             write_whole(self.file, lambda partial: table.to_parquet(partial, index=False))
 
     def _table(self, data: MarketDataModule) -> pd.DataFrame:
-        table = collected_table(data.panel, data.targets, self._kept, self._contract["target_mean"])
-        for target, factor in zip(data.targets, self._contract["calibration"]["smearing"], strict=True):
+        table = collected_table(data.panel, data.targets, self._kept, self._contract.target_mean)
+        calibration = self._contract.calibration
+        for target, factor in zip(data.targets, calibration.smearing if calibration else (), strict=True):
             table.attrs["targets"][target.name]["smearing"] = {"y_pred": factor}
         return table

@@ -141,8 +141,8 @@ class TensorBoardPlots(Callback):
             data.panel.time[rows],
             validated.forecasts["y_true"][:, 0].float().numpy(),
             validated.forecasts["y_pred"][:, 0].float().numpy(),
-            name=module.contract["target_names"][0],
-            unit=module.contract["target_units"][0],
+            name=module.contract.target_names[0],
+            unit=module.contract.target_units[0],
             title=f"validation, epoch {validated.epoch}",
         )
 
