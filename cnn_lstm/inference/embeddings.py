@@ -46,7 +46,7 @@ def embeddings_table(predictor: Predictor, prices: pd.DataFrame, samples: int = 
         table = table.merge(own.rename(columns={name: f"{name}__{target.name}" for name in said}), on=KEYS)
     contract = predictor.forecaster.contract
     table.attrs = attrs | {
-        "data": data_fingerprint(predictor.recipe.check(prices, predictor.targets).table),
+        "data": data_fingerprint(predictor.recipe.bind_to(prices, predictor.targets).check(prices).table),
         "training": asdict(contract.training) if contract.training else {},
         "test": contract.boundaries.test,
         "features": list(predictor.recipe.features),

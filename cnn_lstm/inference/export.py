@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from cnn_lstm.data.predictions import described
+from cnn_lstm.data.predictions import TargetInfo
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
 from cnn_lstm.files import write_text_whole, write_whole
@@ -206,7 +206,7 @@ def _require_equal(differences: Mapping[int, float], path: Path) -> None:
 
 def _description(content: Mapping[str, Any], recipe: Recipe, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
     contract = content[CHECKPOINT_KEY]
-    targets = [{"name": name, **told} for name, told in described(recipe.build_targets()).items()]
+    targets = [{"name": target.name, **TargetInfo.of(target).to_plain()} for target in recipe.build_targets()]
     units = {name: "embedding" if name == "embedding" else _unit(name, targets) for name in outputs}
     return {
         "input": {"name": "window", "shape": ["batch", recipe.window, len(recipe.features)], "type": "float32"},

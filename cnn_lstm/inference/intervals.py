@@ -19,13 +19,14 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
+from dataclasses import replace
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cnn_lstm.data.predictions import TargetInfo, describe_targets, target_infos
 from cnn_lstm.errors import CheckpointError
 
 log = logging.getLogger(__name__)
@@ -302,12 +303,12 @@ class LiveIntervals:
         states = ((key, adaptive.to_dict()) for key, adaptive in self._adaptive.items())
         return [[*key, {name: state[name] for name in LEARNT}] for key, state in states]
 
-    def go_on(self, plain: Sequence[Sequence[Any]], targets: Mapping[str, Mapping[str, Any]]) -> None:
+    def go_on(self, plain: Sequence[Sequence[Any]], targets: Mapping[str, TargetInfo]) -> None:
         """Goes on where `to_plain` left off.
 
         Args:
             plain: What it returned.
-            targets: What `attrs["targets"]` of a predictions table says.
+            targets: What a predictions table says of each target.
         """
         names = list(targets)
         for target, symbol, state in plain if self._calibration else ():
@@ -343,11 +344,11 @@ def _microseconds(moment: str) -> int:
 
 def _widened(table: pd.DataFrame, calibration: Mapping[str, Any], bounds_of: Callable[..., Any]) -> pd.DataFrame:
     """The table with the bounds that a function gives the forecasts of each target and symbol."""
-    targets: dict[str, Any] = deepcopy(table.attrs["targets"])
+    targets = target_infos(table)
     _require_sound(calibration, len(targets))
     widened = table.copy()
     widened.attrs = {}  # pandas copies them with every piece of the table
-    classes = max(target["classes"] for target in targets.values())
+    classes = max(about.classes for about in targets.values())
     numbers = {name: k for k, name in enumerate(targets)}
     widened["scale"] = _known_scales(widened, dict(zip(targets, calibration["typical_scale"], strict=True)))
     series = _Series(widened, [f"p{k}" for k in range(classes)] or ["y_pred", "scale"])
@@ -358,15 +359,17 @@ def _widened(table: pd.DataFrame, calibration: Mapping[str, Any], bounds_of: Cal
         for row, bounds in zip(rows, bounds_of((target, symbol), series, rows, fresh), strict=True):
             found[row] = bounds
     widened = widened.assign(**(_set_columns(found, classes) if classes else _interval_columns(found)))
-    for name, scores in zip(targets, calibration["scores"], strict=True):
-        targets[name]["scores"] = list(scores)
-    widened.attrs = {**table.attrs, "targets": targets}
+    widened.attrs = dict(table.attrs)
+    scored = zip(targets.items(), calibration["scores"], strict=True)
+    describe_targets(widened, {name: replace(about, scores=list(scores)) for (name, about), scores in scored})
     return widened
 
 
-def _adaptive_of(calibration: Mapping[str, Any], k: int, target: Mapping[str, Any]) -> Adaptive[Any]:
-    arguments = _arguments_of(calibration, k, target)
-    return AdaptiveSets(**arguments) if target["classes"] else AdaptiveIntervals(**arguments)
+def _adaptive_of(calibration: Mapping[str, Any], k: int, about: TargetInfo) -> Adaptive[Any]:
+    scores = calibration["scores"][k]
+    if about.classes:
+        return AdaptiveSets(scores)
+    return AdaptiveIntervals(scores, calibration["typical_scale"][k], about.quantity.is_positive)
 
 
 def _known_scales(table: pd.DataFrame, typical: Mapping[str, float]) -> pd.Series[float]:
@@ -385,16 +388,6 @@ def _require_sound(calibration: Mapping[str, Any], targets: int) -> None:
         sound = False
     if not sound:
         raise CheckpointError("the checkpoint is damaged: its calibration scores", "calibration", code=414)
-
-
-def _arguments_of(calibration: Mapping[str, Any], k: int, target: Mapping[str, Any]) -> dict[str, Any]:
-    if target["classes"]:
-        return {"scores": calibration["scores"][k]}
-    return {
-        "scores": calibration["scores"][k],
-        "typical_scale": calibration["typical_scale"][k],
-        "positive": target["kind"] == "volatility",
-    }
 
 
 class _Series:

@@ -18,12 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnn_lstm.data.checks import KEYS, PRICES, day
+from cnn_lstm.data.checks import PRICES, day
 from cnn_lstm.data.features import latest_values, most_history, needed_history
-from cnn_lstm.data.predictions import described, predictions_table
+from cnn_lstm.data.predictions import TargetInfo, predictions_table
 from cnn_lstm.data.prices import check_bars, check_structure, require_table
-from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.targets import MEMORY, Target
+from cnn_lstm.data.times import utc_index
 from cnn_lstm.data.windows import Panel
 from cnn_lstm.errors import CheckpointError, DataError
 from cnn_lstm.files import write_whole
@@ -63,7 +64,7 @@ class Stream:
 
     Args:
         forecaster: The trained forecaster, or an ensemble.
-        recipe: Its recipe.
+        bound: Its recipe, bound to the columns of the bars.
         symbols: Symbols that may come.
 
     Attributes:
@@ -76,13 +77,10 @@ class Stream:
         >>> stream.update(bars_of_today)[["symbol", "y_pred", "lower_90", "upper_90", "e0"]]  # doctest: +SKIP
     """
 
-    def __init__(self, forecaster: Forecaster | Ensemble, recipe: Recipe, symbols: Collection[str]) -> None:
-        self._forecaster, self._recipe, self._targets = forecaster, recipe, recipe.build_targets()
+    def __init__(self, forecaster: Forecaster | Ensemble, bound: BoundRecipe, symbols: Collection[str]) -> None:
+        self._forecaster, self._recipe, self._targets = forecaster, bound.recipe, bound.targets
         self.symbols = tuple(sorted(symbols))
-        # a name with a dot is a function of the user's own, any other that is not offered a column
-        named = [name for name in self._recipe.features if "." not in name]
-        self._columns = self._recipe.needed_columns(self._targets, named)
-        self._features = self._recipe.resolve([*KEYS, *self._columns])
+        self._columns, self._features = bound.needed_columns, bound.features
         self._crossing = [feature.name for feature in self._features if feature.cross_sectional]
         self._label_rows = max(MEMORY, *(target.reach for target in self._targets)) + 2
         longest = most_history(self._features)
@@ -169,7 +167,7 @@ class Stream:
     def _last_bars(self) -> pd.DataFrame:
         tails = self._tails
         last = np.array([tail.bars[-1] for tail in tails.values()]).reshape(len(tails), len(self._columns))
-        when = _utc(np.array([tail.time[-1] for tail in tails.values()], dtype=np.int64))
+        when = utc_index(np.array([tail.time[-1] for tail in tails.values()], dtype=np.int64))
         keys = pd.DataFrame({"symbol": pd.array(list(tails), dtype="str"), "timestamp": when})
         return pd.concat([keys, pd.DataFrame(last, columns=self._columns)], axis=1)
 
@@ -184,7 +182,7 @@ class Stream:
             bars = bar[None] if old is None else np.concatenate([old.bars, bar[None]])
             frame = pd.DataFrame(bars, columns=self._columns)
             frame.insert(0, "symbol", pd.Series([symbol] * len(frame), dtype="str"))
-            frame.insert(1, "timestamp", _utc(time))
+            frame.insert(1, "timestamp", utc_index(time))
             frames[symbol] = frame
         return frames
 
@@ -365,7 +363,7 @@ class Stream:
         for number, (symbol, counts) in enumerate(state["tails"].items()):
             time, bars, window = (arrays[f"{name}_{number}"] for name in ("time", "bars", "window"))
             self._tails[symbol] = self._sound(Tail(time, bars, torch.from_numpy(window), **counts))
-        self._intervals.go_on(state["intervals"], described(self._targets))
+        self._intervals.go_on(state["intervals"], {target.name: TargetInfo.of(target) for target in self._targets})
 
     def _sound(self, tail: Tail) -> Tail:
         """A tail of a file, whose parts go together.
@@ -401,10 +399,6 @@ def _savez(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 def _ends(target: Target) -> bool:
     """Whether the memory of a target ends: it is of ours, and its column has a return at every bar, or needs none."""
     return type(target).__module__ == TARGETS_OF_OURS and (target.column in PRICES or target.level)
-
-
-def _utc(time: NDArray[np.int64]) -> pd.DatetimeIndex:
-    return pd.DatetimeIndex(time.astype("datetime64[us]"), tz="UTC")
 
 
 def _refused(what: str, where: str, fix: str) -> DataError:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cnn_lstm.data.features import DEFAULT_FEATURES
+from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
 from cnn_lstm.data.prices import Checks, check_prices
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.sources.base import stamp
@@ -102,10 +102,11 @@ def read_bars(
         ConfigError: If a symbol, a part or a day is unknown.
     """
     table = prices if isinstance(prices, pd.DataFrame) else PriceFiles(str(prices)).load(None, None, None)
-    checked = check_prices(table, recipe.checks, required=[*recipe.needed_columns([], table.columns), column])
+    bound = recipe.bind(table.columns, [])
+    checked = check_prices(table, recipe.checks, required=[*bound.needed_columns, column])
     for defect in checked.warnings:
         log.warning("[W%d] %s — %s — %s", defect.code, defect.what, defect.where, defect.fix)
-    panel = recipe.panel(checked.table, [])
+    panel = bound.panel(checked.table)
     traded = _chosen(panel.symbols, symbols)
     dates, rows = _common(panel, traded)
     close = checked.table[column].to_numpy(dtype=np.float64)[rows]

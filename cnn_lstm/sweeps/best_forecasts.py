@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.predictions import collected_table
+from cnn_lstm.data.predictions import collected_table, describe_targets, target_infos
 from cnn_lstm.files import write_whole
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
@@ -50,6 +51,8 @@ class BestForecasts(Callback):
     def _table(self, data: MarketDataModule) -> pd.DataFrame:
         table = collected_table(data.panel, data.targets, self._kept, self._contract.target_mean)
         calibration = self._contract.calibration
-        for target, factor in zip(data.targets, calibration.smearing if calibration else (), strict=True):
-            table.attrs["targets"][target.name]["smearing"] = {"y_pred": factor}
+        described = zip(target_infos(table).items(), calibration.smearing if calibration else (), strict=True)
+        describe_targets(
+            table, {name: replace(about, smearing={"y_pred": factor}) for (name, about), factor in described}
+        )
         return table
