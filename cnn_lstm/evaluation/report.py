@@ -32,7 +32,7 @@ from cnn_lstm.evaluation.metrics.volatility import volatility_metrics
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.significance import compare
 from cnn_lstm.evaluation.verdict import verdict
-from cnn_lstm.inference.intervals import LEVELS
+from cnn_lstm.inference.adaptive import LEVELS
 
 FORMAT = 1
 REGIMES = ("calm", "middle", "turbulent")

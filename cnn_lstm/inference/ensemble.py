@@ -120,9 +120,7 @@ def _variance(values: Sequence[Tensor]) -> Tensor:
 # -- the file --------------------------------------------------------------------------------------------------------
 
 
-def write_ensemble(
-    checkpoints: Sequence[str | Path], path: str | Path, calibration: Calibration | None = None
-) -> None:
+def write_ensemble(checkpoints: Sequence[str | Path], path: str | Path, calibration: Calibration | None = None) -> None:
     """Writes the average of several checkpoints as one file that `Predictor.from_checkpoint` loads like one model.
 
     Args:
