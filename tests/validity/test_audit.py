@@ -33,7 +33,8 @@ from cnn_lstm.evaluation.audit.lookahead import Base
 from cnn_lstm.evaluation.audit.run_audit import Audit, audit, short_form
 from cnn_lstm.evaluation.audit.stages import Pipeline, members
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.calibration import calibrate
+from cnn_lstm.model.calibration import Calibration, calibrate
+from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.objectives import Classes
 from tests import experiments
@@ -69,7 +70,7 @@ def ready(prices: pd.DataFrame | PriceSource | None = None, **arguments: Any) ->
     return data
 
 
-def calibrated(data: MarketDataModule, predictor: Predictor, rows: Rows) -> dict[str, Any]:
+def calibrated(data: MarketDataModule, predictor: Predictor, rows: Rows) -> Calibration:
     index, targets = torch.from_numpy(rows), data.targets
     columns = {"y_true": data.panel.labels[index], **predictor.forecast_rows(data.panel, rows)}
     return calibrate(columns, data.label_scale(index), targets[0].classes, [target.kind for target in targets])
@@ -82,10 +83,15 @@ def learnt(data: MarketDataModule) -> Predictor:
     network = small_network(n_features=data.n_features, conv_dropout=0.2)
     forecaster = Forecaster(network, Classes(classes) if classes else None, n_targets=data.n_targets).eval()
     forecaster.learn_statistics(data.statistics)
-    forecaster.contract = data.contract()
+    forecaster.contract = Contract.from_plain(data.contract())
     predictor = Predictor(forecaster)
-    forecaster.contract["calibration"] = calibrated(data, predictor, data.parts.validation)
+    give(predictor, calibrated(data, predictor, data.parts.validation))
     return predictor
+
+
+def give(predictor: Predictor, calibration: Calibration) -> None:
+    """Makes a calibration that of a predictor's checkpoint."""
+    predictor.forecaster.contract = replace(predictor.forecaster.contract, calibration=calibration)
 
 
 def based(data: MarketDataModule, predictor: Predictor | None = None) -> Base:
@@ -265,10 +271,9 @@ def test_batch_norm_in_training_mode_under_dropout(monkeypatch: pytest.MonkeyPat
 def test_calibration_from_test_rows() -> None:
     data = ready()
     predictor = learnt(data)
-    contract = predictor.forecaster.contract
     assert learning.calibration(data, predictor, same=True).outcome == PASSED
     for rows in (data.parts.test, np.concatenate([data.parts.validation, data.parts.test])):
-        contract["calibration"] = calibrated(data, predictor, rows)
+        give(predictor, calibrated(data, predictor, rows))
         found = learning.calibration(data, predictor, same=True)
         assert columns(found, "calibration") == {"scores of return_2"}
 
@@ -276,12 +281,11 @@ def test_calibration_from_test_rows() -> None:
 def test_calibration_from_some_validation_rows_and_in_reduced_precision() -> None:
     data = ready()
     predictor = learnt(data)
-    contract = predictor.forecaster.contract
-    contract["calibration"] = calibrated(data, predictor, data.parts.validation[:20])
+    give(predictor, calibrated(data, predictor, data.parts.validation[:20]))
     assert learning.calibration(data, predictor, same=True).outcome == PASSED
     whole = calibrated(data, predictor, data.parts.validation)
-    noise = np.random.default_rng(0).normal(0, 0.01, len(whole["scores"][0]))
-    contract["calibration"] = whole | {"scores": [np.sort(whole["scores"][0] + noise).tolist()]}
+    noise = np.random.default_rng(0).normal(0, 0.01, len(whole.scores[0]))
+    give(predictor, replace(whole, scores=[np.sort(whole.scores[0] + noise).tolist()]))
     assert learning.calibration(data, predictor, same=True).outcome == PASSED
     assert learning.calibration(data, predictor, same=False).outcome == NOT_APPLICABLE
 

@@ -28,6 +28,7 @@ from cnn_lstm.evaluation.audit.findings import moved_bits
 from cnn_lstm.evaluation.audit.perturbations import blanked, moved, removed
 from cnn_lstm.evaluation.audit.stages import Stages
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import CNNLSTM
 from tests.markets import PRICES, TableSource, market
@@ -76,7 +77,7 @@ class Pipeline:
         torch.manual_seed(0)
         network = CNNLSTM(len(features), channels=[4], kernel_sizes=[3], lstm_hidden=4, attention_heads=2)
         forecaster = Forecaster(network, n_targets=2)
-        forecaster.contract = self.data.contract()
+        forecaster.contract = Contract.from_plain(self.data.contract())
         forecaster.learn_statistics(self.data.statistics)
         self.way = stages.Pipeline(self.data, Predictor(forecaster))
 
