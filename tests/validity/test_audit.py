@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.feature_catalogue import available_features
+from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.prices import Checks
 from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.data.splits import FractionSplit, SplitRows
@@ -27,11 +28,10 @@ from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, Realiz
 from cnn_lstm.data.windows import Panel, Rows, complete_windows, labelled
 from cnn_lstm.errors import ValidityError
 from cnn_lstm.evaluation.audit import decision_shift, invariance, labels, learning, lookahead, model_rows
-from cnn_lstm.evaluation.audit.cuts import cuts_of, spread
+from cnn_lstm.evaluation.audit.cuts import cuts_of
 from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, PASSED, WARNED, Result
-from cnn_lstm.evaluation.audit.lookahead import Base
 from cnn_lstm.evaluation.audit.run_audit import Audit, audit, short_form
-from cnn_lstm.evaluation.audit.stages import Pipeline, members
+from cnn_lstm.evaluation.audit.stages import Base, Pipeline, members
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.calibration import Calibration, calibrate
 from cnn_lstm.model.contract import Contract
@@ -189,12 +189,12 @@ def test_cuts_are_where_leaks_show() -> None:
 def test_many_runs_and_last_rows_are_spread_over_time() -> None:
     times = np.arange("2010-01-01", "2011-01-01", dtype="datetime64[D]")
     for most in (1, 7, 30, 1000):
-        taken = spread(times, most)
+        taken = times[evenly_spread(len(times), most)]
         assert len(taken) == min(most, 365)
         assert taken[0] == times[0]
         assert most == 1 or taken[-1] == times[-1]
         assert np.ptp(np.diff(taken).astype(int)) <= 1 if most > 2 else True
-    assert len(spread(times[:0], 5)) == 0
+    assert len(evenly_spread(0, 5)) == 0
 
 
 # -- leaks elsewhere ---------------------------------------------------------------------------------------------------
@@ -430,7 +430,7 @@ def test_an_edge_that_one_bar_takes_away(
     assert found.compared.count("(") == 1 + len(decision_shift.DELAYS)
     if outcome == WARNED:
         assert columns(found, "forecasts") == {f"y_pred of return_{horizon}"}
-        assert decision_shift.shifted_decision(base, strict=True).outcome == FAILED
+        assert decision_shift.shifted_decision(base, warnings_fail=True).outcome == FAILED
 
 
 def test_forecasts_that_are_all_the_same_have_no_edge_to_lose(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -441,11 +441,11 @@ def test_forecasts_that_are_all_the_same_have_no_edge_to_lose(monkeypatch: pytes
 # -- what must not matter ----------------------------------------------------------------------------------------------
 
 
-def test_levels_are_a_warning_and_a_failure_when_strict() -> None:
+def test_levels_are_a_warning_and_a_failure_where_warnings_fail() -> None:
     base = based(ready(features=[*FEATURES, "close", zoo.path(zoo.dollars)]))
     found = invariance.adjustment(base)
     assert (found.outcome, columns(found)) == (WARNED, {"close", zoo.path(zoo.dollars)})
-    assert invariance.adjustment(base, strict=True).outcome == FAILED
+    assert invariance.adjustment(base, warnings_fail=True).outcome == FAILED
 
 
 def test_a_memory_without_a_warm_up() -> None:

@@ -24,7 +24,7 @@ from cnn_lstm.data.prices import Checks
 from cnn_lstm.data.splits import FractionSplit
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility
 from cnn_lstm.evaluation.audit import stages
-from cnn_lstm.evaluation.audit.findings import moved_bits
+from cnn_lstm.evaluation.audit.findings import at_places
 from cnn_lstm.evaluation.audit.perturbations import blanked, moved, removed
 from cnn_lstm.evaluation.audit.stages import Stages
 from cnn_lstm.inference.predictor import Predictor
@@ -93,7 +93,8 @@ def differences(before: Stages, after: Stages, cut: pd.Timestamp, without: str =
     symbols = {symbol for symbol in before["features"].symbol if symbol != without}
     found = []
     for name, stage in after.items():
-        found += moved_bits(before[name].until(last).of(symbols), stage.until(last).of(symbols), "moved")
+        places = before[name].until(last).of(symbols).other_bits(stage.until(last).of(symbols))
+        found += at_places(name, places, "moved")
     return [str(finding) for finding in found]
 
 
