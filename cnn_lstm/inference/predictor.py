@@ -1,4 +1,4 @@
-"""A checkpoint and a raw price table are enough for forecasts and embeddings.
+"""Forecasts and embeddings from nothing but a checkpoint and a raw price table.
 
 Shapes: B windows, T window length, F features, H targets, D embedding, N panel rows.
 """
@@ -153,7 +153,7 @@ class Predictor:
 
         Returns:
             symbol, as_of, and the columns e0 ... e{D-1}. `attrs["checkpoint"]` is the digest of the weights, so that
-            `EncoderObservation` can tell whose they are.
+            `EncoderObservation` knows whose they are.
         """
         table = self.encode_rows(*self._windows(prices, start))
         table.attrs["checkpoint"] = state_digest(self.forecaster.state_dict())

@@ -114,7 +114,7 @@ def _signature(prices: pd.DataFrame, forecasts: pd.DataFrame) -> Any:
 
 @contextmanager
 def _without_hints() -> Iterator[None]:
-    """No hints of MLflow's for people who declare types of their own, no warning of ours of the short example."""
+    """Mutes MLflow's hints for people who declare their types, and our warning that the example is short."""
     loggers = [log, logging.getLogger("mlflow")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

@@ -39,9 +39,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = "it holds pickled objects, which could run code" if zipfile.is_zipfile(path) else "no checkpoint"
+        reason = "it holds pickled objects, which could run code" if zipfile.is_zipfile(path) else "not a checkpoint"
         raise CheckpointError(f"refused: {reason}", str(path), "use a checkpoint written by fit", code=415) from error
-    except Exception as error:  # the unpickler of damaged content stumbles in any way
+    except Exception as error:  # the unpickler may stumble over damaged content in any way
         raise CheckpointError("the checkpoint is damaged", str(path), candidates(path), code=414) from error
     require_intact(checkpoint, str(path), candidates(path))
     return dict(checkpoint)
@@ -52,8 +52,8 @@ def _require_whole(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except Exception as error:  # zipfile raises what the damaged header makes it stumble on
-        raise CheckpointError("the checkpoint is damaged, or none", str(path), candidates(path), code=414) from error
+    except Exception as error:  # zipfile may stumble over a damaged header in any way
+        raise CheckpointError("the checkpoint is damaged, or not one", str(path), candidates(path), code=414) from error
     if damaged is not None:
         raise CheckpointError(f"the checkpoint is damaged in {damaged}", str(path), candidates(path), code=414)
 
@@ -63,8 +63,8 @@ def candidates(path: Path) -> str:
     folder = path if path.is_dir() else path.parent
     # no deeper, or a misspelt path in a home folder would search all of it
     patterns = ("*.ckpt", "checkpoints/*.ckpt", "*/checkpoints/*.ckpt")
-    found = [str(file) for pattern in patterns for file in sorted(folder.glob(pattern)) if file != path][:5]
-    return f"candidates: {', '.join(found)}" if found else "train one with fit"
+    files = [str(file) for pattern in patterns for file in sorted(folder.glob(pattern)) if file != path][:5]
+    return f"candidates: {', '.join(files)}" if files else "train one with fit"
 
 
 def forecaster_from(checkpoint: Mapping[str, Any]) -> Forecaster:

@@ -1,6 +1,6 @@
-"""The LightningModule: joins network, head and objective; knows nothing about prices.
+"""The LightningModule: it joins network, head and objective, and knows nothing about prices.
 
-Shapes: B batch, T window length, F features, H targets, K outputs of the head a target, n rows of an epoch.
+Shapes: B batch, T window length, F features, H targets, K outputs of the head per target, n rows of an epoch.
 """
 
 from __future__ import annotations
@@ -343,8 +343,8 @@ def _require_shapes(statistics: Statistics, forecaster: Forecaster) -> None:
 def fixed_shape(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Applies a function of windows in batches of one fixed shape, the last one filled up with copies.
 
-    Matrix kernels round differently for different batch shapes. Always the same shape makes a forecast the same,
-    bit for bit, in a test run, in a table of one symbol, and for a single window.
+    Matrix kernels round differently for different batch shapes. With always the same shape, a forecast is the same, bit
+    for bit, in a test run, in a table of one symbol, and for a single window.
 
     Args:
         function: Maps windows (`INFERENCE_BATCH`, T, F) row by row.
