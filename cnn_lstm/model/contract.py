@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 CHECKPOINT_KEY = "cnn_lstm"
 CHECKPOINT_FORMAT = 1
 REQUIRED = ("recipe", "symbols", "target_names", "target_mean", "boundaries", "fingerprint")
-Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -96,9 +95,13 @@ class Contract:
             what = f"the checkpoint does not say its {', '.join(missing)}"
             raise CheckpointError(what, fix="use a checkpoint written by fit", code=417)
         known = {part.name: values[part.name] for part in fields(cls) if values.get(part.name) is not None}
-        known["boundaries"] = _part(PartDates, known["boundaries"])
-        for name, kind in (("training", TrainingRange), ("calibration", Calibration)):
-            known[name] = _part(kind, known[name]) if known.get(name) else None
+        try:
+            known["boundaries"] = PartDates(**known["boundaries"])
+            known["training"] = TrainingRange(**known["training"]) if known.get("training") else None
+            known["calibration"] = Calibration(**known["calibration"]) if known.get("calibration") else None
+        except TypeError as error:
+            what = "the checkpoint is damaged: its dates or its calibration scores"
+            raise CheckpointError(what, str(error), "use another checkpoint of the run", code=414) from error
         return cls(**known)
 
     def to_plain(self) -> dict[str, Any]:
@@ -123,14 +126,6 @@ class Contract:
             training=saved.training,
             calibration=saved.calibration,
         )
-
-
-def _part(kind: type[Part], values: Mapping[str, Any]) -> Part:
-    try:
-        return kind(**values)
-    except TypeError as error:
-        what = f"the checkpoint is damaged: its {kind.__name__.lower()}"
-        raise CheckpointError(what, kind.__name__, "use another checkpoint of the run", code=414) from error
 
 
 # -- which checkpoint goes with which data -----------------------------------------------------------------------------
