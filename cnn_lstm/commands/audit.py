@@ -12,7 +12,7 @@ from cnn_lstm.evaluation.audit.run_audit import Audit, audit
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import refuse_differences
+from cnn_lstm.model.contract import refuse_differences
 from cnn_lstm.runs.config import guard_parser
 from cnn_lstm.runs.forecast_cli import CLASS_DEFAULTS, ForecastCLI, quiet
 from cnn_lstm.training.run_folder import choose_run
@@ -57,7 +57,7 @@ def run(words: list[str]) -> None:
         predictor = Predictor.from_checkpoint(config.ckpt_path)
         refuse_differences(predictor.recipe.to_plain(), data.recipe.to_plain())
         output = output or folder / FILE
-    found = audit(data, predictor, checkpoint, strict=strict)
+    found = audit(data, predictor, checkpoint, warnings_fail=strict)
     print(f"{found}\n{found.seconds:.1f} s")
     if output is not None:
         write_text_whole(output, json.dumps(found.to_plain(), indent=2) + "\n")

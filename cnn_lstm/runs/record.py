@@ -21,7 +21,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from cnn_lstm.errors import TrackingError, interruption
 from cnn_lstm.inference.pyfunc import save_pyfunc
-from cnn_lstm.model.forecaster import CHECKPOINT_KEY
+from cnn_lstm.model.contract import digest_of
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.credentials import TrackingUri, without_credentials
 from cnn_lstm.training.tracking.delivery import SETTINGS, Delivery
@@ -151,8 +151,7 @@ class RunRecord:
                 raise failure from error
             log.warning("%s — %s", failure.what, failure.where)
             return
-        digest = checkpoint[CHECKPOINT_KEY]["digest"]
-        self.tracker.model(self.run.model, digest, checkpoint["global_step"], self.register)
+        self.tracker.model(self.run.model, digest_of(checkpoint), checkpoint["global_step"], self.register)
 
     def where(self) -> dict[str, str]:
         """How to look at the record."""
