@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypedDict
 from urllib.parse import urlsplit
 
 from cnn_lstm.errors import TrackingError
-from cnn_lstm.files import write_text_whole
+from cnn_lstm.files import replace_file
 from cnn_lstm.training.tracking.address import default_uri, tracking_uri
 from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.events import Content
@@ -141,7 +141,8 @@ class Delivery:
         return places
 
     def _write(self, places: dict[str, Place]) -> None:
-        write_text_whole(self._file, json.dumps(places, indent=2) + "\n")
+        text = json.dumps(places, indent=2) + "\n"
+        replace_file(self._file, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def of_one_kind(events: Iterator[Event[Content]]) -> Iterator[list[Event[Content]]]:

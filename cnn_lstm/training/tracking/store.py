@@ -6,7 +6,6 @@ once, and what it would hold twice is searched for first.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import shutil
@@ -32,6 +31,7 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
+from cnn_lstm.files import lock_file
 from cnn_lstm.training.tracking.events import (
     Artifact,
     Content,
@@ -107,8 +107,7 @@ class MlflowStore:
 
     def _parent(self, experiment: str, parent: Parent, at: int) -> str:
         """The run that this one is shown under. The first child creates it; it holds nothing else."""
-        with (self.run.parent / ".parent_run.lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with lock_file(self.run.parent / ".parent_run.lock"):
             run_id = self._known_run(experiment, parent["uid"])
             if run_id is None:
                 tags = {UID_TAG: parent["uid"]}
@@ -252,8 +251,7 @@ def _alone(uri: str) -> Iterator[None]:
     if urlsplit(uri).scheme != "sqlite":
         yield
         return
-    with Path(f"{uri.removeprefix('sqlite:///').partition('?')[0]}.lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock_file(Path(f"{uri.removeprefix('sqlite:///').partition('?')[0]}.lock")):
         yield
 
 
