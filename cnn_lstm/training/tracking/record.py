@@ -31,6 +31,7 @@ from cnn_lstm.training.tracking.events import (
     Status,
     Tags,
 )
+from cnn_lstm.training.tracking.journal import Journal
 from cnn_lstm.training.tracking.parent import parent_of
 from cnn_lstm.training.tracking.sync import sync
 
@@ -88,9 +89,9 @@ class Record:
             run: The run folder.
             uri: Tracking URI; by default the one that the run was sent to.
         """
-        start = Delivery.of_run(run.path, uri).journal.start()
-        recorded = start.uri if start else None
-        return cls(run, "add", Delivery.of_run(run.path, uri or recorded), enabled=start is not None)
+        start = Journal(run.tracking).start()
+        delivery = Delivery.of_run(run.path, uri or (start.uri if start else None))
+        return cls(run, "add", delivery, enabled=start is not None)
 
     @classmethod
     def of_parent(cls, folder: Path, child: RunFolder, uri: str | None) -> Record:
@@ -102,7 +103,7 @@ class Record:
             uri: Tracking URI; see `tracking_uri` for what None means.
         """
         run, parent = RunFolder(folder), parent_of(child.path)
-        start = Delivery.of_run(child.path, uri).journal.start()
+        start = Journal(child.tracking).start()
         delivery = Delivery.of_run(folder, tracking_uri(folder.resolve(), uri))
         if start is None or parent is None:
             return cls(run, "sweep", delivery, enabled=False)
