@@ -254,9 +254,7 @@ def test_an_option_of_a_command_of_ours_names_the_nearest(capsys: pytest.Capture
     assert "see cnn-lstm plot --help" in fails(capsys, 2, "plot", "run", "--nothing-like-it")
 
 
-def test_an_unknown_feature_names_the_nearest(
-    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_feature_names_the_nearest(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = fails(capsys, 2, "fit", "--config", config, "--run_dir", tmp_path / "r", "--data.features", "[log_retrun_1]")
     assert "log_return_1" in line
 

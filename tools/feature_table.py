@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from pathlib import Path
 
-from cnn_lstm.data.features import DEFAULT_FEATURES, FeatureInfo, available_features
+from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES, FeatureInfo, available_features
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "features.md"
 

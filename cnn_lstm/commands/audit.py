@@ -12,7 +12,7 @@ from cnn_lstm.evaluation.audit.run_audit import Audit, audit
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import refuse_differences
+from cnn_lstm.model.contract import refuse_differences
 from cnn_lstm.runs.config import guard_parser
 from cnn_lstm.runs.forecast_cli import CLASS_DEFAULTS, ForecastCLI, quiet
 from cnn_lstm.training.run_folder import choose_run

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cnn_lstm.data.batches import Batch, RowBatches, WindowDataset, make_loader
-from cnn_lstm.data.features import DEFAULT_FEATURES
+from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
 from cnn_lstm.data.panel_checks import check_labels, check_leak, check_parts, muted_features, skip_short
 from cnn_lstm.data.prices import CheckedPrices, Checks, data_fingerprint
-from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.recipe import BoundRecipe, Recipe
 from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.data.sources.sample import SampleBars
 from cnn_lstm.data.splits import FractionSplit, Split, SplitRows, require_rows, split_rows
@@ -111,12 +111,13 @@ class MarketDataModule(LightningDataModule):
         if self._ready:
             return
         table = self.source.load(self.symbols, self.start, self.end)
-        self.checked: CheckedPrices = self.recipe.check(table, self.targets)
+        self.bound: BoundRecipe = self.recipe.bind_to(table, self.targets)
+        self.checked: CheckedPrices = self.bound.check(table)
         for defect in self.checked.warnings:
             log.warning("[W%d] %s — %s — %s", defect.code, defect.what, defect.where, defect.fix)
-        self.prices: pd.DataFrame = skip_short(self.checked.table, self.recipe, self.targets)
+        self.prices: pd.DataFrame = skip_short(self.checked.table, self.bound)
         self.fingerprint = data_fingerprint(self.prices)
-        self.panel: Panel = self.recipe.panel(self.prices, self.targets)
+        self.panel: Panel = self.bound.panel(self.prices)
         self.windows: Rows = complete_windows(self.panel, self.recipe.window)
         self.parts: SplitRows = self.parts_of(self.split)
         self.require_sound(self.parts)
@@ -155,9 +156,8 @@ class MarketDataModule(LightningDataModule):
     def parts_of(self, split: Split) -> SplitRows:
         """Labelled windows of the parts of a split, this data module's own one or another."""
         known = self.windows[labelled(self.panel, self.windows)]
-        reach = max(target.reach for target in self.targets)
         boundaries = split.boundaries(np.unique(self.panel.time))
-        return split_rows(known, self.panel.time[known], self.panel.time[known + reach], boundaries)
+        return split_rows(known, self.panel.time[known], self.panel.time[known + self.bound.reach], boundaries)
 
     def require_sound(self, parts: SplitRows) -> None:
         """Refuses parts that nothing can be learnt from or judged on.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cnn_lstm.data.checks import Checks
-from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.splits import SplitRows
 from cnn_lstm.data.statistics import TrainingStatistics
 from cnn_lstm.data.targets import Target
@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 LEAK_CORRELATION = 0.999
 
 
-def skip_short(prices: pd.DataFrame, recipe: Recipe, targets: Sequence[Target]) -> pd.DataFrame:
+def skip_short(prices: pd.DataFrame, bound: BoundRecipe) -> pd.DataFrame:
     """Refuses symbols with too few rows for one labelled window, or leaves them out if the checks say so.
 
     Raises:
         DefectsError: Naming each short symbol and the rows it needs.
     """
-    reach = max(target.reach for target in targets)
-    needed = needed_rows(prices, recipe) + reach + 1
+    recipe, reach = bound.recipe, bound.reach
+    needed = bound.needed_rows + reach + 1
     counts = prices.groupby("symbol", sort=False).size()
     short = counts[counts < needed]
     if short.empty:
@@ -50,11 +50,6 @@ def skip_short(prices: pd.DataFrame, recipe: Recipe, targets: Sequence[Target]) 
     for defect in defects:
         log.warning("%s — %s — left out", defect.what, defect.where)
     return prices[~prices["symbol"].isin(short.index)].reset_index(drop=True)
-
-
-def needed_rows(prices: pd.DataFrame, recipe: Recipe) -> int:
-    """Rows of one symbol that the first complete window takes: the longest warm-up and the window."""
-    return max(feature.warmup for feature in recipe.resolve(list(prices.columns))) + recipe.window
 
 
 def check_parts(panel: Panel, parts: SplitRows, checks: Checks) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cnn_lstm.data.features import Feature, compute_features
 from cnn_lstm.data.targets import Target
+from cnn_lstm.data.times import utc_times
 
 Rows = NDArray[np.int64]
 
@@ -63,7 +64,7 @@ def build_panel(
     """
     values = compute_features(prices, features).to_numpy(dtype=np.float32, copy=True)
     codes, names = pd.factorize(prices["symbol"])
-    time = prices["timestamp"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+    time = utc_times(prices["timestamp"])
     segment = _segments(codes, time, max_gap_days)
     known = _target_columns(prices, codes, targets, segment)
     return Panel(

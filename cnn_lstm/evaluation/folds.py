@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
+from cnn_lstm.data.predictions import describe_targets, target_infos
 from cnn_lstm.evaluation.formatting import number, percent
 
 KEYS = ["target", "symbol", "as_of"]
@@ -37,12 +38,14 @@ def stitch(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     stitched = pd.concat(parts).sort_values(KEYS, ignore_index=True)
     if stitched.duplicated(KEYS).any():
         raise ValueError("two folds forecast the same dates")
-    targets: dict[str, Any] = deepcopy(tables[0].attrs["targets"])
-    for name, about in targets.items():
-        if "scores" in about:
-            known = [table.attrs["targets"][name]["scores"] for table in tables]
-            about["scores"] = {str(fold): scores for fold, scores in enumerate(known)}
-    stitched.attrs = {**tables[0].attrs, "targets": targets}
+    stitched.attrs = dict(tables[0].attrs)
+    infos = [target_infos(table) for table in tables]
+    joint = dict(infos[0])
+    for name, about in joint.items():
+        if about.scores is not None:
+            of_folds: dict[str, Any] = {str(fold): one[name].scores for fold, one in enumerate(infos)}
+            joint[name] = replace(about, scores=of_folds)
+    describe_targets(stitched, joint)
     return stitched
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from cnn_lstm.data.quantities import quantity
 from cnn_lstm.evaluation.formatting import number, p_value, percent
 from cnn_lstm.evaluation.plain_language import (
     interval_sentence,
@@ -129,7 +130,7 @@ def _target(name: str, target: Target, table: pd.DataFrame, failed: Sequence[str
         ],
         "intervals": _intervals(target),
         "strategy": _strategy(target),
-        "classes": _classes(target) if target["kind"] == "class" else None,
+        "classes": _classes(target) if quantity(target["kind"]).is_class else None,
     }
 
 
@@ -147,7 +148,7 @@ def _key_metrics(target: Target) -> Iterator[tuple[str, str, str]]:
     yield from _key_figures_of_kind(target)
     if "90" in target["intervals"]:
         yield (
-            f"truths within the 90% {'sets' if target['kind'] == 'class' else 'intervals'}",
+            f"truths within the 90% {'sets' if quantity(target['kind']).is_class else 'intervals'}",
             percent(target["intervals"]["90"]["coverage"]),
             "90% was promised",
         )
@@ -159,9 +160,9 @@ def _key_metrics(target: Target) -> Iterator[tuple[str, str, str]]:
 
 def _key_figures_of_kind(target: Target) -> Iterator[tuple[str, str, str]]:
     model = target["forecasts"]["model"]
-    if target["kind"] in ("return", "level"):
+    if quantity(target["kind"]).has_direction:
         yield "right direction", percent(model["directional_accuracy"]), "of the forecasts; 50% is a coin"
-    elif target["kind"] == "class":
+    elif quantity(target["kind"]).is_class:
         yield "right class", percent(model["accuracy"]), f"of the forecasts; {target['classes']} classes"
     elif "r2_log" in model:
         yield "R2 of the log volatility", number(model["r2_log"]), "1 is perfect, 0 as good as a constant"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.text import render_report
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.calibration import calibrate
+from cnn_lstm.model.calibration import Calibration, calibrate
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import CHECKPOINT_KEY, Forecaster
+from cnn_lstm.model.contract import Contract, TrainingRange, digest_of
+from cnn_lstm.model.forecaster import Forecaster
 
 
 @dataclass(frozen=True)
@@ -65,22 +66,22 @@ def judge(
         checkpoint: File that was tested.
         plots: PNG files that the page shows too.
     """
-    saved = read_checkpoint(checkpoint)[CHECKPOINT_KEY]
-    uses = count_use(folder, rows_tested(table, data), saved["digest"])
-    info = model_info(data, model, saved) | {"test_rows_used": asdict(uses)}
+    saved = read_checkpoint(checkpoint)
+    uses = count_use(folder, rows_tested(table, data), digest_of(saved))
+    info = model_info(data, model, Contract.of(saved)) | {"test_rows_used": asdict(uses)}
     table = with_baselines(table, data, _calibrated(model, data), settings)
     return write_report(folder, table, info, settings, plots)
 
 
-def _calibrated(model: Forecaster, data: MarketDataModule) -> dict[str, Any]:
+def _calibrated(model: Forecaster, data: MarketDataModule) -> Contract:
     """The contract, with smearing factors; of a checkpoint that has none they come from its validation forecasts."""
-    calibration = model.contract.get("calibration") or {}
-    if "smearing" not in calibration:
-        calibration = calibration | {"smearing": calibration_of(Predictor(model), data)["smearing"]}
-    return model.contract | {"calibration": calibration}
+    calibration = model.contract.calibration
+    if calibration is None or not calibration.smearing:
+        calibration = calibration_of(Predictor(model), data)
+    return replace(model.contract, calibration=calibration)
 
 
-def calibration_of(predictor: Predictor, data: MarketDataModule) -> dict[str, Any]:
+def calibration_of(predictor: Predictor, data: MarketDataModule) -> Calibration:
     """Conformal calibration of a forecaster from the validation part.
 
     Args:
@@ -94,23 +95,23 @@ def calibration_of(predictor: Predictor, data: MarketDataModule) -> dict[str, An
 
 
 def with_baselines(
-    table: pd.DataFrame, data: MarketDataModule, contract: Mapping[str, Any], settings: Evaluation
+    table: pd.DataFrame, data: MarketDataModule, contract: Contract, settings: Evaluation
 ) -> pd.DataFrame:
     """A predictions table of the test part with all that its figures are computed from.
 
     Args:
         table: Predictions table of the test part.
         data: The data module.
-        contract: What the model's checkpoint says of its data and calibration.
+        contract: What the model's checkpoint says of its data and calibration, with smearing factors.
         settings: Evaluation settings.
     """
     table = add_baselines(table, data, settings.season)
-    factors = contract["calibration"]["smearing"]
+    factors = contract.calibration.smearing if contract.calibration else ()
     own = {target.name: {"y_pred": factor} for target, factor in zip(data.targets, factors, strict=True)}
     return with_provenance(with_variances(table, own), data, contract)
 
 
-def with_provenance(table: pd.DataFrame, data: MarketDataModule, contract: Mapping[str, Any]) -> pd.DataFrame:
+def with_provenance(table: pd.DataFrame, data: MarketDataModule, contract: Contract) -> pd.DataFrame:
     """A predictions table with what each forecast comes from.
 
     Args:
@@ -122,8 +123,8 @@ def with_provenance(table: pd.DataFrame, data: MarketDataModule, contract: Mappi
         The table with `train_first` and `train_last`, the first and last decision that the model was trained on, and
         `data_sha256`, the fingerprint of the prices that it forecast from.
     """
-    training = contract.get("training") or {}  # checkpoints of before had none
-    dates = {f"train_{name}": pd.Timestamp(training.get(name, "NaT"), tz="UTC") for name in ("first", "last")}
+    training = contract.training or TrainingRange("NaT", "NaT")  # checkpoints of older versions have none
+    dates = {f"train_{name}": pd.Timestamp(day, tz="UTC") for name, day in asdict(training).items()}
     return table.assign(**dates, data_sha256=data.fingerprint)
 
 

@@ -6,7 +6,6 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from cnn_lstm.data.windows import Panel, Rows
 from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, PASSED
 from cnn_lstm.evaluation.audit.learning import Prefix, label_ends, purge, refit, trained_on
 from cnn_lstm.evaluation.audit.run_audit import short_form
+from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 
 NOTE = "note"
@@ -40,13 +40,13 @@ class Check:
     found: str
 
 
-def model_info(data: MarketDataModule, model: Forecaster, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+def model_info(data: MarketDataModule, model: Forecaster, contract: Contract) -> dict[str, Any]:
     """The sheet, in plain values.
 
     Args:
         data: The data module of the test.
         model: The tested forecaster.
-        checkpoint: What the checkpoint says of its data: `boundaries` and `fingerprint` as it was trained with.
+        contract: What its checkpoint says of its data.
     """
     return {
         "model": {
@@ -57,7 +57,7 @@ def model_info(data: MarketDataModule, model: Forecaster, checkpoint: Mapping[st
         "data": {
             "source": type(data.source).__name__,
             "sha256": data.fingerprint,
-            "trained_on_sha256": checkpoint["fingerprint"],
+            "trained_on_sha256": contract.fingerprint,
             "rows": len(data.panel),
             "symbols": list(data.panel.symbols),
             "first": _day(data.panel.time.min()),
@@ -70,7 +70,7 @@ def model_info(data: MarketDataModule, model: Forecaster, checkpoint: Mapping[st
             "purged_rows": data.parts.purged,
             **{name: _part(data.panel, getattr(data.parts, name)) for name in ("train", "validation", "test")},
         },
-        "leakage": [asdict(check) for check in leakage_checks(data, model, checkpoint)],
+        "leakage": [asdict(check) for check in leakage_checks(data, model, contract)],
     }
 
 
@@ -79,18 +79,18 @@ def _part(panel: Panel, rows: Rows) -> dict[str, Any]:
     return {"forecasts": len(rows), "first": _day(time.min()), "last": _day(time.max())}
 
 
-def leakage_checks(data: MarketDataModule, model: Forecaster, checkpoint: Mapping[str, Any]) -> list[Check]:
+def leakage_checks(data: MarketDataModule, model: Forecaster, contract: Contract) -> list[Check]:
     """Tests each kind of leakage on the data of this run.
 
     Args:
         data: The data module of the test.
         model: The tested forecaster, with the statistics of its checkpoint.
-        checkpoint: `boundaries` and `fingerprint` that it was trained with.
+        contract: What its checkpoint says of its data.
     """
     past = Prefix(data, data.parts.boundaries.validation)
     return [
         _separate_parts(data),
-        _training_statistics(data, model, past, trained_on(data, checkpoint)),
+        _training_statistics(data, model, past, trained_on(data, contract)),
         _feature_choice(data, past),
         _duplicates(data),
         _features_of_the_future(data),

@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cnn_lstm.data.predictions import TargetInfo, target_infos
+from cnn_lstm.data.quantities import quantity
 from cnn_lstm.evaluation.forecasts import Floats, judged_rows
 from cnn_lstm.evaluation.metrics.strategy import make_book, strategy_curves
 from cnn_lstm.evaluation.plain_language import signed
@@ -51,8 +53,8 @@ def target_plots(table: pd.DataFrame, name: str, target: Target) -> list[Plot]:
         name: Name of the target.
         target: What the report says of it.
     """
-    about = table.attrs["targets"][name]
-    rows = judged_rows(table, name, about["kind"])
+    about = target_infos(table)[name]
+    rows = judged_rows(table, name, about)
     drawn = [*_courses(rows, about), *_against_truth(rows, about), *_calibration(target)]
     return [*drawn, *_curve(rows, about, Evaluation(**table.attrs["settings"])), *_errors(target)]
 
@@ -68,33 +70,33 @@ def embedded(path: Path) -> Plot:
     return Plot(title, f"from {path.name}", f"{title} of the network", uri)
 
 
-def _courses(rows: pd.DataFrame, about: Target) -> Iterator[Plot]:
+def _courses(rows: pd.DataFrame, about: TargetInfo) -> Iterator[Plot]:
     """Forecast and truth over the last dates, one symbol a plot."""
     shown, values = list(dict.fromkeys(rows["symbol"])), _expected(rows, about)
-    dates = CLASS_DATES if about["kind"] == "class" else DATES
+    dates = CLASS_DATES if about.quantity.is_class else DATES
     for symbol in shown[:SYMBOLS]:
         kept = (rows["symbol"] == symbol).to_numpy().nonzero()[0][-dates:]
         figure, axes = _empty()
         _draw_course(axes, rows.iloc[kept], values[kept], about)
         band = f" and the {BAND}% interval" if f"lower_{BAND}" in rows else ""
-        what = "mean of the classes by their forecast probabilities" if about["kind"] == "class" else "forecast"
+        what = "mean of the classes by their forecast probabilities" if about.quantity.is_class else "forecast"
         yield _plot(
             figure,
             f"Forecast and truth: {symbol}",
-            f"The last {len(kept):,} forecasts: truth, {what}{band}. Unit: {about['unit']}.",
+            f"The last {len(kept):,} forecasts: truth, {what}{band}. Unit: {about.unit}.",
             f"{symbol}: truth, forecast{band} over time",
         )
 
 
-def _draw_course(axes: Axes, rows: pd.DataFrame, values: Floats, about: Target) -> None:
+def _draw_course(axes: Axes, rows: pd.DataFrame, values: Floats, about: TargetInfo) -> None:
     dates = rows["as_of"].dt.tz_localize(None).to_numpy()
     if f"lower_{BAND}" in rows:
         low, high = (rows[f"{end}_{BAND}"].to_numpy(np.float64) for end in ("lower", "upper"))
         label = f"{BAND}% interval"
         axes.fill_between(dates, low, high, color=MODEL, alpha=0.14, linewidth=0, label=label)
-    if about["kind"] == "class":
+    if about.quantity.is_class:
         axes.plot(dates, rows["y_true"], "o", color=OTHER, markersize=3, zorder=3, label="true class")
-        axes.set_yticks(range(about["classes"]))
+        axes.set_yticks(range(about.classes))
     else:
         axes.plot(dates, rows["y_true"], color=TRUTH, linewidth=0.9, label="truth")
     axes.plot(dates, values, color=MODEL, linewidth=1.5, label="forecast")
@@ -102,21 +104,21 @@ def _draw_course(axes: Axes, rows: pd.DataFrame, values: Floats, about: Target) 
     _words(axes, "last bar known to the forecast")
 
 
-def _expected(rows: pd.DataFrame, about: Target) -> Floats:
+def _expected(rows: pd.DataFrame, about: TargetInfo) -> Floats:
     """What to draw as forecast: for classes their mean by the probabilities, which moves where the choice does not."""
-    names = [f"p{number}" for number in range(about["classes"])]
-    if about["kind"] == "class" and set(names) <= set(rows.columns):
-        return np.asarray(rows[names].to_numpy(np.float64) @ np.arange(about["classes"]))
+    names = [f"p{number}" for number in range(about.classes)]
+    if about.quantity.is_class and set(names) <= set(rows.columns):
+        return np.asarray(rows[names].to_numpy(np.float64) @ np.arange(about.classes))
     return rows["y_pred"].to_numpy(np.float64)
 
 
-def _against_truth(rows: pd.DataFrame, about: Target) -> Iterator[Plot]:
+def _against_truth(rows: pd.DataFrame, about: TargetInfo) -> Iterator[Plot]:
     """Mean truth of each tenth of the forecasts, above the density of all; returns are too noisy to show that."""
-    if about["kind"] == "class":
+    if about.quantity.is_class:
         return
     true, forecast = rows["y_true"].to_numpy(np.float64), rows["y_pred"].to_numpy(np.float64)
     figure, axes = _empty()
-    dense = about["kind"] != "return"
+    dense = not about.quantity.is_return
     if dense:
         _draw_density(axes, forecast, true)
     x, y, error = tenths(forecast, true, pd.factorize(rows["as_of"])[0])
@@ -170,7 +172,7 @@ def _draw_density(axes: Axes, forecast: Floats, true: Floats) -> None:
 
 def _calibration(target: Target) -> Iterator[Plot]:
     if target["intervals"]:
-        yield _coverage(target["intervals"], "sets of classes" if target["kind"] == "class" else "intervals")
+        yield _coverage(target["intervals"], "sets of classes" if quantity(target["kind"]).is_class else "intervals")
     if "pit" in target["distribution"]:
         yield _pit(target["distribution"]["pit"]["histogram"])
     reliability = target["forecasts"]["model"].get("reliability")
@@ -228,10 +230,10 @@ def _reliability(lines: Sequence[Mapping[str, float]]) -> Plot:
     )
 
 
-def _curve(rows: pd.DataFrame, about: Target, settings: Evaluation) -> Iterator[Plot]:
-    if about["kind"] not in ("return", "class"):
+def _curve(rows: pd.DataFrame, about: TargetInfo, settings: Evaluation) -> Iterator[Plot]:
+    if not about.quantity.traded:
         return
-    book = make_book(rows, about["horizon"], rule=settings.position, cost_bp=settings.cost_bp, classes=about["classes"])
+    book = make_book(rows, about.horizon, rule=settings.position, cost_bp=settings.cost_bp, classes=about.classes)
     curves = strategy_curves(book) * 100
     dates = book.dates.tz_localize(None).to_numpy()
     figure, axes = _empty()

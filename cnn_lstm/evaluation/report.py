@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cnn_lstm.data.predictions import TargetInfo, target_infos
 from cnn_lstm.errors import DataError
-from cnn_lstm.evaluation.forecasts import LOSS, Floats, Forecast, judged_rows, read_forecasts
+from cnn_lstm.evaluation.forecasts import Floats, Forecast, judged_rows, read_forecasts
 from cnn_lstm.evaluation.metrics.classes import mcnemar_p, point_metrics, probability_metrics
 from cnn_lstm.evaluation.metrics.errors import association_metrics, error_metrics
 from cnn_lstm.evaluation.metrics.intervals import (
@@ -31,7 +32,7 @@ from cnn_lstm.evaluation.metrics.volatility import volatility_metrics
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.significance import compare
 from cnn_lstm.evaluation.verdict import verdict
-from cnn_lstm.inference.intervals import LEVELS
+from cnn_lstm.inference.adaptive import LEVELS
 
 FORMAT = 1
 REGIMES = ("calm", "middle", "turbulent")
@@ -59,16 +60,16 @@ def evaluate(table: pd.DataFrame) -> dict[str, Any]:
     settings = Evaluation(**table.attrs["settings"])
     targets = {
         name: _target_report(table, name, about, settings, table.attrs["trials"])
-        for name, about in table.attrs["targets"].items()
+        for name, about in target_infos(table).items()
     }
     plain: dict[str, Any] = plain_values({"format": FORMAT, "settings": settings.to_plain(), "targets": targets})
     return plain
 
 
 def _target_report(
-    table: pd.DataFrame, target: str, about: Mapping[str, Any], settings: Evaluation, trials: int
+    table: pd.DataFrame, target: str, about: TargetInfo, settings: Evaluation, trials: int
 ) -> dict[str, Any]:
-    rows = judged_rows(table, target, about["kind"])
+    rows = judged_rows(table, target, about)
     if len(rows) < 2:
         raise DataError(
             "no forecast can be judged: fewer than 2 rows have a known truth", target, "test on later dates", code=336
@@ -76,12 +77,12 @@ def _target_report(
     forecasts = read_forecasts(rows, about)
     losses = {name: forecast.loss for name, forecast in forecasts.items() if forecast.loss is not None}
     model = losses.pop("model")
-    comparisons = compare(model, dict(losses), rows["as_of"], about["horizon"], settings.resamples, settings.seed)
+    comparisons = compare(model, dict(losses), rows["as_of"], about.horizon, settings.resamples, settings.seed)
     best = min(losses, key=lambda name: comparisons[name].loss_baseline)
-    loss = LOSS.get(about["kind"], "squared error")
-    extent = _extent(table[table["target"] == target], rows, about["horizon"])
+    loss = about.quantity.loss
+    extent = _extent(table[table["target"] == target], rows, about.horizon)
     return {
-        **{name: about[name] for name in ("kind", "unit", "horizon", "delay", "classes")},
+        **{name: getattr(about, name) for name in ("kind", "unit", "horizon", "delay", "classes")},
         **extent,
         "loss": loss,
         "best_baseline": best,
@@ -134,12 +135,12 @@ def _extent(given: pd.DataFrame, rows: pd.DataFrame, horizon: int) -> dict[str, 
 
 
 def _figures(
-    rows: pd.DataFrame, forecast: Forecast, forecasts: Mapping[str, Forecast], about: Mapping[str, Any]
+    rows: pd.DataFrame, forecast: Forecast, forecasts: Mapping[str, Forecast], about: TargetInfo
 ) -> dict[str, Any]:
     """Metrics of one forecaster, as its kind of quantity asks for."""
-    true = rows["y_true"].to_numpy()
-    if about["kind"] == "class":
-        metrics = point_metrics(true, forecast.point, about["classes"])
+    true, quantity = rows["y_true"].to_numpy(), about.quantity
+    if quantity.is_class:
+        metrics = point_metrics(true, forecast.point, about.classes)
         prior = forecasts["prior"].probabilities
         if forecast.probabilities is not None and prior is not None:
             metrics |= probability_metrics(true, forecast.probabilities, prior)
@@ -148,19 +149,19 @@ def _figures(
         return metrics
     metrics = error_metrics(true, forecast.point, rows["naive_mae"], rows["naive_mse"], rows["y_mean"])
     if forecast.variance is not None:
-        size = np.exp if about["kind"] == "log_volatility" else np.asarray
+        size = quantity.volatility
         metrics |= {
             f"volatility_{name}" if name in metrics else name: value
             for name, value in volatility_metrics(size(true), size(forecast.point), forecast.variance).items()
         }
-    if about["kind"] != "return":  # nobody forecasts a level, or the logarithm of a volatility, as 0
+    if not quantity.is_return:  # nobody forecasts a level, or the logarithm of a volatility, as 0
         del metrics["r2_zero"]
     change, expected = true, forecast.point
-    if about["kind"] == "level":  # hardly moves from its last value, which any forecast of it knows
+    if quantity.is_level:  # hardly moves from its last value, which any forecast of it knows
         last = rows["y_last"].to_numpy()
         change, expected = (rounded_change(values, last) for values in (true, forecast.point))
-    association = association_metrics(change, expected, rows["as_of"], about["horizon"])
-    if about["kind"] not in ("return", "level"):  # the sign of anything else says nothing
+    association = association_metrics(change, expected, rows["as_of"], about.horizon)
+    if not quantity.has_direction:  # the sign of anything else says nothing
         association = {name: association[name] for name in ("ic", "rank_ic", "icir", "ic_t")}
     return metrics | association
 
@@ -200,13 +201,12 @@ def _beside(name: str, losses: pd.DataFrame) -> dict[str, Any]:
     return {"name": name, "rows": len(losses), "loss_model": model, "loss_baseline": baseline, "skill": skill}
 
 
-def _intervals(rows: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Any]:
+def _intervals(rows: pd.DataFrame, about: TargetInfo) -> dict[str, Any]:
     true = rows["y_true"].to_numpy()
-    if about["kind"] == "class":
+    if about.quantity.is_class:
         given = {level: f"set_{level}" for level in LEVELS if f"set_{level}" in rows}
         return {
-            str(level): set_metrics(true, list(rows[name]), about["classes"], level / 100)
-            for level, name in given.items()
+            str(level): set_metrics(true, list(rows[name]), about.classes, level / 100) for level, name in given.items()
         }
     symbol, date = (pd.factorize(rows[name], sort=True)[0] for name in ("symbol", "as_of"))
     return {
@@ -224,12 +224,12 @@ def _intervals(rows: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _distribution(rows: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Any]:
+def _distribution(rows: pd.DataFrame, about: TargetInfo) -> dict[str, Any]:
     """CRPS and PIT of the distribution that the calibration scores span, and of the model's own normal one."""
     true, point = rows["y_true"].to_numpy(), rows["y_pred"].to_numpy()
     found: dict[str, Any] = {}
-    if "scores" in about and about["kind"] != "class":
-        parts = _with_scores(rows, about["scores"])
+    if about.scores is not None and not about.quantity.is_class:
+        parts = _with_scores(rows, about.scores)
         crps, ranks = (np.concatenate([score(*part) for part in parts]) for score in (crps_of_scores, pit))
         found = {"crps": float(np.mean(crps)), "pit": pit_metrics(ranks)}
     if "std" in rows and rows["std"].notna().all():
@@ -261,10 +261,10 @@ def _spreads(rows: pd.DataFrame, model: Forecast) -> dict[str, Any]:
     }
 
 
-def _strategy(rows: pd.DataFrame, about: Mapping[str, Any], settings: Evaluation, trials: int) -> dict[str, Any] | None:
-    if about["kind"] not in ("return", "class"):
+def _strategy(rows: pd.DataFrame, about: TargetInfo, settings: Evaluation, trials: int) -> dict[str, Any] | None:
+    if not about.quantity.traded:
         return None
-    book = make_book(rows, about["horizon"], rule=settings.position, cost_bp=settings.cost_bp, classes=about["classes"])
+    book = make_book(rows, about.horizon, rule=settings.position, cost_bp=settings.cost_bp, classes=about.classes)
     return strategy_metrics(book, trials, draws=settings.resamples, seed=settings.seed)
 
 

@@ -7,6 +7,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from cnn_lstm.data.predictions import target_infos
+from cnn_lstm.data.quantities import Quantity
 from cnn_lstm.model.metrics import classification_metrics, regression_metrics
 
 REGRESSION = ("mae", "rmse", "r2", "correlation")
@@ -34,24 +36,24 @@ def scoreboard(predictions: pd.DataFrame) -> pd.DataFrame:
         {'model': 0.05, 'zero': 0.1, 'training mean': 0.1, 'last value': 0.15}
     """
     known = predictions[predictions["y_true"].notna()]
-    lines = []
+    lines, infos = [], target_infos(predictions)
     for target, group in known.groupby("target", sort=False):
         group = group[group["y_last"].notna()]
         true = torch.tensor(group["y_true"].to_numpy(copy=True))
-        about = predictions.attrs["targets"][target]
-        for name, forecast in _forecasts(about["kind"], group).items():
+        about = infos[str(target)]
+        for name, forecast in _forecasts(about.quantity, group).items():
             lines.append(
-                {"target": target, "forecast": name, "rows": len(group)} | _figures(forecast, true, about["classes"])
+                {"target": target, "forecast": name, "rows": len(group)} | _figures(forecast, true, about.classes)
             )
     return pd.DataFrame(lines)
 
 
-def _forecasts(kind: str, group: pd.DataFrame) -> dict[str, Tensor]:
+def _forecasts(quantity: Quantity, group: pd.DataFrame) -> dict[str, Tensor]:
     columns = {"model": "y_pred", "training mean": "y_mean", "last value": "y_last"}
     forecasts = {name: torch.tensor(group[column].to_numpy(copy=True)) for name, column in columns.items()}
-    if kind == "class":
+    if quantity.is_class:
         return {"majority class" if k == "training mean" else k: v for k, v in forecasts.items()}
-    if kind == "return":
+    if quantity.is_return:
         return {"model": forecasts.pop("model"), "zero": torch.zeros(len(group), dtype=torch.float64)} | forecasts
     return forecasts
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from cnn_lstm.data.quantities import quantity
 from cnn_lstm.evaluation.formatting import number, p_value, percent
 from cnn_lstm.evaluation.plain_language import selection_sentence
 
@@ -92,7 +93,7 @@ def _forecasts(target: Target) -> str:
 def warnings(target: Target) -> Iterator[str]:
     """What should make a reader suspicious of a target's metrics."""
     ic = target["forecasts"]["model"].get("ic")
-    if target["kind"] == "return" and ic is not None and ic > SUSPICIOUS_IC:
+    if quantity(target["kind"]).is_return and ic is not None and ic > SUSPICIOUS_IC:
         yield f"IC {ic:.2f} is suspiciously high for returns: look for a leak before anything else"
 
 

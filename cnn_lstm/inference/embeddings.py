@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 
 import pandas as pd
 
@@ -45,9 +46,9 @@ def embeddings_table(predictor: Predictor, prices: pd.DataFrame, samples: int = 
         table = table.merge(own.rename(columns={name: f"{name}__{target.name}" for name in said}), on=KEYS)
     contract = predictor.forecaster.contract
     table.attrs = attrs | {
-        "data": data_fingerprint(predictor.recipe.check(prices, predictor.targets).table),
-        "training": dict(contract["training"]),
-        "test": contract["boundaries"]["test"],
+        "data": data_fingerprint(predictor.recipe.bind_to(prices, predictor.targets).check(prices).table),
+        "training": asdict(contract.training) if contract.training else {},
+        "test": contract.boundaries.test,
         "features": list(predictor.recipe.features),
         "window": predictor.recipe.window,
     }

@@ -91,10 +91,9 @@ def example_prices(predictor: Predictor) -> pd.DataFrame:
     Args:
         predictor: The trained forecaster with its recipe.
     """
-    recipe = predictor.recipe
-    columns = recipe.needed_columns(predictor.targets, recipe.features)
+    columns = predictor.recipe.bind(predictor.recipe.features, predictor.targets).needed_columns
     days = pd.date_range("2024-01-02", periods=EXAMPLE_ROWS, freq="D")
-    symbol = predictor.forecaster.contract["symbols"][0]
+    symbol = predictor.forecaster.contract.symbols[0]
     prices = {name: [100.0 + row for row in range(EXAMPLE_ROWS)] for name in columns}
     return pd.DataFrame({"symbol": [symbol] * EXAMPLE_ROWS, "timestamp": days, **prices})
 

@@ -1,4 +1,4 @@
-"""Checkpoint files: read without running code, damage and foreign files told in one line; written durably."""
+"""Checkpoint files: read without running code, refused in one line if damaged or foreign; written durably."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from torch import Tensor
 from cnn_lstm import specs
 from cnn_lstm.errors import CheckpointError, ResourceError
 from cnn_lstm.files import replace_file
-from cnn_lstm.model.forecaster import CHECKPOINT_FORMAT, CHECKPOINT_KEY, Forecaster, state_digest
+from cnn_lstm.model.contract import require_intact
+from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import Backbone
 from cnn_lstm.model.objectives import Objective
 
@@ -41,7 +42,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"refused: {reason}", str(path), "use a checkpoint written by fit", code=415) from error
     except Exception as error:  # the unpickler of damaged content stumbles in any way
         raise CheckpointError("the checkpoint is damaged", str(path), candidates(path), code=414) from error
-    _verify(checkpoint, path)
+    require_intact(checkpoint, str(path), candidates(path))
     return dict(checkpoint)
 
 
@@ -54,25 +55,6 @@ def _require_whole(path: Path) -> None:
         raise CheckpointError("the checkpoint is damaged, or none", str(path), candidates(path), code=414) from error
     if damaged is not None:
         raise CheckpointError(f"the checkpoint is damaged in {damaged}", str(path), candidates(path), code=414)
-
-
-def _verify(checkpoint: object, path: Path) -> None:
-    ours = checkpoint.get(CHECKPOINT_KEY) if isinstance(checkpoint, dict) else None
-    if not isinstance(checkpoint, dict) or not isinstance(ours, dict):
-        raise CheckpointError("the checkpoint was not written by cnn_lstm", str(path), "train one with fit", code=415)
-    if ours.get("format") != CHECKPOINT_FORMAT:
-        raise CheckpointError(
-            f"checkpoint format {ours.get('format')}, this version reads {CHECKPOINT_FORMAT}",
-            str(path),
-            "use the version of cnn_lstm that wrote it",
-            code=417,
-        )
-    if not all(isinstance(part, dict) for part in (ours.get("recipe"), checkpoint.get("hyper_parameters"))):
-        raise CheckpointError("the checkpoint does not say how to build its model", str(path), code=417)
-    if ours.get("digest") != state_digest(checkpoint.get("state_dict", {})):
-        raise CheckpointError(
-            "the checkpoint is damaged: its weights do not match their digest", str(path), candidates(path), code=414
-        )
 
 
 def candidates(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pyarrow as pa
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import CHECKPOINT_KEY
+from cnn_lstm.model.contract import Contract
 from cnn_lstm.rl.bars import Part
 from cnn_lstm.rl.market import MarketEnv
 from cnn_lstm.rl.observations import EncoderObservation
@@ -100,19 +99,18 @@ def _forecasts(file: Path) -> pd.DataFrame:
         raise DataError(f"no intact Parquet file: {reason}", str(file), "write it again", code=339) from error
 
 
-def _trained(contract: Mapping[str, Any]) -> Dates:
+def _trained(contract: Contract) -> Dates:
     """First and last training date of a checkpoint; all dates where it does not say."""
-    training = contract.get("training") or {}
-    first = pd.Timestamp(training.get("first", pd.Timestamp.min), tz="UTC")
-    last = pd.Timestamp(training.get("last", pd.Timestamp.max), tz="UTC")
-    return first, last
+    training = contract.training
+    first, last = (training.first, training.last) if training else (pd.Timestamp.min, pd.Timestamp.max)
+    return pd.Timestamp(first, tz="UTC"), pd.Timestamp(last, tz="UTC")
 
 
 def trained_dates(market: MarketSettings, agent: AgentSettings, checkpoint: Path) -> Dates | None:
     """Training dates of the encoder that reads the windows inside the policy; null without one that was trained."""
     if market.see != "window" or agent.encoder is None or not agent.encoder.pretrained:
         return None
-    return _trained(read_checkpoint(checkpoint)[CHECKPOINT_KEY])
+    return _trained(Contract.of(read_checkpoint(checkpoint)))
 
 
 def columns_of(table: pd.DataFrame) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cnn_lstm.data.features import DEFAULT_FEATURES
+from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
 from cnn_lstm.data.prices import Checks, check_prices
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.sources.base import stamp
@@ -25,7 +25,7 @@ from cnn_lstm.data.windows import Panel, complete_windows
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.hints import nearest
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import CHECKPOINT_KEY
+from cnn_lstm.model.contract import Contract, digest_of
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
@@ -102,10 +102,11 @@ def read_bars(
         ConfigError: If a symbol, a part or a day is unknown.
     """
     table = prices if isinstance(prices, pd.DataFrame) else PriceFiles(str(prices)).load(None, None, None)
-    checked = check_prices(table, recipe.checks, required=[*recipe.needed_columns([], table.columns), column])
+    bound = recipe.bind(table.columns, [])
+    checked = check_prices(table, recipe.checks, required=[*bound.needed_columns, column])
     for defect in checked.warnings:
         log.warning("[W%d] %s — %s — %s", defect.code, defect.what, defect.where, defect.fix)
-    panel = recipe.panel(checked.table, [])
+    panel = bound.panel(checked.table)
     traded = _chosen(panel.symbols, symbols)
     dates, rows = _common(panel, traded)
     close = checked.table[column].to_numpy(dtype=np.float64)[rows]
@@ -136,9 +137,10 @@ def contract_of(checkpoint: str | Path) -> tuple[Recipe, Boundaries, str]:
     Args:
         checkpoint: Checkpoint file of `fit`, or an ensemble.
     """
-    contract: dict[str, Any] = read_checkpoint(checkpoint)[CHECKPOINT_KEY]
-    edges = {name: np.datetime64(day) for name, day in contract["boundaries"].items()}
-    return Recipe.from_plain(contract["recipe"]), Boundaries(**edges), contract["digest"]
+    content = read_checkpoint(checkpoint)
+    contract = Contract.of(content)
+    edges = {name: np.datetime64(day) for name, day in asdict(contract.boundaries).items()}
+    return Recipe.from_plain(contract.recipe), Boundaries(**edges), digest_of(content)
 
 
 def own_recipe(features: Sequence[str] | None = None, window: int = 60) -> Recipe:

@@ -18,7 +18,8 @@ from cnn_lstm import specs
 from cnn_lstm.errors import CheckpointError, ConfigError
 from cnn_lstm.inference.ensemble import Ensemble, combine, model_from
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import CHECKPOINT_KEY, Forecaster
+from cnn_lstm.model.contract import Contract
+from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import Backbone
 from cnn_lstm.model.objectives import Objective
 from cnn_lstm.rl.step_size import scale_steps
@@ -184,7 +185,7 @@ def plan_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         members: arguments of each forecaster; features: their names in order; window: rows of a window.
     """
-    parameters, recipe = checkpoint["hyper_parameters"], checkpoint[CHECKPOINT_KEY]["recipe"]
+    parameters, recipe = checkpoint["hyper_parameters"], Contract.of(checkpoint).recipe
     return {
         "members": parameters.get("members", [parameters]),
         "features": list(recipe["features"]),

@@ -15,7 +15,7 @@ import pandas as pd
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import CheckpointError, ConfigError
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import CHECKPOINT_KEY, refuse_differences
+from cnn_lstm.model.contract import Contract, digest_of, refuse_differences
 from cnn_lstm.rl.agent_inputs import (
     Dates,
     make_market,
@@ -160,11 +160,12 @@ def job_of(config: Any) -> Job:
     agent: AgentSettings = config.agent
     require_read(market, agent)
     checkpoint = Path(config.ckpt_path)
-    contract = read_checkpoint(checkpoint)[CHECKPOINT_KEY]
-    if config.ckpt_digest not in (None, contract["digest"]):
+    content = read_checkpoint(checkpoint)
+    digest = digest_of(content)
+    if config.ckpt_digest not in (None, digest):
         raise ConfigError(
             "the agents learnt with another checkpoint than lies there now",
-            f"{checkpoint}: weights {config.ckpt_digest[:12]} -> {contract['digest'][:12]}",
+            f"{checkpoint}: weights {config.ckpt_digest[:12]} -> {digest[:12]}",
             "put that one back, or train agents with another --name",
             code=273,
         )
@@ -173,7 +174,7 @@ def job_of(config: Any) -> Job:
         raise ConfigError("no config.yaml above the checkpoint", str(home.path), "take one in its run folder", code=273)
     data = ForecastCLI(["fit", "--config", str(home.config)], run=False).build_data()
     data.setup()
-    refuse_differences({"data": contract["fingerprint"]}, {"data": data.fingerprint})
+    refuse_differences({"data": Contract.of(content).fingerprint}, {"data": data.fingerprint})
     shown = shown_table(market, checkpoint, data.prices)
     forecasts = hashlib.sha256(Path(market.forecasts).read_bytes()).hexdigest() if market.forecasts else None
     if config.forecasts_digest not in (None, forecasts):
@@ -184,4 +185,4 @@ def job_of(config: Any) -> Job:
             code=273,
         )
     trained = trained_dates(market, agent, checkpoint)
-    return Job(checkpoint, contract["digest"], home, market, agent, data, shown, forecasts, trained)
+    return Job(checkpoint, digest, home, market, agent, data, shown, forecasts, trained)

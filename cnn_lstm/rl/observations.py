@@ -18,6 +18,7 @@ from gymnasium.vector import VectorEnv, VectorObservationWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from cnn_lstm.data.times import utc_times
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.rl.bars import Bars, Integers
 from cnn_lstm.rl.episodes import Episodes, Observation
@@ -149,7 +150,7 @@ def _positions(own: pd.DataFrame, bars: Bars, symbol: str) -> tuple[Integers, ND
     """Dates that a symbol's rows belong to, and which rows those are."""
     if not isinstance(own["as_of"].dtype, pd.DatetimeTZDtype):
         raise DataError(f"as_of is {own['as_of'].dtype}", symbol, "give dates with a time zone, UTC", code=363)
-    times = own["as_of"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+    times = utc_times(own["as_of"])
     at = np.minimum(np.searchsorted(bars.dates, times), len(bars.dates) - 1)
     known = bars.dates[at] == times
     if len(np.unique(at[known])) < known.sum():

@@ -175,7 +175,7 @@ class ForecastCLI(LightningCLI):
         try:
             with told_in_one_line(command, self._known_keys(command)):
                 super().instantiate_classes()
-                self.model.strict_data = config.strict
+                self.model.refuse_other_prices = config.strict
                 if command == "fit":  # a wrong setting of the optimiser or scheduler is told before any data is read
                     self.model.configure_optimizers()
         except (MisconfigurationException, TypeError, ValueError, ZeroDivisionError) as error:

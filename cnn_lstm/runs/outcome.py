@@ -127,8 +127,8 @@ class Outcome:
     def predictions(self) -> pd.DataFrame:
         """The predictions table of the forecasts that the command made."""
         data, contract = self.data, self.model.contract
-        table = collected_table(data.panel, data.targets, self.model.forecasts, contract["target_mean"])
-        return add_intervals(table, contract.get("calibration"), contract["boundaries"]["test"])
+        table = collected_table(data.panel, data.targets, self.model.forecasts, contract.target_mean)
+        return add_intervals(table, contract.calibration, contract.boundaries.test)
 
     def _keep_metrics(self, stage: str) -> None:
         metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}

@@ -16,7 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from cnn_lstm.errors import TrackingError, interruption
 from cnn_lstm.inference.pyfunc import save_pyfunc
-from cnn_lstm.model.forecaster import CHECKPOINT_KEY
+from cnn_lstm.model.contract import digest_of
 from cnn_lstm.training.interrupts import ended_by_sigterm
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.credentials import TrackingUri, without_credentials
@@ -122,4 +122,4 @@ def keep_model(record: Record) -> None:
             raise failure from error
         log.warning("%s — %s", failure.what, failure.where)
         return
-    record.model(folder, checkpoint[CHECKPOINT_KEY]["digest"], checkpoint["global_step"])
+    record.model(folder, digest_of(checkpoint), checkpoint["global_step"])

@@ -21,7 +21,7 @@ from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.ensemble import FEWEST, ensemble_from, joined, write_ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import CHECKPOINT_KEY, refuse_differences
+from cnn_lstm.model.contract import digest_of, refuse_differences
 
 FIRST_SEED = 42
 REPEAT = MultiRunCommand(
@@ -113,7 +113,7 @@ def _average(members: Sequence[Member], data: MarketDataModule, settings: Evalua
     paths = [member.run.checkpoint("best") for member in members]
     data.setup()
     average = Predictor(ensemble_from(joined(paths)))
-    refuse_differences({"data": average.forecaster.contract["fingerprint"]}, {"data": data.fingerprint})
+    refuse_differences({"data": average.forecaster.contract.fingerprint}, {"data": data.fingerprint})
     file, folder = members[0].folder / "ensemble.ckpt", members[0].folder / "ensemble"
     write_ensemble(paths, file, calibration_of(average, data))
     content = read_checkpoint(file)
@@ -122,7 +122,7 @@ def _average(members: Sequence[Member], data: MarketDataModule, settings: Evalua
     table = with_baselines(
         Predictor(ensemble).predict_rows(data.panel, data.parts.test), data, ensemble.contract, settings
     )
-    uses = count_use(folder, rows_tested(table, data), content[CHECKPOINT_KEY]["digest"])
+    uses = count_use(folder, rows_tested(table, data), digest_of(content))
     write_report(folder, table, _information(members[-1], paths) | {"test_rows_used": asdict(uses)}, settings)
     return read_report(folder)
 

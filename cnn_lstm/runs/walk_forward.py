@@ -23,7 +23,7 @@ from cnn_lstm.evaluation.folds import fold_metrics, joint_sheet, render_folds, s
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.forecaster import refuse_differences
+from cnn_lstm.model.contract import refuse_differences
 from cnn_lstm.training.tracking.parent import name_parent
 
 WALK = MultiRunCommand(command="walk-forward", option="--folder", ours=("--data.split", "--run_dir", "--ckpt_path"))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.predictions import collected_table
+from cnn_lstm.data.predictions import collected_table, describe_targets, target_infos
 from cnn_lstm.files import write_whole
+from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.sweeps.samplers import Objective
 
@@ -30,7 +31,7 @@ class BestForecasts(Callback):
         self.file, self.judge = file, judge
         self._best: float | None = None
         self._kept: dict[str, Tensor] = {}
-        self._contract: dict[str, Any] = {}
+        self._contract = Contract()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps the forecasts that this validation made where they are the best so far."""
@@ -39,7 +40,7 @@ class BestForecasts(Callback):
         value = float(trainer.callback_metrics[self.judge.metric])
         if self._best is None or self.judge.better(value, self._best):
             assert isinstance(pl_module, Forecaster)
-            self._best, self._kept, self._contract = value, dict(pl_module.forecasts), dict(pl_module.contract)
+            self._best, self._kept, self._contract = value, dict(pl_module.forecasts), pl_module.contract
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes what was kept, on the first process."""
@@ -48,7 +49,10 @@ class BestForecasts(Callback):
             write_whole(self.file, lambda partial: table.to_parquet(partial, index=False))
 
     def _table(self, data: MarketDataModule) -> pd.DataFrame:
-        table = collected_table(data.panel, data.targets, self._kept, self._contract["target_mean"])
-        for target, factor in zip(data.targets, self._contract["calibration"]["smearing"], strict=True):
-            table.attrs["targets"][target.name]["smearing"] = {"y_pred": factor}
+        table = collected_table(data.panel, data.targets, self._kept, self._contract.target_mean)
+        calibration = self._contract.calibration
+        described = zip(target_infos(table).items(), calibration.smearing if calibration else (), strict=True)
+        describe_targets(
+            table, {name: replace(about, smearing={"y_pred": factor}) for (name, about), factor in described}
+        )
         return table

@@ -12,8 +12,9 @@ import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial
 
+from cnn_lstm.data.predictions import TargetInfo, target_infos
 from cnn_lstm.evaluation.baselines.columns import add_baselines, with_variances
-from cnn_lstm.evaluation.forecasts import LOSS, judged_rows, read_forecasts
+from cnn_lstm.evaluation.forecasts import judged_rows, read_forecasts
 from cnn_lstm.evaluation.plain_language import odds
 from cnn_lstm.evaluation.report import dates_needed
 from cnn_lstm.evaluation.significance import superior_predictive_ability
@@ -47,10 +48,10 @@ def judge_choice(plan: Plan, study: optuna.Study, best: FrozenTrial, cli: Foreca
     table = _with_baselines(files[best.number], cli)
     settings = cli.config["fit"].evaluation
     found = {}
-    for target in table.attrs["targets"]:
+    for target, about in target_infos(table).items():
         trials = {number: _losses(_read(file), target)["model"] for number, file in files.items()}
         baselines = _losses(table, target).drop(columns="model")
-        found[target] = _judged(baselines, pd.DataFrame(trials), best.number, table.attrs["targets"][target], settings)
+        found[target] = _judged(baselines, pd.DataFrame(trials), best.number, about, settings)
     return found
 
 
@@ -63,32 +64,32 @@ def _with_baselines(file: Path, cli: ForecastCLI) -> pd.DataFrame:
 
 def _read(file: Path) -> pd.DataFrame:
     table = pd.read_parquet(file)
-    return with_variances(table, {name: about["smearing"] for name, about in table.attrs["targets"].items()})
+    return with_variances(table, {name: about.smearing or {} for name, about in target_infos(table).items()})
 
 
 def _losses(table: pd.DataFrame, target: str) -> pd.DataFrame:
     """Losses of a target: a line for each symbol and date, a column for each forecaster."""
-    about = table.attrs["targets"][target]
-    rows = judged_rows(table, target, about["kind"])
+    about = target_infos(table)[target]
+    rows = judged_rows(table, target, about)
     found = {name: forecast.loss for name, forecast in read_forecasts(rows, about).items()}
     known = {name: loss for name, loss in found.items() if loss is not None}
     return pd.DataFrame(known, index=pd.MultiIndex.from_frame(rows[KEY]), dtype=np.float64)
 
 
 def _judged(
-    baselines: pd.DataFrame, trials: pd.DataFrame, best: int, about: Mapping[str, Any], settings: Any
+    baselines: pd.DataFrame, trials: pd.DataFrame, best: int, about: TargetInfo, settings: Any
 ) -> dict[str, Any]:
     """Figures of one target, on the rows that every trial and every baseline has forecast."""
     rows = baselines.join(trials, how="inner").dropna()
     means = rows.mean()
     chosen = str(means[baselines.columns].idxmin())
-    date, horizon = rows.index.get_level_values("as_of"), about["horizon"]
+    date, horizon = rows.index.get_level_values("as_of"), about.horizon
     p = None
     if date.nunique() >= dates_needed(horizon):
         models = rows[trials.columns].to_numpy()
         p = superior_predictive_ability(rows[chosen], models, date, horizon, settings.resamples, settings.seed)
     return {
-        "loss": LOSS.get(about["kind"], "squared error"),
+        "loss": about.quantity.loss,
         "best_baseline": chosen,
         "loss_baseline": float(means[chosen]),
         "loss_best_trial": float(means[best]),

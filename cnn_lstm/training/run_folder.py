@@ -11,7 +11,7 @@ from typing import Any
 
 from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
 from cnn_lstm.model.checkpoints import candidates, read_checkpoint, require_single
-from cnn_lstm.model.forecaster import refuse_differences
+from cnn_lstm.model.contract import refuse_differences
 
 ENVIRONMENT_KEY = "CNN_LSTM_RUN_DIR"
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -19,6 +18,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.windows import cut_windows
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.model.forecaster import Forecaster
@@ -141,8 +141,8 @@ class TensorBoardPlots(Callback):
             data.panel.time[rows],
             validated.forecasts["y_true"][:, 0].float().numpy(),
             validated.forecasts["y_pred"][:, 0].float().numpy(),
-            name=module.contract["target_names"][0],
-            unit=module.contract["target_units"][0],
+            name=module.contract.target_names[0],
+            unit=module.contract.target_units[0],
             title=f"validation, epoch {validated.epoch}",
         )
 
@@ -169,7 +169,7 @@ def attention_windows_plot(
     network = module.network
     if not isinstance(network, CNNLSTM) or network.attention is None:
         return None
-    chosen = _spread(rows, windows)
+    chosen = rows[torch.from_numpy(evenly_spread(len(rows), windows))]
     x = cut_windows(data.panel.values, chosen, data.recipe.window).to(module.head.weight)
     with _undisturbed(network):
         weights = network.attention_weights(x).float().cpu().numpy()
@@ -276,12 +276,6 @@ def _add_histograms(logger: TensorBoardLogger, module: Forecaster, gradients: Ma
         logger.experiment.add_histogram(f"weights/{name}", parameter.detach().float(), step)
     for name, gradient in gradients.items():
         logger.experiment.add_histogram(f"gradients/{name}", gradient, step)
-
-
-def _spread(rows: Tensor, count: int) -> Tensor:
-    """Some of the rows, evenly spread, the same ones each time."""
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(np.int64))
-    return rows[torch.from_numpy(chosen)]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.features import DEFAULT_FEATURES
+from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
 from cnn_lstm.data.prices import Checks
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.splits import DateSplit, FractionSplit, WalkForward
@@ -370,8 +370,8 @@ def test_the_contract_names_what_a_reader_of_a_checkpoint_needs() -> None:
 def test_the_contract_rebuilds_the_panel() -> None:
     data = ready(market(200), checks=Checks(fill_max_gap=2, max_gap_days=12))
     recipe = Recipe.from_plain(json.loads(json.dumps(data.contract()))["recipe"])
-    targets = recipe.build_targets()
-    panel = recipe.panel(recipe.check(market(200), targets).table, targets)
+    bound = recipe.bind_to(market(200), recipe.build_targets())
+    panel = bound.panel(bound.check(market(200)).table)
     assert torch.equal(panel.values.view(torch.int32), data.panel.values.view(torch.int32))
     assert recipe == Recipe.from_plain(data.recipe.to_plain())
 

@@ -85,7 +85,8 @@ def test_no_label_touches_a_decision_of_a_later_part(
         TableSource(table), features=["log_return_1"], targets=[ForwardReturn(horizon, delay)], window=window
     )
     Seen.cases += 1
-    data.panel = data.recipe.panel(table, data.targets)
+    data.bound = data.recipe.bind_to(table, data.targets)
+    data.panel = data.bound.panel(table)
     data.windows = complete_windows(data.panel, window)
     try:
         parts = data.parts_of(rule)

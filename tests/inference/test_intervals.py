@@ -15,6 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from cnn_lstm.data.predictions import TargetInfo
 from cnn_lstm.data.targets import ewma_volatility
 from cnn_lstm.errors import CheckpointError
 from cnn_lstm.inference.intervals import GAMMA, LEVELS, RECENT, AdaptiveIntervals, AdaptiveSets, add_intervals
@@ -55,7 +56,7 @@ def forecasts(
     if probabilities is not None:
         classes = probabilities.shape[1]
         table = table.assign(**{f"p{k}": probabilities[:, k] for k in range(classes)})
-    table.attrs["targets"] = {"t": {"kind": kind, "classes": classes}}
+    table.attrs["targets"] = {"t": TargetInfo(kind, classes=classes).to_plain()}
     return table
 
 
@@ -350,7 +351,7 @@ def test_symbols_learn_from_their_own_labels_only() -> None:
 def test_targets_have_their_own_scores() -> None:
     one = forecasts(normal(50))
     both = pd.concat([one, one.assign(target="u")], ignore_index=True)
-    both.attrs = {"targets": {name: {"kind": "return", "classes": 0} for name in "tu"}}
+    both.attrs = {"targets": {name: TargetInfo("return").to_plain() for name in "tu"}}
     scores = [sorted(normal(99, seed).tolist()) for seed in (1, 2)]
     found = add_intervals(both, {"scores": scores, "typical_scale": [1.0, 1.0]}, FIRST)
     for name, own in zip("tu", scores, strict=True):
@@ -424,7 +425,8 @@ def test_the_table_given_keeps_its_columns_and_attributes(tmp_path: Path) -> Non
     pd.testing.assert_frame_equal(found[table.columns], table)
     found.to_parquet(tmp_path / "predictions.parquet")
     kept = pd.read_parquet(tmp_path / "predictions.parquet").attrs
-    assert kept == {"trials": 4, "targets": {"t": {"kind": "return", "classes": 0, "scores": [-1.0, 0.5]}}}
+    about = {"kind": "return", "unit": "", "horizon": 1, "delay": 0, "classes": 0, "scores": [-1.0, 0.5]}
+    assert kept == {"trials": 4, "targets": {"t": about}}
 
 
 def test_sets_of_many_classes_are_told_apart() -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.features import available_features
+from cnn_lstm.data.feature_catalogue import available_features
 from cnn_lstm.data.prices import Checks
 from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.data.splits import FractionSplit, SplitRows

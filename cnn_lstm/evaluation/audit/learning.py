@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -23,6 +23,7 @@ from cnn_lstm.evaluation.audit.perturbations import moved
 from cnn_lstm.evaluation.audit.stages import tolerant
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.calibration import calibrate
+from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 
 STATISTICS, REFIT = "training-only statistics", "statistics of the checkpoint"
@@ -135,16 +136,16 @@ def _unlike(found: TrainingStatistics, models: list[Forecaster]) -> Iterator[str
         yield from (name for name, (one, other) in pairs.items() if not torch.equal(one, other.cpu()))
 
 
-def trained_on(data: MarketDataModule, checkpoint: Mapping[str, Any]) -> bool:
+def trained_on(data: MarketDataModule, contract: Contract) -> bool:
     """Whether a checkpoint was trained on the prices and dates of a data module.
 
     Args:
         data: A data module that has read its data.
-        checkpoint: `boundaries` and `fingerprint` that it was trained with.
+        contract: What the checkpoint says of its data.
     """
-    edges = data.parts.boundaries
-    same = {name: checkpoint["boundaries"][name] == str(getattr(edges, name)) for name in ("train", "validation")}
-    return checkpoint["fingerprint"] == data.fingerprint and all(same.values())
+    edges, trained = data.parts.boundaries, contract.boundaries
+    same_dates = (trained.train, trained.validation) == (str(edges.train), str(edges.validation))
+    return same_dates and contract.fingerprint == data.fingerprint
 
 
 # -- parts -----------------------------------------------------------------------------------------------------------
@@ -221,32 +222,31 @@ def calibration(data: MarketDataModule, predictor: Predictor, same: bool) -> Res
         predictor: The checkpoint.
         same: Whether the checkpoint was trained on these prices and dates.
     """
-    stored = predictor.forecaster.contract.get("calibration")
-    if not stored:
+    stored = predictor.forecaster.contract.calibration
+    if stored is None:
         return Result(CALIBRATION, NOT_APPLICABLE, "the checkpoint has no calibration scores")
-    if not same or str(data.parts.boundaries.test) != predictor.forecaster.contract["boundaries"]["test"]:
+    if not same or str(data.parts.boundaries.test) != predictor.forecaster.contract.boundaries.test:
         return Result(CALIBRATION, NOT_APPLICABLE, "the checkpoint was trained on other data or dates")
     validation, test = data.parts.validation, data.parts.test
     own = _scores(data, predictor, validation)
     others = [_scores(data, predictor, rows) for rows in (test, np.concatenate([validation, test]))]
     found = []
     for k, target in enumerate(data.targets):
-        near = _distance(stored["scores"][k], own[k])
+        near = _distance(stored.scores[k], own[k])
         # a fit in reduced precision, or on some of the validation batches, has scores that are a little apart
-        if min(_distance(stored["scores"][k], other[k]) for other in others) < MUCH_NEARER * near:
+        if min(_distance(stored.scores[k], other[k]) for other in others) < MUCH_NEARER * near:
             found.append(Finding("calibration", f"scores of {target.name}", what="they are those of test rows"))
     return result(CALIBRATION, f"scores of {len(validation):,} validation rows", found)
 
 
-def _scores(data: MarketDataModule, predictor: Predictor, rows: Rows) -> list[list[float]]:
+def _scores(data: MarketDataModule, predictor: Predictor, rows: Rows) -> Sequence[Sequence[float]]:
     index = torch.from_numpy(rows)
     columns = {"y_true": data.panel.labels[index], **predictor.forecast_rows(data.panel, rows)}
     kinds = [target.kind for target in data.targets]
-    scores: list[list[float]] = calibrate(columns, data.label_scale(index), data.targets[0].classes, kinds)["scores"]
-    return scores
+    return calibrate(columns, data.label_scale(index), data.targets[0].classes, kinds).scores
 
 
-def _distance(scores: list[float], ascending: list[float]) -> float:
+def _distance(scores: Sequence[float], ascending: Sequence[float]) -> float:
     """Mean distance of scores to the nearest one of another sample."""
     known = np.array([-np.inf, *ascending, np.inf])
     right = np.searchsorted(known, scores)

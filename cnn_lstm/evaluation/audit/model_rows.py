@@ -14,7 +14,8 @@ from cnn_lstm.evaluation.audit.lookahead import Base
 from cnn_lstm.evaluation.audit.stages import BOUNDS
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.forecaster import state_digest
+from cnn_lstm.model.calibration import Calibration
+from cnn_lstm.model.contract import state_digest
 
 BATCH, STREAMING, NO_CHECKPOINT = "batch independence", "streaming", "no checkpoint is given"
 SAMPLED, ALONE, PASSES = 64, 5, 4
@@ -54,7 +55,7 @@ def _dropout(base: Base, predictor: Predictor, rows: Rows) -> list[Finding]:
     windows = cut_windows(values, torch.from_numpy(rows), predictor.recipe.window)
     replaced = torch.cat([windows[:half], windows[half:].flip(1) * 3.0 + 1.0])
     with torch.inference_mode():
-        one, other = (predictor.forecaster.sample(x, PASSES, seed=3) for x in (windows, replaced))
+        one, other = (predictor.forecaster.forecast(x, PASSES, seed=3).columns for x in (windows, replaced))
     first = np.arange(half)
     what = "the other windows of its batch were replaced, with dropout"
     return _apart(base, _picked(one, first), _picked(other, first), rows[:half], what)
@@ -84,12 +85,12 @@ def streaming(base: Base) -> Result:
         base: The stages of the table as it is, with forecasts.
     """
     predictor = base.pipeline.predictor
-    calibration = None if predictor is None else predictor.forecaster.contract.get("calibration")
-    if predictor is None or not calibration or not len(base.rows):
+    calibration = None if predictor is None else predictor.forecaster.contract.calibration
+    if predictor is None or calibration is None or not len(base.rows):
         return Result(STREAMING, NOT_APPLICABLE, NO_CHECKPOINT if predictor is None else "no calibration scores")
     table = predictor.predict_rows(base.panel, base.rows)
     bounds = [name for name in table.columns if name.startswith(BOUNDS)]
-    boundary = predictor.forecaster.contract["boundaries"]["test"]
+    boundary = predictor.forecaster.contract.boundaries.test
     days = np.sort(table["as_of"].unique())[-len(table["as_of"].unique()) // 4 :]
     days = days[np.unique(np.linspace(0, len(days) - 1, min(STREAMED, len(days))).astype(int))]
     found: list[Finding] = []
@@ -99,7 +100,7 @@ def streaming(base: Base) -> Result:
 
 
 def _of_the_day(
-    table: pd.DataFrame, bounds: list[str], calibration: dict[str, object], boundary: str, day: pd.Timestamp
+    table: pd.DataFrame, bounds: list[str], calibration: Calibration, boundary: str, day: pd.Timestamp
 ) -> list[Finding]:
     """Bounds of one day that differ when only the labels that had ended are known."""
     then = table[table["as_of"] <= day].drop(columns=bounds).reset_index(drop=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.splits import SplitRows
 from cnn_lstm.data.statistics import TrainingStatistics
 from cnn_lstm.data.targets import Target
@@ -70,16 +71,9 @@ class Fitted(Protocol):
         """For each target the forecast columns, each (n,), in the target's own unit."""
 
 
-def evenly_spaced(rows: Rows, limit: int) -> Rows:
-    """At most `limit` rows, spread over all of them.
-
-    Example:
-        >>> evenly_spaced(np.arange(10), 4).tolist()
-        [0, 3, 6, 9]
-    """
-    if len(rows) <= limit:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, limit).astype(np.int64)]
+def some_of(rows: Rows, most: int) -> Rows:
+    """At most so many rows, spread evenly over all of them, (n,)."""
+    return rows[evenly_spread(len(rows), most, down=True)]
 
 
 def window_chunks(material: BaselineInputs, rows: Rows, max_inputs: int = MAX_INPUTS) -> Iterator[Tensor]:

@@ -18,8 +18,8 @@ from cnn_lstm.evaluation.baselines.baseline_inputs import (
     BaselineInputs,
     Columns,
     Floats,
-    evenly_spaced,
     probability_columns,
+    some_of,
     window_chunks,
 )
 
@@ -78,7 +78,7 @@ def fit_boosting(material: BaselineInputs) -> Boosting:
     Source:
         Ke et al. (2017), LightGBM: A Highly Efficient Gradient Boosting Decision Tree.
     """
-    parts = [evenly_spaced(rows, MAX_WINDOWS) for rows in (material.parts.train, material.parts.validation)]
+    parts = [some_of(rows, MAX_WINDOWS) for rows in (material.parts.train, material.parts.validation)]
     inputs = [summaries(material, rows) for rows in parts]
     return Boosting(material, [_fit(material, k, target, parts, inputs) for k, target in enumerate(material.targets)])
 

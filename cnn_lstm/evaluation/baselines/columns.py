@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.predictions import target_infos
 from cnn_lstm.data.windows import Rows
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs
 from cnn_lstm.evaluation.baselines.fit import fit_baselines
-from cnn_lstm.evaluation.forecasts import VOLATILITIES, variance_name, variance_of
+from cnn_lstm.evaluation.forecasts import variance_name
 
 
 def add_baselines(
@@ -58,13 +59,14 @@ def with_variances(table: pd.DataFrame, factors: Mapping[str, Mapping[str, float
         without a factor.
     """
     found: dict[str, pd.Series[float]] = {}
+    infos = target_infos(table)
     for target, of_target in factors.items():
-        kind = table.attrs["targets"][target]["kind"]
+        quantity = infos[target].quantity
         rows = table["target"] == target
-        for column, factor in of_target.items() if kind in VOLATILITIES else ():
+        for column, factor in of_target.items() if quantity.is_volatility else ():
             name = variance_name(column)
             known = found.get(name, table[name] if name in table else pd.Series(np.nan, table.index))
-            found[name] = known.mask(rows, factor * variance_of(table[column].to_numpy(np.float64), kind))
+            found[name] = known.mask(rows, factor * quantity.variance(table[column].to_numpy(np.float64)))
     widened = table.assign(**found)
     widened.attrs = table.attrs
     return widened

@@ -19,8 +19,8 @@ from cnn_lstm.evaluation.baselines.baseline_inputs import (
     BaselineInputs,
     Columns,
     Floats,
-    evenly_spaced,
     probability_columns,
+    some_of,
 )
 
 MAX_WINDOWS = 50_000
@@ -103,8 +103,8 @@ def fit_dlinear(material: BaselineInputs) -> DLinear:
 
 
 def _fit(material: BaselineInputs, k: int, target: Target) -> Layers:
-    train = _known(material, evenly_spaced(material.parts.train, MAX_WINDOWS), k)
-    validation = _known(material, evenly_spaced(material.parts.validation, MAX_WINDOWS), k)
+    train = _known(material, some_of(material.parts.train, MAX_WINDOWS), k)
+    validation = _known(material, some_of(material.parts.validation, MAX_WINDOWS), k)
     labels = _labels(material, train, k)
     mean, scale = float(labels.mean()), float(labels.std()) or 1.0
     train_part, held_out = (

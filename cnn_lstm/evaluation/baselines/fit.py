@@ -77,7 +77,7 @@ def fit_baselines(material: BaselineInputs, season: int | None = None) -> Fitted
     """
     models: list[Fitted] = [fit_trivial(material, season), fit_dlinear(material)]
     models.append(fit_logistic(material) if material.targets[0].classes else fit_ridge(material))
-    if material.prices is not None and any(target.kind.endswith("volatility") for target in material.targets):
+    if material.prices is not None and any(target.quantity.is_volatility for target in material.targets):
         models.append(fit_har(material, material.prices))
     if installed():
         models.append(fit_boosting(material))
@@ -90,7 +90,7 @@ def _columns(material: BaselineInputs, models: list[Fitted], rows: Rows) -> list
         for k, columns in enumerate(model.forecast(rows)):
             merged[k] |= columns
     for k, target in enumerate(material.targets):
-        if target.kind == "volatility":
+        if target.quantity.is_positive:
             # a linear model may forecast a volatility below zero, whose square would be a high variance
             labels = material.labels(material.parts.train, k)
             least = labels[labels > 0].min()
@@ -99,7 +99,7 @@ def _columns(material: BaselineInputs, models: list[Fitted], rows: Rows) -> list
 
 
 def _smearing(material: BaselineInputs, models: list[Fitted]) -> dict[str, dict[str, float]]:
-    volatilities = [k for k, target in enumerate(material.targets) if target.kind.endswith("volatility")]
+    volatilities = [k for k, target in enumerate(material.targets) if target.quantity.is_volatility]
     if not volatilities:
         return {}
     rows = material.parts.validation

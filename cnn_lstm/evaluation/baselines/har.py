@@ -5,7 +5,6 @@ Shapes: n rows, N panel rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,13 +60,12 @@ class Har:
         return [self._forecast(rows, k) for k in range(len(self.material.targets))]
 
     def _forecast(self, rows: Rows, k: int) -> Columns:
-        kind = self.material.targets[k].kind
-        if kind not in ("volatility", "log_volatility"):
+        quantity = self.material.targets[k].quantity
+        if not quantity.is_volatility:
             return {}
-        unit: Callable[[Floats], Floats] = np.log if kind == "log_volatility" else np.positive
         return {
-            "y_har": unit(self._volatility(rows, k, log=False)),
-            "y_log_har": unit(self._volatility(rows, k, log=True)),
+            "y_har": quantity.of_volatility(self._volatility(rows, k, log=False)),
+            "y_log_har": quantity.of_volatility(self._volatility(rows, k, log=True)),
         }
 
     def _volatility(self, rows: Rows, k: int, log: bool) -> Floats:
@@ -95,7 +93,7 @@ def fit_har(material: BaselineInputs, prices: pd.DataFrame) -> Har:
     Source:
         Corsi (2009), A Simple Approximate Long-Memory Model of Realized Volatility.
     """
-    targets = {k: target for k, target in enumerate(material.targets) if target.kind.endswith("volatility")}
+    targets = {k: target for k, target in enumerate(material.targets) if target.quantity.is_volatility}
     components = {}
     for column in {target.column: None for target in targets.values()}:
         values = realised(one_bar_returns(prices, column, material.panel), material.panel.segment)
@@ -104,8 +102,7 @@ def fit_har(material: BaselineInputs, prices: pd.DataFrame) -> Har:
     equations = {}
     for k, target in targets.items():
         for code, rows in _groups(material).items():
-            labels = material.labels(rows, k)
-            volatility = np.exp(labels) if target.kind == "log_volatility" else labels
+            volatility = target.quantity.volatility(material.labels(rows, k))
             for log in (False, True):
                 equations[k, code, log] = least_squares(volatility, components[target.column][rows], log)
     return Har(material, components, equations)

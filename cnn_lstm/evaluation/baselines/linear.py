@@ -21,8 +21,8 @@ from cnn_lstm.evaluation.baselines.baseline_inputs import (
     BaselineInputs,
     Columns,
     Floats,
-    evenly_spaced,
     probability_columns,
+    some_of,
     window_chunks,
 )
 
@@ -68,7 +68,7 @@ def fit_ridge(material: BaselineInputs) -> Ridge:
     Source:
         Hoerl, Kennard (1970), Ridge Regression; the path of penalties as in Hastie, Tibshirani, Friedman (2009), 3.4.
     """
-    rows = evenly_spaced(material.parts.train, MAX_WINDOWS)
+    rows = some_of(material.parts.train, MAX_WINDOWS)
     labels = _standard_labels(material, rows)
     gram, cross, mean = _moments(material, rows, labels - labels.mean(dim=0))
     penalties = torch.from_numpy(PENALTIES) * len(rows)
@@ -102,7 +102,7 @@ def _moments(material: BaselineInputs, rows: Rows, labels: Tensor) -> tuple[Tens
 
 def _squared_errors(material: BaselineInputs, weights: Tensor, intercept: Tensor) -> Tensor:
     """Sum of squared errors of each penalty and target on the validation rows, (P, H)."""
-    rows = evenly_spaced(material.parts.validation, MAX_WINDOWS)
+    rows = some_of(material.parts.validation, MAX_WINDOWS)
     labels = _standard_labels(material, rows)
     total, start = torch.zeros(intercept.shape, dtype=torch.float64), 0
     for inputs in _flat_chunks(material, rows):
@@ -155,8 +155,8 @@ class Logistic:
 
 def fit_logistic(material: BaselineInputs) -> Logistic:
     """Fits each target on at most 20,000 training windows, evenly spaced; C by the log loss on validation rows."""
-    train = evenly_spaced(material.parts.train, MAX_LOGISTIC_WINDOWS)
-    validation = evenly_spaced(material.parts.validation, MAX_LOGISTIC_WINDOWS)
+    train = some_of(material.parts.train, MAX_LOGISTIC_WINDOWS)
+    validation = some_of(material.parts.validation, MAX_LOGISTIC_WINDOWS)
     inputs, held_out = (torch.cat(list(_flat_chunks(material, rows))) for rows in (train, validation))
     weights, intercept, strengths = [], [], []
     for k, target in enumerate(material.targets):

@@ -39,7 +39,7 @@ class Trivial:
 
     def _forecast(self, rows: Rows, k: int, target: Target) -> Columns:
         columns = {"y_seasonal": seasonal(self.material.panel, rows, k, target.reach, self.season)}
-        if target.kind == "return":
+        if target.quantity.is_return:
             columns["y_zero"] = np.zeros(len(rows))
         if target.classes:
             counts = self.material.statistics.class_counts[k].double().numpy()

@@ -102,7 +102,7 @@ def test_training_windows_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) ->
     data = material_of(market(400), ForwardReturn())
     monkeypatch.setattr(linear, "MAX_WINDOWS", 200)
     thinned = fit_ridge(data)
-    rows = baseline_inputs.evenly_spaced(data.parts.train, 200)
+    rows = baseline_inputs.some_of(data.parts.train, 200)
     assert set(data.panel.symbol[rows]) == {0, 1, 2}
     alone = fit_ridge(replace(data, parts=replace(data.parts, train=rows)))
     assert torch.equal(thinned.weights, alone.weights)
