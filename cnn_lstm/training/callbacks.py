@@ -117,7 +117,7 @@ class FiniteGuard(Callback):
 
 
 class RandomState(Callback):
-    """Keeps torch's random state in the checkpoint, so that dropout in a resumed run is that of an uninterrupted one."""
+    """Keeps torch's random state in the checkpoint: a resumed run drops out what an uninterrupted one would."""
 
     def __init__(self) -> None:
         self._restored: dict[str, Any] | None = None
@@ -144,9 +144,9 @@ class RandomState(Callback):
 class ForgetRepeatedSteps(Callback):
     """Removes the points of the steps that are trained again, from metrics.csv and TensorBoard.
 
-    A run that was killed within an epoch, or goes on from an earlier checkpoint, has logged steps after the checkpoint's.
-    Lightning would log them a second time (2.6). They are removed when training starts, not earlier: a resume that is
-    refused leaves everything as it is.
+    A run that was killed within an epoch, or goes on from an earlier checkpoint, has logged steps after those of the
+    checkpoint. Lightning would log them a second time (2.6). They are removed when training starts, not earlier: a
+    resume that is refused leaves everything as it is.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -101,7 +101,9 @@ def _rows(file: Path) -> list[dict[str, float]]:
         with file.open(newline="", encoding="utf-8", errors="replace") as lines:
             return [_values(row) for row in csv.DictReader(lines)]
     except FileNotFoundError as error:
-        raise DataError(f"no {METRICS_FILE}", str(file), "name the folder of a run that fit has begun", code=340) from error
+        raise DataError(
+            f"no {METRICS_FILE}", str(file), "name the folder of a run that fit has begun", code=340
+        ) from error
     except (OSError, csv.Error) as error:
         raise DataError(f"{METRICS_FILE} cannot be read: {error}", str(file), code=340) from error
 

@@ -14,10 +14,10 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 
 class InterruptBetweenBatches(Callback):
-    """Ends a run that Ctrl-C interrupts at the end of the batch, so that no file is cut off; a second Ctrl-C is not held.
+    """Lets a Ctrl-C wait for the end of the batch, so that no file is cut off; a second one ends the run at once.
 
-    Lightning leaves the signal to Python, which raises it wherever it is: in the middle of a row of metrics.csv, while a
-    lock is taken, or in a destructor, which swallows it. With several processes it stays Python's, since each process
+    Lightning leaves the signal to Python, which raises it wherever it is: in the middle of a row of metrics.csv, while
+    a lock is taken, or in a destructor, which swallows it. With several processes it stays Python's, since each process
     would end at another batch.
     """
 

@@ -47,9 +47,9 @@ ENDING = ("fit", "sweep")  # commands that end their MLflow run; the others add 
 class Record:
     """What is kept in MLflow of the work in a folder.
 
-    Everything is written into the folder's journal first. While a command runs, from `begin` to `end`, a thread delivers
-    the journal; `send` delivers it at once. Nothing here waits for a server while a fit runs, and a server that is down
-    gives a warning. A fit that is resumed goes on in the same MLflow run, and no point is written twice.
+    Everything is written into the folder's journal first. From `begin` to `end`, while a command runs, a thread
+    delivers the journal; `send` delivers it at once. Nothing here waits for a server while a fit runs, and a server
+    that is down gives a warning. A fit that is resumed goes on in the same MLflow run, and no point is written twice.
 
     Args:
         run: The folder.

@@ -219,7 +219,7 @@ class MlflowStore:
 
     @contextmanager
     def _global_address(self) -> Iterator[None]:
-        """A model registry in a database searches for a logged model at MLflow's global address, not at the client's."""
+        """A model registry in a database searches for a logged model at MLflow's global address, not the client's."""
         before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
         mlflow.set_tracking_uri(self.uri)
         try:
