@@ -57,7 +57,7 @@ def run(words: list[str]) -> None:
         predictor = Predictor.from_checkpoint(config.ckpt_path)
         refuse_differences(predictor.recipe.to_plain(), data.recipe.to_plain())
         output = output or folder / FILE
-    found = audit(data, predictor, checkpoint, strict=strict)
+    found = audit(data, predictor, checkpoint, warnings_fail=strict)
     print(f"{found}\n{found.seconds:.1f} s")
     if output is not None:
         write_text_whole(output, json.dumps(found.to_plain(), indent=2) + "\n")

@@ -166,7 +166,7 @@ def refuse_other_data(saved: Contract, data: Contract, *, fit: bool, refuse_othe
         what = "the prices are not those that the checkpoint was trained on"
         if refuse_other_prices:
             where = f"data SHA-256 {saved.fingerprint[:12]} -> {data.fingerprint[:12]}"
-            raise DataError(what, where, "give those of the training, or leave out --strict", code=337)
+            raise DataError(what, where, "give those of the training, or leave out --same_prices", code=337)
         log.warning("%s — data SHA-256 differs", what)
 
 

@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from cnn_lstm.commands import rl
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import state_digest
+from cnn_lstm.model.contract import state_digest
 from cnn_lstm.rl import CNNLSTMExtractor, Encoder, MarketEnv
 from cnn_lstm.rl import agents as agents_of_sb3
 from cnn_lstm.rl.agents import load_agent, play_agent

@@ -51,7 +51,7 @@ def warned(result: CheckedPrices, code: int) -> str:
 
 
 def test_good_table_passes_without_a_word() -> None:
-    result = check_prices(bars(), Checks(strict=True), ["close"])
+    result = check_prices(bars(), Checks(refuse_unsorted=True), ["close"])
     assert result.warnings == ()
     pd.testing.assert_frame_equal(result.table, bars())
 
@@ -102,11 +102,11 @@ def test_unsorted_rows_are_sorted_or_refused() -> None:
     result = check_prices(shuffled, Checks())
     assert "1 inversions" in warned(result, 307)
     pd.testing.assert_frame_equal(result.table, bars())
-    refused(shuffled, 307, Checks(strict=True))
+    refused(shuffled, 307, Checks(refuse_unsorted=True))
 
 
 def test_interleaved_symbols_are_not_unsorted() -> None:
-    assert check_prices(bars().sort_values(["timestamp", "symbol"]), Checks(strict=True)).warnings == ()
+    assert check_prices(bars().sort_values(["timestamp", "symbol"]), Checks(refuse_unsorted=True)).warnings == ()
 
 
 def test_identical_duplicates_are_dropped() -> None:
@@ -203,7 +203,7 @@ def test_unadjusted_split(factor: float, kind: str) -> None:
 
 
 def test_shipped_bars() -> None:
-    adjusted = check_prices(SampleBars().load(None, None, None), Checks(strict=True), ["close"])
+    adjusted = check_prices(SampleBars().load(None, None, None), Checks(refuse_unsorted=True), ["close"])
     assert adjusted.warnings == ()
     assert "unadjusted split 2:1 on 2005-02-28" in refused(SampleBars(adjusted=False).load(None, None, None), 317)
 

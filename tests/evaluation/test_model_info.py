@@ -21,6 +21,7 @@ from cnn_lstm.data.splits import DateSplit
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility
 from cnn_lstm.data.windows import Rows
 from cnn_lstm.evaluation.model_info import leakage_checks, model_info
+from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.objectives import Classes
 from tests.fits import small_network
@@ -51,7 +52,7 @@ def learnt(data: MarketDataModule, rows: Rows | None = None) -> Forecaster:
 
 def outcomes(data: MarketDataModule, model: Forecaster | None = None, **checkpoint: Any) -> Outcomes:
     """Outcome and metrics of each check, by its number."""
-    found = leakage_checks(data, model or learnt(data), data.contract() | checkpoint)
+    found = leakage_checks(data, model or learnt(data), Contract.from_plain(data.contract() | checkpoint))
     return {check.kind.split()[0]: (check.outcome, check.found) for check in found}
 
 
@@ -311,7 +312,7 @@ def test_symbols_that_come_and_go_are_noted() -> None:
 
 def test_the_sheet(data: MarketDataModule) -> None:
     model = learnt(data)
-    sheet = model_info(data, model, data.contract() | {"fingerprint": "trained on"})
+    sheet = model_info(data, model, Contract.from_plain(data.contract() | {"fingerprint": "trained on"}))
     assert json.loads(json.dumps(sheet, allow_nan=False)) == sheet
     assert list(sheet) == ["model", "data", "split", "leakage"]
     assert sheet["model"] == {

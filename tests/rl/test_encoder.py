@@ -44,7 +44,7 @@ def told(path: Path, windows: Tensor) -> tuple[Any, dict[str, Tensor]]:
     """The model and its forecast columns in original units."""
     model = Predictor.from_checkpoint(path).forecaster
     with torch.no_grad():
-        return model, model.forecast(windows)
+        return model, model.forecast(windows).columns
 
 
 def split(path: Path, windows: Tensor) -> tuple[Tensor, Tensor]:

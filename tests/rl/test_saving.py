@@ -18,7 +18,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from cnn_lstm.errors import CheckpointError
-from cnn_lstm.model.forecaster import state_digest
+from cnn_lstm.model.contract import state_digest
 from tests.fits import small_checkpoint
 from tests.rl.small_env import ALGORITHMS, SmallEnv, Windows, agent, extractors
 
@@ -31,7 +31,7 @@ import json, sys
 import numpy as np
 import stable_baselines3
 import torch
-from cnn_lstm.model.forecaster import state_digest
+from cnn_lstm.model.contract import state_digest
 torch.set_num_threads(1)
 windows, found = np.load("windows.npy"), {}
 for name in sys.argv[1:]:

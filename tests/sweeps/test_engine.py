@@ -12,9 +12,9 @@ from typing import Any
 import optuna
 import pytest
 import torch
-from cnn_lstm.runs.processes import WorkerPool
 
 from cnn_lstm.errors import ConfigError, ResourceError
+from cnn_lstm.runs.processes import WorkerPool
 from cnn_lstm.sweeps.callbacks import PRUNED_AT, StopPruned
 from cnn_lstm.sweeps.locks import alone, parsed_url, storage_errors
 from cnn_lstm.sweeps.study import Plan, join, sampler_of

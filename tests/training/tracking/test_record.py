@@ -117,7 +117,7 @@ def test_mlflow_holds_the_dataset_of_the_training(case: Case) -> None:
         f"{table['timestamp'].min():%Y-%m-%d}",
         f"{table['timestamp'].max():%Y-%m-%d}",
     )
-    fingerprint = Predictor.from_checkpoint(case.run / "checkpoints/best.ckpt").forecaster.contract["fingerprint"]
+    fingerprint = Predictor.from_checkpoint(case.run / "checkpoints/best.ckpt").forecaster.contract.fingerprint
     assert profile["sha256"] == fingerprint == record.data.tags["data.sha256"]
     assert fingerprint.startswith(dataset.digest)
     assert json.loads(dataset.source)["class_path"].endswith("PriceFiles")
@@ -329,7 +329,7 @@ def test_a_later_test_on_other_data_is_written_too(tmp_path: Path) -> None:
 
 def split_of(run: Path) -> dict[str, object]:
     """The dates of a run's split, so that other data is cut at the same ones."""
-    edges = Predictor.from_checkpoint(run / "checkpoints/best.ckpt").forecaster.contract["boundaries"]
+    edges = Predictor.from_checkpoint(run / "checkpoints/best.ckpt").forecaster.contract.boundaries
     dates = {name: edges[name][:10] for name in ("validation", "test")}
     return {"class_path": "cnn_lstm.data.splits.DateSplit", "init_args": dates}
 
