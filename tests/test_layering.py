@@ -12,12 +12,13 @@ import pytest
 import cnn_lstm
 
 ROOT = Path(cnn_lstm.__file__).parent
-BASE = {"errors", "files", "hints", "pages", "specs"}
+BASE = {"errors", "files", "hints", "pages", "plain_values", "specs"}
 # room -> what it may import besides itself and BASE; a room without an entry is refused
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "hints": set(),
+    "plain_values": set(),
     "pages": set(),
     "specs": set(),
     "data": set(),
@@ -35,15 +36,16 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # (file, module) -> why it is imported inside a function
 LATE: dict[tuple[str, str], str] = {
-    ("training/history.py", "matplotlib.figure"): "slow, and only for drawing",
-    ("training/history.py", "matplotlib.ticker"): "as matplotlib.figure",
+    ("training/history_plot.py", "matplotlib"): "slow, and only for drawing",
+    ("training/history_plot.py", "matplotlib.figure"): "as matplotlib",
+    ("training/history_plot.py", "matplotlib.ticker"): "as matplotlib",
     ("data/sources/yahoo.py", "yfinance"): "slow, and only for this source",
     ("data/sources/yahoo.py", "yfinance.exceptions"): "as yfinance",
     (
         "training/tracking/delivery.py",
         "cnn_lstm.training.tracking.store",
     ): "imports mlflow, in the sending thread",
-    ("training/tracking/tracker.py", "cnn_lstm.training.tracking.machine"): "as cnn_lstm.training.tracking.store",
+    ("training/tracking/record.py", "cnn_lstm.training.tracking.machine"): "as cnn_lstm.training.tracking.store",
     ("sweeps/api.py", "optuna"): "slow, and only once a sweep has ended",
     ("runs/outcome.py", "cnn_lstm.evaluation.judge"): "imports the statistics libraries; only for test",
     ("inference/pyfunc.py", "mlflow.pyfunc"): "slow, and only to write a model",
@@ -64,8 +66,8 @@ LATE: dict[tuple[str, str], str] = {
     ("sweeps/samplers.py", "optuna"): "slow, and only for a sweep",
     ("sweeps/report.py", "optuna.importance"): "as optuna",
     ("sweeps/plots.py", "matplotlib.figure"): "slow, and only for drawing",
-    ("training/tensorboard_plots.py", "matplotlib.figure"): "slow, and only for a plot that is drawn",
-    ("training/tensorboard_plots.py", "matplotlib.backends.backend_agg"): "as matplotlib.figure",
+    ("training/plots.py", "matplotlib.figure"): "slow, and only for a plot that is drawn",
+    ("training/plots.py", "matplotlib.backends.backend_agg"): "as matplotlib.figure",
 }
 
 

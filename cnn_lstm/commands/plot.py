@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from cnn_lstm.commands.parser import OneLineParser
-from cnn_lstm.training.history import PICTURE, draw_history
+from cnn_lstm.training.history import PLOT_FILE
+from cnn_lstm.training.history_plot import draw_history
 
 
 def run(words: list[str]) -> None:
@@ -16,7 +17,7 @@ def run(words: list[str]) -> None:
         words: `plot` and its arguments.
     """
     given = _parser().parse_args(words[1:])
-    target = given.output or (given.runs[0] / PICTURE if len(given.runs) == 1 else Path(PICTURE))
+    target = given.output or (given.runs[0] / PLOT_FILE if len(given.runs) == 1 else Path(PLOT_FILE))
     draw_history(given.runs, target)
     print(target)
 
@@ -30,6 +31,6 @@ def _parser() -> argparse.ArgumentParser:
         "--output",
         metavar="FILE",
         type=Path,
-        help=f"PNG, PDF or SVG to write; RUN/{PICTURE} for one run, {PICTURE} in the current folder for several",
+        help=f"PNG, PDF or SVG to write; RUN/{PLOT_FILE} for one run, {PLOT_FILE} in the current folder for several",
     )
     return parser

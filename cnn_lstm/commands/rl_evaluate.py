@@ -22,7 +22,7 @@ from cnn_lstm.rl.bars import Bars, Floats
 from cnn_lstm.rl.job import Job, job_of, saved
 from cnn_lstm.rl.judging import at_random, claim, laddered, metrics_of, rule, together
 from cnn_lstm.rl.market import MarketEnv
-from cnn_lstm.rl.record import keep, recorded
+from cnn_lstm.rl.record import recorded
 from cnn_lstm.rl.report import TOGETHER, evaluation_page, evaluation_text
 from cnn_lstm.runs.config import is_of_fit, keys_of
 
@@ -54,11 +54,12 @@ def run(words: list[str]) -> None:
         "in_sample_rows": job.in_sample_rows(),
         "settings": {"market": asdict(job.market), "agent": asdict(job.agent)},
     }
-    with recorded(job.home, folder, (folder / "config.yaml").read_text(encoding="utf-8"), "evaluate") as tracker:
+    with recorded(job.home, folder, (folder / "config.yaml").read_text(encoding="utf-8"), "evaluate") as record:
         files = _write(folder, report, {**agents, TOGETHER: joined, **rules})
         own = report["together"]
         metrics = {f"test_{name}": own[name] for name in ("net_annual_return", "sharpe", "max_drawdown")}
-        keep(tracker, plain_values(metrics | {"test_evidence": float(report["claim"]["evidence"])}), *files)
+        record.log(plain_values(metrics | {"test_evidence": float(report["claim"]["evidence"])}))
+        record.keep(*files)
 
 
 def _folder_of(words: list[str]) -> Path:

@@ -16,7 +16,7 @@ from cnn_lstm.errors import ConfigError
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.rl.agents import agent_file, blank_agent, learn, require_device
 from cnn_lstm.rl.job import Job, job_of, parsed, saved
-from cnn_lstm.rl.record import TrackedFigures, keep, recorded
+from cnn_lstm.rl.record import TrackedMetrics, recorded
 from cnn_lstm.training.run_folder import require_writable
 
 MAX_NAME = 100
@@ -49,10 +49,9 @@ def run(words: list[str]) -> None:
     missing = [seed for seed in job.agent.seeds if not agent_file(folder, seed).is_file()]
     print(f"training {len(missing)} of {len(job.agent.seeds)} seeds; if cut short, go on with --name {config.name}")
     if missing:
-        with recorded(job.home, folder, text, "fit", resumed) as tracker:
+        with recorded(job.home, folder, text, "fit", resumed) as record:
             for seed in missing:
-                writers = [] if tracker is None else [TrackedFigures(tracker, seed)]
-                keep(tracker, {}, learn(job.learner, env, seed, folder, writers))
+                record.keep(learn(job.learner, env, seed, folder, [TrackedMetrics(record, seed)]))
     print(f"agents: {folder}\nevaluate them: cnn-lstm rl evaluate {_shown(folder)}")
 
 

@@ -26,7 +26,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from cnn_lstm.runs.config import check_keys, check_values, config_files, guard_parser, told_in_one_line
 from cnn_lstm.runs.outcome import Outcome
-from cnn_lstm.runs.record import ENVIRONMENT, RunRecord, add_tracking_arguments
+from cnn_lstm.runs.record import ENVIRONMENT, add_tracking_arguments, kept, record_of_run
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.evaluation.settings import Evaluation
@@ -35,20 +35,21 @@ from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.training.tensorboard import TensorBoardPlots
 from cnn_lstm.training.callbacks import (
     FiniteGuard,
+    ForgetRepeatedSteps,
     GradientNorm,
     LastCheckpoint,
-    LoggedOnce,
-    MovedRun,
     OptimizerSettings,
     RandomState,
+    RelocateCheckpoints,
 )
 from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources
 from cnn_lstm.training.durable import DurableCheckpointIO
-from cnn_lstm.training.history_plot import HistoryPlot
-from cnn_lstm.training.interrupts import EndsBetweenBatches
+from cnn_lstm.training.history_callback import HistoryPlot
+from cnn_lstm.training.interrupts import InterruptBetweenBatches
 from cnn_lstm.training.loggers import build_loggers
 from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, choose_run
 from cnn_lstm.training.tracking.credentials import without_credentials
+from cnn_lstm.training.tracking.tracker import TrackedData
 
 TRAINER_DEFAULTS = {
     "max_epochs": 100,
@@ -196,9 +197,9 @@ class ForecastCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Trainer with our loggers first and our callbacks added to the user's."""
         config = self.config_init[self.config.subcommand]
-        command, resumed = self.config.subcommand, bool(self.config[self.config.subcommand].get("ckpt_path"))
-        self.record = RunRecord(self.run_folder, command, config, self.config_text, resumed)
-        own = build_loggers(self.run_folder, command, config.tensorboard, self.record.tracker)
+        command = self.config.subcommand
+        self.record = record_of_run(self.run_folder, command, config)
+        own = build_loggers(self.run_folder, command, config.tensorboard, self.record)
         given = config.trainer.logger
         extra = given if isinstance(given, list) else [given] if given not in (None, True, False) else []
         console = ConsoleLogger(config.trainer.max_epochs, config.checkpoint.monitor, config.checkpoint.mode)
@@ -209,7 +210,7 @@ class ForecastCLI(LightningCLI):
         bars = [ProgressBar(console, config.trainer.log_every_n_steps)] if bar else []
         users = config.trainer.callbacks or []
         users = users if isinstance(users, list) else [users]
-        config.trainer.callbacks = [*users, *self._own_callbacks(), *self.record.callbacks(), *bars]
+        config.trainer.callbacks = [*users, *self._own_callbacks(), *bars]
         config.trainer.plugins = [*(config.trainer.plugins or []), DurableCheckpointIO()]
         try:
             trainer: Trainer = super().instantiate_trainer(logger=[*own, *extra] if given is not False else False)
@@ -226,14 +227,25 @@ class ForecastCLI(LightningCLI):
         return trainer
 
     def _own_callbacks(self) -> list[Callback]:
-        moved = MovedRun(self.run_folder.checkpoints)
-        ends = EndsBetweenBatches()
-        return [ends, LoggedOnce(), FiniteGuard(), RandomState(), OptimizerSettings(), Resources(), moved, *self._trial]
+        callbacks = [
+            InterruptBetweenBatches(),
+            ForgetRepeatedSteps(),
+            FiniteGuard(),
+            RandomState(),
+            OptimizerSettings(),
+            Resources(),
+            RelocateCheckpoints(self.run_folder.checkpoints),
+            *self._trial,
+        ]
+        if self.config.subcommand == "fit":
+            callbacks.append(TrackedData(self.record, yaml.safe_load(self.config_text)["data"]["source"]))
+        return callbacks
 
     def _run_subcommand(self, subcommand: str) -> None:
         if not self._go:
             return
-        with self.record.kept(self.trainer):
+        resumed = bool(self.config[subcommand].get("ckpt_path"))
+        with kept(self.record, self.trainer, self.config_text, resumed):
             self._run_in_one_line(subcommand)
 
     def _run_in_one_line(self, subcommand: str) -> None:
@@ -269,7 +281,7 @@ class ForecastCLI(LightningCLI):
     @rank_zero_only
     def after_fit(self) -> None:
         """Keeps the best model, says what was found and where it lies."""
-        self._outcome().fit(keep_model=not self._trial)
+        self._outcome().fit(model=not self._trial)
 
     @rank_zero_only
     def after_validate(self) -> None:

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from cnn_lstm.runs.record import RunRecord
+from cnn_lstm.runs.record import keep_model
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import collected_table
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
@@ -21,7 +21,8 @@ from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.training.console import Resources, totals_line
 from cnn_lstm.training.run_folder import RunFolder
-from cnn_lstm.training.tensorboard import attention_windows_plot
+from cnn_lstm.training.tracking.record import Record
+from cnn_lstm.training.attention import attention_windows_plot
 
 ATTENTION_WINDOWS = 3
 
@@ -38,18 +39,18 @@ class Outcome:
     """
 
     def __init__(
-        self, run: RunFolder, record: RunRecord, trainer: Trainer, model: Forecaster, data: MarketDataModule
+        self, run: RunFolder, record: Record, trainer: Trainer, model: Forecaster, data: MarketDataModule
     ) -> None:
         self.run, self.record, self.trainer, self.model, self.data = run, record, trainer, model, data
 
-    def fit(self, keep_model: bool = True) -> None:
+    def fit(self, model: bool = True) -> None:
         """Keeps the best model, says what was found and where it lies.
 
         Args:
-            keep_model: Whether to make it an MLflow model.
+            model: Whether to make it an MLflow model.
         """
-        if keep_model:
-            self.record.keep_model()
+        if model:
+            keep_model(self.record)
         found: dict[str, Any] = {}
         for callback in self.trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None and callback.monitor:

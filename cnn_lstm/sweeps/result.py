@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from cnn_lstm.data.muted_warnings import muted_warnings
-from cnn_lstm.errors import CnnLstmError, TrackingError
+from cnn_lstm.errors import CnnLstmError
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.runs.repeat import repeat
 from cnn_lstm.runs.together import MultiRunCommand
@@ -24,9 +24,7 @@ from cnn_lstm.sweeps.study import FINISHED, Plan, join
 from cnn_lstm.sweeps.trial import record_state
 from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.journal import Journal
-from cnn_lstm.training.tracking.parent import parent_of
-from cnn_lstm.training.tracking.sync import sync
-from cnn_lstm.training.tracking.tracker import tracking_uri
+from cnn_lstm.training.tracking.record import Record
 
 log = logging.getLogger(__name__)
 
@@ -110,24 +108,14 @@ def _write_best(plan: Plan, study: optuna.Study, best: FrozenTrial, words: Seque
 
 
 def _record_parent(plan: Plan, best: FrozenTrial, files: Sequence[Path]) -> None:
-    """Puts what the sweep found into the MLflow run that its trials are shown under."""
-    child = next(Journal(plan.run(best.number).tracking).events(), None)
-    parent = parent_of(plan.run(best.number).path)
-    if child is None or parent is None:
-        return
-    journal = Journal(plan.folder / "tracking")
-    if not journal.exists():
-        journal.append("start", **parent, experiment=child.values["experiment"], tags={}, parent=None, uri=None)
+    """Puts the result of the sweep into the MLflow run that is the parent of its trials."""
+    record = Record.of_parent(plan.folder, plan.run(best.number), plan.tracking_uri)
     names = [f"best_{objective.metric}" for objective in plan.definition.objectives]
-    journal.append("metrics", step=best.number, values=dict(zip(names, best.values, strict=True)))
-    journal.append("tags", values={"optuna.best_trial": str(best.number)})
-    for file in files:
-        journal.append("artifact", file=file.name)
-    journal.append("end", status="FINISHED")
-    try:
-        sync(plan.folder, tracking_uri(plan.folder.resolve(), plan.tracking_uri))
-    except TrackingError as error:  # it stays in the journal
-        log.warning("%s — %s", error.what, error.where)
+    record.log(dict(zip(names, best.values, strict=True)), step=best.number)
+    record.tag({"optuna.best_trial": str(best.number)})
+    record.keep(*files)
+    record.end("FINISHED")
+    record.send()
 
 
 def _where(plan: Plan, best: FrozenTrial) -> list[str]:

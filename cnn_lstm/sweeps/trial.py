@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch import Trainer
 from optuna.trial import FrozenTrial
 
-from cnn_lstm.errors import ConfigError, TrackingError
+from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import one_of
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.runs import forecast_cli
@@ -31,10 +31,8 @@ from cnn_lstm.sweeps.study import Plan
 from cnn_lstm.sweeps.worker import END_WITHIN, Stop, Worker
 from cnn_lstm.training.history import read_history
 from cnn_lstm.training.run_folder import RunFolder
-from cnn_lstm.training.tracking.journal import Journal
-from cnn_lstm.training.tracking.sync import sync
+from cnn_lstm.training.tracking.record import Record
 
-log = logging.getLogger(__name__)
 LATENCY_CALLS = 30
 TRIAL_COMMAND = "sweep-trial"
 
@@ -177,9 +175,9 @@ def figures(run: RunFolder, metrics: Sequence[str]) -> dict[str, Any]:
 
 def _of_epoch(run: RunFolder, epoch: int, metric: str) -> float:
     history = read_history(run.path)
-    if metric not in history.figures:
-        raise ConfigError(f"{metric} is never logged", "objectives", one_of(metric, sorted(history.figures)), code=247)
-    return float(history.figures[metric][list(history.epochs).index(epoch)])
+    if metric not in history.metrics:
+        raise ConfigError(f"{metric} is never logged", "objectives", one_of(metric, sorted(history.metrics)), code=247)
+    return float(history.metrics[metric][list(history.epochs).index(epoch)])
 
 
 def _parameters(predictor: Predictor) -> float:
@@ -203,18 +201,12 @@ MEASURED: dict[str, Callable[[Predictor], float]] = {"parameters": _parameters, 
 
 
 def record_state(plan: Plan, trial: FrozenTrial) -> None:
-    """Tells MLflow what became of a trial; a run whose worker was killed is ended there.
+    """Records in MLflow what became of a trial; a run whose worker was killed is ended there.
 
     Args:
         plan: The plan.
         trial: The trial, ended.
     """
-    run = plan.run(trial.number)
-    journal = Journal(run.tracking)
-    if not journal.exists():
-        return
-    journal.append("tags", values={"optuna.state": trial.state.name, "optuna.trial": str(trial.number)})
-    try:
-        sync(run.path, plan.tracking_uri)
-    except TrackingError as error:  # it stays in the journal
-        log.warning("%s — %s", error.what, error.where)
+    record = Record.reopened(plan.run(trial.number), plan.tracking_uri)
+    record.tag({"optuna.state": trial.state.name, "optuna.trial": str(trial.number)})
+    record.send()
