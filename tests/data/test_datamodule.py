@@ -255,7 +255,7 @@ def test_counts_below_one_are_refused_before_any_data_is_read(name: str, value: 
 
 
 def test_an_anchor_must_be_a_feature() -> None:
-    with pytest.raises(ConfigError, match=r"anchor \['close'\] is no feature"):
+    with pytest.raises(ConfigError, match=r"anchor \['close'\] is not a feature"):
         data_of(walk(10), anchor=["close"])
 
 
