@@ -112,6 +112,12 @@ def _check_classes(panel: Panel, parts: SplitRows, column: int, target: Target) 
 def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Sequence[Target]) -> None:
     """Refuses a feature that is the target itself, known too early.
 
+    Args:
+        panel: The panel.
+        rows: Training rows, (n,).
+        features: Names of its features, in order.
+        targets: Its targets.
+
     Raises:
         ValidityError: Naming feature and target.
     """
@@ -129,22 +135,28 @@ def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Seque
 def label_correlations(panel: Panel, rows: Rows, targets: Sequence[Target]) -> dict[str, Tensor]:
     """Correlation of each feature with the label of each target by its name, each (F,).
 
-    A level hardly moves in a row, so levels are compared by how far they are from the latest known value.
+    A level hardly moves from row to row, so levels are compared by how far they are from the latest known value.
+
+    Args:
+        panel: The panel.
+        rows: The rows to compare, (n,).
+        targets: The panel's targets.
     """
     index = torch.from_numpy(rows)
     values = panel.values[index].double()
-    found = {}
+    by_target = {}
     for column, target in enumerate(targets):
         label = panel.labels[index, column].double()
         if target.level:
             base = panel.present[index, column].double()
-            found[target.name] = _correlations(values - base[:, None], label - base)
+            by_target[target.name] = _correlations(values - base[:, None], label - base)
         else:
-            found[target.name] = _correlations(values, label)
-    return found
+            by_target[target.name] = _correlations(values, label)
+    return by_target
 
 
 def _correlations(values: Tensor, label: Tensor) -> Tensor:
+    """Correlation of each column with the label, (F,), of values (n, F) and labels (n,); 0 where one never changes."""
     finite = torch.isfinite(label)
     x = values[finite] - values[finite].mean(dim=0)
     y = label[finite] - label[finite].mean()

@@ -146,7 +146,7 @@ def collected_table(
 
 
 def _ahead(panel: Panel, rows: Rows, steps: int) -> NDArray[np.datetime64]:
-    """Timestamp that many rows later in the same segment, else NaT."""
+    """Timestamps that many rows later in the same segment, else NaT, (n,)."""
     target = np.minimum(rows + steps, len(panel) - 1)
     known = (rows + steps < len(panel)) & (panel.segment[target] == panel.segment[rows])
     return np.where(known, panel.time[target], np.datetime64("NaT"))

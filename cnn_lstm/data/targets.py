@@ -250,7 +250,7 @@ class ForwardValue(Target):
 def ewma_volatility(changes: Floats) -> Floats:
     """Exponentially weighted root mean square of the latest changes, (n,) -> (n,); NaN until there is one.
 
-    The weights fall by `DECAY` a row and end after `MEMORY` rows, so that a value never depends on where a table
+    The weights fall by `DECAY` per row and end after `MEMORY` rows, so that a value never depends on where a table
     begins once it has that many rows behind it.
 
     Source:
@@ -295,6 +295,7 @@ def _values(bars: pd.DataFrame, column: str) -> Floats:
 
 
 def _lag(values: Floats, rows: int) -> Floats:
+    """Values, (n,), that many rows before; NaN where there is no such row."""
     lagged = np.full_like(values, np.nan)
     if rows < len(values):
         lagged[rows:] = values[: len(values) - rows]
@@ -302,6 +303,7 @@ def _lag(values: Floats, rows: int) -> Floats:
 
 
 def _lead(values: Floats, rows: int) -> Floats:
+    """Values, (n,), that many rows later; NaN where there is no such row."""
     return _lag(values[::-1], rows)[::-1]
 
 

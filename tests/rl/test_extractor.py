@@ -36,7 +36,8 @@ class Trained(NamedTuple):
 
 def cut(predictor: Predictor, prices: pd.DataFrame) -> Windows:
     recipe = predictor.recipe
-    panel = recipe.panel(recipe.check(prices, predictor.targets).table, predictor.targets)
+    bound = recipe.bind_to(prices, predictor.targets)
+    panel = bound.panel(bound.check(prices).table)
     rows = torch.from_numpy(complete_windows(panel, recipe.window))
     return cut_windows(panel.values, rows, recipe.window).numpy()
 

@@ -60,7 +60,7 @@ def forecasts(table: pd.DataFrame, delay: int) -> pd.DataFrame:
     """Predictions table of the past return, taken for a forecast, on all dates on which it can be traded."""
     recipe = Recipe(tuple(FEATURES), (ForwardReturn(1, delay).spec(),), WINDOW, (), Checks())
     targets = recipe.build_targets()
-    panel = recipe.panel(check_prices(table, recipe.checks).table, targets)
+    panel = recipe.bind_to(table, targets).panel(check_prices(table, recipe.checks).table)
     rows = complete_windows(panel, WINDOW)
     made = predictions_table(panel, targets, rows, {"y_pred": panel.present[rows]}, [0.0])
     return made[made["bar_return"].notna()]

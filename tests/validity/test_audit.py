@@ -134,7 +134,7 @@ def test_a_leaking_feature_is_caught_by_name(infested: Audit, leak: Any) -> None
 
 
 @pytest.mark.parametrize("clean", [*map(zoo.path, zoo.CLEAN), "close_to_sma_20"])
-def test_a_clean_feature_beside_them_is_not(infested: Audit, clean: str) -> None:
+def test_a_clean_feature_among_them_is_not(infested: Audit, clean: str) -> None:
     for result in infested.results:
         assert clean not in columns(result), result
 
@@ -549,11 +549,11 @@ def test_audit_of_a_run_writes_into_its_folder(tmp_path: Path, capsys: pytest.Ca
     run = experiments.fit(config, tmp_path / "run")
     capsys.readouterr()
     assert experiments.run("audit", "--config", run / "config.yaml", "--ckpt_path", "best") == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     written = json.loads((run / "audit.json").read_text())
     assert written["passed"]
     assert {check["name"]: check["outcome"] for check in written["checks"]} == dict.fromkeys(
-        [line.split("  ")[0] for line in told.splitlines()[: len(written["checks"])]], PASSED
+        [line.split("  ")[0] for line in printed.splitlines()[: len(written["checks"])]], PASSED
     )
 
 
@@ -562,10 +562,10 @@ def test_a_leak_ends_with_code_8_and_its_name(tmp_path: Path, capsys: pytest.Cap
     config = experiments.experiment(tmp_path, table(), {"features": ["log_return_1", leak], "window": 4})
     words = ["--trust-imports", "tests", "--config", config, "--output", tmp_path / "found.json"]
     assert experiments.run("audit", *words) == 8
-    shown = capsys.readouterr()
-    assert f"  features: {leak} — " in shown.out
-    assert shown.err.splitlines()[-1].startswith("error[E820]: the audit failed: future perturbation (")
-    assert leak in shown.err
+    printed = capsys.readouterr()
+    assert f"  features: {leak} — " in printed.out
+    assert printed.err.splitlines()[-1].startswith("error[E820]: the audit failed: future perturbation (")
+    assert leak in printed.err
     assert not json.loads((tmp_path / "found.json").read_text())["passed"]
 
 

@@ -186,8 +186,8 @@ def test_every_single_later_row_may_change(default: tuple[Pipeline, Stages], tab
         symbol, when = table.loc[row, ["symbol", "timestamp"]]
         after = pipeline.stages(changed)
         assert differences(before, after, when - pd.Timedelta(days=1)) == []
-        told = differences(before, after, when)
-        assert any(line.startswith("features") and symbol in line for line in told)
+        seen = differences(before, after, when)
+        assert any(line.startswith("features") and symbol in line for line in seen)
 
 
 @pytest.mark.parametrize("names", [DEFAULT_FEATURES, tuple(OFFERED)], ids=["default", "offered"])
