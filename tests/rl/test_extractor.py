@@ -76,7 +76,7 @@ SHARED = [(name, share) for name in ALGORITHMS for share in ((True, False) if na
 
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "tuned"])
 @pytest.mark.parametrize(("name", "share"), SHARED, ids=[f"{name}-{share}" for name, share in SHARED])
-def test_weights_and_embeddings_are_the_checkpoints(
+def test_weights_and_embeddings_equal_the_checkpoints(
     trained: Trained, name: str, share: bool | None, frozen: bool
 ) -> None:
     policy = {} if share is None else {"share_features_extractor": share}
@@ -85,7 +85,7 @@ def test_weights_and_embeddings_are_the_checkpoints(
 
     for extractor in extractors(made).values():
         assert_equal(weights(extractor), trained.state)
-    made.policy.set_training_mode(True)  # as agents do for each update: neither dropout nor batch norm comes back
+    made.policy.set_training_mode(True)  # as agents do for each update: neither dropout nor batch norm is switched on
     for found in features(made, trained.windows).values():
         np.testing.assert_allclose(found, trained.embeddings, rtol=0, atol=1e-6)
     # a batch of the predictor's size has its bits: they are the same kernels
@@ -94,7 +94,7 @@ def test_weights_and_embeddings_are_the_checkpoints(
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_frozen_weights_stay_to_the_bit(trained: Trained, name: str) -> None:
+def test_training_leaves_frozen_weights_equal_to_the_bit(trained: Trained, name: str) -> None:
     made = agent(name, trained.windows, account=True, checkpoint=str(trained.checkpoint))
     before = {key: values.clone() for key, values in made.policy.state_dict().items()}
 
@@ -108,7 +108,7 @@ def test_frozen_weights_stay_to_the_bit(trained: Trained, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_tuned_weights_move_and_statistics_stay(trained: Trained, name: str) -> None:
+def test_training_moves_tuned_weights_and_leaves_statistics(trained: Trained, name: str) -> None:
     made = agent(name, trained.windows, checkpoint=str(trained.checkpoint), frozen=False)
 
     made.learn(STEPS)
@@ -122,7 +122,7 @@ def test_tuned_weights_move_and_statistics_stay(trained: Trained, name: str) -> 
         assert moved <= parameters
 
 
-def test_the_rest_of_a_dictionary_follows(trained: Trained) -> None:
+def test_the_rest_of_a_dictionary_follows_the_embedding(trained: Trained) -> None:
     made = agent("PPO", trained.windows, account=True, checkpoint=str(trained.checkpoint))
     (extractor,) = {id(part): part for part in extractors(made).values()}.values()
     observation, _ = made.policy.obs_to_tensor(made.get_env().reset())
@@ -134,7 +134,7 @@ def test_the_rest_of_a_dictionary_follows(trained: Trained) -> None:
     np.testing.assert_allclose(found.numpy()[0], expected, rtol=0, atol=1e-6)
 
 
-def test_one_encoder_reads_all_symbols(trained: Trained) -> None:
+def test_one_encoder_reads_the_windows_of_all_symbols(trained: Trained) -> None:
     pairs = np.stack([trained.windows[:10], trained.windows[10:20]], axis=1)  # (N, S, T, F)
     space = spaces.Box(-np.inf, np.inf, pairs.shape[1:], dtype=np.float32)
 
@@ -194,7 +194,7 @@ def test_a_frozen_encoder_follows_a_loaded_state(trained: Trained) -> None:
     assert list(one.parameters()) == []
 
 
-def test_the_environment_is_as_it_was(trained: Trained) -> None:
+def test_the_observation_space_stays_equal(trained: Trained) -> None:
     space = box(trained)
 
     CNNLSTMExtractor(space, trained.checkpoint)
