@@ -15,7 +15,7 @@ from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import CHECKPOINT_KEY
-from cnn_lstm.rl.market import MarketEnv
+from cnn_lstm.rl.market import market_of
 from cnn_lstm.rl.market_data import Part
 from cnn_lstm.rl.settings import AgentSettings, EncoderSettings, MarketSettings
 
@@ -49,8 +49,7 @@ class AgentInputs:
         Args:
             env: A `MarketEnv`, or wrappers around one.
         """
-        market: MarketEnv = env.unwrapped  # type: ignore[assignment]  # Gymnasium's is any environment
-        data = market.episodes.data
+        data = market_of(env).episodes.data
         dates = pd.DatetimeIndex(data.dates[data.last >= 0], tz="UTC")
         if self.table is None:
             if self.trained is None:

@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from cnn_lstm.errors import CnnLstmError, ConfigError
 from cnn_lstm.hints import one_of
-from cnn_lstm.rl.market import MarketEnv
+from cnn_lstm.rl.market import market_of
 from cnn_lstm.rl.settings import AgentSettings
 from cnn_lstm.rl.track_records import Line, track_record
 
@@ -127,10 +127,9 @@ def play_agent(env: gymnasium.Env[Any, Any], agent: BaseAlgorithm) -> pd.DataFra
         env: A `MarketEnv`, or wrappers around one.
         agent: The agent.
     """
-    market: MarketEnv = env.unwrapped  # type: ignore[assignment]  # Gymnasium's is any environment
     dates: list[np.datetime64] = []
     lines: list[Line] = []
-    for first in market.episodes.stretches():
+    for first in market_of(env).episodes.stretches():
         observation, info = env.reset(options={"start": first})
         done = False
         while not done:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,11 +17,11 @@ from cnn_lstm.evaluation.ledger import Uses, count_use, rows_key
 from cnn_lstm.evaluation.report import plain_values
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.rl.accounts import TradingTerms
 from cnn_lstm.rl.agents import agent_file, load_agent, play_agent
 from cnn_lstm.rl.claim import claim_of
+from cnn_lstm.rl.episodes import Episodes
 from cnn_lstm.rl.job import Job, job_of, saved_config
-from cnn_lstm.rl.market import MarketEnv
+from cnn_lstm.rl.market import market_of
 from cnn_lstm.rl.market_data import Floats, MarketData
 from cnn_lstm.rl.metrics import metrics_of
 from cnn_lstm.rl.record import keep, recorded
@@ -37,54 +38,23 @@ from cnn_lstm.rl.track_records import at_random_times, joint_track_record, ladde
 from cnn_lstm.runs.config import is_of_fit, keys_of
 
 
-@dataclass(frozen=True)
-class EvaluationFiles:
+class EvaluationFiles(NamedTuple):
     """The files of an evaluation, in the folder of the agents.
 
     Attributes:
-        folder: The folder.
+        returns: Returns of each bar, from which the returns of the report can be recomputed.
+        text: The evaluation for a terminal.
+        page: The evaluation for a browser.
+        report: The evaluation as plain values, see `EvaluationReport`.
     """
 
-    folder: Path
-
-    @property
-    def returns(self) -> Path:
-        """Returns of each bar, from which all metrics can be recomputed."""
-        return self.folder / "bars.parquet"
-
-    @property
-    def text(self) -> Path:
-        """The evaluation for a terminal."""
-        return self.folder / "evaluation.txt"
-
-    @property
-    def page(self) -> Path:
-        """The evaluation for a browser."""
-        return self.folder / "report.html"
-
-    @property
-    def report(self) -> Path:
-        """The evaluation as plain values, `EvaluationReport`."""
-        return self.folder / "evaluation.json"
+    returns: Path
+    text: Path
+    page: Path
+    report: Path
 
 
-@dataclass(frozen=True)
-class Judged:
-    """Track records on the test part.
-
-    Attributes:
-        data: The market.
-        terms: Delay and costs.
-        agents: Track record of each agent, by name.
-        joint: Track record of all agents together.
-        rules: Track records of the simple rules, by name.
-    """
-
-    data: MarketData
-    terms: TradingTerms
-    agents: Mapping[str, pd.DataFrame]
-    joint: pd.DataFrame
-    rules: Mapping[str, pd.DataFrame]
+FILES = EvaluationFiles(Path("bars.parquet"), Path("evaluation.txt"), Path("report.html"), Path("evaluation.json"))
 
 
 def evaluate(folder: Path) -> EvaluationFiles:
@@ -114,19 +84,19 @@ def evaluate(folder: Path) -> EvaluationFiles:
         for seed, file in zip(seeds, models, strict=True)
     }
     uses = _count_uses(job, models)
-    market: MarketEnv = env.unwrapped  # type: ignore[assignment]  # Gymnasium's is any environment
-    data, terms = market.episodes.data, market.episodes.terms
-    judged = Judged(data, terms, agents, joint_track_record(list(agents.values())), _simple_rules(data, terms, job))
-    report, files = _report(judged, job, uses), EvaluationFiles(folder)
+    episodes = market_of(env).episodes
+    joint, rules = joint_track_record(list(agents.values())), _simple_rules(episodes, job)
+    report = _report(episodes, job, uses, agents, joint, rules)
+    files = EvaluationFiles(*(folder / name for name in FILES))
     with recorded(job.home, folder, (folder / "config.yaml").read_text(encoding="utf-8"), "evaluate") as tracker:
-        _write(files, report, judged)
+        _write(files, report, {**agents, ALL_SEEDS: joint, **rules})
         metrics = {
             "test_net_annual_return": report.together.net_annual_return,
             "test_sharpe": report.together.sharpe,
             "test_max_drawdown": report.together.max_drawdown,
             "test_evidence": float(report.claim.evidence),
         }
-        keep(tracker, metrics, files.returns, files.text, files.page, files.report)
+        keep(tracker, metrics, *files)
     return files
 
 
@@ -155,18 +125,18 @@ def _count_uses(job: Job, models: Sequence[Path]) -> Uses:
     return [count_use(job.home.path, rows, hashlib.sha256(file.read_bytes()).hexdigest()) for file in models][-1]
 
 
-def _simple_rules(data: MarketData, terms: TradingTerms, job: Job) -> dict[str, pd.DataFrame]:
+def _simple_rules(episodes: Episodes, job: Job) -> dict[str, pd.DataFrame]:
     """Track records of the rules that an agent has to beat, in the same market under the same delay and costs."""
-    count = len(data.symbols)
+    data, terms, part = episodes.data, episodes.terms, 1 / len(episodes.data.symbols)
     rules = {
-        "buy and hold": track_record_of_rule(data, terms, lambda _: np.full(count, 1 / count)),
-        "flat": track_record_of_rule(data, terms, lambda _: np.zeros(count)),
+        "buy and hold": track_record_of_rule(data, terms, lambda _: np.full(len(data.symbols), part)),
+        "flat": track_record_of_rule(data, terms, lambda _: np.zeros(len(data.symbols))),
     }
     traded = next((target for target in job.data.targets if target.traded), None)
     if traded is not None:
         signs = _signs(job, data, traded.name, max(traded.classes - 1, 0) / 2)
         held = laddered(data, signs, traded.horizon)
-        rules[f"{FORECASTS}{traded.name}"] = track_record_of_rule(data, terms, lambda at: held[at] * (1 / count))
+        rules[f"{FORECASTS}{traded.name}"] = track_record_of_rule(data, terms, lambda at: held[at] * part)
     return rules
 
 
@@ -180,12 +150,19 @@ def _signs(job: Job, data: MarketData, target: str, middle: float) -> Floats:
     return np.asarray(np.sign(known.to_numpy(dtype=np.float64)))
 
 
-def _report(judged: Judged, job: Job, uses: Uses) -> EvaluationReport:
+def _report(
+    episodes: Episodes,
+    job: Job,
+    uses: Uses,
+    agents: Mapping[str, pd.DataFrame],
+    joint: pd.DataFrame,
+    rules: Mapping[str, pd.DataFrame],
+) -> EvaluationReport:
     """All metrics, and the claim; the agents pay for all models that were judged on these rows."""
-    data, terms, joint, trials = judged.data, judged.terms, judged.joint, uses.models
+    data, terms, trials = episodes.data, episodes.terms, uses.models
     together = metrics_of(data, terms, joint, ALL_SEEDS, trials)
     periods = np.nan if together.periods_per_year is None else together.periods_per_year
-    random = at_random_times(data, terms, list(judged.agents.values()))
+    random = at_random_times(data, terms, list(agents.values()))
     quantiles = np.quantile([record["net"].mean() * periods for record in random], (0.05, 0.5, 0.95))
     return EvaluationReport(
         symbols=list(data.symbols),
@@ -194,10 +171,10 @@ def _report(judged: Judged, job: Job, uses: Uses) -> EvaluationReport:
         last=str(joint.index[-1]),
         cost_bp=terms.cost * 1e4,
         trials=trials,
-        claim=claim_of(joint, judged.rules, together),
-        agents={name: metrics_of(data, terms, record, name, trials) for name, record in judged.agents.items()},
+        claim=claim_of(joint, rules, together),
+        agents={name: metrics_of(data, terms, record, name, trials) for name, record in agents.items()},
         together=together,
-        rules={name: metrics_of(data, terms, record, name) for name, record in judged.rules.items()},
+        rules={name: metrics_of(data, terms, record, name) for name, record in rules.items()},
         random=RandomTimes(plain_values(quantiles)),
         test_rows_used=uses,
         in_sample_rows=job.inputs.in_sample_rows(job.env(job.config.market.part)),
@@ -205,14 +182,13 @@ def _report(judged: Judged, job: Job, uses: Uses) -> EvaluationReport:
     )
 
 
-def _write(files: EvaluationFiles, report: EvaluationReport, judged: Judged) -> None:
-    """Writes returns, text, page and report."""
-    records = {**judged.agents, ALL_SEEDS: judged.joint, **judged.rules}
+def _write(files: EvaluationFiles, report: EvaluationReport, records: Mapping[str, pd.DataFrame]) -> None:
+    """Writes returns, text, page and report; `records` are the track records of agents and rules, by name."""
     columns = [record[["gross", "turnover", "net"]].assign(who=name) for name, record in records.items()]
     returns = pd.concat(columns).reset_index()
     net = returns.pivot(index="date", columns="who", values="net")[list(records)]
     write_whole(files.returns, lambda partial: returns.to_parquet(partial, index=False))
     write_text_whole(files.text, evaluation_text(report))
-    write_text_whole(files.page, evaluation_page(report, net, files.folder.name))
+    write_text_whole(files.page, evaluation_page(report, net, files.page.parent.name))
     plain = plain_values(asdict(report))
     write_text_whole(files.report, json.dumps(plain, indent=2, allow_nan=False) + "\n")

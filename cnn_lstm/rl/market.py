@@ -161,3 +161,20 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
 
     def _observation(self) -> Observation:
         return {name: value[0] for name, value in self.episodes.observation().items()}
+
+
+def market_of(env: gymnasium.Env[Any, Any]) -> MarketEnv:
+    """The market inside an environment.
+
+    Args:
+        env: A `MarketEnv`, or wrappers around one.
+
+    Raises:
+        ConfigError: E269, if there is no `MarketEnv` inside.
+    """
+    market = env.unwrapped
+    if not isinstance(market, MarketEnv):
+        raise ConfigError(
+            f"{type(market).__name__} is not a MarketEnv", "the environment", "wrap a MarketEnv", code=269
+        )
+    return market

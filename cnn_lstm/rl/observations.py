@@ -19,8 +19,8 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from cnn_lstm.errors import ConfigError, DataError
-from cnn_lstm.rl.episodes import Episodes, Observation
-from cnn_lstm.rl.market import MarketEnv
+from cnn_lstm.rl.episodes import Observation
+from cnn_lstm.rl.market import market_of
 from cnn_lstm.rl.market_data import Integers, MarketData
 from cnn_lstm.rl.vector_market import MarketVectorEnv
 
@@ -48,10 +48,9 @@ class EncoderObservation(gymnasium.ObservationWrapper[Observation, Any, Observat
         self, env: gymnasium.Env[Any, Any], table: pd.DataFrame | str | Path, columns: Sequence[str] | None = None
     ) -> None:
         super().__init__(env)
-        if not isinstance(env.unwrapped, MarketEnv):
-            raise _not_a_market(env.unwrapped)
-        self._episodes = env.unwrapped.episodes
-        self._values = aligned(table, self._episodes.data, columns, env.unwrapped.digest)
+        market = market_of(env)
+        self._episodes = market.episodes
+        self._values = aligned(table, self._episodes.data, columns, market.digest)
         # Gymnasium declares any space
         self.observation_space: spaces.Dict = _space(env.observation_space, self._values)  # type: ignore[assignment]
 
@@ -73,10 +72,12 @@ class VectorEncoderObservation(VectorObservationWrapper[Observation, Any, NDArra
         self, env: VectorEnv[Any, Any, Any], table: pd.DataFrame | str | Path, columns: Sequence[str] | None = None
     ) -> None:
         super().__init__(env)
-        if not isinstance(env.unwrapped, MarketVectorEnv):
-            raise _not_a_market(env.unwrapped)
-        self._episodes: Episodes = env.unwrapped.episodes
-        self._values = aligned(table, self._episodes.data, columns, env.unwrapped.digest)
+        market = env.unwrapped
+        if not isinstance(market, MarketVectorEnv):
+            what = f"{type(market).__name__} is not a MarketVectorEnv"
+            raise ConfigError(what, "VectorEncoderObservation", "wrap a MarketVectorEnv", code=269)
+        self._episodes = market.episodes
+        self._values = aligned(table, self._episodes.data, columns, market.digest)
         self.single_observation_space = _space(env.single_observation_space, self._values)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
 
@@ -185,7 +186,3 @@ def _space(space: spaces.Space[Any], values: NDArray[np.float32]) -> spaces.Dict
             "embedding": spaces.Box(-np.inf, np.inf, (values.shape[1],), dtype=np.float32),
         }
     )
-
-
-def _not_a_market(env: object) -> ConfigError:
-    return ConfigError(f"{type(env).__name__} is not a MarketEnv", "EncoderObservation", "wrap a MarketEnv", code=269)
