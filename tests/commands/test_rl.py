@@ -77,7 +77,8 @@ def test_metrics_can_be_recomputed_from_the_returns(agents: Path, home: Path) ->
     metrics: dict[str, Any] = {**report["agents"], "all seeds together": report["together"], **report["rules"]}
     rules = {"buy and hold", "flat", "sign of return_2"}
     assert set(returns["who"]) == set(metrics) == {"seed 0", "seed 1", "all seeds together", *rules}
-    for name, rows in returns.groupby("who"):
+    for who, rows in returns.groupby("who"):
+        name = str(who)
         year = metrics[name]["periods_per_year"]
         assert metrics[name]["net_annual_return"] == pytest.approx(rows["net"].mean() * year, abs=1e-12)
     tested = pd.read_parquet(home.parents[1] / "prices.parquet")["timestamp"].sort_values().unique()
@@ -343,7 +344,7 @@ def test_an_agent_acts_as_stable_baselines_loads_it(see: str, home: Path) -> Non
 
 
 def test_neighbouring_seeds_learn_from_other_episodes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seeds_of_resets: list[list[int]] = []
+    seeds_of_resets: list[list[int | None]] = []
     reset = DummyVecEnv.reset
 
     def noted(envs: DummyVecEnv) -> Any:

@@ -21,6 +21,7 @@ from cnn_lstm.model.forecaster import Forecaster, fixed_shape
 from cnn_lstm.model.network import CNNLSTM
 from cnn_lstm.model.objectives import Classes, Gaussian, Objective, Point, Quantiles
 from cnn_lstm.rl.encoder import Encoder
+from cnn_lstm.rl.encoder_plan import EncoderPlan
 from cnn_lstm.rl.extractor import CNNLSTMExtractor
 from tests.fits import FEATURES, small_checkpoint, small_network
 
@@ -121,7 +122,7 @@ def test_windows_of_a_batch_do_not_influence_each_other(tmp_path: Path, windows:
 def test_a_single_window_is_rounded_as_a_batch_is(frozen: bool) -> None:
     torch.manual_seed(0)
     network = CNNLSTM(12)  # of the default size: tiny ones do not show it
-    plan = {"members": [], "features": ["any"] * 12, "window": 60}
+    plan: EncoderPlan = {"members": [], "features": ["any"] * 12, "window": 60}
     encoder = Encoder(plan, [Forecaster(network)], frozen=frozen)
     windows = torch.randn(64, 60, 12)
 
@@ -141,7 +142,7 @@ def box(*shape: int) -> spaces.Box:
 
 def named(features: list[str]) -> spaces.Box:
     space = box(6, 3)
-    space.features = tuple(features)
+    space.features = tuple(features)  # type: ignore[attr-defined]  # as `Episodes.spaces` sets it
     return space
 
 

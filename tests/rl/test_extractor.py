@@ -12,6 +12,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
 from cnn_lstm.data.windows import complete_windows, cut_windows
@@ -125,9 +126,15 @@ def test_training_moves_tuned_weights_and_leaves_statistics(trained: Trained, na
 def test_the_rest_of_a_dictionary_follows_the_embedding(trained: Trained) -> None:
     made = agent("PPO", trained.windows, account=True, checkpoint=str(trained.checkpoint))
     (extractor,) = {id(part): part for part in extractors(made).values()}.values()
-    observation, _ = made.policy.obs_to_tensor(made.get_env().reset())
+    env, policy = made.get_env(), made.policy
+    assert env is not None
+    assert isinstance(policy, ActorCriticPolicy)
+    start = env.reset()
+    assert not isinstance(start, tuple)
+    observation, _ = policy.obs_to_tensor(start)
 
-    found = made.policy.extract_features(observation)
+    found = policy.extract_features(observation)
+    assert isinstance(found, Tensor)
 
     assert extractor.features_dim == trained.embeddings.shape[1] + 2 + 3
     expected = np.concatenate([trained.embeddings[0], [0.25, -0.5], [1, 0, 0]]).astype(np.float32)
@@ -150,13 +157,13 @@ def box(trained: Trained) -> spaces.Box:
 
 def test_a_tuned_encoder_has_the_gradients_of_its_network(trained: Trained) -> None:
     extractor = CNNLSTMExtractor(box(trained), trained.checkpoint, frozen=False)
-    network = Predictor.from_checkpoint(trained.checkpoint).forecaster.network
+    network = Predictor.from_checkpoint(trained.checkpoint).forecaster.get_submodule("network")
     windows = torch.from_numpy(trained.windows[:5])
 
     extractor.train()(windows).square().sum().backward()
     network.eval()(windows).square().sum().backward()
 
-    found = dict(extractor.encoder.members[0].network.named_parameters())
+    found = dict(extractor.encoder.members[0].get_submodule("network").named_parameters())
     for name, parameter in network.named_parameters():
         torch.testing.assert_close(found[name].grad, parameter.grad)
 

@@ -24,7 +24,7 @@ from cnn_lstm.data.targets import ForwardReturn
 from cnn_lstm.data.windows import complete_windows
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.evaluation.metrics.strategy import Book, make_book
-from cnn_lstm.rl.market import NAME, MarketEnv
+from cnn_lstm.rl.market import NAME, MarketEnv, market_of
 from cnn_lstm.rl.plots import draw_episode
 from cnn_lstm.rl.vector_market import MarketVectorEnv
 from tests.markets import market, walk
@@ -135,7 +135,7 @@ def test_nothing_up_to_a_date_depends_on_prices_after_it(step: int, seed: int, d
     assert known["reward"][step + 1 + delay :].tolist() != again["reward"][step + 1 + delay :].tolist()
 
 
-class NextReturn(gymnasium.ObservationWrapper):
+class NextReturn(gymnasium.ObservationWrapper[Any, Any, Any]):
     """A market that leaks the return that today's decision will earn, which must never happen."""
 
     def __init__(self, env: MarketEnv) -> None:
@@ -143,17 +143,18 @@ class NextReturn(gymnasium.ObservationWrapper):
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,))
 
     def observation(self, observation: Any) -> NDArray[np.float32]:
-        episodes = self.unwrapped.episodes  # type: ignore[attr-defined]
+        episodes = market_of(self).episodes
         earned = episodes.position + episodes.terms.delay
-        return episodes.data.returns[np.minimum(earned, len(episodes.data.returns) - 1)][0].astype(np.float32)
+        last = len(episodes.data.returns) - 1
+        return np.asarray(episodes.data.returns[np.minimum(earned, last)][0], dtype=np.float32)
 
 
 class LastReturn(NextReturn):
     """The same wrapper without the leak: it shows the newest return that is known."""
 
     def observation(self, observation: Any) -> NDArray[np.float32]:
-        episodes = self.unwrapped.episodes  # type: ignore[attr-defined]
-        return episodes.data.returns[episodes.position - 1][0].astype(np.float32)
+        episodes = market_of(self).episodes
+        return np.asarray(episodes.data.returns[episodes.position - 1][0], dtype=np.float32)
 
 
 def sharpe_of_signs(env: gymnasium.Env[Any, Any]) -> float:
@@ -263,10 +264,10 @@ def test_the_window_holds_the_forecasters_features() -> None:
     table = prices()
     env = market_env(table, symbols=["BBB"])
     observation, info = env.reset(seed=0)
-    bars = table[table["symbol"] == "BBB"].set_index("timestamp")["close"]
-    returns = np.log(bars).diff()[: pd.Timestamp(info["date"], tz="UTC")].to_numpy()[-WINDOW:]
+    close = table[table["symbol"] == "BBB"].set_index("timestamp")["close"]
+    returns = np.log(close).diff()[: pd.Timestamp(info["date"], tz="UTC")].to_numpy()[-WINDOW:]
     np.testing.assert_allclose(observation["window"][:, 0], returns, atol=1e-6)
-    assert env.observation_space["window"].features == tuple(FEATURES)  # type: ignore[index]
+    assert env.observation_space["window"].features == tuple(FEATURES)  # type: ignore[attr-defined]
 
 
 # -- the libraries' own checks ---------------------------------------------------------------------------------------
@@ -342,10 +343,11 @@ def test_a_plot_draws_price_position_and_equity_since_the_reset() -> None:
         env.step(2)
     plot = env.render()
     assert plot is not None
-    assert (plot.shape[2], plot.dtype, plot.std() > 1) == (3, np.uint8, True)
+    assert (plot.shape[2], plot.dtype) == (3, np.dtype(np.uint8))
+    assert plot.std() > 1
     dates, equity = env.episodes.data.dates, np.array([1.0, 1.1])
     figure = draw_episode(dates[:2], np.array([[2.0], [3.0]]), np.array([[0.0], [-1.0]]), equity, ("A$B$",))
-    drawn = [[list(line.get_ydata()) for line in axes.lines] for axes in figure.axes]
+    drawn = [[np.asarray(line.get_ydata()).tolist() for line in axes.lines] for axes in figure.axes]
     assert drawn == [[[1.0, 1.5]], [[0.0, -1.0], [0, 0]], [[1, 1], [1.0, 1.1]]]
     assert len(env._trail) == 11
     env.reset(seed=0)

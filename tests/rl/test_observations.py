@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
+from numpy.typing import NDArray
 from stable_baselines3.common.env_checker import check_env as check_env_of_sb3
 
 from cnn_lstm.errors import ConfigError, DataError
@@ -45,12 +46,12 @@ def embeddings(checkpoint: Path, prices: pd.DataFrame) -> pd.DataFrame:
     return Predictor.from_checkpoint(checkpoint).encode(prices)
 
 
-def row_of(table: pd.DataFrame, symbol: str, info: dict[str, Any]) -> np.ndarray[Any, Any]:
+def row_of(table: pd.DataFrame, symbol: str, info: dict[str, Any]) -> NDArray[np.float32]:
     """The embedding of a date, looked up by pandas."""
     at = pd.Timestamp(info["date"], tz="UTC")
     rows = table[(table["symbol"] == symbol) & (table["as_of"] == at)]
     assert len(rows) == 1
-    return rows.filter(regex=r"^e\d+$").to_numpy(np.float32)[0]
+    return np.asarray(rows.filter(regex=r"^e\d+$").to_numpy(np.float32)[0])
 
 
 @pytest.mark.parametrize("observe", ["account", "window"])
@@ -63,7 +64,7 @@ def test_the_wrapper_shows_the_predictors_embedding_of_each_date(
     for _ in range(60):
         wanted = np.concatenate([row_of(embeddings, symbol, info) for symbol in ("BBB", "AAA")])
         np.testing.assert_array_equal(observation["embedding"], wanted)
-        assert observation in env.observation_space
+        assert env.observation_space.contains(observation)
         assert set(observation) == {"account", "embedding"}
         observation, _, _, _, info = env.step(np.array([2, 0]))
     assert observation["account"].tolist() == [0.5, -0.5, 0.5, -0.5]

@@ -85,7 +85,8 @@ def test_random_timing_keeps_turnover_and_exposure(data: MarketData) -> None:
 
 def test_random_timing_pays_for_the_trades_of_each_agent(data: MarketData) -> None:
     wanted = signs(data)
-    opposite = [track_record_of_rule(data, TERMS, lambda at, side=side: side * wanted[at] / 2) for side in (1, -1)]
+    with_signs = track_record_of_rule(data, TERMS, lambda at: wanted[at] / 2)
+    opposite = [with_signs, track_record_of_rule(data, TERMS, lambda at: -wanted[at] / 2)]
     paid = joint_track_record(opposite)["turnover"].mean()
     assert paid > 0.5
     for shifted in at_random_times(data, TERMS, opposite)[:5]:
@@ -94,7 +95,7 @@ def test_random_timing_pays_for_the_trades_of_each_agent(data: MarketData) -> No
 
 def test_random_timing_stays_within_its_stretch() -> None:
     days = pd.bdate_range("2024-01-01", periods=40, tz="UTC")
-    days = days[:20].append(days[20:] + pd.Timedelta(60, "D"))
+    days = pd.DatetimeIndex(days[:20].append(days[20:] + pd.Timedelta(60, "D")))
     table = pd.DataFrame({"symbol": "A", "timestamp": days, "close": np.linspace(100, 110, 40)})
     data = MarketEnv(table, features=["log_return_1"], window=3).episodes.data
     held = track_record_of_rule(data, TERMS, lambda _: np.ones(1))
@@ -104,7 +105,7 @@ def test_random_timing_stays_within_its_stretch() -> None:
 
 
 def test_a_lost_stake_is_lost_for_good() -> None:
-    days = pd.date_range("2024-01-01", periods=4).to_numpy()
+    days = list(pd.date_range("2024-01-01", periods=4).to_numpy())
     nets = [-0.6, -0.5, 0.4, 0.4]
     assert len(track_record(days, [(net, 0.0, net, np.ones(1)) for net in nets])) == 2
 
@@ -121,7 +122,7 @@ def test_the_sign_rule_earns_what_the_reports_strategy_earns(data: MarketData, h
 
 
 def test_the_joint_track_record_gives_each_agent_an_equal_part_of_the_stake() -> None:
-    days = pd.date_range("2024-01-01", periods=3).to_numpy()
+    days = list(pd.date_range("2024-01-01", periods=3).to_numpy())
     one = track_record(days, [(0.1, 1.0, 0.09, np.array([1.0]))] * 3)
     lost = track_record(days[:1], [(-1.0, 2.0, -1.02, np.array([-1.0]))])
     both = joint_track_record([one, lost])
@@ -152,7 +153,8 @@ def test_agents_that_do_nothing_claim_nothing(data: MarketData) -> None:
 
 
 def test_the_claim_names_the_rules_whose_positions_the_agents_hold(data: MarketData) -> None:
-    hold, flat = (track_record_of_rule(data, TERMS, lambda _, part=part: np.full(2, part)) for part in (0.5, 0.0))
+    hold = track_record_of_rule(data, TERMS, lambda _: np.full(2, 0.5))
+    flat = track_record_of_rule(data, TERMS, lambda _: np.zeros(2))
     claim = claim_of(hold, {"buy and hold": hold.copy(), "flat": flat}, metrics_of(data, TERMS, hold, "agents"))
     assert (claim.evidence, claim.same) == (False, ["buy and hold"])
     assert "exactly what 'buy and hold' holds" in claim.sentence

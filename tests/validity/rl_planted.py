@@ -18,6 +18,8 @@ import argparse
 import copy
 import statistics
 import tempfile
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +158,7 @@ def main() -> int:
             learn = MarketEnv(**common, part="train", observe=observe, episode_length=128)
             markets[observe] = [learn, MarketEnv(**common, part="test", observe=observe)]
     print(f"the sign of the best forecast earns {best * 1e4:.1f} bp per bar after costs; the goal is {SHARE:.0%} of it")
-    variants = {
+    variants: dict[str, tuple[Sequence[gymnasium.Env[Any, Any]], dict[str, Any]]] = {
         "pretrained, frozen": ([EncoderObservation(market, embeddings) for market in markets["account"]], {}),
         "from scratch": (
             markets["window"],
@@ -167,10 +169,10 @@ def main() -> int:
         ),
     }
     needed: dict[str, list[int]] = {}
-    for name, ((learn, unseen), extractor) in variants.items():
+    for name, ((training, unseen), extractor) in variants.items():
         needed[name] = []
         for seed in range(options.seeds):
-            envs = DummyVecEnv([lambda learn=learn: copy.deepcopy(learn) for _ in range(ENVIRONMENTS)])
+            envs = DummyVecEnv([partial(copy.deepcopy, training)] * ENVIRONMENTS)
             kwargs = {"net_arch": [32, 32], **extractor}
             agent = PPO("MultiInputPolicy", envs, seed=seed, policy_kwargs=kwargs, **PPO_ARGUMENTS)
             needed[name].append(steps_needed(agent, unseen, SHARE * best, options))
