@@ -24,15 +24,14 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from cnn_lstm.runs.config import check_keys, check_values, config_files, guard_parser, told_in_one_line
-from cnn_lstm.runs.outcome import Outcome
-from cnn_lstm.runs.record import ENVIRONMENT, add_tracking_arguments, kept, record_of_run
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.model.forecaster import Forecaster
-from cnn_lstm.training.tensorboard import TensorBoardPlots
+from cnn_lstm.runs.config import check_keys, check_values, config_files, guard_parser, told_in_one_line
+from cnn_lstm.runs.outcome import Outcome
+from cnn_lstm.runs.record import ENVIRONMENT, add_tracking_arguments, kept, record_of_run
 from cnn_lstm.training.callbacks import (
     FiniteGuard,
     ForgetRepeatedSteps,
@@ -48,6 +47,7 @@ from cnn_lstm.training.history_callback import HistoryPlot
 from cnn_lstm.training.interrupts import InterruptBetweenBatches
 from cnn_lstm.training.loggers import build_loggers
 from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, choose_run
+from cnn_lstm.training.tensorboard import TensorBoardPlots
 from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.tracker import TrackedData
 

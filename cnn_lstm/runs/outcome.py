@@ -11,7 +11,6 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from cnn_lstm.runs.record import keep_model
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import collected_table
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
@@ -19,10 +18,11 @@ from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.runs.record import keep_model
+from cnn_lstm.training.attention import attention_windows_plot
 from cnn_lstm.training.console import Resources, totals_line
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.record import Record
-from cnn_lstm.training.attention import attention_windows_plot
 
 ATTENTION_WINDOWS = 3
 

@@ -8,20 +8,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cnn_lstm.evaluation.judge import calibration_of, rows_tested, with_baselines, write_report
-from cnn_lstm.runs.members import Member, leave_with, read_report, train_all
-from cnn_lstm.runs.together import MultiRunCommand, require_jobs
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.evaluation.seed_spread import seed_spread, render_seed_spread
+from cnn_lstm.evaluation.judge import calibration_of, rows_tested, with_baselines, write_report
 from cnn_lstm.evaluation.ledger import count_use
 from cnn_lstm.evaluation.report import plain_values
+from cnn_lstm.evaluation.seed_spread import render_seed_spread, seed_spread
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.ensemble import FEWEST, ensemble_from, joined, write_ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import digest_of, refuse_differences
+from cnn_lstm.runs.members import Member, leave_with, read_report, train_all
+from cnn_lstm.runs.together import MultiRunCommand, require_jobs
 
 FIRST_SEED = 42
 REPEAT = MultiRunCommand(
@@ -52,8 +52,7 @@ def repeat(passed_on: Sequence[str], seeds: str, first_seed: int | None, jobs: i
     data, settings = cli.build_data(), Evaluation(**cli.config["fit"].evaluation.as_dict())
     folder = REPEAT.folder(folder, cli.config["fit"])
     members = [
-        Member("seed", seed, folder, [*passed_on, "--seed_everything", str(seed)])
-        for seed in _seeds(seeds, first_seed)
+        Member("seed", seed, folder, [*passed_on, "--seed_everything", str(seed)]) for seed in _seeds(seeds, first_seed)
     ]
     with REPEAT.taken(folder) as lock:
         REPEAT.require_same_configuration(folder, cli.config_text)

@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from cnn_lstm.runs.config import guard_parser
-from cnn_lstm.runs.forecast_cli import ForecastCLI, quiet
 from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.files import write_text_whole
+from cnn_lstm.runs.config import guard_parser
+from cnn_lstm.runs.forecast_cli import ForecastCLI, quiet
 
 # keys that change no figure, or that differ between the runs
 FREE_KEYS = (

@@ -13,17 +13,17 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_lstm.evaluation.judge import Judgement, write_report
-from cnn_lstm.runs.members import Member, leave_with, read_report, train_all
-from cnn_lstm.runs.together import MultiRunCommand, require_jobs
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.splits import WalkForward
 from cnn_lstm.evaluation.folds import fold_metrics, joint_sheet, render_folds, stitch
+from cnn_lstm.evaluation.judge import Judgement, write_report
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.contract import refuse_differences
+from cnn_lstm.runs.members import Member, leave_with, read_report, train_all
+from cnn_lstm.runs.together import MultiRunCommand, require_jobs
 from cnn_lstm.training.tracking.parent import name_parent
 
 WALK = MultiRunCommand(command="walk-forward", option="--folder", ours=("--data.split", "--run_dir", "--ckpt_path"))

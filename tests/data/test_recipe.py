@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from cnn_lstm.rl.bars import read_bars
 
 from cnn_lstm.data import recipe as recipes
 from cnn_lstm.data.checks import Checks
@@ -19,7 +20,6 @@ from cnn_lstm.evaluation.audit.run_audit import short_form
 from cnn_lstm.evaluation.audit.stages import Base, Pipeline
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecaster import Forecaster
-from cnn_lstm.rl.bars import read_bars
 from tests.fits import small_network
 from tests.markets import TableSource, market
 
