@@ -82,22 +82,22 @@ def evenly_spaced(rows: Rows, limit: int) -> Rows:
     return rows[np.linspace(0, len(rows) - 1, limit).astype(np.int64)]
 
 
-def window_chunks(material: BaselineInputs, rows: Rows, max_inputs: int = MAX_INPUTS) -> Iterator[Tensor]:
+def window_chunks(inputs: BaselineInputs, rows: Rows, max_inputs: int = MAX_INPUTS) -> Iterator[Tensor]:
     """Windows as the network sees them after its first layer, a chunk at a time to spare memory.
 
     Args:
-        material: Panel and statistics.
+        inputs: Panel and statistics.
         rows: Last row of each window, (n,).
         max_inputs: Most values of a window; the oldest rows of a larger one are left out.
 
     Yields:
         Chunks of at most 32 MiB, (B, T, F) float32.
     """
-    values = material.panel.values
+    values = inputs.panel.values
     width = values.shape[1]
-    length = min(material.window, max(1, max_inputs // width))
+    length = min(inputs.window, max(1, max_inputs // width))
     standardize = Standardize(width)
-    statistics = material.statistics
+    statistics = inputs.statistics
     standardize.loc, standardize.scale = statistics.x_loc, statistics.x_scale
     standardize.anchored = statistics.x_anchored
     for part in torch.from_numpy(rows).split(max(1, CHUNK_BYTES // (4 * length * width))):

@@ -47,21 +47,21 @@ class Har:
     """HAR and log-HAR of the volatility targets.
 
     Attributes:
-        material: What was fitted on.
+        inputs: What the baseline is fitted on.
         components: For each column of the price table the realised volatilities, (N, 3).
         equations: Equation of each (target, symbol, logarithmic); symbol -1 is that of all symbols together.
     """
 
-    material: BaselineInputs
+    inputs: BaselineInputs
     components: dict[str, Floats]
     equations: dict[tuple[int, int, bool], Equation]
 
     def forecast(self, rows: Rows) -> list[Columns]:
         """For each volatility target `y_har` and `y_log_har`, in its own unit; nothing for other targets."""
-        return [self._forecast(rows, k) for k in range(len(self.material.targets))]
+        return [self._forecast(rows, k) for k in range(len(self.inputs.targets))]
 
     def _forecast(self, rows: Rows, k: int) -> Columns:
-        kind = self.material.targets[k].kind
+        kind = self.inputs.targets[k].kind
         if kind not in ("volatility", "log_volatility"):
             return {}
         unit: Callable[[Floats], Floats] = np.log if kind == "log_volatility" else np.positive
@@ -71,8 +71,8 @@ class Har:
         }
 
     def _volatility(self, rows: Rows, k: int, log: bool) -> Floats:
-        components = self.components[self.material.targets[k].column][rows]
-        symbol = self.material.panel.symbol[rows]
+        components = self.components[self.inputs.targets[k].column][rows]
+        symbol = self.inputs.panel.symbol[rows]
         forecast = np.empty(len(rows))
         for code in np.unique(symbol):
             own = symbol == code
@@ -81,7 +81,7 @@ class Har:
         return forecast
 
 
-def fit_har(material: BaselineInputs, prices: pd.DataFrame) -> Har:
+def fit_har(inputs: BaselineInputs, prices: pd.DataFrame) -> Har:
     """Fits HAR and log-HAR: ordinary least squares on the training rows, per symbol from 250 of them on.
 
     The components are root mean squares of the last 1, 5 and 22 one-bar log returns, of as many as the gap-free
@@ -89,32 +89,32 @@ def fit_har(material: BaselineInputs, prices: pd.DataFrame) -> Har:
     1 % quantile of the positive one-bar moves are raised to it.
 
     Args:
-        material: What to fit on.
+        inputs: What to fit on.
         prices: Checked price table, aligned with the panel's rows.
 
     Source:
         Corsi (2009), A Simple Approximate Long-Memory Model of Realized Volatility.
     """
-    targets = {k: target for k, target in enumerate(material.targets) if target.kind.endswith("volatility")}
+    targets = {k: target for k, target in enumerate(inputs.targets) if target.kind.endswith("volatility")}
     components = {}
     for column in {target.column: None for target in targets.values()}:
-        values = realised(one_bar_returns(prices, column, material.panel), material.panel.segment)
-        mean = np.nanmean(values[material.parts.train], axis=0)
+        values = realised(one_bar_returns(prices, column, inputs.panel), inputs.panel.segment)
+        mean = np.nanmean(values[inputs.parts.train], axis=0)
         components[column] = np.where(np.isnan(values), mean, values)
     equations = {}
     for k, target in targets.items():
-        for code, rows in _groups(material).items():
-            labels = material.labels(rows, k)
+        for code, rows in _groups(inputs).items():
+            labels = inputs.labels(rows, k)
             volatility = np.exp(labels) if target.kind == "log_volatility" else labels
             for log in (False, True):
                 equations[k, code, log] = least_squares(volatility, components[target.column][rows], log)
-    return Har(material, components, equations)
+    return Har(inputs, components, equations)
 
 
-def _groups(material: BaselineInputs) -> dict[int, Rows]:
+def _groups(inputs: BaselineInputs) -> dict[int, Rows]:
     """Training rows of each symbol that has enough, and of all symbols under -1."""
-    train = material.parts.train
-    symbol = material.panel.symbol[train]
+    train = inputs.parts.train
+    symbol = inputs.panel.symbol[train]
     codes = np.flatnonzero(np.bincount(symbol) >= LEAST_ROWS)
     return {-1: train} | {int(code): train[symbol == code] for code in codes}
 
