@@ -14,6 +14,7 @@ import pandas as pd
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.evaluation.ledger import count_use, rows_key
+from cnn_lstm.evaluation.record import Uses
 from cnn_lstm.evaluation.report import plain_values
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.predictor import Predictor
@@ -91,14 +92,14 @@ def _agents_in(folder: Path) -> str:
     return f"its agents are in {', '.join(map(str, found))}" if found else ""
 
 
-def _count(job: Job, files: Sequence[Path]) -> dict[str, int]:
+def _count(job: Job, files: Sequence[Path]) -> Uses:
     """Counts this use of the test rows among those of `test`."""
     days = job.data.panel.time[job.data.parts.test]
     first, last = str(days.min())[:10], str(days.max())[:10]
     rows = rows_key(job.data.fingerprint, first, last, [target.name for target in job.data.targets])
     for file in files:  # each agent is a model that was judged on them
         uses = count_use(job.home.path, rows, hashlib.sha256(file.read_bytes()).hexdigest())
-    return asdict(uses)
+    return uses
 
 
 def _simple_rules(market: MarketEnv, job: Job) -> dict[str, pd.DataFrame]:

@@ -1,10 +1,10 @@
-"""`test`: from the forecasts of the test part to verdict, tables and report."""
+"""The one way of a test: predictions table -> with baselines -> evaluated -> judgement -> text, page and JSON."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from cnn_lstm.evaluation.html import write_page
 from cnn_lstm.evaluation.ledger import count_use, rows_key
 from cnn_lstm.evaluation.model_info import model_info
 from cnn_lstm.evaluation.plain_language import uses_sentence
+from cnn_lstm.evaluation.record import JudgedModelInfo, Report
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.text import render_report
@@ -30,19 +31,34 @@ from cnn_lstm.model.forecaster import CHECKPOINT_KEY, Forecaster
 
 @dataclass(frozen=True)
 class Judgement:
-    """What `test` found.
+    """The result of `test`, which is in its files too.
 
     Attributes:
+        report: What report.json holds.
         text: What is printed.
         page: The report for a browser.
         files: Everything that was written.
-        metrics: The figures of the verdict, by a name that a tracker shows.
     """
 
+    report: Report
     text: str
     page: Path
     files: list[Path]
-    metrics: dict[str, float]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics of the verdict, by the name that a tracker shows."""
+        metrics: dict[str, float] = {}
+        for name, target in self.report["targets"].items():
+            compared = target["comparisons"][target["best_baseline"]]
+            values = {
+                "evidence": target["evidence"],
+                "skill": compared["skill"],
+                "dm_p": compared["dm_p"],
+                target["loss"].lower().replace(" ", "_"): compared["loss_model"],
+            }
+            metrics |= {f"test_{key}_{name}": float(value) for key, value in values.items() if value is not None}
+        return metrics
 
 
 def judge(
@@ -67,13 +83,13 @@ def judge(
     """
     saved = read_checkpoint(checkpoint)[CHECKPOINT_KEY]
     uses = count_use(folder, rows_tested(table, data), saved["digest"])
-    info = model_info(data, model, saved) | {"test_rows_used": asdict(uses)}
+    info: JudgedModelInfo = {**model_info(data, model, saved), "test_rows_used": uses}
     table = with_baselines(table, data, _calibrated(model, data), settings)
     return write_report(folder, table, info, settings, plots)
 
 
 def _calibrated(model: Forecaster, data: MarketDataModule) -> dict[str, Any]:
-    """The contract, with smearing factors; of a checkpoint that has none they come from its validation forecasts."""
+    """The contract with smearing factors; if the checkpoint has none, they come from its validation forecasts."""
     calibration = model.contract.get("calibration") or {}
     if "smearing" not in calibration:
         calibration = calibration | {"smearing": calibration_of(Predictor(model), data)["smearing"]}
@@ -96,7 +112,7 @@ def calibration_of(predictor: Predictor, data: MarketDataModule) -> dict[str, An
 def with_baselines(
     table: pd.DataFrame, data: MarketDataModule, contract: Mapping[str, Any], settings: Evaluation
 ) -> pd.DataFrame:
-    """A predictions table of the test part with all that its figures are computed from.
+    """A predictions table of the test part with everything that its metrics are computed from.
 
     Args:
         table: Predictions table of the test part.
@@ -106,8 +122,8 @@ def with_baselines(
     """
     table = add_baselines(table, data, settings.season)
     factors = contract["calibration"]["smearing"]
-    own = {target.name: {"y_pred": factor} for target, factor in zip(data.targets, factors, strict=True)}
-    return with_provenance(with_variances(table, own), data, contract)
+    by_target = {target.name: {"y_pred": factor} for target, factor in zip(data.targets, factors, strict=True)}
+    return with_provenance(with_variances(table, by_target), data, contract)
 
 
 def with_provenance(table: pd.DataFrame, data: MarketDataModule, contract: Mapping[str, Any]) -> pd.DataFrame:
@@ -122,20 +138,20 @@ def with_provenance(table: pd.DataFrame, data: MarketDataModule, contract: Mappi
         The table with `train_first` and `train_last`, the first and last decision that the model was trained on, and
         `data_sha256`, the fingerprint of the prices that it forecast from.
     """
-    training = contract.get("training") or {}  # checkpoints of before had none
+    training = contract.get("training") or {}  # older checkpoints have none
     dates = {f"train_{name}": pd.Timestamp(training.get(name, "NaT"), tz="UTC") for name in ("first", "last")}
     return table.assign(**dates, data_sha256=data.fingerprint)
 
 
 def write_report(
-    folder: Path, table: pd.DataFrame, info: dict[str, Any], settings: Evaluation, plots: Sequence[Path] = ()
+    folder: Path, table: pd.DataFrame, info: JudgedModelInfo, settings: Evaluation, plots: Sequence[Path] = ()
 ) -> Judgement:
-    """Judges a predictions table, and writes table, figures, text, information sheet and page.
+    """Judges a predictions table, and writes table, text, information sheet, page and report.
 
     Args:
         folder: Where to write.
         table: Predictions table with baselines.
-        info: The model information sheet, with `test_rows_used`.
+        info: The model information sheet.
         settings: Evaluation settings.
         plots: PNG files that the page shows too.
     """
@@ -153,17 +169,7 @@ def write_report(
     write_text_whole(files[2], _json(info))
     write_page(files[3], report, table, info, plots)
     write_text_whole(files[4], _json(report))  # last: `repeat` takes it for the end of a test
-    return Judgement(text, files[3], [*files, *plots], _metrics(report))
-
-
-def _metrics(report: Mapping[str, Any]) -> dict[str, float]:
-    metrics: dict[str, float] = {}
-    for name, target in report["targets"].items():
-        beside = target["comparisons"][target["best_baseline"]]
-        figures = {"evidence": target["evidence"], "skill": beside["skill"], "dm_p": beside["dm_p"]}
-        figures[target["loss"].lower().replace(" ", "_")] = beside["loss_model"]
-        metrics |= {f"test_{figure}_{name}": float(value) for figure, value in figures.items() if value is not None}
-    return metrics
+    return Judgement(report, text, files[3], [*files, *plots])
 
 
 def rows_tested(table: pd.DataFrame, data: MarketDataModule) -> str:
@@ -172,5 +178,5 @@ def rows_tested(table: pd.DataFrame, data: MarketDataModule) -> str:
     return rows_key(data.fingerprint, first, last, [target.name for target in data.targets])
 
 
-def _json(values: dict[str, Any]) -> str:
+def _json(values: Mapping[str, Any]) -> str:
     return json.dumps(values, indent=2, allow_nan=False) + "\n"

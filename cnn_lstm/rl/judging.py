@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cnn_lstm.evaluation.metrics.book import Book, ladder, periods_per_year
 from cnn_lstm.evaluation.metrics.sharpe import automatic_lags, probabilistic_sharpe_ratio
-from cnn_lstm.evaluation.metrics.strategy import Book, ladder, periods_per_year, strategy_metrics
+from cnn_lstm.evaluation.metrics.strategy import strategy_metrics
 from cnn_lstm.evaluation.plain_language import probability
 from cnn_lstm.rl.accounts import Rules
 from cnn_lstm.rl.bars import Bars, Floats, Integers
@@ -127,8 +128,8 @@ def metrics_of(bars: Bars, rules: Rules, played: pd.DataFrame, name: str, trials
         name: What decided.
         trials: Agents among which it was chosen, for the deflated Sharpe ratio.
     """
-    found = strategy_metrics(market_book(bars, rules, played, name), trials)
-    return {key: found[key] for key in FIGURES}
+    metrics = dict[str, Any](strategy_metrics(market_book(bars, rules, played, name), trials))
+    return {key: metrics[key] for key in FIGURES}
 
 
 def at_random(bars: Bars, rules: Rules, agents: Sequence[pd.DataFrame], seed: int = 0) -> list[pd.DataFrame]:

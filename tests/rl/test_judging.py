@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cnn_lstm.evaluation.metrics.strategy import make_book, strategy_metrics
+from cnn_lstm.evaluation.metrics.book import make_book
+from cnn_lstm.evaluation.metrics.strategy import strategy_metrics
 from cnn_lstm.rl.accounts import Rules
 from cnn_lstm.rl.bars import Bars
 from cnn_lstm.rl.judging import FIGURES, at_random, bars_played, claim, laddered, metrics_of, rule, together

@@ -11,8 +11,8 @@ from cnn_lstm.data.targets import Target
 from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, WARNED, Finding, Result, result
 from cnn_lstm.evaluation.audit.lookahead import Base
 from cnn_lstm.evaluation.audit.model_rows import NO_CHECKPOINT
+from cnn_lstm.evaluation.metrics.book import make_book
 from cnn_lstm.evaluation.metrics.sharpe import automatic_lags, sharpe_ratio, sharpe_standard_error
-from cnn_lstm.evaluation.metrics.strategy import make_book
 
 SHIFTED = "shifted decision"
 DELAYS = (0, 1, 2, 5)

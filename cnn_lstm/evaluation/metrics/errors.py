@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from statsmodels.stats.diagnostic import pesaran_timmermann
 
-from cnn_lstm.evaluation.significance import clustered_by_date, is_constant, newey_west_t
+from cnn_lstm.evaluation.series import clustered_by_date, is_constant, newey_west_t
 
 FloatArray = NDArray[np.float64]
 # a correlation across fewer symbols says nothing about a date

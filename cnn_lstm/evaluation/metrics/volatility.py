@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_lstm.evaluation.significance import is_constant
+from cnn_lstm.evaluation.series import is_constant
 
 FloatArray = NDArray[np.float64]
 # of the realised variance, a hundredth of the volatility: below it a forecast is as wrong as at it
