@@ -265,5 +265,5 @@ def uses_sentence(uses: Uses) -> str:
     models = "1 model" if uses["models"] == 1 else f"{uses['models']:,} models"
     return (
         f"The test rows were used {uses['times']:,} times by {models}. Each choice made after looking at them makes "
-        "good metrics by chance more likely."
+        "good metrics more likely by chance."
     )

@@ -16,8 +16,8 @@ from tests.markets import autoregressive, bars_of, days, market, optimal_r2
 def test_an_autoregressive_signal_is_found(phi: float, rows: int) -> None:
     data = inputs_of(autoregressive(rows, phi), ForwardReturn(delay=1), window=10)
     test = data.parts.test
-    found = r2(data.labels(test, 0), fit_dlinear(data).forecast(test)[0]["y_dlinear"])
-    assert optimal_r2(phi, 1) / 2 < found < optimal_r2(phi, 1) + 0.15
+    explained = r2(data.labels(test, 0), fit_dlinear(data).forecast(test)[0]["y_dlinear"])
+    assert optimal_r2(phi, 1) / 2 < explained < optimal_r2(phi, 1) + 0.15
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -30,7 +30,7 @@ def test_the_best_epoch_stays(seed: int) -> None:
     assert ((labels - forecast) ** 2).mean() <= ((labels - mean) ** 2).mean() * (1 + 1e-6)
 
 
-def test_classes_are_told_apart() -> None:
+def test_classes_that_differ_in_their_history_are_distinguished() -> None:
     data = inputs_of(autoregressive(1500, 0.95), Direction(delay=0))
     columns = fit_dlinear(data).forecast(data.parts.test)[0]
     truth = data.labels(data.parts.test, 0)

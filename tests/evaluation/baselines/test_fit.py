@@ -162,7 +162,7 @@ def test_no_row_gives_empty_columns() -> None:
     assert all(column.shape == (0,) for column in columns.values())
 
 
-def test_season_can_be_given() -> None:
+def test_a_given_season_replaces_the_guessed_one() -> None:
     data = inputs_of(market(300), ForwardReturn())
     one, five = (fit_baselines(data, season).forecast(data.parts.test).columns["return_1"] for season in (1, 5))
     np.testing.assert_array_equal(one["y_seasonal"], data.present(data.parts.test, 0))

@@ -51,12 +51,12 @@ def test_har_is_ordinary_least_squares(rows: int, unit_log: bool) -> None:
     test, train = data.parts.test, data.parts.train
     columns = fitted.forecast(test)[0]
     for code in range(3):
-        own = data.panel.symbol[test] == code
+        alone = data.panel.symbol[test] == code
         group = train[data.panel.symbol[train] == code] if rows == 600 else train
         assert (len(group) >= LEAST_ROWS) or rows == 250
         for name, log in (("y_har", False), ("y_log_har", True)):
-            want = expected(data, group, test[own], log, unit_log)
-            np.testing.assert_allclose(columns[name][own], want, rtol=1e-6)
+            want = expected(data, group, test[alone], log, unit_log)
+            np.testing.assert_allclose(columns[name][alone], want, rtol=1e-6)
 
 
 def test_components_do_not_bridge_segments() -> None:

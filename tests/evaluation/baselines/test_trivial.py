@@ -81,12 +81,12 @@ def test_a_missing_seasonal_value_is_the_last_one() -> None:
     ],
     ids=["weekdays", "days", "holidays", "hours", "session", "weeks", "months", "quarters", "years", "one bar"],
 )
-def test_season_is_guessed(dates: pd.DatetimeIndex, season: int) -> None:
+def test_the_season_is_guessed_from_the_dates(dates: pd.DatetimeIndex, season: int) -> None:
     times = np.tile(dates.to_numpy().astype("datetime64[us]"), 2)
     assert season_of(times, np.repeat([0, 1], len(dates)).astype(np.int32)) == season
 
 
-def test_columns_of_each_kind() -> None:
+def test_each_kind_of_target_has_its_columns() -> None:
     numbers = fit_trivial(inputs_of(market(300), ForwardReturn(), RealizedVolatility()))
     assert numbers.season == 5
     returns, volatility = numbers.forecast(numbers.inputs.parts.test)
