@@ -80,20 +80,18 @@ def same(a: Any, b: Any) -> bool:
 
 
 def main(run: Path) -> bool:
-    """Compares what is recomputed with what is reported; True where nothing differs."""
+    """Compares the recomputed metrics with the reported ones; True if none differs."""
     warnings.simplefilter("ignore")  # of metrics that have no value, as the correlation of a constant
     table = pd.read_parquet(run / "predictions.parquet")
     reported = leaves(json.loads((run / "report.json").read_text()))
-    recomputed = {name: target_report(table, name, about) for name, about in table.attrs["targets"].items()}
-    recomputed = leaves({"format": 1, "settings": table.attrs["settings"], "targets": recomputed})
-    wrong = [path for path in recomputed if not same(recomputed[path], reported.get(path, "nothing"))]
+    redone = {name: target_report(table, name, about) for name, about in table.attrs["targets"].items()}
+    redone = leaves({"format": 1, "settings": table.attrs["settings"], "targets": redone})
+    wrong = [path for path in redone if not same(redone[path], reported.get(path, "nothing"))]
     for path in wrong:
-        print(f"{path}: reported {reported.get(path, 'nothing')}, recomputed {recomputed[path]}")
-    left = [path for path, value in reported.items() if isinstance(value, Number) and path not in recomputed]
+        print(f"{path}: reported {reported.get(path, 'nothing')}, recomputed {redone[path]}")
+    left = [path for path, value in reported.items() if isinstance(value, Number) and path not in redone]
     kinds = sorted({[part for part in path.split(".") if not part.isdigit()][-1] for path in left})
-    print(
-        f"{len(recomputed) - len(wrong)} metrics are equal, {len(wrong)} differ, {len(left)} are not covered: {kinds}"
-    )
+    print(f"{len(redone) - len(wrong)} metrics are equal, {len(wrong)} differ, {len(left)} are not covered: {kinds}")
     return not wrong
 
 

@@ -92,7 +92,7 @@ def _worst(checks: Sequence[CheckRecord]) -> CheckRecord:
 
 
 def fold_metrics(table: pd.DataFrame, folds: Sequence[Report], overall: Report) -> dict[str, TargetFolds]:
-    """The losses and the verdict of each fold by its own report, and of all folds together.
+    """The losses and the verdict of each fold by the fold's report, and of all folds together.
 
     Args:
         table: Stitched predictions table.

@@ -30,7 +30,7 @@ class Check:
 
     Attributes:
         kind: Number and name in Kapoor and Narayanan.
-        test: What was tested on this run's own data.
+        test: What was tested on the data of this run.
         outcome: `passed`, `failed`, or `note` where a reader has to decide.
         found: What the test found, in one sentence.
     """
@@ -206,8 +206,8 @@ def _test_population(data: MarketDataModule) -> Check:
     )
 
 
-def _check(kind: str, test: str, passed: bool, found: str) -> Check:
-    return Check(kind, test, PASSED if passed else FAILED, found)
+def _check(kind: str, test: str, passed: bool, result: str) -> Check:
+    return Check(kind, test, PASSED if passed else FAILED, result)
 
 
 def _day(time: Any) -> str:

@@ -1,4 +1,4 @@
-"""The report in plain words, for a reader who knows no statistics."""
+"""The report in plain language, for a reader without statistics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from cnn_lstm.evaluation.record import ComparedLosses, StrategyMetrics, TargetReport, Uses
 
-# how the simple methods are made, for those whose name does not say it
+# what the simple methods forecast, for those whose name does not say it
 MADE = {
     "zero": "a forecast of no change",
     "training mean": "the average of the training data",
@@ -28,7 +28,7 @@ def verdict_sentence(target: TargetReport, failed_checks: Sequence[str] = ()) ->
 
     Args:
         target: What the report says of a target.
-        failed_checks: Kinds of leakage that were found.
+        failed_checks: Kinds of leakage whose check failed.
     """
     if failed_checks:
         return (

@@ -66,7 +66,7 @@ def embedded(path: Path) -> Plot:
 
 
 def _courses(rows: pd.DataFrame, about: Target) -> Iterator[Plot]:
-    """Forecast and truth over the last dates, one symbol a plot."""
+    """Forecast and truth over the last dates, one plot per symbol."""
     symbols, values = list(dict.fromkeys(rows["symbol"])), _expected(rows, about)
     dates = CLASS_DATES if about["kind"] == "class" else DATES
     for symbol in symbols[:SYMBOLS]:
@@ -100,7 +100,7 @@ def _draw_course(axes: Axes, rows: pd.DataFrame, values: Floats, about: Target) 
 
 
 def _expected(rows: pd.DataFrame, about: Target) -> Floats:
-    """What to draw as forecast: for classes their mean by the probabilities, which moves where the choice does not."""
+    """Forecasts to draw, (n,): for classes the mean by their probabilities, which moves where the choice does not."""
     names = [f"p{number}" for number in range(about["classes"])]
     if about["kind"] == "class" and set(names) <= set(rows.columns):
         return np.asarray(rows[names].to_numpy(np.float64) @ np.arange(about["classes"]))
@@ -142,7 +142,7 @@ def tenths(forecast: Floats, true: Floats, date: NDArray[np.int64]) -> tuple[Flo
         date: Number of the date of each row, (n,).
 
     Returns:
-        Three arrays, one value a group: ten groups, or fewer where there are fewer rows.
+        Three arrays, one value per group, (10,), or fewer where there are fewer rows.
 
     Example:
         >>> tenths(np.array([1.0, 2.0]), np.array([3.0, 5.0]), np.array([0, 1]))[1].tolist()
@@ -156,7 +156,7 @@ def tenths(forecast: Floats, true: Floats, date: NDArray[np.int64]) -> tuple[Flo
 
 
 def _draw_density(axes: Axes, forecast: Floats, true: Floats) -> None:
-    """As one image: 100,000 points would be a plot of megabytes."""
+    """Draws one image: 100,000 points would make a plot of megabytes."""
     both = np.concatenate([forecast, true])
     low, high = np.quantile(both, [0.002, 0.998])
     high = high if high > low else low + 1.0

@@ -59,7 +59,7 @@ def evaluate(table: pd.DataFrame) -> Report:
     Args:
         table: Predictions table with its `attrs`: `targets` as `predictions_table` writes them, `settings` as
             `Evaluation.to_plain` gives them, `trials` the number of models tried, `failed_checks` the kinds of
-            leakage that a check found.
+            leakage whose check failed.
 
     Returns:
         The report in plain values, as report.json holds it. A metric that has no value is None.

@@ -82,7 +82,7 @@ def seed_spread(reports: Mapping[int, Report], ensemble: Report | None = None) -
     by_seed = {seed: metrics_of(report) for seed, report in sorted(reports.items())}
     averaged = metrics_of(ensemble) if ensemble is not None else {}
     first = next(iter(by_seed.values()))
-    return {name: _target([found[name] for found in by_seed.values()], averaged.get(name)) for name in first}
+    return {name: _target([targets[name] for targets in by_seed.values()], averaged.get(name)) for name in first}
 
 
 def _target(seeds: Sequence[TargetMetrics], ensemble: TargetMetrics | None) -> TargetSpread:

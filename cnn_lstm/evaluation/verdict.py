@@ -15,7 +15,7 @@ USUAL_LEVEL = 0.05
 
 
 def verdict(loss: str, best: str, comparison: Comparison, level: float, objections: Sequence[str] = ()) -> Verdict:
-    """Whether a model beats the best of its baselines beyond chance, and why.
+    """Whether a model beats the best of its baselines by more than chance, and why.
 
     The best baseline is the one with the lowest mean loss on the tested rows themselves, the hardest to beat.
 

@@ -149,7 +149,7 @@ def test_statistics_of_all_rows_fail(data: MarketDataModule) -> None:
 
 
 @pytest.mark.parametrize(
-    ("buffer", "told"),
+    ("buffer", "expected"),
     [
         ("network.standardize.loc", "feature means"),
         ("network.standardize.scale", "feature scales"),

@@ -47,7 +47,7 @@ def test_symbols_are_not_drawn_so_that_any_alphabet_works() -> None:
     assert [plot.uri for plot in plots[0]] == [plot.uri for plot in plots[1]]
 
 
-@pytest.mark.parametrize(("count", "shown"), [(6, True), (7, False)])
+@pytest.mark.parametrize(("count", "annotated"), [(6, True), (7, False)])
 def test_many_years_have_no_numbers_above_their_bars(count: int, annotated: bool) -> None:
     table = predictions_table(("return",), symbols=("A",), dates=30, resamples=100)
     target = evaluate(table)["targets"]["return_1"]

@@ -24,14 +24,14 @@ from cnn_lstm.model.layers import Standardize
 
 Floats = NDArray[np.float64]
 Columns = dict[str, Floats]
-MAX_INPUTS = 2048  # an eigendecomposition of more takes longer than all the other baselines
+MAX_INPUTS = 2048  # the eigendecomposition of more takes longer than all other baselines together
 CHUNK_BYTES = 32 << 20
 LEAST_PROBABILITY = 1e-6  # a class without a training row must not make the log loss infinite
 
 
 @dataclass(frozen=True)
 class BaselineInputs:
-    """The pieces of a set-up data module that baselines need.
+    """The parts of a data module, after its `setup`, that baselines are fitted on.
 
     Attributes:
         panel: The panel.
@@ -39,7 +39,7 @@ class BaselineInputs:
         parts: Training, validation and test rows; baselines read the labels of the first two only.
         statistics: Location and scale over the training rows.
         window: Rows of a window, T.
-        prices: Checked price table, aligned with the panel's rows; without it there is no HAR.
+        prices: Checked price table, aligned with the panel's rows; without it HAR is left out.
     """
 
     panel: Panel
@@ -51,15 +51,15 @@ class BaselineInputs:
 
     @classmethod
     def of(cls, data: MarketDataModule) -> BaselineInputs:
-        """The pieces of a data module after its `setup`."""
+        """The inputs that a data module has after its `setup`."""
         return cls(data.panel, data.targets, data.parts, data.statistics, data.recipe.window, data.prices)
 
     def labels(self, rows: Rows, target: int) -> Floats:
-        """Labels of one target, (n,), in its own unit."""
+        """Labels of one target, (n,), in the target's unit."""
         return self.panel.labels[:, target].numpy()[rows].astype(np.float64)
 
     def present(self, rows: Rows, target: int) -> Floats:
-        """Latest known value of one target's quantity, (n,), in its own unit."""
+        """Latest known value of one target's quantity, (n,), in the target's unit."""
         return self.panel.present[:, target].numpy()[rows].astype(np.float64)
 
 
@@ -67,7 +67,7 @@ class Fitted(Protocol):
     """A fitted baseline; it forecasts any rows."""
 
     def forecast(self, rows: Rows) -> list[Columns]:
-        """For each target the forecast columns, each (n,), in the target's own unit."""
+        """For each target the forecast columns, each (n,), in the target's unit."""
 
 
 def evenly_spaced(rows: Rows, limit: int) -> Rows:
@@ -83,12 +83,12 @@ def evenly_spaced(rows: Rows, limit: int) -> Rows:
 
 
 def window_chunks(inputs: BaselineInputs, rows: Rows, max_inputs: int = MAX_INPUTS) -> Iterator[Tensor]:
-    """Windows as the network sees them after its first layer, a chunk at a time to spare memory.
+    """Windows as the network sees them after its first layer, one chunk at a time to save memory.
 
     Args:
         inputs: Panel and statistics.
         rows: Last row of each window, (n,).
-        max_inputs: Most values of a window; the oldest rows of a larger one are left out.
+        max_inputs: Largest number of values in a window; the oldest rows of a larger one are left out.
 
     Yields:
         Chunks of at most 32 MiB, (B, T, F) float32.
@@ -107,7 +107,7 @@ def window_chunks(inputs: BaselineInputs, rows: Rows, max_inputs: int = MAX_INPU
 def probability_columns(name: str, probabilities: Floats, point: bool = True) -> Columns:
     """Columns `<name>_p0`.. of class probabilities, (n, C), and `y_<name>`, the most probable class.
 
-    Probabilities below 1e-6 are raised to it.
+    Probabilities below 1e-6 are raised to 1e-6.
 
     Example:
         >>> {name: column.tolist() for name, column in probability_columns("x", np.array([[0.25, 0.75]])).items()}

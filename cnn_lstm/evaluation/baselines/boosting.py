@@ -34,7 +34,7 @@ PARAMETERS = {
     "seed": 1,
     "deterministic": True,
     "force_row_wise": True,
-    # LightGBM's threads wait by spinning: beside another process two take forty times as long as one
+    # LightGBM's threads spin while they wait: next to another process, two take forty times as long as one
     "num_threads": 1,
     "verbosity": -1,
 }
@@ -53,7 +53,7 @@ class Boosting:
     trees: list[Any]
 
     def forecast(self, rows: Rows) -> list[Columns]:
-        """For each target `y_gbm`, and `gbm_p0`.. for classes."""
+        """For each target `y_gbm`, and `gbm_p0`.. for classes, each (n,)."""
         values = summaries(self.inputs, rows)
         columns: list[Columns] = []
         for k, (target, trees) in enumerate(zip(self.inputs.targets, self.trees, strict=True)):

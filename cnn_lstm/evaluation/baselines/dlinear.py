@@ -1,4 +1,4 @@
-"""DLinear: two linear layers on trend and remainder of the target's own past values.
+"""DLinear: two linear layers on trend and remainder of the target's past values.
 
 Shapes: n rows, T window length, C outputs: 1 for a number, the classes otherwise.
 """
@@ -27,11 +27,11 @@ MAX_WINDOWS = 50_000
 KERNEL = 25
 CHUNK = 1 << 15
 BATCH = 1024
-LEAST_STEPS = 32  # an epoch: few rows make smaller batches, not fewer steps
+LEAST_STEPS = 32  # per epoch: few rows make smaller batches, not fewer steps
 EPOCHS = 30
 PATIENCE = 10
 LEARNING_RATE = 0.003
-DECAY = 0.9  # of the learning rate an epoch: a constant one leaves the noise of the batches in the weights
+DECAY = 0.9  # of the learning rate per epoch: a constant one leaves the noise of the batches in the weights
 SEED = 20230626
 
 
@@ -41,7 +41,7 @@ class Layers:
 
     Attributes:
         trend: Weights of the moving average, (T, C).
-        remainder: Weights of what the moving average leaves, (T, C).
+        remainder: Weights of the rest, (T, C).
         bias: Intercept, (C,).
         mean: Training mean of the label, or of its change from the last value for a level.
         scale: Standard deviation of the same.
@@ -61,7 +61,7 @@ class Layers:
 
 @dataclass(frozen=True)
 class DLinear:
-    """DLinear of all targets, each on its own history.
+    """DLinear of all targets, each on the history of that target.
 
     Attributes:
         inputs: What the baseline is fitted on.
@@ -91,8 +91,8 @@ def fit_dlinear(inputs: BaselineInputs) -> DLinear:
     """Fits each target on at most 50,000 training windows, evenly spaced.
 
     The input is the last T known values of the target's quantity; values not known yet count as the training mean.
-    From a level the last value is subtracted first and added back. Adam stops when the loss of the validation rows
-    has not fallen for ten epochs, and the weights of the best epoch stay. The global random state is left alone.
+    For a level, the last value is subtracted first and added back. Adam stops when the loss of the validation rows
+    has not fallen for ten epochs, and the weights of the best epoch are kept. The global random state does not change.
 
     Source:
         Zeng, Chen, Zhang, Xu (2023), Are Transformers Effective for Time Series Forecasting?

@@ -1,4 +1,4 @@
-"""All baselines together: fitted once, then asked for any rows.
+"""All baselines together: fitted once, then they forecast any rows.
 
 Shapes: n rows.
 """
@@ -25,7 +25,7 @@ class Baselines:
     """Forecasts of all baselines for some rows.
 
     Attributes:
-        columns: For each target name the forecast columns, each (n,), in the target's own unit.
+        columns: For each target name the forecast columns, each (n,), in the target's unit.
         naive_mae: For each target name the training MAE of the last value, (n,), that of each row's symbol.
         naive_mse: The same with squared errors.
         smearing: For each volatility target the factor of each point forecast, `y_last` and `y_mean` among them.

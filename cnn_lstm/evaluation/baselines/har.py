@@ -16,7 +16,7 @@ from cnn_lstm.data.windows import Panel, Rows
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, Floats
 
 BARS = (1, 5, 22)
-LEAST_ROWS = 250  # with fewer training rows a symbol takes the coefficients of all symbols together
+LEAST_ROWS = 250  # a symbol with fewer training rows takes the coefficients of all symbols together
 FLOOR_QUANTILE = 0.01
 
 
@@ -25,7 +25,7 @@ class Equation:
     """An ordinary least squares fit of volatility, or of its logarithm, on the three components.
 
     Attributes:
-        coefficients: Intercept and one number a component, (4,).
+        coefficients: Intercept and one number per component, (4,).
         floor: Least component in the logarithmic equation.
         least: Least forecast: a linear equation may go below zero.
         log: Whether volatilities enter as logarithms.
@@ -57,7 +57,7 @@ class Har:
     equations: dict[tuple[int, int, bool], Equation]
 
     def forecast(self, rows: Rows) -> list[Columns]:
-        """For each volatility target `y_har` and `y_log_har`, in its own unit; nothing for other targets."""
+        """For each volatility target `y_har` and `y_log_har`, each (n,), in the target's unit; no column for others."""
         return [self._forecast(rows, k) for k in range(len(self.inputs.targets))]
 
     def _forecast(self, rows: Rows, k: int) -> Columns:
@@ -75,17 +75,17 @@ class Har:
         symbol = self.inputs.panel.symbol[rows]
         forecast = np.empty(len(rows))
         for code in np.unique(symbol):
-            own = symbol == code
+            rows_of_symbol = symbol == code
             equation = self.equations.get((k, int(code), log), self.equations[k, -1, log])
-            forecast[own] = equation.volatility(components[own])
+            forecast[rows_of_symbol] = equation.volatility(components[rows_of_symbol])
         return forecast
 
 
 def fit_har(inputs: BaselineInputs, prices: pd.DataFrame) -> Har:
     """Fits HAR and log-HAR: ordinary least squares on the training rows, per symbol from 250 of them on.
 
-    The components are root mean squares of the last 1, 5 and 22 one-bar log returns, of as many as the gap-free
-    stretch has; a row without any counts as having the training mean. In logarithms components and labels below the
+    The components are root mean squares of the last 1, 5 and 22 one-bar log returns, or of as many as the gap-free
+    stretch has. A row without any takes the training mean. In logarithms components and labels below the
     1 % quantile of the positive one-bar moves are raised to it.
 
     Args:
@@ -112,7 +112,7 @@ def fit_har(inputs: BaselineInputs, prices: pd.DataFrame) -> Har:
 
 
 def _groups(inputs: BaselineInputs) -> dict[int, Rows]:
-    """Training rows of each symbol that has enough, and of all symbols under -1."""
+    """Training rows of each symbol that has enough of them, by its number, and of all symbols, as -1."""
     train = inputs.parts.train
     symbol = inputs.panel.symbol[train]
     codes = np.flatnonzero(np.bincount(symbol) >= LEAST_ROWS)
@@ -139,7 +139,7 @@ def realised(returns: Floats, segment: NDArray[np.int32]) -> Floats:
     squares = np.where(known, returns, 0.0) ** 2
     total, count = np.zeros(len(returns)), np.zeros(len(returns))
     columns = []
-    # summed lag by lag: a running sum would let rounding errors of far rows into a calm stretch
+    # summed lag by lag: a running sum would carry rounding errors of far rows into a calm stretch
     for lag in range(BARS[-1]):
         kept = max(0, len(returns) - lag)
         same = segment[lag:] == segment[:kept]

@@ -28,7 +28,7 @@ from cnn_lstm.evaluation.baselines.baseline_inputs import (
 
 MAX_WINDOWS = 50_000
 MAX_LOGISTIC_WINDOWS = 20_000
-PENALTIES = 10.0 ** np.arange(-4, 3.5, 0.5)  # a window; the penalty of the sum of squares is n times it
+PENALTIES = 10.0 ** np.arange(-4, 3.5, 0.5)  # per window; the penalty of the sum of squares is n times as large
 STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)  # C of the logistic regression, times n
 ITERATIONS = 100
 TOLERANCE = 1e-3
@@ -62,12 +62,14 @@ class Ridge:
 def fit_ridge(inputs: BaselineInputs) -> Ridge:
     """Fits all targets and penalties by one eigendecomposition; the windows are never in memory together.
 
-    Takes at most 50,000 training windows, evenly spaced, and of each target the penalty with the lowest mean squared
+    Uses at most 50,000 training windows, evenly spaced, and for each target the penalty with the lowest mean squared
     error on the validation rows. An anchored target is fitted as its change from the last value.
 
     Source:
         Hoerl, Kennard (1970), Ridge Regression; the path of penalties as in Hastie, Tibshirani, Friedman (2009), 3.4.
     """
+    # Not scikit-learn's Ridge: it holds all windows at once (50,000 of 2,048 inputs: 0.4 GB, and a centred copy) and
+    # solves again for each penalty. The Gram matrix is summed over chunks of 32 MiB and serves all penalties.
     rows = evenly_spaced(inputs.parts.train, MAX_WINDOWS)
     labels = _standard_labels(inputs, rows)
     gram, cross, mean = _moments(inputs, rows, labels - labels.mean(dim=0))
@@ -118,7 +120,7 @@ def _standard_labels(inputs: BaselineInputs, rows: Rows) -> Tensor:
 
 
 def _location(inputs: BaselineInputs, rows: Rows) -> tuple[Tensor, Tensor]:
-    """What is subtracted from each label, (n, H), and what it is divided by, (H,)."""
+    """What is subtracted from each label, (n, H), and what the difference is divided by, (H,)."""
     statistics = inputs.statistics
     last = torch.zeros(len(rows), len(statistics.y_loc), dtype=torch.float64)
     for k, feature in enumerate(statistics.y_anchor.tolist()):
@@ -130,7 +132,7 @@ def _location(inputs: BaselineInputs, rows: Rows) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Logistic:
-    """Multinomial logistic regressions on the standardised window, one a target.
+    """Multinomial logistic regressions on the standardised window, one per target.
 
     Attributes:
         inputs: What the baseline is fitted on.
@@ -173,19 +175,19 @@ def fit_logistic(inputs: BaselineInputs) -> Logistic:
 
 
 def _logistic_path(windows: Tensor, labels: Floats, classes: int) -> Iterator[tuple[float, Tensor, Tensor]]:
-    """C, coefficients (K, C) and intercepts (C,) from the strongest penalty on, each fit started at the last."""
+    """C, coefficients (K, C) and intercepts (C,), from the strongest penalty on; each fit starts at the one before."""
     model = LogisticRegression(max_iter=ITERATIONS, tol=TOLERANCE, warm_start=True)
     for strength in STRENGTHS:
         model.C = strength / len(labels)
         with warnings.catch_warnings():
-            # the validation loss chooses among the fits, finished or not
+            # the validation loss chooses among the fits, converged or not
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(windows.numpy(), labels)
         yield model.C, *_all_classes(model, classes)
 
 
 def _all_classes(model: LogisticRegression, classes: int) -> tuple[Tensor, Tensor]:
-    """Coefficients and intercepts of every class; one that has no training row is as good as impossible."""
+    """Coefficients, (K, C), and intercepts, (C,); a class without a training row is practically impossible."""
     slope, bias = torch.from_numpy(model.coef_).float(), torch.from_numpy(model.intercept_).float()
     if len(slope) == 1:  # two classes: only the log odds of the second one
         slope, bias = torch.cat([torch.zeros_like(slope), slope]), torch.cat([torch.zeros_like(bias), bias])

@@ -15,8 +15,8 @@ from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, Rows
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, Floats, probability_columns
 
-LEAST_ROWS = 20  # with fewer training rows a symbol's naive error is noise: the pooled one is taken
-COMMON_WEEKDAY = 0.05  # share of the bars from which on a weekday belongs to the trading week
+LEAST_ROWS = 20  # with fewer training rows the naive error of a symbol is noise: the pooled one is used
+COMMON_WEEKDAY = 0.05  # a weekday with at least this share of the bars belongs to the trading week
 # (least days between two bars, bars of a season)
 SLOW_SEASONS = ((300.0, 1), (80.0, 4), (25.0, 12), (5.0, 52))
 
@@ -89,7 +89,7 @@ def season_of(times: NDArray[np.datetime64], symbol: NDArray[np.int32]) -> int:
 def seasonal(panel: Panel, rows: Rows, target: int, reach: int, season: int) -> Floats:
     """Latest known value of the same phase as the label, (n,); the latest value where that lies outside the segment.
 
-    The label ends at row + reach, so that its phase was last known at row + reach - m ceil(reach / m).
+    The label ends at row + reach, so its phase was last known at row + reach - m ceil(reach / m).
 
     Args:
         panel: The panel.

@@ -42,15 +42,15 @@ def interval_metrics(
         lower: Lower end, shape (n,); the ends belong to the interval.
         upper: Upper end, shape (n,).
         level: Coverage that the interval promises, between 0 and 1.
-        symbol: Symbol of each row; one symbol when null.
-        as_of: Time of each row; the order of the rows when null.
-        volatility: Volatility known at each row; no coverage by tercile (NaN) when null.
+        symbol: Symbol of each row, shape (n,); all rows are of one symbol by default.
+        as_of: Time of each row, shape (n,); the order of the rows by default.
+        volatility: Volatility known at each row, shape (n,); without it the coverage by tercile is NaN.
 
     Returns:
         rows, level, coverage, mean_width, winkler (interval score, Gneiting and Raftery 2007: width plus 2 / (1 -
         level) times the distance of a miss; smaller is better), kupiec_p, christoffersen_p, coverage_low_volatility,
         coverage_middle_volatility, coverage_high_volatility (terciles of all rows), lowest_rolling_coverage (lowest
-        over 250 dates in a row; NaN for fewer dates).
+        over 250 successive dates; NaN for fewer dates).
 
     Example:
         >>> metrics = interval_metrics(np.array([0.0, 3.0]), np.array([-1.0, -1.0]), np.array([1.0, 1.0]), level=0.5)
@@ -77,7 +77,7 @@ def interval_metrics(
 
 
 def winkler(true: Floats, lower: Floats, upper: Floats, level: float) -> Floats:
-    """Interval score of each row (Winkler 1972; Gneiting and Raftery 2007, equation 43).
+    """Interval score of each row, (n,) (Winkler 1972; Gneiting and Raftery 2007, equation 43).
 
     Example:
         >>> winkler(np.array([0.0, 2.0]), np.array([-1.0, -1.0]), np.array([1.0, 1.0]), level=0.9).round(6).tolist()
@@ -134,7 +134,7 @@ def set_metrics(true: Floats, sets: Sequence[str], classes: int, level: float = 
 
     Args:
         true: True class, shape (n,); NaN where unknown.
-        sets: Classes of each set, one digit a class, for example "01"; "" is the empty set. With more than ten
+        sets: Classes of each set, one digit per class, for example "01"; "" is the empty set. With more than ten
             classes there are blanks between them.
         classes: Number of classes.
         level: Coverage that the sets promise.
@@ -164,12 +164,12 @@ def _mean(values: Floats | Bools) -> float:
 
 
 def _codes(values: ArrayLike, known: Bools) -> NDArray[np.int64]:
-    """Values of the known rows as numbers in their order; timestamps stay what they are, not objects."""
+    """Values of the known rows as numbers in their order; `Series` keeps timestamps from becoming objects."""
     return np.asarray(pd.factorize(pd.Series(values)[known], sort=True)[0], dtype=np.int64)
 
 
 def _log_likelihood(hits: int, misses: int, probability: float) -> float:
-    """Of independent misses with a probability."""
+    """Log likelihood of independent misses that have a probability."""
     return float(xlogy(hits, 1 - probability) + xlogy(misses, probability))
 
 
@@ -188,7 +188,7 @@ def _coverage_by_tercile(held: Bools, volatility: Floats) -> dict[str, float]:
 
 
 def _lowest_rolling_coverage(held: Bools, date: NDArray[np.int64]) -> float:
-    """Rows of a date stand or fall together, so a window is made of dates, not of rows."""
+    """Lowest share of hits in 250 successive dates: rows of one date depend on each other, so dates are counted."""
     count = np.concatenate([[0], np.cumsum(np.bincount(date))])
     hits = np.concatenate([[0], np.cumsum(np.bincount(date, weights=held))])
     if len(count) <= ROLLING:

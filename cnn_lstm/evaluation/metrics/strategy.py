@@ -45,6 +45,7 @@ def strategy_metrics(book: Book, trials: int = 1, *, draws: int = 1000, seed: in
         max_drawdown of the symbols held long at the book's mean exposure. A metric that is undefined is NaN.
 
     Example:
+        >>> from cnn_lstm.evaluation.metrics.book import make_book
         >>> table = pd.DataFrame({"symbol": "A", "as_of": pd.date_range("2024-01-01", periods=3, tz="UTC")})
         >>> book = make_book(table.assign(y_pred=[1, 1, -1], bar_return=[0.01, 0.03, 0.02]), horizon=1)
         >>> metrics = strategy_metrics(book)
@@ -104,6 +105,7 @@ def random_sign_p(book: Book, draws: int = 1000, seed: int = 0) -> float:
         p-value of the hypothesis that the book's timing is worth nothing; NaN without any date.
 
     Example:
+        >>> from cnn_lstm.evaluation.metrics.book import make_book
         >>> table = pd.DataFrame({"symbol": "A", "as_of": pd.date_range("2024-01-01", periods=4, tz="UTC")})
         >>> random_sign_p(make_book(table.assign(y_pred=1.0, bar_return=0.01), horizon=1))  # always long: no timing
         1.0
