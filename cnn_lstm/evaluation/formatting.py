@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cnn_lstm.evaluation.record import ComparedLosses
+
 ERRORS = ("rmse", "mae", "mase", "r2_mean")
 # kind of the target -> metrics of its table of forecasts
 COLUMNS = {
@@ -64,6 +66,13 @@ def percent(value: float | None) -> str:
         ('12.3%', '-')
     """
     return "-" if value is None else f"{value:.1%}"
+
+
+def comparison_cells(compared: ComparedLosses | None) -> list[str]:
+    """Skill and the two p-values of a comparison with a baseline; dashes without one."""
+    if compared is None:
+        return ["-", "-", "-"]
+    return [number(compared["skill"]), p_value(compared["dm_p"]), p_value(compared["bootstrap_p"])]
 
 
 def aligned(rows: Sequence[Sequence[str]], left: int | None = None) -> str:

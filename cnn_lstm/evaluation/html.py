@@ -28,7 +28,6 @@ from cnn_lstm.evaluation.plain_language import (
 )
 from cnn_lstm.evaluation.plots import embedded, target_plots
 from cnn_lstm.evaluation.record import JudgedModelInfo, Report, TargetReport
-from cnn_lstm.files import write_text_whole
 from cnn_lstm.pages.environment import page_environment
 
 TEMPLATE = "report.html.jinja"
@@ -37,30 +36,15 @@ BREAKDOWNS = ({"symbol": "By symbol"}, {"fold": "By fold", "year": "By year", "r
 LISTED = 40  # names of symbols or features that the sheet lists; model_info.json has them all
 
 
-def write_page(
-    path: Path,
-    report: Report,
-    table: pd.DataFrame,
-    info: JudgedModelInfo,
-    plots: Sequence[Path] = (),
-) -> None:
-    """Writes report.html.
+def render_page(report: Report, table: pd.DataFrame, info: JudgedModelInfo, plots: Sequence[Path] = ()) -> str:
+    """The page as text.
 
     Args:
-        path: The file to write.
         report: What `evaluate` returned.
         table: The predictions table that it was made of.
         info: The model information sheet.
         plots: PNG files to show, such as the attention; those that do not exist are left out.
-
-    Raises:
-        ResourceError: If the file cannot be written.
     """
-    write_text_whole(path, render_page(report, table, info, plots))
-
-
-def render_page(report: Report, table: pd.DataFrame, info: JudgedModelInfo, plots: Sequence[Path] = ()) -> str:
-    """The page as text; arguments as for `write_page`."""
     failed = list(table.attrs.get("failed_checks", []))
     environment = page_environment(Path(__file__).parent)
     environment.filters |= {"number": number, "percent": percent, "few": _few, "p": p_value, "arguments": _arguments}

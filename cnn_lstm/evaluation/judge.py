@@ -14,7 +14,7 @@ import torch
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.evaluation.audit.findings import FAILED
 from cnn_lstm.evaluation.baselines.columns import add_baselines, with_variances
-from cnn_lstm.evaluation.html import write_page
+from cnn_lstm.evaluation.html import render_page
 from cnn_lstm.evaluation.ledger import count_use, rows_key
 from cnn_lstm.evaluation.model_info import model_info
 from cnn_lstm.evaluation.plain_language import uses_sentence
@@ -161,15 +161,18 @@ def write_report(
         "failed_checks": [check["kind"] for check in info["leakage"] if check["outcome"] == FAILED],
     }
     report = evaluate(table)
-    text = f"{render_report(report)}\n{uses_sentence(info['test_rows_used'])}\n"
-    names = ("predictions.parquet", "test.txt", "model_info.json", "report.html", "report.json")
-    files = [folder / name for name in names]
-    write_whole(files[0], lambda partial: table.to_parquet(partial, index=False))
-    write_text_whole(files[1], text)
-    write_text_whole(files[2], _json(info))
-    write_page(files[3], report, table, info, plots)
-    write_text_whole(files[4], _json(report))  # last: `repeat` takes it for the end of a test
-    return Judgement(report, text, files[3], [*files, *plots])
+    texts = {
+        "test.txt": f"{render_report(report)}\n{uses_sentence(info['test_rows_used'])}\n",
+        "model_info.json": _json(info),
+        "report.html": render_page(report, table, info, plots),
+        "report.json": _json(report),  # last: `repeat` takes it for the end of a test
+    }
+    predictions = folder / "predictions.parquet"
+    write_whole(predictions, lambda partial: table.to_parquet(partial, index=False))
+    for name, content in texts.items():
+        write_text_whole(folder / name, content)
+    files = [predictions, *(folder / name for name in texts), *plots]
+    return Judgement(report, texts["test.txt"], folder / "report.html", files)
 
 
 def rows_tested(table: pd.DataFrame, data: MarketDataModule) -> str:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cnn_lstm.evaluation.formatting import COLUMNS, number, p_value, percent
+from cnn_lstm.evaluation.formatting import COLUMNS, comparison_cells, number, p_value, percent
 from cnn_lstm.evaluation.plain_language import interval_sentence, probability, signed, strategy_sentences
-from cnn_lstm.evaluation.record import ComparedLosses, GroupLosses, Metrics, TargetReport
+from cnn_lstm.evaluation.record import GroupLosses, Metrics, TargetReport
 
 LOWER_IS_BETTER = {"rmse", "mae", "mase", "qlike", "log_loss", "brier", "ece"}
 
@@ -60,16 +60,10 @@ def forecast_table(target: TargetReport) -> list[dict[str, Any]]:
             "is_model": name == "model",
             "is_best_baseline": name == target["best_baseline"],
             "cells": [_cell(metrics.get(column), best[column]) for column in columns],
-            "comparison": _comparison_cells(target["comparisons"].get(name)),
+            "comparison": comparison_cells(target["comparisons"].get(name)),
         }
         for name, metrics in target["forecasts"].items()
     ]
-
-
-def _comparison_cells(compared: ComparedLosses | None) -> list[str]:
-    if compared is None:
-        return ["-", "-", "-"]
-    return [number(compared["skill"]), p_value(compared["dm_p"]), p_value(compared["bootstrap_p"])]
 
 
 def _best(column: str, forecasts: dict[str, Metrics]) -> str | None:

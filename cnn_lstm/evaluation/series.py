@@ -12,12 +12,12 @@ import pandas as pd
 from arch.bootstrap import StationaryBootstrap
 from numpy.typing import ArrayLike, NDArray
 
-FloatArray = NDArray[np.float64]
+Floats = NDArray[np.float64]
 # a series that varies less than this share of its size is constant but for rounding
 ROUNDING = 1e-12
 
 
-def clustered_by_date(values: ArrayLike, date: Any) -> FloatArray:
+def clustered_by_date(values: ArrayLike, date: Any) -> Floats:
     """One value per date, whose mean is the mean over all rows.
 
     Forecasts of one date share its news, so 20 symbols are not 20 independent rows. The rows of a date are added up
@@ -60,14 +60,14 @@ def newey_west_t(series: ArrayLike, lags: int) -> float:
     return float(values.mean() / np.sqrt(variance_of_mean(values, 1 - np.arange(lags + 1) / (lags + 1))))
 
 
-def variance_of_mean(values: FloatArray, weights: FloatArray) -> float:
+def variance_of_mean(values: Floats, weights: Floats) -> float:
     """Variance of the mean of related neighbours, (n,): autocovariances from lag 0 on, times `weights`, (lags + 1,)."""
     rows, deviation = len(values), values - values.mean()
     covariance = np.array([deviation[lag:] @ deviation[: rows - lag] for lag in range(len(weights))]) / rows
     return float((weights[0] * covariance[0] + 2 * weights[1:] @ covariance[1:]) / rows)
 
 
-def is_constant(values: FloatArray) -> bool:
+def is_constant(values: Floats) -> bool:
     """Whether all values, (n,), are the same but for rounding.
 
     Example:
@@ -77,7 +77,7 @@ def is_constant(values: FloatArray) -> bool:
     return bool(np.ptp(values) <= ROUNDING * np.abs(values).max())
 
 
-def bootstrap_means(columns: ArrayLike, horizon: int, resamples: int, seed: int) -> FloatArray:
+def bootstrap_means(columns: ArrayLike, horizon: int, resamples: int, seed: int) -> Floats:
     """Column means of resampled rows by the stationary bootstrap of Politis and Romano (1994).
 
     Blocks of neighbouring rows are drawn, of mean length max(2 horizon, n^(1/3)), so that the draws keep the

@@ -15,7 +15,7 @@ from scipy.stats import t as student_t
 
 from cnn_lstm.evaluation.series import (
     ROUNDING,
-    FloatArray,
+    Floats,
     bootstrap_means,
     clustered_by_date,
     is_constant,
@@ -80,7 +80,7 @@ def compare(
     }
 
 
-def _comparison(daily: FloatArray, draws: FloatArray, horizon: int) -> Comparison:
+def _comparison(daily: Floats, draws: Floats, horizon: int) -> Comparison:
     """`daily` losses (dates, 2) and their resampled means (resamples, 2), model first."""
     series = daily[:, 1] - daily[:, 0]
     means = daily.mean(axis=0)
@@ -99,18 +99,18 @@ def _comparison(daily: FloatArray, draws: FloatArray, horizon: int) -> Compariso
     )
 
 
-def _skill(means: FloatArray) -> FloatArray:
+def _skill(means: Floats) -> Floats:
     baseline = np.where(means[:, 1] == 0, np.nan, means[:, 1])
-    skill: FloatArray = 1 - means[:, 0] / baseline
+    skill: Floats = 1 - means[:, 0] / baseline
     return skill
 
 
-def _interval(draws: FloatArray) -> tuple[float, float]:
+def _interval(draws: Floats) -> tuple[float, float]:
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
 
 
-def _recentred_p(mean: float, draws: FloatArray) -> float:
+def _recentred_p(mean: float, draws: Floats) -> float:
     """Share of draws, centred at 0 as if there were no difference, that lie as far out as the mean does."""
     distance = np.abs(draws - mean)
     # a draw as far out as the mean counts, whatever the last bits of its sum are

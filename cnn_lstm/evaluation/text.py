@@ -44,15 +44,9 @@ def _forecasts(target: TargetReport) -> str:
     columns = COLUMNS[target["kind"]]
     lines = [["", *(TITLES.get(column, column) for column in columns), "skill", "DM p", "boot p"]]
     for name, metrics in target["forecasts"].items():
-        line = [f"{name} *" if name == target["best_baseline"] else name]
-        line += [number(metrics.get(column)) for column in columns]
-        compared = target["comparisons"].get(name)
-        line += (
-            [number(compared["skill"]), p_value(compared["dm_p"]), p_value(compared["bootstrap_p"])]
-            if compared
-            else 3 * ["-"]
-        )
-        lines.append(line)
+        title = f"{name} *" if name == target["best_baseline"] else name
+        cells = [number(metrics.get(column)) for column in columns]
+        lines.append([title, *cells, *comparison_cells(target["comparisons"].get(name))])
     table = aligned(lines, left=1)
     return f"{table}\n* best baseline by {target['loss']}; skill is that of the model against each baseline"
 

@@ -16,8 +16,9 @@ import pytest
 
 from cnn_lstm.errors import ResourceError
 from cnn_lstm.evaluation.formatting import COLUMNS, number
-from cnn_lstm.evaluation.html import render_page, write_page
+from cnn_lstm.evaluation.html import render_page
 from cnn_lstm.evaluation.report import evaluate
+from cnn_lstm.files import write_text_whole
 from tests.evaluation.tables import information, predictions_table
 
 KINDS = ("return", "log_volatility", "class")
@@ -299,7 +300,7 @@ def test_existing_plots_are_embedded(tmp_path: Path) -> None:
     (tmp_path / "attention.png").write_bytes(PNG)
     table = small()
     given = [tmp_path / "attention.png", tmp_path / "missing.png"]
-    write_page(tmp_path / "report.html", evaluate(table), table, information(), given)
+    write_text_whole(tmp_path / "report.html", render_page(evaluate(table), table, information(), given))
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert base64.b64encode(PNG).decode() in html
     assert "<strong>Attention</strong>" in html
@@ -310,7 +311,7 @@ def test_existing_plots_are_embedded(tmp_path: Path) -> None:
 def test_a_folder_that_is_missing_is_a_resource_error(tmp_path: Path) -> None:
     table = small()
     with pytest.raises(ResourceError, match="cannot write the file"):
-        write_page(tmp_path / "missing" / "report.html", evaluate(table), table, information())
+        write_text_whole(tmp_path / "missing" / "report.html", page_of(table))
 
 
 def test_equal_tables_make_equal_pages() -> None:

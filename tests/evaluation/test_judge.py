@@ -81,9 +81,9 @@ def test_five_files_and_the_verdict_first(run: Path, capsys: pytest.CaptureFixtu
     before = {path.name for path in run.iterdir()}
     done = judged(capsys, run)
     assert {path.name for path in run.iterdir()} - before == {*FILES, "test_metrics.json", "attention_test.png"}
-    assert done.shown.startswith(VERDICTS)
-    assert done.shown.startswith((run / "test.txt").read_text())
-    assert str(run / "report.html") in done.shown
+    assert done.printed.startswith(VERDICTS)
+    assert done.printed.startswith((run / "test.txt").read_text())
+    assert str(run / "report.html") in done.printed
     page = (run / "report.html").read_text()
     assert only(done.report)["verdict"] in page
     assert evaluate(done.table) == done.report
@@ -100,9 +100,9 @@ def test_a_second_test_has_the_same_report_and_says_that_it_is_the_second(
 ) -> None:
     first = judged(capsys, run)
     report, table = first.report, first.table
-    assert "The test rows were used once, by this model: an untouched test.\n" in first.shown
+    assert "The test rows were used once, by this model: an untouched test.\n" in first.printed
     second = judged(capsys, run)
-    assert "The test rows were used 2 times by 1 model. " in second.shown
+    assert "The test rows were used 2 times by 1 model. " in second.printed
     assert second.report == report
     pd.testing.assert_frame_equal(second.table, table)
     assert second.info["test_rows_used"] == {"times": 2, "models": 1}
@@ -116,7 +116,7 @@ def test_other_models_on_the_same_rows_are_trials(run: Path, fitted: Path, capsy
         uses + "".join(uses.replace(json.loads(uses)["model"], name) for name in ("a", "b", "c"))
     )
     done = judged(capsys, run)
-    assert "The test rows were used 5 times by 4 models. " in done.shown
+    assert "The test rows were used 5 times by 4 models. " in done.printed
     after = only(done.report)["strategy"]
     assert (alone["trials"], after["trials"], done.table.attrs["trials"]) == (1, 4, 4)
 
@@ -146,7 +146,7 @@ def test_trials_deflate_the_sharpe_ratio_alone(run: Path, capsys: pytest.Capture
     assert deflated < once == few["strategy"]["psr"]
     assert many == few
     assert (done.report["settings"]["trials"], done.table.attrs["trials"]) == (20, 20)
-    assert "for the best of 20\n" in done.shown
+    assert "for the best of 20\n" in done.printed
 
 
 def test_the_choice_of_a_sweep_is_printed_and_changes_no_verdict(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,8 +156,8 @@ def test_the_choice_of_a_sweep_is_printed_and_changes_no_verdict(run: Path, caps
     target_report = only(done.report)
     assert target_report["selection"] == {"trials": 20, "spa_p": 0.25}
     assert (target_report["verdict"], target_report["reason"]) == (before["verdict"], before["reason"])
-    assert "best of 20 trials of a sweep" in done.shown
-    assert "in about 25 of 100 sweeps (SPA test)" in done.shown
+    assert "best of 20 trials of a sweep" in done.printed
+    assert "in about 25 of 100 sweeps (SPA test)" in done.printed
 
 
 @pytest.mark.parametrize(
@@ -230,8 +230,8 @@ def test_forecasts_of_each_objective_are_judged(case: str, tmp_path: Path, capsy
         assert target_report["best_baseline"] in target_report["comparisons"]
         assert (target_report["strategy"] is None) == (target_report["kind"] not in ("return", "class"))
     assert [check["kind"] for check in done.info["leakage"] if check["outcome"] == "failed"] == []
-    assert done.shown.startswith(VERDICTS)
-    assert done.shown.count("EVIDENCE OF SKILL: ") == len(losses)
+    assert done.printed.startswith(VERDICTS)
+    assert done.printed.count("EVIDENCE OF SKILL: ") == len(losses)
 
 
 def test_a_checkpoint_without_smearing_gets_it_from_its_validation_forecasts(
@@ -280,7 +280,7 @@ def test_a_failed_check_denies_evidence(
     assert only(judged(capsys, run).report)["evidence"]
     monkeypatch.setattr("cnn_lstm.evaluation.model_info.leakage_checks", leaks)
     done = judged(capsys, run)
-    assert done.shown.startswith("NO EVIDENCE OF SKILL: return_2\n  leakage found: L2 features that are not legit")
+    assert done.printed.startswith("NO EVIDENCE OF SKILL: return_2\n  leakage found: L2 features that are not legit")
     assert not only(done.report)["evidence"]
     assert done.table.attrs["failed_checks"] == ["L2 features that are not legitimate"]
     assert evaluate(done.table) == done.report

@@ -13,7 +13,7 @@ from scipy.stats import norm
 from sklearn import metrics
 from statsmodels.stats.contingency_tables import mcnemar
 
-FloatArray = NDArray[np.float64]
+Floats = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 # of the calibration metrics, with equally many forecasts each
 BINS = 15
@@ -90,7 +90,7 @@ def probability_metrics(true: ArrayLike, probabilities: ArrayLike, prior: ArrayL
     }
 
 
-def log_losses(true: ArrayLike, probabilities: ArrayLike) -> FloatArray:
+def log_losses(true: ArrayLike, probabilities: ArrayLike) -> Floats:
     """Log loss of each row: -log of the forecast probability of the class that happened.
 
     Args:
@@ -165,18 +165,18 @@ def _classes(values: ArrayLike) -> IntArray:
     return np.asarray(values).astype(np.int64)
 
 
-def _one_against_rest(area: Any, y: IntArray, p: FloatArray) -> float:
+def _one_against_rest(area: Any, y: IntArray, p: Floats) -> float:
     happened = np.bincount(y, minlength=p.shape[1]) > 0
     if not happened.all() or len(happened) < 2:
         return NAN
     return float(np.mean([area(y == number, p[:, number]) for number in range(p.shape[1])]))
 
 
-def _brier(y: IntArray, p: FloatArray) -> float:
+def _brier(y: IntArray, p: Floats) -> float:
     return float(((p - np.eye(p.shape[1])[y]) ** 2).sum(axis=1).mean())
 
 
-def _spiegelhalter_p(right: NDArray[np.bool_], confidence: FloatArray) -> float:
+def _spiegelhalter_p(right: NDArray[np.bool_], confidence: Floats) -> float:
     """Z of the Brier score of right or wrong; the same for a class and for its opposite."""
     slope = 1 - 2 * confidence
     variance = (slope**2 * confidence * (1 - confidence)).sum()

@@ -14,7 +14,7 @@ from statsmodels.stats.diagnostic import pesaran_timmermann
 
 from cnn_lstm.evaluation.series import clustered_by_date, is_constant, newey_west_t
 
-FloatArray = NDArray[np.float64]
+Floats = NDArray[np.float64]
 # a correlation across fewer symbols is too noisy to count as one of its date
 CROSS_SECTION = 5
 NAN = float("nan")
@@ -56,12 +56,12 @@ def error_metrics(
     }
 
 
-def _mean_in_units(loss: FloatArray, unit: FloatArray) -> float:
+def _mean_in_units(loss: Floats, unit: Floats) -> float:
     usable = unit > 0
     return float((loss[usable] / unit[usable]).mean()) if usable.any() else NAN
 
 
-def _share_explained(squared: FloatArray, benchmark_error: FloatArray) -> float:
+def _share_explained(squared: Floats, benchmark_error: Floats) -> float:
     benchmark = (benchmark_error**2).sum()
     return float(1 - squared.sum() / benchmark) if benchmark > 0 else NAN
 
@@ -92,7 +92,7 @@ def association_metrics(true: ArrayLike, forecast: ArrayLike, date: Any, horizon
     return _information(y, f, date, horizon) | _direction(y, f)
 
 
-def _information(y: FloatArray, f: FloatArray, date: Any, horizon: int) -> dict[str, float]:
+def _information(y: Floats, f: Floats, date: Any, horizon: int) -> dict[str, float]:
     codes, dates = pd.factorize(pd.Index(date), sort=True)
     wide = np.bincount(codes, minlength=len(dates)) >= CROSS_SECTION
     if wide.sum() >= 2:
@@ -106,7 +106,7 @@ def _information(y: FloatArray, f: FloatArray, date: Any, horizon: int) -> dict[
     return {"ic": ic, "rank_ic": rank_ic, "icir": NAN, "ic_t": ic_t}
 
 
-def _daily_metrics(pearson: FloatArray, spearman: FloatArray, horizon: int) -> dict[str, float]:
+def _daily_metrics(pearson: Floats, spearman: Floats, horizon: int) -> dict[str, float]:
     """Metrics of the dates whose correlations, (dates,), are defined."""
     ic, rank_ic = pearson[np.isfinite(pearson)], spearman[np.isfinite(spearman)]
     if len(ic) == 0:
@@ -120,7 +120,7 @@ def _daily_metrics(pearson: FloatArray, spearman: FloatArray, horizon: int) -> d
     }
 
 
-def _correlations(y: FloatArray, f: FloatArray, group: NDArray[np.intp]) -> dict[str, FloatArray]:
+def _correlations(y: Floats, f: Floats, group: NDArray[np.intp]) -> dict[str, Floats]:
     """Pearson and Spearman correlation of each group, numbered from 0 on; NaN where either side is constant."""
     ranks = pd.DataFrame({"y": y, "f": f}).groupby(group).rank().to_numpy()
     spearman = _pearson(ranks[:, 0], ranks[:, 1], group)
@@ -128,14 +128,14 @@ def _correlations(y: FloatArray, f: FloatArray, group: NDArray[np.intp]) -> dict
     return {"pearson": np.where(np.isnan(spearman), np.nan, _pearson(y, f, group)), "spearman": spearman}
 
 
-def _pearson(y: FloatArray, f: FloatArray, group: NDArray[np.intp]) -> FloatArray:
+def _pearson(y: Floats, f: Floats, group: NDArray[np.intp]) -> Floats:
     rows = np.bincount(group)
     y, f = (values - (np.bincount(group, values) / rows)[group] for values in (y, f))
     size = np.sqrt(np.bincount(group, y * y)) * np.sqrt(np.bincount(group, f * f))
     return np.bincount(group, y * f) / np.where(size > 0, size, np.nan)
 
 
-def _direction(y: FloatArray, f: FloatArray) -> dict[str, float]:
+def _direction(y: Floats, f: Floats) -> dict[str, float]:
     """A truth or forecast of exactly 0 has no direction, so its row is left out."""
     rows = (y != 0) & (f != 0)
     up, up_forecast = y[rows] > 0, f[rows] > 0

@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from cnn_lstm.evaluation.series import is_constant
 
-FloatArray = NDArray[np.float64]
+Floats = NDArray[np.float64]
 # share of the realised variance, a hundredth of the volatility: lower forecasts count as this one
 LOWEST_SHARE = 1e-4
 
 
-def qlike(realized_variance: ArrayLike, forecast_variance: ArrayLike) -> FloatArray:
+def qlike(realized_variance: ArrayLike, forecast_variance: ArrayLike) -> Floats:
     """QLIKE loss of variance forecasts: r - log(r) - 1 with r = realised / forecast (Patton 2011).
 
     The loss ranks forecasts as the true variance would even though realised variance is a noisy measure of it. A
@@ -36,7 +36,7 @@ def qlike(realized_variance: ArrayLike, forecast_variance: ArrayLike) -> FloatAr
     realized = np.asarray(realized_variance, dtype=np.float64)
     forecast = np.maximum(np.asarray(forecast_variance, dtype=np.float64), LOWEST_SHARE * realized)
     ratio = realized / forecast
-    loss: FloatArray = ratio - np.log(ratio) - 1
+    loss: Floats = ratio - np.log(ratio) - 1
     return loss
 
 
@@ -70,7 +70,7 @@ def volatility_metrics(true: ArrayLike, forecast: ArrayLike, forecast_variance: 
     }
 
 
-def _r2_log(y: FloatArray, f: FloatArray) -> float:
+def _r2_log(y: Floats, f: Floats) -> float:
     log_true = np.log(y)
     log_forecast = np.log(np.maximum(f, np.sqrt(LOWEST_SHARE) * y))
     if is_constant(log_true):
