@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cnn_lstm.evaluation.formatting import COLUMNS, TITLES, aligned, number, p_value, percent
+from cnn_lstm.evaluation.formatting import COLUMNS, TITLES, aligned, comparison_cells, number, p_value, percent
 from cnn_lstm.evaluation.plain_language import selection_sentence, suspicions
 from cnn_lstm.evaluation.record import Report, TargetReport
 
