@@ -120,7 +120,7 @@ def variance_name(column: str) -> str:
 
 
 def variance_of(values: Floats, kind: str) -> Floats:
-    """Variance of volatilities or log volatilities, (n,).
+    """Variances, (n,), of volatilities or log volatilities, (n,).
 
     Example:
         >>> variance_of(np.array([0.0]), "log_volatility").tolist(), variance_of(np.array([0.5]), "volatility").tolist()

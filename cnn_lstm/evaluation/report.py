@@ -176,7 +176,7 @@ def _metrics(
 
 
 def rounded_change(values: Floats, last: Floats) -> Floats:
-    """Change from the last value, without the rounding noise of a difference of two levels.
+    """Change from the last value, (n,), without the rounding noise of a difference of two levels.
 
     Example:
         >>> change = rounded_change(np.array([0.7, 1.3]) + 0.1, np.array([0.7, 1.3]))

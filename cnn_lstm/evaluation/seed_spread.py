@@ -145,7 +145,7 @@ def render_seed_spread(by_target: Mapping[str, TargetSpread]) -> str:
         mse              0.5000    -  0.5000  0.5000
         skill over zero  0.5000    -  0.5000  0.5000
         NO CLAIM: one seed has no spread
-        zero ranks 2 of 2 among the seeds, 1 of which have a lower mse
+        zero ranks 2 of 2 among the seeds, 1 of them with a lower mse
     """
     return "\n\n".join(_block(name, target) for name, target in by_target.items())
 
@@ -163,7 +163,7 @@ def _block(name: str, target: TargetSpread) -> str:
             values = (spread["mean"], spread["std"], spread["min"], spread["max"], *average)
             rows.append([f"{prefix}{key}", *map(_text, values)])
     ranks = f"{baseline} ranks {target['rank']} of {target['places']} among the seeds"
-    claims = [_claim(target, seeds), f"{ranks}, {target['better']} of which have a lower {target['loss']}"]
+    claims = [_claim(target, seeds), f"{ranks}, {target['better']} of them with a lower {target['loss']}"]
     return "\n".join([f"{name}, seeds: {seeds}", aligned(rows, left=1), *claims])
 
 

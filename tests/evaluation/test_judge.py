@@ -1,4 +1,4 @@
-"""`test` through the command line: verdict first, five files, and every figure from the predictions alone."""
+"""`test` through the command line: verdict first, five files, and every number from the predictions alone."""
 
 from __future__ import annotations
 

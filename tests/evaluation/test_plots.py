@@ -55,5 +55,5 @@ def test_many_years_have_no_numbers_above_their_bars(count: int, annotated: bool
     target["breakdowns"]["year"] = [line | {"name": str(2000 + number)} for number in range(count)]
     plot = next(one for one in target_plots(table, "return_1", target) if one.title == "Error by year")
     assert ("above each pair" in plot.caption) is annotated
-    # matplotlib writes each text of an SVG as a comment beside its glyphs
+    # matplotlib writes each text of an SVG as a comment next to its glyphs
     assert ("+50.0%" in base64.b64decode(plot.uri.split(",")[1]).decode()) is annotated

@@ -225,7 +225,7 @@ def test_a_users_own_baseline_may_be_the_best_one() -> None:
     assert (result["best_baseline"], result["evidence"], result["verdict"]) == ("foo", False, "NO EVIDENCE OF SKILL")
     assert ", foo;" in result["reason"]
     assert result["comparisons"]["foo"]["skill"] < -1
-    # the bootstrap draws the same dates whatever stands beside the model
+    # the bootstrap draws the same dates whatever is compared with the model
     assert result["comparisons"]["zero"] == alone["comparisons"]["zero"]
 
 

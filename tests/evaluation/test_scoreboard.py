@@ -1,4 +1,4 @@
-"""Every figure of the scoreboard, once more by scikit-learn, from the table alone."""
+"""Every metric of the scoreboard, computed again by scikit-learn, from the table alone."""
 
 from __future__ import annotations
 

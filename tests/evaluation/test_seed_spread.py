@@ -118,4 +118,4 @@ def test_the_table_shows_each_metric_aligned() -> None:
     assert lines[5].split() == ["skill", "over", "ridge", "0.6000", "0.05000", "0.5500", "0.6500", "0.7000"]
     assert len({len(line) for line in lines[1:6]}) == 1
     assert lines[6] == "CLAIM HOLDS OVER SEEDS: lower end of the skill, mean - 2 std / sqrt(3): 0.08453"
-    assert lines[7] == "zero ranks 4 of 4 among the seeds, 3 of which have a lower mse"
+    assert lines[7] == "zero ranks 4 of 4 among the seeds, 3 of them with a lower mse"

@@ -48,7 +48,7 @@ def crps_of_scores(true: Floats, forecast: Floats, scale: Floats, scores: Floats
 
 
 def gaussian_crps(true: Floats, mean: Floats, std: Floats) -> Floats:
-    """Continuous ranked probability score of each row's normal distribution (Gneiting and others 2005, equation 5).
+    """Continuous ranked probability score of normal distributions, (n,) (Gneiting et al. 2005, equation 5).
 
     Example:
         >>> gaussian_crps(np.array([0.0]), np.array([0.0]), np.array([1.0])).round(6).tolist()

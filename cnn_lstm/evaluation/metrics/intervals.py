@@ -107,8 +107,8 @@ def christoffersen_p(missed: Bools, symbol: NDArray[Any], date: NDArray[Any]) ->
 
     Args:
         missed: Whether each row is a miss, shape (n,).
-        symbol: Symbol of each row.
-        date: Time of each row; anything that sorts.
+        symbol: Symbol of each row, shape (n,).
+        date: Time of each row, shape (n,); anything that can be sorted.
 
     Example:
         >>> clustered = np.repeat([True, False], 20)

@@ -1,4 +1,4 @@
-"""Variance forecasts beside volatility forecasts, in the predictions table."""
+"""Variance forecasts next to volatility forecasts, in the predictions table."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def test_oldest_rows_of_too_large_windows_are_left_out(monkeypatch: pytest.Monke
 
 
 def separable(rows: int = 900) -> BaselineInputs:
-    """The class of the next return is told by the present one."""
+    """The class of the next return follows from the present one."""
     return inputs_of(autoregressive(rows, 0.95), Direction(delay=0))
 
 
