@@ -51,8 +51,7 @@ def repeat(passed_on: Sequence[str], seeds: str, first_seed: int | None, jobs: i
     data, settings = cli.build_data(), Evaluation(**cli.config["fit"].evaluation.as_dict())
     folder = REPEAT.folder(folder, cli.config["fit"])
     members = [
-        Member("seed", seed, folder, [*passed_on, "--seed_everything", str(seed)])
-        for seed in _seeds(seeds, first_seed)
+        Member("seed", seed, folder, [*passed_on, "--seed_everything", str(seed)]) for seed in _seeds(seeds, first_seed)
     ]
     with REPEAT.taken(folder) as lock:
         REPEAT.require_same_configuration(folder, cli.config_text)

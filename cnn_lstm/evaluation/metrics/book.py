@@ -145,7 +145,7 @@ def ladder(decision: Floats, symbol: Integers, horizon: int) -> Floats:
 
 
 def trades(position: Floats, symbol: Integers) -> Floats:
-    """Absolute change of position at each row, (n,); entries count, and the last exit is counted at the symbol's last row.
+    """Absolute change of position at each row, (n,); entries count, and the last exit counts at the symbol's last row.
 
     Example:
         >>> trades(np.array([1.0, -1.0, 0.5]), np.array([0, 0, 1])).tolist()
