@@ -42,8 +42,8 @@ def main() -> None:
 
 def next_day_return(folder: Path) -> None:
     """Trains and tests the shipped configuration on the shipped bars."""
-    words = ("--run_dir", folder / "run", "--quiet", "true")
-    if run("fit", "--config", ROOT / "configs/next_day_return.yaml", *words):
+    arguments = ("--run_dir", folder / "run", "--quiet", "true")
+    if run("fit", "--config", ROOT / "configs/next_day_return.yaml", *arguments):
         raise SystemExit("the fit failed")
     if run("test", "--config", folder / "run/config.yaml", "--ckpt_path", "best"):
         raise SystemExit("the test failed")

@@ -16,7 +16,7 @@ from cnn_lstm.evaluation.metrics.classes import log_losses
 from cnn_lstm.evaluation.metrics.volatility import qlike
 
 Floats = NDArray[np.float64]
-# column -> name in tables; any further column that begins with y_ is a baseline too, under its own name
+# column -> name in tables; any further column that begins with y_ is a baseline too, named after its column
 NAMES = {
     "y_pred": "model",
     "y_zero": "zero",
@@ -30,7 +30,7 @@ NAMES = {
     "y_log_har": "log-HAR",
     "y_gbm": "gradient boosting",
 }
-PROBABILITIES = {"y_pred": "p", "y_mean": "prior_p"}  # else the name without y_, and _p
+PROBABILITIES = {"y_pred": "p", "y_mean": "prior_p"}  # else the name without y_, with _p
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Forecast:
 def judged_rows(table: pd.DataFrame, target: str, about: TargetInfo) -> pd.DataFrame:
     """Rows of a target on which every forecaster can be judged: truth known, no forecast missing.
 
-    For volatilities rows without any movement are left out, since QLIKE has no value there.
+    For volatilities, rows without any movement are left out, since QLIKE is undefined there.
     """
     rows = table[table["target"] == target]
     forecasts = [name for name in rows.columns if name.startswith("y_") and name != "y_true"]

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.evaluation.ledger import Uses, count_use, rows_key
+from cnn_lstm.evaluation.ledger import count_use, rows_key
+from cnn_lstm.evaluation.record import Uses
 from cnn_lstm.evaluation.report import plain_values
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.predictor import Predictor
@@ -160,7 +161,7 @@ def _report(
     rules: Mapping[str, pd.DataFrame],
 ) -> EvaluationReport:
     """All metrics, and the claim; the agents pay for all models that were judged on these rows."""
-    data, terms, trials = episodes.data, episodes.terms, uses.models
+    data, terms, trials = episodes.data, episodes.terms, uses["models"]
     together = metrics_of(data, terms, joint, ALL_SEEDS, trials)
     periods = np.nan if together.periods_per_year is None else together.periods_per_year
     random = at_random_times(data, terms, list(agents.values()))

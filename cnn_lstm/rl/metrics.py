@@ -10,7 +10,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 
-from cnn_lstm.evaluation.metrics.strategy import Book, periods_per_year, strategy_metrics
+from cnn_lstm.evaluation.metrics.book import Book, periods_per_year
+from cnn_lstm.evaluation.metrics.strategy import strategy_metrics
 from cnn_lstm.evaluation.report import plain_values
 from cnn_lstm.rl.accounts import TradingTerms
 from cnn_lstm.rl.market_data import MarketData
@@ -55,7 +56,7 @@ def metrics_of(data: MarketData, terms: TradingTerms, record: pd.DataFrame, name
         trials: Number of models among which it was chosen, for the deflated Sharpe ratio.
     """
     metrics = strategy_metrics(_book(data, terms, record, name), trials)
-    return AgentMetrics(**{field.name: plain_values(metrics[field.name]) for field in fields(AgentMetrics)})
+    return AgentMetrics(**{field.name: plain_values(dict(metrics)[field.name]) for field in fields(AgentMetrics)})
 
 
 def _book(data: MarketData, terms: TradingTerms, record: pd.DataFrame, name: str) -> Book:

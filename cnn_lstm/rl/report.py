@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from cnn_lstm.evaluation.formatting import number, percent
-from cnn_lstm.evaluation.ledger import Uses
 from cnn_lstm.evaluation.plain_language import probability, signed, uses_sentence
+from cnn_lstm.evaluation.record import Uses
 from cnn_lstm.pages.environment import Plot, page_environment
 from cnn_lstm.rl.claim import Claim
 from cnn_lstm.rl.metrics import AgentMetrics
@@ -176,7 +176,7 @@ def _remarks(report: EvaluationReport) -> Iterator[str]:
             f"The agents learnt from {report.in_sample_rows:,} rows of a model's own training dates, which look "
             "better than what they see here (market.in_sample)."
         )
-    yield uses_sentence(asdict(report.test_rows_used))
+    yield uses_sentence(report.test_rows_used)
     paid = "one trial" if report.trials == 1 else f"all {report.trials:,} trials"
     yield (
         "The deflated Sharpe ratio (DSR) is the probability that the true Sharpe ratio is above zero, once trials are "

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from cnn_lstm.evaluation.metrics.strategy import ladder
+from cnn_lstm.evaluation.metrics.book import ladder
 from cnn_lstm.rl.accounts import TradingTerms
 from cnn_lstm.rl.decisions import Decisions
 from cnn_lstm.rl.episodes import Episodes

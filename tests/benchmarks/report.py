@@ -65,7 +65,7 @@ def main() -> None:
             found = predictions_table(data.panel, data.targets, data.parts.test, {"y_pred": forecast}, [0.0])
             found = add_intervals(found, scores, str(data.parts.boundaries.test))
         with timed("information sheet"):
-            info = model_info(data, model, model.contract) | {"test_rows_used": {"times": 1, "models": 1}}
+            info = {**model_info(data, model, model.contract), "test_rows_used": {"times": 1, "models": 1}}
         with timed("baselines"):
             found = with_baselines(found, data, model.contract, Evaluation())
         with timed("metrics, page, files"):

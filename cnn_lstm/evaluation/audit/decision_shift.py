@@ -11,8 +11,8 @@ import pandas as pd
 from cnn_lstm.data.targets import Target
 from cnn_lstm.evaluation.audit.findings import FAILED, NO_CHECKPOINT, NOT_APPLICABLE, WARNED, Finding, Result, result
 from cnn_lstm.evaluation.audit.stages import Base
+from cnn_lstm.evaluation.metrics.book import make_book
 from cnn_lstm.evaluation.metrics.sharpe import automatic_lags, sharpe_ratio, sharpe_standard_error
-from cnn_lstm.evaluation.metrics.strategy import make_book
 
 SHIFTED = "shifted decision"
 DELAYS = (0, 1, 2, 5)
