@@ -22,7 +22,7 @@ from mlflow import MlflowClient
 from sqlalchemy import NullPool
 
 from cnn_lstm.errors import CnnLstmError
-from cnn_lstm.training import sweep
+from cnn_lstm.sweeps import sweep
 from tests.experiments import experiment, fit, run
 from tests.markets import market
 
