@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -262,7 +262,7 @@ def draw_slices(path: Path, trials: Sequence[DrawnTrial], scales: Sequence[Scale
             axes.tick_params(axis="y", labelsize=6.5)
 
 
-def limits(values: Floats, kept: Sequence[float]) -> tuple[float, float]:
+def limits(values: Floats, kept: Iterable[float]) -> tuple[float, float]:
     """Limits of an axis; a few wild values do not flatten it.
 
     Args:

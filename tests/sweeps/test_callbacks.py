@@ -90,7 +90,7 @@ def test_a_pruned_fit_is_stopped_not_broken_off() -> None:
     callback = StopPruned(trial, "val_loss")
     first, second = trainer(0, val_loss=2.0), trainer(1, val_loss=1.5)
     for stage in (first, second):
-        callback.on_validation_end(stage, None)
+        callback.on_validation_end(stage, LightningModule())
     assert (first.should_stop, second.should_stop) == (False, True)
     assert study.trials[0].intermediate_values == {0: 2.0, 1: 1.5}
     assert study.trials[0].user_attrs[PRUNED_AT] == 1
@@ -99,17 +99,17 @@ def test_a_pruned_fit_is_stopped_not_broken_off() -> None:
 def test_other_processes_follow_the_first() -> None:
     callback, stage = StopPruned(None, "val_loss"), trainer(0, val_loss=2.0)
     stage.strategy.broadcast = lambda value: True
-    callback.on_validation_end(stage, None)
+    callback.on_validation_end(stage, LightningModule())
     assert stage.should_stop
 
 
 def test_the_sanity_check_does_not_count_as_an_epoch() -> None:
     stage = trainer(0)
     stage.sanity_checking = True
-    StopPruned(None, "val_loss").on_validation_end(stage, None)
+    StopPruned(None, "val_loss").on_validation_end(stage, LightningModule())
     assert not stage.should_stop
 
 
 def test_a_metric_that_is_not_logged_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"val_los is never logged.*did you mean val_loss"):
-        StopPruned(None, "val_los").on_validation_end(trainer(0, val_loss=1.0), None)
+        StopPruned(None, "val_los").on_validation_end(trainer(0, val_loss=1.0), LightningModule())

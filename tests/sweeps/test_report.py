@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -16,6 +17,7 @@ from optuna.trial import TrialState, create_trial
 
 from cnn_lstm.sweeps.report import parameter_importances, write_report
 
+Direction = Literal["minimize", "maximize"]
 DISTRIBUTIONS: dict[str, Any] = {
     "model.optimizer.lr": optuna.distributions.FloatDistribution(1e-5, 1e-2, log=True),
     "model.network.lstm_layers": optuna.distributions.IntDistribution(1, 3),
@@ -42,7 +44,7 @@ def trial(value: float | list[float] | None, state: str = "COMPLETE", seed: int 
     )
 
 
-def study_of(*trials: Any, directions: tuple[str, ...] = ("minimize",), name: str = "s") -> optuna.Study:
+def study_of(*trials: Any, directions: Sequence[Direction] = ("minimize",), name: str = "s") -> optuna.Study:
     study = optuna.create_study(directions=list(directions), study_name=name)
     study.add_trials(trials)
     return study
@@ -117,7 +119,8 @@ def test_the_page_needs_nothing_else_and_escapes_what_it_is_given(mixed: optuna.
 @pytest.mark.parametrize("value", [1.0, [1.0, 2.0]], ids=["one", "several"])
 def test_few_trials_have_a_page(count: int, value: Any, tmp_path: Path) -> None:
     several = isinstance(value, list)
-    study = study_of(*(trial(value, seed=k) for k in range(count)), directions=("minimize",) * (1 + several))
+    directions: list[Direction] = ["minimize"] * (1 + several)
+    study = study_of(*(trial(value, seed=k) for k in range(count)), directions=directions)
     write_report(study, tmp_path, ["val_loss", "parameters"][: 1 + several])
     text = Page((tmp_path / "sweep.html").read_text(encoding="utf-8")).text
     assert ("No trial was completed" in text) == (count == 0)

@@ -107,12 +107,12 @@ def domains(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def trees(draw: st.DrawFn) -> dict[str, Any]:
-    """Spaces of random domains, each with a condition upon an earlier one or none."""
+    """Spaces of random domains, each with a condition on an earlier one or without one."""
     tree: dict[str, Any] = {}
     for number in range(draw(st.integers(1, 6))):
         domain = draw(domains())
         earlier = [name for name, other in tree.items() if "categorical" in other]
-        if earlier and draw(st.booleans()):
+        if bool(earlier) and draw(st.booleans()):
             name = draw(st.sampled_from(earlier))
             domain["if"] = {name: draw(st.sampled_from(tree[name]["categorical"]))}
         tree[f"model.k{number}"] = domain
