@@ -1,39 +1,112 @@
-"""Files that are there whole, or as they were."""
+"""Files that are whole or unchanged, also after a power cut; and locks that the death of a process frees."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
+
+from filelock import lock_descriptor
 
 from cnn_lstm.errors import ResourceError
 
 
+def replace_file(path: Path, write: Callable[[Path], object], partial: str | None = None) -> None:
+    """Replaces a file in one step: content to the disk, then the name, then the folder.
+
+    Any other order can lose the old file and the new one in a power cut.
+
+    Args:
+        path: The file.
+        write: Writes the content to the path that it is given, in the same folder.
+        partial: Name of the file while it is written; one per process by default. Where a file has a single writer,
+            a fixed name lets the next attempt overwrite what a kill has left.
+
+    Raises:
+        OSError: If the disk is full or the folder cannot be written; the old file stays.
+    """
+    unfinished = path.with_name(partial or f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(unfinished)
+        _flush(unfinished)
+        unfinished.replace(path)
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            _flush(path.parent)
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Replaces a file in one step, so that nobody ever finds half of it.
+    """Calls `replace_file`, and reports what goes wrong in one line.
 
     Args:
         path: The file.
         write: Writes the content to the path that it is given, in the same folder.
 
     Raises:
-        ResourceError: If the disk is full or the place cannot be written.
+        ResourceError: If the disk is full or the folder cannot be written.
 
     Example:
         >>> write_whole(Path("greeting.txt"), lambda partial: partial.write_text("hello"))  # doctest: +SKIP
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        write(partial)
-        partial.replace(path)
+        replace_file(path, write)
     except OSError as error:
         raise ResourceError(
             "cannot write the file", f"{path}: {error.strerror}", "make room for it, or choose another folder", code=606
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_text_whole(path: Path, text: str) -> None:
-    """`write_whole` of a text in UTF-8."""
+    """Writes a text in UTF-8 by `write_whole`."""
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def lock_file(path: Path, poll_seconds: float = 0.05) -> IO[bytes]:
+    """Opens a file and locks it, once every other process that did the same has freed it.
+
+    The lock lives as long as the open file: closing it, or the death of the process, frees it. A process that inherits
+    the open file holds the lock too.
+
+    Args:
+        path: The file, which is made if it does not exist.
+        poll_seconds: Time between two attempts.
+
+    Returns:
+        The open file.
+
+    Raises:
+        OSError: If the file cannot be opened, or its file system has no locks.
+
+    Example:
+        >>> with lock_file(Path("study.lock")):  # doctest: +SKIP
+        ...     print("no other process is here")
+    """
+    while (file := try_lock(path)) is None:
+        time.sleep(poll_seconds)
+    return file
+
+
+def try_lock(path: Path) -> IO[bytes] | None:
+    """As `lock_file`, without waiting: None if another process holds the lock."""
+    file = path.open("ab")
+    try:
+        if lock_descriptor(file.fileno(), blocking=False):
+            return file
+    except BaseException:
+        file.close()
+        raise
+    file.close()
+    return None

@@ -19,8 +19,8 @@ import yfinance
 
 from cnn_lstm import specs
 from cnn_lstm.data.sources import SampleBars
-from cnn_lstm.runs.config import guard_parser, load_yaml
 from cnn_lstm.runs.forecast_cli import ForecastCLI
+from cnn_lstm.runs.yaml_guard import guard_parser, load_yaml
 from cnn_lstm.sweeps.definition import Definition
 from cnn_lstm.sweeps.space import options_of
 from tests.experiments import fit, run

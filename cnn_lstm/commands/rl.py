@@ -8,15 +8,18 @@ from importlib.util import find_spec
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import one_of
-from cnn_lstm.runs.config import guard_parser
 from cnn_lstm.runs.forecast_cli import quiet
+from cnn_lstm.runs.yaml_guard import guard_parser
 
 USAGE = """usage: cnn-lstm rl train --ckpt_path RUN/checkpoints/best.ckpt [--config FILE] [--algo ppo|a2c|sac|td3|dqn]
-                         [--name NAME] [--market.KEY VALUE ...] [--agent.KEY VALUE ...]
+                         [--folder NAME] [--resume] [--market.KEY VALUE ...] [--agent.KEY VALUE ...]
        cnn-lstm rl evaluate RUN/rl/NAME
 
 train     agents of several seeds that see what a forecaster's encoder makes of each date, in RUN/rl/NAME
-evaluate  what they earn after costs on the forecaster's test dates, beside simple rules
+evaluate  what they earn after costs on the forecaster's test dates, next to simple rules
+
+--folder  NAME; by default made of algorithm, date and time
+--resume  train the seeds that are missing in RUN/rl/NAME
 
 The data are those of RUN/config.yaml; docs/rl.md has all keys.
 """
@@ -24,28 +27,28 @@ MODULES = {"train": "cnn_lstm.commands.rl_train", "evaluate": "cnn_lstm.commands
 EXTRA = ("gymnasium", "stable_baselines3")
 
 
-def run(words: list[str]) -> None:
+def run(argv: list[str]) -> None:
     """Runs `rl`.
 
     Args:
-        words: `rl`, `train` or `evaluate`, and its arguments.
+        argv: `rl`, `train` or `evaluate`, and its arguments.
 
     Raises:
-        ConfigError: If the extra is not installed, or the words are no command.
+        ConfigError: If the extra is not installed, or there is no such command.
         SystemExit: With 2, if there is no command.
     """
-    if len(words) < 2 or "--help" in words or "-h" in words:
+    if len(argv) < 2 or "--help" in argv or "-h" in argv:
         print(USAGE, end="")
-        if len(words) < 2:
+        if len(argv) < 2:
             raise SystemExit(2)
         return
-    if words[1] not in MODULES:
-        raise ConfigError(f"unknown command rl {words[1]}", "", one_of(words[1], MODULES), code=225)
+    if argv[1] not in MODULES:
+        raise ConfigError(f"unknown command rl {argv[1]}", "", one_of(argv[1], MODULES), code=225)
     missing = [name for name in EXTRA if find_spec(name) is None]
     if missing:
         raise ConfigError(f"rl needs {' and '.join(missing)}", "", 'pip install "cnn_lstm[rl]"', code=272)
     quiet()
     guard_parser()
     # only now, since these need the extra
-    command: Callable[[list[str]], None] = importlib.import_module(MODULES[words[1]]).run
-    command(words[2:])
+    command: Callable[[list[str]], None] = importlib.import_module(MODULES[argv[1]]).run
+    command(argv[2:])

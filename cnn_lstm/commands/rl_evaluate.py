@@ -24,7 +24,7 @@ from cnn_lstm.rl.judging import at_random, claim, laddered, metrics_of, rule, to
 from cnn_lstm.rl.market import MarketEnv
 from cnn_lstm.rl.record import keep, recorded
 from cnn_lstm.rl.report import TOGETHER, evaluation_page, evaluation_text
-from cnn_lstm.runs.config import is_of_fit, keys_of
+from cnn_lstm.runs.config import is_of_fit, read_config
 
 
 def run(words: list[str]) -> None:
@@ -38,7 +38,7 @@ def run(words: list[str]) -> None:
     files = [agent_file(folder, seed) for seed in job.agent.seeds]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        raise ConfigError(f"no {', '.join(missing)}", str(folder), "give rl train its --name again, to go on", code=273)
+        raise ConfigError(f"no {', '.join(missing)}", str(folder), "go on with rl train --resume --folder", code=273)
     env = job.unseen_env("test")
     agents = {
         f"seed {seed}": play_agent(env, load_agent(file, job.learner, env))
@@ -75,7 +75,7 @@ def _folder_of(words: list[str]) -> Path:
         what = "several folders" if words else "no agents of rl train"
         raise ConfigError(what, f"rl evaluate {' '.join(words)}".strip(), "give one folder of rl train", code=273)
     folder = Path(words[0])
-    keys = keys_of(folder / "config.yaml")
+    keys = read_config(folder / "config.yaml")
     if is_of_fit(keys):
         what = "a forecaster's run, no agents of rl train"
         raise ConfigError(what, str(folder), _agents_in(folder / "rl") or "train some first: rl train", code=273)
@@ -87,7 +87,7 @@ def _folder_of(words: list[str]) -> Path:
 
 def _agents_in(folder: Path) -> str:
     """Advice that names the agents within a folder; nothing without any."""
-    found = sorted(file.parent for file in folder.glob("*/config.yaml") if "agent" in keys_of(file))
+    found = sorted(file.parent for file in folder.glob("*/config.yaml") if "agent" in read_config(file))
     return f"its agents are in {', '.join(map(str, found))}" if found else ""
 
 

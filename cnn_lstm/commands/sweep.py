@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cnn_lstm.commands.parser import OneLineParser
+from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.sweeps.search import SweepOptions, search
 
 
@@ -14,7 +14,7 @@ def run(argv: list[str]) -> None:
     Args:
         argv: `sweep` and its arguments; those that are not listed here go to `fit`.
     """
-    parser = OneLineParser(
+    parser = CommandParser(
         prog="cnn-lstm sweep",
         description="Searches a space of settings by fits that are judged on the validation part; every other option "
         "is passed on to fit.",
@@ -26,9 +26,8 @@ def run(argv: list[str]) -> None:
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="ends the sweep with the best so far")
     parser.add_argument("--keep", type=int, metavar="N", help="best trials that keep their checkpoints; 3 by default")
     parser.add_argument("--refit", type=int, metavar="N", help="train and test the best with N seeds; 0 by default")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="folder of all trials; a new one by default")
-    parser.add_argument("--resume", action="store_true", help="go on in --folder")
+    parser.add_folder("all trials")
     parser.add_argument("--storage", metavar="URL", help="database of the study; study.db in the folder by default")
     parser.add_argument("--study_name", metavar="NAME", help="name of the study in the database")
-    options, passed_on = parser.parse_known_args(argv[1:])
-    search(SweepOptions(**vars(options)), passed_on)
+    options, argv_of_fit = parser.split(argv[1:])
+    search(SweepOptions(**vars(options)), argv_of_fit)

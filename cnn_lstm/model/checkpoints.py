@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from cnn_lstm import specs
 from cnn_lstm.errors import CheckpointError, ResourceError
+from cnn_lstm.files import replace_file
 from cnn_lstm.model.forecaster import CHECKPOINT_FORMAT, CHECKPOINT_KEY, Forecaster, state_digest
 from cnn_lstm.model.network import Backbone
 from cnn_lstm.model.objectives import Objective
@@ -140,7 +139,7 @@ def require_single(checkpoint: Mapping[str, Any], path: str | Path = "") -> None
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
-    """Writes beside the target, flushes to disk, then renames: the old file lives until the new one is whole.
+    """Writes a checkpoint by `replace_file`: the old file lives until the new one is whole and on the disk.
 
     Args:
         checkpoint: Plain values and tensors.
@@ -150,27 +149,15 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
         ResourceError: If the disk is full or the folder cannot be written; the old file stays.
     """
     target = Path(path)
-    partial = target.with_name(f".{target.name}.partial")
+
+    def save(partial: Path) -> None:
+        with partial.open("wb") as file:  # torch writes the name of a path into the file
+            torch.save(checkpoint, file)
+
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-        _flush_folder(target.parent)
+        replace_file(target, save, f".{target.name}.partial")
     except (OSError, RuntimeError) as error:
         raise ResourceError(
             "cannot write the checkpoint", f"{target}: {error}", "free disk space; the old file is intact", code=604
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -393,7 +393,7 @@ class Forecaster(LightningModule):
         what = "the prices are not those that the checkpoint was trained on"
         if self.strict_data:
             where = f"data SHA-256 {saved[:12]} -> {found[:12]}"
-            raise DataError(what, where, "give those of the training, or leave out --strict", code=337)
+            raise DataError(what, where, "give those of the training, or leave out --same_prices", code=337)
         log.warning("%s — data SHA-256 differs", what)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

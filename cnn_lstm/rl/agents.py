@@ -180,7 +180,7 @@ def load_agent(file: Path, settings: AgentSettings, env: gymnasium.Env[Any, Any]
         raise ConfigError(
             "the agent is damaged",
             f"{file}: {type(error).__name__}",
-            "remove the file, and give rl train its --name again: it makes it anew",
+            "remove the file, and go on with rl train --resume --folder: it makes a new one",
             code=273,
         ) from error
     return agent

@@ -28,9 +28,14 @@ from cnn_lstm.rl.agent_inputs import (
 from cnn_lstm.rl.agents import with_encoder
 from cnn_lstm.rl.bars import Part
 from cnn_lstm.rl.settings import AgentSettings, MarketSettings
-from cnn_lstm.runs.config import config_files, is_of_fit, keys_of, readable, told_in_one_line
+from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of
+from cnn_lstm.runs.config import is_of_fit, read_config, with_current_files
 from cnn_lstm.runs.forecast_cli import ForecastCLI
+from cnn_lstm.runs.parser_errors import in_plain_words, one_line_errors
 from cnn_lstm.training.run_folder import RunFolder, run_of_checkpoint
+
+# keys of earlier versions, and what they are called now
+RENAMED = {"name": "folder"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ def job_parser() -> jsonargparse.ArgumentParser:
     parser.add_argument(
         "--forecasts_digest", type=str | None, default=None, help="Digest of market.forecasts; others are refused."
     )
-    parser.add_argument("--name", type=str | None, default=None, help="Folder of the agents within RUN/rl.")
+    parser.add_argument("--folder", type=str | None, default=None, help="Folder of the agents within RUN/rl.")
     parser.add_class_arguments(MarketSettings, "market")
     parser.add_class_arguments(AgentSettings, "agent")
     return parser
@@ -114,7 +119,7 @@ def parsed(words: Sequence[str], command: str = "rl train") -> Any:
         ConfigError: If one is wrong.
     """
     parser, files = job_parser(), config_files(words)
-    trees = {file: keys_of(file) for file in files}
+    trees = {file: read_config(file, RENAMED) for file in files}
     for file, tree in trees.items():
         if is_of_fit(tree):
             raise ConfigError(
@@ -122,10 +127,11 @@ def parsed(words: Sequence[str], command: str = "rl train") -> Any:
             )
     known = list(parser.get_defaults().keys(branches=True))
     try:
-        with told_in_one_line(command, known):
-            config = parser.instantiate_classes(parser.parse_args(list(words)))
+        with one_line_errors(command, known):
+            argv = with_current_files(explicit_flags(words, flags_of(parser)), RENAMED)
+            config = parser.instantiate_classes(parser.parse_args(argv))
     except ConfigError as error:
-        raise readable(error) from error
+        raise in_plain_words(error) from error
     for file, tree in trees.items():
         # agents name their checkpoint as seen from their own folder, so that a run can be moved
         if "ckpt_digest" in tree and config.ckpt_path is not None and config.ckpt_path == tree.get("ckpt_path"):
@@ -165,7 +171,7 @@ def job_of(config: Any) -> Job:
         raise ConfigError(
             "the agents learnt with another checkpoint than lies there now",
             f"{checkpoint}: weights {config.ckpt_digest[:12]} -> {contract['digest'][:12]}",
-            "put that one back, or train agents with another --name",
+            "put that one back, or train agents with another --folder",
             code=273,
         )
     home = run_of_checkpoint(checkpoint)
@@ -180,7 +186,7 @@ def job_of(config: Any) -> Job:
         raise ConfigError(
             "the agents learnt with other forecasts than lie there now",
             str(market.forecasts),
-            "put those back, or train agents with another --name",
+            "put those back, or train agents with another --folder",
             code=273,
         )
     trained = trained_dates(market, agent, checkpoint)

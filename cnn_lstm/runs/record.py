@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -17,11 +15,11 @@ import yaml
 from jsonargparse.typing import register_type
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from cnn_lstm.errors import TrackingError, interruption
 from cnn_lstm.inference.pyfunc import save_pyfunc
 from cnn_lstm.model.forecaster import CHECKPOINT_KEY
+from cnn_lstm.training.interrupts import ended_by_sigterm
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.credentials import TrackingUri, without_credentials
 from cnn_lstm.training.tracking.delivery import SETTINGS, Delivery
@@ -47,7 +45,7 @@ def add_tracking_arguments(parser: LightningArgumentParser) -> None:
         "--tracking_uri",
         type=TrackingUri | None,
         default=None,
-        help="MLflow server or database; MLFLOW_TRACKING_URI by default, else mlflow.db beside the run folder.",
+        help="MLflow server or database; MLFLOW_TRACKING_URI by default, else mlflow.db next to the run folder.",
     )
     parser.add_argument(
         "--tracking", type=Tracking, default="lenient", help="Whether an MLflow that does not answer stops the command."
@@ -101,7 +99,7 @@ class RunRecord:
             yield
             return
         try:
-            with _ended_by_sigterm(trainer):
+            with ended_by_sigterm(lambda: trainer.received_sigterm):
                 self.tracker.begin(self.text, self.resumed)
                 yield
         except BaseException as error:
@@ -160,21 +158,3 @@ class RunRecord:
             return {}
         uri = without_credentials(self.tracker.delivery.uri)
         return {"MLflow": uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"}
-
-
-@contextmanager
-def _ended_by_sigterm(trainer: Trainer) -> Iterator[None]:
-    """Makes SIGTERM an orderly end also where no loop of the trainer runs; in them it is Lightning's."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        if not trainer.received_sigterm:
-            raise SIGTERMException
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

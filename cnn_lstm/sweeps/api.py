@@ -11,7 +11,7 @@ from pathlib import Path
 import optuna
 
 from cnn_lstm.errors import CnnLstmError
-from cnn_lstm.runs.processes import PROGRAM, trust_words
+from cnn_lstm.runs.processes import PROGRAM, trust_argv
 
 
 def sweep(
@@ -48,7 +48,7 @@ def sweep(
     argv += ["--folder", str(folder), *(["--resume"] if resume else []), *options]
     error = ""
     with subprocess.Popen(
-        [*PROGRAM, *trust_words(), "sweep", *argv],
+        [*PROGRAM, *trust_argv(), "sweep", *argv],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

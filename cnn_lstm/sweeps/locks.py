@@ -5,7 +5,6 @@ A lock is freed by the kernel, or by the server, when the process that holds it 
 
 from __future__ import annotations
 
-import fcntl
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from cnn_lstm.errors import ConfigError, ResourceError
+from cnn_lstm.files import lock_file
 from cnn_lstm.training.tracking.credentials import without_credentials
 
 # how a session on a server waits for a named lock, and releases it
@@ -60,8 +60,7 @@ def exclusive(storage: str) -> Iterator[None]:
     """
     url = parsed_url(storage)
     if url.get_backend_name() == "sqlite":
-        with Path(f"{url.database}.lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with lock_file(Path(f"{url.database}.lock")):
             yield
         return
     acquire, release = SESSION_LOCKS[url.get_backend_name()]

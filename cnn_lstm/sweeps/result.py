@@ -32,7 +32,7 @@ from cnn_lstm.training.tracking.tracker import tracking_uri
 
 log = logging.getLogger(__name__)
 
-SWEEP = MultiRunCommand(command="sweep", option="--folder", ours=("--run_dir", "--ckpt_path", "--register_model"))
+SWEEP = MultiRunCommand(command="sweep", reserved=("--run_dir", "--ckpt_path", "--register_model"))
 BEST, SPACE = "best.yaml", "space.yaml"
 
 

@@ -17,11 +17,11 @@ import yaml
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.files import write_text_whole
-from cnn_lstm.runs.config import config_files, load_yaml
 from cnn_lstm.runs.forecast_cli import ForecastCLI
-from cnn_lstm.runs.processes import PROGRAM, WorkerPool, ended_by_sigterm, trust_words
-from cnn_lstm.runs.repeat import repeat
+from cnn_lstm.runs.processes import PROGRAM, WorkerPool, trust_argv
+from cnn_lstm.runs.repeat import REPEAT, repeat
 from cnn_lstm.runs.together import require_jobs
+from cnn_lstm.runs.yaml_guard import load_yaml
 from cnn_lstm.sweeps.definition import Definition
 from cnn_lstm.sweeps.locks import parsed_url
 from cnn_lstm.sweeps.objectives import monitored
@@ -29,10 +29,11 @@ from cnn_lstm.sweeps.result import BEST, SPACE, SWEEP, hand_back
 from cnn_lstm.sweeps.space import options_of
 from cnn_lstm.sweeps.study import Plan, join
 from cnn_lstm.sweeps.worker import WORKER_COMMAND
+from cnn_lstm.training.interrupts import ended_by_sigterm
 from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.parent import name_parent
 
-CONFIGURATION, SETTINGS, STUDY, DATABASE = "sweep.yaml", "settings.json", "study.json", "study.db"
+SETTINGS, STUDY, DATABASE = "settings.json", "study.json", "study.db"
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Settings:
             ConfigError: If a value cannot be used.
         """
         kept: dict[str, Any] = {}
-        if options.resume and options.folder is not None:
+        if options.resume and options.folder is not None and (options.folder / SETTINGS).is_file():
             kept = json.loads((options.folder / SETTINGS).read_text(encoding="utf-8"))
         values = {each.name: getattr(options, each.name) for each in fields(cls)}
         values = {name: kept.get(name) if value is None else value for name, value in values.items()}
@@ -125,14 +126,14 @@ def search(options: SweepOptions, argv: Sequence[str]) -> None:
         ConfigError: If an option, the space or the configuration is wrong, before anything is trained.
         SystemExit: With the exit code of a worker that failed, or of the signal that ended the sweep.
     """
-    _require_folder(options)
+    SWEEP.require_folder(options.folder, options.resume)
     settings = Settings.of(options)
     file, tree = _read_file(options)
-    SWEEP.refuse_ours(argv)
+    SWEEP.refuse_reserved(argv)
     definition = Definition.from_plain(tree, str(file))
     cli = _configuration(options, argv, definition)
-    folder = SWEEP.folder(options.folder, cli.config["fit"])
-    with SWEEP.taken(folder):
+    folder = options.folder or SWEEP.new_folder(cli)
+    with SWEEP.locked(folder):
         SWEEP.require_same_configuration(folder, cli.config_text)
         plan = _plan(folder, cli, definition, tree, settings)
         write_text_whole(folder / SPACE, yaml.safe_dump(tree, sort_keys=False))
@@ -145,20 +146,12 @@ def search(options: SweepOptions, argv: Sequence[str]) -> None:
         _run_workers(plan, settings.n_jobs, options.timeout)
         result = hand_back(plan)
         if settings.refit and result.best is not None:
-            repeat(["--config", str(folder / BEST)], str(settings.refit), None, settings.n_jobs, folder / "refit")
+            refit = folder / "refit"
+            begun = REPEAT.kept_config(refit).is_file()
+            repeat(["--config", str(folder / BEST)], str(settings.refit), None, settings.n_jobs, refit, resume=begun)
 
 
 # -- what was asked for ----------------------------------------------------------------------------------------------
-
-
-def _require_folder(options: SweepOptions) -> None:
-    """Refuses to begin in the folder of a sweep, and to go on in a folder without one."""
-    begun = options.folder is not None and (options.folder / SETTINGS).is_file()
-    if begun and not options.resume:
-        raise ConfigError("the folder holds a sweep", str(options.folder), "pass --resume to go on with it", code=245)
-    if options.resume and not begun:
-        where = "without --folder" if options.folder is None else str(options.folder)
-        raise ConfigError("no sweep to go on with", where, "give its --folder, or leave --resume out", code=246)
 
 
 def _read_file(options: SweepOptions) -> tuple[Path, Any]:
@@ -176,10 +169,9 @@ def _read_file(options: SweepOptions) -> tuple[Path, Any]:
 
 def _configuration(options: SweepOptions, argv: Sequence[str], definition: Definition) -> ForecastCLI:
     """The configuration that all trials share, once every key of the space was tried on it."""
-    if options.resume and options.folder is not None and not config_files(list(argv)):
-        argv = ["--config", str(options.folder / CONFIGURATION), *argv]
+    argv = SWEEP.with_kept_config(argv, options.folder, options.resume)
     monitor = monitored(definition.objectives)
-    before = SWEEP.parsed(argv).config["fit"].checkpoint.monitor
+    before = SWEEP.parsed(argv).command_config.checkpoint.monitor
     if before != monitor.metric:
         print(f"trials are stopped and kept by {monitor.metric}, the first objective, not by {before}")
     for callback in ("checkpoint", "early_stopping"):
@@ -190,16 +182,19 @@ def _configuration(options: SweepOptions, argv: Sequence[str], definition: Defin
 
 
 def _plan(folder: Path, cli: ForecastCLI, definition: Definition, tree: Any, settings: Settings) -> Plan:
-    config = cli.config["fit"]
+    config = cli.command_config
     if isinstance(config.seed_everything, bool):
         raise ConfigError(
             f"seed_everything={str(config.seed_everything).lower()}",
             fix="give a number: trials are run again",
             code=224,
         )
-    shared = json.dumps(SWEEP.settings_of(cli.config_text), sort_keys=True, default=str)
-    name = Path(str(config.config[0])).stem if config.get("config") else "fit"
-    argv = ["--config", str(folder.resolve() / CONFIGURATION)]
+    # as the folder has it, so that a study of an earlier version, whose keys had other names, is the same one
+    kept = SWEEP.kept_config(folder)
+    settings_of_fit = SWEEP.settings_of(yaml.safe_load(kept.read_text(encoding="utf-8")))
+    shared = json.dumps(settings_of_fit, sort_keys=True, default=str)
+    name = cli.files[0].stem if cli.files else "fit"
+    argv = ["--config", str(kept.resolve())]
     uri = config.tracking_uri
     return Plan(
         folder=folder,
@@ -221,7 +216,7 @@ def _plan(folder: Path, cli: ForecastCLI, definition: Definition, tree: Any, set
 
 def _run_workers(plan: Plan, jobs: int, timeout: float | None) -> None:
     """Lets the workers run; an interruption still hands back the best so far."""
-    command = [*PROGRAM, *trust_words(), WORKER_COMMAND]
+    command = [*PROGRAM, *trust_argv(), WORKER_COMMAND]
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     interrupted: BaseException | None = None
     code = 0

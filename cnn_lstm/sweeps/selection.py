@@ -87,7 +87,7 @@ def judge_choice(plan: Plan, study: optuna.Study, best: FrozenTrial, cli: Foreca
     data = cli.build_data()
     data.prepare_data()
     data.setup()
-    settings = cli.config["fit"].evaluation
+    settings = cli.command_config.evaluation
     table = add_baselines(_read(files[best.number]), data, settings.season, rows=data.parts.validation)
     tests = {}
     for target, about in table.attrs["targets"].items():

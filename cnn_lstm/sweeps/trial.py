@@ -30,7 +30,7 @@ from cnn_lstm.hints import one_of
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.forecast_cli import ForecastCLI, quiet
-from cnn_lstm.runs.processes import PROGRAM, trust_words
+from cnn_lstm.runs.processes import PROGRAM, trust_argv
 from cnn_lstm.sweeps.callbacks import BestForecasts, StopPruned
 from cnn_lstm.sweeps.objectives import MEASURES, monitored
 from cnn_lstm.sweeps.study import Plan, open_storage
@@ -106,7 +106,7 @@ class TrialFits:
         payload = {"plan": self.plan.to_text(), "trial_id": trial._trial_id}
         with path.open("ab") as output:
             process = subprocess.Popen(
-                [*PROGRAM, *trust_words(), TRIAL_COMMAND, *argv],
+                [*PROGRAM, *trust_argv(), TRIAL_COMMAND, *argv],
                 env=os.environ | {TRIAL_KEY: json.dumps(payload)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,

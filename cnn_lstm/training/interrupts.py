@@ -1,9 +1,11 @@
-"""What Ctrl-C and SIGTERM do while batches run."""
+"""What Ctrl-C and SIGTERM do: between batches, and where no batch runs."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -49,3 +51,25 @@ class EndsBetweenBatches(Callback):
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def ended_by_sigterm(handled: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Makes SIGTERM an orderly end with exit code 143; only the main thread can.
+
+    Args:
+        handled: Whether somebody else has seen to the signal already, such as Lightning's loops.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if not handled():
+            raise SIGTERMException
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
+from cnn_lstm.files import replace_file
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.tracker import MLflowTracker
 
@@ -63,15 +63,13 @@ class _AppendingWriter(ExperimentWriter):
             return list(csv.DictReader(lines))
 
     def _replace(self, rows: list[dict[str, str]]) -> None:
-        file = Path(self.metrics_file_path)
-        partial = file.with_name(f".{file.name}.partial")
-        with partial.open("w", newline="") as lines:
-            writer = csv.DictWriter(lines, self.metrics_keys)
-            writer.writeheader()
-            writer.writerows(rows)
-            lines.flush()
-            os.fsync(lines.fileno())
-        partial.replace(file)
+        def write(partial: Path) -> None:
+            with partial.open("w", newline="") as lines:
+                writer = csv.DictWriter(lines, self.metrics_keys)
+                writer.writeheader()
+                writer.writerows(rows)
+
+        replace_file(Path(self.metrics_file_path), write)
 
 
 def _is_before(row: dict[str, str], step: int) -> bool:

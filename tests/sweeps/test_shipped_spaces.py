@@ -10,8 +10,8 @@ import optuna
 import pytest
 
 from cnn_lstm.model.network import CNNLSTM
-from cnn_lstm.runs.config import guard_parser, load_yaml
 from cnn_lstm.runs.forecast_cli import ForecastCLI
+from cnn_lstm.runs.yaml_guard import guard_parser, load_yaml
 from cnn_lstm.sweeps.definition import Definition
 from cnn_lstm.sweeps.space import Space, options_of, value_at
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
+
+from cnn_lstm.files import replace_file
 
 
 def read_entry(entry: Path) -> pd.DataFrame | None:
@@ -49,19 +49,6 @@ def write_entry(entry: Path, table: pd.DataFrame, request: dict[str, str | bool]
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     entry.parent.mkdir(parents=True, exist_ok=True)
-    _replace(entry.with_suffix(".parquet"), content)
-    _replace(entry.with_suffix(".json"), json.dumps(told, indent=1).encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file that is complete or absent; the temporary one is in the same folder, as a rename needs."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    replace_file(entry.with_suffix(".parquet"), lambda partial: partial.write_bytes(content))
+    text = json.dumps(told, indent=1)
+    replace_file(entry.with_suffix(".json"), lambda partial: partial.write_text(text, encoding="utf-8"))

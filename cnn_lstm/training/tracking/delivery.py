@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cnn_lstm.errors import TrackingError
+from cnn_lstm.files import replace_file
 from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.journal import Event, Journal
 
@@ -117,9 +118,8 @@ class Delivery:
         return places
 
     def _write(self, places: dict[str, dict[str, Any]]) -> None:
-        partial = self._file.with_suffix(".partial")
-        partial.write_text(json.dumps(places, indent=2) + "\n")
-        partial.replace(self._file)
+        text = json.dumps(places, indent=2) + "\n"
+        replace_file(self._file, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def of_one_kind(events: Iterator[Event]) -> Iterator[list[Event]]:

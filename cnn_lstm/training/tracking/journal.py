@@ -6,7 +6,6 @@ each line in one write, so that a killed process leaves at most one broken line,
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cnn_lstm.errors import ResourceError
+from cnn_lstm.files import try_lock
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,9 @@ class Journal:
         """Whether this process is now the one that sends the journal; it stays so until it ends or gives back."""
         if self._lock is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.folder / "lock").open("ab")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
+            with suppress(OSError):  # a file system without locks
+                self._lock = try_lock(self.folder / "lock")
+        return self._lock is not None
 
     def give_back(self) -> None:
         """Lets another process send the journal."""

@@ -6,7 +6,6 @@ once, and what it would hold twice is looked for first.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import shutil
@@ -32,6 +31,7 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
+from cnn_lstm.files import lock_file
 from cnn_lstm.training.tracking.journal import Event
 
 UID_TAG = "cnn_lstm.run"
@@ -94,8 +94,7 @@ class MlflowStore:
 
     def _parent(self, experiment: str, named: Mapping[str, str], at: int) -> str:
         """The run that this one is shown under; whichever child comes first makes it, and nothing else is in it."""
-        with (self.run.parent / ".parent_run.lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with lock_file(self.run.parent / ".parent_run.lock"):
             run_id = self._known_run(experiment, named["uid"])
             if run_id is None:
                 tags = {UID_TAG: named["uid"]}
@@ -239,8 +238,7 @@ def _alone(uri: str) -> Iterator[None]:
     if urlsplit(uri).scheme != "sqlite":
         yield
         return
-    with Path(f"{uri.removeprefix('sqlite:///').partition('?')[0]}.lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock_file(Path(f"{uri.removeprefix('sqlite:///').partition('?')[0]}.lock")):
         yield
 
 
