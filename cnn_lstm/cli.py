@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 
+from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.errors import CnnLstmError, ConfigError, interruption
 from cnn_lstm.hints import one_of
 from cnn_lstm.specs import trust
@@ -73,7 +74,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        args: Words of the command line; those of this process by default.
+        args: Arguments of the command line; those of this process by default.
 
     Returns:
         The exit code.
@@ -83,47 +84,40 @@ def main(args: Sequence[str] | None = None) -> int:
         cnn-lstm 0.1.0
         0
     """
-    words = list(sys.argv[1:] if args is None else args)
     try:
-        debug, words = _own_options(words)
+        debug, argv = _shared_options(sys.argv[1:] if args is None else args)
     except ConfigError as error:
         return _fail(error)
-    if not words or words[0] in ("-h", "--help"):
+    if not argv or argv[0] in ("-h", "--help"):
         print(HELP.format(commands="\n".join(f"  {name:<14} {text}" for name, (_, text) in COMMANDS.items())))
-        return 0 if words else 2
-    if words[0] == "--version":
+        return 0 if argv else 2
+    if argv[0] == "--version":
         print(f"cnn-lstm {version('cnn-lstm')}")
         return 0
-    return _guarded(lambda: _run(words), words[0], debug)
+    return _guarded(lambda: _run(argv), argv[0], debug)
 
 
-def _own_options(words: list[str]) -> tuple[bool, list[str]]:
+def _shared_options(args: Sequence[str]) -> tuple[bool, list[str]]:
     """Takes out `--debug` and `--trust-imports`, which only the command line may give."""
-    rest: list[str] = []
-    debug = False
-    todo = iter(words)
-    for word in todo:
-        name, equals, value = word.partition("=")
-        if name == "--debug":
-            debug = True
-        elif name == "--trust-imports":
-            given = value if equals else next(todo, "")
-            packages = [package for package in given.split(",") if package]
-            if not packages or not all(package.isidentifier() for package in packages):
-                raise ConfigError(f"--trust-imports {given!r}", fix="name packages, separated by commas", code=228)
-            trust(*packages)
-            sys.path.insert(0, "")  # the user's own module often lies in the current folder
-        else:
-            rest.append(word)
-    return debug, rest
+    parser = CommandParser("cnn-lstm", add_help=False)
+    parser.add_argument("--debug", action="store_true")
+    parser.add_argument("--trust-imports", nargs="?", const="", action="append", default=[])
+    options, argv = parser.split(args)
+    for value in options.trust_imports:
+        packages = [package for package in value.split(",") if package]
+        if not packages or not all(package.isidentifier() for package in packages):
+            raise ConfigError(f"--trust-imports {value!r}", fix="name packages, separated by commas", code=228)
+        trust(*packages)
+        sys.path.insert(0, "")  # the user's own module often lies in the current folder
+    return options.debug, argv
 
 
-def _run(words: list[str]) -> int:
+def _run(argv: list[str]) -> int:
     modules = INTERNAL | {name: module for name, (module, _) in COMMANDS.items()}
-    if words[0] not in modules:
-        raise ConfigError(f"unknown command {words[0]!r}", fix=one_of(words[0], COMMANDS), code=225)
-    run: Callable[[list[str]], None] = importlib.import_module(modules[words[0]]).run
-    run(words)
+    if argv[0] not in modules:
+        raise ConfigError(f"unknown command {argv[0]!r}", fix=one_of(argv[0], COMMANDS), code=225)
+    run: Callable[[list[str]], None] = importlib.import_module(modules[argv[0]]).run
+    run(argv)
     return 0
 
 
@@ -133,15 +127,15 @@ def _guarded(action: Callable[[], int], command: str, debug: bool) -> int:
     except BaseException as error:
         code = interruption(error)
         if code is None:
-            return _told(error, debug)
+            return _failure(error, debug)
         if debug:
             traceback.print_exc()
         how = "interrupted" if code == 130 else "terminated"
         return _fail(f"{how}: continue with --ckpt_path last" if command == "fit" else how, code)
 
 
-def _told(error: BaseException, debug: bool) -> int:
-    """Says what ended a command."""
+def _failure(error: BaseException, debug: bool) -> int:
+    """Reports what ended a command; returns the exit code."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 2
     if isinstance(error, CnnLstmError):
@@ -152,7 +146,7 @@ def _told(error: BaseException, debug: bool) -> int:
         return _fail(f"error[E608]: out of memory — {error} — use a smaller data.batch_size or data.window", 6)
     if isinstance(error, BrokenPipeError):
         raise error  # to `script`
-    traceback.print_exc()  # the last door: anything here is a bug of ours
+    traceback.print_exc()  # anything that comes here is a bug of ours
     return _fail(f"error[E100]: {type(error).__name__}: {error} — this is a bug: please report it", 1)
 
 

@@ -12,7 +12,7 @@ MAX_LINES = 20
 
 
 class CnnLstmError(Exception):
-    """An expected failure, told in one line.
+    """An expected failure, reported in one line.
 
     Args:
         what: What is wrong.
@@ -80,7 +80,7 @@ class ValidityError(CnnLstmError):
 
 @dataclass(frozen=True)
 class Defect:
-    """One finding about a price table: fatal, or a warning of something that was mended.
+    """One finding about a price table: fatal, or a warning of something that was repaired.
 
     Attributes:
         code: Number of the message, for example 312.
@@ -98,7 +98,7 @@ class Defect:
 
 
 class DefectsError(DataError):
-    """Several defects of one table, all told at once.
+    """Several defects of one table, all reported at once.
 
     Example:
         >>> print(DefectsError([Defect(314, "price <= 0", "IBM @ 2001-02-03", "remove the row")]))
@@ -117,7 +117,7 @@ class DefectsError(DataError):
 
 
 def interruption(error: BaseException) -> int | None:
-    """Exit code of an interruption: 130 for Ctrl-C, 143 for SIGTERM; null for anything else.
+    """Exit code of an interruption: 130 for Ctrl-C, 143 for SIGTERM; None for anything else.
 
     Lightning turns the first into a SystemExit with code 1 and the second into one with code 0; and what is cut off
     may fail while it is taken apart, so that the interruption is only the context of another error.

@@ -1,4 +1,4 @@
-"""What to do about a word that nobody knows: the last part of an error's line."""
+"""What was probably meant by an unknown name: the last part of an error's line."""
 
 from __future__ import annotations
 
@@ -17,8 +17,24 @@ def nearest(word: object, known: Iterable[str]) -> str:
         >>> nearest("clsoe", ["open", "close"])
         'did you mean close?'
     """
-    found = difflib.get_close_matches(str(word), list(known), n=1)
-    return f"did you mean {found[0]}?" if found else ""
+    matches = difflib.get_close_matches(str(word), list(known), n=1)
+    return f"did you mean {matches[0]}?" if matches else ""
+
+
+def nearest_key(key: str, known: Collection[str]) -> str:
+    """The question that names the known dotted key that is closest, by its whole path or else by its last part.
+
+    Args:
+        key: What was asked for.
+        known: Dotted keys that exist.
+
+    Example:
+        >>> nearest_key("windw", ["data.window", "trainer"]), nearest_key("x", ["data.window"])
+        ('did you mean data.window?', 'see --help')
+    """
+    by_name = {name.rpartition(".")[2]: name for name in known}
+    matches = difflib.get_close_matches(key.rpartition(".")[2], by_name, n=1)
+    return nearest(key, known) or nearest(by_name[matches[0]] if matches else "", known) or "see --help"
 
 
 def one_of(word: object, known: Collection[str]) -> str:

@@ -114,7 +114,7 @@ def build(spec: Mapping[str, Any], base: type[Any]) -> Any:
         base: Class that the result must be an instance of.
 
     Raises:
-        CheckpointError: If the class lies outside the trusted packages, is no `base`, or refuses its arguments.
+        CheckpointError: If the class lies outside the trusted packages, is not a `base`, or refuses its arguments.
     """
     path = str(spec.get("class_path"))
     module, _, name = path.rpartition(".")
@@ -127,7 +127,7 @@ def build(spec: Mapping[str, Any], base: type[Any]) -> Any:
     try:
         cls = getattr(importlib.import_module(module), name)
         if not (isinstance(cls, type) and issubclass(cls, base)):
-            raise TypeError(f"it is no {base.__name__}")
+            raise TypeError(f"it is not a {base.__name__}")
         return cls(**spec["init_args"])
     except (ImportError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"cannot build {path} of the checkpoint", str(error), code=417) from error

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "hints": set(),
-    "plain_values": set(),
     "pages": set(),
+    "plain_values": set(),
     "specs": set(),
     "data": set(),
     "model": set(),
@@ -32,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "commands": {"data", "model", "training", "inference", "evaluation", "runs", "sweeps", "rl"},
     "cli": {"commands"},
     "__main__": {"cli"},
-    "__init__": set(),
+    "__init__": {"data", "model", "inference"},  # by name, on first use
 }
 # (file, module) -> why it is imported inside a function
 LATE: dict[tuple[str, str], str] = {
@@ -97,15 +99,66 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, list[str]]]:
             yield node.module or "", [alias.name for alias in node.names]
 
 
+def texts(tree: ast.Module) -> Iterator[str]:
+    """Strings of code, parts of formatted ones among them; docstrings are prose."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+
+
+def named_modules(text: str, known: set[str]) -> Iterator[str]:
+    """Modules of ours that a string names, such as a `class_path`, an entry of a table, or a program does."""
+    if re.search(r"(?:from|import)\s+cnn_lstm\b(?!\.)", text):
+        yield "cnn_lstm"
+    for name in re.findall(r"\bcnn_lstm(?:\.\w+)+", text):
+        parts = name.split(".")
+        prefixes = [".".join(parts[:count]) for count in range(len(parts), 1, -1)]
+        yield from [prefix for prefix in prefixes if prefix in known][:1]
+
+
 def own_modules(path: Path) -> set[str]:
-    """Modules of ours that a file imports; `from package import module` counts as the module."""
+    """Modules of ours that a file imports or names in a string; `from package import module` counts as the module."""
     known = {module_name(file) for file in files()}
-    found: set[str] = set()
-    for module, names in imports(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    found = {module for text in texts(tree) for module in named_modules(text, known)} - {module_name(path)}
+    for module, names in imports(tree):
         if module.split(".")[0] == "cnn_lstm":
             submodules = {f"{module}.{name}" for name in names} & known
             found |= submodules if len(submodules) == len(names) and names else submodules | {module}
     return found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("cnn_lstm.model.network.CNNLSTM", ["cnn_lstm.model.network"]),
+        ("import os\nfrom cnn_lstm.cli import script", ["cnn_lstm.cli"]),
+        ("from cnn_lstm import cli", ["cnn_lstm"]),
+        ("cnn_lstm.rl.market:MarketEnv", ["cnn_lstm.rl.market"]),
+        ("call cnn_lstm.trust, or see configs/sweep/cnn_lstm.yaml", []),
+        ("cnn_lstm", []),
+    ],
+)
+def test_imports_in_strings_are_found(text: str, found: list[str]) -> None:
+    assert list(named_modules(text, {module_name(file) for file in files()})) == found
+
+
+def test_our_program_is_started_in_one_place() -> None:
+    """Everywhere else `PROGRAM` of runs/processes.py is: the command line is no module that may be imported."""
+    starting = []
+    for path in files():
+        tree = ast.parse(path.read_text())
+        lists = [node.elts for node in ast.walk(tree) if isinstance(node, ast.List | ast.Tuple)]
+        pairs = [pair for items in lists for pair in pairwise(map(ast.unparse, items))]
+        if ("'-m'", "'cnn_lstm'") in pairs or any("-m cnn_lstm" in text for text in texts(tree)):
+            starting.append(path.relative_to(ROOT).as_posix())
+    assert starting == ["runs/processes.py"]
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(ROOT)))

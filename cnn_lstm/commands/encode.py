@@ -2,68 +2,69 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import Namespace
 from pathlib import Path
 
 import pandas as pd
 
-from cnn_lstm.commands.parser import OneLineParser
+from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.files import write_whole
 from cnn_lstm.inference.embeddings import embeddings_table
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.runs.config import guard_parser
-from cnn_lstm.runs.forecast_cli import ForecastCLI, quiet
+from cnn_lstm.runs import forecast_cli
 
 FILE = "embeddings.parquet"
 
 
-def run(words: list[str]) -> None:
+def run(argv: list[str]) -> None:
     """Runs `encode`.
 
     Args:
-        words: `encode` and its arguments.
+        argv: `encode` and its arguments.
     """
-    given = _parser().parse_args(words[1:])
-    if given.samples < 0:
-        raise ConfigError(f"--samples {given.samples}", "cnn-lstm encode", "give 0 or more passes", code=224)
-    output: Path = given.output or given.ckpt_path.with_name(FILE)
-    if output.suffix.lower() not in ("", ".parquet", ".pq"):
-        raise ConfigError(
-            f"--output {output}", "cnn-lstm encode", "it writes Parquet: name the file .parquet", code=224
-        )
-    if not output.parent.is_dir() and given.output:
-        raise ResourceError("cannot write the file", f"{output}: no such folder", "make the folder first", code=606)
-    quiet()
-    predictor = Predictor.from_checkpoint(given.ckpt_path)
-    prices = PriceFiles(given.data).load(None, None, None) if given.data else _of_config(_config_of(given))
-    table = embeddings_table(predictor, prices, given.samples)
+    options = _parser().options(argv[1:])
+    output = _output(options)
+    forecast_cli.quiet()
+    predictor = Predictor.from_checkpoint(options.ckpt_path)
+    table = embeddings_table(predictor, _prices(options), options.samples)
     write_whole(output, lambda partial: table.to_parquet(partial, index=False))
     span = f"{table['as_of'].min():%Y-%m-%d}..{table['as_of'].max():%Y-%m-%d}"
     print(f"{len(table):,} embeddings of {table['symbol'].nunique()} symbols, {span}, in {output}")
     print(f"trained on decisions {table.attrs['training']['first'][:10]}..{table.attrs['training']['last'][:10]}")
 
 
-def _config_of(given: argparse.Namespace) -> Path:
-    """The configuration that says where the prices are: the given one, or that of the checkpoint's run."""
-    if given.config is not None:
-        return Path(given.config)
-    folder = Path(given.ckpt_path).absolute().parent
-    for file in (folder / "config.yaml", folder.parent / "config.yaml"):
-        if file.is_file():
-            return file
-    raise ConfigError("no prices", f"no config.yaml beside {given.ckpt_path}", "give --data or --config", code=258)
+def _output(options: Namespace) -> Path:
+    """The file to write; refuses what cannot be written, or not be computed, before any work."""
+    if options.samples < 0:
+        raise ConfigError(f"--samples {options.samples}", "cnn-lstm encode", "give 0 or more passes", code=224)
+    output: Path = options.output or options.ckpt_path.with_name(FILE)
+    if output.suffix.lower() not in ("", ".parquet", ".pq"):
+        raise ConfigError(
+            f"--output {output}", "cnn-lstm encode", "it writes Parquet: name the file .parquet", code=224
+        )
+    if not output.parent.is_dir() and options.output:
+        raise ResourceError("cannot write the file", f"{output}: no such folder", "make the folder first", code=606)
+    return output
 
 
-def _of_config(file: Path) -> pd.DataFrame:
-    guard_parser()
-    data = ForecastCLI(["test", "--config", str(file)], run=False).build_data()
+def _prices(options: Namespace) -> pd.DataFrame:
+    """The prices of --data, else those of --config, else those of the checkpoint's run."""
+    if options.data:
+        return PriceFiles(options.data).load(None, None, None)
+    folder = options.ckpt_path.absolute().parent
+    files = [options.config] if options.config else [folder / "config.yaml", folder.parent / "config.yaml"]
+    file = next((file for file in files if options.config or file.is_file()), None)
+    if file is None:
+        where = f"no config.yaml next to {options.ckpt_path}"
+        raise ConfigError("no prices", where, "give --data or --config", code=258)
+    data = forecast_cli.parsed(["test", "--config", str(file)]).build_data()
     return data.source.load(data.symbols, data.start, data.end)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="cnn-lstm encode", description="Writes embeddings and forecasts of all windows of a price table."
     )
     parser.add_argument("--ckpt_path", metavar="FILE", type=Path, required=True, help="checkpoint of fit or repeat")
@@ -72,6 +73,6 @@ def _parser() -> argparse.ArgumentParser:
         "--data", metavar="FILE", nargs="+", help="CSV or Parquet files; by default the prices of the configuration"
     )
     prices.add_argument("--config", metavar="FILE", type=Path, help="config.yaml of the checkpoint's run by default")
-    parser.add_argument("--output", metavar="FILE", type=Path, help=f"{FILE} beside the checkpoint by default")
+    parser.add_argument("--output", metavar="FILE", type=Path, help=f"{FILE} next to the checkpoint by default")
     parser.add_argument("--samples", metavar="N", type=int, default=0, help="passes of Monte Carlo dropout: mc_std")
     return parser

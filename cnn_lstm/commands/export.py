@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from cnn_lstm.commands.parser import OneLineParser
+from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.inference.export import FORMATS, export
 from cnn_lstm.runs.forecast_cli import quiet
 
 
-def run(words: list[str]) -> None:
+def run(argv: list[str]) -> None:
     """Runs `export`.
 
     Args:
-        words: `export` and its arguments.
+        argv: `export` and its arguments.
     """
-    given = _parser().parse_args(words[1:])
+    options = _parser().options(argv[1:])
     quiet()
-    written = export(given.ckpt_path, given.output, given.format)
-    told = ", ".join(f"batch {size}: {value:.1e}" for size, value in written.differences.items())
-    print(f"agrees with eager — largest difference {told}")
+    written = export(options.ckpt_path, options.output, options.format)
+    differences = ", ".join(f"batch {size}: {value:.1e}" for size, value in written.differences.items())
+    print(f"agrees with eager — largest difference {differences}")
     print(written.path)
     print(written.description)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="cnn-lstm export", description="Writes a checkpoint for other programs, with a JSON that describes it."
     )
     parser.add_argument("--ckpt_path", metavar="FILE", type=Path, required=True, help="checkpoint of fit or repeat")
     parser.add_argument("--format", choices=list(FORMATS), default="onnx", help="onnx by default")
     parser.add_argument(
-        "--output", metavar="FILE", type=Path, help="beside the checkpoint by default; the JSON is FILE.json"
+        "--output", metavar="FILE", type=Path, help="next to the checkpoint by default; the JSON is FILE.json"
     )
     return parser

@@ -1,26 +1,91 @@
-"""The words of the commands that are not Lightning's."""
+"""The options of a command that are not keys of a configuration."""
 
 from __future__ import annotations
 
 import argparse
 import re
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import nearest
 
+FLAG_VALUES = {"true": True, "false": False}
 
-class OneLineParser(argparse.ArgumentParser):
-    """Tells a wrong word in one line, with our exit code and the option or choice that was probably meant.
+
+class CommandParser(argparse.ArgumentParser):
+    """Reports a wrong argument in one line, with our exit code and the option or choice that was probably meant.
 
     Args:
         prog: What the user calls.
         description: What it does.
-        epilog: What else is to be said.
+        epilog: What else there is to say.
+        renamed: The new option by the old one.
+        add_help: Whether it answers `--help`.
     """
 
-    def __init__(self, prog: str, description: str, epilog: str | None = None) -> None:
-        super().__init__(prog=prog, description=description, epilog=epilog, allow_abbrev=False)
+    def __init__(
+        self,
+        prog: str,
+        description: str = "",
+        epilog: str | None = None,
+        renamed: Mapping[str, str] | None = None,
+        add_help: bool = True,
+    ) -> None:
+        super().__init__(prog=prog, description=description, epilog=epilog, allow_abbrev=False, add_help=add_help)
+        self._renamed = renamed or {}
+
+    def add_flag(self, name: str, meaning: str) -> None:
+        """Adds an option that is false by default: `--name`, `--name true`, `--no_name`.
+
+        Args:
+            name: The option.
+            meaning: What it does, for `--help`.
+        """
+        self.add_argument(name, nargs="?", const=True, default=False, type=_truth, metavar="true|false", help=meaning)
+        self.add_argument(
+            f"--no_{name[2:]}", dest=name[2:], action="store_false", default=False, help=argparse.SUPPRESS
+        )
+
+    def add_folder(self, holds: str) -> None:
+        """Adds `--folder` and `--resume`.
+
+        Args:
+            holds: What the folder holds, for `--help`.
+        """
+        self.add_argument("--folder", type=Path, metavar="DIR", help=f"folder of {holds}; a new one by default")
+        self.add_flag("--resume", "go on in --folder where it stopped")
+
+    def options(self, argv: Sequence[str]) -> Namespace:
+        """The options of a command that takes no others.
+
+        Args:
+            argv: Arguments of the command.
+
+        Raises:
+            ConfigError: E225, if one is unknown or wrong.
+        """
+        self._refuse_renamed(argv)
+        return self.parse_args(argv)
+
+    def split(self, argv: Sequence[str]) -> tuple[Namespace, list[str]]:
+        """The options of a command, and what is left for the parser of a configuration.
+
+        Args:
+            argv: Arguments of the command.
+
+        Raises:
+            ConfigError: E225, if one is wrong.
+        """
+        self._refuse_renamed(argv)
+        return self.parse_known_args(argv)
+
+    def _refuse_renamed(self, argv: Sequence[str]) -> None:
+        for name in (argument.partition("=")[0] for argument in argv):
+            if name in self._renamed:
+                raise ConfigError(f"{name} has a new name", self.prog, f"write {self._renamed[name]}", code=225)
 
     def error(self, message: str) -> NoReturn:
         """Called by argparse.
@@ -28,11 +93,15 @@ class OneLineParser(argparse.ArgumentParser):
         Raises:
             ConfigError: Always.
         """
-        word = re.search(r"unrecognized arguments: (\S+)|invalid choice: '(.*?)' ", message)
-        hint = word and nearest((word[1] or word[2]).partition("=")[0], self._known(option=bool(word[1])))
+        unknown = re.search(r"unrecognized arguments: (\S+)|invalid choice: '(.*?)' ", message)
+        known = list(self._option_string_actions)
+        if unknown and unknown[2]:
+            known = [name for action in self._actions for name in action.choices or ()]
+        hint = unknown and nearest((unknown[1] or unknown[2]).partition("=")[0], known)
         raise ConfigError(message, self.prog, hint or f"see {self.prog} --help", code=225)
 
-    def _known(self, option: bool) -> list[str]:
-        if option:
-            return list(self._option_string_actions)
-        return [name for action in self._actions for name in action.choices or ()]
+
+def _truth(text: str) -> bool:
+    if text.lower() not in FLAG_VALUES:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return FLAG_VALUES[text.lower()]

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from cnn_lstm.commands.parser import OneLineParser
+from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.training.history import PLOT_FILE
 from cnn_lstm.training.history_plot import draw_history
 
 
-def run(words: list[str]) -> None:
+def run(argv: list[str]) -> None:
     """Runs `plot`.
 
     Args:
-        words: `plot` and its arguments.
+        argv: `plot` and its arguments.
     """
-    given = _parser().parse_args(words[1:])
-    target = given.output or (given.runs[0] / PLOT_FILE if len(given.runs) == 1 else Path(PLOT_FILE))
-    draw_history(given.runs, target)
+    options = _parser().options(argv[1:])
+    target = options.output or (options.runs[0] / PLOT_FILE if len(options.runs) == 1 else Path(PLOT_FILE))
+    draw_history(options.runs, target)
     print(target)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="cnn-lstm plot", description="Draws the history of a run, or the validation curves of several."
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run")

@@ -5,17 +5,21 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import one_of
-from cnn_lstm.runs.config import guard_parser
 from cnn_lstm.runs.forecast_cli import quiet
+from cnn_lstm.runs.yaml_guard import guard_parser
 
 USAGE = """usage: cnn-lstm rl train --ckpt_path RUN/checkpoints/best.ckpt [--config FILE] [--algo ppo|a2c|sac|td3|dqn]
-                         [--name NAME] [--market.KEY VALUE ...] [--agent.KEY VALUE ...]
+                         [--folder NAME] [--resume] [--market.KEY VALUE ...] [--agent.KEY VALUE ...]
        cnn-lstm rl evaluate RUN/rl/NAME
 
 train     train agents of several seeds, which see a forecaster's embedding of each date, in RUN/rl/NAME
 evaluate  report what they earn after costs on the forecaster's test dates, next to simple rules
+
+--folder  NAME; by default made of algorithm, date and time
+--resume  train the seeds that are missing in RUN/rl/NAME
 
 The data are those of RUN/config.yaml; docs/rl.md lists all keys.
 """
@@ -56,7 +60,12 @@ def _train(argv: list[str]) -> None:
     from cnn_lstm.rl.job import parse_config
     from cnn_lstm.rl.training import train
 
-    folder, here = train(parse_config(argv)), Path.cwd()
+    parser = CommandParser(prog="cnn-lstm rl train", renamed={"--name": "--folder"}, add_help=False)
+    parser.add_argument("--algo")
+    parser.add_flag("--resume", "train the seeds that are missing in --folder")
+    options, rest = parser.split(argv)
+    config = parse_config([*rest, *([f"--agent.algo={options.algo}"] if options.algo else [])])
+    folder, here = train(config, options.resume), Path.cwd()
     typed = folder.relative_to(here) if folder.is_relative_to(here) else folder  # as short as it can be typed here
     print(f"agents: {folder}\nevaluate them: cnn-lstm rl evaluate {typed}")
 

@@ -2,80 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
-import math
-import sys
-import time
-from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from cnn_lstm.commands.parser import OneLineParser
-from cnn_lstm.errors import ConfigError
-from cnn_lstm.files import write_text_whole
-from cnn_lstm.runs.config import config_files, load_yaml
-from cnn_lstm.runs.forecast_cli import ForecastCLI
-from cnn_lstm.runs.processes import PROGRAM, WorkerPool, ended_by_sigterm, trust_words
-from cnn_lstm.runs.together import require_jobs
-from cnn_lstm.sweeps.definition import Definition
-from cnn_lstm.sweeps.locks import parsed_url
-from cnn_lstm.sweeps.result import SPACE, SWEEP, hand_back
-from cnn_lstm.sweeps.space import Space
-from cnn_lstm.sweeps.study import Plan, join, monitored
-from cnn_lstm.training.tracking.credentials import without_credentials
-from cnn_lstm.training.tracking.parent import name_parent
-
-CONFIGURATION, SETTINGS, DATABASE = "sweep.yaml", "settings.json", "study.db"
-STUDY = "study.json"
-WORKER = "sweep-worker"
-# options that a resumed sweep takes from its folder
-DEFAULTS: dict[str, Any] = {
-    "n_trials": 50,
-    "n_jobs": 1,
-    "keep": 3,
-    "refit": 0,
-    "study_name": None,
-    "storage": None,
-}
+from cnn_lstm.commands.parser import CommandParser
+from cnn_lstm.sweeps.search import SweepOptions, search
 
 
-def run(words: list[str]) -> None:
+def run(argv: list[str]) -> None:
     """Runs `sweep`.
 
     Args:
-        words: `sweep` and its arguments.
+        argv: `sweep` and its arguments; those that are not listed here go to `fit`.
     """
-    given, passed_on = _parser().parse_known_args(words[1:])
-    _require_folder(given)
-    settings = _settings(given)
-    described = _read_space(given)
-    SWEEP.refuse_ours(passed_on)
-    cli = _configuration(given, passed_on, Definition.from_plain(described, str(given.space)))
-    folder = SWEEP.folder(given.folder, cli.config["fit"])
-    with SWEEP.taken(folder):
-        SWEEP.require_same_configuration(folder, cli.config_text)
-        plan = _plan(folder, cli, described, settings)
-        write_text_whole(folder / SPACE, yaml.safe_dump(described, sort_keys=False))
-        _keep_settings(folder, settings)
-        name_parent(folder)
-        join(plan)
-        told = {"study_name": plan.study_name, "storage": without_credentials(plan.storage)}
-        write_text_whole(folder / STUDY, json.dumps(told, indent=2) + "\n")
-        print(f"sweep folder: {folder}", flush=True)
-        _search(plan, settings, given.timeout)
-        hand_back(plan, settings["n_jobs"], settings["refit"])
-
-
-# -- what was asked for ----------------------------------------------------------------------------------------------
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
+    parser = CommandParser(
         prog="cnn-lstm sweep",
         description="Searches a space of settings by fits that are judged on the validation part; every other option "
         "is passed on to fit.",
@@ -87,122 +26,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="ends the sweep with the best so far")
     parser.add_argument("--keep", type=int, metavar="N", help="best trials that keep their checkpoints; 3 by default")
     parser.add_argument("--refit", type=int, metavar="N", help="train and test the best with N seeds; 0 by default")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="folder of all trials; made anew by default")
-    parser.add_argument("--resume", action="store_true", help="go on in --folder")
+    parser.add_folder("all trials")
     parser.add_argument("--storage", metavar="URL", help="database of the study; study.db in the folder by default")
     parser.add_argument("--study_name", metavar="NAME", help="name of the study in the database")
-    return parser
-
-
-def _require_folder(given: argparse.Namespace) -> None:
-    """Refuses to begin where there is a sweep, and to go on where there is none."""
-    begun = given.folder is not None and (given.folder / SETTINGS).is_file()
-    if begun and not given.resume:
-        raise ConfigError("the folder holds a sweep", str(given.folder), "pass --resume to go on with it", code=245)
-    if given.resume and not begun:
-        where = "no --folder" if given.folder is None else str(given.folder)
-        raise ConfigError("no sweep to go on with", where, "give the --folder of one, or leave --resume out", code=246)
-
-
-def _settings(given: argparse.Namespace) -> dict[str, Any]:
-    """The options by name: as given, else as the folder has them, else the defaults."""
-    before = json.loads((given.folder / SETTINGS).read_text(encoding="utf-8")) if given.resume else {}
-    settings = {
-        name: default if (value := getattr(given, name)) is None and (value := before.get(name)) is None else value
-        for name, default in DEFAULTS.items()
-    }
-    for name, least in (("n_trials", 1), ("keep", 1), ("refit", 0)):
-        if settings[name] < least:
-            raise ConfigError(f"--{name} {settings[name]}", fix=f"give at least {least}", code=224)
-    if given.timeout is not None and not given.timeout > 0:
-        raise ConfigError(f"--timeout {given.timeout}", fix="give a number of seconds above 0", code=224)
-    require_jobs(settings["n_jobs"])
-    if settings["storage"] is not None:
-        parsed_url(settings["storage"])
-    return settings
-
-
-def _keep_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """An address with a password is not kept: a resumed sweep has to be told it again."""
-    storage = settings["storage"]
-    kept = settings | {"storage": storage and without_credentials(storage)}
-    write_text_whole(folder / SETTINGS, json.dumps(kept, indent=2) + "\n")
-
-
-def _read_space(given: argparse.Namespace) -> Any:
-    """Plain values of the file with the space."""
-    if given.space is None and given.resume:
-        given.space = given.folder / SPACE
-    if given.space is None:
-        raise ConfigError("no space to search", fix="add --space configs/sweep/cnn_lstm.yaml", code=250)
-    try:
-        return load_yaml(given.space.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            "cannot read the space", f"{given.space}: {' '.join(str(error).split())}", code=250
-        ) from error
-
-
-def _configuration(given: argparse.Namespace, passed_on: list[str], definition: Definition) -> ForecastCLI:
-    """The configuration that all trials share, after every key of the space was tried on it."""
-    kept = given.resume and not config_files(passed_on)
-    words = [*(["--config", str(given.folder / CONFIGURATION)] if kept else []), *passed_on]
-    watched = monitored(definition.objectives)
-    before = SWEEP.parsed(words).config["fit"].checkpoint.monitor
-    if before != watched.metric:
-        print(f"trials are stopped and kept by {watched.metric}, the first objective, not by {before}")
-    for callback in ("checkpoint", "early_stopping"):
-        words = [*words, f"--{callback}.monitor={watched.metric}", f"--{callback}.mode={watched.direction[:3]}"]
-    for example in definition.space.examples():
-        SWEEP.parsed([*words, *Space.words(example)])
-    return SWEEP.parsed(words)
-
-
-def _plan(folder: Path, cli: ForecastCLI, described: Any, settings: dict[str, Any]) -> Plan:
-    config, definition = cli.config["fit"], Definition.from_plain(described)
-    if isinstance(config.seed_everything, bool):
-        raise ConfigError(
-            f"seed_everything={str(config.seed_everything).lower()}",
-            fix="give a number: trials are run again",
-            code=224,
-        )
-    shared = json.dumps(SWEEP.settings_of(cli.config_text), sort_keys=True, default=str)
-    name = Path(str(config.config[0])).stem if config.get("config") else "fit"
-    words = ["--config", str(folder.resolve() / CONFIGURATION)]
-    uri = config.tracking_uri
-    return Plan(
-        folder=folder,
-        words=[*words, f"--tracking_uri={uri}"] if uri else words,  # its password is not in the file
-        described=described,
-        fingerprint=hashlib.sha256(f"{definition.fingerprint}{shared}".encode()).hexdigest(),
-        n_trials=settings["n_trials"],
-        storage=settings["storage"] or f"sqlite:///{folder.resolve() / DATABASE}",
-        study_name=settings["study_name"] or (name if settings["storage"] else folder.resolve().name),
-        seed=config.seed_everything,
-        keep=settings["keep"],
-        first=definition.first(yaml.safe_load(cli.config_text)),
-        tracking_uri=uri,
-    )
-
-
-# -- the search ------------------------------------------------------------------------------------------------------
-
-
-def _search(plan: Plan, settings: dict[str, Any], timeout: float | None) -> None:
-    """Lets the workers run; an interruption still hands back what was found."""
-    command: Sequence[str] = [*PROGRAM, *trust_words(), WORKER]
-    deadline = math.inf if timeout is None else time.monotonic() + timeout
-    interrupted: BaseException | None = None
-    code = 0
-    try:
-        with ended_by_sigterm():
-            code = WorkerPool(command, plan.to_text(), settings["n_jobs"]).work(deadline)
-    except (KeyboardInterrupt, SystemExit) as error:
-        interrupted = error
-    if interrupted is not None:  # outside of its handler, so that what fails now is no part of it
-        with suppress(BrokenPipeError):  # a Ctrl-C ends what reads us too; files are written before lines
-            hand_back(plan, interrupted=True)
-            print(f"to go on: cnn-lstm sweep --resume --folder {plan.folder}", file=sys.stderr, flush=True)
-        raise interrupted
-    if code:
-        raise SystemExit(code)
+    options, argv_of_fit = parser.split(argv[1:])
+    search(SweepOptions(**vars(options)), argv_of_fit)

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from cnn_lstm.commands.parser import OneLineParser
+from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.training.tracking.sync import sync
 
 
-def run(words: list[str]) -> None:
+def run(argv: list[str]) -> None:
     """Runs `sync-tracking`.
 
     Args:
-        words: `sync-tracking` and its arguments.
+        argv: `sync-tracking` and its arguments.
     """
-    given = _parser().parse_args(words[1:])
-    for folder in given.runs:
-        print(sync(folder, given.tracking_uri))
+    options = _parser().options(argv[1:])
+    for folder in options.runs:
+        print(sync(folder, options.tracking_uri))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="cnn-lstm sync-tracking", description="Sends what waits in the run folder to MLflow, each point once."
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run")

@@ -114,7 +114,7 @@ def load_agent(file: Path, settings: AgentSettings, env: gymnasium.Env[Any, Any]
         raise ConfigError(
             "the agent is damaged",
             f"{file}: {type(error).__name__}",
-            "remove the file, and run rl train with its --name again: it trains this agent again",
+            "remove the file, and go on with rl train --resume --folder: it makes a new one",
             code=273,
         ) from error
     return agent

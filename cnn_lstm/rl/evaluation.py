@@ -36,7 +36,7 @@ from cnn_lstm.rl.report import (
     evaluation_text,
 )
 from cnn_lstm.rl.track_records import at_random_times, joint_track_record, laddered, track_record_of_rule
-from cnn_lstm.runs.config import is_of_fit, keys_of
+from cnn_lstm.runs.config import is_of_fit, read_config
 
 
 class EvaluationFiles(NamedTuple):
@@ -104,7 +104,7 @@ def evaluate(folder: Path) -> EvaluationFiles:
 
 def _require_agents(folder: Path) -> None:
     """Refuses a folder that is not one of `rl train`, and names the agents within it."""
-    keys = keys_of(folder / "config.yaml")
+    keys = read_config(folder / "config.yaml")
     if is_of_fit(keys):
         what = "a forecaster's run, not agents of rl train"
         raise ConfigError(what, str(folder), _agents_in(folder / "rl") or "train some first: rl train", code=273)
@@ -115,7 +115,7 @@ def _require_agents(folder: Path) -> None:
 
 def _agents_in(folder: Path) -> str:
     """Advice that names the agents within a folder; empty without any."""
-    folders = sorted(file.parent for file in folder.glob("*/config.yaml") if "agent" in keys_of(file))
+    folders = sorted(file.parent for file in folder.glob("*/config.yaml") if "agent" in read_config(file))
     return f"its agents are in {', '.join(map(str, folders))}" if folders else ""
 
 

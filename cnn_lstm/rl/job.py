@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -22,9 +21,14 @@ from cnn_lstm.rl.market import MarketEnv
 from cnn_lstm.rl.market_data import Part
 from cnn_lstm.rl.observations import EncoderObservation
 from cnn_lstm.rl.settings import AgentSettings, MarketSettings
-from cnn_lstm.runs.config import config_files, is_of_fit, keys_of, readable, told_in_one_line
+from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of
+from cnn_lstm.runs.config import is_of_fit, read_config, with_current_files
 from cnn_lstm.runs.forecast_cli import ForecastCLI
+from cnn_lstm.runs.parser_errors import in_plain_words, one_line_errors
 from cnn_lstm.training.run_folder import RunFolder, run_of_checkpoint
+
+# keys of earlier versions, and what they are called now
+RENAMED = {"name": "folder"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class JobConfig:
         ckpt_path: Checkpoint of the forecaster.
         ckpt_digest: Digest of its weights; other weights are refused. None: any.
         forecasts_digest: SHA-256 of the file `market.forecasts`; another file is refused. None: any.
-        name: Folder of the agents within RUN/rl.
+        folder: Folder of the agents within RUN/rl.
         market: Settings of the market.
         agent: Settings of the agents.
     """
@@ -43,7 +47,7 @@ class JobConfig:
     ckpt_path: str | None
     ckpt_digest: str | None
     forecasts_digest: str | None
-    name: str | None
+    folder: str | None
     market: MarketSettings
     agent: AgentSettings
 
@@ -135,7 +139,7 @@ def job_parser() -> jsonargparse.ArgumentParser:
     parser.add_argument(
         "--forecasts_digest", type=str | None, default=None, help="Digest of market.forecasts; others are refused."
     )
-    parser.add_argument("--name", type=str | None, default=None, help="Folder of the agents within RUN/rl.")
+    parser.add_argument("--folder", type=str | None, default=None, help="Folder of the agents within RUN/rl.")
     parser.add_class_arguments(MarketSettings, "market")
     parser.add_class_arguments(AgentSettings, "agent")
     return parser
@@ -145,15 +149,14 @@ def parse_config(argv: Sequence[str], command: str = "rl train") -> JobConfig:
     """The configuration that a command line gives.
 
     Args:
-        argv: Options of `rl train`; `--algo` is short for `--agent.algo`.
+        argv: Options of `rl train`.
         command: Command that the user called, for the messages.
 
     Raises:
         ConfigError: If an option or a key is wrong.
     """
-    argv = [re.sub(r"^--algo(?=$|=)", "--agent.algo", word) for word in argv]
     parser, files = job_parser(), config_files(argv)
-    trees = {file: keys_of(file) for file in files}
+    trees = {file: read_config(file, RENAMED) for file in files}
     for file, tree in trees.items():
         if is_of_fit(tree):
             raise ConfigError(
@@ -161,10 +164,11 @@ def parse_config(argv: Sequence[str], command: str = "rl train") -> JobConfig:
             )
     known = list(parser.get_defaults().keys(branches=True))
     try:
-        with told_in_one_line(command, known):
-            parsed = parser.instantiate_classes(parser.parse_args(argv))
+        with one_line_errors(command, known):
+            current = with_current_files(explicit_flags(argv, flags_of(parser)), RENAMED)
+            parsed = parser.instantiate_classes(parser.parse_args(current))
     except ConfigError as error:
-        raise readable(error) from error
+        raise in_plain_words(error) from error
     config = JobConfig(**{field.name: parsed[field.name] for field in fields(JobConfig)})
     for file, tree in trees.items():
         # agents name their checkpoint relative to their own folder, so that a run can be moved
@@ -205,7 +209,7 @@ def job_of(config: JobConfig) -> Job:
         raise ConfigError(
             "the agents learnt with another checkpoint than lies there now",
             f"{checkpoint}: weights {config.ckpt_digest[:12]} -> {digest[:12]}",
-            "put that one back, or train agents with another --name",
+            "put that one back, or train agents with another --folder",
             code=273,
         )
     home = run_of_checkpoint(checkpoint)
@@ -220,7 +224,7 @@ def job_of(config: JobConfig) -> Job:
         raise ConfigError(
             "the agents learnt with other forecasts than lie there now",
             str(market.forecasts),
-            "put those back, or train agents with another --name",
+            "put those back, or train agents with another --folder",
             code=273,
         )
     config = replace(config, ckpt_digest=digest, forecasts_digest=forecasts)

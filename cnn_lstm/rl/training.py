@@ -31,11 +31,12 @@ from cnn_lstm.training.run_folder import require_writable
 MAX_NAME = 100  # letters; file systems allow 255 bytes
 
 
-def train(config: JobConfig) -> Path:
+def train(config: JobConfig, resume: bool = False) -> Path:
     """Trains the agents of all seeds that are not there yet.
 
     Args:
         config: The configuration.
+        resume: Whether to go on in the folder, with the seeds that are missing.
 
     Returns:
         The folder of the agents, RUN/rl/NAME.
@@ -44,22 +45,32 @@ def train(config: JobConfig) -> Path:
         ConfigError: E270, E271 or E273, if a setting is impossible, or the folder holds agents of other settings.
         CheckpointError: If the checkpoint cannot be read.
     """
-    name = config.name or f"{config.agent.algo}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = config.folder or f"{config.agent.algo}-{time.strftime('%Y%m%d-%H%M%S')}"
     if name in (".", "..") or "/" in name or "\\" in name or len(name) > MAX_NAME:
-        raise ConfigError(f"{name!r} is not the name of a folder", "--name", "give a word, such as ppo", code=273)
+        raise ConfigError(f"{name!r} is not the name of a folder", "--folder", "give a word, such as ppo", code=273)
     require_device(config.agent.device)
-    job = job_of(replace(config, name=name))
+    job = job_of(replace(config, folder=name))
     folder, settings = job.home.path / "rl" / name, job.config
-    resumed = (folder / "config.yaml").exists()
-    if resumed:
+    _require_folder(folder, resume)
+    if resume:
         _require_same(settings, folder)
     env = job.checked_env(settings.market.part, settings.market.episode_length)
     blank_agent(job.learner, env)  # what the algorithm refuses is reported before anything is written
     require_writable(folder)
-    if not resumed:
+    if not resume:
         write_text_whole(folder / "config.yaml", _config_text(job, folder))
-    _train_missing(job, env, folder, resumed)
+    _train_missing(job, env, folder, resume)
     return folder
+
+
+def _require_folder(folder: Path, resume: bool) -> None:
+    """Refuses to begin where agents are, and to go on where there are none."""
+    begun = (folder / "config.yaml").exists()
+    if begun and not resume:
+        raise ConfigError("the folder holds agents", str(folder), "pass --resume to go on with them", code=245)
+    if resume and not begun:
+        fix = "give the --folder of some, or leave --resume out"
+        raise ConfigError("no agents to go on with", str(folder), fix, code=246)
 
 
 def _config_text(job: Job, folder: Path) -> str:
@@ -70,9 +81,9 @@ def _config_text(job: Job, folder: Path) -> str:
 
 def _train_missing(job: Job, env: gymnasium.Env[Any, Any], folder: Path, resumed: bool) -> None:
     """Trains the agents that have no file yet, and records their training in MLflow."""
-    wanted, name = job.config.agent.seeds, job.config.name
+    wanted, name = job.config.agent.seeds, job.config.folder
     seeds = [seed for seed in wanted if not agent_file(folder, seed).is_file()]
-    print(f"training {len(seeds)} of {len(wanted)} seeds; if cut short, go on with --name {name}")
+    print(f"training {len(seeds)} of {len(wanted)} seeds; if cut short, go on with --resume --folder {name}")
     if seeds:
         with recorded(job.home, folder, _config_text(job, folder), "fit", resumed) as record:
             for seed in seeds:

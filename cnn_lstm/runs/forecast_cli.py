@@ -9,10 +9,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import (
@@ -22,6 +23,7 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
 )
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from cnn_lstm.data.datamodule import MarketDataModule
@@ -29,9 +31,12 @@ from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.model.forecaster import Forecaster
-from cnn_lstm.runs.config import check_keys, check_values, config_files, guard_parser, told_in_one_line
+from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of, refuse_renamed
+from cnn_lstm.runs.config import RENAMED, check_keys, check_values, with_current_files
 from cnn_lstm.runs.outcome import Outcome
+from cnn_lstm.runs.parser_errors import one_line_errors
 from cnn_lstm.runs.record import ENVIRONMENT, add_tracking_arguments, kept, record_of_run
+from cnn_lstm.runs.yaml_guard import guard_parser
 from cnn_lstm.training.callbacks import (
     FiniteGuard,
     ForgetRepeatedSteps,
@@ -66,6 +71,8 @@ CALLBACK_DEFAULTS = {
     "early_stopping.patience": 15,
     "lr_monitor.logging_interval": "epoch",
 }
+# options of earlier versions, and what they are called now
+RENAMED_OPTIONS = {f"--{old}": f"--{new}" for old, new in RENAMED.items()}
 CLASS_DEFAULTS = {
     "model.network": {"class_path": "cnn_lstm.model.network.CNNLSTM"},
     "model.objective": {"class_path": "cnn_lstm.model.objectives.Point"},
@@ -78,13 +85,13 @@ class ForecastCLI(LightningCLI):
     """LightningCLI for `Forecaster` and `MarketDataModule`.
 
     Args:
-        args: Words of the command line, the command first.
+        args: The command and its arguments.
         run: Whether to run the command, or stop once its configuration is parsed.
         trial: Callbacks of a fit that is a trial of a sweep, which makes no MLflow model.
     """
 
     def __init__(self, args: list[str], run: bool = True, trial: Sequence[Callback] = ()) -> None:
-        self._command, self._go, self._trial = args[0], run, trial
+        self._command, self._runs, self._trial = args[0], run, trial
         super().__init__(
             Forecaster,
             MarketDataModule,
@@ -105,7 +112,7 @@ class ForecastCLI(LightningCLI):
         return {self._command: {*hidden, "weights_only", "verbose", "return_predictions"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Our callbacks under their own keys, the run folder, and the one seam between data and model."""
+        """Our callbacks, each under a key; the run folder; and the two numbers that the model takes from the data."""
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.add_lightning_class_args(LearningRateMonitor, "lr_monitor")
@@ -113,14 +120,14 @@ class ForecastCLI(LightningCLI):
         parser.add_lightning_class_args(TensorBoardPlots, "tensorboard_plots")
         parser.add_lightning_class_args(HistoryPlot, "history_plot")
         parser.set_defaults(CALLBACK_DEFAULTS | CLASS_DEFAULTS)
-        parser.add_argument("--run_dir", type=str | None, default=None, help="Folder of the run; made anew by fit.")
+        parser.add_argument("--run_dir", type=str | None, default=None, help="Folder of the run; fit makes a new one.")
         parser.add_argument("--runs_dir", type=str, default="runs", help="Where fit makes the run's folder.")
         parser.add_argument("--tensorboard", type=bool, default=True, help="Write TensorBoard events.")
         add_tracking_arguments(parser)
-        parser.add_argument("--quiet", type=bool, default=False, help="No bar, no line an epoch; results only.")
+        parser.add_argument("--quiet", type=bool, default=False, help="No bar, no line per epoch; results only.")
         parser.add_argument("--csv", type=bool, default=False, help="predict: write forecasts.csv too.")
         parser.add_argument(
-            "--strict", type=bool, default=False, help="Refuse a checkpoint that was trained on other prices."
+            "--same_prices", type=bool, default=False, help="Refuse a checkpoint that was trained on other prices."
         )
         parser.add_class_arguments(Evaluation, "evaluation")
         for source, target in (
@@ -130,11 +137,15 @@ class ForecastCLI(LightningCLI):
             parser.link_arguments(source, target, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses; Lightning's own version warns about words given beside those of the process."""
-        check_keys(config_files(args), self._known_keys(args[0]))
-        with told_in_one_line(args[0], self._known_keys(args[0])):
-            self.config = parser.parse_args(args)
-        check_values(self.config[self.config.subcommand])
+        """Parses; Lightning's own version warns about arguments that are not those of the process."""
+        command, known = args[0], self._known_keys(args[0])
+        refuse_renamed(args, RENAMED_OPTIONS, command)
+        self.files = config_files(args)
+        check_keys(self.files, known)
+        with one_line_errors(command, known):
+            explicit = explicit_flags(args, flags_of(self._subcommand_parsers[command]))
+            self.config = parser.parse_args(with_current_files(explicit))
+        check_values(self.command_config)
 
     def _known_keys(self, command: str) -> set[str]:
         return {action.dest for action in self._subcommand_parsers[command]._actions}
@@ -142,51 +153,62 @@ class ForecastCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Resolves the checkpoint and the run folder, and refuses a checkpoint of another model.
 
-        Lightning's version lets the checkpoint overrule the command line without a word.
+        Lightning's version lets the checkpoint overrule the command line without a message.
         """
-        config = self.config[self.config.subcommand]
-        if self._go:
-            self.run_folder = choose_run(self.config.subcommand, config, CLASS_DEFAULTS)
-        kept = config.clone()
-        kept.run_dir = kept.ckpt_path = None  # on one line each, or dropping them would leave a part behind
+        config = self.command_config
+        if self._runs:
+            self.run_folder = choose_run(self.config.subcommand, config, CLASS_DEFAULTS, self.files)
+        saved = config.clone()
+        saved.run_dir = saved.ckpt_path = None  # on one line each, or dropping them would leave a part behind
         try:
-            text = self._parser(self.config.subcommand).dump(kept, skip_unset=False)
+            text = self._parser(self.config.subcommand).dump(saved, skip_unset=False)
         except (ValueError, TypeError, yaml.YAMLError) as error:
             raise ConfigError(f"cannot be saved: {_one_line(error)}", "the configuration", code=225) from error
         self.config_text = without_credentials(_without_run(text))
 
     def _set_seed(self) -> None:
-        seed = self.config[self.config.subcommand].seed_everything
-        if self.config[self.config.subcommand].quiet:
+        seed = self.command_config.seed_everything
+        if self.command_config.quiet:
             logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        if self._go and seed is not False:
+        if self._runs and seed is not False:
             seed_everything(None if seed is True else seed, workers=True, verbose=False)
 
     # -- objects -------------------------------------------------------------------------------------------------
 
     def instantiate_classes(self) -> None:
         """Builds the objects, unless only the configuration was wanted."""
-        if not self._go:
+        if not self._runs:
             return
-        config = self.config[self.config.subcommand]
+        config = self.command_config
         config.checkpoint.dirpath = str(self.run_folder.checkpoints)
         config.trainer.default_root_dir = str(self.run_folder.path)
         command = self.config.subcommand
         try:
-            with told_in_one_line(command, self._known_keys(command)):
+            with one_line_errors(command, self._known_keys(command)):
                 super().instantiate_classes()
-                self.model.refuse_other_prices = config.strict
-                if command == "fit":  # a wrong setting of the optimiser or scheduler is told before any data is read
+                self.model.refuse_other_prices = config.same_prices
+                if command == "fit":  # refuses a wrong setting of optimiser or scheduler before any data is read
                     self.model.configure_optimizers()
         except (MisconfigurationException, TypeError, ValueError, ZeroDivisionError) as error:
             if isinstance(error, ConfigError):
                 raise
             raise ConfigError(_one_line(error), "the configuration", "correct the value", code=224) from error
 
+    @property
+    def command_config(self) -> Namespace:
+        """The configuration of the command, as it was parsed."""
+        config: Namespace = self.config[self.config.subcommand]
+        return config
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The settings of the evaluation."""
+        return Evaluation(**self.command_config.evaluation.as_dict())
+
     def built(self) -> Any:
         """The objects of a configuration that was only parsed, by section; no trainer among them."""
         command = self.config.subcommand
-        with told_in_one_line(command, self._known_keys(command)):
+        with one_line_errors(command, self._known_keys(command)):
             return self.parser.instantiate_classes(self.config)[command]
 
     def build_data(self) -> MarketDataModule:
@@ -195,38 +217,40 @@ class ForecastCLI(LightningCLI):
         return data
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Trainer with our loggers first and our callbacks added to the user's."""
-        config = self.config_init[self.config.subcommand]
-        command = self.config.subcommand
+        """Trainer with our loggers before the user's and our callbacks after them."""
+        command, config = self.config.subcommand, self.config_init[self.config.subcommand]
         self.record = record_of_run(self.run_folder, command, config)
-        own = build_loggers(self.run_folder, command, config.tensorboard, self.record)
-        given = config.trainer.logger
-        extra = given if isinstance(given, list) else [given] if given not in (None, True, False) else []
         console = ConsoleLogger(config.trainer.max_epochs, config.checkpoint.monitor, config.checkpoint.mode)
-        if self.config.subcommand == "fit" and not config.quiet:
-            own.append(console)
+        loggers = self._loggers(config, console)
         bar = config.trainer.enable_progress_bar is not False and not config.quiet and _is_terminal()
         config.trainer.enable_progress_bar = bar
         bars = [ProgressBar(console, config.trainer.log_every_n_steps)] if bar else []
-        users = config.trainer.callbacks or []
-        users = users if isinstance(users, list) else [users]
-        config.trainer.callbacks = [*users, *self._own_callbacks(), *bars]
+        of_user = config.trainer.callbacks or []
+        of_user = of_user if isinstance(of_user, list) else [of_user]
+        config.trainer.callbacks = [*of_user, *self._callbacks(), *bars]
         config.trainer.plugins = [*(config.trainer.plugins or []), DurableCheckpointIO()]
         try:
-            trainer: Trainer = super().instantiate_trainer(logger=[*own, *extra] if given is not False else False)
+            trainer: Trainer = super().instantiate_trainer(logger=loggers)
         except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
             raise ConfigError(_one_line(error), "trainer", "choose another setting or device", code=238) from error
         # after the best one, so that it holds that one's newest state
         trainer.callbacks.append(LastCheckpoint(self.run_folder.checkpoints))  # type: ignore[attr-defined]
         return trainer
 
-    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        if config["logger"] is False:  # nobody could write down the learning rate
-            callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
-        trainer: Trainer = super()._instantiate_trainer(config, callbacks)
-        return trainer
+    def _loggers(self, config: Namespace, console: ConsoleLogger) -> list[Logger] | Literal[False]:
+        """Our loggers, then the user's; false where the user wants none."""
+        of_user = config.trainer.logger
+        if of_user is False:
+            return False
+        command = self.config.subcommand
+        loggers = build_loggers(self.run_folder, command, config.tensorboard, self.record)
+        if command == "fit" and not config.quiet:
+            loggers.append(console)
+        if isinstance(of_user, list):
+            return [*loggers, *of_user]
+        return loggers if of_user in (None, True) else [*loggers, of_user]
 
-    def _own_callbacks(self) -> list[Callback]:
+    def _callbacks(self) -> list[Callback]:
         callbacks = [
             InterruptBetweenBatches(),
             ForgetRepeatedSteps(),
@@ -241,10 +265,16 @@ class ForecastCLI(LightningCLI):
             callbacks.append(TrackedData(self.record, yaml.safe_load(self.config_text)["data"]["source"]))
         return callbacks
 
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        if config["logger"] is False:  # nobody could write down the learning rate
+            callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
+        trainer: Trainer = super()._instantiate_trainer(config, callbacks)
+        return trainer
+
     def _run_subcommand(self, subcommand: str) -> None:
-        if not self._go:
+        if not self._runs:
             return
-        resumed = bool(self.config[subcommand].get("ckpt_path"))
+        resumed = bool(self.command_config.get("ckpt_path"))
         with kept(self.record, self.trainer, self.config_text, resumed):
             self._run_in_one_line(subcommand)
 
@@ -280,7 +310,7 @@ class ForecastCLI(LightningCLI):
 
     @rank_zero_only
     def after_fit(self) -> None:
-        """Keeps the best model, says what was found and where it lies."""
+        """Keeps the best model; prints its loss, and where everything lies."""
         self._outcome().fit(model=not self._trial)
 
     @rank_zero_only
@@ -317,21 +347,35 @@ def _without_run(text: str) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(skipped))
 
 
-def run(words: list[str], trial: Sequence[Callback] = ()) -> None:
+def run(argv: list[str], trial: Sequence[Callback] = ()) -> None:
     """Runs `fit`, `validate`, `test` or `predict`.
 
     Args:
-        words: The command and its arguments.
+        argv: The command and its arguments.
         trial: Callbacks of a fit that is a trial of a sweep.
     """
     quiet()
     guard_parser()
-    with _environment_kept():
-        ForecastCLI(words, trial=trial)
+    with _restored_environment():
+        ForecastCLI(argv, trial=trial)
+
+
+def parsed(argv: Sequence[str]) -> ForecastCLI:
+    """A configuration that is parsed and checked, for commands that do something else with it than Lightning.
+
+    Args:
+        argv: `fit`, `validate`, `test` or `predict`, and its arguments.
+
+    Raises:
+        ConfigError: If the configuration is wrong.
+    """
+    quiet()
+    guard_parser()
+    return ForecastCLI(list(argv), run=False)
 
 
 @contextmanager
-def _environment_kept() -> Iterator[None]:
+def _restored_environment() -> Iterator[None]:
     """Takes back what MLflow and we leave in the environment, or a second run in this process would follow it."""
     before = {name: os.environ.get(name) for name in (ENVIRONMENT_KEY, *ENVIRONMENT)}
     try:
@@ -344,24 +388,26 @@ def _environment_kept() -> Iterator[None]:
 
 
 def quiet() -> None:
-    """Sets up the messages of a command: a line for each warning of ours, none for what nobody can act on."""
+    """Sets up the messages of a command: one line per warning of ours, none for what nobody can act on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("warning: %(message)s"))
-    ours = logging.getLogger("cnn_lstm")
-    ours.handlers, ours.propagate = [handler], True
+    logger = logging.getLogger("cnn_lstm")
+    logger.handlers, logger.propagate = [handler], True
     # one gather a batch: worker processes only slow it down
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     # https://github.com/pytorch/pytorch: Lightning 2.6 still uses the old name
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
-    # the run folder is ours, and resuming into it is meant
+    # the run folder is ours, and a resumed fit writes into it on purpose
     warnings.filterwarnings("ignore", ".*exists and is not empty.*")
     warnings.filterwarnings("ignore", ".*checkpoint directory.*exists.*")
     # a short epoch has its metrics at its end
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+    # the callback of a checkpoint that was written when it had another name
+    warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint.*BoardPictures.*")
     # our predict_step keeps its forecasts itself
     warnings.filterwarnings("ignore", ".*predict returned None.*")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)  # the same one is added once
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_not_a_tip)  # the same one is added once
 
 
-def _is_no_tip(record: logging.LogRecord) -> bool:
+def _not_a_tip(record: logging.LogRecord) -> bool:
     return "Tip:" not in record.getMessage()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cnn_lstm.evaluation.record import Report
 from cnn_lstm.runs import processes
+from cnn_lstm.training.interrupts import ended_by_sigterm
 from cnn_lstm.training.run_folder import RunFolder
 
 POLL_SECONDS = 0.1
@@ -29,13 +30,13 @@ class Member:
         kind: What sets the runs apart, such as `seed`.
         number: Which one this is.
         folder: Where all runs lie.
-        words: Arguments of `fit`.
+        argv: Arguments of `fit`.
     """
 
     kind: str
     number: int
     folder: Path
-    words: Sequence[str]
+    argv: Sequence[str]
 
     @property
     def name(self) -> str:
@@ -49,7 +50,7 @@ class Member:
 
     @property
     def report(self) -> Report | None:
-        """The report of its test; null where there is none yet, or a broken one."""
+        """The report of its test; None if there is none yet, or a broken one."""
         return read_report(self.run.path)
 
     @property
@@ -57,8 +58,8 @@ class Member:
         """What its commands print."""
         return self.run.path.with_suffix(".log")
 
-    def next_words(self) -> list[str] | None:
-        """The command that it needs next: a fit, the rest of one, or a test; null once there is a report."""
+    def next_command(self) -> list[str] | None:
+        """The command that it needs next: a fit, the rest of one, or a test; None once there is a report."""
         run = self.run
         if self.report is not None:
             return None
@@ -67,7 +68,7 @@ class Member:
         for alias in ("last", "best"):
             if (run.checkpoints / f"{alias}.ckpt").is_file():
                 return ["fit", "--config", str(run.config), "--ckpt_path", alias]
-        return ["fit", *self.words, "--run_dir", str(run.path)]
+        return ["fit", *self.argv, "--run_dir", str(run.path)]
 
     def last_error(self) -> str:
         """The last error of the log, and where to read on."""
@@ -77,7 +78,7 @@ class Member:
 
 
 def read_report(folder: Path) -> Report | None:
-    """Content of a folder's report.json; null where there is none, or a broken one."""
+    """Content of a folder's report.json; None if there is none, or a broken one."""
     try:
         report: Report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -86,7 +87,7 @@ def read_report(folder: Path) -> Report | None:
 
 
 @dataclass
-class Runs:
+class MemberProcesses:
     """The processes of runs that belong together.
 
     Args:
@@ -99,32 +100,32 @@ class Runs:
 
     def start(self, member: Member) -> None:
         """Starts what a member needs next, if anything."""
-        words = member.next_words()
-        if words is None:
+        command = member.next_command()
+        if command is None:
             print(f"{member.name}: done", flush=True)
             return
-        goes_on = words[0] == "fit" and "--ckpt_path" in words
-        print(f"{member.name}: {words[0]}{' goes on' if goes_on else ''}", flush=True)
+        goes_on = command[0] == "fit" and "--ckpt_path" in command
+        print(f"{member.name}: {command[0]}{' goes on' if goes_on else ''}", flush=True)
         with member.log.open("ab") as log:
             process = subprocess.Popen(
-                [*processes.PROGRAM, *processes.trust_words(), *words],
+                [*processes.PROGRAM, *processes.trust_argv(), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 pass_fds=(self.lock,),
             )
-        self.running.append((member, process, words))
+        self.running.append((member, process, command))
 
     def finish(self) -> list[Member]:
         """Members whose command ended well, and need the next one."""
         ready = []
         for entry in list(self.running):
-            member, process, words = entry
+            member, process, command = entry
             code = process.poll()
             if code is None:
                 continue
             self.running.remove(entry)
-            if code == 0 and member.next_words() != words:
+            if code == 0 and member.next_command() != command:
                 ready.append(member)
             else:  # a command that changed nothing would be started for ever
                 self.failed[member.number] = 128 - code if code < 0 else code or 1
@@ -143,20 +144,19 @@ class Runs:
                 process.wait()
 
 
-def train_all(members: Sequence[Member], jobs: int, lock: int, option: str) -> dict[int, int]:
+def train_all(members: Sequence[Member], jobs: int, lock: int) -> dict[int, int]:
     """Trains and tests what is missing.
 
     Args:
         members: The runs.
         jobs: Runs at a time.
         lock: File that each process holds open.
-        option: What names the folder on the command line.
 
     Returns:
         Exit codes of the runs that failed by their number, in order.
     """
-    runs, waiting = Runs(lock), list(members)
-    with processes.ended_by_sigterm():
+    runs, waiting = MemberProcesses(lock), list(members)
+    with ended_by_sigterm():
         try:
             while waiting or runs.running:
                 while waiting and len(runs.running) < jobs:
@@ -164,7 +164,7 @@ def train_all(members: Sequence[Member], jobs: int, lock: int, option: str) -> d
                 time.sleep(POLL_SECONDS)
                 waiting = runs.finish() + waiting
         except (KeyboardInterrupt, SystemExit):
-            print(f"to go on: the same command with {option} {members[0].folder}", file=sys.stderr)
+            print(f"to go on: the same command with --resume --folder {members[0].folder}", file=sys.stderr)
             raise
         finally:
             runs.end()

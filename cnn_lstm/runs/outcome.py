@@ -1,4 +1,4 @@
-"""What a command leaves behind: files in the run folder, and what it says at its end."""
+"""What a command leaves behind: files in the run folder, and what it prints at its end."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class Outcome:
         self.run, self.record, self.trainer, self.model, self.data = run, record, trainer, model, data
 
     def fit(self, model: bool = True) -> None:
-        """Keeps the best model, says what was found and where it lies.
+        """Keeps the best model; prints its loss, and where everything lies.
 
         Args:
             model: Whether to make it an MLflow model.
         """
         if model:
             keep_model(self.record)
-        found: dict[str, Any] = {}
+        first_best: dict[str, Any] = {}
         for callback in self.trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None and callback.monitor:
                 epoch = torch.load(callback.best_model_path, weights_only=True, map_location="cpu")["epoch"]
@@ -60,14 +60,14 @@ class Outcome:
                     f"stopped after epoch {self.trainer.current_epoch - 1}"
                 )
                 best = {"best_epoch": epoch, "monitor": callback.monitor, "best": float(callback.best_model_score)}
-                found = found or best
-        self._summarize(found)
+                first_best = first_best or best
+        self._summarize(first_best)
         if not any(self.run.checkpoints.glob("*.ckpt")):
             print("nothing was trained: no epoch was finished")
-        self._say_where()
+        self._print_places()
 
     def _summarize(self, best: dict[str, Any]) -> None:
-        """Says what the run took, and keeps it beside the best epoch in summary.json."""
+        """Prints what the run took, and keeps it next to the best epoch in summary.json."""
         # set by Lightning's connectors, not declared by the class
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Resources) and (totals := callback.totals()):
@@ -76,12 +76,12 @@ class Outcome:
                 self.record.keep(self.run.summary)
 
     def validate(self) -> None:
-        """Prints the metrics of the validation part beside trivial forecasts."""
+        """Prints the metrics of the validation part next to those of trivial forecasts."""
         self._keep_metrics("validate")
         text = f"{render(scoreboard(self.predictions()))}\n"
         self._keep(self.run.path / "validate.txt", text)
         print(text, end="")
-        self._say_where()
+        self._print_places()
 
     def test(self, settings: Evaluation, checkpoint: Path) -> None:
         """Judges the forecasts of the test part: verdict, tables, report.
@@ -94,11 +94,11 @@ class Outcome:
 
         self._keep_metrics("test")
         table = self.predictions()
-        said = judge(self.run.path, table, self.data, self.model, settings, checkpoint, self._attention_plots())
-        self.record.log(said.metrics)
-        self.record.keep(*said.files)
-        print(said.text, end="")
-        self._say_where({"report": said.page})
+        judgement = judge(self.run.path, table, self.data, self.model, settings, checkpoint, self._attention_plots())
+        self.record.log(judgement.metrics)
+        self.record.keep(*judgement.files)
+        print(judgement.text, end="")
+        self._print_places({"report": judgement.page})
 
     def _attention_plots(self) -> list[Path]:
         """Draws what the network looks at in a few windows of the test part; nothing without attention."""
@@ -138,7 +138,7 @@ class Outcome:
         write_text_whole(path, text)
         self.record.keep(path)
 
-    def _say_where(self, more: dict[str, object] | None = None) -> None:
+    def _print_places(self, more: dict[str, object] | None = None) -> None:
         """Where everything of the run lies, and how to look at it."""
         folder = self.run.path
         lines: dict[str, object] = {"run folder": folder, "checkpoints": self.run.checkpoints}

@@ -1,4 +1,4 @@
-"""Processes that our own commands start: their command line, the workers of a sweep, and an orderly end.
+"""Processes that our own commands start: their command line, and the workers of a sweep.
 
 A worker reads its plan from a pipe that stays open as long as its parent lives. When the pipe closes, the worker ends:
 the same order for a Ctrl-C, a deadline, and the death of the parent.
@@ -6,14 +6,11 @@ the same order for a Ctrl-C, a deadline, and the death of the parent.
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from types import FrameType
-from typing import NoReturn
+from collections.abc import Sequence
+from contextlib import suppress
 
 from cnn_lstm.specs import trusted_packages
 
@@ -24,24 +21,10 @@ REPLACEMENTS = 5  # of each worker, so that a fault that kills all of them has a
 EXPECTED = range(2, 9)  # exit codes of errors that are one line, and that every worker would meet
 
 
-def trust_words() -> list[str]:
-    """The packages that the user trusts, for the runs' own command lines."""
+def trust_argv() -> list[str]:
+    """The packages that the user trusts, as arguments of a run."""
     packages = sorted(trusted_packages() - {"cnn_lstm"})
     return ["--trust-imports", ",".join(packages)] if packages else []
-
-
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Makes SIGTERM an orderly end with exit code 143."""
-
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class WorkerPool:
@@ -79,7 +62,7 @@ class WorkerPool:
             self._end()
 
     def _start(self) -> subprocess.Popen[str]:
-        """A session of its own keeps the terminal's Ctrl-C from the worker."""
+        """Starts a worker; a new session keeps the terminal's Ctrl-C from it."""
         worker = subprocess.Popen(self.command, stdin=subprocess.PIPE, text=True, start_new_session=True)
         assert worker.stdin is not None
         worker.stdin.write(self.plan + "\n")

@@ -25,58 +25,61 @@ from cnn_lstm.runs.together import MultiRunCommand, require_jobs
 FIRST_SEED = 42
 REPEAT = MultiRunCommand(
     command="repeat",
-    option="--repeat_dir",
-    ours=("--seed_everything", "--run_dir", "--ckpt_path"),
+    reserved=("--seed_everything", "--run_dir", "--ckpt_path"),
     free=("seed_everything",),
 )
 
 
-def repeat(passed_on: Sequence[str], seeds: str, first_seed: int | None, jobs: int, folder: Path | None) -> None:
+def repeat(
+    argv: Sequence[str], seeds: str, first_seed: int | None, jobs: int, folder: Path | None, resume: bool = False
+) -> None:
     """Trains and tests a configuration with several seeds, and judges what they have in common.
 
     Args:
-        passed_on: Arguments of `fit`.
+        argv: Arguments of `fit`.
         seeds: How many seeds, or which: `5`, or `3,7,11`.
         first_seed: The first of so many seeds; 42 by default.
         jobs: Runs at a time.
         folder: Folder of all runs; a new one by default.
+        resume: Whether to go on in the folder.
 
     Raises:
         ConfigError: If an option is wrong, before anything is trained.
         SystemExit: With the exit code of the first run that failed.
     """
     require_jobs(jobs)
-    REPEAT.refuse_ours(passed_on)
-    cli = REPEAT.parsed(passed_on)
-    data, settings = cli.build_data(), Evaluation(**cli.config["fit"].evaluation.as_dict())
-    folder = REPEAT.folder(folder, cli.config["fit"])
+    REPEAT.require_folder(folder, resume)
+    REPEAT.refuse_reserved(argv)
+    argv = REPEAT.with_kept_config(argv, folder, resume)
+    cli = REPEAT.parsed(argv)
+    data, folder = cli.build_data(), folder or REPEAT.new_folder(cli)
     members = [
-        Member("seed", seed, folder, [*passed_on, "--seed_everything", str(seed)]) for seed in _seeds(seeds, first_seed)
+        Member("seed", seed, folder, [*argv, "--seed_everything", str(seed)]) for seed in _seeds(seeds, first_seed)
     ]
-    with REPEAT.taken(folder) as lock:
+    with REPEAT.locked(folder) as lock:
         REPEAT.require_same_configuration(folder, cli.config_text)
         print(f"repeat folder: {folder}")
-        failed = train_all(members, jobs, lock, REPEAT.option)
-        _conclude(members, data, settings, failed)
+        failed = train_all(members, jobs, lock)
+        _conclude(members, data, cli.evaluation, failed)
     leave_with(members, failed)
 
 
 def _seeds(text: str, first: int | None) -> list[int]:
     """The seeds that `5`, or `3,7,11`, means."""
     try:
-        numbers = [int(part) for part in text.split(",") if part.strip()]
+        seeds = [int(part) for part in text.split(",") if part.strip()]
     except ValueError as error:
         raise ConfigError(f"--seeds {text}", fix="give a number of seeds, or seeds as 3,7,11", code=224) from error
-    if "," not in text and numbers and numbers[0] > 0:
+    if "," not in text and seeds and seeds[0] > 0:
         start = FIRST_SEED if first is None else first
-        numbers = list(range(start, start + numbers[0]))
+        seeds = list(range(start, start + seeds[0]))
     elif first is not None:
         raise ConfigError(f"--first_seed {first}", f"--seeds {text}", "leave one out", code=224)
     elif "," not in text:
-        numbers = []
-    if not numbers or len(set(numbers)) < len(numbers) or min(numbers) < 0:
+        seeds = []
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ConfigError(f"--seeds {text}", fix="give at least one seed, each once and not negative", code=224)
-    return numbers
+    return seeds
 
 
 # -- what they have in common ----------------------------------------------------------------------------------------
@@ -93,14 +96,14 @@ def _conclude(members: Sequence[Member], data: MarketDataModule, settings: Evalu
     folder, ensemble = members[0].folder, None
     if not failed and len(reports) >= FEWEST:
         ensemble = _average(members, data, settings)
-    found = seed_spread(reports, ensemble)
+    spread = seed_spread(reports, ensemble)
     if failed:
-        for target in found.values():
+        for target in spread.values():
             target["claim"] = False
-    text = render_seed_spread(found) + "\n"
+    text = render_seed_spread(spread) + "\n"
     if failed:
         text += f"seeds that failed: {', '.join(map(str, failed))}; without them nothing may be claimed\n"
-    content = {"seeds": list(reports), "failed": list(failed), "targets": found}
+    content = {"seeds": list(reports), "failed": list(failed), "targets": spread}
     write_text_whole(folder / "repeat.json", json.dumps(plain_values(content), indent=2) + "\n")
     write_text_whole(folder / "repeat.txt", text)
     print(text, end="")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,11 +13,14 @@ from typing import Any
 import yaml
 
 from cnn_lstm.errors import ConfigError, ResourceError
-from cnn_lstm.files import write_text_whole
-from cnn_lstm.runs.config import guard_parser
-from cnn_lstm.runs.forecast_cli import ForecastCLI, quiet
+from cnn_lstm.files import try_lock, write_text_whole
+from cnn_lstm.plain_values import differences, flattened
+from cnn_lstm.runs import forecast_cli
+from cnn_lstm.runs.argv import config_files
+from cnn_lstm.runs.config import RENAMED, with_current_keys
+from cnn_lstm.runs.forecast_cli import ForecastCLI
 
-# keys that change no figure, or that differ between the runs
+# keys that change no metric, or that differ between the runs
 FREE_KEYS = (
     *("runs_dir", "quiet", "csv", "tensorboard", "mlflow"),
     *("tracking", "tracking_uri", "experiment", "register_model"),
@@ -31,14 +33,12 @@ class MultiRunCommand:
 
     Attributes:
         command: Its name.
-        option: What names the folder of all runs.
-        ours: Options of `fit` that each run is given by the command.
+        reserved: Options of `fit` that the command gives to each run, so that the user cannot.
         free: Keys of the configuration that may differ.
     """
 
     command: str
-    option: str
-    ours: Sequence[str]
+    reserved: Sequence[str]
     free: Sequence[str] = ()
 
     @property
@@ -46,127 +46,146 @@ class MultiRunCommand:
         """Name of its files."""
         return self.command.replace("-", "_")
 
-    def refuse_ours(self, words: Sequence[str]) -> None:
+    def kept_config(self, folder: Path) -> Path:
+        """The configuration that the runs of a folder share."""
+        return folder / f"{self.stem}.yaml"
+
+    def require_folder(self, folder: Path | None, resume: bool) -> None:
+        """Refuses to begin where the command has begun already, and to go on where it has not.
+
+        Args:
+            folder: The folder that the command line names.
+            resume: Whether to go on in it.
+
+        Raises:
+            ConfigError: E245 or E246.
+        """
+        begun = folder is not None and self.kept_config(folder).is_file()
+        if begun and not resume:
+            raise ConfigError(
+                f"the folder holds a {self.command}", str(folder), "pass --resume to go on with it", code=245
+            )
+        if resume and not begun:
+            where = "no --folder" if folder is None else str(folder)
+            fix = "give the --folder of one, or leave --resume out"
+            raise ConfigError(f"no {self.command} to go on with", where, fix, code=246)
+
+    def refuse_reserved(self, argv: Sequence[str]) -> None:
         """Refuses options that are not for the user.
+
+        Args:
+            argv: Arguments of `fit`.
 
         Raises:
             ConfigError: Naming the first one.
         """
-        for word in words:
-            name = word.partition("=")[0]
-            if any(name == own or name.startswith(f"{own}.") for own in self.ours):
+        for argument in argv:
+            name = argument.partition("=")[0]
+            if any(name == option or name.startswith(f"{option}.") for option in self.reserved):
                 raise ConfigError(
                     f"{name} is not for {self.command}", fix="each run gets its own: leave it out", code=225
                 )
 
-    def parsed(self, words: Sequence[str]) -> ForecastCLI:
-        """The configuration of the runs: a wrong one is told before anything is trained.
+    def with_kept_config(self, argv: Sequence[str], folder: Path | None, resume: bool) -> list[str]:
+        """The arguments of `fit`; where they name no configuration and a folder is resumed, with the folder's.
 
         Args:
-            words: Arguments of `fit`.
+            argv: Arguments of `fit`.
+            folder: See `require_folder`.
+            resume: See `require_folder`.
+        """
+        if folder is None or not resume or config_files(argv):
+            return list(argv)
+        return ["--config", str(self.kept_config(folder)), *argv]
+
+    def parsed(self, argv: Sequence[str]) -> ForecastCLI:
+        """The configuration of the runs: a wrong one is refused before anything is trained.
+
+        Args:
+            argv: Arguments of `fit`.
 
         Raises:
             ConfigError: If it names a checkpoint, or is wrong.
         """
-        quiet()
-        guard_parser()
-        cli = ForecastCLI(["fit", *words], run=False)
-        if cli.config["fit"].get("ckpt_path"):
+        cli = forecast_cli.parsed(["fit", *argv])
+        if cli.command_config.get("ckpt_path"):
             raise ConfigError(
                 f"ckpt_path is not for {self.command}", fix="each run gets its own: leave it out", code=225
             )
         return cli
 
-    def folder(self, given: Path | None, config: Any) -> Path:
-        """The folder that was named, or a new one.
+    def new_folder(self, cli: ForecastCLI) -> Path:
+        """A folder that nobody named, in the folder of all runs.
 
         Args:
-            given: What the command line says.
-            config: Configuration of the fit.
+            cli: The configuration of the runs.
         """
-        if given is not None:
-            return given
-        name = Path(str(config.config[0])).stem if config.get("config") else "fit"
-        return Path(config.runs_dir) / f"{name}-{self.command}-{time.strftime('%Y%m%d-%H%M%S')}"
+        name = cli.files[0].stem if cli.files else "fit"
+        return Path(cli.command_config.runs_dir) / f"{name}-{self.command}-{time.strftime('%Y%m%d-%H%M%S')}"
 
     @contextmanager
-    def taken(self, folder: Path) -> Iterator[int]:
+    def locked(self, folder: Path) -> Iterator[int]:
         """Makes the folder and keeps others out of it; yields the lock, which the runs inherit.
 
-        So the folder stays taken while a run of a command that was killed still works in it.
+        So the folder stays locked while a run of a command that was killed still works in it.
+
+        Args:
+            folder: The folder.
+
+        Raises:
+            ResourceError: E606, if it cannot be written.
+            ConfigError: E243, if the same command, or a run of it, is at work there.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = (folder / ".lock").open("ab")
+            lock = try_lock(folder / ".lock")
         except OSError as error:
             raise ResourceError(
                 f"cannot write the {self.command} folder",
                 f"{folder}: {error.strerror}",
-                f"choose another {self.option}",
+                "choose another --folder",
                 code=606,
             ) from error
+        if lock is None:
+            raise ConfigError(
+                f"another {self.command}, or a run of it, is at work here", str(folder), "wait for its end", code=243
+            )
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise ConfigError(
-                    f"another {self.command}, or a run of it, is at work here",
-                    str(folder),
-                    "wait for its end",
-                    code=243,
-                ) from error
             yield lock.fileno()
 
     def require_same_configuration(self, folder: Path, text: str) -> None:
         """Keeps the configuration in a new folder, and refuses a folder that was made of another one.
 
         Args:
-            folder: The folder, taken.
+            folder: The folder, locked.
             text: The configuration as YAML.
 
         Raises:
             ConfigError: Naming each difference.
         """
-        kept = folder / f"{self.stem}.yaml"
+        kept = self.kept_config(folder)
         if not kept.exists():
             if any(path.name != ".lock" for path in folder.iterdir()):
-                raise ConfigError(
-                    "the folder holds something else", str(folder), f"choose a new {self.option}", code=242
-                )
+                raise ConfigError("the folder holds something else", str(folder), "choose a new --folder", code=242)
             write_text_whole(kept, text)
             return
-        before, now = (self.settings_of(content) for content in (kept.read_text(encoding="utf-8"), text))
-        differing = [
-            f"{key}: {before.get(key)} -> {now.get(key)}"
-            for key in {**before, **now}
-            if before.get(key) != now.get(key)
-        ]
-        if differing:
+        before = with_current_keys(yaml.safe_load(kept.read_text(encoding="utf-8")), RENAMED)
+        different = differences(self.settings_of(before), self.settings_of(yaml.safe_load(text)))
+        if different:
             raise ConfigError(
                 f"the {self.command} folder was made of another configuration",
-                f"{folder}: {'; '.join(differing)}",
-                f"choose a new {self.option}, or give what it was made of",
+                f"{folder}: {'; '.join(different)}",
+                "choose a new --folder, or give what it was made of",
                 code=242,
             )
 
-    def settings_of(self, text: str) -> dict[str, Any]:
-        """Dotted keys and values of a configuration, without those that change no figure.
+    def settings_of(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Dotted keys and values of a configuration, without those that change no metric.
 
         Args:
-            text: The configuration as YAML.
+            config: The configuration.
         """
-        return self._settings(yaml.safe_load(text))
-
-    def _settings(self, tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-        """Dotted keys and values of a configuration, without those that change no figure."""
-        found: dict[str, Any] = {}
-        for key, value in tree.items():
-            name = f"{prefix}{key}"
-            if isinstance(value, dict) and value:
-                found |= self._settings(value, f"{name}.")
-            elif name not in (*FREE_KEYS, *self.free):
-                found[name] = value
-        return found
+        return {key: value for key, value in flattened(config).items() if key not in (*FREE_KEYS, *self.free)}
 
 
 def add_jobs(parser: argparse.ArgumentParser) -> None:

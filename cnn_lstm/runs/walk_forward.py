@@ -26,42 +26,41 @@ from cnn_lstm.runs.members import Member, leave_with, train_all
 from cnn_lstm.runs.together import MultiRunCommand, require_jobs
 from cnn_lstm.training.tracking.parent import name_parent
 
-WALK = MultiRunCommand(command="walk-forward", option="--folder", ours=("--data.split", "--run_dir", "--ckpt_path"))
+WALK = MultiRunCommand(command="walk-forward", reserved=("--data.split", "--run_dir", "--ckpt_path"))
 
 
 def walk_forward(
-    passed_on: Sequence[str], folds: int, sliding: bool, embargo: int, jobs: int, folder: Path | None
+    argv: Sequence[str], splits: Sequence[WalkForward], jobs: int, folder: Path | None, resume: bool = False
 ) -> None:
     """Trains and tests a configuration fold by fold, and judges the forecasts of all test parts as one.
 
     Args:
-        passed_on: Arguments of `fit`.
-        folds: Number of folds.
-        sliding: Whether each fold trains on as many dates; else on all before.
-        embargo: Dates between the last label of a part and the next part.
+        argv: Arguments of `fit`.
+        splits: The split of each fold.
         jobs: Runs at a time.
         folder: Folder of all folds; a new one by default.
+        resume: Whether to go on in the folder.
 
     Raises:
         ConfigError: If an option is wrong, before anything is trained.
         SystemExit: With the exit code of the first fold that failed.
     """
     require_jobs(jobs)
-    WALK.refuse_ours(passed_on)
-    splits = [WalkForward(folds, fold, sliding, embargo) for fold in range(max(folds, 1))]
-    arguments = [[*passed_on, f"--data.split={json.dumps(split.spec())}"] for split in splits]
+    WALK.require_folder(folder, resume)
+    WALK.refuse_reserved(argv)
+    argv = WALK.with_kept_config(argv, folder, resume)
+    arguments = [[*argv, f"--data.split={json.dumps(split.spec())}"] for split in splits]
     cli = WALK.parsed(arguments[0])
-    data, settings = cli.build_data(), Evaluation(**cli.config["fit"].evaluation.as_dict())
     _require_sound(cli.build_data(), splits)
-    folder = WALK.folder(folder, cli.config["fit"])
-    members = [Member("fold", fold, folder, own) for fold, own in enumerate(arguments)]
-    with WALK.taken(folder) as lock:
+    data, folder = cli.build_data(), folder or WALK.new_folder(cli)
+    members = [Member("fold", fold, folder, of_fold) for fold, of_fold in enumerate(arguments)]
+    with WALK.locked(folder) as lock:
         WALK.require_same_configuration(folder, cli.config_text)
         name_parent(folder)
         print(f"walk-forward folder: {folder}")
-        failed = train_all(members, jobs, lock, WALK.option)
+        failed = train_all(members, jobs, lock)
         if not failed:
-            _conclude(members, splits, data, settings)
+            _conclude(members, splits, data, cli.evaluation)
     leave_with(members, failed)
 
 
@@ -76,7 +75,7 @@ def _require_sound(data: MarketDataModule, splits: Sequence[WalkForward]) -> Non
 def _conclude(
     members: Sequence[Member], splits: Sequence[WalkForward], data: MarketDataModule, settings: Evaluation
 ) -> None:
-    """Writes the stitched forecasts and embeddings, judges the forecasts, and prints what was found."""
+    """Writes the stitched forecasts and embeddings, judges the forecasts, and prints the result."""
     folder = members[0].folder
     data.setup()
     table = stitch([pd.read_parquet(member.run.path / "predictions.parquet") for member in members])
@@ -85,13 +84,13 @@ def _conclude(
     embeddings = _embeddings(members, splits, data)
     write_whole(folder / "embeddings.parquet", lambda partial: embeddings.to_parquet(partial, index=False))
     sheets = [json.loads((member.run.path / "model_info.json").read_text(encoding="utf-8")) for member in members]
-    said = write_report(folder, table, joint_sheet(sheets), settings)
+    judgement = write_report(folder, table, joint_sheet(sheets), settings)
     reports = [report for member in members if (report := member.report) is not None]
-    _say(folder, said, fold_metrics(table, reports, said.report))
+    _print_result(folder, judgement, fold_metrics(table, reports, judgement.report))
 
 
 def _embeddings(members: Sequence[Member], splits: Sequence[WalkForward], data: MarketDataModule) -> pd.DataFrame:
-    """Embeddings of each fold's test windows by that fold's own checkpoint: symbol, as_of, fold, e0 ... e{D-1}."""
+    """Embeddings of each fold's test windows by the checkpoint of that fold: symbol, as_of, fold, e0 ... e{D-1}."""
     parts = []
     for fold, (member, split) in enumerate(zip(members, splits, strict=True)):
         predictor = Predictor.from_checkpoint(member.run.checkpoint("best"))
@@ -101,9 +100,9 @@ def _embeddings(members: Sequence[Member], splits: Sequence[WalkForward], data: 
     return pd.concat(parts).sort_values(["symbol", "as_of"], ignore_index=True)
 
 
-def _say(folder: Path, said: Judgement, found: dict[str, TargetFolds]) -> None:
-    text = render_folds(found) + "\n"
-    write_text_whole(folder / "walk_forward.json", json.dumps(found, indent=2, allow_nan=False) + "\n")
+def _print_result(folder: Path, judgement: Judgement, metrics: dict[str, TargetFolds]) -> None:
+    text = render_folds(metrics) + "\n"
+    write_text_whole(folder / "walk_forward.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     write_text_whole(folder / "walk_forward.txt", text)
-    print(f"{said.text}\n{text}", end="")
-    print(f"walk-forward folder: {folder}\nreport: {said.page}")
+    print(f"{judgement.text}\n{text}", end="")
+    print(f"walk-forward folder: {folder}\nreport: {judgement.page}")

@@ -122,19 +122,19 @@ def run_of_checkpoint(file: Path) -> RunFolder:
     return RunFolder(folder.parent if folder.name == "checkpoints" else folder)
 
 
-def choose_run(command: str, config: Any, defaults: dict[str, dict[str, Any]]) -> RunFolder:
+def choose_run(command: str, config: Any, defaults: dict[str, dict[str, Any]], files: list[Path]) -> RunFolder:
     """The run folder of a command; sets `ckpt_path` to a file where a checkpoint is named.
 
     Args:
         command: Name of the command.
         config: Its configuration.
         defaults: Spec of each class that a configuration may leave out, by its key.
+        files: Configuration files that the command line names.
 
     Raises:
         CheckpointError: If the command needs a checkpoint and none is named, or it is of another model or an ensemble.
     """
     given = config.get("ckpt_path")
-    files = [Path(str(file)) for file in config.get("config") or []]
     if given is None:
         if command != "fit":
             raise CheckpointError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ import torch
 import yaml
 
 from cnn_lstm import specs
+from cnn_lstm.files import lock_file
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.runs import members as members_module
@@ -115,7 +115,7 @@ def content(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "repeat"
-    words = ["--config", config, "--seeds", "7,8", "--n_jobs", 2, "--repeat_dir", folder]
+    words = ["--config", config, "--seeds", "7,8", "--n_jobs", 2, "--folder", folder]
     process = driven("", *words)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
@@ -209,7 +209,7 @@ def test_started_again_it_keeps_what_is_there(
     monkeypatch.setattr(processes, "PROGRAM", ["/no/such/program"])
     copied = tmp_path / "repeat"
     shutil.copytree(finished, copied)
-    words = ["repeat", "--config", config, "--seeds", "7,8", "--repeat_dir", copied, "--quiet", "true"]
+    words = ["repeat", "--config", config, "--seeds", "7,8", "--folder", copied, "--resume", "--quiet"]
     assert run(*words) == 0
     assert content(copied) == content(finished)
     assert capsys.readouterr().out.count("done") == len(SEEDS)
@@ -218,7 +218,7 @@ def test_started_again_it_keeps_what_is_there(
 @pytest.mark.slow
 def test_killed_and_started_again_it_ends_as_if_never_killed(finished: Path, config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "repeat"
-    words = ["--config", config, "--seeds", "7,8", "--repeat_dir", folder]
+    words = ["--config", config, "--seeds", "7,8", "--folder", folder]
     process = driven("", *words)
     wait_for(folder / "seed_7/checkpoints/last.ckpt", process)
     os.killpg(process.pid, signal.SIGKILL)
@@ -228,7 +228,7 @@ def test_killed_and_started_again_it_ends_as_if_never_killed(finished: Path, con
     before = read_checkpoint(folder / "seed_7/checkpoints/last.ckpt")["epoch"]
     assert before < EPOCHS - 1
 
-    assert run("repeat", *words) == 0
+    assert run("repeat", *words, "--resume") == 0
 
     assert content(folder) == content(finished)
     assert all(same(weights(folder, seed), weights(finished, seed)) for seed in SEEDS)
@@ -253,7 +253,7 @@ def test_the_next_command_follows_from_the_files(tmp_path: Path) -> None:
     given = ["--config", "x.yaml", "--seed_everything", "3"]
     member = Member("seed", 3, tmp_path, given)
     again = ["--config", str(folder.config), "--ckpt_path"]
-    assert member.next_words() == ["fit", *given, "--run_dir", str(folder.path)]
+    assert member.next_command() == ["fit", *given, "--run_dir", str(folder.path)]
     folder.checkpoints.mkdir(parents=True)
     steps = {
         "checkpoints/best.ckpt": ["fit", *again, "best"],
@@ -262,18 +262,18 @@ def test_the_next_command_follows_from_the_files(tmp_path: Path) -> None:
     }
     for name, words in steps.items():
         (folder.path / name).touch()
-        assert member.next_words() == words
+        assert member.next_command() == words
     (folder.path / "report.json").write_text('{"targets"')  # broken off
     assert read_report(folder.path) is None
-    assert member.next_words() == ["test", *again, "best"]
+    assert member.next_command() == ["test", *again, "best"]
     (folder.path / "report.json").write_text("{}")
-    assert member.next_words() is None
+    assert member.next_command() is None
 
 
 @pytest.mark.usefixtures("pretending")
 def test_a_failing_seed_stops_no_other(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "repeat"
-    assert run("repeat", "--config", config, "--seeds", "12,13,14,15", "--repeat_dir", folder) == 3
+    assert run("repeat", "--config", config, "--seeds", "12,13,14,15", "--folder", folder) == 3
     shown = capsys.readouterr()
     assert "seed 13 failed with exit code 3: error[E314]: price <= 0" in shown.err
     found = content(folder)
@@ -291,7 +291,7 @@ def test_a_seed_that_gets_nowhere_is_not_started_for_ever(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "repeat"
-    assert run("repeat", "--config", config, "--seeds", "50,", "--repeat_dir", folder) == 1
+    assert run("repeat", "--config", config, "--seeds", "50,", "--folder", folder) == 1
     assert (folder / "seed_50/commands").read_text().split() == ["fit"]
     assert "seed 50 failed" in capsys.readouterr().err
     assert not (folder / "repeat.json").exists()
@@ -300,7 +300,7 @@ def test_a_seed_that_gets_nowhere_is_not_started_for_ever(
 @pytest.mark.usefixtures("pretending")
 def test_one_seed_has_no_spread(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "repeat"
-    assert run("repeat", "--config", config, "--seeds", 1, "--first_seed", 20, "--repeat_dir", folder) == 0
+    assert run("repeat", "--config", config, "--seeds", 1, "--first_seed", 20, "--folder", folder) == 0
     assert "one seed has no spread" in capsys.readouterr().out
     target = content(folder)["targets"]["return_2"]
     assert target["skill"]["std"] is None
@@ -315,7 +315,7 @@ def test_every_other_word_is_passed_on(
     monkeypatch.setattr(specs, "_trusted", {"cnn_lstm"})
     folder = tmp_path / "repeat"
     others = ["--config", str(config), "--trainer.max_epochs", "3", "--data.features=[log_return_1]"]
-    assert run("--trust-imports", "tests", "repeat", *others, "--seeds=1", "--repeat_dir", folder) == 0
+    assert run("--trust-imports", "tests", "repeat", *others, "--seeds=1", "--folder", folder) == 0
     words = json.loads((folder / "seed_42.log").read_text().splitlines()[0])
     own = ["--seed_everything", "42", "--run_dir", str(folder / "seed_42")]
     assert words == ["--trust-imports", "tests", "fit", *others, *own]
@@ -336,7 +336,7 @@ def alive(pid: int) -> bool:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_ends_the_runs(number: signal.Signals, code: int, config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "repeat"
-    process = driven(PRETENDING, "--config", config, "--seeds", "5,99", "--repeat_dir", folder)
+    process = driven(PRETENDING, "--config", config, "--seeds", "5,99", "--folder", folder)
     wait_for(folder / "seed_99/pid", process)
     time.sleep(0.2)
     pid = int((folder / "seed_99/pid").read_text())
@@ -344,7 +344,7 @@ def test_a_signal_ends_the_runs(number: signal.Signals, code: int, config: Path,
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert not alive(pid)
-    assert f"--repeat_dir {folder}" in err
+    assert f"--resume --folder {folder}" in err
     assert "Traceback" not in err
     assert (folder / "seed_5/report.json").exists()
 
@@ -354,7 +354,7 @@ def test_a_run_that_outlives_its_repeat_keeps_others_out(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "repeat"
-    words = ["--config", config, "--seeds", "99,", "--repeat_dir", folder]
+    words = ["--config", config, "--seeds", "99,", "--folder", folder]
     process = driven(PRETENDING, *words)
     wait_for(folder / "seed_99/pid", process)
     time.sleep(0.2)
@@ -363,7 +363,7 @@ def test_a_run_that_outlives_its_repeat_keeps_others_out(
     process.communicate()
     try:
         assert alive(pid)
-        assert run("repeat", *words) == 2
+        assert run("repeat", *words, "--resume") == 2
         assert "error[E243]" in capsys.readouterr().err
     finally:
         os.kill(pid, signal.SIGKILL)
@@ -373,17 +373,17 @@ def test_jobs_run_side_by_side_and_never_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     most = [0]
-    start = members_module.Runs.start
+    start = members_module.MemberProcesses.start
 
-    def counted(self: members_module.Runs, member: Member) -> None:
+    def counted(self: members_module.MemberProcesses, member: Member) -> None:
         start(self, member)
         most[0] = max(most[0], len(self.running))
 
-    monkeypatch.setattr(members_module.Runs, "start", counted)
+    monkeypatch.setattr(members_module.MemberProcesses, "start", counted)
     monkeypatch.setattr(processes, "PROGRAM", [sys.executable, "-c", PRETENDING])
     with (tmp_path / ".lock").open("w") as lock:
         members = [Member("seed", seed, tmp_path, []) for seed in range(5)]
-        failed = members_module.train_all(members, 3, lock.fileno(), "--repeat_dir")
+        failed = members_module.train_all(members, 3, lock.fileno())
     assert failed == {}
     assert most == [3]
     assert all((tmp_path / f"seed_{seed}/report.json").exists() for seed in range(5))
@@ -406,6 +406,8 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "ckpt_path of fit": (["--ckpt_path", "last"], 225, "--ckpt_path"),
     "unknown option": (["--data.windw", "3"], 225, "did you mean data.window?"),
     "value that nothing can be built of": (["--data.window", "0"], 224, "window"),
+    "former name of the folder": (["--repeat_dir", "x"], 225, "write --folder"),
+    "nothing to go on with": (["--resume"], 246, "leave --resume out"),
     "abbreviated": (["--seed", "3"], 225, "--seed"),
     "no such config": (["--config", "missing.yaml"], 225, "missing.yaml"),
 }
@@ -416,7 +418,7 @@ def test_bad_words_are_told_in_one_line(
     words: list[str], code: int, told: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "repeat"
-    assert run("repeat", "--config", config, "--repeat_dir", folder, *words) == 2
+    assert run("repeat", "--config", config, "--folder", folder, *words) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error[")]
     assert line.startswith(f"error[E{code}]")
     assert told in line
@@ -438,12 +440,19 @@ def a_run(folder: Path) -> None:
 
 @pytest.mark.usefixtures("pretending")
 @pytest.mark.parametrize(
-    ("make", "exit_code", "told"),
-    [(a_file, 6, "error[E606]"), (another_config, 2, "data.window: 9 -> 8"), (a_run, 2, "error[E242]")],
-    ids=["file", "config", "run"],
+    ("make", "options", "exit_code", "told"),
+    [
+        (a_file, [], 6, "error[E606]"),
+        (another_config, ["--resume"], 2, "data.window: 9 -> 8"),
+        (another_config, [], 2, "error[E245]"),
+        (a_run, [], 2, "error[E242]"),
+        (a_run, ["--resume"], 2, "error[E246]"),
+    ],
+    ids=["file", "config", "begun", "run", "nothing-begun"],
 )
 def test_a_folder_of_something_else_is_refused(
     make: Callable[[Path], None],
+    options: list[str],
     exit_code: int,
     told: str,
     config: Path,
@@ -451,7 +460,7 @@ def test_a_folder_of_something_else_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     make(tmp_path / "repeat")
-    assert run("repeat", "--config", config, "--repeat_dir", tmp_path / "repeat") == exit_code
+    assert run("repeat", "--config", config, "--folder", tmp_path / "repeat", *options) == exit_code
     assert told in capsys.readouterr().err
     assert not list(tmp_path.glob("repeat/seed_*"))
 
@@ -459,16 +468,15 @@ def test_a_folder_of_something_else_is_refused(
 @pytest.mark.usefixtures("pretending")
 def test_more_seeds_join_those_that_are_there(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "repeat"
-    assert run("repeat", "--config", config, "--seeds", "20,", "--repeat_dir", folder) == 0
-    assert run("repeat", "--config", config, "--seeds", "20,13", "--repeat_dir", folder) == 3
+    assert run("repeat", "--config", config, "--seeds", "20,", "--folder", folder) == 0
+    assert run("repeat", "--config", config, "--seeds", "20,13", "--folder", folder, "--resume") == 3
     assert (folder / "seed_20/commands").read_text().split() == ["fit", "test"]
     assert (folder / "seed_13/commands").read_text().split() == ["fit"]
 
 
 def test_a_taken_folder_is_refused(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with (tmp_path / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert run("repeat", "--config", config, "--repeat_dir", tmp_path) == 2
+    with lock_file(tmp_path / ".lock"):
+        assert run("repeat", "--config", config, "--folder", tmp_path) == 2
     assert "error[E243]" in capsys.readouterr().err
 
 

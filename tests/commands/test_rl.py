@@ -51,7 +51,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def agents(home: Path) -> Path:
     """Agents of two seeds, evaluated twice."""
-    assert train(home, *SMALL, "--name", "small") == 0
+    assert train(home, *SMALL, "--folder", "small") == 0
     for _ in range(2):
         assert run("rl", "evaluate", home / "rl" / "small") == 0
     return home / "rl" / "small"
@@ -110,7 +110,7 @@ def test_the_shipped_configurations_train(config: Path, home: Path) -> None:
     options = ["--agent.steps", "2", "--agent.n_envs", "1", "--agent.seeds", "[3]", "--market.symbols", "[AAA]", *SHORT]
     if config.stem == "ppo":
         options += ["--agent.arguments.n_steps", "2", "--agent.arguments.batch_size", "2"]
-    assert train(home, "--config", config, *options, "--name", config.stem) == 0
+    assert train(home, "--config", config, *options, "--folder", config.stem) == 0
     saved = yaml.safe_load((home / "rl" / config.stem / "config.yaml").read_text())
     assert set(yaml.safe_load(config.read_text())["agent"]["arguments"]) <= set(saved["agent"]["arguments"])
 
@@ -119,10 +119,10 @@ def test_embeddings_of_training_dates_are_refused_unless_in_sample_is_set(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = [*SMALL[:-2], "--market.part", "train"]
-    assert train(home, *options, "--name", "refused") == 2
+    assert train(home, *options, "--folder", "refused") == 2
     assert "error[E270]" in capsys.readouterr().err
     assert not (home / "rl" / "refused").exists()
-    assert train(home, *options, "--name", "wanted", "--market.in_sample", "true") == 0
+    assert train(home, *options, "--folder", "wanted", "--market.in_sample", "true") == 0
     assert run("rl", "evaluate", home / "rl" / "wanted") == 0
     assert "learnt from" in capsys.readouterr().out
 
@@ -141,8 +141,8 @@ def encoders(file: Path) -> Encoder:
 
 def test_the_encoder_reads_the_windows_in_the_policy(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [*SMALL, "--market.symbols", "[AAA,BBB]", "--market.see", "window"]
-    assert train(home, *options, "--name", "frozen") == 0
-    assert train(home, *options, "--name", "tuned", "--agent.encoder", "{frozen: false, lr_factor: 0.5}") == 0
+    assert train(home, *options, "--folder", "frozen") == 0
+    assert train(home, *options, "--folder", "tuned", "--agent.encoder", "{frozen: false, lr_factor: 0.5}") == 0
     trained = Encoder.from_checkpoint(home / "checkpoints" / "best.ckpt").state_dict()
     for seed in (0, 1):
         frozen = encoders(home / "rl" / "frozen" / f"agent_seed{seed}.zip").state_dict()
@@ -156,7 +156,7 @@ def test_the_encoder_reads_the_windows_in_the_policy(home: Path, capsys: pytest.
 
 def test_windows_are_flattened_without_an_encoder(home: Path) -> None:
     options = [*SMALL[:-2], "--market.part", "train", "--market.see", "window", "--agent.encoder", "null"]
-    assert train(home, *options, "--name", "flat", "--agent.seeds", "[0]") == 0
+    assert train(home, *options, "--folder", "flat", "--agent.seeds", "[0]") == 0
     assert not any("encoder" in name for name in weights(home / "rl" / "flat" / "agent_seed0.zip"))
 
 
@@ -165,15 +165,15 @@ def test_a_pretrained_encoder_in_the_policy_is_refused_on_its_training_dates(
     frozen: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = [*SMALL[:-2], "--market.part", "train", "--market.see", "window", "--agent.encoder.frozen", frozen]
-    assert train(home, *options, "--name", "no") == 2
+    assert train(home, *options, "--folder", "no") == 2
     assert re.search(r"error\[E270\].*rows lie in the training part", capsys.readouterr().err)
     assert not (home / "rl" / "no").exists()
 
 
 def test_an_evaluation_counts_the_rows_whose_labels_the_encoder_in_the_policy_knew(home: Path) -> None:
     options = [*SMALL[:-2], "--agent.seeds", "[0]", "--market.part", "train", "--market.see", "window"]
-    assert train(home, *options, "--name", "knows", "--market.in_sample", "true") == 0
-    assert train(home, *options, "--name", "blank", "--agent.encoder.pretrained", "false") == 0
+    assert train(home, *options, "--folder", "knows", "--market.in_sample", "true") == 0
+    assert train(home, *options, "--folder", "blank", "--agent.encoder.pretrained", "false") == 0
     in_sample = {}
     for name in ("knows", "blank"):
         assert run("rl", "evaluate", home / "rl" / name) == 0
@@ -196,7 +196,7 @@ def test_a_training_that_was_cut_short_goes_on(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = [*SMALL, "--agent.seeds", "[0,1,2]"]
-    assert train(home, *options, "--name", "whole") == 0
+    assert train(home, *options, "--folder", "whole") == 0
     saved = PPO.save
 
     def cut_short(agent: PPO, path: Path) -> None:
@@ -206,14 +206,14 @@ def test_a_training_that_was_cut_short_goes_on(
 
     with monkeypatch.context() as patched:
         patched.setattr(PPO, "save", cut_short)
-        assert train(home, *options, "--name", "cut") == 130
+        assert train(home, *options, "--folder", "cut") == 130
     folder = home / "rl" / "cut"
     first = (folder / "agent_seed0.zip").read_bytes()
     assert sorted(file.name for file in folder.iterdir()) == ["agent_seed0.zip", "config.yaml", "logs"]
     assert run("rl", "evaluate", folder) == 2
-    assert re.search(r"E273.*agent_seed1.*agent_seed2.*--name", capsys.readouterr().err)
+    assert re.search(r"E273.*agent_seed1.*agent_seed2.*--folder", capsys.readouterr().err)
 
-    assert train(home, *options, "--name", "cut", "--agent.progress_bar", "false") == 0
+    assert train(home, *options, "--folder", "cut", "--agent.progress_bar", "false") == 0
 
     assert "training 2 of 3 seeds" in capsys.readouterr().out
     assert (folder / "agent_seed0.zip").read_bytes() == first
@@ -225,7 +225,7 @@ def test_a_training_that_was_cut_short_goes_on(
 
 def test_a_complete_training_is_not_repeated(agents: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (agents / "agent_seed1.zip").read_bytes()
-    assert train(home, *SMALL, "--name", "small") == 0
+    assert train(home, *SMALL, "--folder", "small", "--resume") == 0
     assert "training 0 of 2 seeds" in capsys.readouterr().out
     assert (agents / "agent_seed1.zip").read_bytes() == before
 
@@ -234,7 +234,7 @@ def test_a_training_does_not_go_on_with_other_settings(
     agents: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--market.delay", "2", "--agent.encoder", "null"]
-    assert train(home, *SMALL, *options, "--name", "small") == 2
+    assert train(home, *SMALL, *options, "--folder", "small") == 2
     assert re.search(r"E273.*another market\.delay, agent\.encoder —", capsys.readouterr().err)
 
 
@@ -246,7 +246,7 @@ def test_a_training_does_not_go_on_with_another_checkpoint(
     content["cnn_lstm"]["digest"] = state_digest(content["state_dict"])
     other = home / "checkpoints" / "other.ckpt"
     torch.save(content, other)
-    assert run("rl", "train", "--ckpt_path", other, *SMALL, "--name", "small") == 2
+    assert run("rl", "train", "--ckpt_path", other, *SMALL, "--folder", "small", "--resume") == 2
     assert re.search(r"E273.*another checkpoint", capsys.readouterr().err)
     changed = shutil.copytree(agents, agents.with_name("changed")) / "config.yaml"
     changed.write_text(changed.read_text().replace("best.ckpt", "other.ckpt"))
@@ -272,7 +272,7 @@ def test_the_progress_bar_needs_a_terminal_and_rich(
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
     monkeypatch.setattr(training, "find_spec", lambda name: rich or None)
     name = f"bar-{terminal}-{wanted}-{rich}"
-    assert train(home, *SMALL, "--agent.seeds", "[0]", "--agent.progress_bar", wanted, "--name", name) == 0
+    assert train(home, *SMALL, "--agent.seeds", "[0]", "--agent.progress_bar", wanted, "--folder", name) == 0
     assert bars == [displayed]
 
 
@@ -289,13 +289,13 @@ def test_forecasts_of_walk_forward_are_shown(home: Path, tmp_path: Path, capsys:
         "--market.part",
         "train",
     ]
-    assert train(home, *SMALL[:-2], *options, "--name", "forecast") == 0
+    assert train(home, *SMALL[:-2], *options, "--folder", "forecast") == 0
     assert run("rl", "evaluate", home / "rl" / "forecast") == 0
     forecasts.assign(y_pred=0.02).to_parquet(tmp_path / "predictions.parquet")
     capsys.readouterr()
     assert run("rl", "evaluate", home / "rl" / "forecast") == 2
     assert "error[E273]: the agents learnt with other forecasts" in capsys.readouterr().err
-    assert train(home, *SMALL[:-2], *options, "--name", "forecast") == 2
+    assert train(home, *SMALL[:-2], *options, "--folder", "forecast") == 2
     assert "with another file of forecasts" in capsys.readouterr().err
 
 
@@ -310,7 +310,7 @@ def test_forecasts_that_know_the_test_part_are_not_judged_there(
     known.to_parquet(tmp_path / "known.parquet")
     options = ["--market.see", "forecast", "--market.forecasts", tmp_path / "known.parquet"]
     name = f"knows-test-{in_sample}"
-    assert train(home, *SMALL, *options, "--market.in_sample", in_sample, "--name", name) == 0
+    assert train(home, *SMALL, *options, "--market.in_sample", in_sample, "--folder", name) == 0
     capsys.readouterr()
     assert run("rl", "evaluate", home / "rl" / name) == 2
     assert re.search(r"error\[E270\].*rows lie in the training part.*test part", capsys.readouterr().err)
@@ -336,7 +336,7 @@ def test_a_foreign_agent_runs_no_code(agents: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("see", ["embedding", "window"])
 def test_an_agent_acts_as_stable_baselines_loads_it(see: str, home: Path) -> None:
     name = f"acts-{see}"
-    assert train(home, *SMALL, "--agent.seeds", "[0]", "--market.see", see, "--name", name) == 0
+    assert train(home, *SMALL, "--agent.seeds", "[0]", "--market.see", see, "--folder", name) == 0
     job = job_of(saved_config(home / "rl" / name, "rl evaluate"))
     env, file = job.env("test"), home / "rl" / name / "agent_seed0.zip"
     ours = play_agent(env, load_agent(file, job.learner, env))
@@ -352,7 +352,7 @@ def test_neighbouring_seeds_learn_from_other_episodes(home: Path, monkeypatch: p
         return reset(envs)
 
     monkeypatch.setattr(DummyVecEnv, "reset", noted)
-    assert train(home, *SMALL, "--name", "seeds") == 0
+    assert train(home, *SMALL, "--folder", "seeds") == 0
     first, second = (set(seeds) for seeds in seeds_of_resets if None not in seeds)
     assert len(first | second) == 4
 
@@ -367,9 +367,9 @@ def test_neighbouring_seeds_learn_from_other_episodes(home: Path, monkeypatch: p
         (["--algo", "pppo"], 2, "E225.*agent.algo=pppo is none of ppo, .*did you mean ppo"),
         (["--market.see", "forecasts"], 2, "E225.*rl train — did you mean forecast"),
         (["--market.part", "trian"], 2, "E225.*did you mean train"),
-        (["--market.symbols", "AAA"], 2, r'E225.*market.symbols=AAA is no list.*write "\[AAA\]"'),
+        (["--market.symbols", "AAA"], 2, r'E225.*market.symbols=AAA is not a list.*write "\[AAA\]"'),
         (["--agent.seeds", "1"], 2, r'E225.*write "\[1\]"'),
-        (["--agent.steps", "many"], 2, "E225.*many is no whole number.*docs/rl.md"),
+        (["--agent.steps", "many"], 2, "E225.*many is not a whole number.*docs/rl.md"),
         (["--agent.encoder.frozen", "fals"], 2, "E225.*agent.encoder.frozen=fals is neither true nor false"),
         (["--agent.step", "3"], 2, r"E225.*did you mean agent\.steps"),
         (
@@ -379,15 +379,15 @@ def test_neighbouring_seeds_learn_from_other_episodes(home: Path, monkeypatch: p
         ),
         (["--config", ROOT / "README.md"], 2, "E22[57]"),
         (["--agent.device", "nowhere"], 2, "E238.*nowhere"),
-        (["--name", "../x"], 2, "E273.*not the name of a folder"),
+        (["--folder", "../x"], 2, "E273.*not the name of a folder"),
         (["--agent.n_envs", "0"], 2, "E224.*agent.n_envs=0.*at least 1"),
         (["--agent.steps", "0"], 2, "E224.*agent.steps=0.*at least 1"),
         (["--agent.seeds", "[]"], 2, "E224.*agent.seeds="),
         (["--agent.seeds", "[0,0]"], 2, "E224.*agent.seeds=.*different"),
         (["--agent.seeds", "[-1]"], 2, "E224.*agent.seeds="),
-        (["--name", "x" * 300], 2, "E273.*not the name of a folder"),
-        (["--name", ".."], 2, "E273.*not the name of a folder"),
-        (["--name", "a\\b"], 2, "E273.*not the name of a folder"),
+        (["--folder", "x" * 300], 2, "E273.*not the name of a folder"),
+        (["--folder", ".."], 2, "E273.*not the name of a folder"),
+        (["--folder", "a\\b"], 2, "E273.*not the name of a folder"),
         (["--market.see", "forecast"], 2, "E270.*walk-forward"),
         (["--market.part", "test"], 2, "E225.*market.part=test is none of train, validation"),
         (["--market.forecasts", "f.parquet"], 2, "E270.*shows no forecasts"),
@@ -395,13 +395,17 @@ def test_neighbouring_seeds_learn_from_other_episodes(home: Path, monkeypatch: p
         (["--market.posit", "[0,1]"], 2, "E225"),
         (["--market.see", "window", "--agent.encoder.lr_factor", "0.1"], 2, "E263.*frozen"),
         (["--agent.encoder.frosen", "false"], 2, "E225"),
-        (["--name", "small"], 2, "E273"),
+        (["--folder", "small", "--resume"], 2, "E273"),
+        (["--folder", "small"], 2, "E245.*pass --resume"),
+        (["--folder", "nothing-yet", "--resume"], 2, "E246.*leave --resume out"),
+        (["--folder", "small"], 2, "E225.*write --folder"),
     ],
     ids=[
         *("argument", "action", "policy", "policy-argument", "algo", "see", "part", "symbols", "seeds", "steps"),
         *("encoder-value", "abbreviation", "config-of-fit", "no-config", "device", "name-above"),
         *("no-envs", "no-steps", "no-seeds", "seed-twice", "seed-below-0", "name-too-long", "name-dots"),
         *("name-backslash", "forecasts", "test-part", "unshown", "unread", "key", "encoder", "encoder-key", "name"),
+        *("begun", "not-begun", "former-name"),
     ],
 )
 def test_mistakes_are_reported_in_one_line(
@@ -415,7 +419,7 @@ def test_mistakes_are_reported_in_one_line(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train(home, *SMALL, "--agent.device", "cuda", "--name", "gpu") == 2
+    assert train(home, *SMALL, "--agent.device", "cuda", "--folder", "gpu") == 2
     assert "error[E238]: no device cuda here" in capsys.readouterr().err
     assert not (home / "rl" / "gpu").exists()
 
@@ -467,9 +471,9 @@ def test_a_damaged_agent_is_refused_in_one_line(
     assert run("rl", "evaluate", folder) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1, lines
-    assert re.search(r"E273\]: the agent is damaged.*agent_seed0\.zip.*remove the file.*--name", lines[0])
+    assert re.search(r"E273\]: the agent is damaged.*agent_seed0\.zip.*remove the file.*--folder", lines[0])
     (folder / "agent_seed0.zip").unlink()
-    assert train(home, *SMALL, "--name", folder.name) == 0
+    assert train(home, *SMALL, "--folder", folder.name, "--resume") == 0
     assert run("rl", "evaluate", folder) == 0
 
 
@@ -480,7 +484,7 @@ def test_a_damaged_agent_is_refused_in_one_line(
         (["--help"], 0, "usage: cnn-lstm rl train", ""),
         (["train", "--help"], 0, "usage: cnn-lstm rl train", ""),
         (["trian"], 2, "", "error[E225]: unknown command rl trian — did you mean train?"),
-        (["trian", "--name", "x"], 2, "", "did you mean train?"),
+        (["trian", "--folder", "x"], 2, "", "did you mean train?"),
         (["train"], 4, "", "error[E437]"),
         (["evaluate"], 2, "", "error[E273]"),
         (["evaluate", "one", "two"], 2, "", "error[E273]: several folders"),
@@ -528,7 +532,7 @@ def test_evaluate_names_itself_in_its_errors(agents: Path, capsys: pytest.Captur
 def moved(home: Path, tmp_path: Path) -> Path:
     """The run, copied with agents whose policy holds the encoder, without the checkpoint where they learnt."""
     first = shutil.copytree(home, tmp_path / "first", ignore=shutil.ignore_patterns("rl"))
-    assert train(first, *SMALL, "--agent.seeds", "[0]", "--market.see", "window", "--name", "a") == 0
+    assert train(first, *SMALL, "--agent.seeds", "[0]", "--market.see", "window", "--folder", "a") == 0
     return first.rename(tmp_path / "second")
 
 
@@ -563,9 +567,9 @@ def test_agents_are_a_child_of_their_forecasters_run_in_mlflow(tmp_path: Path) -
     file = experiment(tmp_path, walk(220, "AAA", 1))
     options = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--mlflow", "true"]
     home = fit(file, tmp_path / "runs" / "one", *options)
-    assert train(home, *SMALL, "--name", "small") == 0
+    assert train(home, *SMALL, "--folder", "small") == 0
     (home / "rl" / "small" / "agent_seed1.zip").unlink()
-    assert train(home, *SMALL, "--name", "small") == 0  # goes on in the same record
+    assert train(home, *SMALL, "--folder", "small") == 0  # goes on in the same record
     assert run("rl", "evaluate", home / "rl" / "small") == 0
     client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
     records = {each.info.run_name: each for each in client.search_runs(["1"])}

@@ -205,7 +205,7 @@ def kill_in_fold_3_and_go_on(config: Path, folder: Path) -> None:
     process.communicate()
     assert not (folder / "fold_3/summary.json").exists()
     assert not (folder / "predictions.parquet").exists()
-    assert run(*words) == 0
+    assert run(*words, "--resume") == 0
 
 
 def assert_same(folder: Path, finished: Path) -> None:
@@ -236,7 +236,7 @@ def test_started_again_when_all_is_there_it_writes_the_same(
         (folder / name).unlink()
     before = (finished / "parent_run.json").read_text()
 
-    assert run(*words_of(config, folder)) == 0
+    assert run(*words_of(config, folder), "--resume") == 0
 
     for name in STITCHED:
         assert (folder / name).read_bytes() == (finished / name).read_bytes()
@@ -252,7 +252,7 @@ def test_other_prices_than_those_of_the_folds_are_refused(
     other.write_text(config.read_text().replace(str(config.parent / "prices"), str(tmp_path / "prices")))
     kept = folder / "walk_forward.yaml"
     kept.write_text(kept.read_text().replace(str(config.parent / "prices"), str(tmp_path / "prices")))
-    assert run(*words_of(other, folder)) == 4
+    assert run(*words_of(other, folder), "--resume") == 4
     assert "error[E436]" in capsys.readouterr().err
 
 
@@ -286,6 +286,7 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "part of a split": (["--data.split.init_args.fold=1"], 225, "--data.split.init_args.fold"),
     "run_dir of fit": (["--run_dir=x"], 225, "--run_dir"),
     "ckpt_path of fit": (["--ckpt_path", "last"], 225, "--ckpt_path"),
+    "nothing to go on with": (["--resume"], 246, "leave --resume out"),
     "unknown option": (["--data.windw", "3"], 225, "did you mean data.window?"),
 }
 
@@ -314,5 +315,5 @@ def test_a_fold_without_windows_is_told_before_any_is_trained(
 def test_other_folds_in_the_same_folder_are_refused(
     finished: Path, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(*words_of(config, finished), "--folds", 4) == 2
+    assert run(*words_of(config, finished), "--resume", "--folds", 4) == 2
     assert "data.split.init_args.folds: 5 -> 4" in capsys.readouterr().err

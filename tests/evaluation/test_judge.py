@@ -340,7 +340,7 @@ def test_changed_prices_are_a_warning_and_with_strict_an_error(
     table = market(260)
     table.loc[5, "volume"] += 1.0
     table.to_parquet(tmp_path / "prices.parquet")
-    arguments = [command, "--config", run / "config.yaml", "--ckpt_path", "best", "--strict"]
+    arguments = [command, "--config", run / "config.yaml", "--ckpt_path", "best", "--same_prices"]
     source = ["--data.source.init_args.paths", tmp_path / "prices.parquet"]
     assert experiments.run(*arguments, "true") == 0
     capsys.readouterr()

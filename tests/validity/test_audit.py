@@ -572,7 +572,7 @@ def test_a_leak_ends_with_code_8_and_its_name(tmp_path: Path, capsys: pytest.Cap
 def test_strict_refuses_a_level(tmp_path: Path) -> None:
     config = experiments.experiment(tmp_path, table(), {"features": ["log_return_1", "close"]})
     assert experiments.run("audit", "--config", config) == 0
-    assert experiments.run("audit", "--config", config, "--strict") == 8
+    assert experiments.run("audit", "--config", config, "--warnings_fail") == 8
 
 
 def test_a_checkpoint_of_another_window_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

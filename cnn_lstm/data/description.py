@@ -1,0 +1,97 @@
+"""What a data module would build, as text: symbols, parts, features, targets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.panel_checks import muted_features
+from cnn_lstm.data.windows import Panel
+
+
+def check_text(data: MarketDataModule) -> str:
+    """Rows, symbols and warnings of a price table; its fatal defects are raised, all at once.
+
+    Args:
+        data: The data module, which is set up here and logs its warnings.
+
+    Raises:
+        DefectsError: If a defect is fatal.
+    """
+    data.setup()
+    rows, symbols, warnings = len(data.panel), len(data.panel.symbols), len(data.checked.warnings)
+    return f"{rows:,} rows, symbols: {symbols}, warnings: {warnings}, no fatal defect\n"
+
+
+def description(data: MarketDataModule) -> str:
+    """Everything that a fit would be built from, as text.
+
+    Args:
+        data: The data module, which is set up here.
+    """
+    data.setup()
+    blocks = {
+        "symbols": _symbols(data),
+        "parts": _parts(data),
+        f"features ({data.n_features}, window {data.recipe.window})": _features(data),
+        "targets over the training rows": _targets(data),
+    }
+    text = "".join(f"{title}\n{table.to_string(index=False)}\n\n" for title, table in blocks.items())
+    return f"{text}purged rows: {data.parts.purged}\ndata SHA-256: {data.fingerprint}\n"
+
+
+def _symbols(data: MarketDataModule) -> pd.DataFrame:
+    panel = data.panel
+    lines = []
+    for code, symbol in enumerate(panel.symbols):
+        rows = np.flatnonzero(panel.symbol == code)
+        windows = int(np.isin(data.windows, rows).sum())
+        days = panel.time[rows]
+        lines.append((symbol, len(rows), windows, _day(days[0]), _day(days[-1]), len(set(panel.segment[rows]))))
+    return pd.DataFrame(lines, columns=["symbol", "rows", "windows", "first", "last", "gap-free stretches"])
+
+
+def _parts(data: MarketDataModule) -> pd.DataFrame:
+    lines = []
+    for name in ("train", "validation", "test"):
+        rows = getattr(data.parts, name)
+        days = data.panel.time[rows]
+        lines.append((name, len(rows), _day(days.min()), _day(days.max())))
+    return pd.DataFrame(lines, columns=["part", "windows", "first decision", "last decision"])
+
+
+def _features(data: MarketDataModule) -> pd.DataFrame:
+    muted = muted_features(data.statistics, data.recipe.features)
+    lines = [
+        (name, _first_valid(data.panel, k), float(loc), "muted: constant" if name in muted else f"{float(scale):.4g}")
+        for k, (name, loc, scale) in enumerate(
+            zip(data.recipe.features, data.statistics.x_loc, data.statistics.x_scale, strict=True)
+        )
+    ]
+    return pd.DataFrame(lines, columns=["feature", "first valid row", "location", "scale"])
+
+
+def _first_valid(panel: Panel, column: int) -> str:
+    """Row within its symbol at which a feature is first known, and its date, for the symbol that is latest."""
+    first: tuple[int, str] = (0, "")
+    for code in range(len(panel.symbols)):
+        rows = np.flatnonzero(panel.symbol == code)
+        finite = np.flatnonzero(torch.isfinite(panel.values[torch.from_numpy(rows), column]).numpy())
+        first = max(first, (int(finite[0]), _day(panel.time[rows[finite[0]]])) if len(finite) else (len(rows), "never"))
+    return f"{first[0]} ({first[1]})"
+
+
+def _targets(data: MarketDataModule) -> pd.DataFrame:
+    labels = data.panel.labels[torch.from_numpy(data.parts.train)].double()
+    lines = []
+    for k, target in enumerate(data.targets):
+        y = labels[:, k]
+        moments = [float(v) for v in (y.mean(), y.std(), y.min(), y.max())]
+        lines.append((target.name, target.unit, f"(t+{target.delay}, t+{target.reach}]", *moments))
+    return pd.DataFrame(lines, columns=["target", "unit", "rows", "mean", "std", "min", "max"])
+
+
+def _day(stamp: np.datetime64) -> str:
+    return str(stamp)[:16].replace("T00:00", "")
