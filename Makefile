@@ -58,7 +58,7 @@ format: $(VENV)/.installed-dev  ## format the code
 	$(BIN)/ruff format .
 
 .PHONY: bench
-bench: $(VENV)/.installed-test  ## speed of a fit beside a bare loop, memory, time of report, audit, sweep, stream, market
+bench: $(VENV)/.installed-test  ## speed of a fit next to a bare loop, memory, time of report, audit, sweep, stream, market
 	$(BIN)/python tests/benchmarks/throughput.py
 	$(BIN)/python tests/benchmarks/data_path.py
 	$(BIN)/python -m tests.benchmarks.report
@@ -68,11 +68,11 @@ bench: $(VENV)/.installed-test  ## speed of a fit beside a bare loop, memory, ti
 	$(BIN)/python -m tests.benchmarks.market_env
 
 .PHONY: screenshots
-screenshots: $(VENV)/.installed-docs  ## train the quickstart, take the pictures of TensorBoard and MLflow in the guide
+screenshots: $(VENV)/.installed-docs  ## train the quickstart, take the screenshots of TensorBoard and MLflow in the guide
 	$(BIN)/python docs/screenshots.py
 
 .PHONY: reports
-reports: $(VENV)/.installed-docs $(VENV)/.installed-test  ## make the example reports of the guide, and their pictures
+reports: $(VENV)/.installed-docs $(VENV)/.installed-test  ## make the example reports of the guide, and their screenshots
 	$(BIN)/python -m docs.reports
 
 .PHONY: controls

@@ -1,7 +1,7 @@
 """Recompute the metrics of a run's report from its predictions alone: python docs/recompute_report.py RUN.
 
 It reads RUN/predictions.parquet and uses public libraries and the definitions in docs/recompute, nothing of cnn_lstm.
-So it shows that RUN/report.json follows from the forecasts: every figure must agree to 1e-9, bootstraps too (same seed,
+So it shows that RUN/report.json follows from the forecasts: every number must agree to 1e-9, bootstraps too (same seed,
 same draws). It names what differs, then exits with 1, and what it does not cover.
 """
 
@@ -45,24 +45,24 @@ def target_report(table: pd.DataFrame, target: str, about: dict) -> dict:
     best = min(tests, key=lambda name: tests[name]["loss_baseline"])
     evidence = holds_up(tests[best], settings["level"]) and not table.attrs.get("failed_checks")
     evidence = evidence and count >= max(30, 5 * h)
-    found = {name: about[name] for name in ("kind", "unit", "horizon", "delay", "classes")}
-    found |= {"first": date.min().isoformat(), "last": date.max().isoformat(), "dates": count}
-    found["dates_needed"] = max(30, 5 * h)
-    found |= {"rows": len(rows), "left_out": len(given) - len(rows), "symbols": rows["symbol"].nunique()}
-    found |= {"loss": LOSS.get(kind, "squared error"), "best_baseline": best, "comparisons": tests}
-    found |= {"evidence": evidence, "verdict": "EVIDENCE OF SKILL" if evidence else "NO EVIDENCE OF SKILL"}
-    found["selection"] = {"trials": table.attrs["trials"], "spa_p": (settings.get("spa") or {}).get(target)}
+    report = {name: about[name] for name in ("kind", "unit", "horizon", "delay", "classes")}
+    report |= {"first": date.min().isoformat(), "last": date.max().isoformat(), "dates": count}
+    report["dates_needed"] = max(30, 5 * h)
+    report |= {"rows": len(rows), "left_out": len(given) - len(rows), "symbols": rows["symbol"].nunique()}
+    report |= {"loss": LOSS.get(kind, "squared error"), "best_baseline": best, "comparisons": tests}
+    report |= {"evidence": evidence, "verdict": "EVIDENCE OF SKILL" if evidence else "NO EVIDENCE OF SKILL"}
+    report["selection"] = {"trials": table.attrs["trials"], "spa_p": (settings.get("spa") or {}).get(target)}
     metrics = class_metrics if kind == "class" else number_metrics
-    found["forecasts"] = {name: metrics(rows, column, loss.get(name), about) for column, name in names.items()}
-    found |= breakdowns(rows, loss["model"], loss[best])
+    report["forecasts"] = {name: metrics(rows, column, loss.get(name), about) for column, name in names.items()}
+    report |= breakdowns(rows, loss["model"], loss[best])
     levels = [level for level in (50, 80, 90, 95) if {f"lower_{level}", f"set_{level}"} & {*rows}]
     judge = set_metrics if kind == "class" else interval_metrics
-    found["intervals"] = {str(level): judge(rows, level) for level in levels}
-    found["distribution"] = distribution(rows, about)
-    found["spread"] = spreads(rows)
+    report["intervals"] = {str(level): judge(rows, level) for level in levels}
+    report["distribution"] = distribution(rows, about)
+    report["spread"] = spreads(rows)
     if kind in ("return", "class"):
-        found["strategy"] = strategy_metrics(rows, about, settings, table.attrs["trials"])
-    return found
+        report["strategy"] = strategy_metrics(rows, about, settings, table.attrs["trials"])
+    return report
 
 
 def leaves(value: Any, path: str = "") -> dict:
@@ -80,18 +80,18 @@ def same(a: Any, b: Any) -> bool:
 
 
 def main(run: Path) -> bool:
-    """Compares what is recomputed with what is reported; True where nothing differs."""
+    """Compares the recomputed metrics with the reported ones; True if none differs."""
     warnings.simplefilter("ignore")  # of metrics that have no value, as the correlation of a constant
     table = pd.read_parquet(run / "predictions.parquet")
     reported = leaves(json.loads((run / "report.json").read_text()))
-    found = {name: target_report(table, name, about) for name, about in table.attrs["targets"].items()}
-    found = leaves({"format": 1, "settings": table.attrs["settings"], "targets": found})
-    wrong = [path for path in found if not same(found[path], reported.get(path, "nothing"))]
+    redone = {name: target_report(table, name, about) for name, about in table.attrs["targets"].items()}
+    redone = leaves({"format": 1, "settings": table.attrs["settings"], "targets": redone})
+    wrong = [path for path in redone if not same(redone[path], reported.get(path, "nothing"))]
     for path in wrong:
-        print(f"{path}: reported {reported.get(path, 'nothing')}, recomputed {found[path]}")
-    left = [path for path, value in reported.items() if isinstance(value, Number) and path not in found]
+        print(f"{path}: reported {reported.get(path, 'nothing')}, recomputed {redone[path]}")
+    left = [path for path, value in reported.items() if isinstance(value, Number) and path not in redone]
     kinds = sorted({[part for part in path.split(".") if not part.isdigit()][-1] for path in left})
-    print(f"{len(found) - len(wrong)} metrics are equal, {len(wrong)} differ, {len(left)} are not covered: {kinds}")
+    print(f"{len(redone) - len(wrong)} metrics are equal, {len(wrong)} differ, {len(left)} are not covered: {kinds}")
     return not wrong
 
 

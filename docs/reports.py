@@ -19,7 +19,7 @@ from tests.experiments import run
 from tests.validity.controls import judge, planted
 
 ROOT = Path(__file__).resolve().parents[1]
-PICTURES, REPORTS = ROOT / "docs/pictures", ROOT / "docs/reports"
+IMAGES, REPORTS = ROOT / "docs/images", ROOT / "docs/reports"
 DESKTOP, PHONE = (1280, 1500), (390, 844)
 
 
@@ -37,13 +37,13 @@ def main() -> None:
             REPORTS.mkdir(exist_ok=True)
             shutil.copyfile(report, REPORTS / report.with_stem(name).name)
             for suffix, size in (("", DESKTOP), ("_phone", PHONE)):
-                photograph(report, PICTURES / f"report_{name}{suffix}.png", size)
+                photograph(report, IMAGES / f"report_{name}{suffix}.png", size)
 
 
 def next_day_return(folder: Path) -> None:
     """Trains and tests the shipped configuration on the shipped bars."""
-    words = ("--run_dir", folder / "run", "--quiet", "true")
-    if run("fit", "--config", ROOT / "configs/next_day_return.yaml", *words):
+    arguments = ("--run_dir", folder / "run", "--quiet", "true")
+    if run("fit", "--config", ROOT / "configs/next_day_return.yaml", *arguments):
         raise SystemExit("the fit failed")
     if run("test", "--config", folder / "run/config.yaml", "--ckpt_path", "best"):
         raise SystemExit("the test failed")

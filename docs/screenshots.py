@@ -1,4 +1,4 @@
-"""Take the plots of TensorBoard and MLflow in docs/pictures: python docs/screenshots.py [--runs DIR] [NAME ...].
+"""Take the plots of TensorBoard and MLflow in docs/images: python docs/screenshots.py [--runs DIR] [NAME ...].
 
 Trains the quickstart, or uses a folder of runs that an earlier call has left, and drives a headless Chromium.
 """
@@ -27,7 +27,7 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
 ROOT = Path(__file__).resolve().parents[1]
-PICTURES = Path(__file__).parent / "plots"
+IMAGES = Path(__file__).parent / "images"
 MODEL = "five_day_volatility"
 SIZE = (1400, 900)
 COLOURS = 128
@@ -53,7 +53,7 @@ function own(e) { return [...e.childNodes].filter(n => n.nodeType === 3).map(n =
 TEXT = ALL + "return all(document).filter(shown).map(own).join('\\n');"
 CLICK = ALL + "all(document).filter(e => shown(e) && own(e) === arguments[0])[0].click();"
 HIDE_PATH = "all(document).filter(e => own(e).startsWith('Path:')).forEach(e => { e.style.visibility = 'hidden'; });"
-# what a visitor would fold away: the settings beside the curves, the assistant beside a run
+# what a visitor would fold away: the settings next to the curves, the assistant next to a run
 SETTINGS = {
     "_tb_global_settings": '{"timeSeriesSettingsPaneOpened":false,"stepSelectorEnabled":false,"ignoreOutliers":false}',
     "mlflow.workflowType_v1": '"machine_learning"',
@@ -109,8 +109,8 @@ def train(runs: Path) -> None:
         runs: Folder that the run folder and MLflow's database are written to.
     """
     run = runs / "quickstart"
-    fit = ["--config", "configs/quickstart.yaml", "--run_dir", str(run), "--board.histograms", "true"]
-    fit += ["--board.every_n_epochs", "1"]
+    fit = ["--config", "configs/quickstart.yaml", "--run_dir", str(run), "--tensorboard_plots.histograms", "true"]
+    fit += ["--tensorboard_plots.every_n_epochs", "1"]
     again = ["--config", str(run / "config.yaml"), "--ckpt_path", "best"]
     for words in (["fit", *fit, "--register_model", MODEL], ["test", *again], ["predict", *again]):
         subprocess.run([sys.executable, "-m", "cnn_lstm", *words], cwd=ROOT, check=True)
@@ -229,7 +229,7 @@ def take(driver: Chrome, page: Page) -> None:
     for script in page.scripts:
         _still(driver, page.name)
         driver.execute_script(ALL + script)
-    plot = PICTURES / f"{page.name}.png"
+    plot = IMAGES / f"{page.name}.png"
     image = Image.open(io.BytesIO(_still(driver, page.name))).convert("RGB")
     image.quantize(COLOURS, dither=Image.Dither.NONE).save(plot, optimize=True)
     print(f"{plot.relative_to(ROOT)}  {plot.stat().st_size // 1000} kB", flush=True)

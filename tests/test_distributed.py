@@ -127,7 +127,7 @@ def test_a_process_without_rows_forecasts_nothing_and_fails_at_nothing() -> None
     empty = torch.zeros(0, 8, len(FEATURES))
     model = forecaster()
     with torch.inference_mode():
-        assert model.forecast(empty)["y_pred"].shape == (0, 1)
+        assert model.forecast(empty).columns["y_pred"].shape == (0, 1)
         for step in (model.validation_step, model.test_step, model.predict_step):
             step(Windows(empty, torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64)), 0)
 
@@ -138,7 +138,7 @@ def test_the_gradient_of_two_half_batches_is_that_of_the_whole_one() -> None:
 
     def gradient(rows: slice) -> torch.Tensor:
         model.zero_grad()
-        model.objective.loss(model._raw(x[rows]), y[rows]).backward()
+        model.objective.loss(model.head(model.network(x[rows])).unflatten(1, (1, -1)), y[rows]).backward()
         return torch.cat([part.grad.flatten() for part in model.parameters() if part.grad is not None])
 
     halves = (gradient(slice(0, None, 2)) + gradient(slice(1, None, 2))) / 2

@@ -19,10 +19,10 @@ import yfinance
 
 from cnn_lstm import specs
 from cnn_lstm.data.sources import SampleBars
-from cnn_lstm.runs.config import guard_parser, load_yaml
 from cnn_lstm.runs.forecast_cli import ForecastCLI
+from cnn_lstm.runs.yaml_guard import guard_parser, load_yaml
 from cnn_lstm.sweeps.definition import Definition
-from cnn_lstm.sweeps.space import Space
+from cnn_lstm.sweeps.space import options_of
 from tests.experiments import fit, run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -220,7 +220,7 @@ def test_yaml_blocks_are_accepted(block: Block, tmp_path: Path) -> None:
     tree = load_yaml(block.text)
     if "space" in tree:  # a file of a sweep
         for settings in Definition.from_plain(tree).space.examples():
-            words = ["--config", str(ROOT / "configs" / "quickstart.yaml"), *Space.words(settings)]
+            words = ["--config", str(ROOT / "configs" / "quickstart.yaml"), *options_of(settings)]
             ForecastCLI(["fit", *words], run=False)
         return
 

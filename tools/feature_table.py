@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from pathlib import Path
 
-from cnn_lstm.data.features import DEFAULT_FEATURES, FeatureInfo, available_features
+from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES, FeatureInfo, available_features
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "features.md"
 
@@ -13,42 +13,43 @@ INTRODUCTION = """# Features
 
 <!-- Written by tools/feature_table.py from the docstrings; edit those. -->
 
-One name in the YAML is one column. The numbers behind a name are its parameters, in the order of the table;
-those left out take the default: `rsi` and `rsi_14` are the same metrics. The list has {count} names;
-`data.features` begins as
+Each name in the YAML is one column. The numbers in a name are its parameters, in the order of the table.
+Parameters that are left out take their defaults: `rsi` and `rsi_14` are the same feature. There are {count}
+names. The default of `data.features` is
 
 ```yaml
 {default}
 ```
 
-What holds for all of them, and is tested for each:
+The following holds for all of them, and the tests check it for each one:
 
-- **Causal**: the value of a row uses rows of the same symbol up to it. Changing, blanking or removing later
-  rows changes no bit of it. Features of the cross section also read other symbols, at the same timestamp
-  only.
+- **Causal**: the value of a row uses rows of the same symbol up to that row. Changing, blanking or removing
+  later rows does not change a bit of it. Features of the cross section also read other symbols, but only at
+  the same timestamp.
 - **Free of scale**: multiplying a symbol's prices, or its volumes, by a constant changes nothing beyond
-  rounding. So a later split or another currency leaves the features alone. (Prices rounded to cents may tie
-  exactly where a candle pattern compares; there a rescaled history can fall on the other side.)
-- **Warm-up**: as many rows at the start of each symbol are empty. Behind them the value does not depend on
-  where the history begins, to 1e-6; recursive averages wait until they have forgotten their seed to 1e-8.
-- **Finite or empty**: an infinite result, as the logarithm of no volume, is an empty one. A single bar
-  without a range is neutral; a whole window without movement has no value where the figure is a ratio of
-  movements.
-- **Gaps**: an empty price empties the windows that hold it. TA-Lib's recursive indicators begin anew behind
+  rounding. So a later split or another currency does not change the features. (Prices rounded to cents can be
+  exactly equal where a candle pattern compares them; there a rescaled history can give the other result.)
+- **Warm-up**: the first rows of each symbol are empty; the table says how many. After them the value does not
+  depend on where the history begins, to 1e-6. Recursive averages wait until they have forgotten their first
+  value to 1e-8.
+- **Finite or empty**: an infinite result, such as the logarithm of zero volume, becomes an empty value. A
+  single bar without a range is neutral. A whole window without movement has no value where the feature is a
+  ratio of movements.
+- **Gaps**: an empty price empties the windows that hold it. TA-Lib's recursive indicators start again after
   it.
 
-Times are UTC. Volatilities are a bar's, not a year's. TA-Lib computes what is recursive or a candle
-pattern; where its formula depends on the unit of price or volume (money flow index) or differs from the
-published one (Chande's momentum), pandas does. Left out on purpose: metrics without a fixed memory
-(parabolic SAR, cumulative volume lines as levels), and what only the future tells (the last session of a
-month, a zigzag's turning points).
+Times are UTC. Volatilities are per bar, not per year. TA-Lib computes the recursive features and the candle
+patterns. Where its formula depends on the unit of price or volume (money flow index), or differs from the
+published formula (Chande's momentum), pandas computes the feature. Two kinds of feature are left out on
+purpose: those whose memory has no fixed length (parabolic SAR, levels of cumulative volume), and those that
+only the future can tell (the last session of a month, a zigzag's turning points).
 
-Two more kinds of name:
+There are two more kinds of name:
 
-- **A column of the table** passes through as it is: `close` is the raw level, which is *not* free of scale.
-- **A function of one's own**, by import path: `my_package.my_module.spread`. It takes the bars of one
-  symbol (a table in ascending order) and returns one number a row. Digits in the path are part of the name.
-  Declare warm-up and columns with the decorator:
+- **A column of the table** is passed on as it is: `close` is the raw level, which is *not* free of scale.
+- **Your own function**, by its import path: `my_package.my_module.spread`. It takes the bars of one symbol (a
+  table in ascending order of time) and returns one number per row. Digits in the path are part of the name.
+  Declare its warm-up and its columns with the decorator:
 
 ```python
 from cnn_lstm.data.features import feature

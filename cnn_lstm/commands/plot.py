@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnn_lstm.commands.parser import CommandParser
-from cnn_lstm.training.history import PICTURE, draw_history
+from cnn_lstm.training.history import PLOT_FILE
+from cnn_lstm.training.history_plot import draw_history
 
 
 def run(argv: list[str]) -> None:
@@ -15,7 +16,7 @@ def run(argv: list[str]) -> None:
         argv: `plot` and its arguments.
     """
     options = _parser().options(argv[1:])
-    target = options.output or (options.runs[0] / PICTURE if len(options.runs) == 1 else Path(PICTURE))
+    target = options.output or (options.runs[0] / PLOT_FILE if len(options.runs) == 1 else Path(PLOT_FILE))
     draw_history(options.runs, target)
     print(target)
 
@@ -29,6 +30,6 @@ def _parser() -> CommandParser:
         "--output",
         metavar="FILE",
         type=Path,
-        help=f"PNG, PDF or SVG to write; RUN/{PICTURE} for one run, {PICTURE} in the current folder for several",
+        help=f"PNG, PDF or SVG to write; RUN/{PLOT_FILE} for one run, {PLOT_FILE} in the current folder for several",
     )
     return parser

@@ -1,11 +1,11 @@
-"""What is tolerated in a price table, and the checks of its rows; Bn is row n of docs/troubleshooting.md."""
+"""What is tolerated in a price table, and the checks of its rows; docs/troubleshooting.md lists the numbers."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -15,6 +15,7 @@ from cnn_lstm.errors import ConfigError, Defect
 
 KEYS = ["symbol", "timestamp"]
 PRICES = ["open", "high", "low", "close"]
+BARS = [*PRICES, "volume"]
 SPLITS = (2, 3, 4, 5, 10, 20, 100)
 # a real fall of 52 % (AAPL, 2000-09-29, ratio 2.078) must not look like a split 2:1
 SPLIT_TOLERANCE = 0.03
@@ -24,6 +25,8 @@ OHLC_TOLERANCE = 1e-6
 COLLINEAR = 1 - 1e-9
 COLLINEAR_ROWS = 100  # a handful of rows says nothing
 OnShort = Literal["error", "skip"]
+# a setting whose name in YAML has changed: checkpoints of both times are compared, so theirs stays
+STORED_AS = {"refuse_unsorted": "strict"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Checks:
     """What is tolerated in a price table (`data.checks` in YAML).
 
     Args:
-        strict: Refuse unsorted rows instead of sorting them.
+        refuse_unsorted: Refuse unsorted rows instead of sorting them.
         fill_max_gap: Longest run of missing values, in rows, that is filled with the last known value, volume
             with 0. 0 refuses missing values. Nothing is ever filled from the future.
         allow_jumps: Only warn of one-step changes that look like an unadjusted split.
@@ -47,7 +50,7 @@ class Checks:
         3
     """
 
-    strict: bool = False
+    refuse_unsorted: bool = False
     fill_max_gap: int = 0
     allow_jumps: bool = False
     allow_ohlc: bool = False
@@ -62,13 +65,24 @@ class Checks:
         if self.on_short not in get_args(OnShort):
             raise _out_of_range("on_short", self.on_short, "use error or skip", 206)
 
+    def to_plain(self) -> dict[str, Any]:
+        """Plain values for a checkpoint, under the names that checkpoints have had from the first on."""
+        values = asdict(self)
+        return {STORED_AS.get(name, name): value for name, value in values.items()}
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> Checks:
+        """The checks of a checkpoint."""
+        names = {stored: name for name, stored in STORED_AS.items()}
+        return cls(**{names.get(stored, stored): value for stored, value in values.items()})
+
 
 def _out_of_range(key: str, value: object, fix: str, code: int) -> ConfigError:
     return ConfigError(f"data.checks.{key} is {value!r}", "", fix, code=code)
 
 
 def _dates(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
-    """B11."""
+    """Dates that cannot be those of a bar: in the future, or before 1900."""
     when = table["timestamp"]
     for where in places(table, when > pd.Timestamp.now("UTC") + pd.Timedelta(days=1)):
         yield Defect(311, "date in the future", where, "correct the date or data.source.date_format")
@@ -77,7 +91,7 @@ def _dates(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
 
 
 def _values(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
-    """B13, B14, B15."""
+    """Infinite values, prices of 0 or below, negative volumes, and a volume that is 0 throughout."""
     for name in table.columns.difference(KEYS, sort=False):
         for where in places(table, np.isinf(table[name])):
             yield Defect(313, f"{name} is infinite", where, "correct or remove the row")
@@ -94,23 +108,26 @@ def _values(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
 
 
 def _bars(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
-    """B16; a comparison with a missing value is no defect of this kind."""
+    """Bars that contradict themselves: open, close or low above high, open or close below low.
+
+    A missing value is above or below nothing.
+    """
     fix = "allowed by data.checks" if checks.allow_ohlc else "correct the bar, or set data.checks.allow_ohlc: true"
     low, high = table.get("low"), table.get("high")
-    found: dict[str, pd.Series[bool]] = {}
+    contradictions: dict[str, pd.Series[bool]] = {}
     for name in present(table, ["open", "close", "low"]):
         if high is not None:
-            found[f"{name} > high"] = table[name] > high + OHLC_TOLERANCE * high.abs()
+            contradictions[f"{name} > high"] = table[name] > high + OHLC_TOLERANCE * high.abs()
     for name in present(table, ["open", "close"]):
         if low is not None:
-            found[f"{name} < low"] = table[name] < low - OHLC_TOLERANCE * low.abs()
-    for what, bad in found.items():
+            contradictions[f"{name} < low"] = table[name] < low - OHLC_TOLERANCE * low.abs()
+    for what, bad in contradictions.items():
         for where in places(table, bad):
             yield Defect(316, what, where, fix, fatal=not checks.allow_ohlc)
 
 
 def _jumps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
-    """B17: a change by a round factor in one step."""
+    """Changes by a round factor from one bar to the next, as a split that was not adjusted for makes them."""
     if "close" not in table:
         return
     close = table["close"].where(lambda c: (c > 0) & np.isfinite(c)).groupby(table["symbol"]).ffill()
@@ -122,8 +139,8 @@ def _jumps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
             _near(opening, split, SPLIT_TOLERANCE) & _near(change, split, DAY_TOLERANCE)
         )
         for row in np.flatnonzero(near):
-            kind = f"{split}:1" if change[row] < 1 else f"1:{split}"
-            what = f"looks like an unadjusted split {kind} on {day(table['timestamp'][row])}"
+            ratio = f"{split}:1" if change[row] < 1 else f"1:{split}"
+            what = f"looks like an unadjusted split {ratio} on {day(table['timestamp'][row])}"
             where = f"{at_row(table, row)}, close times {change[row]:.4g}"
             fix = "load adjusted prices, or set data.checks.allow_jumps: true"
             fix = "allowed by data.checks" if checks.allow_jumps else fix
@@ -137,7 +154,7 @@ def _near(change: pd.Series, split: int, tolerance: float) -> pd.Series:
 
 
 def _twins(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
-    """B19: columns that are equal in every bit."""
+    """Columns that say the same: equal in every bit, or collinear."""
     groups: dict[bytes, list[str]] = {}
     for name in table.columns.difference(KEYS, sort=False):
         groups.setdefault(hashlib.sha256(table[name].to_numpy().tobytes()).digest(), []).append(str(name))
@@ -155,7 +172,7 @@ def _twins(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
 
 
 def _gaps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
-    """B20."""
+    """Pauses of a symbol that are longer than `max_gap_days`."""
     step = table.groupby("symbol")["timestamp"].diff()
     wide = step > pd.Timedelta(days=checks.max_gap_days)
     for symbol, gaps in step[wide].groupby(table["symbol"]):
@@ -167,7 +184,7 @@ def _gaps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
 
 
 def _steps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
-    """B21: all symbols must share one sampling interval, and each must keep its own."""
+    """Several sampling intervals in one table: all symbols must share one, and each must keep its own."""
     step = table.groupby("symbol")["timestamp"].diff()
     median = step.groupby(table["symbol"]).median().dropna()
     usual = step.groupby(table["symbol"]).transform("median")
@@ -182,10 +199,12 @@ def _steps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
 
 
 def plainly_sound(bars: pd.DataFrame, latest: pd.DataFrame) -> bool:
-    """Whether new bars are far from every defect that `BAR_CHECKS` look for: much faster than these, and stricter.
+    """Whether new bars are far from every defect that `BAR_CHECKS` look for.
+
+    It is much faster than these, and refuses more.
 
     Args:
-        bars: New bars, one a symbol.
+        bars: New bars, one per symbol.
         latest: The last bar of each symbol that has one.
     """
     columns = {str(name): bars[name].to_numpy(dtype=np.float64) for name in bars.columns.difference(KEYS)}

@@ -1,4 +1,4 @@
-"""Joins the rooms of the data arm: source, checks, features, targets, windows, split, loaders."""
+"""Joins the modules of the data room: source, checks, features, targets, windows, split, loaders."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cnn_lstm.data.batches import Batch, RowBatches, WindowDataset, make_loader
-from cnn_lstm.data.features import DEFAULT_FEATURES
+from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
 from cnn_lstm.data.panel_checks import check_labels, check_leak, check_parts, muted_features, skip_short
 from cnn_lstm.data.prices import CheckedPrices, Checks, data_fingerprint
-from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.recipe import BoundRecipe, Recipe
 from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.data.sources.sample import SampleBars
 from cnn_lstm.data.splits import FractionSplit, Split, SplitRows, require_rows, split_rows
@@ -92,7 +92,7 @@ class MarketDataModule(LightningDataModule):
             raise ConfigError("no feature", "data.features", "list at least one, see docs/features.md", code=225)
         unknown = [name for name in self.recipe.anchor if name not in self.recipe.features]
         if unknown:
-            raise ConfigError(f"anchor {unknown} is no feature", "data.anchor", "name listed features", code=225)
+            raise ConfigError(f"anchor {unknown} is not a feature", "data.anchor", "name listed features", code=225)
         self._ready = False
         self._placed: WindowDataset | None = None
 
@@ -111,12 +111,13 @@ class MarketDataModule(LightningDataModule):
         if self._ready:
             return
         table = self.source.load(self.symbols, self.start, self.end)
-        self.checked: CheckedPrices = self.recipe.check(table, self.targets)
+        self.bound: BoundRecipe = self.recipe.bind_to(table, self.targets)
+        self.checked: CheckedPrices = self.bound.check(table)
         for defect in self.checked.warnings:
             log.warning("[W%d] %s — %s — %s", defect.code, defect.what, defect.where, defect.fix)
-        self.prices: pd.DataFrame = skip_short(self.checked.table, self.recipe, self.targets)
+        self.prices: pd.DataFrame = skip_short(self.checked.table, self.bound)
         self.fingerprint = data_fingerprint(self.prices)
-        self.panel: Panel = self.recipe.panel(self.prices, self.targets)
+        self.panel: Panel = self.bound.panel(self.prices)
         self.windows: Rows = complete_windows(self.panel, self.recipe.window)
         self.parts: SplitRows = self.parts_of(self.split)
         self.require_sound(self.parts)
@@ -134,14 +135,14 @@ class MarketDataModule(LightningDataModule):
             checks: How its defects are treated.
         """
         other = copy.copy(self)
-        other.source = _Given(table)
+        other.source = _OneTable(table)
         other.recipe = replace(self.recipe, checks=checks)
         other._ready, other._placed = False, None
         other.setup()
         return other
 
     def statistics_of(self, panel: Panel, rows: Rows) -> TrainingStatistics:
-        """Statistics of training rows of a panel of this recipe."""
+        """Statistics of training rows, (n,), of a panel of this recipe."""
         return training_statistics(
             panel,
             rows,
@@ -153,11 +154,10 @@ class MarketDataModule(LightningDataModule):
         )
 
     def parts_of(self, split: Split) -> SplitRows:
-        """Labelled windows of the parts of a split, this data module's own one or another."""
+        """Labelled windows of the parts of a split, the one of this data module or another."""
         known = self.windows[labelled(self.panel, self.windows)]
-        reach = max(target.reach for target in self.targets)
         boundaries = split.boundaries(np.unique(self.panel.time))
-        return split_rows(known, self.panel.time[known], self.panel.time[known + reach], boundaries)
+        return split_rows(known, self.panel.time[known], self.panel.time[known + self.bound.reach], boundaries)
 
     def require_sound(self, parts: SplitRows) -> None:
         """Refuses parts that nothing can be learnt from or judged on.
@@ -179,7 +179,7 @@ class MarketDataModule(LightningDataModule):
         return self.recipe.features.index(target.column) if anchored else -1
 
     def predict_rows(self) -> Rows:
-        """Rows that `predict` forecasts, also those whose label is not known yet."""
+        """Rows that `predict` forecasts, (n,), also those whose label is not known yet."""
         if self.predict_part == "all":
             return self.windows
         return self.windows[self.panel.time[self.windows] >= self.parts.boundaries.test]
@@ -244,8 +244,8 @@ class MarketDataModule(LightningDataModule):
         }
 
 
-class _Given(PriceSource):
-    """A table that is at hand already."""
+class _OneTable(PriceSource):
+    """A source of one table, whole."""
 
     def __init__(self, table: pd.DataFrame) -> None:
         self.table = table

@@ -1,4 +1,4 @@
-"""No warnings of the data arm, where a table is set up for a trial and what it says of it is no news."""
+"""No warnings where a table is set up for a trial: they would repeat those of the table itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def muted_warnings() -> Iterator[None]:
-    """Holds back the package's warnings; its errors are raised as ever."""
+    """Holds back the package's warnings; its errors are raised as always."""
     logger = logging.getLogger("cnn_lstm")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cnn_lstm.data.checks import Checks
-from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.splits import SplitRows
 from cnn_lstm.data.statistics import TrainingStatistics
 from cnn_lstm.data.targets import Target
@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 LEAK_CORRELATION = 0.999
 
 
-def skip_short(prices: pd.DataFrame, recipe: Recipe, targets: Sequence[Target]) -> pd.DataFrame:
+def skip_short(prices: pd.DataFrame, bound: BoundRecipe) -> pd.DataFrame:
     """Refuses symbols with too few rows for one labelled window, or leaves them out if the checks say so.
 
     Raises:
         DefectsError: Naming each short symbol and the rows it needs.
     """
-    reach = max(target.reach for target in targets)
-    needed = needed_rows(prices, recipe) + reach + 1
+    recipe, reach = bound.recipe, bound.reach
+    needed = bound.needed_rows + reach + 1
     counts = prices.groupby("symbol", sort=False).size()
     short = counts[counts < needed]
     if short.empty:
@@ -50,11 +50,6 @@ def skip_short(prices: pd.DataFrame, recipe: Recipe, targets: Sequence[Target]) 
     for defect in defects:
         log.warning("%s — %s — left out", defect.what, defect.where)
     return prices[~prices["symbol"].isin(short.index)].reset_index(drop=True)
-
-
-def needed_rows(prices: pd.DataFrame, recipe: Recipe) -> int:
-    """Rows of one symbol that the first complete window takes: the longest warm-up and the window."""
-    return max(feature.warmup for feature in recipe.resolve(list(prices.columns))) + recipe.window
 
 
 def check_parts(panel: Panel, parts: SplitRows, checks: Checks) -> None:
@@ -117,6 +112,12 @@ def _check_classes(panel: Panel, parts: SplitRows, column: int, target: Target) 
 def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Sequence[Target]) -> None:
     """Refuses a feature that is the target itself, known too early.
 
+    Args:
+        panel: The panel.
+        rows: Training rows, (n,).
+        features: Names of its features, in order.
+        targets: Its targets.
+
     Raises:
         ValidityError: Naming feature and target.
     """
@@ -134,22 +135,28 @@ def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Seque
 def label_correlations(panel: Panel, rows: Rows, targets: Sequence[Target]) -> dict[str, Tensor]:
     """Correlation of each feature with the label of each target by its name, each (F,).
 
-    A level hardly moves in a row, so levels are compared by how far they are from the latest known value.
+    A level hardly moves from row to row, so levels are compared by how far they are from the latest known value.
+
+    Args:
+        panel: The panel.
+        rows: The rows to compare, (n,).
+        targets: The panel's targets.
     """
     index = torch.from_numpy(rows)
     values = panel.values[index].double()
-    found = {}
+    by_target = {}
     for column, target in enumerate(targets):
         label = panel.labels[index, column].double()
         if target.level:
             base = panel.present[index, column].double()
-            found[target.name] = _correlations(values - base[:, None], label - base)
+            by_target[target.name] = _correlations(values - base[:, None], label - base)
         else:
-            found[target.name] = _correlations(values, label)
-    return found
+            by_target[target.name] = _correlations(values, label)
+    return by_target
 
 
 def _correlations(values: Tensor, label: Tensor) -> Tensor:
+    """Correlation of each column with the label, (F,), of values (n, F) and labels (n,); 0 where one never changes."""
     finite = torch.isfinite(label)
     x = values[finite] - values[finite].mean(dim=0)
     y = label[finite] - label[finite].mean()

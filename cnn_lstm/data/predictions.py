@@ -1,4 +1,4 @@
-"""The predictions table: one row a forecast, with its dates, in original units.
+"""The predictions table: one row per forecast, with its dates, in original units.
 
 Shapes: n forecasts of H targets, N panel rows.
 """
@@ -6,6 +6,7 @@ Shapes: n forecasts of H targets, N panel rows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,72 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cnn_lstm.data.quantities import Quantity, quantity
 from cnn_lstm.data.targets import Target
+from cnn_lstm.data.times import utc_index
 from cnn_lstm.data.windows import Panel, Rows
+
+TARGETS = "targets"
+
+
+@dataclass(frozen=True)
+class TargetInfo:
+    """What a predictions table says of a target in `attrs["targets"]`, which Parquet keeps as plain values.
+
+    Attributes:
+        kind: Name of the kind of quantity, see `quantity`.
+        unit: Unit of the values.
+        horizon: Rows that the label spans.
+        delay: Rows between the decision and the start of the label.
+        classes: Number of classes; 0 for a number.
+        scores: Ascending calibration scores of the intervals, or those of each fold by its number in a table of
+            several folds; None where there are no intervals.
+        smearing: Factor of each point forecast column of a volatility that makes a variance forecast of it; None where
+            it is not kept.
+
+    Example:
+        >>> about = TargetInfo.from_plain({"kind": "log_volatility", "unit": "log volatility a bar", "horizon": 5})
+        >>> about.quantity.loss, about.to_plain()["delay"]
+        ('QLIKE', 0)
+    """
+
+    kind: str
+    unit: str = ""
+    horizon: int = 1
+    delay: int = 0
+    classes: int = 0
+    scores: Sequence[float] | Mapping[str, Sequence[float]] | None = None
+    smearing: Mapping[str, float] | None = None
+
+    @property
+    def quantity(self) -> Quantity:
+        """What kind of quantity it is, which decides how a forecast of it is judged."""
+        return quantity(self.kind)
+
+    @classmethod
+    def of(cls, target: Target) -> TargetInfo:
+        """What is said of a target before anything was forecast."""
+        return cls(target.kind, target.unit, target.horizon, target.delay, target.classes)
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> TargetInfo:
+        """What `to_plain` gave; a missing key has its default, and an unknown one is passed over."""
+        return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain values for Parquet, without what is None."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def target_infos(table: pd.DataFrame) -> dict[str, TargetInfo]:
+    """What a predictions table says of each target, by its name."""
+    return {name: TargetInfo.from_plain(values) for name, values in table.attrs[TARGETS].items()}
+
+
+def describe_targets(table: pd.DataFrame, infos: Mapping[str, TargetInfo]) -> None:
+    """Writes into a predictions table what it says of each target."""
+    table.attrs[TARGETS] = {name: about.to_plain() for name, about in infos.items()}
 
 
 def predictions_table(
@@ -24,7 +89,7 @@ def predictions_table(
     columns: Mapping[str, Tensor],
     target_mean: Sequence[float],
 ) -> pd.DataFrame:
-    """Forecasts beside the truth and two trivial forecasts.
+    """Forecasts next to the truth and two trivial forecasts.
 
     Args:
         panel: The panel that the windows were cut from.
@@ -39,17 +104,16 @@ def predictions_table(
         horizon, target, y_true (NaN where not known yet), y_pred, further columns of the objective, y_last (latest
         known value of the same quantity), y_mean (training mean), volatility (of one bar, as known at `as_of`), scale
         (size of the label's surprise, which intervals grow with) and bar_return (simple return of the first bar after
-        the delay; NaN where not known yet or nothing is traded). `attrs["targets"]` says of each target what kind of
-        quantity it is, its unit, horizon, delay and classes; Parquet keeps it.
+        the delay; NaN where not known yet or nothing is traded). `target_infos` gives what it says of each target.
     """
     parts = []
     for k, target in enumerate(targets):
         volatility = panel.volatility[:, k].numpy()[rows].astype(np.float64)
         part = {
             "symbol": np.asarray(panel.symbols, dtype=object)[panel.symbol[rows]],
-            "as_of": _utc(panel.time[rows]),
-            "target_start": _utc(_ahead(panel, rows, target.delay)),
-            "target_end": _utc(_ahead(panel, rows, target.reach)),
+            "as_of": utc_index(panel.time[rows]),
+            "target_start": utc_index(_ahead(panel, rows, target.delay)),
+            "target_end": utc_index(_ahead(panel, rows, target.reach)),
             "horizon": target.horizon,
             "target": target.name,
             "y_true": panel.labels[:, k].numpy()[rows].astype(np.float64),
@@ -62,7 +126,7 @@ def predictions_table(
         }
         parts.append(pd.DataFrame(part).astype({"symbol": "str", "target": "str"}))
     table = pd.concat(parts, ignore_index=True)
-    table.attrs["targets"] = described(targets)
+    describe_targets(table, {target.name: TargetInfo.of(target) for target in targets})
     return table
 
 
@@ -81,18 +145,8 @@ def collected_table(
     return predictions_table(panel, targets, collected["row"].numpy(), columns, target_mean)
 
 
-def described(targets: Sequence[Target]) -> dict[str, dict[str, Any]]:
-    """What a predictions table says of its targets in `attrs["targets"]`."""
-    names = ("kind", "unit", "horizon", "delay", "classes")
-    return {target.name: {name: getattr(target, name) for name in names} for target in targets}
-
-
 def _ahead(panel: Panel, rows: Rows, steps: int) -> NDArray[np.datetime64]:
-    """Timestamp that many rows later in the same segment, else NaT."""
+    """Timestamps that many rows later in the same segment, else NaT, (n,)."""
     target = np.minimum(rows + steps, len(panel) - 1)
     known = (rows + steps < len(panel)) & (panel.segment[target] == panel.segment[rows])
     return np.where(known, panel.time[target], np.datetime64("NaT"))
-
-
-def _utc(times: NDArray[np.datetime64]) -> pd.DatetimeIndex:
-    return pd.DatetimeIndex(times.astype("datetime64[us]"), tz="UTC")

@@ -34,7 +34,7 @@ class CheckedPrices:
 
     Attributes:
         table: Sorted by symbol and timestamp, one row for each pair, with a fresh RangeIndex.
-        warnings: What was mended or looks odd.
+        warnings: What was repaired or looks odd.
     """
 
     table: pd.DataFrame
@@ -47,7 +47,7 @@ def check_prices(table: pd.DataFrame, checks: Checks, required: Collection[str] 
     Args:
         table: Long table: `symbol`, `timestamp` (with a time zone), numeric columns. It is not changed.
         checks: What is tolerated.
-        required: Columns that must be there, beside `symbol` and `timestamp`.
+        required: Columns that must be there, next to `symbol` and `timestamp`.
 
     Returns:
         The sound table and the warnings.
@@ -75,21 +75,21 @@ def check_prices(table: pd.DataFrame, checks: Checks, required: Collection[str] 
     table = table[~table.duplicated(KEYS)].reset_index(drop=True)
     for check in ROW_CHECKS:
         defects += check(table, checks)
-    filled, found = _filled(table, checks)
-    _refuse(defects + found)
-    return CheckedPrices(filled, tuple(defects + found))
+    filled, gaps = _filled(table, checks)
+    _refuse(defects + gaps)
+    return CheckedPrices(filled, tuple(defects + gaps))
 
 
 def check_bars(bars: pd.DataFrame, latest: pd.DataFrame, checks: Checks, columns: Sequence[str]) -> pd.DataFrame:
     """Find the defects of new bars that follow others; a missing value is never filled.
 
-    What only a whole table shows, such as mixed intervals, is not looked at.
+    Defects that only a whole table shows, such as mixed intervals, are not looked for.
 
     Args:
-        bars: Raw table of at most one new bar a symbol.
+        bars: Raw table of at most one new bar per symbol.
         latest: The last bar of each symbol that has one, sound.
         checks: What is tolerated.
-        columns: What to keep beside symbol and timestamp.
+        columns: What to keep next to symbol and timestamp.
 
     Returns:
         The sound bars in the order of their symbols: symbol, timestamp and `columns`.
@@ -108,7 +108,7 @@ def check_bars(bars: pd.DataFrame, latest: pd.DataFrame, checks: Checks, columns
 
 
 def require_table(table: object) -> None:
-    """Refuses what is no table at all, such as the name of a file.
+    """Refuses what is not a table at all, such as the name of a file.
 
     Raises:
         DataError: E338.
@@ -127,7 +127,7 @@ def check_structure(table: pd.DataFrame, required: Collection[str]) -> None:
 
 
 def _unfilled(bars: pd.DataFrame, latest: pd.DataFrame, columns: Sequence[str]) -> Iterator[Defect]:
-    """B12 of single bars: another column than the prices may start later, and then goes on."""
+    """Missing values of single bars; a column that is neither a price nor the volume may start later, then goes on."""
     for name in columns:
         gap = bars[bars[name].isna()]
         if name not in {*PRICES, "volume"} and len(gap):
@@ -171,32 +171,32 @@ def _refuse(defects: list[Defect]) -> None:
 
 
 def _structure(table: pd.DataFrame, required: Collection[str]) -> Iterator[Defect]:
-    """B2 and B3; without these and the right types the rows cannot be looked at."""
+    """A table without rows, missing columns, unclear names, wrong types: then the rows cannot be looked at."""
     names = [str(name) for name in table.columns]
     for name in dict.fromkeys([*KEYS, *required]):
         if name not in names:
             hint = nearest(name, names) or "name the column that holds it"
-            found = f"found {', '.join(names)}"
-            yield Defect(303, f"no column {name}", found, f"{hint} (data.source.columns)")
+            where = f"found {', '.join(names)}"
+            yield Defect(303, f"no column {name}", where, f"{hint} (data.source.columns)")
     if table.empty:
         yield Defect(302, "0 rows", "", "give a table with at least one bar")
     elif names != list(table.columns) or len(set(names)) < len(names):
         yield Defect(303, "columns need one name each, as text", f"found {', '.join(names)}", "rename them")
     elif set(KEYS) <= set(names):
-        yield from _kinds(table)
+        yield from _types(table)
 
 
-def _kinds(table: pd.DataFrame) -> Iterator[Defect]:
-    """B4, B9, B10."""
+def _types(table: pd.DataFrame) -> Iterator[Defect]:
+    """Timestamps without a time zone or missing, and columns that do not hold numbers."""
     when = table["timestamp"]
     if not isinstance(when.dtype, pd.DatetimeTZDtype):
         yield Defect(310, f"timestamp is {when.dtype}", "", "give UTC timestamps: .dt.tz_localize('UTC')")
     elif when.isna().any():
         yield Defect(309, "no timestamp", f"{count_rows(when.isna().sum())}", "remove or date these rows")
     for name in table.columns.difference(KEYS):
-        kind = table[name].dtype
-        if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_complex_dtype(kind):
-            yield Defect(304, f"column {name} is {kind}", "", "give numbers or remove the column")
+        dtype = table[name].dtype
+        if not pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_complex_dtype(dtype):
+            yield Defect(304, f"column {name} is {dtype}", "", "give numbers or remove the column")
 
 
 def _normalised(table: pd.DataFrame) -> pd.DataFrame:
@@ -205,16 +205,16 @@ def _normalised(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _order(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
-    """B7."""
+    """Rows of a symbol that are not in the order of time."""
     step = table.groupby("symbol")["timestamp"].diff()
     back = step < pd.Timedelta(0)
     if back.any():
         where = f"{at_row(table, back.idxmax())}, {back.sum()} inversions"
-        yield Defect(307, "rows are not in the order of time", where, "sorted", fatal=checks.strict)
+        yield Defect(307, "rows are not in the order of time", where, "sorted", fatal=checks.refuse_unsorted)
 
 
 def _duplicates(table: pd.DataFrame) -> Iterator[Defect]:
-    """B8, on the sorted table."""
+    """Rows that are there twice, and rows of one moment that differ, in a sorted table."""
     same = table.duplicated()
     for where in places(table, same):
         yield Defect(308, "identical rows", where, "dropped", fatal=False)
@@ -230,7 +230,7 @@ def _duplicates(table: pd.DataFrame) -> Iterator[Defect]:
 
 
 def _filled(table: pd.DataFrame, checks: Checks) -> tuple[pd.DataFrame, list[Defect]]:
-    """B12: fill short runs of missing values from the past, report the rest."""
+    """Fills short runs of missing values from the past, and reports all others."""
     defects: list[Defect] = []
     columns: dict[str, pd.Series[float]] = {}
     for name in table.columns.difference(KEYS, sort=False):
@@ -254,7 +254,7 @@ def _filled(table: pd.DataFrame, checks: Checks) -> tuple[pd.DataFrame, list[Def
 
 
 def _runs(table: pd.DataFrame, gap: pd.Series[bool]) -> pd.DataFrame:
-    """Runs of missing values: first and last row, length, whether no value came before, or comes at all."""
+    """Runs of missing values: first and last row, length, whether no value came before it, and whether none comes."""
     symbol = table["symbol"]
     starts = symbol.ne(symbol.shift())
     number = (gap.ne(gap.shift()) | starts).cumsum()

@@ -1,21 +1,24 @@
-"""What turns a price table into a panel, in plain values: the half of a checkpoint that knows about data."""
+"""What turns a price table into a panel, in plain values: the half of a checkpoint that knows about data.
+
+A recipe names its features. Bound to the columns of a table it has found them, and no later room looks them up again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from cnn_lstm import specs
-from cnn_lstm.data.features import Feature, default_importer, required_columns, resolve_features
+from cnn_lstm.data.checks import BARS
+from cnn_lstm.data.feature_names import default_importer, required_columns, resolve_features
+from cnn_lstm.data.features import Feature
 from cnn_lstm.data.prices import CheckedPrices, Checks, check_prices, require_table
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, build_panel
 from cnn_lstm.errors import ConfigError
-
-BARS = ("open", "high", "low", "close", "volume")
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Recipe:
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        return dict(specs.plain(asdict(self)))
+        return dict(specs.plain(asdict(self) | {"checks": self.checks.to_plain()}))
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Recipe:
@@ -48,35 +51,78 @@ class Recipe:
             targets=tuple(values["targets"]),
             window=int(values["window"]),
             anchor=tuple(values["anchor"]),
-            checks=Checks(**values["checks"]),
+            checks=Checks.from_plain(values["checks"]),
         )
 
     def build_targets(self) -> list[Target]:
         """The target objects; their classes must lie in trusted packages."""
         return [specs.build(spec, Target) for spec in self.targets]
 
-    def resolve(self, columns: Collection[str]) -> list[Feature]:
-        """The features on the columns of a table; a user's own function must lie in a trusted package."""
-        return resolve_features(self.features, columns, _trusted_function)
-
-    def check(self, prices: pd.DataFrame, targets: list[Target]) -> CheckedPrices:
-        """Checks a price table for what the features and targets need."""
-        require_table(prices)
-        return check_prices(prices, self.checks, required=self.needed_columns(targets, prices.columns))
-
-    def needed_columns(self, targets: Collection[Target], columns: Collection[str]) -> list[str]:
-        """Columns that features and targets read, in the order of their names.
+    def bind(self, columns: Collection[str], targets: Sequence[Target]) -> BoundRecipe:
+        """The recipe with its features found; a user's own function must lie in a trusted package.
 
         Args:
+            columns: Those of a price table. The bars count as present: a missing one is a defect of the table, which
+                `BoundRecipe.check` reports with all others.
             targets: The target objects.
-            columns: Those of a price table; the bars count as there, so that a missing one is a defect of the table.
-        """
-        features = self.resolve({*columns, *BARS})
-        return sorted({*required_columns(features), *(target.column for target in targets)})
 
-    def panel(self, checked: pd.DataFrame, targets: list[Target]) -> Panel:
+        Raises:
+            ConfigError: If a feature is unknown, or its function lies outside the trusted packages.
+        """
+        known = list(dict.fromkeys([*columns, *BARS]))
+        return BoundRecipe(self, tuple(resolve_features(self.features, known, _trusted_function)), tuple(targets))
+
+    def bind_to(self, prices: pd.DataFrame, targets: Sequence[Target]) -> BoundRecipe:
+        """`bind` to the columns of a price table.
+
+        Raises:
+            DataError: If it is not a table.
+            ConfigError: As `bind`.
+        """
+        require_table(prices)
+        return self.bind(list(prices.columns), targets)
+
+
+@dataclass(frozen=True)
+class BoundRecipe:
+    """A recipe, with its features found on the columns of a price table.
+
+    Attributes:
+        recipe: The recipe.
+        features: The features, (F,), in its order.
+        targets: The targets, (H,), in its order.
+    """
+
+    recipe: Recipe
+    features: tuple[Feature, ...]
+    targets: tuple[Target, ...]
+
+    @property
+    def needed_columns(self) -> list[str]:
+        """Columns that features and targets read, in the order of their names."""
+        return sorted({*required_columns(self.features), *(target.column for target in self.targets)})
+
+    @property
+    def needed_rows(self) -> int:
+        """Rows of one symbol that the first complete window takes: the longest warm-up and the window."""
+        return max(feature.warmup for feature in self.features) + self.recipe.window
+
+    @property
+    def reach(self) -> int:
+        """Rows from a decision to the end of its longest label."""
+        return max(target.reach for target in self.targets)
+
+    def with_checks(self, checks: Checks) -> BoundRecipe:
+        """The same features and targets, with another treatment of defects."""
+        return replace(self, recipe=replace(self.recipe, checks=checks))
+
+    def check(self, prices: pd.DataFrame) -> CheckedPrices:
+        """Checks a price table for what the features and targets need."""
+        return check_prices(prices, self.recipe.checks, required=self.needed_columns)
+
+    def panel(self, checked: pd.DataFrame) -> Panel:
         """The panel of a checked price table."""
-        return build_panel(checked, self.resolve(list(checked.columns)), targets, self.checks.max_gap_days)
+        return build_panel(checked, self.features, self.targets, self.recipe.checks.max_gap_days)
 
 
 def _trusted_function(path: str) -> Callable[..., Any]:

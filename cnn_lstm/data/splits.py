@@ -1,4 +1,4 @@
-"""Which rows belong to train, validation and test: cut by date over all symbols, purged by label interval.
+"""A split: which rows belong to train, validation and test, cut by date over all symbols, purged by label interval.
 
 A row belongs to a part by its decision time. A training row is purged when its label interval reaches the first
 validation date, a validation row when its label reaches the first test date; inputs may reach back over a border,
@@ -11,14 +11,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cnn_lstm.data.sources.base import stamp
+from cnn_lstm.data.times import Times
 from cnn_lstm.data.windows import Rows
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.specs import Serializable
-
-Times = NDArray[np.datetime64]
 
 
 @dataclass(frozen=True)
@@ -179,10 +177,10 @@ class SplitRows:
     """Row numbers of the parts, ascending, and how many rows the purge took.
 
     Attributes:
-        train: Training rows.
-        validation: Validation rows.
-        test: Test rows.
-        purged: Rows of train and validation that were left out since their labels reach the next part, or the
+        train: Training rows, (n,).
+        validation: Validation rows, (n,).
+        test: Test rows, (n,).
+        purged: Number of rows of train and validation that were left out since their labels reach the next part, or the
             embargo before it.
         boundaries: The dates.
     """
@@ -247,8 +245,8 @@ def _at(times: Times, position: int) -> np.datetime64:
         raise ConfigError(
             f"{len(times)} timestamps are too few for this split", "data.split", "give more data", code=223
         )
-    stamp: np.datetime64 = times[position]
-    return stamp
+    time: np.datetime64 = times[position]
+    return time
 
 
 def _after(times: Times) -> np.datetime64:
@@ -256,5 +254,5 @@ def _after(times: Times) -> np.datetime64:
     return end
 
 
-def _day(stamp: np.datetime64) -> str:
-    return str(stamp)[:10]
+def _day(time: np.datetime64) -> str:
+    return str(time)[:10]

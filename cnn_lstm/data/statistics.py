@@ -1,4 +1,4 @@
-"""What the training rows say about scale: the only numbers that flow from data into a network besides gradients.
+"""What the training rows say about scale: next to gradients, the only numbers that flow from data into a network.
 
 Shapes: N panel rows, F features, H targets, T window length, C classes.
 """
@@ -52,7 +52,7 @@ def training_statistics(
 
     Args:
         panel: The panel.
-        rows: Training rows.
+        rows: Last row of each training window, (n,).
         length: Rows of a window.
         anchored: Positions of the anchored features.
         y_anchor: For each target the position of its anchor feature, or -1.
@@ -79,6 +79,7 @@ def training_statistics(
 
 
 def _covered(count: int, rows: Rows, length: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Whether a window that ends at one of `rows`, (n,), covers each of `count` panel rows, (N,)."""
     edges = np.zeros(count + 1, dtype=np.int64)
     np.add.at(edges, rows - length + 1, 1)
     np.add.at(edges, rows + 1, -1)
@@ -92,13 +93,13 @@ def _location_and_scale(values: Tensor, mask: Tensor, scaling: Scaling) -> tuple
 
 
 def _masked(values: Tensor, mask: Tensor) -> Iterator[Tensor]:
-    """The marked rows in float64, a chunk at a time to spare memory."""
+    """The marked rows of values (N, F) and marks (N,), in float64: chunks (n, F), to spare memory."""
     for part, kept in zip(values.split(CHUNK), mask.split(CHUNK), strict=True):
         yield part[kept].double()
 
 
 def _robust(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Median and scaled interquartile range, a column at a time to spare memory."""
+    """Median and scaled interquartile range of the marked rows, each (F,); column by column, to spare memory."""
     quartiles = np.stack([np.quantile(column[mask].numpy(), [0.25, 0.5, 0.75]) for column in values.unbind(dim=1)])
     low, middle, high = torch.from_numpy(quartiles).T
     scale = _never_zero((high - low) * ROBUST_TO_STD)
@@ -107,7 +108,7 @@ def _robust(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _moments(chunks: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation over chunks of rows, merged as Chan, Golub and LeVeque (1983) do."""
+    """Mean and standard deviation, each (F,), over chunks (n, F), merged as Chan, Golub and LeVeque (1983) do."""
     count, mean, squares = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     for chunk in chunks:
         if not len(chunk):
@@ -121,7 +122,7 @@ def _moments(chunks: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _anchored_moments(column: Tensor, rows: Rows, length: int) -> tuple[Tensor, Tensor]:
-    """Moments of the distance of a window's values to its last one."""
+    """Moments, both scalar, of the distance of a window's values to its last one, of one column (N, 1)."""
 
     def distances() -> Iterator[Tensor]:
         for part in torch.from_numpy(rows).split(CHUNK // 8):
@@ -135,6 +136,7 @@ def _anchored_moments(column: Tensor, rows: Rows, length: int) -> tuple[Tensor, 
 def _label_scale(
     panel: Panel, labels: Tensor, index: Tensor, y_anchor: list[int], scaling: Scaling
 ) -> tuple[Tensor, Tensor]:
+    """Location and scale of labels (n, H), each (H,); of their distance to the anchor feature where there is one."""
     moves = labels.clone()
     for target, feature in enumerate(y_anchor):
         if feature >= 0:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cnn_lstm.data.quantities import Quantity, quantity
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.specs import Serializable
 
@@ -31,8 +32,8 @@ class Target(Serializable, ABC):
         horizon: Rows that the label spans, at least 1.
         delay: Rows between the decision and the start of the label.
         column: Column of the price table that the target is computed from.
-        kind: What kind of quantity it is, which decides how a forecast of it is judged: `return`, `class`,
-            `volatility`, `log_volatility`, `level`, or `value` for anything else.
+        kind: Name of the kind of quantity, see `quantity`: `return`, `class`, `volatility`, `log_volatility`,
+            `level`, or `value` for anything else.
         classes: Number of classes; 0 for a number.
     """
 
@@ -53,6 +54,11 @@ class Target(Serializable, ABC):
         """The same quantity over the interval ending at each row, shape (n,)."""
 
     @property
+    def quantity(self) -> Quantity:
+        """What kind of quantity it is, which decides how a forecast of it is judged."""
+        return quantity(self.kind)
+
+    @property
     def reach(self) -> int:
         """Rows from the decision to the end of the label."""
         return self.delay + self.horizon
@@ -60,7 +66,7 @@ class Target(Serializable, ABC):
     @property
     def level(self) -> bool:
         """Whether it is the column itself, later; then it may be anchored on the column's last value."""
-        return self.kind == "level"
+        return self.quantity.is_level
 
     def volatility(self, bars: pd.DataFrame) -> Floats:
         """Volatility of one bar of the column as known at each row, shape (n,): of log returns, of changes for levels.
@@ -70,20 +76,21 @@ class Target(Serializable, ABC):
         values = _values(bars, self.column)
         if self.level:
             return ewma_volatility(values - _lag(values, 1))
-        if not (values > 0).all():  # a column without returns, under a target of the user's own
+        if not (values > 0).all():  # a column without returns, under a user's own target
             return np.full(len(values), np.nan)
         return ewma_volatility(np.log(values / _lag(values, 1)))
 
     def scale(self, volatility: Floats) -> Floats:
         """Size of the label's surprise, given the volatility of one bar, both shape (n,): what intervals grow with."""
-        if self.kind in ("return", "level"):
+        surprise = self.quantity.surprise
+        if surprise == "root of horizon":
             return np.asarray(volatility * np.sqrt(self.horizon))
-        return volatility if self.kind == "volatility" else np.ones_like(volatility)
+        return volatility if surprise == "volatility" else np.ones_like(volatility)
 
     @property
     def traded(self) -> bool:
         """Whether a position is taken on a forecast of it."""
-        return self.kind in ("return", "class")
+        return self.quantity.traded
 
     def bar_return(self, bars: pd.DataFrame) -> Floats:
         """Simple return of the first bar after the delay, shape (n,): what a position taken on the forecast earns.
@@ -243,7 +250,7 @@ class ForwardValue(Target):
 def ewma_volatility(changes: Floats) -> Floats:
     """Exponentially weighted root mean square of the latest changes, (n,) -> (n,); NaN until there is one.
 
-    The weights fall by `DECAY` a row and end after `MEMORY` rows, so that a value never depends on where a table
+    The weights fall by `DECAY` per row and end after `MEMORY` rows, so that a value never depends on where a table
     begins once it has that many rows behind it.
 
     Source:
@@ -288,6 +295,7 @@ def _values(bars: pd.DataFrame, column: str) -> Floats:
 
 
 def _lag(values: Floats, rows: int) -> Floats:
+    """Values, (n,), that many rows before; NaN where there is no such row."""
     lagged = np.full_like(values, np.nan)
     if rows < len(values):
         lagged[rows:] = values[: len(values) - rows]
@@ -295,6 +303,7 @@ def _lag(values: Floats, rows: int) -> Floats:
 
 
 def _lead(values: Floats, rows: int) -> Floats:
+    """Values, (n,), that many rows later; NaN where there is no such row."""
     return _lag(values[::-1], rows)[::-1]
 
 

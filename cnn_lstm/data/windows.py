@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cnn_lstm.data.features import Feature, compute_features
 from cnn_lstm.data.targets import Target
+from cnn_lstm.data.times import utc_times
 
 Rows = NDArray[np.int64]
 
@@ -63,7 +64,7 @@ def build_panel(
     """
     values = compute_features(prices, features).to_numpy(dtype=np.float32, copy=True)
     codes, names = pd.factorize(prices["symbol"])
-    time = prices["timestamp"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+    time = utc_times(prices["timestamp"])
     segment = _segments(codes, time, max_gap_days)
     known = _target_columns(prices, codes, targets, segment)
     return Panel(
@@ -77,6 +78,7 @@ def build_panel(
 
 
 def _segments(codes: NDArray[np.int64], time: NDArray[np.datetime64], max_gap_days: float) -> NDArray[np.int32]:
+    """Number of the gap-free stretch of each row, (N,), of symbols and timestamps (N,)."""
     limit = np.timedelta64(round(max_gap_days * 86_400e6), "us")
     starts = np.ones(len(codes), dtype=bool)
     starts[1:] = (np.diff(codes) != 0) | (np.diff(time) > limit)
@@ -88,24 +90,24 @@ def _target_columns(
 ) -> dict[str, NDArray[np.float32]]:
     """What is known of each target: labels, present, volatility and bar_return, each (N, H)."""
     names = ("labels", "present", "volatility", "bar_return")
-    found = {name: np.full((len(prices), len(targets)), np.nan, dtype=np.float32) for name in names}
+    known = {name: np.full((len(prices), len(targets)), np.nan, dtype=np.float32) for name in names}
     for code in np.unique(codes):
         rows = np.flatnonzero(codes == code)
         bars = prices.iloc[rows].reset_index(drop=True)
         for column, target in enumerate(targets):
-            found["labels"][rows, column] = target.future(bars)
-            found["present"][rows, column] = target.present(bars)
-            found["volatility"][rows, column] = target.volatility(bars)
-            found["bar_return"][rows, column] = target.bar_return(bars)
+            known["labels"][rows, column] = target.future(bars)
+            known["present"][rows, column] = target.present(bars)
+            known["volatility"][rows, column] = target.volatility(bars)
+            known["bar_return"][rows, column] = target.bar_return(bars)
     for column, target in enumerate(targets):
-        found["labels"][~_reaches(segment, target.reach), column] = np.nan
-        found["bar_return"][~_reaches(segment, target.delay + 1), column] = np.nan
-    found["labels"][~np.isfinite(found["labels"])] = np.nan
-    return found
+        known["labels"][~_reaches(segment, target.reach), column] = np.nan
+        known["bar_return"][~_reaches(segment, target.delay + 1), column] = np.nan
+    known["labels"][~np.isfinite(known["labels"])] = np.nan
+    return known
 
 
 def _reaches(segment: NDArray[np.int32], rows: int) -> NDArray[np.bool_]:
-    """Whether the row that many rows ahead lies in the same segment."""
+    """Whether the row that many rows ahead lies in the same segment, (N,)."""
     same = np.zeros(len(segment), dtype=bool)
     if rows < len(segment):
         same[: len(segment) - rows] = segment[: len(segment) - rows] == segment[rows:]
@@ -113,7 +115,7 @@ def _reaches(segment: NDArray[np.int32], rows: int) -> NDArray[np.bool_]:
 
 
 def complete_windows(panel: Panel, length: int) -> Rows:
-    """Last rows of all windows of `length` rows that lie in one segment and hold no missing value."""
+    """Last rows, (n,), of all windows of `length` rows that lie in one segment and hold no missing value."""
     index = np.arange(len(panel))
     whole = torch.isfinite(panel.values).all(dim=1).numpy()
     first = np.ones(len(panel), dtype=bool)
@@ -125,7 +127,7 @@ def complete_windows(panel: Panel, length: int) -> Rows:
 
 
 def labelled(panel: Panel, rows: Rows) -> NDArray[np.bool_]:
-    """Whether all labels of each row are known."""
+    """Whether all labels of each row are known, both (n,)."""
     return torch.isfinite(panel.labels[torch.from_numpy(rows)]).all(dim=1).numpy()
 
 

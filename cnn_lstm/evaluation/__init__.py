@@ -1,1 +1,1 @@
-"""What a forecast is worth: metrics beside those of trivial forecasts."""
+"""What a forecast is worth: its metrics next to those of simple forecasts."""

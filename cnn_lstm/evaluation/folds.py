@@ -1,14 +1,25 @@
-"""Walk-forward: the predictions tables of all folds as one, and what was found fold by fold."""
+"""Walk-forward: the predictions tables of all folds as one, and the result of each fold."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from cnn_lstm.evaluation.formatting import number, percent
+from cnn_lstm.data.predictions import describe_targets, target_infos
+from cnn_lstm.evaluation.formatting import aligned, number, percent
+from cnn_lstm.evaluation.record import (
+    CheckRecord,
+    FoldLine,
+    JointModelInfo,
+    JudgedModelInfo,
+    PartRecord,
+    Report,
+    TargetFolds,
+    TargetReport,
+)
 
 KEYS = ["target", "symbol", "as_of"]
 OVERALL = "all"
@@ -24,29 +35,31 @@ def stitch(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
     Returns:
         The rows of all, sorted by target, symbol and date, with the column `fold`. `attrs["targets"]` has the
-        calibration scores of each fold, as `test` has those of one.
+        calibration scores of each fold.
 
     Raises:
-        ValueError: If two folds forecast the same.
+        ValueError: If two folds forecast the same dates of a symbol.
     """
     parts = []
     for fold, table in enumerate(tables):
         part = table.assign(fold=fold)
-        part.attrs = {}  # equal ones only are kept, and comparing them takes time
+        part.attrs = {}  # `concat` would compare those of all parts, which takes time
         parts.append(part)
     stitched = pd.concat(parts).sort_values(KEYS, ignore_index=True)
     if stitched.duplicated(KEYS).any():
         raise ValueError("two folds forecast the same dates")
-    targets: dict[str, Any] = deepcopy(tables[0].attrs["targets"])
-    for name, about in targets.items():
-        if "scores" in about:
-            known = [table.attrs["targets"][name]["scores"] for table in tables]
-            about["scores"] = {str(fold): scores for fold, scores in enumerate(known)}
-    stitched.attrs = {**tables[0].attrs, "targets": targets}
+    stitched.attrs = dict(tables[0].attrs)
+    infos = [target_infos(table) for table in tables]
+    joint = dict(infos[0])
+    for name, about in joint.items():
+        if about.scores is not None:
+            of_folds: dict[str, Any] = {str(fold): one[name].scores for fold, one in enumerate(infos)}
+            joint[name] = replace(about, scores=of_folds)
+    describe_targets(stitched, joint)
     return stitched
 
 
-def joint_sheet(sheets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def joint_sheet(sheets: Sequence[JudgedModelInfo]) -> JointModelInfo:
     """One model information sheet of those of all folds.
 
     Args:
@@ -58,7 +71,7 @@ def joint_sheet(sheets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     splits = [sheet["split"] for sheet in sheets]
     tests = [split["test"] for split in splits]
-    test = {
+    test: PartRecord = {
         "forecasts": sum(part["forecasts"] for part in tests),
         "first": tests[0]["first"],
         "last": tests[-1]["last"],
@@ -69,20 +82,21 @@ def joint_sheet(sheets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "split": {**splits[-1], "test": test},
         "folds": splits,
         "leakage": [_worst(checks) for checks in zip(*(sheet["leakage"] for sheet in sheets), strict=True)],
-        "test_rows_used": {name: max(use[name] for use in uses) for name in uses[0]},
+        "test_rows_used": {
+            "times": max(use["times"] for use in uses),
+            "models": max(use["models"] for use in uses),
+        },
     }
 
 
-def _worst(checks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _worst(checks: Sequence[CheckRecord]) -> CheckRecord:
     """The check of the fold where it came out worst, the last one of equals."""
     fold = max(range(len(checks)), key=lambda k: (OUTCOMES.index(checks[k]["outcome"]), k))
     return {**checks[fold], "found": f"fold {fold}: {checks[fold]['found']}"}
 
 
-def fold_metrics(
-    table: pd.DataFrame, folds: Sequence[Mapping[str, Any]], overall: Mapping[str, Any]
-) -> dict[str, dict[str, Any]]:
-    """What each fold's own report found, and that of all folds together.
+def fold_metrics(table: pd.DataFrame, folds: Sequence[Report], overall: Report) -> dict[str, TargetFolds]:
+    """The losses and the verdict of each fold by the fold's report, and of all folds together.
 
     Args:
         table: Stitched predictions table.
@@ -90,21 +104,19 @@ def fold_metrics(
         overall: The report of the stitched table.
 
     Returns:
-        For each target the name of its `loss` and a line for each of `folds`, the last one for all: `fold`, dates of
-        training and test, rows, losses of the model and of the baseline that was best there, skill, and the verdict.
+        For each target the name of its `loss` and one line per fold, then one of all folds.
     """
     trained = table.groupby("fold")[["train_first", "train_last"]].first()
     dates = [(_day(first), _day(last)) for first, last in trained.itertuples(index=False)]
-    found = {}
+    by_target: dict[str, TargetFolds] = {}
     for name, target in overall["targets"].items():
         lines = [_line(str(k), report["targets"][name], *dates[k]) for k, report in enumerate(folds)]
-        found[name] = {"loss": target["loss"], "folds": [*lines, _line(OVERALL, target, dates[0][0], dates[-1][1])]}
-    return found
+        by_target[name] = {"loss": target["loss"], "folds": [*lines, _line(OVERALL, target, dates[0][0], dates[-1][1])]}
+    return by_target
 
 
-def _line(fold: str, target: Mapping[str, Any], train_first: str | None, train_last: str | None) -> dict[str, Any]:
-    best = target["best_baseline"]
-    losses = {name: target["comparisons"][best][name] for name in ("loss_model", "loss_baseline", "skill")}
+def _line(fold: str, target: TargetReport, train_first: str | None, train_last: str | None) -> FoldLine:
+    compared = target["comparisons"][target["best_baseline"]]
     return {
         "fold": fold,
         "train_first": train_first,
@@ -112,8 +124,10 @@ def _line(fold: str, target: Mapping[str, Any], train_first: str | None, train_l
         "test_first": target["first"][:10],
         "test_last": target["last"][:10],
         "rows": target["rows"],
-        "best_baseline": best,
-        **losses,
+        "best_baseline": target["best_baseline"],
+        "loss_model": compared["loss_model"],
+        "loss_baseline": compared["loss_baseline"],
+        "skill": compared["skill"],
         "evidence": target["evidence"],
     }
 
@@ -122,11 +136,11 @@ def _day(stamp: pd.Timestamp) -> str | None:
     return None if pd.isna(stamp) else f"{stamp:%Y-%m-%d}"
 
 
-def render_folds(found: Mapping[str, Mapping[str, Any]]) -> str:
+def render_folds(by_target: Mapping[str, TargetFolds]) -> str:
     """The table of `walk-forward` as text, a block for each target.
 
     Args:
-        found: As `fold_metrics` returns it.
+        by_target: What `fold_metrics` returned.
 
     Example:
         >>> line = {"fold": "0", "train_first": "2000-01-03", "train_last": "2003-06-30", "test_first": "2004-01-02"}
@@ -137,20 +151,15 @@ def render_folds(found: Mapping[str, Mapping[str, Any]]) -> str:
         fold  trained on              tested on               rows  model  best baseline  skill  evidence
         0     2000-01-03..2003-06-30  2004-01-02..2004-12-31  252   0.9    1 zero         10.0%  yes
     """
-    return "\n\n".join(_block(name, target) for name, target in found.items())
+    return "\n\n".join(_block(name, target) for name, target in by_target.items())
 
 
-def _block(name: str, target: Mapping[str, Any]) -> str:
-    rows: list[tuple[str, ...]] = [
-        ("fold", "trained on", "tested on", "rows", "model", "best baseline", "skill", "evidence")
-    ]
-    rows += [_cells(line) for line in target["folds"]]
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    table = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([f"{name}, {target['loss']} by fold", *table])
+def _block(name: str, target: TargetFolds) -> str:
+    heading = ("fold", "trained on", "tested on", "rows", "model", "best baseline", "skill", "evidence")
+    return f"{name}, {target['loss']} by fold\n{aligned([heading, *map(_cells, target['folds'])])}"
 
 
-def _cells(line: Mapping[str, Any]) -> tuple[str, ...]:
+def _cells(line: FoldLine) -> tuple[str, ...]:
     return (
         line["fold"],
         f"{line['train_first'] or '-'}..{line['train_last'] or '-'}",

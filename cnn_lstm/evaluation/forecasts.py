@@ -5,19 +5,18 @@ Shapes: n forecasts of one target, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cnn_lstm.data.predictions import TargetInfo
 from cnn_lstm.evaluation.metrics.classes import log_losses
 from cnn_lstm.evaluation.metrics.volatility import qlike
 
 Floats = NDArray[np.float64]
-# column -> name in tables; any further column that begins with y_ is a baseline too, under its own name
+# column -> name in tables; any further column that begins with y_ is a baseline too, named after its column
 NAMES = {
     "y_pred": "model",
     "y_zero": "zero",
@@ -31,9 +30,7 @@ NAMES = {
     "y_log_har": "log-HAR",
     "y_gbm": "gradient boosting",
 }
-PROBABILITIES = {"y_pred": "p", "y_mean": "prior_p"}  # else the name without y_, and _p
-VOLATILITIES = ("volatility", "log_volatility")
-LOSS = {"volatility": "QLIKE", "log_volatility": "QLIKE", "class": "log loss"}
+PROBABILITIES = {"y_pred": "p", "y_mean": "prior_p"}  # else the name without y_, with _p
 
 
 @dataclass(frozen=True)
@@ -53,27 +50,27 @@ class Forecast:
     variance: Floats | None = None
 
 
-def judged_rows(table: pd.DataFrame, target: str, kind: str) -> pd.DataFrame:
+def judged_rows(table: pd.DataFrame, target: str, about: TargetInfo) -> pd.DataFrame:
     """Rows of a target on which every forecaster can be judged: truth known, no forecast missing.
 
-    For volatilities rows without any movement are left out, since QLIKE has no value there.
+    For volatilities, rows without any movement are left out, since QLIKE is undefined there.
     """
     rows = table[table["target"] == target]
     forecasts = [name for name in rows.columns if name.startswith("y_") and name != "y_true"]
     foreign = [name for name in forecasts if rows[name].isna().all()]  # baselines of other targets
     rows = rows.drop(columns=foreign)
     kept = rows[["y_true", *(name for name in forecasts if name not in foreign)]].notna().all(axis=1)
-    if kind == "volatility":
+    if about.quantity.is_positive:
         kept &= rows["y_true"] > 0
     return rows[kept]
 
 
-def read_forecasts(rows: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Forecast]:
+def read_forecasts(rows: pd.DataFrame, about: TargetInfo) -> dict[str, Forecast]:
     """All forecasters of a target, the model first.
 
     Args:
         rows: Rows of one target, as `judged_rows` gives them.
-        about: What the table's `attrs` say of the target.
+        about: What the table says of the target.
 
     A volatility forecast without a variance column is judged by its square.
     """
@@ -81,28 +78,29 @@ def read_forecasts(rows: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Fo
         (name for name in rows.columns if name.startswith("y_") and name != "y_true"),
         key=lambda name: list(NAMES).index(name) if name in NAMES else len(NAMES),
     )
-    read = {"class": _of_classes}.get(about["kind"], _of_volatility if about["kind"] in VOLATILITIES else _of_number)
-    names = NAMES | ({"y_mean": "prior"} if about["kind"] == "class" else {})
+    quantity = about.quantity
+    read = _of_classes if quantity.is_class else _of_volatility if quantity.is_volatility else _of_number
+    names = NAMES | ({"y_mean": "prior"} if quantity.is_class else {})
     return {names.get(column, column.removeprefix("y_")): read(rows, column, about) for column in columns}
 
 
-def _of_number(rows: pd.DataFrame, column: str, about: Mapping[str, Any]) -> Forecast:
+def _of_number(rows: pd.DataFrame, column: str, about: TargetInfo) -> Forecast:
     point = rows[column].to_numpy(np.float64)
     return Forecast(point, (rows["y_true"].to_numpy(np.float64) - point) ** 2)
 
 
-def _of_volatility(rows: pd.DataFrame, column: str, about: Mapping[str, Any]) -> Forecast:
+def _of_volatility(rows: pd.DataFrame, column: str, about: TargetInfo) -> Forecast:
     point = rows[column].to_numpy(np.float64)
-    realized = variance_of(rows["y_true"].to_numpy(np.float64), about["kind"])
+    realized = about.quantity.variance(rows["y_true"].to_numpy(np.float64))
     known = variance_name(column)
-    variance = rows[known].to_numpy(np.float64) if known in rows else variance_of(point, about["kind"])
+    variance = rows[known].to_numpy(np.float64) if known in rows else about.quantity.variance(point)
     return Forecast(point, qlike(realized, variance), variance=variance)
 
 
-def _of_classes(rows: pd.DataFrame, column: str, about: Mapping[str, Any]) -> Forecast:
+def _of_classes(rows: pd.DataFrame, column: str, about: TargetInfo) -> Forecast:
     point = rows[column].to_numpy(np.float64)
     stem = PROBABILITIES.get(column, f"{column.removeprefix('y_')}_p")
-    names = [f"{stem}{number}" for number in range(about["classes"])]
+    names = [f"{stem}{number}" for number in range(about.classes)]
     if not set(names) <= set(rows.columns):
         return Forecast(point, None)
     probabilities = rows[names].to_numpy(np.float64)
@@ -117,15 +115,3 @@ def variance_name(column: str) -> str:
         'variance_log_har'
     """
     return f"variance_{column.removeprefix('y_')}"
-
-
-def variance_of(values: Floats, kind: str) -> Floats:
-    """Variance of volatilities or log volatilities, (n,).
-
-    Example:
-        >>> variance_of(np.array([0.0]), "log_volatility").tolist(), variance_of(np.array([0.5]), "volatility").tolist()
-        ([1.0], [0.25])
-    """
-    if kind == "log_volatility":
-        return np.asarray(np.exp(2.0 * values))
-    return np.clip(values, 0.0, None) ** 2  # a linear forecaster may go below zero

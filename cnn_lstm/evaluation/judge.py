@@ -1,10 +1,10 @@
-"""`test`: from the forecasts of the test part to verdict, tables and report."""
+"""The one way of a test: predictions table -> with baselines -> evaluated -> judgement -> text, page and JSON."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +14,52 @@ import torch
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.evaluation.audit.findings import FAILED
 from cnn_lstm.evaluation.baselines.columns import add_baselines, with_variances
-from cnn_lstm.evaluation.html import write_page
+from cnn_lstm.evaluation.html import render_page
 from cnn_lstm.evaluation.ledger import count_use, rows_key
 from cnn_lstm.evaluation.model_info import model_info
 from cnn_lstm.evaluation.plain_language import uses_sentence
+from cnn_lstm.evaluation.record import JudgedModelInfo, Report
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.text import render_report
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.calibration import calibrate
+from cnn_lstm.model.calibration import Calibration, calibrate
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import CHECKPOINT_KEY, Forecaster
+from cnn_lstm.model.contract import Contract, TrainingRange, digest_of
+from cnn_lstm.model.forecaster import Forecaster
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What `test` found.
+    """The result of `test`, which is in its files too.
 
     Attributes:
+        report: What report.json holds.
         text: What is printed.
         page: The report for a browser.
         files: Everything that was written.
-        metrics: The figures of the verdict, by a name that a tracker shows.
     """
 
+    report: Report
     text: str
     page: Path
     files: list[Path]
-    metrics: dict[str, float]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics of the verdict, by the name that a tracker shows."""
+        metrics: dict[str, float] = {}
+        for name, target in self.report["targets"].items():
+            compared = target["comparisons"][target["best_baseline"]]
+            values = {
+                "evidence": target["evidence"],
+                "skill": compared["skill"],
+                "dm_p": compared["dm_p"],
+                target["loss"].lower().replace(" ", "_"): compared["loss_model"],
+            }
+            metrics |= {f"test_{key}_{name}": float(value) for key, value in values.items() if value is not None}
+        return metrics
 
 
 def judge(
@@ -65,22 +82,22 @@ def judge(
         checkpoint: File that was tested.
         plots: PNG files that the page shows too.
     """
-    saved = read_checkpoint(checkpoint)[CHECKPOINT_KEY]
-    uses = count_use(folder, rows_tested(table, data), saved["digest"])
-    info = model_info(data, model, saved) | {"test_rows_used": asdict(uses)}
+    saved = read_checkpoint(checkpoint)
+    uses = count_use(folder, rows_tested(table, data), digest_of(saved))
+    info: JudgedModelInfo = {**model_info(data, model, Contract.of(saved)), "test_rows_used": uses}
     table = with_baselines(table, data, _calibrated(model, data), settings)
     return write_report(folder, table, info, settings, plots)
 
 
-def _calibrated(model: Forecaster, data: MarketDataModule) -> dict[str, Any]:
-    """The contract, with smearing factors; of a checkpoint that has none they come from its validation forecasts."""
-    calibration = model.contract.get("calibration") or {}
-    if "smearing" not in calibration:
-        calibration = calibration | {"smearing": calibration_of(Predictor(model), data)["smearing"]}
-    return model.contract | {"calibration": calibration}
+def _calibrated(model: Forecaster, data: MarketDataModule) -> Contract:
+    """The contract with smearing factors; if the checkpoint has none, they come from its validation forecasts."""
+    calibration = model.contract.calibration
+    if calibration is None or not calibration.smearing:
+        calibration = calibration_of(Predictor(model), data)
+    return replace(model.contract, calibration=calibration)
 
 
-def calibration_of(predictor: Predictor, data: MarketDataModule) -> dict[str, Any]:
+def calibration_of(predictor: Predictor, data: MarketDataModule) -> Calibration:
     """Conformal calibration of a forecaster from the validation part.
 
     Args:
@@ -94,23 +111,23 @@ def calibration_of(predictor: Predictor, data: MarketDataModule) -> dict[str, An
 
 
 def with_baselines(
-    table: pd.DataFrame, data: MarketDataModule, contract: Mapping[str, Any], settings: Evaluation
+    table: pd.DataFrame, data: MarketDataModule, contract: Contract, settings: Evaluation
 ) -> pd.DataFrame:
-    """A predictions table of the test part with all that its figures are computed from.
+    """A predictions table of the test part with everything that its metrics are computed from.
 
     Args:
         table: Predictions table of the test part.
         data: The data module.
-        contract: What the model's checkpoint says of its data and calibration.
+        contract: What the model's checkpoint says of its data and calibration, with smearing factors.
         settings: Evaluation settings.
     """
     table = add_baselines(table, data, settings.season)
-    factors = contract["calibration"]["smearing"]
-    own = {target.name: {"y_pred": factor} for target, factor in zip(data.targets, factors, strict=True)}
-    return with_provenance(with_variances(table, own), data, contract)
+    factors = contract.calibration.smearing if contract.calibration else ()
+    by_target = {target.name: {"y_pred": factor} for target, factor in zip(data.targets, factors, strict=True)}
+    return with_provenance(with_variances(table, by_target), data, contract)
 
 
-def with_provenance(table: pd.DataFrame, data: MarketDataModule, contract: Mapping[str, Any]) -> pd.DataFrame:
+def with_provenance(table: pd.DataFrame, data: MarketDataModule, contract: Contract) -> pd.DataFrame:
     """A predictions table with what each forecast comes from.
 
     Args:
@@ -122,20 +139,20 @@ def with_provenance(table: pd.DataFrame, data: MarketDataModule, contract: Mappi
         The table with `train_first` and `train_last`, the first and last decision that the model was trained on, and
         `data_sha256`, the fingerprint of the prices that it forecast from.
     """
-    training = contract.get("training") or {}  # checkpoints of before had none
-    dates = {f"train_{name}": pd.Timestamp(training.get(name, "NaT"), tz="UTC") for name in ("first", "last")}
+    training = contract.training or TrainingRange("NaT", "NaT")  # older checkpoints have none
+    dates = {f"train_{name}": pd.Timestamp(day, tz="UTC") for name, day in asdict(training).items()}
     return table.assign(**dates, data_sha256=data.fingerprint)
 
 
 def write_report(
-    folder: Path, table: pd.DataFrame, info: dict[str, Any], settings: Evaluation, plots: Sequence[Path] = ()
+    folder: Path, table: pd.DataFrame, info: JudgedModelInfo, settings: Evaluation, plots: Sequence[Path] = ()
 ) -> Judgement:
-    """Judges a predictions table, and writes table, figures, text, information sheet and page.
+    """Judges a predictions table, and writes table, text, information sheet, page and report.
 
     Args:
         folder: Where to write.
         table: Predictions table with baselines.
-        info: The model information sheet, with `test_rows_used`.
+        info: The model information sheet.
         settings: Evaluation settings.
         plots: PNG files that the page shows too.
     """
@@ -145,25 +162,18 @@ def write_report(
         "failed_checks": [check["kind"] for check in info["leakage"] if check["outcome"] == FAILED],
     }
     report = evaluate(table)
-    text = f"{render_report(report)}\n{uses_sentence(info['test_rows_used'])}\n"
-    names = ("predictions.parquet", "test.txt", "model_info.json", "report.html", "report.json")
-    files = [folder / name for name in names]
-    write_whole(files[0], lambda partial: table.to_parquet(partial, index=False))
-    write_text_whole(files[1], text)
-    write_text_whole(files[2], _json(info))
-    write_page(files[3], report, table, info, plots)
-    write_text_whole(files[4], _json(report))  # last: `repeat` takes it for the end of a test
-    return Judgement(text, files[3], [*files, *plots], _metrics(report))
-
-
-def _metrics(report: Mapping[str, Any]) -> dict[str, float]:
-    metrics: dict[str, float] = {}
-    for name, target in report["targets"].items():
-        beside = target["comparisons"][target["best_baseline"]]
-        figures = {"evidence": target["evidence"], "skill": beside["skill"], "dm_p": beside["dm_p"]}
-        figures[target["loss"].lower().replace(" ", "_")] = beside["loss_model"]
-        metrics |= {f"test_{figure}_{name}": float(value) for figure, value in figures.items() if value is not None}
-    return metrics
+    texts = {
+        "test.txt": f"{render_report(report)}\n{uses_sentence(info['test_rows_used'])}\n",
+        "model_info.json": _json(info),
+        "report.html": render_page(report, table, info, plots),
+        "report.json": _json(report),  # last: `repeat` takes it for the end of a test
+    }
+    predictions = folder / "predictions.parquet"
+    write_whole(predictions, lambda partial: table.to_parquet(partial, index=False))
+    for name, content in texts.items():
+        write_text_whole(folder / name, content)
+    files = [predictions, *(folder / name for name in texts), *plots]
+    return Judgement(report, texts["test.txt"], folder / "report.html", files)
 
 
 def rows_tested(table: pd.DataFrame, data: MarketDataModule) -> str:
@@ -172,5 +182,5 @@ def rows_tested(table: pd.DataFrame, data: MarketDataModule) -> str:
     return rows_key(data.fingerprint, first, last, [target.name for target in data.targets])
 
 
-def _json(values: dict[str, Any]) -> str:
+def _json(values: Mapping[str, Any]) -> str:
     return json.dumps(values, indent=2, allow_nan=False) + "\n"

@@ -1,4 +1,4 @@
-"""How often test rows were used: a line for each `test`, beside the run folders."""
+"""How often test rows were used: one line per `test`, in a file next to the run folders."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cnn_lstm.errors import ResourceError
+from cnn_lstm.evaluation.record import Uses
 
 FILE = "test_uses.jsonl"
 
@@ -31,19 +32,6 @@ class Use:
     when: float
 
 
-@dataclass(frozen=True)
-class Uses:
-    """How often the same test rows were used so far.
-
-    Attributes:
-        times: Number of tests.
-        models: Number of different models that were tested.
-    """
-
-    times: int
-    models: int
-
-
 def rows_key(fingerprint: str, first: str, last: str, targets: list[str]) -> str:
     """What identifies test rows: the data, their dates, and what is forecast.
 
@@ -55,7 +43,7 @@ def rows_key(fingerprint: str, first: str, last: str, targets: list[str]) -> str
 
 
 def count_use(run: Path, rows: str, model: str) -> Uses:
-    """Writes down one use, and counts all of the same rows by the runs that lie beside this one.
+    """Writes down one use, and counts all uses of the same rows by the runs in the same folder as this one.
 
     Args:
         run: The run folder.
@@ -63,12 +51,12 @@ def count_use(run: Path, rows: str, model: str) -> Uses:
         model: Digest of the tested weights.
 
     Raises:
-        ResourceError: If it cannot be written down.
+        ResourceError: If the use cannot be written down.
     """
     path = run.resolve().parent / FILE
     line = json.dumps(asdict(Use(rows, model, run.resolve().name, round(time.time(), 3)))) + "\n"
     try:
-        with path.open("ab", buffering=0) as file:  # one write a line: several processes may append
+        with path.open("ab", buffering=0) as file:  # one write per line: several processes may append
             file.write((_line_end(path) + line).encode())
             os.fsync(file.fileno())
     except OSError as error:
@@ -79,12 +67,12 @@ def count_use(run: Path, rows: str, model: str) -> Uses:
 
 
 def _line_end(path: Path) -> str:
-    """Ends a line that a kill cut off, or it would take the next one along."""
+    """Ends a line that a kill cut off, or the next one would be appended to it."""
     return "\n" if path.read_bytes()[-1:] not in (b"", b"\n") else ""
 
 
 def uses(path: Path, rows: str) -> Uses:
-    """Counts the uses of rows; a line that a kill cut off counts as nothing."""
+    """Counts the uses of rows; a line that a kill cut off is not counted."""
     models = []
     for line in path.read_bytes().splitlines():
         try:
@@ -93,4 +81,4 @@ def uses(path: Path, rows: str) -> Uses:
             continue
         if use.rows == rows:
             models.append(use.model)
-    return Uses(len(models), len(set(models)))
+    return Uses(times=len(models), models=len(set(models)))

@@ -6,9 +6,8 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,6 +17,8 @@ from cnn_lstm.data.windows import Panel, Rows
 from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, PASSED
 from cnn_lstm.evaluation.audit.learning import Prefix, label_ends, purge, refit, trained_on
 from cnn_lstm.evaluation.audit.run_audit import short_form
+from cnn_lstm.evaluation.record import CheckRecord, ModelInfo, PartRecord
+from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 
 NOTE = "note"
@@ -29,9 +30,9 @@ class Check:
 
     Attributes:
         kind: Number and name in Kapoor and Narayanan.
-        test: What was tested on this run's own data.
+        test: What was tested on the data of this run.
         outcome: `passed`, `failed`, or `note` where a reader has to decide.
-        found: The metrics behind it.
+        found: What the test found, in one sentence.
     """
 
     kind: str
@@ -40,13 +41,13 @@ class Check:
     found: str
 
 
-def model_info(data: MarketDataModule, model: Forecaster, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+def model_info(data: MarketDataModule, model: Forecaster, contract: Contract) -> ModelInfo:
     """The sheet, in plain values.
 
     Args:
         data: The data module of the test.
         model: The tested forecaster.
-        checkpoint: What the checkpoint says of its data: `boundaries` and `fingerprint` as it was trained with.
+        contract: What its checkpoint says of its data.
     """
     return {
         "model": {
@@ -57,7 +58,7 @@ def model_info(data: MarketDataModule, model: Forecaster, checkpoint: Mapping[st
         "data": {
             "source": type(data.source).__name__,
             "sha256": data.fingerprint,
-            "trained_on_sha256": checkpoint["fingerprint"],
+            "trained_on_sha256": contract.fingerprint,
             "rows": len(data.panel),
             "symbols": list(data.panel.symbols),
             "first": _day(data.panel.time.min()),
@@ -68,29 +69,31 @@ def model_info(data: MarketDataModule, model: Forecaster, checkpoint: Mapping[st
         },
         "split": {
             "purged_rows": data.parts.purged,
-            **{name: _part(data.panel, getattr(data.parts, name)) for name in ("train", "validation", "test")},
+            "train": _part(data.panel, data.parts.train),
+            "validation": _part(data.panel, data.parts.validation),
+            "test": _part(data.panel, data.parts.test),
         },
-        "leakage": [asdict(check) for check in leakage_checks(data, model, checkpoint)],
+        "leakage": [cast(CheckRecord, asdict(check)) for check in leakage_checks(data, model, contract)],
     }
 
 
-def _part(panel: Panel, rows: Rows) -> dict[str, Any]:
+def _part(panel: Panel, rows: Rows) -> PartRecord:
     time = panel.time[rows]
     return {"forecasts": len(rows), "first": _day(time.min()), "last": _day(time.max())}
 
 
-def leakage_checks(data: MarketDataModule, model: Forecaster, checkpoint: Mapping[str, Any]) -> list[Check]:
+def leakage_checks(data: MarketDataModule, model: Forecaster, contract: Contract) -> list[Check]:
     """Tests each kind of leakage on the data of this run.
 
     Args:
         data: The data module of the test.
         model: The tested forecaster, with the statistics of its checkpoint.
-        checkpoint: `boundaries` and `fingerprint` that it was trained with.
+        contract: What its checkpoint says of its data.
     """
     past = Prefix(data, data.parts.boundaries.validation)
     return [
         _separate_parts(data),
-        _training_statistics(data, model, past, trained_on(data, checkpoint)),
+        _training_statistics(data, model, past, trained_on(data, contract)),
         _feature_choice(data, past),
         _duplicates(data),
         _features_of_the_future(data),
@@ -116,21 +119,21 @@ def _separate_parts(data: MarketDataModule) -> Check:
 def _training_statistics(data: MarketDataModule, model: Forecaster, past: Prefix, same: bool) -> Check:
     kind = "L1.2 preprocessing on training and test data"
     test = "means and scales computed from a table that ends before the validation part equal the checkpoint's"
-    found = refit(data, [model], same, past)
-    if found.outcome == NOT_APPLICABLE:
-        return Check(kind, test, NOTE, found.compared)
-    different = ", ".join(finding.column for finding in found.findings)
+    result = refit(data, [model], same, past)
+    if result.outcome == NOT_APPLICABLE:
+        return Check(kind, test, NOTE, result.compared)
+    different = ", ".join(finding.column for finding in result.findings)
     return _check(kind, test, not different, f"different: {different}" if different else "equal in every bit")
 
 
 def _feature_choice(data: MarketDataModule, past: Prefix) -> Check:
     names = data.recipe.features
-    found = muted_features(data.statistics_of(past.panel, past.rows(data.parts.train)), names)
+    muted = muted_features(data.statistics_of(past.panel, past.rows(data.parts.train)), names)
     used = muted_features(data.statistics, names)
     return _check(
         "L1.3 feature selection on training and test data",
         "features are named in the configuration; which of them are muted follows from training rows alone",
-        found == used,
+        muted == used,
         f"{len(names)} features, muted: {', '.join(used) or 'none'}",
     )
 
@@ -149,9 +152,9 @@ def _duplicates(data: MarketDataModule) -> Check:
 
 
 def _features_of_the_future(data: MarketDataModule) -> Check:
-    found = short_form(data)
-    # of the stages the first one that moved: the windows follow from the features
-    moved = sorted({finding.column for finding in found.findings if finding.stage == found.findings[0].stage})
+    result = short_form(data)
+    # the first stage that moved is enough: the windows follow from the features
+    moved = sorted({finding.column for finding in result.findings if finding.stage == result.findings[0].stage})
     highest = max(
         float(values.abs().max()) for values in label_correlations(data.panel, data.parts.train, data.targets).values()
     )
@@ -203,8 +206,8 @@ def _test_population(data: MarketDataModule) -> Check:
     )
 
 
-def _check(kind: str, test: str, passed: bool, found: str) -> Check:
-    return Check(kind, test, PASSED if passed else FAILED, found)
+def _check(kind: str, test: str, passed: bool, result: str) -> Check:
+    return Check(kind, test, PASSED if passed else FAILED, result)
 
 
 def _day(time: Any) -> str:

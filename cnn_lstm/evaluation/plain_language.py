@@ -1,18 +1,19 @@
-"""The report in plain words, for a reader who knows no statistics."""
+"""The report in plain language, for a reader without statistics."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-Target = Mapping[str, Any]
-# how the simple methods are made, for those whose name does not say it
+from cnn_lstm.data.quantities import quantity
+from cnn_lstm.evaluation.record import ComparedLosses, StrategyMetrics, TargetReport, Uses
+
+# what the simple methods forecast, for those whose name does not say it
 MADE = {
     "zero": "a forecast of no change",
     "training mean": "the average of the training data",
     "prior": "the shares of the classes in the training data",
-    "last value": "what was seen last goes on",
-    "seasonal naive": "what was seen a season before",
+    "last value": "the last known value goes on",
+    "seasonal naive": "the value of one season before",
     "ridge": "a straight-line fit of the window",
     "logistic": "a straight-line fit of the window",
     "HAR": "averages of the last day, week and month",
@@ -20,46 +21,47 @@ MADE = {
 }
 TOLERANCE = 0.02  # of a measured coverage
 TWO_SIDED = 1.96  # standard errors of the 95 % interval
+SUSPICIOUS_IC = 0.1
 
 
-def verdict_sentence(target: Target, failed_checks: Sequence[str] = ()) -> str:
+def verdict_sentence(target: TargetReport, failed_checks: Sequence[str] = ()) -> str:
     """What the verdict means and how sure it is.
 
     Args:
         target: What the report says of a target.
-        failed_checks: Kinds of leakage that were found.
+        failed_checks: Kinds of leakage whose check failed.
     """
     if failed_checks:
         return (
-            f"A check found that the model may have seen what it was to forecast ({', '.join(failed_checks)}). No "
-            "figure of this page can be relied on until that is mended."
+            f"A check found that the model may have seen what it had to forecast ({', '.join(failed_checks)}). No "
+            "metric on this page can be relied on until that is fixed."
         )
-    best, beside = target["best_baseline"], target["comparisons"][target["best_baseline"]]
+    best, compared = target["best_baseline"], target["comparisons"][target["best_baseline"]]
     tested = f"On {target['rows']:,} forecasts of the test period, "
-    if beside["skill"] is None:
+    if compared["skill"] is None:
         return f"{tested}the simple method {best} made no error at all: no model can do better."
-    found = f"{tested}the model's error ({target['loss']}) was {_beside(beside['skill'], best)}"
+    outcome = f"{tested}the model's error ({target['loss']}) was {_difference(compared['skill'], best)}"
     if target["evidence"]:
         return (
-            f"{found}. If the model were truly no better, a difference this large would come up by chance in "
-            f"{odds(worst_p(beside))} such tests. That speaks for the model in this period; it is no promise for "
-            "others."
+            f"{outcome}. If the model were truly no better, a difference this large would come up by chance in "
+            f"{odds(worst_p(compared))} such tests. That speaks for the model in this period; it promises nothing for "
+            "other periods."
         )
-    if beside["skill"] <= 0:
-        return f"{found}. Nothing speaks for the model over that method."
+    if compared["skill"] <= 0:
+        return f"{outcome}. Nothing speaks for the model over that method."
     if target["dates"] < target["dates_needed"]:
         return (
-            f"{found}, but a test of {target['dates']:,} dates is too short to tell skill from luck: at least "
+            f"{outcome}, but a test of {target['dates']:,} dates is too short to tell skill from luck: at least "
             f"{target['dates_needed']:,} are needed. Until there is evidence, the simple method is the safer choice."
         )
     return (
-        f"{found}, but luck cannot be ruled out: if the model were truly no better, a difference this large would "
-        f"come up by chance in {odds(worst_p(beside))} such tests; {_range(beside)}. Until there is evidence, the "
+        f"{outcome}, but luck cannot be ruled out: if the model were truly no better, a difference this large would "
+        f"come up by chance in {odds(worst_p(compared))} such tests; {_range(compared)}. Until there is evidence, the "
         "simple method is the safer choice."
     )
 
 
-def _beside(skill: float, best: str) -> str:
+def _difference(skill: float, best: str) -> str:
     made = f" ({MADE[best]})" if best in MADE else ""
     size, of = f"{abs(skill):.1%}", f"that of the best simple method, {best}{made}"
     if size == "0.0%":
@@ -67,21 +69,22 @@ def _beside(skill: float, best: str) -> str:
     return f"{size} {'lower' if skill > 0 else 'higher'} than {of}"
 
 
-def _range(beside: Mapping[str, Any]) -> str:
-    low, high = beside["skill_interval"]
+def _range(compared: ComparedLosses) -> str:
+    low, high = compared["skill_interval"]
     if low is None or high is None:
         return "its range is not known"
     if low > 0:
         return (
-            f"though the advantage seems to lie between {signed(low)} and {signed(high)}, not both tests exclude luck"
+            f"though the advantage seems to lie between {signed(low)} and {signed(high)}, the two tests do "
+            "not both exclude luck"
         )
     return f"the advantage may plausibly be anything from {signed(low)} to {signed(high)}"
 
 
-def worst_p(beside: Mapping[str, Any]) -> float | None:
+def worst_p(compared: ComparedLosses) -> float | None:
     """The larger p-value of the two tests; None where one is missing."""
-    values = (beside["dm_p"], beside["bootstrap_p"])
-    return None if None in values else max(values)
+    dm, bootstrap = compared["dm_p"], compared["bootstrap_p"]
+    return None if dm is None or bootstrap is None else max(dm, bootstrap)
 
 
 def odds(p: float | None) -> str:
@@ -125,8 +128,19 @@ def signed(value: float | None) -> str:
     return "0.0%" if text[1:] == "0.0%" else text
 
 
-def selection_sentence(target: Target) -> str:
-    """How much of a choice among many the validation rows of a sweep explain by luck; empty without a sweep.
+def suspicions(target: TargetReport) -> Iterator[str]:
+    """What should make a reader suspicious of a target's metrics.
+
+    Args:
+        target: What the report says of a target.
+    """
+    ic = target["forecasts"]["model"].get("ic")
+    if quantity(target["kind"]).is_return and ic is not None and ic > SUSPICIOUS_IC:
+        yield f"IC {ic:.2f} is suspiciously high for returns: look for a leak before anything else"
+
+
+def selection_sentence(target: TargetReport) -> str:
+    """How likely the choice of the best trial of a sweep was luck, by its validation rows; empty without a sweep.
 
     Args:
         target: What the report says of a target.
@@ -137,17 +151,17 @@ def selection_sentence(target: Target) -> str:
         >>> selection_sentence({"selection": {"trials": 1, "spa_p": None}})
         ''
     """
-    found = target["selection"]
-    if found["spa_p"] is None:
+    selection = target["selection"]
+    if selection["spa_p"] is None:
         return ""
     return (
-        f"Chosen as the best of {found['trials']:,} trials of a sweep. Had none of them been better than the best "
+        f"Chosen as the best of {selection['trials']:,} trials of a sweep. Had none of them been better than the best "
         "simple method, their best would have looked as good on the validation rows in "
-        f"{odds(found['spa_p'])} sweeps (SPA test)."
+        f"{odds(selection['spa_p'])} sweeps (SPA test)."
     )
 
 
-def interval_sentence(target: Target, level: str) -> str:
+def interval_sentence(target: TargetReport, level: str) -> str:
     """Whether the intervals, or sets of classes, of a level kept their promise.
 
     Args:
@@ -157,87 +171,87 @@ def interval_sentence(target: Target, level: str) -> str:
     metrics = target["intervals"][level]
     if metrics["coverage"] is None:
         return ""
-    held = f"{metrics['coverage'] * 100:.1f}"
+    share = f"{metrics['coverage'] * 100:.1f}"
     if "mean_size" in metrics:
         return (
-            f"The {level}% sets of classes were to hold the true class in {level} of 100 cases; they held it in {held} "
-            f"and named {metrics['mean_size']:.1f} of {target['classes']} classes on average. A set that names nearly "
-            "all classes says little."
+            f"The {level}% sets of classes were to hold the true class in {level} of 100 cases; they held it in "
+            f"{share} and named {metrics['mean_size']:.1f} of {target['classes']} classes on average. A set that names "
+            "nearly all classes says little."
         )
     off = metrics["coverage"] - float(level) / 100
     if abs(off) <= TOLERANCE:
-        judged = "That is within 2 points of the promise."
+        remark = "That is within 2 points of the promise."
     elif off < 0:
-        judged = "They were too narrow: surprises came more often than they say."
+        remark = "They were too narrow: surprises came more often than they say."
     else:
-        judged = "They were wider than they needed to be."
-    return f"The {level}% intervals were to hold {level} of 100 truths; they held {held}. {judged}"
+        remark = "They were wider than they needed to be."
+    return f"The {level}% intervals were to hold {level} of 100 truths; they held {share}. {remark}"
 
 
-def strategy_sentences(found: Mapping[str, Any]) -> Iterator[str]:
+def strategy_sentences(strategy: StrategyMetrics) -> Iterator[str]:
     """What has to be known before the returns of a strategy are believed.
 
     Args:
-        found: The report's strategy of a target.
+        strategy: The report's strategy of a target.
     """
-    yield f"Rule: {found['rule']}."
+    yield f"Rule: {strategy['rule']}."
     yield (
-        "A simulation on past prices. Market impact, borrowing, financing and taxes are not counted, and each trade is "
-        "taken to be filled at the price of its bar."
+        "This is a simulation on past prices. It leaves out market impact, borrowing, financing and taxes, and fills "
+        "each trade at the price of its bar."
     )
-    yield from _sharpe_sentence(found)
-    yield from _trials_sentence(found)
-    if found["random_sign_p"] is not None:
+    yield from _sharpe_sentence(strategy)
+    yield from _trials_sentence(strategy)
+    if strategy["random_sign_p"] is not None:
         yield (
-            f"Random signs: {odds(found['random_sign_p'])} books with the same exposure and random timing earned as "
+            f"Random signs: {odds(strategy['random_sign_p'])} books with the same exposure and random timing earned as "
             "much before costs."
         )
-    yield from _break_even_sentence(found)
-    if found["unknown_returns"]:
-        yield f"{found['unknown_returns']:,} bars have no known return and count as 0."
+    yield from _break_even_sentence(strategy)
+    if strategy["unknown_returns"]:
+        yield f"{strategy['unknown_returns']:,} bars have no known return and count as 0."
 
 
-def _sharpe_sentence(found: Mapping[str, Any]) -> Iterator[str]:
-    sharpe, error = found["sharpe"], found["sharpe_se"]
+def _sharpe_sentence(strategy: StrategyMetrics) -> Iterator[str]:
+    sharpe, error = strategy["sharpe"], strategy["sharpe_se"]
     if sharpe is None or error is None:
         return
-    told = "can be told from zero" if abs(sharpe) > TWO_SIDED * error else "cannot be told from zero"
+    clear = "can" if abs(sharpe) > TWO_SIDED * error else "cannot"
     yield (
-        f"The Sharpe ratio is an estimate: {sharpe:.2f} with a standard error of {error:.2f} {told} by the "
-        f"{found['bars']:,} bars of this test."
+        f"The Sharpe ratio is an estimate: {sharpe:.2f} with a standard error of {error:.2f}. By the "
+        f"{strategy['bars']:,} bars of this test it {clear} be distinguished from zero."
     )
 
 
-def _trials_sentence(found: Mapping[str, Any]) -> Iterator[str]:
-    if found["dsr"] is None:
+def _trials_sentence(strategy: StrategyMetrics) -> Iterator[str]:
+    if strategy["dsr"] is None:
         return
-    if found["trials"] == 1:
+    if strategy["trials"] == 1:
         yield (
-            "Taken as the only model that was tried. Whoever tried more must say so (evaluation.trials): the best of "
-            "many useless models looks good too."
+            "This model counts as the only one that was tried. If you tried more, say so (evaluation.trials): the best "
+            "of many useless models looks good too."
         )
     else:
         yield (
-            f"{found['trials']:,} models were tried to find this one. With that paid for, the probability that the "
-            f"true Sharpe ratio is above zero is {probability(found['dsr'])}."
+            f"{strategy['trials']:,} models were tried to find this one. Allowing for that, the probability that the "
+            f"true Sharpe ratio is above zero is {probability(strategy['dsr'])}."
         )
 
 
-def _break_even_sentence(found: Mapping[str, Any]) -> Iterator[str]:
-    cost = found["break_even_cost_bp"]
+def _break_even_sentence(strategy: StrategyMetrics) -> Iterator[str]:
+    cost = strategy["break_even_cost_bp"]
     if cost is None:
         return
     if cost <= 0:
         yield "It loses before any cost."
     else:
-        word = "above" if cost > found["cost_bp"] else "below"
+        word = "above" if cost > strategy["cost_bp"] else "below"
         yield (
-            f"Nothing is left at a cost of {cost:.3g} basis points a side, {word} the {found['cost_bp']:g} that are "
-            "counted here."
+            f"Nothing is left at a cost of {cost:.3g} basis points per side, {word} the {strategy['cost_bp']:g} that "
+            "are counted here."
         )
 
 
-def uses_sentence(uses: Mapping[str, int]) -> str:
+def uses_sentence(uses: Uses) -> str:
     """How often the test rows were used, and what follows.
 
     Args:
@@ -251,6 +265,6 @@ def uses_sentence(uses: Mapping[str, int]) -> str:
         return "The test rows were used once, by this model: an untouched test."
     models = "1 model" if uses["models"] == 1 else f"{uses['models']:,} models"
     return (
-        f"The test rows were used {uses['times']:,} times by {models}. Each choice made after a look at them makes "
+        f"The test rows were used {uses['times']:,} times by {models}. Each choice made after looking at them makes "
         "good metrics more likely by chance."
     )

@@ -1,13 +1,12 @@
 """The plots of the report's page: what was forecast and what came, how far it can be relied on, what it earned.
 
-Each is drawn by matplotlib's metrics alone and kept as an SVG in a data address. No text of a user is drawn: names
-stand in the page around a plot, where any alphabet is at home. Shapes: n forecasts of one target.
+Names of symbols and targets are never drawn. They stand in the page around a plot, which can write any alphabet.
+Shapes: n forecasts of one target.
 """
 
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +15,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cnn_lstm.data.predictions import TargetInfo, target_infos
+from cnn_lstm.data.quantities import quantity
+from cnn_lstm.evaluation.canvas import date_axis, empty_axes, finished_plot, label_axes
 from cnn_lstm.evaluation.forecasts import Floats, judged_rows
-from cnn_lstm.evaluation.metrics.strategy import make_book, strategy_curves
+from cnn_lstm.evaluation.metrics.book import make_book
+from cnn_lstm.evaluation.metrics.strategy import strategy_curves
 from cnn_lstm.evaluation.plain_language import signed
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.pages.environment import Plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Target = Mapping[str, Any]
 # the colours of history.png: the model is blue, what it is measured against orange, what really happened grey
@@ -35,11 +37,8 @@ CLASS_DATES = 80  # classes jump from date to date
 BAND = 90
 TENTHS = 10
 CELLS = 48  # of the density of forecasts and truths, each way
-WIDTH, HEIGHT = 4.5, 2.7  # inches; small, so that the words are readable on a phone
-LEFT, RIGHT, TOP, BOTTOM = 0.66, 0.12, 0.3, 0.46  # margins by hand, a solver takes longer than the drawing
-WITH_SKILL = 6  # more pairs of bars have no room for a figure above
+WITH_SKILL = 6  # more pairs of bars have no room for a number above
 ABOVE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
-SMALL = 1e-4
 LABELS = 25  # characters of all labels below an axis
 
 
@@ -51,8 +50,8 @@ def target_plots(table: pd.DataFrame, name: str, target: Target) -> list[Plot]:
         name: Name of the target.
         target: What the report says of it.
     """
-    about = table.attrs["targets"][name]
-    rows = judged_rows(table, name, about["kind"])
+    about = target_infos(table)[name]
+    rows = judged_rows(table, name, about)
     drawn = [*_courses(rows, about), *_against_truth(rows, about), *_calibration(target)]
     return [*drawn, *_curve(rows, about, Evaluation(**table.attrs["settings"])), *_errors(target)]
 
@@ -68,55 +67,55 @@ def embedded(path: Path) -> Plot:
     return Plot(title, f"from {path.name}", f"{title} of the network", uri)
 
 
-def _courses(rows: pd.DataFrame, about: Target) -> Iterator[Plot]:
-    """Forecast and truth over the last dates, one symbol a plot."""
-    shown, values = list(dict.fromkeys(rows["symbol"])), _expected(rows, about)
-    dates = CLASS_DATES if about["kind"] == "class" else DATES
-    for symbol in shown[:SYMBOLS]:
+def _courses(rows: pd.DataFrame, about: TargetInfo) -> Iterator[Plot]:
+    """Forecast and truth over the last dates, one plot per symbol."""
+    symbols, values = list(dict.fromkeys(rows["symbol"])), _expected(rows, about)
+    dates = CLASS_DATES if about.quantity.is_class else DATES
+    for symbol in symbols[:SYMBOLS]:
         kept = (rows["symbol"] == symbol).to_numpy().nonzero()[0][-dates:]
-        figure, axes = _empty()
+        figure, axes = empty_axes()
         _draw_course(axes, rows.iloc[kept], values[kept], about)
         band = f" and the {BAND}% interval" if f"lower_{BAND}" in rows else ""
-        what = "mean of the classes by their forecast probabilities" if about["kind"] == "class" else "forecast"
-        yield _plot(
+        what = "mean of the classes by their forecast probabilities" if about.quantity.is_class else "forecast"
+        yield finished_plot(
             figure,
             f"Forecast and truth: {symbol}",
-            f"The last {len(kept):,} forecasts: truth, {what}{band}. Unit: {about['unit']}.",
+            f"The last {len(kept):,} forecasts: truth, {what}{band}. Unit: {about.unit}.",
             f"{symbol}: truth, forecast{band} over time",
         )
 
 
-def _draw_course(axes: Axes, rows: pd.DataFrame, values: Floats, about: Target) -> None:
+def _draw_course(axes: Axes, rows: pd.DataFrame, values: Floats, about: TargetInfo) -> None:
     dates = rows["as_of"].dt.tz_localize(None).to_numpy()
     if f"lower_{BAND}" in rows:
         low, high = (rows[f"{end}_{BAND}"].to_numpy(np.float64) for end in ("lower", "upper"))
         label = f"{BAND}% interval"
         axes.fill_between(dates, low, high, color=MODEL, alpha=0.14, linewidth=0, label=label)
-    if about["kind"] == "class":
+    if about.quantity.is_class:
         axes.plot(dates, rows["y_true"], "o", color=OTHER, markersize=3, zorder=3, label="true class")
-        axes.set_yticks(range(about["classes"]))
+        axes.set_yticks(range(about.classes))
     else:
         axes.plot(dates, rows["y_true"], color=TRUTH, linewidth=0.9, label="truth")
     axes.plot(dates, values, color=MODEL, linewidth=1.5, label="forecast")
-    _date_axis(axes)
-    _words(axes, "last bar known to the forecast")
+    date_axis(axes)
+    label_axes(axes, "last bar known to the forecast")
 
 
-def _expected(rows: pd.DataFrame, about: Target) -> Floats:
-    """What to draw as forecast: for classes their mean by the probabilities, which moves where the choice does not."""
-    names = [f"p{number}" for number in range(about["classes"])]
-    if about["kind"] == "class" and set(names) <= set(rows.columns):
-        return np.asarray(rows[names].to_numpy(np.float64) @ np.arange(about["classes"]))
+def _expected(rows: pd.DataFrame, about: TargetInfo) -> Floats:
+    """Forecasts to draw, (n,): for classes the mean by their probabilities, which moves where the choice does not."""
+    names = [f"p{number}" for number in range(about.classes)]
+    if about.quantity.is_class and set(names) <= set(rows.columns):
+        return np.asarray(rows[names].to_numpy(np.float64) @ np.arange(about.classes))
     return rows["y_pred"].to_numpy(np.float64)
 
 
-def _against_truth(rows: pd.DataFrame, about: Target) -> Iterator[Plot]:
+def _against_truth(rows: pd.DataFrame, about: TargetInfo) -> Iterator[Plot]:
     """Mean truth of each tenth of the forecasts, above the density of all; returns are too noisy to show that."""
-    if about["kind"] == "class":
+    if about.quantity.is_class:
         return
     true, forecast = rows["y_true"].to_numpy(np.float64), rows["y_pred"].to_numpy(np.float64)
-    figure, axes = _empty()
-    dense = about["kind"] != "return"
+    figure, axes = empty_axes()
+    dense = not about.quantity.is_return
     if dense:
         _draw_density(axes, forecast, true)
     x, y, error = tenths(forecast, true, pd.factorize(rows["as_of"])[0])
@@ -125,9 +124,9 @@ def _against_truth(rows: pd.DataFrame, about: Target) -> Iterator[Plot]:
     axes.errorbar(x, y, yerr=2 * error, fmt="o", label="mean of a tenth of the forecasts", **mark)
     axes.margins(x=0.05)
     axes.locator_params(axis="x", nbins=6)
-    _words(axes, "forecast", "truth")
+    label_axes(axes, "forecast", "truth")
     density = " Shade: how many forecasts lie there." if dense else ""
-    yield _plot(
+    yield finished_plot(
         figure,
         "Does more forecast mean more truth?",
         "Forecasts in ten groups of equal number, from the lowest to the highest, and the mean truth of each with two "
@@ -145,7 +144,7 @@ def tenths(forecast: Floats, true: Floats, date: NDArray[np.int64]) -> tuple[Flo
         date: Number of the date of each row, (n,).
 
     Returns:
-        Three arrays, one value a group: ten groups, or fewer where there are fewer rows.
+        Three arrays, one value per group, (10,), or fewer where there are fewer rows.
 
     Example:
         >>> tenths(np.array([1.0, 2.0]), np.array([3.0, 5.0]), np.array([0, 1]))[1].tolist()
@@ -159,7 +158,7 @@ def tenths(forecast: Floats, true: Floats, date: NDArray[np.int64]) -> tuple[Flo
 
 
 def _draw_density(axes: Axes, forecast: Floats, true: Floats) -> None:
-    """As one image: 100,000 points would be a plot of megabytes."""
+    """Draws one image: 100,000 points would make a plot of megabytes."""
     both = np.concatenate([forecast, true])
     low, high = np.quantile(both, [0.002, 0.998])
     high = high if high > low else low + 1.0
@@ -170,7 +169,7 @@ def _draw_density(axes: Axes, forecast: Floats, true: Floats) -> None:
 
 def _calibration(target: Target) -> Iterator[Plot]:
     if target["intervals"]:
-        yield _coverage(target["intervals"], "sets of classes" if target["kind"] == "class" else "intervals")
+        yield _coverage(target["intervals"], "sets of classes" if quantity(target["kind"]).is_class else "intervals")
     if "pit" in target["distribution"]:
         yield _pit(target["distribution"]["pit"]["histogram"])
     reliability = target["forecasts"]["model"].get("reliability")
@@ -179,14 +178,14 @@ def _calibration(target: Target) -> Iterator[Plot]:
 
 
 def _coverage(intervals: Mapping[str, Any], what: str) -> Plot:
-    figure, axes = _empty()
+    figure, axes = empty_axes()
     promised = np.array([metrics["level"] for metrics in intervals.values()]) * 100
     held = np.array([metrics["coverage"] for metrics in intervals.values()], dtype=np.float64) * 100
     axes.axline((75, 75), slope=1, color="0.35", linewidth=1, linestyle="--", label="ideal")
     axes.plot(promised, held, "o-", color=MODEL, linewidth=1.5, markersize=5, label="measured")
     axes.set(xlim=(40, 102), ylim=(min(40, np.nanmin(held, initial=100) - 5), 102))
-    _words(axes, "promised coverage, %", "measured coverage, %")
-    return _plot(
+    label_axes(axes, "promised coverage, %", "measured coverage, %")
+    return finished_plot(
         figure,
         f"Do the {what} hold what they promise?",
         f"Share of truths inside the {what} of each promised level. Points below the dashed line: too narrow.",
@@ -195,23 +194,23 @@ def _coverage(intervals: Mapping[str, Any], what: str) -> Plot:
 
 
 def _pit(histogram: Sequence[float | None]) -> Plot:
-    figure, axes = _empty()
+    figure, axes = empty_axes()
     shares = np.array(histogram, dtype=np.float64) * 100
     axes.bar(np.arange(5, 100, 10), shares, width=9.2, color=MODEL, alpha=0.85, label="measured")
     axes.axhline(10, color="0.35", linewidth=1, linestyle="--", label="ideal")
     axes.set_xlim(0, 100)
-    _words(axes, "where the truth lay in the forecast distribution, %", "share of truths, %")
-    return _plot(
+    label_axes(axes, "where the truth lay in the forecast distribution, %", "share of truths, %")
+    return finished_plot(
         figure,
         "Is the whole distribution right?",
         "Probability integral transform. Level bars: right. Hollow middle: too narrow. High middle: too wide. Slope: "
-        "forecasts lie off to one side.",
+        "forecasts are off to one side.",
         "histogram of the probability integral transform",
     )
 
 
 def _reliability(lines: Sequence[Mapping[str, float]]) -> Plot:
-    figure, axes = _empty()
+    figure, axes = empty_axes()
     confidence = np.array([line["confidence"] for line in lines]) * 100
     accuracy = np.array([line["accuracy"] for line in lines]) * 100
     axes.axline((50, 50), slope=1, color="0.35", linewidth=1, linestyle="--", label="ideal")
@@ -219,33 +218,34 @@ def _reliability(lines: Sequence[Mapping[str, float]]) -> Plot:
     both = np.concatenate([confidence, accuracy])
     low, high = max(both.min() - 5, -2), min(both.max() + 5, 102)
     axes.set(xlim=(low, high), ylim=(low, high))
-    _words(axes, "probability given to the chosen class, %", "chosen class was right, %")
-    return _plot(
+    label_axes(axes, "probability given to the chosen class, %", "chosen class was right, %")
+    return finished_plot(
         figure,
         "Is a probability of 60% right in 60 of 100 cases?",
-        "Reliability: forecasts in groups of equal number by their confidence. Points below the dashed line: too sure.",
+        "Reliability: forecasts in groups of equal number by their confidence. Points below the dashed line: too "
+        "confident.",
         "share of right forecasts against forecast probability",
     )
 
 
-def _curve(rows: pd.DataFrame, about: Target, settings: Evaluation) -> Iterator[Plot]:
-    if about["kind"] not in ("return", "class"):
+def _curve(rows: pd.DataFrame, about: TargetInfo, settings: Evaluation) -> Iterator[Plot]:
+    if not about.quantity.traded:
         return
-    book = make_book(rows, about["horizon"], rule=settings.position, cost_bp=settings.cost_bp, classes=about["classes"])
+    book = make_book(rows, about.horizon, rule=settings.position, cost_bp=settings.cost_bp, classes=about.classes)
     curves = strategy_curves(book) * 100
     dates = book.dates.tz_localize(None).to_numpy()
-    figure, axes = _empty()
+    figure, axes = empty_axes()
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.plot(dates, curves["buy_and_hold"], color=OTHER, linewidth=1.5, linestyle=(0, (4, 1.5)), label="buy and hold")
     axes.plot(dates, curves["net"], color=MODEL, linewidth=1.8, label="strategy")
-    _date_axis(axes)
-    _words(axes, "date of the decision", "summed return, %")
-    yield _plot(
+    date_axis(axes)
+    label_axes(axes, "date of the decision", "summed return, %")
+    yield finished_plot(
         figure,
         "What it would have earned after costs",
-        f"Summed returns after {settings.cost_bp:g} basis points a side, beside buying and holding at the same mean "
-        "exposure. A simulation, not a record.",
-        "summed return after costs beside buy and hold",
+        f"Summed returns after {settings.cost_bp:g} basis points per side, and those of buying and holding at the same "
+        "mean exposure. This is a simulation, not a track record.",
+        "summed return after costs, and of buying and holding",
     )
 
 
@@ -253,11 +253,11 @@ def _errors(target: Target) -> Iterator[Plot]:
     for kind, title in (("year", "Error by year"), ("regime", "Error in calm and turbulent markets")):
         lines = target["breakdowns"].get(kind, [])
         if lines:
-            figure, axes = _empty()
+            figure, axes = empty_axes()
             _draw_errors(axes, lines)
-            _words(axes, kind, f"mean {target['loss']}")
+            label_axes(axes, kind, f"mean {target['loss']}")
             saved = "; above each pair: what the model saves" if len(lines) <= WITH_SKILL else ""
-            yield _plot(
+            yield finished_plot(
                 figure,
                 title,
                 f"Mean {target['loss']} of the model and of the best baseline, {target['best_baseline']}. Lower is "
@@ -274,7 +274,7 @@ def _draw_errors(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
         [line["loss_baseline"] for line in lines],
         width=0.38,
         color=OTHER,
-        hatch="//",  # told apart in print without colours
+        hatch="//",  # distinguishable in print without colours
         edgecolor="white",
         linewidth=0,
         label="best baseline",
@@ -289,58 +289,3 @@ def _draw_errors(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     middle, half = (len(lines) - 1) / 2, max(len(lines), 3) / 2
     axes.set_xlim(middle - half, middle + half)
     axes.grid(visible=False, axis="x")
-
-
-def _empty() -> tuple[Figure, Axes]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=100)
-    axes = figure.add_axes(
-        (LEFT / WIDTH, BOTTOM / HEIGHT, 1 - (LEFT + RIGHT) / WIDTH, 1 - (TOP + BOTTOM) / HEIGHT), axisbelow=True
-    )
-    axes.grid(color="#e4e4e4", linewidth=0.7)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8.5)
-    axes.margins(x=0.01)
-    return figure, axes
-
-
-def _date_axis(axes: Axes) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    # matplotlib has no types for its date locators
-    locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-
-
-def _words(axes: Axes, across: str, up: str = "") -> None:
-    """Names of the axes and the legend; the upper ones stand in one line above, where they hide nothing."""
-    from matplotlib.ticker import FormatStrFormatter
-
-    if max(map(abs, axes.get_ylim())) < SMALL:  # else a factor such as 1e-7 would stand upon the name
-        axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axes.xaxis.get_offset_text().set_fontsize(8.5)
-    axes.set_xlabel(across, fontsize=8.5)
-    axes.text(-0.5 * LEFT / (WIDTH - LEFT - RIGHT), 1.04, up, transform=axes.transAxes, fontsize=8.5)
-    axes.legend(
-        loc="lower right",
-        bbox_to_anchor=(1.0, 1.0),
-        ncols=3,
-        frameon=False,
-        borderaxespad=0.1,
-        fontsize=8.5,
-        handlelength=1.6,
-        columnspacing=1.2,
-    )
-
-
-def _plot(figure: Figure, title: str, caption: str, alt: str) -> Plot:
-    from matplotlib import rc_context
-
-    file = io.BytesIO()
-    # equal tables make equal bytes: no date, and names inside the plot that do not come from chance
-    with rc_context({"svg.hashsalt": "report"}):
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    uri = f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
-    return Plot(title, caption, alt, uri)

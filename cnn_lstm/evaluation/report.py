@@ -1,4 +1,4 @@
-"""The report of `test`: every figure of a predictions table, from that table alone, as plain values.
+"""The report of `test`: every metric of a predictions table, from that table alone, as plain values.
 
 Shapes: n forecasts of one target.
 """
@@ -8,67 +8,79 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
+from cnn_lstm.data.predictions import TargetInfo, target_infos
 from cnn_lstm.errors import DataError
-from cnn_lstm.evaluation.forecasts import LOSS, Floats, Forecast, judged_rows, read_forecasts
+from cnn_lstm.evaluation.forecasts import Floats, Forecast, judged_rows, read_forecasts
+from cnn_lstm.evaluation.metrics.book import make_book
 from cnn_lstm.evaluation.metrics.classes import mcnemar_p, point_metrics, probability_metrics
-from cnn_lstm.evaluation.metrics.errors import association_metrics, error_metrics
-from cnn_lstm.evaluation.metrics.intervals import (
+from cnn_lstm.evaluation.metrics.distribution import (
     crps_of_scores,
     gaussian_crps,
-    interval_metrics,
     pit,
     pit_metrics,
-    set_metrics,
     spread_error_rank_correlation,
 )
-from cnn_lstm.evaluation.metrics.strategy import make_book, strategy_metrics
+from cnn_lstm.evaluation.metrics.errors import association_metrics, error_metrics
+from cnn_lstm.evaluation.metrics.intervals import interval_metrics, set_metrics
+from cnn_lstm.evaluation.metrics.strategy import strategy_metrics
 from cnn_lstm.evaluation.metrics.volatility import volatility_metrics
+from cnn_lstm.evaluation.record import (
+    Breakdowns,
+    ComparedLosses,
+    Distribution,
+    Extent,
+    GroupLosses,
+    Metrics,
+    Report,
+    Selection,
+    Spread,
+    StrategyMetrics,
+    TargetReport,
+)
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.significance import compare
 from cnn_lstm.evaluation.verdict import verdict
-from cnn_lstm.inference.intervals import LEVELS
+from cnn_lstm.inference.adaptive import LEVELS
 
 FORMAT = 1
 REGIMES = ("calm", "middle", "turbulent")
-# with fewer the Diebold-Mariano test and the bootstrap find twice to four times as much as they should
+# on fewer dates the Diebold-Mariano test and the bootstrap reject two to four times as often as they should
 FEWEST_DATES, FEWEST_HORIZONS = 30, 5
 SPREADS = ("mc_std", "ensemble_std")
 
 
-def evaluate(table: pd.DataFrame) -> dict[str, Any]:
+def evaluate(table: pd.DataFrame) -> Report:
     """Judges a predictions table.
 
     Args:
         table: Predictions table with its `attrs`: `targets` as `predictions_table` writes them, `settings` as
             `Evaluation.to_plain` gives them, `trials` the number of models tried, `failed_checks` the kinds of
-            leakage that were found.
+            leakage whose check failed.
 
     Returns:
-        The report in plain values, as report.json holds it: `targets` maps each target to its verdict, the metrics of
-        all forecasters on the same rows, comparisons, breakdowns, intervals and strategy. A figure that has no value
-        is None.
+        The report in plain values, as report.json holds it. A metric that has no value is None.
 
     Raises:
-        DataError: If no truth of a target is known.
+        DataError: If fewer than two truths of a target are known.
     """
     settings = Evaluation(**table.attrs["settings"])
     targets = {
         name: _target_report(table, name, about, settings, table.attrs["trials"])
-        for name, about in table.attrs["targets"].items()
+        for name, about in target_infos(table).items()
     }
-    plain: dict[str, Any] = plain_values({"format": FORMAT, "settings": settings.to_plain(), "targets": targets})
+    plain: Report = plain_values({"format": FORMAT, "settings": settings.to_plain(), "targets": targets})
     return plain
 
 
 def _target_report(
-    table: pd.DataFrame, target: str, about: Mapping[str, Any], settings: Evaluation, trials: int
-) -> dict[str, Any]:
-    rows = judged_rows(table, target, about["kind"])
+    table: pd.DataFrame, target: str, about: TargetInfo, settings: Evaluation, trials: int
+) -> TargetReport:
+    rows = judged_rows(table, target, about)
     if len(rows) < 2:
         raise DataError(
             "no forecast can be judged: fewer than 2 rows have a known truth", target, "test on later dates", code=336
@@ -76,21 +88,25 @@ def _target_report(
     forecasts = read_forecasts(rows, about)
     losses = {name: forecast.loss for name, forecast in forecasts.items() if forecast.loss is not None}
     model = losses.pop("model")
-    comparisons = compare(model, dict(losses), rows["as_of"], about["horizon"], settings.resamples, settings.seed)
+    comparisons = compare(model, dict(losses), rows["as_of"], about.horizon, settings.resamples, settings.seed)
     best = min(losses, key=lambda name: comparisons[name].loss_baseline)
-    loss = LOSS.get(about["kind"], "squared error")
-    extent = _extent(table[table["target"] == target], rows, about["horizon"])
+    loss = about.quantity.loss
+    extent = _extent(table[table["target"] == target], rows, about.horizon)
     return {
-        **{name: about[name] for name in ("kind", "unit", "horizon", "delay", "classes")},
+        "kind": about.kind,
+        "unit": about.unit,
+        "horizon": about.horizon,
+        "delay": about.delay,
+        "classes": about.classes,
         **extent,
         "loss": loss,
         "best_baseline": best,
         **verdict(
             loss, best, comparisons[best], settings.level, _objections(table, extent["dates"], extent["dates_needed"])
         ),
-        "forecasts": {name: _figures(rows, forecast, forecasts, about) for name, forecast in forecasts.items()},
-        "comparisons": {name: asdict(comparison) for name, comparison in comparisons.items()},
-        "selection": _selection(target, settings, trials),
+        "forecasts": {name: _metrics(rows, forecast, forecasts, about) for name, forecast in forecasts.items()},
+        "comparisons": {name: cast(ComparedLosses, asdict(comparison)) for name, comparison in comparisons.items()},
+        "selection": Selection(trials=trials, spa_p=(settings.spa or {}).get(target)),
         **_breakdowns(rows, model, losses[best]),
         "intervals": _intervals(rows, about),
         "distribution": _distribution(rows, about),
@@ -99,16 +115,11 @@ def _target_report(
     }
 
 
-def _selection(target: str, settings: Evaluation, trials: int) -> dict[str, Any]:
-    """Among how many the model was chosen, and what the sweep that chose it found on its validation rows."""
-    return {"trials": trials, "spa_p": (settings.spa or {}).get(target)}
-
-
 def _objections(table: pd.DataFrame, dates: int, needed: int) -> list[str]:
-    """What denies evidence whatever the metrics: leakage, and fewer dates than the tests need to keep their level."""
+    """What rules out evidence: leakage, and fewer dates than the tests need to keep their level."""
     failed = table.attrs.get("failed_checks", [])
-    found = [f"leakage found: {', '.join(failed)}"] if failed else []
-    return found + ([f"too few dates: {dates}, at least {needed} are needed"] if dates < needed else [])
+    leakage = [f"leakage found: {', '.join(failed)}"] if failed else []
+    return leakage + ([f"too few dates: {dates}, at least {needed} are needed"] if dates < needed else [])
 
 
 def dates_needed(horizon: int) -> int:
@@ -121,7 +132,7 @@ def dates_needed(horizon: int) -> int:
     return max(FEWEST_DATES, FEWEST_HORIZONS * horizon)
 
 
-def _extent(given: pd.DataFrame, rows: pd.DataFrame, horizon: int) -> dict[str, Any]:
+def _extent(given: pd.DataFrame, rows: pd.DataFrame, horizon: int) -> Extent:
     return {
         "rows": len(rows),
         "left_out": len(given) - len(rows),
@@ -133,13 +144,11 @@ def _extent(given: pd.DataFrame, rows: pd.DataFrame, horizon: int) -> dict[str, 
     }
 
 
-def _figures(
-    rows: pd.DataFrame, forecast: Forecast, forecasts: Mapping[str, Forecast], about: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Metrics of one forecaster, as its kind of quantity asks for."""
-    true = rows["y_true"].to_numpy()
-    if about["kind"] == "class":
-        metrics = point_metrics(true, forecast.point, about["classes"])
+def _metrics(rows: pd.DataFrame, forecast: Forecast, forecasts: Mapping[str, Forecast], about: TargetInfo) -> Metrics:
+    """Metrics of one forecaster, those that suit the kind of the target."""
+    true, quantity = rows["y_true"].to_numpy(), about.quantity
+    if quantity.is_class:
+        metrics = point_metrics(true, forecast.point, about.classes)
         prior = forecasts["prior"].probabilities
         if forecast.probabilities is not None and prior is not None:
             metrics |= probability_metrics(true, forecast.probabilities, prior)
@@ -148,25 +157,25 @@ def _figures(
         return metrics
     metrics = error_metrics(true, forecast.point, rows["naive_mae"], rows["naive_mse"], rows["y_mean"])
     if forecast.variance is not None:
-        size = np.exp if about["kind"] == "log_volatility" else np.asarray
+        size = quantity.volatility
         metrics |= {
             f"volatility_{name}" if name in metrics else name: value
             for name, value in volatility_metrics(size(true), size(forecast.point), forecast.variance).items()
         }
-    if about["kind"] != "return":  # nobody forecasts a level, or the logarithm of a volatility, as 0
+    if not quantity.is_return:  # nobody forecasts a level, or the logarithm of a volatility, as 0
         del metrics["r2_zero"]
     change, expected = true, forecast.point
-    if about["kind"] == "level":  # hardly moves from its last value, which any forecast of it knows
+    if quantity.is_level:  # hardly moves from its last value, which any forecast of it knows
         last = rows["y_last"].to_numpy()
         change, expected = (rounded_change(values, last) for values in (true, forecast.point))
-    association = association_metrics(change, expected, rows["as_of"], about["horizon"])
-    if about["kind"] not in ("return", "level"):  # the sign of anything else says nothing
+    association = association_metrics(change, expected, rows["as_of"], about.horizon)
+    if not quantity.has_direction:  # the sign of anything else says nothing
         association = {name: association[name] for name in ("ic", "rank_ic", "icir", "ic_t")}
     return metrics | association
 
 
 def rounded_change(values: Floats, last: Floats) -> Floats:
-    """Change from the last value, without the rounding noise of a difference of two levels.
+    """Change from the last value, (n,), without the rounding noise of a difference of two levels.
 
     Example:
         >>> change = rounded_change(np.array([0.7, 1.3]) + 0.1, np.array([0.7, 1.3]))
@@ -177,8 +186,8 @@ def rounded_change(values: Floats, last: Floats) -> Floats:
     return np.asarray(np.round((values - last) / unit) * unit)
 
 
-def _breakdowns(rows: pd.DataFrame, model: Floats, baseline: Floats) -> dict[str, Any]:
-    """The model beside the best baseline for each symbol, year, fold and regime of volatility, and where it wins."""
+def _breakdowns(rows: pd.DataFrame, model: Floats, baseline: Floats) -> Breakdowns:
+    """Losses of the model and the best baseline, (n,), by symbol, year, fold and regime of volatility."""
     keys = {"symbol": rows["symbol"], "year": rows["as_of"].dt.year.astype(str)}
     if "fold" in rows:
         keys["fold"] = rows["fold"]
@@ -186,27 +195,26 @@ def _breakdowns(rows: pd.DataFrame, model: Floats, baseline: Floats) -> dict[str
         keys["regime"] = pd.qcut(rows["volatility"].rank(method="first"), len(REGIMES), labels=REGIMES)
     losses = pd.DataFrame({"model": model, "baseline": baseline}, index=rows.index)
     breakdowns = {
-        name: [_beside(str(group), lines) for group, lines in losses.groupby(key, observed=True)]
+        name: [_group_losses(str(group), lines) for group, lines in losses.groupby(key, observed=True)]
         for name, key in keys.items()
     }
     symbols = losses.groupby(rows["symbol"]).mean()
     return {"win_rate": float((symbols["model"] < symbols["baseline"]).mean()), "breakdowns": breakdowns}
 
 
-def _beside(name: str, losses: pd.DataFrame) -> dict[str, Any]:
-    """Mean losses of a group; no skill where the baseline has none, as the zero return of a suspended symbol."""
+def _group_losses(name: str, losses: pd.DataFrame) -> GroupLosses:
+    """Mean losses of a group; without skill where the baseline has no loss, as zero on a suspended symbol."""
     model, baseline = float(losses["model"].mean()), float(losses["baseline"].mean())
     skill = 1.0 - model / baseline if baseline > 0 else math.nan
     return {"name": name, "rows": len(losses), "loss_model": model, "loss_baseline": baseline, "skill": skill}
 
 
-def _intervals(rows: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Any]:
+def _intervals(rows: pd.DataFrame, about: TargetInfo) -> dict[str, Metrics]:
     true = rows["y_true"].to_numpy()
-    if about["kind"] == "class":
+    if about.quantity.is_class:
         given = {level: f"set_{level}" for level in LEVELS if f"set_{level}" in rows}
         return {
-            str(level): set_metrics(true, list(rows[name]), about["classes"], level / 100)
-            for level, name in given.items()
+            str(level): set_metrics(true, list(rows[name]), about.classes, level / 100) for level, name in given.items()
         }
     symbol, date = (pd.factorize(rows[name], sort=True)[0] for name in ("symbol", "as_of"))
     return {
@@ -224,21 +232,21 @@ def _intervals(rows: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _distribution(rows: pd.DataFrame, about: Mapping[str, Any]) -> dict[str, Any]:
-    """CRPS and PIT of the distribution that the calibration scores span, and of the model's own normal one."""
+def _distribution(rows: pd.DataFrame, about: TargetInfo) -> Distribution:
+    """CRPS and PIT of the distribution that the calibration scores span, CRPS of the normal one of the model."""
     true, point = rows["y_true"].to_numpy(), rows["y_pred"].to_numpy()
-    found: dict[str, Any] = {}
-    if "scores" in about and about["kind"] != "class":
-        parts = _with_scores(rows, about["scores"])
+    scored: Distribution = {}
+    if about.scores is not None and not about.quantity.is_class:
+        parts = _with_scores(rows, about.scores)
         crps, ranks = (np.concatenate([score(*part) for part in parts]) for score in (crps_of_scores, pit))
-        found = {"crps": float(np.mean(crps)), "pit": pit_metrics(ranks)}
+        scored = {"crps": float(np.mean(crps)), "pit": pit_metrics(ranks)}
     if "std" in rows and rows["std"].notna().all():
-        found["crps_normal"] = float(np.mean(gaussian_crps(true, point, rows["std"].to_numpy())))
-    return found
+        scored["crps_normal"] = float(np.mean(gaussian_crps(true, point, rows["std"].to_numpy())))
+    return scored
 
 
 def _with_scores(rows: pd.DataFrame, scores: Sequence[float] | Mapping[str, Sequence[float]]) -> list[list[Floats]]:
-    """Truth, forecast, scale and calibration scores, (n,) and (m,); a part for each fold of a stitched table."""
+    """Truth, forecast, scale, each (n,), and calibration scores, (m,); one part per fold of a stitched table."""
     by_fold = scores if isinstance(scores, Mapping) else {"": scores}
     parts = [(rows[rows["fold"] == int(fold)] if fold else rows, known) for fold, known in by_fold.items()]
     return [
@@ -248,7 +256,7 @@ def _with_scores(rows: pd.DataFrame, scores: Sequence[float] | Mapping[str, Sequ
     ]
 
 
-def _spreads(rows: pd.DataFrame, model: Forecast) -> dict[str, Any]:
+def _spreads(rows: pd.DataFrame, model: Forecast) -> dict[str, Spread]:
     """Epistemic spreads: their mean, and whether they are larger where errors are."""
     error = np.abs(rows["y_true"].to_numpy() - model.point)
     return {
@@ -261,15 +269,15 @@ def _spreads(rows: pd.DataFrame, model: Forecast) -> dict[str, Any]:
     }
 
 
-def _strategy(rows: pd.DataFrame, about: Mapping[str, Any], settings: Evaluation, trials: int) -> dict[str, Any] | None:
-    if about["kind"] not in ("return", "class"):
+def _strategy(rows: pd.DataFrame, about: TargetInfo, settings: Evaluation, trials: int) -> StrategyMetrics | None:
+    if not about.quantity.traded:
         return None
-    book = make_book(rows, about["horizon"], rule=settings.position, cost_bp=settings.cost_bp, classes=about["classes"])
+    book = make_book(rows, about.horizon, rule=settings.position, cost_bp=settings.cost_bp, classes=about.classes)
     return strategy_metrics(book, trials, draws=settings.resamples, seed=settings.seed)
 
 
 def plain_values(value: Any) -> Any:
-    """Plain values that JSON holds; a figure without a value is None."""
+    """The same in values that JSON can hold; a number that is not finite becomes None."""
     if isinstance(value, Mapping):
         return {str(key): plain_values(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):

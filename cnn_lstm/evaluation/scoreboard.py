@@ -1,4 +1,4 @@
-"""The table of `validate`: a forecast beside trivial forecasts of the same rows; `test` has a report instead."""
+"""The table of `validate`: the model next to trivial forecasts of the same rows; `test` has a report instead."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from cnn_lstm.data.predictions import target_infos
+from cnn_lstm.data.quantities import Quantity
+from cnn_lstm.evaluation.formatting import aligned
 from cnn_lstm.model.metrics import classification_metrics, regression_metrics
 
 REGRESSION = ("mae", "rmse", "r2", "correlation")
@@ -16,14 +19,14 @@ CLASSIFICATION = ("accuracy", "balanced_accuracy", "f1", "mcc")
 def scoreboard(predictions: pd.DataFrame) -> pd.DataFrame:
     """Metrics of the model, the training mean and the last value, for each target.
 
-    Every figure comes from the predictions table alone. The training mean is the most frequent training class for
+    Every metric comes from the predictions table alone. The training mean is the most frequent training class for
     classes; zero is added where the target is a return.
 
     Args:
         predictions: Predictions table with its `attrs`; rows whose truth is not known yet are left out.
 
     Returns:
-        One row a target and forecast: target, forecast, rows, and the metrics; rmse and mae in the target's unit.
+        One row per target and forecast: target, forecast, rows, and the metrics; rmse and mae in the target's unit.
 
     Example:
         >>> table = pd.DataFrame(
@@ -34,29 +37,29 @@ def scoreboard(predictions: pd.DataFrame) -> pd.DataFrame:
         {'model': 0.05, 'zero': 0.1, 'training mean': 0.1, 'last value': 0.15}
     """
     known = predictions[predictions["y_true"].notna()]
-    lines = []
+    lines, infos = [], target_infos(predictions)
     for target, group in known.groupby("target", sort=False):
         group = group[group["y_last"].notna()]
         true = torch.tensor(group["y_true"].to_numpy(copy=True))
-        about = predictions.attrs["targets"][target]
-        for name, forecast in _forecasts(about["kind"], group).items():
+        about = infos[str(target)]
+        for name, forecast in _forecasts(about.quantity, group).items():
             lines.append(
-                {"target": target, "forecast": name, "rows": len(group)} | _figures(forecast, true, about["classes"])
+                {"target": target, "forecast": name, "rows": len(group)} | _metrics(forecast, true, about.classes)
             )
     return pd.DataFrame(lines)
 
 
-def _forecasts(kind: str, group: pd.DataFrame) -> dict[str, Tensor]:
+def _forecasts(quantity: Quantity, group: pd.DataFrame) -> dict[str, Tensor]:
     columns = {"model": "y_pred", "training mean": "y_mean", "last value": "y_last"}
     forecasts = {name: torch.tensor(group[column].to_numpy(copy=True)) for name, column in columns.items()}
-    if kind == "class":
+    if quantity.is_class:
         return {"majority class" if k == "training mean" else k: v for k, v in forecasts.items()}
-    if kind == "return":
+    if quantity.is_return:
         return {"model": forecasts.pop("model"), "zero": torch.zeros(len(group), dtype=torch.float64)} | forecasts
     return forecasts
 
 
-def _figures(forecast: Tensor, true: Tensor, classes: int) -> dict[str, float]:
+def _metrics(forecast: Tensor, true: Tensor, classes: int) -> dict[str, float]:
     if classes:
         metrics = classification_metrics(forecast, true, classes)
         return {name: metrics[name] for name in CLASSIFICATION}
@@ -64,29 +67,34 @@ def _figures(forecast: Tensor, true: Tensor, classes: int) -> dict[str, float]:
     return {name: metrics[name] for name in REGRESSION}
 
 
-def render(board: pd.DataFrame) -> str:
-    """The scoreboard as text, a block for each target, the best figure of each column starred.
+def render(scores: pd.DataFrame) -> str:
+    """The scoreboard as text, one block per target, the best value of each metric with a star.
+
+    Args:
+        scores: What `scoreboard` returned.
 
     Example:
-        >>> board = pd.DataFrame({"target": ["r"], "forecast": ["model"], "rows": [9], "mae": [0.5], "rmse": [1.0]})
-        >>> print(render(board))
+        >>> scores = pd.DataFrame({"target": ["r"], "forecast": ["model"], "rows": [9], "mae": [0.5], "rmse": [1.0]})
+        >>> print(render(scores))
         r, 9 forecasts
         model  mae 0.5000*  rmse 1.0000*
     """
     blocks = []
-    for target, group in board.groupby("target", sort=False):
+    for target, group in scores.groupby("target", sort=False):
         metrics = [name for name in group.columns if name not in ("target", "forecast", "rows")]
         best = {name: group[name].min() if name in ("mae", "rmse") else group[name].max() for name in metrics}
-        width = max(len(name) for name in group["forecast"])
-        lines = [f"{target}, {group['rows'].iloc[0]:,} forecasts"]
-        for _, row in group.iterrows():
-            cells = [f"{name} {_number(row[name])}{'*' if row[name] == best[name] else ' '}" for name in metrics]
-            lines.append(f"{row['forecast']:<{width}}  {'  '.join(cells).rstrip()}")
-        blocks.append("\n".join(lines))
+        lines = [
+            [
+                row["forecast"],
+                *(f"{name} {_number(row[name])}{'*' if row[name] == best[name] else ' '}" for name in metrics),
+            ]
+            for _, row in group.iterrows()
+        ]
+        blocks.append(f"{target}, {group['rows'].iloc[0]:,} forecasts\n{aligned(lines)}")
     return "\n\n".join(blocks)
 
 
 def _number(value: float) -> str:
     if np.isnan(value):
-        return "      -"
+        return "-"
     return f"{value:.4f}" if abs(value) >= 0.1 else f"{value:.5f}"

@@ -1,25 +1,28 @@
-"""What a figure owes to the seed: mean and spread over runs that differ in nothing else, and what may be claimed."""
+"""How much a metric depends on the seed: its spread over runs that differ in nothing else, and what may be claimed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+
+from cnn_lstm.evaluation.formatting import aligned
+from cnn_lstm.evaluation.record import Report, SeedStatistics, TargetSpread
 
 MODEL = "model"
 COLUMNS = ("mean", "std", "min", "max")
 
 
-class TargetFigures(NamedTuple):
+class TargetMetrics(NamedTuple):
     """What one report says of one target.
 
     Attributes:
-        loss: Name of the figure that decides the verdict.
+        loss: Name of the loss that decides the verdict.
         model: Metrics of the model, that loss first.
         losses: That loss of each baseline.
-        skill: Skill of the model against each baseline: the share of its loss that is saved.
+        skill: Skill of the model against each baseline: the share of its loss that the model saves.
     """
 
     loss: str
@@ -28,28 +31,28 @@ class TargetFigures(NamedTuple):
     skill: dict[str, float]
 
 
-def metrics_of(report: Mapping[str, Any]) -> dict[str, TargetFigures]:
+def metrics_of(report: Report) -> dict[str, TargetMetrics]:
     """The metrics of a report of `test`, by target.
 
     Args:
         report: Content of report.json.
     """
-    found = {}
+    by_target = {}
     for name, target in report["targets"].items():
         loss, compared = target["loss"], target["comparisons"]
         metrics = {loss: next(iter(compared.values()))["loss_model"], **target["forecasts"][MODEL]}
         if (key := loss.lower().replace(" ", "_")) != loss:
             metrics.pop(key, None)  # the same under its key
-        found[name] = TargetFigures(
+        by_target[name] = TargetMetrics(
             loss=loss,
-            model={figure: _number(value) for figure, value in metrics.items() if _is_figure(value)},
+            model={metric: _number(value) for metric, value in metrics.items() if _is_number(value)},
             losses={baseline: _number(comparison["loss_baseline"]) for baseline, comparison in compared.items()},
             skill={baseline: _number(comparison["skill"]) for baseline, comparison in compared.items()},
         )
-    return found
+    return by_target
 
 
-def _is_figure(value: object) -> bool:
+def _is_number(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
@@ -57,21 +60,21 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def seed_spread(reports: Mapping[int, Mapping[str, Any]], ensemble: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Mean and spread of each figure over seeds, by target.
+def seed_spread(reports: Mapping[int, Report], ensemble: Report | None = None) -> dict[str, TargetSpread]:
+    """Mean and spread of each metric over seeds, by target.
 
-    The baseline of the claim is the one with the lowest mean loss, the same for all seeds: the best of each run would
-    be another one each time. The claim needs the lower end, mean - 2 std / sqrt(k), of the skill to be above 0.
+    The baseline of the claim is the one with the lowest mean loss, the same for all seeds: the best of each run may be
+    another one each time. The claim needs the lower end, mean - 2 std / sqrt(k), of the skill to be above 0.
 
     Args:
         reports: Content of report.json by seed.
-        ensemble: Report of the seeds' average, which stands beside them and never counts as one.
+        ensemble: Report of the seeds' average, which stands next to them and never counts as one of them.
 
     Returns:
-        For each target: `loss`, `best_baseline`, `metrics`, `skill` against the best baseline and `skills` against
-        each (mean, std, min, max, values by seed), the skill's `lower_end`, `claim`, `better`
-        (seeds with a lower loss than the baseline), `rank` of the baseline among the seeds (1 is the best of
-        `places`), and `ensemble`. NaN for the spread of one seed.
+        For each target: `loss`, `best_baseline`, `figures` (the metrics), `skill` against the best baseline with its
+        `lower_end`, `skills` against each baseline, `claim`, `better` (number of seeds with a lower loss than the
+        baseline), `rank` of the baseline among the seeds (1 is the best of `places`), and `ensemble`. The standard
+        deviation of one seed is NaN.
 
     Source:
         Bouthillier et al. (2021), Accounting for Variance in Machine Learning Benchmarks.
@@ -79,20 +82,20 @@ def seed_spread(reports: Mapping[int, Mapping[str, Any]], ensemble: Mapping[str,
     by_seed = {seed: metrics_of(report) for seed, report in sorted(reports.items())}
     averaged = metrics_of(ensemble) if ensemble is not None else {}
     first = next(iter(by_seed.values()))
-    return {name: _target([found[name] for found in by_seed.values()], averaged.get(name)) for name in first}
+    return {name: _target([targets[name] for targets in by_seed.values()], averaged.get(name)) for name in first}
 
 
-def _target(seeds: Sequence[TargetFigures], ensemble: TargetFigures | None) -> dict[str, Any]:
+def _target(seeds: Sequence[TargetMetrics], ensemble: TargetMetrics | None) -> TargetSpread:
     loss, baseline = seeds[0].loss, _best_baseline(seeds)
     better = sum(seed.model[loss] < seed.losses[baseline] for seed in seeds)
     skills = {name: _spread(seed.skill[name] for seed in seeds) for name in seeds[0].skill}
     skill = skills[baseline]
     lower = skill["mean"] - 2 * skill["std"] / math.sqrt(len(seeds))
-    found = {
+    target: TargetSpread = {
         "loss": loss,
         "best_baseline": baseline,
-        "metrics": {name: _spread(seed.model.get(name, math.nan) for seed in seeds) for name in seeds[0].model},
-        "skill": skill | {"lower_end": lower},
+        "figures": {name: _spread(seed.model.get(name, math.nan) for seed in seeds) for name in seeds[0].model},
+        "skill": {**skill, "lower_end": lower},
         "skills": skills,
         "claim": lower > 0,
         "better": better,
@@ -100,22 +103,22 @@ def _target(seeds: Sequence[TargetFigures], ensemble: TargetFigures | None) -> d
         "places": len(seeds) + 1,
     }
     if ensemble is not None:
-        found["ensemble"] = {
-            "metrics": ensemble.model,
+        target["ensemble"] = {
+            "figures": ensemble.model,
             "skill": ensemble.skill.get(baseline, math.nan),
             "skills": ensemble.skill,
         }
-    return found
+    return target
 
 
-def _best_baseline(seeds: Sequence[TargetFigures]) -> str:
+def _best_baseline(seeds: Sequence[TargetMetrics]) -> str:
     """The baseline with the lowest mean loss, the first of equals."""
     means = {name: float(np.mean([seed.losses[name] for seed in seeds])) for name in seeds[0].losses}
     return min(means, key=lambda name: math.inf if math.isnan(means[name]) else means[name])
 
 
-def _spread(values: Iterable[float]) -> dict[str, Any]:
-    """Mean, standard deviation (of a sample), smallest and largest value; NaN in any seed shows."""
+def _spread(values: Iterable[float]) -> SeedStatistics:
+    """Mean, standard deviation (of a sample), smallest and largest value; a NaN of one seed makes them NaN."""
     given = [float(value) for value in values]
     std = float(np.std(given, ddof=1)) if len(given) > 1 else math.nan
     return {
@@ -127,11 +130,11 @@ def _spread(values: Iterable[float]) -> dict[str, Any]:
     }
 
 
-def render_seed_spread(found: Mapping[str, Any]) -> str:
+def render_seed_spread(by_target: Mapping[str, TargetSpread]) -> str:
     """The table of `repeat` as text, a block for each target.
 
     Args:
-        found: As `dispersion` returns it.
+        by_target: What `seed_spread` returned.
 
     Example:
         >>> compared = {"zero": {"loss_model": 0.5, "loss_baseline": 1.0, "skill": 0.5}}
@@ -142,31 +145,29 @@ def render_seed_spread(found: Mapping[str, Any]) -> str:
         mse              0.5000    -  0.5000  0.5000
         skill over zero  0.5000    -  0.5000  0.5000
         NO CLAIM: one seed has no spread
-        zero ranks 2 of 2 beside the seeds, 1 of them with a lower mse
+        zero ranks 2 of 2 among the seeds, 1 of them with a lower mse
     """
-    return "\n\n".join(_block(name, target) for name, target in found.items())
+    return "\n\n".join(_block(name, target) for name, target in by_target.items())
 
 
-def _block(name: str, target: Mapping[str, Any]) -> str:
+def _block(name: str, target: TargetSpread) -> str:
     baseline, seeds = target["best_baseline"], target["places"] - 1
     ensemble = target.get("ensemble")
-    rows = [("", *COLUMNS, *(["ensemble"] if ensemble else []))]
-    lines = [(figure, spread, "metrics", figure) for figure, spread in target["metrics"].items()]
-    lines += [(f"skill over {name}", spread, "skills", name) for name, spread in target["skills"].items()]
-    for title, spread, part, key in lines:
-        averaged = [ensemble[part].get(key, math.nan)] if ensemble else []
-        rows.append((title, *(_text(value) for value in (*(spread[column] for column in COLUMNS), *averaged))))
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    table = [
-        "  ".join([f"{row[0]:<{widths[0]}}", *(f"{cell:>{widths[k]}}" for k, cell in enumerate(row) if k)]).rstrip()
-        for row in rows
-    ]
-    ranks = f"{baseline} ranks {target['rank']} of {target['places']} beside the seeds"
+    rows = [["", *COLUMNS, *(["ensemble"] if ensemble else [])]]
+    for prefix, spreads, averages in (
+        ("", target["figures"], ensemble and ensemble["figures"]),
+        ("skill over ", target["skills"], ensemble and ensemble["skills"]),
+    ):
+        for key, spread in spreads.items():
+            average = [averages.get(key, math.nan)] if averages is not None else []
+            values = (spread["mean"], spread["std"], spread["min"], spread["max"], *average)
+            rows.append([f"{prefix}{key}", *map(_text, values)])
+    ranks = f"{baseline} ranks {target['rank']} of {target['places']} among the seeds"
     claims = [_claim(target, seeds), f"{ranks}, {target['better']} of them with a lower {target['loss']}"]
-    return "\n".join([f"{name}, seeds: {seeds}", *table, *claims])
+    return "\n".join([f"{name}, seeds: {seeds}", aligned(rows, left=1), *claims])
 
 
-def _claim(target: Mapping[str, Any], seeds: int) -> str:
+def _claim(target: TargetSpread, seeds: int) -> str:
     if seeds == 1:
         return "NO CLAIM: one seed has no spread"
     end = f"lower end of the skill, mean - 2 std / sqrt({seeds}): {_text(target['skill']['lower_end'])}"

@@ -27,12 +27,12 @@ class Evaluation:
             bars, a day of intraday bars, a year of weekly or monthly ones.
         position: Rule of the strategy: the sign of each forecast, or long the top and short the bottom third of each
             date.
-        fee_bp: Commission of a traded amount, in basis points a side.
-        half_spread_bp: Half of the bid-ask spread, in basis points a side.
+        fee_bp: Commission of a traded amount, in basis points per side.
+        half_spread_bp: Half of the bid-ask spread, in basis points per side.
         trials: Models that were tried before this one was chosen; the models tested on the same rows by default. It
             deflates the Sharpe ratio.
         spa: By target, the p-value of the test of superior predictive ability on the validation rows of the sweep that
-            found this model; `sweep` writes it into its best.yaml.
+            chose this model; `sweep` writes it into its best.yaml.
         level: Significance level of the verdict.
         resamples: Draws of each bootstrap and of the random-sign benchmark.
         seed: Seed of these draws.
@@ -60,7 +60,7 @@ class Evaluation:
 
     @property
     def cost_bp(self) -> float:
-        """Cost of a traded amount, in basis points a side."""
+        """Cost of a traded amount, in basis points per side."""
         return self.fee_bp + self.half_spread_bp
 
     def to_plain(self) -> dict[str, object]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from cnn_lstm.evaluation.formatting import p_value
+from cnn_lstm.evaluation.record import Verdict
 from cnn_lstm.evaluation.significance import Comparison, holds_up
 
 EVIDENCE = "EVIDENCE OF SKILL"
@@ -14,28 +14,26 @@ NO_EVIDENCE = "NO EVIDENCE OF SKILL"
 USUAL_LEVEL = 0.05
 
 
-def verdict(
-    loss: str, best: str, comparison: Comparison, level: float, objections: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Whether a model beats the best of its baselines beyond chance, and why.
+def verdict(loss: str, best: str, comparison: Comparison, level: float, objections: Sequence[str] = ()) -> Verdict:
+    """Whether a model beats the best of its baselines by more than chance, and why.
 
     The best baseline is the one with the lowest mean loss on the tested rows themselves, the hardest to beat.
 
     Args:
         loss: Name of the loss.
         best: Name of the best baseline.
-        comparison: The model beside it.
+        comparison: The model compared with it.
         level: Significance level; both tests must be below it, and the 95 % interval of the skill above 0.
-        objections: What denies evidence whatever the metrics, such as leakage that was found.
+        objections: What rules out evidence whatever the metrics are, such as leakage.
 
     Returns:
-        evidence, verdict, and reason: one sentence.
+        Whether there is evidence, the verdict, and the reason in one sentence.
 
     Example:
-        >>> found = Comparison(0.9, 1.0, 0.1, (0.02, 0.2), (0.02, 0.2), 2.5, 0.012, 0.014)
-        >>> verdict("squared error", "ridge", found, 0.05)["verdict"]
+        >>> comparison = Comparison(0.9, 1.0, 0.1, (0.02, 0.2), (0.02, 0.2), 2.5, 0.012, 0.014)
+        >>> verdict("squared error", "ridge", comparison, 0.05)["verdict"]
         'EVIDENCE OF SKILL'
-        >>> verdict("squared error", "ridge", found, 0.05, ["leakage found: L3.1"])["verdict"]
+        >>> verdict("squared error", "ridge", comparison, 0.05, ["leakage found: L3.1"])["verdict"]
         'NO EVIDENCE OF SKILL'
     """
     evidence = holds_up(comparison, level) and not objections

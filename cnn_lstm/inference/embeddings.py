@@ -1,8 +1,9 @@
-"""What a frozen encoder says of a whole table, computed once: embeddings and forecasts, a row for each decision."""
+"""Embeddings and forecasts of a whole price table by a frozen encoder: one row per decision."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 
 import pandas as pd
 
@@ -10,8 +11,8 @@ from cnn_lstm.data.prices import data_fingerprint
 from cnn_lstm.inference.predictor import Predictor
 
 KEYS = ["symbol", "as_of"]
-# of a predictions table: what the model says; the rest is known without it, or is the truth
-SAID = re.compile(r"y_pred|\w*std|q\d+|p\d+|(lower|upper|set)_\d+")
+# columns of a predictions table that come from the model; the others are known without it, or are the truth
+OF_THE_MODEL = re.compile(r"y_pred|\w*std|q\d+|p\d+|(lower|upper|set)_\d+")
 
 
 def embeddings_table(predictor: Predictor, prices: pd.DataFrame, samples: int = 0) -> pd.DataFrame:
@@ -26,7 +27,7 @@ def embeddings_table(predictor: Predictor, prices: pd.DataFrame, samples: int = 
         Sorted by symbol and date: symbol, as_of, e0 ... e{D-1}, and for each target what the model says of it:
         `y_pred__TARGET`, spreads, quantiles or probabilities, and the bounds of the intervals. `attrs`, which Parquet
         keeps, name the checkpoint (digest of its weights), the data (fingerprint), the first and last decision that
-        was trained on and the beginning of the test part: a row before it is no forecast out of sample.
+        was trained on and the beginning of the test part: a row before it is not a forecast out of sample.
 
     Raises:
         DataError: If the table is damaged, or too short for a window.
@@ -39,15 +40,15 @@ def embeddings_table(predictor: Predictor, prices: pd.DataFrame, samples: int = 
     table, forecasts = predictor.encode(prices), predictor.predict(prices, samples=samples)
     attrs = table.attrs
     forecasts.attrs = {}  # pandas copies them with every piece of the table
-    said = [name for name in forecasts if SAID.fullmatch(str(name))]
+    names = [name for name in forecasts if OF_THE_MODEL.fullmatch(str(name))]
     for target in predictor.targets:
-        own = forecasts.loc[forecasts["target"] == target.name, [*KEYS, *said]]
-        table = table.merge(own.rename(columns={name: f"{name}__{target.name}" for name in said}), on=KEYS)
+        columns = forecasts.loc[forecasts["target"] == target.name, [*KEYS, *names]]
+        table = table.merge(columns.rename(columns={name: f"{name}__{target.name}" for name in names}), on=KEYS)
     contract = predictor.forecaster.contract
     table.attrs = attrs | {
-        "data": data_fingerprint(predictor.recipe.check(prices, predictor.targets).table),
-        "training": dict(contract["training"]),
-        "test": contract["boundaries"]["test"],
+        "data": data_fingerprint(predictor.recipe.bind_to(prices, predictor.targets).check(prices).table),
+        "training": asdict(contract.training) if contract.training else {},
+        "test": contract.boundaries.test,
         "features": list(predictor.recipe.features),
         "window": predictor.recipe.window,
     }

@@ -6,6 +6,7 @@ Shapes: M members, B windows, T window length, F features, H targets, D embeddin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from cnn_lstm.errors import CheckpointError
+from cnn_lstm.model.calibration import Calibration
 from cnn_lstm.model.checkpoints import forecaster_from, is_ensemble, read_checkpoint, require_single, write_checkpoint
-from cnn_lstm.model.forecaster import CHECKPOINT_FORMAT, CHECKPOINT_KEY, Forecaster, state_digest
+from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, digest_of, signed
+from cnn_lstm.model.forecaster import Forecast, Forecaster
 
 FEWEST = 2
-OF_THE_MEMBER = ("format", "digest", "calibration")
 
 
 class Ensemble(nn.Module):
@@ -28,14 +30,14 @@ class Ensemble(nn.Module):
 
     Args:
         members: Trained forecasters.
-        contract: What a forecaster's contract says of data and targets; `members` lists the digests of the weights.
+        contract: That of a member, with the digests of all members' weights.
 
     Source:
         Lakshminarayanan, Pritzel and Blundell (2017), Simple and Scalable Predictive Uncertainty Estimation using
         Deep Ensembles.
     """
 
-    def __init__(self, members: Sequence[Forecaster], contract: dict[str, Any]) -> None:
+    def __init__(self, members: Sequence[Forecaster], contract: Contract) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
         self.contract = contract
@@ -50,29 +52,18 @@ class Ensemble(nn.Module):
         """Where it computes."""
         return self.forecasters[0].y_loc.device
 
-    def forecast(self, x: Tensor) -> dict[str, Tensor]:
-        """Combined forecast columns in original units, each (B, H), of raw windows (B, T, F).
-
-        The bits of a row do not depend on the other rows, as those of `Forecaster.forecast`.
-        """
-        return combine([member.forecast(x) for member in self.forecasters], self._classes)
-
-    def forecast_and_encode(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """`forecast` and `encode` by one pass of each member."""
-        parts = [member.forecast_and_encode(x) for member in self.forecasters]
-        return combine([columns for columns, _ in parts], self._classes), torch.cat([e for _, e in parts], dim=-1)
-
-    def sample(self, x: Tensor, samples: int, seed: int = 0) -> dict[str, Tensor]:
-        """Monte Carlo dropout of each member, combined; see `Forecaster.sample`.
+    def forecast(self, x: Tensor, samples: int = 0, seed: int = 0) -> Forecast:
+        """Combined columns, and the embeddings of `encode`, of raw windows (B, T, F); see `Forecaster.forecast`.
 
         Args:
             x: Raw windows, (B, T, F).
-            samples: Passes of each member.
+            samples: Passes of Monte Carlo dropout of each member; 0 for none.
             seed: Reproduces the dropout masks.
         """
         first = seed * len(self.members)  # no two members share their masks
-        draws = [member.sample(x, samples, seed=first + k) for k, member in enumerate(self.forecasters)]
-        return combine(draws, self._classes)
+        parts = [member.forecast(x, samples, first + k) for k, member in enumerate(self.forecasters)]
+        columns = combine([part.columns for part in parts], self.forecasters[0].objective.classes)
+        return Forecast(columns, torch.cat([part.embedding for part in parts], dim=-1))
 
     def encode(self, x: Tensor) -> Tensor:
         """Embeddings of all members side by side, (B, M D), of raw windows (B, T, F).
@@ -80,10 +71,6 @@ class Ensemble(nn.Module):
         Each seed has axes of its own, so that an average of embeddings would mean nothing.
         """
         return torch.cat([member.encode(x) for member in self.forecasters], dim=-1)
-
-    @property
-    def _classes(self) -> int:
-        return self.forecasters[0].objective.classes
 
 
 def combine(parts: Sequence[Mapping[str, Tensor]], classes: int = 0) -> dict[str, Tensor]:
@@ -133,16 +120,14 @@ def _variance(values: Sequence[Tensor]) -> Tensor:
 # -- the file --------------------------------------------------------------------------------------------------------
 
 
-def write_ensemble(
-    checkpoints: Sequence[str | Path], path: str | Path, calibration: Mapping[str, Any] | None = None
-) -> None:
+def write_ensemble(checkpoints: Sequence[str | Path], path: str | Path, calibration: Calibration | None = None) -> None:
     """Writes the average of several checkpoints as one file that `Predictor.from_checkpoint` loads like one model.
 
     Args:
         checkpoints: Files written by `fit`, at least two, of the same data, split, targets and objective.
         path: The file to write; an old one is replaced in one step.
-        calibration: Conformal calibration of the averaged forecast, in plain values; none by default, since that of a
-            member does not hold for the average.
+        calibration: Calibration of the averaged forecast; None by default, since that of a member does not hold for
+            the average.
 
     Raises:
         CheckpointError: If a file is missing, damaged or unsafe, or the files do not belong together.
@@ -152,53 +137,36 @@ def write_ensemble(
         >>> runs = ["seed_42", "seed_43"]
         >>> write_ensemble([f"{run}/checkpoints/best.ckpt" for run in runs], "ensemble.ckpt")  # doctest: +SKIP
     """
-    content = joined(checkpoints)
-    if calibration is not None:
-        content[CHECKPOINT_KEY]["calibration"] = dict(calibration)
-    write_checkpoint(content, path)
+    write_checkpoint(joined(checkpoints, calibration), path)
 
 
-def joined(checkpoints: Sequence[str | Path]) -> dict[str, Any]:
+def joined(checkpoints: Sequence[str | Path], calibration: Calibration | None = None) -> dict[str, Any]:
     """The content of an ensemble's file; see `write_ensemble`."""
     if len(checkpoints) < FEWEST:
         raise CheckpointError("an ensemble of fewer than two checkpoints", fix="name at least two", code=438)
-    parts = [_member(path) for path in checkpoints]
+    parts = []
+    for path in checkpoints:
+        parts.append(read_checkpoint(path))
+        require_single(parts[-1], path)
     for part, path in zip(parts[1:], checkpoints[1:], strict=True):
-        _require_same(_shared(parts[0]), _shared(part), f"{checkpoints[0]} and {path}")
-    state = {f"members.{k}.{name}": values for k, part in enumerate(parts) for name, values in _state(part)}
+        _require_same(parts[0], part, f"{checkpoints[0]} and {path}")
+    states: list[Mapping[str, Tensor]] = [part["state_dict"] for part in parts]
+    state = {f"members.{k}.{name}": values for k, part in enumerate(states) for name, values in part.items()}
+    digests = [digest_of(part) for part in parts]
     return {
         "state_dict": state,
         "hyper_parameters": {"members": [part["hyper_parameters"] for part in parts]},
-        CHECKPOINT_KEY: {
-            "format": CHECKPOINT_FORMAT,
-            "digest": state_digest(state),
-            **_contract(parts[0]),
-            "members": [part[CHECKPOINT_KEY]["digest"] for part in parts],
-        },
+        CHECKPOINT_KEY: signed(replace(Contract.of(parts[0]), calibration=calibration, members=digests), state),
     }
 
 
-def _member(path: str | Path) -> dict[str, Any]:
-    checkpoint = read_checkpoint(path)
-    require_single(checkpoint, path)
-    return checkpoint
-
-
-def _state(checkpoint: Mapping[str, Any]) -> list[tuple[str, Tensor]]:
-    return list(checkpoint["state_dict"].items())
-
-
-def _contract(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in checkpoint[CHECKPOINT_KEY].items() if key not in OF_THE_MEMBER}
-
-
-def _shared(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What all members must have in common; their networks may differ."""
-    return _contract(checkpoint) | {"objective": checkpoint["hyper_parameters"].get("objective")}
-
-
-def _require_same(one: dict[str, Any], other: dict[str, Any], where: str) -> None:
-    differing = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+def _require_same(one: Mapping[str, Any], other: Mapping[str, Any], where: str) -> None:
+    """Refuses members that differ in anything but their network and their weights."""
+    shared, others = (
+        asdict(replace(Contract.of(part), calibration=None)) | {"objective": part["hyper_parameters"].get("objective")}
+        for part in (one, other)
+    )
+    differing = [name for name in shared if shared[name] != others[name]]
     if differing:
         raise CheckpointError(
             f"the checkpoints make no ensemble: they differ in {', '.join(differing)}",
@@ -217,10 +185,9 @@ def ensemble_from(checkpoint: Mapping[str, Any]) -> Ensemble:
     Raises:
         CheckpointError: If a member's classes are not trusted or its weights do not fit them.
     """
-    contract = {key: value for key, value in checkpoint[CHECKPOINT_KEY].items() if key not in ("format", "digest")}
-    state, plain = checkpoint["state_dict"], checkpoint["hyper_parameters"]["members"]
-    digests = contract.get("members")
-    if not isinstance(plain, list) or not isinstance(digests, list) or not len(plain) == len(digests) > 0:
+    contract, state = Contract.of(checkpoint), checkpoint["state_dict"]
+    plain, digests = checkpoint["hyper_parameters"]["members"], contract.members
+    if not isinstance(plain, list) or not len(plain) == len(digests) > 0:
         raise CheckpointError("the checkpoint does not say how to build its members", code=417)
     members = []
     for k, (parameters, digest) in enumerate(zip(plain, digests, strict=True)):
@@ -228,7 +195,7 @@ def ensemble_from(checkpoint: Mapping[str, Any]) -> Ensemble:
         part = {
             "hyper_parameters": parameters,
             "state_dict": {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)},
-            CHECKPOINT_KEY: contract | {"digest": digest},
+            CHECKPOINT_KEY: checkpoint[CHECKPOINT_KEY] | {"digest": digest},
         }
         members.append(forecaster_from(part))
     return Ensemble(members, contract).eval()

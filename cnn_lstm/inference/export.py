@@ -6,13 +6,12 @@ Shapes: B windows, T window length, F features, H targets, D embedding.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -20,50 +19,21 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from cnn_lstm.data.predictions import described
+from cnn_lstm.data.predictions import TargetInfo
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
 from cnn_lstm.files import write_text_whole, write_whole
-from cnn_lstm.inference.ensemble import Ensemble, combine, model_from
+from cnn_lstm.inference.ensemble import Ensemble, model_from
+from cnn_lstm.inference.export_formats import WRITERS, Exported, Run, Write
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import CHECKPOINT_KEY, Forecaster
+from cnn_lstm.model.contract import Contract
+from cnn_lstm.model.forecaster import Forecaster
 
 Format = Literal["onnx", "pt2", "safetensors"]
-FORMATS: dict[str, str] = {
-    "onnx": "cnn_lstm.inference.export_onnx",
-    "pt2": "cnn_lstm.inference.export_pt2",
-    "safetensors": "cnn_lstm.inference.export_safetensors",
-}
+FORMATS = tuple(WRITERS)
 BATCHES = (1, 2, 7)
 TOLERANCE = 1e-5
 SEED = 0
-
-Run = Callable[[Tensor], Mapping[str, Tensor]]
-
-
-class Exported(nn.Module):
-    """What a file does: forecast columns and the embedding of raw windows, by name.
-
-    Args:
-        model: Trained forecaster, or an ensemble.
-    """
-
-    def __init__(self, model: Forecaster | Ensemble) -> None:
-        super().__init__()
-        self.model = model.eval()
-
-    def forward(self, window: Tensor) -> dict[str, Tensor]:
-        """Columns (B, H) and `embedding` (B, D) of raw windows (B, T, F)."""
-        if isinstance(self.model, Ensemble):
-            members = self.model.forecasters
-            embeddings = [member.encode(window) for member in members]
-            columns = [member.decode(part, window) for member, part in zip(members, embeddings, strict=True)]
-            return combine(columns, members[0].objective.classes) | {"embedding": torch.cat(embeddings, dim=-1)}
-        embedding = self.model.encode(window)
-        return self.model.decode(embedding, window) | {"embedding": embedding}
-
-
-Write = Callable[[Exported, Tensor, Mapping[str, Any], Path], Run]
 
 
 @dataclass(frozen=True)
@@ -72,7 +42,7 @@ class Export:
 
     Attributes:
         path: The file.
-        description: The JSON beside it.
+        description: The JSON next to it.
         differences: Largest difference to eager, of each batch size that was tried; see `export`.
     """
 
@@ -107,7 +77,7 @@ def export(checkpoint: str | Path, output: str | Path | None = None, format: For
         _require_place(Path(output), format)
     content = read_checkpoint(checkpoint)
     model = model_from(content)
-    recipe = Recipe.from_plain(model.contract["recipe"])
+    recipe = Recipe.from_plain(model.contract.recipe)
     module, path = Exported(model), Path(output) if output is not None else Path(checkpoint).with_suffix(f".{format}")
     windows = {size: _random_windows(model, recipe.window, size) for size in BATCHES}
     differences: dict[int, float] = {}
@@ -120,15 +90,15 @@ def export(checkpoint: str | Path, output: str | Path | None = None, format: For
     write_whole(path, written)
     with torch.no_grad():
         outputs = module(windows[1])
-    told = _description(content, recipe, outputs) | {
+    description = _description(model.contract, recipe, outputs) | {
         "format": format,
         "checkpoint": {"name": Path(checkpoint).name, "sha256": _sha256(Path(checkpoint))},
         "largest difference to eager": {str(size): value for size, value in differences.items()},
         "tolerance": TOLERANCE,
     }
-    beside = path.with_name(f"{path.name}.json")
-    write_text_whole(beside, json.dumps(told, indent=2) + "\n")
-    return Export(path, beside, differences)
+    described = path.with_name(f"{path.name}.json")
+    write_text_whole(described, json.dumps(description, indent=2) + "\n")
+    return Export(path, described, differences)
 
 
 def _written(write: Write, module: Exported, windows: Tensor, content: Mapping[str, Any], path: Path) -> Run:
@@ -154,11 +124,11 @@ def difference(module: nn.Module, run: Run, windows: Tensor) -> float:
         windows: Raw windows, (B, T, F).
     """
     with torch.no_grad():
-        wanted, found = module(windows), run(windows)
-    if list(wanted) != list(found) or any(found[name].shape != wanted[name].shape for name in wanted):
+        wanted, outputs = module(windows), run(windows)
+    if list(wanted) != list(outputs) or any(outputs[name].shape != wanted[name].shape for name in wanted):
         return float("inf")
     parts = [
-        (found[name].double() - values.double()).abs() / values.double().abs().clamp(min=1.0)
+        (outputs[name].double() - values.double()).abs() / values.double().abs().clamp(min=1.0)
         for name, values in wanted.items()
     ]
     return max(float(part.max()) for part in parts)
@@ -168,18 +138,16 @@ def _writer(format: str) -> Write:
     if format not in FORMATS:
         raise ConfigError(f"unknown format {format!r}", "export", f"one of {', '.join(FORMATS)}", code=257)
     try:
-        module = importlib.import_module(FORMATS[format])
+        return WRITERS[format]()
     except ModuleNotFoundError as error:
         what = f"{error.name} is not installed"
         raise ConfigError(what, f"export to {format}", 'pip install "cnn_lstm[export]"', code=256) from error
-    writer: Write = module.write
-    return writer
 
 
 def _require_place(path: Path, format: str) -> None:
     """Refuses a file that would be named as another format, or whose folder is not there, before any work is done."""
     if path.suffix.lower() not in ("", f".{format}"):
-        raise ConfigError(f"{path.name} is no name of format {format}", str(path), f"end it in .{format}", code=257)
+        raise ConfigError(f"{path.name} is not a name of format {format}", str(path), f"end it in .{format}", code=257)
     if not path.parent.is_dir():
         raise ResourceError("cannot write the file", f"{path}: no such folder", "make the folder first", code=606)
 
@@ -204,9 +172,8 @@ def _require_equal(differences: Mapping[int, float], path: Path) -> None:
         )
 
 
-def _description(content: Mapping[str, Any], recipe: Recipe, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
-    contract = content[CHECKPOINT_KEY]
-    targets = [{"name": name, **told} for name, told in described(recipe.build_targets()).items()]
+def _description(contract: Contract, recipe: Recipe, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
+    targets = [{"name": target.name, **TargetInfo.of(target).to_plain()} for target in recipe.build_targets()]
     units = {name: "embedding" if name == "embedding" else _unit(name, targets) for name in outputs}
     return {
         "input": {"name": "window", "shape": ["batch", recipe.window, len(recipe.features)], "type": "float32"},
@@ -217,7 +184,7 @@ def _description(content: Mapping[str, Any], recipe: Recipe, outputs: Mapping[st
             {"name": name, "shape": ["batch", *values.shape[1:]], "type": str(values.dtype)[6:], "unit": units[name]}
             for name, values in outputs.items()
         ],
-        "training": contract["training"],
+        "training": asdict(contract.training) if contract.training else None,
         "versions": {name: version(name) for name in ("cnn-lstm", "torch")},
     }
 
@@ -235,7 +202,7 @@ def _sha256(path: Path) -> str:
 
 @contextmanager
 def _without_hints() -> Iterator[None]:
-    """No hints of the exporters, which are for people who write networks."""
+    """Mutes the hints of the exporters, which are for people who write networks."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.onnx._internal.exporter._registration")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""A checkpoint and a raw price table are enough for forecasts and embeddings.
+"""Forecasts and embeddings from nothing but a checkpoint and a raw price table.
 
 Shapes: B windows, T window length, F features, H targets, D embedding, N panel rows.
 """
@@ -13,17 +13,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cnn_lstm.data.panel_checks import needed_rows
 from cnn_lstm.data.predictions import predictions_table
-from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.recipe import BoundRecipe, Recipe
 from cnn_lstm.data.sources.base import stamp
+from cnn_lstm.data.times import utc_index
 from cnn_lstm.data.windows import Panel, Rows, complete_windows, cut_windows
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.inference.ensemble import Ensemble, model_from
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.stream import Stream
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import INFERENCE_BATCH, Forecaster, fixed_shape, state_digest
+from cnn_lstm.model.contract import state_digest
+from cnn_lstm.model.forecaster import INFERENCE_BATCH, Forecaster
 
 
 class Predictor:
@@ -39,7 +40,7 @@ class Predictor:
 
     def __init__(self, forecaster: Forecaster | Ensemble) -> None:
         self.forecaster = forecaster.eval()
-        self.recipe = Recipe.from_plain(forecaster.contract["recipe"])
+        self.recipe = Recipe.from_plain(forecaster.contract.recipe)
         self.targets = self.recipe.build_targets()
 
     @classmethod
@@ -72,17 +73,17 @@ class Predictor:
             DataError: If the table is damaged, or too short for a window before `start`.
         """
         panel, rows = self._windows(prices, start)
-        if start is None or not self.forecaster.contract.get("calibration"):
+        if start is None or self.forecaster.contract.calibration is None:
             return self._table(panel, rows, samples)
         first = stamp(start, "start")
         windows = complete_windows(panel, self.recipe.window)
-        boundary = np.datetime64(self.forecaster.contract["boundaries"]["test"])
-        table = self._table(panel, windows[panel.time[windows] >= min(first, boundary)], samples)
+        begins = min(first, np.datetime64(self.forecaster.contract.boundaries.test))
+        table = self._table(panel, windows[panel.time[windows] >= begins], samples)
         return table[table["as_of"] >= pd.Timestamp(first, tz="UTC")].reset_index(drop=True)
 
     def predict_if_any(self, prices: pd.DataFrame) -> pd.DataFrame:
         """`predict`, with an empty table of the same columns where no window is complete."""
-        panel, rows, _ = self._complete(prices)
+        panel, rows, *_ = self._complete(prices)
         return self._table(panel, rows)
 
     def predict_rows(self, panel: Panel, rows: Rows) -> pd.DataFrame:
@@ -102,21 +103,17 @@ class Predictor:
         parts: list[dict[str, Tensor]] = []
         for number, windows in enumerate(self._batches(panel, rows)):
             with torch.inference_mode():
-                parts.append(
-                    self.forecaster.sample(windows, samples, seed=number)
-                    if samples
-                    else self.forecaster.forecast(windows)
-                )
+                parts.append(self.forecaster.forecast(windows, samples, seed=number).columns)
         return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
 
     def plain_rows(self, panel: Panel, rows: Rows, samples: int = 0) -> pd.DataFrame:
         """`predict_rows` without intervals."""
         columns = self.forecast_rows(panel, rows, samples)
-        return predictions_table(panel, self.targets, rows, columns, self.forecaster.contract["target_mean"])
+        return predictions_table(panel, self.targets, rows, columns, self.forecaster.contract.target_mean)
 
     def _table(self, panel: Panel, rows: Rows, samples: int = 0) -> pd.DataFrame:
         contract, table = self.forecaster.contract, self.plain_rows(panel, rows, samples)
-        return add_intervals(table, contract.get("calibration"), contract["boundaries"]["test"])
+        return add_intervals(table, contract.calibration, contract.boundaries.test)
 
     def stream(self, history: pd.DataFrame | None = None, state: str | Path | None = None) -> Stream:
         """Forecasts of bars as they come, one moment at a time; see `Stream.update`.
@@ -134,13 +131,16 @@ class Predictor:
         if history is not None and state is not None:
             raise ConfigError("a history and a state", "Predictor.stream", "give one of them", code=255)
         if history is None:
-            stream = Stream(self.forecaster, self.recipe, self.forecaster.contract["symbols"])
+            # a name with a dot is a user's own function; any other that is not of the catalogue is a column
+            columns = [name for name in self.recipe.features if "." not in name]
+            bound = self.recipe.bind(columns, self.targets)
+            stream = Stream(self.forecaster, bound, self.forecaster.contract.symbols)
             if state is not None:
                 stream.restore(state)
             return stream
-        panel, rows, checked = self._complete(history)
-        stream = Stream(self.forecaster, self.recipe, panel.symbols)
-        boundary = np.datetime64(self.forecaster.contract["boundaries"]["test"])
+        panel, rows, checked, bound = self._complete(history)
+        stream = Stream(self.forecaster, bound, panel.symbols)
+        boundary = np.datetime64(self.forecaster.contract.boundaries.test)
         stream.begin(checked, panel, self.plain_rows(panel, rows[panel.time[rows] >= boundary]))
         return stream
 
@@ -153,7 +153,7 @@ class Predictor:
 
         Returns:
             symbol, as_of, and the columns e0 ... e{D-1}. `attrs["checkpoint"]` is the digest of the weights, so that
-            `EncoderObservation` can tell whose they are.
+            `EncoderObservation` knows whose they are.
         """
         table = self.encode_rows(*self._windows(prices, start))
         table.attrs["checkpoint"] = state_digest(self.forecaster.state_dict())
@@ -162,33 +162,34 @@ class Predictor:
     def encode_rows(self, panel: Panel, rows: Rows) -> pd.DataFrame:
         """Embeddings of chosen windows of a panel; see `predict_rows` and `encode`."""
         with torch.inference_mode():
-            parts = [fixed_shape(self.forecaster.encode, windows).cpu() for windows in self._batches(panel, rows)]
+            parts = [self.forecaster.forecast(windows).embedding.cpu() for windows in self._batches(panel, rows)]
         embeddings = torch.cat(parts).numpy()
         table = pd.DataFrame(embeddings, columns=[f"e{k}" for k in range(embeddings.shape[1])])
         table.insert(0, "symbol", np.asarray(panel.symbols, dtype=object)[panel.symbol[rows]])
-        table.insert(1, "as_of", pd.DatetimeIndex(panel.time[rows], tz="UTC"))
+        table.insert(1, "as_of", utc_index(panel.time[rows]))
         return table.astype({"symbol": "str"})
 
     def _windows(self, prices: pd.DataFrame, start: str | None) -> tuple[Panel, Rows]:
-        panel, rows, checked = self._complete(prices)
+        panel, rows, checked, bound = self._complete(prices)
         if start is not None:
-            self._require_history(panel, stamp(start, "start"), needed_rows(checked, self.recipe))
+            self._require_history(panel, stamp(start, "start"), bound.needed_rows)
             rows = rows[panel.time[rows] >= stamp(start, "start")]
         if not len(rows):
             longest = int(checked.groupby("symbol").size().max())
             raise DataError(
-                f"no complete window: need {needed_rows(checked, self.recipe)} rows of history, have {longest}",
+                f"no complete window: need {bound.needed_rows} rows of history, have {longest}",
                 "longest symbol",
                 "give a longer price table",
                 code=335,
             )
         return panel, rows
 
-    def _complete(self, prices: pd.DataFrame) -> tuple[Panel, Rows, pd.DataFrame]:
-        """The panel, the last rows of its complete windows, and the checked table."""
-        checked = self.recipe.check(prices, self.targets).table
-        panel = self.recipe.panel(checked, self.targets)
-        return panel, complete_windows(panel, self.recipe.window), checked
+    def _complete(self, prices: pd.DataFrame) -> tuple[Panel, Rows, pd.DataFrame, BoundRecipe]:
+        """The panel, the last rows of its complete windows, the checked table, and the recipe bound to its columns."""
+        bound = self.recipe.bind_to(prices, self.targets)
+        checked = bound.check(prices).table
+        panel = bound.panel(checked)
+        return panel, complete_windows(panel, self.recipe.window), checked, bound
 
     def _require_history(self, panel: Panel, start: np.datetime64, needed: int) -> None:
         """Refuses a start whose first decisions could not be made, instead of beginning later without a word."""

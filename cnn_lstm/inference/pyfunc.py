@@ -91,10 +91,9 @@ def example_prices(predictor: Predictor) -> pd.DataFrame:
     Args:
         predictor: The trained forecaster with its recipe.
     """
-    recipe = predictor.recipe
-    columns = recipe.needed_columns(predictor.targets, recipe.features)
+    columns = predictor.recipe.bind(predictor.recipe.features, predictor.targets).needed_columns
     days = pd.date_range("2024-01-02", periods=EXAMPLE_ROWS, freq="D")
-    symbol = predictor.forecaster.contract["symbols"][0]
+    symbol = predictor.forecaster.contract.symbols[0]
     prices = {name: [100.0 + row for row in range(EXAMPLE_ROWS)] for name in columns}
     return pd.DataFrame({"symbol": [symbol] * EXAMPLE_ROWS, "timestamp": days, **prices})
 
@@ -115,7 +114,7 @@ def _signature(prices: pd.DataFrame, forecasts: pd.DataFrame) -> Any:
 
 @contextmanager
 def _without_hints() -> Iterator[None]:
-    """No hints of MLflow's for people who declare types of their own, no warning of ours of the short example."""
+    """Mutes MLflow's hints for people who declare their types, and our warning that the example is short."""
     loggers = [log, logging.getLogger("mlflow")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

@@ -1,1 +1,1 @@
-"""From a window to a forecast; knows torch, no prices."""
+"""From a window to a forecast; it knows torch, but not prices."""

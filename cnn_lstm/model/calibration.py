@@ -6,7 +6,7 @@ Shapes: n validation rows, H targets.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,10 +14,26 @@ from torch import Tensor
 MOST_SCORES = 1001
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """What a checkpoint keeps of its validation forecasts, in plain values.
+
+    Attributes:
+        scores: For each target at most `MOST_SCORES` ascending values: (y_true - y_pred) / scale, or for classes
+            1 - p of the true one; evenly spaced order statistics where there are more.
+        typical_scale: Median scale of each target.
+        smearing: Factor of each target, see `smearing`; empty in checkpoints of older versions.
+    """
+
+    scores: Sequence[Sequence[float]]
+    typical_scale: Sequence[float]
+    smearing: Sequence[float] = ()
+
+
 def calibrate(
     forecasts: Mapping[str, Tensor], scale: Tensor, classes: int = 0, kinds: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Scores of forecasts against the truth, sorted and in plain values, as a checkpoint keeps them.
+) -> Calibration:
+    """Scores of forecasts against the truth.
 
     Args:
         forecasts: Columns `y_true` and `y_pred`, and `p0`, `p1`, ... for classes, each (n, H).
@@ -26,11 +42,6 @@ def calibrate(
         classes: Number of classes; 0 for numbers.
         kinds: Kind of each target, `log_volatility` or `volatility` where a variance forecast follows from it.
 
-    Returns:
-        `scores`, for each target at most `MOST_SCORES` ascending values: (y_true - y_pred) / scale, or for classes
-        1 - p of the true one; evenly spaced order statistics where there are more. `typical_scale`: the median scale
-        of each target. `smearing`: the factor of each target, see there.
-
     Source:
         Sadinle, Lei, Wasserman (2019), Least Ambiguous Set-Valued Classifiers with Bounded Error Levels: the score of
         classes.
@@ -38,23 +49,20 @@ def calibrate(
     Example:
         >>> columns = {"y_true": torch.tensor([[3.0], [1.0]]), "y_pred": torch.tensor([[1.0], [2.0]])}
         >>> calibrate(columns, torch.tensor([[2.0], [2.0]]))
-        {'scores': [[-0.5, 1.0]], 'typical_scale': [2.0], 'smearing': [1.0]}
+        Calibration(scores=[[-0.5, 1.0]], typical_scale=[2.0], smearing=[1.0])
     """
-    typical = [_typical(column) for column in scale.double().T]
-    typical_scale = torch.tensor(typical, dtype=torch.float64)
+    typical_scale = [_typical(column) for column in scale.double().T]
     truth = forecasts["y_true"].double()
     if classes:
         probability = torch.stack([forecasts[f"p{k}"] for k in range(classes)]).double()  # (C, n, H)
         scores = 1.0 - probability.gather(0, truth.long()[None])[0]
     else:
+        typical = torch.tensor(typical_scale, dtype=torch.float64)
         known = torch.isfinite(scale) & (scale > 0)
-        scores = (truth - forecasts["y_pred"].double()) / torch.where(known, scale.double(), typical_scale)
-    pairs = zip(kinds or [""] * len(typical), truth.T, forecasts["y_pred"].double().T, strict=True)
-    return {
-        "scores": [_order_statistics(column) for column in scores.T],
-        "typical_scale": typical,
-        "smearing": [smearing(*pair) for pair in pairs],
-    }
+        scores = (truth - forecasts["y_pred"].double()) / torch.where(known, scale.double(), typical)
+    pairs = zip(kinds or [""] * len(typical_scale), truth.T, forecasts["y_pred"].double().T, strict=True)
+    ordered = [_order_statistics(column) for column in scores.T]
+    return Calibration(ordered, typical_scale, [smearing(*pair) for pair in pairs])
 
 
 def smearing(kind: str, truth: Tensor, forecast: Tensor) -> float:

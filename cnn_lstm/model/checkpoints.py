@@ -1,4 +1,4 @@
-"""Checkpoint files: read without running code, damage and foreign files told in one line; written durably."""
+"""Checkpoint files: read without running code, refused in one line if damaged or foreign; written durably."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from torch import Tensor
 from cnn_lstm import specs
 from cnn_lstm.errors import CheckpointError, ResourceError
 from cnn_lstm.files import replace_file
-from cnn_lstm.model.forecaster import CHECKPOINT_FORMAT, CHECKPOINT_KEY, Forecaster, state_digest
+from cnn_lstm.model.contract import require_intact
+from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import Backbone
 from cnn_lstm.model.objectives import Objective
 
@@ -37,11 +38,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = "it holds pickled objects, which could run code" if zipfile.is_zipfile(path) else "no checkpoint"
+        reason = "it holds pickled objects, which could run code" if zipfile.is_zipfile(path) else "not a checkpoint"
         raise CheckpointError(f"refused: {reason}", str(path), "use a checkpoint written by fit", code=415) from error
-    except Exception as error:  # the unpickler of damaged content stumbles in any way
+    except Exception as error:  # the unpickler may stumble over damaged content in any way
         raise CheckpointError("the checkpoint is damaged", str(path), candidates(path), code=414) from error
-    _verify(checkpoint, path)
+    require_intact(checkpoint, str(path), candidates(path))
     return dict(checkpoint)
 
 
@@ -50,29 +51,10 @@ def _require_whole(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except Exception as error:  # zipfile raises what the damaged header makes it stumble on
-        raise CheckpointError("the checkpoint is damaged, or none", str(path), candidates(path), code=414) from error
+    except Exception as error:  # zipfile may stumble over a damaged header in any way
+        raise CheckpointError("the checkpoint is damaged, or not one", str(path), candidates(path), code=414) from error
     if damaged is not None:
         raise CheckpointError(f"the checkpoint is damaged in {damaged}", str(path), candidates(path), code=414)
-
-
-def _verify(checkpoint: object, path: Path) -> None:
-    ours = checkpoint.get(CHECKPOINT_KEY) if isinstance(checkpoint, dict) else None
-    if not isinstance(checkpoint, dict) or not isinstance(ours, dict):
-        raise CheckpointError("the checkpoint was not written by cnn_lstm", str(path), "train one with fit", code=415)
-    if ours.get("format") != CHECKPOINT_FORMAT:
-        raise CheckpointError(
-            f"checkpoint format {ours.get('format')}, this version reads {CHECKPOINT_FORMAT}",
-            str(path),
-            "use the version of cnn_lstm that wrote it",
-            code=417,
-        )
-    if not all(isinstance(part, dict) for part in (ours.get("recipe"), checkpoint.get("hyper_parameters"))):
-        raise CheckpointError("the checkpoint does not say how to build its model", str(path), code=417)
-    if ours.get("digest") != state_digest(checkpoint.get("state_dict", {})):
-        raise CheckpointError(
-            "the checkpoint is damaged: its weights do not match their digest", str(path), candidates(path), code=414
-        )
 
 
 def candidates(path: Path) -> str:
@@ -80,8 +62,8 @@ def candidates(path: Path) -> str:
     folder = path if path.is_dir() else path.parent
     # no deeper, or a misspelt path in a home folder would search all of it
     patterns = ("*.ckpt", "checkpoints/*.ckpt", "*/checkpoints/*.ckpt")
-    found = [str(file) for pattern in patterns for file in sorted(folder.glob(pattern)) if file != path][:5]
-    return f"candidates: {', '.join(found)}" if found else "train one with fit"
+    files = [str(file) for pattern in patterns for file in sorted(folder.glob(pattern)) if file != path][:5]
+    return f"candidates: {', '.join(files)}" if files else "train one with fit"
 
 
 def forecaster_from(checkpoint: Mapping[str, Any]) -> Forecaster:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 
 class Clipping:
@@ -24,6 +26,28 @@ class Clipping:
     def __init__(self) -> None:
         self._steps = 0
         self._clipped: Tensor | int = 0
+
+    def step(self, precision: Precision, optimizer: Optimizer, limit: float | None, algorithm: str | None) -> bool:
+        """Clips the gradients of an optimiser where torch's own calls do.
+
+        Under bf16, where no gradient is scaled, that includes a fused optimiser, which Lightning refuses to clip.
+
+        Args:
+            precision: Lightning's precision plugin.
+            optimizer: Its gradients are clipped.
+            limit: Largest norm or value; None or 0 for no clipping.
+            algorithm: `norm` or `value`; `norm` by default.
+
+        Returns:
+            Whether that was done; if not, it is left to Lightning.
+        """
+        if not limit or limit < 0 or not clips_plainly(precision):
+            return False
+        if (algorithm or GradClipAlgorithmType.NORM) == GradClipAlgorithmType.NORM:
+            self.clip(precision.main_params(optimizer), limit)
+        else:
+            precision.clip_grad_by_value(optimizer, limit)
+        return True
 
     def clip(self, parameters: Iterable[Tensor], limit: float) -> None:
         """Scales the gradients down to a norm of `limit`, if theirs is larger."""

@@ -1,50 +1,53 @@
-"""The LightningModule: joins network, head and objective; knows nothing about prices.
+"""The LightningModule: it joins network, head and objective, and knows nothing about prices.
 
-Shapes: B batch, T window length, F features, H targets, K outputs of the head a target, n rows of an epoch.
+Shapes: B batch, T window length, F features, H targets, K outputs of the head per target, n rows of an epoch.
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
-from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import LRSchedulerTypeUnion
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cnn_lstm import specs
-from cnn_lstm.errors import CheckpointError, ConfigError, DataError
+from cnn_lstm.errors import ConfigError
 from cnn_lstm.model.calibration import calibrate
-from cnn_lstm.model.clipping import Clipping, clips_plainly
+from cnn_lstm.model.clipping import Clipping
+from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, refuse_other_data, require_intact, signed
 from cnn_lstm.model.dropout import dropout_samples
 from cnn_lstm.model.metrics import forecast_metrics
 from cnn_lstm.model.network import Backbone
 from cnn_lstm.model.objectives import Objective, Point
 from cnn_lstm.model.outputs import EpochOutputs
+from cnn_lstm.model.schedule import settings_of, step_plateau
 
-log = logging.getLogger(__name__)
-CHECKPOINT_KEY = "cnn_lstm"
-CHECKPOINT_FORMAT = 1
 INFERENCE_BATCH = 32
-OF_THE_WEIGHTS = ("target_mean", "boundaries", "training", "calibration")
 
 
 class Windows(NamedTuple):
-    """What a step needs of a batch: features (B, T, F), labels (B, H), panel rows (B,)."""
+    """What a step needs of a batch: raw features (B, T, F), labels (B, H), panel rows (B,)."""
 
     x: Tensor
     y: Tensor
     row: Tensor
 
 
+class Forecast(NamedTuple):
+    """Forecast columns in original units, each (B, H), and the embeddings (B, D) that they come from."""
+
+    columns: dict[str, Tensor]
+    embedding: Tensor
+
+
 class Statistics(Protocol):
-    """Location and scale of the training rows; see the data arm's `TrainingStatistics`."""
+    """Location and scale of features (F,) and targets (H,) over the training rows, and class counts (H, C)."""
 
     x_loc: Tensor
     x_scale: Tensor
@@ -60,7 +63,8 @@ class ForecastData(Protocol):
 
     statistics: Statistics
 
-    def contract(self) -> dict[str, Any]: ...  # noqa: D102
+    def contract(self) -> Mapping[str, Any]:
+        """What `Contract.from_plain` reads."""
 
     def label_scale(self, rows: Tensor) -> Tensor:
         """Size of each label's surprise as known at the panel rows (n,): (n, H)."""
@@ -74,10 +78,15 @@ class Forecaster(LightningModule):
         objective: Meaning of the head's outputs, loss and forecast; mean squared error by default.
         n_targets: Number of targets, H.
         optimizer: Builds the optimiser from parameters.
-        scheduler: Builds the learning-rate scheduler from the optimiser; null for a constant rate.
+        scheduler: Builds the learning-rate scheduler from the optimiser; None for a constant rate.
         scheduler_interval: Whether a scheduler other than `ReduceLROnPlateau` steps each epoch or each batch.
         samples: Passes of Monte Carlo dropout in `predict`; 0 for one plain pass. The forecast is their mean, and
             the column `mc_std` their spread: a sign of the model's own doubt, not an interval.
+
+    Attributes:
+        contract: What the forecaster knows of its training data; empty before a fit or a checkpoint.
+        refuse_other_prices: Whether a checkpoint of other prices is refused; else a warning is logged.
+        forecasts: Forecasts of the last epoch: `row`, (n,), and `y_true`, `y_pred`, ..., each (n, H).
 
     Example:
         >>> from cnn_lstm.model.network import CNNLSTM
@@ -120,8 +129,7 @@ class Forecaster(LightningModule):
         self.register_buffer("y_anchor", torch.full((n_targets,), -1))
         if self.objective.classes:
             self.objective.learn_classes(torch.ones(n_targets, self.objective.classes))
-        self.contract: dict[str, Any] = {}
-        self.strict_data = False
+        self.contract, self.refuse_other_prices = Contract(), False
         self.outputs, self.clipping = EpochOutputs(), Clipping()
         self.forecasts: dict[str, Tensor] = {}
 
@@ -129,69 +137,51 @@ class Forecaster(LightningModule):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Forecast columns in original units, each (B, H), of raw windows (B, T, F)."""
-        return self._decode(self._raw(x), x)
+        return self.decode(self.head(self.network(x)), x)
 
     def encode(self, x: Tensor) -> Tensor:
         """Embeddings, (B, D), of raw windows (B, T, F)."""
         embedding: Tensor = self.network(x)
         return embedding
 
-    def decode(self, embedding: Tensor, x: Tensor) -> dict[str, Tensor]:
-        """Forecast columns, each (B, H), of embeddings (B, D) that are at hand, and their raw windows (B, T, F)."""
-        outputs: Tensor = self.head(embedding)
-        # not `len`, which torch.export would take for a constant
-        return self._decode(outputs.view(x.shape[0], self.n_targets, self.objective.n_outputs), x)
+    def decode(self, outputs: Tensor, x: Tensor) -> dict[str, Tensor]:
+        """Forecast columns, each (B, H), of the head's outputs (B, H K) for raw windows (B, T, F)."""
+        return self.objective.forecast(outputs.unflatten(1, (self.n_targets, -1)).float(), self._loc(x), self.y_scale)
 
-    def forecast(self, x: Tensor) -> dict[str, Tensor]:
-        """`forward`, with the bits of each row independent of the other rows; see `fixed_shape`."""
-        return self._decode(fixed_shape(self._raw, x), x)
+    def forecast(self, x: Tensor, samples: int = 0, seed: int = 0) -> Forecast:
+        """`forward` and `encode` in one pass, with the bits of each row independent of the others; see `fixed_shape`.
 
-    def forecast_and_encode(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """`forecast` and `encode` by one pass of the network, with the bits of `fixed_shape`."""
+        Args:
+            x: Raw windows, (B, T, F).
+            samples: Passes of Monte Carlo dropout; 0 for none. With them `y_pred` of numbers is their mean, and
+                `mc_std` their spread.
+            seed: Reproduces the dropout masks.
+        """
 
         def both(part: Tensor) -> Tensor:
             embedding = self.network(part)
             return torch.cat([self.head(embedding), embedding], dim=1)
 
-        outputs = self.head.out_features
-        joint = fixed_shape(both, x)
-        raw = joint[:, :outputs].reshape(len(x), self.n_targets, self.objective.n_outputs)
-        return self._decode(raw, x), joint[:, outputs:]
-
-    def sample(self, x: Tensor, samples: int, seed: int = 0) -> dict[str, Tensor]:
-        """Monte Carlo dropout: the columns of `forward` with `y_pred` as mean, and `mc_std` as spread.
-
-        Args:
-            x: Raw windows, (B, T, F).
-            samples: Number of passes.
-            seed: Reproduces the dropout masks.
-        """
-        draws = dropout_samples(lambda batch: self(batch)["y_pred"], self, x, samples, seed)  # (S, B, H)
-        columns = self.forecast(x)
-        spread = draws.std(dim=0, correction=0)
-        if self.objective.classes:
-            return columns | {"mc_std": spread}
-        return columns | {"y_pred": draws.mean(dim=0), "mc_std": spread}
-
-    def _raw(self, x: Tensor) -> Tensor:
-        """Outputs of the head, (B, H, K)."""
-        outputs: Tensor = self.head(self.network(x))
-        return outputs.view(len(x), self.n_targets, self.objective.n_outputs)
+        outputs, embedding = fixed_shape(both, x).split([self.head.out_features, self.head.in_features], dim=1)
+        columns = self.decode(outputs.contiguous(), x)
+        if samples:
+            draws = dropout_samples(lambda batch: self(batch)["y_pred"], self, x, samples, seed)  # (S, B, H)
+            if not self.objective.classes:
+                columns["y_pred"] = draws.mean(dim=0)
+            columns["mc_std"] = draws.std(dim=0, correction=0)
+        return Forecast(columns, embedding)
 
     def _loc(self, x: Tensor) -> Tensor:
         """What standardisation subtracts from the targets, (B, H): location, and last value where anchored."""
         last = x[:, -1].index_select(1, self.y_anchor.clamp(min=0))
         return self.y_loc + torch.where(self.y_anchor >= 0, last, 0.0)
 
-    def _decode(self, raw: Tensor, x: Tensor) -> dict[str, Tensor]:
-        return self.objective.forecast(raw.float(), self._loc(x), self.y_scale)
+    # -- steps and epochs ----------------------------------------------------------------------------------------
 
-    # -- steps ---------------------------------------------------------------------------------------------------
-
-    def _step(self, batch: Windows, raw: Tensor) -> Tensor:
-        """Loss of a batch from the head's outputs (B, H, K); its forecasts are kept for the epoch's figures."""
+    def _step(self, batch: Windows, outputs: Tensor) -> Tensor:
+        """Loss of a batch from the head's outputs (B, H K); its forecasts are kept for the metrics of the epoch."""
         x, y, row = batch
-        loc = self._loc(x)
+        loc, raw = self._loc(x), outputs.unflatten(1, (self.n_targets, -1))  # (B, H), (B, H, K)
         loss = self.objective.loss(raw, (y - loc) / self.y_scale)
         with torch.no_grad():
             columns = self.objective.forecast(raw.detach().float(), loc, self.y_scale)
@@ -200,27 +190,24 @@ class Forecaster(LightningModule):
 
     def training_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """Loss of a training batch."""
-        loss = self._step(batch, self._raw(batch.x))
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        loss = self._step(batch, self.head(self.network(batch.x)))
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's connectors
         if (self.global_step + 1) % every == 0:  # as Lightning counts
             self.log("train_loss_step", loss.detach(), prog_bar=True)
         return loss
 
     def validation_step(self, batch: Windows, batch_idx: int) -> None:
         """Keeps the forecasts of a validation batch."""
-        self._step(batch, self._raw(batch.x))
+        self._step(batch, self.head(self.network(batch.x)))
 
     def test_step(self, batch: Windows, batch_idx: int) -> None:
         """Keeps the forecasts of a test batch."""
-        self._step(batch, fixed_shape(self._raw, batch.x))
+        self._step(batch, fixed_shape(lambda x: self.head(self.network(x)), batch.x))
 
     def predict_step(self, batch: Windows, batch_idx: int) -> None:
         """Keeps the forecasts of a batch; labels may be missing."""
-        x, y, row = batch
-        columns = self.sample(x, self.samples, seed=batch_idx) if self.samples else self.forecast(x)
-        self.outputs.add(row=row, y_true=y, **columns)
-
-    # -- epochs --------------------------------------------------------------------------------------------------
+        columns = self.forecast(batch.x, self.samples, seed=batch_idx).columns
+        self.outputs.add(row=batch.row, y_true=batch.y, **columns)
 
     def on_train_epoch_start(self) -> None:
         """Starts with nothing, whatever an interrupted epoch left behind."""
@@ -233,7 +220,7 @@ class Forecaster(LightningModule):
         self._training_outputs, self.outputs = self.outputs, EpochOutputs()
 
     def on_train_epoch_end(self) -> None:
-        """Logs the figures of the training epoch and the share of clipped steps, and steps a plateau scheduler.
+        """Logs the metrics of the training epoch and the share of clipped steps, and steps a plateau scheduler.
 
         Lightning would step it after the checkpoints of the epoch are written (`fit_loop.on_advance_end`, 2.6), and
         a resumed run would miss that step.
@@ -243,15 +230,7 @@ class Forecaster(LightningModule):
             self.log("clipped_share", self.clipping.share, sync_dist=self.trainer.world_size > 1)
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, ReduceLROnPlateau):
-            self._step_plateau(scheduler)
-
-    def _step_plateau(self, scheduler: ReduceLROnPlateau) -> None:
-        metrics, every = self.trainer.callback_metrics, self.trainer.check_val_every_n_epoch or 1
-        if scheduler.monitor in metrics:
-            scheduler.step(metrics[scheduler.monitor])
-        elif self.trainer.enable_validation and self.trainer.is_last_batch and (self.current_epoch + 1) % every == 0:
-            known = f"one of {', '.join(sorted(metrics))}"
-            raise ConfigError(f"nobody logs {scheduler.monitor!r}", "model.scheduler.monitor", known, code=224)
+            step_plateau(scheduler, self.trainer)
 
     def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: Any | None) -> None:
         """Steps the other schedulers; see `on_train_epoch_end`."""
@@ -259,16 +238,16 @@ class Forecaster(LightningModule):
             super().lr_scheduler_step(scheduler, metric)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the figures of the validation, and keeps its scores for the checkpoint and the intervals made of it."""
+        """Logs the metrics of the validation; those of a fit keep their scores for the checkpoint's intervals."""
         self._log_metrics("val")
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             scale = self._data.label_scale(self.forecasts["row"])
-            kinds = self.contract["target_kinds"]
-            self.contract["calibration"] = calibrate(self.forecasts, scale, self.objective.classes, kinds)
+            scores = calibrate(self.forecasts, scale, self.objective.classes, self.contract.target_kinds)
+            self.contract = replace(self.contract, calibration=scores)
         self.outputs = self._training_outputs
 
     def on_test_epoch_end(self) -> None:
-        """Logs the figures of the test and keeps its forecasts, of all processes, in `forecasts`."""
+        """Logs the metrics of the test and keeps its forecasts, of all processes, in `forecasts`."""
         self._log_metrics("test")
 
     def on_predict_epoch_end(self) -> None:
@@ -276,16 +255,15 @@ class Forecaster(LightningModule):
         self.forecasts = self.outputs.gather(self.trainer.world_size)
 
     def _log_metrics(self, stage: str) -> None:
-        self.forecasts = self.outputs.gather(self.trainer.world_size)
-        columns = self.forecasts
-        names = self.contract.get("target_names") or [str(k) for k in range(self.n_targets)]
-        figures = {"loss": float(columns["loss"].double().mean())}
-        figures |= forecast_metrics(columns["y_pred"], columns["y_true"], self.objective.classes, names)
-        # all processes hold the gathered forecasts, so the figures are equal and nothing has to be averaged
-        self.log_dict(
-            {f"{stage}_{name}": value for name, value in figures.items()},
-            sync_dist=self.trainer.world_size > 1,
-        )
+        self.forecasts = columns = self.outputs.gather(self.trainer.world_size)
+        names = self.contract.target_names or [str(k) for k in range(self.n_targets)]
+        metrics = {f"{stage}_loss": float(columns["loss"].double().mean())}
+        for name, value in forecast_metrics(
+            columns["y_pred"], columns["y_true"], self.objective.classes, names
+        ).items():
+            metrics[f"{stage}_{name}"] = value
+        # all processes hold the gathered forecasts, so the metrics are equal and nothing has to be averaged
+        self.log_dict(metrics, sync_dist=self.trainer.world_size > 1)
 
     # -- statistics, optimiser, checkpoint -----------------------------------------------------------------------
 
@@ -297,41 +275,19 @@ class Forecaster(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Takes the training statistics before a fit, and what the data module says of the data."""
-        data, calibration = self._data, self.contract.get("calibration")
-        self.contract = data.contract()
+        calibration = None if stage == "fit" else self.contract.calibration
+        self.contract = replace(Contract.from_plain(self._data.contract()), calibration=calibration)
         if stage == "fit":
-            self.learn_statistics(data.statistics)
-        elif calibration:
-            self.contract["calibration"] = calibration
+            self.learn_statistics(self._data.statistics)
 
     def learn_statistics(self, statistics: Statistics) -> None:
-        """Fills the buffers of network and targets.
-
-        Raises:
-            ConfigError: If the objective forecasts another number of classes than the targets have.
-        """
-        classes = statistics.class_counts.shape[1]
-        if classes != self.objective.classes:
-            raise ConfigError(
-                f"targets with {classes or 'no'} classes, an objective for {self.objective.classes or 'numbers'}",
-                "model.objective",
-                "use Classes(classes: N) for Direction targets, another objective for numbers",
-                code=224,
-            )
-        for name, have, want in (
-            ("targets", len(statistics.y_loc), self.n_targets),
-            ("features", len(statistics.x_loc), self.network.n_features),
-        ):
-            if have != want:
-                raise ConfigError(f"{have} {name} in the data, {want} in the model", "model", code=224)
-        standardize = self.network.standardize
-        standardize.loc.copy_(statistics.x_loc)
-        standardize.scale.copy_(statistics.x_scale)
-        standardize.anchored.copy_(statistics.x_anchored)
-        self.y_loc.copy_(statistics.y_loc)
-        self.y_scale.copy_(statistics.y_scale)
-        self.y_anchor.copy_(statistics.y_anchor)
-        if classes:
+        """Fills the buffers of network and targets; refuses other numbers of classes, targets or features."""
+        _require_shapes(statistics, self)
+        for name in ("loc", "scale", "anchored"):
+            self.network.standardize.get_buffer(name).copy_(getattr(statistics, f"x_{name}"))
+        for name in ("y_loc", "y_scale", "y_anchor"):
+            self.get_buffer(name).copy_(getattr(statistics, name))
+        if self.objective.classes:
             self.objective.learn_classes(statistics.class_counts)
 
     def configure_optimizers(self) -> Any:
@@ -339,100 +295,56 @@ class Forecaster(LightningModule):
         optimizer = self.optimizer(self.parameters())
         if self.scheduler is None:
             return optimizer
-        scheduler = self.scheduler(optimizer)
-        settings: dict[str, Any] = {"scheduler": scheduler, "interval": self.scheduler_interval}
-        if isinstance(scheduler, ReduceLROnPlateau):
-            # not strict: we step it ourselves, and the first validation may be some epochs away
-            settings |= {"monitor": scheduler.monitor, "interval": "epoch", "strict": False}
-        return {"optimizer": optimizer, "lr_scheduler": settings}
+        return {"optimizer": optimizer, "lr_scheduler": settings_of(self.scheduler(optimizer), self.scheduler_interval)}
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clips, and counts the steps where that changed the norm.
-
-        Under bf16, where no gradient is scaled, a fused optimiser is clipped too, which Lightning refuses.
-        """
+        """Clips, and counts the steps where that changed the norm; see `Clipping.step`."""
         precision = self.trainer.precision_plugin
-        if not gradient_clip_val or gradient_clip_val < 0 or not clips_plainly(precision):
+        if not self.clipping.step(precision, optimizer, gradient_clip_val, gradient_clip_algorithm):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        elif (gradient_clip_algorithm or GradClipAlgorithmType.NORM) == GradClipAlgorithmType.NORM:
-            self.clipping.clip(precision.main_params(optimizer), gradient_clip_val)
-        else:
-            precision.clip_grad_by_value(optimizer, gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds how to rebuild the model and its inputs, in plain values."""
-        checkpoint["hyper_parameters"] = {
-            "network": self.network.spec(),
-            "objective": self.objective.spec(),
-            "n_targets": self.n_targets,
-        }
-        checkpoint[CHECKPOINT_KEY] = {
-            "format": CHECKPOINT_FORMAT,
-            "digest": state_digest(checkpoint["state_dict"]),
-            **self.contract,
-        }
-
-    def _refuse_seen_dates(self, saved: dict[str, str], asked: dict[str, str]) -> None:
-        """A resumed fit keeps its dates; a test never starts before the one that the checkpoint was kept from."""
-        if self.trainer.state.fn == "fit":
-            parts = ("train", "validation", "test")
-            refuse_differences(*({f"data.split.{part}": dates[part] for part in parts} for dates in (saved, asked)))
-            return
-        for part in ("validation", "test"):
-            if asked[part] < saved[part]:  # ISO dates sort as text
-                raise CheckpointError(
-                    f"the {part} part is not untouched: it starts at {asked[part][:10]}",
-                    f"the checkpoint saw dates up to {saved[part][:10]} before its own {part} part",
-                    "use the split of the checkpoint's run, or later dates",
-                    code=436,
-                )
-
-    def _tell_other_prices(self, saved: str, found: str) -> None:
-        what = "the prices are not those that the checkpoint was trained on"
-        if self.strict_data:
-            where = f"data SHA-256 {saved[:12]} -> {found[:12]}"
-            raise DataError(what, where, "give those of the training, or leave out --same_prices", code=337)
-        log.warning("%s — data SHA-256 differs", what)
+        specs_of_parts = {"network": self.network.spec(), "objective": self.objective.spec()}
+        checkpoint["hyper_parameters"] = {**specs_of_parts, "n_targets": self.n_targets}
+        checkpoint[CHECKPOINT_KEY] = signed(self.contract, checkpoint["state_dict"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of another recipe than the data module's.
-
-        Raises:
-            CheckpointError: Naming each difference.
-            DataError: If the prices are others than those of the training, and `strict_data` is set.
-        """
-        saved = checkpoint.get(CHECKPOINT_KEY)
-        if saved is None:
-            raise CheckpointError("the checkpoint was not written by cnn_lstm", fix="train one with fit", code=415)
-        if saved.get("digest") != state_digest(checkpoint["state_dict"]):
-            raise CheckpointError("the checkpoint is damaged: its weights do not match their digest", code=414)
-        if self.contract:
-            refuse_differences(saved["recipe"], self.contract["recipe"])
-            self._refuse_seen_dates(saved["boundaries"], self.contract["boundaries"])
-            if saved["fingerprint"] != self.contract["fingerprint"]:
-                self._tell_other_prices(saved["fingerprint"], self.contract["fingerprint"])
-            # what belongs to the weights: a later test part changes nothing of when the intervals begin to adapt
-            self.contract |= {name: saved.get(name) for name in OF_THE_WEIGHTS}
-        else:
-            self.contract = {key: value for key, value in saved.items() if key not in ("format", "digest")}
+        """Takes the contract of a checkpoint; see `refuse_other_data` for when it is refused."""
+        require_intact(checkpoint)
+        saved = Contract.of(checkpoint)
+        if self.contract != Contract():
+            fit = self.trainer.state.fn == "fit"
+            refuse_other_data(saved, self.contract, fit=fit, refuse_other_prices=self.refuse_other_prices)
+            saved = self.contract.of_weights(saved)
+        self.contract = saved
 
 
-def state_digest(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and bytes of all tensors: neither zip nor safetensors notices a flipped bit."""
-    digest = hashlib.sha256()
-    for name, values in sorted(state.items()):
-        digest.update(f"{name} {values.dtype} {tuple(values.shape)} ".encode())
-        digest.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def _require_shapes(statistics: Statistics, forecaster: Forecaster) -> None:
+    """Refuses statistics of other numbers of classes, targets or features than the forecaster's."""
+    classes, wanted = statistics.class_counts.shape[1], forecaster.objective.classes
+    if classes != wanted:
+        raise ConfigError(
+            f"targets with {classes or 'no'} classes, an objective for {wanted or 'numbers'}",
+            "model.objective",
+            "use Classes(classes: N) for Direction targets, another objective for numbers",
+            code=224,
+        )
+    for name, have, want in (
+        ("targets", len(statistics.y_loc), forecaster.n_targets),
+        ("features", len(statistics.x_loc), forecaster.network.n_features),
+    ):
+        if have != want:
+            raise ConfigError(f"{have} {name} in the data, {want} in the model", "model", code=224)
 
 
 def fixed_shape(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Applies a function of windows in batches of one fixed shape, the last one filled up with copies.
 
-    Matrix kernels round differently for different batch shapes. Always the same shape makes a forecast the same,
-    bit for bit, in a test run, in a table of one symbol, and for a single window.
+    Matrix kernels round differently for different batch shapes. With always the same shape, a forecast is the same, bit
+    for bit, in a test run, in a table of one symbol, and for a single window.
 
     Args:
         function: Maps windows (`INFERENCE_BATCH`, T, F) row by row.
@@ -448,26 +360,3 @@ def fixed_shape(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         filling = part[-1:].expand(INFERENCE_BATCH - len(part), -1, -1)
         parts.append(function(torch.cat([part, filling]))[: len(part)])
     return torch.cat(parts)
-
-
-def refuse_differences(saved: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Compares two plain trees.
-
-    Raises:
-        CheckpointError: Naming each key that differs, checkpoint -> configuration.
-
-    Example:
-        >>> refuse_differences({"window": 60}, {"window": 60})
-    """
-    differences = [
-        f"{key}: {saved.get(key)} -> {asked.get(key)}"
-        for key in sorted({*saved, *asked})
-        if saved.get(key) != asked.get(key)
-    ]
-    if differences:
-        raise CheckpointError(
-            "the checkpoint does not fit the configuration",
-            "; ".join(differences),
-            "use the config.yaml of the checkpoint's run, or train again",
-            code=436,
-        )

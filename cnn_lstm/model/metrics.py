@@ -8,6 +8,8 @@ Shapes: n forecasts, H targets.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torchmetrics.functional import explained_variance, pearson_corrcoef, r2_score
@@ -90,7 +92,7 @@ def _varies(classes: Tensor) -> bool:
     return bool((classes != classes[0]).any())
 
 
-def forecast_metrics(y_pred: Tensor, y_true: Tensor, classes: int, names: list[str]) -> dict[str, float]:
+def forecast_metrics(y_pred: Tensor, y_true: Tensor, classes: int, names: Sequence[str]) -> dict[str, float]:
     """Metrics of all targets: their plain mean under the bare name, and one each where there are several.
 
     Args:

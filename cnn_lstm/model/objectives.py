@@ -1,6 +1,6 @@
 """What is learnt: the meaning of the head's outputs, their loss, and their forecast in original units.
 
-A new objective is one class here. The head gives K outputs a target; losses are computed on standardised targets
+A new objective is one class here. The head gives K outputs per target; losses are computed on standardised targets
 z = (y - loc) / scale, so that a loss near 1 means "no better than the mean" whatever the unit.
 
 Shapes: B batch, H targets, K outputs of the head for each target.

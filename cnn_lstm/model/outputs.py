@@ -10,7 +10,7 @@ from cnn_lstm.errors import ConfigError
 
 
 class EpochOutputs:
-    """Columns of tensors, one entry a batch.
+    """Columns of tensors, one entry per batch.
 
     Example:
         >>> outputs = EpochOutputs()
@@ -23,12 +23,12 @@ class EpochOutputs:
         self._columns: dict[str, list[Tensor]] = {}
 
     def add(self, **columns: Tensor) -> None:
-        """Keeps one batch; all columns have the same first dimension."""
+        """Keeps one batch: columns of shape (B,) or (B, H), of one B."""
         for name, values in columns.items():
             self._columns.setdefault(name, []).append(values)
 
     def gather(self, world_size: int = 1) -> dict[str, Tensor]:
-        """All batches of all processes on the CPU, ordered by the column `row`.
+        """All batches of all processes on the CPU, (n,) or (n, H), ordered by the column `row`, (n,).
 
         Args:
             world_size: Number of processes; more than one makes this a collective call.

@@ -10,13 +10,13 @@ from cnn_lstm.model.network import CNNLSTM
 
 
 class CNNLSTMRegressor(nn.Module):
-    """One number a window, such as Qlib's `GeneralPTNN` trains by the dotted path of this class.
+    """One number per window, such as Qlib's `GeneralPTNN` trains by the dotted path of this class.
 
     The caller scales the features: nothing is learnt from the data but by gradients.
 
     Args:
         d_feat: Number of features, F; Qlib's name for it.
-        **network: Arguments of `CNNLSTM` but `n_features`; numbers, words and lists.
+        **network: Arguments of `CNNLSTM` but `n_features`: numbers, words and lists.
 
     Raises:
         ConfigError: If an argument is out of its range, naming it.

@@ -1,4 +1,4 @@
-"""Templates of a room beside the parts that all pages share."""
+"""The templates of a room together with the parts that all pages share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jinja2
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot with its words.
+    """A plot with its texts.
 
     Attributes:
         title: Heading.

@@ -1,7 +1,7 @@
-"""What positions earn: the books of n episodes at once, by the formulas of the report's strategy.
+"""What positions earn: the accounts of n episodes at once, by the formulas of the report's strategy.
 
 The stake is constant: profits are not reinvested, so returns add up, a weight is a share of that stake, and a cost of
-c a side takes c from each unit traded. See `evaluation.metrics.strategy`. Shapes: n episodes, S symbols.
+c per side takes c from each unit traded. See `evaluation.metrics.strategy`. Shapes: n episodes, S symbols.
 """
 
 from __future__ import annotations
@@ -18,23 +18,26 @@ from cnn_lstm.errors import ConfigError
 Floats = NDArray[np.float64]
 Reward = Literal["return", "log_return", "differential_sharpe"]
 MEMORY = 0.01  # weight of the newest return in the moments of the differential Sharpe ratio
-LEAST = 1e-3  # share of the stake that a logarithm counts at least
+SMALLEST = 1e-3  # the logarithm of a net return below this share of the stake is that of this share
 
 
 @dataclass(frozen=True)
-class Rules:
+class TradingTerms:
     """How decisions become trades, and trades rewards.
 
     Attributes:
         delay: Bars between a decision and its execution at a close; 0 trades at the close that the decision itself
-            used, which nobody can do.
-        fee_bp: Fee in basis points of what is traded, each side.
-        slippage_bp: Half spread and slippage, likewise.
+            used, which is not possible in practice.
+        fee_bp: Fee in basis points of what is traded, per side.
+        slippage_bp: Half spread and slippage in basis points of what is traded, per side.
         reward: `return`: net return of the bar. `log_return`: log(1 + net return). `differential_sharpe`: first-order
             change of the Sharpe ratio of exponentially weighted returns (Moody and Saffell 1998).
 
+    Raises:
+        ConfigError: E266, if a value is out of its range.
+
     Example:
-        >>> Rules(fee_bp=2, slippage_bp=3).cost
+        >>> TradingTerms(fee_bp=2, slippage_bp=3).cost
         0.0005
     """
 
@@ -59,8 +62,18 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Metrics:
-    """What one bar brought, each (n,) but `weights`, (n, S): what was held over the bar."""
+class StepResult:
+    """What one step of n episodes brought.
+
+    Attributes:
+        weights: What was held over the bar, (n, S).
+        gross: Return before costs, (n,).
+        turnover: Traded share of the stake, (n,).
+        cost: Costs of the trades, as a share of the stake, (n,).
+        net: Return after costs, (n,).
+        reward: Reward, (n,).
+        ruined: Whether the stake is lost, (n,).
+    """
 
     weights: Floats
     gross: Floats
@@ -75,7 +88,7 @@ class Accounts:
     """Positions, waiting orders and equity of n episodes.
 
     Args:
-        rules: Delay, costs and reward.
+        terms: Delay, costs and reward.
         episodes: Number of episodes, n.
         symbols: Number of symbols, S.
 
@@ -85,55 +98,56 @@ class Accounts:
         equity: 1 plus all net returns of the episode, (n,).
 
     Example:
-        >>> accounts = Accounts(Rules(delay=0, fee_bp=10, slippage_bp=0), episodes=1, symbols=1)
-        >>> found = accounts.step(np.array([[1.0]]), np.array([[0.02]]), np.array([False]))
-        >>> found.gross.tolist(), found.turnover.tolist(), found.net.round(4).tolist()
+        >>> accounts = Accounts(TradingTerms(delay=0, fee_bp=10, slippage_bp=0), episodes=1, symbols=1)
+        >>> result = accounts.step(np.array([[1.0]]), np.array([[0.02]]), np.array([False]))
+        >>> result.gross.tolist(), result.turnover.tolist(), result.net.round(4).tolist()
         ([0.02], [1.0], [0.019])
     """
 
-    def __init__(self, rules: Rules, episodes: int, symbols: int) -> None:
-        self.rules = rules
+    def __init__(self, terms: TradingTerms, episodes: int, symbols: int) -> None:
+        self.terms = terms
         self.held = np.zeros((episodes, symbols))
-        self.waiting = np.zeros((episodes, rules.delay, symbols))
+        self.waiting = np.zeros((episodes, terms.delay, symbols))
         self.equity = np.ones(episodes)
         self._moments = np.zeros((2, episodes))
 
     def clear(self, number: int) -> None:
-        """Starts an episode anew, without a position."""
+        """Resets one episode to the full stake without a position."""
         self.held[number], self.waiting[number], self.equity[number] = 0.0, 0.0, 1.0
         self._moments[:, number] = 0.0
 
-    def step(self, decided: Floats, returns: Floats, last: NDArray[np.bool_]) -> Metrics:
+    def step(self, decided: Floats, returns: Floats, last: NDArray[np.bool_]) -> StepResult:
         """Executes what is due at this close, and holds it over the next bar.
 
         Args:
             decided: Weights decided at this close, (n, S).
             returns: Return of the next bar, (n, S).
-            last: Whether the episode ends after that bar, (n,); then positions are closed, and that is paid for.
+            last: Whether the episode ends after that bar, (n,); then positions are closed, at the usual cost.
         """
         due = self._due(decided)
         turnover = np.abs(due - self.held).sum(axis=1)
         gross = (due * returns).sum(axis=1)
-        ruined = self.equity + gross - turnover * self.rules.cost <= 0
+        ruined = self.equity + gross - turnover * self.terms.cost <= 0
         closed = last | ruined
         if closed.any():
             turnover = turnover + np.where(closed, np.abs(due).sum(axis=1), 0.0)
             self.waiting[closed] = 0.0
-        cost = turnover * self.rules.cost
+        cost = turnover * self.terms.cost
         net = gross - cost
         self.equity = self.equity + net
         self.held = np.where(closed[:, None], 0.0, due)
-        return Metrics(due, gross, turnover, cost, net, self._reward(net), ruined)
+        return StepResult(due, gross, turnover, cost, net, self._reward(net), ruined)
 
     def observation(self) -> NDArray[np.float32]:
         """Weights in force and waiting orders, (n, S * (1 + delay)).
 
-        With a constant stake nothing that was earned before changes what can be earned, so it is not shown.
+        Equity is not part of it: with a constant stake, past profits do not change what can be earned.
         """
         return np.concatenate([self.held, self.waiting.reshape(len(self.held), -1)], axis=1, dtype=np.float32)
 
     def _due(self, decided: Floats) -> Floats:
-        if not self.rules.delay:
+        """The orders to execute now, (n, S); the decided ones, (n, S), join the queue."""
+        if not self.terms.delay:
             return decided
         due = self.waiting[:, 0].copy()
         self.waiting[:, :-1] = self.waiting[:, 1:]
@@ -141,10 +155,10 @@ class Accounts:
         return due
 
     def _reward(self, net: Floats) -> Floats:
-        if self.rules.reward == "return":
+        if self.terms.reward == "return":
             return net
-        if self.rules.reward == "log_return":
-            return np.log(np.maximum(1.0 + net, LEAST))
+        if self.terms.reward == "log_return":
+            return np.log(np.maximum(1.0 + net, SMALLEST))
         return self._differential_sharpe(net)
 
     def _differential_sharpe(self, net: Floats) -> Floats:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from gymnasium import spaces
@@ -17,36 +17,44 @@ from torch import Tensor
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.rl.encoder import Encoder
+from cnn_lstm.rl.encoder_plan import EncoderPlan
 
-NOTES = "encoder_plans"
+NOTES = "encoder_plans"  # attribute of the observation space; saved agents hold it
 PROCESS = uuid.uuid4().hex
+
+
+class Note(TypedDict):
+    """What an extractor leaves on the observation space: how to build its encoder, and the process that wrote this."""
+
+    plan: EncoderPlan
+    process: str
 
 
 class CNNLSTMExtractor(BaseFeaturesExtractor):
     """Features of windows by a trained encoder, followed by the rest of the observation as it is.
 
-    The observation is a `Box` of windows, or a `Dict` with one under `key`; the other entries are flattened and
-    appended in their order. Windows are of raw features, (T, F), or one for each symbol, (S, T, F): the same encoder
+    The observation is a `Box` of windows, or a `Dict` with such a box under `key`; the other values are flattened and
+    appended in their order. Windows hold raw features, (T, F), or one window per symbol, (S, T, F): the same encoder
     reads them all.
 
     A saved agent loads without the checkpoint: its weights come from the zip, and the architecture from a note that
     the extractor leaves on the observation space, which Stable-Baselines3 saves.
 
     Args:
-        observation_space: That of the environment. Where its windows carry the names of their `features`, these must
-            be the checkpoint's.
+        observation_space: Observation space of the environment. If its windows carry the names of their `features`,
+            these must be the checkpoint's.
         checkpoint: File written by `fit` or `write_ensemble`.
-        key: Entry of a `Dict` that holds the windows.
+        key: Key of a `Dict` that holds the windows.
         frozen: Whether the weights stay as they are.
         lr_factor: Share of the agent's learning rate that a fine-tuned encoder gets.
         forecast: Appends the forecast of each target; see `Encoder`.
         uncertainty: Appends the uncertainty of each forecast; see `Encoder`.
-        pretrained: False draws the weights anew and keeps the scaling of the features.
+        pretrained: False replaces the trained weights by random ones and keeps the scaling of the features.
 
     Raises:
-        ConfigError: If the observation space holds no windows or others than the checkpoint's, or an option does not
-            fit it.
-        CheckpointError: If the file is missing, damaged, unsafe or not ours.
+        ConfigError: E260 to E263, if the observation space holds no windows or other windows than the checkpoint's, or
+            an option does not fit the checkpoint.
+        CheckpointError: If the file is missing, damaged, unsafe or of another program.
 
     Example:
         >>> from stable_baselines3 import PPO
@@ -87,7 +95,7 @@ class CNNLSTMExtractor(BaseFeaturesExtractor):
 
 
 def _windows(space: spaces.Space[Any], key: str) -> spaces.Box:
-    """The space of the windows."""
+    """The space of the windows, (T, F) or (S, T, F)."""
     if isinstance(space, spaces.Dict) and key not in space.spaces:
         raise ConfigError(
             f"the observation has no entry {key!r}",
@@ -107,18 +115,18 @@ def _windows(space: spaces.Space[Any], key: str) -> spaces.Box:
 
 
 def _rest(space: spaces.Space[Any], key: str) -> dict[str, spaces.Space[Any]]:
-    """The other entries of a dictionary."""
-    entries = space.spaces if isinstance(space, spaces.Dict) else {}
-    return {name: entry for name, entry in entries.items() if name != key}
+    """The other spaces of a dictionary."""
+    parts = space.spaces if isinstance(space, spaces.Dict) else {}
+    return {name: part for name, part in parts.items() if name != key}
 
 
 def _encoder(space: spaces.Space[Any], path: str | Path, pretrained: bool, options: dict[str, Any]) -> Encoder:
-    """The encoder of a file, or an empty one by the note of a saved agent, which the zip's weights will fill.
+    """The encoder of a file, or one without weights by the note of a saved agent, whose zip holds the weights.
 
-    In another process than the one that wrote the note, the agent is being loaded: a file of that name there may be
-    of any model.
+    In another process than the one that wrote the note, a saved agent is being loaded, and a file of that name there
+    may be of any model.
     """
-    notes: dict[str, dict[str, Any]] = space.__dict__.setdefault(NOTES, {})
+    notes: dict[str, Note] = space.__dict__.setdefault(NOTES, {})
     note = notes.get(str(path))
     if note is not None and (note["process"] != PROCESS or not Path(path).is_file()):
         return Encoder(note["plan"], **options)

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import jsonargparse
-import pandas as pd
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import CheckpointError, ConfigError
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import CHECKPOINT_KEY, refuse_differences
-from cnn_lstm.rl.agent_inputs import (
-    Dates,
-    make_market,
-    require_read,
-    require_unseen,
-    seen_in_training,
-    shown_table,
-    trained_dates,
-)
-from cnn_lstm.rl.agents import with_encoder
-from cnn_lstm.rl.bars import Part
+from cnn_lstm.model.contract import Contract, digest_of, refuse_differences
+from cnn_lstm.rl.agent_inputs import AgentInputs, read_inputs, require_used
+from cnn_lstm.rl.extractor import CNNLSTMExtractor
+from cnn_lstm.rl.market import MarketEnv
+from cnn_lstm.rl.market_data import Part
+from cnn_lstm.rl.observations import EncoderObservation
 from cnn_lstm.rl.settings import AgentSettings, MarketSettings
 from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of
 from cnn_lstm.runs.config import is_of_fit, read_config, with_current_files
@@ -39,56 +32,100 @@ RENAMED = {"name": "folder"}
 
 
 @dataclass(frozen=True)
+class JobConfig:
+    """The configuration of `rl train`, as it is written to the config.yaml of the agents.
+
+    Attributes:
+        ckpt_path: Checkpoint of the forecaster.
+        ckpt_digest: Digest of its weights; other weights are refused. None: any.
+        forecasts_digest: SHA-256 of the file `market.forecasts`; another file is refused. None: any.
+        folder: Folder of the agents within RUN/rl.
+        market: Settings of the market.
+        agent: Settings of the agents.
+    """
+
+    ckpt_path: str | None
+    ckpt_digest: str | None
+    forecasts_digest: str | None
+    folder: str | None
+    market: MarketSettings
+    agent: AgentSettings
+
+
+@dataclass(frozen=True)
 class Job:
     """What a command works on.
 
     Attributes:
-        checkpoint: The forecaster's.
-        digest: Of its weights.
-        home: The forecaster's run.
-        market: Settings of the market.
-        agent: Settings of the agents.
-        data: The forecaster's data, set up.
-        shown: What agents see of each date, see `shown_table`.
-        forecasts: SHA-256 of the file with forecasts, if they are shown.
-        trained: Training dates of an encoder inside the policy, see `trained_dates`.
+        config: The configuration, with the digests of the files that lie there now.
+        checkpoint: Checkpoint of the forecaster.
+        home: Run of the forecaster.
+        data: Data of the forecaster, set up.
+        inputs: What the agents see.
     """
 
+    config: JobConfig
     checkpoint: Path
-    digest: str
     home: RunFolder
-    market: MarketSettings
-    agent: AgentSettings
     data: MarketDataModule
-    shown: pd.DataFrame | None
-    forecasts: str | None
-    trained: Dates | None
-
-    def env(self, part: Part, episode_length: int | None = None) -> gymnasium.Env[Any, Any]:
-        """The market in a part, see `make_market`."""
-        return make_market(
-            self.market, self.checkpoint, self.data.prices, self.shown, part=part, episode_length=episode_length
-        )
+    inputs: AgentInputs
 
     @property
     def learner(self) -> AgentSettings:
-        """Settings of the agents, with the encoder in their policy where it belongs there."""
-        return with_encoder(self.agent, self.market, self.checkpoint)
+        """Settings of the agents, with the checkpoint's encoder in their policy if it reads their windows there."""
+        market, agent = self.config.market, self.config.agent
+        if market.see != "window" or agent.encoder is None:
+            return agent
+        policy = {
+            **agent.arguments.get("policy_kwargs", {}),
+            "features_extractor_class": CNNLSTMExtractor,
+            "features_extractor_kwargs": {"checkpoint": str(self.checkpoint), **asdict(agent.encoder)},
+        }
+        return replace(agent, arguments={**agent.arguments, "policy_kwargs": policy})
 
-    def unseen_env(self, part: Part, episode_length: int | None = None) -> gymnasium.Env[Any, Any]:
-        """`env`, in which nothing is shown by a model that was trained on it, unless agents may learn from that.
+    def env(self, part: Part, episode_length: int | None = None) -> gymnasium.Env[Any, Any]:
+        """The environment of one agent.
+
+        Args:
+            part: Part in which episodes lie.
+            episode_length: Steps of an episode; the whole part by default.
+        """
+        settings, table = self.config.market, self.inputs.table
+        # forecasts of walk-forward begin where its first fold is tested
+        start = table["as_of"].min().isoformat() if table is not None and settings.see == "forecast" else None
+        market = MarketEnv(
+            self.data.prices,
+            symbols=settings.symbols,
+            checkpoint=self.checkpoint,
+            part=part,
+            start=start,
+            observe="window" if table is None else "account",
+            actions=settings.actions,
+            positions=settings.positions,
+            delay=settings.delay,
+            fee_bp=settings.fee_bp,
+            slippage_bp=settings.slippage_bp,
+            reward=settings.reward,
+            episode_length=episode_length,
+        )
+        return market if table is None else EncoderObservation(market, table, self.inputs.columns)
+
+    def checked_env(self, part: Part, episode_length: int | None = None) -> gymnasium.Env[Any, Any]:
+        """`env`, refused if a model was trained on dates that it describes there, unless `market.in_sample` allows it.
+
+        In the test part nothing allows it.
+
+        Args:
+            part: Part in which episodes lie.
+            episode_length: Steps of an episode; the whole part by default.
 
         Raises:
             ConfigError: E270.
         """
         env = self.env(part, episode_length)
-        if part == "test" or not self.market.in_sample:
-            require_unseen(env, self.shown, part, self.trained)
+        if part == "test" or not self.config.market.in_sample:
+            self.inputs.require_out_of_sample(env, part)
         return env
-
-    def in_sample_rows(self) -> int:
-        """See `seen_in_training`, of the part in which the agents learn."""
-        return seen_in_training(self.env(self.market.part), self.shown, self.trained)
 
 
 def job_parser() -> jsonargparse.ArgumentParser:
@@ -108,17 +145,17 @@ def job_parser() -> jsonargparse.ArgumentParser:
     return parser
 
 
-def parsed(words: Sequence[str], command: str = "rl train") -> Any:
-    """The configuration that words mean.
+def parse_config(argv: Sequence[str], command: str = "rl train") -> JobConfig:
+    """The configuration that a command line gives.
 
     Args:
-        words: Options of `rl train`.
-        command: What the user called, for the messages.
+        argv: Options of `rl train`.
+        command: Command that the user called, for the messages.
 
     Raises:
-        ConfigError: If one is wrong.
+        ConfigError: If an option or a key is wrong.
     """
-    parser, files = job_parser(), config_files(words)
+    parser, files = job_parser(), config_files(argv)
     trees = {file: read_config(file, RENAMED) for file in files}
     for file, tree in trees.items():
         if is_of_fit(tree):
@@ -128,49 +165,50 @@ def parsed(words: Sequence[str], command: str = "rl train") -> Any:
     known = list(parser.get_defaults().keys(branches=True))
     try:
         with one_line_errors(command, known):
-            argv = with_current_files(explicit_flags(words, flags_of(parser)), RENAMED)
-            config = parser.instantiate_classes(parser.parse_args(argv))
+            current = with_current_files(explicit_flags(argv, flags_of(parser)), RENAMED)
+            parsed = parser.instantiate_classes(parser.parse_args(current))
     except ConfigError as error:
         raise in_plain_words(error) from error
+    config = JobConfig(**{field.name: parsed[field.name] for field in fields(JobConfig)})
     for file, tree in trees.items():
-        # agents name their checkpoint as seen from their own folder, so that a run can be moved
+        # agents name their checkpoint relative to their own folder, so that a run can be moved
         if "ckpt_digest" in tree and config.ckpt_path is not None and config.ckpt_path == tree.get("ckpt_path"):
-            config.ckpt_path = str((file.parent / config.ckpt_path).resolve())
+            config = replace(config, ckpt_path=str((file.parent / config.ckpt_path).resolve()))
     return config
 
 
-def saved(folder: Path, command: str) -> Any:
-    """The configuration of agents that are there already.
+def saved_config(folder: Path, command: str) -> JobConfig:
+    """The configuration of agents that are trained already.
 
     Args:
-        folder: Their folder.
-        command: What the user called, for the messages.
+        folder: Folder of the agents.
+        command: Command that the user called, for the messages.
     """
-    return parsed(["--config", str(folder / "config.yaml")], command)
+    return parse_config(["--config", str(folder / "config.yaml")], command)
 
 
-def job_of(config: Any) -> Job:
+def job_of(config: JobConfig) -> Job:
     """Reads the checkpoint, and the data of its run.
 
     Args:
-        config: See `parsed`.
+        config: The configuration.
 
     Raises:
-        CheckpointError: If there is none, or it is of other data than its run's configuration reads now.
-        ConfigError: E270, if a setting would be read by nothing; E273, if it is not the one that the
-            agents learnt with, or not in a run folder.
+        CheckpointError: If there is no checkpoint, or its run's configuration now reads other data.
+        ConfigError: E270, if a setting would have no effect; E273, if the checkpoint is not the one that the agents
+            learnt with, or does not lie in a run folder.
     """
     if config.ckpt_path is None:
         raise CheckpointError("rl train needs a checkpoint", fix="add --ckpt_path RUN/checkpoints/best.ckpt", code=437)
-    market: MarketSettings = config.market
-    agent: AgentSettings = config.agent
-    require_read(market, agent)
+    market, agent = config.market, config.agent
+    require_used(market, agent)
     checkpoint = Path(config.ckpt_path)
-    contract = read_checkpoint(checkpoint)[CHECKPOINT_KEY]
-    if config.ckpt_digest not in (None, contract["digest"]):
+    content = read_checkpoint(checkpoint)
+    digest = digest_of(content)
+    if config.ckpt_digest not in (None, digest):
         raise ConfigError(
             "the agents learnt with another checkpoint than lies there now",
-            f"{checkpoint}: weights {config.ckpt_digest[:12]} -> {contract['digest'][:12]}",
+            f"{checkpoint}: weights {config.ckpt_digest[:12]} -> {digest[:12]}",
             "put that one back, or train agents with another --folder",
             code=273,
         )
@@ -179,8 +217,8 @@ def job_of(config: Any) -> Job:
         raise ConfigError("no config.yaml above the checkpoint", str(home.path), "take one in its run folder", code=273)
     data = ForecastCLI(["fit", "--config", str(home.config)], run=False).build_data()
     data.setup()
-    refuse_differences({"data": contract["fingerprint"]}, {"data": data.fingerprint})
-    shown = shown_table(market, checkpoint, data.prices)
+    refuse_differences({"data": Contract.of(content).fingerprint}, {"data": data.fingerprint})
+    inputs = read_inputs(market, agent, checkpoint, data.prices)
     forecasts = hashlib.sha256(Path(market.forecasts).read_bytes()).hexdigest() if market.forecasts else None
     if config.forecasts_digest not in (None, forecasts):
         raise ConfigError(
@@ -189,5 +227,5 @@ def job_of(config: Any) -> Job:
             "put those back, or train agents with another --folder",
             code=273,
         )
-    trained = trained_dates(market, agent, checkpoint)
-    return Job(checkpoint, contract["digest"], home, market, agent, data, shown, forecasts, trained)
+    config = replace(config, ckpt_digest=digest, forecasts_digest=forecasts)
+    return Job(config, checkpoint, home, data, inputs)

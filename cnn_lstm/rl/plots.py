@@ -1,4 +1,4 @@
-"""Plots of an episode and of what agents earned, drawn by matplotlib's metrics alone.
+"""Plots of an episode and of what agents earned, drawn on matplotlib's figures without its global state.
 
 Shapes: d dates, S symbols.
 """
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 Times = NDArray[np.datetime64]
 Floats = NDArray[np.float64]
 AGENTS, SEED = "#0b2a6f", "#5aa5e0"
-# rules, told apart without colours too: colours and dashes, drawn above the agents, which show through
+# colours and dashes of the rules, which differ without colours too; drawn above the agents, which show through
 RULES = ["#e08a2e", "#128a6a", "#c2306f", "#8a5a2b"]
 DASHES: list[Any] = [(0, (6, 3)), (0, (1, 1.6)), (0, (5, 2, 1, 2)), (0, (3, 3))]
 LISTED = 8  # symbols that a legend has room for
-LETTERS = 26  # of a name in a legend
+LETTERS = 26  # letters of a name in a legend
 WIDTH, HEIGHT = 4.5, 3.2  # inches; small, so that the words are readable on a phone
-SMALL = 8.5
+SMALL = 8.5  # points
 
 
 def draw_episode(
@@ -41,12 +41,12 @@ def draw_episode(
     """Price, position and equity, one below the other, with a dot at the start.
 
     Args:
-        dates: Dates since the first one of the episode, (d,).
-        close: Prices at them, (d, S); drawn as multiples of the first ones.
+        dates: Dates since the start of the episode, (d,).
+        close: Prices at these dates, (d, S); drawn as multiples of the first ones.
         weights: Weights held over the bar that ends at each date, (d, S).
-        equity: 1 plus all net returns since, (d,).
-        symbols: Names, S.
-        last: Last date of the episode, to which the axis reaches; by default that of `dates`.
+        equity: 1 plus all net returns since the start, (d,).
+        symbols: Names of the symbols, S.
+        last: Last date of the episode, to which the axis reaches; by default the last of `dates`.
     """
     from matplotlib.figure import Figure
 
@@ -73,11 +73,12 @@ def draw_episode(
 
 
 def _start(axes: Axes, dates: Times, height: float, color: Any) -> PathCollection:
+    """Draws a dot at the first of the dates, (d,)."""
     return axes.scatter(dates[:1], [height], s=16, color=color, zorder=3)
 
 
 def _episode_axes(figure: Figure, first: np.datetime64, last: np.datetime64) -> None:
-    """The dates of the whole episode, and equal letters."""
+    """Draws the axis of the whole episode's dates, and sets all letters to one size."""
     for axes in figure.axes:
         axes.tick_params(labelsize=SMALL)
     _date_axis(figure.axes[-1])
@@ -88,7 +89,11 @@ def _episode_axes(figure: Figure, first: np.datetime64, last: np.datetime64) -> 
 
 
 def pixels(figure: Figure) -> NDArray[np.uint8]:
-    """A figure as (height, width, 3)."""
+    """A plot as an image, (height, width, 3).
+
+    Args:
+        figure: The plot.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas: Any = FigureCanvasAgg(figure)
@@ -96,18 +101,18 @@ def pixels(figure: Figure) -> NDArray[np.uint8]:
     return np.array(canvas.buffer_rgba(), dtype=np.uint8)[:, :, :3]
 
 
-def draw_returns(bars: pd.DataFrame, main: str) -> Figure:
+def draw_returns(net: pd.DataFrame, main: str) -> Figure:
     """Summed net returns in percent: one column thick, seeds light, and rules dashed above them.
 
     Args:
-        bars: Net returns, one column each, by date.
+        net: Net returns by date, one column per agent and rule; d rows.
         main: The column of all agents.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     axes = figure.subplots()
-    summed = bars.fillna(0.0).cumsum() * 100
+    summed = net.fillna(0.0).cumsum() * 100
     styles = _styles([str(name) for name in summed], main)
     for name, style in styles.items():
         axes.plot(summed.index.to_numpy(), summed[name].to_numpy(), **style)
@@ -138,7 +143,7 @@ def _styles(names: list[str], main: str) -> dict[str, dict[str, Any]]:
 
 
 def _plain(name: str) -> str:
-    """A name in few letters, none of which starts a formula."""
+    """A short name, without the signs that would start a formula."""
     short = name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…"
     return short.replace("$", r"\$")
 
@@ -146,8 +151,7 @@ def _plain(name: str) -> str:
 def _date_axis(axes: Axes) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    # matplotlib has no types for its date locators
-    # matplotlib's dates have no annotations
+    # matplotlib has no annotations for its dates
     locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
@@ -155,7 +159,11 @@ def _date_axis(axes: Axes) -> None:
 
 
 def svg_address(figure: Figure) -> str:
-    """A figure as a data address."""
+    """A plot as the address of an SVG image, for the HTML page.
+
+    Args:
+        figure: The plot.
+    """
     content = io.BytesIO()
     figure.savefig(content, format="svg", metadata={"Date": None})
     return f"data:image/svg+xml;base64,{base64.b64encode(content.getvalue()).decode('ascii')}"

@@ -1,19 +1,23 @@
-"""What `rl evaluate` found, in words: for a terminal and for a browser."""
+"""The report of `rl evaluate`, as a record and in words: for a terminal and for a browser."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from cnn_lstm.evaluation.formatting import number, percent
 from cnn_lstm.evaluation.plain_language import probability, signed, uses_sentence
+from cnn_lstm.evaluation.record import Uses
 from cnn_lstm.pages.environment import Plot, page_environment
+from cnn_lstm.rl.claim import Claim
+from cnn_lstm.rl.metrics import AgentMetrics
 from cnn_lstm.rl.plots import draw_returns, svg_address
+from cnn_lstm.rl.settings import AgentSettings, MarketSettings
 
-TOGETHER = "all seeds together"
+ALL_SEEDS = "all seeds together"
 # columns of the table: title on the page, title in a terminal, how to write it
 COLUMNS = {
     "net_annual_return": ("return a year, after costs", "return/year", signed),
@@ -27,45 +31,101 @@ COLUMNS = {
 FORECASTS = "sign of "  # how the name of the rule that follows the forecasts begins
 
 
-def evaluation_text(report: Mapping[str, Any]) -> str:
+@dataclass(frozen=True)
+class RandomTimes:
+    """What the same positions earn at random other times.
+
+    Attributes:
+        net_annual_return: Return per year after costs: its 5%, 50% and 95% quantile.
+    """
+
+    net_annual_return: list[float | None]
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """Settings of market and agents."""
+
+    market: MarketSettings
+    agent: AgentSettings
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """What agents are worth on the test part; evaluation.json holds it under the same names.
+
+    Attributes:
+        symbols: Traded symbols.
+        bars: Number of bars.
+        first: First date.
+        last: Last date.
+        cost_bp: Cost in basis points of what is traded, per side.
+        trials: Number of models that were judged on these rows, for the deflated Sharpe ratio.
+        claim: What may be claimed of all agents together.
+        agents: Metrics of each agent, by name.
+        together: Metrics of all agents together.
+        rules: Metrics of the simple rules, by name.
+        random: What the same positions earn at random other times.
+        test_rows_used: How often the test rows were used so far.
+        in_sample_rows: Rows in the agents' training that come from a model's training dates.
+        settings: Settings of market and agents.
+    """
+
+    symbols: list[str]
+    bars: int
+    first: str
+    last: str
+    cost_bp: float
+    trials: int
+    claim: Claim
+    agents: dict[str, AgentMetrics]
+    together: AgentMetrics
+    rules: dict[str, AgentMetrics]
+    random: RandomTimes
+    test_rows_used: Uses
+    in_sample_rows: int
+    settings: JobSettings
+
+
+def evaluation_text(report: EvaluationReport) -> str:
     """The evaluation for a terminal.
 
     Args:
-        report: Plain values of evaluation.json.
+        report: The report.
     """
     rows = _rows(report)
     names, titles = max(map(len, rows)), [short for _, short, _ in COLUMNS.values()]
     table = [_line("", titles, names), *(_line(name, cells, names) for name, cells in rows.items())]
-    return "\n".join([report["claim"]["sentence"], "", _market(report), *table, *_remarks(report)]) + "\n"
+    return "\n".join([report.claim.sentence, "", _market(report), *table, *_remarks(report)]) + "\n"
 
 
 def _line(name: str, cells: Sequence[str], width: int) -> str:
     return " ".join([f"{name:<{width}}", *(f"{cell:>13}" for cell in cells)])
 
 
-def evaluation_page(report: Mapping[str, Any], bars: pd.DataFrame, title: str) -> str:
+def evaluation_page(report: EvaluationReport, net: pd.DataFrame, title: str) -> str:
     """The evaluation for a browser, in one file.
 
     Args:
-        report: Plain values of evaluation.json.
-        bars: Net returns after costs, one column each, by date.
+        report: The report.
+        net: Net returns after costs by date, one column per agent and rule.
         title: Name of the agents.
     """
     main = _main(report)
-    seeds = "" if main in report["agents"] else ", single seeds in light blue"
-    drawn = Plot(
+    seeds = "" if main in report.agents else ", single seeds in light blue"
+    plot = Plot(
         "Summed returns after costs",
         f"Dark blue: {main}{seeds}. Dashed, and above them where they meet: the simple rules.",
         "net return of agents and rules, summed over the test dates",
-        svg_address(draw_returns(bars if seeds else bars.drop(columns=TOGETHER), main)),
+        svg_address(draw_returns(net if seeds else net.drop(columns=ALL_SEEDS), main)),
     )
     template = page_environment(Path(__file__).parent).get_template("evaluation.html.jinja")
     return template.render(
         title=title,
         first=_market(report),
-        evidence=report["claim"]["evidence"],
-        sentence=report["claim"]["sentence"],
-        drawn=drawn,
+        evidence=report.claim.evidence,
+        sentence=report.claim.sentence,
+        drawn=plot,
         columns=[title for title, _, _ in COLUMNS.values()],
         lines=_rows(report),
         main=main,
@@ -73,48 +133,51 @@ def evaluation_page(report: Mapping[str, Any], bars: pd.DataFrame, title: str) -
     )
 
 
-def _market(report: Mapping[str, Any]) -> str:
+def _market(report: EvaluationReport) -> str:
     return (
-        f"{report['bars']:,} bars, {report['first'][:10]} to {report['last'][:10]}, {', '.join(report['symbols'])}; "
-        f"{report['cost_bp']:g} bp of what is traded, each side; profits not reinvested"
+        f"{report.bars:,} bars, {report.first[:10]} to {report.last[:10]}, {', '.join(report.symbols)}; "
+        f"{report.cost_bp:g} bp of what is traded, each side; profits not reinvested"
     )
 
 
-def _main(report: Mapping[str, Any]) -> str:
-    """Name of all agents, or of the only one."""
-    return TOGETHER if len(report["agents"]) > 1 else next(iter(report["agents"]))
+def _main(report: EvaluationReport) -> str:
+    """Name of all agents together, or of the only agent."""
+    return ALL_SEEDS if len(report.agents) > 1 else next(iter(report.agents))
 
 
-def _rows(report: Mapping[str, Any]) -> dict[str, list[str]]:
-    everyone = {**report["agents"], _main(report): report["together"], **report["rules"]}
+def _rows(report: EvaluationReport) -> dict[str, list[str]]:
+    """The cells of the table, by the name of the row."""
+    everyone = {**report.agents, _main(report): report.together, **report.rules}
     return {
-        name: [write(metrics[column]) for column, (_, _, write) in COLUMNS.items()]
+        name: [write(getattr(metrics, column)) for column, (_, _, write) in COLUMNS.items()]
         for name, metrics in everyone.items()
     }
 
 
-def _remarks(report: Mapping[str, Any]) -> Iterator[str]:
-    low, middle, high = report["random"]["net_annual_return"]
+def _remarks(report: EvaluationReport) -> Iterator[str]:
+    """What has to be known before the table is believed."""
+    low, middle, high = report.random.net_annual_return
     yield (
         f"The same positions at random other times, with the same turnover and exposure: {signed(middle)} a year, 90 "
         f"of 100 between {signed(low)} and {signed(high)}."
     )
-    net = [metrics["net_annual_return"] for metrics in report["agents"].values()]
-    if len(net) > 1:
-        mean = signed(sum(net) / len(net))
-        yield f"Return a year over {len(net)} seeds: {signed(min(net))} to {signed(max(net))}, mean {mean}."
-    if not any(name.startswith(FORECASTS) for name in report["rules"]):
+    net = [metrics.net_annual_return for metrics in report.agents.values()]
+    known = [value for value in net if value is not None]
+    if len(net) > 1 and len(known) == len(net):
+        mean = signed(sum(known) / len(known))
+        yield f"Return a year over {len(known)} seeds: {signed(min(known))} to {signed(max(known))}, mean {mean}."
+    if not any(name.startswith(FORECASTS) for name in report.rules):
         yield (
             "There is no rule that follows the sign of the forecasts: the forecaster has no target that can be traded, "
             "a return or a direction."
         )
-    if report["in_sample_rows"]:
+    if report.in_sample_rows:
         yield (
-            f"The agents learnt from {report['in_sample_rows']:,} rows of a model's own training dates, which look "
+            f"The agents learnt from {report.in_sample_rows:,} rows of a model's own training dates, which look "
             "better than what they see here (market.in_sample)."
         )
-    yield uses_sentence(report["test_rows_used"])
-    paid = "one trial" if report["trials"] == 1 else f"all {report['trials']:,} trials"
+    yield uses_sentence(report.test_rows_used)
+    paid = "one trial" if report.trials == 1 else f"all {report.trials:,} trials"
     yield (
         "The deflated Sharpe ratio (DSR) is the probability that the true Sharpe ratio is above zero, once trials are "
         f"paid for: by the agents {paid}, by a rule itself alone."

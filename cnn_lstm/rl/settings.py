@@ -1,4 +1,4 @@
-"""What `cnn-lstm rl` is told: the market, what the agent sees of it, the agent, and how long it learns."""
+"""Settings of `cnn-lstm rl train`: the market, what the agent sees of it, the agent, and how long it learns."""
 
 from __future__ import annotations
 
@@ -7,40 +7,42 @@ from typing import Any, Literal
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.rl.accounts import Reward
-from cnn_lstm.rl.episodes import Kind
+from cnn_lstm.rl.decisions import ActionKind
 
 Algorithm = Literal["ppo", "a2c", "sac", "td3", "dqn"]
-Sight = Literal["embedding", "forecast", "window"]
-Lesson = Literal["train", "validation"]
+InputKind = Literal["embedding", "forecast", "window"]
+LearningPart = Literal["train", "validation"]
 
 
 @dataclass(frozen=True)
 class MarketSettings:
-    """The market that agents trade in; see `MarketEnv` for the keys that are not here explained.
+    """The market that agents trade in.
+
+    Keys that `MarketEnv` has too mean the same there.
 
     Attributes:
         symbols: Symbols to trade; all of the forecaster's data by default.
-        see: What is shown beside the account: the checkpoint's `embedding`, `forecast`s of a predictions table, or the
-            `window` itself.
+        see: What the agent sees next to its account: the checkpoint's `embedding`, the `forecast`s of a predictions
+            table, or the `window` of features itself.
         forecasts: Predictions table of `walk-forward`, for `see: forecast`.
         part: Part in which agents learn; never the one in which they are judged.
         in_sample: Allow embeddings or forecasts of dates whose labels their model was trained on. They look better
-            there than they ever will, so agents learn to trust them too much; the evaluation says so.
+            there than they ever will again, so agents learn to trust them too much. The evaluation reports it.
         actions: Kind of action.
         positions: Positions to choose from.
         delay: Bars from decision to trade.
-        fee_bp: Fee.
-        slippage_bp: Slippage.
-        reward: What is learnt from.
-        episode_length: Steps of an episode.
+        fee_bp: Fee in basis points of what is traded, per side.
+        slippage_bp: Half spread and slippage in basis points, per side.
+        reward: What the agent maximises.
+        episode_length: Steps of an episode in training; None for the whole part.
     """
 
     symbols: list[str] | None = None
-    see: Sight = "embedding"
+    see: InputKind = "embedding"
     forecasts: str | None = None
-    part: Lesson = "train"
+    part: LearningPart = "train"
     in_sample: bool = False
-    actions: Kind = "discrete"
+    actions: ActionKind = "discrete"
     positions: list[float] = field(default_factory=lambda: [-1.0, 0.0, 1.0])
     delay: int = 1
     fee_bp: float = 5.0
@@ -55,10 +57,10 @@ class EncoderSettings:
 
     Attributes:
         frozen: Whether its weights stay as they are.
-        lr_factor: Share of the agent's learning rate that a fine-tuned one gets.
+        lr_factor: Share of the agent's learning rate that a fine-tuned encoder gets.
         forecast: Append the forecast of each target.
-        uncertainty: Append how unsure each forecast is.
-        pretrained: False draws the weights anew.
+        uncertainty: Append the uncertainty of each forecast.
+        pretrained: False replaces the trained weights by random ones.
     """
 
     frozen: bool = True
@@ -70,21 +72,21 @@ class EncoderSettings:
 
 @dataclass(frozen=True)
 class AgentSettings:
-    """The agent.
+    """The agent and its training.
 
     Attributes:
         algo: Algorithm of Stable-Baselines3.
-        policy: Its policy; observations are dictionaries.
-        arguments: Other arguments of its constructor, by their names there.
+        policy: Policy of the algorithm; observations are dictionaries.
+        arguments: Other arguments of the algorithm's constructor, by their names there.
         encoder: What reads the windows of `market.see: window`; without one they are flattened.
-        steps: Environment steps that it learns for, rounded up to whole rollouts.
-        seeds: One agent each.
-        n_envs: Environments that it learns in at once.
-        device: Where its networks are.
-        progress_bar: Show the bar of Stable-Baselines3 on a terminal.
+        steps: Environment steps of the training of each agent, rounded up to whole rollouts.
+        seeds: One agent per seed.
+        n_envs: Environments in which an agent learns at the same time.
+        device: Device of its networks.
+        progress_bar: Show the progress bar of Stable-Baselines3 on a terminal.
 
     Raises:
-        ConfigError: E224, if nothing would be learnt, or one agent twice.
+        ConfigError: E224, if nothing would be learnt, or one agent would be trained twice.
     """
 
     algo: Algorithm = "ppo"

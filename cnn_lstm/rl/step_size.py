@@ -1,8 +1,8 @@
 """A learning-rate factor of chosen parameters, whatever optimiser steps them.
 
 Stable-Baselines3 builds one optimiser from all parameters of a policy, and sets one learning rate in all its groups
-before each update; so groups of parameters do not last. A smaller gradient is no smaller step either: Adam and RMSprop
-divide by the gradient's own size. What is left is the step itself.
+before each update, so it overwrites the rates of parameter groups. A smaller gradient does not make a smaller step
+either, since Adam and RMSprop divide by the size of the gradient. So the step itself is shortened.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _before: WeakKeyDictionary[Optimizer, list[tuple[Parameter, Tensor]]] = WeakKeyD
 def scale_steps(parameters: Iterable[Parameter], factor: float) -> None:
     """Shortens all later steps of these parameters to a share of what their optimiser would do.
 
-    For an optimiser whose step is proportional to its learning rate, as all of torch's are, this is a learning rate
-    of its own, which follows the schedule of the others.
+    For an optimiser whose step is proportional to its learning rate, as with all of torch's, this equals a smaller
+    learning rate for these parameters, which follows the schedule of the others.
 
     Args:
         parameters: Leaves of a network; they carry the factor as an attribute.
@@ -48,17 +48,19 @@ def scale_steps(parameters: Iterable[Parameter], factor: float) -> None:
 
 @functools.cache
 def _listen() -> None:
-    """Hooks into the steps of all optimisers, once a process: who will step a parameter is not known before."""
+    """Hooks into the steps of all optimisers, once per process: which one steps a parameter is not known before."""
     register_optimizer_step_pre_hook(_remember)
     register_optimizer_step_post_hook(_shorten)
 
 
 def _remember(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Keeps the marked parameters as they are before a step."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     _before[optimizer] = [(p, p.detach().clone()) for p in parameters if hasattr(p, MARK)]
 
 
 @torch.no_grad()
 def _shorten(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Moves the marked parameters back by all but their share of the step."""
     for parameter, before in _before.pop(optimizer, []):
         parameter.copy_(torch.lerp(before, parameter, getattr(parameter, MARK)))

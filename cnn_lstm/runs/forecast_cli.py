@@ -35,25 +35,26 @@ from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of, refuse_re
 from cnn_lstm.runs.config import RENAMED, check_keys, check_values, with_current_files
 from cnn_lstm.runs.outcome import Outcome
 from cnn_lstm.runs.parser_errors import one_line_errors
-from cnn_lstm.runs.record import ENVIRONMENT, RunRecord, add_tracking_arguments
+from cnn_lstm.runs.record import ENVIRONMENT, add_tracking_arguments, kept, record_of_run
 from cnn_lstm.runs.yaml_guard import guard_parser
 from cnn_lstm.training.callbacks import (
     FiniteGuard,
+    ForgetRepeatedSteps,
     GradientNorm,
     LastCheckpoint,
-    LoggedOnce,
-    MovedRun,
     OptimizerSettings,
     RandomState,
+    RelocateCheckpoints,
 )
 from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources
 from cnn_lstm.training.durable import DurableCheckpointIO
-from cnn_lstm.training.history_plot import HistoryPlot
-from cnn_lstm.training.interrupts import EndsBetweenBatches
+from cnn_lstm.training.history_callback import HistoryPlot
+from cnn_lstm.training.interrupts import InterruptBetweenBatches
 from cnn_lstm.training.loggers import build_loggers
 from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, choose_run
 from cnn_lstm.training.tensorboard import TensorBoardPlots
 from cnn_lstm.training.tracking.credentials import without_credentials
+from cnn_lstm.training.tracking.tracker import TrackedData
 
 TRAINER_DEFAULTS = {
     "max_epochs": 100,
@@ -185,7 +186,7 @@ class ForecastCLI(LightningCLI):
         try:
             with one_line_errors(command, self._known_keys(command)):
                 super().instantiate_classes()
-                self.model.strict_data = config.same_prices
+                self.model.refuse_other_prices = config.same_prices
                 if command == "fit":  # refuses a wrong setting of optimiser or scheduler before any data is read
                     self.model.configure_optimizers()
         except (MisconfigurationException, TypeError, ValueError, ZeroDivisionError) as error:
@@ -218,8 +219,7 @@ class ForecastCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Trainer with our loggers before the user's and our callbacks after them."""
         command, config = self.config.subcommand, self.config_init[self.config.subcommand]
-        resumed = bool(self.command_config.get("ckpt_path"))
-        self.record = RunRecord(self.run_folder, command, config, self.config_text, resumed)
+        self.record = record_of_run(self.run_folder, command, config)
         console = ConsoleLogger(config.trainer.max_epochs, config.checkpoint.monitor, config.checkpoint.mode)
         loggers = self._loggers(config, console)
         bar = config.trainer.enable_progress_bar is not False and not config.quiet and _is_terminal()
@@ -227,7 +227,7 @@ class ForecastCLI(LightningCLI):
         bars = [ProgressBar(console, config.trainer.log_every_n_steps)] if bar else []
         of_user = config.trainer.callbacks or []
         of_user = of_user if isinstance(of_user, list) else [of_user]
-        config.trainer.callbacks = [*of_user, *self._callbacks(), *self.record.callbacks(), *bars]
+        config.trainer.callbacks = [*of_user, *self._callbacks(), *bars]
         config.trainer.plugins = [*(config.trainer.plugins or []), DurableCheckpointIO()]
         try:
             trainer: Trainer = super().instantiate_trainer(logger=loggers)
@@ -243,7 +243,7 @@ class ForecastCLI(LightningCLI):
         if of_user is False:
             return False
         command = self.config.subcommand
-        loggers = build_loggers(self.run_folder, command, config.tensorboard, self.record.tracker)
+        loggers = build_loggers(self.run_folder, command, config.tensorboard, self.record)
         if command == "fit" and not config.quiet:
             loggers.append(console)
         if isinstance(of_user, list):
@@ -251,9 +251,19 @@ class ForecastCLI(LightningCLI):
         return loggers if of_user in (None, True) else [*loggers, of_user]
 
     def _callbacks(self) -> list[Callback]:
-        moved = MovedRun(self.run_folder.checkpoints)
-        ends = EndsBetweenBatches()
-        return [ends, LoggedOnce(), FiniteGuard(), RandomState(), OptimizerSettings(), Resources(), moved, *self._trial]
+        callbacks = [
+            InterruptBetweenBatches(),
+            ForgetRepeatedSteps(),
+            FiniteGuard(),
+            RandomState(),
+            OptimizerSettings(),
+            Resources(),
+            RelocateCheckpoints(self.run_folder.checkpoints),
+            *self._trial,
+        ]
+        if self.config.subcommand == "fit":
+            callbacks.append(TrackedData(self.record, yaml.safe_load(self.config_text)["data"]["source"]))
+        return callbacks
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         if config["logger"] is False:  # nobody could write down the learning rate
@@ -264,7 +274,8 @@ class ForecastCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         if not self._runs:
             return
-        with self.record.kept(self.trainer):
+        resumed = bool(self.command_config.get("ckpt_path"))
+        with kept(self.record, self.trainer, self.config_text, resumed):
             self._run_in_one_line(subcommand)
 
     def _run_in_one_line(self, subcommand: str) -> None:
@@ -300,7 +311,7 @@ class ForecastCLI(LightningCLI):
     @rank_zero_only
     def after_fit(self) -> None:
         """Keeps the best model; prints its loss, and where everything lies."""
-        self._outcome().fit(keep_model=not self._trial)
+        self._outcome().fit(model=not self._trial)
 
     @rank_zero_only
     def after_validate(self) -> None:

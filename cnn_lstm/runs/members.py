@@ -12,8 +12,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from cnn_lstm.evaluation.record import Report
 from cnn_lstm.runs import processes
 from cnn_lstm.training.interrupts import ended_by_sigterm
 from cnn_lstm.training.run_folder import RunFolder
@@ -49,7 +49,7 @@ class Member:
         return RunFolder(self.folder / f"{self.kind}_{self.number}")
 
     @property
-    def report(self) -> dict[str, Any] | None:
+    def report(self) -> Report | None:
         """The report of its test; None if there is none yet, or a broken one."""
         return read_report(self.run.path)
 
@@ -77,10 +77,10 @@ class Member:
         return f"{errors[-1]} ({self.log})" if errors else f"see {self.log}"
 
 
-def read_report(folder: Path) -> dict[str, Any] | None:
+def read_report(folder: Path) -> Report | None:
     """Content of a folder's report.json; None if there is none, or a broken one."""
     try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        report: Report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return report if isinstance(report, dict) else None

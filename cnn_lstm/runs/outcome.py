@@ -18,10 +18,11 @@ from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.model.forecaster import Forecaster
-from cnn_lstm.runs.record import RunRecord
+from cnn_lstm.runs.record import keep_model
+from cnn_lstm.training.attention import attention_windows_plot
 from cnn_lstm.training.console import Resources, totals_line
 from cnn_lstm.training.run_folder import RunFolder
-from cnn_lstm.training.tensorboard import attention_windows_plot
+from cnn_lstm.training.tracking.record import Record
 
 ATTENTION_WINDOWS = 3
 
@@ -38,18 +39,18 @@ class Outcome:
     """
 
     def __init__(
-        self, run: RunFolder, record: RunRecord, trainer: Trainer, model: Forecaster, data: MarketDataModule
+        self, run: RunFolder, record: Record, trainer: Trainer, model: Forecaster, data: MarketDataModule
     ) -> None:
         self.run, self.record, self.trainer, self.model, self.data = run, record, trainer, model, data
 
-    def fit(self, keep_model: bool = True) -> None:
+    def fit(self, model: bool = True) -> None:
         """Keeps the best model; prints its loss, and where everything lies.
 
         Args:
-            keep_model: Whether to make it an MLflow model.
+            model: Whether to make it an MLflow model.
         """
-        if keep_model:
-            self.record.keep_model()
+        if model:
+            keep_model(self.record)
         first_best: dict[str, Any] = {}
         for callback in self.trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.best_model_score is not None and callback.monitor:
@@ -126,8 +127,8 @@ class Outcome:
     def predictions(self) -> pd.DataFrame:
         """The predictions table of the forecasts that the command made."""
         data, contract = self.data, self.model.contract
-        table = collected_table(data.panel, data.targets, self.model.forecasts, contract["target_mean"])
-        return add_intervals(table, contract.get("calibration"), contract["boundaries"]["test"])
+        table = collected_table(data.panel, data.targets, self.model.forecasts, contract.target_mean)
+        return add_intervals(table, contract.calibration, contract.boundaries.test)
 
     def _keep_metrics(self, stage: str) -> None:
         metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}

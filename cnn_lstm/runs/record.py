@@ -1,4 +1,4 @@
-"""The MLflow record of a command: its options, its beginning and honest end, what it keeps."""
+"""What a run keeps in MLflow: the options of its record, its beginning and end, its model."""
 
 from __future__ import annotations
 
@@ -7,27 +7,25 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from jsonargparse.typing import register_type
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from cnn_lstm.errors import TrackingError, interruption
 from cnn_lstm.inference.pyfunc import save_pyfunc
-from cnn_lstm.model.forecaster import CHECKPOINT_KEY
+from cnn_lstm.model.contract import digest_of
 from cnn_lstm.training.interrupts import ended_by_sigterm
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.credentials import TrackingUri, without_credentials
 from cnn_lstm.training.tracking.delivery import SETTINGS, Delivery
-from cnn_lstm.training.tracking.journal import Journal
-from cnn_lstm.training.tracking.tracker import EXPERIMENT, MLflowTracker, TrackedData, default_uri, tracking_uri
+from cnn_lstm.training.tracking.record import EXPERIMENT, Record
+from cnn_lstm.training.tracking.tracker import MLflowTracker
 
 log = logging.getLogger(__name__)
-# what MLflow, or we for it, set in the environment
+# what MLflow sets in the environment, and what we set for it
 ENVIRONMENT = ("MLFLOW_TRACKING_URI", *SETTINGS)
 Tracking = Literal["lenient", "strict"]
 
@@ -58,103 +56,70 @@ def add_tracking_arguments(parser: LightningArgumentParser) -> None:
     )
 
 
-class RunRecord:
-    """What a command keeps in MLflow; without a tracker, nothing.
+def record_of_run(run: RunFolder, command: str, config: Any) -> Record:
+    """The record of a command that works in a run folder; only a fit begins one.
 
     Args:
         run: The run folder.
         command: Name of the command.
         config: Its configuration.
-        text: The configuration as it is saved.
+    """
+    delivery = Delivery.of_run(run.path, config.tracking_uri)
+    return Record(
+        run,
+        command,
+        delivery,
+        config.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT,
+        required=config.tracking == "strict",
+        register=config.register_model,
+        enabled=config.mlflow and (command == "fit" or delivery.journal.exists()),
+    )
+
+
+@contextmanager
+def kept(record: Record, trainer: Trainer, config: str, resumed: bool) -> Iterator[None]:
+    """Begins a record, and ends it with what became of the command.
+
+    Args:
+        record: The record; it is disabled if the trainer has no loggers, as under `fast_dev_run`.
+        trainer: The trainer of the command.
+        config: The configuration as it is saved.
         resumed: Whether a fit goes on from a checkpoint.
     """
-
-    def __init__(self, run: RunFolder, command: str, config: Any, text: str, resumed: bool) -> None:
-        self.run, self.command, self.text, self.resumed = run, command, text, resumed
-        self.register: str | None = config.register_model
-        journal = Journal(run.tracking)
-        self.tracker: MLflowTracker | None = None
-        if config.mlflow and (command == "fit" or journal.exists()):
-            home = run.path.resolve().parent
-            uri = tracking_uri(home, config.tracking_uri)
-            experiment = config.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-            delivery = Delivery(run.path, journal, uri, beside=uri == default_uri(home))
-            self.tracker = MLflowTracker(run, command, delivery, experiment, strict=config.tracking == "strict")
-
-    def callbacks(self) -> list[Callback]:
-        """What tells the tracker of the data of a fit."""
-        if self.tracker is None or self.command != "fit":
-            return []
-        return [TrackedData(self.tracker, yaml.safe_load(self.text)["data"]["source"])]
-
-    @contextmanager
-    def kept(self, trainer: Trainer) -> Iterator[None]:
-        """Begins the record, and ends it with what became of the command.
-
-        Args:
-            trainer: The trainer of the command; one that runs for a look only has no loggers.
-        """
-        if self.tracker is None or self.tracker not in trainer.loggers:
-            self.tracker = None
-            yield
-            return
+    record.enabled = any(isinstance(logger, MLflowTracker) for logger in trainer.loggers)
+    if not record.enabled:
+        yield
+        return
+    with record.ended():
         try:
             with ended_by_sigterm(lambda: trainer.received_sigterm):
-                self.tracker.begin(self.text, self.resumed)
+                record.begin(config, resumed)
                 yield
         except BaseException as error:
-            killed = interruption(error) is not None
-            if killed:
+            if interruption(error) is not None:
                 signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C leaves at once
-            self.tracker.end("KILLED" if killed else "FAILED")
             raise
-        self.tracker.end("FINISHED")
 
-    def log(self, metrics: dict[str, float]) -> None:
-        """Logs figures of the command as a whole.
 
-        Args:
-            metrics: Figures by name.
-        """
-        if self.tracker is not None:
-            self.tracker.log_metrics(metrics)
+def keep_model(record: Record) -> None:
+    """Makes the best checkpoint of a run an MLflow model, and keeps it in the run's record.
 
-    def keep(self, *files: Path) -> None:
-        """Keeps files of the run folder.
+    Args:
+        record: The record.
 
-        Args:
-            files: Those that are there are kept.
-        """
-        for file in files:
-            if self.tracker is not None:
-                self.tracker.artifact(file)
-
-    def keep_model(self) -> None:
-        """Makes the best checkpoint an MLflow model, and keeps it.
-
-        Raises:
-            TrackingError: If that fails and tracking is strict; else it is a warning, since the fit is done.
-        """
-        best = self.run.checkpoints / "best.ckpt"
-        if self.tracker is None or not best.is_file():
-            return
-        checkpoint = torch.load(best, weights_only=True, map_location="cpu")
-        try:
-            save_pyfunc(best, self.run.model)
-        except Exception as error:  # whatever MLflow has to say
-            failure = TrackingError(
-                f"no MLflow model was made: {type(error).__name__}: {error}", str(self.run.model), code=703
-            )
-            if self.tracker.strict:
-                raise failure from error
-            log.warning("%s — %s", failure.what, failure.where)
-            return
-        digest = checkpoint[CHECKPOINT_KEY]["digest"]
-        self.tracker.model(self.run.model, digest, checkpoint["global_step"], self.register)
-
-    def where(self) -> dict[str, str]:
-        """How to look at the record."""
-        if self.tracker is None:
-            return {}
-        uri = without_credentials(self.tracker.delivery.uri)
-        return {"MLflow": uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"}
+    Raises:
+        TrackingError: If that fails and MLflow is required; else it is a warning, since the fit is done.
+    """
+    best, folder = record.run.checkpoints / "best.ckpt", record.run.model
+    if not record.enabled or not best.is_file():
+        return
+    checkpoint = torch.load(best, weights_only=True, map_location="cpu")
+    try:
+        save_pyfunc(best, folder)
+    except Exception as error:  # anything that MLflow may raise
+        failure = TrackingError(f"no MLflow model was made: {type(error).__name__}: {error}", str(folder), code=703)
+        if record.required:
+            raise failure from error
+        log.warning("%s — %s", failure.what, failure.where)
+        return
+    record.model(folder, digest_of(checkpoint), checkpoint["global_step"])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.evaluation.judge import calibration_of, rows_tested, with_baselines, write_report
 from cnn_lstm.evaluation.ledger import count_use
+from cnn_lstm.evaluation.record import ModelInfo, Report
 from cnn_lstm.evaluation.report import plain_values
 from cnn_lstm.evaluation.seed_spread import render_seed_spread, seed_spread
 from cnn_lstm.evaluation.settings import Evaluation
@@ -19,8 +18,8 @@ from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.ensemble import FEWEST, ensemble_from, joined, write_ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import CHECKPOINT_KEY, refuse_differences
-from cnn_lstm.runs.members import Member, leave_with, read_report, train_all
+from cnn_lstm.model.contract import digest_of, refuse_differences
+from cnn_lstm.runs.members import Member, leave_with, train_all
 from cnn_lstm.runs.together import MultiRunCommand, require_jobs
 
 FIRST_SEED = 42
@@ -99,7 +98,8 @@ def _conclude(members: Sequence[Member], data: MarketDataModule, settings: Evalu
         ensemble = _average(members, data, settings)
     spread = seed_spread(reports, ensemble)
     if failed:
-        spread = {name: target | {"claim": False} for name, target in spread.items()}
+        for target in spread.values():
+            target["claim"] = False
     text = render_seed_spread(spread) + "\n"
     if failed:
         text += f"seeds that failed: {', '.join(map(str, failed))}; without them nothing may be claimed\n"
@@ -110,12 +110,12 @@ def _conclude(members: Sequence[Member], data: MarketDataModule, settings: Evalu
     print(f"repeat folder: {folder}")
 
 
-def _average(members: Sequence[Member], data: MarketDataModule, settings: Evaluation) -> dict[str, Any] | None:
+def _average(members: Sequence[Member], data: MarketDataModule, settings: Evaluation) -> Report:
     """Writes the ensemble, and judges its forecasts of the test part as `test` does; returns its report."""
     paths = [member.run.checkpoint("best") for member in members]
     data.setup()
     average = Predictor(ensemble_from(joined(paths)))
-    refuse_differences({"data": average.forecaster.contract["fingerprint"]}, {"data": data.fingerprint})
+    refuse_differences({"data": average.forecaster.contract.fingerprint}, {"data": data.fingerprint})
     file, folder = members[0].folder / "ensemble.ckpt", members[0].folder / "ensemble"
     write_ensemble(paths, file, calibration_of(average, data))
     content = read_checkpoint(file)
@@ -124,14 +124,13 @@ def _average(members: Sequence[Member], data: MarketDataModule, settings: Evalua
     table = with_baselines(
         Predictor(ensemble).predict_rows(data.panel, data.parts.test), data, ensemble.contract, settings
     )
-    uses = count_use(folder, rows_tested(table, data), content[CHECKPOINT_KEY]["digest"])
-    write_report(folder, table, _information(members[-1], paths) | {"test_rows_used": asdict(uses)}, settings)
-    return read_report(folder)
+    uses = count_use(folder, rows_tested(table, data), digest_of(content))
+    return write_report(folder, table, {**_information(members[-1], paths), "test_rows_used": uses}, settings).report
 
 
-def _information(last: Member, paths: Sequence[Path]) -> dict[str, Any]:
+def _information(last: Member, paths: Sequence[Path]) -> ModelInfo:
     """The members' information sheet: they share data, split and tests, and differ in their weights."""
-    sheet: dict[str, Any] = json.loads((last.run.path / "model_info.json").read_text())
-    parameters = sheet["model"]["parameters"] * len(paths)
-    model = {"parameters": parameters, "ensemble_of": [str(path) for path in paths]}
-    return sheet | {"model": sheet["model"] | model}
+    sheet: ModelInfo = json.loads((last.run.path / "model_info.json").read_text())
+    sheet["model"]["parameters"] *= len(paths)
+    sheet["model"]["ensemble_of"] = [str(path) for path in paths]
+    return sheet

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -18,11 +17,12 @@ from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.splits import WalkForward
 from cnn_lstm.evaluation.folds import fold_metrics, joint_sheet, render_folds, stitch
 from cnn_lstm.evaluation.judge import Judgement, write_report
+from cnn_lstm.evaluation.record import TargetFolds
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.forecaster import refuse_differences
-from cnn_lstm.runs.members import Member, leave_with, read_report, train_all
+from cnn_lstm.model.contract import refuse_differences
+from cnn_lstm.runs.members import Member, leave_with, train_all
 from cnn_lstm.runs.together import MultiRunCommand, require_jobs
 from cnn_lstm.training.tracking.parent import name_parent
 
@@ -85,9 +85,8 @@ def _conclude(
     write_whole(folder / "embeddings.parquet", lambda partial: embeddings.to_parquet(partial, index=False))
     sheets = [json.loads((member.run.path / "model_info.json").read_text(encoding="utf-8")) for member in members]
     judgement = write_report(folder, table, joint_sheet(sheets), settings)
-    _print_result(
-        folder, judgement, fold_metrics(table, [member.report or {} for member in members], read_report(folder) or {})
-    )
+    reports = [report for member in members if (report := member.report) is not None]
+    _print_result(folder, judgement, fold_metrics(table, reports, judgement.report))
 
 
 def _embeddings(members: Sequence[Member], splits: Sequence[WalkForward], data: MarketDataModule) -> pd.DataFrame:
@@ -101,7 +100,7 @@ def _embeddings(members: Sequence[Member], splits: Sequence[WalkForward], data: 
     return pd.concat(parts).sort_values(["symbol", "as_of"], ignore_index=True)
 
 
-def _print_result(folder: Path, judgement: Judgement, metrics: dict[str, dict[str, Any]]) -> None:
+def _print_result(folder: Path, judgement: Judgement, metrics: dict[str, TargetFolds]) -> None:
     text = render_folds(metrics) + "\n"
     write_text_whole(folder / "walk_forward.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     write_text_whole(folder / "walk_forward.txt", text)

@@ -1,18 +1,17 @@
-"""The sweep for notebooks and programs: the command in a process of its own, and its study."""
+"""The sweep for notebooks and programs: the command in a process of its own, and then its study."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import optuna
 
 from cnn_lstm.errors import CnnLstmError
 from cnn_lstm.runs.processes import PROGRAM, trust_argv
-
-if TYPE_CHECKING:
-    import optuna
 
 
 def sweep(
@@ -33,7 +32,7 @@ def sweep(
         n_jobs: Worker processes.
         folder: Folder of all trials, where best.yaml is written.
         resume: Whether to go on with the sweep that is in the folder.
-        options: Further words of the command, for example `["--trainer.max_epochs=5", "--timeout=600"]`.
+        options: Further options of the command, for example `["--trainer.max_epochs=5", "--timeout=600"]`.
 
     Returns:
         The study, for Optuna's own tables and plots.
@@ -45,11 +44,11 @@ def sweep(
         >>> study = sweep("x.yaml", "configs/sweep/cnn_lstm.yaml", n_trials=20)  # doctest: +SKIP
         >>> study.best_value  # doctest: +SKIP
     """
-    words = ["--config", str(config), "--space", str(space), "--n_trials", str(n_trials), "--n_jobs", str(n_jobs)]
-    words += ["--folder", str(folder), *(["--resume"] if resume else []), *options]
-    last = ""
+    argv = ["--config", str(config), "--space", str(space), "--n_trials", str(n_trials), "--n_jobs", str(n_jobs)]
+    argv += ["--folder", str(folder), *(["--resume"] if resume else []), *options]
+    error = ""
     with subprocess.Popen(
-        [*PROGRAM, *trust_argv(), "sweep", *words],
+        [*PROGRAM, *trust_argv(), "sweep", *argv],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -57,21 +56,19 @@ def sweep(
         try:
             for line in process.stdout or ():
                 print(line, end="", flush=True)
-                last = line.strip() if line.startswith("error[") else last
+                error = line.strip() if line.startswith("error[") else error
         except BaseException:  # a notebook's stop button
             process.terminate()
             raise
     code = process.returncode
     if code:
-        raise CnnLstmError(last.partition(": ")[2] or f"the sweep ended with exit code {code}", code=100 * code)
+        raise CnnLstmError(error.partition(": ")[2] or f"the sweep ended with exit code {code}", code=100 * code)
     return _study(Path(folder), options)
 
 
 def _study(folder: Path, options: Sequence[str]) -> optuna.Study:
-    """The study of a folder; a storage with a password is known only from the options."""
-    import optuna
-
-    known = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-    given = [word.partition("=")[2] for word in options if word.startswith("--storage=")]
-    storage = given[0] if given else known["storage"]
-    return optuna.load_study(study_name=known["study_name"], storage=storage)
+    """The study of a folder, which does not keep the password of a storage; the options have it."""
+    kept = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--storage", default=kept["storage"])
+    return optuna.load_study(study_name=kept["study_name"], storage=parser.parse_known_args(options)[0].storage)

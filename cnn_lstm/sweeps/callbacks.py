@@ -1,48 +1,53 @@
-"""Ends unpromising trials early, without a hang.
+"""What a trial adds to a fit: an early end without a hang, and the validation forecasts of its best epoch.
 
 optuna-integration's callback raises in the middle of a fit, which leaves loader workers hanging and marks loggers as
-failed, and says only in a warning that a metric is never logged. Here the trainer is told to stop, on all processes
+failed, and says only in a warning that a metric is never logged. Here the trainer is asked to stop, on all processes
 alike, and whoever started the fit raises `TrialPruned` once it has returned.
 """
 
 from __future__ import annotations
 
-import json
-import os
+from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import optuna
+import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
 from optuna_integration import PyTorchLightningPruningCallback
+from torch import Tensor
 
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.predictions import collected_table, describe_targets, target_infos
 from cnn_lstm.errors import ConfigError
+from cnn_lstm.files import write_whole
 from cnn_lstm.hints import one_of
-from cnn_lstm.sweeps.best_forecasts import BestForecasts
-from cnn_lstm.sweeps.study import Plan, monitored, open_storage
+from cnn_lstm.model.contract import Contract
+from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.sweeps.objectives import Objective
 
-TRIAL_KEY = "CNN_LSTM_TRIAL"  # environment variable with the trial of a process
 PRUNED_AT = "pruned_at"  # user attribute of a trial: the epoch after which it was ended
 
 
 class StopPruned(PyTorchLightningPruningCallback):  # type: ignore[misc]  # it has no type information
-    """Reports each validation to the study, and stops the trainer where the pruner says so.
+    """Reports each validation to the study, and stops the trainer if the pruner says so.
 
     Args:
-        trial: The trial; null in a process that is not the first of a distributed fit, or where nothing is pruned.
-        monitor: The figure.
+        trial: The trial; None in a process that is not the first of a distributed fit, or if nothing is pruned.
+        monitor: The metric.
     """
 
     def __init__(self, trial: optuna.Trial | None, monitor: str) -> None:
         super().__init__(cast("optuna.Trial", trial), monitor)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing to prepare: what the base class does here is for its own way of telling other processes."""
+        """Does nothing: the base class prepares its own way of stopping other processes here."""
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lightning calls this on every process.
+        """Reports and decides; Lightning calls this on every process.
 
         Raises:
-            ConfigError: If the figure is not logged.
+            ConfigError: If the metric is not logged.
         """
         if trainer.sanity_checking:
             return
@@ -62,43 +67,43 @@ class StopPruned(PyTorchLightningPruningCallback):  # type: ignore[misc]  # it h
         return pruned
 
 
-def environment_of(trial: optuna.Trial, plan: Plan) -> dict[str, str]:
-    """What a fit in processes of its own has to know of its trial, as a variable of its environment.
+class BestForecasts(Callback):
+    """Keeps the validation forecasts of the best epoch so far, and writes them at the end of the fit.
+
+    Tests of the whole sweep need them of every trial, and validation makes them anyway. A pruned trial keeps them too,
+    although its checkpoint is deleted.
 
     Args:
-        trial: The trial.
-        plan: The plan of its sweep.
+        file: Parquet file to write.
+        objective: The metric that decides which epoch is best.
     """
-    return {TRIAL_KEY: json.dumps({"plan": plan.to_text(), "trial_id": trial._trial_id})}
 
+    def __init__(self, file: Path, objective: Objective) -> None:
+        self.file, self.objective = file, objective
+        self._best: float | None = None
+        self._forecasts: dict[str, Tensor] = {}
+        self._contract = Contract()
 
-def callbacks_of_environment() -> list[Callback]:
-    """The callbacks of a fit that a sweep has started in processes of its own.
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps the forecasts of this validation if they are the best so far."""
+        if trainer.sanity_checking or self.objective.metric not in trainer.callback_metrics:
+            return
+        value = float(trainer.callback_metrics[self.objective.metric])
+        if self._best is None or self.objective.better(value, self._best):
+            assert isinstance(pl_module, Forecaster)
+            self._best, self._forecasts, self._contract = value, dict(pl_module.forecasts), pl_module.contract
 
-    Only the first process speaks to the database.
-    """
-    told = json.loads(os.environ[TRIAL_KEY])
-    plan = Plan.from_text(told["plan"])
-    if os.environ.get("LOCAL_RANK", "0") != "0" or os.environ.get("NODE_RANK", "0") != "0":
-        return [StopPruned(None, plan.monitor)]
-    study = optuna.load_study(
-        study_name=plan.study_name,
-        storage=open_storage(plan.storage),
-        sampler=optuna.samplers.RandomSampler(),  # everything is drawn already
-        pruner=plan.definition.make_pruner(),
-    )
-    return callbacks_of(optuna.Trial(study, told["trial_id"]), plan)
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes what was kept, on the first process."""
+        if trainer.is_global_zero and self._forecasts:
+            table = self._table(trainer.datamodule)  # type: ignore[attr-defined]  # set by Lightning's connectors
+            write_whole(self.file, lambda partial: table.to_parquet(partial, index=False))
 
-
-def callbacks_of(trial: optuna.Trial, plan: Plan) -> list[Callback]:
-    """What ends a trial early, and keeps its forecasts.
-
-    Without a pruner the metrics are reported all the same: optuna-dashboard shows the curves. Of several objectives
-    Optuna takes none.
-
-    Args:
-        trial: The trial.
-        plan: The plan of its sweep.
-    """
-    pruning = StopPruned(trial if len(plan.definition.objectives) == 1 else None, plan.monitor)
-    return [pruning, BestForecasts(plan.run(trial.number).validation, monitored(plan.definition.objectives))]
+    def _table(self, data: MarketDataModule) -> pd.DataFrame:
+        table = collected_table(data.panel, data.targets, self._forecasts, self._contract.target_mean)
+        calibration = self._contract.calibration
+        described = zip(target_infos(table).items(), calibration.smearing if calibration else (), strict=True)
+        describe_targets(
+            table, {name: replace(about, smearing={"y_pred": factor}) for (name, about), factor in described}
+        )
+        return table

@@ -7,22 +7,16 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import optuna
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import one_of
-from cnn_lstm.sweeps.entries import Draw
-from cnn_lstm.sweeps.samplers import (
-    Objective,
-    make_pruner,
-    make_sampler,
-    read_objectives,
-    require_comparable,
-)
-from cnn_lstm.sweeps.space import Space
-
-if TYPE_CHECKING:
-    import optuna
+from cnn_lstm.sweeps.objectives import Objective, read_objectives, require_comparable
+from cnn_lstm.sweeps.samplers import make_pruner, make_sampler
+from cnn_lstm.sweeps.space import Draw, Space
+from cnn_lstm.sweeps.space_reader import read_space
 
 SECTIONS = ("sampler", "pruner", "objectives", "space")
 
@@ -34,8 +28,8 @@ class Definition:
     Attributes:
         space: What is searched.
         objectives: What trials are judged by.
-        sampler: Short name and arguments; null for the default.
-        pruner: Short name and arguments; null for the default.
+        sampler: Short name and arguments; None for the default.
+        pruner: Short name and arguments; None for the default.
         where: The file, for errors.
 
     Example:
@@ -62,11 +56,11 @@ class Definition:
             ConfigError: In one line that names file and key.
         """
         if not isinstance(tree, Mapping):
-            raise ConfigError("no description of a sweep", where, f"give {', '.join(SECTIONS)}", code=250)
+            raise ConfigError("the file does not describe a sweep", where, f"give {', '.join(SECTIONS)}", code=250)
         for key in tree:
             if key not in SECTIONS:
                 raise ConfigError(f"unknown key {str(key)!r}", where, one_of(key, SECTIONS), code=250)
-        space = Space.from_plain(tree.get("space"), f"{where}: space")
+        space = read_space(tree.get("space"), f"{where}: space")
         objectives = read_objectives(tree.get("objectives"), f"{where}: objectives")
         require_comparable(space, objectives, f"{where}: objectives")
         definition = cls(space, objectives, tree.get("sampler"), tree.get("pruner"), where)
@@ -75,10 +69,10 @@ class Definition:
         return definition
 
     def make_sampler(self, seed: int | None) -> optuna.samplers.BaseSampler:
-        """A sampler for one process.
+        """The sampler of one trial.
 
         Args:
-            seed: Its seed; another one for each worker.
+            seed: Its seed.
         """
         return make_sampler(self.sampler, self.space, seed, f"{self.where}: sampler")
 
@@ -87,7 +81,7 @@ class Definition:
         return make_pruner(self.pruner, self.objectives, f"{self.where}: pruner")
 
     def first(self, tree: Mapping[str, Any]) -> dict[str, Draw]:
-        """Draws of the first trial: those of the given configuration; none in a grid, which has its own order.
+        """Draws of the first trial, which are those of the user's configuration; empty for a grid, which has an order.
 
         Args:
             tree: Plain values of the configuration.
@@ -96,7 +90,7 @@ class Definition:
 
     @property
     def combinations(self) -> int | None:
-        """How many trials a grid has; null for samplers without an end."""
+        """How many trials a grid has; None for samplers without an end."""
         return math.prod(map(len, self.space.grid().values())) if self.is_grid else None
 
     @property
@@ -111,6 +105,6 @@ class Definition:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of space and objectives: studies of equal ones can be shared, whoever samples and prunes."""
-        judged = [[objective.metric, objective.direction] for objective in self.objectives]
-        return hashlib.sha256(json.dumps([self.space.fingerprint, judged]).encode()).hexdigest()
+        """SHA-256 of space and objectives; studies with equal ones can be shared, whatever samples and prunes them."""
+        objectives = [[objective.metric, objective.direction] for objective in self.objectives]
+        return hashlib.sha256(json.dumps([self.space.fingerprint, objectives]).encode()).hexdigest()

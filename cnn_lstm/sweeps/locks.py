@@ -1,4 +1,4 @@
-"""One process at a time: who makes a study, and who takes the next trial of it.
+"""One process at a time makes a study, or takes the next trial of it.
 
 A lock is freed by the kernel, or by the server, when the process that holds it is killed.
 """
@@ -18,7 +18,7 @@ from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.files import lock_file
 from cnn_lstm.training.tracking.credentials import without_credentials
 
-# how a session of a server waits for a named lock, and gives it back
+# how a session on a server waits for a named lock, and releases it
 SESSION_LOCKS = {
     "postgresql": ("SELECT pg_advisory_lock(:number)", "SELECT pg_advisory_unlock(:number)"),
     "mysql": ("SELECT GET_LOCK(:name, -1)", "SELECT RELEASE_LOCK(:name)"),
@@ -33,7 +33,7 @@ def parsed_url(storage: str) -> URL:
         storage: As SQLAlchemy writes it, for example `sqlite:///study.db`.
 
     Raises:
-        ConfigError: If it is no address, or of a database that processes cannot share.
+        ConfigError: If it is not an address, or processes cannot share the database.
 
     Example:
         >>> parsed_url("sqlite:///study.db").database
@@ -42,7 +42,7 @@ def parsed_url(storage: str) -> URL:
     try:
         url = make_url(storage)
     except ArgumentError as error:
-        raise _unusable(storage, "no address of a database") from error
+        raise _unusable(storage, "it is not the address of a database") from error
     kind = url.get_backend_name()
     if kind == "sqlite" and url.database in (None, "", ":memory:"):
         raise _unusable(storage, "workers cannot share a database in memory")
@@ -52,8 +52,8 @@ def parsed_url(storage: str) -> URL:
 
 
 @contextmanager
-def alone(storage: str) -> Iterator[None]:
-    """Keeps every other process out that uses the same storage: by a file beside SQLite's, else by the server.
+def exclusive(storage: str) -> Iterator[None]:
+    """Keeps out every other process that uses the same storage: by a file next to SQLite's, else by the server.
 
     Args:
         storage: Address of the database.
@@ -63,19 +63,19 @@ def alone(storage: str) -> Iterator[None]:
         with lock_file(Path(f"{url.database}.lock")):
             yield
         return
-    take, give_back = SESSION_LOCKS[url.get_backend_name()]
-    named = {"number": zlib.crc32(b"cnn_lstm.sweep")} if ":number" in take else {"name": "cnn_lstm.sweep"}
+    acquire, release = SESSION_LOCKS[url.get_backend_name()]
+    lock_id = {"number": zlib.crc32(b"cnn_lstm.sweep")} if ":number" in acquire else {"name": "cnn_lstm.sweep"}
     with create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as session:
-        session.execute(text(take), named)
+        session.execute(text(acquire), lock_id)
         try:
             yield
         finally:
-            session.execute(text(give_back), named)
+            session.execute(text(release), lock_id)
 
 
 @contextmanager
 def storage_errors(storage: str) -> Iterator[None]:
-    """Tells in one line what a database, or its driver, has to say.
+    """Reports an error of a database, or of its driver, in one line.
 
     Args:
         storage: Address of the database.
@@ -110,6 +110,6 @@ def _no_answer(storage: str, error: DBAPIError) -> ResourceError:
     return ResourceError(
         f"the study's database fails: {reason}",
         without_credentials(storage),
-        "when it works again: the same command with --resume",
+        "once it works again, run the same command with --resume",
         code=609,
     )

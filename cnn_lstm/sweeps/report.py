@@ -1,4 +1,4 @@
-"""What a sweep found, for people: trials.csv, plots, and one page that needs nothing else."""
+"""The report of a sweep for people: trials.csv, plots, and one page that needs nothing else."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import optuna
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.trial import FrozenTrial
 
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.pages.environment import Plot, page_environment
 from cnn_lstm.sweeps.plots import (
-    Line,
+    DrawnTrial,
     Scale,
     draw_front,
     draw_history,
@@ -26,16 +30,43 @@ from cnn_lstm.sweeps.plots import (
     draw_slices,
     limits,
 )
-
-if TYPE_CHECKING:
-    import optuna
-    from optuna.trial import FrozenTrial
+from cnn_lstm.sweeps.study import best_first
 
 TEMPLATE = "sweep.html.jinja"
-SHOWN = 50  # trials in the page's table; trials.csv has all
+TABLE_ROWS = 50  # trials in the page's table; trials.csv has all
 AXES = 8  # of the parallel coordinates
 SLICES, BARS = 12, 15
-FEWEST = 2  # trials from which on parameters can be compared
+FEWEST = 2  # trials that are needed to compare parameters
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial in the page, its values as text.
+
+    Attributes:
+        number: Number of the trial.
+        state: Its state.
+        objectives: Value of each objective; empty if it has none.
+        params: Its parameters.
+        epochs: Epochs that it took.
+    """
+
+    number: int
+    state: str
+    objectives: list[str]
+    params: dict[str, str]
+    epochs: str
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> Row:
+        """A trial of Optuna as text."""
+        return cls(
+            trial.number,
+            trial.state.name,
+            [f"{value:.5g}" for value in trial.values or []],
+            {name: _text(value) for name, value in trial.params.items()},
+            _text(trial.user_attrs.get("epochs", "")),
+        )
 
 
 def write_report(
@@ -64,23 +95,21 @@ def write_report(
         >>> files = write_report(study, Path("runs/sweep"), ["val_rmse"])  # doctest: +SKIP
     """
     trials = study.get_trials(deepcopy=False)
-    table = folder / "trials.csv"
+    table, page = folder / "trials.csv", folder / "sweep.html"
     write_text_whole(table, trials_csv(trials, metrics))
     plots = list(_plots(study, trials, folder, metrics))
-    page = folder / "sweep.html"
-    best = _best(study, trials)
+    best = best_first(study)[: None if len(metrics) > 1 else 1]
     text = (
         page_environment(Path(__file__).parent)
         .get_template(TEMPLATE)
         .render(
             title=title or study.study_name,
             metrics=list(metrics),
-            directions=[direction.name.lower() for direction in study.directions],
             remarks=remarks,
-            best=[_told(trial) for trial in best],
+            best=[Row.of(trial) for trial in best],
             tiles=list(_tiles(trials)),
             plots=[plot for _, plot in plots],
-            trials=[_told(trial) for trial in _ranked(study, trials, best)[:SHOWN]],
+            trials=[Row.of(trial) for trial in _ranked(study, trials, best)[:TABLE_ROWS]],
             ended=sum(trial.state.is_finished() for trial in trials),
             failures=_failures(trials),
         )
@@ -90,7 +119,7 @@ def write_report(
 
 
 def trials_csv(trials: Sequence[FrozenTrial], metrics: Sequence[str]) -> str:
-    """All trials as CSV: number, state, objectives, times, parameters, and what the trials say of themselves.
+    """All trials as CSV: number, state, objectives, times, parameters, and attributes such as epochs and reason.
 
     Args:
         trials: The trials.
@@ -102,11 +131,11 @@ def trials_csv(trials: Sequence[FrozenTrial], metrics: Sequence[str]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["number", "state", *metrics, "started", "ended", *params, *attributes])
     for trial in trials:
-        values = trial.values or [""] * len(metrics)
+        objectives = trial.values or [""] * len(metrics)
         times = [time.isoformat() if time else "" for time in (trial.datetime_start, trial.datetime_complete)]
-        own = [trial.user_attrs.get(name, "") for name in attributes]
-        settings = [trial.params.get(name, "") for name in params]
-        writer.writerow([trial.number, trial.state.name, *values, *times, *settings, *own])
+        further = [trial.params.get(name, "") for name in params]
+        further += [trial.user_attrs.get(name, "") for name in attributes]
+        writer.writerow([trial.number, trial.state.name, *objectives, *times, *further])
     return out.getvalue()
 
 
@@ -115,15 +144,6 @@ def trials_csv(trials: Sequence[FrozenTrial], metrics: Sequence[str]) -> str:
 
 def _of(trials: Sequence[FrozenTrial], state: str) -> list[FrozenTrial]:
     return [trial for trial in trials if trial.state.name == state]
-
-
-def _best(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The best trial, or those of the Pareto front by their first objective."""
-    if not _of(trials, "COMPLETE"):
-        return []
-    if len(study.directions) > 1:
-        return sorted(study.best_trials, key=lambda trial: trial.values)
-    return _completed(study, trials)[:1]
 
 
 def _completed(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -139,23 +159,12 @@ def _ranked(study: optuna.Study, trials: Sequence[FrozenTrial], best: Sequence[F
     return [*best, *others, *(trial for trial in trials if trial.state.name != "COMPLETE")]
 
 
-def _told(trial: FrozenTrial) -> dict[str, Any]:
-    return {
-        "number": trial.number,
-        "state": trial.state.name,
-        "values": [f"{value:.5g}" for value in trial.values or []],
-        "params": {name: _shown(value) for name, value in trial.params.items()},
-        "epochs": _shown(trial.user_attrs.get("epochs", "")),
-        "reason": str(trial.user_attrs.get("reason", "")),
-    }
-
-
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
 
 
 def _tiles(trials: Sequence[FrozenTrial]) -> Iterator[tuple[str, str, str]]:
-    """Title, figure and remark."""
+    """Title, number and remark."""
     remarks = {
         "COMPLETE": "trained to their end",
         "PRUNED": "ended early, since others were better by then",
@@ -175,61 +184,61 @@ def _tiles(trials: Sequence[FrozenTrial]) -> Iterator[tuple[str, str, str]]:
 
 
 def _failures(trials: Sequence[FrozenTrial]) -> list[tuple[str, int, str]]:
-    """Reason, how many trials failed of it, and their numbers; the most frequent first."""
+    """Each reason, how many trials failed for it, and their numbers; the most frequent first."""
     failed: dict[str, list[int]] = {}
     for trial in _of(trials, "FAIL"):
-        failed.setdefault(str(trial.user_attrs.get("reason", "not told")), []).append(trial.number)
+        failed.setdefault(str(trial.user_attrs.get("reason", "unknown")), []).append(trial.number)
     ordered = sorted(failed.items(), key=lambda item: (-len(item[1]), item[1]))
     return [(reason, len(numbers), ", ".join(map(str, numbers))) for reason, numbers in ordered]
 
 
-# -- plots --------------------------------------------------------------------------------------------------------
+# -- plots -----------------------------------------------------------------------------------------------------------
 
 
 def _plots(
     study: optuna.Study, trials: Sequence[FrozenTrial], folder: Path, metrics: Sequence[str]
 ) -> Iterator[tuple[Path, Plot]]:
-    done, several = _completed(study, trials), len(metrics) > 1
-    lines = [Line(trial.number, tuple(trial.values), False, trial.params) for trial in done]
-    if several and lines:
+    several = len(metrics) > 1
+    done = [DrawnTrial(trial.number, tuple(trial.values), False, trial.params) for trial in _completed(study, trials)]
+    if several and done:
         path = folder / "sweep_front.png"
-        draw_front(path, lines, [trial.number for trial in study.best_trials], metrics)
-        words = "Each point is a trial. No other trial beats a green one in every objective at once."
-        yield path, _embedded(path, "Trade-offs", words)
-    drawn = sorted([*lines, *_pruned_lines(trials)], key=lambda line: line.number)
+        draw_front(path, done, [trial.number for trial in study.best_trials], metrics)
+        caption = "Each point is a trial. No other trial beats a green one in every objective at once."
+        yield path, _embedded(path, "Trade-offs", caption)
+    drawn = sorted([*done, *_pruned(trials)], key=lambda trial: trial.number)
     if drawn and not several:
         path = folder / "sweep_history.png"
         draw_history(path, drawn, _best_so_far(study, drawn), metrics[0])
-        words = (
-            "The value of each trial in its order; a pruned one stands at the last figure it reported, and what lies "
-            "far off on the edge."
+        caption = (
+            "The value of each trial in its order. A pruned trial has the last value that it reported; far-off values "
+            "are on the edge."
         )
-        yield path, _embedded(path, "How the trials went", words)
-    if len(lines) >= FEWEST:
-        yield from _parameter_plots(study, lines, folder, metrics[0])
+        yield path, _embedded(path, "How the trials went", caption)
+    if len(done) >= FEWEST:
+        yield from _parameter_plots(study, done, folder, metrics[0])
 
 
 def _parameter_plots(
-    study: optuna.Study, lines: Sequence[Line], folder: Path, metric: str
+    study: optuna.Study, trials: Sequence[DrawnTrial], folder: Path, metric: str
 ) -> Iterator[tuple[Path, Plot]]:
     importances = parameter_importances(study)
     if importances:
         path = folder / "sweep_importances.png"
         draw_importances(path, dict(list(importances.items())[:BARS]))
-        words = f"Share of the spread of {metric} that each parameter explains (fANOVA). With few trials it is a guess."
-        yield path, _embedded(path, "Which parameters mattered", words)
-    names = [*importances, *sorted({name for line in lines for name in line.draws} - set(importances))]
+        caption = f"Share of the spread of {metric} that each parameter explains (fANOVA). Few trials make it a guess."
+        yield path, _embedded(path, "Which parameters mattered", caption)
+    names = [*importances, *sorted({name for trial in trials for name in trial.draws} - set(importances))]
     scales = [_scale(study, name) for name in names]
     if not scales:
         return
     path = folder / "sweep_parallel.png"
-    draw_parallel(path, lines, scales[:AXES], lines[0].number)
-    words = f"Each line is a completed trial, darker where {metric} is better; the best is green."
-    yield path, _embedded(path, "What the good trials have in common", words)
+    draw_parallel(path, trials, scales[:AXES], trials[0].number)
+    caption = f"Each line is a completed trial, darker if its {metric} is better; the best is green."
+    yield path, _embedded(path, "What the good trials have in common", caption)
     path = folder / "sweep_slices.png"
-    draw_slices(path, lines, scales[:SLICES], metric)
-    words = f"{metric} of the completed trials over each parameter; a few far-off values are cut away."
-    yield path, _embedded(path, "Where the good values lie", words)
+    draw_slices(path, trials, scales[:SLICES], metric)
+    caption = f"{metric} of the completed trials over each parameter; a few far-off values are outside."
+    yield path, _embedded(path, "Where the good values lie", caption)
 
 
 def parameter_importances(study: optuna.Study) -> dict[str, float]:
@@ -238,34 +247,32 @@ def parameter_importances(study: optuna.Study) -> dict[str, float]:
     Args:
         study: The study; parameters that do not exist in every completed trial are left out.
     """
-    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-
     values = [trial.values[0] for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
     if len(values) < FEWEST:
         return {}
-    # else a single diverged trial would explain all of the spread
+    # otherwise a single diverged trial would explain all of the spread
     low, high = limits(np.array(values), [])
     try:
-        found = get_param_importances(
+        shares = get_param_importances(
             study,
             evaluator=FanovaImportanceEvaluator(seed=0),
             target=lambda trial: float(np.clip(trial.values[0], low, high)),
         )
-    except (ValueError, RuntimeError):  # one value for all, or too few trials
+    except (ValueError, RuntimeError):  # all values are equal, or there are too few trials
         return {}
-    return {name: share for name, share in found.items() if math.isfinite(share)}
+    return {name: share for name, share in shares.items() if math.isfinite(share)}
 
 
-def _pruned_lines(trials: Sequence[FrozenTrial]) -> Iterator[Line]:
+def _pruned(trials: Sequence[FrozenTrial]) -> Iterator[DrawnTrial]:
     for trial in _of(trials, "PRUNED"):
         if trial.intermediate_values:
             last = trial.intermediate_values[max(trial.intermediate_values)]
             if math.isfinite(last):
-                yield Line(trial.number, (last,), True, trial.params)
+                yield DrawnTrial(trial.number, (last,), True, trial.params)
 
 
-def _best_so_far(study: optuna.Study, lines: Sequence[Line]) -> list[float]:
-    values = np.array([line.values[0] for line in lines if not line.pruned])
+def _best_so_far(study: optuna.Study, trials: Sequence[DrawnTrial]) -> list[float]:
+    values = np.array([trial.values[0] for trial in trials if not trial.pruned])
     best = np.minimum if study.directions[0].name == "MINIMIZE" else np.maximum
     return [float(value) for value in best.accumulate(values)] if len(values) else []
 

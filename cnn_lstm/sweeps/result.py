@@ -1,32 +1,32 @@
-"""The end of a sweep: the best configuration as a file that `fit` runs, tables, and where to look."""
+"""The result of a sweep: read from its study once, then written, recorded and printed.
+
+One direction: `hand_back` makes a `SweepResult`; the result writes its files, MLflow records them, the lines say where
+they lie.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from cnn_lstm.data.muted_warnings import muted_warnings
-from cnn_lstm.errors import CnnLstmError, TrackingError
+from cnn_lstm.errors import CnnLstmError
 from cnn_lstm.files import write_text_whole
-from cnn_lstm.runs.repeat import REPEAT, repeat
 from cnn_lstm.runs.together import MultiRunCommand
-from cnn_lstm.sweeps.handback import best_first
 from cnn_lstm.sweeps.report import write_report
-from cnn_lstm.sweeps.selection import choice_sentences, judge_choice, write_choice
-from cnn_lstm.sweeps.space import Space
-from cnn_lstm.sweeps.study import FINISHED, Plan, join
+from cnn_lstm.sweeps.selection import ChoiceTest, judge_choice
+from cnn_lstm.sweeps.space import options_of
+from cnn_lstm.sweeps.study import FINISHED, Plan, best_first, join
 from cnn_lstm.sweeps.trial import record_state
 from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.journal import Journal
-from cnn_lstm.training.tracking.parent import parent_of
-from cnn_lstm.training.tracking.sync import sync
-from cnn_lstm.training.tracking.tracker import tracking_uri
+from cnn_lstm.training.tracking.record import Record
 
 log = logging.getLogger(__name__)
 
@@ -34,113 +34,149 @@ SWEEP = MultiRunCommand(command="sweep", reserved=("--run_dir", "--ckpt_path", "
 BEST, SPACE = "best.yaml", "space.yaml"
 
 
-def hand_back(plan: Plan, jobs: int = 1, refit: int = 0, interrupted: bool = False) -> None:
-    """Writes and prints what was found.
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep has found.
+
+    Attributes:
+        plan: Its plan.
+        study: Its study.
+        best: The best trial; None if no trial was completed.
+        choice: The test of the choice among the trials by target; empty if it was not tested.
+    """
+
+    plan: Plan
+    study: optuna.Study
+    best: FrozenTrial | None
+    choice: Mapping[str, ChoiceTest]
+
+    @classmethod
+    def of(cls, plan: Plan, study: optuna.Study, test: bool) -> SweepResult:
+        """Reads a study.
+
+        Args:
+            plan: The plan of the sweep.
+            study: Its study.
+            test: Whether to test the choice among the trials, which takes a while.
+        """
+        best = next(iter(best_first(study)), None)
+        return cls(plan, study, best, _tested(plan, study, best) if best and test else {})
+
+    @property
+    def metrics(self) -> list[str]:
+        """Name of each objective."""
+        return [objective.metric for objective in self.plan.definition.objectives]
+
+    @property
+    def sentences(self) -> list[str]:
+        """The tests of the choice, for people."""
+        return [test.sentence(target) for target, test in self.choice.items()]
+
+    def counts(self) -> dict[str, int]:
+        """How many trials there are in each state that occurs."""
+        states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
+        return {state.name: states.count(state) for state in TrialState if state in states}
+
+    def write(self) -> list[Path]:
+        """Writes trials.csv, plots and sweep.html, and of the best trial best.yaml and sweep.json.
+
+        Returns:
+            The files that belong to the record of the sweep; space.yaml lies there since its start.
+        """
+        folder = self.plan.folder
+        report = write_report(self.study, folder, self.metrics, self.plan.study_name, self.sentences)
+        if self.best is None:
+            return report
+        write_text_whole(folder / BEST, self._best_yaml(self.best))
+        summary = {
+            "study_name": self.plan.study_name,
+            "trials": dict(sorted(self.counts().items())),
+            "best": {
+                "trial": self.best.number,
+                "values": dict(zip(self.metrics, self.best.values, strict=True)),
+                "params": self.best.params,
+            },
+            "validation": {target: asdict(test) for target, test in self.choice.items()},
+        }
+        write_text_whole(folder / "sweep.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
+        return [folder / BEST, folder / SPACE, *report, folder / "sweep.json"]
+
+    def _best_yaml(self, best: FrozenTrial) -> str:
+        """The whole configuration of the best trial, which tells its report how many were tried."""
+        tried = len(self.study.get_trials(deepcopy=False, states=FINISHED))
+        spa = {target: test.spa_p for target, test in self.choice.items() if test.spa_p is not None}
+        options = [f"--evaluation.trials={tried}", *([f"--evaluation.spa={json.dumps(spa)}"] if spa else [])]
+        text = SWEEP.parsed([*_argv_of(self.plan, best), *options]).config_text
+        values = ", ".join(f"{name} {value!r}" for name, value in zip(self.metrics, best.values, strict=True))
+        return (
+            f"# Trial {best.number} of the study {self.plan.study_name}, the best of {tried}: {values},\n"
+            f"# found with seed {best.user_attrs['seed']} and OMP_NUM_THREADS={best.user_attrs['threads']}.\n{text}"
+        )
+
+    def lines(self) -> list[str]:
+        """The result for people, and where it lies."""
+        counts = ", ".join(f"{count} {state.lower()}" for state, count in self.counts().items())
+        if self.best is None:
+            return [counts, "no trial was completed, so that there is no best.yaml"]
+        folder = self.plan.folder
+        values = ", ".join(f"{value:.6g}" for value in self.best.values)
+        places: dict[str, str | Path] = {
+            "best config": folder / BEST,
+            "all trials": folder / "trials.csv",
+            "plots": folder / "sweep.html",
+            "dashboard": f"optuna-dashboard {without_credentials(self.plan.storage)}",
+            "train it": f"cnn-lstm fit --config {folder / BEST}",
+        }
+        return [
+            *(counts, f"best: trial {self.best.number}, {values}"),
+            *(f"  {name} = {value}" for name, value in self.best.params.items()),
+            *(f"{name + ':':<13}{place}" for name, place in places.items()),
+            *self.sentences,
+        ]
+
+
+def hand_back(plan: Plan, interrupted: bool = False) -> SweepResult:
+    """Ends a sweep: its result is read, written, recorded in MLflow, and printed.
 
     Args:
         plan: The plan of the sweep.
-        jobs: Runs at a time.
-        refit: Seeds to train and test the best configuration with; 0 for none.
-        interrupted: Whether somebody waits for the end, so that what takes long is left out.
+        interrupted: Whether somebody waits for the end, so that the test of the choice is left out.
     """
     study = join(plan)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
-        if _lacks_end(plan, trial):  # its worker was killed
+        kinds = [event.kind for event in Journal(plan.run(trial.number).tracking).events()]
+        if kinds and "end" not in kinds:  # its worker was killed
             record_state(plan, trial)
-    names = [objective.metric for objective in plan.definition.objectives]
-    best = best_first(study)
-    if not best:
-        write_report(study, plan.folder, names, plan.study_name)
-        print(f"{_counts(study)}\nno trial was completed, so that there is no best.yaml")
-        return
-    words = [*plan.words, *Space.words(plan.definition.space.settings(best[0].params))]
-    found = {} if interrupted else _judged(plan, study, best[0], words)
-    sentences = list(choice_sentences(found))
-    files = write_report(study, plan.folder, names, plan.study_name, sentences)
-    _write_best(plan, study, best[0], [*words, *_evaluation(study, found)])
-    files.append(write_choice(plan, study, best[0], found))
-    _record_parent(plan, best[0], [plan.folder / BEST, plan.folder / SPACE, *files])
-    for line in [_counts(study), *_where(plan, best[0]), *sentences]:
+    result = SweepResult.of(plan, study, test=not interrupted)
+    files = result.write()
+    if result.best is not None:
+        _record_parent(plan, result.best, files)
+    for line in result.lines():
         print(line)
-    if refit:
-        folder = plan.folder / "refit"
-        begun = REPEAT.kept_config(folder).is_file()
-        repeat(["--config", str(plan.folder / BEST)], str(refit), None, jobs, folder, resume=begun)
+    return result
 
 
-def _lacks_end(plan: Plan, trial: FrozenTrial) -> bool:
-    kinds = [event.kind for event in Journal(plan.run(trial.number).tracking).events()]
-    return bool(kinds) and "end" not in kinds
+def _argv_of(plan: Plan, trial: FrozenTrial) -> list[str]:
+    """Arguments of `fit` that train a trial's configuration."""
+    return [*plan.argv, *options_of(plan.definition.space.settings(trial.params))]
 
 
-def _counts(study: optuna.Study) -> str:
-    states = [trial.state for trial in study.get_trials(deepcopy=False)]
-    return ", ".join(f"{states.count(state)} {state.name.lower()}" for state in TrialState if state in states)
-
-
-def _judged(plan: Plan, study: optuna.Study, best: FrozenTrial, words: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The test of the choice; what was searched is not lost where it fails."""
+def _tested(plan: Plan, study: optuna.Study, best: FrozenTrial) -> dict[str, ChoiceTest]:
+    """The test of the choice; the sweep is not lost if it fails."""
     try:
         with muted_warnings():
-            return judge_choice(plan, study, best, SWEEP.parsed(words))
+            return judge_choice(plan, study, best, SWEEP.parsed(_argv_of(plan, best)))
     except CnnLstmError as error:
         log.warning("the choice among the trials was not tested: %s", error)
         return {}
 
 
-def _evaluation(study: optuna.Study, found: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What the report of the best configuration has to know: how many were tried, and the p-values of the choice."""
-    values = {target: one["spa_p"] for target, one in found.items() if one["spa_p"] is not None}
-    spa = [f"--evaluation.spa={json.dumps(values)}"] if values else []
-    return [f"--evaluation.trials={_tried(study)}", *spa]
-
-
-def _tried(study: optuna.Study) -> int:
-    return len(study.get_trials(deepcopy=False, states=FINISHED))
-
-
-def _write_best(plan: Plan, study: optuna.Study, best: FrozenTrial, words: Sequence[str]) -> None:
-    """The whole configuration of the best trial."""
-    text = SWEEP.parsed(words).config_text
-    figures = zip(plan.definition.objectives, best.values, strict=True)
-    told = ", ".join(f"{objective.metric} {value!r}" for objective, value in figures)
-    head = (
-        f"# Trial {best.number} of the study {plan.study_name}, the best of {_tried(study)}: {told},\n"
-        f"# found with seed {best.user_attrs['seed']} and OMP_NUM_THREADS={best.user_attrs['threads']}.\n"
-    )
-    write_text_whole(plan.folder / BEST, head + text)
-
-
 def _record_parent(plan: Plan, best: FrozenTrial, files: Sequence[Path]) -> None:
-    """Puts what the sweep found into the MLflow run that its trials are shown under."""
-    child = next(Journal(plan.run(best.number).tracking).events(), None)
-    parent = parent_of(plan.run(best.number).path)
-    if child is None or parent is None:
-        return
-    journal = Journal(plan.folder / "tracking")
-    if not journal.exists():
-        journal.append("start", **parent, experiment=child.values["experiment"], tags={}, parent=None, uri=None)
+    """Puts the result of the sweep into the MLflow run that is the parent of its trials."""
+    record = Record.of_parent(plan.folder, plan.run(best.number), plan.tracking_uri)
     names = [f"best_{objective.metric}" for objective in plan.definition.objectives]
-    journal.append("metrics", step=best.number, values=dict(zip(names, best.values, strict=True)))
-    journal.append("tags", values={"optuna.best_trial": str(best.number)})
-    for file in files:
-        journal.append("artifact", file=file.name)
-    journal.append("end", status="FINISHED")
-    try:
-        sync(plan.folder, tracking_uri(plan.folder.resolve(), plan.tracking_uri))
-    except TrackingError as error:  # it stays in the journal
-        log.warning("%s — %s", error.what, error.where)
-
-
-def _where(plan: Plan, best: FrozenTrial) -> list[str]:
-    """What was found, and how to look at it."""
-    values = ", ".join(f"{value:.6g}" for value in best.values)
-    lines = [f"best: trial {best.number}, {values}", *(f"  {name} = {value}" for name, value in best.params.items())]
-    places: dict[str, str | Path] = {
-        "best config": plan.folder / BEST,
-        "all trials": plan.folder / "trials.csv",
-        "plots": plan.folder / "sweep.html",
-        "dashboard": f"optuna-dashboard {without_credentials(plan.storage)}",
-        "train it": f"cnn-lstm fit --config {plan.folder / BEST}",
-    }
-    return [*lines, *(f"{name + ':':<13}{place}" for name, place in places.items())]
+    record.log(dict(zip(names, best.values, strict=True)), step=best.number)
+    record.tag({"optuna.best_trial": str(best.number)})
+    record.keep(*files)
+    record.end("FINISHED")
+    record.send()

@@ -1,9 +1,9 @@
-"""The study of a sweep: its plan, its storage, and who may join it."""
+"""The study of a sweep: its plan, its storage, its samplers, and its best trials."""
 
 from __future__ import annotations
 
 import json
-import warnings
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -12,46 +12,45 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.sweeps.definition import Definition
-from cnn_lstm.sweeps.entries import Draw
-from cnn_lstm.sweeps.locks import alone, parsed_url, storage_errors
-from cnn_lstm.sweeps.samplers import MEASURES, Objective
+from cnn_lstm.sweeps.locks import exclusive, parsed_url, storage_errors
+from cnn_lstm.sweeps.objectives import monitored
+from cnn_lstm.sweeps.samplers import experimental
+from cnn_lstm.sweeps.space import Draw
 from cnn_lstm.training.run_folder import RunFolder
 
 HEARTBEAT = 5  # seconds between two signs of life of a trial
-GRACE = 15  # seconds without one after which its worker is taken for dead
+GRACE = 15  # seconds without one, after which its worker counts as dead
 RETRIES = 2  # of a trial whose worker died
-PATIENCE = 60  # seconds that a locked database is waited for
-REASON = "reason"  # user attribute of a failed trial
+PATIENCE = 60  # seconds to wait for a locked database
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a worker of a sweep has to know.
+    """What a worker of a sweep needs to know.
 
     Attributes:
         folder: Of the sweep on this machine.
-        words: Arguments of `fit` that all trials share.
+        argv: Arguments of `fit` that all trials share.
         described: Plain values of the sweep's YAML file.
         fingerprint: Of configuration, space and objectives; machines that share a study have the same.
-        n_trials: How many trials the study is to have finished.
+        n_trials: How many trials are finished at the end.
         storage: Address of the study's database.
         study_name: Its name there.
         seed: Of the sampler.
         keep: How many of the best trials keep their checkpoints.
-        first: Draws of the first trial, those of the given configuration; others are left to the sampler.
+        first: Draws of the first trial, which are those of the user's configuration; the sampler adds the others.
         tracking_uri: The MLflow server that the command line names.
     """
 
     folder: Path
-    words: Sequence[str]
+    argv: Sequence[str]
     described: Mapping[str, Any]
     fingerprint: str
     n_trials: int
@@ -69,7 +68,7 @@ class Plan:
 
     @property
     def monitor(self) -> str:
-        """The figure that trials are stopped, pruned and kept by."""
+        """The metric that trials are stopped, pruned and kept by."""
         return monitored(self.definition.objectives).metric
 
     def run(self, number: int) -> RunFolder:
@@ -91,25 +90,14 @@ class Plan:
         return cls(**values | {"folder": Path(values["folder"])})
 
 
-def monitored(objectives: Sequence[Objective]) -> Objective:
-    """The first objective that is a figure of an epoch; the validation loss where there is none.
-
-    Args:
-        objectives: What trials are judged by.
-    """
-    logged = [objective for objective in objectives if objective.metric not in MEASURES]
-    return logged[0] if logged else Objective("val_loss", "minimize")
-
-
 def open_storage(url: str) -> RDBStorage:
-    """The database of a study, whose tables are made where it has none.
+    """The database of a study; missing tables are made.
 
     Args:
         url: Its address.
     """
     lite = parsed_url(url).get_backend_name() == "sqlite"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # the heartbeat, since Optuna 2.9
+    with experimental():  # the heartbeat, since Optuna 2.9
         return RDBStorage(
             url,
             engine_kwargs={"connect_args": {"timeout": PATIENCE}} if lite else {"pool_pre_ping": True},
@@ -120,7 +108,7 @@ def open_storage(url: str) -> RDBStorage:
 
 
 def join(plan: Plan) -> optuna.Study:
-    """The study of a plan; whoever comes first makes it.
+    """The study of a plan; the first process makes it.
 
     Args:
         plan: The plan.
@@ -130,7 +118,7 @@ def join(plan: Plan) -> optuna.Study:
         ResourceError: If the database does not answer.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with storage_errors(plan.storage), alone(plan.storage):
+    with storage_errors(plan.storage), exclusive(plan.storage):
         study = optuna.create_study(
             study_name=plan.study_name,
             storage=open_storage(plan.storage),
@@ -147,14 +135,14 @@ def join(plan: Plan) -> optuna.Study:
         raise ConfigError(
             f"the study {plan.study_name} is of another configuration or space",
             plan.storage,
-            "give another --study_name, or what it was made of",
+            "give another --study_name, or its own configuration and space",
             code=248,
         )
     return study
 
 
 def sampler_of(plan: Plan, number: int) -> optuna.samplers.BaseSampler:
-    """The sampler for one trial: seeded by the trial's number, it draws the same whoever asks, also after a restart.
+    """The sampler for one trial; its seed is the trial's number, so that every worker and every restart draws the same.
 
     Args:
         plan: The plan.
@@ -164,3 +152,28 @@ def sampler_of(plan: Plan, number: int) -> optuna.samplers.BaseSampler:
     if definition.is_grid:  # the seed numbers its combinations
         return definition.make_sampler(plan.seed)
     return definition.make_sampler(int(np.random.SeedSequence([plan.seed, number]).generate_state(1)[0]))
+
+
+def best_first(study: optuna.Study) -> list[FrozenTrial]:
+    """Completed trials, the best first; with several objectives only those that no other trial beats in all of them.
+
+    Args:
+        study: The study.
+    """
+    several = len(study.directions) > 1
+    trials = study.best_trials if several else study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    sign = 1 if study.directions[0] == StudyDirection.MINIMIZE else -1
+    return sorted(trials, key=lambda trial: (sign * trial.values[0], trial.number))
+
+
+def drop_checkpoints(plan: Plan, study: optuna.Study) -> None:
+    """Deletes the checkpoints of ended trials on this machine that are not among the best.
+
+    Args:
+        plan: The plan, which says how many are kept.
+        study: The study.
+    """
+    kept = {trial.number for trial in best_first(study)[: plan.keep]}
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state.is_finished() and trial.number not in kept:
+            shutil.rmtree(plan.run(trial.number).checkpoints, ignore_errors=True)

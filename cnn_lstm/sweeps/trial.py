@@ -1,119 +1,111 @@
-"""One trial of a sweep: an ordinary fit, and what is measured of it."""
+"""One trial of a sweep: an ordinary fit, and what is measured of it.
+
+A trial is fitted in the process of its worker. If the trainer starts several processes (DDP and the like), the fit runs
+as the internal command `sweep-trial`, since Lightning starts the command line again for each of them; the trial comes
+by an environment variable, which they all inherit.
+"""
 
 from __future__ import annotations
 
 import gc
 import json
-import logging
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass
 from statistics import median
-from typing import IO, Any
+from typing import Any
 
 import optuna
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from optuna.trial import FrozenTrial
 
-from cnn_lstm.errors import ConfigError, TrackingError
+from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import one_of
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.forecast_cli import ForecastCLI, quiet
 from cnn_lstm.runs.processes import PROGRAM, trust_argv
-from cnn_lstm.sweeps.callbacks import callbacks_of, callbacks_of_environment, environment_of
-from cnn_lstm.sweeps.samplers import MEASURES
-from cnn_lstm.sweeps.study import Plan
-from cnn_lstm.sweeps.worker import END_WITHIN, Stop, Worker
+from cnn_lstm.sweeps.callbacks import BestForecasts, StopPruned
+from cnn_lstm.sweeps.objectives import MEASURES, monitored
+from cnn_lstm.sweeps.study import Plan, open_storage
 from cnn_lstm.training.history import read_history
 from cnn_lstm.training.run_folder import RunFolder
-from cnn_lstm.training.tracking.journal import Journal
-from cnn_lstm.training.tracking.sync import sync
+from cnn_lstm.training.tracking.record import Record
 
-log = logging.getLogger(__name__)
 LATENCY_CALLS = 30
 TRIAL_COMMAND = "sweep-trial"
+TRIAL_KEY = "CNN_LSTM_TRIAL"  # environment variable with the trial of a `sweep-trial` process
+LATENCY_CALLS = 30
+END_WITHIN = 8.0  # seconds that an interrupted fit may take to end
 
 
-def work(text: str, pipe: IO[str]) -> None:
-    """Works on a plan until the study has enough trials, or the pipe closes.
+@dataclass(frozen=True)
+class TrialResult:
+    """What a fit of a trial has reached.
 
-    Args:
-        text: The plan, as `Plan.to_text` writes it.
-        pipe: What the parent holds open.
+    Attributes:
+        metrics: Each objective by its name.
+        epochs: How many epochs it took.
+        best_epoch: The epoch that the metrics belong to.
     """
-    plan = Plan.from_text(text)
-    stop = Stop(pipe)
-    quiet()
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    Worker(plan, TrialFits(plan), lambda trial: record_state(plan, trial), stop).work()
-    if stop.asked.is_set():
-        raise SystemExit(130)  # at once: an interrupted trainer cannot be taken apart
 
-
-def fit_of_environment(argv: Sequence[str]) -> None:
-    """Runs the fit of the trial that the environment names, see `environment_of`.
-
-    Args:
-        argv: Arguments of `fit`.
-    """
-    forecast_cli.run(["fit", *argv], callbacks_of_environment())
+    metrics: Mapping[str, float]
+    epochs: int
+    best_epoch: int
 
 
 class TrialFits:
-    """Runs trials as ordinary fits: here, or where the trainer starts processes of its own, in one of its own.
+    """Runs trials as ordinary fits, in this process or in processes of their own.
 
     Args:
-        plan: The plan.
+        plan: The plan of the sweep.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self._spreads = spreads(ForecastCLI(["fit", *plan.words], run=False))
+        self._distributed = is_distributed(ForecastCLI(["fit", *plan.argv], run=False))
 
-    def __call__(self, trial: optuna.Trial, words: Sequence[str]) -> dict[str, Any]:
+    def __call__(self, trial: optuna.Trial, options: Sequence[str]) -> TrialResult:
         """Fits, and measures the best checkpoint.
 
         Args:
             trial: The trial.
-            words: Arguments of `fit` that are its own.
-
-        Returns:
-            Figures by name: those of the objectives, and what summary.json holds.
+            options: Options of `fit` that only this trial has.
         """
         run = self.plan.run(trial.number)
-        arguments = ["fit", *self.plan.words, *words, "--run_dir", str(run.path)]
-        if self._spreads:
-            self._elsewhere(trial, arguments)
+        argv = [*self.plan.argv, *options, "--run_dir", str(run.path)]
+        if self._distributed:
+            self._fit_in_processes(trial, argv)
         else:
-            self._here(trial, arguments)
-        return figures(run, [objective.metric for objective in self.plan.definition.objectives])
+            self._fit_here(trial, argv)
+        return measured(run, [objective.metric for objective in self.plan.definition.objectives])
 
-    def _here(self, trial: optuna.Trial, arguments: list[str]) -> None:
+    def _fit_here(self, trial: optuna.Trial, argv: Sequence[str]) -> None:
         try:
             with (
                 self.plan.log(trial.number).open("a", encoding="utf-8", buffering=1) as output,
                 redirect_stdout(output),
                 redirect_stderr(output),
             ):
-                forecast_cli.run(arguments, callbacks_of(trial, self.plan))
+                forecast_cli.run(["fit", *argv], callbacks_of(trial, self.plan))
         finally:
             quiet()  # our warnings go to the worker's own output again
             gc.collect()
             if not gc.get_freeze_count():
                 gc.freeze()  # what the first fit imported stays, so that later collections need not look at it
 
-    def _elsewhere(self, trial: optuna.Trial, arguments: list[str]) -> None:
-        """Lightning starts the command line once more for each further process, so that it has to be a command."""
+    def _fit_in_processes(self, trial: optuna.Trial, argv: Sequence[str]) -> None:
         path = self.plan.log(trial.number)
+        payload = {"plan": self.plan.to_text(), "trial_id": trial._trial_id}
         with path.open("ab") as output:
             process = subprocess.Popen(
-                [*PROGRAM, *trust_argv(), TRIAL_COMMAND, *arguments[1:]],
-                env=os.environ | environment_of(trial, self.plan),
+                [*PROGRAM, *trust_argv(), TRIAL_COMMAND, *argv],
+                env=os.environ | {TRIAL_KEY: json.dumps(payload)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -129,8 +121,56 @@ class TrialFits:
             raise ConfigError(errors[-1] if errors else f"fit ended with exit code {code}", str(path), code=247)
 
 
+def fit_of_environment(argv: Sequence[str]) -> None:
+    """Runs the fit of the trial that the environment names: the command `sweep-trial`.
+
+    Only the first process of the fit speaks to the study's database.
+
+    Args:
+        argv: Arguments of `fit`.
+    """
+    payload = json.loads(os.environ[TRIAL_KEY])
+    plan = Plan.from_text(payload["plan"])
+    callbacks: list[Callback] = [StopPruned(None, plan.monitor)]
+    if os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0":
+        study = optuna.load_study(
+            study_name=plan.study_name,
+            storage=open_storage(plan.storage),
+            sampler=optuna.samplers.RandomSampler(),  # everything is drawn already
+            pruner=plan.definition.make_pruner(),
+        )
+        callbacks = callbacks_of(optuna.Trial(study, payload["trial_id"]), plan)
+    forecast_cli.run(["fit", *argv], callbacks)
+
+
+def callbacks_of(trial: optuna.Trial, plan: Plan) -> list[Callback]:
+    """What ends a trial early, and keeps its forecasts.
+
+    Without a pruner the metrics are reported all the same, since optuna-dashboard shows the curves. Optuna takes no
+    reports in a study with several objectives.
+
+    Args:
+        trial: The trial.
+        plan: The plan of its sweep.
+    """
+    pruning = StopPruned(trial if len(plan.definition.objectives) == 1 else None, plan.monitor)
+    return [pruning, BestForecasts(plan.run(trial.number).validation, monitored(plan.definition.objectives))]
+
+
+def is_distributed(cli: ForecastCLI) -> bool:
+    """Whether a configuration trains in more than one process.
+
+    Args:
+        cli: The configuration, parsed.
+    """
+    config = cli.built().trainer
+    chosen = {name: config[name] for name in ("accelerator", "strategy", "devices", "num_nodes")}
+    trainer = Trainer(**chosen, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    return trainer.strategy.launcher is not None
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a fit and the processes that it has started; those that do not heed it are killed."""
+    """Ends a fit and the processes that it has started; those that do not obey are killed."""
     try:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
@@ -140,46 +180,36 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def spreads(cli: ForecastCLI) -> bool:
-    """Whether a configuration trains in more than one process.
-
-    Args:
-        cli: The configuration, parsed.
-    """
-    given = cli.built().trainer
-    chosen = {name: given[name] for name in ("accelerator", "strategy", "devices", "num_nodes")}
-    trainer = Trainer(**chosen, logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    return trainer.strategy.launcher is not None
+# -- what is measured ------------------------------------------------------------------------------------------------
 
 
-def figures(run: RunFolder, metrics: Sequence[str]) -> dict[str, Any]:
-    """Figures of a fit that has ended.
+def measured(run: RunFolder, metrics: Sequence[str]) -> TrialResult:
+    """The result of a fit that has ended.
 
     Args:
         run: Its run folder.
-        metrics: Names of figures of its best epoch, `parameters`, or `latency_ms`.
-
-    Returns:
-        These figures, and what summary.json holds.
+        metrics: Metrics of its best epoch, `parameters`, or `latency_ms`.
 
     Raises:
-        ConfigError: If one is not there.
+        ConfigError: If a metric was never logged.
     """
-    found: dict[str, Any] = json.loads(run.summary.read_text(encoding="utf-8"))
-    found[found["monitor"]] = found["best"]
+    summary: dict[str, Any] = json.loads(run.summary.read_text(encoding="utf-8"))
+    values: dict[str, float] = {}
     for metric in metrics:
         if metric in MEASURES:
-            found[metric] = MEASURED[metric](Predictor.from_checkpoint(run.checkpoint("best")))
-        elif metric not in found:
-            found[metric] = _of_epoch(run, found["best_epoch"], metric)
-    return found
+            values[metric] = MEASURED[metric](Predictor.from_checkpoint(run.checkpoint("best")))
+        elif metric == summary["monitor"]:
+            values[metric] = summary["best"]
+        else:
+            values[metric] = _of_epoch(run, summary["best_epoch"], metric)
+    return TrialResult(values, summary["epochs"], summary["best_epoch"])
 
 
 def _of_epoch(run: RunFolder, epoch: int, metric: str) -> float:
     history = read_history(run.path)
-    if metric not in history.figures:
-        raise ConfigError(f"{metric} is never logged", "objectives", one_of(metric, sorted(history.figures)), code=247)
-    return float(history.figures[metric][list(history.epochs).index(epoch)])
+    if metric not in history.metrics:
+        raise ConfigError(f"{metric} is never logged", "objectives", one_of(metric, sorted(history.metrics)), code=247)
+    return float(history.metrics[metric][list(history.epochs).index(epoch)])
 
 
 def _parameters(predictor: Predictor) -> float:
@@ -203,18 +233,12 @@ MEASURED: dict[str, Callable[[Predictor], float]] = {"parameters": _parameters, 
 
 
 def record_state(plan: Plan, trial: FrozenTrial) -> None:
-    """Tells MLflow what became of a trial; a run whose worker was killed is ended there.
+    """Records in MLflow what became of a trial; a run whose worker was killed is ended there.
 
     Args:
         plan: The plan.
         trial: The trial, ended.
     """
-    run = plan.run(trial.number)
-    journal = Journal(run.tracking)
-    if not journal.exists():
-        return
-    journal.append("tags", values={"optuna.state": trial.state.name, "optuna.trial": str(trial.number)})
-    try:
-        sync(run.path, plan.tracking_uri)
-    except TrackingError as error:  # it stays in the journal
-        log.warning("%s — %s", error.what, error.where)
+    record = Record.reopened(plan.run(trial.number), plan.tracking_uri)
+    record.tag({"optuna.state": trial.state.name, "optuna.trial": str(trial.number)})
+    record.send()

@@ -1,7 +1,8 @@
-"""A worker of a sweep: takes one trial after another until the study has as many as it is to have."""
+"""A worker of a sweep: a process that takes one trial after another until the study has enough of them."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -9,29 +10,31 @@ import sys
 import threading
 import time
 import traceback
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import IO, Any
 
 import optuna
 import torch
-from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from cnn_lstm.errors import CnnLstmError, ConfigError, interruption
+from cnn_lstm.runs.forecast_cli import quiet
 from cnn_lstm.sweeps.callbacks import PRUNED_AT
-from cnn_lstm.sweeps.handback import best_first, drop_checkpoints
-from cnn_lstm.sweeps.locks import alone, storage_errors
-from cnn_lstm.sweeps.study import FINISHED, REASON, Plan, join, sampler_of
+from cnn_lstm.sweeps.locks import exclusive, storage_errors
+from cnn_lstm.sweeps.samplers import experimental
+from cnn_lstm.sweeps.space import options_of
+from cnn_lstm.sweeps.study import FINISHED, Plan, best_first, drop_checkpoints, join, sampler_of
+from cnn_lstm.sweeps.trial import END_WITHIN, TrialFits, TrialResult, record_state
 
+WORKER_COMMAND = "sweep-worker"
 POLL = 0.5  # seconds between two looks for trials that end elsewhere
-END_WITHIN = 8.0  # seconds that an interrupted fit may take to end
 HOPELESS = 3  # trials that fail alike before any was finished
+REASON = "reason"  # user attribute of a failed trial
 
-Fit = Callable[[optuna.Trial, Sequence[str]], Mapping[str, Any]]
+Fit = Callable[[optuna.Trial, Sequence[str]], TrialResult]
 Settle = Callable[[FrozenTrial], None]
 
 
@@ -40,7 +43,7 @@ class TrialFailedError(Exception):
 
 
 class Stop:
-    """What tells a worker to end: the pipe from its parent closes, also where the parent was killed.
+    """The order to a worker to end: the pipe from its parent closes, also if the parent was killed.
 
     Args:
         pipe: The end of the pipe to read from.
@@ -54,7 +57,7 @@ class Stop:
 
     @contextmanager
     def interrupts(self) -> Iterator[None]:
-        """Makes the order a Ctrl-C for what runs here; elsewhere it waits, so that no write is cut off."""
+        """Turns the order into a Ctrl-C for what runs inside; outside it waits, so that no write is cut off."""
         with self._lock:
             if self.asked.is_set():
                 raise KeyboardInterrupt
@@ -70,13 +73,13 @@ class Stop:
         self._pipe.read()
         with self._lock:
             self.asked.set()
-            sys.unraisablehook = lambda _: None  # what is interrupted while it is built cannot be taken apart
-        for _k in range(2):  # a fit ends after its batch, at the second one at once
+            sys.unraisablehook = lambda _: None  # an object that is interrupted while it is built cannot be taken apart
+        for _k in range(2):  # a fit ends after its batch, and at the second Ctrl-C at once
             with self._lock:
                 if self._in_fit:
                     os.kill(os.getpid(), signal.SIGINT)
             time.sleep(END_WITHIN / 2)
-        os._exit(130)  # its trial is found dead, and retried
+        os._exit(130)  # other workers see that its trial is dead, and retry it
 
 
 class Worker:
@@ -84,9 +87,9 @@ class Worker:
 
     Args:
         plan: The plan.
-        fit: Runs a trial with further arguments of `fit`; returns its metrics by name.
+        fit: Runs a trial with further options of `fit`.
         settle: Called with each trial that has ended.
-        stop: What tells it to end.
+        stop: The order to end.
     """
 
     def __init__(self, plan: Plan, fit: Fit, settle: Settle, stop: Stop) -> None:
@@ -106,8 +109,8 @@ class Worker:
 
     def _next(self) -> bool:
         """Runs a trial, or waits for those that run elsewhere; false once there are enough."""
-        with ExitStack() as claim:
-            claim.enter_context(alone(self.plan.storage))
+        with ExitStack() as lock:
+            lock.enter_context(exclusive(self.plan.storage))
             fail_stale(self.study)
             trials = self.study.get_trials(deepcopy=False)
             states = [trial.state for trial in trials]
@@ -118,7 +121,7 @@ class Worker:
                 return False
             if finished + running < self.plan.n_trials and not searched:
                 self.study.sampler = sampler_of(self.plan, min(waiting, default=len(states)))
-                self._run(claim)
+                self._run(lock)
                 return True
         self._stop.asked.wait(POLL)
         return True
@@ -129,33 +132,33 @@ class Worker:
         begun = {trial.system_attrs["grid_id"] for trial in trials if "grid_id" in trial.system_attrs}
         return combinations is not None and len(begun) >= combinations
 
-    def _run(self, claim: ExitStack) -> None:
-        """One trial through Optuna, which keeps its heart beating."""
+    def _run(self, lock: ExitStack) -> None:
+        """One trial through Optuna, which writes its heartbeat."""
         try:
             self.study.optimize(
-                partial(self._objective, claim), n_trials=1, catch=(TrialFailedError,), callbacks=[self._ended]
+                partial(self._objective, lock), n_trials=1, catch=(TrialFailedError,), callbacks=[self._ended]
             )
         except KeyboardInterrupt:
             self._settle(self.study.get_trials(deepcopy=False)[self._number])
-            if not self._stop.asked.is_set():  # somebody ends this worker alone
+            if not self._stop.asked.is_set():  # somebody ends only this worker
                 raise
         except ValueError as error:
             if "Cannot tell a" not in str(error):
                 raise
-            tell(f"trial {self._number}: taken for dead and given to another worker")
+            print_line(f"trial {self._number}: counted as dead and given to another worker")
 
-    def _objective(self, claim: ExitStack, trial: optuna.Trial) -> list[float]:
-        """What Optuna calls: suggests, fits, and finds the words for what went wrong."""
-        claim.close()  # the trial runs now, so that others count it
+    def _objective(self, lock: ExitStack, trial: optuna.Trial) -> list[float]:
+        """What Optuna calls: suggests, fits, and turns what went wrong into a failed trial."""
+        lock.close()  # the trial runs now, so that others count it
         self._number, started = trial.number, time.monotonic()
-        definition = self.plan.definition
-        words = definition.space.words(definition.space.suggest(trial))
-        for name, value in self._origin().items():
-            trial.set_user_attr(name, value)
+        options = options_of(self.plan.definition.space.suggest(trial))
+        # where it runs, and what it takes to run it again
+        trial.set_user_attr("host", socket.gethostname())
+        trial.set_user_attr("seed", self.plan.seed)
+        trial.set_user_attr("threads", torch.get_num_threads())
         try:
             with self._stop.interrupts():
-                found = self._fit(trial, words)
-            values = [found[objective.metric] for objective in definition.objectives]
+                result = self._fit(trial, options)
         except BaseException as error:
             if interruption(error) is not None:
                 retry(self.study, trial)
@@ -163,19 +166,15 @@ class Worker:
             early = isinstance(error, SystemExit)
             reason = ConfigError("fit ended early", str(error), code=247) if early else error
             raise self._failed(trial, reason) from error
-        for name in ("epochs", "best_epoch"):
-            trial.set_user_attr(name, found.get(name))
+        trial.set_user_attr("epochs", result.epochs)
+        trial.set_user_attr("best_epoch", result.best_epoch)
         trial.set_user_attr("seconds", round(time.monotonic() - started, 2))
         if PRUNED_AT in self.study.get_trials(deepcopy=False)[trial.number].user_attrs:
             raise optuna.TrialPruned
-        return values
-
-    def _origin(self) -> dict[str, Any]:
-        """Where a trial runs, and what it takes to run it again."""
-        return {"host": socket.gethostname(), "seed": self.plan.seed, "threads": torch.get_num_threads()}
+        return [result.metrics[objective.metric] for objective in self.plan.definition.objectives]
 
     def _failed(self, trial: optuna.Trial, error: BaseException) -> TrialFailedError:
-        """Writes down why."""
+        """Writes the reason into the study and into the log."""
         reason = str(error) if isinstance(error, CnnLstmError) else f"{type(error).__name__}: {error}"
         reason = " ".join(reason.split())
         trial.set_user_attr(REASON, reason[:1000])
@@ -185,8 +184,8 @@ class Worker:
         return TrialFailedError(reason)
 
     def _ended(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """After each trial: a line, fewer checkpoints, its record; or the end, where nothing works."""
-        tell(line_of(self.plan, study, trial))
+        """After each trial: its line, fewer checkpoints, its record; or the end, if nothing works."""
+        print_line(line_of(self.plan, study, trial))
         drop_checkpoints(self.plan, study)
         self._settle(trial)
         self._require_hope(study)
@@ -202,25 +201,23 @@ class Worker:
 
 
 def fail_stale(study: optuna.Study) -> None:
-    """Fails the trials whose workers were killed, and lets them be run again."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # the heartbeat, since Optuna 2.9
+    """Fails the trials whose workers were killed, and lets them run again."""
+    with experimental():  # the heartbeat, since Optuna 2.9
         fail_stale_trials(study)
 
 
 def retry(study: optuna.Study, trial: optuna.Trial) -> None:
-    """Lets what was interrupted be run again, with the same draws, as often as it is; but not what others gave up."""
+    """Lets an interrupted trial run again with the same draws, without a limit; but not one that others gave up."""
     begun = study.get_trials(deepcopy=True)[trial.number]
     if begun.state != TrialState.RUNNING:
         return
     begun.user_attrs = {}
     begun.system_attrs = {name: value for name, value in begun.system_attrs.items() if name != "retry_history"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
+    with experimental():
         RetryHeartbeatStaleTrialCallback()(study, begun)
 
 
-def tell(line: str) -> None:
+def print_line(line: str) -> None:
     """Prints a line in one write: `print` makes two where output is unbuffered, and other workers write meanwhile."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
@@ -233,7 +230,25 @@ def line_of(plan: Plan, study: optuna.Study, trial: FrozenTrial) -> str:
     epochs = f"{trial.user_attrs['epochs']} epochs, {trial.user_attrs['seconds']:.1f} s"
     if trial.state == TrialState.PRUNED:
         return f"trial {trial.number}: pruned after {epochs}"
-    names = [objective.metric for objective in plan.definition.objectives]
-    told = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, trial.values, strict=True))
+    pairs = zip(plan.definition.objectives, trial.values, strict=True)
+    values = ", ".join(f"{objective.metric} {value:.6g}" for objective, value in pairs)
     best = best_first(study)[0]
-    return f"trial {trial.number}: {told} after {epochs}; best {best.values[0]:.6g} of trial {best.number}"
+    return f"trial {trial.number}: {values} after {epochs}; best {best.values[0]:.6g} of trial {best.number}"
+
+
+def work(pipe: IO[str]) -> None:
+    """Runs the command `sweep-worker`: works on a plan until the study has enough trials, or the pipe closes.
+
+    Args:
+        pipe: Its first line is the plan, as `Plan.to_text` writes it; the parent holds it open.
+    """
+    text = pipe.readline()
+    if not text:  # the sweep has ended already
+        return
+    plan = Plan.from_text(text)
+    stop = Stop(pipe)
+    quiet()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    Worker(plan, TrialFits(plan), lambda trial: record_state(plan, trial), stop).work()
+    if stop.asked.is_set():
+        raise SystemExit(130)  # at once: an interrupted trainer cannot be taken apart

@@ -1,4 +1,4 @@
-"""What watches a fit besides Lightning's own callbacks."""
+"""Callbacks that guard a fit and its resume: gradients, finite losses, random state, checkpoints."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ class GradientNorm(Callback):
             return
         gradients = {name: p.grad for name, p in pl_module.named_parameters() if p.grad is not None}
         norms = gradient_norms(gradients) if self.per_module else {"": nn.utils.get_total_norm(gradients.values())}
-        figures = {f"grad_norm/{part}" if part else "grad_norm": norm for part, norm in norms.items()}
+        metrics = {f"grad_norm/{part}" if part else "grad_norm": norm for part, norm in norms.items()}
         if self.every_n_steps == trainer.log_every_n_steps:  # type: ignore[attr-defined]
-            pl_module.log_dict(figures)  # one write together with the loss of the step
+            pl_module.log_dict(metrics)  # one write together with the loss of the step
             return
         for logger in trainer.loggers:
-            logger.log_metrics({name: float(norm) for name, norm in figures.items()}, step=trainer.global_step)
+            logger.log_metrics({name: float(norm) for name, norm in metrics.items()}, step=trainer.global_step)
 
 
 def gradient_norms(gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Norms of the parts of a model, and under the empty name the total; each gradient is read once.
+    """Norms of the parts of a model, and the total under the empty name; each gradient is read once.
 
-    A part is what owns the parameters: a child of the model, or of a child, whichever comes later.
+    A part is the module that holds the parameters, down to two levels: `head`, `network.lstm`.
 
     Args:
         gradients: Gradients by the name of their parameter.
@@ -117,7 +117,7 @@ class FiniteGuard(Callback):
 
 
 class RandomState(Callback):
-    """Keeps torch's random state in the checkpoint, so that a resumed run drops out what it would have dropped."""
+    """Keeps torch's random state in the checkpoint: a resumed run drops out what an uninterrupted one would."""
 
     def __init__(self) -> None:
         self._restored: dict[str, Any] | None = None
@@ -141,11 +141,12 @@ class RandomState(Callback):
         self._restored = None
 
 
-class LoggedOnce(Callback):
-    """Takes back the points of the steps that are trained again, in metrics.csv and TensorBoard.
+class ForgetRepeatedSteps(Callback):
+    """Removes the points of the steps that are trained again, from metrics.csv and TensorBoard.
 
-    A run that was killed in mid-epoch, or goes on from an earlier checkpoint, has logged steps after the checkpoint's.
-    They go when training starts, not earlier: a resume that is refused leaves everything as it is.
+    A run that was killed within an epoch, or goes on from an earlier checkpoint, has logged steps after those of the
+    checkpoint. Lightning would log them a second time (2.6). They are removed when training starts, not earlier: a
+    resume that is refused leaves everything as it is.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -161,10 +162,11 @@ class LoggedOnce(Callback):
                 logger.experiment.file_writer.add_event(start)  # as the `purge_step` of a SummaryWriter
 
 
-class MovedRun(Callback):
+class RelocateCheckpoints(Callback):
     """Makes a run that was moved or copied go on where it lies now.
 
-    Lightning forgets the best score when the folder of a `ModelCheckpoint` has changed, and overwrites best.ckpt.
+    Lightning forgets the best score when the folder of a `ModelCheckpoint` has changed, and then overwrites best.ckpt
+    (2.6).
 
     Args:
         checkpoints: Folder of the checkpoints now.
@@ -188,7 +190,7 @@ class MovedRun(Callback):
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """last.ckpt, written at the end of each epoch; a class of its own keeps its state apart from the best one's.
+    """Writes last.ckpt at the end of each epoch; a separate class keeps its state apart from that of best.ckpt.
 
     Args:
         checkpoints: Folder of the checkpoints.
@@ -201,14 +203,14 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 class OptimizerSettings(Callback):
-    """On resume, what the configuration says of the optimiser wins over the checkpoint; differences are printed.
+    """On resume, the optimiser settings of the configuration win over those of the checkpoint; each change is logged.
 
     A value that the configuration did not change since the checkpoint was written keeps its trained state, for
     example a learning rate that the scheduler has lowered.
     """
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Writes down the settings in force."""
+        """Saves the settings in force."""
         if trainer.optimizers:
             checkpoint[OPTIMIZER_KEY] = _settings(trainer.optimizers[0])
 

@@ -1,4 +1,4 @@
-"""What a person sees while a fit runs: a bar, and one line an epoch that also reads well in a log file."""
+"""What a person sees while a fit runs: a bar, and one line per epoch that also reads well in a log file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from argparse import Namespace
 from datetime import datetime
 from statistics import median
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -17,17 +17,31 @@ from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 from tqdm import tqdm
 
-Figures = dict[str, int | str | float | dict[str, float]]
+BarMetrics = dict[str, int | str | float | dict[str, float]]
+
+
+class Totals(TypedDict, total=False):
+    """What all epochs of a run took; empty if no epoch has ended.
+
+    `seconds` is a sum, `windows_per_s` a median, `peak_memory_mib` the highest value; times are in ISO form.
+    """
+
+    epochs: int
+    seconds: float
+    windows_per_s: float
+    peak_memory_mib: float
+    started: str
+    ended: str
 
 
 class ConsoleLogger(Logger):
-    """Prints one line an epoch, and keeps the newest value of every figure for the bar.
+    """Prints one line per epoch, and keeps the newest value of every metric for the bar.
 
-    Being a logger, it sees what every tracker sees, in the same order.
+    As a logger it sees what every other logger sees, in the same order.
 
     Args:
-        max_epochs: Epochs of the fit, for the line; null if unbounded.
-        monitor: Figure whose best value so far is starred.
+        max_epochs: Epochs of the fit, for the line; None if unbounded.
+        monitor: Metric whose best value so far is marked.
         mode: `min` or `max`.
     """
 
@@ -39,21 +53,21 @@ class ConsoleLogger(Logger):
 
     @property
     def name(self) -> str:
-        """Of the tracker."""
+        """Name of the logger."""
         return "console"
 
     @property
     def version(self) -> int:
-        """There is one."""
+        """There is one version."""
         return 0
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """A console shows figures only."""
+        """Prints nothing: the console shows metrics only."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Keeps figures; those of a training epoch end the line of that epoch."""
+        """Keeps metrics; those of a training epoch complete the line of that epoch."""
         self.newest |= {"lr" if name.startswith("lr-") else name: float(value) for name, value in metrics.items()}
         if "train_loss" in metrics:
             tqdm.write(self._line(), file=sys.stdout)
@@ -74,10 +88,10 @@ class ConsoleLogger(Logger):
 
 
 class ProgressBar(TQDMProgressBar):
-    """A bar with loss, validation loss, learning rate, gradient norm and windows a second.
+    """A bar with loss, validation loss, learning rate, gradient norm and windows per second.
 
     Args:
-        console: Where the newest figures are.
+        console: It holds the newest metrics.
         refresh_rate: Batches between two refreshes.
     """
 
@@ -85,11 +99,11 @@ class ProgressBar(TQDMProgressBar):
         super().__init__(refresh_rate=refresh_rate)
         self.console = console
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> Figures:
-        """The figures beside the bar."""
-        shown = {"loss": "train_loss_step", "val_loss": "val_loss", "lr": "lr", "grad_norm": "grad_norm"}
-        values: Figures = {
-            label: f"{self.console.newest[name]:.3g}" for label, name in shown.items() if name in self.console.newest
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> BarMetrics:
+        """The metrics next to the bar."""
+        names = {"loss": "train_loss_step", "val_loss": "val_loss", "lr": "lr", "grad_norm": "grad_norm"}
+        values: BarMetrics = {
+            label: f"{self.console.newest[name]:.3g}" for label, name in names.items() if name in self.console.newest
         }
         if "windows_per_s" in self.console.newest:
             values["windows/s"] = f"{self.console.newest['windows_per_s']:,.0f}"
@@ -97,10 +111,10 @@ class ProgressBar(TQDMProgressBar):
 
 
 class Resources(Callback):
-    """Logs what an epoch took: seconds, windows a second, peak memory.
+    """Logs what an epoch took: seconds, windows per second, peak memory.
 
     Seconds and windows count training batches only, so that a validation of another size changes neither; memory is
-    the process's high-water mark, on a CUDA device that of its allocator. The checkpoint keeps the figures of all
+    the process's high-water mark, on a CUDA device that of its allocator. The checkpoint keeps the metrics of all
     epochs before it, so that the totals of a resumed run are those of the whole run.
     """
 
@@ -110,26 +124,22 @@ class Resources(Callback):
         self._epochs: list[dict[str, float]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """When the run began, and the figures of its epochs."""
+        """When the run began, and what its epochs took."""
         return {"started": self.started, "epochs": list(self._epochs)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from the run that is resumed."""
         self.started, self._epochs = state_dict["started"], list(state_dict["epochs"])
 
-    def totals(self) -> dict[str, Any]:
-        """Of all epochs: their number, sum of seconds, median of windows a second, highest memory; times in ISO form.
-
-        Nothing if no epoch has ended.
-        """
+    def totals(self) -> Totals:
+        """What the epochs so far took."""
         if not self._epochs:
             return {}
-        columns = {name: [epoch[name] for epoch in self._epochs] for name in self._epochs[0]}
         return {
             "epochs": len(self._epochs),
-            "seconds": sum(columns["epoch_s"]),
-            "windows_per_s": median(columns["windows_per_s"]),
-            "peak_memory_mib": max(columns["peak_memory_mib"]),
+            "seconds": sum(epoch["epoch_s"] for epoch in self._epochs),
+            "windows_per_s": median(epoch["windows_per_s"] for epoch in self._epochs),
+            "peak_memory_mib": max(epoch["peak_memory_mib"] for epoch in self._epochs),
             "started": self.started,
             "ended": _now(),
         }
@@ -156,20 +166,23 @@ class Resources(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the epoch."""
         self._stop()
-        figures = {
+        metrics = {
             "epoch_s": self._seconds,
             "windows_per_s": self._windows / self._seconds,
             "peak_memory_mib": _peak_memory(pl_module.device),
         }
-        self._epochs.append(figures)
-        pl_module.log_dict(figures, rank_zero_only=True)
+        self._epochs.append(metrics)
+        pl_module.log_dict(metrics, rank_zero_only=True)
 
     def _stop(self) -> None:
         self._seconds += time.perf_counter() - self._since
 
 
-def totals_line(totals: dict[str, Any]) -> str:
+def totals_line(totals: Totals) -> str:
     """What a run took, for people to read.
+
+    Args:
+        totals: What its epochs took; not empty.
 
     Example:
         >>> totals_line({"epochs": 12, "seconds": 65.2, "windows_per_s": 12300.4, "peak_memory_mib": 612.3})

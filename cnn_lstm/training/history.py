@@ -1,6 +1,6 @@
-"""The course of a run from its metrics.csv, and its plot: six panels, or several runs side by side.
+"""The course of a run, read from its metrics.csv.
 
-Nothing heavy is imported here: a fit draws in a process of its own, which must start fast.
+Nothing heavy is imported here, so that `cnn-lstm plot` starts fast.
 """
 
 from __future__ import annotations
@@ -8,35 +8,20 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from cnn_lstm.errors import ConfigError, DataError, ResourceError
+from cnn_lstm.errors import ConfigError, DataError
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-PICTURE = "history.png"
-METRICS = "metrics.csv"
-FORMATS = (".png", ".pdf", ".svg")
+METRICS_FILE = "metrics.csv"
+PLOT_FILE = "history.png"
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
-Style = dict[str, Any]
-
-# dark and solid against light and dashed: told apart in greyscale and by the colour-blind
-VALIDATION: Style = {"color": "#0b2a6f", "linestyle": "-", "linewidth": 2.2}
-TRAINING: Style = {"color": "#e08a2e", "linestyle": (0, (4, 1.5)), "linewidth": 1.8}
-BEST: Style = {"color": "#222222", "linestyle": ":", "linewidth": 1.3}
-STOP: Style = {"color": "#777777", "linestyle": "-.", "linewidth": 1.3}
-COLORS = ("#0b2a6f", "#e08a2e", "#128a6a", "#c2306f", "#5aa5e0", "#8a5a2b")
-DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (2, 1)))
-MARKERS = "osD^vP"
 
 
 @dataclass(frozen=True)
@@ -46,16 +31,16 @@ class History:
     Attributes:
         name: Name of the run folder.
         epochs: Numbers of the epochs, from 0 as Lightning counts them.
-        figures: Figures of each epoch by column, for example `val_loss`; NaN where an epoch has none.
+        metrics: Values of each epoch by column, for example `val_loss`; NaN where an epoch has none.
         rates: Learning rates by column: epochs and values. Epoch k spans k - 0.5 to k + 0.5.
         norms: Gradient norms before clipping: epochs and values.
-        max_epochs: The number of epochs asked for, where it is known.
+        max_epochs: The number of epochs that the run was to have; None if it is not known.
         stopped: Whether early stopping ended the run.
     """
 
     name: str
     epochs: NDArray[np.float64]
-    figures: dict[str, NDArray[np.float64]]
+    metrics: dict[str, NDArray[np.float64]]
     rates: dict[str, Curve]
     norms: Curve
     max_epochs: int | None = None
@@ -64,21 +49,18 @@ class History:
     @property
     def best(self) -> int | None:
         """Position of the epoch with the lowest validation loss."""
-        losses = self.figures.get("val_loss", np.array([]))
+        losses = self.metrics.get("val_loss", np.array([]))
         return int(np.nanargmin(losses)) if np.isfinite(losses).any() else None
 
     def curve(self, column: str) -> Curve:
-        """The epochs that have a figure, and its values."""
-        values = self.figures.get(column, np.full(len(self.epochs), np.nan))
+        """The epochs that have a value of a metric, and these values."""
+        values = self.metrics.get(column, np.full(len(self.epochs), np.nan))
         known = np.isfinite(values)
         return self.epochs[known], values[known]
 
 
-# -- reading ---------------------------------------------------------------------------------------------------------
-
-
 def read_history(run: Path) -> History:
-    """Reads metrics.csv of a run; where a resumed run repeats an epoch, its last figures count.
+    """Reads metrics.csv of a run; where a resumed run repeats an epoch, its last metrics count.
 
     Args:
         run: The run folder.
@@ -89,23 +71,23 @@ def read_history(run: Path) -> History:
     """
     if not run.is_dir():
         raise ConfigError("no run folder", str(run), "give the folder that fit printed", code=240)
-    rows = _rows(run / METRICS)
+    rows = _rows(run / METRICS_FILE)
     by_epoch: dict[int, dict[str, float]] = defaultdict(dict)
     for row in rows:
         if "epoch" in row and any(name.startswith(("val_", "train_loss")) for name in row):
             by_epoch[int(row["epoch"])] |= row
     finished = {k: row for k, row in sorted(by_epoch.items()) if {"val_loss", "train_loss"} & set(row)}
     if not finished:
-        raise DataError("no epoch in it yet", str(run / METRICS), "wait for the end of the first epoch", code=341)
+        raise DataError("no epoch in it yet", str(run / METRICS_FILE), "wait for the end of the first epoch", code=341)
     columns = {name for row in finished.values() for name in row} - {"epoch", "step"}
-    figures = {name: np.array([row.get(name, math.nan) for row in finished.values()]) for name in sorted(columns)}
+    metrics = {name: np.array([row.get(name, math.nan) for row in finished.values()]) for name in sorted(columns)}
     ends = {k: row.get("step", float(k)) for k, row in finished.items()}
     max_epochs, stopping = _settings(run)
-    stopped = max_epochs is not None and max(finished) + 1 < max_epochs and _has_stopped(figures, stopping)
+    stopped = max_epochs is not None and max(finished) + 1 < max_epochs and _has_stopped(metrics, stopping)
     return History(
         name=run.resolve().name,
         epochs=np.array(list(finished), dtype=float),
-        figures=figures,
+        metrics=metrics,
         rates={name: _by_step(rows, name, ends) for name in _rate_names(rows)},
         norms=_by_step(rows, "grad_norm", ends),
         max_epochs=max_epochs,
@@ -114,27 +96,27 @@ def read_history(run: Path) -> History:
 
 
 def _rows(file: Path) -> list[dict[str, float]]:
-    """Rows without their empty cells; one that is being written, or is damaged, has what can be read of it."""
+    """Rows without their empty cells; of a row that is being written, or is damaged, what can be read."""
     try:
         with file.open(newline="", encoding="utf-8", errors="replace") as lines:
-            return [_numbers(row) for row in csv.DictReader(lines)]
+            return [_values(row) for row in csv.DictReader(lines)]
     except FileNotFoundError as error:
-        raise DataError(f"no {METRICS}", str(file), "name the folder of a run that fit has begun", code=340) from error
+        raise DataError(
+            f"no {METRICS_FILE}", str(file), "name the folder of a run that fit has begun", code=340
+        ) from error
     except (OSError, csv.Error) as error:
-        raise DataError(f"{METRICS} cannot be read: {error}", str(file), code=340) from error
+        raise DataError(f"{METRICS_FILE} cannot be read: {error}", str(file), code=340) from error
 
 
-def _numbers(row: dict[str, Any]) -> dict[str, float]:
-    found: dict[str, float] = {}
+def _values(row: dict[str, Any]) -> dict[str, float]:
+    values: dict[str, float] = {}
     for name, text in row.items():
-        try:
-            found[name] = float(text)
-        except (TypeError, ValueError):
-            continue
+        with suppress(TypeError, ValueError):
+            values[name] = float(text)
     for name in ("epoch", "step"):
-        if not math.isfinite(found.get(name, math.nan)):
-            found.pop(name, None)
-    return found
+        if not math.isfinite(values.get(name, math.nan)):
+            values.pop(name, None)
+    return values
 
 
 def _rate_names(rows: list[dict[str, float]]) -> list[str]:
@@ -144,7 +126,7 @@ def _rate_names(rows: list[dict[str, float]]) -> list[str]:
 
 
 def _by_step(rows: list[dict[str, float]], column: str, ends: dict[int, float]) -> Curve:
-    """A figure that is logged at steps, over epochs."""
+    """A metric that is logged at steps, over epochs."""
     values = {row["step"]: row[column] for row in rows if column in row and "step" in row}
     steps = np.array(sorted(values))
     if not len(steps):
@@ -164,7 +146,7 @@ def _epochs_of(steps: NDArray[np.float64], ends: dict[int, float]) -> NDArray[np
 
 
 def _settings(run: Path) -> tuple[int | None, dict[str, Any]]:
-    """`trainer.max_epochs` and `early_stopping` of the run; nothing where its configuration cannot be read."""
+    """`trainer.max_epochs` and `early_stopping` of the run; empty where its configuration cannot be read."""
     try:
         config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
         epochs, stopping = config["trainer"]["max_epochs"], config["early_stopping"]
@@ -174,277 +156,12 @@ def _settings(run: Path) -> tuple[int | None, dict[str, Any]]:
     return epochs if known else None, stopping if isinstance(stopping, dict) else {}
 
 
-def _has_stopped(figures: dict[str, NDArray[np.float64]], stopping: dict[str, Any]) -> bool:
-    """Whether Lightning's `EarlyStopping` has lost its patience; a run that goes on or was killed is none of it."""
-    values = figures.get(str(stopping.get("monitor")), np.array([]))
+def _has_stopped(metrics: dict[str, NDArray[np.float64]], stopping: dict[str, Any]) -> bool:
+    """Whether Lightning's `EarlyStopping` has lost its patience; a run that goes on or was killed has not."""
+    values = metrics.get(str(stopping.get("monitor")), np.array([]))
     sign = -1.0 if stopping.get("mode", "min") == "max" else 1.0
     best, waited = math.inf, 0
     for value in sign * values[np.isfinite(values)]:
         better = value + abs(float(stopping.get("min_delta") or 0.0)) < best
         best, waited = (value, 0) if better else (best, waited + 1)
     return waited >= int(stopping.get("patience", 3)) > 0
-
-
-# -- drawing ---------------------------------------------------------------------------------------------------------
-
-
-def draw_history(runs: Sequence[Path], target: Path) -> None:
-    """Draws the history of a run, or a comparison of several.
-
-    Args:
-        runs: Run folders.
-        target: PNG, PDF or SVG file to write; it is replaced at once, never seen half written.
-
-    Raises:
-        ConfigError: If a folder is not there, or the file has another ending.
-        DataError: If a run has no metrics.csv, or one without an epoch.
-        ResourceError: If the file cannot be written.
-    """
-    if target.suffix.lower() not in FORMATS:
-        raise ConfigError(f"the plot {target.name!r}", fix=f"end its name in {', '.join(FORMATS)}", code=224)
-    figure = history_plot_of([read_history(run) for run in runs])
-    partial = target.with_name(f".{target.stem}.partial{target.suffix}")
-    try:
-        figure.savefig(partial, format=target.suffix[1:].lower())
-        partial.replace(target)
-    except OSError as error:
-        raise ResourceError(
-            "cannot write the plot", f"{target}: {error.strerror}", "choose another --output", code=606
-        ) from error
-
-
-def history_plot_of(histories: Sequence[History]) -> Figure:
-    """The figure: all curves of one run, or the validation curves of several.
-
-    Args:
-        histories: One history or more.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 7), dpi=100, layout="constrained")
-    panels = list(figure.subplots(2, 3).flat)
-    if len(histories) == 1:
-        _draw_run(panels, histories[0])
-        headline = _headline(histories[0])
-    else:
-        _draw_comparison(panels, _with_distinct_names(histories))
-        headline = f"{len(histories)} runs, figures on the validation part"
-    figure.suptitle(headline, fontsize=min(13.0, 13.0 * 115 / len(headline)), fontweight="bold")
-    _finish(panels, histories)
-    _add_legend(figure, panels)
-    return figure
-
-
-def _add_legend(figure: Figure, panels: list[Axes]) -> None:
-    """One legend below all panels, in as many columns as its longest name allows."""
-    shown = {str(line.get_label()): line for panel in panels for line in panel.get_legend_handles_labels()[0]}
-    widths = sorted(70 + 7.3 * len(label) for label in shown)
-    columns = len(shown) if sum(widths) < 1150 else max(1, int(1150 / widths[-1]))
-    figure.legend(handles=list(shown.values()), loc="outside lower center", ncols=columns, frameon=False, fontsize=11)
-
-
-def _headline(history: History) -> str:
-    done = f"{len(history.epochs)}"
-    parts = [f"{done} of {history.max_epochs} epochs" if history.max_epochs else f"{done} epochs"]
-    if history.stopped:
-        parts[0] += " (early stop)"
-    if history.best is not None:
-        loss = history.figures["val_loss"][history.best]
-        parts.append(f"lowest validation loss {loss:.4g} in epoch {history.epochs[history.best]:.0f}")
-    return f"{history.name}: {', '.join(parts)}"
-
-
-def _metric_panels(histories: Sequence[History]) -> list[tuple[str, str, str]]:
-    """Column, title and unit of the second and third panel, for numbers or for classes."""
-    columns = {column for history in histories for column in history.figures}
-    if "val_accuracy" in columns and "val_mae" not in columns:
-        return [
-            ("accuracy", "Accuracy", "share of forecasts"),
-            ("balanced_accuracy", "Balanced accuracy", "mean share over classes"),
-        ]
-    return [
-        ("mae", "MAE: mean absolute error", "units of the target"),
-        ("rmse", "RMSE: root mean squared error", "units of the target"),
-    ]
-
-
-def _draw_run(panels: list[Axes], history: History) -> None:
-    loss, *metrics, rate, norm, ratio = panels
-    names = [("loss", "Loss", "loss"), *_metric_panels([history])]
-    for panel, (column, title, unit) in zip((loss, *metrics), names, strict=True):
-        _title(panel, title, unit)
-        _line(panel, history.curve(f"train_{column}"), TRAINING, "training")
-        _line(panel, history.curve(f"val_{column}"), VALIDATION, "validation")
-    _title(rate, "Learning rate", "rate")
-    for k, (name, curve) in enumerate(history.rates.items()):
-        label = f"rate {name.removeprefix('lr-')}" if len(history.rates) > 1 else None
-        _line(rate, _stretched(curve, history), {**VALIDATION, "linestyle": DASHES[k % 4]}, label, "steps-post")
-    _title(norm, "Gradient norm before clipping", "norm")
-    steps, medians = history.norms, _medians(history)
-    if len(medians[0]) < len(steps[0]):
-        _line(
-            norm,
-            steps,
-            {"color": "#b4b4b4", "linestyle": "-", "linewidth": 0.9},
-            "gradient norm at single steps, its median in bold",
-        )
-    _line(norm, medians, VALIDATION, None)
-    title, curve = _ratio(history, "difference" if _has_signs([history]) else "ratio")
-    _title(ratio, title, "difference" if _has_signs([history]) else "ratio")
-    _line(ratio, curve, VALIDATION, None)
-    for panel in panels:
-        _mark(panel, history)
-
-
-def _draw_comparison(panels: list[Axes], histories: Sequence[History]) -> None:
-    loss, *metrics, rate, norm, ratio = panels
-    columns = [("loss", "Loss", "loss"), *_metric_panels(histories)]
-    kind = "difference" if _has_signs(histories) else "ratio"
-    for panel, (_, title, unit) in zip((loss, *metrics), columns, strict=True):
-        _title(panel, title, unit)
-    _title(rate, "Learning rate", "rate")
-    _title(norm, "Gradient norm before clipping", "median of the epoch")
-    for k, history in enumerate(histories):
-        style = {"color": COLORS[k % 6], "linestyle": DASHES[k % 4], "linewidth": 2.0}
-        mark, best = MARKERS[k % 6], history.best
-        label = history.name
-        if best is not None:
-            label += f" (best {history.figures['val_loss'][best]:.4g} in epoch {history.epochs[best]:.0f}"
-            label += ", early stop)" if history.stopped else ")"
-        curves = [history.curve(f"val_{column}") for column, _, _ in columns]
-        title, gap = _ratio(history, kind)
-        _title(ratio, title, kind)
-        for panel, curve in zip((loss, *metrics, norm, ratio), (*curves, _medians(history), gap), strict=True):
-            _line(panel, curve, style, label, best=None if best is None else history.epochs[best], marker=mark)
-        for curve in history.rates.values():
-            _line(rate, _stretched(curve, history), style, None, "steps-post")
-        for panel in panels:
-            if best is not None:
-                panel.axvline(history.epochs[best], color=COLORS[k % 6], linestyle=":", linewidth=1.2, gid="best")
-
-
-def _title(panel: Axes, title: str, unit: str) -> None:
-    panel.set_title(title, loc="left", fontsize=12, fontweight="bold")
-    panel.set_ylabel(unit, fontsize=10)
-
-
-def _line(
-    panel: Axes,
-    curve: Curve,
-    style: Style,
-    label: str | None,
-    drawstyle: Any = "default",
-    *,
-    best: float | None = None,
-    marker: str = "",
-) -> None:
-    """A curve; a single point is drawn as a dot, and the best epoch of one of several runs gets the run's marker."""
-    x, y = curve
-    if not len(x):
-        return
-    at: Style = {"marker": "o"} if len(x) == 1 else {}
-    if marker and best is not None and best in x:
-        at = {"marker": marker, "markevery": np.flatnonzero(x == best).tolist(), "markersize": 8, "mec": "white"}
-    panel.plot(x, y, label=label, drawstyle=drawstyle, **style, **at)
-
-
-def _mark(panel: Axes, history: History) -> None:
-    """The best epoch and the early stop of a run: lines, with their labels between title and panel."""
-    panel.set_title(panel.get_title(loc="left"), loc="left", fontsize=12, fontweight="bold", pad=18)
-    if history.best is not None:
-        epoch = history.epochs[history.best]
-        panel.axvline(epoch, label="best epoch", gid="best", **BEST)
-        right = epoch - history.epochs[0] > 0.8 * (history.epochs[-1] - history.epochs[0]) > 0
-        text = {"fontsize": 10, "color": BEST["color"], "va": "bottom", "ha": "right" if right else "center"}
-        panel.text(epoch, 1.01, f"best: {epoch:.0f}", transform=panel.get_xaxis_transform(), gid="best", **text)
-    if history.stopped:
-        end = history.epochs[-1] + 0.5
-        panel.axvline(end, label="early stop", gid="stop", **STOP)
-        text = {"fontsize": 10, "color": "#555555", "va": "bottom", "ha": "right"}
-        near = history.best is not None and end - history.epochs[history.best] < 0.35 * len(history.epochs)
-        if not near:
-            panel.text(end, 1.01, "early stop", transform=panel.get_xaxis_transform(), gid="stop", **text)
-
-
-def _stretched(curve: Curve, history: History) -> Curve:
-    """A learning rate, held until the end of the run."""
-    x, y = curve
-    end = history.epochs[-1] + 0.5
-    known = x <= end
-    x, y = x[known], y[known]
-    return (np.append(x, end), np.append(y, y[-1])) if len(x) else (x, y)
-
-
-def _medians(history: History) -> Curve:
-    """The median gradient norm of each epoch."""
-    x, y = history.norms
-    epochs = np.ceil(x - 0.5)  # the last step of epoch k lies at k + 0.5
-    known = [k for k in history.epochs if np.isfinite(y[epochs == k]).any()]
-    return np.array(known), np.array([np.nanmedian(y[epochs == k]) for k in known])
-
-
-def _has_signs(histories: Sequence[History]) -> bool:
-    """Whether a loss is zero or below, as that of a Gaussian can be; then a ratio says nothing."""
-    return any((history.curve(name)[1] <= 0).any() for history in histories for name in ("train_loss", "val_loss"))
-
-
-def _ratio(history: History, kind: str) -> tuple[str, Curve]:
-    missing = np.full(len(history.epochs), np.nan)
-    train, val = (history.figures.get(name, missing) for name in ("train_loss", "val_loss"))
-    title = "Validation loss / training loss" if kind == "ratio" else "Validation loss - training loss"
-    values = val / train if kind == "ratio" else val - train
-    known = np.isfinite(values)
-    return title, (history.epochs[known], values[known])
-
-
-def _finish(panels: list[Axes], histories: Sequence[History]) -> None:
-    """Axes, grids and what an empty panel says."""
-    from matplotlib.ticker import MaxNLocator
-
-    first = min(history.epochs[0] for history in histories) - 0.5
-    last = max(history.epochs[-1] for history in histories) + 0.5
-    margin = 0.02 * (last - first)
-    for number, panel in enumerate(panels):
-        panel.set_xlim(first - margin, last + margin)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
-        panel.grid(color="#e4e4e4", linewidth=0.7)
-        panel.set_axisbelow(True)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.tick_params(labelsize=10)
-        if number >= 3:
-            panel.set_xlabel("epoch, counted from 0", fontsize=10)
-        if not any(len(line.get_xdata()) and line.get_gid() is None for line in panel.lines):  # type: ignore[arg-type]
-            panel.text(0.5, 0.5, "not logged", transform=panel.transAxes, ha="center", color="#777777", fontsize=12)
-    _scale_logarithmically(panels[3], 1.0)
-    _scale_logarithmically(panels[4], 10.0)
-    if panels[5].get_ylabel() == "ratio":
-        panels[5].axhline(1.0, color="#999999", linewidth=1.0, gid="even")
-
-
-def _scale_logarithmically(panel: Axes, spread: float) -> None:
-    """A log axis with readable labels, where all values are above 0 and the largest is `spread` times the median."""
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
-
-    curves = [np.asarray(line.get_ydata(), dtype=float) for line in panel.lines if line.get_gid() is None]
-    values = np.concatenate([np.array([]), *curves])
-    values = values[np.isfinite(values)]
-    if not len(values) or values.min() <= 0 or values.max() < spread * np.median(values):
-        return
-    panel.set_yscale("log")
-    few = values.max() / values.min() < 100
-    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
-    panel.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-    panel.yaxis.set_minor_locator(NullLocator())
-    panel.set_ylabel(f"{panel.get_ylabel()}, log scale")
-
-
-def _with_distinct_names(histories: Sequence[History]) -> list[History]:
-    """Runs of one name are numbered."""
-    names = [history.name for history in histories]
-    seen: dict[str, int] = defaultdict(int)
-    distinct = []
-    for history in histories:
-        seen[history.name] += 1
-        number = f" #{seen[history.name]}" if names.count(history.name) > 1 else ""
-        distinct.append(History(**{**history.__dict__, "name": history.name + number}))
-    return distinct

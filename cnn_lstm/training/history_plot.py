@@ -1,174 +1,290 @@
-"""The plot of a run, drawn again after each epoch, beside the training."""
+"""The plot of a run's history: six panels, or several runs in the same panels."""
 
 from __future__ import annotations
 
-import logging
-import os
-import struct
-import subprocess
-import sys
-import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning_utilities.core.rank_zero import rank_zero_only
-from tensorboard.compat.proto.summary_pb2 import Summary
+import numpy as np
 
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.training.history import METRICS, PICTURE
-from cnn_lstm.training.tensorboard import boards, last_step, never_fatal
+from cnn_lstm.files import write_whole
+from cnn_lstm.training.history import Curve, History, read_history
 
-log = logging.getLogger(__name__)
-PATIENCE = 20.0  # seconds for the last plot
-LOWEST = 19
-# `cnn-lstm plot` with the import path of this process, at a priority
-DRAW = """
-import os, sys
-sys.path[:] = sys.argv.pop(1).split(os.pathsep)
-priority = int(sys.argv.pop(1))
-if hasattr(os, "nice"):
-    os.nice(priority)
-from cnn_lstm.cli import script
-script()
-"""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMATS = (".png", ".pdf", ".svg")
+Style = dict[str, Any]
+
+# dark and solid against light and dashed: also distinct in greyscale and for the colour-blind
+VALIDATION: Style = {"color": "#0b2a6f", "linestyle": "-", "linewidth": 2.2}
+TRAINING: Style = {"color": "#e08a2e", "linestyle": (0, (4, 1.5)), "linewidth": 1.8}
+BEST: Style = {"color": "#222222", "linestyle": ":", "linewidth": 1.3}
+STOP: Style = {"color": "#777777", "linestyle": "-.", "linewidth": 1.3}
+COLORS = ("#0b2a6f", "#e08a2e", "#128a6a", "#c2306f", "#5aa5e0", "#8a5a2b")
+DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (2, 1)))
+MARKERS = "osD^vP"
 
 
-class HistoryPlot(Callback):
-    """Draws history.png in the run folder: loss, figures, learning rate, gradient norm; at the end for TensorBoard too.
-
-    The plot is drawn in a process of its own at the lowest priority, since a thread would hold Python's lock, for
-    which the training would wait. An epoch that ends while the last plot is still drawn is left out; the last
-    plot has them all. What goes wrong is a warning and never stops a fit.
+def draw_history(runs: Sequence[Path], target: Path) -> None:
+    """Draws the history of a run, or a comparison of several.
 
     Args:
-        enabled: Whether to draw.
-        every_n_epochs: Epochs between two plots.
+        runs: Run folders.
+        target: PNG, PDF or SVG file to write; it is replaced in one step.
+
+    Raises:
+        ConfigError: If a folder is not there, or the file has another ending.
+        DataError: If a run has no metrics.csv, or one without an epoch.
+        ResourceError: If the file cannot be written.
     """
+    if target.suffix.lower() not in FORMATS:
+        raise ConfigError(f"the plot {target.name!r}", fix=f"end its name in {', '.join(FORMATS)}", code=224)
+    from matplotlib import rc_context, rc_file_defaults
 
-    def __init__(self, enabled: bool = True, every_n_epochs: int = 1) -> None:
-        if every_n_epochs < 1:
-            raise ConfigError(f"every_n_epochs={every_n_epochs}", "history_plot", "give at least 1", code=224)
-        self.enabled = enabled
-        self.every_n_epochs = every_n_epochs
-        self._process: subprocess.Popen[bytes] | None = None
-        self._told: IO[bytes] | None = None
-        self._warned = False
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begins a fit."""
-        self._first, self._warned = trainer.current_epoch, False
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the epochs before this one; Lightning logs the training figures after `on_train_epoch_end`."""
-        done = trainer.current_epoch - self._first
-        if done and trainer.current_epoch % self.every_n_epochs == 0:
-            self._draw(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the whole run."""
-        self._finish(trainer)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Draws what there is of a run that failed or was interrupted."""
-        self._finish(trainer)
-
-    @rank_zero_only
-    def _finish(self, trainer: Trainer) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._forget()
-        self._draw(trainer, priority=0)
-        folder = self._folder(trainer)
-        if self._wait() and folder is not None:
-            for logger in boards(trainer):
-                with never_fatal(f"the plot {PICTURE}"):
-                    _add_png(logger, "history", (folder / PICTURE).read_bytes(), last_step(trainer))
-
-    @rank_zero_only
-    def _draw(self, trainer: Trainer, priority: int = LOWEST) -> None:
-        """Starts a drawing, unless one is under way."""
-        folder = self._folder(trainer)
-        if folder is None or not self._is_free():
-            return
-        self._told = tempfile.TemporaryFile()  # noqa: SIM115 read when the drawing has ended
-        try:
-            self._process = subprocess.Popen(
-                self._command(folder, priority),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._told,
-                process_group=0,  # Ctrl-C is for the training; in a new session Linux would not heed the priority
-            )
-        except OSError as error:
-            self._forget()
-            self._warn(str(error))
-
-    def _folder(self, trainer: Trainer) -> Path | None:
-        """The folder of metrics.csv, brought up to date."""
-        if not self.enabled:
-            return None
-        for logger in trainer.loggers:
-            if isinstance(logger, CSVLogger):
-                try:
-                    logger.save()
-                except OSError as error:
-                    self._warn(str(error))
-                folder = Path(logger.log_dir)
-                return folder if (folder / METRICS).is_file() else None
-        return None
-
-    def _command(self, folder: Path, priority: int) -> list[str]:
-        paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
-        words = ["plot", "--output", str(folder / PICTURE), "--", str(folder)]
-        return [sys.executable, "-c", DRAW, paths, str(priority), *words]
-
-    def _is_free(self) -> bool:
-        """Whether nothing is being drawn; tells how the last drawing went."""
-        if self._process is None:
-            return True
-        if self._process.poll() is None:
-            return False
-        code, told = self._process.returncode, self._forget()
-        if code:
-            self._warn(told[-1] if told else f"exit code {code}")
-        return True
-
-    def _wait(self) -> bool:
-        """Whether the drawing under way has succeeded."""
-        process = self._process
-        if process is None:
-            return False
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        self._is_free()
-        return process.returncode == 0
-
-    def _forget(self) -> list[str]:
-        """Lets go of a drawing that has ended, and returns what it said."""
-        self._process = None
-        if self._told is None:
-            return []
-        with self._told as file:
-            file.seek(0)
-            lines = file.read().decode(errors="replace").strip().splitlines()
-        self._told = None
-        return lines
-
-    def _warn(self, reason: str) -> None:
-        """Says it once a fit."""
-        if not self._warned:
-            log.warning("%s was not drawn: %s", PICTURE, reason)
-        self._warned = True
+    histories = [read_history(run) for run in runs]
+    with rc_context():
+        rc_file_defaults()  # a notebook may have set another style
+        figure = history_figure(histories)
+        write_whole(target, lambda partial: figure.savefig(partial, format=target.suffix[1:].lower()))
 
 
-def _add_png(logger: TensorBoardLogger, tag: str, png: bytes, step: int) -> None:
-    """Adds a plot as it is; `add_image` would decode it and encode it again."""
-    width, height = struct.unpack(">II", png[16:24])  # the first chunk of a PNG
-    image = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=png)  # 4: RGBA
-    logger.experiment.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+def history_figure(histories: Sequence[History]) -> Figure:
+    """The figure: all curves of one run, or the validation curves of several.
+
+    Args:
+        histories: One history or more.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 7), dpi=100, layout="constrained")
+    panels = list(figure.subplots(2, 3).flat)
+    if len(histories) == 1:
+        _draw_run(panels, histories[0])
+        headline = _headline(histories[0])
+    else:
+        _draw_comparison(panels, _with_distinct_names(histories))
+        headline = f"{len(histories)} runs, metrics of the validation part"
+    figure.suptitle(headline, fontsize=min(13.0, 13.0 * 115 / len(headline)), fontweight="bold")
+    _finish(panels, histories)
+    _add_legend(figure, panels)
+    return figure
+
+
+def _add_legend(figure: Figure, panels: list[Axes]) -> None:
+    """One legend below all panels, in as many columns as its longest name allows."""
+    lines = {str(line.get_label()): line for panel in panels for line in panel.get_legend_handles_labels()[0]}
+    widths = sorted(70 + 7.3 * len(label) for label in lines)
+    columns = len(lines) if sum(widths) < 1150 else max(1, int(1150 / widths[-1]))
+    figure.legend(handles=list(lines.values()), loc="outside lower center", ncols=columns, frameon=False, fontsize=11)
+
+
+def _headline(history: History) -> str:
+    done = f"{len(history.epochs)}"
+    parts = [f"{done} of {history.max_epochs} epochs" if history.max_epochs else f"{done} epochs"]
+    if history.stopped:
+        parts[0] += " (early stop)"
+    if history.best is not None:
+        loss = history.metrics["val_loss"][history.best]
+        parts.append(f"lowest validation loss {loss:.4g} in epoch {history.epochs[history.best]:.0f}")
+    return f"{history.name}: {', '.join(parts)}"
+
+
+def _metric_panels(histories: Sequence[History]) -> list[tuple[str, str, str]]:
+    """Column, title and unit of the second and third panel, for numbers or for classes."""
+    columns = {column for history in histories for column in history.metrics}
+    if "val_accuracy" in columns and "val_mae" not in columns:
+        return [
+            ("accuracy", "Accuracy", "share of forecasts"),
+            ("balanced_accuracy", "Balanced accuracy", "mean share over classes"),
+        ]
+    return [
+        ("mae", "MAE: mean absolute error", "units of the target"),
+        ("rmse", "RMSE: root mean squared error", "units of the target"),
+    ]
+
+
+def _draw_run(panels: list[Axes], history: History) -> None:
+    loss, *metrics, rate, norm, ratio = panels
+    names = [("loss", "Loss", "loss"), *_metric_panels([history])]
+    for panel, (column, title, unit) in zip((loss, *metrics), names, strict=True):
+        _title(panel, title, unit)
+        _line(panel, history.curve(f"train_{column}"), TRAINING, "training")
+        _line(panel, history.curve(f"val_{column}"), VALIDATION, "validation")
+    _title(rate, "Learning rate", "rate")
+    for k, (name, curve) in enumerate(history.rates.items()):
+        label = f"rate {name.removeprefix('lr-')}" if len(history.rates) > 1 else None
+        _line(rate, _stretched(curve, history), {**VALIDATION, "linestyle": DASHES[k % 4]}, label, "steps-post")
+    _title(norm, "Gradient norm before clipping", "norm")
+    steps, medians = history.norms, _medians(history)
+    if len(medians[0]) < len(steps[0]):
+        _line(
+            norm,
+            steps,
+            {"color": "#b4b4b4", "linestyle": "-", "linewidth": 0.9},
+            "gradient norm at single steps, its median in bold",
+        )
+    _line(norm, medians, VALIDATION, None)
+    title, curve = _ratio(history, "difference" if _has_signs([history]) else "ratio")
+    _title(ratio, title, "difference" if _has_signs([history]) else "ratio")
+    _line(ratio, curve, VALIDATION, None)
+    for panel in panels:
+        _mark(panel, history)
+
+
+def _draw_comparison(panels: list[Axes], histories: Sequence[History]) -> None:
+    loss, *metrics, rate, norm, ratio = panels
+    columns = [("loss", "Loss", "loss"), *_metric_panels(histories)]
+    kind = "difference" if _has_signs(histories) else "ratio"
+    for panel, (_, title, unit) in zip((loss, *metrics), columns, strict=True):
+        _title(panel, title, unit)
+    _title(rate, "Learning rate", "rate")
+    _title(norm, "Gradient norm before clipping", "median of the epoch")
+    for k, history in enumerate(histories):
+        style = {"color": COLORS[k % 6], "linestyle": DASHES[k % 4], "linewidth": 2.0}
+        mark, best = MARKERS[k % 6], history.best
+        label = history.name
+        if best is not None:
+            label += f" (best {history.metrics['val_loss'][best]:.4g} in epoch {history.epochs[best]:.0f}"
+            label += ", early stop)" if history.stopped else ")"
+        curves = [history.curve(f"val_{column}") for column, _, _ in columns]
+        title, gap = _ratio(history, kind)
+        _title(ratio, title, kind)
+        for panel, curve in zip((loss, *metrics, norm, ratio), (*curves, _medians(history), gap), strict=True):
+            _line(panel, curve, style, label, best=None if best is None else history.epochs[best], marker=mark)
+        for curve in history.rates.values():
+            _line(rate, _stretched(curve, history), style, None, "steps-post")
+        for panel in panels:
+            if best is not None:
+                panel.axvline(history.epochs[best], color=COLORS[k % 6], linestyle=":", linewidth=1.2, gid="best")
+
+
+def _title(panel: Axes, title: str, unit: str) -> None:
+    panel.set_title(title, loc="left", fontsize=12, fontweight="bold")
+    panel.set_ylabel(unit, fontsize=10)
+
+
+def _line(
+    panel: Axes,
+    curve: Curve,
+    style: Style,
+    label: str | None,
+    drawstyle: Any = "default",
+    *,
+    best: float | None = None,
+    marker: str = "",
+) -> None:
+    """A curve; a single point is drawn as a dot, and the best epoch of one of several runs gets the run's marker."""
+    x, y = curve
+    if not len(x):
+        return
+    at: Style = {"marker": "o"} if len(x) == 1 else {}
+    if marker and best is not None and best in x:
+        at = {"marker": marker, "markevery": np.flatnonzero(x == best).tolist(), "markersize": 8, "mec": "white"}
+    panel.plot(x, y, label=label, drawstyle=drawstyle, **style, **at)
+
+
+def _mark(panel: Axes, history: History) -> None:
+    """The best epoch and the early stop of a run: lines, with their labels between title and panel."""
+    panel.set_title(panel.get_title(loc="left"), loc="left", fontsize=12, fontweight="bold", pad=18)
+    if history.best is not None:
+        epoch = history.epochs[history.best]
+        panel.axvline(epoch, label="best epoch", gid="best", **BEST)
+        right = epoch - history.epochs[0] > 0.8 * (history.epochs[-1] - history.epochs[0]) > 0
+        text = {"fontsize": 10, "color": BEST["color"], "va": "bottom", "ha": "right" if right else "center"}
+        panel.text(epoch, 1.01, f"best: {epoch:.0f}", transform=panel.get_xaxis_transform(), gid="best", **text)
+    if history.stopped:
+        end = history.epochs[-1] + 0.5
+        panel.axvline(end, label="early stop", gid="stop", **STOP)
+        text = {"fontsize": 10, "color": "#555555", "va": "bottom", "ha": "right"}
+        near = history.best is not None and end - history.epochs[history.best] < 0.35 * len(history.epochs)
+        if not near:
+            panel.text(end, 1.01, "early stop", transform=panel.get_xaxis_transform(), gid="stop", **text)
+
+
+def _stretched(curve: Curve, history: History) -> Curve:
+    """A learning rate, held until the end of the run."""
+    x, y = curve
+    end = history.epochs[-1] + 0.5
+    known = x <= end
+    x, y = x[known], y[known]
+    return (np.append(x, end), np.append(y, y[-1])) if len(x) else (x, y)
+
+
+def _medians(history: History) -> Curve:
+    """The median gradient norm of each epoch."""
+    x, y = history.norms
+    epochs = np.ceil(x - 0.5)  # the last step of epoch k lies at k + 0.5
+    known = [k for k in history.epochs if np.isfinite(y[epochs == k]).any()]
+    return np.array(known), np.array([np.nanmedian(y[epochs == k]) for k in known])
+
+
+def _has_signs(histories: Sequence[History]) -> bool:
+    """Whether a loss is zero or below, as that of a Gaussian can be; then a ratio says nothing."""
+    return any((history.curve(name)[1] <= 0).any() for history in histories for name in ("train_loss", "val_loss"))
+
+
+def _ratio(history: History, kind: str) -> tuple[str, Curve]:
+    missing = np.full(len(history.epochs), np.nan)
+    train, val = (history.metrics.get(name, missing) for name in ("train_loss", "val_loss"))
+    title = "Validation loss / training loss" if kind == "ratio" else "Validation loss - training loss"
+    values = val / train if kind == "ratio" else val - train
+    known = np.isfinite(values)
+    return title, (history.epochs[known], values[known])
+
+
+def _finish(panels: list[Axes], histories: Sequence[History]) -> None:
+    """Axes, grids and what an empty panel says."""
+    from matplotlib.ticker import MaxNLocator
+
+    first = min(history.epochs[0] for history in histories) - 0.5
+    last = max(history.epochs[-1] for history in histories) + 0.5
+    margin = 0.02 * (last - first)
+    for number, panel in enumerate(panels):
+        panel.set_xlim(first - margin, last + margin)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+        panel.grid(color="#e4e4e4", linewidth=0.7)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=10)
+        if number >= 3:
+            panel.set_xlabel("epoch, counted from 0", fontsize=10)
+        if not any(len(line.get_xdata()) and line.get_gid() is None for line in panel.lines):  # type: ignore[arg-type]
+            panel.text(0.5, 0.5, "not logged", transform=panel.transAxes, ha="center", color="#777777", fontsize=12)
+    _scale_logarithmically(panels[3], 1.0)
+    _scale_logarithmically(panels[4], 10.0)
+    if panels[5].get_ylabel() == "ratio":
+        panels[5].axhline(1.0, color="#999999", linewidth=1.0, gid="even")
+
+
+def _scale_logarithmically(panel: Axes, spread: float) -> None:
+    """A log axis with readable labels, where all values are above 0 and the largest is `spread` times the median."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
+
+    curves = [np.asarray(line.get_ydata(), dtype=float) for line in panel.lines if line.get_gid() is None]
+    values = np.concatenate([np.array([]), *curves])
+    values = values[np.isfinite(values)]
+    if not len(values) or values.min() <= 0 or values.max() < spread * np.median(values):
+        return
+    panel.set_yscale("log")
+    few = values.max() / values.min() < 100
+    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
+    panel.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    panel.yaxis.set_minor_locator(NullLocator())
+    panel.set_ylabel(f"{panel.get_ylabel()}, log scale")
+
+
+def _with_distinct_names(histories: Sequence[History]) -> list[History]:
+    """Runs of one name are numbered."""
+    total, count = Counter(history.name for history in histories), Counter[str]()
+    distinct = []
+    for history in histories:
+        count[history.name] += 1
+        number = f" #{count[history.name]}" if total[history.name] > 1 else ""
+        distinct.append(replace(history, name=history.name + number))
+    return distinct

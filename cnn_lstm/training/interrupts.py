@@ -13,18 +13,19 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 
-class EndsBetweenBatches(Callback):
-    """Lets a Ctrl-C wait for the end of the batch, so that no file is cut off and none is lost; a second one does not.
+class InterruptBetweenBatches(Callback):
+    """Lets a Ctrl-C wait for the end of the batch, so that no file is cut off; a second one ends the run at once.
 
-    Python raises it wherever it is: in the middle of a row of metrics.csv, while a lock is made, or in a destructor,
-    which swallows it. With several processes it stays Python's, since each would end at a batch of its own.
+    Lightning leaves the signal to Python, which raises it wherever it is: in the middle of a row of metrics.csv, while
+    a lock is taken, or in a destructor, which swallows it. With several processes it stays Python's, since each process
+    would end at another batch.
     """
 
     def __init__(self) -> None:
         self.asked = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Until batches run, a Ctrl-C is Python's."""
+        """Leaves Ctrl-C to Python until batches run."""
         self.asked = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -36,7 +37,7 @@ class EndsBetweenBatches(Callback):
     on_validation_start = on_test_start = on_predict_start = on_train_start
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any, **__: Any) -> None:
-        """Ends the run if it was asked to end; SIGTERM is one that Lightning's loops do not always heed."""
+        """Ends the run if it was asked to end; Lightning's loops do not always notice a SIGTERM."""
         if self.asked:
             raise KeyboardInterrupt
         if trainer.world_size == 1 and trainer.received_sigterm:

@@ -11,33 +11,34 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from cnn_lstm.files import replace_file
 from cnn_lstm.training.run_folder import RunFolder
+from cnn_lstm.training.tracking.record import Record
 from cnn_lstm.training.tracking.tracker import MLflowTracker
 
 
-def build_loggers(run: RunFolder, stage: str, tensorboard: bool, tracker: MLflowTracker | None) -> list[Logger]:
-    """Loggers of a stage of a run; validate and test write into the trackers of the fit.
+def build_loggers(run: RunFolder, command: str, tensorboard: bool, record: Record) -> list[Logger]:
+    """The loggers of a command; validate and test add to those of the fit.
 
     Lightning takes its log folder from the first logger. MLflow's journal comes before the CSV file: a Ctrl-C between
-    two loggers leaves no figure in the file that the record lacks.
+    two loggers leaves no metric in the file that the record lacks.
 
     Args:
         run: The run folder.
-        stage: Name of the command.
+        command: Name of the command.
         tensorboard: Whether to write TensorBoard events.
-        tracker: The MLflow record of the run; null for none.
+        record: The MLflow record of the run.
     """
     loggers: list[Logger] = []
     if tensorboard:
         loggers.append(TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard", default_hp_metric=False))
-    if tracker is not None:
-        loggers.append(tracker)
-    if stage == "fit":
+    if record.enabled:
+        loggers.append(MLflowTracker(record))
+    if command == "fit":
         loggers.append(AppendingCSVLogger(run.path, name="", version=""))
     return loggers
 
 
 class _AppendingWriter(ExperimentWriter):
-    """Goes on in the file of the run that is resumed; Lightning's deletes it."""
+    """Goes on in the file of the run that is resumed; Lightning's class deletes it (2.6)."""
 
     def _check_log_dir_exists(self) -> None:
         file = Path(self.metrics_file_path)
@@ -46,12 +47,12 @@ class _AppendingWriter(ExperimentWriter):
                 self.metrics_keys = next(csv.reader(lines), [])
 
     def forget_from(self, step: int) -> None:
-        """Drops the rows at and after a step, and those that a kill has cut off; the file is replaced at once."""
+        """Drops the rows at and after a step, and those that a kill has cut off; the file is replaced in one step."""
         if Path(self.metrics_file_path).is_file():
             self._replace([row for row in self._rows() if _is_before(row, step)])
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
-        """Lightning's empties the file first, so that a kill in that moment loses all of it."""
+        """Lightning's method empties the file first, so that a kill in that moment loses all of it."""
         try:
             self._replace(self._rows())
         except BaseException:

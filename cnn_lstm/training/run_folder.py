@@ -1,4 +1,4 @@
-"""One run, one folder: where everything of it lies, which one a command works in, what `best` and `last` mean."""
+"""One run, one folder: where its files lie, which folder a command works in, what `best` and `last` mean."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
 from cnn_lstm.model.checkpoints import candidates, read_checkpoint, require_single
-from cnn_lstm.model.forecaster import refuse_differences
+from cnn_lstm.model.contract import refuse_differences
 
 ENVIRONMENT_KEY = "CNN_LSTM_RUN_DIR"
 
@@ -43,7 +43,7 @@ class RunFolder:
 
     @property
     def validation(self) -> Path:
-        """Forecasts of the validation part, of a trial of a sweep."""
+        """Forecasts of the validation part; a trial of a sweep writes them."""
         return self.path / "validation.parquet"
 
     @property
@@ -117,7 +117,7 @@ def _unused(path: Path) -> Path:
 
 
 def run_of_checkpoint(file: Path) -> RunFolder:
-    """The run that a checkpoint file belongs to: the folder above `checkpoints`, else its own folder."""
+    """The run that a checkpoint file belongs to: the folder above `checkpoints`, else the folder that it lies in."""
     folder = file.resolve().parent
     return RunFolder(folder.parent if folder.name == "checkpoints" else folder)
 
@@ -168,16 +168,22 @@ def _run_of_config(files: list[Path]) -> RunFolder:
 
 
 def _require_same_model(checkpoint: dict[str, Any], model: Any, defaults: dict[str, dict[str, Any]]) -> None:
-    """Refuses a checkpoint whose network or objective is not what the configuration says."""
-    saved = checkpoint["hyper_parameters"]
+    """Refuses a checkpoint whose network or objective is not that of the configuration."""
     for part in ("network", "objective"):
-        before = saved[part]
-        now: dict[str, Any] = model[part].as_dict() if model[part] else dict(defaults[f"model.{part}"])
-        arguments = {key: value for key, value in before["init_args"].items() if key != "n_features"}
+        saved: dict[str, Any] = checkpoint["hyper_parameters"][part]
+        asked: dict[str, Any] = model[part].as_dict() if model[part] else dict(defaults[f"model.{part}"])
+        # an argument that the configuration does not name is the saved one
+        arguments = saved["init_args"] | (asked.get("init_args") or {})
         refuse_differences(
-            {f"model.{part}": before["class_path"], **{f"model.{part}.{k}": v for k, v in arguments.items()}},
-            {f"model.{part}": _canonical(now["class_path"]), **_flat(part, now.get("init_args") or {}, arguments)},
+            _by_dotted_key(f"model.{part}", saved["class_path"], saved["init_args"]),
+            _by_dotted_key(f"model.{part}", _canonical(asked["class_path"]), arguments),
         )
+
+
+def _by_dotted_key(part: str, class_path: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """A class and its arguments, but for the number of features, which the data gives."""
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
+    return {part: class_path} | {f"{part}.{key}": value for key, value in plain.items() if key != "n_features"}
 
 
 def _canonical(path: str) -> str:
@@ -185,8 +191,3 @@ def _canonical(path: str) -> str:
     module, _, name = path.rpartition(".")
     cls = getattr(importlib.import_module(module), name)  # the parser has imported it already
     return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _flat(part: str, given: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
-    values = {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
-    return {f"model.{part}.{key}": values.get(key, saved.get(key)) for key in {*values, *saved} - {"n_features"}}

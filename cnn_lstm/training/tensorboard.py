@@ -1,4 +1,4 @@
-"""What TensorBoard, and in part MLflow, shows besides curves: graph, plots, histograms, the row of HPARAMS."""
+"""What TensorBoard, and in part MLflow, displays besides curves: graph, plots, histograms, the row of HPARAMS."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.windows import cut_windows
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.model.forecaster import Forecaster
-from cnn_lstm.model.network import CNNLSTM
-from cnn_lstm.training.tensorboard_plots import attention_plot, forecast_plot, rendered
+from cnn_lstm.training.attention import attention_windows_plot, undisturbed
+from cnn_lstm.training.hyperparameters import data_of, hyperparameters
+from cnn_lstm.training.plots import forecast_plot, rendered
+from cnn_lstm.training.tracking.record import Record
 from cnn_lstm.training.tracking.tracker import MLflowTracker
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class TensorBoardPlots(Callback):
         """Writes the graph; a resumed run has one already."""
         self._drawn, self._pending = trainer.current_epoch, None
         if self.graph and trainer.global_step == 0 and isinstance(pl_module, Forecaster):
-            for logger in boards(trainer):
+            for logger in tensorboard_loggers(trainer):
                 with never_fatal("the graph"):
                     _add_graph(logger, pl_module, _window_length(trainer))
 
@@ -89,7 +88,7 @@ class TensorBoardPlots(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keeps the gradients of the epoch's last batch, which Lightning clears before a validation."""
-        if self.histograms and trainer.is_last_batch and boards(trainer):
+        if self.histograms and trainer.is_last_batch and tensorboard_loggers(trainer):
             named = pl_module.named_parameters()
             self._gradients = {name: p.grad.float().clone() for name, p in named if p.grad is not None}
 
@@ -110,7 +109,7 @@ class TensorBoardPlots(Callback):
             return
         epochs = self._drawn if self._pending is None else self._pending.epoch + 1
         self._draw(trainer, pl_module)
-        for logger in boards(trainer):
+        for logger in tensorboard_loggers(trainer):
             with never_fatal("the hyperparameters"):
                 metrics = {"final/best_val_loss": self._best, "final/epochs": epochs, **_final_metrics(trainer)}
                 known = {name: value for name, value in metrics.items() if math.isfinite(value)}
@@ -121,18 +120,18 @@ class TensorBoardPlots(Callback):
             return
         validated, self._pending = self._pending, None
         self._drawn = validated.epoch + 1
-        if boards(trainer) or _trackers(trainer):
+        if tensorboard_loggers(trainer) or _records(trainer):
             with never_fatal("the forecast plot"):
-                _show(trainer, "forecasts", self._forecasts(trainer, module, validated), validated.step)
+                _add_plot(trainer, "forecasts", self._forecasts(trainer, module, validated), validated.step)
             with never_fatal("the attention map"):
-                _show(trainer, "attention", self._attention(trainer, module, validated), validated.step)
+                _add_plot(trainer, "attention", self._attention(trainer, module, validated), validated.step)
         if self.histograms:
-            for logger in boards(trainer):
+            for logger in tensorboard_loggers(trainer):
                 with never_fatal("the histograms"):
                     _add_histograms(logger, module, self._gradients, validated.step)
 
     def _forecasts(self, trainer: Trainer, module: Forecaster, validated: Validated) -> Figure | None:
-        data = _data_of(trainer)
+        data = data_of(trainer)
         if data is None:
             return None
         rows = validated.forecasts["row"].numpy()
@@ -141,77 +140,17 @@ class TensorBoardPlots(Callback):
             data.panel.time[rows],
             validated.forecasts["y_true"][:, 0].float().numpy(),
             validated.forecasts["y_pred"][:, 0].float().numpy(),
-            name=module.contract["target_names"][0],
-            unit=module.contract["target_units"][0],
+            name=module.contract.target_names[0],
+            unit=module.contract.target_units[0],
             title=f"validation, epoch {validated.epoch}",
         )
 
     def _attention(self, trainer: Trainer, module: Forecaster, validated: Validated) -> Figure | None:
-        data = _data_of(trainer)
+        data = data_of(trainer)
         if data is None or not self.windows:
             return None
         rows = validated.forecasts["row"]
         return attention_windows_plot(module, data, rows, self.windows, f"attention, epoch {validated.epoch}")
-
-
-def attention_windows_plot(
-    module: Forecaster, data: MarketDataModule, rows: Tensor, windows: int, title: str
-) -> Figure | None:
-    """What the network looks at in some windows, evenly spread; None where it has no attention.
-
-    Args:
-        module: The forecaster; its state stays as it is.
-        data: A data module that has read its data.
-        rows: Panel rows to choose from, (n,).
-        windows: How many windows are drawn.
-        title: What to write above all panels.
-    """
-    network = module.network
-    if not isinstance(network, CNNLSTM) or network.attention is None:
-        return None
-    chosen = _spread(rows, windows)
-    x = cut_windows(data.panel.values, chosen, data.recipe.window).to(module.head.weight)
-    with _undisturbed(network):
-        weights = network.attention_weights(x).float().cpu().numpy()
-    days, codes = data.panel.time[chosen.numpy()], data.panel.symbol[chosen.numpy()]
-    names = [f"{data.panel.symbols[code]} {str(day)[:10]}" for code, day in zip(codes, days, strict=True)]
-    return attention_plot(weights, names, title=title)
-
-
-def hyperparameters(module: Forecaster, trainer: Trainer) -> dict[str, Any]:
-    """The settings that a comparison of runs needs, as numbers and strings by dotted name.
-
-    Args:
-        module: The forecaster of a running fit.
-        trainer: Its trainer.
-    """
-    optimizer = trainer.optimizers[0]
-    values: dict[str, Any] = {"optimizer": type(optimizer).__name__}
-    for name in ("lr", "weight_decay"):
-        if name in optimizer.defaults:
-            values[name] = float(optimizer.defaults[name])
-    for name, part in (("network", module.network), ("objective", module.objective)):
-        spec = part.spec()
-        values[name] = spec["class_path"].rpartition(".")[2]
-        values |= {f"{name}.{key}": value for key, value in spec["init_args"].items()}
-    if (data := _data_of(trainer)) is not None:
-        values |= {
-            "window": data.recipe.window,
-            "batch_size": data.batch_size,
-            "targets": [target.name for target in data.targets],
-            "features": data.n_features,
-            "symbols": len(data.panel.symbols),
-        }
-    return {name: _cell(value) for name, value in values.items()}
-
-
-def _cell(value: Any) -> int | float | str:
-    """A value as the HPARAMS tab can show it; it turns true into 1 and leaves out null by itself."""
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    if isinstance(value, list):
-        return ", ".join(str(_cell(item)) for item in value) or "none"
-    return value if isinstance(value, int | float) else str(value)
 
 
 def _final_metrics(trainer: Trainer) -> dict[str, float]:
@@ -220,44 +159,46 @@ def _final_metrics(trainer: Trainer) -> dict[str, float]:
 
 
 def last_step(trainer: Trainer) -> int:
-    """Where Lightning puts the metrics of an epoch: at its last step, counted from 0."""
+    """Where Lightning puts the metrics of an epoch: at its last step, counted from 0.
+
+    Args:
+        trainer: The trainer.
+    """
     return max(0, trainer.global_step - 1)
 
 
-def _data_of(trainer: Trainer) -> MarketDataModule | None:
-    """The data module, if it is ours; Lightning's connectors set it on the trainer, whose class does not declare it."""
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    return data if isinstance(data, MarketDataModule) else None
+def tensorboard_loggers(trainer: Trainer) -> list[TensorBoardLogger]:
+    """The TensorBoard loggers of a trainer; they exist in the first process only.
 
-
-def boards(trainer: Trainer) -> list[TensorBoardLogger]:
-    """The TensorBoard loggers of a trainer; none but in the first process."""
+    Args:
+        trainer: The trainer.
+    """
     if not trainer.is_global_zero:
         return []
     return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
-def _trackers(trainer: Trainer) -> list[MLflowTracker]:
+def _records(trainer: Trainer) -> list[Record]:
     """The MLflow records of the main process."""
     if not trainer.is_global_zero:
         return []
-    return [logger for logger in trainer.loggers if isinstance(logger, MLflowTracker)]
+    return [logger.record for logger in trainer.loggers if isinstance(logger, MLflowTracker)]
 
 
-def _show(trainer: Trainer, name: str, figure: Figure | None, step: int) -> None:
+def _add_plot(trainer: Trainer, name: str, figure: Figure | None, step: int) -> None:
     """Puts a plot into TensorBoard, and its newest state into the run folder and MLflow."""
     if figure is None:
         return
-    for logger in boards(trainer):
+    for logger in tensorboard_loggers(trainer):
         logger.experiment.add_image(name, rendered(figure), step, dataformats="HWC")
-    for tracker in _trackers(trainer):
-        file = tracker.run.path / f"{name}.png"
+    for record in _records(trainer):
+        file = record.run.path / f"{name}.png"
         figure.savefig(file)
-        tracker.artifact(file)
+        record.keep(file)
 
 
 def _window_length(trainer: Trainer) -> int:
-    data = _data_of(trainer)
+    data = data_of(trainer)
     return data.recipe.window if data else 60
 
 
@@ -265,8 +206,8 @@ def _add_graph(logger: TensorBoardLogger, module: Forecaster, length: int) -> No
     weight, network = module.head.weight, module.network
     model = nn.Sequential(OrderedDict(network=network, head=module.head))
     window = torch.zeros(1, length, network.n_features, device=weight.device, dtype=weight.dtype)
-    # torch prints a failure besides raising it, and warns of each shape that the graph fixes
-    with _undisturbed(model), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+    # torch prints a failure and raises it, and warns of each shape that the graph fixes
+    with undisturbed(model), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         logger.experiment.add_graph(model, window)
 
@@ -278,29 +219,13 @@ def _add_histograms(logger: TensorBoardLogger, module: Forecaster, gradients: Ma
         logger.experiment.add_histogram(f"gradients/{name}", gradient, step)
 
 
-def _spread(rows: Tensor, count: int) -> Tensor:
-    """Some of the rows, evenly spread, the same ones each time."""
-    chosen = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(np.int64))
-    return rows[torch.from_numpy(chosen)]
-
-
-@contextmanager
-def _undisturbed(module: nn.Module) -> Iterator[None]:
-    """Evaluation without gradients; the parts' modes and the random states are put back."""
-    modes = [(part, part.training) for part in module.modules()]
-    devices = {parameter.device for parameter in module.parameters() if parameter.device.type == "cuda"}
-    with torch.random.fork_rng(list(devices)), torch.no_grad():
-        module.eval()
-        try:
-            yield
-        finally:
-            for part, training in modes:
-                part.training = training
-
-
 @contextmanager
 def never_fatal(what: str) -> Iterator[None]:
-    """Hours of training are worth more than a plot."""
+    """Turns an error into a warning: hours of training are worth more than a plot.
+
+    Args:
+        what: What TensorBoard lacks then.
+    """
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Losses and figures of the forecasts of numbers and of classes."""
+"""Losses and metrics of the forecasts of numbers and of classes."""
 
 import math
 
@@ -35,48 +35,48 @@ def number_metrics(rows: pd.DataFrame, column: str, loss: pd.Series, about: dict
     """Errors, in the target's unit and free of scale, and association of one forecaster of numbers."""
     y, f, kind = rows["y_true"], rows[column], about["kind"]
     mae, mse = metrics.mean_absolute_error, metrics.mean_squared_error
-    found = {"mae": mae(y, f), "rmse": math.sqrt(mse(y, f))}
-    found["mase"] = ((y - f).abs() / rows["naive_mae"])[rows["naive_mae"] > 0].mean()
-    found["rmsse"] = math.sqrt(((y - f) ** 2 / rows["naive_mse"])[rows["naive_mse"] > 0].mean())
-    found |= {f"r2_{n}": 1 - mse(y, f) / np.mean((y - b) ** 2) for n, b in (("zero", 0), ("mean", rows["y_mean"]))}
+    values = {"mae": mae(y, f), "rmse": math.sqrt(mse(y, f))}
+    values["mase"] = ((y - f).abs() / rows["naive_mae"])[rows["naive_mae"] > 0].mean()
+    values["rmsse"] = math.sqrt(((y - f) ** 2 / rows["naive_mse"])[rows["naive_mse"] > 0].mean())
+    values |= {f"r2_{n}": 1 - mse(y, f) / np.mean((y - b) ** 2) for n, b in (("zero", 0), ("mean", rows["y_mean"]))}
     if kind in VOLATILITIES:
         true, size = (np.exp(y), np.exp(f)) if kind == "log_volatility" else (y, f)
-        found |= {"volatility_mae": mae(true, size), "volatility_rmse": math.sqrt(mse(true, size))}
-        found["qlike"] = loss.mean()
+        values |= {"volatility_mae": mae(true, size), "volatility_rmse": math.sqrt(mse(true, size))}
+        values["qlike"] = loss.mean()
         r2 = metrics.r2_score(np.log(true), np.log(np.maximum(size, 0.01 * true)))
-        found["r2_log"] = r2 if true.nunique() > 1 else math.nan
+        values["r2_log"] = r2 if true.nunique() > 1 else math.nan
     unit = 1e-12 * rows["y_last"].abs().max()  # a difference of two levels has rounding noise
     change = [np.round((x - rows["y_last"]) / unit) * unit if kind == "level" else x for x in (y, f)]
-    found = found if kind == "return" else {name: value for name, value in found.items() if name != "r2_zero"}
+    values = values if kind == "return" else {name: value for name, value in values.items() if name != "r2_zero"}
     names = ["directional_accuracy", "pesaran_timmermann_p"] if kind not in ("return", "level") else []
     related = association(*change, rows["as_of"], about["horizon"])
-    return found | {name: value for name, value in related.items() if name not in names}
+    return values | {name: value for name, value in related.items() if name not in names}
 
 
 def class_metrics(rows: pd.DataFrame, column: str, loss: pd.Series | None, about: dict) -> dict:
-    """Figures of the chosen classes and, where there are any, of their probabilities."""
+    """Metrics of the chosen classes and, where there are any, of their probabilities."""
     y, f, classes = rows["y_true"].astype(int), rows[column].astype(int), about["classes"]
     labels, hot = list(range(classes)), np.eye(classes)[y]
     p, prior = (probabilities(rows, name, classes) for name in (column, "y_mean"))
     scores = metrics.precision_recall_fscore_support(y, f, labels=labels, zero_division=np.nan)
-    found = {"accuracy": metrics.accuracy_score(y, f), "balanced_accuracy": metrics.balanced_accuracy_score(y, f)}
-    found |= {"f1": metrics.f1_score(y, f, average="macro"), "mcc": metrics.matthews_corrcoef(y, f)}
-    found |= {"precision": scores[0].tolist(), "recall": scores[1].tolist()}
-    found["confusion"] = metrics.confusion_matrix(y, f, labels=labels).tolist()
+    values = {"accuracy": metrics.accuracy_score(y, f), "balanced_accuracy": metrics.balanced_accuracy_score(y, f)}
+    values |= {"f1": metrics.f1_score(y, f, average="macro"), "mcc": metrics.matthews_corrcoef(y, f)}
+    values |= {"precision": scores[0].tolist(), "recall": scores[1].tolist()}
+    values["confusion"] = metrics.confusion_matrix(y, f, labels=labels).tolist()
     if column != "y_pred":  # exact McNemar test: a coin for each row that only one has right
         ours, theirs = (np.sum((rows[a] == y) & (rows[b] != y)) for a, b in (("y_pred", column), (column, "y_pred")))
-        found["mcnemar_p"] = stats.binomtest(ours, ours + theirs).pvalue if ours + theirs else 1.0
+        values["mcnemar_p"] = stats.binomtest(ours, ours + theirs).pvalue if ours + theirs else 1.0
     if p is None:
-        return found
+        return values
     areas = {"roc_auc": metrics.roc_auc_score, "pr_auc": metrics.average_precision_score}
-    found |= {name: area(hot, p) if hot.any(axis=0).all() else math.nan for name, area in areas.items()}
+    values |= {name: area(hot, p) if hot.any(axis=0).all() else math.nan for name, area in areas.items()}
     brier, brier_prior = (((q - hot) ** 2).sum(axis=1).mean() for q in (p, prior))
-    found |= {"log_loss": loss.mean(), "brier": brier, "brier_skill": 1 - brier / brier_prior}
+    values |= {"log_loss": loss.mean(), "brier": brier, "brier_skill": 1 - brier / brier_prior}
     bins = pd.DataFrame({"confidence": p.max(axis=1), "accuracy": p.argmax(axis=1) == y, "rows": 1})
     c, right = bins["confidence"], bins["accuracy"]
     edges = np.sort(c)[(len(c) - 1) * np.arange(1, 15) // 15]
     z = ((right - c) * (1 - 2 * c)).sum() / np.sqrt(((1 - 2 * c) ** 2 * c * (1 - c)).sum())
     table = bins.groupby(np.searchsorted(edges, c)).agg({"confidence": "mean", "accuracy": "mean", "rows": "sum"})
     gap = (table["accuracy"] - table["confidence"]).abs()
-    found |= {"ece": (gap * table["rows"]).sum() / len(c), "reliability": table.to_dict("records")}
-    return found | {"spiegelhalter_p": 2 * stats.norm.sf(abs(z))}
+    values |= {"ece": (gap * table["rows"]).sum() / len(c), "reliability": table.to_dict("records")}
+    return values | {"spiegelhalter_p": 2 * stats.norm.sf(abs(z))}

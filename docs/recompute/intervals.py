@@ -1,4 +1,4 @@
-"""Figures of intervals, of class sets and of predictive distributions."""
+"""Metrics of intervals, of class sets and of predictive distributions."""
 
 import math
 
@@ -8,25 +8,25 @@ from scipy import special, stats
 
 
 def ratio_p(counts: list, free: list, promised: list) -> float:
-    """Likelihood ratio test of miss probabilities; counts of hits and misses, a row a state."""
+    """Likelihood ratio test of miss probabilities; counts of hits and misses, one row per state."""
     logs = [np.sum(special.xlogy(counts, np.column_stack([1 - np.array(p), p]))) for p in (free, promised)]
     return stats.chi2.sf(max(2 * (logs[0] - logs[1]), 0.0), 1)
 
 
 def coverage(held: pd.Series, level: float) -> dict:
     """Coverage of intervals or class sets, tested as Kupiec (1995) does."""
-    found = {"rows": len(held), "level": level, "coverage": held.mean()}
+    values = {"rows": len(held), "level": level, "coverage": held.mean()}
     counts = [[held.sum(), (~held).sum()]]
-    return found | {"kupiec_p": ratio_p(counts, [(~held).mean()], [1 - level])}
+    return values | {"kupiec_p": ratio_p(counts, [(~held).mean()], [1 - level])}
 
 
 def set_metrics(rows: pd.DataFrame, level: int) -> dict:
-    """Coverage and size of class sets, each a text of one digit a class, or of numbers with blanks between them."""
+    """Coverage and size of class sets, each a text of one digit per class, or of numbers with blanks between them."""
     given = rows.dropna(subset=f"set_{level}")
     split = str.split if "p10" in rows else list
     pairs = list(zip(given["y_true"].astype(int).astype(str), given[f"set_{level}"].map(split), strict=True))
-    found = coverage(pd.Series([true in drawn for true, drawn in pairs]), level / 100)
-    return found | {"mean_size": np.mean([len(drawn) for _, drawn in pairs])}
+    values = coverage(pd.Series([true in drawn for true, drawn in pairs]), level / 100)
+    return values | {"mean_size": np.mean([len(drawn) for _, drawn in pairs])}
 
 
 def interval_metrics(rows: pd.DataFrame, level: int) -> dict:
@@ -34,19 +34,19 @@ def interval_metrics(rows: pd.DataFrame, level: int) -> dict:
     rows = rows.dropna(subset=[f"lower_{level}", f"upper_{level}"]).sort_values(["symbol", "as_of"])
     y, lower, upper = rows["y_true"], rows[f"lower_{level}"], rows[f"upper_{level}"]
     held, outside = y.between(lower, upper), (lower - y).clip(lower=0) + (y - upper).clip(lower=0)
-    found = coverage(held, level / 100) | {"mean_width": (upper - lower).mean()}
-    found["winkler"] = (upper - lower + 2 / (1 - level / 100) * outside).mean()
+    values = coverage(held, level / 100) | {"mean_width": (upper - lower).mean()}
+    values["winkler"] = (upper - lower + 2 / (1 - level / 100) * outside).mean()
     before = held.groupby(rows["symbol"]).shift()
     counts = np.array([[(before.eq(a) & held.eq(b)).sum() for b in (True, False)] for a in (True, False)])
     after, same = counts[:, 1] / np.maximum(counts.sum(axis=1), 1), counts[:, 1].sum() / counts.sum()
-    found["christoffersen_p"] = ratio_p(counts, after, [same, same])
+    values["christoffersen_p"] = ratio_p(counts, after, [same, same])
     known = rows["volatility"].dropna()
     third = sum((known > edge).astype(int) for edge in np.quantile(known, [1 / 3, 2 / 3]))
     parts = [held[third.index[third == number]] for number in range(3)]
     names = [f"coverage_{name}_volatility" for name in ("low", "middle", "high")]
-    found |= {name: part.mean() for name, part in zip(names, parts, strict=True)}
+    values |= {name: part.mean() for name, part in zip(names, parts, strict=True)}
     dates = held.groupby(rows["as_of"]).agg(["sum", "size"]).rolling(250).sum()
-    return found | {"lowest_rolling_coverage": (dates["sum"] / dates["size"]).min()}
+    return values | {"lowest_rolling_coverage": (dates["sum"] / dates["size"]).min()}
 
 
 def members(rows: pd.DataFrame, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -63,21 +63,21 @@ def members(rows: pd.DataFrame, scores: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def distribution(rows: pd.DataFrame, about: dict) -> dict:
     """CRPS by its definition, E|X - y| - E|X - X'| / 2, and PIT of the members forecast + score * scale."""
-    error, found = (rows["y_true"] - rows["y_pred"]).to_numpy(), {}
+    error, values = (rows["y_true"] - rows["y_pred"]).to_numpy(), {}
     if "scores" in about and about["kind"] != "class":
         folds = about["scores"] if isinstance(about["scores"], dict) else {"0": about["scores"]}
         fold = rows["fold"] if isinstance(about["scores"], dict) else pd.Series(0, rows.index)
         parts = [members(rows[fold == int(number)], np.array(scores)) for number, scores in folds.items()]
         crps, pit = (np.concatenate(column) for column in zip(*parts, strict=True))
-        found["crps"] = crps.mean()
-        found["pit"] = {"rows": len(pit), "histogram": (np.histogram(pit, 10, (0, 1))[0] / len(pit)).tolist()}
-        found["pit"] |= {"ks_p": stats.kstest(pit, "uniform").pvalue}
-        found["pit"] |= {"cramer_von_mises_p": stats.cramervonmises(pit, "uniform").pvalue}
+        values["crps"] = crps.mean()
+        values["pit"] = {"rows": len(pit), "histogram": (np.histogram(pit, 10, (0, 1))[0] / len(pit)).tolist()}
+        values["pit"] |= {"ks_p": stats.kstest(pit, "uniform").pvalue}
+        values["pit"] |= {"cramer_von_mises_p": stats.cramervonmises(pit, "uniform").pvalue}
     if "std" in rows:
         z, std = error / rows["std"], rows["std"]
         normal = std * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / math.sqrt(math.pi))
-        found["crps_normal"] = normal.where(std > 0, abs(error)).mean()
-    return found
+        values["crps_normal"] = normal.where(std > 0, abs(error)).mean()
+    return values
 
 
 def spreads(rows: pd.DataFrame) -> dict:

@@ -24,19 +24,19 @@ def compare(daily: np.ndarray, draws: np.ndarray, horizon: int) -> dict:
     error = standard_error(difference, horizon - 1, "uniform")
     error = error if error > 0 else standard_error(difference, horizon - 1)
     dm = difference.mean() / error * math.sqrt((n + 1 - 2 * horizon + horizon * (horizon - 1) / n) / n)
-    found = {"loss_model": model, "loss_baseline": baseline, "skill": 1 - model / baseline}
-    found["skill_interval"] = np.percentile(1 - draws[:, 0] / draws[:, 1], [2.5, 97.5]).tolist()
-    found["difference_interval"] = np.percentile(drawn, [2.5, 97.5]).tolist()
+    values = {"loss_model": model, "loss_baseline": baseline, "skill": 1 - model / baseline}
+    values["skill_interval"] = np.percentile(1 - draws[:, 0] / draws[:, 1], [2.5, 97.5]).tolist()
+    values["difference_interval"] = np.percentile(drawn, [2.5, 97.5]).tolist()
     dm = dm if error > 0 else 0.0  # equal losses: no evidence
-    found |= {"dm_statistic": dm, "dm_p": 2 * stats.t.sf(abs(dm), n - 1)}
+    values |= {"dm_statistic": dm, "dm_p": 2 * stats.t.sf(abs(dm), n - 1)}
     extreme = np.sum(abs(drawn - difference.mean()) >= abs(difference.mean()))
-    return found | {"bootstrap_p": (1 + extreme) / (1 + len(draws))}
+    return values | {"bootstrap_p": (1 + extreme) / (1 + len(draws))}
 
 
-def holds_up(found: dict, level: float) -> bool:
+def holds_up(comparison: dict, level: float) -> bool:
     """Whether both tests and the whole interval of the skill say that the model is better."""
-    significant = found["dm_p"] < level and found["bootstrap_p"] < level
-    return bool(significant and found["dm_statistic"] > 0 and found["skill_interval"][0] > 0)
+    significant = comparison["dm_p"] < level and comparison["bootstrap_p"] < level
+    return bool(significant and comparison["dm_statistic"] > 0 and comparison["skill_interval"][0] > 0)
 
 
 def association(y: pd.Series, f: pd.Series, date: pd.Series, horizon: int) -> dict:
@@ -49,14 +49,14 @@ def association(y: pd.Series, f: pd.Series, date: pd.Series, horizon: int) -> di
     ic = pairs.groupby(group).corr().iloc[::2, 1][rank_ic.index]
     series = product.groupby(date).sum() * date.nunique() / len(y) if pooled else ic
     t = series.mean() / standard_error(series.to_numpy(), horizon - 1) if len(ic) else math.nan
-    found = {"ic": ic.mean(), "rank_ic": rank_ic.mean(), "ic_t": t}
+    values = {"ic": ic.mean(), "rank_ic": rank_ic.mean(), "ic_t": t}
     varies = not pooled and standard_error(ic.to_numpy(), 0) > 0
-    found["icir"] = ic.mean() / ic.std() if varies else math.nan
+    values["icir"] = ic.mean() / ic.std() if varies else math.nan
     up = pd.DataFrame({"y": y, "f": f})[(y != 0) & (f != 0)]
-    found["directional_accuracy"] = ((up["y"] > 0) == (up["f"] > 0)).mean()
+    values["directional_accuracy"] = ((up["y"] > 0) == (up["f"] > 0)).mean()
     both = (up > 0).nunique().eq(2).all()
     p = pesaran_timmermann(up["y"], up["f"], alternative="larger").pvalue if both else math.nan
-    return found | {"pesaran_timmermann_p": p}
+    return values | {"pesaran_timmermann_p": p}
 
 
 def breakdowns(rows: pd.DataFrame, model: pd.Series, baseline: pd.Series) -> dict:
@@ -67,10 +67,10 @@ def breakdowns(rows: pd.DataFrame, model: pd.Series, baseline: pd.Series) -> dic
     if "volatility" in rows and rows["volatility"].nunique() > 3:
         ranks = rows["volatility"].rank(method="first")
         keys["regime"] = pd.qcut(ranks, 3, labels=["calm", "middle", "turbulent"])
-    found, losses = {}, pd.DataFrame({"loss_model": model, "loss_baseline": baseline, "rows": 1})
+    groups, losses = {}, pd.DataFrame({"loss_model": model, "loss_baseline": baseline, "rows": 1})
     for name, key in keys.items():
         table = losses.groupby(key, observed=True).agg({"loss_model": "mean", "loss_baseline": "mean", "rows": "sum"})
         table["skill"] = 1 - table["loss_model"] / table["loss_baseline"]
-        found[name] = table.rename_axis("name").reset_index().astype({"name": str}).to_dict("records")
-    wins = [line["loss_model"] < line["loss_baseline"] for line in found["symbol"]]
-    return {"win_rate": np.mean(wins), "breakdowns": found}
+        groups[name] = table.rename_axis("name").reset_index().astype({"name": str}).to_dict("records")
+    wins = [line["loss_model"] < line["loss_baseline"] for line in groups["symbol"]]
+    return {"win_rate": np.mean(wins), "breakdowns": groups}

@@ -1,4 +1,4 @@
-"""Figures of the strategy after costs."""
+"""Metrics of the strategy after costs."""
 
 import math
 
@@ -9,7 +9,7 @@ from scipy import stats
 
 
 def book(rows: pd.DataFrame, about: dict, settings: dict) -> tuple[pd.DataFrame, int]:
-    """What a stake earns and trades each date, equal parts a symbol, a decision held for the horizon; holes."""
+    """What a stake earns and trades on each date, equal parts per symbol, a decision held for the horizon; holes."""
     rows = rows[rows.groupby("symbol")["bar_return"].bfill().notna()]
     symbol, date, known = rows["symbol"], rows["as_of"], rows["bar_return"].fillna(0)
     signal = rows["y_pred"] - max(about["classes"] - 1, 0) / 2
@@ -18,10 +18,10 @@ def book(rows: pd.DataFrame, about: dict, settings: dict) -> tuple[pd.DataFrame,
     decision = ranked.where(count >= 5, np.sign(signal)) if settings["position"] == "rank" else np.sign(signal)
     position = decision.groupby(symbol).rolling(about["horizon"], min_periods=1).sum().droplevel(0) / about["horizon"]
     first, last = ~symbol.duplicated(), ~symbol.duplicated(keep="last")
-    found = {"gross": position * known, "exposure": position.abs(), "market": known, "round_trip": first * 1.0 + last}
-    found["turnover"] = position.groupby(symbol).diff().fillna(position).abs() + position.abs() * last
-    found["timing"] = (position - position.groupby(symbol).transform("mean")) * known
-    return pd.DataFrame(found).groupby(date).mean(), rows["bar_return"].isna().sum()
+    values = {"gross": position * known, "exposure": position.abs(), "market": known, "round_trip": first * 1.0 + last}
+    values["turnover"] = position.groupby(symbol).diff().fillna(position).abs() + position.abs() * last
+    values["timing"] = (position - position.groupby(symbol).transform("mean")) * known
+    return pd.DataFrame(values).groupby(date).mean(), rows["bar_return"].isna().sum()
 
 
 def sharpe_metrics(net: np.ndarray, trials: int, year: float) -> dict:
@@ -31,10 +31,10 @@ def sharpe_metrics(net: np.ndarray, trials: int, year: float) -> dict:
     error = standard_error(z - ratio / 2 * (z**2 - 1), lags) * math.sqrt(n / (n - 1))
     quantiles = stats.norm.ppf([1 - 1 / trials, 1 - 1 / (trials * math.e)]) if trials > 1 else np.zeros(2)
     best = quantiles @ [1 - np.euler_gamma, np.euler_gamma] / math.sqrt(n - 1)
-    found = {"sharpe": ratio * math.sqrt(year), "sharpe_se": error * math.sqrt(year), "trials": trials}
-    found |= {"psr": stats.norm.cdf(ratio / error), "dsr": stats.norm.cdf((ratio - best) / error)}
+    values = {"sharpe": ratio * math.sqrt(year), "sharpe_se": error * math.sqrt(year), "trials": trials}
+    values |= {"psr": stats.norm.cdf(ratio / error), "dsr": stats.norm.cdf((ratio - best) / error)}
     needed = 1 + error**2 * (n - 1) * (stats.norm.ppf(0.95) / ratio) ** 2
-    return found | {"min_track_record_length": needed if ratio > 0 else math.nan}
+    return values | {"min_track_record_length": needed if ratio > 0 else math.nan}
 
 
 def drawdown(returns: np.ndarray) -> float:
@@ -44,7 +44,7 @@ def drawdown(returns: np.ndarray) -> float:
 
 
 def random_sign_p(timing: np.ndarray, draws: int, seed: int) -> float:
-    """Share of books, one coin a date on the timing, that earn as much; coins are the bits of random bytes."""
+    """Share of books, one coin per date on the timing, that earn as much; coins are the bits of random bytes."""
     n, random, better = len(timing), np.random.default_rng(seed), 1
     for start in range(0, draws, size := max(4_000_000 // n, 1)):
         coins = random.integers(0, 256, (min(size, draws - start), -(-n // 8)), dtype=np.uint8)
@@ -54,21 +54,21 @@ def random_sign_p(timing: np.ndarray, draws: int, seed: int) -> float:
 
 
 def strategy_metrics(rows: pd.DataFrame, about: dict, settings: dict, trials: int) -> dict:
-    """Figures of the strategy after costs, beside buying and holding and beside random signs."""
+    """Metrics of the strategy after costs, with those of buying and holding and of random signs."""
     course, unknown = book(rows, about, settings)
     years, cost = course.groupby(course.index.year).size(), settings["fee_bp"] + settings["half_spread_bp"]
     days = (course.index[-1] - course.index[0]) / pd.Timedelta(days=365.25)
     year = years.iloc[1:-1].median() if len(years) > 2 else (len(course) - 1) / days
     net = (course["gross"] - course["turnover"] * cost / 1e4).to_numpy()
     held = ((course["market"] - course["round_trip"] * cost / 1e4) * course["exposure"].mean()).to_numpy()
-    found = {"bars": len(net), "periods_per_year": year, "cost_bp": cost, "unknown_returns": unknown}
-    found |= {"gross_annual_return": course["gross"].mean() * year, "net_annual_return": net.mean() * year}
-    found |= {"annual_volatility": net.std(ddof=1) * math.sqrt(year), "max_drawdown": drawdown(net)}
-    found |= sharpe_metrics(net, trials, year) | {"calmar": net.mean() * year / drawdown(net)}
-    found |= {"annual_turnover": course["turnover"].mean() * year, "mean_exposure": course["exposure"].mean()}
-    found["hit_rate"] = (course["gross"] > 0)[course["exposure"] > 0].mean()
-    found["break_even_cost_bp"] = course["gross"].sum() / course["turnover"].sum() * 1e4
-    found["random_sign_p"] = random_sign_p(course["timing"].to_numpy(), settings["resamples"], settings["seed"])
+    values = {"bars": len(net), "periods_per_year": year, "cost_bp": cost, "unknown_returns": unknown}
+    values |= {"gross_annual_return": course["gross"].mean() * year, "net_annual_return": net.mean() * year}
+    values |= {"annual_volatility": net.std(ddof=1) * math.sqrt(year), "max_drawdown": drawdown(net)}
+    values |= sharpe_metrics(net, trials, year) | {"calmar": net.mean() * year / drawdown(net)}
+    values |= {"annual_turnover": course["turnover"].mean() * year, "mean_exposure": course["exposure"].mean()}
+    values["hit_rate"] = (course["gross"] > 0)[course["exposure"] > 0].mean()
+    values["break_even_cost_bp"] = course["gross"].sum() / course["turnover"].sum() * 1e4
+    values["random_sign_p"] = random_sign_p(course["timing"].to_numpy(), settings["resamples"], settings["seed"])
     sharpe = held.mean() / held.std(ddof=1) * math.sqrt(year)
     benchmark = {"net_annual_return": held.mean() * year, "sharpe": sharpe, "max_drawdown": drawdown(held)}
-    return found | {"buy_and_hold": benchmark}
+    return values | {"buy_and_hold": benchmark}

@@ -7,6 +7,7 @@ window. One run, no comparison: the goal is a minute for 5 symbols of 1,000 rows
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import pandas as pd
 
@@ -15,6 +16,7 @@ from cnn_lstm.data.targets import ForwardReturn
 from cnn_lstm.evaluation.audit.run_audit import audit
 from cnn_lstm.evaluation.judge import calibration_of
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import CNNLSTM
 from tests.markets import TableSource, walk
@@ -30,10 +32,10 @@ def main() -> None:
     data = MarketDataModule(TableSource(table), targets=[ForwardReturn()])
     data.setup()
     model = Forecaster(CNNLSTM(data.n_features)).eval()
-    model.contract = data.contract()
+    model.contract = Contract.from_plain(data.contract())
     model.learn_statistics(data.statistics)
     predictor = Predictor(model)
-    model.contract["calibration"] = calibration_of(predictor, data)
+    model.contract = replace(model.contract, calibration=calibration_of(predictor, data))
     found = audit(data, predictor)
     print(f"{found}\n{given.symbols} symbols x {given.rows:,} rows: {found.seconds:.1f} s")
 

@@ -1,10 +1,10 @@
-"""Steps a second of `MarketEnv`: `python -m tests.benchmarks.market_env`.
+"""Steps per second of `MarketEnv`: `python -m tests.benchmarks.market_env`.
 
-Compared are the environment without any encoder (window and account; and account alone), with embeddings that are
-looked up, and with the encoder computed at each step; alone and in its vector form. Each figure is the median of
-several rounds, the variants taking turns, in one process with one thread. The embeddings are random numbers: a lookup
-takes as long whatever they are. The goal is 80 % of the environment without encoder; "account alone" shows nothing of
-the market and is a bound, not a goal.
+It compares the environment without any encoder (window and account, or account alone), with embeddings that are looked
+up, and with the encoder computed at each step; each as a single environment and in its vector form. A rate is the
+median of several rounds, in which the variants take turns, in one process with one thread. The embeddings are random
+numbers, since a lookup takes the same time for any values. The goal is 80 % of the environment without encoder;
+"account alone" shows nothing of the market: it is an upper bound, not a goal.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Computed(gymnasium.ObservationWrapper[Any, Any, Any]):
 
 
 def single(env: gymnasium.Env[Any, Any], steps: int) -> float:
-    """Steps a second."""
+    """Steps per second."""
     env.reset(seed=0)
     actions = np.random.default_rng(0).integers(0, 3, steps).tolist()
     start = time.perf_counter()
@@ -57,7 +57,7 @@ def single(env: gymnasium.Env[Any, Any], steps: int) -> float:
 
 
 def vector(env: gymnasium.vector.VectorEnv[Any, Any, Any], steps: int) -> float:
-    """Steps a second, of all episodes together."""
+    """Steps per second of all episodes together."""
     env.reset(seed=0)
     actions = np.random.default_rng(0).integers(0, 3, (steps // env.num_envs, env.num_envs))
     start = time.perf_counter()
@@ -67,15 +67,15 @@ def vector(env: gymnasium.vector.VectorEnv[Any, Any, Any], steps: int) -> float:
 
 
 def variants(options: argparse.Namespace) -> dict[str, tuple[Step, int]]:
-    """What is measured, with the steps of one round."""
+    """The measured variants, each with the steps of one round."""
     prices = walk(options.bars)
     arguments: dict[str, Any] = {"window": options.window, "episode_length": 250}
     windowed, bare = MarketEnv(prices, **arguments), MarketEnv(prices, observe="account", **arguments)
-    bars = bare.episodes.bars
-    table = pd.DataFrame(np.random.default_rng(0).normal(size=(len(bars.dates), options.width)).astype(np.float32))
-    table = table.add_prefix("e").assign(symbol="AAA", as_of=pd.DatetimeIndex(bars.dates, tz="UTC"))
+    data = bare.episodes.data
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(len(data.dates), options.width)).astype(np.float32))
+    table = table.add_prefix("e").assign(symbol="AAA", as_of=pd.DatetimeIndex(data.dates, tz="UTC"))
     looked_up = EncoderObservation(bare, table)
-    computed = Computed(windowed, CNNLSTM(n_features=len(bars.features)))
+    computed = Computed(windowed, CNNLSTM(n_features=len(data.features)))
     many = [MarketVectorEnv(market, options.num_envs) for market in (windowed, bare)]
     many_looked_up = VectorEncoderObservation(many[1], table)
     return {
@@ -105,13 +105,13 @@ def main() -> int:
     for _ in range(options.rounds):
         for name, (measure, steps) in measured.items():
             rates[name].append(measure(steps))
-    found = {name: statistics.median(values) for name, values in rates.items()}
-    for name, rate in found.items():
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    for name, rate in medians.items():
         print(f"{name:<30} {rate:>12,.0f} steps/s")
     shares = {
-        f"{form}{beside}": found[f"{form}looked-up embedding"] / found[f"{form}{beside}"]
+        f"{form}{other}": medians[f"{form}looked-up embedding"] / medians[f"{form}{other}"]
         for form in ("", "vector: ")
-        for beside in (NO_ENCODER, "account alone")
+        for other in (NO_ENCODER, "account alone")
     }
     for name, share in shares.items():
         print(f"looked-up embedding has {share:>4.0%} of the speed of: {name}")

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from cnn_lstm.evaluation.model_info import model_info
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.model.calibration import calibrate
+from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import CNNLSTM
 from tests.markets import TableSource, walk
@@ -47,7 +49,7 @@ def main() -> None:
     data = MarketDataModule(TableSource(table), targets=[target], split=FractionSplit(0.5, 1 / 6))
     data.setup()
     model = Forecaster(CNNLSTM(data.n_features)).eval()
-    model.contract = data.contract()
+    model.contract = Contract.from_plain(data.contract())
     model.learn_statistics(data.statistics)
     test, validation = data.parts.test[: given.forecasts], data.parts.validation
     print(f"{len(test):,} forecasts of {given.symbols} symbols, {len(data.parts.train):,} training rows")
@@ -57,12 +59,13 @@ def main() -> None:
             labels = data.panel.labels[torch.from_numpy(validation)]
             noisy = {"y_true": labels, "y_pred": labels * 0.1}
             scale = data.label_scale(torch.from_numpy(validation))
-            model.contract["calibration"] = calibrate(noisy, scale, kinds=[target.kind])
+            scores = calibrate(noisy, scale, kinds=[target.kind])
+            model.contract = replace(model.contract, calibration=scores)
             forecast = data.panel.labels[torch.from_numpy(data.parts.test)] * 0.01 + data.statistics.y_mean
             found = predictions_table(data.panel, data.targets, data.parts.test, {"y_pred": forecast}, [0.0])
-            found = add_intervals(found, model.contract["calibration"], str(data.parts.boundaries.test))
+            found = add_intervals(found, scores, str(data.parts.boundaries.test))
         with timed("information sheet"):
-            info = model_info(data, model, model.contract) | {"test_rows_used": {"times": 1, "models": 1}}
+            info = {**model_info(data, model, model.contract), "test_rows_used": {"times": 1, "models": 1}}
         with timed("baselines"):
             found = with_baselines(found, data, model.contract, Evaluation())
         with timed("metrics, page, files"):

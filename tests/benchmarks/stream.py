@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.targets import ForwardReturn
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.calibration import calibrate
+from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import CNNLSTM
 from tests.markets import TableSource, walk
@@ -55,12 +57,13 @@ def predictor_of(history: pd.DataFrame) -> Predictor:
     data = MarketDataModule(TableSource(history), targets=[ForwardReturn()])
     data.setup()
     model = Forecaster(CNNLSTM(data.n_features)).eval()
-    model.contract = data.contract()
+    model.contract = Contract.from_plain(data.contract())
     model.learn_statistics(data.statistics)
     rows = torch.from_numpy(data.parts.validation)
     labels = data.panel.labels[rows]
     forecasts = {"y_true": labels, "y_pred": labels * 0.1}
-    model.contract["calibration"] = calibrate(forecasts, data.label_scale(rows), kinds=["return"])
+    scores = calibrate(forecasts, data.label_scale(rows), kinds=["return"])
+    model.contract = replace(model.contract, calibration=scores)
     return Predictor(model)
 
 

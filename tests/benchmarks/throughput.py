@@ -29,8 +29,8 @@ from torch import nn
 
 from cnn_lstm.data.batches import WindowDataset
 from cnn_lstm.model.forecaster import Forecaster
-from cnn_lstm.runs.config import guard_parser
 from cnn_lstm.runs.forecast_cli import ForecastCLI, quiet
+from cnn_lstm.runs.yaml_guard import guard_parser
 
 SHARE_GOAL = 0.95
 OVERHEAD_GOAL = 1500

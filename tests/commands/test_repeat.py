@@ -159,7 +159,7 @@ def test_the_ensemble_is_the_average_of_the_tested_checkpoints(finished: Path) -
     table = pd.read_parquet(finished / "ensemble/predictions.parquet")
     contract = Predictor.from_checkpoint(finished / "ensemble.ckpt").forecaster.contract
     digests = [read_checkpoint(finished / f"seed_{s}/checkpoints/best.ckpt")["cnn_lstm"]["digest"] for s in SEEDS]
-    assert contract["members"] == digests
+    assert contract.members == digests
     assert {"lower_90", "upper_90"} <= set(table.columns)
     report = json.loads((finished / "ensemble/report.json").read_text())["targets"]["return_2"]
     beside = content(finished)["targets"]["return_2"]["ensemble"]
@@ -196,11 +196,11 @@ def test_the_ensemble_is_calibrated_on_its_own_validation_errors(finished: Path,
         assert run("predict", *words) == 0
         tables.append(pd.read_parquet(folder / "forecasts.parquet"))
     contract = Predictor.from_checkpoint(finished / "ensemble.ckpt").forecaster.contract
-    edges = {name: pd.Timestamp(contract["boundaries"][name], tz="UTC") for name in ("validation", "test")}
+    edges = {name: pd.Timestamp(getattr(contract.boundaries, name), tz="UTC") for name in ("validation", "test")}
     part = (tables[0]["as_of"] >= edges["validation"]) & (tables[0]["target_end"] < edges["test"])
     average = np.mean([table["y_pred"] for table in tables], axis=0)
     wanted = np.sort(((tables[0]["y_true"] - average) / tables[0]["scale"])[part])
-    np.testing.assert_allclose(contract["calibration"]["scores"][0], wanted, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(contract.calibration.scores[0], wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_started_again_it_keeps_what_is_there(

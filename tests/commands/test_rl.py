@@ -23,11 +23,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from cnn_lstm.commands import rl
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import state_digest
-from cnn_lstm.rl import CNNLSTMExtractor, Encoder, MarketEnv
-from cnn_lstm.rl import agents as agents_of_sb3
+from cnn_lstm.model.contract import state_digest
+from cnn_lstm.rl import CNNLSTMExtractor, Encoder, MarketEnv, training
 from cnn_lstm.rl.agents import load_agent, play_agent
-from cnn_lstm.rl.job import job_of, saved
+from cnn_lstm.rl.job import job_of, saved_config
 from tests.experiments import experiment, fit, run
 from tests.markets import walk
 
@@ -58,11 +57,11 @@ def agents(home: Path) -> Path:
     return home / "rl" / "small"
 
 
-def train(home: Path, *words: object) -> int:
-    return run("rl", "train", "--ckpt_path", home / "checkpoints" / "best.ckpt", *words)
+def train(home: Path, *options: object) -> int:
+    return run("rl", "train", "--ckpt_path", home / "checkpoints" / "best.ckpt", *options)
 
 
-def test_writes_what_was_learnt(agents: Path) -> None:
+def test_training_writes_configuration_agents_and_logs(agents: Path) -> None:
     config = yaml.safe_load((agents / "config.yaml").read_text())
     assert (config["agent"]["algo"], config["market"]["part"]) == ("ppo", "validation")
     for seed in (0, 1):
@@ -72,15 +71,16 @@ def test_writes_what_was_learnt(agents: Path) -> None:
         assert list((agents / "logs" / f"seed{seed}").glob("events.*"))
 
 
-def test_figures_can_be_recomputed_from_the_bars(agents: Path, home: Path) -> None:
+def test_metrics_can_be_recomputed_from_the_returns(agents: Path, home: Path) -> None:
     report = json.loads((agents / "evaluation.json").read_text())
-    bars = pd.read_parquet(agents / "bars.parquet")
+    returns = pd.read_parquet(agents / "bars.parquet")
     metrics: dict[str, Any] = {**report["agents"], "all seeds together": report["together"], **report["rules"]}
     rules = {"buy and hold", "flat", "sign of return_2"}
-    assert set(bars["who"]) == set(metrics) == {"seed 0", "seed 1", "all seeds together", *rules}
-    for name, own in bars.groupby("who"):
+    assert set(returns["who"]) == set(metrics) == {"seed 0", "seed 1", "all seeds together", *rules}
+    for who, rows in returns.groupby("who"):
+        name = str(who)
         year = metrics[name]["periods_per_year"]
-        assert metrics[name]["net_annual_return"] == pytest.approx(own["net"].mean() * year, abs=1e-12)
+        assert metrics[name]["net_annual_return"] == pytest.approx(rows["net"].mean() * year, abs=1e-12)
     tested = pd.read_parquet(home.parents[1] / "prices.parquet")["timestamp"].sort_values().unique()
     assert report["first"] >= str(tested[int(0.85 * len(tested))])[:10]
     assert report["bars"] > 25
@@ -96,7 +96,7 @@ def test_the_page_says_what_the_text_says(agents: Path) -> None:
     assert "http" not in re.sub(r'"data:[^"]*"', "", page)
 
 
-def test_each_look_at_the_test_rows_is_counted_beside_the_forecasters(agents: Path, home: Path) -> None:
+def test_each_use_of_the_test_rows_is_counted_with_those_of_the_forecaster(agents: Path, home: Path) -> None:
     lines = [json.loads(line) for line in (home.parent / "test_uses.jsonl").read_text().splitlines()]
     assert [line["run"] for line in lines] == ["one"] * 4  # two evaluations of two agents
     assert "used 4 times by 2 models" in (agents / "evaluation.txt").read_text()
@@ -106,31 +106,31 @@ def test_each_look_at_the_test_rows_is_counted_beside_the_forecasters(agents: Pa
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs" / "rl").glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_settings_train(config: Path, home: Path) -> None:
-    words = ["--agent.steps", "2", "--agent.n_envs", "1", "--agent.seeds", "[3]", "--market.symbols", "[AAA]", *SHORT]
+def test_the_shipped_configurations_train(config: Path, home: Path) -> None:
+    options = ["--agent.steps", "2", "--agent.n_envs", "1", "--agent.seeds", "[3]", "--market.symbols", "[AAA]", *SHORT]
     if config.stem == "ppo":
-        words += ["--agent.arguments.n_steps", "2", "--agent.arguments.batch_size", "2"]
-    assert train(home, "--config", config, *words, "--folder", config.stem) == 0
+        options += ["--agent.arguments.n_steps", "2", "--agent.arguments.batch_size", "2"]
+    assert train(home, "--config", config, *options, "--folder", config.stem) == 0
     saved = yaml.safe_load((home / "rl" / config.stem / "config.yaml").read_text())
     assert set(yaml.safe_load(config.read_text())["agent"]["arguments"]) <= set(saved["agent"]["arguments"])
 
 
-def test_what_is_known_of_training_dates_is_refused_unless_it_is_wanted(
+def test_embeddings_of_training_dates_are_refused_unless_in_sample_is_set(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*SMALL[:-2], "--market.part", "train"]
-    assert train(home, *words, "--folder", "refused") == 2
+    options = [*SMALL[:-2], "--market.part", "train"]
+    assert train(home, *options, "--folder", "refused") == 2
     assert "error[E270]" in capsys.readouterr().err
     assert not (home / "rl" / "refused").exists()
-    assert train(home, *words, "--folder", "wanted", "--market.in_sample", "true") == 0
+    assert train(home, *options, "--folder", "wanted", "--market.in_sample", "true") == 0
     assert run("rl", "evaluate", home / "rl" / "wanted") == 0
     assert "learnt from" in capsys.readouterr().out
 
 
 def weights(file: Path) -> dict[str, torch.Tensor]:
-    """The policy's, without the progress of a training."""
-    found: dict[str, torch.Tensor] = PPO.load(file, device="cpu").policy.state_dict()
-    return found
+    """Weights of the policy, without the progress of its training."""
+    state: dict[str, torch.Tensor] = PPO.load(file, device="cpu").policy.state_dict()
+    return state
 
 
 def encoders(file: Path) -> Encoder:
@@ -140,63 +140,63 @@ def encoders(file: Path) -> Encoder:
 
 
 def test_the_encoder_reads_the_windows_in_the_policy(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [*SMALL, "--market.symbols", "[AAA,BBB]", "--market.see", "window"]
-    assert train(home, *words, "--folder", "frozen") == 0
-    assert train(home, *words, "--folder", "tuned", "--agent.encoder", "{frozen: false, lr_factor: 0.5}") == 0
-    own = Encoder.from_checkpoint(home / "checkpoints" / "best.ckpt").state_dict()
+    options = [*SMALL, "--market.symbols", "[AAA,BBB]", "--market.see", "window"]
+    assert train(home, *options, "--folder", "frozen") == 0
+    assert train(home, *options, "--folder", "tuned", "--agent.encoder", "{frozen: false, lr_factor: 0.5}") == 0
+    trained = Encoder.from_checkpoint(home / "checkpoints" / "best.ckpt").state_dict()
     for seed in (0, 1):
         frozen = encoders(home / "rl" / "frozen" / f"agent_seed{seed}.zip").state_dict()
-        assert all(torch.equal(values, frozen[name]) for name, values in own.items())
+        assert all(torch.equal(values, frozen[name]) for name, values in trained.items())
     tuned = encoders(home / "rl" / "tuned" / "agent_seed0.zip")
     assert (tuned.frozen, tuned.lr_factor) == (False, 0.5)
-    assert any(not torch.equal(values, tuned.state_dict()[name]) for name, values in own.items())
+    assert any(not torch.equal(values, tuned.state_dict()[name]) for name, values in trained.items())
     assert run("rl", "evaluate", home / "rl" / "tuned") == 0
     assert "learnt from" not in capsys.readouterr().out
 
 
 def test_windows_are_flattened_without_an_encoder(home: Path) -> None:
-    words = [*SMALL[:-2], "--market.part", "train", "--market.see", "window", "--agent.encoder", "null"]
-    assert train(home, *words, "--folder", "flat", "--agent.seeds", "[0]") == 0
+    options = [*SMALL[:-2], "--market.part", "train", "--market.see", "window", "--agent.encoder", "null"]
+    assert train(home, *options, "--folder", "flat", "--agent.seeds", "[0]") == 0
     assert not any("encoder" in name for name in weights(home / "rl" / "flat" / "agent_seed0.zip"))
 
 
 @pytest.mark.parametrize("frozen", ["true", "false"])
-def test_an_encoder_in_the_policy_knows_its_training_dates_too(
+def test_a_pretrained_encoder_in_the_policy_is_refused_on_its_training_dates(
     frozen: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*SMALL[:-2], "--market.part", "train", "--market.see", "window", "--agent.encoder.frozen", frozen]
-    assert train(home, *words, "--folder", "no") == 2
+    options = [*SMALL[:-2], "--market.part", "train", "--market.see", "window", "--agent.encoder.frozen", frozen]
+    assert train(home, *options, "--folder", "no") == 2
     assert re.search(r"error\[E270\].*rows lie in the training part", capsys.readouterr().err)
     assert not (home / "rl" / "no").exists()
 
 
-def test_an_evaluation_says_that_the_encoder_in_the_policy_knew_the_labels(home: Path) -> None:
-    words = [*SMALL[:-2], "--agent.seeds", "[0]", "--market.part", "train", "--market.see", "window"]
-    assert train(home, *words, "--folder", "knows", "--market.in_sample", "true") == 0
-    assert train(home, *words, "--folder", "blank", "--agent.encoder.pretrained", "false") == 0
-    found = {}
+def test_an_evaluation_counts_the_rows_whose_labels_the_encoder_in_the_policy_knew(home: Path) -> None:
+    options = [*SMALL[:-2], "--agent.seeds", "[0]", "--market.part", "train", "--market.see", "window"]
+    assert train(home, *options, "--folder", "knows", "--market.in_sample", "true") == 0
+    assert train(home, *options, "--folder", "blank", "--agent.encoder.pretrained", "false") == 0
+    in_sample = {}
     for name in ("knows", "blank"):
         assert run("rl", "evaluate", home / "rl" / name) == 0
-        found[name] = json.loads((home / "rl" / name / "evaluation.json").read_text())["in_sample_rows"]
-    training = MarketEnv(
+        in_sample[name] = json.loads((home / "rl" / name / "evaluation.json").read_text())["in_sample_rows"]
+    market = MarketEnv(
         home.parents[1] / "prices.parquet",
         symbols=["AAA"],
         checkpoint=home / "checkpoints" / "best.ckpt",
         part="train",
     )
     known = read_checkpoint(home / "checkpoints" / "best.ckpt")["cnn_lstm"]["training"]
-    bars = training.episodes.bars
-    dates = bars.dates[bars.last >= 0]
+    data = market.episodes.data
+    dates = data.dates[data.last >= 0]
     inside = (dates >= np.datetime64(known["first"])) & (dates <= np.datetime64(known["last"]))
-    assert found == {"knows": inside.sum(), "blank": 0}
+    assert in_sample == {"knows": inside.sum(), "blank": 0}
     assert inside.sum() > 50
 
 
 def test_a_training_that_was_cut_short_goes_on(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*SMALL, "--agent.seeds", "[0,1,2]"]
-    assert train(home, *words, "--folder", "whole") == 0
+    options = [*SMALL, "--agent.seeds", "[0,1,2]"]
+    assert train(home, *options, "--folder", "whole") == 0
     saved = PPO.save
 
     def cut_short(agent: PPO, path: Path) -> None:
@@ -206,14 +206,14 @@ def test_a_training_that_was_cut_short_goes_on(
 
     with monkeypatch.context() as patched:
         patched.setattr(PPO, "save", cut_short)
-        assert train(home, *words, "--folder", "cut") == 130
+        assert train(home, *options, "--folder", "cut") == 130
     folder = home / "rl" / "cut"
     first = (folder / "agent_seed0.zip").read_bytes()
     assert sorted(file.name for file in folder.iterdir()) == ["agent_seed0.zip", "config.yaml", "logs"]
     assert run("rl", "evaluate", folder) == 2
     assert re.search(r"E273.*agent_seed1.*agent_seed2.*--folder", capsys.readouterr().err)
 
-    assert train(home, *words, "--folder", "cut", "--resume", "--no_agent.progress_bar") == 0
+    assert train(home, *options, "--folder", "cut", "--agent.progress_bar", "false") == 0
 
     assert "training 2 of 3 seeds" in capsys.readouterr().out
     assert (folder / "agent_seed0.zip").read_bytes() == first
@@ -223,20 +223,24 @@ def test_a_training_that_was_cut_short_goes_on(
         assert all(torch.equal(values, other[name]) for name, values in one.items())
 
 
-def test_a_training_that_is_whole_stays_as_it_is(agents: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_complete_training_is_not_repeated(agents: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (agents / "agent_seed1.zip").read_bytes()
     assert train(home, *SMALL, "--folder", "small", "--resume") == 0
     assert "training 0 of 2 seeds" in capsys.readouterr().out
     assert (agents / "agent_seed1.zip").read_bytes() == before
 
 
-def test_other_settings_do_not_go_on(agents: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--market.delay", "2", "--agent.encoder", "null"]
-    assert train(home, *SMALL, *words, "--folder", "small", "--resume") == 2
+def test_a_training_does_not_go_on_with_other_settings(
+    agents: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--market.delay", "2", "--agent.encoder", "null"]
+    assert train(home, *SMALL, *options, "--folder", "small") == 2
     assert re.search(r"E273.*another market\.delay, agent\.encoder —", capsys.readouterr().err)
 
 
-def test_another_checkpoint_does_not_go_on(agents: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_training_does_not_go_on_with_another_checkpoint(
+    agents: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     content = torch.load(home / "checkpoints" / "best.ckpt", weights_only=False)
     content["state_dict"]["head.bias"] += 1
     content["cnn_lstm"]["digest"] = state_digest(content["state_dict"])
@@ -251,12 +255,12 @@ def test_another_checkpoint_does_not_go_on(agents: Path, home: Path, capsys: pyt
 
 
 @pytest.mark.parametrize(
-    ("terminal", "wanted", "rich", "shown"),
+    ("terminal", "wanted", "rich", "displayed"),
     [(True, True, True, True), (True, False, True, False), (False, True, True, False), (True, True, False, False)],
-    ids=["shown", "unwanted", "no terminal", "no rich"],
+    ids=["displayed", "unwanted", "no terminal", "no rich"],
 )
-def test_the_progress_bar_is_theirs_and_for_a_terminal(
-    terminal: bool, wanted: bool, rich: bool, shown: bool, home: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_progress_bar_needs_a_terminal_and_rich(
+    terminal: bool, wanted: bool, rich: bool, displayed: bool, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bars = []
 
@@ -266,18 +270,18 @@ def test_the_progress_bar_is_theirs_and_for_a_terminal(
 
     monkeypatch.setattr(PPO, "learn", learn)
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
-    monkeypatch.setattr(agents_of_sb3, "find_spec", lambda name: rich or None)
+    monkeypatch.setattr(training, "find_spec", lambda name: rich or None)
     name = f"bar-{terminal}-{wanted}-{rich}"
     assert train(home, *SMALL, "--agent.seeds", "[0]", "--agent.progress_bar", wanted, "--folder", name) == 0
-    assert bars == [shown]
+    assert bars == [displayed]
 
 
 def test_forecasts_of_walk_forward_are_shown(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dates = pd.date_range("2010-03-01", "2010-12-31", freq="B", tz="UTC")
     rows = pd.DataFrame({"symbol": "AAA", "as_of": dates, "target": "return_2", "y_pred": 0.01})
-    made = rows.assign(train_first=dates[0] - pd.Timedelta(days=90), train_last=dates[0] - pd.Timedelta(days=9))
-    made.to_parquet(tmp_path / "predictions.parquet")
-    words = [
+    forecasts = rows.assign(train_first=dates[0] - pd.Timedelta(days=90), train_last=dates[0] - pd.Timedelta(days=9))
+    forecasts.to_parquet(tmp_path / "predictions.parquet")
+    options = [
         "--market.see",
         "forecast",
         "--market.forecasts",
@@ -285,13 +289,13 @@ def test_forecasts_of_walk_forward_are_shown(home: Path, tmp_path: Path, capsys:
         "--market.part",
         "train",
     ]
-    assert train(home, *SMALL[:-2], *words, "--folder", "forecast") == 0
+    assert train(home, *SMALL[:-2], *options, "--folder", "forecast") == 0
     assert run("rl", "evaluate", home / "rl" / "forecast") == 0
-    made.assign(y_pred=0.02).to_parquet(tmp_path / "predictions.parquet")
+    forecasts.assign(y_pred=0.02).to_parquet(tmp_path / "predictions.parquet")
     capsys.readouterr()
     assert run("rl", "evaluate", home / "rl" / "forecast") == 2
     assert "error[E273]: the agents learnt with other forecasts" in capsys.readouterr().err
-    assert train(home, *SMALL[:-2], *words, "--folder", "forecast", "--resume") == 2
+    assert train(home, *SMALL[:-2], *options, "--folder", "forecast") == 2
     assert "with another file of forecasts" in capsys.readouterr().err
 
 
@@ -304,9 +308,9 @@ def test_forecasts_that_know_the_test_part_are_not_judged_there(
     edges = read_checkpoint(home / "checkpoints" / "best.ckpt")["cnn_lstm"]["boundaries"]
     known = rows.assign(train_first=pd.Timestamp(edges["test"], tz="UTC"), train_last=dates[-1])
     known.to_parquet(tmp_path / "known.parquet")
-    words = ["--market.see", "forecast", "--market.forecasts", tmp_path / "known.parquet"]
+    options = ["--market.see", "forecast", "--market.forecasts", tmp_path / "known.parquet"]
     name = f"knows-test-{in_sample}"
-    assert train(home, *SMALL, *words, "--market.in_sample", in_sample, "--folder", name) == 0
+    assert train(home, *SMALL, *options, "--market.in_sample", in_sample, "--folder", name) == 0
     capsys.readouterr()
     assert run("rl", "evaluate", home / "rl" / name) == 2
     assert re.search(r"error\[E270\].*rows lie in the training part.*test part", capsys.readouterr().err)
@@ -326,35 +330,35 @@ def test_a_foreign_agent_runs_no_code(agents: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
     with contextlib.suppress(Exception):
         PPO.load(folder / "agent_seed0.zip", device="cpu")
-    assert (tmp_path / "ran").exists()  # theirs does run it
+    assert (tmp_path / "ran").exists()  # their own loading runs it
 
 
 @pytest.mark.parametrize("see", ["embedding", "window"])
 def test_an_agent_acts_as_stable_baselines_loads_it(see: str, home: Path) -> None:
     name = f"acts-{see}"
     assert train(home, *SMALL, "--agent.seeds", "[0]", "--market.see", see, "--folder", name) == 0
-    job = job_of(saved(home / "rl" / name, "rl evaluate"))
+    job = job_of(saved_config(home / "rl" / name, "rl evaluate"))
     env, file = job.env("test"), home / "rl" / name / "agent_seed0.zip"
     ours = play_agent(env, load_agent(file, job.learner, env))
     pd.testing.assert_frame_equal(ours, play_agent(env, PPO.load(file, device="cpu")))
 
 
 def test_neighbouring_seeds_learn_from_other_episodes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[list[int]] = []
+    seeds_of_resets: list[list[int | None]] = []
     reset = DummyVecEnv.reset
 
     def noted(envs: DummyVecEnv) -> Any:
-        seen.append(list(envs._seeds))
+        seeds_of_resets.append(list(envs._seeds))
         return reset(envs)
 
     monkeypatch.setattr(DummyVecEnv, "reset", noted)
     assert train(home, *SMALL, "--folder", "seeds") == 0
-    first, second = (set(seeds) for seeds in seen if None not in seeds)
+    first, second = (set(seeds) for seeds in seeds_of_resets if None not in seeds)
     assert len(first | second) == 4
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("options", "code", "message"),
     [
         (["--agent.arguments", "{learnin_rate: 1}"], 2, "E271.*learning_rate"),
         (["--algo", "sac"], 2, "E271.*continuous"),
@@ -375,15 +379,15 @@ def test_neighbouring_seeds_learn_from_other_episodes(home: Path, monkeypatch: p
         ),
         (["--config", ROOT / "README.md"], 2, "E22[57]"),
         (["--agent.device", "nowhere"], 2, "E238.*nowhere"),
-        (["--folder", "../x"], 2, "E273.*not a name of a folder"),
+        (["--folder", "../x"], 2, "E273.*not the name of a folder"),
         (["--agent.n_envs", "0"], 2, "E224.*agent.n_envs=0.*at least 1"),
         (["--agent.steps", "0"], 2, "E224.*agent.steps=0.*at least 1"),
         (["--agent.seeds", "[]"], 2, "E224.*agent.seeds="),
         (["--agent.seeds", "[0,0]"], 2, "E224.*agent.seeds=.*different"),
         (["--agent.seeds", "[-1]"], 2, "E224.*agent.seeds="),
-        (["--folder", "x" * 300], 2, "E273.*not a name of a folder"),
-        (["--folder", ".."], 2, "E273.*not a name of a folder"),
-        (["--folder", "a\\b"], 2, "E273.*not a name of a folder"),
+        (["--folder", "x" * 300], 2, "E273.*not the name of a folder"),
+        (["--folder", ".."], 2, "E273.*not the name of a folder"),
+        (["--folder", "a\\b"], 2, "E273.*not the name of a folder"),
         (["--market.see", "forecast"], 2, "E270.*walk-forward"),
         (["--market.part", "test"], 2, "E225.*market.part=test is none of train, validation"),
         (["--market.forecasts", "f.parquet"], 2, "E270.*shows no forecasts"),
@@ -394,7 +398,7 @@ def test_neighbouring_seeds_learn_from_other_episodes(home: Path, monkeypatch: p
         (["--folder", "small", "--resume"], 2, "E273"),
         (["--folder", "small"], 2, "E245.*pass --resume"),
         (["--folder", "nothing-yet", "--resume"], 2, "E246.*leave --resume out"),
-        (["--name", "small"], 2, "E225.*write --folder"),
+        (["--folder", "small"], 2, "E225.*write --folder"),
     ],
     ids=[
         *("argument", "action", "policy", "policy-argument", "algo", "see", "part", "symbols", "seeds", "steps"),
@@ -404,13 +408,13 @@ def test_neighbouring_seeds_learn_from_other_episodes(home: Path, monkeypatch: p
         *("begun", "not-begun", "former-name"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
-    agents: Path, home: Path, words: list[object], code: int, said: str, capsys: pytest.CaptureFixture[str]
+def test_mistakes_are_reported_in_one_line(
+    agents: Path, home: Path, options: list[object], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train(home, "--market.symbols", "[AAA]", "--market.part", "validation", *SHORT, *words) == code
+    assert train(home, "--market.symbols", "[AAA]", "--market.part", "validation", *SHORT, *options) == code
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1, lines
-    assert re.search(said, lines[0]), lines[0]
+    assert re.search(message, lines[0]), lines[0]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -435,7 +439,7 @@ def forecasts_file(folder: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("kind", "code", "said"),
+    ("kind", "code", "message"),
     [
         ("missing", 3, "E301]: no such file"),
         ("folder", 3, "E301]: a folder, not a file"),
@@ -445,19 +449,19 @@ def forecasts_file(folder: Path, kind: str) -> Path:
     ],
     ids=["missing", "folder", "text", "twice", "column"],
 )
-def test_forecasts_that_cannot_be_shown_are_told_in_one_line(
-    kind: str, code: int, said: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_forecasts_that_cannot_be_shown_are_refused_in_one_line(
+    kind: str, code: int, message: str, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = forecasts_file(tmp_path, kind)
     assert train(home, *SMALL, "--market.see", "forecast", "--market.forecasts", file) == code
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1, lines
-    assert said in lines[0]
+    assert message in lines[0]
     assert str(file) in lines[0]
 
 
 @pytest.mark.parametrize("how", ["cut", "text", "empty"])
-def test_a_damaged_agent_is_told_in_one_line(
+def test_a_damaged_agent_is_refused_in_one_line(
     how: str, agents: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = shutil.copytree(agents, agents.with_name(f"damaged-{how}"))
@@ -474,7 +478,7 @@ def test_a_damaged_agent_is_told_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "printed", "said"),
+    ("argv", "code", "printed", "message"),
     [
         ([], 2, "usage: cnn-lstm rl train", ""),
         (["--help"], 0, "usage: cnn-lstm rl train", ""),
@@ -487,14 +491,14 @@ def test_a_damaged_agent_is_told_in_one_line(
     ],
     ids=["bare", "help", "help-of-train", "misspelt", "misspelt-with-words", "train", "evaluate", "two-folders"],
 )
-def test_the_words_of_rl(
-    words: list[str], code: int, printed: str, said: str, capsys: pytest.CaptureFixture[str]
+def test_rl_names_its_commands_and_their_mistakes(
+    argv: list[str], code: int, printed: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("rl", *words) == code
-    told = capsys.readouterr()
-    assert told.out.startswith(printed) if printed else not told.out
-    assert said in told.err
-    assert len(told.err.splitlines()) == bool(said)
+    assert run("rl", *argv) == code
+    output = capsys.readouterr()
+    assert output.out.startswith(printed) if printed else not output.out
+    assert message in output.err
+    assert len(output.err.splitlines()) == bool(message)
 
 
 def test_evaluate_names_the_agents_of_a_forecasters_run(
@@ -516,7 +520,7 @@ def test_evaluate_has_no_options(agents: Path, capsys: pytest.CaptureFixture[str
     assert "error[E225]: unknown option --fee — rl evaluate" in capsys.readouterr().err
 
 
-def test_evaluate_names_itself(agents: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_names_itself_in_its_errors(agents: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = shutil.copytree(agents, agents.with_name("wrong"))
     text = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(text.replace("algo: ppo", "algo: pppo"))
@@ -545,7 +549,7 @@ def test_agents_of_a_moved_run_are_judged_and_go_on_with_its_own_checkpoint(
     assert (folder / "agent_seed0.zip").is_file()
 
 
-def test_a_missing_extra_is_told_in_one_line(
+def test_a_missing_extra_is_reported_in_one_line(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(rl, "find_spec", lambda name: None)
@@ -561,17 +565,17 @@ def test_evaluate_needs_agents(tmp_path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.slow
 def test_agents_are_a_child_of_their_forecasters_run_in_mlflow(tmp_path: Path) -> None:
     file = experiment(tmp_path, walk(220, "AAA", 1))
-    words = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--mlflow", "true"]
-    own = fit(file, tmp_path / "runs" / "one", *words)
-    assert train(own, *SMALL, "--folder", "small") == 0
-    (own / "rl" / "small" / "agent_seed1.zip").unlink()
-    assert train(own, *SMALL, "--folder", "small", "--resume") == 0  # goes on in the same record
-    assert run("rl", "evaluate", own / "rl" / "small") == 0
+    options = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2", "--mlflow", "true"]
+    home = fit(file, tmp_path / "runs" / "one", *options)
+    assert train(home, *SMALL, "--folder", "small") == 0
+    (home / "rl" / "small" / "agent_seed1.zip").unlink()
+    assert train(home, *SMALL, "--folder", "small") == 0  # goes on in the same record
+    assert run("rl", "evaluate", home / "rl" / "small") == 0
     client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
-    found = {each.info.run_name: each for each in client.search_runs(["1"])}
-    assert set(found) == {"one", "small"}
-    child = found["small"]
-    assert child.data.tags["mlflow.parentRunId"] == found["one"].info.run_id
+    records = {each.info.run_name: each for each in client.search_runs(["1"])}
+    assert set(records) == {"one", "small"}
+    child = records["small"]
+    assert child.data.tags["mlflow.parentRunId"] == records["one"].info.run_id
     assert child.info.status == "FINISHED"
     assert child.data.params["agent.algo"] == "ppo"
     assert {"seed1/rollout/ep_rew_mean", "test_net_annual_return", "test_evidence"} <= set(child.data.metrics)

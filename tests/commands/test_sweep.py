@@ -1,4 +1,4 @@
-"""`sweep`: real trials in worker processes, killed and resumed; what is handed back; and its orderly ends."""
+"""`sweep`: real trials in worker processes, killed and resumed; its result; and its orderly ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mlflow import MlflowClient
 from sqlalchemy import NullPool
 
 from cnn_lstm.errors import CnnLstmError
-from cnn_lstm.training import sweep
+from cnn_lstm.sweeps import sweep
 from tests.experiments import experiment, fit, run
 from tests.markets import market
 
@@ -51,15 +51,15 @@ def long_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return experiment(folder, market(300, symbols=("AAA", "BBB")), trainer={"max_epochs": 25})
 
 
-def words_of(config: Path, folder: Path, trials: int, jobs: int = 1) -> list[str]:
+def argv_of(config: Path, folder: Path, trials: int, jobs: int = 1) -> list[str]:
     space = config.with_name("space.yaml")
-    words = ["sweep", "--config", config, "--space", space, "--n_trials", trials, "--n_jobs", jobs, "--folder", folder]
-    return [str(word) for word in words]
+    argv = ["sweep", "--config", config, "--space", space, "--n_trials", trials, "--n_jobs", jobs, "--folder", folder]
+    return [str(argument) for argument in argv]
 
 
-def started(*words: object) -> subprocess.Popen[str]:
+def started(*argv: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "cnn_lstm", *map(str, words)],
+        [sys.executable, "-m", "cnn_lstm", *map(str, argv)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -115,13 +115,13 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
 @pytest.fixture(scope="module")
 def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "sweep"
-    out = ended(started(*words_of(config, folder, trials=8, jobs=2), "--keep", 2))
+    out = ended(started(*argv_of(config, folder, trials=8, jobs=2), "--keep", 2))
     assert out.count("\ntrial ") == 8, out
     assert f"best config: {folder / 'best.yaml'}" in out
     return folder
 
 
-def test_it_ends_with_as_many_trials_as_asked(finished: Path) -> None:
+def test_it_ends_with_as_many_finished_trials_as_asked(finished: Path) -> None:
     found = states(study_in(finished))
     assert len(found) == 8
     assert set(found) <= set(FINISHED)
@@ -173,7 +173,7 @@ def test_no_trial_opens_the_test_part(finished: Path) -> None:
     assert not list(finished.glob("trial_*/predictions*"))
 
 
-def test_a_trial_says_where_it_comes_from(finished: Path) -> None:
+def test_a_trial_records_its_seed_its_epochs_and_where_it_ran(finished: Path) -> None:
     for trial in study_in(finished).trials:
         assert trial.user_attrs["seed"] == 7
         assert trial.user_attrs["epochs"] == len(trial.intermediate_values)
@@ -183,7 +183,7 @@ def test_a_trial_says_where_it_comes_from(finished: Path) -> None:
 def test_a_folder_that_holds_a_sweep_needs_resume(
     finished: Path, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(*words_of(config, finished, trials=9)) == 2
+    assert run(*argv_of(config, finished, trials=9)) == 2
     assert "error[E245]" in capsys.readouterr().err
 
 
@@ -200,16 +200,16 @@ def test_it_goes_on_to_more_trials(finished: Path) -> None:
 
 
 def kill_worker_then_parent(config: Path, folder: Path, trials: int) -> optuna.Study:
-    process = started(*words_of(config, folder, trials, jobs=2))
+    process = started(*argv_of(config, folder, trials, jobs=2))
     wait_until(lambda: in_mid_trial(folder) and len(list(folder.glob("trial_*"))) > 1, process)
     victim = workers_of(process)[0]
     os.kill(victim.pid, signal.SIGKILL)
     wait_until(lambda: len(workers_of(process)) == 2 and victim not in workers_of(process), process)
     wait_until(lambda: len(list(folder.glob("trial_*.log"))) > 3, process)
-    crew = workers_of(process)
+    workers = workers_of(process)
     process.kill()
     process.communicate()
-    assert not psutil.wait_procs(crew, timeout=10)[1], "workers outlive their parent"
+    assert not psutil.wait_procs(workers, timeout=10)[1], "workers outlive their parent"
     ended(started("sweep", "--resume", "--folder", folder))
     return study_in(folder)
 
@@ -247,7 +247,7 @@ def test_an_interruption_hands_back_the_best_so_far(
     number: signal.Signals, code: int, config: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "sweep"
-    process = started(*words_of(config, folder, trials=500))
+    process = started(*argv_of(config, folder, trials=500))
     wait_until(lambda: len(list(folder.glob("trial_*/summary.json"))) > 2, process)
     process.send_signal(number)
     out = ended(process, code)
@@ -261,7 +261,7 @@ def test_a_grid_ends_with_its_last_combination(config: Path, tmp_path: Path) -> 
     grid = {"data.window": {"categorical": [6, 8]}, "model.network.lstm_hidden": {"int": [4, 5]}}
     space.write_text(yaml.safe_dump({"space": grid, "sampler": {"name": "grid"}}))
     folder = tmp_path / "sweep"
-    assert run(*words_of(config, folder, trials=50), "--space", space) == 0
+    assert run(*argv_of(config, folder, trials=50), "--space", space) == 0
     study = study_in(folder)
     assert sorted(tuple(trial.params.values()) for trial in study.trials) == [(6, 4), (6, 5), (8, 4), (8, 5)]
     assert sorted(states(study)) == ["COMPLETE"] * 2 + ["FAIL"] * 2  # 5 units cannot have two heads
@@ -272,7 +272,7 @@ def test_a_grid_ends_with_its_last_combination(config: Path, tmp_path: Path) -> 
 def test_a_ctrl_c_that_ends_the_reader_too_hands_back(config: Path, tmp_path: Path) -> None:
     """As in `cnn-lstm sweep ... 2>&1 | tee log`."""
     folder = tmp_path / "sweep"
-    process = started(*words_of(config, folder, trials=500))
+    process = started(*argv_of(config, folder, trials=500))
     wait_until(lambda: len(list(folder.glob("trial_*/summary.json"))) > 1, process)
     process.stdout.close()  # type: ignore[union-attr]  # optional to Popen, given by `started`
     process.send_signal(signal.SIGINT)
@@ -284,7 +284,7 @@ def test_a_ctrl_c_that_ends_the_reader_too_hands_back(config: Path, tmp_path: Pa
 @pytest.mark.slow
 def test_a_timeout_hands_back_the_best_so_far(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
-    out = ended(started(*words_of(config, folder, trials=500), "--timeout", 15))
+    out = ended(started(*argv_of(config, folder, trials=500), "--timeout", 15))
     assert "RUNNING" not in states(study_in(folder))
     assert "best config:" in out
 
@@ -296,7 +296,7 @@ def share(config: Path, folder: Path, storage: str, trials: int = 4) -> optuna.S
     """Two sweeps that are started together on a fresh storage."""
     folder.mkdir()
     both = [
-        started(*words_of(config, folder / name, trials), "--storage", storage, "--study_name", "shared")
+        started(*argv_of(config, folder / name, trials), "--storage", storage, "--study_name", "shared")
         for name in ("one", "two")
     ]
     for process in both:
@@ -323,8 +323,8 @@ def test_a_study_of_another_space_is_refused(
     known = json.loads((finished / "study.json").read_text())
     other = tmp_path / "other.yaml"
     other.write_text(yaml.safe_dump(SPACE | {"space": {"data.window": {"int": [8, 12]}}}))
-    words = ["--storage", f"sqlite:///{finished / 'study.db'}", "--study_name", known["study_name"]]
-    assert run(*words_of(config, tmp_path / "sweep", 1), *words, "--space", other) == 2
+    shared = ["--storage", f"sqlite:///{finished / 'study.db'}", "--study_name", known["study_name"]]
+    assert run(*argv_of(config, tmp_path / "sweep", 1), *shared, "--space", other) == 2
     assert "error[E248]" in capsys.readouterr().err
 
 
@@ -344,14 +344,14 @@ BAD: dict[str, tuple[list[str], int, str]] = {
 }
 
 
-@pytest.mark.parametrize(("words", "code", "told"), BAD.values(), ids=BAD.keys())
-def test_bad_words_are_told_in_one_line(
-    words: list[str], code: int, told: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("options", "code", "message"), BAD.values(), ids=BAD.keys())
+def test_wrong_options_are_reported_in_one_line(
+    options: list[str], code: int, message: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(*words_of(config, tmp_path / "sweep", 2), *words) == 2
+    assert run(*argv_of(config, tmp_path / "sweep", 2), *options) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error[")]
     assert line.startswith(f"error[E{code}]")
-    assert told in line
+    assert message in line
 
 
 def test_a_misspelt_key_of_the_space_is_refused(
@@ -359,15 +359,15 @@ def test_a_misspelt_key_of_the_space_is_refused(
 ) -> None:
     other = tmp_path / "space.yaml"
     other.write_text(yaml.safe_dump({"space": {"data.windw": {"int": [8, 12]}}}))
-    assert run(*words_of(config, tmp_path / "sweep", 2), "--space", other) == 2
+    assert run(*argv_of(config, tmp_path / "sweep", 2), "--space", other) == 2
     assert "did you mean data.window?" in capsys.readouterr().err
     assert not (tmp_path / "sweep").exists()
 
 
-def test_a_figure_that_is_never_logged_is_an_error(config: Path, tmp_path: Path) -> None:
+def test_a_metric_that_is_never_logged_is_an_error(config: Path, tmp_path: Path) -> None:
     other = tmp_path / "space.yaml"
     other.write_text(yaml.safe_dump(SPACE | {"objectives": [{"metric": "val_los", "direction": "minimize"}]}))
-    out = ended(started(*words_of(config, tmp_path / "sweep", 30), "--space", other), 2)
+    out = ended(started(*argv_of(config, tmp_path / "sweep", 30), "--space", other), 2)
     assert "val_los" in out
     assert "fail alike" in out
 
@@ -381,12 +381,12 @@ def spaced(folder: Path, **sections: Any) -> list[str]:
     return ["--space", str(file)]
 
 
-STRICT = {"name": "percentile", "percentile": 1.0, "n_startup_trials": 1, "n_warmup_steps": 0}
+EAGER_PRUNER = {"name": "percentile", "percentile": 1.0, "n_startup_trials": 1, "n_warmup_steps": 0}
 
 
 def test_mlflow_shows_the_trials_and_their_states_under_one_run(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
-    ended(started(*words_of(config, folder, 4), *spaced(tmp_path, pruner=STRICT), "--mlflow", "true"))
+    ended(started(*argv_of(config, folder, 4), *spaced(tmp_path, pruner=EAGER_PRUNER), "--mlflow", "true"))
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("cnn_lstm").experiment_id])
     (parent,) = [found for found in runs if "mlflow.parentRunId" not in found.data.tags]
@@ -406,7 +406,7 @@ def test_mlflow_shows_the_trials_and_their_states_under_one_run(config: Path, tm
 def test_trials_in_two_processes_are_pruned_without_a_hang(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     two = ["--trainer.strategy", "ddp", "--trainer.devices", "2", "--data.batch_size", "16"]
-    ended(started(*words_of(config, folder, 4), *spaced(tmp_path, pruner=STRICT), *two))
+    ended(started(*argv_of(config, folder, 4), *spaced(tmp_path, pruner=EAGER_PRUNER), *two))
     study = study_in(folder)
     assert set(states(study)) == set(FINISHED)
     for trial in study.trials:
@@ -414,10 +414,10 @@ def test_trials_in_two_processes_are_pruned_without_a_hang(config: Path, tmp_pat
         assert (len(trial.intermediate_values) < 4) == (trial.state.name == "PRUNED")
 
 
-def test_several_objectives(config: Path, tmp_path: Path) -> None:
+def test_each_of_several_objectives_has_a_value_per_trial(config: Path, tmp_path: Path) -> None:
     objectives = [{"metric": name, "direction": "minimize"} for name in ("val_mae", "parameters", "latency_ms")]
     folder = tmp_path / "sweep"
-    ended(started(*words_of(config, folder, 3), *spaced(tmp_path, pruner={"name": "none"}, objectives=objectives)))
+    ended(started(*argv_of(config, folder, 3), *spaced(tmp_path, pruner={"name": "none"}, objectives=objectives)))
     study = study_in(folder)
     assert states(study) == ["COMPLETE"] * 3
     sizes = {trial.params["model.network.lstm_hidden"]: trial.values[1] for trial in study.trials}
@@ -427,7 +427,7 @@ def test_several_objectives(config: Path, tmp_path: Path) -> None:
     assert kept["checkpoint"]["monitor"] == "val_mae"
 
 
-def test_the_python_door_gives_the_study(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sweep_in_python_returns_the_study(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "sweep"
     study = sweep(config, config.with_name("space.yaml"), n_trials=2, folder=folder)
     assert study.best_value == study_in(folder).best_value
@@ -439,6 +439,6 @@ def test_the_python_door_gives_the_study(config: Path, tmp_path: Path, capsys: p
 @pytest.mark.slow
 def test_refit_trains_and_tests_the_best_with_several_seeds(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
-    out = ended(started(*words_of(config, folder, 2), "--refit", 2))
+    out = ended(started(*argv_of(config, folder, 2), "--refit", 2))
     assert "seed 43" in out
     assert len(list((folder / "refit").glob("seed_*/report.json"))) == 2

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.features import DEFAULT_FEATURES
+from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
 from cnn_lstm.data.prices import Checks
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.splits import DateSplit, FractionSplit, WalkForward
@@ -54,8 +54,8 @@ def oracle(table: pd.DataFrame, values: pd.Series) -> pd.DataFrame:
 
 def test_a_short_symbol_is_refused_with_the_rows_that_it_needs() -> None:
     table = pd.concat([walk(200), walk(29, "TINY")], ignore_index=True)
-    told = refused(table, DefectsError, 306, features=["close_to_sma_20"], targets=[ForwardReturn(3)])
-    assert "29 rows, needs at least 30 (warm-up 19 + window 6 + label 4 + 1) — TINY" in told
+    message = refused(table, DefectsError, 306, features=["close_to_sma_20"], targets=[ForwardReturn(3)])
+    assert "29 rows, needs at least 30 (warm-up 19 + window 6 + label 4 + 1) — TINY" in message
 
 
 def test_just_enough_rows_are_enough() -> None:
@@ -66,11 +66,11 @@ def test_just_enough_rows_are_enough() -> None:
     assert (data.panel.symbol[data.windows] == 1).sum() == 30 - 19 - 6 + 1
 
 
-def test_a_symbol_without_a_window_in_a_part_is_refused_or_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_symbol_without_a_window_in_a_part_is_refused_or_reported(caplog: pytest.LogCaptureFixture) -> None:
     late = walk(60, "LATE", start="2010-08-02")
     table = pd.concat([walk(200), late], ignore_index=True)
-    told = refused(table, DefectsError, 306, features=["log_return_1"])
-    assert "no window in the train part — LATE" in told
+    message = refused(table, DefectsError, 306, features=["log_return_1"])
+    assert "no window in the train part — LATE" in message
     with caplog.at_level(logging.WARNING, "cnn_lstm"):
         data = ready(table, features=["log_return_1"], checks=Checks(on_short="skip"))
     assert data.panel.symbols == ("AAA", "LATE")
@@ -118,8 +118,8 @@ def test_a_feature_that_changes_is_not_called_constant(caplog: pytest.LogCapture
 
 def test_a_constant_target_is_refused() -> None:
     table = walk(200).assign(flat=4.25)
-    told = refused(table, DataError, 318, targets=[ForwardReturn(), ForwardValue("flat")])
-    assert "the target never changes: always 4.25 — flat_1" in told
+    message = refused(table, DataError, 318, targets=[ForwardReturn(), ForwardValue("flat")])
+    assert "the target never changes: always 4.25 — flat_1" in message
 
 
 def test_a_target_that_is_constant_in_training_only_is_refused_too() -> None:
@@ -133,13 +133,13 @@ def test_a_target_that_is_constant_in_training_only_is_refused_too() -> None:
 def test_a_feature_that_is_the_target_fails_the_validity_gate() -> None:
     table = walk(300)
     close = np.log(table["close"])
-    told = refused(
+    message = refused(
         oracle(table, close.shift(-2) - close.shift(-1)),
         ValidityError,
         819,
         features=["log_return_1", "oracle"],
     )
-    assert "the feature oracle is the target return_1: correlation 1.00000" in told
+    assert "the feature oracle is the target return_1: correlation 1.00000" in message
 
 
 @pytest.mark.parametrize("factor", [-3.0, 1e-4, 1e6])
@@ -154,15 +154,17 @@ def test_the_second_target_is_looked_at_too() -> None:
     table = walk(300)
     volatility = pd.Series(RealizedVolatility(5).future(table))
     targets = [ForwardReturn(), RealizedVolatility(5)]
-    told = refused(oracle(table, volatility), ValidityError, 819, features=["oracle", "log_return_1"], targets=targets)
-    assert "volatility_5" in told
+    message = refused(
+        oracle(table, volatility), ValidityError, 819, features=["oracle", "log_return_1"], targets=targets
+    )
+    assert "volatility_5" in message
 
 
 def test_a_future_level_is_found_among_the_features_of_a_level_target() -> None:
     table = walk(300)
     leaked = oracle(table, table["close"].shift(-2))
-    told = refused(leaked, ValidityError, 819, features=["close", "oracle"], targets=[ForwardValue("close", 2)])
-    assert "the feature oracle is the target close_2" in told
+    message = refused(leaked, ValidityError, 819, features=["close", "oracle"], targets=[ForwardValue("close", 2)])
+    assert "the feature oracle is the target close_2" in message
 
 
 @pytest.mark.parametrize("anchor", [[], ["close"]])
@@ -206,8 +208,8 @@ def test_a_part_with_one_class_is_refused_with_the_counts(part: str, days: tuple
         rising[name] *= np.exp(np.cumsum(growth))
     when = table["timestamp"].dt.strftime("%Y-%m-%d")
     split = DateSplit(when[150], when[200])
-    told = refused(rising, DataError, 322, targets=[Direction()], split=split)
-    assert f"only one class in the {part} part — direction_1, rows of each class: [0, " in told
+    message = refused(rising, DataError, 322, targets=[Direction()], split=split)
+    assert f"only one class in the {part} part — direction_1, rows of each class: [0, " in message
     ready(table, targets=[Direction()], split=split)
 
 
@@ -229,19 +231,19 @@ def test_two_of_three_classes_are_enough() -> None:
     ],
 )
 def test_dates_out_of_order_are_refused_with_all_of_them(split: DateSplit) -> None:
-    told = refused(walk(300), ConfigError, 223, split=split)
-    assert "the parts are not in order: train from 2010-01-04, validation from " in told
-    assert "end 2011-02-25" in told
+    message = refused(walk(300), ConfigError, 223, split=split)
+    assert "the parts are not in order: train from 2010-01-04, validation from " in message
+    assert "end 2011-02-25" in message
 
 
 def test_an_empty_part_is_refused_with_the_three_ranges() -> None:
-    told = refused(walk(300), DataError, 323, split=DateSplit("2010-01-08", "2010-09-01"))
-    assert "the train part has no window — train 2010-01-04..2010-01-08, validation ..2010-09-01" in told
+    message = refused(walk(300), DataError, 323, split=DateSplit("2010-01-08", "2010-09-01"))
+    assert "the train part has no window — train 2010-01-04..2010-01-08, validation ..2010-09-01" in message
 
 
 def test_too_few_dates_for_the_folds_are_refused() -> None:
-    told = refused(walk(40), ConfigError, 223, split=WalkForward(folds=60))
-    assert "too few" in told
+    message = refused(walk(40), ConfigError, 223, split=WalkForward(folds=60))
+    assert "too few" in message
 
 
 # -- arguments -----------------------------------------------------------------------------------------------
@@ -255,7 +257,7 @@ def test_counts_below_one_are_refused_before_any_data_is_read(name: str, value: 
 
 
 def test_an_anchor_must_be_a_feature() -> None:
-    with pytest.raises(ConfigError, match=r"anchor \['close'\] is no feature"):
+    with pytest.raises(ConfigError, match=r"anchor \['close'\] is not a feature"):
         data_of(walk(10), anchor=["close"])
 
 
@@ -370,8 +372,8 @@ def test_the_contract_names_what_a_reader_of_a_checkpoint_needs() -> None:
 def test_the_contract_rebuilds_the_panel() -> None:
     data = ready(market(200), checks=Checks(fill_max_gap=2, max_gap_days=12))
     recipe = Recipe.from_plain(json.loads(json.dumps(data.contract()))["recipe"])
-    targets = recipe.build_targets()
-    panel = recipe.panel(recipe.check(market(200), targets).table, targets)
+    bound = recipe.bind_to(market(200), recipe.build_targets())
+    panel = bound.panel(bound.check(market(200)).table)
     assert torch.equal(panel.values.view(torch.int32), data.panel.values.view(torch.int32))
     assert recipe == Recipe.from_plain(data.recipe.to_plain())
 

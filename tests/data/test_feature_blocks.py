@@ -9,15 +9,9 @@ import pandas as pd
 import pytest
 
 from cnn_lstm.data import features as feature_list
-from cnn_lstm.data.features import (
-    Feature,
-    available_features,
-    compute_features,
-    latest_values,
-    most_history,
-    needed_history,
-    resolve_features,
-)
+from cnn_lstm.data.feature_catalogue import available_features
+from cnn_lstm.data.feature_names import resolve_features
+from cnn_lstm.data.features import Feature, compute_features, latest_values, most_history, needed_history
 from tests.markets import market
 
 BLOCK, ROWS = 64, 1100

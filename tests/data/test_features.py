@@ -14,16 +14,9 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from cnn_lstm.data.features import (
-    DEFAULT_FEATURES,
-    Feature,
-    available_features,
-    compute_features,
-    default_importer,
-    feature,
-    required_columns,
-    resolve_features,
-)
+from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES, available_features
+from cnn_lstm.data.feature_names import default_importer, required_columns, resolve_features
+from cnn_lstm.data.features import Feature, compute_features, feature
 from cnn_lstm.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -325,7 +318,7 @@ def test_the_smallest_parameters_work(table: Table) -> None:
         assert len(refused) < 4, offer.name
 
 
-# --- metrics beside an independent computation ---
+# --- values next to an independent computation ---
 
 
 @pytest.fixture(scope="module")
@@ -503,7 +496,7 @@ def test_left_out_parameters_take_the_default(table: Table) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "message"),
     [
         (["rsii_14"], "did you mean 'rsi_14'"),
         (["log_retrun_5"], "did you mean 'log_return_5'"),
@@ -520,13 +513,13 @@ def test_left_out_parameters_take_the_default(table: Table) -> None:
         (["math.pi"], "is not a function"),
     ],
 )
-def test_wrong_names_are_told(names: list[str], told: str) -> None:
+def test_wrong_names_are_refused(names: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=r"E225") as caught:
         resolve_features(names, COLUMNS)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_a_missing_column_is_told() -> None:
+def test_a_missing_column_is_named() -> None:
     with pytest.raises(ConfigError, match=r"'mfi_14' needs the column 'high', 'low', 'volume'"):
         resolve_features(["mfi_14"], ["symbol", "timestamp", "close"])
 
@@ -577,7 +570,7 @@ def test_the_importer_may_refuse() -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "told"),
+    ("function", "message"),
     [
         (lambda bars: bars["close"].iloc[1:], "values for"),
         (lambda bars: 1.0, "returned 1 values"),
@@ -587,11 +580,13 @@ def test_the_importer_may_refuse() -> None:
         (lambda bars: bars[["open", "close"]].to_numpy(), "failed"),
     ],
 )
-def test_wrong_results_of_own_functions_are_told(function: Callable[..., object], told: str, table: Table) -> None:
+def test_wrong_results_of_a_users_function_are_refused(
+    function: Callable[..., object], message: str, table: Table
+) -> None:
     features = resolve_features(["mine.odd"], COLUMNS, lambda path: function)
     with pytest.raises(ConfigError, match=r"mine\.odd") as caught:
         compute_features(table, features)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_infinity_becomes_missing_and_bars_are_the_functions_own(table: Table) -> None:
@@ -618,5 +613,5 @@ def test_an_empty_table_gives_no_rows(offered: list[Feature], table: Table) -> N
 
 def test_the_page_of_features_is_up_to_date() -> None:
     page: str = runpy.run_path(str(ROOT / "tools" / "feature_table.py"))["page"]()
-    told = "run: python tools/feature_table.py"
-    assert (ROOT / "docs" / "features.md").read_text(encoding="utf-8") == page, told
+    message = "run: python tools/feature_table.py"
+    assert (ROOT / "docs" / "features.md").read_text(encoding="utf-8") == page, message

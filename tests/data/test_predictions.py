@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cnn_lstm.data.features import resolve_features
+from cnn_lstm.data.feature_names import resolve_features
 from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility, Target
 from cnn_lstm.data.windows import build_panel
@@ -93,11 +93,11 @@ def test_further_columns_of_the_objective_follow_the_forecast() -> None:
     assert set(found["std"]) == {0.5}
 
 
-def test_only_the_given_rows_are_told() -> None:
+def test_only_the_given_rows_are_in_the_table() -> None:
     rows = np.array([3, 14, 29, 49])
     found, everything = forecasts(ForwardReturn(2), rows=rows), forecasts(ForwardReturn(2))
-    told = ["symbol", "as_of", "target_start", "target_end", "y_true", "y_last"]
-    pd.testing.assert_frame_equal(found[told], everything.loc[rows, told].reset_index(drop=True))
+    named = ["symbol", "as_of", "target_start", "target_end", "y_true", "y_last"]
+    pd.testing.assert_frame_equal(found[named], everything.loc[rows, named].reset_index(drop=True))
     assert found["y_pred"].tolist() == [0.0, 1.0, 2.0, 3.0]
 
 

@@ -50,20 +50,20 @@ def warned(result: CheckedPrices, code: int) -> str:
     return f"{found[0].what} | {found[0].where} | {found[0].fix}"
 
 
-def test_good_table_passes_without_a_word() -> None:
-    result = check_prices(bars(), Checks(strict=True), ["close"])
+def test_a_good_table_passes_without_a_word() -> None:
+    result = check_prices(bars(), Checks(refuse_unsorted=True), ["close"])
     assert result.warnings == ()
     pd.testing.assert_frame_equal(result.table, bars())
 
 
-def test_input_is_not_changed() -> None:
+def test_the_given_table_is_not_changed() -> None:
     table = edited(3, "close", np.nan)[::-1]
     before = table.copy()
     check_prices(table, Checks(fill_max_gap=1))
     pd.testing.assert_frame_equal(table, before)
 
 
-def test_no_rows() -> None:
+def test_a_table_without_rows_is_refused() -> None:
     assert "0 rows" in refused(bars()[:0], 302)
 
 
@@ -73,24 +73,24 @@ def test_missing_column_is_named_with_the_nearest() -> None:
         assert part in message
 
 
-def test_no_symbol_no_timestamp() -> None:
+def test_all_missing_columns_are_named() -> None:
     message = refused(bars().drop(columns=["symbol", "timestamp"]), 303)
     assert "no column symbol" in message
     assert "no column timestamp" in message
 
 
 @pytest.mark.parametrize("names", [["symbol", "timestamp", "close", "close"], ["symbol", "timestamp", "open", 3]])
-def test_ambiguous_names(names: list[object]) -> None:
+def test_ambiguous_names_are_refused(names: list[object]) -> None:
     table = bars()[["symbol", "timestamp", "open", "close"]]
     table.columns = names
     refused(table, 303)
 
 
-def test_text_column() -> None:
+def test_a_column_of_text_is_refused() -> None:
     assert "column close is" in refused(bars().astype({"close": "str"}), 304)
 
 
-def test_timestamps() -> None:
+def test_missing_timestamps_and_those_without_a_zone_are_refused() -> None:
     refused(edited(2, "timestamp", pd.NaT), 309)
     table = bars()
     table["timestamp"] = table["timestamp"].dt.tz_localize(None)
@@ -102,11 +102,11 @@ def test_unsorted_rows_are_sorted_or_refused() -> None:
     result = check_prices(shuffled, Checks())
     assert "1 inversions" in warned(result, 307)
     pd.testing.assert_frame_equal(result.table, bars())
-    refused(shuffled, 307, Checks(strict=True))
+    refused(shuffled, 307, Checks(refuse_unsorted=True))
 
 
 def test_interleaved_symbols_are_not_unsorted() -> None:
-    assert check_prices(bars().sort_values(["timestamp", "symbol"]), Checks(strict=True)).warnings == ()
+    assert check_prices(bars().sort_values(["timestamp", "symbol"]), Checks(refuse_unsorted=True)).warnings == ()
 
 
 def test_identical_duplicates_are_dropped() -> None:
@@ -122,7 +122,7 @@ def test_conflicting_duplicates_show_both_values() -> None:
     assert "volume is 1004.0 and 7.0" in message
 
 
-def test_future_and_ancient_dates() -> None:
+def test_future_and_ancient_dates_are_refused() -> None:
     future = pd.Timestamp.now("UTC").normalize() + pd.Timedelta(days=3)
     assert "future" in refused(edited(29, "timestamp", future), 311)
     assert "A @ 1899-12-31" in refused(edited(0, "timestamp", pd.Timestamp("1899-12-31", tz="UTC")), 311)
@@ -177,7 +177,7 @@ def test_another_column_may_start_later_but_must_start() -> None:
         ("open", 50.0, 316, "open < low — A @ 2020-01-04, 1 row"),
     ],
 )
-def test_to_b16_bad_values(column: str, value: float, code: int, part: str) -> None:
+def test_values_that_no_bar_has_are_refused(column: str, value: float, code: int, part: str) -> None:
     assert part in refused(edited(3, column, value), code)
 
 
@@ -185,7 +185,7 @@ def test_volume_of_nothing_but_zeros_is_a_warning() -> None:
     assert "A @ 2020-01-01, 30 rows" in warned(check_prices(edited(slice(0, 29), "volume", 0.0), Checks()), 315)
 
 
-def test_can_be_allowed_and_rounding_is_no_defect() -> None:
+def test_contradictory_bars_can_be_allowed_and_rounding_is_not_a_defect() -> None:
     table = edited(3, "close", bars()["high"][3] * 1.05)
     assert "data.checks.allow_ohlc" in refused(table, 316)
     assert "close > high" in warned(check_prices(table, Checks(allow_ohlc=True)), 316)
@@ -193,7 +193,7 @@ def test_can_be_allowed_and_rounding_is_no_defect() -> None:
 
 
 @pytest.mark.parametrize(("factor", "kind"), [(4, "4:1"), (1 / 5, "1:5"), (100, "100:1"), (2, "2:1")])
-def test_unadjusted_split(factor: float, kind: str) -> None:
+def test_an_unadjusted_split_is_refused_unless_jumps_are_allowed(factor: float, kind: str) -> None:
     table = bars(symbols=("A",))
     table[["open", "high", "low", "close"]] = [100.0, 101.0, 99.0, 100.0]
     table.loc[10:, ["open", "high", "low", "close"]] /= factor
@@ -202,32 +202,32 @@ def test_unadjusted_split(factor: float, kind: str) -> None:
     assert warned(check_prices(table, Checks(allow_jumps=True)), 317)
 
 
-def test_shipped_bars() -> None:
-    adjusted = check_prices(SampleBars().load(None, None, None), Checks(strict=True), ["close"])
+def test_the_shipped_bars_are_sound_where_they_are_adjusted() -> None:
+    adjusted = check_prices(SampleBars().load(None, None, None), Checks(refuse_unsorted=True), ["close"])
     assert adjusted.warnings == ()
     assert "unadjusted split 2:1 on 2005-02-28" in refused(SampleBars(adjusted=False).load(None, None, None), 317)
 
 
-def test_collinear_columns() -> None:
+def test_collinear_columns_are_a_warning() -> None:
     table = walk(150)
     checked = check_prices(table.assign(twice=2 * table["close"]), Checks())
     assert [(d.code, d.what) for d in checked.warnings] == [(319, "columns are collinear")]
     assert not check_prices(table, Checks()).warnings
 
 
-def test_equal_columns() -> None:
+def test_equal_columns_are_a_warning() -> None:
     table = bars()
     assert "close, last" in warned(check_prices(table.assign(last=table["close"]), Checks()), 319)
 
 
-def test_gap() -> None:
+def test_a_gap_is_a_warning_with_its_place() -> None:
     table = bars(symbols=("A",)).drop(index=range(5, 20))
     message = warned(check_prices(table, Checks()), 320)
     assert "A @ 2020-01-21, 1 gaps, the longest 16 days" in message
     assert check_prices(table, Checks(max_gap_days=16)).warnings == ()
 
 
-def test_mixed_intervals() -> None:
+def test_mixed_intervals_are_refused() -> None:
     hourly = bars(40, ("H",), "h")
     message = refused(pd.concat([bars(), hourly]), 321)
     assert "H every 0 days 01:00:00" in message
@@ -235,7 +235,7 @@ def test_mixed_intervals() -> None:
     assert "mixed intervals in A" in refused(both, 321)
 
 
-def test_symbol() -> None:
+def test_a_symbol_that_could_be_a_path_is_refused() -> None:
     with pytest.raises(ConfigError, match="E231"):
         check_prices(bars(symbols=("../etc",)), Checks())
 

@@ -60,7 +60,7 @@ class TestSample:
         content = data_fingerprint(SampleBars(adjusted=False).load(None, None, None))
         assert re.findall(r"`([0-9a-f]{64})`", text) == [file, content]
 
-    def test_layout(self) -> None:
+    def test_the_shipped_table_is_long(self) -> None:
         table = SampleBars().load(None, None, None)
         assert sorted(table["symbol"].unique()) == ["AAPL", "GOOG", "IBM", "MSFT"]
         assert len(table) == 11_958
@@ -92,12 +92,12 @@ class TestSample:
             ("IBM", None, None, 231),
         ],
     )
-    def test_malformed_request(self, symbols: Any, start: str, end: str, code: int) -> None:
+    def test_a_malformed_request_is_refused(self, symbols: Any, start: str, end: str, code: int) -> None:
         fails(lambda: SampleBars().load(symbols, start, end), code)
 
 
 @pytest.mark.parametrize("name", ["../../etc/x", "a/b", "A\0", "A" * 300, "", "=cmd|x", "=1", "-1", "A B", "é", None])
-def test_symbols(name: Any) -> None:
+def test_strange_symbols_are_refused(name: Any) -> None:
     fails(lambda: validate_symbol(name), 231)
 
 
@@ -108,7 +108,7 @@ class TestFiles:
         assert set(table["symbol"]) == {"BRK-B"}
         assert times(table) == ["2024-01-02T00:00", "2024-01-03T00:00"]
 
-    def test_columns_map_and_hide(self, tmp_path: Path) -> None:
+    def test_a_mapped_column_hides_the_one_of_its_name(self, tmp_path: Path) -> None:
         path = write(tmp_path / "x.csv", "day,tic,Close,Adj Close,oi\n2024-01-02,NA,1,2,3\n")
         table = load(path, columns={"timestamp": "day", "close": "adj close"})
         assert table.iloc[0].to_list()[0] == "NA"
@@ -132,7 +132,7 @@ class TestFiles:
         yahoo_frame().to_parquet(tmp_path / "A.parquet")
         assert times(load(str(tmp_path / "A.parquet")))[:2] == ["2024-03-08T00:00", "2024-03-11T00:00"]
 
-    def test_nameless_index(self, tmp_path: Path) -> None:
+    def test_a_nameless_index_is_the_timestamp(self, tmp_path: Path) -> None:
         frame = pd.DataFrame({"close": [1.0]}, index=pd.DatetimeIndex(["2024-01-02"]))
         frame.to_csv(tmp_path / "A.csv")
         frame.reset_index(names="date").to_csv(tmp_path / "B.csv")
@@ -143,15 +143,15 @@ class TestFiles:
         with pytest.warns(UserWarning, match="column name holds text"):
             assert "name" not in load(path)
 
-    def test_missing_and_folder(self, tmp_path: Path) -> None:
+    def test_a_missing_file_and_a_folder_are_refused(self, tmp_path: Path) -> None:
         fails(lambda: load(str(tmp_path / "no.csv")), 301, "no.csv", str(Path.cwd()))
         fails(lambda: load(str(tmp_path)), 301, "folder")
 
     @pytest.mark.parametrize("text", ["", "Date,Close\n"])
-    def test_empty(self, tmp_path: Path, text: str) -> None:
+    def test_an_empty_file_is_refused(self, tmp_path: Path, text: str) -> None:
         fails(lambda: load(write(tmp_path / "A.csv", text)), 302, "0 rows", "A.csv")
 
-    def test_columns(self, tmp_path: Path) -> None:
+    def test_unclear_columns_are_refused(self, tmp_path: Path) -> None:
         path = write(tmp_path / "A.csv")
         fails(
             lambda: load(path, columns={"close": "Adj Close"}),
@@ -166,7 +166,7 @@ class TestFiles:
         fails(lambda: load(str(tmp_path / "A*.csv")), 303, "in one file only")
 
     @pytest.mark.parametrize("cell", ['"1,234.5"', "N/A?", "—", "1.5x"])
-    def test_cells(self, tmp_path: Path, cell: str) -> None:
+    def test_a_cell_that_is_not_a_number_is_refused_with_its_place(self, tmp_path: Path, cell: str) -> None:
         path = write(tmp_path / "A.csv", f"date,close\n2024-01-02,1\n2024-01-03,{cell}\n")
         fails(lambda: load(path), 304, cell.strip('"'), "A.csv:3, column close, 1 cells")
 
@@ -177,7 +177,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         "content", [b"\xef\xbb\xbf" + CSV.encode(), CSV.replace("\n", "\r\n").encode()], ids=["bom", "crlf"]
     )
-    def test_bom_and_crlf(self, tmp_path: Path, content: bytes) -> None:
+    def test_marks_of_the_byte_order_and_line_ends_change_nothing(self, tmp_path: Path, content: bytes) -> None:
         assert load(write(tmp_path / "A.csv", content))["close"].to_list() == [1.5, 2.5]
 
     @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ class TestFiles:
         ],
         ids=["semicolons", "utf-16", "ragged", "latin-1", "cut-gzip"],
     )
-    def test_refused(self, tmp_path: Path, content: bytes, part: str) -> None:
+    def test_damaged_text_is_refused(self, tmp_path: Path, content: bytes, part: str) -> None:
         fails(lambda: load(write(tmp_path / "A.csv", content)), 305, part)
 
     @pytest.mark.parametrize(
@@ -202,24 +202,24 @@ class TestFiles:
         path = write(tmp_path / "A.csv", f"date,close\n{rows}")
         fails(lambda: load(path), 309, f"A.csv:{len(dates) + 1}, 1 rows", "data.source.date_format")
 
-    def test_date_format(self, tmp_path: Path) -> None:
+    def test_dates_follow_the_given_format(self, tmp_path: Path) -> None:
         path = write(tmp_path / "A.csv", "date,close\n01/02/2024,1\n")
         assert times(load(path, date_format="%d/%m/%Y")) == ["2024-02-01T00:00"]
         path = write(tmp_path / "B.csv", "date,close\n1704205800000,1\n")
         assert times(load(path, date_format="ms")) == ["2024-01-02T14:30"]
 
-    def test_mixed_offsets(self, tmp_path: Path) -> None:
+    def test_mixed_offsets_need_a_zone(self, tmp_path: Path) -> None:
         rows = "2024-03-08 09:30:00-05:00,1\n2024-03-11 09:30:00-04:00,2\n"
         path = write(tmp_path / "A.csv", f"date,close\n{rows}")
         fails(lambda: load(path), 310, "-04:00, -05:00", "data.source.tz")
         assert times(load(path, tz="America/New_York")) == ["2024-03-08T14:30", "2024-03-11T13:30"]
 
-    def test_naive_and_aware(self, tmp_path: Path) -> None:
+    def test_times_with_and_without_an_offset_mix_in_a_zone(self, tmp_path: Path) -> None:
         path = write(tmp_path / "A.csv", "date,close\n2024-01-02 09:30,1\n2024-01-02T15:00Z,2\n")
         fails(lambda: load(path), 310, "none")
         assert times(load(path, tz="America/New_York")) == ["2024-01-02T14:30", "2024-01-02T15:00"]
 
-    def test_one_zone(self, tmp_path: Path) -> None:
+    def test_times_of_one_zone_become_utc(self, tmp_path: Path) -> None:
         naive = write(tmp_path / "A.csv", "date,close\n2024-01-02 09:30,1\n")
         assert times(load(naive)) == ["2024-01-02T09:30"]
         assert times(load(naive, tz="America/New_York")) == ["2024-01-02T14:30"]
@@ -228,7 +228,7 @@ class TestFiles:
         assert times(load(write(tmp_path / "C.csv"), tz="America/New_York"))[0] == "2024-01-02T00:00"
 
     @pytest.mark.parametrize("moment", ["2024-11-03 01:30", "2024-03-10 02:30"])
-    def test_hour_that_exists_twice_or_never(self, tmp_path: Path, moment: str) -> None:
+    def test_an_hour_that_exists_twice_or_never_is_refused(self, tmp_path: Path, moment: str) -> None:
         path = write(tmp_path / "A.csv", f"date,close\n2024-01-02 09:30,1\n{moment},2\n")
         fails(lambda: load(path, tz="America/New_York"), 310, "A.csv:3", "daylight saving", "UTC offset")
 
@@ -243,21 +243,23 @@ class TestFiles:
         ids=["long line", "many columns"],
     )
     @pytest.mark.parametrize("squeeze", [bytes, gzip.compress])
-    def test_bombs(self, tmp_path: Path, content: bytes, squeeze: Callable[[bytes], bytes]) -> None:
+    def test_what_would_exhaust_the_memory_is_refused(
+        self, tmp_path: Path, content: bytes, squeeze: Callable[[bytes], bytes]
+    ) -> None:
         path = write(tmp_path / "A.csv", squeeze(content))
         began = time.monotonic()
         fails(lambda: load(path), 330, "A.csv")
         assert time.monotonic() - began < 5
 
-    def test_gzip_bomb_of_short_lines(self, tmp_path: Path) -> None:
+    def test_a_gzip_bomb_of_short_lines_is_refused(self, tmp_path: Path) -> None:
         path = write(tmp_path / "A.csv.gz", gzip.compress(b"date,close\n" + b"\n" * (80 * 2**20), 6))
         fails(lambda: load(path), 330, "expands to more than 6")
 
     @pytest.mark.parametrize("content", [b"PAR1garbage", b"", pickle.dumps({"a": 1})], ids=["cut", "empty", "pickle"])
-    def test_corrupt_parquet(self, tmp_path: Path, content: bytes) -> None:
+    def test_a_corrupt_parquet_file_is_refused(self, tmp_path: Path, content: bytes) -> None:
         fails(lambda: load(write(tmp_path / "A.parquet", content)), 339, "A.parquet")
 
-    def test_symbol_in_a_cell_and_a_file_name(self, tmp_path: Path) -> None:
+    def test_symbols_in_cells_and_file_names_are_checked(self, tmp_path: Path) -> None:
         fails(lambda: load(write(tmp_path / "A.csv", "date,symbol,close\n2024-01-02,=cmd|x,1\n")), 231)
         path = write(tmp_path / "my prices.csv")
         fails(lambda: load(path), 231, "data.source.symbol")
@@ -272,7 +274,7 @@ class TestFiles:
             ({"symbol": "a/b"}, 231),
         ],
     )
-    def test_arguments(self, options: dict[str, Any], code: int) -> None:
+    def test_malformed_arguments_are_refused(self, options: dict[str, Any], code: int) -> None:
         fails(lambda: PriceFiles("x.csv", **options), code)
         fails(lambda: PriceFiles([]), 201)
 
@@ -350,7 +352,7 @@ class TestYahoo:
         self.bars(tmp_path)
         assert set(yahoo.asked[0][1]) <= set(inspect.signature(PriceHistory.history).parameters)
 
-    def test_unadjusted_and_multiindex(self, yahoo: Yahoo, tmp_path: Path) -> None:
+    def test_unadjusted_bars_and_two_header_lines_are_read(self, yahoo: Yahoo, tmp_path: Path) -> None:
         assert self.bars(tmp_path, adjust=False)["adj_close"].iloc[0] == 50
         frame = yahoo_frame()
         frame.columns = pd.MultiIndex.from_product([frame.columns, ["X"]], names=["Price", "Ticker"])
@@ -361,7 +363,7 @@ class TestYahoo:
         yahoo.answers["Z"] = [yahoo_frame().drop(columns="Volume")]
         fails(lambda: self.bars(tmp_path, ["Z"]), 334, "no column volume")
 
-    def test_intraday(self, yahoo: Yahoo, tmp_path: Path) -> None:
+    def test_intraday_bars_are_moments_in_utc(self, yahoo: Yahoo, tmp_path: Path) -> None:
         frame = yahoo_frame()
         frame.index = pd.date_range("2024-03-08 09:30", periods=5, freq="h", tz="America/New_York", name="Datetime")
         yahoo.answers["AAPL"] = [frame]
@@ -379,7 +381,7 @@ class TestYahoo:
             ValueError("<html>"),
         ],
     )
-    def test_missing_symbol(self, yahoo: Yahoo, tmp_path: Path, answer: Any) -> None:
+    def test_a_symbol_without_bars_is_an_error_or_skipped(self, yahoo: Yahoo, tmp_path: Path, answer: Any) -> None:
         yahoo.answers |= {"FOO": [answer], "BAR": [answer]}
         fails(lambda: self.bars(tmp_path, ["FOO", "AAPL", "BAR"]), 333, "no rows for FOO: ", "no rows for BAR: ")
         with pytest.warns(UserWarning, match="FOO is skipped, no rows"):
@@ -387,12 +389,12 @@ class TestYahoo:
         assert set(table["symbol"]) == {"AAPL"}
         fails(lambda: self.bars(tmp_path, ["FOO"], on_missing="skip"), 333)
 
-    def test_back_off(self, yahoo: Yahoo, naps: list[float], tmp_path: Path) -> None:
+    def test_refused_downloads_are_tried_again_later(self, yahoo: Yahoo, naps: list[float], tmp_path: Path) -> None:
         yahoo.answers["AAPL"] = [YFRateLimitError(), YFRateLimitError(), yahoo_frame()]
         assert len(self.bars(tmp_path)) == 5
         assert naps == [2, 4]
 
-    def test_back_off_is_bounded(self, yahoo: Yahoo, naps: list[float], tmp_path: Path) -> None:
+    def test_the_waiting_is_bounded(self, yahoo: Yahoo, naps: list[float], tmp_path: Path) -> None:
         yahoo.answers["AAPL"] = [YFRateLimitError()]
         fails(lambda: self.bars(tmp_path, retries=50), 333, "Too Many Requests")
         assert sum(naps) == 60
@@ -409,12 +411,12 @@ class TestYahoo:
         pd.testing.assert_frame_equal(self.bars(tmp_path), first)
         fails(lambda: self.bars(tmp_path, adjust=False), 333)
 
-    def test_cache_entry(self, yahoo: Yahoo, tmp_path: Path) -> None:
+    def test_a_cache_entry_says_what_it_holds(self, yahoo: Yahoo, tmp_path: Path) -> None:
         self.bars(tmp_path)
         (parquet,), (note,) = tmp_path.glob("*.parquet"), tmp_path.glob("*.json")
-        told = json.loads(note.read_text())
-        assert told["sha256"] == hashlib.sha256(parquet.read_bytes()).hexdigest()
-        assert [told[key] for key in ("symbol", "interval", "start", "end", "adjust", "rows")] == [
+        said = json.loads(note.read_text())
+        assert said["sha256"] == hashlib.sha256(parquet.read_bytes()).hexdigest()
+        assert [said[key] for key in ("symbol", "interval", "start", "end", "adjust", "rows")] == [
             *("AAPL", "1d", self.START, self.END, True, 5)
         ]
         assert re.fullmatch(r"[0-9a-f]{64}", parquet.stem)
@@ -456,12 +458,14 @@ class TestYahoo:
         ("options", "code"),
         [({"interval": "1day"}, 234), ({"on_missing": "drop"}, 233), ({"retries": -1}, 233)],
     )
-    def test_arguments(self, options: dict[str, Any], code: int) -> None:
+    def test_malformed_arguments_are_refused(self, options: dict[str, Any], code: int) -> None:
         with pytest.raises(ConfigError) as info:
             YahooBars(**options)
         assert info.value.code == code
 
-    def test_requests(self, yahoo: Yahoo, tmp_path: Path) -> None:
+    def test_a_request_without_symbols_or_start_or_in_the_wrong_order_is_refused(
+        self, yahoo: Yahoo, tmp_path: Path
+    ) -> None:
         source = YahooBars(cache_dir=str(tmp_path))
         fails(lambda: source.load(["AAPL"], None, None), 233, "data.start")
         fails(lambda: source.load(None, self.START, None), 233, "data.symbols")

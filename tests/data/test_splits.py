@@ -85,7 +85,8 @@ def test_no_label_touches_a_decision_of_a_later_part(
         TableSource(table), features=["log_return_1"], targets=[ForwardReturn(horizon, delay)], window=window
     )
     Seen.cases += 1
-    data.panel = data.recipe.panel(table, data.targets)
+    data.bound = data.recipe.bind_to(table, data.targets)
+    data.panel = data.bound.panel(table)
     data.windows = complete_windows(data.panel, window)
     try:
         parts = data.parts_of(rule)
@@ -271,7 +272,7 @@ def test_a_rule_is_rebuilt_from_its_plain_spec(split: Split) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: FractionSplit(0.0, 0.5), "two shares"),
         (lambda: FractionSplit(0.8, 0.2), "two shares"),
@@ -281,8 +282,8 @@ def test_a_rule_is_rebuilt_from_its_plain_spec(split: Split) -> None:
         (lambda: WalkForward(3, -1), "0 <= fold < folds"),
         (lambda: WalkForward(embargo=-1), "embargo=-1"),
         (lambda: WalkForward(2, embargo=5).boundaries(calendar(20)), "embargo=5 of a part of 5"),
-        (lambda: DateSplit("2020-13-01", "2020-01-02"), "no ISO date"),
-        (lambda: DateSplit("2020-01-01", "soon"), "data.split.test is 'soon', no ISO date"),
+        (lambda: DateSplit("2020-13-01", "2020-01-02"), "not an ISO date"),
+        (lambda: DateSplit("2020-01-01", "soon"), "data.split.test is 'soon', not an ISO date"),
         (lambda: DateSplit("2020-01-08", "2020-01-05").boundaries(calendar(10)), "not in order"),
         (lambda: DateSplit("2020-01-05", "2020-01-05").boundaries(calendar(10)), "not in order"),
         (lambda: DateSplit("2019-01-05", "2020-01-05").boundaries(calendar(10)), "not in order"),
@@ -291,10 +292,10 @@ def test_a_rule_is_rebuilt_from_its_plain_spec(split: Split) -> None:
         (lambda: FractionSplit(0.7, 0.15).boundaries(calendar(2)), "."),
     ],
 )
-def test_impossible_rules_are_refused_as_configuration(make: object, told: str) -> None:
-    with pytest.raises(ConfigError, match=told) as caught:
+def test_impossible_rules_are_refused_as_configuration(make: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
         make()  # type: ignore[operator]
-    assert (caught.value.code, caught.value.exit_code) == (209 if "no ISO date" in told else 223, 2)
+    assert (caught.value.code, caught.value.exit_code) == (209 if "not an ISO date" in message else 223, 2)
 
 
 @pytest.mark.parametrize("empty", ["train", "validation", "test"])

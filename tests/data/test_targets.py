@@ -208,7 +208,7 @@ def test_thresholds_that_do_not_ascend_are_refused(cuts: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("targets", "told"),
+    ("targets", "message"),
     [
         ([], "no target"),
         ([ForwardReturn(1), ForwardReturn(1, delay=2)], "two targets of one name"),
@@ -216,8 +216,8 @@ def test_thresholds_that_do_not_ascend_are_refused(cuts: list[float]) -> None:
         ([Direction([0.0], 1), Direction([0.0, 0.1], 2)], "numbers and classes"),
     ],
 )
-def test_targets_that_do_not_fit_together_are_refused(targets: list[Target], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_targets_that_do_not_fit_together_are_refused(targets: list[Target], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         check_targets(targets)
 
 

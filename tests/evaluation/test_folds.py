@@ -25,27 +25,27 @@ def folds() -> list[pd.DataFrame]:
     return parts
 
 
-def test_rows_in_the_order_of_one_table_with_their_folds() -> None:
+def test_stitched_rows_are_in_the_order_of_one_table_with_their_folds() -> None:
     parts = folds()
     before = [part.copy() for part in parts]
-    found = stitch(parts)
+    result = stitch(parts)
     keys = ["target", "symbol", "as_of"]
-    assert found[keys].equals(found[keys].sort_values(keys, ignore_index=True))
+    assert result[keys].equals(result[keys].sort_values(keys, ignore_index=True))
     for fold, part in enumerate(parts):
-        rows = found[found["fold"] == fold].drop(columns="fold").reset_index(drop=True)
+        rows = result[result["fold"] == fold].drop(columns="fold").reset_index(drop=True)
         pd.testing.assert_frame_equal(rows, part)
         pd.testing.assert_frame_equal(part, before[fold])
-    assert found.attrs["targets"]["return_1"]["scores"] == {"0": [-1.0, 0.0, 1.0], "1": [-2.0, 0.0, 1.0]}
+    assert result.attrs["targets"]["return_1"]["scores"] == {"0": [-1.0, 0.0, 1.0], "1": [-2.0, 0.0, 1.0]}
     assert parts[0].attrs["targets"]["return_1"]["scores"] == [-1.0, 0.0, 1.0]
 
 
 def test_the_distribution_of_each_row_is_that_of_its_own_fold() -> None:
     parts = folds()
-    found = evaluate(stitch(parts))["targets"]["return_1"]["distribution"]["crps"]
+    result = evaluate(stitch(parts))["targets"]["return_1"]["distribution"]["crps"]
     alone = [evaluate(part)["targets"]["return_1"] for part in parts]
     rows = [one["rows"] for one in alone]
     wanted = sum(one["distribution"]["crps"] * count for one, count in zip(alone, rows, strict=True)) / sum(rows)
-    assert found == pytest.approx(wanted, rel=1e-12)
+    assert result == pytest.approx(wanted, rel=1e-12)
 
 
 def test_folds_that_forecast_the_same_are_refused() -> None:
@@ -54,11 +54,11 @@ def test_folds_that_forecast_the_same_are_refused() -> None:
         stitch([first, first])
 
 
-def test_a_line_for_each_fold_and_one_for_all() -> None:
+def test_each_fold_has_a_line_and_all_together_have_one() -> None:
     parts = folds()
     table = stitch(parts)
-    found = fold_metrics(table, [evaluate(part) for part in parts], evaluate(table))
-    lines = found["return_1"]["folds"]
+    result = fold_metrics(table, [evaluate(part) for part in parts], evaluate(table))
+    lines = result["return_1"]["folds"]
     assert [line["fold"] for line in lines] == ["0", "1", "all"]
     assert [(line["train_first"], line["train_last"]) for line in lines] == [
         ("2020-01-01", "2020-10-27"),
@@ -67,7 +67,7 @@ def test_a_line_for_each_fold_and_one_for_all() -> None:
     ]
     assert lines[2]["rows"] == lines[0]["rows"] + lines[1]["rows"]
     assert lines[0]["test_last"] < lines[1]["test_first"]
-    text = render_folds(found)
+    text = render_folds(result)
     assert text.count("\n\n") == 1
     assert "log_volatility_5, QLIKE by fold" in text
 
@@ -76,8 +76,8 @@ def test_unknown_dates_of_training_are_left_open() -> None:
     """Of checkpoints that do not tell."""
     parts = [part.assign(train_first=pd.NaT, train_last=pd.NaT) for part in folds()]
     table = stitch(parts)
-    found = fold_metrics(table, [evaluate(part) for part in parts], evaluate(table))
-    assert "  -..-  " in render_folds(found)
+    result = fold_metrics(table, [evaluate(part) for part in parts], evaluate(table))
+    assert "  -..-  " in render_folds(result)
 
 
 def test_the_sheet_has_the_worst_outcome_and_all_test_dates() -> None:
@@ -86,11 +86,11 @@ def test_the_sheet_has_the_worst_outcome_and_all_test_dates() -> None:
     sheets[0]["leakage"][3] |= {"outcome": "note"}
     sheets[0]["split"]["test"] = {"forecasts": 10, "first": "2001-01-01", "last": "2001-12-31"}
     sheets[2]["test_rows_used"] = {"times": 7, "models": 1}
-    found = joint_sheet(sheets)
-    outcomes = [check["outcome"] for check in found["leakage"]]
+    result = joint_sheet(sheets)
+    outcomes = [check["outcome"] for check in result["leakage"]]
     assert outcomes == ["passed"] * 3 + ["note", "passed", "failed", "passed", "note"]
-    assert found["leakage"][5]["found"] == "fold 1: labels overlap"
-    assert found["leakage"][3]["found"].startswith("fold 0: ")
-    assert found["split"]["test"] == {"forecasts": 6_010, "first": "2001-01-01", "last": "2023-12-01"}
-    assert found["test_rows_used"] == {"times": 7, "models": 2}
-    assert len(found["folds"]) == 3
+    assert result["leakage"][5]["found"] == "fold 1: labels overlap"
+    assert result["leakage"][3]["found"].startswith("fold 0: ")
+    assert result["split"]["test"] == {"forecasts": 6_010, "first": "2001-01-01", "last": "2023-12-01"}
+    assert result["test_rows_used"] == {"times": 7, "models": 2}
+    assert len(result["folds"]) == 3

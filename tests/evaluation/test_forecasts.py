@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from cnn_lstm.evaluation.forecasts import judged_rows, read_forecasts, variance_of
+from cnn_lstm.data.predictions import TargetInfo
+from cnn_lstm.data.quantities import quantity
+from cnn_lstm.evaluation.forecasts import judged_rows, read_forecasts
 
 NAN = float("nan")
-RETURN = {"kind": "return", "classes": 0}
+RETURN = TargetInfo("return")
 
 
 def table(target: str = "return_1", **columns: list[float]) -> pd.DataFrame:
@@ -38,23 +38,23 @@ def test_rows_with_anything_missing_are_left_out() -> None:
         y_ridge=[0.0, 0.0, NAN, 0.0, 0.0],
         std=[NAN] * 5,  # no forecast
     )
-    assert judged_rows(given, "return_1", "return").index.tolist() == [3, 4]
+    assert judged_rows(given, "return_1", RETURN).index.tolist() == [3, 4]
 
 
 def test_only_rows_of_the_target_and_only_its_baselines() -> None:
     one = table(y_ridge=[0.0, 0.1])
     other = table("volatility_5", y_har=[0.1, 0.2, NAN])
     both = pd.concat([one, other], ignore_index=True)
-    rows = judged_rows(both, "return_1", "return")
+    rows = judged_rows(both, "return_1", RETURN)
     assert rows.index.tolist() == [0, 1]
     assert [name for name in rows if name.startswith("y_")] == ["y_true", "y_pred", "y_mean", "y_ridge"]
-    rows = judged_rows(both, "volatility_5", "volatility")
+    rows = judged_rows(both, "volatility_5", TargetInfo("volatility"))
     assert rows.index.tolist() == [2, 3]
     assert [name for name in rows if name.startswith("y_")] == ["y_true", "y_pred", "y_mean", "y_har"]
 
 
 def test_an_unknown_truth_is_never_taken_for_a_foreign_column() -> None:
-    assert judged_rows(table(y_true=[NAN, NAN]), "return_1", "return").empty
+    assert judged_rows(table(y_true=[NAN, NAN]), "return_1", RETURN).empty
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ def test_an_unknown_truth_is_never_taken_for_a_foreign_column() -> None:
 )
 def test_volatility_without_movement_is_left_out(kind: str, kept: list[int]) -> None:
     given = table("quantity", y_true=[0.0, 0.01, -0.01])
-    assert judged_rows(given, "quantity", kind).index.tolist() == kept
+    assert judged_rows(given, "quantity", TargetInfo(kind)).index.tolist() == kept
 
 
 def test_the_table_is_not_changed() -> None:
     given = pd.concat([table(y_ridge=[NAN, 0.1]), table("other", y_har=[0.1])], ignore_index=True)
     before = given.copy()
-    judged_rows(given, "return_1", "return")
+    judged_rows(given, "return_1", RETURN)
     pd.testing.assert_frame_equal(given, before)
 
 
@@ -98,53 +98,51 @@ def test_names_in_a_fixed_order_with_the_users_own_last() -> None:
 @pytest.mark.parametrize("kind", ["return", "level", "value"])
 def test_numbers_are_judged_by_the_squared_error(kind: str) -> None:
     given = table(y_true=[1.0, -2.0], y_pred=[0.5, 1.0], y_foo=[1.0, -1.0])
-    found = read_forecasts(given, {"kind": kind, "classes": 0})
-    assert found["model"].loss.tolist() == [0.25, 9.0]
-    assert found["foo"].loss.tolist() == [0.0, 1.0]
-    assert found["foo"].point.tolist() == [1.0, -1.0]
-    assert (found["model"].probabilities, found["model"].variance) == (None, None)
+    result = read_forecasts(given, TargetInfo(kind))
+    assert result["model"].loss.tolist() == [0.25, 9.0]
+    assert result["foo"].loss.tolist() == [0.0, 1.0]
+    assert result["foo"].point.tolist() == [1.0, -1.0]
+    assert (result["model"].probabilities, result["model"].variance) == (None, None)
 
 
 def test_volatilities_are_judged_by_qlike_of_the_smeared_variance() -> None:
     given = table(y_true=[0.2, 0.1], y_pred=[0.1, 0.1], y_har=[0.2, -0.3], variance_pred=[0.02, 0.02])
-    about: dict[str, Any] = {"kind": "volatility", "classes": 0}
-    found = read_forecasts(given, about)
-    assert found["model"].point.tolist() == [0.1, 0.1]
-    assert found["model"].variance == pytest.approx([0.02, 0.02])
-    assert found["model"].loss == pytest.approx([2 - np.log(2) - 1, 0.5 - np.log(0.5) - 1])
-    assert found["HAR"].variance == pytest.approx([0.04, 0.0])  # no variance of its own, and not the square of -0.3
-    assert found["HAR"].loss == pytest.approx([0.0, 1e4 - np.log(1e4) - 1])
+    result = read_forecasts(given, TargetInfo("volatility"))
+    assert result["model"].point.tolist() == [0.1, 0.1]
+    assert result["model"].variance == pytest.approx([0.02, 0.02])
+    assert result["model"].loss == pytest.approx([2 - np.log(2) - 1, 0.5 - np.log(0.5) - 1])
+    assert result["HAR"].variance == pytest.approx([0.04, 0.0])  # no variance of its own, and not the square of -0.3
+    assert result["HAR"].loss == pytest.approx([0.0, 1e4 - np.log(1e4) - 1])
 
 
-def test_log_volatilities_too() -> None:
+def test_log_volatilities_are_judged_by_qlike_too() -> None:
     given = table(y_true=np.log([0.2]).tolist(), y_pred=np.log([0.1]).tolist(), y_mean=np.log([0.2]).tolist())
     given = given.assign(variance_pred=0.015, variance_mean=0.04)
-    about: dict[str, Any] = {"kind": "log_volatility", "classes": 0}
-    found = read_forecasts(given, about)
-    assert found["model"].point == pytest.approx(np.log([0.1]))
-    assert found["model"].variance == pytest.approx([0.015])
+    result = read_forecasts(given, TargetInfo("log_volatility"))
+    assert result["model"].point == pytest.approx(np.log([0.1]))
+    assert result["model"].variance == pytest.approx([0.015])
     ratio = 0.04 / 0.015
-    assert found["model"].loss == pytest.approx([ratio - np.log(ratio) - 1])
-    assert found["training mean"].loss == pytest.approx([0.0], abs=1e-12)
+    assert result["model"].loss == pytest.approx([ratio - np.log(ratio) - 1])
+    assert result["training mean"].loss == pytest.approx([0.0], abs=1e-12)
 
 
 def test_classes_are_judged_by_the_log_loss_of_their_own_probabilities() -> None:
     given = classes(y_gbm=[0.0, 0.0], gbm_p0=[0.5, 0.9], gbm_p1=[0.3, 0.1], gbm_p2=[0.2, 0.0])
-    found = read_forecasts(given, {"kind": "class", "classes": 3})
-    assert list(found) == ["model", "prior", "last value", "gradient boosting"]
-    assert found["model"].loss == pytest.approx(-np.log([0.7, 0.3]))
-    assert found["model"].probabilities.tolist() == [[0.1, 0.2, 0.7], [0.3, 0.4, 0.3]]
-    assert found["prior"].loss == pytest.approx(-np.log([0.3, 0.2]))
-    assert found["gradient boosting"].loss == pytest.approx(-np.log([0.2, 0.9]))
-    assert (found["last value"].loss, found["last value"].probabilities) == (None, None)
-    assert found["last value"].point.tolist() == [0.0, 0.0]
+    result = read_forecasts(given, TargetInfo("class", classes=3))
+    assert list(result) == ["model", "prior", "last value", "gradient boosting"]
+    assert result["model"].loss == pytest.approx(-np.log([0.7, 0.3]))
+    assert result["model"].probabilities.tolist() == [[0.1, 0.2, 0.7], [0.3, 0.4, 0.3]]
+    assert result["prior"].loss == pytest.approx(-np.log([0.3, 0.2]))
+    assert result["gradient boosting"].loss == pytest.approx(-np.log([0.2, 0.9]))
+    assert (result["last value"].loss, result["last value"].probabilities) == (None, None)
+    assert result["last value"].point.tolist() == [0.0, 0.0]
 
 
-def test_incomplete_probabilities_are_none() -> None:
+def test_incomplete_probabilities_count_as_none() -> None:
     given = classes(y_foo=[0.0, 1.0], foo_p0=[0.5, 0.5], foo_p1=[0.5, 0.5])
-    assert read_forecasts(given, {"kind": "class", "classes": 3})["foo"].loss is None
+    assert read_forecasts(given, TargetInfo("class", classes=3))["foo"].loss is None
 
 
 def test_variance_is_not_negative_volatility_squared() -> None:
-    assert variance_of(np.array([-0.5, 0.0, 0.5]), "volatility").tolist() == [0.0, 0.0, 0.25]
-    assert variance_of(np.log([0.5]), "log_volatility") == pytest.approx([0.25])
+    assert quantity("volatility").variance(np.array([-0.5, 0.0, 0.5])).tolist() == [0.0, 0.0, 0.25]
+    assert quantity("log_volatility").variance(np.log([0.5])) == pytest.approx([0.25])

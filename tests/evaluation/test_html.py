@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 
 from cnn_lstm.errors import ResourceError
-from cnn_lstm.evaluation.formatting import number
-from cnn_lstm.evaluation.html import render_page, write_page
+from cnn_lstm.evaluation.formatting import COLUMNS, number
+from cnn_lstm.evaluation.html import render_page
 from cnn_lstm.evaluation.report import evaluate
-from cnn_lstm.evaluation.text import COLUMNS
+from cnn_lstm.files import write_text_whole
 from tests.evaluation.tables import information, predictions_table
 
 KINDS = ("return", "log_volatility", "class")
@@ -37,7 +37,7 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.open: list[str] = []
-        self.words: list[str] = []
+        self.texts: list[str] = []
         self.tables: list[list[list[str]]] = []
         self.bold: list[str] = []
         self.headings: list[str] = []
@@ -67,7 +67,7 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if "style" in self.open:
             return
-        self.words.append(data)
+        self.texts.append(data)
         if "td" in self.open or "th" in self.open:
             self.tables[-1][-1][-1] += data
             if self.tags[-1] == ("td", {"class": "best"}):
@@ -77,7 +77,7 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
+        return " ".join(" ".join(self.texts).split())
 
     def attributes(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
@@ -106,23 +106,23 @@ def page_of(table: pd.DataFrame, report: dict[str, Any] | None = None, **informa
     return render_page(report or evaluate(table), table, information() | information_changes)
 
 
-def test_every_figure_of_the_forecasts_stands_in_their_table(html: str, report: dict[str, Any]) -> None:
-    tables = [found for found in Page(html).tables if found[0][0] == "forecast"]
+def test_every_metric_of_the_forecasts_stands_in_their_table(html: str, report: dict[str, Any]) -> None:
+    tables = [rows for rows in Page(html).tables if rows[0][0] == "forecast"]
     assert len(tables) == 3
-    for target, found in zip(report["targets"].values(), tables, strict=True):
-        lines = {line[0].replace(" best baseline", ""): line[1:] for line in found[1:]}
+    for target, rows in zip(report["targets"].values(), tables, strict=True):
+        lines = {line[0].replace(" best baseline", ""): line[1:] for line in rows[1:]}
         assert list(lines) == list(target["forecasts"])
         for name, metrics in target["forecasts"].items():
             expected = [number(metrics.get(column)) for column in COLUMNS[target["kind"]]]
             assert lines[name][: len(expected)] == expected
             skill = target["comparisons"].get(name, {}).get("skill")
             assert lines[name][len(expected)] == number(skill)
-        marked = [line[0] for line in found if "best baseline" in line[0]]
+        marked = [line[0] for line in rows if "best baseline" in line[0]]
         assert marked == [f"{target['best_baseline']} best baseline"]
 
 
 @pytest.mark.parametrize(("column", "best"), [("rmse", min), ("r2_mean", max), ("directional_accuracy", max)])
-def test_the_best_figure_of_a_column_is_bold(html: str, report: dict[str, Any], column: str, best: Any) -> None:
+def test_the_best_value_of_a_column_is_bold(html: str, report: dict[str, Any], column: str, best: Any) -> None:
     forecasts = report["targets"]["return_1"]["forecasts"]
     values = [metrics[column] for metrics in forecasts.values() if metrics[column] is not None]
     assert number(best(values)) in Page(html).bold
@@ -174,7 +174,7 @@ def test_the_page_needs_nothing_else(html: str) -> None:
         assert not re.findall(r'(?:href|src)="(?!#|data:)', inside)
 
 
-def test_every_picture_has_words(html: str) -> None:
+def test_every_plot_has_a_caption_and_a_description(html: str) -> None:
     page = Page(html)
     images = page.attributes("img")
     assert [len(str(image["alt"])) > 10 for image in images] == [True] * len(images)
@@ -194,8 +194,8 @@ def test_every_picture_has_words(html: str) -> None:
 )
 def test_each_kind_has_its_plots(kind: str, expected: list[str]) -> None:
     titles = re.findall(r"<figcaption><strong>(.*?)</strong>", page_of(small(kind)))
-    found = [next((word for word in expected if title.startswith(word)), title) for title in titles]
-    assert list(dict.fromkeys(found))[: len(expected)] == expected
+    rows = [next((word for word in expected if title.startswith(word)), title) for title in titles]
+    assert list(dict.fromkeys(rows))[: len(expected)] == expected
 
 
 def test_names_are_escaped() -> None:
@@ -213,13 +213,13 @@ def test_names_are_escaped() -> None:
         assert name in page.text
 
 
-def test_a_missing_figure_is_a_dash(report: dict[str, Any], table: pd.DataFrame) -> None:
+def test_a_missing_metric_is_a_dash(report: dict[str, Any], table: pd.DataFrame) -> None:
     changed = copy.deepcopy(report)
     target = changed["targets"]["return_1"]
     for metrics in target["forecasts"].values():
         metrics["ic"] = None
-    for beside in target["comparisons"].values():
-        beside |= {"skill": None, "skill_interval": [None, None], "dm_p": None, "bootstrap_p": None}
+    for compared in target["comparisons"].values():
+        compared |= {"skill": None, "skill_interval": [None, None], "dm_p": None, "bootstrap_p": None}
     for metrics in target["intervals"].values():
         metrics |= dict.fromkeys(metrics, None) | {"level": metrics["level"]}
     for lines in target["breakdowns"].values():
@@ -230,9 +230,9 @@ def test_a_missing_figure_is_a_dash(report: dict[str, Any], table: pd.DataFrame)
     html = render_page(changed, table, information())
     page = Page(html)
     assert not re.search(r"\b(None|nan|inf)\b", page.text)
-    found = next(lines for lines in page.tables if lines[0][0] == "forecast")
-    place = found[0].index("IC")
-    assert {line[place] for line in found[1:]} == {"-"}
+    rows = next(lines for lines in page.tables if lines[0][0] == "forecast")
+    place = rows[0].index("IC")
+    assert {line[place] for line in rows[1:]} == {"-"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -251,7 +251,7 @@ def test_no_heading_is_empty(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["volatility", "level", "value"])
-def test_the_other_kinds_have_a_page(kind: str) -> None:
+def test_volatilities_levels_and_values_have_a_page(kind: str) -> None:
     table = small("log_volatility")
     about = table.attrs["targets"]["log_volatility_5"]
     about["kind"] = kind
@@ -296,11 +296,11 @@ def test_the_sheet_says_where_data_are_others_than_those_of_the_training() -> No
     assert "trained on other data" not in page_of(small())
 
 
-def test_existing_pictures_are_embedded(tmp_path: Path) -> None:
+def test_existing_plots_are_embedded(tmp_path: Path) -> None:
     (tmp_path / "attention.png").write_bytes(PNG)
     table = small()
     given = [tmp_path / "attention.png", tmp_path / "missing.png"]
-    write_page(tmp_path / "report.html", evaluate(table), table, information(), given)
+    write_text_whole(tmp_path / "report.html", render_page(evaluate(table), table, information(), given))
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert base64.b64encode(PNG).decode() in html
     assert "<strong>Attention</strong>" in html
@@ -308,10 +308,10 @@ def test_existing_pictures_are_embedded(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["attention.png", "report.html"]
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_missing_is_a_resource_error(tmp_path: Path) -> None:
     table = small()
     with pytest.raises(ResourceError, match="cannot write the file"):
-        write_page(tmp_path / "missing" / "report.html", evaluate(table), table, information())
+        write_text_whole(tmp_path / "missing" / "report.html", page_of(table))
 
 
 def test_equal_tables_make_equal_pages() -> None:

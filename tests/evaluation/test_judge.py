@@ -1,4 +1,4 @@
-"""`test` through the command line: verdict first, five files, and every figure from the predictions alone."""
+"""`test` through the command line: verdict first, five files, and every number from the predictions alone."""
 
 from __future__ import annotations
 
@@ -33,32 +33,32 @@ class Judged:
     """A run folder, and what `test` printed."""
 
     run: Path
-    shown: str
+    printed: str
 
     @property
     def report(self) -> Report:
-        found: Report = json.loads((self.run / "report.json").read_text())
-        return found
+        target_report: Report = json.loads((self.run / "report.json").read_text())
+        return target_report
 
     @property
     def info(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.run / "model_info.json").read_text())
-        return found
+        target_report: dict[str, Any] = json.loads((self.run / "model_info.json").read_text())
+        return target_report
 
     @property
     def table(self) -> pd.DataFrame:
         return pd.read_parquet(self.run / "predictions.parquet")
 
 
-def judged(capsys: pytest.CaptureFixture[str], run: Path, *words: object) -> Judged:
+def judged(capsys: pytest.CaptureFixture[str], run: Path, *arguments: object) -> Judged:
     capsys.readouterr()
-    assert experiments.run("test", "--config", run / "config.yaml", "--ckpt_path", "best", *words) == 0
+    assert experiments.run("test", "--config", run / "config.yaml", "--ckpt_path", "best", *arguments) == 0
     return Judged(run, capsys.readouterr().out)
 
 
 def only(report: Report) -> dict[str, Any]:
-    (found,) = report["targets"].values()
-    return dict(found)
+    (target_report,) = report["targets"].values()
+    return dict(target_report)
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +81,9 @@ def test_five_files_and_the_verdict_first(run: Path, capsys: pytest.CaptureFixtu
     before = {path.name for path in run.iterdir()}
     done = judged(capsys, run)
     assert {path.name for path in run.iterdir()} - before == {*FILES, "test_metrics.json", "attention_test.png"}
-    assert done.shown.startswith(VERDICTS)
-    assert done.shown.startswith((run / "test.txt").read_text())
-    assert str(run / "report.html") in done.shown
+    assert done.printed.startswith(VERDICTS)
+    assert done.printed.startswith((run / "test.txt").read_text())
+    assert str(run / "report.html") in done.printed
     page = (run / "report.html").read_text()
     assert only(done.report)["verdict"] in page
     assert evaluate(done.table) == done.report
@@ -95,14 +95,14 @@ def test_five_files_and_the_verdict_first(run: Path, capsys: pytest.CaptureFixtu
     assert done.info["test_rows_used"] == {"times": 1, "models": 1}
 
 
-def test_a_second_test_finds_the_same_and_says_that_it_is_the_second(
+def test_a_second_test_has_the_same_report_and_says_that_it_is_the_second(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = judged(capsys, run)
     report, table = first.report, first.table
-    assert "The test rows were used once, by this model: an untouched test.\n" in first.shown
+    assert "The test rows were used once, by this model: an untouched test.\n" in first.printed
     second = judged(capsys, run)
-    assert "The test rows were used 2 times by 1 model. " in second.shown
+    assert "The test rows were used 2 times by 1 model. " in second.printed
     assert second.report == report
     pd.testing.assert_frame_equal(second.table, table)
     assert second.info["test_rows_used"] == {"times": 2, "models": 1}
@@ -116,7 +116,7 @@ def test_other_models_on_the_same_rows_are_trials(run: Path, fitted: Path, capsy
         uses + "".join(uses.replace(json.loads(uses)["model"], name) for name in ("a", "b", "c"))
     )
     done = judged(capsys, run)
-    assert "The test rows were used 5 times by 4 models. " in done.shown
+    assert "The test rows were used 5 times by 4 models. " in done.printed
     after = only(done.report)["strategy"]
     assert (alone["trials"], after["trials"], done.table.attrs["trials"]) == (1, 4, 4)
 
@@ -146,29 +146,29 @@ def test_trials_deflate_the_sharpe_ratio_alone(run: Path, capsys: pytest.Capture
     assert deflated < once == few["strategy"]["psr"]
     assert many == few
     assert (done.report["settings"]["trials"], done.table.attrs["trials"]) == (20, 20)
-    assert "for the best of 20\n" in done.shown
+    assert "for the best of 20\n" in done.printed
 
 
-def test_the_choice_of_a_sweep_is_told_and_changes_no_verdict(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_choice_of_a_sweep_is_printed_and_changes_no_verdict(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = only(judged(capsys, run).report)
     (target,) = judged(capsys, run).report["targets"]
     done = judged(capsys, run, "--evaluation.spa", f"{{{target}: 0.25}}", "--evaluation.trials", 20)
-    found = only(done.report)
-    assert found["selection"] == {"trials": 20, "spa_p": 0.25}
-    assert (found["verdict"], found["reason"]) == (before["verdict"], before["reason"])
-    assert "best of 20 trials of a sweep" in done.shown
-    assert "in about 25 of 100 sweeps (SPA test)" in done.shown
+    target_report = only(done.report)
+    assert target_report["selection"] == {"trials": 20, "spa_p": 0.25}
+    assert (target_report["verdict"], target_report["reason"]) == (before["verdict"], before["reason"])
+    assert "best of 20 trials of a sweep" in done.printed
+    assert "in about 25 of 100 sweeps (SPA test)" in done.printed
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("level", 2), ("resamples", 10), ("season", 0), ("position", "up"), ("fee_bp", -1)]
 )
-def test_a_wrong_setting_is_told_in_one_line(
+def test_a_wrong_setting_is_refused_in_one_line(
     fitted: Path, capsys: pytest.CaptureFixture[str], name: str, value: object
 ) -> None:
     capsys.readouterr()
-    words = ["test", "--config", fitted / "config.yaml", "--ckpt_path", "best", f"--evaluation.{name}", value]
-    assert experiments.run(*words) == 2
+    arguments = ["test", "--config", fitted / "config.yaml", "--ckpt_path", "best", f"--evaluation.{name}", value]
+    assert experiments.run(*arguments) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error[")]
     assert f"evaluation.{name}" in line
     assert not (fitted / "report.json").exists()
@@ -177,8 +177,8 @@ def test_a_wrong_setting_is_told_in_one_line(
 def test_settings_of_the_configuration_are_kept_in_table_and_report(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--evaluation.level", 0.01, "--evaluation.seed", 3, "--evaluation.season", 7]
-    done = judged(capsys, run, *words)
+    arguments = ["--evaluation.level", 0.01, "--evaluation.seed", 3, "--evaluation.season", 7]
+    done = judged(capsys, run, *arguments)
     expected = {"level": 0.01, "seed": 3, "season": 7, "resamples": 100}
     assert expected.items() <= done.report["settings"].items()
     assert done.table.attrs["settings"] == done.report["settings"]
@@ -214,7 +214,7 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], dict[str, str]]] = 
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_each_objective(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_forecasts_of_each_objective_are_judged(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     targets, aim, losses = CASES[case]
     config = experiments.experiment(
         tmp_path, market(220), data={"targets": targets}, evaluation=QUICK, model={"objective": aim}
@@ -222,16 +222,16 @@ def test_each_objective(case: str, tmp_path: Path, capsys: pytest.CaptureFixture
     run = experiments.fit(config, tmp_path / "runs" / "run", "--trainer.max_epochs", 1)
     done = judged(capsys, run)
     assert evaluate(done.table) == done.report
-    assert {name: found["loss"] for name, found in done.report["targets"].items()} == losses
-    for found in done.report["targets"].values():
-        assert found["left_out"] == 0
-        assert found["symbols"] == 3
-        assert set(found["intervals"]) == {"50", "80", "90", "95"}
-        assert found["best_baseline"] in found["comparisons"]
-        assert (found["strategy"] is None) == (found["kind"] not in ("return", "class"))
+    assert {name: target_report["loss"] for name, target_report in done.report["targets"].items()} == losses
+    for target_report in done.report["targets"].values():
+        assert target_report["left_out"] == 0
+        assert target_report["symbols"] == 3
+        assert set(target_report["intervals"]) == {"50", "80", "90", "95"}
+        assert target_report["best_baseline"] in target_report["comparisons"]
+        assert (target_report["strategy"] is None) == (target_report["kind"] not in ("return", "class"))
     assert [check["kind"] for check in done.info["leakage"] if check["outcome"] == "failed"] == []
-    assert done.shown.startswith(VERDICTS)
-    assert done.shown.count("EVIDENCE OF SKILL: ") == len(losses)
+    assert done.printed.startswith(VERDICTS)
+    assert done.printed.count("EVIDENCE OF SKILL: ") == len(losses)
 
 
 def test_a_checkpoint_without_smearing_gets_it_from_its_validation_forecasts(
@@ -244,17 +244,17 @@ def test_a_checkpoint_without_smearing_gets_it_from_its_validation_forecasts(
     checkpoint = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
     del checkpoint["cnn_lstm"]["calibration"]
     torch.save(checkpoint, run / "checkpoints/best.ckpt")
-    found = only(judged(capsys, run).report)
-    assert found["forecasts"]["model"]["qlike"] == pytest.approx(wanted, rel=1e-5)
-    assert found["intervals"] == {}
+    target_report = only(judged(capsys, run).report)
+    assert target_report["forecasts"]["model"]["qlike"] == pytest.approx(wanted, rel=1e-5)
+    assert target_report["intervals"] == {}
 
 
 def test_few_dates_are_no_evidence(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = judged(capsys, run, "--data.end", "2010-12-25", "--data.split.init_args.train", 0.75)
-    found = only(done.report)
-    assert found["dates"] < 30
-    assert found["reason"].startswith(f"too few dates: {found['dates']}, at least 30 are needed; ")
-    assert not found["evidence"]
+    target_report = only(done.report)
+    assert target_report["dates"] < 30
+    assert target_report["reason"].startswith(f"too few dates: {target_report['dates']}, at least 30 are needed; ")
+    assert not target_report["evidence"]
 
 
 # -- leakage and failure -----------------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def test_a_failed_check_denies_evidence(
     assert only(judged(capsys, run).report)["evidence"]
     monkeypatch.setattr("cnn_lstm.evaluation.model_info.leakage_checks", leaks)
     done = judged(capsys, run)
-    assert done.shown.startswith("NO EVIDENCE OF SKILL: return_2\n  leakage found: L2 features that are not legit")
+    assert done.printed.startswith("NO EVIDENCE OF SKILL: return_2\n  leakage found: L2 features that are not legit")
     assert not only(done.report)["evidence"]
     assert done.table.attrs["failed_checks"] == ["L2 features that are not legitimate"]
     assert evaluate(done.table) == done.report
@@ -340,12 +340,12 @@ def test_changed_prices_are_a_warning_and_with_strict_an_error(
     table = market(260)
     table.loc[5, "volume"] += 1.0
     table.to_parquet(tmp_path / "prices.parquet")
-    words = [command, "--config", run / "config.yaml", "--ckpt_path", "best", "--same_prices"]
+    arguments = [command, "--config", run / "config.yaml", "--ckpt_path", "best", "--same_prices"]
     source = ["--data.source.init_args.paths", tmp_path / "prices.parquet"]
-    assert experiments.run(*words, "true") == 0
+    assert experiments.run(*arguments, "true") == 0
     capsys.readouterr()
-    assert experiments.run(*words, "false", *source) == 0
+    assert experiments.run(*arguments, "false", *source) == 0
     assert "warning: the prices are not those that the checkpoint was trained on" in capsys.readouterr().err
-    assert experiments.run(*words, "true", *source) == 3
+    assert experiments.run(*arguments, "true", *source) == 3
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error[")]
     assert line.startswith("error[E337]")

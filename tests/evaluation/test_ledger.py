@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cnn_lstm.evaluation.ledger import FILE, Uses, count_use, rows_key, uses
+from cnn_lstm.evaluation.ledger import FILE, count_use, rows_key, uses
+from cnn_lstm.evaluation.record import Uses
 
 APPEND = """
 import sys
@@ -38,8 +39,8 @@ def test_times_and_different_models_are_counted_over_the_runs_of_a_folder(tmp_pa
 def test_other_rows_and_other_folders_do_not_count(tmp_path: Path) -> None:
     one, elsewhere = run_folder(tmp_path), run_folder(run_folder(tmp_path, "folder"))
     count_use(one, "rows", "a")
-    assert count_use(one, "others", "b") == Uses(1, 1)
-    assert count_use(elsewhere, "rows", "b") == Uses(1, 1)
+    assert count_use(one, "others", "b") == Uses(times=1, models=1)
+    assert count_use(elsewhere, "rows", "b") == Uses(times=1, models=1)
 
 
 def test_a_line_says_what_was_tested_when(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +66,7 @@ def test_a_line_says_what_was_tested_when(tmp_path: Path, monkeypatch: pytest.Mo
     ids=["cut_off", "cut_in_a_letter", "nothing_in_it", "number", "list", "empty"],
 )
 @pytest.mark.parametrize("end", [b"", b"\n"], ids=["", "newline"])
-def test_a_torn_line_counts_as_nothing_and_takes_no_other_along(tmp_path: Path, torn: bytes, end: bytes) -> None:
+def test_a_torn_line_is_not_counted_and_spoils_no_other(tmp_path: Path, torn: bytes, end: bytes) -> None:
     run = run_folder(tmp_path)
     count_use(run, "rows", "a")
     with (tmp_path / FILE).open("ab") as file:

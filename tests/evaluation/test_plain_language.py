@@ -8,7 +8,7 @@ import pytest
 
 from cnn_lstm.evaluation.plain_language import interval_sentence, strategy_sentences, uses_sentence, verdict_sentence
 
-FOUND: dict[str, Any] = {
+STRATEGY: dict[str, Any] = {
     "rule": "long above 0",
     "bars": 500,
     "cost_bp": 10.0,
@@ -23,10 +23,10 @@ FOUND: dict[str, Any] = {
 
 
 def target(skill: float | None, evidence: bool = False, p: float | None = 0.04, **changes: Any) -> dict[str, Any]:
-    beside = {"skill": skill, "skill_interval": [-0.02, 0.06], "dm_p": 0.01, "bootstrap_p": p}
+    compared = {"skill": skill, "skill_interval": [-0.02, 0.06], "dm_p": 0.01, "bootstrap_p": p}
     given = {"rows": 1200, "dates": 300, "dates_needed": 30, "loss": "QLIKE"}
     given |= {"evidence": evidence, "best_baseline": "HAR-X"}
-    return given | {"comparisons": {"HAR-X": beside | changes}}
+    return given | {"comparisons": {"HAR-X": compared | changes}}
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,11 @@ def target(skill: float | None, evidence: bool = False, p: float | None = 0.04, 
         (target(0.021, True), "by chance in about 40 of 1,000 such tests", "safer"),
         (target(0.021), "but luck cannot be ruled out", "That speaks"),
         (target(0.021), "anything from -2.0% to +6.0%", "That speaks"),
-        (target(0.021, skill_interval=[0.002, 0.04]), "between +0.2% and +4.0%, not both tests exclude luck", "from"),
+        (
+            target(0.021, skill_interval=[0.002, 0.04]),
+            "between +0.2% and +4.0%, the two tests do not both exclude luck",
+            "from",
+        ),
         (target(0.021, skill_interval=[None, None]), "its range is not known", "from"),
         (target(0.021, p=None), "an unknown share of such tests", "0.01"),
         (target(-0.3), "30.0% higher than that of the best simple method, HAR-X. Nothing", "chance"),
@@ -45,7 +49,7 @@ def target(skill: float | None, evidence: bool = False, p: float | None = 0.04, 
         (target(None), "HAR-X made no error at all", "luck"),
     ],
 )
-def test_verdicts(given: dict[str, Any], expected: str, missing: str) -> None:
+def test_the_sentence_fits_the_verdict(given: dict[str, Any], expected: str, missing: str) -> None:
     sentence = verdict_sentence(given)
     assert expected in sentence
     assert missing not in sentence
@@ -58,7 +62,7 @@ def test_few_dates_are_named_where_all_else_speaks_for_the_model() -> None:
     assert "too short" not in verdict_sentence(few | {"dates": 30})
 
 
-def test_leakage_outweighs_all_figures() -> None:
+def test_leakage_outweighs_all_metrics() -> None:
     sentence = verdict_sentence(target(0.5, True), ["L2", "L3.1"])
     assert "L2, L3.1" in sentence
     assert "lower" not in sentence
@@ -86,25 +90,28 @@ def test_an_interval_without_rows_has_no_sentence() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, "0.50 with a standard error of 0.70 cannot be told from zero"),
-        ({"sharpe": -1.5}, "-1.50 with a standard error of 0.70 can be told from zero"),
+        ({}, "0.50 with a standard error of 0.70. By the 500 bars of this test it cannot be distinguished from zero"),
+        (
+            {"sharpe": -1.5},
+            "-1.50 with a standard error of 0.70. By the 500 bars of this test it can be distinguished from zero",
+        ),
         ({}, "3 models were tried to find this one"),
         ({}, "above zero is 40.0%"),
-        ({"trials": 1}, "Taken as the only model that was tried"),
+        ({"trials": 1}, "This model counts as the only one that was tried"),
         ({}, "about 25 of 100 books"),
-        ({}, "at a cost of 12 basis points a side, above the 10 that"),
-        ({"break_even_cost_bp": 8.0}, "at a cost of 8 basis points a side, below the 10 that"),
+        ({}, "at a cost of 12 basis points per side, above the 10 that"),
+        ({"break_even_cost_bp": 8.0}, "at a cost of 8 basis points per side, below the 10 that"),
         ({"break_even_cost_bp": -1.0}, "loses before any cost"),
         ({"unknown_returns": 1500}, "1,500 bars have no known return"),
     ],
 )
-def test_strategies(changes: dict[str, Any], expected: str) -> None:
-    assert expected in " ".join(strategy_sentences(FOUND | changes))
+def test_the_sentences_fit_the_strategy(changes: dict[str, Any], expected: str) -> None:
+    assert expected in " ".join(strategy_sentences(STRATEGY | changes))
 
 
-def test_missing_figures_of_a_strategy_have_no_sentence() -> None:
+def test_missing_metrics_of_a_strategy_have_no_sentence() -> None:
     missing = dict.fromkeys(("sharpe", "sharpe_se", "dsr", "random_sign_p", "break_even_cost_bp"))
-    assert len(list(strategy_sentences(FOUND | missing))) == 2
+    assert len(list(strategy_sentences(STRATEGY | missing))) == 2
 
 
 def test_one_model_tested_twice_is_no_untouched_test() -> None:

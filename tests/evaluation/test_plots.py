@@ -39,7 +39,7 @@ def test_at_most_four_symbols_are_drawn_by_their_last_dates() -> None:
     assert "90% interval" in courses[0].alt
 
 
-def test_symbols_are_not_drawn_so_that_any_alphabet_is_at_home() -> None:
+def test_symbols_are_not_drawn_so_that_any_alphabet_works() -> None:
     plots = []
     for symbol in ("AAA", "日経$\\frac{"):
         table = predictions_table(("return",), symbols=(symbol,), dates=30, resamples=100)
@@ -47,13 +47,13 @@ def test_symbols_are_not_drawn_so_that_any_alphabet_is_at_home() -> None:
     assert [plot.uri for plot in plots[0]] == [plot.uri for plot in plots[1]]
 
 
-@pytest.mark.parametrize(("count", "shown"), [(6, True), (7, False)])
-def test_many_years_have_no_figures_above_their_bars(count: int, shown: bool) -> None:
+@pytest.mark.parametrize(("count", "annotated"), [(6, True), (7, False)])
+def test_many_years_have_no_numbers_above_their_bars(count: int, annotated: bool) -> None:
     table = predictions_table(("return",), symbols=("A",), dates=30, resamples=100)
     target = evaluate(table)["targets"]["return_1"]
     line = target["breakdowns"]["year"][0] | {"skill": 0.5}
     target["breakdowns"]["year"] = [line | {"name": str(2000 + number)} for number in range(count)]
     plot = next(one for one in target_plots(table, "return_1", target) if one.title == "Error by year")
-    assert ("above each pair" in plot.caption) is shown
-    # matplotlib writes each text of an SVG as a comment beside its glyphs
-    assert ("+50.0%" in base64.b64decode(plot.uri.split(",")[1]).decode()) is shown
+    assert ("above each pair" in plot.caption) is annotated
+    # matplotlib writes each text of an SVG as a comment next to its glyphs
+    assert ("+50.0%" in base64.b64decode(plot.uri.split(",")[1]).decode()) is annotated

@@ -133,7 +133,7 @@ def change(report: dict[str, Any], path: str, changed: Callable[[Any], Any]) -> 
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda make: make.__name__)
-def test_all_figures_are_equal(tmp_path: Path, table: Callable[[], pd.DataFrame]) -> None:
+def test_every_number_of_the_report_is_recomputed(tmp_path: Path, table: Callable[[], pd.DataFrame]) -> None:
     given = table()
     report = evaluate(given)
     write(tmp_path, given, report)
@@ -173,7 +173,7 @@ def test_one_changed_number_is_named_with_both_values(tmp_path: Path) -> None:
     assert last.endswith("metrics are equal, 1 differ, 2 are not covered: ['luck']")
 
 
-def test_one_changed_forecast_and_a_missing_figure_are_named(tmp_path: Path) -> None:
+def test_one_changed_forecast_and_a_missing_metric_are_named(tmp_path: Path) -> None:
     given = returns()
     report = evaluate(given)
     del report["targets"]["return_1"]["forecasts"]["zero"]["mae"]

@@ -82,14 +82,14 @@ def kinds_of(value: Any) -> set[type]:
 # -- the whole ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_report_is_plain(three: pd.DataFrame, report: dict[str, Any]) -> None:
+def test_the_report_holds_values_of_json_alone(three: pd.DataFrame, report: dict[str, Any]) -> None:
     assert json.loads(json.dumps(report, allow_nan=False)) == report  # also: no tuples, no keys but text
     assert kinds_of(report) <= {dict, list, str, bool, int, float, type(None)}  # and nothing of NumPy's
     assert list(report) == ["format", "settings", "targets"]
     assert report["format"] == 1
     assert report["settings"] == three.attrs["settings"]
     assert set(report["targets"]) == set(NAMES)
-    assert all(set(found) == KEYS for found in report["targets"].values())
+    assert all(set(result) == KEYS for result in report["targets"].values())
 
 
 def test_the_table_is_not_changed() -> None:
@@ -118,20 +118,22 @@ def test_labels_of_rows_do_not_matter(three: pd.DataFrame, report: dict[str, Any
 
 
 @pytest.mark.parametrize(("name", "kind"), [("return_1", "return"), ("log_volatility_5", "log_volatility")])
-def test_what_a_target_is(three: pd.DataFrame, report: dict[str, Any], name: str, kind: str) -> None:
-    rows, found, about = three[three["target"] == name], report["targets"][name], three.attrs["targets"][name]
-    assert {key: found[key] for key in ("kind", "unit", "horizon", "delay", "classes")} == {
+def test_the_report_repeats_the_attributes_of_a_target(
+    three: pd.DataFrame, report: dict[str, Any], name: str, kind: str
+) -> None:
+    rows, result, about = three[three["target"] == name], report["targets"][name], three.attrs["targets"][name]
+    assert {key: result[key] for key in ("kind", "unit", "horizon", "delay", "classes")} == {
         key: about[key] for key in ("kind", "unit", "horizon", "delay", "classes")
     }
-    assert (found["kind"], found["rows"], found["left_out"], found["symbols"]) == (kind, len(rows), 0, 6)
-    assert found["dates"] == rows["as_of"].nunique()
-    assert (found["first"], found["last"]) == (rows["as_of"].min().isoformat(), rows["as_of"].max().isoformat())
+    assert (result["kind"], result["rows"], result["left_out"], result["symbols"]) == (kind, len(rows), 0, 6)
+    assert result["dates"] == rows["as_of"].nunique()
+    assert (result["first"], result["last"]) == (rows["as_of"].min().isoformat(), rows["as_of"].max().isoformat())
 
 
 def test_the_loss_follows_from_the_kind(report: dict[str, Any]) -> None:
-    losses = {name: found["loss"] for name, found in report["targets"].items()}
+    losses = {name: result["loss"] for name, result in report["targets"].items()}
     assert losses == dict(zip(NAMES, ("squared error", "QLIKE", "log loss"), strict=True))
-    assert all(found["reason"].startswith(found["loss"]) for found in report["targets"].values())
+    assert all(result["reason"].startswith(result["loss"]) for result in report["targets"].values())
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------
@@ -142,14 +144,14 @@ def test_all_forecasters_are_judged_on_the_rows_that_all_have() -> None:
     table.loc[table.index % 7 == 0, "y_ridge"] = NAN
     table.loc[table.index % 11 == 0, "y_true"] = NAN
     kept = table[(table.index % 7 != 0) & (table.index % 11 != 0)]
-    found = target(table)
-    assert (found["rows"], found["left_out"]) == (len(kept), len(table) - len(kept))
-    assert found["forecasts"]["model"]["rmse"] == pytest.approx(np.sqrt(loss_of(kept).mean()), rel=1e-12)
-    assert found["forecasts"]["zero"]["mae"] == pytest.approx(kept["y_true"].abs().mean(), rel=1e-12)
+    result = target(table)
+    assert (result["rows"], result["left_out"]) == (len(kept), len(table) - len(kept))
+    assert result["forecasts"]["model"]["rmse"] == pytest.approx(np.sqrt(loss_of(kept).mean()), rel=1e-12)
+    assert result["forecasts"]["zero"]["mae"] == pytest.approx(kept["y_true"].abs().mean(), rel=1e-12)
     for name, column in (("ridge", "y_ridge"), ("zero", "y_zero")):
-        beside = found["comparisons"][name]
-        assert beside["loss_model"] == pytest.approx(loss_of(kept).mean(), rel=1e-12)
-        assert beside["loss_baseline"] == pytest.approx(loss_of(kept, column).mean(), rel=1e-12)
+        compared = result["comparisons"][name]
+        assert compared["loss_model"] == pytest.approx(loss_of(kept).mean(), rel=1e-12)
+        assert compared["loss_baseline"] == pytest.approx(loss_of(kept, column).mean(), rel=1e-12)
 
 
 @pytest.mark.parametrize("known", [0, 1])
@@ -162,7 +164,7 @@ def test_no_truth_is_an_error(known: int) -> None:
     assert (caught.value.code, caught.value.where) == (336, "return_1")
 
 
-def test_optional_columns_without_any_value() -> None:
+def test_optional_columns_without_any_value_are_left_out() -> None:
     table = made(dates=60)
     numbers = target(table)
     empty = ["std", "ensemble_std", "scale", "volatility", "naive_mae", "naive_mse", "bar_return"]
@@ -171,33 +173,33 @@ def test_optional_columns_without_any_value() -> None:
     table.attrs = made(dates=60).attrs
     report = evaluate(table)
     json.dumps(report, allow_nan=False)
-    (found,) = report["targets"].values()
-    assert (found["verdict"], found["reason"]) == (numbers["verdict"], numbers["reason"])
-    assert found["comparisons"] == numbers["comparisons"]
-    assert found["forecasts"]["model"]["mase"] is None
-    assert found["forecasts"]["model"]["rmse"] == numbers["forecasts"]["model"]["rmse"]
-    assert found["spread"] == {}
-    assert "crps_normal" not in found["distribution"]
-    assert found["intervals"]["90"]["coverage"] is None
-    assert set(found["breakdowns"]) == {"symbol", "year"}
+    (result,) = report["targets"].values()
+    assert (result["verdict"], result["reason"]) == (numbers["verdict"], numbers["reason"])
+    assert result["comparisons"] == numbers["comparisons"]
+    assert result["forecasts"]["model"]["mase"] is None
+    assert result["forecasts"]["model"]["rmse"] == numbers["forecasts"]["model"]["rmse"]
+    assert result["spread"] == {}
+    assert "crps_normal" not in result["distribution"]
+    assert result["intervals"]["90"]["coverage"] is None
+    assert set(result["breakdowns"]) == {"symbol", "year"}
 
 
 def test_a_spread_that_some_rows_lack_is_left_out() -> None:
     table = made(dates=40)
     table.loc[3, ["ensemble_std", "std"]] = NAN
-    found = target(table)
-    assert found["spread"] == {}
-    assert set(found["distribution"]) == {"crps", "pit"}
+    result = target(table)
+    assert result["spread"] == {}
+    assert set(result["distribution"]) == {"crps", "pit"}
 
 
-def test_optional_columns_that_are_not_there() -> None:
+def test_optional_columns_may_be_missing() -> None:
     table = made(dates=60)
     ends = [f"{end}_{level}" for end in ("lower", "upper") for level in (50, 80, 90, 95)]
     table = table.drop(columns=["std", "ensemble_std", *ends])
     table.attrs["targets"]["return_1"].pop("scores")
     table.attrs.pop("failed_checks")
-    found = target(table)
-    assert (found["intervals"], found["distribution"], found["spread"]) == ({}, {}, {})
+    result = target(table)
+    assert (result["intervals"], result["distribution"], result["spread"]) == ({}, {}, {})
 
 
 # -- the verdict -------------------------------------------------------------------------------------------------------
@@ -205,11 +207,11 @@ def test_optional_columns_that_are_not_there() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_best_baseline_has_the_lowest_mean_loss(report: dict[str, Any], name: str) -> None:
-    found = report["targets"][name]
-    losses = {other: beside["loss_baseline"] for other, beside in found["comparisons"].items()}
-    assert found["best_baseline"] == min(losses, key=lambda other: losses[other])
+    result = report["targets"][name]
+    losses = {other: compared["loss_baseline"] for other, compared in result["comparisons"].items()}
+    assert result["best_baseline"] == min(losses, key=lambda other: losses[other])
     assert "model" not in losses
-    assert set(losses) <= set(found["forecasts"])
+    assert set(losses) <= set(result["forecasts"])
 
 
 def test_a_users_own_baseline_may_be_the_best_one() -> None:
@@ -219,26 +221,26 @@ def test_a_users_own_baseline_may_be_the_best_one() -> None:
     attrs = table.attrs
     table = table.assign(y_foo=table["y_true"] * 0.9)
     table.attrs = attrs
-    found = target(table)
-    assert (found["best_baseline"], found["evidence"], found["verdict"]) == ("foo", False, "NO EVIDENCE OF SKILL")
-    assert ", foo;" in found["reason"]
-    assert found["comparisons"]["foo"]["skill"] < -1
-    # the bootstrap draws the same dates whatever stands beside the model
-    assert found["comparisons"]["zero"] == alone["comparisons"]["zero"]
+    result = target(table)
+    assert (result["best_baseline"], result["evidence"], result["verdict"]) == ("foo", False, "NO EVIDENCE OF SKILL")
+    assert ", foo;" in result["reason"]
+    assert result["comparisons"]["foo"]["skill"] < -1
+    # the bootstrap draws the same dates whatever is compared with the model
+    assert result["comparisons"]["zero"] == alone["comparisons"]["zero"]
 
 
 @pytest.mark.parametrize("skill", [0.0, 0.3])
 def test_the_verdict_follows_from_the_comparison_with_the_best_baseline(skill: float) -> None:
-    found = target(made(skill=skill, dates=250))
-    beside = found["comparisons"][found["best_baseline"]]
+    result = target(made(skill=skill, dates=250))
+    compared = result["comparisons"][result["best_baseline"]]
     conditions = [
-        beside["dm_statistic"] > 0,
-        beside["dm_p"] < 0.05,
-        beside["bootstrap_p"] < 0.05,
-        beside["skill_interval"][0] > 0,
+        compared["dm_statistic"] > 0,
+        compared["dm_p"] < 0.05,
+        compared["bootstrap_p"] < 0.05,
+        compared["skill_interval"][0] > 0,
     ]
-    assert found["evidence"] == all(conditions) == (skill > 0)
-    assert beside["skill"] == pytest.approx(1 - beside["loss_model"] / beside["loss_baseline"])
+    assert result["evidence"] == all(conditions) == (skill > 0)
+    assert compared["skill"] == pytest.approx(1 - compared["loss_model"] / compared["loss_baseline"])
 
 
 def test_level_and_failed_checks_deny_evidence() -> None:
@@ -248,12 +250,12 @@ def test_level_and_failed_checks_deny_evidence() -> None:
     assert not target(table)["evidence"]
     table.attrs["settings"]["level"] = 0.05
     table.attrs["failed_checks"] = ["L3.1 temporal leakage"]
-    found = target(table)
-    assert not found["evidence"]
-    assert found["reason"].startswith("leakage found: L3.1 temporal leakage; ")
+    result = target(table)
+    assert not result["evidence"]
+    assert result["reason"].startswith("leakage found: L3.1 temporal leakage; ")
 
 
-def test_the_choice_of_a_sweep_is_told_and_changes_no_other_figure() -> None:
+def test_the_choice_of_a_sweep_is_reported_and_changes_no_other_metric() -> None:
     table = made()
     before = target(table)
     assert before["selection"] == {"trials": 3, "spa_p": None}
@@ -278,7 +280,7 @@ def test_horizon_draws_and_seed_reach_the_tests() -> None:
 # -- metrics -----------------------------------------------------------------------------------------------------------
 
 
-def test_numbers_have_the_figures_of_their_kind(report: dict[str, Any]) -> None:
+def test_numbers_have_the_metrics_of_their_kind(report: dict[str, Any]) -> None:
     returns = report["targets"]["return_1"]["forecasts"]["model"]
     volatility = report["targets"]["log_volatility_5"]["forecasts"]["model"]
     assert {"rmse", "mae", "mase", "r2_mean", "r2_zero", "ic", "rank_ic", "directional_accuracy"} <= set(returns)
@@ -287,7 +289,7 @@ def test_numbers_have_the_figures_of_their_kind(report: dict[str, Any]) -> None:
     assert "qlike" not in returns
 
 
-def test_the_figures_of_volatilities_are_in_units_of_volatility(three: pd.DataFrame, report: dict[str, Any]) -> None:
+def test_the_metrics_of_volatilities_are_in_units_of_volatility(three: pd.DataFrame, report: dict[str, Any]) -> None:
     rows = three[three["target"] == "log_volatility_5"]
     error = np.exp(rows["y_true"]) - np.exp(rows["y_har"])
     metrics = report["targets"]["log_volatility_5"]["forecasts"]["HAR"]
@@ -315,7 +317,7 @@ def test_signs_and_zeros_mean_something_for_some_kinds_only(kind: str, present: 
     assert {"r2_zero", "directional_accuracy", "pesaran_timmermann_p"} & set(metrics) == present
 
 
-def test_of_a_level_the_change_counts() -> None:
+def test_the_association_of_a_level_is_that_of_its_change() -> None:
     table = made()
     returns = target(table)["forecasts"]["model"]
     table["y_last"] = 100.0 + np.arange(len(table))  # levels far apart, that any forecaster knows
@@ -327,20 +329,20 @@ def test_of_a_level_the_change_counts() -> None:
         assert levels[name] == pytest.approx(returns[name], abs=1e-6)
 
 
-def test_classes_without_probabilities_have_figures_but_no_part_in_the_verdict(report: dict[str, Any]) -> None:
-    found = report["targets"]["direction_1"]
-    assert list(found["forecasts"]) == ["model", "prior", "last value", "logistic"]
-    assert set(found["comparisons"]) == {"prior", "logistic"}
-    last, prior = found["forecasts"]["last value"], found["forecasts"]["prior"]
+def test_classes_without_probabilities_have_metrics_but_no_part_in_the_verdict(report: dict[str, Any]) -> None:
+    result = report["targets"]["direction_1"]
+    assert list(result["forecasts"]) == ["model", "prior", "last value", "logistic"]
+    assert set(result["comparisons"]) == {"prior", "logistic"}
+    last, prior = result["forecasts"]["last value"], result["forecasts"]["prior"]
     assert "accuracy" in last
     assert "log_loss" not in last
     assert prior["brier_skill"] == pytest.approx(0.0, abs=1e-12)
-    assert prior["log_loss"] == pytest.approx(found["comparisons"]["prior"]["loss_baseline"])
-    assert "mcnemar_p" not in found["forecasts"]["model"]
-    assert all("mcnemar_p" in found["forecasts"][name] for name in ("prior", "last value", "logistic"))
+    assert prior["log_loss"] == pytest.approx(result["comparisons"]["prior"]["loss_baseline"])
+    assert "mcnemar_p" not in result["forecasts"]["model"]
+    assert all("mcnemar_p" in result["forecasts"][name] for name in ("prior", "last value", "logistic"))
 
 
-def test_intervals_distribution_and_spread(three: pd.DataFrame, report: dict[str, Any]) -> None:
+def test_intervals_distribution_and_spread_are_in_the_report(three: pd.DataFrame, report: dict[str, Any]) -> None:
     returns, volatility, direction = (report["targets"][name] for name in NAMES)
     rows = three[three["target"] == "return_1"]
     for level in (50, 80, 90, 95):
@@ -362,26 +364,26 @@ def test_intervals_distribution_and_spread(three: pd.DataFrame, report: dict[str
 
 @pytest.mark.parametrize("name", NAMES)
 def test_breakdowns_add_up(report: dict[str, Any], name: str) -> None:
-    found = report["targets"][name]
-    best = found["comparisons"][found["best_baseline"]]
-    assert list(found["breakdowns"]) == ["symbol", "year", "regime"]
-    for lines in found["breakdowns"].values():
+    result = report["targets"][name]
+    best = result["comparisons"][result["best_baseline"]]
+    assert list(result["breakdowns"]) == ["symbol", "year", "regime"]
+    for lines in result["breakdowns"].values():
         rows = [line["rows"] for line in lines]
-        assert sum(rows) == found["rows"]
+        assert sum(rows) == result["rows"]
         assert np.average([line["loss_model"] for line in lines], weights=rows) == pytest.approx(best["loss_model"])
         baseline = np.average([line["loss_baseline"] for line in lines], weights=rows)
         assert baseline == pytest.approx(best["loss_baseline"])
         for line in lines:
             assert line["skill"] == pytest.approx(1 - line["loss_model"] / line["loss_baseline"])
-    wins = [line["loss_model"] < line["loss_baseline"] for line in found["breakdowns"]["symbol"]]
-    assert found["win_rate"] == pytest.approx(np.mean(wins))
+    wins = [line["loss_model"] < line["loss_baseline"] for line in result["breakdowns"]["symbol"]]
+    assert result["win_rate"] == pytest.approx(np.mean(wins))
 
 
-def test_years_symbols_and_thirds_of_volatility() -> None:
+def test_breakdowns_are_by_year_symbol_and_third_of_volatility() -> None:
     table = made(dates=300)
-    found = target(table)
-    best = {"zero": "y_zero", "training mean": "y_mean", "ridge": "y_ridge"}[found["best_baseline"]]
-    lines = found["breakdowns"]
+    result = target(table)
+    best = {"zero": "y_zero", "training mean": "y_mean", "ridge": "y_ridge"}[result["best_baseline"]]
+    lines = result["breakdowns"]
     assert [line["name"] for line in lines["symbol"]] == ["AAA", "BBB", "CCC", "DDD", "EEE", "FFF"]
     assert [line["name"] for line in lines["year"]] == ["2022", "2023"]
     assert [line["name"] for line in lines["regime"]] == ["calm", "middle", "turbulent"]
@@ -418,9 +420,9 @@ def test_a_group_in_which_the_best_baseline_has_no_loss_has_no_skill() -> None:
     table.attrs = attrs
     report = evaluate(table)
     json.dumps(report, allow_nan=False)
-    found = report["targets"]["return_1"]
-    assert found["best_baseline"] == "zero"
-    lines = {line["name"]: line for line in found["breakdowns"]["symbol"]}
+    result = report["targets"]["return_1"]
+    assert result["best_baseline"] == "zero"
+    lines = {line["name"]: line for line in result["breakdowns"]["symbol"]}
     assert (lines["CCC"]["loss_baseline"], lines["CCC"]["skill"]) == (0.0, None)
     assert lines["AAA"]["skill"] is not None
 
@@ -436,7 +438,7 @@ def test_returns_and_classes_are_traded(report: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["level", "value", "volatility"])
-def test_other_kinds_are_not(kind: str) -> None:
+def test_other_kinds_than_returns_and_classes_are_not_traded(kind: str) -> None:
     table = made(dates=40)
     names = [name for name in table if name.startswith("y_")]
     table[names] = np.exp(table[names])
@@ -461,5 +463,5 @@ def test_the_classes_of_a_direction_reach_the_strategy() -> None:
     """Of three classes the middle one is flat: a model that always says 1 trades nothing."""
     table = made("class", dates=60)
     table["y_pred"] = 1.0
-    found = target(table)["strategy"]
-    assert found["mean_exposure"] == 0.0
+    result = target(table)["strategy"]
+    assert result["mean_exposure"] == 0.0

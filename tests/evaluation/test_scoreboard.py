@@ -1,4 +1,4 @@
-"""Every figure of the scoreboard, once more by scikit-learn, from the table alone."""
+"""Every metric of the scoreboard, computed again by scikit-learn, from the table alone."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def table(seed: int = 0, rows: int = 300, scale: float = 0.01) -> pd.DataFrame:
             "y_mean": 0.05 * scale,
         }
         parts.append(pd.DataFrame(part))
-    found = pd.concat(parts, ignore_index=True)
+    made = pd.concat(parts, ignore_index=True)
     kinds = {"return_5": "return", "volatility_5": "volatility"}
-    found.attrs["targets"] = {name: {"kind": kind, "classes": 0} for name, kind in kinds.items()}
-    return found
+    made.attrs["targets"] = {name: {"kind": kind, "classes": 0} for name, kind in kinds.items()}
+    return made
 
 
 def classes(seed: int = 0, rows: int = 300, count: int = 3) -> pd.DataFrame:
@@ -38,17 +38,17 @@ def classes(seed: int = 0, rows: int = 300, count: int = 3) -> pd.DataFrame:
     pred = np.where(random.random(rows) < 0.4, true, random.integers(0, count, rows))
     last = random.integers(0, count, rows)
     columns = {"y_true": true, "y_pred": pred, "y_last": last, "y_mean": np.zeros(rows)}
-    found = pd.DataFrame({"target": "direction_1", **{name: values.astype(float) for name, values in columns.items()}})
-    found.attrs["targets"] = {"direction_1": {"kind": "class", "classes": count}}
-    return found
+    made = pd.DataFrame({"target": "direction_1", **{name: values.astype(float) for name, values in columns.items()}})
+    made.attrs["targets"] = {"direction_1": {"kind": "class", "classes": count}}
+    return made
 
 
 @pytest.mark.parametrize("scale", [1e-4, 0.01, 100.0])
-def test_figures_of_numbers_are_those_of_scikit_learn(scale: float) -> None:
+def test_metrics_of_numbers_are_those_of_scikit_learn(scale: float) -> None:
     given = table(scale=scale)
-    board = scoreboard(given)
-    assert board["target"].tolist() == ["return_5"] * 4 + ["volatility_5"] * 3
-    for line in board.itertuples():
+    scores = scoreboard(given)
+    assert scores["target"].tolist() == ["return_5"] * 4 + ["volatility_5"] * 3
+    for line in scores.itertuples():
         rows = given[given["target"] == line.target].dropna()
         forecast = 0 * rows["y_true"] if line.forecast == "zero" else rows[NAMES[line.forecast]]
         assert line.rows == len(rows) == 289
@@ -64,18 +64,18 @@ def test_figures_of_numbers_are_those_of_scikit_learn(scale: float) -> None:
 
 
 def test_only_returns_are_compared_with_zero() -> None:
-    board = scoreboard(table())
-    zero = board[board["forecast"] == "zero"]
+    scores = scoreboard(table())
+    zero = scores[scores["forecast"] == "zero"]
     assert zero["target"].tolist() == ["return_5"]
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_figures_of_classes_are_those_of_scikit_learn(count: int) -> None:
+def test_metrics_of_classes_are_those_of_scikit_learn(count: int) -> None:
     given = classes(count=count)
-    board = scoreboard(given)
-    assert board["forecast"].tolist() == ["model", "majority class", "last value"]
+    scores = scoreboard(given)
+    assert scores["forecast"].tolist() == ["model", "majority class", "last value"]
     true = given["y_true"]
-    for line in board.itertuples():
+    for line in scores.itertuples():
         forecast = given[NAMES[line.forecast]]
         assert line.accuracy == pytest.approx(metrics.accuracy_score(true, forecast), rel=1e-6)
         balanced = metrics.balanced_accuracy_score(true, forecast)
@@ -88,9 +88,9 @@ def test_a_class_that_never_happened_does_not_lower_the_mean_recall() -> None:
     """The mean recall is over the classes that were there; a forecast of another one costs the others' recall."""
     given = classes(count=3)
     given["y_true"] = given["y_true"].clip(upper=1.0)
-    board = scoreboard(given).set_index("forecast")
+    scores = scoreboard(given).set_index("forecast")
     recalls = metrics.recall_score(given["y_true"], given["y_pred"], labels=[0, 1], average="macro")
-    assert board.loc["model", "balanced_accuracy"] == pytest.approx(recalls, rel=1e-6)
+    assert scores.loc["model", "balanced_accuracy"] == pytest.approx(recalls, rel=1e-6)
 
 
 def test_rows_without_truth_or_without_a_last_value_count_for_no_forecast() -> None:
@@ -101,7 +101,7 @@ def test_rows_without_truth_or_without_a_last_value_count_for_no_forecast() -> N
     pd.testing.assert_frame_equal(scoreboard(changed), scoreboard(given))
 
 
-def test_rendering_stars_the_best_figure_of_each_column() -> None:
+def test_the_best_value_of_each_metric_has_a_star() -> None:
     given = table()
     given["y_pred"] = given["y_true"].fillna(0.0)
     text = render(scoreboard(given))

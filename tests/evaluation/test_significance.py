@@ -13,14 +13,12 @@ from scipy import stats
 from statsmodels.regression.linear_model import OLS
 from statsmodels.tsa.stattools import diebold_mariano_test
 
+from cnn_lstm.evaluation.series import bootstrap_means, clustered_by_date, newey_west_t
 from cnn_lstm.evaluation.significance import (
     Comparison,
-    bootstrap_means,
-    clustered_by_date,
     compare,
     diebold_mariano,
     holds_up,
-    newey_west_t,
     superior_predictive_ability,
 )
 
@@ -64,8 +62,8 @@ def test_one_step_ahead_it_is_the_whole_test_of_statsmodels() -> None:
         random = np.random.default_rng(seed)
         true, first, second = random.normal(size=(3, int(random.integers(3, 90))))
         expected = diebold_mariano_test(true, first, second, lags=0, harvey_adj=True, horizon=1)
-        found = diebold_mariano((true - first) ** 2 - (true - second) ** 2, 1)
-        assert found == pytest.approx((expected.statistic, expected.pvalue), rel=1e-6)
+        result = diebold_mariano((true - first) ** 2 - (true - second) ** 2, 1)
+        assert result == pytest.approx((expected.statistic, expected.pvalue), rel=1e-6)
 
 
 def test_where_the_lags_outweigh_the_variance_their_weights_fall() -> None:
@@ -97,12 +95,12 @@ def test_the_shortest_series_that_can_be_tested() -> None:
 
 def test_overlapping_targets_do_not_fool_the_test() -> None:
     """Five-step losses, 250 of them, 400 times, no difference at all: a naive t-test finds one far too often."""
-    found = naive = 0
+    result = naive = 0
     for seed in range(400):
         values = overlapping(seed, 250, 5)
-        found += diebold_mariano(values, 5)[1] < 0.05
+        result += diebold_mariano(values, 5)[1] < 0.05
         naive += stats.ttest_1samp(values, 0.0).pvalue < 0.05
-    assert found / 400 < 0.12
+    assert result / 400 < 0.12
     assert naive / 400 > 0.25
 
 
@@ -122,7 +120,7 @@ def test_clustering_keeps_the_mean_and_orders_the_dates() -> None:
         np.testing.assert_allclose(clustered_by_date(values[:, 1], date), daily[:, 1])
 
 
-def test_one_row_a_date_is_its_own_cluster() -> None:
+def test_one_row_per_date_is_its_own_cluster() -> None:
     np.testing.assert_allclose(clustered_by_date([3.0, 1.0, 2.0], [2, 0, 1]), [1.0, 2.0, 3.0])
 
 
@@ -158,7 +156,7 @@ def test_bootstrap_means_are_those_of_the_gathered_rows() -> None:
     np.testing.assert_allclose(means, expected, atol=1e-12)
 
 
-def test_blocks_are_as_long_as_the_cube_root_asks() -> None:
+def test_blocks_are_as_long_as_the_cube_root_of_the_rows() -> None:
     values = np.random.default_rng(0).normal(size=(1000, 1))
     expected = [data[0][0].mean(axis=0) for data in StationaryBootstrap(10, values, seed=1).bootstrap(5)]
     np.testing.assert_allclose(bootstrap_means(values, 2, 5, seed=1), expected, atol=1e-12)
@@ -190,15 +188,15 @@ def test_bootstrap_of_many_rows_is_fast() -> None:
     assert perf_counter() - start < 0.8 * 5, "a tenth of the resamples; five times the time allowed for a busy machine"
 
 
-def test_comparison_by_its_definitions() -> None:
+def test_a_comparison_follows_its_definitions() -> None:
     model, baseline = losses(0)
     other = baseline[::-1] * 2
     date = np.arange(400)
-    found = compare(model, {"a": baseline, "b": other}, date, 4, 999, seed=5)
-    assert list(found) == ["a", "b"]
+    result = compare(model, {"a": baseline, "b": other}, date, 4, 999, seed=5)
+    assert list(result) == ["a", "b"]
     draws = bootstrap_means(np.column_stack([model, baseline, other]), 4, 999, seed=5)
     for column, (name, loss) in enumerate({"a": baseline, "b": other}.items(), start=1):
-        one = found[name]
+        one = result[name]
         assert one.loss_model == pytest.approx(model.mean())
         assert one.loss_baseline == pytest.approx(loss.mean())
         assert one.skill == pytest.approx(1 - model.mean() / loss.mean())
@@ -257,15 +255,15 @@ def test_evidence_needs_everything(changes: dict[str, object]) -> None:
     assert not holds_up(replace(SKILLED, **changes))
 
 
-def test_a_baseline_without_any_loss_has_no_skill_beside_it() -> None:
-    found = compare(np.ones(50), {"perfect": np.zeros(50)}, np.arange(50), 1, 50, seed=0)["perfect"]
-    assert np.isnan([found.skill, *found.skill_interval]).all()
-    assert found.difference_interval == (-1.0, -1.0)
-    assert not holds_up(found)
+def test_against_a_baseline_without_any_loss_there_is_no_skill() -> None:
+    result = compare(np.ones(50), {"perfect": np.zeros(50)}, np.arange(50), 1, 50, seed=0)["perfect"]
+    assert np.isnan([result.skill, *result.skill_interval]).all()
+    assert result.difference_interval == (-1.0, -1.0)
+    assert not holds_up(result)
 
 
 @pytest.mark.parametrize("horizon", [1, 5])
-def test_size_of_evidence_without_skill(horizon: int) -> None:
+def test_evidence_without_skill_is_as_rare_as_the_level(horizon: int) -> None:
     """Two forecasts of equal mean loss: both tests together are wrong, in the model's favour, in about 1 of 40."""
     wrong = 0
     smooth = np.ones(horizon) / horizon
@@ -294,14 +292,14 @@ def test_the_best_of_twenty_useless_models_is_seldom_taken_for_skill(horizon: in
 
     Taken alone, the best of them convinces a test of its own in 10 or more.
     """
-    found, alone = 0, 0
+    result, alone = 0, 0
     for seed in range(60):
         baseline, models = many(seed, 20, 300, horizon)
-        found += superior_predictive_ability(baseline, models, np.arange(300), horizon, 199, seed) < 0.05
+        result += superior_predictive_ability(baseline, models, np.arange(300), horizon, 199, seed) < 0.05
         best = models[:, models.mean(axis=0).argmin()]
         statistic, p = diebold_mariano(baseline - best, horizon)
         alone += statistic > 0 and p < 0.05
-    assert found <= {1: 8, 5: 12}[horizon]
+    assert result <= {1: 8, 5: 12}[horizon]
     assert alone >= 10
 
 
@@ -318,13 +316,13 @@ def test_copies_of_a_symbol_are_no_evidence_for_the_best_of_many_either() -> Non
     assert superior_predictive_ability(baseline[copies], models[copies], copies, 1, 199) == one
 
 
-def test_models_that_say_nothing_of_their_own() -> None:
+def test_models_that_differ_by_a_constant_are_not_evidence() -> None:
     baseline, models = many(0, 1, 100)
     same = np.column_stack([baseline, baseline + 1.0])
     assert superior_predictive_ability(baseline, same, np.arange(100), 1, 199) == 1.0
-    beside = np.column_stack([same, models])
+    compared = np.column_stack([same, models])
     alone = superior_predictive_ability(baseline, models, np.arange(100), 1, 199)
-    assert superior_predictive_ability(baseline, beside, np.arange(100), 1, 199) == alone
+    assert superior_predictive_ability(baseline, compared, np.arange(100), 1, 199) == alone
 
 
 def test_an_erratic_model_does_not_hide_a_steady_one() -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from cnn_lstm.evaluation.formatting import number, p_value, percent
+from cnn_lstm.evaluation.formatting import TITLES, number, p_value, percent
+from cnn_lstm.evaluation.plain_language import suspicions
 from cnn_lstm.evaluation.report import evaluate
-from cnn_lstm.evaluation.text import TITLES, render_report, warnings
+from cnn_lstm.evaluation.text import render_report
 from tests.evaluation.tables import predictions_table
 
 NAMES = ("return_1", "log_volatility_5", "direction_1")
@@ -42,34 +43,36 @@ def block_of(text: str, name: str) -> str:
 def test_the_verdicts_of_all_targets_come_first(report: dict[str, Any]) -> None:
     lines = render_report(report).splitlines()
     for number_of, name in enumerate(report["targets"]):
-        found = report["targets"][name]
-        assert lines[2 * number_of] == f"{found['verdict']}: {name}"
-        assert lines[2 * number_of + 1] == f"  {found['reason']}"
+        target = report["targets"][name]
+        assert lines[2 * number_of] == f"{target['verdict']}: {name}"
+        assert lines[2 * number_of + 1] == f"  {target['reason']}"
     assert lines[2 * len(NAMES)] == ""
 
 
-def test_evidence_is_told_as_evidence(one: dict[str, Any]) -> None:
+def test_evidence_is_printed_as_evidence(one: dict[str, Any]) -> None:
     one["targets"]["return_1"]["verdict"] = "EVIDENCE OF SKILL"
     assert render_report(one).startswith("EVIDENCE OF SKILL: return_1\n")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_forecaster_stands_in_the_table(report: dict[str, Any], name: str) -> None:
-    found = report["targets"][name]
+    target = report["targets"][name]
     block = block_of(render_report(report), name).split("\n\n")[1]
-    best = found["best_baseline"]
-    for forecaster, metrics in found["forecasts"].items():
+    best = target["best_baseline"]
+    for forecaster, metrics in target["forecasts"].items():
         line = line_of(block, f"{forecaster} * " if forecaster == best else f"{forecaster} ")
-        beside = found["comparisons"].get(forecaster)
+        compared = target["comparisons"].get(forecaster)
         cells = line.replace(" * ", " ").removeprefix(forecaster).split()
         ends = (
-            [number(beside["skill"]), p_value(beside["dm_p"]), p_value(beside["bootstrap_p"])] if beside else 3 * ["-"]
+            [number(compared["skill"]), p_value(compared["dm_p"]), p_value(compared["bootstrap_p"])]
+            if compared
+            else 3 * ["-"]
         )
         assert cells[-3:] == ends
         first = {"return_1": "rmse", "log_volatility_5": "qlike", "direction_1": "log_loss"}[name]
         assert cells[0] == number(metrics.get(first))
     assert block.count(" *") == 1
-    assert f"best baseline by {found['loss']}" in block
+    assert f"best baseline by {target['loss']}" in block
 
 
 def test_columns_suit_the_kind(report: dict[str, Any]) -> None:
@@ -84,20 +87,20 @@ def test_columns_suit_the_kind(report: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["level", "value", "volatility"])
-def test_the_other_kinds(one: dict[str, Any], kind: str) -> None:
+def test_levels_values_and_volatilities_have_a_text_without_a_strategy(one: dict[str, Any], kind: str) -> None:
     one["targets"]["return_1"] |= {"kind": kind, "strategy": None}
     text = render_report(one)
     assert "model" in text
     assert "strategy" not in text
 
 
-def test_the_headline(one: dict[str, Any]) -> None:
+def test_the_headline_counts_forecasts_symbols_and_dates(one: dict[str, Any]) -> None:
     one["targets"]["return_1"] |= {"rows": 1234, "symbols": 2, "dates": 5678, "left_out": 1050}
-    found = one["targets"]["return_1"]
-    days = f"{found['first'][:10]}..{found['last'][:10]}"
+    target = one["targets"]["return_1"]
+    days = f"{target['first'][:10]}..{target['last'][:10]}"
     start = f"return_1: 1,234 forecasts of 2 symbols on 5,678 dates, {days}"
     assert f"\n{start}, 1,050 left out\n" in render_report(one)
-    found["left_out"] = 0
+    target["left_out"] = 0
     assert f"\n{start}\n" in render_report(one)
 
 
@@ -107,79 +110,79 @@ def test_what_has_no_value_is_a_dash(one: dict[str, Any]) -> None:
             return {key: emptied(item) for key, item in value.items()}
         return None if isinstance(value, float) else value
 
-    found = one["targets"]["return_1"]
+    target = one["targets"]["return_1"]
     for name in ("forecasts", "comparisons", "intervals", "distribution", "spread", "strategy"):
-        found[name] = emptied(found[name])
-    for line in (line for lines in found["breakdowns"].values() for line in lines):
+        target[name] = emptied(target[name])
+    for line in (line for lines in target["breakdowns"].values() for line in lines):
         line |= {"loss_model": None, "loss_baseline": None, "skill": None}
     text = render_report(one)
     cells = line_of(block_of(text, "return_1"), "model  ").split()[1:]
     assert set(cells) == {"-"}
     assert "Sharpe - (standard error -), PSR -, DSR - for the best of 3" in text
-    assert "net return - a year (gross -)" in text
+    assert "net return - per year (gross -)" in text
     body = text.partition("\n\n")[2]
     assert not {"None", "nan"} & set(body.replace(",", " ").replace("%", " ").split())
 
 
 def test_a_high_correlation_of_returns_is_suspicious(one: dict[str, Any]) -> None:
-    found = one["targets"]["return_1"]
-    for ic, told in ((0.101, True), (0.1, False), (-0.5, False), (None, False)):
-        found["forecasts"]["model"]["ic"] = ic
-        assert ("suspiciously high" in render_report(one)) == told
-        assert len(list(warnings(found))) == told
-    found["forecasts"]["model"]["ic"] = 0.234
+    target = one["targets"]["return_1"]
+    for ic, suspicious in ((0.101, True), (0.1, False), (-0.5, False), (None, False)):
+        target["forecasts"]["model"]["ic"] = ic
+        assert ("suspiciously high" in render_report(one)) == suspicious
+        assert len(list(suspicions(target))) == suspicious
+    target["forecasts"]["model"]["ic"] = 0.234
     assert "\nIC 0.23 is suspiciously high for returns" in render_report(one)
-    found["kind"] = "value"
-    assert not list(warnings(found))
+    target["kind"] = "value"
+    assert not list(suspicions(target))
 
 
-def test_years_and_regimes_stand_beside_the_best_baseline(one: dict[str, Any]) -> None:
-    found = one["targets"]["return_1"]
+def test_years_and_regimes_are_compared_with_the_best_baseline(one: dict[str, Any]) -> None:
+    target = one["targets"]["return_1"]
     text = render_report(one)
     for kind in ("year", "regime"):
-        for line in found["breakdowns"][kind]:
+        for line in target["breakdowns"][kind]:
             cells = line_of(text, f"{kind} {line['name']} ").split()
             metrics = [number(line[name]) for name in ("loss_model", "loss_baseline", "skill")]
             assert cells[2:] == [str(line["rows"]), *metrics]
     assert "symbol AAA" not in text  # there may be thousands
-    assert f"lower squared error than {found['best_baseline']} for {found['win_rate']:.0%} of the symbols" in text
-    del found["breakdowns"]["regime"]
+    assert f"lower squared error than {target['best_baseline']} for {target['win_rate']:.0%} of the symbols" in text
+    del target["breakdowns"]["regime"]
     assert "regime" not in render_report(one)
 
 
-def test_intervals(one: dict[str, Any], report: dict[str, Any]) -> None:
-    found = one["targets"]["return_1"]
-    for level, metrics in found["intervals"].items():
+def test_intervals_are_printed_with_coverage_width_and_score(one: dict[str, Any], report: dict[str, Any]) -> None:
+    target = one["targets"]["return_1"]
+    for level, metrics in target["intervals"].items():
         cells = line_of(render_report(one), f"{level}% ").split()
         names = ("coverage", "mean_width", "winkler")
         assert cells[1:] == [*(number(metrics[name]) for name in names), p_value(metrics["kupiec_p"])]
-    assert f"CRPS {number(found['distribution']['crps'])}, PIT" in render_report(one)
+    assert f"CRPS {number(target['distribution']['crps'])}, PIT" in render_report(one)
     assert "ensemble_std: mean " in render_report(one)
     sets = block_of(render_report(report), "direction_1").partition("conformal intervals\n")[2]
     assert sets.splitlines()[0].split() == ["coverage", "classes", "Kupiec", "p"]
-    found["intervals"] = {}
+    target["intervals"] = {}
     assert "conformal" not in render_report(one)
 
 
-def test_intervals_without_scores(one: dict[str, Any]) -> None:
-    found = one["targets"]["return_1"]
-    found["distribution"] = {"crps_normal": 0.1}
+def test_intervals_are_printed_without_scores_too(one: dict[str, Any]) -> None:
+    target = one["targets"]["return_1"]
+    target["distribution"] = {"crps_normal": 0.1}
     assert "conformal intervals" in render_report(one)
 
 
-def test_the_strategy(one: dict[str, Any]) -> None:
-    found = one["targets"]["return_1"]["strategy"]
+def test_the_strategy_is_printed_with_its_costs_and_benchmarks(one: dict[str, Any]) -> None:
+    target = one["targets"]["return_1"]["strategy"]
     text = render_report(one)
-    assert f"strategy after {number(found['cost_bp'])} bp a side: {found['rule']}\n" in text
-    assert f"net return {percent(found['net_annual_return'])} a year" in text
-    assert f"(gross {percent(found['gross_annual_return'])})" in text
-    assert f"drawdown {percent(found['max_drawdown'])}" in text
-    assert f"PSR {number(found['psr'])}, DSR {number(found['dsr'])} for the best of {found['trials']}" in text
-    assert f"random signs earn as much with p {p_value(found['random_sign_p'])}" in text
-    assert f"same exposure: {percent(found['buy_and_hold']['net_annual_return'])} a year" in text
+    assert f"strategy after {number(target['cost_bp'])} bp per side: {target['rule']}\n" in text
+    assert f"net return {percent(target['net_annual_return'])} per year" in text
+    assert f"(gross {percent(target['gross_annual_return'])})" in text
+    assert f"drawdown {percent(target['max_drawdown'])}" in text
+    assert f"PSR {number(target['psr'])}, DSR {number(target['dsr'])} for the best of {target['trials']}" in text
+    assert f"random signs earn as much with p {p_value(target['random_sign_p'])}" in text
+    assert f"same exposure: {percent(target['buy_and_hold']['net_annual_return'])} per year" in text
 
 
-def test_figures_in_words() -> None:
+def test_numbers_are_written_with_few_digits() -> None:
     assert (number(0.0), number(123456.0), number(7)) == ("0", "1.235e+05", "7")
     assert (p_value(0.001), p_value(0.00099999), p_value(1.0)) == ("0.001", "<0.001", "1.000")
     assert (percent(None), percent(0.12345), percent(-0.5)) == ("-", "12.3%", "-50.0%")

@@ -56,13 +56,13 @@ def test_evidence_where_all_conditions_hold() -> None:
     ids=lambda changed: "-".join(f"{name}_{value}" for name, value in changed.items()),
 )
 def test_each_condition_alone_denies_it(changed: dict[str, Any]) -> None:
-    found = judged(**changed)
-    assert (found["evidence"], found["verdict"]) == (False, "NO EVIDENCE OF SKILL")
+    result = judged(**changed)
+    assert (result["evidence"], result["verdict"]) == (False, "NO EVIDENCE OF SKILL")
 
 
-def test_the_reason_of_a_worse_model() -> None:
-    found = judged(skill=-0.352, skill_interval=(-0.749, -0.08), dm_p=0.0564, bootstrap_p=0.0495)
-    assert found["reason"] == (
+def test_the_reason_of_a_worse_model_says_by_how_much_its_loss_is_above() -> None:
+    result = judged(skill=-0.352, skill_interval=(-0.749, -0.08), dm_p=0.0564, bootstrap_p=0.0495)
+    assert result["reason"] == (
         "QLIKE 35.2% above the best baseline, HAR; skill's 95% interval -0.749 to -0.080; "
         "Diebold-Mariano p 0.056, bootstrap p 0.050"  # rounded
     )
@@ -78,11 +78,11 @@ def test_leakage_stands_first_in_the_reason() -> None:
     assert reason == f"leakage found: L1.1, L3.1; too few dates; {judged()['reason']}"
 
 
-def test_an_unusual_level_is_told() -> None:
+def test_an_unusual_level_stands_in_the_reason() -> None:
     assert judged(level=0.5)["reason"].endswith("; level 0.5")
     assert "level" not in judged()["reason"]
 
 
-def test_equal_losses_and_losses_without_a_ratio_are_told_as_such() -> None:
+def test_equal_losses_and_losses_without_a_ratio_have_their_own_words() -> None:
     assert "QLIKE equal to that of the best baseline" in judged(skill=0.0)["reason"]
     assert "not comparable with the best baseline" in judged(skill=float("nan"))["reason"]

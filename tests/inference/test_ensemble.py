@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from cnn_lstm.data.targets import Direction, ForwardReturn
 from cnn_lstm.errors import CheckpointError, ResourceError
 from cnn_lstm.inference.ensemble import Ensemble, combine, ensemble_from, model_from, write_ensemble
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.calibration import Calibration
 from cnn_lstm.model.checkpoints import forecaster_from, read_checkpoint, require_single
-from cnn_lstm.model.forecaster import CHECKPOINT_KEY, Forecaster, state_digest
+from cnn_lstm.model.contract import CHECKPOINT_KEY, state_digest
+from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.objectives import Classes, Gaussian, Objective, Point, Quantiles
 from tests.fits import FEATURES, small_checkpoint, small_data, small_network
 from tests.markets import market
@@ -92,8 +95,8 @@ def oracle(parts: list[dict[str, Any]], classes: int) -> dict[str, Any]:
 def test_columns_are_the_averages_of_the_members(members: list[Path], tmp_path: Path) -> None:
     forecasters = [forecaster_from(read_checkpoint(path)) for path in members]
     with torch.inference_mode():
-        parts = [forecaster.forecast(X) for forecaster in forecasters]
-        found = loaded(members, tmp_path).forecast(X)
+        parts = [forecaster.forecast(X).columns for forecaster in forecasters]
+        found = loaded(members, tmp_path).forecast(X).columns
     wanted = oracle(parts, forecasters[0].objective.classes)
     assert list(found) == [*parts[0], "ensemble_std"]
     for name, values in found.items():
@@ -131,31 +134,33 @@ def test_class_is_that_of_the_averaged_probabilities_not_of_a_vote() -> None:
 
 def test_quantiles_stay_in_order(tmp_path: Path) -> None:
     paths = [checkpoint(tmp_path, seed, Quantiles([0.1, 0.5, 0.9])) for seed in range(2)]
-    found = loaded(paths, tmp_path).forecast(X)
+    found = loaded(paths, tmp_path).forecast(X).columns
     assert bool(((found["q10"] <= found["q50"]) & (found["q50"] <= found["q90"])).all())
     assert torch.equal(found["y_pred"], found["q50"])
 
 
 def test_one_checkpoint_twice_is_that_checkpoint(points: list[Path], tmp_path: Path) -> None:
-    found = loaded([points[0], points[0]], tmp_path).forecast(X)
-    assert torch.equal(found["y_pred"], forecaster_from(read_checkpoint(points[0])).forecast(X)["y_pred"])
+    found = loaded([points[0], points[0]], tmp_path).forecast(X).columns
+    assert torch.equal(found["y_pred"], forecaster_from(read_checkpoint(points[0])).forecast(X).columns["y_pred"])
     assert not found["ensemble_std"].any()
 
 
 def test_embeddings_stand_side_by_side(points: list[Path], written: Path) -> None:
-    wanted = torch.cat([forecaster_from(read_checkpoint(path)).encode(X) for path in points], dim=1)
-    assert torch.equal(load(written).encode(X), wanted)
+    members = [forecaster_from(read_checkpoint(path)) for path in points]
+    assert torch.equal(load(written).encode(X), torch.cat([member.encode(X) for member in members], dim=1))
+    forecast = load(written).forecast(X)
+    assert torch.equal(forecast.embedding, torch.cat([member.forecast(X).embedding for member in members], dim=1))
 
 
 def test_dropout_of_the_members_is_drawn_apart(points: list[Path], tmp_path: Path) -> None:
     ensemble = loaded([points[0], points[0]], tmp_path)
     single = forecaster_from(read_checkpoint(points[0]))
-    found = ensemble.sample(X, samples=4, seed=1)
-    draws = [single.sample(X, samples=4, seed=seed) for seed in (2, 3)]
+    found = ensemble.forecast(X, samples=4, seed=1).columns
+    draws = [single.forecast(X, samples=4, seed=seed).columns for seed in (2, 3)]
     assert torch.equal(found["y_pred"], (draws[0]["y_pred"] + draws[1]["y_pred"]) / 2)
     wanted = ((draws[0]["mc_std"] ** 2 + draws[1]["mc_std"] ** 2) / 2).sqrt()
     torch.testing.assert_close(found["mc_std"], wanted)
-    assert torch.equal(ensemble.sample(X, samples=4, seed=1)["mc_std"], found["mc_std"])
+    assert torch.equal(ensemble.forecast(X, samples=4, seed=1).columns["mc_std"], found["mc_std"])
 
 
 # -- as one model --------------------------------------------------------------------------------------------------
@@ -179,9 +184,9 @@ def test_predictor_takes_it_like_one_model(points: list[Path], written: Path) ->
 def test_bits_of_a_row_do_not_depend_on_the_others(written: Path) -> None:
     ensemble = load(written)
     with torch.inference_mode():
-        whole = ensemble.forecast(X)
-        single = [ensemble.forecast(X[k : k + 1]) for k in range(len(X))]
-        empty = ensemble.forecast(X[:0])
+        whole = ensemble.forecast(X).columns
+        single = [ensemble.forecast(X[k : k + 1]).columns for k in range(len(X))]
+        empty = ensemble.forecast(X[:0]).columns
     for name, values in whole.items():
         assert torch.equal(torch.cat([part[name] for part in single]), values), name
         assert empty[name].shape == (0, 1)
@@ -200,10 +205,9 @@ def test_rows_of_a_data_module_are_those_of_its_table(written: Path, points: lis
 
 def test_it_says_what_one_model_says(points: list[Path], written: Path) -> None:
     ensemble, single = load(written), load(points[0])
-    shared = {key: value for key, value in single.contract.items() if key != "calibration"}
-    assert ensemble.contract == shared | {"members": ensemble.contract["members"]}
+    assert ensemble.contract == replace(single.contract, calibration=None, members=ensemble.contract.members)
     digests = [read_checkpoint(path)[CHECKPOINT_KEY]["digest"] for path in points]
-    assert ensemble.contract["members"] == digests
+    assert ensemble.contract.members == digests
     assert ensemble.device == torch.device("cpu")
     assert not any(part.training for part in ensemble.modules())
 
@@ -212,11 +216,11 @@ def test_calibration_is_the_ensembles_own(points: list[Path], tmp_path: Path) ->
     content = torch.load(points[0], weights_only=True)
     assert content[CHECKPOINT_KEY]["calibration"]["scores"]
     write_ensemble(points, tmp_path / "none.ckpt")
-    assert "calibration" not in load(tmp_path / "none.ckpt").contract
+    assert load(tmp_path / "none.ckpt").contract.calibration is None
     assert "lower_90" not in Predictor.from_checkpoint(tmp_path / "none.ckpt").predict(prices())
-    own = {"scores": [[-1.0, 0.0, 1.0]], "typical_scale": [0.5]}
+    own = Calibration(scores=[[-1.0, 0.0, 1.0]], typical_scale=[0.5])
     write_ensemble(points, tmp_path / "own.ckpt", own)
-    assert load(tmp_path / "own.ckpt").contract["calibration"] == own
+    assert load(tmp_path / "own.ckpt").contract.calibration == own
     assert "lower_90" in Predictor.from_checkpoint(tmp_path / "own.ckpt").predict(prices())
 
 
@@ -244,8 +248,10 @@ def test_strangers_are_refused(change: dict[str, Any], told: str, points: list[P
 def test_members_may_differ_in_their_network(points: list[Path], tmp_path: Path) -> None:
     torch.manual_seed(5)
     other = small_checkpoint(tmp_path, Forecaster(small_network(lstm_hidden=6, attention_heads=0)))
-    found = loaded([points[0], other], tmp_path).forecast(X)["y_pred"]
-    wanted = sum(forecaster_from(read_checkpoint(path)).forecast(X)["y_pred"] for path in (points[0], other)) / 2
+    found = loaded([points[0], other], tmp_path).forecast(X).columns["y_pred"]
+    wanted = (
+        sum(forecaster_from(read_checkpoint(path)).forecast(X).columns["y_pred"] for path in (points[0], other)) / 2
+    )
     torch.testing.assert_close(found, wanted)
 
 

@@ -15,11 +15,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from cnn_lstm.data.predictions import TargetInfo
 from cnn_lstm.data.targets import ewma_volatility
 from cnn_lstm.errors import CheckpointError
-from cnn_lstm.inference.intervals import GAMMA, LEVELS, RECENT, AdaptiveIntervals, AdaptiveSets, add_intervals
+from cnn_lstm.inference.adaptive import GAMMA, LEVELS, RECENT, AdaptiveIntervals, AdaptiveSets
+from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.calibration import Calibration
 from cnn_lstm.model.checkpoints import read_checkpoint
+from cnn_lstm.model.contract import Contract
 from tests.experiments import experiment, fit, predict, spec
 from tests.markets import market, walk
 
@@ -27,6 +31,14 @@ Floats = NDArray[np.float64]
 FIRST = "2000-01-01"
 COLUMNS = [f"{side}_{level}" for level in LEVELS for side in ("lower", "upper")]
 SETS = [f"set_{level}" for level in LEVELS]
+CONTRACT = {
+    "recipe": {"window": 6},
+    "symbols": ["AAA"],
+    "target_names": ["t"],
+    "target_mean": [0.0],
+    "boundaries": {"train": FIRST, "validation": FIRST, "test": FIRST, "end": FIRST},
+    "fingerprint": "0f",
+}
 
 
 def forecasts(
@@ -55,12 +67,12 @@ def forecasts(
     if probabilities is not None:
         classes = probabilities.shape[1]
         table = table.assign(**{f"p{k}": probabilities[:, k] for k in range(classes)})
-    table.attrs["targets"] = {"t": {"kind": kind, "classes": classes}}
+    table.attrs["targets"] = {"t": TargetInfo(kind, classes=classes).to_plain()}
     return table
 
 
-def calibration(scores: Floats | list[float], typical: float = 1.0) -> dict[str, Any]:
-    return {"scores": [sorted(float(score) for score in scores)], "typical_scale": [typical]}
+def calibration(scores: Floats | list[float], typical: float = 1.0) -> Calibration:
+    return Calibration([sorted(float(score) for score in scores)], [typical])
 
 
 def normal(rows: int, seed: int = 0) -> Floats:
@@ -267,10 +279,12 @@ def test_bounds_stay_finite_and_in_order_at_the_ends_of_the_level(truth: float) 
 
 
 def test_a_level_far_below_zero_is_finite_for_numbers_and_everything_for_classes() -> None:
-    numbers, classes = AdaptiveIntervals([-1.0, 0.0, 1.0]).to_dict(), AdaptiveSets([0.4, 0.5]).to_dict()
-    low, high = AdaptiveIntervals.from_dict(numbers | {"alphas": [-500.0] * 4}).bounds((0.0, 1.0))[0]
+    numbers, classes = AdaptiveIntervals([-1.0, 0.0, 1.0]), AdaptiveSets([0.4, 0.5])
+    numbers.go_on({"alphas": [-500.0] * 4, "recent": [], "pending": []})
+    low, high = numbers.bounds((0.0, 1.0))[0]
     assert -np.inf < low < -1e9 < 1e9 < high < np.inf
-    assert AdaptiveSets.from_dict(classes | {"alphas": [-0.01] * 4}).bounds((1.0, 0.0)) == [(0, 1)] * 4
+    classes.go_on({"alphas": [-0.01] * 4, "recent": [], "pending": []})
+    assert classes.bounds((1.0, 0.0)) == [(0, 1)] * 4
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -350,9 +364,9 @@ def test_symbols_learn_from_their_own_labels_only() -> None:
 def test_targets_have_their_own_scores() -> None:
     one = forecasts(normal(50))
     both = pd.concat([one, one.assign(target="u")], ignore_index=True)
-    both.attrs = {"targets": {name: {"kind": "return", "classes": 0} for name in "tu"}}
+    both.attrs = {"targets": {name: TargetInfo("return").to_plain() for name in "tu"}}
     scores = [sorted(normal(99, seed).tolist()) for seed in (1, 2)]
-    found = add_intervals(both, {"scores": scores, "typical_scale": [1.0, 1.0]}, FIRST)
+    found = add_intervals(both, Calibration(scores, [1.0, 1.0]), FIRST)
     for name, own in zip("tu", scores, strict=True):
         assert_same_bits(found[found["target"] == name], add_intervals(one, calibration(own), FIRST))
         assert found.attrs["targets"][name]["scores"] == own
@@ -371,11 +385,12 @@ def test_a_bar_at_a_time_with_the_state_put_away_gives_the_bits_of_the_whole_tab
     known = calibration(scores, typical=0.7)
     wanted = add_intervals(table, known, FIRST)
 
-    live: Any = (
-        AdaptiveSets(known["scores"][0])
-        if kind == "class"
-        else AdaptiveIntervals(known["scores"][0], 0.7, positive=kind == "volatility")
-    )
+    def fresh() -> Any:
+        if kind == "class":
+            return AdaptiveSets(known.scores[0])
+        return AdaptiveIntervals(known.scores[0], 0.7, positive=kind == "volatility")
+
+    live = fresh()
     names = ["p0", "p1", "p2"] if kind == "class" else ["y_pred", "scale"]
     found = []
     for row in range(rows):
@@ -383,7 +398,9 @@ def test_a_bar_at_a_time_with_the_state_put_away_gives_the_bits_of_the_whole_tab
             live.observe(row - reach, truth[row - reach])
         found.append(live.issue(row, tuple(table.loc[row, names])))
         if row % 97 == 0:
-            live = type(live).from_dict(json.loads(json.dumps(live.to_dict())))
+            learnt = json.loads(json.dumps(live.learnt()))
+            live = fresh()
+            live.go_on(learnt)
     if kind == "class":
         assert [["".join(map(str, bound)) for bound in bounds] for bounds in found] == wanted[SETS].to_numpy().tolist()
     else:
@@ -396,7 +413,7 @@ def test_what_waits_for_its_label_does_not_grow() -> None:
         live.issue(row, (0.0, 1.0))
         if row % 2:  # every other label never comes
             live.observe(row, value)
-    state = live.to_dict()
+    state = live.learnt()
     assert len(state["pending"]) <= 1
     assert len(state["recent"]) == RECENT
 
@@ -404,9 +421,9 @@ def test_what_waits_for_its_label_does_not_grow() -> None:
 def test_a_label_of_a_forecast_that_was_not_issued_teaches_nothing() -> None:
     live = AdaptiveIntervals(sorted(normal(50).tolist()))
     live.issue(5, (0.0, 1.0))
-    before = live.to_dict()
+    before = live.learnt()
     live.observe(3, 99.0)
-    assert live.to_dict() == before
+    assert live.learnt() == before
 
 
 # -- the table -----------------------------------------------------------------------------------------------------
@@ -424,7 +441,8 @@ def test_the_table_given_keeps_its_columns_and_attributes(tmp_path: Path) -> Non
     pd.testing.assert_frame_equal(found[table.columns], table)
     found.to_parquet(tmp_path / "predictions.parquet")
     kept = pd.read_parquet(tmp_path / "predictions.parquet").attrs
-    assert kept == {"trials": 4, "targets": {"t": {"kind": "return", "classes": 0, "scores": [-1.0, 0.5]}}}
+    about = {"kind": "return", "unit": "", "horizon": 1, "delay": 0, "classes": 0, "scores": [-1.0, 0.5]}
+    assert kept == {"trials": 4, "targets": {"t": about}}
 
 
 def test_sets_of_many_classes_are_told_apart() -> None:
@@ -457,7 +475,7 @@ def test_an_empty_table_has_the_columns_too() -> None:
 )
 def test_damaged_scores_are_refused(damaged: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError, match="the checkpoint is damaged") as caught:
-        add_intervals(forecasts(normal(5)), damaged, FIRST)
+        add_intervals(forecasts(normal(5)), Contract.from_plain(CONTRACT | {"calibration": damaged}).calibration, FIRST)
     assert caught.value.code == 414
 
 
@@ -493,20 +511,20 @@ def run_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def test_a_checkpoint_has_the_scores_of_its_own_weights(run_dir: Path, name: str) -> None:
     predictor = Predictor.from_checkpoint(run_dir / "checkpoints" / f"{name}.ckpt")
     table, contract = predictor.predict(market(220)), predictor.forecaster.contract
-    first, last = (pd.Timestamp(contract["boundaries"][part], tz="UTC") for part in ("validation", "test"))
+    first, last = (pd.Timestamp(day, tz="UTC") for day in (contract.boundaries.validation, contract.boundaries.test))
     reach = table.groupby(["symbol", "as_of"])["target_end"].transform("max")  # a row counts if all labels are known
     known = table.groupby(["symbol", "as_of"])["y_true"].transform(lambda values: values.notna().all())
     kept = table[(table["as_of"] >= first) & (reach < last) & known]
-    for k, target in enumerate(contract["target_names"]):
+    for k, target in enumerate(contract.target_names):
         part = kept[kept["target"] == target]
         assert len(part) > 50
         if "p0" in part:
             scores = 1 - part[["p0", "p1", "p2"]].to_numpy()[np.arange(len(part)), part["y_true"].astype(int)]
         else:
             scores = (part["y_true"] - part["y_pred"]) / part["scale"]
-        np.testing.assert_allclose(contract["calibration"]["scores"][k], np.sort(scores), rtol=1e-3, atol=1e-5)
-        assert contract["calibration"]["typical_scale"][k] == pytest.approx(part["scale"].median(), rel=0.1)
-        assert table.attrs["targets"][target]["scores"] == contract["calibration"]["scores"][k]
+        np.testing.assert_allclose(contract.calibration.scores[k], np.sort(scores), rtol=1e-3, atol=1e-5)
+        assert contract.calibration.typical_scale[k] == pytest.approx(part["scale"].median(), rel=0.1)
+        assert table.attrs["targets"][target]["scores"] == contract.calibration.scores[k]
 
 
 def test_best_and_last_have_scores_of_different_epochs(run_dir: Path) -> None:
@@ -520,7 +538,7 @@ def test_a_later_start_has_the_intervals_of_the_whole_table(run_dir: Path, back:
     predictor = Predictor.from_checkpoint(run_dir / "checkpoints" / "best.ckpt")
     whole = predictor.predict(market(220))
     start = whole["as_of"].drop_duplicates().sort_values().iloc[-back]
-    assert start >= pd.Timestamp(predictor.forecaster.contract["boundaries"]["test"], tz="UTC")
+    assert start >= pd.Timestamp(predictor.forecaster.contract.boundaries.test, tz="UTC")
     found = predictor.predict(market(220), start=str(start)[:10])
     pd.testing.assert_frame_equal(found, whole[whole["as_of"] >= start].reset_index(drop=True), check_exact=True)
     assert found.attrs == whole.attrs
@@ -585,7 +603,7 @@ def test_dropout_samples_move_the_interval_with_their_mean(run_dir: Path) -> Non
     if "lower_90" not in plain:
         assert (plain["set_90"] == drawn["set_90"]).all()
         return
-    early = plain["as_of"] < pd.Timestamp(predictor.forecaster.contract["boundaries"]["test"], tz="UTC")
+    early = plain["as_of"] < pd.Timestamp(predictor.forecaster.contract.boundaries.test, tz="UTC")
     early &= plain["target"] == "return_2"
     for table in (plain, drawn):
         np.testing.assert_allclose(

@@ -142,7 +142,7 @@ def test_bars_of_3_symbols_have_the_bits_of_the_table_also_after_a_restart(
 
 
 def test_an_ensemble_streams_like_a_single_model(checkpoint: Path, prices: pd.DataFrame, tmp_path: Path) -> None:
-    calibration = Predictor.from_checkpoint(checkpoint).forecaster.contract["calibration"]
+    calibration = Predictor.from_checkpoint(checkpoint).forecaster.contract.calibration
     other = trained(tmp_path, prices, name="other")
     write_ensemble([checkpoint, other], tmp_path / "both.ckpt", calibration)
     predictor = Predictor.from_checkpoint(tmp_path / "both.ckpt")

@@ -12,7 +12,7 @@ import torch
 from cnn_lstm.data.splits import FractionSplit
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility
 from cnn_lstm.model import forecaster as module
-from cnn_lstm.model.calibration import MOST_SCORES, calibrate
+from cnn_lstm.model.calibration import MOST_SCORES, Calibration, calibrate
 from cnn_lstm.model.forecaster import Forecaster
 from tests.fits import small_data, small_network, small_trainer
 
@@ -20,20 +20,20 @@ from tests.fits import small_data, small_network, small_trainer
 def test_scores_are_signed_errors_in_units_of_the_scale() -> None:
     columns = {"y_true": torch.tensor([[1.0, 5.0], [2.0, 0.0]]), "y_pred": torch.tensor([[3.0, 1.0], [1.0, 2.0]])}
     found = calibrate(columns, torch.tensor([[4.0, 1.0], [0.5, 2.0]]))
-    assert found == {"scores": [[-0.5, 2.0], [-1.0, 4.0]], "typical_scale": [0.5, 1.0], "smearing": [1.0, 1.0]}
+    assert found == Calibration([[-0.5, 2.0], [-1.0, 4.0]], [0.5, 1.0], [1.0, 1.0])
 
 
 @pytest.mark.parametrize("unknown", [0.0, float("nan"), float("inf")])
 def test_an_unknown_scale_is_the_typical_one(unknown: float) -> None:
     columns = {"y_true": torch.tensor([[1.0], [2.0], [3.0], [8.0]]), "y_pred": torch.zeros(4, 1)}
     found = calibrate(columns, torch.tensor([[1.0], [2.0], [4.0], [unknown]]))
-    assert found == {"scores": [[0.75, 1.0, 1.0, 4.0]], "typical_scale": [2.0], "smearing": [1.0]}
+    assert found == Calibration([[0.75, 1.0, 1.0, 4.0]], [2.0], [1.0])
 
 
 def test_no_scale_at_all_is_one() -> None:
     columns = {"y_true": torch.tensor([[3.0]]), "y_pred": torch.tensor([[1.0]])}
     found = calibrate(columns, torch.tensor([[float("nan")]]))
-    assert found == {"scores": [[2.0]], "typical_scale": [1.0], "smearing": [1.0]}
+    assert found == Calibration([[2.0]], [1.0], [1.0])
 
 
 def test_scores_of_classes_are_what_the_true_one_lacks() -> None:
@@ -44,13 +44,13 @@ def test_scores_of_classes_are_what_the_true_one_lacks() -> None:
         "p1": torch.tensor([[0.25, 0.5], [0.75, 0.0]]),
     }
     found = calibrate(columns, torch.ones(2, 2), classes=2)
-    assert found == {"scores": [[0.25, 0.25], [0.5, 1.0]], "typical_scale": [1.0, 1.0], "smearing": [1.0, 1.0]}
+    assert found == Calibration([[0.25, 0.25], [0.5, 1.0]], [1.0, 1.0], [1.0, 1.0])
 
 
 @pytest.mark.parametrize("rows", [MOST_SCORES, MOST_SCORES + 1, 20_000])
 def test_many_scores_are_evenly_spaced_order_statistics(rows: int) -> None:
     truth = torch.randn(rows, 1, generator=torch.Generator().manual_seed(0))
-    (scores,) = calibrate({"y_true": truth, "y_pred": torch.zeros(rows, 1)}, torch.ones(rows, 1))["scores"]
+    (scores,) = calibrate({"y_true": truth, "y_pred": torch.zeros(rows, 1)}, torch.ones(rows, 1)).scores
     everything = np.sort(truth[:, 0].double().numpy())
     assert len(scores) == MOST_SCORES
     assert set(scores) <= set(everything)
@@ -66,17 +66,17 @@ def test_smearing_makes_the_squared_volatility_an_unbiased_variance() -> None:
     columns = {"y_true": truth.expand(2, 3), "y_pred": forecast.expand(2, 3)}
     logs = {name: torch.stack([v[:, 0].log(), v[:, 1], v[:, 2]], dim=1) for name, v in columns.items()}
     kinds = ["log_volatility", "volatility", "return"]
-    assert calibrate(logs, torch.ones(2, 3), kinds=kinds)["smearing"] == pytest.approx([5.0, 5.0, 1.0], rel=1e-6)
+    assert calibrate(logs, torch.ones(2, 3), kinds=kinds).smearing == pytest.approx([5.0, 5.0, 1.0], rel=1e-6)
 
 
 def test_a_volatility_forecast_below_zero_has_no_part_in_the_smearing() -> None:
     columns = {"y_true": torch.tensor([[0.2], [0.2]]), "y_pred": torch.tensor([[0.1], [-0.1]])}
-    assert calibrate(columns, torch.ones(2, 1), kinds=["volatility"])["smearing"] == pytest.approx([4.0], rel=1e-6)
+    assert calibrate(columns, torch.ones(2, 1), kinds=["volatility"]).smearing == pytest.approx([4.0], rel=1e-6)
 
 
 def test_a_forecast_that_is_no_number_has_no_score() -> None:
     columns = {"y_true": torch.tensor([[1.0], [2.0]]), "y_pred": torch.tensor([[float("nan")], [0.0]])}
-    assert calibrate(columns, torch.ones(2, 1))["scores"] == [[2.0]]
+    assert calibrate(columns, torch.ones(2, 1)).scores == [[2.0]]
 
 
 def test_the_scale_of_a_label_is_that_of_the_table(tmp_path: Path) -> None:
@@ -93,18 +93,18 @@ def test_only_the_validation_of_a_fit_is_kept(tmp_path: Path) -> None:
     with patch.object(module, "calibrate", wraps=calibrate) as counted:
         small_trainer(max_epochs=3, num_sanity_val_steps=1).fit(forecaster, datamodule=data)
     assert counted.call_count == 3, "one an epoch, none for the sanity check"
-    before = forecaster.contract["calibration"]
+    before = forecaster.contract.calibration
     with torch.no_grad():
         forecaster.head.bias += 1.0
     other = small_data(tmp_path, split=FractionSplit(0.5, 0.3))
     small_trainer().validate(forecaster, datamodule=other, verbose=False)
     small_trainer().test(forecaster, datamodule=other, verbose=False)
-    assert forecaster.contract["calibration"] == before
+    assert forecaster.contract.calibration == before
 
 
 def test_a_new_fit_forgets_the_scores_of_the_last_one(tmp_path: Path) -> None:
     data, forecaster = small_data(tmp_path), Forecaster(small_network(), scheduler=None)
     small_trainer().fit(forecaster, datamodule=data)
-    assert "calibration" in forecaster.contract
+    assert forecaster.contract.calibration is not None
     small_trainer(limit_val_batches=0).fit(forecaster, datamodule=data)
-    assert "calibration" not in forecaster.contract
+    assert forecaster.contract.calibration is None

@@ -17,7 +17,8 @@ import torch
 from cnn_lstm.data.targets import Direction
 from cnn_lstm.errors import CheckpointError
 from cnn_lstm.model.checkpoints import candidates, forecaster_from, read_checkpoint
-from cnn_lstm.model.forecaster import CHECKPOINT_KEY, Forecaster
+from cnn_lstm.model.contract import CHECKPOINT_KEY
+from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import CNNLSTM
 from cnn_lstm.model.objectives import Classes
 from tests.fits import FEATURES, small_checkpoint, small_data, small_network, small_trainer

@@ -12,15 +12,13 @@ import torch
 from torch import Tensor
 
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue
-from cnn_lstm.errors import CheckpointError, ConfigError
+from cnn_lstm.errors import ConfigError
 from cnn_lstm.model.dropout import dropout_samples
 from cnn_lstm.model.forecaster import (
     INFERENCE_BATCH,
     Forecaster,
     Windows,
     fixed_shape,
-    refuse_differences,
-    state_digest,
 )
 from cnn_lstm.model.objectives import Classes, Gaussian, Objective, Point, Quantiles
 from tests.fits import small_data, small_network, small_trainer
@@ -119,6 +117,7 @@ def test_loss_is_that_of_the_standardised_target() -> None:
 def test_embeddings_are_those_of_the_network() -> None:
     forecaster = Forecaster(small_network()).eval()
     assert torch.equal(forecaster.encode(windows()), forecaster.network(windows()))
+    torch.testing.assert_close(forecaster.forecast(windows()).embedding, forecaster.encode(windows()))
 
 
 @pytest.mark.parametrize(
@@ -157,17 +156,17 @@ def test_bits_of_a_forecast_do_not_depend_on_its_batch() -> None:
     forecaster = Forecaster(small_network(channels=[32, 64], kernel_sizes=[3, 3], lstm_hidden=64, attention_heads=4))
     forecaster.eval()
     x = windows(70)
-    whole = forecaster.forecast(x)["y_pred"]
+    whole = forecaster.forecast(x).columns["y_pred"]
     for size in (1, 7, 32, 33):
-        parts = [forecaster.forecast(part)["y_pred"] for part in x.split(size)]
+        parts = [forecaster.forecast(part).columns["y_pred"] for part in x.split(size)]
         assert torch.equal(torch.cat(parts), whole), size
     order = torch.randperm(70)
-    assert torch.equal(forecaster.forecast(x[order])["y_pred"], whole[order])
+    assert torch.equal(forecaster.forecast(x[order]).columns["y_pred"], whole[order])
 
 
 def test_forecast_is_the_forward_pass() -> None:
     forecaster = Forecaster(small_network(), Gaussian()).eval()
-    for name, values in forecaster.forecast(windows(40)).items():
+    for name, values in forecaster.forecast(windows(40)).columns.items():
         torch.testing.assert_close(values, forecaster(windows(40))[name])
 
 
@@ -180,23 +179,23 @@ def test_negative_samples_are_refused() -> None:
     assert caught.value.exit_code == 2
 
 
-def test_sample_is_mean_and_spread_of_the_passes() -> None:
+def test_samples_give_mean_and_spread_of_the_passes() -> None:
     forecaster, x = Forecaster(small_network(), Gaussian()).eval(), windows()
-    columns = forecaster.sample(x, 20, seed=4)
+    columns = forecaster.forecast(x, 20, seed=4).columns
     draws = dropout_samples(lambda batch: forecaster(batch)["y_pred"], forecaster, x, 20, 4)
     torch.testing.assert_close(columns["y_pred"], draws.mean(dim=0))
     torch.testing.assert_close(columns["mc_std"], ((draws - draws.mean(dim=0)) ** 2).mean(dim=0).sqrt())
     assert bool((columns["mc_std"] > 0).all())
-    assert torch.equal(columns["std"], forecaster.forecast(x)["std"])
+    assert torch.equal(columns["std"], forecaster.forecast(x).columns["std"])
 
 
-def test_sample_of_one_pass_has_no_spread() -> None:
-    assert torch.equal(Forecaster(small_network()).sample(windows(), 1)["mc_std"], torch.zeros(6, 1))
+def test_one_pass_has_no_spread() -> None:
+    assert torch.equal(Forecaster(small_network()).forecast(windows(), 1).columns["mc_std"], torch.zeros(6, 1))
 
 
-def test_sample_keeps_the_class() -> None:
+def test_samples_keep_the_class() -> None:
     forecaster, x = Forecaster(small_network(), Classes(3)).eval(), windows()
-    columns, plain = forecaster.sample(x, 10), forecaster.forecast(x)
+    columns, plain = forecaster.forecast(x, 10).columns, forecaster.forecast(x).columns
     assert torch.equal(columns["y_pred"], plain["y_pred"])
     assert torch.equal(columns["p1"], plain["p1"])
     assert columns["mc_std"].shape == (6, 1)
@@ -233,7 +232,7 @@ def test_no_schedule() -> None:
 # -- through the trainer -------------------------------------------------------------------------------------------
 
 
-def test_validation_figures_are_those_of_the_kept_forecasts(tmp_path: Path) -> None:
+def test_validation_metrics_are_those_of_the_kept_forecasts(tmp_path: Path) -> None:
     forecaster, data = Forecaster(small_network()), small_data(tmp_path)
     trainer = small_trainer()
     trainer.fit(forecaster, datamodule=data)
@@ -247,7 +246,7 @@ def test_validation_figures_are_those_of_the_kept_forecasts(tmp_path: Path) -> N
     assert float(trainer.callback_metrics["val_loss"]) == pytest.approx(float((z**2).mean()), rel=1e-4)
 
 
-def test_validation_inside_an_epoch_leaves_the_training_figures_alone(tmp_path: Path) -> None:
+def test_validation_inside_an_epoch_leaves_the_training_metrics_alone(tmp_path: Path) -> None:
     class Counting(Forecaster):
         seen: list[int]
 
@@ -303,33 +302,3 @@ def test_every_objective_fits(tmp_path: Path, objective: Objective, targets: Any
         trainer.test(forecaster, datamodule=data, verbose=False)
         error = (forecaster.forecasts["y_pred"] - forecaster.forecasts["y_true"]).abs().mean()
         assert float(error) < 10  # the level is near 100
-
-
-# -- checkpoints ---------------------------------------------------------------------------------------------------
-
-
-def test_refuse_differences_names_each_key() -> None:
-    refuse_differences({"a": 1, "b": [1, 2]}, {"b": [1, 2], "a": 1})
-    with pytest.raises(CheckpointError) as caught:
-        refuse_differences({"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 5, "d": 4})
-    for part in ("b: 2 -> 5", "c: 3 -> None", "d: None -> 4"):
-        assert part in str(caught.value)
-    assert "a: 1" not in str(caught.value)
-    assert caught.value.exit_code == 4
-
-
-def test_digest_notices_every_kind_of_change() -> None:
-    state = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor(3), "c": torch.zeros(0), "d": torch.eye(3)[:, 1:]}
-    changes: list[dict[str, Tensor]] = [
-        {"a": torch.tensor([1.0, torch.nextafter(torch.tensor(2.0), torch.tensor(3.0))])},
-        {"a": torch.tensor([[1.0, 2.0]])},
-        {"a": torch.tensor([1.0, 2.0], dtype=torch.float64)},
-        {"a": torch.tensor([2.0, 1.0])},
-        {"b": torch.tensor(4)},
-        {"e": torch.zeros(0)},
-        {"d": torch.eye(3)[:, :2]},
-    ]
-    digests = {state_digest({**state, **change}) for change in changes}
-    assert len(digests | {state_digest(state)}) == len(changes) + 1
-    assert state_digest(dict(reversed(state.items()))) == state_digest(state)
-    assert state_digest({**state, "d": state["d"].clone()}) == state_digest(state)

@@ -30,11 +30,11 @@ class SmallEnv(gymnasium.Env[Any, Any]):
 
     def __init__(self, windows: Windows, continuous: bool = False, account: bool = False) -> None:
         self.windows, self.continuous, self.account, self.now = windows, continuous, account, 0
-        seen: spaces.Space[Any] = spaces.Box(-np.inf, np.inf, windows.shape[1:], dtype=np.float32)
+        space: spaces.Space[Any] = spaces.Box(-np.inf, np.inf, windows.shape[1:], dtype=np.float32)
         if account:
             cash = spaces.Box(-1, 1, (2,), dtype=np.float32)
-            seen = spaces.Dict({"cash": cash, "position": spaces.Discrete(3), "window": seen})
-        self.observation_space = seen
+            space = spaces.Dict({"cash": cash, "position": spaces.Discrete(3), "window": space})
+        self.observation_space = space
         self.action_space = spaces.Box(-1, 1, (1,), dtype=np.float32) if continuous else spaces.Discrete(3)
 
     def _observation(self) -> Any:
@@ -77,7 +77,7 @@ def agent(
 
 
 def extractors(made: BaseAlgorithm) -> dict[str, CNNLSTMExtractor]:
-    """All extractors of an agent, those of target networks too."""
-    found = {name: part for name, part in made.policy.named_modules() if isinstance(part, CNNLSTMExtractor)}
-    assert found
-    return found
+    """All extractors of an agent, including those of target networks."""
+    parts = {name: part for name, part in made.policy.named_modules() if isinstance(part, CNNLSTMExtractor)}
+    assert parts
+    return parts

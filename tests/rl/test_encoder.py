@@ -1,4 +1,4 @@
-"""Forecast and uncertainty beside the embedding, and what is told of arguments that do not fit."""
+"""Forecast and uncertainty next to the embedding, and the errors for arguments that do not fit."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from cnn_lstm.model.forecaster import Forecaster, fixed_shape
 from cnn_lstm.model.network import CNNLSTM
 from cnn_lstm.model.objectives import Classes, Gaussian, Objective, Point, Quantiles
 from cnn_lstm.rl.encoder import Encoder
+from cnn_lstm.rl.encoder_plan import EncoderPlan
 from cnn_lstm.rl.extractor import CNNLSTMExtractor
 from tests.fits import FEATURES, small_checkpoint, small_network
 
@@ -40,74 +41,74 @@ def windows() -> Tensor:
     return torch.randn(40, 6, 3, generator=torch.Generator().manual_seed(0)) * 0.01
 
 
-def told(path: Path, windows: Tensor) -> tuple[Any, dict[str, Tensor]]:
+def forecasts(path: Path, windows: Tensor) -> tuple[Any, dict[str, Tensor]]:
     """The model and its forecast columns in original units."""
     model = Predictor.from_checkpoint(path).forecaster
     with torch.no_grad():
-        return model, model.forecast(windows)
+        return model, model.forecast(windows).columns
 
 
 def split(path: Path, windows: Tensor) -> tuple[Tensor, Tensor]:
-    """Embedding, and what follows it."""
-    model, _ = told(path, windows)
-    found = Encoder.from_checkpoint(path, forecast=True, uncertainty=True)(windows)
+    """The embedding, and what is appended to it."""
+    model, _ = forecasts(path, windows)
+    features = Encoder.from_checkpoint(path, forecast=True, uncertainty=True)(windows)
     with torch.no_grad():
         width = model.encode(windows[:1]).shape[1]
-    return found[:, :width], found[:, width:]
+    return features[:, :width], features[:, width:]
 
 
 def test_gaussian_gives_mean_and_deviation_of_each_target(tmp_path: Path, windows: Tensor) -> None:
     path = checkpoint(tmp_path, Gaussian(), TWO)
-    model, columns = told(path, windows)
+    model, columns = forecasts(path, windows)
 
-    _, beside = split(path, windows)
+    _, appended = split(path, windows)
 
     expected = torch.cat([(columns["y_pred"] - model.y_loc) / model.y_scale, columns["std"] / model.y_scale], dim=1)
-    torch.testing.assert_close(beside, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(appended, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_quantiles_give_median_and_half_their_width(tmp_path: Path, windows: Tensor) -> None:
     path = checkpoint(tmp_path, Quantiles([0.1, 0.5, 0.9]), TWO)
-    model, columns = told(path, windows)
+    model, columns = forecasts(path, windows)
 
-    _, beside = split(path, windows)
+    _, appended = split(path, windows)
 
     spread = (columns["q90"] - columns["q10"]) / 2
     expected = torch.cat([(columns["y_pred"] - model.y_loc) / model.y_scale, spread / model.y_scale], dim=1)
-    torch.testing.assert_close(beside, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(appended, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_classes_give_probabilities_and_what_is_left_of_one(tmp_path: Path, windows: Tensor) -> None:
+def test_classes_give_probabilities_and_one_minus_the_greatest(tmp_path: Path, windows: Tensor) -> None:
     path = checkpoint(tmp_path, Classes(), UP)
-    _, columns = told(path, windows)
+    _, columns = forecasts(path, windows)
 
-    _, beside = split(path, windows)
+    _, appended = split(path, windows)
 
     largest = torch.maximum(columns["p0"], columns["p1"])
-    torch.testing.assert_close(beside, torch.cat([columns["p0"], columns["p1"], 1 - largest], dim=1))
+    torch.testing.assert_close(appended, torch.cat([columns["p0"], columns["p1"], 1 - largest], dim=1))
 
 
 def test_an_ensemble_gives_all_embeddings_and_its_spread(tmp_path: Path, windows: Tensor) -> None:
     parts = [checkpoint(tmp_path / str(seed), Point(), TWO, seed) for seed in (0, 1)]
     write_ensemble(parts, path := tmp_path / "ensemble.ckpt")
-    columns = [told(part, windows) for part in parts]
-    z = torch.stack([(found["y_pred"] - model.y_loc) / model.y_scale for model, found in columns])
+    columns = [forecasts(part, windows) for part in parts]
+    z = torch.stack([(values["y_pred"] - model.y_loc) / model.y_scale for model, values in columns])
 
-    embedding, beside = split(path, windows)
+    embedding, appended = split(path, windows)
 
     expected = torch.cat([Encoder.from_checkpoint(part)(windows) for part in parts], dim=1)
     assert torch.equal(embedding, expected)
-    torch.testing.assert_close(beside, torch.cat([z.mean(0), z.std(0, correction=0)], dim=1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(appended, torch.cat([z.mean(0), z.std(0, correction=0)], dim=1), rtol=1e-4, atol=1e-5)
 
 
-def test_a_copy_is_the_encoder(tmp_path: Path, windows: Tensor) -> None:
+def test_a_copy_encodes_as_the_encoder_does(tmp_path: Path, windows: Tensor) -> None:
     encoder = Encoder.from_checkpoint(checkpoint(tmp_path, Gaussian(), TWO), forecast=True)
 
     for other in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder)), copy.deepcopy(encoder).double().float()):
         assert torch.equal(other(windows), encoder(windows))
 
 
-def test_rows_do_not_know_each_other(tmp_path: Path, windows: Tensor) -> None:
+def test_windows_of_a_batch_do_not_influence_each_other(tmp_path: Path, windows: Tensor) -> None:
     encoder = Encoder.from_checkpoint(checkpoint(tmp_path, Gaussian(), TWO), forecast=True)
 
     alone = torch.cat([encoder(window) for window in windows.split(1)])
@@ -118,10 +119,10 @@ def test_rows_do_not_know_each_other(tmp_path: Path, windows: Tensor) -> None:
 
 
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "tuned"])
-def test_a_lone_window_is_rounded_as_many_are(frozen: bool) -> None:
+def test_a_single_window_is_rounded_as_a_batch_is(frozen: bool) -> None:
     torch.manual_seed(0)
     network = CNNLSTM(12)  # of the default size: tiny ones do not show it
-    plan = {"members": [], "features": ["any"] * 12, "window": 60}
+    plan: EncoderPlan = {"members": [], "features": ["any"] * 12, "window": 60}
     encoder = Encoder(plan, [Forecaster(network)], frozen=frozen)
     windows = torch.randn(64, 60, 12)
 
@@ -141,7 +142,7 @@ def box(*shape: int) -> spaces.Box:
 
 def named(features: list[str]) -> spaces.Box:
     space = box(6, 3)
-    space.features = tuple(features)
+    space.features = tuple(features)  # type: ignore[attr-defined]  # as `Episodes.spaces` sets it
     return space
 
 
@@ -165,14 +166,14 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "factor of frozen": (
         box(6, 3),
         {"lr_factor": 0.1},
-        r"lr_factor=0.1 of a frozen encoder — add frozen=False",
+        r"lr_factor=0.1 of a frozen encoder — the encoder — add frozen=False",
     ),
     "factor": (box(6, 3), {"lr_factor": 0.0, "frozen": False}, r"E263\]: lr_factor=0.0"),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_does_not_fit_is_told_in_one_line(plain: Path, case: str) -> None:
+def test_arguments_that_do_not_fit_are_refused_in_one_line(plain: Path, case: str) -> None:
     space, options, message = WRONG[case]
 
     with pytest.raises(ConfigError, match=message) as error:
@@ -181,7 +182,7 @@ def test_what_does_not_fit_is_told_in_one_line(plain: Path, case: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_names_in_order_are_fine(plain: Path) -> None:
+def test_feature_names_in_the_checkpoints_order_are_accepted(plain: Path) -> None:
     assert CNNLSTMExtractor(named(FEATURES), str(plain)).features_dim == 4
 
 
@@ -192,7 +193,7 @@ def test_another_key_holds_the_windows(plain: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"no checkpoint"], ids=["missing", "foreign"])
-def test_a_bad_checkpoint_is_told_in_one_line(tmp_path: Path, content: bytes | None) -> None:
+def test_a_bad_checkpoint_is_refused_in_one_line(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "best.ckpt"
     if content is not None:
         path.write_bytes(content)

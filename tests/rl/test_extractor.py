@@ -12,6 +12,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
 from cnn_lstm.data.windows import complete_windows, cut_windows
@@ -36,7 +37,8 @@ class Trained(NamedTuple):
 
 def cut(predictor: Predictor, prices: pd.DataFrame) -> Windows:
     recipe = predictor.recipe
-    panel = recipe.panel(recipe.check(prices, predictor.targets).table, predictor.targets)
+    bound = recipe.bind_to(prices, predictor.targets)
+    panel = bound.panel(bound.check(prices).table)
     rows = torch.from_numpy(complete_windows(panel, recipe.window))
     return cut_windows(panel.values, rows, recipe.window).numpy()
 
@@ -76,7 +78,7 @@ SHARED = [(name, share) for name in ALGORITHMS for share in ((True, False) if na
 
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "tuned"])
 @pytest.mark.parametrize(("name", "share"), SHARED, ids=[f"{name}-{share}" for name, share in SHARED])
-def test_weights_and_embeddings_are_the_checkpoints(
+def test_weights_and_embeddings_equal_the_checkpoints(
     trained: Trained, name: str, share: bool | None, frozen: bool
 ) -> None:
     policy = {} if share is None else {"share_features_extractor": share}
@@ -85,7 +87,7 @@ def test_weights_and_embeddings_are_the_checkpoints(
 
     for extractor in extractors(made).values():
         assert_equal(weights(extractor), trained.state)
-    made.policy.set_training_mode(True)  # as agents do for each update: neither dropout nor batch norm comes back
+    made.policy.set_training_mode(True)  # as agents do for each update: neither dropout nor batch norm is switched on
     for found in features(made, trained.windows).values():
         np.testing.assert_allclose(found, trained.embeddings, rtol=0, atol=1e-6)
     # a batch of the predictor's size has its bits: they are the same kernels
@@ -94,7 +96,7 @@ def test_weights_and_embeddings_are_the_checkpoints(
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_frozen_weights_stay_to_the_bit(trained: Trained, name: str) -> None:
+def test_training_leaves_frozen_weights_equal_to_the_bit(trained: Trained, name: str) -> None:
     made = agent(name, trained.windows, account=True, checkpoint=str(trained.checkpoint))
     before = {key: values.clone() for key, values in made.policy.state_dict().items()}
 
@@ -108,7 +110,7 @@ def test_frozen_weights_stay_to_the_bit(trained: Trained, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_tuned_weights_move_and_statistics_stay(trained: Trained, name: str) -> None:
+def test_training_moves_tuned_weights_and_leaves_statistics(trained: Trained, name: str) -> None:
     made = agent(name, trained.windows, checkpoint=str(trained.checkpoint), frozen=False)
 
     made.learn(STEPS)
@@ -122,19 +124,25 @@ def test_tuned_weights_move_and_statistics_stay(trained: Trained, name: str) -> 
         assert moved <= parameters
 
 
-def test_the_rest_of_a_dictionary_follows(trained: Trained) -> None:
+def test_the_rest_of_a_dictionary_follows_the_embedding(trained: Trained) -> None:
     made = agent("PPO", trained.windows, account=True, checkpoint=str(trained.checkpoint))
     (extractor,) = {id(part): part for part in extractors(made).values()}.values()
-    observation, _ = made.policy.obs_to_tensor(made.get_env().reset())
+    env, policy = made.get_env(), made.policy
+    assert env is not None
+    assert isinstance(policy, ActorCriticPolicy)
+    start = env.reset()
+    assert not isinstance(start, tuple)
+    observation, _ = policy.obs_to_tensor(start)
 
-    found = made.policy.extract_features(observation)
+    found = policy.extract_features(observation)
+    assert isinstance(found, Tensor)
 
     assert extractor.features_dim == trained.embeddings.shape[1] + 2 + 3
     expected = np.concatenate([trained.embeddings[0], [0.25, -0.5], [1, 0, 0]]).astype(np.float32)
     np.testing.assert_allclose(found.numpy()[0], expected, rtol=0, atol=1e-6)
 
 
-def test_one_encoder_reads_all_symbols(trained: Trained) -> None:
+def test_one_encoder_reads_the_windows_of_all_symbols(trained: Trained) -> None:
     pairs = np.stack([trained.windows[:10], trained.windows[10:20]], axis=1)  # (N, S, T, F)
     space = spaces.Box(-np.inf, np.inf, pairs.shape[1:], dtype=np.float32)
 
@@ -150,13 +158,13 @@ def box(trained: Trained) -> spaces.Box:
 
 def test_a_tuned_encoder_has_the_gradients_of_its_network(trained: Trained) -> None:
     extractor = CNNLSTMExtractor(box(trained), trained.checkpoint, frozen=False)
-    network = Predictor.from_checkpoint(trained.checkpoint).forecaster.network
+    network = Predictor.from_checkpoint(trained.checkpoint).forecaster.get_submodule("network")
     windows = torch.from_numpy(trained.windows[:5])
 
     extractor.train()(windows).square().sum().backward()
     network.eval()(windows).square().sum().backward()
 
-    found = dict(extractor.encoder.members[0].network.named_parameters())
+    found = dict(extractor.encoder.members[0].get_submodule("network").named_parameters())
     for name, parameter in network.named_parameters():
         torch.testing.assert_close(found[name].grad, parameter.grad)
 
@@ -194,7 +202,7 @@ def test_a_frozen_encoder_follows_a_loaded_state(trained: Trained) -> None:
     assert list(one.parameters()) == []
 
 
-def test_the_environment_is_as_it_was(trained: Trained) -> None:
+def test_the_observation_space_stays_equal(trained: Trained) -> None:
     space = box(trained)
 
     CNNLSTMExtractor(space, trained.checkpoint)

@@ -23,9 +23,10 @@ from cnn_lstm.data.splits import DateSplit, WalkForward
 from cnn_lstm.data.targets import ForwardReturn
 from cnn_lstm.data.windows import complete_windows
 from cnn_lstm.errors import ConfigError, DataError
-from cnn_lstm.evaluation.metrics.strategy import Book, make_book
-from cnn_lstm.rl.market import NAME, MarketEnv, MarketVectorEnv
+from cnn_lstm.evaluation.metrics.book import Book, make_book
+from cnn_lstm.rl.market import NAME, MarketEnv, market_of
 from cnn_lstm.rl.plots import draw_episode
+from cnn_lstm.rl.vector_market import MarketVectorEnv
 from tests.markets import market, walk
 
 FEATURES = ["log_return_1", "volume_trend_5_20"]
@@ -44,11 +45,11 @@ def market_env(table: pd.DataFrame | None = None, **arguments: Any) -> MarketEnv
 
 def play(env: MarketEnv, policy: Callable[[int], Any], seed: int = 0, **options: Any) -> pd.DataFrame:
     """One episode: the infos of its steps, with their rewards and observations."""
-    seen, info = env.reset(seed=seed, options=options)
-    lines, done, number = [{**info, "reward": 0.0, "seen": seen}], False, 0
+    observation, info = env.reset(seed=seed, options=options)
+    lines, done, number = [{**info, "reward": 0.0, "observation": observation}], False, 0
     while not done:
-        seen, reward, terminated, truncated, info = env.step(policy(number))
-        lines.append({**info, "reward": reward, "seen": seen})
+        observation, reward, terminated, truncated, info = env.step(policy(number))
+        lines.append({**info, "reward": reward, "observation": observation})
         done, number = terminated or truncated, number + 1
     return pd.DataFrame(lines)
 
@@ -60,7 +61,7 @@ def forecasts(table: pd.DataFrame, delay: int) -> pd.DataFrame:
     """Predictions table of the past return, taken for a forecast, on all dates on which it can be traded."""
     recipe = Recipe(tuple(FEATURES), (ForwardReturn(1, delay).spec(),), WINDOW, (), Checks())
     targets = recipe.build_targets()
-    panel = recipe.panel(check_prices(table, recipe.checks).table, targets)
+    panel = recipe.bind_to(table, targets).panel(check_prices(table, recipe.checks).table)
     rows = complete_windows(panel, WINDOW)
     made = predictions_table(panel, targets, rows, {"y_pred": panel.present[rows]}, [0.0])
     return made[made["bar_return"].notna()]
@@ -99,7 +100,7 @@ def test_a_sign_rule_earns_what_the_report_says(symbols: tuple[str, ...], delay:
     np.testing.assert_allclose(bars["cost"], book.turnover * 7e-4, atol=1e-12)
 
 
-def test_continuous_weights_earn_the_same() -> None:
+def test_continuous_weights_earn_what_the_report_says() -> None:
     book, infos = book_and_infos(("AAA", "BBB"), 1, "continuous")
     np.testing.assert_allclose(infos["net_return"].iloc[2:], book.net, atol=1e-12)
 
@@ -108,7 +109,7 @@ def test_continuous_weights_earn_the_same() -> None:
 
 
 def perturbed(table: pd.DataFrame, after: pd.Timestamp, seed: int) -> pd.DataFrame:
-    """The same bars up to a moment, and other ones behind it."""
+    """The same bars up to a moment, and other bars after it."""
     random = np.random.default_rng(seed)
     later = (table["timestamp"] > after).to_numpy()
     factor = np.where(later, np.exp(random.normal(0, 0.02, len(table))), 1.0)
@@ -127,40 +128,41 @@ def test_nothing_up_to_a_date_depends_on_prices_after_it(step: int, seed: int, d
     again = play(market_env(other, delay=delay), lambda number: actions[number])
     for name in ("date", "reward", "equity", "net_return"):
         assert known[name][: step + 1].tolist() == again[name][: step + 1].tolist()
-    for before, after in zip(known["seen"][: step + 1], again["seen"][: step + 1], strict=True):
+    for before, after in zip(known["observation"][: step + 1], again["observation"][: step + 1], strict=True):
         np.testing.assert_array_equal(before["window"], after["window"])
         np.testing.assert_array_equal(before["account"], after["account"])
-    assert not np.array_equal(known["seen"][step + 1]["window"], again["seen"][step + 1]["window"])
+    assert not np.array_equal(known["observation"][step + 1]["window"], again["observation"][step + 1]["window"])
     assert known["reward"][step + 1 + delay :].tolist() != again["reward"][step + 1 + delay :].tolist()
 
 
-class NextReturn(gymnasium.ObservationWrapper):
-    """A market that gives away the return that today's decision earns: what must never happen."""
+class NextReturn(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """A market that leaks the return that today's decision will earn, which must never happen."""
 
     def __init__(self, env: MarketEnv) -> None:
         super().__init__(env)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,))
 
     def observation(self, observation: Any) -> NDArray[np.float32]:
-        episodes = self.unwrapped.episodes  # type: ignore[attr-defined]
-        earned = episodes.position + episodes.rules.delay
-        return episodes.bars.returns[np.minimum(earned, len(episodes.bars.returns) - 1)][0].astype(np.float32)
+        episodes = market_of(self).episodes
+        earned = episodes.position + episodes.terms.delay
+        last = len(episodes.data.returns) - 1
+        return np.asarray(episodes.data.returns[np.minimum(earned, last)][0], dtype=np.float32)
 
 
 class LastReturn(NextReturn):
-    """The same wrapper without the leak: the newest return that is known."""
+    """The same wrapper without the leak: it shows the newest return that is known."""
 
     def observation(self, observation: Any) -> NDArray[np.float32]:
-        episodes = self.unwrapped.episodes  # type: ignore[attr-defined]
-        return episodes.bars.returns[episodes.position - 1][0].astype(np.float32)
+        episodes = market_of(self).episodes
+        return np.asarray(episodes.data.returns[episodes.position - 1][0], dtype=np.float32)
 
 
 def sharpe_of_signs(env: gymnasium.Env[Any, Any]) -> float:
-    """A year's Sharpe ratio of the agent that goes with the sign of what it sees."""
-    seen, _ = env.reset(seed=0)
+    """Sharpe ratio of a year of an agent that takes the sign of what it sees as its position."""
+    observation, _ = env.reset(seed=0)
     net, done = [], False
     while not done:
-        seen, _, terminated, truncated, info = env.step(int(np.sign(seen[0])) + 1)
+        observation, _, terminated, truncated, info = env.step(int(np.sign(observation[0])) + 1)
         net.append(info["net_return"])
         done = terminated or truncated
     return float(np.mean(net) / np.std(net) * np.sqrt(252))
@@ -234,11 +236,11 @@ def test_a_portfolio_trades_on_the_dates_that_its_symbols_share() -> None:
     table = market(150, PORTFOLIO, gaps=True)
     env = market_env(table, symbols=["CCC", "AAA"])
     shared = set.intersection(*(set(rows["timestamp"]) for name, rows in table.groupby("symbol") if name != "BBB"))
-    assert {pd.Timestamp(day, tz="UTC") for day in env.episodes.bars.dates} == shared
+    assert {pd.Timestamp(day, tz="UTC") for day in env.episodes.data.dates} == shared
     infos = play(env, lambda _: np.array([2, 1]))  # half of the stake in CCC
     close = table[(table["symbol"] == "CCC")].set_index("timestamp")["close"]
-    seen = close[[pd.Timestamp(day, tz="UTC") for day in infos["date"]]].to_numpy()
-    np.testing.assert_allclose(infos["gross_return"].iloc[2:], 0.5 * (seen[2:] / seen[1:-1] - 1), atol=1e-8)
+    traded = close[[pd.Timestamp(day, tz="UTC") for day in infos["date"]]].to_numpy()
+    np.testing.assert_allclose(infos["gross_return"].iloc[2:], 0.5 * (traded[2:] / traded[1:-1] - 1), atol=1e-8)
 
 
 @pytest.mark.parametrize("action", [1.5, np.nan, 3, -1, None], ids=str)
@@ -258,14 +260,14 @@ def test_weights_never_exceed_the_stake() -> None:
     np.testing.assert_allclose(infos["weights"].iloc[5], [0.25, 0.0, 0.5])
 
 
-def test_the_window_is_the_forecasters() -> None:
+def test_the_window_holds_the_forecasters_features() -> None:
     table = prices()
     env = market_env(table, symbols=["BBB"])
-    seen, info = env.reset(seed=0)
-    bars = table[table["symbol"] == "BBB"].set_index("timestamp")["close"]
-    returns = np.log(bars).diff()[: pd.Timestamp(info["date"], tz="UTC")].to_numpy()[-WINDOW:]
-    np.testing.assert_allclose(seen["window"][:, 0], returns, atol=1e-6)
-    assert env.observation_space["window"].features == tuple(FEATURES)  # type: ignore[index]
+    observation, info = env.reset(seed=0)
+    close = table[table["symbol"] == "BBB"].set_index("timestamp")["close"]
+    returns = np.log(close).diff()[: pd.Timestamp(info["date"], tz="UTC")].to_numpy()[-WINDOW:]
+    np.testing.assert_allclose(observation["window"][:, 0], returns, atol=1e-6)
+    assert env.observation_space["window"].features == tuple(FEATURES)  # type: ignore[attr-defined]
 
 
 # -- the libraries' own checks ---------------------------------------------------------------------------------------
@@ -279,10 +281,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-# features have no bounds, and a window is neither a plot nor a vector: both checkers only remark on it
+# features have no bounds, and a window is neither a plot nor a vector: both checkers only warn of it
 @pytest.mark.filterwarnings("ignore:.*A Box observation space m.*imum value is:UserWarning")
 @pytest.mark.parametrize("name", VARIANTS)
-def test_passes_the_checks_of_gymnasium_and_sb3(name: str) -> None:
+def test_an_environment_passes_the_checks_of_gymnasium_and_sb3(name: str) -> None:
     env = market_env(**VARIANTS[name])
     check_env(env, skip_render_check=True)
     check_env_of_sb3(env, warn=False)
@@ -303,7 +305,7 @@ def test_the_vector_form_equals_single_environments(name: str) -> None:
         same(vector.step(actions), single.step(actions))
 
 
-def test_the_action_of_an_episode_that_has_ended_is_not_looked_at() -> None:
+def test_the_action_of_an_ended_episode_is_ignored() -> None:
     vector = MarketVectorEnv(market_env(prices(80), symbols=["AAA"], actions="continuous", episode_length=3), 2)
     vector.reset(seed=0)
     action = np.zeros((2, 1), dtype=np.float32)
@@ -333,7 +335,7 @@ def test_a_registered_environment_passes_the_check_of_its_plots() -> None:
     check_env(env.unwrapped)
 
 
-def test_a_picture_shows_price_position_and_equity_since_the_reset() -> None:
+def test_a_plot_draws_price_position_and_equity_since_the_reset() -> None:
     env = market_env(walk(80), render_mode="rgb_array")
     assert env.render() is None
     env.reset(seed=0)
@@ -341,10 +343,11 @@ def test_a_picture_shows_price_position_and_equity_since_the_reset() -> None:
         env.step(2)
     plot = env.render()
     assert plot is not None
-    assert (plot.shape[2], plot.dtype, plot.std() > 1) == (3, np.uint8, True)
-    dates, equity = env.episodes.bars.dates, np.array([1.0, 1.1])
+    assert (plot.shape[2], plot.dtype) == (3, np.dtype(np.uint8))
+    assert plot.std() > 1
+    dates, equity = env.episodes.data.dates, np.array([1.0, 1.1])
     figure = draw_episode(dates[:2], np.array([[2.0], [3.0]]), np.array([[0.0], [-1.0]]), equity, ("A$B$",))
-    drawn = [[list(line.get_ydata()) for line in axes.lines] for axes in figure.axes]
+    drawn = [[np.asarray(line.get_ydata()).tolist() for line in axes.lines] for axes in figure.axes]
     assert drawn == [[[1.0, 1.5]], [[0.0, -1.0], [0, 0]], [[1, 1], [1.0, 1.1]]]
     assert len(env._trail) == 11
     env.reset(seed=0)
@@ -371,7 +374,7 @@ def test_a_picture_shows_price_position_and_equity_since_the_reset() -> None:
     ],
     ids=lambda value: "-".join(f"{key}={each}" for key, each in value.items()) if isinstance(value, dict) else None,
 )
-def test_impossible_arguments_are_told_in_one_line(arguments: dict[str, Any], code: int) -> None:
+def test_impossible_arguments_are_refused(arguments: dict[str, Any], code: int) -> None:
     with pytest.raises(ConfigError, match=f"E{code}"):
         market_env(prices(60), **arguments)
 
@@ -379,12 +382,12 @@ def test_impossible_arguments_are_told_in_one_line(arguments: dict[str, Any], co
 @pytest.mark.parametrize(
     ("arguments", "code"), [({"episode_length": 500}, 362), ({"start": "2011-01-01"}, 361)], ids=["long", "late"]
 )
-def test_too_few_bars_are_told_in_one_line(arguments: dict[str, Any], code: int) -> None:
+def test_too_few_bars_are_refused(arguments: dict[str, Any], code: int) -> None:
     with pytest.raises(DataError, match=f"E{code}"):
         market_env(prices(60), **arguments)
 
 
-def test_what_an_agent_cannot_do_is_told_in_one_line() -> None:
+def test_actions_and_options_that_are_impossible_are_refused() -> None:
     env = market_env(prices(60))
     env.reset(seed=0)
     for action in ([3, 0, 0], [-1, 0, 0]):

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
+from numpy.typing import NDArray
 from stable_baselines3.common.env_checker import check_env as check_env_of_sb3
 
 from cnn_lstm.errors import ConfigError, DataError
@@ -45,50 +46,54 @@ def embeddings(checkpoint: Path, prices: pd.DataFrame) -> pd.DataFrame:
     return Predictor.from_checkpoint(checkpoint).encode(prices)
 
 
-def row_of(table: pd.DataFrame, symbol: str, info: dict[str, Any]) -> np.ndarray[Any, Any]:
-    """The embedding of a date, found by pandas."""
+def row_of(table: pd.DataFrame, symbol: str, info: dict[str, Any]) -> NDArray[np.float32]:
+    """The embedding of a date, looked up by pandas."""
     at = pd.Timestamp(info["date"], tz="UTC")
-    found = table[(table["symbol"] == symbol) & (table["as_of"] == at)]
-    assert len(found) == 1
-    return found.filter(regex=r"^e\d+$").to_numpy(np.float32)[0]
+    rows = table[(table["symbol"] == symbol) & (table["as_of"] == at)]
+    assert len(rows) == 1
+    return np.asarray(rows.filter(regex=r"^e\d+$").to_numpy(np.float32)[0])
 
 
 @pytest.mark.parametrize("observe", ["account", "window"])
-def test_shows_the_predictors_embedding_of_each_date(
+def test_the_wrapper_shows_the_predictors_embedding_of_each_date(
     observe: Any, checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame
 ) -> None:
     market = MarketEnv(prices, checkpoint=checkpoint, symbols=["BBB", "AAA"], observe=observe)
     env = EncoderObservation(market, embeddings.sample(frac=1, random_state=0))
-    seen, info = env.reset(seed=0)
+    observation, info = env.reset(seed=0)
     for _ in range(60):
         wanted = np.concatenate([row_of(embeddings, symbol, info) for symbol in ("BBB", "AAA")])
-        np.testing.assert_array_equal(seen["embedding"], wanted)
-        assert seen in env.observation_space
-        assert set(seen) == {"account", "embedding"}
-        seen, _, _, _, info = env.step(np.array([2, 0]))
-    assert seen["account"].tolist() == [0.5, -0.5, 0.5, -0.5]
+        np.testing.assert_array_equal(observation["embedding"], wanted)
+        assert env.observation_space.contains(observation)
+        assert set(observation) == {"account", "embedding"}
+        observation, _, _, _, info = env.step(np.array([2, 0]))
+    assert observation["account"].tolist() == [0.5, -0.5, 0.5, -0.5]
 
 
 def test_the_embedding_is_that_of_the_window_that_it_stands_for(
     checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame
 ) -> None:
     env = MarketEnv(prices, checkpoint=checkpoint, symbols=["AAA"], part="test")
-    seen, info = env.reset(seed=0)
+    observation, info = env.reset(seed=0)
     encode = Predictor.from_checkpoint(checkpoint).forecaster.encode
     with torch.inference_mode():
-        computed = encode(torch.from_numpy(seen["window"])[None])[0].numpy()
+        computed = encode(torch.from_numpy(observation["window"])[None])[0].numpy()
     np.testing.assert_allclose(computed, row_of(embeddings, "AAA", info), atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:.*A Box observation space m.*imum value is:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*is different from the unwrapped version:UserWarning")
-def test_passes_the_checks(checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame) -> None:
+def test_the_wrapper_passes_the_checks_of_gymnasium_and_sb3(
+    checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame
+) -> None:
     env = EncoderObservation(MarketEnv(prices, checkpoint=checkpoint, symbols=["AAA"], observe="account"), embeddings)
     check_env(env, skip_render_check=True)
     check_env_of_sb3(env)
 
 
-def test_the_vector_form_shows_the_same(checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame) -> None:
+def test_the_vector_form_shows_the_same_as_single_environments(
+    checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame
+) -> None:
     market = MarketEnv(prices, checkpoint=checkpoint, observe="account", episode_length=5)
     vector = VectorEncoderObservation(MarketVectorEnv(market, 3), embeddings)
     single = gymnasium.vector.SyncVectorEnv([lambda: EncoderObservation(copy.deepcopy(market), embeddings)] * 3)
@@ -102,23 +107,27 @@ def test_the_vector_form_shows_the_same(checkpoint: Path, prices: pd.DataFrame, 
         mine, other = vector.step(actions)[0], single.step(actions)[0]
 
 
-def test_chosen_columns_are_shown(checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame) -> None:
+def test_the_wrapper_shows_chosen_columns(checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame) -> None:
     market = MarketEnv(prices, checkpoint=checkpoint, symbols=["AAA"], observe="account")
     env = EncoderObservation(market, embeddings.assign(y_pred=7.0), columns=["y_pred", "e0"])
-    seen, info = env.reset(seed=0)
-    assert seen["embedding"].tolist() == [7.0, row_of(embeddings, "AAA", info)[0]]
+    observation, info = env.reset(seed=0)
+    assert observation["embedding"].tolist() == [7.0, row_of(embeddings, "AAA", info)[0]]
 
 
-def test_a_file_is_read(folder: Path, checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame) -> None:
+def test_embeddings_are_read_from_a_file(
+    folder: Path, checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame
+) -> None:
     embeddings.to_parquet(folder / "embeddings.parquet")
     market = MarketEnv(prices, checkpoint=checkpoint, symbols=["AAA"], observe="account")
-    seen, info = EncoderObservation(market, folder / "embeddings.parquet").reset(seed=0)
-    np.testing.assert_array_equal(seen["embedding"], row_of(embeddings, "AAA", info))
+    observation, info = EncoderObservation(market, folder / "embeddings.parquet").reset(seed=0)
+    np.testing.assert_array_equal(observation["embedding"], row_of(embeddings, "AAA", info))
 
 
-def test_what_is_missing_is_told_in_one_line(checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame) -> None:
+def test_missing_and_doubled_embeddings_are_refused(
+    checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame
+) -> None:
     market = MarketEnv(prices, checkpoint=checkpoint, symbols=["AAA"], observe="account")
-    day = market.episodes.bars.dates[60]
+    day = market.episodes.data.dates[60]
     gone = embeddings[embeddings["as_of"] != pd.Timestamp(day, tz="UTC")]
     with pytest.raises(DataError, match=rf"E363.*AAA @ {str(day)[:10]}, 1 of"):
         EncoderObservation(market, gone)
@@ -143,40 +152,40 @@ def wrappers(market: MarketEnv) -> list[Callable[..., Any]]:
 def test_embeddings_of_another_checkpoint_are_refused(
     kind: int, model: str, folder: Path, checkpoint: Path, prices: pd.DataFrame, tmp_path: Path
 ) -> None:
-    own = checkpoint
+    same = checkpoint
     if model == "ensemble":
-        own = folder / "ensemble.ckpt"
-        write_ensemble([checkpoint, checkpoint], own)
+        same = folder / "ensemble.ckpt"
+        write_ensemble([checkpoint, checkpoint], same)
     torch.manual_seed(5)
     other = small_checkpoint(tmp_path)
     tables: dict[str, Any] = {}
-    for name, path in (("own", own), ("other", other)):
+    for name, path in (("same", same), ("other", other)):
         predictor = Predictor.from_checkpoint(path)
         embeddings_table(predictor, prices).to_parquet(tmp_path / name)
         tables[name] = tmp_path / name
         tables[f"{name} in memory"] = predictor.encode(prices)
-    market = MarketEnv(prices, checkpoint=own, symbols=["AAA"], observe="account")
+    market = MarketEnv(prices, checkpoint=same, symbols=["AAA"], observe="account")
     wrap = wrappers(market)[kind]
     for kept in ("", " in memory"):
-        assert wrap(tables[f"own{kept}"]).reset(seed=0)
+        assert wrap(tables[f"same{kept}"]).reset(seed=0)
         with pytest.raises(
             ConfigError, match=r"E269.*of checkpoint [0-9a-f]{12}, the market is of [0-9a-f]{12}"
-        ) as told:
+        ) as raised:
             wrap(tables[f"other{kept}"])
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(raised.value)
     with pytest.raises(ConfigError, match="E269"):  # whatever is shown of it
         wrap(tables["other"], ["y_pred__log_return_1"])
 
 
-def test_a_table_or_a_market_that_names_no_checkpoint_is_taken(
+def test_a_table_or_a_market_without_a_named_checkpoint_is_accepted(
     checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame
 ) -> None:
     market = MarketEnv(prices, checkpoint=checkpoint, symbols=["AAA"], observe="account")
     assert EncoderObservation(market, embeddings).reset(seed=0)
-    own = MarketEnv(prices, features=["log_return_1"], window=60, symbols=["AAA"], observe="account")
+    unnamed = MarketEnv(prices, features=["log_return_1"], window=60, symbols=["AAA"], observe="account")
     named = embeddings.copy()
     named.attrs["checkpoint"] = "0" * 64
-    assert EncoderObservation(own, named).reset(seed=0)
+    assert EncoderObservation(unnamed, named).reset(seed=0)
     with pytest.raises(ConfigError, match="E269"):
         EncoderObservation(market, named)
 
@@ -207,12 +216,12 @@ def test_embeddings_of_several_folds_are_refused(
     assert wrappers(later)[kind](folds).reset(seed=0)
 
 
-def test_is_registered(checkpoint: Path, prices: pd.DataFrame) -> None:
+def test_the_environment_and_its_vector_form_are_registered(checkpoint: Path, prices: pd.DataFrame) -> None:
     arguments: dict[str, Any] = {"prices": prices, "checkpoint": checkpoint, "part": "train"}
     one = gymnasium.make("cnn_lstm/MarketEnv-v0", **arguments)
     many = gymnasium.make_vec("cnn_lstm/MarketEnv-v0", num_envs=4, vectorization_mode="vector_entry_point", **arguments)
     assert isinstance(one.unwrapped, MarketEnv)
     assert isinstance(many.unwrapped, MarketVectorEnv)
-    seen, _ = many.reset(seed=0)
-    np.testing.assert_array_equal(seen["window"][0], one.reset(seed=0)[0]["window"])
-    assert len(seen["window"]) == 4
+    observation, _ = many.reset(seed=0)
+    np.testing.assert_array_equal(observation["window"][0], one.reset(seed=0)[0]["window"])
+    assert len(observation["window"]) == 4

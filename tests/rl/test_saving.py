@@ -18,20 +18,20 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from cnn_lstm.errors import CheckpointError
-from cnn_lstm.model.forecaster import state_digest
+from cnn_lstm.model.contract import state_digest
 from tests.fits import small_checkpoint
 from tests.rl.small_env import ALGORITHMS, SmallEnv, Windows, agent, extractors
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "best.ckpt"
 PAGE = (ROOT / "docs" / "rl_extractor.md").read_text(encoding="utf-8")
-((SENTENCE, QUOTED),) = re.findall(r'policy_kwargs: "(.*?checkpoint=\'(.*?)\'.*)"', PAGE)
+((EXPRESSION, QUOTED),) = re.findall(r'policy_kwargs: "(.*?checkpoint=\'(.*?)\'.*)"', PAGE)
 ELSEWHERE = """
 import json, sys
 import numpy as np
 import stable_baselines3
 import torch
-from cnn_lstm.model.forecaster import state_digest
+from cnn_lstm.model.contract import state_digest
 torch.set_num_threads(1)
 windows, found = np.load("windows.npy"), {}
 for name in sys.argv[1:]:
@@ -59,7 +59,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def options(name: str) -> dict[str, Any]:
-    """Frozen or tuned in turn."""
+    """Frozen for some agents, tuned for the others."""
     return {"frozen": True} if name in ("PPO", "SAC") else {"frozen": False, "lr_factor": 0.1}
 
 
@@ -109,7 +109,7 @@ def test_an_agent_loads_here_without_the_checkpoint(here: Path, windows: Windows
     assert loaded.policy_kwargs["features_extractor_kwargs"] == {"checkpoint": NAME}
 
 
-def test_a_checkpoint_that_was_replaced_is_read_anew(here: Path, windows: Windows) -> None:
+def test_a_checkpoint_that_was_replaced_is_read_again(here: Path, windows: Windows) -> None:
     env = SmallEnv(windows)
     first = PPO("MlpPolicy", env, policy_kwargs=zoo(), device="cpu")
     (here / "other").mkdir()
@@ -122,7 +122,7 @@ def test_a_checkpoint_that_was_replaced_is_read_anew(here: Path, windows: Window
     assert state_digest(one) != state_digest(two)
 
 
-def test_no_agent_acts_on_weights_that_nobody_gave(here: Path, windows: Windows) -> None:
+def test_an_agent_without_weights_refuses_to_act(here: Path, windows: Windows) -> None:
     env = SmallEnv(windows)
     PPO("MlpPolicy", env, policy_kwargs=zoo(), device="cpu")
     Path(NAME).unlink()
@@ -134,12 +134,12 @@ def test_no_agent_acts_on_weights_that_nobody_gave(here: Path, windows: Windows)
 
 
 def zoo() -> dict[str, Any]:
-    """What RL Zoo makes of the sentence in the guide: an expression, where its own imports are known."""
-    made: dict[str, Any] = eval(SENTENCE.replace(QUOTED, NAME), {"importlib": importlib})
+    """What RL Zoo makes of the policy arguments in the guide: it evaluates the expression with its imports."""
+    made: dict[str, Any] = eval(EXPRESSION.replace(QUOTED, NAME), {"importlib": importlib})
     return made
 
 
-def test_the_sentence_of_a_yaml_makes_an_agent(here: Path, windows: Windows) -> None:
+def test_the_policy_arguments_of_the_guide_make_an_agent(here: Path, windows: Windows) -> None:
     made: BaseAlgorithm = PPO("MlpPolicy", SmallEnv(windows), policy_kwargs=zoo(), device="cpu")
 
     assert {type(part).__module__ for part in extractors(made).values()} == {"cnn_lstm.rl.extractor"}

@@ -1,4 +1,4 @@
-"""The learning-rate factor against the optimisers' own: groups of parameters with a smaller rate, step by step."""
+"""The learning-rate factor compared with parameter groups of a smaller learning rate, step by step."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def train(model: nn.Module, optimizer: Optimizer, steps: int) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_steps_are_those_of_a_smaller_rate(name: str) -> None:
+def test_steps_equal_those_of_a_smaller_learning_rate(name: str) -> None:
     build, one, oracle = OPTIMIZERS[name], network(), network()
     scale_steps(one[0].parameters(), FACTOR)
     groups: list[dict[str, Any]] = [
@@ -55,7 +55,7 @@ def test_steps_are_those_of_a_smaller_rate(name: str) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_nobody_else_is_touched() -> None:
+def test_parameters_without_a_factor_are_not_changed() -> None:
     one, other, alone = network(), network(), network()
     scale_steps(one.parameters(), FACTOR)
 
@@ -73,7 +73,7 @@ def test_nobody_else_is_touched() -> None:
         torch.testing.assert_close(shortened, FACTOR * (parameter.detach() - start[name]))
 
 
-def test_a_parameter_without_gradient_rests() -> None:
+def test_a_parameter_without_a_gradient_does_not_move() -> None:
     one = network()
     scale_steps(one.parameters(), FACTOR)
     before = copy.deepcopy(one.state_dict())

@@ -1,4 +1,4 @@
-"""Fine-tuning: how far an agent's own update moves the encoder, measured beside an update without the factor."""
+"""Fine-tuning: how far an agent's update moves the encoder, compared with an update without the factor."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def moves(name: str, checkpoint: Path, windows: Windows, factor: float) -> dict[
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_the_encoder_moves_by_its_share(name: str, checkpoint: Path, windows: Windows) -> None:
+def test_the_encoder_moves_by_its_share_of_the_step(name: str, checkpoint: Path, windows: Windows) -> None:
     whole, part = (moves(name, checkpoint, windows, factor) for factor in (1.0, FACTOR))
 
     encoders = [key for key in whole if "features_extractor" in key and bool(whole[key].any())]
     others = [key for key in whole if "features_extractor" not in key and bool(whole[key].any())]
     assert len(encoders) > 5
     assert len(others) > 3
-    # SAC's actor learns from the critic that has just moved, so that its gradient is another one
+    # SAC's actor learns from the critic that has just moved, so its gradient differs
     alike = [key for key in whole if not (name == "SAC" and key.startswith("actor"))]
     for key in alike:
         share = FACTOR if key in encoders else 1

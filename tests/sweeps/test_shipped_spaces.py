@@ -10,13 +10,12 @@ import optuna
 import pytest
 
 from cnn_lstm.model.network import CNNLSTM
-from cnn_lstm.runs.config import guard_parser, load_yaml
 from cnn_lstm.runs.forecast_cli import ForecastCLI
+from cnn_lstm.runs.yaml_guard import guard_parser, load_yaml
 from cnn_lstm.sweeps.definition import Definition
-from cnn_lstm.sweeps.entries import value_at
-from cnn_lstm.sweeps.space import Space
+from cnn_lstm.sweeps.space import Space, options_of, value_at
 
-CONFIGS = Path(__file__).parents[3] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 FILES = sorted((CONFIGS / "sweep").glob("*.yaml"))
 # channels and kernels that the replaced system searched
 REPLACED = {
@@ -42,7 +41,7 @@ def definition(file: Path) -> Definition:
 def parsed(settings: dict[str, Any], config: str = "quickstart") -> dict[str, Any]:
     """The configuration of a fit with these settings, without training."""
     guard_parser()
-    words = ["fit", "--config", str(CONFIGS / f"{config}.yaml"), *Space.words(settings)]
+    words = ["fit", "--config", str(CONFIGS / f"{config}.yaml"), *options_of(settings)]
     values: dict[str, Any] = ForecastCLI(words, run=False).config["fit"].as_dict()
     return values
 
@@ -80,8 +79,8 @@ def test_the_large_space_joins_other_configurations(config: str) -> None:
 
 def test_the_large_space_has_all_that_the_replaced_system_searched_and_promised() -> None:
     space = definition(CONFIGS / "sweep" / "cnn_lstm.yaml").space
-    entries = {entry.name: entry.domain for entry in space.entries}
-    options = list(entries["architecture"].of.values())  # type: ignore[union-attr]
+    domains = {parameter.name: parameter.domain for parameter in space.parameters}
+    options = list(domains["architecture"].of.values())  # type: ignore[union-attr]
     pairs = {(tuple(o["model.network.channels"]), tuple(o["model.network.kernel_sizes"])) for o in options}
     assert pairs >= REPLACED
     for option in options:
@@ -98,8 +97,8 @@ def test_the_large_space_has_all_that_the_replaced_system_searched_and_promised(
 
 def test_every_number_of_heads_divides_every_width() -> None:
     for file in FILES:
-        entries = {entry.name: entry.domain for entry in definition(file).space.entries}
-        widths, heads = (entries[f"model.network.{name}"].grid() for name in ("lstm_hidden", "attention_heads"))
+        domains = {parameter.name: parameter.domain for parameter in definition(file).space.parameters}
+        widths, heads = (domains[f"model.network.{name}"].grid() for name in ("lstm_hidden", "attention_heads"))
         assert widths is not None
         assert heads is not None
         assert all(width % count == 0 for width in widths for count in heads if count)  # type: ignore[operator]

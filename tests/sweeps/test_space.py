@@ -1,4 +1,4 @@
-"""The search space: what is read, what is drawn, and what is told of a wrong one."""
+"""The search space: what is read, what is drawn, and how a wrong one is reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from optuna.storages import RDBStorage
 
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.sweeps.space import Space
+from cnn_lstm.sweeps.space import Space, options_of
+from cnn_lstm.sweeps.space_reader import read_space
 
 TREE: dict[str, Any] = {
     "architecture": {
@@ -57,7 +58,7 @@ def drawn(space: Space, seed: int, count: int) -> list[tuple[dict[str, Any], dic
 
 
 def test_every_kind_lies_where_it_should() -> None:
-    for _, values in drawn(Space.from_plain(TREE), 0, 300):
+    for _, values in drawn(read_space(TREE), 0, 300):
         assert len(values["model.network.channels"]) == len(values["model.network.kernel_sizes"])
         assert ("model.network.conv_dropout" in values) == bool(values["model.network.channels"])
         assert 0 <= values.get("model.network.conv_dropout", 0.0) <= 0.5
@@ -73,7 +74,7 @@ def test_every_kind_lies_where_it_should() -> None:
 
 
 def test_every_value_is_reached() -> None:
-    found = [values for _, values in drawn(Space.from_plain(TREE), 1, 200)]
+    found = [values for _, values in drawn(read_space(TREE), 1, 200)]
     for key, count in (("data.window", 3), ("data.features", 3), ("model.network.channels", 2), ("data.scaling", 2)):
         assert len({json.dumps(values[key]) for values in found}) == count
     rates = [values["model.optimizer.lr"] for values in found]
@@ -106,12 +107,12 @@ def domains(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def trees(draw: st.DrawFn) -> dict[str, Any]:
-    """Spaces of random domains, each with a condition upon an earlier one or none."""
+    """Spaces of random domains, each with a condition on an earlier one or without one."""
     tree: dict[str, Any] = {}
     for number in range(draw(st.integers(1, 6))):
         domain = draw(domains())
         earlier = [name for name, other in tree.items() if "categorical" in other]
-        if earlier and draw(st.booleans()):
+        if bool(earlier) and draw(st.booleans()):
             name = draw(st.sampled_from(earlier))
             domain["if"] = {name: draw(st.sampled_from(tree[name]["categorical"]))}
         tree[f"model.k{number}"] = domain
@@ -130,7 +131,7 @@ def fits(domain: dict[str, Any], value: Any) -> bool:
 @settings(deadline=None, max_examples=60)
 @given(tree=trees(), seed=st.integers(0, 1000))
 def test_values_of_any_space_lie_in_it_and_follow_its_conditions(tree: dict[str, Any], seed: int) -> None:
-    space = Space.from_plain(tree)
+    space = read_space(tree)
     for params, values in drawn(space, seed, 4):
         assert set(params) == set(values)
         for name, domain in tree.items():
@@ -156,7 +157,7 @@ def nested(values: dict[str, Any]) -> dict[str, Any]:
 @settings(deadline=None, max_examples=60)
 @given(tree=trees(), seed=st.integers(0, 1000))
 def test_what_a_configuration_says_is_a_draw_of_any_space(tree: dict[str, Any], seed: int) -> None:
-    space = Space.from_plain(tree)
+    space = read_space(tree)
     for params, values in drawn(space, seed, 2):
         found = space.drawn(nested(values))
         assert found == params
@@ -177,10 +178,10 @@ def test_what_a_configuration_says_is_a_draw_of_any_space(tree: dict[str, Any], 
         ({"data.window": 50}, {"data.window"}),
         ({"data.scaling": "none"}, {"data.scaling"}),
     ],
-    ids=["none", "choice", "range", "fraction", "null", "step", "window", "category"],
+    ids=["none", "choice", "range", "fraction", "none value", "step", "window", "category"],
 )
 def test_what_the_space_does_not_hold_is_left_to_the_sampler(changed: dict[str, Any], missing: set[str]) -> None:
-    space = Space.from_plain(TREE)
+    space = read_space(TREE)
     values = space.settings(
         {
             "architecture": "16-32/3-3",
@@ -203,7 +204,7 @@ def test_what_the_space_does_not_hold_is_left_to_the_sampler(changed: dict[str, 
 @settings(deadline=None, max_examples=60)
 @given(tree=trees())
 def test_the_examples_hold_every_choice_and_bound(tree: dict[str, Any]) -> None:
-    examples = Space.from_plain(tree).examples()
+    examples = read_space(tree).examples()
     for name, domain in tree.items():
         given_values = [values[name] for values in examples if name in values]
         for wanted in domain.get("categorical") or [*domain.get("int", []), *domain.get("float", [])]:
@@ -214,31 +215,31 @@ def test_the_examples_hold_every_choice_and_bound(tree: dict[str, Any]) -> None:
 
 
 def test_the_examples_are_few() -> None:
-    assert len(Space.from_plain(TREE).examples()) == 4
+    assert len(read_space(TREE).examples()) == 4
 
 
 def test_equal_seeds_draw_equal_values_and_others_do_not() -> None:
-    space = Space.from_plain(TREE)
-    assert drawn(space, 5, 5) == drawn(Space.from_plain(copy.deepcopy(TREE)), 5, 5)
+    space = read_space(TREE)
+    assert drawn(space, 5, 5) == drawn(read_space(copy.deepcopy(TREE)), 5, 5)
     assert drawn(space, 5, 5) != drawn(space, 6, 5)
 
 
 def test_a_database_gives_back_what_was_drawn_without_a_warning(tmp_path: Path) -> None:
-    url, space = f"sqlite:///{tmp_path / 'study.db'}", Space.from_plain(TREE)
+    url, space = f"sqlite:///{tmp_path / 'study.db'}", read_space(TREE)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         storage = RDBStorage(url)
         study = study_of(3, storage=storage, study_name="s")
-        told = []
+        settings = []
         for _ in range(20):
             trial = study.ask()
-            told.append(space.suggest(trial))
+            settings.append(space.suggest(trial))
             study.tell(trial, 0.0)
         again = RDBStorage(url)
         loaded = optuna.load_study(study_name="s", storage=again)
-        assert [space.settings(trial.params) for trial in loaded.trials] == told
+        assert [space.settings(trial.params) for trial in loaded.trials] == settings
         loaded.enqueue_trial(loaded.trials[0].params)  # as a retried trial is
-        assert space.suggest(loaded.ask()) == told[0]
+        assert space.suggest(loaded.ask()) == settings[0]
     for store in (storage, again):
         store.engine.dispose()
 
@@ -247,7 +248,7 @@ def test_what_is_fixed_is_not_drawn() -> None:
     params = {"architecture": "none", "model.network.lstm_layers": 1, "data.scaling": "robust"}
     tree = {name: TREE[name] for name in (*params, "model.network.conv_dropout")}
     trial = optuna.trial.FixedTrial(params)
-    assert Space.from_plain(tree).suggest(trial) == {
+    assert read_space(tree).suggest(trial) == {
         "model.network.channels": [],
         "model.network.kernel_sizes": [],
         "model.network.lstm_layers": 1,
@@ -264,46 +265,46 @@ def test_a_condition_may_stand_before_what_it_names_and_upon_another_one() -> No
         "model.b": {"int": [0, 1], "if": {"model.a": [1, 2]}},
         "model.a": {"int": [0, 2]},
     }
-    space = Space.from_plain(tree)
-    assert [entry.name for entry in space.entries] == ["model.a", "model.b", "model.c"]
+    space = read_space(tree)
+    assert [parameter.name for parameter in space.parameters] == ["model.a", "model.b", "model.c"]
     for _, values in drawn(space, 0, 60):
         assert ("model.b" in values) == (values["model.a"] > 0)
         assert ("model.c" in values) == (values.get("model.b") == 1)
 
 
-def test_a_condition_may_name_several_entries_and_a_choice_that_is_a_list() -> None:
+def test_a_condition_may_name_several_parameters_and_a_choice_that_is_a_list() -> None:
     tree = {
         "model.a": {"categorical": [[1, 2], [3]]},
         "model.b": {"categorical": [True, False]},
         "model.c": {"int": [0, 5], "if": {"model.a": [1, 2], "model.b": True}},
         "model.d": {"int": [0, 5], "if": {"model.a": [[1, 2], [3]]}},
     }
-    for _, values in drawn(Space.from_plain(tree), 0, 60):
+    for _, values in drawn(read_space(tree), 0, 60):
         assert ("model.c" in values) == (values["model.a"] == [1, 2] and values["model.b"])
         assert "model.d" in values
 
 
 def test_a_draw_whose_condition_fails_sets_nothing() -> None:
-    space = Space.from_plain(TREE)
+    space = read_space(TREE)
     assert "model.network.conv_dropout" not in space.settings(
         {"architecture": "none", "model.network.conv_dropout": 0.3}
     )
 
 
-# -- words and fingerprint -------------------------------------------------------------------------------------------
+# -- options and fingerprint -------------------------------------------------------------------------------------------
 
 
-def test_words_are_those_of_fit() -> None:
+def test_settings_become_options_of_fit_sections_before_their_parts() -> None:
     values = {"model.objective.levels": [0.1], "model.objective": "own.Loss", "a.b": None, "c": 1e-05, "d": True}
-    assert Space.words(values) == [
+    assert options_of(values) == [
         *("--c=1e-05", "--d=true", "--model.objective=own.Loss", "--a.b=null", "--model.objective.levels=[0.1]"),
     ]
 
 
 def test_the_fingerprint_knows_what_matters_only() -> None:
-    space = Space.from_plain(TREE)
+    space = read_space(TREE)
     turned = dict(reversed(TREE.items()))
-    assert Space.from_plain(turned).fingerprint == space.fingerprint
+    assert read_space(turned).fingerprint == space.fingerprint
     assert len(space.fingerprint) == 64
     seen = {space.fingerprint}
     for change in (
@@ -315,12 +316,12 @@ def test_the_fingerprint_knows_what_matters_only() -> None:
         {"model.network.conv_dropout": {"float": [0.0, 0.5]}},
         {"architecture": {"choose": {**TREE["architecture"]["choose"], "none": {"model.network.channels": []}}}},
     ):
-        seen.add(Space.from_plain(TREE | change).fingerprint)
+        seen.add(read_space(TREE | change).fingerprint)
     assert len(seen) == 8
 
 
 def test_the_keys_are_those_of_the_configuration() -> None:
-    assert Space.from_plain(TREE).keys == (set(TREE) - {"architecture"}) | {
+    assert read_space(TREE).keys == (set(TREE) - {"architecture"}) | {
         "model.network.channels",
         "model.network.kernel_sizes",
     }
@@ -332,13 +333,13 @@ def test_the_grid_counts_every_value() -> None:
         "model.b": {"float": [0.0, 0.3], "step": 0.1},
         "model.c": {"categorical": [[1], "x"]},
     }
-    assert Space.from_plain(tree).grid() == {
+    assert read_space(tree).grid() == {
         "model.a": [1, 4, 7],
         "model.b": [0.0, 0.1, 0.2, 0.3],
         "model.c": ["[1]", "x"],
     }
     with pytest.raises(ConfigError, match=r"E253.*model.network.conv_dropout has no grid"):
-        Space.from_plain(TREE).grid()
+        read_space(TREE).grid()
 
 
 # -- what is refused -------------------------------------------------------------------------------------------------
@@ -358,32 +359,32 @@ A = {"int": [1, 3]}
         ({"a.b": {"int": [1, 3], "float": [1, 3]}}, 250, "2 domains"),
         ({"a.b": {"if": {}}}, 250, "0 domains"),
         ({"a.b": {"int": [1.5, 3]}}, 251, "give two whole numbers"),
-        ({"a.b": {"int": [False, True]}}, 251, "are no bounds"),
-        ({"a.b": {"int": [1, 2, 3]}}, 251, "are no bounds"),
+        ({"a.b": {"int": [False, True]}}, 251, "are not bounds"),
+        ({"a.b": {"int": [1, 2, 3]}}, 251, "are not bounds"),
         ({"a.b": {"float": [0, float("nan")]}}, 251, "give two finite numbers"),
-        ({"a.b": {"float": ["1e-5", 1]}}, 251, "are no bounds"),
+        ({"a.b": {"float": ["1e-5", 1]}}, 251, "are not bounds"),
         ({"a.b": {"int": [3, 1]}}, 251, "from 3 to 1"),
         ({"a.b": {"float": [0, 1], "log": True}}, 251, "from 0.0 on the logarithmic scale"),
         ({"a.b": {"float": [1, 2], "log": "yes"}}, 251, "log='yes'"),
         ({"a.b": {"int": [1, 2], "log": True, "step": 1}}, 251, "log and step"),
-        ({"a.b": {"int": [1, 8], "step": 3}}, 251, "no step of 3 from 1 ends at 8 — x.yaml: space.a.b — end at 7"),
+        ({"a.b": {"int": [1, 8], "step": 3}}, 251, "steps of 3 from 1 do not end at 8 — x.yaml: space.a.b — end at 7"),
         ({"a.b": {"float": [0, 1], "step": 0.3}}, 251, "end at 0.9"),
         ({"a.b": {"int": [1, 8], "step": 0}}, 251, "above 0"),
         ({"a.b": {"int": [1, 8], "step": 0.5}}, 251, "whole number"),
         ({"a.b": {"categorical": []}}, 251, "no choices"),
         ({"a.b": {"categorical": "abc"}}, 251, "no choices"),
-        ({"a.b": {"categorical": [1, True]}}, 251, "stands twice"),
-        ({"a.b": {"categorical": [[1, 2], "[1, 2]"]}}, 251, "stands twice"),
+        ({"a.b": {"categorical": [1, True]}}, 251, "is listed twice"),
+        ({"a.b": {"categorical": [[1, 2], "[1, 2]"]}}, 251, "is listed twice"),
         ({"a.b": {"categorical": [float("inf")]}}, 251, "give finite numbers"),
         ({"a.b": {"categorical": [object()]}}, 251, "not plain"),
-        ({"a b": {"int": [1, 3]}}, 251, "'a b' is no key"),
-        ({"--a": {"int": [1, 3]}}, 251, "is no key"),
+        ({"a b": {"int": [1, 3]}}, 251, "'a b' is not a key"),
+        ({"--a": {"int": [1, 3]}}, 251, "is not a key"),
         ({"n": {"choose": {"x": {"a b": 1}}}}, 251, "x.yaml: space.n.choose.x"),
         ({"n": {"choose": {}}}, 251, "no options"),
         ({"n": {"choose": {"x": 1}}}, 251, "the option sets nothing — x.yaml: space.n.choose.x"),
         ({"n": {"choose": {"x": {"a.b": 1}}}, "a.b": A}, 251, "a.b is set twice"),
         ({"a.b": A, "c": {"int": [1, 2], "if": 3}}, 252, "no condition"),
-        ({"a.b": A, "c": {"int": [1, 2], "if": {"a.c": 1}}}, 252, "a.c is no entry of the space"),
+        ({"a.b": A, "c": {"int": [1, 2], "if": {"a.c": 1}}}, 252, "a.c is not a parameter of the space"),
         ({"a.b": A, "c": {"int": [1, 2], "if": {"a.c": 1}}}, 252, "did you mean a.b?"),
         ({"a.b": A, "c": {"int": [1, 2], "if": {"a.b": 4}}}, 252, "a.b is never 4"),
         ({"a.b": A, "c": {"int": [1, 2], "if": {"a.b": []}}}, 252, "one of no values"),
@@ -398,10 +399,10 @@ A = {"int": [1, 3]}
         ({"run_dir": {"categorical": ["a"]}}, 254, "each trial gets its own"),
     ],
 )
-def test_a_wrong_space_is_told_in_one_line(tree: Any, code: int, message: str) -> None:
-    with pytest.raises(ConfigError) as told:
-        Space.from_plain(tree, "x.yaml: space")
-    assert told.value.code == code
-    assert message in str(told.value)
-    assert "x.yaml: space" in str(told.value)
-    assert "\n" not in str(told.value)
+def test_a_wrong_space_is_reported_in_one_line(tree: Any, code: int, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_space(tree, "x.yaml: space")
+    assert caught.value.code == code
+    assert message in str(caught.value)
+    assert "x.yaml: space" in str(caught.value)
+    assert "\n" not in str(caught.value)

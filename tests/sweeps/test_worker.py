@@ -1,4 +1,4 @@
-"""A worker on its own, with fits that are over at once: what becomes of trials that end in different ways."""
+"""A worker alone, with fits that end at once: what becomes of trials that end in different ways."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ import torch
 
 from cnn_lstm.errors import ConfigError, DivergedError
 from cnn_lstm.sweeps.callbacks import PRUNED_AT
+from cnn_lstm.sweeps.trial import TrialResult
 from cnn_lstm.sweeps.worker import Stop, Worker, retry
-from tests.sweeps.test_engine import plan
+from tests.sweeps.test_study import plan
 
 Fit = Callable[[optuna.Trial], None]
 
@@ -28,10 +29,10 @@ Fit = Callable[[optuna.Trial], None]
 def work(folder: Path, what_happens: Fit, trials: int = 3) -> optuna.Study:
     """Lets a worker finish so many trials."""
 
-    def fit(trial: optuna.Trial, words: Sequence[str]) -> dict[str, Any]:
-        assert words[0].startswith("--model.optimizer.lr=")
+    def fit(trial: optuna.Trial, options: Sequence[str]) -> TrialResult:
+        assert options[0].startswith("--model.optimizer.lr=")
         what_happens(trial)
-        return {"val_loss": 1.0 / (1 + trial.number), "epochs": 4, "best_epoch": 3}
+        return TrialResult({"val_loss": 1.0 / (1 + trial.number)}, epochs=4, best_epoch=3)
 
     stop: Any = SimpleNamespace(asked=threading.Event(), interrupts=nullcontext)
     settled: list[int] = []
@@ -89,7 +90,7 @@ def test_failures_of_one_kind_at_the_beginning_end_the_sweep(tmp_path: Path) -> 
         work(tmp_path, fit, trials=30)
 
 
-def test_failures_of_different_kinds_do_not(tmp_path: Path) -> None:
+def test_failures_of_different_kinds_do_not_end_the_sweep(tmp_path: Path) -> None:
     kinds = [ValueError("one"), MemoryError(), ValueError("two")]
 
     def fit(trial: optuna.Trial) -> None:
@@ -116,7 +117,7 @@ def test_a_trial_that_an_interruption_breaks_is_run_again_however_often(tmp_path
     assert not any("reason" in trial.user_attrs for trial in study.trials)
 
 
-def test_a_trial_that_another_worker_took_for_dead_is_not_run_a_third_time() -> None:
+def test_a_trial_that_another_worker_counted_as_dead_is_not_run_a_third_time() -> None:
     study = optuna.create_study()
     trial = study.ask()
     study.tell(trial, state=optuna.trial.TrialState.FAIL)
@@ -124,7 +125,7 @@ def test_a_trial_that_another_worker_took_for_dead_is_not_run_a_third_time() -> 
     assert [each.state.name for each in study.trials] == ["FAIL"]
 
 
-def test_an_order_to_end_comes_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_to_end_interrupts_a_fit_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one waits for the end of a batch, which may take longer than a worker has."""
     monkeypatch.setattr("cnn_lstm.sweeps.worker.END_WITHIN", 0.2)
     monkeypatch.setattr("cnn_lstm.sweeps.worker.os._exit", lambda code: None)
@@ -146,7 +147,7 @@ def test_an_order_to_end_comes_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert came[1] - came[0] > 0.05
 
 
-def test_a_line_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_is_printed_in_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the lines of two workers do not mix."""
     written: list[str] = []
     monkeypatch.setattr("sys.stdout", SimpleNamespace(write=written.append, flush=lambda: None))

@@ -21,7 +21,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return experiments.experiment(tmp_path_factory.mktemp("config"), market(200, gaps=False))
 
 
-def test_one_line_an_epoch_and_no_bar_in_a_log_file(
+def test_one_line_per_epoch_and_no_bar_in_a_log_file(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--trainer.enable_progress_bar", "true", "--grad_norm.every_n_steps", 1]
@@ -33,7 +33,7 @@ def test_one_line_an_epoch_and_no_bar_in_a_log_file(
     assert "it/s" not in shown.out + shown.err
 
 
-def test_a_terminal_gets_a_bar_with_the_figures(
+def test_a_terminal_gets_a_bar_with_the_metrics(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("cnn_lstm.runs.forecast_cli._is_terminal", lambda: True)
@@ -95,7 +95,7 @@ def test_time_and_memory_stand_in_every_logger(config: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("mode", "losses", "stars"), [("min", [3, 2, 2.5], [1, 1, 0]), ("max", [3, 2, 4], [1, 0, 1])])
-def test_the_best_epochs_so_far_are_starred(
+def test_the_best_epochs_so_far_are_marked(
     mode: str, losses: list[float], stars: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     console = ConsoleLogger(max_epochs=3, mode=mode)

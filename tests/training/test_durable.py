@@ -95,7 +95,7 @@ def test_full_disk_keeps_the_old_file(target: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize("place", ["file/last.ckpt", "file/below/last.ckpt"])
-def test_folder_that_cannot_be_made_is_told(tmp_path: Path, place: str) -> None:
+def test_folder_that_cannot_be_made_is_an_error(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ResourceError, match="cannot write") as caught:
         DurableCheckpointIO().save_checkpoint(NEW, tmp_path / place)
@@ -169,3 +169,11 @@ def test_kill_in_the_middle_of_saving_leaves_a_whole_file(tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 5  # different saves survived
+
+
+def test_the_state_of_a_renamed_callback_is_read_from_an_old_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "old.ckpt"
+    states = {"BoardPictures": {"best": 0.5}, "RandomState": {"cpu": 1}}
+    torch.save({"callbacks": states, "epoch": 3}, path)
+    loaded = DurableCheckpointIO().load_checkpoint(path, weights_only=True)
+    assert loaded == {"callbacks": {"TensorBoardPlots": {"best": 0.5}, "RandomState": {"cpu": 1}}, "epoch": 3}

@@ -1,33 +1,25 @@
-"""The plot of a run: what is read, what is drawn, what a fit notices of it."""
+"""The history of a run and its plot: what is read, what is drawn."""
 
 from __future__ import annotations
 
 import csv
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
-from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cnn_lstm.errors import ConfigError, DataError, ResourceError
-from cnn_lstm.model.forecaster import Forecaster
-from cnn_lstm.training.callbacks import GradientNorm
-from cnn_lstm.training.history import draw_history, history_plot_of, read_history
-from cnn_lstm.training.history_plot import HistoryPlot
-from cnn_lstm.training.loggers import AppendingCSVLogger
-from tests.fits import small_data, small_network, small_trainer
+from cnn_lstm.training.history import read_history
+from cnn_lstm.training.history_plot import draw_history, history_figure
 
 STEPS = 10
 VAL = [0.9, 0.7, 0.5, 0.6, 0.65]
@@ -69,7 +61,7 @@ def whole(
 
 
 def figure_of(*runs: Path) -> Figure:
-    return history_plot_of([read_history(run) for run in runs])
+    return history_figure([read_history(run) for run in runs])
 
 
 def curve(panel: Axes, label: str) -> tuple[list[float], list[float]]:
@@ -86,16 +78,16 @@ def marks(panel: Axes, kind: str) -> list[float]:
     return [float(np.asarray(line.get_xdata())[0]) for line in panel.lines if line.get_gid() == kind]
 
 
-def said(figure: Figure) -> str:
-    texts = [text.get_text() for panel in figure.axes for text in panel.texts]
+def texts(figure: Figure) -> str:
+    in_panels = [text.get_text() for panel in figure.axes for text in panel.texts]
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    return "\n".join([figure.get_suptitle(), *texts, *legend])
+    return "\n".join([figure.get_suptitle(), *in_panels, *legend])
 
 
 # -- one run ---------------------------------------------------------------------------------------------------------
 
 
-def test_panels_hold_the_figures(tmp_path: Path) -> None:
+def test_panels_hold_the_metrics(tmp_path: Path) -> None:
     panels = figure_of(whole(tmp_path / "run")).axes
     epochs = [0, 1, 2, 3, 4]
     assert curve(panels[LOSS], "validation") == (epochs, VAL)
@@ -113,7 +105,7 @@ def test_steps_lie_within_their_epochs(tmp_path: Path) -> None:
     x, y = history.norms
     assert list(x) == pytest.approx([k + offset for k in range(5) for offset in (0.0, 0.5)])
     assert list(y) == [k + norm for k in range(5) for norm in (1.0, 3.0)]
-    panels = history_plot_of([history]).axes
+    panels = history_figure([history]).axes
     assert curves(panels[NORM])[1] == [2.0, 3.0, 4.0, 5.0, 6.0]  # medians of the epochs
     assert panels[RATE].get_yscale() == "log"
     rates = [1e-3 * 0.5**k for k in range(5)]
@@ -144,7 +136,7 @@ def test_early_stop_is_marked(tmp_path: Path, options: dict[str, Any], stopped: 
     figure = figure_of(whole(tmp_path / "run", **options))
     for panel in figure.axes:
         assert marks(panel, "stop") == ([4.5] if stopped else [])
-    assert ("early stop" in said(figure)) == stopped
+    assert ("early stop" in texts(figure)) == stopped
 
 
 def test_classes_show_accuracy(tmp_path: Path) -> None:
@@ -163,12 +155,12 @@ def test_resumed_run_counts_an_epoch_once(tmp_path: Path) -> None:
     rows = [*rows_of(0, 0.9), *rows_of(1, 0.1)[:5], *rows_of(1, 0.7), *rows_of(2, 0.8)]
     history = read_history(write(tmp_path / "run", rows))
     assert list(history.epochs) == [0, 1, 2]
-    assert list(history.figures["val_loss"]) == [0.9, 0.7, 0.8]
+    assert list(history.metrics["val_loss"]) == [0.9, 0.7, 0.8]
     assert history.best == 1
     assert len(history.norms[0]) == 6
 
 
-def test_one_epoch(tmp_path: Path) -> None:
+def test_a_single_epoch_is_drawn(tmp_path: Path) -> None:
     target = tmp_path / "one.png"
     run = whole(tmp_path / "run", losses=[0.9])
     draw_history([run], target)
@@ -176,7 +168,7 @@ def test_one_epoch(tmp_path: Path) -> None:
     assert curve(figure_of(run).axes[LOSS], "validation") == ([0], [0.9])
 
 
-def test_run_without_validation_or_settings(tmp_path: Path) -> None:
+def test_run_without_validation_or_settings_is_drawn(tmp_path: Path) -> None:
     run = write(
         tmp_path / "run", [{"epoch": 0, "step": 4, "train_loss": 0.5}, {"epoch": 1, "step": 9, "train_loss": 0.4}]
     )
@@ -184,10 +176,10 @@ def test_run_without_validation_or_settings(tmp_path: Path) -> None:
     figure = figure_of(run)
     assert read_history(run).best is None
     assert figure.get_suptitle() == "run: 2 epochs"
-    assert said(figure).count("not logged") == 5
+    assert texts(figure).count("not logged") == 5
 
 
-def test_row_that_is_being_written(tmp_path: Path) -> None:
+def test_row_that_is_being_written_is_left_out(tmp_path: Path) -> None:
     run = whole(tmp_path / "run")
     with (run / "metrics.csv").open("a") as file:
         file.write("5,")
@@ -208,22 +200,22 @@ def test_comparison_shows_validation_curves_by_run(tmp_path: Path) -> None:
     figure = figure_of(first, second)
     assert curves(figure.axes[LOSS]) == [VAL, [0.8, 0.4]]
     assert marks(figure.axes[LOSS], "best") == [2.0, 1.0]
-    assert "a (best 0.5 in epoch 2)" in said(figure)
-    assert "b (best 0.4 in epoch 1)" in said(figure)
+    assert "a (best 0.5 in epoch 2)" in texts(figure)
+    assert "b (best 0.4 in epoch 1)" in texts(figure)
     looks = {(line.get_color(), str(line.get_linestyle())) for line in figure.axes[LOSS].lines if not line.get_gid()}
     assert len(looks) == 2
 
 
 def test_runs_of_one_name_are_numbered(tmp_path: Path) -> None:
     figure = figure_of(whole(tmp_path / "x/run"), whole(tmp_path / "y/run"))
-    assert "run #1 (best" in said(figure)
-    assert "run #2 (best" in said(figure)
+    assert "run #1 (best" in texts(figure)
+    assert "run #2 (best" in texts(figure)
 
 
 # -- what cannot be drawn --------------------------------------------------------------------------------------------
 
 
-def test_refusals(tmp_path: Path) -> None:
+def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"E240.*no run folder"):
         read_history(tmp_path / "nowhere")
@@ -234,146 +226,38 @@ def test_refusals(tmp_path: Path) -> None:
     run = whole(tmp_path / "run")
     with pytest.raises(ConfigError, match=r"E224.*gif"):
         draw_history([run], tmp_path / "a.gif")
-    with pytest.raises(ResourceError, match=r"E606.*cannot write the plot"):
+    with pytest.raises(ResourceError, match=r"E606.*cannot write the file"):
         draw_history([run], tmp_path / "nowhere" / "a.png")
 
 
 def test_drawing_needs_neither_torch_nor_matplotlib_to_begin() -> None:
-    code = "import sys, cnn_lstm.training.history as _; sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
+    code = "import sys, cnn_lstm.training.history_plot as _; sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# -- beside a fit ----------------------------------------------------------------------------------------------------
+# -- the file --------------------------------------------------------------------------------------------------------
 
 
-class Timed(HistoryPlot):
-    """Measures its hook, and can draw by another command."""
-
-    def __init__(self, code: str | None = None, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.code, self.seconds, self.started = code, [0.0], 0
-
-    def _command(self, folder: Path, priority: int) -> list[str]:
-        self.started += 1
-        return [sys.executable, "-c", self.code] if self.code else super()._command(folder, priority)
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
-        begin = time.perf_counter()
-        super().on_train_epoch_start(trainer, pl_module)
-        self.seconds.append(time.perf_counter() - begin)
+def test_a_style_that_a_notebook_has_set_does_not_change_the_plot(tmp_path: Path) -> None:
+    run = whole(tmp_path / "run")
+    draw_history([run], tmp_path / "plain.png")
+    with matplotlib.rc_context({"axes.facecolor": "black", "font.size": 20}):
+        draw_history([run], tmp_path / "styled.png")
+        assert matplotlib.rcParams["font.size"] == 20
+    assert (tmp_path / "styled.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
 
 
-def fit(folder: Path, callback: HistoryPlot, epochs: int = 3, **options: Any) -> None:
-    trainer = small_trainer(
-        max_epochs=epochs,
-        logger=CSVLogger(folder, name="", version=""),
-        callbacks=[GradientNorm(1), callback],
-        **options,
-    )
-    trainer.fit(Forecaster(small_network()), datamodule=small_data(folder.parent))
-    assert trainer.current_epoch == epochs
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """A folder that is made by the logger, beside the prices."""
-    return tmp_path / "run"
-
-
-def test_fit_draws_its_plot(run: Path, caplog: pytest.LogCaptureFixture) -> None:
-    fit(run, HistoryPlot())
-    assert imread(run / "history.png").shape[:2] == (700, 1200)
-    assert "history.png" not in caplog.text
-    losses = pd.read_csv(run / "metrics.csv")["train_loss"].dropna()
-    assert list(read_history(run).figures["train_loss"]) == list(losses)
-    assert list(run.glob(".history*")) == []
-
-
-def shown(folder: Path) -> list[tuple[int, bytes]]:
-    board = EventAccumulator(str(folder), size_guidance={"images": 0}).Reload()
-    if "history" not in board.Tags()["images"]:
-        return []
-    return [(event.step, event.encoded_image_string) for event in board.Images("history")]
-
-
-def fit_with_board(run: Path, callback: HistoryPlot, epochs: int = 2) -> int:
-    loggers = [
-        AppendingCSVLogger(run, name="", version=""),
-        TensorBoardLogger(run, name="", version="", sub_dir="board"),
-    ]
-    trainer = small_trainer(max_epochs=epochs, logger=loggers, callbacks=[callback])
-    trainer.fit(Forecaster(small_network()), datamodule=small_data(run.parent))
-    return trainer.global_step
-
-
-def test_tensorboard_shows_the_last_plot(run: Path) -> None:
-    steps = fit_with_board(run, HistoryPlot())
-    assert shown(run / "board") == [(steps - 1, (run / "history.png").read_bytes())]
-
-
-def test_tensorboard_does_not_show_an_old_picture_for_one_that_failed(
-    run: Path, caplog: pytest.LogCaptureFixture
+def test_a_drawing_that_is_interrupted_leaves_the_old_plot_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run.mkdir()
-    (run / "history.png").write_bytes(b"old")
-    fit_with_board(run, Timed("raise SystemExit('no ink')"))
-    assert shown(run / "board") == []
-    assert "no ink" in caplog.text
+    def interrupted(figure: Figure, file: Path, **options: Any) -> None:
+        file.write_bytes(b"half")
+        raise KeyboardInterrupt
 
-
-def test_picture_that_tensorboard_cannot_take_is_a_warning(run: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run.mkdir()
-    (run / "history.png").write_bytes(b"no plot")
-    fit_with_board(run, Timed("pass"))
-    assert shown(run / "board") == []
-    assert "TensorBoard without the plot history.png" in caplog.text
-
-
-def test_slow_drawing_does_not_hold_up_the_fit(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnn_lstm.training.history_plot.PATIENCE", 0.5)
-    callback = Timed("import time; time.sleep(60)")
-    begin = time.perf_counter()
-    fit(run, callback, epochs=6)
-    assert time.perf_counter() - begin < 20
-    assert sorted(callback.seconds)[len(callback.seconds) // 2] < 0.02
-    assert callback.started == 2  # the epochs after the first are left out; the last plot has them all
-
-
-def test_failed_drawing_is_one_warning(run: Path, caplog: pytest.LogCaptureFixture) -> None:
-    fit(run, Timed("raise SystemExit('no ink')"))
-    assert caplog.text.count("history.png was not drawn: no ink") == 1
-
-
-def test_drawing_that_cannot_start_is_one_warning(
-    run: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    fit(run, HistoryPlot())
-    assert caplog.text.count("history.png was not drawn: ") == 1
-
-
-def test_every_n_epochs_and_disabled(run: Path) -> None:
-    sparse, disabled = Timed("", every_n_epochs=2), Timed("", enabled=False)
-    fit(run.with_name("sparse"), sparse, epochs=4)
-    fit(run.with_name("disabled"), disabled, epochs=1)
-    assert (sparse.started, disabled.started) == (2, 0)
-    with pytest.raises(ConfigError, match="every_n_epochs=0"):
-        HistoryPlot(every_n_epochs=0)
-
-
-def test_failed_fit_is_drawn_too(run: Path) -> None:
-    class Broken(Forecaster):
-        def on_train_epoch_start(self) -> None:
-            if self.current_epoch == 2:
-                raise RuntimeError("broken")
-
-    trainer = small_trainer(max_epochs=3, logger=CSVLogger(run, name="", version=""), callbacks=[HistoryPlot()])
-    with pytest.raises(RuntimeError, match="broken"):
-        trainer.fit(Broken(small_network()), datamodule=small_data(run.parent))
-    assert (run / "history.png").is_file()
-
-
-def test_fit_without_metrics_file(run: Path) -> None:
-    callback = Timed("")
-    small_trainer(callbacks=[callback]).fit(Forecaster(small_network()), datamodule=small_data(run.parent))
-    assert callback.started == 0
+    run, target = whole(tmp_path / "run"), tmp_path / "history.png"
+    target.write_bytes(b"old")
+    monkeypatch.setattr(Figure, "savefig", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        draw_history([run], target)
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.glob(".history*")) == []

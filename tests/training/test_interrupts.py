@@ -10,7 +10,7 @@ import pytest
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
-from cnn_lstm.training.interrupts import EndsBetweenBatches
+from cnn_lstm.training.interrupts import InterruptBetweenBatches
 
 BATCHES = 3
 
@@ -58,7 +58,7 @@ def fit(*callbacks: Callback) -> None:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[EndsBetweenBatches(), *callbacks],
+        callbacks=[InterruptBetweenBatches(), *callbacks],
     )
     trainer.fit(BoringModel())
 

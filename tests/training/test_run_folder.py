@@ -1,4 +1,4 @@
-"""One run, one folder."""
+"""One run, one folder: its places, its checkpoints, new ones."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_folder_of_another_run_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
-def test_folder_that_cannot_be_made_is_told(tmp_path: Path, place: str) -> None:
+def test_folder_that_cannot_be_made_is_an_error(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ResourceError, match="cannot write the run folder") as caught:
         new_run(str(tmp_path / place), "elsewhere", "quick")

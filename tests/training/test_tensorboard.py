@@ -19,9 +19,9 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.model.forecaster import Forecaster
-from cnn_lstm.training import tensorboard
+from cnn_lstm.training import attention, tensorboard
+from cnn_lstm.training.plots import attention_plot, forecast_plot, rendered
 from cnn_lstm.training.tensorboard import TensorBoardPlots
-from cnn_lstm.training.tensorboard_plots import attention_plot, forecast_plot, rendered
 from tests.experiments import experiment, fit
 from tests.fits import small_data, small_network, small_trainer
 from tests.markets import market
@@ -52,7 +52,7 @@ def epochs_of(folder: Path, tag: str) -> list[int]:
 
 
 @pytest.mark.parametrize(("every", "expected"), [(2, [2, 4, 5]), (5, [5])])
-def test_pictures_each_n_epochs_and_at_the_last(tmp_path: Path, every: int, expected: list[int]) -> None:
+def test_plots_each_n_epochs_and_at_the_last(tmp_path: Path, every: int, expected: list[int]) -> None:
     fitted(tmp_path, TensorBoardPlots(every_n_epochs=every), max_epochs=5)
     assert epochs_of(tmp_path, "forecasts") == expected
     assert epochs_of(tmp_path, "attention") == expected
@@ -95,7 +95,7 @@ def test_the_forecasts_drawn_are_those_of_the_validation(tmp_path: Path, monkeyp
     assert events(tmp_path).Scalars("val_mae")[-1].value == pytest.approx(mae, rel=1e-5)
 
 
-def test_forecast_figure_shows_few_symbols_and_late_dates() -> None:
+def test_forecast_plot_shows_few_symbols_and_late_dates() -> None:
     days = np.arange("2020-01-01", "2021-01-01", dtype="datetime64[D]")
     names = [name for name in "ABCDE" for _ in days]
     values = np.arange(len(names), dtype=np.float32)
@@ -107,7 +107,7 @@ def test_forecast_figure_shows_few_symbols_and_late_dates() -> None:
     assert figure.get_suptitle() == "y: now"
 
 
-def test_attention_figure_counts_bars_back_from_the_decision() -> None:
+def test_attention_plot_counts_bars_back_from_the_decision() -> None:
     weights = np.random.default_rng(0).dirichlet(np.ones(5), (2, 9, 5)).astype(np.float32)
     figure = attention_plot(weights, ["A", "B"], title="attention")
     first = figure.axes[0]
@@ -156,8 +156,8 @@ def test_curves_of_a_real_run(tmp_path: Path) -> None:
     file = experiment(tmp_path, market(200), grad_norm={"every_n_steps": 1})
     run = fit(file, tmp_path / "run", "--tensorboard", "true")
     scalars = events(run / "tensorboard").Tags()["scalars"]
-    figures = ("loss", "mae", "rmse", "r2", "explained_variance", "correlation")
-    wanted = {f"{part}_{name}" for part in ("train", "val") for name in figures} | {"lr-AdamW", "grad_norm"}
+    metrics = ("loss", "mae", "rmse", "r2", "explained_variance", "correlation")
+    wanted = {f"{part}_{name}" for part in ("train", "val") for name in metrics} | {"lr-AdamW", "grad_norm"}
     assert wanted <= set(scalars)
     assert events(run / "tensorboard").Tags()["images"] == ["forecasts", "attention"]
 
@@ -170,7 +170,7 @@ def plugin(folder: Path, tag: str) -> HParamsPluginData:
     return HParamsPluginData.FromString(metadata.plugin_data.content)
 
 
-def test_hparams_row_has_settings_and_final_figures(tmp_path: Path) -> None:
+def test_hparams_row_has_settings_and_final_metrics(tmp_path: Path) -> None:
     fitted(tmp_path, TensorBoardPlots(), max_epochs=3)
     assert len(list(tmp_path.rglob("events.out.*"))) == 1  # the tab would show a run in a folder of its own twice
     values = plugin(tmp_path, "session_start_info").session_start_info.hparams
@@ -196,7 +196,7 @@ def test_hparams_row_has_settings_and_final_figures(tmp_path: Path) -> None:
         assert final[f"final/val_{name}"] == accumulator.Scalars(f"val_{name}")[-1].value
 
 
-def test_a_fit_without_validation_has_a_row_without_figures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fit_without_validation_has_a_row_without_metrics(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fitted(tmp_path, TensorBoardPlots(), limit_val_batches=0)
     assert [info.name.tag for info in plugin(tmp_path, "experiment").experiment.metric_infos] == ["final/epochs"]
     assert "TensorBoard" not in caplog.text
@@ -254,7 +254,7 @@ def failing(*args: Any, **kwargs: Any) -> Any:
 def test_a_failure_is_a_warning(
     tmp_path: Path, name: str, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tensorboard, name, failing)
+    monkeypatch.setattr(attention if name == "attention_plot" else tensorboard, name, failing)
     assert fitted(tmp_path, TensorBoardPlots(histograms=True)).state.finished
     assert f"TensorBoard without {what}: RuntimeError: no ink" in caplog.text
 
@@ -285,7 +285,7 @@ def test_without_tensorboard_nothing_is_drawn(
     tmp_path: Path, logger: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("forecast_plot", "attention_plot", "_add_graph", "hyperparameters"):
-        monkeypatch.setattr(tensorboard, name, failing)
+        monkeypatch.setattr(attention if name == "attention_plot" else tensorboard, name, failing)
     fitted(tmp_path, TensorBoardPlots(every_n_epochs=1, histograms=True), logger=logger(tmp_path))
     assert "TensorBoard" not in caplog.text
     assert list(tmp_path.rglob("events.out.*")) == []

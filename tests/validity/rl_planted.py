@@ -1,15 +1,15 @@
 """Does a pretrained encoder make an agent learn faster? `python -m tests.validity.rl_planted`, minutes on one core.
 
 The market has a planted signal: log returns r(t) = phi s(t-2) r(t-2) + noise, where s is 1 on busy days and -1 on quiet
-ones, which only the volume tells: momentum when there is much trade, reversal when there is little. With `--signal
-plain` all days are busy: one feature is the forecast, and little is left to learn beforehand.
+days, which only the volume reveals: momentum on days of much trade, reversal on days of little. With `--signal plain`
+all days are busy: one feature is the forecast, and little can be learnt in advance.
 
 PPO learns to trade it after costs, once on the looked-up embeddings of a forecaster that was trained on the same dates,
 and once from scratch, on the windows, with the same network as its features extractor (and the forecaster's
-standardisation, so that only what was learnt differs). Told are the environment steps until the net return a bar on the
-test dates, without exploring, is at least half of what the sign of the best forecast earns there, at two looks in a
-row, for each seed, and whether the encoder's median is at most half of the other. A seed that never gets there counts
-with the most steps that were made.
+standardisation, so that only what was learnt differs). It prints, for each seed, the environment steps until the net
+return per bar on the test dates, without exploring, is at least half of what the sign of the best forecast earns there,
+at two evaluations in a row; and whether the encoder's median is at most half of the other. A seed that never reaches
+this counts with the largest number of steps.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import argparse
 import copy
 import statistics
 import tempfile
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +39,12 @@ from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import CNNLSTM
 from cnn_lstm.rl import EncoderObservation, MarketEnv
 from cnn_lstm.rl.agents import play_agent
-from cnn_lstm.rl.judging import rule
+from cnn_lstm.rl.track_records import track_record_of_rule
 from tests.fits import small_trainer
 from tests.markets import TableSource, bars_of, days
 
 SHARE = 0.5  # of the best rule's net return, and of the steps from scratch
-# the same for both: a decision pays within two bars, so little of the future is counted in
+# the same for both: a decision pays within two bars, so the discount is strong
 PPO_ARGUMENTS: dict[str, Any] = {
     "n_steps": 64,
     "batch_size": 64,
@@ -81,11 +83,11 @@ def planted(options: argparse.Namespace) -> tuple[pd.DataFrame, NDArray[np.float
 
 
 class Untrained(BaseFeaturesExtractor):
-    """The network with new weights and the old standardisation, beside the account.
+    """The network with random weights and the trained standardisation, next to the account.
 
     Args:
         space: Observation space of a market that shows windows.
-        standardised: Network whose buffers are taken.
+        standardised: Network whose buffers are used.
     """
 
     def __init__(self, space: gymnasium.spaces.Dict, standardised: CNNLSTM) -> None:
@@ -117,7 +119,7 @@ def pretrained(folder: Path, prices: pd.DataFrame, options: argparse.Namespace) 
 
 
 def steps_needed(agent: PPO, test: gymnasium.Env[Any, Any], goal: float, options: argparse.Namespace) -> int:
-    """Steps until the net return a bar has reached the goal and stayed there at the next look; else the most."""
+    """Steps until the net return per bar reaches the goal and stays there at the next look; else `options.most`."""
     reached = 0
     while agent.num_timesteps < options.most:
         agent.learn(agent.n_steps * agent.n_envs, reset_num_timesteps=False)
@@ -148,14 +150,15 @@ def main() -> int:
         embeddings = predictor.encode(prices)
         common: dict[str, Any] = {"prices": prices, "checkpoint": checkpoint}
         test = MarketEnv(**common, part="test")
-        bars, rules = test.episodes.bars, test.episodes.rules
-        best = rule(bars, rules, lambda at: np.sign(forecast[bars.rows[at]]))["net"].mean()
+        data, terms = test.episodes.data, test.episodes.terms
+        rule = track_record_of_rule(data, terms, lambda at: np.sign(forecast[data.rows[at]]))
+        best = rule["net"].mean()
         markets: dict[str, list[MarketEnv]] = {}
         for observe in ("account", "window"):
             learn = MarketEnv(**common, part="train", observe=observe, episode_length=128)
             markets[observe] = [learn, MarketEnv(**common, part="test", observe=observe)]
-    print(f"the sign of the best forecast earns {best * 1e4:.1f} bp a bar after costs; the goal is {SHARE:.0%} of it")
-    variants = {
+    print(f"the sign of the best forecast earns {best * 1e4:.1f} bp per bar after costs; the goal is {SHARE:.0%} of it")
+    variants: dict[str, tuple[Sequence[gymnasium.Env[Any, Any]], dict[str, Any]]] = {
         "pretrained, frozen": ([EncoderObservation(market, embeddings) for market in markets["account"]], {}),
         "from scratch": (
             markets["window"],
@@ -166,10 +169,10 @@ def main() -> int:
         ),
     }
     needed: dict[str, list[int]] = {}
-    for name, ((learn, unseen), extractor) in variants.items():
+    for name, ((training, unseen), extractor) in variants.items():
         needed[name] = []
         for seed in range(options.seeds):
-            envs = DummyVecEnv([lambda learn=learn: copy.deepcopy(learn) for _ in range(ENVIRONMENTS)])
+            envs = DummyVecEnv([partial(copy.deepcopy, training)] * ENVIRONMENTS)
             kwargs = {"net_arch": [32, 32], **extractor}
             agent = PPO("MultiInputPolicy", envs, seed=seed, policy_kwargs=kwargs, **PPO_ARGUMENTS)
             needed[name].append(steps_needed(agent, unseen, SHARE * best, options))

@@ -1,9 +1,9 @@
-"""What a sweep is worth where there is something to find: python -m tests.validity.sweeps --folder sweeps.
+"""What a sweep is worth if there is a signal: python -m tests.validity.sweeps --folder sweeps.
 
-On markets with a planted signal, for each seed: a sweep as it is by default, whose first trial is the default settings;
-and two sweeps with trials that are drawn at random with one seed, with pruning and without. These two propose the same
-trials, so that pruning alone makes the difference; other samplers propose otherwise once something is pruned. It prints
-a line a seed, and counts.
+On markets with a planted signal it runs for each seed a sweep with the default sampler and pruner, whose first trial
+has the default settings, and two sweeps with random trials, one with pruning and one without. These two propose the
+same trials, so that only pruning makes the difference; other samplers propose other trials once one is pruned. It
+prints a line per seed, and counts.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ RANDOM: dict[str, Any] = {"sampler": {"name": "random"}}
 
 
 @dataclass(frozen=True)
-class Found:
-    """Best validation losses that were found on one market, and epochs that all trials took.
+class MarketResult:
+    """Best validation losses on one market, and epochs that all trials took.
 
     Attributes:
         default: Loss of the default settings, the first trial of each sweep.
-        found: The best of a sweep as it is by default.
+        best: The best of a sweep with the default sampler and pruner.
         pruned: The best of one with random trials.
         whole: The same without pruning.
         epochs_pruned: Epochs of the sweep with random trials.
@@ -66,37 +66,37 @@ class Found:
     """
 
     default: float
-    found: float
+    best: float
     pruned: float
     whole: float
     epochs_pruned: int
     epochs_whole: int
 
 
-def search(folder: Path, seed: int, pruner: dict[str, Any] | None = None) -> Found:
-    """Sweeps by default, and with random trials with and without pruning.
+def search(folder: Path, seed: int, pruner: dict[str, Any] | None = None) -> MarketResult:
+    """Sweeps with the defaults, and with random trials with and without pruning.
 
     Args:
         folder: Where to work.
         seed: Of market, fits and sampler.
-        pruner: Section of the sweep's file; null for the default.
+        pruner: Section of the sweep's file; None for the default.
     """
-    words = ["--config", str(configured(folder, planted(seed, rows=ROWS), seed, window=WINDOW))]
-    words += ["--trainer.max_epochs", str(EPOCHS)]
+    argv = ["--config", str(configured(folder, planted(seed, rows=ROWS), seed, window=WINDOW))]
+    argv += ["--trainer.max_epochs", str(EPOCHS)]
     pruning = {"pruner": pruner} if pruner else {}
-    default = sweep(folder / "default", words, pruning)
-    pruned = sweep(folder / "pruned", words, {**RANDOM, **pruning})
-    whole = sweep(folder / "whole", words, {**RANDOM, "pruner": {"name": "none"}})
+    default = sweep(folder / "default", argv, pruning)
+    pruned = sweep(folder / "pruned", argv, {**RANDOM, **pruning})
+    whole = sweep(folder / "whole", argv, {**RANDOM, "pruner": {"name": "none"}})
     first = whole.trials[0].value
-    return Found(first, default.best_value, pruned.best_value, whole.best_value, epochs(pruned), epochs(whole))
+    assert first is not None
+    return MarketResult(first, default.best_value, pruned.best_value, whole.best_value, epochs(pruned), epochs(whole))
 
 
-def sweep(folder: Path, words: Sequence[str], sections: dict[str, Any]) -> optuna.Study:
+def sweep(folder: Path, argv: Sequence[str], sections: dict[str, Any]) -> optuna.Study:
     """A sweep with one worker, so that it is the same each time."""
     file = folder.with_suffix(".yaml")
     file.write_text(yaml.safe_dump({"space": SPACE, **sections}))
-    given = ["--space", str(file), "--n_trials", str(TRIALS), "--folder", str(folder)]
-    command("sweep", *words, *given)
+    command("sweep", *argv, "--space", str(file), "--n_trials", str(TRIALS), "--folder", str(folder))
     return optuna.load_study(study_name=folder.name, storage=f"sqlite:///{folder / 'study.db'}")
 
 
@@ -105,10 +105,10 @@ def epochs(study: optuna.Study) -> int:
     return sum(trial.user_attrs["epochs"] for trial in study.trials)
 
 
-def command(*words: str) -> None:
+def command(*argv: str) -> None:
     """A command in a process of its own, with one thread."""
     done = subprocess.run(
-        [sys.executable, "-m", "cnn_lstm", *words],
+        [sys.executable, "-m", "cnn_lstm", *argv],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -125,22 +125,22 @@ def main() -> None:
     parser.add_argument("--pruner", type=json.loads, help="section of the sweep's file as JSON; the default by default")
     parser.add_argument("--jobs", type=int, default=2, help="markets at a time")
     parser.add_argument("--folder", type=Path, default=Path("sweeps"))
-    given = parser.parse_args()
-    seeds = range(given.first, given.first + given.seeds)
-    with ThreadPoolExecutor(given.jobs) as pool:
-        one = partial(search, pruner=given.pruner)
-        found = list(pool.map(one, [given.folder / str(seed) for seed in seeds], seeds))
-    for seed, line in zip(seeds, found, strict=True):
-        print(f"{seed}: {line}")
-    better = sum(line.found < line.default for line in found)
-    saved = 1 - sum(line.epochs_pruned for line in found) / sum(line.epochs_whole for line in found)
-    same = sum(line.pruned == line.whole for line in found)
-    print(f"a sweep found better settings than the default ones on {better} of {len(found)} markets")
+    options = parser.parse_args()
+    seeds = range(options.first, options.first + options.seeds)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        one = partial(search, pruner=options.pruner)
+        results = list(pool.map(one, [options.folder / str(seed) for seed in seeds], seeds))
+    for seed, result in zip(seeds, results, strict=True):
+        print(f"{seed}: {result}")
+    better = sum(result.best < result.default for result in results)
+    saved = 1 - sum(result.epochs_pruned for result in results) / sum(result.epochs_whole for result in results)
+    same = sum(result.pruned == result.whole for result in results)
+    print(f"a sweep found better settings than the default ones on {better} of {len(results)} markets")
     print(
         f"of equal random trials pruning saved {saved:.0%} of the epochs; the best was kept on {same} markets: ", end=""
     )
-    print(f"median loss {median(line.pruned for line in found):.4f}, ", end="")
-    print(f"{median(line.whole for line in found):.4f} without pruning")
+    print(f"median loss {median(result.pruned for result in results):.4f}, ", end="")
+    print(f"{median(result.whole for result in results):.4f} without pruning")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.features import available_features
+from cnn_lstm.data.feature_catalogue import available_features
+from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.prices import Checks
 from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.data.splits import FractionSplit, SplitRows
@@ -27,13 +28,13 @@ from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, Realiz
 from cnn_lstm.data.windows import Panel, Rows, complete_windows, labelled
 from cnn_lstm.errors import ValidityError
 from cnn_lstm.evaluation.audit import decision_shift, invariance, labels, learning, lookahead, model_rows
-from cnn_lstm.evaluation.audit.cuts import cuts_of, spread
+from cnn_lstm.evaluation.audit.cuts import cuts_of
 from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, PASSED, WARNED, Result
-from cnn_lstm.evaluation.audit.lookahead import Base
 from cnn_lstm.evaluation.audit.run_audit import Audit, audit, short_form
-from cnn_lstm.evaluation.audit.stages import Pipeline, members
+from cnn_lstm.evaluation.audit.stages import Base, Pipeline, members
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.calibration import calibrate
+from cnn_lstm.model.calibration import Calibration, calibrate
+from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.objectives import Classes
 from tests import experiments
@@ -69,7 +70,7 @@ def ready(prices: pd.DataFrame | PriceSource | None = None, **arguments: Any) ->
     return data
 
 
-def calibrated(data: MarketDataModule, predictor: Predictor, rows: Rows) -> dict[str, Any]:
+def calibrated(data: MarketDataModule, predictor: Predictor, rows: Rows) -> Calibration:
     index, targets = torch.from_numpy(rows), data.targets
     columns = {"y_true": data.panel.labels[index], **predictor.forecast_rows(data.panel, rows)}
     return calibrate(columns, data.label_scale(index), targets[0].classes, [target.kind for target in targets])
@@ -82,10 +83,15 @@ def learnt(data: MarketDataModule) -> Predictor:
     network = small_network(n_features=data.n_features, conv_dropout=0.2)
     forecaster = Forecaster(network, Classes(classes) if classes else None, n_targets=data.n_targets).eval()
     forecaster.learn_statistics(data.statistics)
-    forecaster.contract = data.contract()
+    forecaster.contract = Contract.from_plain(data.contract())
     predictor = Predictor(forecaster)
-    forecaster.contract["calibration"] = calibrated(data, predictor, data.parts.validation)
+    give(predictor, calibrated(data, predictor, data.parts.validation))
     return predictor
+
+
+def give(predictor: Predictor, calibration: Calibration) -> None:
+    """Makes a calibration that of a predictor's checkpoint."""
+    predictor.forecaster.contract = replace(predictor.forecaster.contract, calibration=calibration)
 
 
 def based(data: MarketDataModule, predictor: Predictor | None = None) -> Base:
@@ -128,7 +134,7 @@ def test_a_leaking_feature_is_caught_by_name(infested: Audit, leak: Any) -> None
 
 
 @pytest.mark.parametrize("clean", [*map(zoo.path, zoo.CLEAN), "close_to_sma_20"])
-def test_a_clean_feature_beside_them_is_not(infested: Audit, clean: str) -> None:
+def test_a_clean_feature_among_them_is_not(infested: Audit, clean: str) -> None:
     for result in infested.results:
         assert clean not in columns(result), result
 
@@ -183,12 +189,12 @@ def test_cuts_are_where_leaks_show() -> None:
 def test_many_runs_and_last_rows_are_spread_over_time() -> None:
     times = np.arange("2010-01-01", "2011-01-01", dtype="datetime64[D]")
     for most in (1, 7, 30, 1000):
-        taken = spread(times, most)
+        taken = times[evenly_spread(len(times), most)]
         assert len(taken) == min(most, 365)
         assert taken[0] == times[0]
         assert most == 1 or taken[-1] == times[-1]
         assert np.ptp(np.diff(taken).astype(int)) <= 1 if most > 2 else True
-    assert len(spread(times[:0], 5)) == 0
+    assert len(evenly_spread(0, 5)) == 0
 
 
 # -- leaks elsewhere ---------------------------------------------------------------------------------------------------
@@ -265,10 +271,9 @@ def test_batch_norm_in_training_mode_under_dropout(monkeypatch: pytest.MonkeyPat
 def test_calibration_from_test_rows() -> None:
     data = ready()
     predictor = learnt(data)
-    contract = predictor.forecaster.contract
     assert learning.calibration(data, predictor, same=True).outcome == PASSED
     for rows in (data.parts.test, np.concatenate([data.parts.validation, data.parts.test])):
-        contract["calibration"] = calibrated(data, predictor, rows)
+        give(predictor, calibrated(data, predictor, rows))
         found = learning.calibration(data, predictor, same=True)
         assert columns(found, "calibration") == {"scores of return_2"}
 
@@ -276,12 +281,11 @@ def test_calibration_from_test_rows() -> None:
 def test_calibration_from_some_validation_rows_and_in_reduced_precision() -> None:
     data = ready()
     predictor = learnt(data)
-    contract = predictor.forecaster.contract
-    contract["calibration"] = calibrated(data, predictor, data.parts.validation[:20])
+    give(predictor, calibrated(data, predictor, data.parts.validation[:20]))
     assert learning.calibration(data, predictor, same=True).outcome == PASSED
     whole = calibrated(data, predictor, data.parts.validation)
-    noise = np.random.default_rng(0).normal(0, 0.01, len(whole["scores"][0]))
-    contract["calibration"] = whole | {"scores": [np.sort(whole["scores"][0] + noise).tolist()]}
+    noise = np.random.default_rng(0).normal(0, 0.01, len(whole.scores[0]))
+    give(predictor, replace(whole, scores=[np.sort(whole.scores[0] + noise).tolist()]))
     assert learning.calibration(data, predictor, same=True).outcome == PASSED
     assert learning.calibration(data, predictor, same=False).outcome == NOT_APPLICABLE
 
@@ -426,7 +430,7 @@ def test_an_edge_that_one_bar_takes_away(
     assert found.compared.count("(") == 1 + len(decision_shift.DELAYS)
     if outcome == WARNED:
         assert columns(found, "forecasts") == {f"y_pred of return_{horizon}"}
-        assert decision_shift.shifted_decision(base, strict=True).outcome == FAILED
+        assert decision_shift.shifted_decision(base, warnings_fail=True).outcome == FAILED
 
 
 def test_forecasts_that_are_all_the_same_have_no_edge_to_lose(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -437,11 +441,11 @@ def test_forecasts_that_are_all_the_same_have_no_edge_to_lose(monkeypatch: pytes
 # -- what must not matter ----------------------------------------------------------------------------------------------
 
 
-def test_levels_are_a_warning_and_a_failure_when_strict() -> None:
+def test_levels_are_a_warning_and_a_failure_where_warnings_fail() -> None:
     base = based(ready(features=[*FEATURES, "close", zoo.path(zoo.dollars)]))
     found = invariance.adjustment(base)
     assert (found.outcome, columns(found)) == (WARNED, {"close", zoo.path(zoo.dollars)})
-    assert invariance.adjustment(base, strict=True).outcome == FAILED
+    assert invariance.adjustment(base, warnings_fail=True).outcome == FAILED
 
 
 def test_a_memory_without_a_warm_up() -> None:
@@ -545,11 +549,11 @@ def test_audit_of_a_run_writes_into_its_folder(tmp_path: Path, capsys: pytest.Ca
     run = experiments.fit(config, tmp_path / "run")
     capsys.readouterr()
     assert experiments.run("audit", "--config", run / "config.yaml", "--ckpt_path", "best") == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     written = json.loads((run / "audit.json").read_text())
     assert written["passed"]
     assert {check["name"]: check["outcome"] for check in written["checks"]} == dict.fromkeys(
-        [line.split("  ")[0] for line in told.splitlines()[: len(written["checks"])]], PASSED
+        [line.split("  ")[0] for line in printed.splitlines()[: len(written["checks"])]], PASSED
     )
 
 
@@ -558,10 +562,10 @@ def test_a_leak_ends_with_code_8_and_its_name(tmp_path: Path, capsys: pytest.Cap
     config = experiments.experiment(tmp_path, table(), {"features": ["log_return_1", leak], "window": 4})
     words = ["--trust-imports", "tests", "--config", config, "--output", tmp_path / "found.json"]
     assert experiments.run("audit", *words) == 8
-    shown = capsys.readouterr()
-    assert f"  features: {leak} — " in shown.out
-    assert shown.err.splitlines()[-1].startswith("error[E820]: the audit failed: future perturbation (")
-    assert leak in shown.err
+    printed = capsys.readouterr()
+    assert f"  features: {leak} — " in printed.out
+    assert printed.err.splitlines()[-1].startswith("error[E820]: the audit failed: future perturbation (")
+    assert leak in printed.err
     assert not json.loads((tmp_path / "found.json").read_text())["passed"]
 
 

@@ -18,15 +18,17 @@ import torch
 from numpy.typing import NDArray
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.features import DEFAULT_FEATURES, available_features, resolve_features
+from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES, available_features
+from cnn_lstm.data.feature_names import resolve_features
 from cnn_lstm.data.prices import Checks
 from cnn_lstm.data.splits import FractionSplit
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility
 from cnn_lstm.evaluation.audit import stages
-from cnn_lstm.evaluation.audit.findings import moved_bits
+from cnn_lstm.evaluation.audit.findings import at_places
 from cnn_lstm.evaluation.audit.perturbations import blanked, moved, removed
 from cnn_lstm.evaluation.audit.stages import Stages
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import CNNLSTM
 from tests.markets import PRICES, TableSource, market
@@ -75,7 +77,7 @@ class Pipeline:
         torch.manual_seed(0)
         network = CNNLSTM(len(features), channels=[4], kernel_sizes=[3], lstm_hidden=4, attention_heads=2)
         forecaster = Forecaster(network, n_targets=2)
-        forecaster.contract = self.data.contract()
+        forecaster.contract = Contract.from_plain(self.data.contract())
         forecaster.learn_statistics(self.data.statistics)
         self.way = stages.Pipeline(self.data, Predictor(forecaster))
 
@@ -91,7 +93,8 @@ def differences(before: Stages, after: Stages, cut: pd.Timestamp, without: str =
     symbols = {symbol for symbol in before["features"].symbol if symbol != without}
     found = []
     for name, stage in after.items():
-        found += moved_bits(before[name].until(last).of(symbols), stage.until(last).of(symbols), "moved")
+        places = before[name].until(last).of(symbols).other_bits(stage.until(last).of(symbols))
+        found += at_places(name, places, "moved")
     return [str(finding) for finding in found]
 
 
@@ -183,8 +186,8 @@ def test_every_single_later_row_may_change(default: tuple[Pipeline, Stages], tab
         symbol, when = table.loc[row, ["symbol", "timestamp"]]
         after = pipeline.stages(changed)
         assert differences(before, after, when - pd.Timedelta(days=1)) == []
-        told = differences(before, after, when)
-        assert any(line.startswith("features") and symbol in line for line in told)
+        seen = differences(before, after, when)
+        assert any(line.startswith("features") and symbol in line for line in seen)
 
 
 @pytest.mark.parametrize("names", [DEFAULT_FEATURES, tuple(OFFERED)], ids=["default", "offered"])

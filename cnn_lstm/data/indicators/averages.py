@@ -1,4 +1,4 @@
-"""The close beside its own averages and extremes, as a share: 0.02 is 2 % above."""
+"""The close next to its averages and extremes, as a share: 0.02 is 2 % above."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def sma_cross(bars: pd.DataFrame, fast: int = 10, slow: int = 50) -> pd.Series:
 
 @feature(warmup=lambda period: period - 1, at_least=2)
 def trend_slope(bars: pd.DataFrame, period: int = 20) -> FloatArray:
-    """Slope of the straight line through the last n log closes, in log return a bar."""
+    """Slope of the straight line through the last n log closes, in log return per bar."""
     log_close = pd.Series(np.log(bars["close"]))
     return from_talib(talib.LINEARREG_SLOPE, [log_close], period)
 

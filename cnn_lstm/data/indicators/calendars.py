@@ -1,4 +1,4 @@
-"""The bar's own timestamp, in UTC.
+"""The timestamp of the bar, in UTC.
 
 Nothing here needs to know which sessions follow, as the last session of a month would.
 """

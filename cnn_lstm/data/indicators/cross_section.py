@@ -1,4 +1,4 @@
-"""A symbol beside the other symbols of the table at the same timestamp; the functions take the whole table.
+"""A symbol next to the other symbols of the table at the same timestamp; the functions take the whole table.
 
 The metrics depend on which symbols are in the table: use the same universe for training and for forecasts.
 """

@@ -78,7 +78,7 @@ def share_of_range(part: pd.Series, bars: pd.DataFrame, neutral: float) -> pd.Se
 def from_talib(
     function: Callable[..., Any], inputs: Sequence[pd.Series], *parameters: int, output: int = 0
 ) -> FloatArray:
-    """One output of a TA-Lib function, started anew behind every gap of its inputs.
+    """One output of a TA-Lib function, started again behind every gap of its inputs.
 
     TA-Lib itself returns NaN for ever after the first NaN.
 
@@ -99,10 +99,10 @@ def from_talib(
 
 
 def over_windows(function: Callable[..., FloatArray], period: int, *columns: pd.Series) -> FloatArray:
-    """A statistic of the last `period` rows, each window on its own.
+    """A statistic of the last `period` rows, each window by itself, (n,).
 
     Args:
-        function: From one (rows, period) array a column to (rows,) values.
+        function: From one array (n, period) per column to values (n,).
         period: Rows of a window.
         *columns: What the windows are cut from.
 
@@ -125,7 +125,7 @@ def over_windows(function: Callable[..., FloatArray], period: int, *columns: pd.
 def rolling_std(column: pd.Series, period: int, ddof: int = 1) -> pd.Series:
     """Standard deviation of the last `period` rows; exactly 0 where nothing moves but the rounding.
 
-    pandas' own keeps a residue of rows that have left the window, so a ratio of two calm windows is noise.
+    The one of pandas keeps a residue of rows that have left the window, so a ratio of two calm windows is noise.
 
     Example:
         >>> rolling_std(pd.Series([0.1, 0.1, 0.1, 0.3]), 2).round(3).tolist()
@@ -140,7 +140,7 @@ def rolling_std(column: pd.Series, period: int, ddof: int = 1) -> pd.Series:
 
 
 def standardised(windows: FloatArray) -> FloatArray:
-    """Each window minus its mean, divided by its deviation; NaN where nothing moves but the rounding."""
+    """Each window minus its mean, divided by its deviation, (n, period); NaN where only rounding moves."""
     centred = windows - windows.mean(axis=1, keepdims=True)
     deviation = np.sqrt((centred**2).mean(axis=1, keepdims=True))
     level = np.abs(windows).max(axis=1, keepdims=True)
@@ -149,6 +149,6 @@ def standardised(windows: FloatArray) -> FloatArray:
 
 
 def correlation(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Pearson's correlation, window by window."""
+    """Pearson's correlation, window by window: (n, period) and (n, period) -> (n,)."""
     values: FloatArray = (standardised(first) * standardised(second)).mean(axis=1)
     return values

@@ -1,4 +1,4 @@
-"""Where the market stands beside its own past."""
+"""Where the market stands in comparison with its past."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Volatility a bar, as a share of price; nothing is annualised."""
+"""Volatility per bar, as a share of price; nothing is annualised."""
 
 from __future__ import annotations
 

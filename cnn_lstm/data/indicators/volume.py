@@ -1,4 +1,4 @@
-"""Volume beside its own past, and price weighted by volume. A window without any volume has no value."""
+"""Volume next to its past, and price weighted by volume. A window without any volume has no value."""
 
 from __future__ import annotations
 

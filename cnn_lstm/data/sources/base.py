@@ -37,9 +37,9 @@ def validate_symbol(name: str) -> str:
         ('BRK-B', '^GSPC', 'EURUSD=X')
     """
     if not isinstance(name, str) or not SYMBOL.fullmatch(name):
-        shown = repr(name if len(str(name)) <= 40 else str(name)[:40] + "...")
+        short = repr(name if len(str(name)) <= 40 else str(name)[:40] + "...")
         fix = "use 1 to 20 letters, digits or . ^ = _ -"
-        raise ConfigError(f"symbol {shown} is not allowed", "", fix, code=231)
+        raise ConfigError(f"symbol {short} is not allowed", "", fix, code=231)
     return name
 
 
@@ -60,7 +60,7 @@ def utc_moment(text: str, key: str) -> pd.Timestamp:
     try:
         moment = datetime.fromisoformat(text)
     except (TypeError, ValueError):
-        raise ConfigError(f"{key} is {text!r}, no ISO date", "", "write it as 2020-01-31", code=209) from None
+        raise ConfigError(f"{key} is {text!r}, not an ISO date", "", "write it as 2020-01-31", code=209) from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return pd.Timestamp(moment).tz_convert("UTC").as_unit("us")
 
@@ -73,7 +73,7 @@ def stamp(text: str, key: str) -> np.datetime64:
         key: Where it was given, for the message.
 
     Raises:
-        ConfigError: If it is no ISO date.
+        ConfigError: If it is not an ISO date.
 
     Example:
         >>> str(stamp("2020-01-02", "data.split.test"))

@@ -48,7 +48,7 @@ class Clock:
             UTC, microseconds.
 
         Raises:
-            DataError: E309 a cell is no date in the format; E310 offsets are mixed, or a local time exists
+            DataError: E309 a cell is not a date in the format; E310 offsets are mixed, or a local time exists
                 twice or not at all.
         """
         if pd.api.types.is_datetime64_any_dtype(cells.dtype):
@@ -60,7 +60,7 @@ class Clock:
             moments = self._parsed(cells.astype("str").str.strip(), where, first_row)
         if (bad := moments.isna()).any():
             row = int(bad.to_numpy().argmax())
-            what = f"{str(cells.iloc[row])!r} is no {self.date_format or 'ISO date'}"
+            what = f"{str(cells.iloc[row])!r} is not {self.date_format or 'an ISO date'}"
             fix = "set data.source.date_format: 01/02/2024 could be two days"
             raise DataError(what, f"{where}:{row + first_row}, {int(bad.sum())} rows", fix, code=309)
         # dates come before zones: a date exists also where the clock jumps at midnight
@@ -72,7 +72,7 @@ class Clock:
         return cast(pd.Series, utc.dt.as_unit("us"))
 
     def _parsed(self, text: pd.Series, where: str, first_row: int) -> pd.Series:
-        """Datetimes, with a zone if the text has offsets; NaT where the text is no date."""
+        """Datetimes, with a zone if the text has offsets; NaT where the text is not a date."""
         offset = text.str.extract(OFFSET, expand=False)
         mixed = offset.nunique(dropna=False) > 1
         if mixed and self.zone is None:

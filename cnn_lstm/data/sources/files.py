@@ -1,6 +1,6 @@
 """Price tables from CSV, gzipped CSV and Parquet files; nothing is guessed and nothing is unpickled.
 
-A cell that is no number, a date that could be read in two ways and an hour that exists twice are errors that
+A cell that is not a number, a date that could be read in two ways and an hour that exists twice are errors that
 name the row. The only cells that count as missing are empty ones and those in `MISSING`.
 """
 
@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cnn_lstm.data.checks import BARS
 from cnn_lstm.data.sources.base import PriceSource, select, validate_symbol
 from cnn_lstm.data.sources.clock import UNITS, Clock
 from cnn_lstm.errors import ConfigError, DataError, Defect, DefectsError
@@ -30,7 +31,6 @@ ALIASES = {
     "timestamp": {"timestamp", "date", "datetime", "time", "ds"},
     "symbol": {"symbol", "ticker", "tic", "instrument", "unique_id"},
 }
-BARS = ("open", "high", "low", "close", "volume")
 NAMELESS = re.compile(r"Unnamed: \d+|__index_level_\d+__")
 ENDING = re.compile(r"(\.csv|\.parquet|\.pq|\.txt)?(\.gz)?$", re.IGNORECASE)
 MIB = 2**20
@@ -119,10 +119,10 @@ class PriceFiles(PriceSource):
         text = {theirs for ours, theirs in names.items() if ours in ALIASES}
         return _csv(path, text=text, numbers=set(names.values()) - text), names, 2
 
-    def _names(self, found: list[str], path: Path) -> dict[str, str]:
+    def _names(self, header: list[str], path: Path) -> dict[str, str]:
         """Our name -> name in the file; the mapping of the user comes first."""
-        names = {ours: _mapped(theirs, found, path) for ours, theirs in self.columns.items()}
-        for column in found:
+        names = {ours: _mapped(theirs, header, path) for ours, theirs in self.columns.items()}
+        for column in header:
             ours = _our_name(column)
             if column in names.values() or ours in self.columns:
                 continue
@@ -131,12 +131,12 @@ class PriceFiles(PriceSource):
                 raise DataError(f"{names[ours]} and {column} both look like {ours}", str(path), fix, code=303)
             if not NAMELESS.fullmatch(column):
                 names[ours] = column
-        nameless = [column for column in found if NAMELESS.fullmatch(column)]
+        nameless = [column for column in header if NAMELESS.fullmatch(column)]
         if "timestamp" not in names and nameless:
             names["timestamp"] = nameless[0]  # an index that was saved without a name; row numbers otherwise
         if "timestamp" not in names:
             fix = "name it: data.source.columns: {timestamp: ...}"
-            raise DataError("no column timestamp", f"{path} has {', '.join(found[:20])}", fix, code=303)
+            raise DataError("no column timestamp", f"{path} has {', '.join(header[:20])}", fix, code=303)
         return names
 
     def _symbol_of(self, path: Path) -> str:
@@ -158,7 +158,7 @@ def _is_format(text: str) -> bool:
 
 def _files(patterns: Sequence[str]) -> list[Path]:
     """The files that the patterns name, each once."""
-    found: dict[Path, None] = {}
+    files: dict[Path, None] = {}
     for pattern in patterns:
         path = Path(pattern).expanduser()
         # Path.glob takes no absolute pattern
@@ -168,17 +168,17 @@ def _files(patterns: Sequence[str]) -> list[Path]:
             raise DataError("no such file", where, "check data.source.paths", code=301)
         if folders := [p for p in paths if p.is_dir()]:
             raise DataError("a folder, not a file", f"{folders[0]} (in {Path.cwd()})", "add /*.csv", code=301)
-        found |= dict.fromkeys(paths)
-    return list(found)
+        files |= dict.fromkeys(paths)
+    return list(files)
 
 
-def _mapped(theirs: str, found: list[str], path: Path) -> str:
-    same = [column for column in found if column == theirs] or [
-        column for column in found if column.strip().lower() == theirs.strip().lower()
+def _mapped(theirs: str, header: list[str], path: Path) -> str:
+    same = [column for column in header if column == theirs] or [
+        column for column in header if column.strip().lower() == theirs.strip().lower()
     ]
     if not same:
-        fix = nearest(theirs, found) or "correct data.source.columns"
-        raise DataError(f"no column {theirs!r}", f"{path} has {', '.join(found[:20])}", fix, code=303)
+        fix = nearest(theirs, header) or "correct data.source.columns"
+        raise DataError(f"no column {theirs!r}", f"{path} has {', '.join(header[:20])}", fix, code=303)
     return same[0]
 
 
@@ -212,7 +212,7 @@ def _open(path: Path) -> BinaryIO | gzip.GzipFile:
 
 
 def _too_much(what: str, path: Path) -> DataError:
-    return DataError(what, str(path), "this is no table of prices", code=330)
+    return DataError(what, str(path), "this is not a table of prices", code=330)
 
 
 def _guard(path: Path) -> None:
@@ -249,7 +249,7 @@ def _guard_head(chunk: bytes, path: Path) -> None:
 def _csv(
     path: Path, nrows: int | None = None, text: set[str] | None = None, numbers: set[str] | None = None
 ) -> pd.DataFrame:
-    """Read text columns as they are; number columns keep what is no number as text.
+    """Read text columns as they are; number columns keep what is not a number as text.
 
     All columns are read: with `usecols`, pandas cuts rows that are too long without a word.
     """
@@ -292,7 +292,7 @@ def _numbers(
         elif bad.any():
             row = int(bad.to_numpy().argmax())
             where = f"{path}:{row + first_row}, column {name}, {int(bad.sum())} cells"
-            defects.append(Defect(304, f"{text.iloc[row]!r} is no number", where, "correct the cells"))
+            defects.append(Defect(304, f"{text.iloc[row]!r} is not a number", where, "correct the cells"))
         else:
             values[name] = number
     if defects:

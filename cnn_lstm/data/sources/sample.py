@@ -13,7 +13,7 @@ from cnn_lstm.data.sources.base import PriceSource, select
 class SampleBars(PriceSource):
     """Real daily bars of AAPL, GOOG, IBM and MSFT from 2000-03-01 to 2013-03-01, shipped with the package.
 
-    Provenance and licence are in the README.md beside the file.
+    Provenance and licence are in the README.md next to the file.
 
     Args:
         adjusted: Multiply open, high, low and close by `adj_close / close`, divide volume by this factor, so

@@ -49,7 +49,7 @@ class _MissingError(Exception):
 class YahooBars(PriceSource):
     """Bars from Yahoo Finance through yfinance.
 
-    Each download is kept as Parquet with a JSON of its request beside it, so a second run needs no network.
+    Each download is kept as Parquet with a JSON of its request next to it, so a second run needs no network.
     Adjusted prices change with each dividend: the digest in the JSON tells if two runs saw the same bars.
 
     The bar of today is never loaded, as it is not finished: an `end` of None or later than today means today,
@@ -114,13 +114,13 @@ class YahooBars(PriceSource):
                 tables.append(_within(table, first, last))
             except _MissingError as reason:
                 reasons[symbol] = str(reason)
-        self._report(reasons, f"{start} to {end or 'today'}", found=bool(tables))
+        self._report(reasons, f"{start} to {end or 'today'}", some=bool(tables))
         return pd.concat(tables, ignore_index=True)
 
-    def _report(self, reasons: dict[str, str], where: str, found: bool) -> None:
+    def _report(self, reasons: dict[str, str], where: str, some: bool) -> None:
         fix = "correct the symbols or the span, or set data.source.on_missing: skip"
         defects = [Defect(333, f"no rows for {name}: {why}", where, fix) for name, why in reasons.items()]
-        if defects and (self.on_missing == "error" or not found):
+        if defects and (self.on_missing == "error" or not some):
             raise DefectsError(defects)
         for name, why in reasons.items():
             warnings.warn(f"{name} is skipped, no rows: {why}", stacklevel=3)

@@ -11,7 +11,7 @@ from cnn_lstm.evaluation.audit.run_audit import audit
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import refuse_differences
+from cnn_lstm.model.contract import refuse_differences
 
 SEED = 0
 

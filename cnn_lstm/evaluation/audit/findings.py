@@ -1,18 +1,17 @@
-"""What a check of the audit found: where the first value moved that must not move."""
+"""What a check of the audit says: passed or not, and where the first value moved that must not move."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cnn_lstm.evaluation.audit.stages import Stage
-
-PASSED, FAILED, WARNED, NOT_APPLICABLE = "passed", "failed", "warning", "not applicable"
-ROWS = "rows"
+Outcome = Literal["passed", "failed", "warning", "not applicable"]
+PASSED: Outcome = "passed"
+FAILED: Outcome = "failed"
+WARNED: Outcome = "warning"
+NOT_APPLICABLE: Outcome = "not applicable"
+NO_CHECKPOINT = "no checkpoint is given"
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Finding:
         symbol: Symbol of the first row; empty where no row is concerned.
         first: Timestamp of the first row, ISO; empty where no row is concerned.
         what: What was done, and what came of it.
-        times: Number of trials that found it.
+        times: Number of trials in which it moved.
     """
 
     stage: str
@@ -43,28 +42,28 @@ class Finding:
 
 @dataclass(frozen=True)
 class Result:
-    """What one check found.
+    """The outcome of one check.
 
     Attributes:
         name: Name of the check.
-        outcome: `passed`, `failed`, `warning` or `not applicable`.
+        outcome: What came out.
         compared: What was compared, or why nothing was.
         findings: What moved; empty where it passed.
     """
 
     name: str
-    outcome: str
+    outcome: Outcome
     compared: str
     findings: tuple[Finding, ...] = ()
 
 
-def result(name: str, compared: str, findings: Iterable[Finding], otherwise: str = FAILED) -> Result:
-    """Passed without a finding.
+def result(name: str, compared: str, findings: Iterable[Finding], otherwise: Outcome = FAILED) -> Result:
+    """The outcome of a check, which passes where there is no finding.
 
     Args:
         name: Name of the check.
         compared: What was compared.
-        findings: What was found; those of one column become one, with the earliest row.
+        findings: What moved; the findings of one column become one, with the earliest row.
         otherwise: Outcome where there is a finding.
     """
     merged = merge(findings)
@@ -72,99 +71,31 @@ def result(name: str, compared: str, findings: Iterable[Finding], otherwise: str
 
 
 def merge(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """One finding a column, in the order of their first appearance: the earliest row, and how often it was found.
+    """One finding per column, in the order of their first appearance: the earliest row, and in how many trials.
 
     Example:
         >>> one, other = (Finding("features", "rsi_14", "IBM", day, "moved") for day in ("2010-02-02", "2010-01-05"))
         >>> print(*merge([one, other]))
         features: rsi_14 — IBM @ 2010-01-05 — moved (2 times)
     """
-    found: dict[tuple[str, str], Finding] = {}
+    merged: dict[tuple[str, str], Finding] = {}
     for finding in findings:
         key = finding.stage, finding.column
-        before = found.get(key)
+        before = merged.get(key)
         if before is None:
-            found[key] = finding
+            merged[key] = finding
             continue
         earliest = min(before, finding, key=lambda item: item.first)
-        found[key] = replace(earliest, times=before.times + finding.times)
-    return tuple(found.values())
+        merged[key] = replace(earliest, times=before.times + finding.times)
+    return tuple(merged.values())
 
 
-def moved_bits(before: Stage, after: Stage, what: str) -> list[Finding]:
-    """Columns of a stage that differ in any bit, NaN = NaN, or the first row that only one of the two has.
-
-    Args:
-        before: Rows of the table as it is.
-        after: The same rows of another table.
-        what: What was done.
-    """
-    other = _first_other_row(before, after)
-    if other is not None:
-        return [Finding(before.name, ROWS, *other, what)]
-    different = bits(before.values) != bits(after.values)
-    return _by_column(before, different, what)
-
-
-def moved_values(before: Stage, after: Stage, tolerance: float, what: str) -> list[Finding]:
-    """Columns of which a known value moved by more than a tolerance, relative to its size and its column's spread.
+def at_places(stage: str, places: Iterable[tuple[str, str, str]], what: str) -> list[Finding]:
+    """A finding for each place of a stage that moved.
 
     Args:
-        before: Rows of the table as it is.
-        after: The same rows of another table.
-        tolerance: Largest distance, in units of the value's size plus the column's standard deviation.
+        stage: Name of the stage.
+        places: Column, symbol and timestamp of each, as the comparisons of a stage give them.
         what: What was done.
     """
-    other = _first_other_row(before, after)
-    if other is not None:
-        return [Finding(before.name, ROWS, *other, what)]
-    one, two = before.values.astype(np.float64), after.values.astype(np.float64)
-    known = np.isfinite(one) & np.isfinite(two)
-    one, two = np.where(known, one, 0.0), np.where(known, two, 0.0)
-    count = np.maximum(known.sum(axis=0), 1)
-    mean = one.sum(axis=0) / count
-    spread = np.sqrt((np.where(known, one - mean, 0.0) ** 2).sum(axis=0) / count)
-    different = np.abs(one - two) > tolerance * (np.abs(one) + spread)
-    return _by_column(before, different, what)
-
-
-def bits(values: NDArray[Any]) -> NDArray[Any]:
-    """Values as unsigned integers of the same bits, with one pattern for all NaN.
-
-    Example:
-        >>> bool((bits(np.array([np.nan, 0.0])) == bits(np.array([-np.nan, 0.0]))).all())
-        True
-    """
-    one = np.where(np.isnan(values), values.dtype.type(np.nan), values)
-    return np.ascontiguousarray(one).view(f"u{values.dtype.itemsize}")
-
-
-def _first_other_row(before: Stage, after: Stage) -> tuple[str, str] | None:
-    if len(before) == len(after) and (before.time == after.time).all() and (before.symbol == after.symbol).all():
-        return None
-    keys = [set(zip(stage.time.tolist(), stage.symbol.tolist(), strict=True)) for stage in (before, after)]
-    different = keys[0] ^ keys[1]
-    if not different:
-        return "", ""  # the same rows in another order
-    time, symbol = min(different)
-    return symbol, shown(np.datetime64(time))
-
-
-def _by_column(stage: Stage, different: NDArray[np.bool_], what: str) -> list[Finding]:
-    found = []
-    for column in np.flatnonzero(different.any(axis=0)):
-        rows = np.flatnonzero(different[:, column])
-        first = rows[stage.time[rows].argmin()]
-        place = str(stage.symbol[first]), shown(stage.time[first])
-        found.append(Finding(stage.name, stage.columns[column], *place, what))
-    return found
-
-
-def shown(time: np.datetime64) -> str:
-    """A timestamp, without midnight.
-
-    Example:
-        >>> shown(np.datetime64("2010-01-05T00:00")), shown(np.datetime64("2010-01-05T14:30"))
-        ('2010-01-05', '2010-01-05T14:30')
-    """
-    return str(time.astype("datetime64[m]")).replace("T00:00", "")
+    return [Finding(stage, *place, what) for place in places]

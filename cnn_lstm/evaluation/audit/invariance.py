@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,19 +11,9 @@ from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import KEYS, PRICES
 from cnn_lstm.data.features import Feature
-from cnn_lstm.evaluation.audit.findings import (
-    FAILED,
-    NOT_APPLICABLE,
-    WARNED,
-    Finding,
-    Result,
-    moved_bits,
-    moved_values,
-    result,
-)
-from cnn_lstm.evaluation.audit.lookahead import Base
+from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, WARNED, Finding, Result, at_places, result
 from cnn_lstm.evaluation.audit.perturbations import moved
-from cnn_lstm.evaluation.audit.stages import Pipeline, Stage
+from cnn_lstm.evaluation.audit.stages import Base, Stage
 
 ADJUSTMENT, START_UP, ISOLATION, DETERMINISM = "adjustment", "start-up", "symbol isolation", "determinism"
 FACTORS = (0.01, 7.0)
@@ -33,31 +23,31 @@ START_TOLERANCE = 1e-6
 MOST_SYMBOLS = 3
 
 
-def adjustment(base: Base, strict: bool = False) -> Result:
+def adjustment(base: Base, warnings_fail: bool = False) -> Result:
     """Multiplies the prices of the whole history by a constant, as a later split or dividend does.
 
     Features that move depend on when the prices were downloaded: they are levels, named as a warning.
 
     Args:
         base: The stages of the table as it is.
-        strict: Whether such a feature is a failure.
+        warnings_fail: Whether such a feature is a failure.
     """
     names = [name for name in (*PRICES, "adj_close") if name in base.table]
     if not names:
         return Result(ADJUSTMENT, NOT_APPLICABLE, "the table has no prices")
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for factor in FACTORS:
         scaled = base.table.astype(dict.fromkeys(names, "float64"))
         scaled[names] *= factor
         panel = base.pipeline.panel(scaled)
         what = f"a level: it changes when all prices are taken times {factor:g}"
         after = base.pipeline.known(panel)["features"]
-        levels = moved_values(base.known["features"], after, ADJUSTMENT_TOLERANCE, what)
-        found += levels
+        levels = base.known["features"].other_values(after, ADJUSTMENT_TOLERANCE)
+        findings += at_places("features", levels, what)
         if base.forecasts and not levels:
-            found += _moved_forecasts(base, base.pipeline.forecast(panel, base.rows)["forecasts"], factor)
-    told = f"prices x {FACTORS[0]:g} and x {FACTORS[1]:g}, {len(base.panel):,} rows"
-    return result(ADJUSTMENT, told, found, FAILED if strict else WARNED)
+            findings += _moved_forecasts(base, base.pipeline.forecast(panel, base.rows)["forecasts"], factor)
+    compared = f"prices x {FACTORS[0]:g} and x {FACTORS[1]:g}, {len(base.panel):,} rows"
+    return result(ADJUSTMENT, compared, findings, FAILED if warnings_fail else WARNED)
 
 
 def _moved_forecasts(base: Base, after: Stage, factor: float) -> list[Finding]:
@@ -65,19 +55,20 @@ def _moved_forecasts(base: Base, after: Stage, factor: float) -> list[Finding]:
     free = [target.name for target in base.pipeline.data.targets if not target.level]
     names = {name for name in after.columns if name.rpartition(" of ")[2] in free}
     what = f"it changes when all prices are taken times {factor:g}"
-    return moved_values(base.forecasts["forecasts"].pick(names), after.pick(names), ADJUSTMENT_TOLERANCE, what)
+    before = base.forecasts["forecasts"].pick(names)
+    return at_places(before.name, before.other_values(after.pick(names), ADJUSTMENT_TOLERANCE), what)
 
 
 def start_up(base: Base) -> Result:
     """Drops the first rows of each symbol: values behind a feature's warm-up stay.
 
-    A value that the shorter table does not have yet is no finding.
+    A value that the shorter table does not have yet is not compared.
 
     Args:
         base: The stages of the table as it is.
     """
     position, size = _positions(base.table), base.table.groupby("symbol")["symbol"].transform("size").to_numpy()
-    found: list[Finding] = []
+    findings: list[Finding] = []
     tried = []
     for dropped in DROPPED:
         if dropped >= int(size.max()):
@@ -88,8 +79,8 @@ def start_up(base: Base) -> Result:
             continue
         after = base.pipeline.known(base.pipeline.panel(base.table[kept].reset_index(drop=True)))["features"]
         before = base.known["features"].rows(_in_order(base.table, kept))
-        found += _unsettled(before, after, base.pipeline.features, dropped)
-    return result(START_UP, f"first {', '.join(map(str, tried))} rows dropped, {len(base.panel):,} rows", found)
+        findings += _unsettled(before, after, base.pipeline.bound.features, dropped)
+    return result(START_UP, f"first {', '.join(map(str, tried))} rows dropped, {len(base.panel):,} rows", findings)
 
 
 def _columns_begin(table: pd.DataFrame) -> bool:
@@ -109,7 +100,7 @@ def _in_order(table: pd.DataFrame, kept: NDArray[np.bool_]) -> NDArray[Any]:
     return pd.Series(kept, index=table.index)[table.sort_values(KEYS, kind="stable").index].to_numpy()
 
 
-def _unsettled(before: Stage, after: Stage, features: list[Feature], dropped: int) -> Iterator[Finding]:
+def _unsettled(before: Stage, after: Stage, features: Sequence[Feature], dropped: int) -> Iterator[Finding]:
     """Features whose values behind the warm-up differ."""
     codes = pd.factorize(after.symbol)[0]
     age = pd.Series(codes).groupby(codes).cumcount().to_numpy()
@@ -119,8 +110,9 @@ def _unsettled(before: Stage, after: Stage, features: list[Feature], dropped: in
     for feature in features:
         # the other symbols' rows must be there again, and behind the warm-up too
         settled = all_there & (youngest >= feature.warmup) if feature.cross_sectional else age >= feature.warmup
-        pair = [stage.pick({feature.name}).rows(settled) for stage in (before, after)]
-        yield from moved_values(pair[0], pair[1], START_TOLERANCE, f"{what} (warm-up {feature.warmup})")
+        one, other = (stage.pick({feature.name}).rows(settled) for stage in (before, after))
+        places = one.other_values(other, START_TOLERANCE)
+        yield from at_places(before.name, places, f"{what} (warm-up {feature.warmup})")
 
 
 def symbol_isolation(base: Base) -> Result:
@@ -131,27 +123,26 @@ def symbol_isolation(base: Base) -> Result:
     Args:
         base: The stages of the table as it is.
     """
-    pipeline, table, symbols = base.pipeline, base.table, base.panel.symbols
+    table, symbols = base.table, base.panel.symbols
     shuffled = table.sample(frac=1.0, random_state=0).reset_index(drop=True)
-    found = _moved(base, pipeline, shuffled, symbols, "it changed when the rows of the table were shuffled")
+    findings = _moved(base, shuffled, symbols, "it changed when the rows of the table were shuffled")
     tried = symbols[:MOST_SYMBOLS] if len(symbols) > 1 else ()
-    own = {feature.name for feature in pipeline.features if not feature.cross_sectional}
+    of_one_symbol = {feature.name for feature in base.pipeline.bound.features if not feature.cross_sectional}
     middle = np.sort(base.when)[len(base.when) // 2]
     for symbol in tried:
         others = (table["symbol"] != symbol).to_numpy()
-        for told, changed in (("taken away", table[~others]), ("changed", moved(table, others))):
-            what = f"it changed when the other symbols were {told}"
-            found += _moved(base, pipeline, changed.reset_index(drop=True), (symbol,), what, own)
+        for done, changed in (("taken away", table[~others]), ("changed", moved(table, others))):
+            what = f"it changed when the other symbols were {done}"
+            findings += _moved(base, changed.reset_index(drop=True), (symbol,), what, of_one_symbol)
         later = moved(table, others & (base.when > middle))
         what = "it changed when later rows of the other symbols were changed"
-        found += _moved(base, pipeline, later, (symbol,), what, until=middle)
-    told = f"{len(tried)} of {len(symbols)} symbols alone, and beside changed ones; rows shuffled"
-    return result(ISOLATION, told, found)
+        findings += _moved(base, later, (symbol,), what, until=middle)
+    compared = f"{len(tried)} of {len(symbols)} symbols alone, and next to changed ones; rows shuffled"
+    return result(ISOLATION, compared, findings)
 
 
 def _moved(
     base: Base,
-    pipeline: Pipeline,
     table: pd.DataFrame,
     symbols: tuple[str, ...],
     what: str,
@@ -159,18 +150,18 @@ def _moved(
     until: np.datetime64 | None = None,
 ) -> list[Finding]:
     """Values of some symbols that differ on another table."""
-    found = []
+    findings, pipeline = [], base.pipeline
     for name, after in pipeline.known(pipeline.panel(table)).items():
         pair = [stage.of(symbols) for stage in (base.known[name], after)]
         if features is not None:
-            if name == "windows" and len(features) < len(pipeline.features):
+            if name == "windows" and len(features) < len(pipeline.bound.features):
                 continue  # a window is complete if all features are known
             columns = features | set(after.columns if name == "targets" else ()) | {"complete"}
             pair = [stage.pick(columns) for stage in pair]
         if until is not None:
             pair = [stage.until(until) for stage in pair]
-        found += moved_bits(pair[0], pair[1], what)
-    return found
+        findings += at_places(name, pair[0].other_bits(pair[1]), what)
+    return findings
 
 
 def determinism(base: Base) -> Result:
@@ -181,8 +172,9 @@ def determinism(base: Base) -> Result:
     """
     panel = base.pipeline.panel(base.table)
     again = base.pipeline.known(panel) | base.pipeline.forecast(panel, base.rows)
-    found, values = [], 0
+    findings, values = [], 0
     for name, before in (base.known | base.forecasts).items():
         values += before.values.size
-        found += moved_bits(before, again[name], "it changed when the same table was given again")
-    return result(DETERMINISM, f"the same table twice, {len(again)} stages, {values:,} values", found)
+        what = "it changed when the same table was given again"
+        findings += at_places(name, before.other_bits(again[name]), what)
+    return result(DETERMINISM, f"the same table twice, {len(again)} stages, {values:,} values", findings)

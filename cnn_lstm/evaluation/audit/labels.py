@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from cnn_lstm.data.checks import PRICES
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.muted_warnings import muted_warnings
-from cnn_lstm.data.targets import Target
-from cnn_lstm.evaluation.audit.findings import Finding, Result, bits, result, shown
+from cnn_lstm.data.targets import Floats, Target
+from cnn_lstm.data.times import time_text, utc_times
+from cnn_lstm.evaluation.audit.findings import Finding, Result, result
+from cnn_lstm.evaluation.audit.stages import bits
 
 ALIGNMENT = "label alignment"
 FACTORS = (1000.0, 0.001)
@@ -32,19 +34,19 @@ def label_alignment(data: MarketDataModule) -> Result:
     longest = int(np.bincount(data.panel.symbol).argmax())
     kept = data.panel.symbol == longest
     bars = data.prices[kept].reset_index(drop=True)
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for k, target in enumerate(data.targets):
         with muted_warnings(), np.errstate(all="ignore"):
             outside = {finding.column: finding for finding in reversed(list(_span(target, bars)))}
-        found += outside.values() or _lag(data, k, target)
+        findings += outside.values() or _lag(data, k, target)
     delays = ", ".join(f"{target.name} (t+{target.delay}, t+{target.reach}]" for target in data.targets)
-    return result(ALIGNMENT, f"{len(bars):,} bars of {data.panel.symbols[longest]}, {delays}", found)
+    return result(ALIGNMENT, f"{len(bars):,} bars of {data.panel.symbols[longest]}, {delays}", findings)
 
 
 def _span(target: Target, bars: pd.DataFrame) -> Iterator[Finding]:
     """Which labels and which returns of a position one price moves."""
     row = len(bars) // 2
-    labels, returns = (_moved_by(bars, row, target, kind) for kind in ("future", "bar_return"))
+    labels, returns = (_moved_by(bars, row, target, values) for values in (target.future, target.bar_return))
     spans = {
         "label": (labels, row - target.reach, row - target.delay),
         "position's return": (returns, row - target.delay - 1, row - target.delay),
@@ -61,22 +63,22 @@ def _span(target: Target, bars: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _place(bars: pd.DataFrame, row: int) -> tuple[str, str]:
-    when = bars["timestamp"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
-    return str(bars["symbol"].iloc[row]), shown(when[row])
+    return str(bars["symbol"].iloc[row]), time_text(utc_times(bars["timestamp"])[row])
 
 
-def _moved_by(bars: pd.DataFrame, row: int, target: Target, kind: str) -> NDArray[np.int64]:
-    """Rows whose label moves with the price of one row, up or down."""
-    before = getattr(target, kind)(bars)
+def _moved_by(
+    bars: pd.DataFrame, row: int, target: Target, values: Callable[[pd.DataFrame], Floats]
+) -> NDArray[np.int64]:
+    """Rows whose value moves with the price of one row, up or down."""
+    before = bits(np.asarray(values(bars)))
     rows: set[int] = set()
     for factor in FACTORS:
         changed = bars.astype({target.column: "float64"})
         columns = {*PRICES, target.column} & {*bars.columns} if target.column in PRICES else {target.column}
         for name in sorted(columns):
-            value = float(bars[name].iloc[row])
-            changed.loc[row, name] = value * factor if value > 0 else value + factor
-        after = getattr(target, kind)(changed)
-        rows |= set(np.flatnonzero(bits(np.asarray(before)) != bits(np.asarray(after))).tolist())
+            price = float(bars[name].iloc[row])
+            changed.loc[row, name] = price * factor if price > 0 else price + factor
+        rows |= set(np.flatnonzero(before != bits(np.asarray(values(changed)))).tolist())
     return np.array(sorted(rows), dtype=np.int64)
 
 
@@ -97,6 +99,6 @@ def _lag(data: MarketDataModule, k: int, target: Target) -> Iterator[Finding]:
         early = rows[rows + target.reach < len(labels)]
         differs = early[labels[early] != present[early + target.reach]]
         row = int(differs[0]) if len(differs) else int(rows[0])
-        place = data.panel.symbols[data.panel.symbol[row]], shown(data.panel.time[row])
+        place = data.panel.symbols[data.panel.symbol[row]], time_text(data.panel.time[row])
         what = f"it is not the value known at t+{target.reach}"
         yield Finding("labels", f"label of {target.name}", *place, what)

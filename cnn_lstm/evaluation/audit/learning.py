@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.panel_checks import muted_features
 from cnn_lstm.data.statistics import TrainingStatistics
+from cnn_lstm.data.times import Times, time_text, utc_times
 from cnn_lstm.data.windows import Rows
 from cnn_lstm.errors import DataError
-from cnn_lstm.evaluation.audit.cuts import times_of
-from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, bits, result, shown
+from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, result
 from cnn_lstm.evaluation.audit.perturbations import moved
-from cnn_lstm.evaluation.audit.stages import tolerant
+from cnn_lstm.evaluation.audit.stages import bits, tolerant
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.calibration import calibrate
+from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 
 STATISTICS, REFIT = "training-only statistics", "statistics of the checkpoint"
@@ -42,7 +42,7 @@ class Prefix:
 
     def __init__(self, data: MarketDataModule, end: np.datetime64) -> None:
         self.kept = data.panel.time < end
-        self.panel = data.recipe.panel(data.prices[self.kept].reset_index(drop=True), data.targets)
+        self.panel = data.bound.panel(data.prices[self.kept].reset_index(drop=True))
         self._position = np.cumsum(self.kept) - 1
 
     def rows(self, rows: Rows) -> Rows:
@@ -60,21 +60,21 @@ def training_statistics(data: MarketDataModule, table: pd.DataFrame) -> Result:
         data: A data module that has read its data.
         table: Raw price table.
     """
-    later = times_of(table) >= data.parts.boundaries.validation
+    later = utc_times(table["timestamp"]) >= data.parts.boundaries.validation
     numbers = table.columns.difference(["symbol", "timestamp"])
     tenfold = table.astype(dict.fromkeys(numbers, "float64"))
     tenfold.loc[later, numbers] *= TENFOLD
-    found: list[Finding] = []
-    for told, changed in (("moved", moved(table, later)), ("taken tenfold", tenfold)):
-        what = f"it changed when the rows of validation and test were {told}"
+    findings: list[Finding] = []
+    for done, changed in (("moved", moved(table, later)), ("taken tenfold", tenfold)):
+        what = f"it changed when the rows of validation and test were {done}"
         try:
             with muted_warnings():
                 again = data.on_prices(changed, tolerant(data.recipe.checks))
         except DataError as error:
             return Result(STATISTICS, NOT_APPLICABLE, f"the changed table has no such parts: {error.what}")
-        found += _other_training_rows(data, again, what)
-        found += different_statistics(data, data.statistics, again.statistics, what)
-    return result(STATISTICS, f"2 other futures, {len(data.parts.train):,} training rows", found)
+        findings += _other_training_rows(data, again, what)
+        findings += different_statistics(data, data.statistics, again.statistics, what)
+    return result(STATISTICS, f"2 other futures, {len(data.parts.train):,} training rows", findings)
 
 
 def _other_training_rows(data: MarketDataModule, again: MarketDataModule, what: str) -> Iterator[Finding]:
@@ -86,7 +86,7 @@ def _other_training_rows(data: MarketDataModule, again: MarketDataModule, what: 
     different = keys[0] ^ keys[1]
     if different:
         time, symbol = min(different)
-        yield Finding("split", "training rows", symbol, shown(np.datetime64(time)), what, len(different))
+        yield Finding("split", "training rows", symbol, time_text(np.datetime64(time)), what, len(different))
 
 
 def different_statistics(
@@ -114,37 +114,37 @@ def refit(data: MarketDataModule, models: list[Forecaster], same: bool, past: Pr
         past: The panel until the validation date, if it is at hand.
     """
     if not same:
-        told = "the checkpoint was trained on other data or dates than those of this test"
-        return Result(REFIT, NOT_APPLICABLE, told)
+        reason = "the checkpoint was trained on other data or dates than those of this test"
+        return Result(REFIT, NOT_APPLICABLE, reason)
     past = past or Prefix(data, data.parts.boundaries.validation)
-    found = data.statistics_of(past.panel, past.rows(data.parts.train))
-    findings = [Finding("statistics", name, what="not that of the training rows") for name in _unlike(found, models)]
+    again = data.statistics_of(past.panel, past.rows(data.parts.train))
+    findings = [Finding("statistics", name, what="not that of the training rows") for name in _unlike(again, models)]
     return result(REFIT, f"{len(data.parts.train):,} training rows, {data.n_features} features", findings)
 
 
-def _unlike(found: TrainingStatistics, models: list[Forecaster]) -> Iterator[str]:
-    """Names of the statistics that a model has otherwise."""
+def _unlike(again: TrainingStatistics, models: list[Forecaster]) -> Iterator[str]:
+    """Names of the statistics that differ from a model's."""
     for model in models:
         standardize = model.network.standardize
         pairs = {
-            "feature means": (found.x_loc, standardize.loc),
-            "feature scales": (found.x_scale, standardize.scale),
-            "target means": (found.y_loc, model.y_loc),
-            "target scales": (found.y_scale, model.y_scale),
+            "feature means": (again.x_loc, standardize.loc),
+            "feature scales": (again.x_scale, standardize.scale),
+            "target means": (again.y_loc, model.y_loc),
+            "target scales": (again.y_scale, model.y_scale),
         }
         yield from (name for name, (one, other) in pairs.items() if not torch.equal(one, other.cpu()))
 
 
-def trained_on(data: MarketDataModule, checkpoint: Mapping[str, Any]) -> bool:
+def trained_on(data: MarketDataModule, contract: Contract) -> bool:
     """Whether a checkpoint was trained on the prices and dates of a data module.
 
     Args:
         data: A data module that has read its data.
-        checkpoint: `boundaries` and `fingerprint` that it was trained with.
+        contract: What the checkpoint says of its data.
     """
-    edges = data.parts.boundaries
-    same = {name: checkpoint["boundaries"][name] == str(getattr(edges, name)) for name in ("train", "validation")}
-    return checkpoint["fingerprint"] == data.fingerprint and all(same.values())
+    edges, trained = data.parts.boundaries, contract.boundaries
+    same_dates = (trained.train, trained.validation) == (str(edges.train), str(edges.validation))
+    return same_dates and contract.fingerprint == data.fingerprint
 
 
 # -- parts -----------------------------------------------------------------------------------------------------------
@@ -157,8 +157,8 @@ def purge(data: MarketDataModule) -> Result:
         data: A data module that has read its data.
     """
     panel, parts = data.panel, data.parts
-    reach = max(target.reach for target in data.targets)
-    found = []
+    reach = data.bound.reach
+    findings = []
     for one, other in (("train", "validation"), ("validation", "test")):
         rows = np.sort(getattr(parts, one))
         first = panel.time[getattr(parts, other)].min()
@@ -166,18 +166,18 @@ def purge(data: MarketDataModule) -> Result:
         late = rows[ends >= first]
         if len(late):
             row = late[panel.time[late].argmin()]
-            what = f"its label ends {shown(panel.time[min(row + reach, len(panel) - 1)])}, the next part decides "
-            place = panel.symbols[panel.symbol[row]], shown(panel.time[row])
-            found.append(Finding("split", f"{one} labels", *place, f"{what}from {shown(first)}", len(late)))
-    told = f"{len(panel.symbols)} symbols, labels reach {reach} rows, {parts.purged} rows purged"
-    return result(PURGE, told, found)
+            what = f"its label ends {time_text(panel.time[min(row + reach, len(panel) - 1)])}, the next part decides "
+            place = panel.symbols[panel.symbol[row]], time_text(panel.time[row])
+            findings.append(Finding("split", f"{one} labels", *place, f"{what}from {time_text(first)}", len(late)))
+    compared = f"{len(panel.symbols)} symbols, labels reach {reach} rows, {parts.purged} rows purged"
+    return result(PURGE, compared, findings)
 
 
-def label_ends(data: MarketDataModule, rows: Rows, reach: int) -> NDArray[np.datetime64]:
+def label_ends(data: MarketDataModule, rows: Rows, reach: int) -> Times:
     """When the longest label of each row ends; the decision itself where the symbol has no such row."""
     panel = data.panel
     end = np.minimum(rows + reach, len(panel) - 1)
-    ends: NDArray[np.datetime64] = np.where(panel.symbol[end] == panel.symbol[rows], panel.time[end], panel.time[rows])
+    ends: Times = np.where(panel.symbol[end] == panel.symbol[rows], panel.time[end], panel.time[rows])
     return ends
 
 
@@ -186,9 +186,9 @@ def part_rows(data: MarketDataModule, checkpoint: Mapping[str, Any] | None = Non
 
     Args:
         data: A data module that has read its data.
-        checkpoint: The whole checkpoint; what its best epoch was chosen by must not be a test figure.
+        checkpoint: The whole checkpoint; its best epoch must not have been chosen by a metric of the test part.
     """
-    edges, panel, found = data.parts.boundaries, data.panel, []
+    edges, panel, findings = data.parts.boundaries, data.panel, []
     spans = {
         "train": (data.train_dataloader(), edges.train, edges.validation),
         "validation": (data.val_dataloader(), edges.validation, edges.test),
@@ -201,13 +201,13 @@ def part_rows(data: MarketDataModule, checkpoint: Mapping[str, Any] | None = Non
         strange = rows[(time < start) | (time >= stop) | np.isin(rows, data.parts.test)]
         if len(strange):
             row = strange[panel.time[strange].argmin()]
-            place = panel.symbols[panel.symbol[row]], shown(panel.time[row])
-            what = f"outside of {shown(start)}..{shown(stop)}"
-            found.append(Finding("batches", f"{name} rows", *place, what, len(strange)))
+            place = panel.symbols[panel.symbol[row]], time_text(panel.time[row])
+            what = f"outside of {time_text(start)}..{time_text(stop)}"
+            findings.append(Finding("batches", f"{name} rows", *place, what, len(strange)))
     for key in (checkpoint or {}).get("callbacks") or {}:
         if "'monitor': 'test" in str(key):
-            found.append(Finding("checkpoint", "best epoch", what=f"chosen by a figure of the test part: {key}"))
-    return result(PARTS, f"{seen:,} rows of the loaders of fit", found)
+            findings.append(Finding("checkpoint", "best epoch", what=f"chosen by a metric of the test part: {key}"))
+    return result(PARTS, f"{seen:,} rows of the loaders of fit", findings)
 
 
 # -- calibration -----------------------------------------------------------------------------------------------------
@@ -221,32 +221,31 @@ def calibration(data: MarketDataModule, predictor: Predictor, same: bool) -> Res
         predictor: The checkpoint.
         same: Whether the checkpoint was trained on these prices and dates.
     """
-    stored = predictor.forecaster.contract.get("calibration")
-    if not stored:
+    stored = predictor.forecaster.contract.calibration
+    if stored is None:
         return Result(CALIBRATION, NOT_APPLICABLE, "the checkpoint has no calibration scores")
-    if not same or str(data.parts.boundaries.test) != predictor.forecaster.contract["boundaries"]["test"]:
+    if not same or str(data.parts.boundaries.test) != predictor.forecaster.contract.boundaries.test:
         return Result(CALIBRATION, NOT_APPLICABLE, "the checkpoint was trained on other data or dates")
     validation, test = data.parts.validation, data.parts.test
-    own = _scores(data, predictor, validation)
+    expected = _scores(data, predictor, validation)
     others = [_scores(data, predictor, rows) for rows in (test, np.concatenate([validation, test]))]
-    found = []
+    findings = []
     for k, target in enumerate(data.targets):
-        near = _distance(stored["scores"][k], own[k])
+        near = _distance(stored.scores[k], expected[k])
         # a fit in reduced precision, or on some of the validation batches, has scores that are a little apart
-        if min(_distance(stored["scores"][k], other[k]) for other in others) < MUCH_NEARER * near:
-            found.append(Finding("calibration", f"scores of {target.name}", what="they are those of test rows"))
-    return result(CALIBRATION, f"scores of {len(validation):,} validation rows", found)
+        if min(_distance(stored.scores[k], other[k]) for other in others) < MUCH_NEARER * near:
+            findings.append(Finding("calibration", f"scores of {target.name}", what="they are those of test rows"))
+    return result(CALIBRATION, f"scores of {len(validation):,} validation rows", findings)
 
 
-def _scores(data: MarketDataModule, predictor: Predictor, rows: Rows) -> list[list[float]]:
+def _scores(data: MarketDataModule, predictor: Predictor, rows: Rows) -> Sequence[Sequence[float]]:
     index = torch.from_numpy(rows)
     columns = {"y_true": data.panel.labels[index], **predictor.forecast_rows(data.panel, rows)}
     kinds = [target.kind for target in data.targets]
-    scores: list[list[float]] = calibrate(columns, data.label_scale(index), data.targets[0].classes, kinds)["scores"]
-    return scores
+    return calibrate(columns, data.label_scale(index), data.targets[0].classes, kinds).scores
 
 
-def _distance(scores: list[float], ascending: list[float]) -> float:
+def _distance(scores: Sequence[float], ascending: Sequence[float]) -> float:
     """Mean distance of scores to the nearest one of another sample."""
     known = np.array([-np.inf, *ascending, np.inf])
     right = np.searchsorted(known, scores)

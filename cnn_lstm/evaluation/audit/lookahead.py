@@ -10,78 +10,63 @@ from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import KEYS
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.windows import Panel, Rows
+from cnn_lstm.data.picks import evenly_spread
+from cnn_lstm.data.times import Times, time_text, utc_times
 from cnn_lstm.errors import CnnLstmError
-from cnn_lstm.evaluation.audit.cuts import Cuts, Times, spread, times_of
-from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, merge, moved_bits, result, shown
-from cnn_lstm.evaluation.audit.perturbations import FUTURES
-from cnn_lstm.evaluation.audit.stages import Pipeline, Stage, Stages
+from cnn_lstm.evaluation.audit.cuts import Cuts
+from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, at_places, merge, result
+from cnn_lstm.evaluation.audit.perturbations import PERTURBATIONS
+from cnn_lstm.evaluation.audit.stages import Base, Stage, Stages
 
 FUTURE, SOURCE = "future perturbation", "prices as they were known"
 MODEL_CUTS = 8
-MODEL_FUTURES = ("moved", "removed")
+OF_THE_MODEL = ("moved", "removed")  # the perturbations that the model is tried on too
 SOURCE_CUTS = 3
 
 
-class Base:
-    """The stages of the table as it is, which every trial is compared with.
-
-    Args:
-        pipeline: The pipeline.
-        table: Raw price table.
-    """
-
-    def __init__(self, pipeline: Pipeline, table: pd.DataFrame) -> None:
-        self.pipeline, self.table, self.when = pipeline, table, times_of(table)
-        self.panel: Panel = pipeline.panel(table)
-        self.known: Stages = pipeline.known(self.panel)
-        self.symbols = pipeline.few_symbols(self.panel) if pipeline.predictor is not None else ()
-        self.rows: Rows = pipeline.windows(self.panel, self.symbols)
-        self.forecasts: Stages = pipeline.forecast(self.panel, self.rows)
-
-
-def future_perturbation(base: Base, cuts: Cuts, futures: Collection[str] = tuple(FUTURES)) -> Result:
+def future_perturbation(base: Base, cuts: Cuts, perturbations: Collection[str] = tuple(PERTURBATIONS)) -> Result:
     """Changes every row after each cut in several ways; the rows until then must stay as they are in every bit.
 
     Args:
         base: The stages of the table as it is.
         cuts: The moments.
-        futures: Names of the ways.
+        perturbations: Names of the ways.
     """
-    with_model = set(spread(cuts.times, MODEL_CUTS).tolist()) if base.forecasts else set()
-    found: list[Finding] = []
+    with_model = set(cuts.times[evenly_spread(len(cuts.times), MODEL_CUTS)].tolist()) if base.forecasts else set()
+    every_stage = base.known | base.forecasts
+    findings: list[Finding] = []
     values = trials = skipped = 0
     for cut in cuts.times:
-        for name in futures:
-            model = cut.item() in with_model and name in MODEL_FUTURES
+        for name in perturbations:
+            model = cut.item() in with_model and name in OF_THE_MODEL
             after = _stages_after(base, base.when > cut, name, cut if model else None)
             if after is None:
                 skipped += 1
                 continue
             trials += 1
+            what = f"it changed when all rows were {name} after {time_text(cut)}"
             for stage, changed in after.items():
-                before = _before(base, stage).until(cut)
+                before = every_stage[stage].until(cut)
                 values += before.values.size
-                found += moved_bits(before, changed.until(cut), f"{_told(name)} after {shown(cut)}")
-    stages = len(base.known) + len(base.forecasts)
-    told = f"{cuts.why}; {trials} trials x {stages} stages, {values:,} values"
+                findings += at_places(stage, before.other_bits(changed.until(cut)), what)
+    compared = f"{cuts.why}; {trials} trials x {len(every_stage)} stages, {values:,} values"
     if skipped:
-        told += f"; {skipped} tables that no pipeline could have taken were left out"
+        compared += f"; {skipped} tables that no pipeline could have taken were left out"
     if base.forecasts:
         every = len(base.panel.symbols)
-        told += f"; the model at {len(with_model)} cuts, {len(base.symbols)} of {every} symbols"
-    return result(FUTURE, told, found)
+        compared += f"; the model at {len(with_model)} cuts, {len(base.symbols)} of {every} symbols"
+    return result(FUTURE, compared, findings)
 
 
 def _stages_after(
-    base: Base, later: NDArray[np.bool_], future: str, model_until: np.datetime64 | None
+    base: Base, later: NDArray[np.bool_], perturbation: str, model_until: np.datetime64 | None
 ) -> Stages | None:
     """Stages of the table with another future; None where no such table passes the checks."""
     pipeline = base.pipeline
     try:
-        panel = pipeline.panel(FUTURES[future](base.table, later))
+        panel = pipeline.panel(PERTURBATIONS[perturbation](base.table, later))
     except CnnLstmError:
-        if future == "moved":
+        if perturbation == "moved":
             raise
         # a column that had not begun has nothing to be filled from, and a user's function may need more bars
         return None
@@ -89,14 +74,6 @@ def _stages_after(
     if model_until is None:
         return stages
     return stages | pipeline.forecast(panel, pipeline.windows(panel, base.symbols, model_until))
-
-
-def _before(base: Base, stage: str) -> Stage:
-    return base.known[stage] if stage in base.known else base.forecasts[stage]
-
-
-def _told(future: str) -> str:
-    return f"it changed when all rows were {future}"
 
 
 def prices_as_known(data: MarketDataModule, table: pd.DataFrame) -> Result:
@@ -110,17 +87,14 @@ def prices_as_known(data: MarketDataModule, table: pd.DataFrame) -> Result:
     """
     if not data.source.local:
         return Result(SOURCE, NOT_APPLICABLE, f"{type(data.source).__name__} would have to be asked again")
-    when = times_of(table)
+    when = utc_times(table["timestamp"])
     begun = pd.Series(when).groupby(table["symbol"].to_numpy()).min().max().to_datetime64().astype("datetime64[us]")
     distinct = np.unique(when[when > begun])
     days = np.unique(distinct.astype("datetime64[D]"))
-    ends = (
-        days[np.unique(np.linspace(len(days) // 4, max(len(days) - 2, 0), SOURCE_CUTS).astype(int))]
-        if len(days)
-        else []
-    )
-    found = [finding for end in ends for finding in _reloaded(data, table, when, end)]
-    return result(SOURCE, f"loaded again with {len(ends)} earlier ends, {len(table):,} rows", found)
+    days = days[len(days) // 4 : max(len(days) - 1, 1)]
+    ends = days[evenly_spread(len(days), SOURCE_CUTS, down=True)]
+    findings = [finding for end in ends for finding in _reloaded(data, table, when, end)]
+    return result(SOURCE, f"loaded again with {len(ends)} earlier ends, {len(table):,} rows", findings)
 
 
 def _reloaded(data: MarketDataModule, table: pd.DataFrame, when: Times, end: np.datetime64) -> Iterator[Finding]:
@@ -131,11 +105,12 @@ def _reloaded(data: MarketDataModule, table: pd.DataFrame, when: Times, end: np.
         yield Finding("prices", "rows", "", str(end), f"cannot be loaded with this end: {error.what}")
         return
     one, other = (_as_stage(part) for part in (table[when < end], again))
-    yield from merge(moved_bits(one, other, what))
+    yield from merge(at_places(one.name, one.other_bits(other), what))
 
 
 def _as_stage(table: pd.DataFrame) -> Stage:
     table = table.sort_values(KEYS, kind="stable", ignore_index=True)
     names = sorted(table.columns.difference(KEYS))
     values = table[names].to_numpy(dtype=np.float64)
-    return Stage("prices", tuple(names), table["symbol"].to_numpy(dtype=object), times_of(table), values)
+    time = utc_times(table["timestamp"])
+    return Stage("prices", tuple(names), table["symbol"].to_numpy(dtype=object), time, values)

@@ -1,4 +1,4 @@
-"""A forecast is made of its own window: not of the rows beside it in a batch, and not of labels to come."""
+"""A forecast is made of its own window: not of the rows next to it in a batch, and not of labels to come."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cnn_lstm.data.picks import evenly_spread
+from cnn_lstm.data.times import time_text
 from cnn_lstm.data.windows import Rows, cut_windows
-from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, result, shown
-from cnn_lstm.evaluation.audit.lookahead import Base
-from cnn_lstm.evaluation.audit.stages import BOUNDS
+from cnn_lstm.evaluation.audit.findings import NO_CHECKPOINT, NOT_APPLICABLE, Finding, Result, result
+from cnn_lstm.evaluation.audit.stages import BOUNDS, Base
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.forecaster import state_digest
+from cnn_lstm.model.calibration import Calibration
+from cnn_lstm.model.contract import state_digest
 
-BATCH, STREAMING, NO_CHECKPOINT = "batch independence", "streaming", "no checkpoint is given"
+BATCH, STREAMING = "batch independence", "streaming"
 SAMPLED, ALONE, PASSES = 64, 5, 4
 BATCH_TOLERANCE = 1e-6
 STREAMED = 20
@@ -24,7 +26,7 @@ Columns = dict[str, Tensor]
 
 
 def batch_independence(base: Base) -> Result:
-    """Forecasts of some windows alone, shuffled, beside others, and under dropout; the weights stay as they are.
+    """Forecasts of some windows alone, shuffled, next to others, and under dropout; the weights stay as they are.
 
     Args:
         base: The stages of the table as it is, with forecasts.
@@ -35,17 +37,19 @@ def batch_independence(base: Base) -> Result:
     rows = np.random.default_rng(0).permutation(base.rows)[:SAMPLED]
     before = state_digest(predictor.forecaster.state_dict())
     plain = predictor.forecast_rows(base.panel, rows)
-    found = []
+    findings = []
     for k in range(min(ALONE, len(rows))):
         one = {name: values[[k]] for name, values in plain.items()}
-        found += _apart(base, one, predictor.forecast_rows(base.panel, rows[[k]]), rows[[k]], "forecast alone")
+        findings += _apart(base, one, predictor.forecast_rows(base.panel, rows[[k]]), rows[[k]], "forecast alone")
     order = np.random.default_rng(1).permutation(len(rows))
     shuffled = predictor.forecast_rows(base.panel, rows[order])
-    found += _apart(base, _picked(plain, order), shuffled, rows[order], "the rows of its batch were shuffled")
-    found += _dropout(base, predictor, rows)
+    findings += _apart(base, _picked(plain, order), shuffled, rows[order], "the rows of its batch were shuffled")
+    findings += _dropout(base, predictor, rows)
     if state_digest(predictor.forecaster.state_dict()) != before:
-        found.append(Finding("weights", "state_dict", what="forecasting changed it"))
-    return result(BATCH, f"{len(rows)} windows alone, shuffled, beside others with dropout; weights by digest", found)
+        findings.append(Finding("weights", "state_dict", what="forecasting changed it"))
+    return result(
+        BATCH, f"{len(rows)} windows alone, shuffled, next to others with dropout; weights by digest", findings
+    )
 
 
 def _dropout(base: Base, predictor: Predictor, rows: Rows) -> list[Finding]:
@@ -54,7 +58,7 @@ def _dropout(base: Base, predictor: Predictor, rows: Rows) -> list[Finding]:
     windows = cut_windows(values, torch.from_numpy(rows), predictor.recipe.window)
     replaced = torch.cat([windows[:half], windows[half:].flip(1) * 3.0 + 1.0])
     with torch.inference_mode():
-        one, other = (predictor.forecaster.sample(x, PASSES, seed=3) for x in (windows, replaced))
+        one, other = (predictor.forecaster.forecast(x, PASSES, seed=3).columns for x in (windows, replaced))
     first = np.arange(half)
     what = "the other windows of its batch were replaced, with dropout"
     return _apart(base, _picked(one, first), _picked(other, first), rows[:half], what)
@@ -65,16 +69,16 @@ def _picked(columns: Columns, rows: NDArray[np.int64]) -> Columns:
 
 
 def _apart(base: Base, one: Columns, other: Columns, rows: Rows, what: str) -> list[Finding]:
-    found = []
+    findings = []
     for name, values in one.items():
         size = float(values.abs().mean()) + 1e-12
         different = ((values - other[name].cpu()).abs() > BATCH_TOLERANCE * (values.abs() + size)).any(dim=1).numpy()
         if different.any():
             hit = rows[different]
             row = hit[base.panel.time[hit].argmin()]
-            place = base.panel.symbols[base.panel.symbol[row]], shown(base.panel.time[row])
-            found.append(Finding("forecasts", name, *place, f"it changed when {what}", int(different.sum())))
-    return found
+            place = base.panel.symbols[base.panel.symbol[row]], time_text(base.panel.time[row])
+            findings.append(Finding("forecasts", name, *place, f"it changed when {what}", int(different.sum())))
+    return findings
 
 
 def streaming(base: Base) -> Result:
@@ -84,22 +88,22 @@ def streaming(base: Base) -> Result:
         base: The stages of the table as it is, with forecasts.
     """
     predictor = base.pipeline.predictor
-    calibration = None if predictor is None else predictor.forecaster.contract.get("calibration")
-    if predictor is None or not calibration or not len(base.rows):
+    calibration = None if predictor is None else predictor.forecaster.contract.calibration
+    if predictor is None or calibration is None or not len(base.rows):
         return Result(STREAMING, NOT_APPLICABLE, NO_CHECKPOINT if predictor is None else "no calibration scores")
     table = predictor.predict_rows(base.panel, base.rows)
     bounds = [name for name in table.columns if name.startswith(BOUNDS)]
-    boundary = predictor.forecaster.contract["boundaries"]["test"]
+    boundary = predictor.forecaster.contract.boundaries.test
     days = np.sort(table["as_of"].unique())[-len(table["as_of"].unique()) // 4 :]
-    days = days[np.unique(np.linspace(0, len(days) - 1, min(STREAMED, len(days))).astype(int))]
-    found: list[Finding] = []
+    days = days[evenly_spread(len(days), STREAMED, down=True)]
+    findings: list[Finding] = []
     for day in days:
-        found += _of_the_day(table, bounds, calibration, boundary, pd.Timestamp(day))
-    return result(STREAMING, f"intervals of {len(days)} days from the forecasts and labels until then", found)
+        findings += _of_the_day(table, bounds, calibration, boundary, pd.Timestamp(day))
+    return result(STREAMING, f"intervals of {len(days)} days from the forecasts and labels until then", findings)
 
 
 def _of_the_day(
-    table: pd.DataFrame, bounds: list[str], calibration: dict[str, object], boundary: str, day: pd.Timestamp
+    table: pd.DataFrame, bounds: list[str], calibration: Calibration, boundary: str, day: pd.Timestamp
 ) -> list[Finding]:
     """Bounds of one day that differ when only the labels that had ended are known."""
     then = table[table["as_of"] <= day].drop(columns=bounds).reset_index(drop=True)
@@ -109,10 +113,10 @@ def _of_the_day(
     then.loc[open_yet, "target_end"] = pd.NaT
     again = add_intervals(then, calibration, boundary)
     one, other = (part[part["as_of"] == day].reset_index(drop=True) for part in (table, again))
-    found = []
+    findings = []
     for name in bounds:
         different = one[name].to_numpy() != other[name].to_numpy()
         if different.any():
-            place = str(one["symbol"][different.argmax()]), shown(day.tz_localize(None).to_datetime64())
-            found.append(Finding("intervals", name, *place, "not what it was on that day"))
-    return found
+            place = str(one["symbol"][different.argmax()]), time_text(day.tz_localize(None).to_datetime64())
+            findings.append(Finding("intervals", name, *place, "not what it was on that day"))
+    return findings

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from cnn_lstm.data.checks import KEYS, PRICES
 
 Mask = NDArray[np.bool_]
-Future = Callable[[pd.DataFrame, Mask], pd.DataFrame]
+Perturbation = Callable[[pd.DataFrame, Mask], pd.DataFrame]
 SEED = 20
 
 
 def moved(table: pd.DataFrame, later: Mask) -> pd.DataFrame:
-    """Prices times a lognormal factor with sigma 1, shapes of the bars too; volume drawn anew; others moved as far.
+    """Prices times a lognormal factor with sigma 1, shapes of the bars too; volume drawn again; others moved as far.
 
     The bars stay valid: high is the highest of a bar, low its lowest.
 
@@ -64,7 +64,7 @@ def removed(table: pd.DataFrame, later: Mask) -> pd.DataFrame:
     return table[~later].reset_index(drop=True)
 
 
-FUTURES: dict[str, Future] = {"moved": moved, "blanked": blanked, "removed": removed}
+PERTURBATIONS: dict[str, Perturbation] = {"moved": moved, "blanked": blanked, "removed": removed}
 
 
 def _as_floats(table: pd.DataFrame) -> pd.DataFrame:

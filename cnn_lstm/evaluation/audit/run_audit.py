@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -13,18 +13,25 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.evaluation.audit import decision_shift, invariance, labels, learning, lookahead, model_rows
 from cnn_lstm.evaluation.audit.cuts import Cuts, cuts_of
-from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, Result
-from cnn_lstm.evaluation.audit.lookahead import Base
-from cnn_lstm.evaluation.audit.stages import Pipeline, members
+from cnn_lstm.evaluation.audit.findings import FAILED, NO_CHECKPOINT, NOT_APPLICABLE, Result
+from cnn_lstm.evaluation.audit.stages import Base, Pipeline, members
 from cnn_lstm.inference.predictor import Predictor
 
-SHORT_FUTURES = ("moved", "removed")
-SHOWN = 12
+SHORT_FORM = ("moved", "removed")  # its perturbations
+MOST_LINES = 12
+
+
+class AuditRecord(TypedDict):
+    """What audit.json holds: whether all checks passed, the wall time, and each `Result` as a mapping."""
+
+    passed: bool
+    seconds: float
+    checks: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What all checks found.
+    """The results of all checks.
 
     Attributes:
         results: Results in the order of the checks.
@@ -39,7 +46,7 @@ class Audit:
         """The checks that failed."""
         return tuple(part for part in self.results if part.outcome == FAILED)
 
-    def to_plain(self) -> dict[str, Any]:
+    def to_plain(self) -> AuditRecord:
         """Plain values for audit.json."""
         return {
             "passed": not self.failed,
@@ -52,9 +59,9 @@ class Audit:
         lines = []
         for part in self.results:
             lines.append(f"{part.name:<{width}}  {part.outcome:<14}  {part.compared}")
-            lines += [f"  {finding}" for finding in part.findings[:SHOWN]]
-            if len(part.findings) > SHOWN:
-                lines.append(f"  ... {len(part.findings) - SHOWN} more columns")
+            lines += [f"  {finding}" for finding in part.findings[:MOST_LINES]]
+            if len(part.findings) > MOST_LINES:
+                lines.append(f"  ... {len(part.findings) - MOST_LINES} more columns")
         return "\n".join(lines)
 
 
@@ -63,7 +70,7 @@ def audit(
     predictor: Predictor | None = None,
     checkpoint: Mapping[str, Any] | None = None,
     seed: int = 0,
-    strict: bool = False,
+    warnings_fail: bool = False,
 ) -> Audit:
     """Runs every check on a data module's own prices, and on a checkpoint if there is one.
 
@@ -72,7 +79,7 @@ def audit(
         predictor: The checkpoint, on the data module's features, targets and window.
         checkpoint: Its content as `read_checkpoint` gives it.
         seed: Seed of the random cuts.
-        strict: Whether a warning is a failure.
+        warnings_fail: Whether a warning is a failure.
 
     Example:
         >>> from cnn_lstm.data.datamodule import MarketDataModule
@@ -84,12 +91,16 @@ def audit(
     began = time.perf_counter()
     data.setup()
     with muted_warnings():
-        results = tuple(_checks(data, predictor, checkpoint, seed, strict))
+        results = tuple(_checks(data, predictor, checkpoint, seed, warnings_fail))
     return Audit(results, time.perf_counter() - began)
 
 
 def _checks(
-    data: MarketDataModule, predictor: Predictor | None, checkpoint: Mapping[str, Any] | None, seed: int, strict: bool
+    data: MarketDataModule,
+    predictor: Predictor | None,
+    checkpoint: Mapping[str, Any] | None,
+    seed: int,
+    warnings_fail: bool,
 ) -> Iterator[Result]:
     loaded = data.source.load(data.symbols, data.start, data.end)
     table = loaded[loaded["symbol"].isin(data.panel.symbols)].reset_index(drop=True)
@@ -101,18 +112,18 @@ def _checks(
     yield learning.purge(data)
     yield learning.part_rows(data, checkpoint)
     yield labels.label_alignment(data)
-    yield invariance.adjustment(base, strict)
+    yield invariance.adjustment(base, warnings_fail)
     yield invariance.start_up(base)
     yield invariance.symbol_isolation(base)
     yield model_rows.batch_independence(base)
     yield model_rows.streaming(base)
-    yield decision_shift.shifted_decision(base, strict)
+    yield decision_shift.shifted_decision(base, warnings_fail)
     yield invariance.determinism(base)
 
 
 def _of_the_checkpoint(data: MarketDataModule, predictor: Predictor | None) -> Iterator[Result]:
     if predictor is None:
-        yield from (Result(n, NOT_APPLICABLE, model_rows.NO_CHECKPOINT) for n in (learning.REFIT, learning.CALIBRATION))
+        yield from (Result(name, NOT_APPLICABLE, NO_CHECKPOINT) for name in (learning.REFIT, learning.CALIBRATION))
         return
     same = learning.trained_on(data, predictor.forecaster.contract)
     yield learning.refit(data, members(predictor.forecaster), same)
@@ -131,4 +142,4 @@ def short_form(data: MarketDataModule) -> Result:
     times = np.unique([distinct[np.searchsorted(distinct, end) - 1] for end in ends])
     with muted_warnings():
         base = Base(Pipeline(data, checked=True), data.prices)
-        return lookahead.future_perturbation(base, Cuts(times, f"{len(times)} cuts"), SHORT_FUTURES)
+        return lookahead.future_perturbation(base, Cuts(times, f"{len(times)} cuts"), SHORT_FORM)

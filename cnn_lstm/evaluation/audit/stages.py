@@ -1,5 +1,7 @@
 """Everything that a pipeline makes of a price table, stage by stage, keyed by symbol and time.
 
+This is what the checks compare: the stages of the table as it is, and those of a changed one.
+
 Shapes: n rows of a stage, C columns of it, F features, H targets.
 """
 
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,15 +18,31 @@ from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import Checks
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.recipe import BoundRecipe
+from cnn_lstm.data.times import time_text, utc_times
 from cnn_lstm.data.windows import Panel, Rows, complete_windows
 from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecaster import Forecaster
 
 MOST_WINDOWS = 6000
+ROWS = "rows"
 UNKNOWN_THEN = {"symbol", "as_of", "target_start", "target_end", "horizon", "target", "y_true", "bar_return"}
 BOUNDS = ("lower_", "upper_", "set_")
+
+
+class Place(NamedTuple):
+    """Where a stage differs from another.
+
+    Attributes:
+        column: Column, or `rows` where the two have other rows.
+        symbol: Symbol of the first such row; empty where the same rows stand in another order.
+        first: Timestamp of that row, ISO; empty likewise.
+    """
+
+    column: str
+    symbol: str
+    first: str
 
 
 @dataclass(frozen=True)
@@ -65,8 +83,65 @@ class Stage:
         kept = [k for k, name in enumerate(self.columns) if name in columns]
         return replace(self, columns=tuple(self.columns[k] for k in kept), values=self.values[:, kept])
 
+    def other_bits(self, after: Stage) -> list[Place]:
+        """The first row of each column that differs in any bit, NaN = NaN, or the first row that only one stage has.
+
+        Args:
+            after: The same rows of another table.
+        """
+        return self._other_row(after) or self._first_rows(bits(self.values) != bits(after.values))
+
+    def other_values(self, after: Stage, tolerance: float) -> list[Place]:
+        """The first row of each column in which a known value moved, or the first row that only one stage has.
+
+        Args:
+            after: The same rows of another table.
+            tolerance: Largest distance that is no move, in units of the value's size plus the standard deviation of
+                its column.
+        """
+        other = self._other_row(after)
+        if other:
+            return other
+        one, two = self.values.astype(np.float64), after.values.astype(np.float64)
+        known = np.isfinite(one) & np.isfinite(two)
+        one, two = np.where(known, one, 0.0), np.where(known, two, 0.0)
+        count = np.maximum(known.sum(axis=0), 1)
+        mean = one.sum(axis=0) / count
+        deviation = np.sqrt((np.where(known, one - mean, 0.0) ** 2).sum(axis=0) / count)
+        return self._first_rows(np.abs(one - two) > tolerance * (np.abs(one) + deviation))
+
+    def _other_row(self, after: Stage) -> list[Place]:
+        if len(self) == len(after) and (self.time == after.time).all() and (self.symbol == after.symbol).all():
+            return []
+        keys = [set(zip(stage.time.tolist(), stage.symbol.tolist(), strict=True)) for stage in (self, after)]
+        different = keys[0] ^ keys[1]
+        if not different:
+            return [Place(ROWS, "", "")]  # the same rows in another order
+        time, symbol = min(different)
+        return [Place(ROWS, symbol, time_text(np.datetime64(time)))]
+
+    def _first_rows(self, different: NDArray[np.bool_]) -> list[Place]:
+        """The earliest marked row of each column that has one, of marks (n, C)."""
+        places = []
+        for column in np.flatnonzero(different.any(axis=0)):
+            rows = np.flatnonzero(different[:, column])
+            first = rows[self.time[rows].argmin()]
+            places.append(Place(self.columns[column], str(self.symbol[first]), time_text(self.time[first])))
+        return places
+
 
 Stages = dict[str, Stage]
+
+
+def bits(values: NDArray[Any]) -> NDArray[Any]:
+    """Values as unsigned integers of the same bits, with one pattern for all NaN.
+
+    Example:
+        >>> bool((bits(np.array([np.nan, 0.0])) == bits(np.array([-np.nan, 0.0]))).all())
+        True
+    """
+    one = np.where(np.isnan(values), values.dtype.type(np.nan), values)
+    return np.ascontiguousarray(one).view(f"u{values.dtype.itemsize}")
 
 
 def tolerant(checks: Checks) -> Checks:
@@ -74,7 +149,7 @@ def tolerant(checks: Checks) -> Checks:
 
     A sound table has the same values under both: what is missing in it is filled from the past under both.
     """
-    return replace(checks, strict=False, allow_jumps=True, fill_max_gap=1 << 40)
+    return replace(checks, refuse_unsorted=False, allow_jumps=True, fill_max_gap=1 << 40)
 
 
 class Pipeline:
@@ -88,24 +163,23 @@ class Pipeline:
 
     def __init__(self, data: MarketDataModule, predictor: Predictor | None = None, checked: bool = False) -> None:
         self.data, self.predictor, self.checked = data, predictor, checked
-        self.recipe: Recipe = replace(data.recipe, checks=tolerant(data.recipe.checks))
-        self.features = self.recipe.resolve(list(data.prices.columns))
+        self.bound: BoundRecipe = data.bound.with_checks(tolerant(data.recipe.checks))
         self.names = [target.name for target in data.targets]
 
     def panel(self, table: pd.DataFrame) -> Panel:
         """The panel of a raw price table."""
         if not self.checked:
-            table = self.recipe.check(table, self.data.targets).table
-        return self.recipe.panel(table, self.data.targets)
+            table = self.bound.check(table).table
+        return self.bound.panel(table)
 
     def known(self, panel: Panel) -> Stages:
         """The stages before the model: features, what is known of the targets, windows, scaled features."""
         columns = [f"{part} of {name}" for part in ("value", "volatility") for name in self.names]
         windows = np.zeros((len(panel), 1), dtype=np.float32)
-        rows = complete_windows(panel, self.recipe.window)
+        rows = complete_windows(panel, self.bound.recipe.window)
         windows[rows] = 1.0
-        found = {
-            "features": (list(self.recipe.features), panel.values.numpy()),
+        parts = {
+            "features": (list(self.bound.recipe.features), panel.values.numpy()),
             "targets": (columns, torch.cat([panel.present, panel.volatility], dim=1).numpy()),
             "windows": (["complete"], windows),
         }
@@ -114,8 +188,8 @@ class Pipeline:
             with torch.inference_mode():
                 # windows of one row; an anchored feature is relative to the last row of its window: always 0 here
                 scaled = network.standardize(panel.values[:, None, :])[:, 0]
-            found["standardised features"] = (list(self.recipe.features), scaled.numpy())
-        return _stages(panel, np.arange(len(panel)), found)
+            parts["standardised features"] = (list(self.bound.recipe.features), scaled.numpy())
+        return _stages(panel, np.arange(len(panel)), parts)
 
     def forecast(self, panel: Panel, rows: Rows) -> Stages:
         """The stages behind the model: forecasts, intervals, embeddings of some windows."""
@@ -126,15 +200,15 @@ class Pipeline:
         columns = [name for name in table.columns if name not in UNKNOWN_THEN]
         bounds = [name for name in columns if name.startswith(BOUNDS)]
         points = [name for name in columns if name not in bounds]
-        found = {"forecasts": _wide(table, points, self.names, len(rows))}
+        parts = {"forecasts": _wide(table, points, self.names, len(rows))}
         if bounds:
-            found["intervals"] = _wide(table, bounds, self.names, len(rows))
-        found["embeddings"] = ([f"e{k}" for k in range(embeddings.shape[1])], embeddings)
-        return _stages(panel, rows, found)
+            parts["intervals"] = _wide(table, bounds, self.names, len(rows))
+        parts["embeddings"] = ([f"e{k}" for k in range(embeddings.shape[1])], embeddings)
+        return _stages(panel, rows, parts)
 
     def windows(self, panel: Panel, symbols: Collection[str], cut: np.datetime64 | None = None) -> Rows:
         """Complete windows of some symbols, until a time."""
-        rows = complete_windows(panel, self.recipe.window)
+        rows = complete_windows(panel, self.bound.recipe.window)
         kept = np.isin(np.asarray(panel.symbols, dtype=object)[panel.symbol[rows]], list(symbols))
         if cut is not None:
             kept &= panel.time[rows] <= cut
@@ -142,11 +216,28 @@ class Pipeline:
 
     def few_symbols(self, panel: Panel) -> tuple[str, ...]:
         """The first symbols, with `MOST_WINDOWS` windows at most but for the first: a model takes its time."""
-        rows = complete_windows(panel, self.recipe.window)
+        rows = complete_windows(panel, self.bound.recipe.window)
         counts = np.bincount(panel.symbol[rows], minlength=len(panel.symbols))
         some = [code for code in range(len(counts)) if counts[code]]
         taken = [code for code in some if code == some[0] or counts[some[0] : code + 1].sum() <= MOST_WINDOWS]
         return tuple(panel.symbols[code] for code in taken)
+
+
+class Base:
+    """The stages of the table as it is, which every trial is compared with.
+
+    Args:
+        pipeline: The pipeline.
+        table: Raw price table.
+    """
+
+    def __init__(self, pipeline: Pipeline, table: pd.DataFrame) -> None:
+        self.pipeline, self.table, self.when = pipeline, table, utc_times(table["timestamp"])
+        self.panel: Panel = pipeline.panel(table)
+        self.known: Stages = pipeline.known(self.panel)
+        self.symbols = pipeline.few_symbols(self.panel) if pipeline.predictor is not None else ()
+        self.rows: Rows = pipeline.windows(self.panel, self.symbols)
+        self.forecasts: Stages = pipeline.forecast(self.panel, self.rows)
 
 
 def members(model: Forecaster | Ensemble) -> list[Forecaster]:
@@ -155,7 +246,7 @@ def members(model: Forecaster | Ensemble) -> list[Forecaster]:
 
 
 def _wide(table: pd.DataFrame, names: list[str], targets: list[str], rows: int) -> tuple[list[str], NDArray[Any]]:
-    """Columns of a predictions table, whose targets stand behind one another, side by side."""
+    """Columns of a predictions table, in which target follows target, next to each other: (n, names * H)."""
     columns = []
     for name in names:
         values = table[name]
@@ -166,6 +257,6 @@ def _wide(table: pd.DataFrame, names: list[str], targets: list[str], rows: int) 
     return titles, np.concatenate(columns).T if columns else np.empty((rows, 0))
 
 
-def _stages(panel: Panel, rows: Rows, found: Mapping[str, tuple[list[str], NDArray[Any]]]) -> Stages:
+def _stages(panel: Panel, rows: Rows, parts: Mapping[str, tuple[list[str], NDArray[Any]]]) -> Stages:
     symbol, time = np.asarray(panel.symbols, dtype=object)[panel.symbol[rows]], panel.time[rows]
-    return {name: Stage(name, tuple(columns), symbol, time, values) for name, (columns, values) in found.items()}
+    return {name: Stage(name, tuple(columns), symbol, time, values) for name, (columns, values) in parts.items()}

@@ -1,1 +1,1 @@
-"""Simple forecasters that stand beside the model, each fitted on the training rows alone."""
+"""Simple forecasters that the model is compared with, each fitted on the training rows alone."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.splits import SplitRows
 from cnn_lstm.data.statistics import TrainingStatistics
 from cnn_lstm.data.targets import Target
@@ -24,14 +25,14 @@ from cnn_lstm.model.layers import Standardize
 
 Floats = NDArray[np.float64]
 Columns = dict[str, Floats]
-MAX_INPUTS = 2048  # an eigendecomposition of more takes longer than all the other baselines
+MAX_INPUTS = 2048  # the eigendecomposition of more takes longer than all other baselines together
 CHUNK_BYTES = 32 << 20
 LEAST_PROBABILITY = 1e-6  # a class without a training row must not make the log loss infinite
 
 
 @dataclass(frozen=True)
 class BaselineInputs:
-    """The pieces of a set-up data module that baselines need.
+    """The parts of a data module, after its `setup`, that baselines are fitted on.
 
     Attributes:
         panel: The panel.
@@ -39,7 +40,7 @@ class BaselineInputs:
         parts: Training, validation and test rows; baselines read the labels of the first two only.
         statistics: Location and scale over the training rows.
         window: Rows of a window, T.
-        prices: Checked price table, aligned with the panel's rows; without it there is no HAR.
+        prices: Checked price table, aligned with the panel's rows; without it HAR is left out.
     """
 
     panel: Panel
@@ -51,15 +52,15 @@ class BaselineInputs:
 
     @classmethod
     def of(cls, data: MarketDataModule) -> BaselineInputs:
-        """The pieces of a data module after its `setup`."""
+        """The inputs that a data module has after its `setup`."""
         return cls(data.panel, data.targets, data.parts, data.statistics, data.recipe.window, data.prices)
 
     def labels(self, rows: Rows, target: int) -> Floats:
-        """Labels of one target, (n,), in its own unit."""
+        """Labels of one target, (n,), in the target's unit."""
         return self.panel.labels[:, target].numpy()[rows].astype(np.float64)
 
     def present(self, rows: Rows, target: int) -> Floats:
-        """Latest known value of one target's quantity, (n,), in its own unit."""
+        """Latest known value of one target's quantity, (n,), in the target's unit."""
         return self.panel.present[:, target].numpy()[rows].astype(np.float64)
 
 
@@ -67,37 +68,30 @@ class Fitted(Protocol):
     """A fitted baseline; it forecasts any rows."""
 
     def forecast(self, rows: Rows) -> list[Columns]:
-        """For each target the forecast columns, each (n,), in the target's own unit."""
+        """For each target the forecast columns, each (n,), in the target's unit."""
 
 
-def evenly_spaced(rows: Rows, limit: int) -> Rows:
-    """At most `limit` rows, spread over all of them.
-
-    Example:
-        >>> evenly_spaced(np.arange(10), 4).tolist()
-        [0, 3, 6, 9]
-    """
-    if len(rows) <= limit:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, limit).astype(np.int64)]
+def some_of(rows: Rows, most: int) -> Rows:
+    """At most so many rows, spread evenly over all of them, (n,)."""
+    return rows[evenly_spread(len(rows), most, down=True)]
 
 
-def window_chunks(material: BaselineInputs, rows: Rows, max_inputs: int = MAX_INPUTS) -> Iterator[Tensor]:
-    """Windows as the network sees them after its first layer, a chunk at a time to spare memory.
+def window_chunks(inputs: BaselineInputs, rows: Rows, max_inputs: int = MAX_INPUTS) -> Iterator[Tensor]:
+    """Windows as the network sees them after its first layer, one chunk at a time to save memory.
 
     Args:
-        material: Panel and statistics.
+        inputs: Panel and statistics.
         rows: Last row of each window, (n,).
-        max_inputs: Most values of a window; the oldest rows of a larger one are left out.
+        max_inputs: Largest number of values in a window; the oldest rows of a larger one are left out.
 
     Yields:
         Chunks of at most 32 MiB, (B, T, F) float32.
     """
-    values = material.panel.values
+    values = inputs.panel.values
     width = values.shape[1]
-    length = min(material.window, max(1, max_inputs // width))
+    length = min(inputs.window, max(1, max_inputs // width))
     standardize = Standardize(width)
-    statistics = material.statistics
+    statistics = inputs.statistics
     standardize.loc, standardize.scale = statistics.x_loc, statistics.x_scale
     standardize.anchored = statistics.x_anchored
     for part in torch.from_numpy(rows).split(max(1, CHUNK_BYTES // (4 * length * width))):
@@ -107,7 +101,7 @@ def window_chunks(material: BaselineInputs, rows: Rows, max_inputs: int = MAX_IN
 def probability_columns(name: str, probabilities: Floats, point: bool = True) -> Columns:
     """Columns `<name>_p0`.. of class probabilities, (n, C), and `y_<name>`, the most probable class.
 
-    Probabilities below 1e-6 are raised to it.
+    Probabilities below 1e-6 are raised to 1e-6.
 
     Example:
         >>> {name: column.tolist() for name, column in probability_columns("x", np.array([[0.25, 0.75]])).items()}

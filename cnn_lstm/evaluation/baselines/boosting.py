@@ -18,8 +18,8 @@ from cnn_lstm.evaluation.baselines.baseline_inputs import (
     BaselineInputs,
     Columns,
     Floats,
-    evenly_spaced,
     probability_columns,
+    some_of,
     window_chunks,
 )
 
@@ -34,7 +34,7 @@ PARAMETERS = {
     "seed": 1,
     "deterministic": True,
     "force_row_wise": True,
-    # LightGBM's threads wait by spinning: beside another process two take forty times as long as one
+    # LightGBM's threads spin while they wait: next to another process, two take forty times as long as one
     "num_threads": 1,
     "verbosity": -1,
 }
@@ -45,23 +45,23 @@ class Boosting:
     """Boosted trees of all targets.
 
     Attributes:
-        material: What was fitted on.
+        inputs: What the baseline is fitted on.
         trees: The LightGBM booster of each target.
     """
 
-    material: BaselineInputs
+    inputs: BaselineInputs
     trees: list[Any]
 
     def forecast(self, rows: Rows) -> list[Columns]:
-        """For each target `y_gbm`, and `gbm_p0`.. for classes."""
-        inputs = summaries(self.material, rows)
+        """For each target `y_gbm`, and `gbm_p0`.. for classes, each (n,)."""
+        values = summaries(self.inputs, rows)
         columns: list[Columns] = []
-        for k, (target, trees) in enumerate(zip(self.material.targets, self.trees, strict=True)):
-            output = np.asarray(trees.predict(inputs, num_threads=PARAMETERS["num_threads"]), dtype=np.float64)
+        for k, (target, trees) in enumerate(zip(self.inputs.targets, self.trees, strict=True)):
+            output = np.asarray(trees.predict(values, num_threads=PARAMETERS["num_threads"]), dtype=np.float64)
             if target.classes:
                 columns.append(probability_columns("gbm", output))
             else:
-                columns.append({"y_gbm": output + _base(self.material, rows, k)})
+                columns.append({"y_gbm": output + _base(self.inputs, rows, k)})
         return columns
 
 
@@ -70,7 +70,7 @@ def installed() -> bool:
     return find_spec("lightgbm") is not None
 
 
-def fit_boosting(material: BaselineInputs) -> Boosting:
+def fit_boosting(inputs: BaselineInputs) -> Boosting:
     """Fits each target on at most 100,000 training windows, evenly spaced, and stops early on validation rows.
 
     Levels are fitted as changes from the last value: trees cannot leave the range of their labels.
@@ -78,12 +78,12 @@ def fit_boosting(material: BaselineInputs) -> Boosting:
     Source:
         Ke et al. (2017), LightGBM: A Highly Efficient Gradient Boosting Decision Tree.
     """
-    parts = [evenly_spaced(rows, MAX_WINDOWS) for rows in (material.parts.train, material.parts.validation)]
-    inputs = [summaries(material, rows) for rows in parts]
-    return Boosting(material, [_fit(material, k, target, parts, inputs) for k, target in enumerate(material.targets)])
+    parts = [some_of(rows, MAX_WINDOWS) for rows in (inputs.parts.train, inputs.parts.validation)]
+    values = [summaries(inputs, rows) for rows in parts]
+    return Boosting(inputs, [_fit(inputs, k, target, parts, values) for k, target in enumerate(inputs.targets)])
 
 
-def _fit(material: BaselineInputs, k: int, target: Target, parts: list[Rows], inputs: list[Floats]) -> Any:
+def _fit(inputs: BaselineInputs, k: int, target: Target, parts: list[Rows], values: list[Floats]) -> Any:
     import lightgbm
 
     if target.classes:
@@ -91,10 +91,10 @@ def _fit(material: BaselineInputs, k: int, target: Target, parts: list[Rows], in
     else:
         parameters = PARAMETERS | {"objective": "regression"}
     sets = []
-    for rows, values in zip(parts, inputs, strict=True):
-        labels = material.labels(rows, k) - _base(material, rows, k)
+    for rows, part in zip(parts, values, strict=True):
+        labels = inputs.labels(rows, k) - _base(inputs, rows, k)
         known = np.isfinite(labels)
-        sets.append((values[known], labels[known]))
+        sets.append((part[known], labels[known]))
     train = lightgbm.Dataset(*sets[0], params=parameters)
     held_out = lightgbm.Dataset(*sets[1], reference=train, params=parameters)
     return lightgbm.train(
@@ -106,15 +106,15 @@ def _fit(material: BaselineInputs, k: int, target: Target, parts: list[Rows], in
     )
 
 
-def _base(material: BaselineInputs, rows: Rows, k: int) -> Floats:
-    return material.present(rows, k) if material.targets[k].level else np.zeros(len(rows))
+def _base(inputs: BaselineInputs, rows: Rows, k: int) -> Floats:
+    return inputs.present(rows, k) if inputs.targets[k].level else np.zeros(len(rows))
 
 
-def summaries(material: BaselineInputs, rows: Rows) -> Floats:
+def summaries(inputs: BaselineInputs, rows: Rows) -> Floats:
     """Last value, mean, standard deviation and last minus first of each standardised feature, (n, 4F)."""
-    width = material.panel.values.shape[1]
+    width = inputs.panel.values.shape[1]
     parts = [torch.zeros(0, 4 * width)]
-    for windows in window_chunks(material, rows, max_inputs=material.window * width):
+    for windows in window_chunks(inputs, rows, max_inputs=inputs.window * width):
         last = windows[:, -1]
         deviation = windows.std(dim=1, unbiased=False)
         parts.append(torch.cat([last, windows.mean(dim=1), deviation, last - windows[:, 0]], dim=1))

@@ -1,4 +1,4 @@
-"""Baselines beside the model, in the predictions table."""
+"""The columns of the baselines in the predictions table, next to those of the model."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.predictions import target_infos
 from cnn_lstm.data.windows import Rows
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs
 from cnn_lstm.evaluation.baselines.fit import fit_baselines
-from cnn_lstm.evaluation.forecasts import VOLATILITIES, variance_name, variance_of
+from cnn_lstm.evaluation.forecasts import variance_name
 
 
 def add_baselines(
@@ -26,23 +27,23 @@ def add_baselines(
         rows: Panel rows of the table; the test part by default.
 
     Returns:
-        The table with a column for each baseline, `naive_mae` and `naive_mse`, and the variance forecast of each
-        column of a volatility target. A column that does not suit a target is NaN there.
+        The table with one column per baseline, `naive_mae` and `naive_mse`, and the variance forecast that belongs to
+        each column of a volatility target. A column that does not suit a target is NaN in its rows.
     """
     rows = data.parts.test if rows is None else rows
-    found = fit_baselines(BaselineInputs.of(data), season).forecast(rows)
+    baselines = fit_baselines(BaselineInputs.of(data), season).forecast(rows)
     key = pd.DataFrame({"symbol": data.panel.symbol[rows], "as_of": data.panel.time[rows]})
     key["symbol"] = key["symbol"].map(dict(enumerate(data.panel.symbols))).astype("str")
     key["as_of"] = key["as_of"].dt.tz_localize("UTC")
     parts = [
         key.assign(
-            target=target, **columns, naive_mae=found.naive_mae[target], naive_mse=found.naive_mse[target]
+            target=target, **columns, naive_mae=baselines.naive_mae[target], naive_mse=baselines.naive_mse[target]
         ).astype({"target": "str"})
-        for target, columns in found.columns.items()
+        for target, columns in baselines.columns.items()
     ]
     joined = table.merge(pd.concat(parts), on=["target", "symbol", "as_of"], how="left", validate="one_to_one")
     joined.attrs = table.attrs
-    return with_variances(joined, found.smearing)
+    return with_variances(joined, baselines.smearing)
 
 
 def with_variances(table: pd.DataFrame, factors: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
@@ -50,21 +51,22 @@ def with_variances(table: pd.DataFrame, factors: Mapping[str, Mapping[str, float
 
     Args:
         table: Predictions table.
-        factors: For each target name the factor of each of its point forecast columns; other targets than
-            volatilities are passed over.
+        factors: For each target name the factor of each of its point forecast columns; targets other than
+            volatilities are skipped.
 
     Returns:
         The table with a column `variance_pred` for `y_pred`, `variance_har` for `y_har`, and so on; NaN for targets
         without a factor.
     """
-    found: dict[str, pd.Series[float]] = {}
+    variances: dict[str, pd.Series[float]] = {}
+    infos = target_infos(table)
     for target, of_target in factors.items():
-        kind = table.attrs["targets"][target]["kind"]
+        quantity = infos[target].quantity
         rows = table["target"] == target
-        for column, factor in of_target.items() if kind in VOLATILITIES else ():
+        for column, factor in of_target.items() if quantity.is_volatility else ():
             name = variance_name(column)
-            known = found.get(name, table[name] if name in table else pd.Series(np.nan, table.index))
-            found[name] = known.mask(rows, factor * variance_of(table[column].to_numpy(np.float64), kind))
-    widened = table.assign(**found)
+            known = variances.get(name, table[name] if name in table else pd.Series(np.nan, table.index))
+            variances[name] = known.mask(rows, factor * quantity.variance(table[column].to_numpy(np.float64)))
+    widened = table.assign(**variances)
     widened.attrs = table.attrs
     return widened

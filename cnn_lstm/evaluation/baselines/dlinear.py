@@ -1,4 +1,4 @@
-"""DLinear: two linear layers on trend and remainder of the target's own past values.
+"""DLinear: two linear layers on trend and remainder of the target's past values.
 
 Shapes: n rows, T window length, C outputs: 1 for a number, the classes otherwise.
 """
@@ -19,19 +19,19 @@ from cnn_lstm.evaluation.baselines.baseline_inputs import (
     BaselineInputs,
     Columns,
     Floats,
-    evenly_spaced,
     probability_columns,
+    some_of,
 )
 
 MAX_WINDOWS = 50_000
 KERNEL = 25
 CHUNK = 1 << 15
 BATCH = 1024
-LEAST_STEPS = 32  # an epoch: few rows make smaller batches, not fewer steps
+LEAST_STEPS = 32  # per epoch: few rows make smaller batches, not fewer steps
 EPOCHS = 30
 PATIENCE = 10
 LEARNING_RATE = 0.003
-DECAY = 0.9  # of the learning rate an epoch: a constant one leaves the noise of the batches in the weights
+DECAY = 0.9  # of the learning rate per epoch: a constant one leaves the noise of the batches in the weights
 SEED = 20230626
 
 
@@ -41,7 +41,7 @@ class Layers:
 
     Attributes:
         trend: Weights of the moving average, (T, C).
-        remainder: Weights of what the moving average leaves, (T, C).
+        remainder: Weights of the rest, (T, C).
         bias: Intercept, (C,).
         mean: Training mean of the label, or of its change from the last value for a level.
         scale: Standard deviation of the same.
@@ -61,54 +61,54 @@ class Layers:
 
 @dataclass(frozen=True)
 class DLinear:
-    """DLinear of all targets, each on its own history.
+    """DLinear of all targets, each on the history of that target.
 
     Attributes:
-        material: What was fitted on.
+        inputs: What the baseline is fitted on.
         layers: The layers of each target.
     """
 
-    material: BaselineInputs
+    inputs: BaselineInputs
     layers: list[Layers]
 
     def forecast(self, rows: Rows) -> list[Columns]:
         """For each target `y_dlinear`, and `dlinear_p0`.. for classes."""
-        return [self._forecast(rows, k, target) for k, target in enumerate(self.material.targets)]
+        return [self._forecast(rows, k, target) for k, target in enumerate(self.inputs.targets)]
 
     def _forecast(self, rows: Rows, k: int, target: Target) -> Columns:
         layers = self.layers[k]
         parts = [torch.zeros(0, len(layers.bias))]
         for part in np.array_split(rows, -(-len(rows) // CHUNK) or 1):
-            parts.append(layers(_history(self.material, part, k, layers.mean, layers.scale)))
+            parts.append(layers(_history(self.inputs, part, k, layers.mean, layers.scale)))
         output = torch.cat(parts).double()
         if target.classes:
             return probability_columns("dlinear", output.softmax(dim=1).numpy())
         values = output[:, 0].numpy() * layers.scale + layers.mean
-        return {"y_dlinear": values + self.material.present(rows, k) if target.level else values}
+        return {"y_dlinear": values + self.inputs.present(rows, k) if target.level else values}
 
 
-def fit_dlinear(material: BaselineInputs) -> DLinear:
+def fit_dlinear(inputs: BaselineInputs) -> DLinear:
     """Fits each target on at most 50,000 training windows, evenly spaced.
 
     The input is the last T known values of the target's quantity; values not known yet count as the training mean.
-    From a level the last value is subtracted first and added back. Adam stops when the loss of the validation rows
-    has not fallen for ten epochs, and the weights of the best epoch stay. The global random state is left alone.
+    For a level, the last value is subtracted first and added back. Adam stops when the loss of the validation rows
+    has not fallen for ten epochs, and the weights of the best epoch are kept. The global random state does not change.
 
     Source:
         Zeng, Chen, Zhang, Xu (2023), Are Transformers Effective for Time Series Forecasting?
     """
     # Lightning's test hooks run in inference mode
     with torch.inference_mode(False), torch.enable_grad():
-        return DLinear(material, [_fit(material, k, target) for k, target in enumerate(material.targets)])
+        return DLinear(inputs, [_fit(inputs, k, target) for k, target in enumerate(inputs.targets)])
 
 
-def _fit(material: BaselineInputs, k: int, target: Target) -> Layers:
-    train = _known(material, evenly_spaced(material.parts.train, MAX_WINDOWS), k)
-    validation = _known(material, evenly_spaced(material.parts.validation, MAX_WINDOWS), k)
-    labels = _labels(material, train, k)
+def _fit(inputs: BaselineInputs, k: int, target: Target) -> Layers:
+    train = _known(inputs, some_of(inputs.parts.train, MAX_WINDOWS), k)
+    validation = _known(inputs, some_of(inputs.parts.validation, MAX_WINDOWS), k)
+    labels = _labels(inputs, train, k)
     mean, scale = float(labels.mean()), float(labels.std()) or 1.0
     train_part, held_out = (
-        (_decomposed(_history(material, rows, k, mean, scale)), _truth(material, rows, k, mean, scale))
+        (_decomposed(_history(inputs, rows, k, mean, scale)), _truth(inputs, rows, k, mean, scale))
         for rows in (train, validation)
     )
     weights, bias = _train(train_part, held_out, target.classes or 1)
@@ -116,27 +116,27 @@ def _fit(material: BaselineInputs, k: int, target: Target) -> Layers:
     return Layers(trend, remainder, bias, mean, scale)
 
 
-def _known(material: BaselineInputs, rows: Rows, k: int) -> Rows:
+def _known(inputs: BaselineInputs, rows: Rows, k: int) -> Rows:
     """Rows whose latest value is known; a level is forecast as the change from it."""
-    return rows[np.isfinite(material.present(rows, k))] if material.targets[k].level else rows
+    return rows[np.isfinite(inputs.present(rows, k))] if inputs.targets[k].level else rows
 
 
-def _labels(material: BaselineInputs, rows: Rows, k: int) -> Floats:
-    labels = material.labels(rows, k)
-    return labels - material.present(rows, k) if material.targets[k].level else labels
+def _labels(inputs: BaselineInputs, rows: Rows, k: int) -> Floats:
+    labels = inputs.labels(rows, k)
+    return labels - inputs.present(rows, k) if inputs.targets[k].level else labels
 
 
-def _truth(material: BaselineInputs, rows: Rows, k: int, mean: float, scale: float) -> Tensor:
+def _truth(inputs: BaselineInputs, rows: Rows, k: int, mean: float, scale: float) -> Tensor:
     """Standardised labels, (n, 1), or classes, (n,)."""
-    labels = torch.from_numpy(_labels(material, rows, k))
-    return labels.long() if material.targets[k].classes else ((labels - mean) / scale).float()[:, None]
+    labels = torch.from_numpy(_labels(inputs, rows, k))
+    return labels.long() if inputs.targets[k].classes else ((labels - mean) / scale).float()[:, None]
 
 
-def _history(material: BaselineInputs, rows: Rows, k: int, mean: float, scale: float) -> Tensor:
+def _history(inputs: BaselineInputs, rows: Rows, k: int, mean: float, scale: float) -> Tensor:
     """Standardised past values, (n, T), the latest last; 0 where not known."""
-    past = torch.from_numpy(rows)[:, None] + torch.arange(1 - material.window, 1)
-    values = material.panel.present[:, k].double()[past]
-    if material.targets[k].level:
+    past = torch.from_numpy(rows)[:, None] + torch.arange(1 - inputs.window, 1)
+    values = inputs.panel.present[:, k].double()[past]
+    if inputs.targets[k].level:
         return ((values - values[:, -1:]) / scale).nan_to_num(nan=0.0).float()
     return ((values - mean) / scale).nan_to_num(nan=0.0).float()
 

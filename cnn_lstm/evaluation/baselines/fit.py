@@ -1,4 +1,4 @@
-"""All baselines together: fitted once, then asked for any rows.
+"""All baselines together: fitted once, then they forecast any rows.
 
 Shapes: n rows.
 """
@@ -25,7 +25,7 @@ class Baselines:
     """Forecasts of all baselines for some rows.
 
     Attributes:
-        columns: For each target name the forecast columns, each (n,), in the target's own unit.
+        columns: For each target name the forecast columns, each (n,), in the target's unit.
         naive_mae: For each target name the training MAE of the last value, (n,), that of each row's symbol.
         naive_mse: The same with squared errors.
         smearing: For each volatility target the factor of each point forecast, `y_last` and `y_mean` among them.
@@ -42,74 +42,74 @@ class FittedBaselines:
     """Baselines fitted on the training rows.
 
     Attributes:
-        material: What was fitted on.
+        inputs: What the baseline is fitted on.
         models: The fitted baselines.
         naive: Naive errors of each symbol and target.
         smearing: For each volatility target the factor of each point forecast.
     """
 
-    material: BaselineInputs
+    inputs: BaselineInputs
     models: list[Fitted]
     naive: NaiveErrors
     smearing: dict[str, dict[str, float]]
 
     def forecast(self, rows: Rows) -> Baselines:
         """Forecasts of rows that end a complete window, (n,)."""
-        symbol = self.material.panel.symbol[rows]
-        names = [target.name for target in self.material.targets]
+        symbol = self.inputs.panel.symbol[rows]
+        names = [target.name for target in self.inputs.targets]
         return Baselines(
-            dict(zip(names, _columns(self.material, self.models, rows), strict=True)),
+            dict(zip(names, _columns(self.inputs, self.models, rows), strict=True)),
             {name: self.naive.mae[symbol, k] for k, name in enumerate(names)},
             {name: self.naive.mse[symbol, k] for k, name in enumerate(names)},
             self.smearing,
         )
 
 
-def fit_baselines(material: BaselineInputs, season: int | None = None) -> FittedBaselines:
+def fit_baselines(inputs: BaselineInputs, season: int | None = None) -> FittedBaselines:
     """Fits every baseline that suits the targets: parameters on training rows, penalties on validation rows.
 
     Args:
-        material: What to fit on.
+        inputs: What to fit on.
         season: Rows of a season for `y_seasonal`; guessed from the dates by default.
 
     Returns:
-        The baselines. LightGBM is among them where it is installed, HAR where `material` has prices.
+        The baselines. LightGBM is among them where it is installed, HAR where `inputs` has prices.
     """
-    models: list[Fitted] = [fit_trivial(material, season), fit_dlinear(material)]
-    models.append(fit_logistic(material) if material.targets[0].classes else fit_ridge(material))
-    if material.prices is not None and any(target.kind.endswith("volatility") for target in material.targets):
-        models.append(fit_har(material, material.prices))
+    models: list[Fitted] = [fit_trivial(inputs, season), fit_dlinear(inputs)]
+    models.append(fit_logistic(inputs) if inputs.targets[0].classes else fit_ridge(inputs))
+    if inputs.prices is not None and any(target.quantity.is_volatility for target in inputs.targets):
+        models.append(fit_har(inputs, inputs.prices))
     if installed():
-        models.append(fit_boosting(material))
-    return FittedBaselines(material, models, naive_errors(material), _smearing(material, models))
+        models.append(fit_boosting(inputs))
+    return FittedBaselines(inputs, models, naive_errors(inputs), _smearing(inputs, models))
 
 
-def _columns(material: BaselineInputs, models: list[Fitted], rows: Rows) -> list[Columns]:
-    merged: list[Columns] = [{} for _ in material.targets]
+def _columns(inputs: BaselineInputs, models: list[Fitted], rows: Rows) -> list[Columns]:
+    merged: list[Columns] = [{} for _ in inputs.targets]
     for model in models:
         for k, columns in enumerate(model.forecast(rows)):
             merged[k] |= columns
-    for k, target in enumerate(material.targets):
-        if target.kind == "volatility":
+    for k, target in enumerate(inputs.targets):
+        if target.quantity.is_positive:
             # a linear model may forecast a volatility below zero, whose square would be a high variance
-            labels = material.labels(material.parts.train, k)
+            labels = inputs.labels(inputs.parts.train, k)
             least = labels[labels > 0].min()
             merged[k] = {name: np.maximum(values, least) for name, values in merged[k].items()}
     return merged
 
 
-def _smearing(material: BaselineInputs, models: list[Fitted]) -> dict[str, dict[str, float]]:
-    volatilities = [k for k, target in enumerate(material.targets) if target.kind.endswith("volatility")]
+def _smearing(inputs: BaselineInputs, models: list[Fitted]) -> dict[str, dict[str, float]]:
+    volatilities = [k for k, target in enumerate(inputs.targets) if target.quantity.is_volatility]
     if not volatilities:
         return {}
-    rows = material.parts.validation
-    columns = _columns(material, models, rows)
+    rows = inputs.parts.validation
+    columns = _columns(inputs, models, rows)
     factors = {}
     for k in volatilities:
-        target = material.targets[k]
-        mean = np.full(len(rows), float(material.statistics.y_mean[k]))
-        forecasts = columns[k] | {"y_last": material.present(rows, k), "y_mean": mean}
-        truth = torch.from_numpy(material.labels(rows, k))
+        target = inputs.targets[k]
+        mean = np.full(len(rows), float(inputs.statistics.y_mean[k]))
+        forecasts = columns[k] | {"y_last": inputs.present(rows, k), "y_mean": mean}
+        truth = torch.from_numpy(inputs.labels(rows, k))
         factors[target.name] = {
             name: smearing(target.kind, truth, torch.from_numpy(values)) for name, values in forecasts.items()
         }

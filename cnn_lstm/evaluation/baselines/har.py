@@ -5,7 +5,6 @@ Shapes: n rows, N panel rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from cnn_lstm.data.windows import Panel, Rows
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, Floats
 
 BARS = (1, 5, 22)
-LEAST_ROWS = 250  # with fewer training rows a symbol takes the coefficients of all symbols together
+LEAST_ROWS = 250  # a symbol with fewer training rows takes the coefficients of all symbols together
 FLOOR_QUANTILE = 0.01
 
 
@@ -25,7 +24,7 @@ class Equation:
     """An ordinary least squares fit of volatility, or of its logarithm, on the three components.
 
     Attributes:
-        coefficients: Intercept and one number a component, (4,).
+        coefficients: Intercept and one number per component, (4,).
         floor: Least component in the logarithmic equation.
         least: Least forecast: a linear equation may go below zero.
         log: Whether volatilities enter as logarithms.
@@ -47,74 +46,72 @@ class Har:
     """HAR and log-HAR of the volatility targets.
 
     Attributes:
-        material: What was fitted on.
+        inputs: What the baseline is fitted on.
         components: For each column of the price table the realised volatilities, (N, 3).
         equations: Equation of each (target, symbol, logarithmic); symbol -1 is that of all symbols together.
     """
 
-    material: BaselineInputs
+    inputs: BaselineInputs
     components: dict[str, Floats]
     equations: dict[tuple[int, int, bool], Equation]
 
     def forecast(self, rows: Rows) -> list[Columns]:
-        """For each volatility target `y_har` and `y_log_har`, in its own unit; nothing for other targets."""
-        return [self._forecast(rows, k) for k in range(len(self.material.targets))]
+        """For each volatility target `y_har` and `y_log_har`, each (n,), in the target's unit; no column for others."""
+        return [self._forecast(rows, k) for k in range(len(self.inputs.targets))]
 
     def _forecast(self, rows: Rows, k: int) -> Columns:
-        kind = self.material.targets[k].kind
-        if kind not in ("volatility", "log_volatility"):
+        quantity = self.inputs.targets[k].quantity
+        if not quantity.is_volatility:
             return {}
-        unit: Callable[[Floats], Floats] = np.log if kind == "log_volatility" else np.positive
         return {
-            "y_har": unit(self._volatility(rows, k, log=False)),
-            "y_log_har": unit(self._volatility(rows, k, log=True)),
+            "y_har": quantity.of_volatility(self._volatility(rows, k, log=False)),
+            "y_log_har": quantity.of_volatility(self._volatility(rows, k, log=True)),
         }
 
     def _volatility(self, rows: Rows, k: int, log: bool) -> Floats:
-        components = self.components[self.material.targets[k].column][rows]
-        symbol = self.material.panel.symbol[rows]
+        components = self.components[self.inputs.targets[k].column][rows]
+        symbol = self.inputs.panel.symbol[rows]
         forecast = np.empty(len(rows))
         for code in np.unique(symbol):
-            own = symbol == code
+            rows_of_symbol = symbol == code
             equation = self.equations.get((k, int(code), log), self.equations[k, -1, log])
-            forecast[own] = equation.volatility(components[own])
+            forecast[rows_of_symbol] = equation.volatility(components[rows_of_symbol])
         return forecast
 
 
-def fit_har(material: BaselineInputs, prices: pd.DataFrame) -> Har:
+def fit_har(inputs: BaselineInputs, prices: pd.DataFrame) -> Har:
     """Fits HAR and log-HAR: ordinary least squares on the training rows, per symbol from 250 of them on.
 
-    The components are root mean squares of the last 1, 5 and 22 one-bar log returns, of as many as the gap-free
-    stretch has; a row without any counts as having the training mean. In logarithms components and labels below the
+    The components are root mean squares of the last 1, 5 and 22 one-bar log returns, or of as many as the gap-free
+    stretch has. A row without any takes the training mean. In logarithms components and labels below the
     1 % quantile of the positive one-bar moves are raised to it.
 
     Args:
-        material: What to fit on.
+        inputs: What to fit on.
         prices: Checked price table, aligned with the panel's rows.
 
     Source:
         Corsi (2009), A Simple Approximate Long-Memory Model of Realized Volatility.
     """
-    targets = {k: target for k, target in enumerate(material.targets) if target.kind.endswith("volatility")}
+    targets = {k: target for k, target in enumerate(inputs.targets) if target.quantity.is_volatility}
     components = {}
     for column in {target.column: None for target in targets.values()}:
-        values = realised(one_bar_returns(prices, column, material.panel), material.panel.segment)
-        mean = np.nanmean(values[material.parts.train], axis=0)
+        values = realised(one_bar_returns(prices, column, inputs.panel), inputs.panel.segment)
+        mean = np.nanmean(values[inputs.parts.train], axis=0)
         components[column] = np.where(np.isnan(values), mean, values)
     equations = {}
     for k, target in targets.items():
-        for code, rows in _groups(material).items():
-            labels = material.labels(rows, k)
-            volatility = np.exp(labels) if target.kind == "log_volatility" else labels
+        for code, rows in _groups(inputs).items():
+            volatility = target.quantity.volatility(inputs.labels(rows, k))
             for log in (False, True):
                 equations[k, code, log] = least_squares(volatility, components[target.column][rows], log)
-    return Har(material, components, equations)
+    return Har(inputs, components, equations)
 
 
-def _groups(material: BaselineInputs) -> dict[int, Rows]:
-    """Training rows of each symbol that has enough, and of all symbols under -1."""
-    train = material.parts.train
-    symbol = material.panel.symbol[train]
+def _groups(inputs: BaselineInputs) -> dict[int, Rows]:
+    """Training rows of each symbol that has enough of them, by its number, and of all symbols, as -1."""
+    train = inputs.parts.train
+    symbol = inputs.panel.symbol[train]
     codes = np.flatnonzero(np.bincount(symbol) >= LEAST_ROWS)
     return {-1: train} | {int(code): train[symbol == code] for code in codes}
 
@@ -139,7 +136,7 @@ def realised(returns: Floats, segment: NDArray[np.int32]) -> Floats:
     squares = np.where(known, returns, 0.0) ** 2
     total, count = np.zeros(len(returns)), np.zeros(len(returns))
     columns = []
-    # summed lag by lag: a running sum would let rounding errors of far rows into a calm stretch
+    # summed lag by lag: a running sum would carry rounding errors of far rows into a calm stretch
     for lag in range(BARS[-1]):
         kept = max(0, len(returns) - lag)
         same = segment[lag:] == segment[:kept]

@@ -15,8 +15,8 @@ from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, Rows
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, Floats, probability_columns
 
-LEAST_ROWS = 20  # with fewer training rows a symbol's naive error is noise: the pooled one is taken
-COMMON_WEEKDAY = 0.05  # share of the bars from which on a weekday belongs to the trading week
+LEAST_ROWS = 20  # with fewer training rows the naive error of a symbol is noise: the pooled one is used
+COMMON_WEEKDAY = 0.05  # a weekday with at least this share of the bars belongs to the trading week
 # (least days between two bars, bars of a season)
 SLOW_SEASONS = ((300.0, 1), (80.0, 4), (25.0, 12), (5.0, 52))
 
@@ -26,37 +26,37 @@ class Trivial:
     """Zero for returns, the last season's value, and the training shares of classes.
 
     Attributes:
-        material: What was fitted on.
+        inputs: What the baseline is fitted on.
         season: Rows of a season, m.
     """
 
-    material: BaselineInputs
+    inputs: BaselineInputs
     season: int
 
     def forecast(self, rows: Rows) -> list[Columns]:
         """For each target `y_seasonal`, and `y_zero` for returns or `prior_p0`.. for classes."""
-        return [self._forecast(rows, k, target) for k, target in enumerate(self.material.targets)]
+        return [self._forecast(rows, k, target) for k, target in enumerate(self.inputs.targets)]
 
     def _forecast(self, rows: Rows, k: int, target: Target) -> Columns:
-        columns = {"y_seasonal": seasonal(self.material.panel, rows, k, target.reach, self.season)}
-        if target.kind == "return":
+        columns = {"y_seasonal": seasonal(self.inputs.panel, rows, k, target.reach, self.season)}
+        if target.quantity.is_return:
             columns["y_zero"] = np.zeros(len(rows))
         if target.classes:
-            counts = self.material.statistics.class_counts[k].double().numpy()
+            counts = self.inputs.statistics.class_counts[k].double().numpy()
             shares = np.tile(counts / counts.sum(), (len(rows), 1))
             columns |= probability_columns("prior", shares, point=False)
         return columns
 
 
-def fit_trivial(material: BaselineInputs, season: int | None = None) -> Trivial:
+def fit_trivial(inputs: BaselineInputs, season: int | None = None) -> Trivial:
     """The trivial forecasts.
 
     Args:
-        material: What to fit on.
+        inputs: What to fit on.
         season: Rows of a season; guessed from the dates of the training rows by default.
     """
-    train, panel = material.parts.train, material.panel
-    return Trivial(material, season or season_of(panel.time[train], panel.symbol[train]))
+    train, panel = inputs.parts.train, inputs.panel
+    return Trivial(inputs, season or season_of(panel.time[train], panel.symbol[train]))
 
 
 def season_of(times: NDArray[np.datetime64], symbol: NDArray[np.int32]) -> int:
@@ -89,7 +89,7 @@ def season_of(times: NDArray[np.datetime64], symbol: NDArray[np.int32]) -> int:
 def seasonal(panel: Panel, rows: Rows, target: int, reach: int, season: int) -> Floats:
     """Latest known value of the same phase as the label, (n,); the latest value where that lies outside the segment.
 
-    The label ends at row + reach, so that its phase was last known at row + reach - m ceil(reach / m).
+    The label ends at row + reach, so its phase was last known at row + reach - m ceil(reach / m).
 
     Args:
         panel: The panel.
@@ -125,13 +125,13 @@ class NaiveErrors:
     mse: Floats
 
 
-def naive_errors(material: BaselineInputs) -> NaiveErrors:
+def naive_errors(inputs: BaselineInputs) -> NaiveErrors:
     """Naive errors; those of all symbols together where a symbol has under 20 training rows or an error of 0."""
-    panel, train = material.panel, material.parts.train
-    shape = (len(panel.symbols), len(material.targets))
+    panel, train = inputs.panel, inputs.parts.train
+    shape = (len(panel.symbols), len(inputs.targets))
     mae, mse = np.full(shape, np.nan), np.full(shape, np.nan)
     for k in range(shape[1]):
-        error = np.abs(material.labels(train, k) - material.present(train, k))
+        error = np.abs(inputs.labels(train, k) - inputs.present(train, k))
         for power, table in ((1, mae), (2, mse)):
             table[:, k] = _mean_by_symbol(error**power, panel.symbol[train], shape[0])
     return NaiveErrors(mae, mse)

@@ -1,4 +1,7 @@
-"""Figures of class forecasts: of the chosen classes, and of their probabilities where there are any."""
+"""Metrics of class forecasts: of the chosen classes, and of their probabilities where there are any.
+
+Shapes: n rows, c classes.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,15 @@ from scipy.stats import norm
 from sklearn import metrics
 from statsmodels.stats.contingency_tables import mcnemar
 
-FloatArray = NDArray[np.float64]
+Floats = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-# of the calibration figures, each of as many forecasts
+# of the calibration metrics, with equally many forecasts each
 BINS = 15
 NAN = float("nan")
 
 
 def point_metrics(true: ArrayLike, forecast: ArrayLike, classes: int) -> dict[str, Any]:
-    """Figures of the chosen classes; all that a forecast without probabilities has.
+    """Metrics of the chosen classes; a forecast without probabilities has no others.
 
     Args:
         true: Class of each row, 0 to `classes` - 1, (n,).
@@ -26,14 +29,14 @@ def point_metrics(true: ArrayLike, forecast: ArrayLike, classes: int) -> dict[st
         classes: Number of classes.
 
     Returns:
-        accuracy; balanced_accuracy: mean recall of the classes that happened; f1: mean of the classes that happened
+        accuracy; balanced_accuracy: mean recall of the classes that happened; f1: mean over the classes that happened
         or were chosen; mcc: Matthews' correlation, 0 for a constant forecast.
-        precision, recall: a number a class; NaN for one that was never chosen, or never happened.
+        precision, recall: one number per class; NaN for a class that was never chosen, or never happened.
         confusion: rows of the confusion matrix, [true class][chosen class].
 
     Example:
-        >>> figures = point_metrics([0, 0, 1], [0, 1, 1], classes=2)
-        >>> figures["balanced_accuracy"], figures["precision"], figures["confusion"]
+        >>> values = point_metrics([0, 0, 1], [0, 1, 1], classes=2)
+        >>> values["balanced_accuracy"], values["precision"], values["confusion"]
         (0.75, [1.0, 0.5], [[1, 1], [0, 1]])
     """
     y, f = _classes(true), _classes(forecast)
@@ -41,10 +44,10 @@ def point_metrics(true: ArrayLike, forecast: ArrayLike, classes: int) -> dict[st
     precision, recall, _, _ = metrics.precision_recall_fscore_support(y, f, labels=labels, zero_division=np.nan)
     return {
         "accuracy": float((y == f).mean()),
-        # scikit-learn's own warns where a class was chosen that never happened
+        # the function of scikit-learn warns where a class was chosen that never happened
         "balanced_accuracy": float(np.nanmean(recall)),
         "f1": float(metrics.f1_score(y, f, average="macro")),
-        # scikit-learn's own warns where there is only one class in all
+        # the function of scikit-learn warns where there is only one class
         "mcc": float(metrics.matthews_corrcoef(y, f)) if len(np.union1d(y, f)) > 1 else 0.0,
         "precision": precision.tolist(),
         "recall": recall.tolist(),
@@ -53,7 +56,7 @@ def point_metrics(true: ArrayLike, forecast: ArrayLike, classes: int) -> dict[st
 
 
 def probability_metrics(true: ArrayLike, probabilities: ArrayLike, prior: ArrayLike) -> dict[str, Any]:
-    """Figures of class probabilities.
+    """Metrics of class probabilities.
 
     Args:
         true: Class of each row, 0 to c - 1, (n,).
@@ -68,7 +71,7 @@ def probability_metrics(true: ArrayLike, probabilities: ArrayLike, prior: ArrayL
         ece: expected calibration error of the chosen class's probability in 15 bins of equal mass;
         reliability: its bins, each with mean confidence, accuracy and number of rows;
         spiegelhalter_p: two-sided p-value that the chosen class's probability is calibrated (Spiegelhalter 1986),
-        taking the rows as independent; NaN where it is undefined.
+        which takes the rows as independent; NaN where it is undefined.
     """
     y, p = _classes(true), np.asarray(probabilities, dtype=np.float64)
     brier = _brier(y, p)
@@ -87,8 +90,8 @@ def probability_metrics(true: ArrayLike, probabilities: ArrayLike, prior: ArrayL
     }
 
 
-def log_losses(true: ArrayLike, probabilities: ArrayLike) -> FloatArray:
-    """Log loss of each row: -log of the probability given to the class that happened.
+def log_losses(true: ArrayLike, probabilities: ArrayLike) -> Floats:
+    """Log loss of each row: -log of the forecast probability of the class that happened.
 
     Args:
         true: Class of each row, 0 to c - 1, (n,).
@@ -108,21 +111,21 @@ def log_losses(true: ArrayLike, probabilities: ArrayLike) -> FloatArray:
 def reliability_table(right: ArrayLike, confidence: ArrayLike) -> list[dict[str, float]]:
     """How often forecasts of about the same confidence were right.
 
-    Equal confidences stay in one bin, whatever the order of the rows, so there may be fewer bins than 15.
+    Equal confidences stay in one bin, whatever the order of the rows, so there may be fewer than 15 bins.
 
     Args:
         right: Whether each forecast was right, (n,).
         confidence: Probability of the chosen class, (n,).
 
     Returns:
-        A line a bin, by rising confidence: mean confidence, accuracy, rows.
+        One line per bin, by rising confidence: mean confidence, accuracy, number of rows.
 
     Example:
         >>> reliability_table([True, False], [0.6, 0.6])
         [{'confidence': 0.6, 'accuracy': 0.5, 'rows': 2}]
     """
     confidences = np.asarray(confidence, dtype=np.float64)
-    # the quantiles, by whole numbers: a rounded one may fall on either side of the value that it is
+    # quantiles by their rank: an interpolated one may be rounded to either side of the value that it equals
     last = np.sort(confidences)[(len(confidences) - 1) * np.arange(1, BINS) // BINS]
     number = np.searchsorted(last, confidences)
     rows = np.bincount(number, minlength=BINS)
@@ -138,7 +141,7 @@ def reliability_table(right: ArrayLike, confidence: ArrayLike) -> list[dict[str,
 def mcnemar_p(true: ArrayLike, forecast: ArrayLike, other: ArrayLike) -> float:
     """Exact two-sided p-value that two class forecasts are right equally often (McNemar 1947).
 
-    Takes the rows as independent, so it is too small where targets overlap or symbols share a date.
+    It takes the rows as independent, so it is too small where targets overlap or symbols share a date.
 
     Args:
         true: Class of each row, (n,).
@@ -162,18 +165,18 @@ def _classes(values: ArrayLike) -> IntArray:
     return np.asarray(values).astype(np.int64)
 
 
-def _one_against_rest(area: Any, y: IntArray, p: FloatArray) -> float:
+def _one_against_rest(area: Any, y: IntArray, p: Floats) -> float:
     happened = np.bincount(y, minlength=p.shape[1]) > 0
     if not happened.all() or len(happened) < 2:
         return NAN
     return float(np.mean([area(y == number, p[:, number]) for number in range(p.shape[1])]))
 
 
-def _brier(y: IntArray, p: FloatArray) -> float:
+def _brier(y: IntArray, p: Floats) -> float:
     return float(((p - np.eye(p.shape[1])[y]) ** 2).sum(axis=1).mean())
 
 
-def _spiegelhalter_p(right: NDArray[np.bool_], confidence: FloatArray) -> float:
+def _spiegelhalter_p(right: NDArray[np.bool_], confidence: Floats) -> float:
     """Z of the Brier score of right or wrong; the same for a class and for its opposite."""
     slope = 1 - 2 * confidence
     variance = (slope**2 * confidence * (1 - confidence)).sum()

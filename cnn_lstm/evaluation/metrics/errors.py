@@ -1,4 +1,7 @@
-"""Figures of numbers: errors in the unit of the target, errors free of scale, and association with the truth."""
+"""Metrics of forecasts of numbers: errors in the unit of the target, errors free of scale, association with the truth.
+
+Shapes: n rows.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from statsmodels.stats.diagnostic import pesaran_timmermann
 
-from cnn_lstm.evaluation.significance import clustered_by_date, is_constant, newey_west_t
+from cnn_lstm.evaluation.series import clustered_by_date, is_constant, newey_west_t
 
-FloatArray = NDArray[np.float64]
-# a correlation across fewer symbols says nothing about a date
+Floats = NDArray[np.float64]
+# a correlation across fewer symbols is too noisy to count as one of its date
 CROSS_SECTION = 5
 NAN = float("nan")
 
@@ -32,9 +35,9 @@ def error_metrics(
     Returns:
         mae and rmse in the unit of the target.
         mase: mean absolute error in units of `naive_mae` (Hyndman and Koehler 2006); rmsse: root of the mean squared
-        error in units of `naive_mse` (M5). Rows whose naive error is 0 have no scale and are left out of the two.
+        error in units of `naive_mse` (M5). Both leave out the rows whose naive error is 0, which have no scale.
         r2_zero and r2_mean: 1 - squared errors / squared errors of zero, of the training mean (Campbell and Thompson
-        2008). NaN where a figure is undefined.
+        2008). A metric that is undefined is NaN.
 
     Example:
         >>> error_metrics([1.0, -2.0], [0.5, -1.0], [0.5, 0.5], [0.25, 1.0], [0.0, 0.0])["mase"]
@@ -53,12 +56,12 @@ def error_metrics(
     }
 
 
-def _mean_in_units(loss: FloatArray, unit: FloatArray) -> float:
+def _mean_in_units(loss: Floats, unit: Floats) -> float:
     usable = unit > 0
     return float((loss[usable] / unit[usable]).mean()) if usable.any() else NAN
 
 
-def _share_explained(squared: FloatArray, benchmark_error: FloatArray) -> float:
+def _share_explained(squared: Floats, benchmark_error: Floats) -> float:
     benchmark = (benchmark_error**2).sum()
     return float(1 - squared.sum() / benchmark) if benchmark > 0 else NAN
 
@@ -67,12 +70,12 @@ def association_metrics(true: ArrayLike, forecast: ArrayLike, date: Any, horizon
     """Whether the forecasts go where the truth goes, whatever their size.
 
     The information coefficient is the correlation across the symbols of a date, averaged over the dates that have at
-    least 5 symbols. Where there are no two such dates it is one correlation of all rows.
+    least 5 symbols. With fewer than two such dates it is one correlation of all rows.
 
     Args:
         true: Truth, (n,), known in all rows.
         forecast: Forecast of it, (n,).
-        date: Date of each row, (n,), one row a symbol.
+        date: Date of each row, (n,); one row per symbol and date.
         horizon: Steps that a target spans, at least 1.
 
     Returns:
@@ -80,16 +83,16 @@ def association_metrics(true: ArrayLike, forecast: ArrayLike, date: Any, horizon
         icir: mean / standard deviation of the daily Pearson correlations; NaN for one correlation of all rows.
         ic_t: t-statistic of the mean daily correlation, or of the mean product of the deviations from the means,
         clustered by date, for one correlation of all rows; both with the variance of Newey and West, horizon - 1 lags.
-        directional_accuracy: share of forecasts of the right sign, of rows where neither truth nor forecast is 0.
+        directional_accuracy: share of forecasts with the right sign, of rows where neither truth nor forecast is 0.
         pesaran_timmermann_p: one-sided p-value that the signs are related (Pesaran and Timmermann 1992). It takes the
         rows as independent, so it is too small where targets overlap or symbols share a date.
-        NaN where a figure is undefined, as for a constant forecast.
+        A metric that is undefined is NaN, as for a constant forecast.
     """
     y, f = np.asarray(true, dtype=np.float64), np.asarray(forecast, dtype=np.float64)
     return _information(y, f, date, horizon) | _direction(y, f)
 
 
-def _information(y: FloatArray, f: FloatArray, date: Any, horizon: int) -> dict[str, float]:
+def _information(y: Floats, f: Floats, date: Any, horizon: int) -> dict[str, float]:
     codes, dates = pd.factorize(pd.Index(date), sort=True)
     wide = np.bincount(codes, minlength=len(dates)) >= CROSS_SECTION
     if wide.sum() >= 2:
@@ -103,8 +106,8 @@ def _information(y: FloatArray, f: FloatArray, date: Any, horizon: int) -> dict[
     return {"ic": ic, "rank_ic": rank_ic, "icir": NAN, "ic_t": ic_t}
 
 
-def _daily_metrics(pearson: FloatArray, spearman: FloatArray, horizon: int) -> dict[str, float]:
-    """Figures of the dates whose correlation is defined."""
+def _daily_metrics(pearson: Floats, spearman: Floats, horizon: int) -> dict[str, float]:
+    """Metrics of the dates whose correlations, (dates,), are defined."""
     ic, rank_ic = pearson[np.isfinite(pearson)], spearman[np.isfinite(spearman)]
     if len(ic) == 0:
         return dict.fromkeys(("ic", "rank_ic", "icir", "ic_t"), NAN)
@@ -117,22 +120,22 @@ def _daily_metrics(pearson: FloatArray, spearman: FloatArray, horizon: int) -> d
     }
 
 
-def _correlations(y: FloatArray, f: FloatArray, group: NDArray[np.intp]) -> dict[str, FloatArray]:
+def _correlations(y: Floats, f: Floats, group: NDArray[np.intp]) -> dict[str, Floats]:
     """Pearson and Spearman correlation of each group, numbered from 0 on; NaN where either side is constant."""
     ranks = pd.DataFrame({"y": y, "f": f}).groupby(group).rank().to_numpy()
     spearman = _pearson(ranks[:, 0], ranks[:, 1], group)
-    # equal values have equal ranks, whose variance is exactly 0; that of the values may be of rounding
+    # equal values have equal ranks, whose variance is exactly 0; the variance of the values may be a rounding error
     return {"pearson": np.where(np.isnan(spearman), np.nan, _pearson(y, f, group)), "spearman": spearman}
 
 
-def _pearson(y: FloatArray, f: FloatArray, group: NDArray[np.intp]) -> FloatArray:
+def _pearson(y: Floats, f: Floats, group: NDArray[np.intp]) -> Floats:
     rows = np.bincount(group)
     y, f = (values - (np.bincount(group, values) / rows)[group] for values in (y, f))
     size = np.sqrt(np.bincount(group, y * y)) * np.sqrt(np.bincount(group, f * f))
     return np.bincount(group, y * f) / np.where(size > 0, size, np.nan)
 
 
-def _direction(y: FloatArray, f: FloatArray) -> dict[str, float]:
+def _direction(y: Floats, f: Floats) -> dict[str, float]:
     """A truth or forecast of exactly 0 has no direction, so its row is left out."""
     rows = (y != 0) & (f != 0)
     up, up_forecast = y[rows] > 0, f[rows] > 0

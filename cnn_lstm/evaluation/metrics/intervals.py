@@ -1,8 +1,8 @@
-"""Whether intervals, predictive distributions and class sets keep what they promise.
+"""Whether intervals and sets of classes keep what they promise.
 
-Shapes: n rows, one a forecast. Rows whose truth or interval is NaN are left out. The tests of Kupiec and
-Christoffersen take misses as independent, which those of labels that overlap (horizon above 1) are not: their p-values
-are then too small.
+Shapes: n rows, one per forecast. Rows whose truth or interval is NaN are left out. The tests of Kupiec and
+Christoffersen take misses as independent. Those of labels that overlap (horizon above 1) are not: their p-values are
+then too small.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
-from scipy.special import chdtrc, ndtr, xlogy
+from scipy.special import chdtrc, xlogy
 
 from cnn_lstm.inference.intervals import MOST_DIGITS
 
@@ -43,15 +42,15 @@ def interval_metrics(
         lower: Lower end, shape (n,); the ends belong to the interval.
         upper: Upper end, shape (n,).
         level: Coverage that the interval promises, between 0 and 1.
-        symbol: Symbol of each row; one symbol when null.
-        as_of: Time of each row; the order of the rows when null.
-        volatility: Volatility known at each row; no coverage by tercile (NaN) when null.
+        symbol: Symbol of each row, shape (n,); all rows are of one symbol by default.
+        as_of: Time of each row, shape (n,); the order of the rows by default.
+        volatility: Volatility known at each row, shape (n,); without it the coverage by tercile is NaN.
 
     Returns:
         rows, level, coverage, mean_width, winkler (interval score, Gneiting and Raftery 2007: width plus 2 / (1 -
         level) times the distance of a miss; smaller is better), kupiec_p, christoffersen_p, coverage_low_volatility,
         coverage_middle_volatility, coverage_high_volatility (terciles of all rows), lowest_rolling_coverage (lowest
-        over 250 dates in a row; NaN for fewer dates).
+        over 250 successive dates; NaN for fewer dates).
 
     Example:
         >>> metrics = interval_metrics(np.array([0.0, 3.0]), np.array([-1.0, -1.0]), np.array([1.0, 1.0]), level=0.5)
@@ -78,7 +77,7 @@ def interval_metrics(
 
 
 def winkler(true: Floats, lower: Floats, upper: Floats, level: float) -> Floats:
-    """Interval score of each row (Winkler 1972; Gneiting and Raftery 2007, equation 43).
+    """Interval score of each row, (n,) (Winkler 1972; Gneiting and Raftery 2007, equation 43).
 
     Example:
         >>> winkler(np.array([0.0, 2.0]), np.array([-1.0, -1.0]), np.array([1.0, 1.0]), level=0.9).round(6).tolist()
@@ -108,8 +107,8 @@ def christoffersen_p(missed: Bools, symbol: NDArray[Any], date: NDArray[Any]) ->
 
     Args:
         missed: Whether each row is a miss, shape (n,).
-        symbol: Symbol of each row.
-        date: Time of each row; anything that sorts.
+        symbol: Symbol of each row, shape (n,).
+        date: Time of each row, shape (n,); anything that can be sorted.
 
     Example:
         >>> clustered = np.repeat([True, False], 20)
@@ -135,7 +134,7 @@ def set_metrics(true: Floats, sets: Sequence[str], classes: int, level: float = 
 
     Args:
         true: True class, shape (n,); NaN where unknown.
-        sets: Classes of each set, one digit a class, for example "01"; "" is the empty set. With more than ten
+        sets: Classes of each set, one digit per class, for example "01"; "" is the empty set. With more than ten
             classes there are blanks between them.
         classes: Number of classes.
         level: Coverage that the sets promise.
@@ -160,143 +159,17 @@ def set_metrics(true: Floats, sets: Sequence[str], classes: int, level: float = 
     }
 
 
-def crps_of_scores(true: Floats, forecast: Floats, scale: Floats, scores: Floats) -> Floats:
-    """Continuous ranked probability score of each row's ensemble {forecast + score * scale}.
-
-    E|X - y| - E|X - X'| / 2 over the m members (Gneiting and Raftery 2007, equation 21). The ensembles differ by shift
-    and scale only, so one set of prefix sums serves all rows: O((n + m) log m).
-
-    Args:
-        true: Truth, shape (n,).
-        forecast: Point forecast, shape (n,).
-        scale: Factor of the scores, shape (n,), at least 0; at 0 the score is the absolute error.
-        scores: Sorted scores (y - forecast) / scale of calibration rows, shape (m,).
-
-    Returns:
-        Scores in the unit of the truth, shape (n,).
-
-    Example:
-        >>> crps_of_scores(np.array([0.5]), np.array([0.0]), np.array([1.0]), np.array([0.0, 1.0])).tolist()
-        [0.25]
-    """
-    count = len(scores)
-    sums = np.concatenate([[0.0], np.cumsum(scores)])
-    spread = np.sum((2 * np.arange(1, count + 1) - count - 1) * scores) / count**2
-    positive = scale > 0
-    surprise = np.divide(true - forecast, scale, out=np.zeros(len(true)), where=positive)
-    below = np.searchsorted(scores, surprise)
-    distance = (surprise * (2 * below - count) + sums[-1] - 2 * sums[below]) / count
-    return np.where(positive, scale * (distance - spread), np.abs(true - forecast))
-
-
-def gaussian_crps(true: Floats, mean: Floats, std: Floats) -> Floats:
-    """Continuous ranked probability score of each row's normal distribution (Gneiting and others 2005, equation 5).
-
-    Example:
-        >>> gaussian_crps(np.array([0.0]), np.array([0.0]), np.array([1.0])).round(6).tolist()
-        [0.233695]
-    """
-    positive = std > 0
-    surprise = np.divide(true - mean, std, out=np.zeros(len(true)), where=positive)
-    density = np.exp(-(surprise**2) / 2) / math.sqrt(2 * math.pi)
-    score = std * (surprise * (2 * ndtr(surprise) - 1) + 2 * density - 1 / math.sqrt(math.pi))
-    return np.where(positive, score, np.abs(true - mean))
-
-
-def pit(true: Floats, forecast: Floats, scale: Floats, scores: Floats) -> Floats:
-    """Probability integral transform of each row: where the truth ranks in {forecast + score * scale}.
-
-    m scores make m + 1 ranks; the middle of the truth's rank is taken, so that truths like the scores have mean 1/2.
-
-    Args:
-        true: Truth, shape (n,).
-        forecast: Point forecast, shape (n,).
-        scale: Factor of the scores, shape (n,), at least 0.
-        scores: Sorted scores of calibration rows, shape (m,).
-
-    Returns:
-        Values between 0 and 1, uniform where the distribution is right, shape (n,).
-
-    Example:
-        >>> pit(np.array([0.5, 9.0]), np.zeros(2), np.ones(2), np.array([0.0, 1.0, 2.0])).tolist()
-        [0.375, 0.875]
-    """
-    error = true - forecast
-    # without a scale any error is beyond all scores
-    beyond = np.where(error == 0, 0.0, np.copysign(np.inf, error))
-    surprise = np.divide(error, scale, out=beyond, where=scale > 0)
-    below = np.searchsorted(scores, surprise, side="left") + np.searchsorted(scores, surprise, side="right")
-    return (below + 1) / (2 * (len(scores) + 1))
-
-
-def pit_metrics(values: Floats) -> dict[str, object]:
-    """Whether probability integral transforms are uniform.
-
-    Args:
-        values: Output of `pit`, shape (n,); NaN is left out.
-
-    Returns:
-        rows, histogram (shares of 10 equal bins), ks_p (Kolmogorov-Smirnov) and cramer_von_mises_p against the uniform
-        distribution; NaN below 2 rows. Both tests take the rows as independent: they are too eager where labels
-        overlap or symbols share dates.
-
-    Example:
-        >>> metrics = pit_metrics((np.arange(100) + 0.5) / 100)
-        >>> metrics["histogram"] == [0.1] * 10, metrics["ks_p"] > 0.99
-        (True, True)
-    """
-    values = values[~np.isnan(values)]
-    if len(values) < 2:
-        nothing: dict[str, object] = {"histogram": [math.nan] * 10, "ks_p": math.nan, "cramer_von_mises_p": math.nan}
-        return {"rows": len(values)} | nothing
-    counts = np.histogram(values, bins=10, range=(0.0, 1.0))[0]
-    return {
-        "rows": len(values),
-        "histogram": (counts / len(values)).tolist(),
-        "ks_p": float(stats.kstest(values, "uniform").pvalue),
-        "cramer_von_mises_p": _cramer_von_mises_p(values),
-    }
-
-
-def _cramer_von_mises_p(values: Floats) -> float:
-    """Scipy's p-value overflows to NaN for huge statistics, where it is 0."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        p = float(stats.cramervonmises(values, "uniform").pvalue)
-    return 0.0 if math.isnan(p) else p
-
-
-def spread_error_rank_correlation(spread: Floats, error: Floats) -> float:
-    """Spearman correlation of a spread with the absolute error: whether doubt is larger where errors are.
-
-    Args:
-        spread: Spread of each row, for example of Monte-Carlo dropout or of an ensemble, shape (n,).
-        error: Absolute error of each row, shape (n,).
-
-    Returns:
-        Correlation; NaN where a side never differs.
-
-    Example:
-        >>> spread_error_rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([0.1, 0.2, 9.0]))
-        1.0
-    """
-    known = ~(np.isnan(spread) | np.isnan(error))
-    first, second = stats.rankdata(spread[known]), stats.rankdata(error[known])
-    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
-        return math.nan
-    return float(np.corrcoef(first, second)[0, 1])
-
-
 def _mean(values: Floats | Bools) -> float:
     return float(np.mean(values)) if len(values) else math.nan
 
 
 def _codes(values: ArrayLike, known: Bools) -> NDArray[np.int64]:
-    """Values of the known rows as numbers in their order; timestamps stay what they are, not objects."""
+    """Values of the known rows as numbers in their order; `Series` keeps timestamps from becoming objects."""
     return np.asarray(pd.factorize(pd.Series(values)[known], sort=True)[0], dtype=np.int64)
 
 
 def _log_likelihood(hits: int, misses: int, probability: float) -> float:
-    """Of independent misses with a probability."""
+    """Log likelihood of independent misses that have a probability."""
     return float(xlogy(hits, 1 - probability) + xlogy(misses, probability))
 
 
@@ -315,7 +188,7 @@ def _coverage_by_tercile(held: Bools, volatility: Floats) -> dict[str, float]:
 
 
 def _lowest_rolling_coverage(held: Bools, date: NDArray[np.int64]) -> float:
-    """Rows of a date stand or fall together, so a window is made of dates, not of rows."""
+    """Lowest share of hits in 250 successive dates: rows of one date depend on each other, so dates are counted."""
     count = np.concatenate([[0], np.cumsum(np.bincount(date))])
     hits = np.concatenate([[0], np.cumsum(np.bincount(date, weights=held))])
     if len(count) <= ROLLING:

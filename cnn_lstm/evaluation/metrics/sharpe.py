@@ -1,7 +1,7 @@
-"""The Sharpe ratio as the estimate that it is: standard error, and what is left of it after many trials.
+"""The Sharpe ratio as an estimate: its standard error, and what remains of it after many trials.
 
-Returns are simple returns a bar, shape (n,), of a constant stake: profits are not reinvested, so they add up. A ratio
-of fewer than two returns, or of returns that never differ, is NaN, and so is every figure made of it.
+Returns are simple returns per bar, shape (n,), of a constant stake: profits are not reinvested, so they add up. A ratio
+of fewer than two returns, or of returns that never differ, is NaN, and so is every metric that uses it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 
 def sharpe_ratio(returns: Floats) -> float:
-    """Mean over standard deviation (n - 1) a bar; times the root of the bars a year it is annualised.
+    """Mean over standard deviation (n - 1) per bar; times the root of the bars per year it is annualised.
 
     Example:
         >>> sharpe_ratio(np.array([0.0, 1.0, 2.0]))
@@ -37,14 +37,14 @@ def automatic_lags(count: int) -> int:
 
 
 def sharpe_standard_error(returns: Floats, lags: int = 0) -> float:
-    """Standard error of the Sharpe ratio a bar for returns that are neither normal nor independent.
+    """Standard error of the Sharpe ratio per bar for returns that are neither normal nor independent.
 
     The delta method on the moments of mean and variance (Lo 2002, appendix) with the Newey-West long-run variance. At
     0 lags it is the formula of Mertens (2002), sqrt((1 - skew SR + (kurtosis - 1) SR^2 / 4) / (n - 1)), the one in the
     probabilistic Sharpe ratio of Bailey and Lopez de Prado (2012), whose n - 1 is kept.
 
     Args:
-        returns: Returns a bar in time order, shape (n,).
+        returns: Returns per bar in time order, shape (n,).
         lags: Autocovariances that count, with Bartlett weights; fewer than n.
 
     Example:
@@ -55,7 +55,7 @@ def sharpe_standard_error(returns: Floats, lags: int = 0) -> float:
 
 
 def probabilistic_sharpe_ratio(returns: Floats, benchmark: float = 0.0, lags: int = 0) -> float:
-    """Probability that the true Sharpe ratio a bar is above a benchmark (Bailey and Lopez de Prado 2012).
+    """Probability that the true Sharpe ratio per bar is above a benchmark (Bailey and Lopez de Prado 2012).
 
     Example:
         >>> probabilistic_sharpe_ratio(np.array([-1.0, 1.0, -1.0, 1.0]))
@@ -66,13 +66,13 @@ def probabilistic_sharpe_ratio(returns: Floats, benchmark: float = 0.0, lags: in
 
 
 def expected_best_sharpe(trials: int, variance: float) -> float:
-    """Sharpe ratio a bar that the best of many useless trials is expected to show; 0 for one trial.
+    """Sharpe ratio per bar that the best of many useless trials is expected to show; 0 for one trial.
 
     The false-strategy theorem of Bailey and Lopez de Prado (2014), equation 1.
 
     Args:
         trials: Independent trials among which the best was chosen, at least 1.
-        variance: Variance of their Sharpe ratios a bar.
+        variance: Variance of their Sharpe ratios per bar.
 
     Example:
         >>> round(expected_best_sharpe(100, 0.5 / 250), 4)
@@ -85,16 +85,16 @@ def expected_best_sharpe(trials: int, variance: float) -> float:
 
 
 def deflated_sharpe_ratio(returns: Floats, trials: int = 1, variance: float | None = None, lags: int = 0) -> float:
-    """Probability that the true Sharpe ratio is above 0 once the choice among trials is paid for.
+    """Probability that the true Sharpe ratio is above 0 once the choice among trials is allowed for.
 
     The probabilistic Sharpe ratio against `expected_best_sharpe` (Bailey and Lopez de Prado 2014); at one trial it is
     the probabilistic Sharpe ratio against 0.
 
     Args:
-        returns: Returns a bar of the chosen trial, shape (n,).
-        trials: Independent trials; trials that resemble each other count as fewer, so their plain number is strict.
-        variance: Variance of the trials' Sharpe ratios a bar. When null it is 1 / (n - 1): what the ratios of useless
-            trials on n bars scatter by, which is the null hypothesis and needs no other trial's returns.
+        returns: Returns per bar of the chosen trial, shape (n,).
+        trials: Independent trials; trials that resemble each other count as fewer, so their number is conservative.
+        variance: Variance of the trials' Sharpe ratios per bar. By default 1 / (n - 1), the variance of the ratios of
+            useless trials on n bars: that is the null hypothesis, and needs no returns of other trials.
         lags: As in `sharpe_standard_error`.
 
     Example:

@@ -1,19 +1,13 @@
-"""What a position made of the forecasts would have earned after costs.
-
-The stake is constant: profits are not reinvested, so returns add up, and a cost of c a side takes c from each unit
-traded. Shapes: n rows of the predictions table of one target, d dates.
-"""
+"""Metrics of a strategy after costs, against buying and holding and against random books."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from cnn_lstm.evaluation.metrics.book import Book, mean_or_nan
 from cnn_lstm.evaluation.metrics.sharpe import (
     automatic_lags,
     calmar_ratio,
@@ -24,187 +18,94 @@ from cnn_lstm.evaluation.metrics.sharpe import (
     sharpe_ratio,
     sharpe_standard_error,
 )
+from cnn_lstm.evaluation.record import StrategyMetrics
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-Rule = Literal["sign", "rank"]
-
-FEE_BP = 5.0
-HALF_SPREAD_BP = 5.0
-# fewer symbols have no third worth the name
-RANKED_SYMBOLS = 5
 # random numbers drawn at a time, which bounds the memory of the random books
 DRAWS = 4_000_000
 
 
-@dataclass(frozen=True)
-class Book:
-    """The course of a strategy over the dates of its decisions, equal weights over the symbols of a date.
+def strategy_metrics(book: Book, trials: int = 1, *, draws: int = 1000, seed: int = 0) -> StrategyMetrics:
+    """Metrics of a book after costs, with those of buying and holding and of random books.
 
-    What stands at a date is earned over the bar that the date's decisions trade first, `bar_return`.
-
-    Attributes:
-        dates: Dates of the decisions, ascending, length d.
-        gross: Return of the bar before costs, shape (d,).
-        turnover: Traded share of the stake, entries, changes and last exits, shape (d,).
-        exposure: Mean absolute position, shape (d,).
-        timing: Return of the positions less each symbol's mean position, shape (d,).
-        market: Equal-weighted return of the symbols, shape (d,).
-        market_turnover: What holding them from the first bar to the last trades, shape (d,).
-        cost_bp: Cost a side in basis points of what is traded.
-        periods: Bars a year.
-        rule: How positions come from forecasts, in one sentence.
-        unknown_returns: Rows inside a symbol's history without a return; they count as 0.
-    """
-
-    dates: pd.DatetimeIndex
-    gross: Floats
-    turnover: Floats
-    exposure: Floats
-    timing: Floats
-    market: Floats
-    market_turnover: Floats
-    cost_bp: float
-    periods: float
-    rule: str
-    unknown_returns: int
-
-    @property
-    def net(self) -> Floats:
-        """Return of the bar after costs, shape (d,)."""
-        return self.gross - self.turnover * self.cost_bp / 1e4
-
-    @property
-    def buy_and_hold(self) -> Floats:
-        """Return after costs of all symbols held long in equal parts at the book's mean exposure, shape (d,)."""
-        held = self.market - self.market_turnover * self.cost_bp / 1e4
-        return np.asarray(held * _mean(self.exposure), dtype=np.float64)
-
-
-def make_book(
-    table: pd.DataFrame,
-    horizon: int,
-    *,
-    rule: Rule = "sign",
-    cost_bp: float = FEE_BP + HALF_SPREAD_BP,
-    classes: int = 0,
-) -> Book:
-    """Trade the forecasts of one target.
-
-    A decision is +1, 0 or -1 for each row. The position over a bar is the mean of the symbol's last `horizon`
-    decisions, those before its first row being 0: each decision is held with 1 / horizon of the stake for as long as
-    its label runs. "Last" counts rows, so a table with holes carries positions over them.
+    Sharpe ratios are annual: the ratio per bar times the root of the bars per year, with the standard error of `sharpe`
+    at the automatic number of Newey-West lags.
 
     Args:
-        table: Rows of the predictions table of one target: symbol, as_of, y_pred, bar_return. No other column
-            is read. Rows at a symbol's end whose bar_return is not known yet are dropped.
-        horizon: Bars that a label spans, at least 1.
-        rule: "sign" is long above 0 and short below; "rank" is long the top third and short the bottom third of a
-            date's forecasts, and "sign" on dates of fewer than 5 symbols. Equal forecasts share their mean rank.
-        cost_bp: Fee and half spread in basis points of what is traded, for each side.
-        classes: Number of classes of the target; the sign is then that of the distance to the middle class.
+        book: The book.
+        trials: Trials among which the forecaster was chosen, for the deflated Sharpe ratio.
+        draws: Random books of `random_sign_p`.
+        seed: Seed of the random books.
 
     Returns:
-        The book.
+        rule, bars, periods_per_year, cost_bp, unknown_returns, gross_annual_return, net_annual_return,
+        annual_volatility, sharpe, sharpe_se, psr (against 0), trials, dsr, min_track_record_length (bars; infinite for
+        a ratio of 0 or less), max_drawdown and calmar (net), annual_turnover (both sides, in stakes), mean_exposure,
+        hit_rate (share of bars with a position that earn before costs), break_even_cost_bp (cost per side at which
+        nothing is left; NaN without trades), random_sign_p, and buy_and_hold with net_annual_return, sharpe,
+        max_drawdown of the symbols held long at the book's mean exposure. A metric that is undefined is NaN.
 
     Example:
-        >>> table = pd.DataFrame({"symbol": "A", "as_of": pd.date_range("2024-01-01", periods=2, tz="UTC")})
-        >>> book = make_book(table.assign(y_pred=[0.1, -0.1], bar_return=[0.01, 0.02]), horizon=1)
-        >>> book.gross.tolist(), book.turnover.tolist(), book.net.round(4).tolist()
-        ([0.01, -0.02], [1.0, 3.0], [0.009, -0.023])
+        >>> from cnn_lstm.evaluation.metrics.book import make_book
+        >>> table = pd.DataFrame({"symbol": "A", "as_of": pd.date_range("2024-01-01", periods=3, tz="UTC")})
+        >>> book = make_book(table.assign(y_pred=[1, 1, -1], bar_return=[0.01, 0.03, 0.02]), horizon=1)
+        >>> metrics = strategy_metrics(book)
+        >>> round(metrics["break_even_cost_bp"], 6), round(metrics["hit_rate"], 4)
+        (50.0, 0.6667)
     """
-    rows = _tradable_rows(table)
-    symbol = np.asarray(pd.factorize(rows["symbol"])[0], dtype=np.int64)
-    codes, dates = pd.factorize(rows["as_of"], sort=True)
-    date = np.asarray(codes, dtype=np.int64)
-    returns = rows["bar_return"].to_numpy(np.float64)
-    known = np.nan_to_num(returns)
-    signal = np.nan_to_num(rows["y_pred"].to_numpy(np.float64) - max(classes - 1, 0) / 2)
-    decision = np.sign(signal) if rule == "sign" else _rank_decisions(signal, date)
-    position = ladder(decision, symbol, horizon)
-    average = _mean_by(symbol, position)[symbol]
-    return Book(
-        dates=pd.DatetimeIndex(dates),
-        gross=_mean_by(date, position * known),
-        turnover=_mean_by(date, trades(position, symbol)),
-        exposure=_mean_by(date, np.abs(position)),
-        timing=_mean_by(date, (position - average) * known),
-        market=_mean_by(date, known),
-        market_turnover=_mean_by(date, trades(np.ones(len(rows)), symbol)),
-        cost_bp=cost_bp,
-        periods=periods_per_year(pd.DatetimeIndex(dates)),
-        rule=_sentence(rule, horizon, cost_bp, classes),
-        unknown_returns=int(np.isnan(returns).sum()),
-    )
-
-
-def ladder(decision: Floats, symbol: Integers, horizon: int) -> Floats:
-    """Mean of the last `horizon` decisions of each symbol, those before its first row being 0.
-
-    Args:
-        decision: Decision of each row, whole numbers, rows of a symbol together and in time order, shape (n,).
-        symbol: Number of each row's symbol, shape (n,).
-        horizon: Decisions in the mean, at least 1.
-
-    Example:
-        >>> ladder(np.array([1.0, 1.0, -1.0, 1.0]), np.array([0, 0, 0, 1]), horizon=2).tolist()
-        [0.5, 1.0, 0.0, 0.5]
-    """
-    # sums of whole numbers are exact, so no position inherits a rounding of the ones before
-    sums = np.concatenate([[0.0], np.cumsum(decision)])
-    row = np.arange(len(decision))
-    oldest = np.maximum(row - horizon + 1, _first_row(symbol))
-    return np.asarray((sums[row + 1] - sums[oldest]) / horizon, dtype=np.float64)
-
-
-def trades(position: Floats, symbol: Integers) -> Floats:
-    """Absolute change of position at each row; entries count, and the last exit stands at the symbol's last row.
-
-    Example:
-        >>> trades(np.array([1.0, -1.0, 0.5]), np.array([0, 0, 1])).tolist()
-        [1.0, 3.0, 1.0]
-    """
-    first = _first_row(symbol) == np.arange(len(symbol))
-    before = np.where(first, 0.0, np.roll(position, 1))
-    return np.abs(position - before) + np.where(np.roll(first, -1), np.abs(position), 0.0)
-
-
-def periods_per_year(dates: pd.DatetimeIndex) -> float:
-    """Bars a year: the median count of the calendar years between the first and the last, else dates over time spanned.
-
-    Example:
-        >>> periods_per_year(pd.bdate_range("2020-06-01", "2023-06-01"))
-        260.5
-        >>> round(periods_per_year(pd.date_range("2020-01-01", "2020-03-01")))
-        365
-    """
-    if len(dates) < 2:
-        return math.nan
-    years, counts = np.unique(dates.year.to_numpy(), return_counts=True)
-    if len(years) > 2:
-        return float(np.median(counts[1:-1]))
-    return (len(dates) - 1) / ((dates[-1] - dates[0]) / pd.Timedelta(days=365.25))
+    net, held = book.net, book.exposure > 0
+    lags, year = automatic_lags(len(net)), math.sqrt(book.periods)
+    return {
+        "rule": book.rule,
+        "bars": len(net),
+        "periods_per_year": book.periods,
+        "cost_bp": book.cost_bp,
+        "unknown_returns": book.unknown_returns,
+        "gross_annual_return": mean_or_nan(book.gross) * book.periods,
+        "net_annual_return": mean_or_nan(net) * book.periods,
+        "annual_volatility": float(np.std(net, ddof=1)) * year if len(net) > 1 else math.nan,
+        "sharpe": sharpe_ratio(net) * year,
+        "sharpe_se": sharpe_standard_error(net, lags) * year,
+        "psr": probabilistic_sharpe_ratio(net, lags=lags),
+        "trials": trials,
+        "dsr": deflated_sharpe_ratio(net, trials, lags=lags),
+        "min_track_record_length": minimum_track_record_length(net, lags=lags),
+        "max_drawdown": max_drawdown(net),
+        "calmar": calmar_ratio(net, book.periods),
+        "annual_turnover": mean_or_nan(book.turnover) * book.periods,
+        "mean_exposure": mean_or_nan(book.exposure),
+        "hit_rate": mean_or_nan((book.gross[held] > 0).astype(np.float64)),
+        "break_even_cost_bp": break_even_cost(book),
+        "random_sign_p": random_sign_p(book, draws, seed),
+        "buy_and_hold": {
+            "net_annual_return": mean_or_nan(book.buy_and_hold) * book.periods,
+            "sharpe": sharpe_ratio(book.buy_and_hold) * year,
+            "max_drawdown": max_drawdown(book.buy_and_hold),
+        },
+    }
 
 
 def random_sign_p(book: Book, draws: int = 1000, seed: int = 0) -> float:
     """Share of random books that earn at least as much before costs.
 
-    A random book keeps each symbol's mean position and turns the rest of all positions of a date around or not, by
-    one coin a date. So it has the book's exposure, its persistence and, as the symbols of a date share the coin, its
-    dependence across symbols; and being long while the market rises is no merit, since the random books are as long.
-    Coins for positions, not decisions, because mixed-up decisions average out in a laddered book: random books of a
-    fraction of its risk would let nearly every book of a long horizon look significant. A shuffle of the dates breaks
-    persistence in the same way. Gross returns, because random books trade more and would lose by costs alone.
+    A random book keeps the mean position of each symbol. One coin per date decides whether the deviations from it
+    change their sign. So a random book has the exposure and the persistence of the book and, as the symbols of a date
+    share the coin, its dependence across symbols. Being long while the market rises is not a merit, since the random
+    books are as long. The coins turn positions, not decisions: random decisions average out in a laddered book, and
+    against random books of a fraction of its risk nearly every book of a long horizon would look significant. A
+    shuffle of the dates breaks persistence in the same way. Returns are gross, because random books trade more and
+    would lose by their costs alone.
 
     Args:
         book: The book.
-        draws: Random books; the book itself counts as one more, so that p is never 0 (Phipson and Smyth 2010).
+        draws: Number of random books. The book itself counts as one more, so that p is never 0 (Phipson and Smyth
+            2010).
         seed: Seed of the coins.
 
     Returns:
-        p-value of the hypothesis that the book's timing is worth nothing; NaN without a date.
+        p-value of the hypothesis that the book's timing is worth nothing; NaN without any date.
 
     Example:
+        >>> from cnn_lstm.evaluation.metrics.book import make_book
         >>> table = pd.DataFrame({"symbol": "A", "as_of": pd.date_range("2024-01-01", periods=4, tz="UTC")})
         >>> random_sign_p(make_book(table.assign(y_pred=1.0, bar_return=0.01), horizon=1))  # always long: no timing
         1.0
@@ -225,67 +126,8 @@ def random_sign_p(book: Book, draws: int = 1000, seed: int = 0) -> float:
     return (1 + better) / (1 + draws)
 
 
-def strategy_metrics(book: Book, trials: int = 1, *, draws: int = 1000, seed: int = 0) -> dict[str, object]:
-    """Metrics of a book after costs, beside buying and holding and beside random books.
-
-    Sharpe ratios are a year's, the bar's times the root of the bars a year, with the standard error of `sharpe` at the
-    automatic number of Newey-West lags.
-
-    Args:
-        book: The book.
-        trials: Trials among which the forecaster was chosen, for the deflated Sharpe ratio.
-        draws: Random books of `random_sign_p`.
-        seed: Seed of the random books.
-
-    Returns:
-        rule, bars, periods_per_year, cost_bp, unknown_returns, gross_annual_return, net_annual_return,
-        annual_volatility, sharpe, sharpe_se, psr (against 0), trials, dsr, min_track_record_length (bars; infinite for
-        a ratio of 0 or less), max_drawdown and calmar (net), annual_turnover (both sides, in stakes), mean_exposure,
-        hit_rate (share of bars with a position that earn before costs), break_even_cost_bp (cost a side at which
-        nothing is left; NaN without trades), random_sign_p, and buy_and_hold with net_annual_return, sharpe,
-        max_drawdown of the symbols held long at the book's mean exposure. Metrics that cannot be had are NaN.
-
-    Example:
-        >>> table = pd.DataFrame({"symbol": "A", "as_of": pd.date_range("2024-01-01", periods=3, tz="UTC")})
-        >>> book = make_book(table.assign(y_pred=[1, 1, -1], bar_return=[0.01, 0.03, 0.02]), horizon=1)
-        >>> metrics = strategy_metrics(book)
-        >>> round(metrics["break_even_cost_bp"], 6), round(metrics["hit_rate"], 4)
-        (50.0, 0.6667)
-    """
-    net, held = book.net, book.exposure > 0
-    lags, year = automatic_lags(len(net)), math.sqrt(book.periods)
-    return {
-        "rule": book.rule,
-        "bars": len(net),
-        "periods_per_year": book.periods,
-        "cost_bp": book.cost_bp,
-        "unknown_returns": book.unknown_returns,
-        "gross_annual_return": _mean(book.gross) * book.periods,
-        "net_annual_return": _mean(net) * book.periods,
-        "annual_volatility": float(np.std(net, ddof=1)) * year if len(net) > 1 else math.nan,
-        "sharpe": sharpe_ratio(net) * year,
-        "sharpe_se": sharpe_standard_error(net, lags) * year,
-        "psr": probabilistic_sharpe_ratio(net, lags=lags),
-        "trials": trials,
-        "dsr": deflated_sharpe_ratio(net, trials, lags=lags),
-        "min_track_record_length": minimum_track_record_length(net, lags=lags),
-        "max_drawdown": max_drawdown(net),
-        "calmar": calmar_ratio(net, book.periods),
-        "annual_turnover": _mean(book.turnover) * book.periods,
-        "mean_exposure": _mean(book.exposure),
-        "hit_rate": _mean((book.gross[held] > 0).astype(np.float64)),
-        "break_even_cost_bp": break_even_cost(book),
-        "random_sign_p": random_sign_p(book, draws, seed),
-        "buy_and_hold": {
-            "net_annual_return": _mean(book.buy_and_hold) * book.periods,
-            "sharpe": sharpe_ratio(book.buy_and_hold) * year,
-            "max_drawdown": max_drawdown(book.buy_and_hold),
-        },
-    }
-
-
 def break_even_cost(book: Book) -> float:
-    """Cost a side in basis points at which the mean net return is 0; below 0 where even the gross return is."""
+    """Cost per side in basis points at which the mean net return is 0; below 0 where even the gross return is."""
     traded = float(np.sum(book.turnover))
     return float(np.sum(book.gross)) / traded * 1e4 if traded > 0 else math.nan
 
@@ -293,47 +135,3 @@ def break_even_cost(book: Book) -> float:
 def strategy_curves(book: Book) -> pd.DataFrame:
     """Summed returns for a plot: columns net and buy_and_hold, indexed by date."""
     return pd.DataFrame({"net": book.net.cumsum(), "buy_and_hold": book.buy_and_hold.cumsum()}, index=book.dates)
-
-
-def _tradable_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows by symbol and date, without those at a symbol's end whose return is not known yet."""
-    rows = table[["symbol", "as_of", "y_pred", "bar_return"]].sort_values(["symbol", "as_of"], ignore_index=True)
-    row = rows.index.to_series()
-    last = row.where(rows["bar_return"].notna()).groupby(rows["symbol"], observed=True).transform("max")
-    return rows[row <= last].reset_index(drop=True)
-
-
-def _rank_decisions(signal: Floats, date: Integers) -> Floats:
-    """+1 for the top third of a date, -1 for the bottom third; the sign where a date has too few symbols."""
-    rank = pd.Series(signal).groupby(date).rank().to_numpy(np.float64)
-    count = np.bincount(date)[date]
-    third = count // 3
-    ranked = (rank > count - third).astype(np.float64) - (rank < third + 1)
-    return np.where(count >= RANKED_SYMBOLS, ranked, np.sign(signal))
-
-
-def _first_row(symbol: Integers) -> Integers:
-    """Number of the first row of each row's symbol, shape (n,)."""
-    row = np.arange(len(symbol))
-    first = np.where(np.diff(symbol, prepend=-1) != 0, row, 0)
-    return np.asarray(np.maximum.accumulate(first), dtype=np.int64)
-
-
-def _mean_by(group: Integers, values: Floats) -> Floats:
-    """Mean of the values of each group; group numbers have no holes."""
-    return np.asarray(np.bincount(group, weights=values) / np.bincount(group), dtype=np.float64)
-
-
-def _mean(values: Floats) -> float:
-    return float(np.mean(values)) if len(values) else math.nan
-
-
-def _sentence(rule: Rule, horizon: int, cost_bp: float, classes: int) -> str:
-    sign = f"above class {(classes - 1) / 2:g}, short below" if classes else "for a forecast above 0, short below"
-    few = f"fewer than {RANKED_SYMBOLS} symbols"
-    ranked = f"the top third of a date's forecasts, short the bottom third ({few}: {sign})"
-    held = "one bar" if horizon == 1 else f"{horizon} bars with 1/{horizon} of the stake each"
-    return (
-        f"long {ranked if rule == 'rank' else sign}; decisions held for {held}; equal stakes a symbol, profits not "
-        f"reinvested; {cost_bp:g} bp of what is traded, each side"
-    )

@@ -1,26 +1,29 @@
-"""Metrics of volatility forecasts."""
+"""Metrics of volatility forecasts.
+
+Shapes: n rows.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnn_lstm.evaluation.significance import is_constant
+from cnn_lstm.evaluation.series import is_constant
 
-FloatArray = NDArray[np.float64]
-# of the realised variance, a hundredth of the volatility: below it a forecast is as wrong as at it
+Floats = NDArray[np.float64]
+# share of the realised variance, a hundredth of the volatility: lower forecasts count as this one
 LOWEST_SHARE = 1e-4
 
 
-def qlike(realized_variance: ArrayLike, forecast_variance: ArrayLike) -> FloatArray:
+def qlike(realized_variance: ArrayLike, forecast_variance: ArrayLike) -> Floats:
     """QLIKE loss of variance forecasts: r - log(r) - 1 with r = realised / forecast (Patton 2011).
 
     The loss ranks forecasts as the true variance would even though realised variance is a noisy measure of it. A
-    forecast below a ten-thousandth of the realised variance, be it negative, costs as much as one of that size. The
-    limit depends on the row's truth alone, so that it is the same for every forecast and in every selection of rows.
+    forecast below a ten-thousandth of the realised variance, even a negative one, costs as much as one of that size.
+    The limit depends on the truth of the row alone, so it is the same for every forecast and every selection of rows.
 
     Args:
-        realized_variance: Realised variance, (n,), above 0: leave out the rows without any movement.
+        realized_variance: Realised variance, (n,), above 0: leave out rows without any movement.
         forecast_variance: Forecast of it in the same unit, (n,).
 
     Returns:
@@ -33,7 +36,7 @@ def qlike(realized_variance: ArrayLike, forecast_variance: ArrayLike) -> FloatAr
     realized = np.asarray(realized_variance, dtype=np.float64)
     forecast = np.maximum(np.asarray(forecast_variance, dtype=np.float64), LOWEST_SHARE * realized)
     ratio = realized / forecast
-    loss: FloatArray = ratio - np.log(ratio) - 1
+    loss: Floats = ratio - np.log(ratio) - 1
     return loss
 
 
@@ -44,7 +47,7 @@ def volatility_metrics(true: ArrayLike, forecast: ArrayLike, forecast_variance: 
         true: Realised volatility, (n,), above 0.
         forecast: Forecast of it, (n,).
         forecast_variance: Forecast of the squared volatility, (n,): the square of a volatility forecast is too small
-            on average, so it is a forecast of its own.
+            on average, so this is a separate forecast.
 
     Returns:
         qlike: mean QLIKE loss of `forecast_variance`.
@@ -67,7 +70,7 @@ def volatility_metrics(true: ArrayLike, forecast: ArrayLike, forecast_variance: 
     }
 
 
-def _r2_log(y: FloatArray, f: FloatArray) -> float:
+def _r2_log(y: Floats, f: Floats) -> float:
     log_true = np.log(y)
     log_forecast = np.log(np.maximum(f, np.sqrt(LOWEST_SHARE) * y))
     if is_constant(log_true):

@@ -1,4 +1,4 @@
-"""Sends a journal to a tracking server: each event in order, each once."""
+"""Sends a journal to a tracking server: all events in order, each of them once."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 from urllib.parse import urlsplit
 
 from cnn_lstm.errors import TrackingError
 from cnn_lstm.files import replace_file
+from cnn_lstm.training.tracking.address import default_uri, tracking_uri
 from cnn_lstm.training.tracking.credentials import without_credentials
+from cnn_lstm.training.tracking.events import Content
 from cnn_lstm.training.tracking.journal import Event, Journal
 
 if TYPE_CHECKING:
     from cnn_lstm.training.tracking.store import MlflowStore
 
 log = logging.getLogger(__name__)
-# seconds and repetitions of one request, which are ours to repeat since the journal is kept; and no address with its
-# credentials on the terminal at the end of a run
+# Seconds per request, and no repetition by MLflow: we repeat requests ourselves, from the journal. MLflow may not print
+# an address with its credentials at the end of a run.
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "4",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -34,34 +36,53 @@ INTERVAL = 5.0  # seconds between two deliveries
 PAUSES = (5.0, 15.0)  # seconds after the first failure, and at most
 PATIENCE = 10.0  # seconds that a server may keep a run waiting without a sign of life
 MAKING = 60.0  # the same for a database, whose tables take seconds to make
+DEFAULT_PLACE = "beside the runs"  # the key that run folders written before have in sent.json
+
+
+class Place(TypedDict, total=False):
+    """How far a journal has come to a server."""
+
+    run_id: str | None
+    offset: int
 
 
 class Delivery:
-    """How far a journal has come to a server.
+    """The way of a journal to a server.
 
-    The place is kept in the run folder, by server: a run that is sent to another server, or moved to another folder,
-    gets there whole.
+    How far it has come is kept in the run folder, by server: a run that is sent to another server, or moved to another
+    folder, arrives there whole.
 
     Args:
         run: The run folder.
         journal: The run's journal.
         uri: Tracking URI, with its credentials.
-        beside: Whether the URI is the database beside the runs, wherever they lie.
+        default: Whether the URI is the database next to the run folder, wherever that lies.
     """
 
-    def __init__(self, run: Path, journal: Journal, uri: str, beside: bool = False) -> None:
-        self.run, self.journal, self.uri, self.beside = run.resolve(), journal, uri, beside
-        self._key = "beside the runs" if beside else without_credentials(uri)
+    def __init__(self, run: Path, journal: Journal, uri: str, default: bool = False) -> None:
+        self.run, self.journal, self.uri, self.default = run.resolve(), journal, uri, default
+        self._key = DEFAULT_PLACE if default else without_credentials(uri)
         self._file = journal.folder / "sent.json"
         self._store: MlflowStore | None = None
         self.patience = PATIENCE if urlsplit(uri).scheme in ("http", "https") else MAKING
         self.sent = 0
 
+    @classmethod
+    def of_run(cls, run: Path, uri: str | None) -> Delivery:
+        """The delivery of a run folder's journal.
+
+        Args:
+            run: The run folder.
+            uri: Tracking URI of the configuration; see `tracking_uri` for what None means.
+        """
+        home = run.resolve().parent
+        address = tracking_uri(home, uri)
+        return cls(run, Journal(run / "tracking"), address, default=address == default_uri(home))
+
     @property
     def run_id(self) -> str | None:
         """The run's identifier on the server, once it is known."""
-        run_id: str | None = self._read().get(self._key, {}).get("run_id")
-        return run_id
+        return self._place().get("run_id")
 
     @property
     def waiting(self) -> int:
@@ -82,7 +103,7 @@ class Delivery:
                 store.apply(events)
                 self._note(store, events[-1].end)
                 self.sent += len(events)
-        except Exception as error:  # whatever a server, a database or a network has to say
+        except Exception as error:  # anything that a server, a database or a network may raise
             raise TrackingError(
                 f"MLflow does not take the run: {_in_short(error)}",
                 without_credentials(self.uri),
@@ -104,31 +125,33 @@ class Delivery:
         return self._store
 
     def _offset(self) -> int:
-        offset: int = self._read().get(self._key, {}).get("offset", 0)
-        return offset
+        return self._place().get("offset", 0)
+
+    def _place(self) -> Place:
+        return self._read().get(self._key, {})
 
     def _note(self, store: MlflowStore, offset: int) -> None:
         self._write(self._read() | {self._key: {"run_id": store.run_id, "offset": offset}})
 
-    def _read(self) -> dict[str, dict[str, Any]]:
+    def _read(self) -> dict[str, Place]:
         try:
-            places: dict[str, dict[str, Any]] = json.loads(self._file.read_text())
+            places: dict[str, Place] = json.loads(self._file.read_text())
         except (OSError, ValueError):
             return {}
         return places
 
-    def _write(self, places: dict[str, dict[str, Any]]) -> None:
+    def _write(self, places: dict[str, Place]) -> None:
         text = json.dumps(places, indent=2) + "\n"
         replace_file(self._file, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
-def of_one_kind(events: Iterator[Event]) -> Iterator[list[Event]]:
-    """Neighbours of one kind together, for one request.
+def of_one_kind(events: Iterator[Event[Content]]) -> Iterator[list[Event[Content]]]:
+    """Groups neighbours of one kind, one group per request.
 
     Args:
         events: In order.
     """
-    group: list[Event] = []
+    group: list[Event[Content]] = []
     for event in events:
         if group and (event.kind != group[0].kind or len(group) == MOST):
             yield group
@@ -143,8 +166,8 @@ class Sender:
 
     Args:
         delivery: What it calls.
-        sample: Called before each delivery, for metrics of the machine; told whether it is the last one.
-        quiet: Whether to say nothing of a server that is down.
+        sample: Called before each delivery, with whether it is the last one; it logs metrics of the machine.
+        quiet: Whether a server that is down gives no warning.
     """
 
     def __init__(self, delivery: Delivery, sample: Callable[[bool], None] | None = None, quiet: bool = False) -> None:
@@ -158,14 +181,14 @@ class Sender:
         self._thread.start()
 
     def first_result(self) -> TrackingError | None:
-        """Waits for the first delivery and tells what went wrong."""
+        """Waits for the first delivery; returns what went wrong."""
         if not self._tried.wait(self.delivery.patience):
             where = without_credentials(self.delivery.uri)
             return TrackingError(f"MLflow does not answer within {self.delivery.patience:.0f} s", where, code=701)
         return self.problem
 
     def close(self) -> bool:
-        """Delivers the rest; gives up where the server keeps silent.
+        """Delivers the rest; gives up on a server that does not answer.
 
         Returns:
             Whether everything has arrived.
@@ -192,7 +215,7 @@ class Sender:
         try:
             if self.sample is not None:
                 self.sample(last)
-        except Exception as error:  # a figure of the machine is not worth a record
+        except Exception as error:  # a metric of the machine is not worth a record
             log.warning("no metrics of the machine: %s", _in_short(error))
             self.sample = None
 

@@ -16,6 +16,7 @@ import yaml
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.training.tracking.credentials import without_credentials
+from cnn_lstm.training.tracking.events import Column, Dataset, Profile
 
 GIT_SECONDS = 5
 DIFF_BYTES = 5_000_000
@@ -47,7 +48,7 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:
         yield name, value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def dataset(data: MarketDataModule, source: Mapping[str, Any]) -> dict[str, Any]:
+def dataset(data: MarketDataModule, source: Mapping[str, Any]) -> Dataset:
     """What the run was trained on: source, dates, rows, SHA-256.
 
     Args:
@@ -55,35 +56,41 @@ def dataset(data: MarketDataModule, source: Mapping[str, Any]) -> dict[str, Any]
         source: Class and arguments of its source, as the configuration says.
     """
     panel, table, edges = data.panel, data.checked.table, data.parts.boundaries
-    parts = {name: len(getattr(data.parts, name)) for name in ("train", "validation", "test")}
-    return {
-        "name": type(data.source).__name__,
-        "source_type": type(data.source).__name__,
-        "source": dict(source),
-        "schema": [{"name": str(name), "type": _column_type(kind)} for name, kind in table.dtypes.items()],
-        "profile": {
-            "rows": len(panel),
-            "symbols": list(panel.symbols),
-            "first": _day(panel.time.min()),
-            "last": _day(panel.time.max()),
-            "windows": parts,
-            "train_from": _day(edges.train),
-            "validation_from": _day(edges.validation),
-            "test_from": _day(edges.test),
-            "sha256": data.fingerprint,
-        },
-    }
+    name = type(data.source).__name__
+    return Dataset(
+        name=name,
+        source_type=name,
+        source=dict(source),
+        schema=[Column(name=str(column), type=_column_type(kind)) for column, kind in table.dtypes.items()],
+        profile=Profile(
+            rows=len(panel),
+            symbols=list(panel.symbols),
+            first=_day(panel.time.min()),
+            last=_day(panel.time.max()),
+            windows={part: len(getattr(data.parts, part)) for part in ("train", "validation", "test")},
+            train_from=_day(edges.train),
+            validation_from=_day(edges.validation),
+            test_from=_day(edges.test),
+            sha256=data.fingerprint,
+        ),
+    )
 
 
-def dataset_tags(values: Mapping[str, Any]) -> dict[str, str]:
-    """The dataset's identity as tags, by which runs can be searched.
+def dataset_tags(dataset: Dataset) -> dict[str, str]:
+    """The identity of a dataset as tags, by which runs can be searched.
 
     Args:
-        values: What `dataset` returned.
+        dataset: The dataset.
     """
-    profile = values["profile"]
-    tags = {f"data.{name}": str(profile[name]) for name in ("rows", "first", "last", "sha256")}
-    return {"data.source": values["name"], "data.symbols": ", ".join(profile["symbols"]), **tags}
+    profile = dataset.profile
+    return {
+        "data.source": dataset.name,
+        "data.symbols": ", ".join(profile["symbols"]),
+        "data.rows": str(profile["rows"]),
+        "data.first": profile["first"],
+        "data.last": profile["last"],
+        "data.sha256": profile["sha256"],
+    }
 
 
 def _column_type(kind: Any) -> str:
@@ -118,7 +125,7 @@ def code_tags(folder: Path, command: str) -> dict[str, str]:
 
 
 def uncommitted(folder: Path) -> dict[str, str]:
-    """What the repository of a folder holds beside its last commit, by file name; empty where it is clean.
+    """What the repository of a folder holds that its last commit does not, by file name; empty where it is clean.
 
     Args:
         folder: The current folder.
@@ -129,7 +136,7 @@ def uncommitted(folder: Path) -> dict[str, str]:
 
 
 def _git(folder: Path, *words: str) -> str:
-    """What git says, without credentials; nothing where there is no git or no repository."""
+    """What git prints, without credentials; empty where there is no git or no repository."""
     try:
         done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, timeout=GIT_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError):

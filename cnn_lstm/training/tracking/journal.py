@@ -1,7 +1,7 @@
-"""What a run has to tell its tracking server, in a file of the run folder, a JSON object a line.
+"""What a run's record holds, in a file of the run folder, one JSON object per line.
 
-Written first and sent later: a server that is down costs nothing and loses nothing. The file is only ever appended to,
-each line in one write, so that a killed process leaves at most one broken line, which readers pass over.
+Events are written first and sent later: a server that is down costs nothing and loses nothing. The file only grows, and
+each line is one write, so that a killed process leaves at most one broken line, which readers skip.
 """
 
 from __future__ import annotations
@@ -13,27 +13,33 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Generic, TypeVar
 
 from cnn_lstm.errors import ResourceError
 from cnn_lstm.files import try_lock
+from cnn_lstm.training.tracking.events import KINDS, Content, End, Resume, Start
+
+ContentT = TypeVar("ContentT", bound=Content, covariant=True)
 
 
 @dataclass(frozen=True)
-class Event:
+class Event(Generic[ContentT]):
     """One line of the journal.
 
     Attributes:
-        kind: What happened, for example `metrics`.
-        at: When, in milliseconds since 1970, UTC.
-        values: What is to be told.
+        at: When it happened, in milliseconds since 1970, UTC.
+        content: What happened.
         end: Byte of the file after the line.
     """
 
-    kind: str
     at: int
-    values: dict[str, Any]
+    content: ContentT
     end: int
+
+    @property
+    def kind(self) -> str:
+        """What happened in one word, for example `metrics`."""
+        return self.content.kind
 
 
 @dataclass
@@ -46,7 +52,7 @@ class Journal:
 
     folder: Path
     _lock: IO[bytes] | None = field(default=None, init=False, repr=False)
-    _mended: bool = field(default=False, init=False, repr=False)
+    _last_line_whole: bool = field(default=False, init=False, repr=False)
 
     @property
     def path(self) -> Path:
@@ -54,22 +60,22 @@ class Journal:
         return self.folder / "journal.jsonl"
 
     def exists(self) -> bool:
-        """Whether the run has told anything yet."""
+        """Whether the run has a record."""
         return self.path.is_file()
 
-    def append(self, kind: str, **values: Any) -> None:
+    def append(self, content: Content) -> None:
         """Adds an event that happens now.
 
         Raises:
             ResourceError: If the run folder cannot be written.
         """
-        event = {"kind": kind, "at": time.time_ns() // 1_000_000, **values}
+        event = {"kind": content.kind, "at": time.time_ns() // 1_000_000, **vars(content)}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            start = b"" if self._mended else self._missing_end()
+            start = b"" if self._last_line_whole else self._missing_end()
             with self.path.open("ab", buffering=0) as file:
                 file.write(start + json.dumps(event).encode() + b"\n")
-            self._mended = True
+            self._last_line_whole = True
         except OSError as error:
             raise ResourceError(
                 f"cannot write the run folder: {error.strerror}", str(self.path), "free disk space", code=606
@@ -83,7 +89,7 @@ class Journal:
             file.seek(-1, os.SEEK_END)
             return b"" if file.read(1) == b"\n" else b"\n"
 
-    def events(self, offset: int = 0) -> Iterator[Event]:
+    def events(self, offset: int = 0) -> Iterator[Event[Content]]:
         """Whole events from a byte of the file on, in order."""
         if not self.exists():
             return
@@ -94,8 +100,18 @@ class Journal:
                 if not line.endswith(b"\n"):
                     return  # it is being written
                 with suppress(ValueError, KeyError, TypeError):  # broken off
-                    values = json.loads(line)
-                    yield Event(values.pop("kind"), values.pop("at"), values, offset)
+                    fields = json.loads(line)
+                    content, at = KINDS[fields.pop("kind")], fields.pop("at")
+                    yield Event(at, content(**fields), offset)
+
+    def start(self) -> Start | None:
+        """The beginning of the record; None where there is none."""
+        return next((event.content for event in self.events() if isinstance(event.content, Start)), None)
+
+    def has_ended(self) -> bool:
+        """Whether the record has come to an end since it last began or went on."""
+        states = [event.content for event in self.events() if isinstance(event.content, Start | Resume | End)]
+        return bool(states) and isinstance(states[-1], End)
 
     def size(self) -> int:
         """Bytes of the file."""

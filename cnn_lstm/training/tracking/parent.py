@@ -1,4 +1,4 @@
-"""Runs that MLflow shows under one parent: what names it, in a file beside their folders."""
+"""Runs that MLflow shows under one parent: a file next to their folders names it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 
 from cnn_lstm.files import write_text_whole
+from cnn_lstm.training.tracking.events import Parent
 
 FILE = "parent_run.json"
 
@@ -18,18 +19,27 @@ def name_parent(folder: Path) -> None:
         folder: The folder; a parent that is named there already stays.
     """
     if not (folder / FILE).exists():
-        named = {"uid": uuid.uuid4().hex, "name": folder.resolve().name}
-        write_text_whole(folder / FILE, json.dumps(named, indent=2) + "\n")
+        write_parent(folder, Parent(uid=uuid.uuid4().hex, name=folder.resolve().name))
 
 
-def parent_of(run: Path) -> dict[str, str] | None:
-    """The parent of a run: `uid` and `name`; null where it has none.
+def write_parent(folder: Path, parent: Parent) -> None:
+    """Makes an MLflow run the parent of the runs whose folders lie in a folder.
+
+    Args:
+        folder: The folder.
+        parent: The MLflow run.
+    """
+    write_text_whole(folder / FILE, json.dumps(parent, indent=2) + "\n")
+
+
+def parent_of(run: Path) -> Parent | None:
+    """The parent of a run; None where it has none.
 
     Args:
         run: The run folder.
     """
     try:
-        named: dict[str, str] = json.loads((run.resolve().parent / FILE).read_text(encoding="utf-8"))
+        parent: Parent = json.loads((run.resolve().parent / FILE).read_text(encoding="utf-8"))
     except OSError:
         return None
-    return named
+    return parent

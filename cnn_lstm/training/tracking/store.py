@@ -1,7 +1,7 @@
 """MLflow's side: what each event of a journal does to a run.
 
-Every action may be repeated without harm, since an answer can get lost on its way: MLflow's database holds equal points
-once, and what it would hold twice is looked for first.
+Every action may be repeated without harm, since an answer can get lost on its way. MLflow's database holds equal points
+once, and what it would hold twice is searched for first.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import (
-    Dataset,
     DatasetInput,
     InputTag,
     LoggedModelOutput,
@@ -32,6 +32,19 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from cnn_lstm.files import lock_file
+from cnn_lstm.training.tracking.events import (
+    Artifact,
+    Content,
+    Dataset,
+    End,
+    LoggedModel,
+    Metrics,
+    Params,
+    Parent,
+    Resume,
+    Start,
+    Tags,
+)
 from cnn_lstm.training.tracking.journal import Event
 
 UID_TAG = "cnn_lstm.run"
@@ -53,8 +66,8 @@ class MlflowStore:
     """
 
     def __init__(self, uri: str, run: Path, run_id: str | None = None) -> None:
-        for noisy in ("alembic", "mlflow"):  # they tell each step of making a database, and of registering a model
-            logging.getLogger(noisy).setLevel(logging.WARNING)
+        for name in ("alembic", "mlflow"):  # they log each step of making a database and of registering a model
+            logging.getLogger(name).setLevel(logging.WARNING)
         self.uri, self.run, self.run_id = uri, run, run_id
         with _alone(uri):
             self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -69,36 +82,36 @@ class MlflowStore:
                 return False
             raise
 
-    def apply(self, events: Sequence[Event]) -> None:
-        """Does what events of one kind say."""
+    def apply(self, events: Sequence[Event[Content]]) -> None:
+        """Does what events of one kind stand for."""
         getattr(self, f"_on_{events[0].kind}")(events)
 
     # -- the run -------------------------------------------------------------------------------------------------
 
-    def _on_start(self, events: Sequence[Event]) -> None:
+    def _on_start(self, events: Sequence[Event[Start]]) -> None:
         for event in events:
-            values = event.values
-            experiment = self._experiment(values["experiment"])
-            self.run_id = self._known_run(experiment, values["uid"])
+            start = event.content
+            experiment = self._experiment(start.experiment)
+            self.run_id = self._known_run(experiment, start.uid)
             if self.run_id is not None:
                 continue
-            tags = values["tags"] | {UID_TAG: values["uid"]}
-            if values.get("parent"):
-                tags[PARENT_TAG] = self._parent(experiment, values["parent"], event.at)
-            created = self.client.create_run(experiment, start_time=event.at, tags=tags, run_name=values["name"])
+            tags = {**start.tags, UID_TAG: start.uid}
+            if start.parent:
+                tags[PARENT_TAG] = self._parent(experiment, start.parent, event.at)
+            created = self.client.create_run(experiment, start_time=event.at, tags=tags, run_name=start.name)
             self.run_id = created.info.run_id
 
     def _known_run(self, experiment: str, uid: str) -> str | None:
-        found = self.client.search_runs([experiment], f"tags.`{UID_TAG}` = '{uid}'", max_results=1)
-        return str(found[0].info.run_id) if found else None
+        runs = self.client.search_runs([experiment], f"tags.`{UID_TAG}` = '{uid}'", max_results=1)
+        return str(runs[0].info.run_id) if runs else None
 
-    def _parent(self, experiment: str, named: Mapping[str, str], at: int) -> str:
-        """The run that this one is shown under; whichever child comes first makes it, and nothing else is in it."""
+    def _parent(self, experiment: str, parent: Parent, at: int) -> str:
+        """The run that this one is shown under. The first child creates it; it holds nothing else."""
         with lock_file(self.run.parent / ".parent_run.lock"):
-            run_id = self._known_run(experiment, named["uid"])
+            run_id = self._known_run(experiment, parent["uid"])
             if run_id is None:
-                tags = {UID_TAG: named["uid"]}
-                created = self.client.create_run(experiment, start_time=at, tags=tags, run_name=named["name"])
+                tags = {UID_TAG: parent["uid"]}
+                created = self.client.create_run(experiment, start_time=at, tags=tags, run_name=parent["name"])
                 run_id = str(created.info.run_id)
                 self.client.set_terminated(run_id, "FINISHED", end_time=at)
         return run_id
@@ -107,77 +120,77 @@ class MlflowStore:
         known = self.client.get_experiment_by_name(name)
         if known:
             return str(known.experiment_id)
-        # a server knows where its artifacts are; beside a database they lie beside the runs
+        # a server knows where its artifacts are; those of a database lie next to the runs
         home = None if urlsplit(self.uri).scheme != "sqlite" else (self.run.parent / "mlartifacts").as_uri()
         return str(self.client.create_experiment(name, artifact_location=home))
 
-    def _on_resume(self, events: Sequence[Event]) -> None:
+    def _on_resume(self, events: Sequence[Event[Resume]]) -> None:
         self.client.update_run(self._id(), status="RUNNING")
 
-    def _on_end(self, events: Sequence[Event]) -> None:
+    def _on_end(self, events: Sequence[Event[End]]) -> None:
         last = events[-1]
-        self.client.set_terminated(self._id(), last.values["status"], end_time=last.at)
+        self.client.set_terminated(self._id(), last.content.status, end_time=last.at)
 
     def _id(self) -> str:
         if self.run_id is None:
             raise LookupError("the journal does not begin with a start")
         return self.run_id
 
-    # -- figures -------------------------------------------------------------------------------------------------
+    # -- metrics -------------------------------------------------------------------------------------------------
 
-    def _on_metrics(self, events: Sequence[Event]) -> None:
+    def _on_metrics(self, events: Sequence[Event[Metrics]]) -> None:
         points = [
-            Metric(_key(name), value, event.at, event.values["step"])
+            Metric(_key(name), value, event.at, event.content.step)
             for event in events
-            for name, value in event.values["values"].items()
+            for name, value in event.content.values.items()
         ]
         for part in _parts(points, LIMITS["metrics"]):
             self.client.log_batch(self._id(), metrics=part)
 
-    def _on_params(self, events: Sequence[Event]) -> None:
+    def _on_params(self, events: Sequence[Event[Params]]) -> None:
         params = [Param(_key(name), str(value)[: LIMITS["value"]]) for name, value in _merged(events).items()]
         for part in _parts(params, LIMITS["params"]):
             self.client.log_batch(self._id(), params=part)
 
-    def _on_tags(self, events: Sequence[Event]) -> None:
+    def _on_tags(self, events: Sequence[Event[Tags]]) -> None:
         tags = [RunTag(name, str(value)[: LIMITS["tag"]]) for name, value in _merged(events).items()]
         for part in _parts(tags, LIMITS["tags"]):
             self.client.log_batch(self._id(), tags=part)
 
-    def _on_dataset(self, events: Sequence[Event]) -> None:
+    def _on_dataset(self, events: Sequence[Event[Dataset]]) -> None:
         inputs = [
             DatasetInput(
-                Dataset(
-                    name=values["name"],
-                    digest=values["profile"]["sha256"][: LIMITS["digest"]],
-                    source_type=values["source_type"],
-                    source=json.dumps(values["source"]),
-                    schema=json.dumps({"mlflow_colspec": values["schema"]}),
-                    profile=json.dumps(values["profile"]),
+                MlflowDataset(
+                    name=dataset.name,
+                    digest=dataset.profile["sha256"][: LIMITS["digest"]],
+                    source_type=dataset.source_type,
+                    source=json.dumps(dataset.source),
+                    schema=json.dumps({"mlflow_colspec": dataset.schema}),
+                    profile=json.dumps(dataset.profile),
                 ),
                 [InputTag("mlflow.data.context", "train, validation, test")],
             )
-            for values in (event.values for event in events)
+            for dataset in (event.content for event in events)
         ]
         self.client.log_inputs(self._id(), datasets=inputs)
 
     # -- files ---------------------------------------------------------------------------------------------------
 
-    def _on_artifact(self, events: Sequence[Event]) -> None:
-        for name in dict.fromkeys(event.values["file"] for event in events):  # each file once, as it is now
+    def _on_artifact(self, events: Sequence[Event[Artifact]]) -> None:
+        for name in dict.fromkeys(event.content.file for event in events):  # each file once, as it is now
             file = self.run / name
             if file.is_file():
                 self.client.log_artifact(self._id(), str(file))
 
-    def _on_model(self, events: Sequence[Event]) -> None:
+    def _on_model(self, events: Sequence[Event[LoggedModel]]) -> None:
         for event in events:
-            values = event.values
-            model = self._logged_model(values["digest"]) or self._log_model(values)
-            if values["register"]:
-                self._register(values["register"], model)
+            content = event.content
+            model = self._logged_model(content.digest) or self._log_model(content)
+            if content.register:
+                self._register(content.register, model)
 
     def _logged_model(self, digest: str) -> Any:
-        """The model of that checkpoint, if it is whole there."""
+        """The model of that checkpoint, if it is there and whole."""
         run = self.client.get_run(self._id())
         for output in run.outputs.model_outputs if run.outputs else ():
             model = self.client.get_logged_model(output.model_id)
@@ -185,18 +198,18 @@ class MlflowStore:
                 return model
         return None
 
-    def _log_model(self, values: Mapping[str, Any]) -> Any:
+    def _log_model(self, content: LoggedModel) -> Any:
         run = self.client.get_run(self._id())
         model = self.client.create_logged_model(
             run.info.experiment_id,
             name=MODEL_NAME,
             source_run_id=self._id(),
-            tags={MODEL_TAG: values["digest"]},
+            tags={MODEL_TAG: content.digest},
             params=run.data.params,
         )
-        self.client.log_outputs(self._id(), [LoggedModelOutput(model.model_id, step=values["step"])])
+        self.client.log_outputs(self._id(), [LoggedModelOutput(model.model_id, step=content.step)])
         with tempfile.TemporaryDirectory() as scratch:
-            copy = Path(shutil.copytree(self.run / values["folder"], Path(scratch) / MODEL_NAME))
+            copy = Path(shutil.copytree(self.run / content.folder, Path(scratch) / MODEL_NAME))
             described = Model.load(str(copy))
             described.model_id, described.run_id = model.model_id, self._id()
             described.artifact_path = model.artifact_location
@@ -206,7 +219,7 @@ class MlflowStore:
 
     @contextmanager
     def _global_address(self) -> Iterator[None]:
-        """A model registry in a database looks for a logged model at MLflow's global address, not at its own."""
+        """A model registry in a database searches for a logged model at MLflow's global address, not the client's."""
         before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
         mlflow.set_tracking_uri(self.uri)
         try:
@@ -223,13 +236,13 @@ class MlflowStore:
                 raise
         source = f"models:/{model.model_id}"
         versions = self.client.search_model_versions(f"name = '{name}'")
-        found = next((version for version in versions if version.source == source), None)
-        if found is None:
+        version = next((version for version in versions if version.source == source), None)
+        if version is None:
             with self._global_address():
-                found = self.client.create_model_version(
+                version = self.client.create_model_version(
                     name, source=source, run_id=self._id(), model_id=model.model_id
                 )
-        self.client.set_registered_model_alias(name, ALIAS, found.version)
+        self.client.set_registered_model_alias(name, ALIAS, version.version)
 
 
 @contextmanager
@@ -252,5 +265,5 @@ def _parts(items: Sequence[Item], most: int) -> Iterator[Sequence[Item]]:
         yield items[first : first + most]
 
 
-def _merged(events: Sequence[Event]) -> dict[str, Any]:
-    return {name: value for event in events for name, value in event.values["values"].items()}
+def _merged(events: Sequence[Event[Params] | Event[Tags]]) -> dict[str, str]:
+    return {name: value for event in events for name, value in event.content.values.items()}

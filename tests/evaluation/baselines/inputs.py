@@ -17,43 +17,43 @@ from tests.markets import TableSource
 FEATURES = ["log_return_1", "log_return_5", "close_location"]
 
 
-def material_of(table: pd.DataFrame, *targets: Target, **arguments: Any) -> BaselineInputs:
-    """The material of a data module with windows of 6 rows."""
+def inputs_of(table: pd.DataFrame, *targets: Target, **arguments: Any) -> BaselineInputs:
+    """The inputs of a data module with windows of 6 rows."""
     values: dict[str, Any] = {"features": FEATURES, "window": 6, "source": TableSource(table), **arguments}
     data = MarketDataModule(targets=list(targets), **values)
     data.setup()
     return BaselineInputs.of(data)
 
 
-def with_other_future(material: BaselineInputs, seed: int = 0) -> BaselineInputs:
+def with_other_future(inputs: BaselineInputs, seed: int = 0) -> BaselineInputs:
     """The same up to the last row that a training or validation label touches; noise behind it."""
-    panel, random = material.panel, np.random.default_rng(seed)
-    later = torch.from_numpy(panel.time >= material.parts.boundaries.test)
+    panel, random = inputs.panel, np.random.default_rng(seed)
+    later = torch.from_numpy(panel.time >= inputs.parts.boundaries.test)
     values, labels, present = panel.values.clone(), panel.labels.clone(), panel.present.clone()
     for table in (values, labels, present):
         noise = torch.from_numpy(random.normal(5, 100, table.shape)).float()
         table[later] = noise[later]
-    if material.targets[0].classes:
+    if inputs.targets[0].classes:
         labels[later] = 0.0
         present[later] = 1.0
-    prices = material.prices.copy()
+    prices = inputs.prices.copy()
     for column in ("open", "high", "low", "close"):
         prices.loc[later.numpy(), column] = random.uniform(1, 1000, int(later.sum()))
     time = panel.time.copy()
     time[later.numpy()] = np.datetime64("2034-01-01") + np.arange(int(later.sum()))  # microseconds of a Sunday
-    tests = replace(material.parts, test=material.parts.test[:1])
+    tests = replace(inputs.parts, test=inputs.parts.test[:1])
     changed = replace(panel, values=values, labels=labels, present=present, time=time)
-    return replace(material, panel=changed, prices=prices, parts=tests)
+    return replace(inputs, panel=changed, prices=prices, parts=tests)
 
 
-def flat_windows(material: BaselineInputs, rows: np.ndarray) -> np.ndarray:
+def flat_windows(inputs: BaselineInputs, rows: np.ndarray) -> np.ndarray:
     """Standardised windows, cut and scaled one by one with NumPy, (n, T * F) float64."""
-    values = material.panel.values.double().numpy()
-    statistics = material.statistics
+    values = inputs.panel.values.double().numpy()
+    statistics = inputs.statistics
     anchored, loc, scale = (
         tensor.double().numpy() for tensor in (statistics.x_anchored, statistics.x_loc, statistics.x_scale)
     )
-    windows = [values[row - material.window + 1 : row + 1] for row in rows]
+    windows = [values[row - inputs.window + 1 : row + 1] for row in rows]
     return np.stack([((window - anchored * window[-1] - loc) / scale).ravel() for window in windows])
 
 

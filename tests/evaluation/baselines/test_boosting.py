@@ -11,14 +11,14 @@ import torch
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue
 from cnn_lstm.evaluation.baselines.boosting import fit_boosting, summaries
 from cnn_lstm.evaluation.baselines.linear import fit_ridge
-from tests.evaluation.baselines.inputs import flat_windows, material_of, r2
+from tests.evaluation.baselines.inputs import flat_windows, inputs_of, r2
 from tests.markets import bars_of, days, market
 
 pytest.importorskip("lightgbm")
 
 
 def test_a_signal_without_linear_part_is_found_and_repeated() -> None:
-    data = material_of(market(700, gaps=False), ForwardReturn())
+    data = inputs_of(market(700, gaps=False), ForwardReturn())
     labels = data.panel.labels.clone()
     standard = data.panel.values[:, 0] / data.panel.values[:, 0].nan_to_num().std()
     labels[:, 0] = torch.where(labels[:, 0].isnan(), torch.nan, standard.abs() + 0.1 * torch.sign(labels[:, 0]))
@@ -31,7 +31,7 @@ def test_a_signal_without_linear_part_is_found_and_repeated() -> None:
 
 
 def test_classes_have_probabilities() -> None:
-    data = material_of(market(300), Direction([-0.01, 0.01]))
+    data = inputs_of(market(300), Direction([-0.01, 0.01]))
     columns = fit_boosting(data).forecast(data.parts.test)[0]
     np.testing.assert_allclose(sum(columns[f"gbm_p{k}"] for k in range(3)), 1)
     assert set(columns["y_gbm"]) <= {0.0, 1.0, 2.0}
@@ -39,13 +39,13 @@ def test_classes_have_probabilities() -> None:
 
 def test_a_level_may_leave_the_training_range() -> None:
     level = np.linspace(100, 400, 600) + np.random.default_rng(0).normal(0, 0.1, 600)
-    data = material_of(bars_of(level, days(600)), ForwardValue("close"))
+    data = inputs_of(bars_of(level, days(600)), ForwardValue("close"))
     test = data.parts.test
     assert np.abs(fit_boosting(data).forecast(test)[0]["y_gbm"] - data.labels(test, 0)).mean() < 0.5
 
 
 def test_summaries_are_numpys() -> None:
-    data = material_of(market(300), ForwardReturn())
+    data = inputs_of(market(300), ForwardReturn())
     rows = data.parts.test[:20]
     windows = flat_windows(data, rows).reshape(20, data.window, -1)
     last = windows[:, -1]

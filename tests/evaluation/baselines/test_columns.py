@@ -1,4 +1,4 @@
-"""Variance forecasts beside volatility forecasts, in the predictions table."""
+"""Variance forecasts next to volatility forecasts, in the predictions table."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def table() -> pd.DataFrame:
 
 def test_a_variance_is_the_factor_times_the_squared_volatility() -> None:
     factors = {"volatility_5": {"y_pred": 2.0, "y_har": 3.0}, "log_volatility_5": {"y_pred": 4.0, "y_har": 5.0}}
-    found = with_variances(table(), factors)
-    np.testing.assert_allclose(found["variance_pred"], [0.0, 1.0, np.nan])  # a volatility below zero is none
-    np.testing.assert_allclose(found["variance_har"], [0.75, 0.05, np.nan])
-    assert found.attrs == table().attrs
-    pd.testing.assert_frame_equal(found[["target", "y_pred", "y_har"]], table())
+    variances = with_variances(table(), factors)
+    np.testing.assert_allclose(variances["variance_pred"], [0.0, 1.0, np.nan])  # a volatility below zero is none
+    np.testing.assert_allclose(variances["variance_har"], [0.75, 0.05, np.nan])
+    assert variances.attrs == table().attrs
+    pd.testing.assert_frame_equal(variances[["target", "y_pred", "y_har"]], table())
 
 
 def test_factors_that_come_later_leave_the_others_as_they_are() -> None:
-    found = with_variances(table(), {"volatility_5": {"y_har": 3.0}})
-    found = with_variances(found, {"log_volatility_5": {"y_har": 5.0}, "return_1": {"y_har": 7.0}})
-    np.testing.assert_allclose(found["variance_har"], [0.75, 0.05, np.nan])
-    assert "variance_pred" not in found
+    variances = with_variances(table(), {"volatility_5": {"y_har": 3.0}})
+    variances = with_variances(variances, {"log_volatility_5": {"y_har": 5.0}, "return_1": {"y_har": 7.0}})
+    np.testing.assert_allclose(variances["variance_har"], [0.75, 0.05, np.nan])
+    assert "variance_pred" not in variances
 
 
 def test_returns_have_no_variance() -> None:

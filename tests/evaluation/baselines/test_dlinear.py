@@ -8,30 +8,30 @@ import torch
 
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue
 from cnn_lstm.evaluation.baselines.dlinear import fit_dlinear, moving_average
-from tests.evaluation.baselines.inputs import material_of, r2
+from tests.evaluation.baselines.inputs import inputs_of, r2
 from tests.markets import autoregressive, bars_of, days, market, optimal_r2
 
 
 @pytest.mark.parametrize(("phi", "rows"), [(0.9, 1000), (0.7, 2000), (-0.7, 2000)])
 def test_an_autoregressive_signal_is_found(phi: float, rows: int) -> None:
-    data = material_of(autoregressive(rows, phi), ForwardReturn(delay=1), window=10)
+    data = inputs_of(autoregressive(rows, phi), ForwardReturn(delay=1), window=10)
     test = data.parts.test
-    found = r2(data.labels(test, 0), fit_dlinear(data).forecast(test)[0]["y_dlinear"])
-    assert optimal_r2(phi, 1) / 2 < found < optimal_r2(phi, 1) + 0.15
+    explained = r2(data.labels(test, 0), fit_dlinear(data).forecast(test)[0]["y_dlinear"])
+    assert optimal_r2(phi, 1) / 2 < explained < optimal_r2(phi, 1) + 0.15
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_best_epoch_stays(seed: int) -> None:
     """On noise the mean, the start, is hardly beaten on validation rows: later epochs only fit the training rows."""
-    data = material_of(market(300, seed=seed), ForwardReturn(), window=30)
+    data = inputs_of(market(300, seed=seed), ForwardReturn(), window=30)
     rows = data.parts.validation
     labels, mean = data.labels(rows, 0), float(data.statistics.y_mean[0])
     forecast = fit_dlinear(data).forecast(rows)[0]["y_dlinear"]
     assert ((labels - forecast) ** 2).mean() <= ((labels - mean) ** 2).mean() * (1 + 1e-6)
 
 
-def test_classes_are_told_apart() -> None:
-    data = material_of(autoregressive(1500, 0.95), Direction(delay=0))
+def test_classes_that_differ_in_their_history_are_distinguished() -> None:
+    data = inputs_of(autoregressive(1500, 0.95), Direction(delay=0))
     columns = fit_dlinear(data).forecast(data.parts.test)[0]
     truth = data.labels(data.parts.test, 0)
     assert (columns["y_dlinear"] == truth).mean() > 0.75
@@ -42,7 +42,7 @@ def test_classes_are_told_apart() -> None:
 
 def test_a_level_outside_the_training_range_is_followed() -> None:
     level = np.linspace(100, 400, 800) + np.random.default_rng(0).normal(0, 0.1, 800)
-    data = material_of(bars_of(level, days(800)), ForwardValue("close"))
+    data = inputs_of(bars_of(level, days(800)), ForwardValue("close"))
     test = data.parts.test
     columns = fit_dlinear(data).forecast(test)[0]
     # the best forecast of a trend with white noise; the last value plus the slope is worse by half of the noise
@@ -50,7 +50,7 @@ def test_a_level_outside_the_training_range_is_followed() -> None:
 
 
 def test_missing_history_counts_as_the_mean() -> None:
-    data = material_of(market(300), ForwardReturn(horizon=4), features=["close_location"])
+    data = inputs_of(market(300), ForwardReturn(horizon=4), features=["close_location"])
     early = data.parts.train[:1]
     assert torch.isnan(data.panel.present[early[0] - data.window + 1, 0])
     assert np.isfinite(fit_dlinear(data).forecast(early)[0]["y_dlinear"]).all()
@@ -58,7 +58,7 @@ def test_missing_history_counts_as_the_mean() -> None:
 
 @pytest.mark.parametrize("target", [ForwardReturn(), Direction()], ids=["number", "class"])
 def test_two_fits_are_equal_and_the_random_state_stays(target: ForwardReturn | Direction) -> None:
-    data = material_of(autoregressive(500, 0.8), target)
+    data = inputs_of(autoregressive(500, 0.8), target)
     state = torch.random.get_rng_state()
     numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002 - the legacy state is what must stay
     first = fit_dlinear(data).layers[0]

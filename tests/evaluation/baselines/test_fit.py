@@ -16,7 +16,7 @@ from cnn_lstm.evaluation.baselines.fit import fit_baselines
 from cnn_lstm.evaluation.baselines.linear import fit_ridge
 from cnn_lstm.evaluation.baselines.trivial import naive_errors
 from cnn_lstm.model.calibration import smearing
-from tests.evaluation.baselines.inputs import FEATURES, material_of, with_other_future
+from tests.evaluation.baselines.inputs import FEATURES, inputs_of, with_other_future
 from tests.markets import market, walk
 
 CASES: dict[str, tuple[list[Target], list[str]]] = {
@@ -50,7 +50,7 @@ def boosted() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_columns_are_complete_and_finite(name: str) -> None:
     targets, anchor = CASES[name]
-    data = material_of(market(300), *targets, features=[*FEATURES, "close"], anchor=anchor)
+    data = inputs_of(market(300), *targets, features=[*FEATURES, "close"], anchor=anchor)
     result = fit_baselines(data).forecast(data.parts.test)
     assert list(result.columns) == [target.name for target in targets]
     for target in targets:
@@ -67,7 +67,7 @@ def test_columns_are_complete_and_finite(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_forecasts_know_nothing_of_the_test_part(name: str) -> None:
     targets, anchor = CASES[name]
-    data = material_of(market(300), *targets, features=[*FEATURES, "close"], anchor=anchor)
+    data = inputs_of(market(300), *targets, features=[*FEATURES, "close"], anchor=anchor)
     rows = np.concatenate([data.parts.train, data.parts.validation])
     before = fit_baselines(data)
     after = fit_baselines(with_other_future(data))
@@ -80,7 +80,7 @@ def test_forecasts_know_nothing_of_the_test_part(name: str) -> None:
 
 
 def test_boosting_knows_nothing_of_the_test_part(boosted: None) -> None:
-    data = material_of(market(300), ForwardReturn())
+    data = inputs_of(market(300), ForwardReturn())
     rows = data.parts.validation
     known, changed = (
         fit_baselines(each).forecast(rows).columns["return_1"] for each in (data, with_other_future(data))
@@ -90,7 +90,7 @@ def test_boosting_knows_nothing_of_the_test_part(boosted: None) -> None:
 
 def test_coefficients_come_from_training_labels_alone() -> None:
     """Other validation labels may choose another penalty, not other coefficients of the same penalty."""
-    data = material_of(market(300), RealizedVolatility())
+    data = inputs_of(market(300), RealizedVolatility())
     labels = data.panel.labels.clone()
     labels[data.parts.validation] *= 1.0001
     other = replace(data, panel=replace(data.panel, labels=labels))
@@ -102,7 +102,7 @@ def test_coefficients_come_from_training_labels_alone() -> None:
 @pytest.mark.parametrize("log", [False, True], ids=["volatility", "log volatility"])
 def test_factors_make_the_variance_unbiased_on_validation_rows(log: bool) -> None:
     target = RealizedVolatility(log=log)
-    data = material_of(market(400), target)
+    data = inputs_of(market(400), target)
     fitted = fit_baselines(data)
     rows = data.parts.validation
     columns = dict(fitted.forecast(rows).columns[target.name])
@@ -119,7 +119,7 @@ def test_factors_make_the_variance_unbiased_on_validation_rows(log: bool) -> Non
 
 def test_forecast_volatilities_are_positive() -> None:
     """A label that rises ever faster with a feature pulls a line below zero where the feature is low."""
-    data = material_of(market(300), RealizedVolatility(horizon=1))
+    data = inputs_of(market(300), RealizedVolatility(horizon=1))
     feature = data.panel.values[:, :1]
     labels = torch.where(data.panel.labels.isnan(), torch.nan, (200 * feature).exp())
     convex = replace(data, panel=replace(data.panel, labels=labels))
@@ -130,7 +130,7 @@ def test_forecast_volatilities_are_positive() -> None:
 
 
 def test_naive_errors_are_those_of_each_rows_symbol_and_target() -> None:
-    data = material_of(market(300), ForwardReturn(), RealizedVolatility())
+    data = inputs_of(market(300), ForwardReturn(), RealizedVolatility())
     rows = data.parts.test[::7]
     result, naive, symbol = fit_baselines(data).forecast(rows), naive_errors(data), data.panel.symbol[rows]
     for k, target in enumerate(data.targets):
@@ -140,7 +140,7 @@ def test_naive_errors_are_those_of_each_rows_symbol_and_target() -> None:
 
 def test_a_symbol_without_training_rows_is_forecast_like_the_others() -> None:
     table = pd.concat([walk(400), walk(60, "LATE", start="2011-04-01")], ignore_index=True)
-    data = material_of(table, RealizedVolatility(), checks=Checks(on_short="skip"))
+    data = inputs_of(table, RealizedVolatility(), checks=Checks(on_short="skip"))
     late = data.parts.test[data.panel.symbol[data.parts.test] == 1]
     assert len(late) > 10
     assert not (data.panel.symbol[data.parts.train] == 1).any()
@@ -151,19 +151,19 @@ def test_a_symbol_without_training_rows_is_forecast_like_the_others() -> None:
 
 
 def test_without_prices_there_is_no_har() -> None:
-    data = replace(material_of(market(300), RealizedVolatility()), prices=None)
+    data = replace(inputs_of(market(300), RealizedVolatility()), prices=None)
     assert not {"y_har", "y_log_har"} & set(fit_baselines(data).forecast(data.parts.test).columns["volatility_5"])
 
 
 def test_no_row_gives_empty_columns() -> None:
-    data = material_of(market(300), RealizedVolatility())
+    data = inputs_of(market(300), RealizedVolatility())
     columns = fit_baselines(data).forecast(data.parts.test[:0]).columns["volatility_5"]
     assert set(columns) == COLUMNS["volatility"]
     assert all(column.shape == (0,) for column in columns.values())
 
 
-def test_season_can_be_given() -> None:
-    data = material_of(market(300), ForwardReturn())
+def test_a_given_season_replaces_the_guessed_one() -> None:
+    data = inputs_of(market(300), ForwardReturn())
     one, five = (fit_baselines(data, season).forecast(data.parts.test).columns["return_1"] for season in (1, 5))
     np.testing.assert_array_equal(one["y_seasonal"], data.present(data.parts.test, 0))
     assert (one["y_seasonal"] != five["y_seasonal"]).any()

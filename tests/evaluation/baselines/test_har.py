@@ -10,7 +10,7 @@ import statsmodels.api as sm
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs
 from cnn_lstm.evaluation.baselines.har import LEAST_ROWS, fit_har, least_squares, one_bar_returns, realised
-from tests.evaluation.baselines.inputs import material_of
+from tests.evaluation.baselines.inputs import inputs_of
 from tests.markets import bars_of, days, market
 
 
@@ -46,21 +46,21 @@ def expected(data: BaselineInputs, rows: np.ndarray, test: np.ndarray, log: bool
 @pytest.mark.parametrize("unit_log", [False, True], ids=["volatility", "log volatility"])
 @pytest.mark.parametrize("rows", [250, 600], ids=["pooled", "own equations"])
 def test_har_is_ordinary_least_squares(rows: int, unit_log: bool) -> None:
-    data = material_of(market(rows, seed=3), RealizedVolatility(horizon=5, log=unit_log))
+    data = inputs_of(market(rows, seed=3), RealizedVolatility(horizon=5, log=unit_log))
     fitted = fit_har(data, data.prices)
     test, train = data.parts.test, data.parts.train
     columns = fitted.forecast(test)[0]
     for code in range(3):
-        own = data.panel.symbol[test] == code
+        alone = data.panel.symbol[test] == code
         group = train[data.panel.symbol[train] == code] if rows == 600 else train
         assert (len(group) >= LEAST_ROWS) or rows == 250
         for name, log in (("y_har", False), ("y_log_har", True)):
-            want = expected(data, group, test[own], log, unit_log)
-            np.testing.assert_allclose(columns[name][own], want, rtol=1e-6)
+            want = expected(data, group, test[alone], log, unit_log)
+            np.testing.assert_allclose(columns[name][alone], want, rtol=1e-6)
 
 
 def test_components_do_not_bridge_segments() -> None:
-    data = material_of(market(250, gaps=True), RealizedVolatility(), checks=None)
+    data = inputs_of(market(250, gaps=True), RealizedVolatility(), checks=None)
     returns = one_bar_returns(data.prices, "close", data.panel)
     first = np.flatnonzero(np.diff(data.panel.segment, prepend=-1) != 0)
     assert len(first) > 3  # the second symbol has a hole of four weeks
@@ -73,7 +73,7 @@ def test_calm_days_do_not_break_the_logarithms() -> None:
     random = np.random.default_rng(0)
     steps = random.normal(0, 0.01, 500) * (random.random(500) > 0.3)
     table = bars_of(100 * np.exp(np.cumsum(steps)), days(500))
-    data = material_of(table, RealizedVolatility(horizon=1))
+    data = inputs_of(table, RealizedVolatility(horizon=1))
     columns = fit_har(data, data.prices).forecast(data.parts.test)[0]
     assert all(np.isfinite(column).all() and (column > 0).all() for column in columns.values())
 
@@ -89,7 +89,7 @@ def test_clusters_of_volatility_are_found() -> None:
     )
     for column in ("open", "high", "low"):
         table[column] = table["close"]
-    data = material_of(table, RealizedVolatility(log=True), ForwardReturn(), features=["log_return_1"])
+    data = inputs_of(table, RealizedVolatility(log=True), ForwardReturn(), features=["log_return_1"])
     columns, nothing = fit_har(data, data.prices).forecast(data.parts.test)
     truth = data.labels(data.parts.test, 0)
     last = data.present(data.parts.test, 0)

@@ -14,7 +14,7 @@ from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, Realiz
 from cnn_lstm.evaluation.baselines import baseline_inputs, linear
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs
 from cnn_lstm.evaluation.baselines.linear import PENALTIES, STRENGTHS, fit_logistic, fit_ridge
-from tests.evaluation.baselines.inputs import FEATURES, flat_windows, material_of, r2
+from tests.evaluation.baselines.inputs import FEATURES, flat_windows, inputs_of, r2
 from tests.markets import autoregressive, market
 
 
@@ -38,7 +38,7 @@ def standard_labels(data: BaselineInputs, rows: np.ndarray, k: int) -> tuple[np.
     ids=["return", "two targets", "anchored level", "level"],
 )
 def test_ridge_is_scikit_learns(targets: list[Target], arguments: dict[str, object], tolerance: float) -> None:
-    data = material_of(market(400), *targets, **arguments)
+    data = inputs_of(market(400), *targets, **arguments)
     fitted = fit_ridge(data)
     forecasts = fitted.forecast(data.parts.test)
     train, validation, test = (
@@ -57,14 +57,14 @@ def test_ridge_is_scikit_learns(targets: list[Target], arguments: dict[str, obje
 
 
 def test_penalty_follows_the_validation_rows() -> None:
-    signal = fit_ridge(material_of(autoregressive(1500, 0.8), ForwardReturn(delay=0), window=30))
-    noise = fit_ridge(material_of(market(500), ForwardReturn(), window=30))
-    rows = [len(fitted.material.parts.train) for fitted in (signal, noise)]
+    signal = fit_ridge(inputs_of(autoregressive(1500, 0.8), ForwardReturn(delay=0), window=30))
+    noise = fit_ridge(inputs_of(market(500), ForwardReturn(), window=30))
+    rows = [len(fitted.inputs.parts.train) for fitted in (signal, noise)]
     assert signal.penalties[0] / rows[0] < noise.penalties[0] / rows[1] / 10
 
 
 def test_ridge_finds_an_autoregressive_signal() -> None:
-    data = material_of(autoregressive(1500, 0.8), ForwardReturn(delay=0))
+    data = inputs_of(autoregressive(1500, 0.8), ForwardReturn(delay=0))
     test = data.parts.test
     best = r2(data.labels(test, 0), 0.8 * data.present(test, 0))
     assert r2(data.labels(test, 0), fit_ridge(data).forecast(test)[0]["y_ridge"]) > best - 0.05
@@ -73,7 +73,7 @@ def test_ridge_finds_an_autoregressive_signal() -> None:
 def test_a_constant_feature_is_muted() -> None:
     table = market(300)
     table["flat"] = 3.0
-    data = material_of(table, ForwardReturn(), features=[*FEATURES, "flat"])
+    data = inputs_of(table, ForwardReturn(), features=[*FEATURES, "flat"])
     assert data.statistics.x_scale[-1] == float("inf")
     weights = fit_ridge(data).weights.view(data.window, -1)
     assert weights[:, -1].abs().max() < 1e-12
@@ -81,7 +81,7 @@ def test_a_constant_feature_is_muted() -> None:
 
 
 def test_windows_are_never_in_memory_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = material_of(market(400), ForwardReturn())
+    data = inputs_of(market(400), ForwardReturn())
     whole = fit_ridge(data).forecast(data.parts.test)[0]["y_ridge"]
     sizes = []
 
@@ -99,25 +99,25 @@ def test_windows_are_never_in_memory_together(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_training_windows_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = material_of(market(400), ForwardReturn())
+    data = inputs_of(market(400), ForwardReturn())
     monkeypatch.setattr(linear, "MAX_WINDOWS", 200)
     thinned = fit_ridge(data)
-    rows = baseline_inputs.evenly_spaced(data.parts.train, 200)
+    rows = baseline_inputs.some_of(data.parts.train, 200)
     assert set(data.panel.symbol[rows]) == {0, 1, 2}
     alone = fit_ridge(replace(data, parts=replace(data.parts, train=rows)))
     assert torch.equal(thinned.weights, alone.weights)
 
 
 def test_oldest_rows_of_too_large_windows_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = material_of(market(300), ForwardReturn())
+    data = inputs_of(market(300), ForwardReturn())
     (whole,) = baseline_inputs.window_chunks(data, data.parts.test)
     (part,) = baseline_inputs.window_chunks(data, data.parts.test, max_inputs=10)
     assert torch.equal(part, whole[:, -3:])
 
 
 def separable(rows: int = 900) -> BaselineInputs:
-    """The class of the next return is told by the present one."""
-    return material_of(autoregressive(rows, 0.95), Direction(delay=0))
+    """The class of the next return follows from the present one."""
+    return inputs_of(autoregressive(rows, 0.95), Direction(delay=0))
 
 
 def test_logistic_beats_the_prior_on_separable_data() -> None:
@@ -135,7 +135,7 @@ def test_logistic_beats_the_prior_on_separable_data() -> None:
 
 @pytest.mark.parametrize("thresholds", [[0.0], [-0.004, 0.004]], ids=["two classes", "three classes"])
 def test_logistic_is_scikit_learns(thresholds: list[float]) -> None:
-    data = material_of(market(400), Direction(thresholds))
+    data = inputs_of(market(400), Direction(thresholds))
     fitted = fit_logistic(data)
     train, test = flat_windows(data, data.parts.train), flat_windows(data, data.parts.test)
     strengths = [strength / len(train) for strength in STRENGTHS]
@@ -151,7 +151,7 @@ def test_logistic_is_scikit_learns(thresholds: list[float]) -> None:
 
 @pytest.mark.parametrize(("thresholds", "missing"), [([0.0, 0.5], 2), ([-0.5, 0.0], 0)], ids=["last", "first"])
 def test_a_class_without_training_rows_has_hardly_any_probability(thresholds: list[float], missing: int) -> None:
-    data = material_of(market(400), Direction(thresholds))
+    data = inputs_of(market(400), Direction(thresholds))
     columns = fit_logistic(data).forecast(data.parts.test)[0]
     assert 0 < columns[f"logistic_p{missing}"].max() < 2e-6
     assert missing not in columns["y_logistic"]
@@ -159,5 +159,5 @@ def test_a_class_without_training_rows_has_hardly_any_probability(thresholds: li
 
 def test_strength_follows_the_validation_rows() -> None:
     """Training rows alone would always take the weakest penalty."""
-    data = material_of(market(400), Direction(), window=30)
+    data = inputs_of(market(400), Direction(), window=30)
     assert fit_logistic(data).strengths[0] * len(data.parts.train) < 100

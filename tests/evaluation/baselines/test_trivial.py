@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility
 from cnn_lstm.data.windows import Panel
 from cnn_lstm.evaluation.baselines.trivial import fit_trivial, naive_errors, season_of, seasonal
-from tests.evaluation.baselines.inputs import material_of
+from tests.evaluation.baselines.inputs import inputs_of
 from tests.markets import market, walk
 
 
@@ -81,25 +81,25 @@ def test_a_missing_seasonal_value_is_the_last_one() -> None:
     ],
     ids=["weekdays", "days", "holidays", "hours", "session", "weeks", "months", "quarters", "years", "one bar"],
 )
-def test_season_is_guessed(dates: pd.DatetimeIndex, season: int) -> None:
+def test_the_season_is_guessed_from_the_dates(dates: pd.DatetimeIndex, season: int) -> None:
     times = np.tile(dates.to_numpy().astype("datetime64[us]"), 2)
     assert season_of(times, np.repeat([0, 1], len(dates)).astype(np.int32)) == season
 
 
-def test_columns_of_each_kind() -> None:
-    numbers = fit_trivial(material_of(market(300), ForwardReturn(), RealizedVolatility()))
+def test_each_kind_of_target_has_its_columns() -> None:
+    numbers = fit_trivial(inputs_of(market(300), ForwardReturn(), RealizedVolatility()))
     assert numbers.season == 5
-    returns, volatility = numbers.forecast(numbers.material.parts.test)
+    returns, volatility = numbers.forecast(numbers.inputs.parts.test)
     assert set(returns) == {"y_seasonal", "y_zero"}
     assert not returns["y_zero"].any()
     assert set(volatility) == {"y_seasonal"}
-    assert set(fit_trivial(material_of(walk(), ForwardValue("close")), 3).forecast(np.arange(20, 30))[0]) == {
+    assert set(fit_trivial(inputs_of(walk(), ForwardValue("close")), 3).forecast(np.arange(20, 30))[0]) == {
         "y_seasonal"
     }
 
 
 def test_prior_is_the_training_share() -> None:
-    data = material_of(market(300), Direction([-0.01, 0.01]))
+    data = inputs_of(market(300), Direction([-0.01, 0.01]))
     columns = fit_trivial(data).forecast(data.parts.test)[0]
     labels = data.labels(data.parts.train, 0)
     for k in range(3):
@@ -108,7 +108,7 @@ def test_prior_is_the_training_share() -> None:
 
 
 def test_naive_errors_are_those_of_the_last_value() -> None:
-    data = material_of(market(300), ForwardReturn(), RealizedVolatility())
+    data = inputs_of(market(300), ForwardReturn(), RealizedVolatility())
     naive, train = naive_errors(data), data.parts.train
     for k in range(2):
         frame = pd.DataFrame(
@@ -119,7 +119,7 @@ def test_naive_errors_are_those_of_the_last_value() -> None:
 
 
 def test_naive_errors_of_few_rows_or_zero_are_pooled() -> None:
-    data = material_of(market(300), ForwardReturn())
+    data = inputs_of(market(300), ForwardReturn())
     symbol = data.panel.symbol[data.parts.train]
     few = np.flatnonzero(symbol == 0)[:19]
     train = data.parts.train[np.concatenate([few, np.flatnonzero(symbol > 0)])]

@@ -29,60 +29,60 @@ def draw(seed: int, classes: int, rows: int = 0) -> tuple[np.ndarray, np.ndarray
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
-def test_point_figures_are_those_of_scikit_learn(classes: int) -> None:
+def test_point_metrics_are_those_of_scikit_learn(classes: int) -> None:
     for seed in range(30):
         true, p = draw(seed, classes)
         forecast = p.argmax(axis=1).astype(float)
-        found = point_metrics(true, forecast, classes)
+        values = point_metrics(true, forecast, classes)
         expected = {
             "accuracy": metrics.accuracy_score(true, forecast),
             "balanced_accuracy": metrics.balanced_accuracy_score(true, forecast),
             "f1": metrics.f1_score(true, forecast, average="macro"),
             "mcc": metrics.matthews_corrcoef(true, forecast),
         }
-        assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-9)
+        assert {name: values[name] for name in expected} == pytest.approx(expected, abs=1e-9)
         table = np.array([[((true == a) & (forecast == b)).sum() for b in range(classes)] for a in range(classes)])
-        assert found["confusion"] == table.tolist()
-        np.testing.assert_allclose(found["recall"], table.diagonal() / table.sum(axis=1))
-        np.testing.assert_allclose(found["precision"], table.diagonal() / table.sum(axis=0))
+        assert values["confusion"] == table.tolist()
+        np.testing.assert_allclose(values["recall"], table.diagonal() / table.sum(axis=1))
+        np.testing.assert_allclose(values["precision"], table.diagonal() / table.sum(axis=0))
 
 
-def test_a_class_that_never_happened_or_was_never_chosen() -> None:
-    found = point_metrics([0, 0, 1, 1], [0, 2, 0, 2], classes=4)
-    assert found["accuracy"] == found["balanced_accuracy"] == 0.25
-    np.testing.assert_equal(found["recall"], [0.5, 0.0, np.nan, np.nan])
-    np.testing.assert_equal(found["precision"], [0.5, np.nan, 0.0, np.nan])
-    assert found["f1"] == pytest.approx(0.5 / 3)
-    assert np.shape(found["confusion"]) == (4, 4)
+def test_a_class_that_never_happened_or_was_never_chosen_has_no_recall_or_precision() -> None:
+    values = point_metrics([0, 0, 1, 1], [0, 2, 0, 2], classes=4)
+    assert values["accuracy"] == values["balanced_accuracy"] == 0.25
+    np.testing.assert_equal(values["recall"], [0.5, 0.0, np.nan, np.nan])
+    np.testing.assert_equal(values["precision"], [0.5, np.nan, 0.0, np.nan])
+    assert values["f1"] == pytest.approx(0.5 / 3)
+    assert np.shape(values["confusion"]) == (4, 4)
 
 
 @pytest.mark.parametrize("true", [[0, 1, 1], [1, 1, 1]], ids=["two classes", "one class"])
-def test_a_constant_forecast_of_classes(true: list[int]) -> None:
-    found = point_metrics(true, [1, 1, 1], classes=2)
-    assert found["mcc"] == 0.0
-    assert found["accuracy"] == np.mean(true)
+def test_a_constant_forecast_of_classes_has_no_correlation(true: list[int]) -> None:
+    values = point_metrics(true, [1, 1, 1], classes=2)
+    assert values["mcc"] == 0.0
+    assert values["accuracy"] == np.mean(true)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
-def test_probability_figures_are_those_of_scikit_learn(classes: int) -> None:
+def test_probability_metrics_are_those_of_scikit_learn(classes: int) -> None:
     for seed in range(30):
         true, p = draw(seed, classes)
         prior = np.random.default_rng(seed).dirichlet(np.full(classes, 9.0))
-        found = probability_metrics(true, p, prior)
+        values = probability_metrics(true, p, prior)
         if classes == 2:
-            assert found["roc_auc"] == pytest.approx(metrics.roc_auc_score(true, p[:, 1]), abs=1e-6)
-            assert found["brier"] == pytest.approx(2 * metrics.brier_score_loss(true, p[:, 1]), rel=1e-6)
+            assert values["roc_auc"] == pytest.approx(metrics.roc_auc_score(true, p[:, 1]), abs=1e-6)
+            assert values["brier"] == pytest.approx(2 * metrics.brier_score_loss(true, p[:, 1]), rel=1e-6)
         else:
             area = metrics.roc_auc_score(true, p, multi_class="ovr", average="macro")
-            assert found["roc_auc"] == pytest.approx(area, abs=1e-6)
+            assert values["roc_auc"] == pytest.approx(area, abs=1e-6)
         one_hot = np.eye(classes)[true.astype(int)]
-        assert found["pr_auc"] == pytest.approx(metrics.average_precision_score(one_hot, p, average="macro"), abs=1e-6)
-        assert found["log_loss"] == pytest.approx(metrics.log_loss(true, p), rel=1e-6)
-        assert found["brier"] == pytest.approx(((one_hot - p) ** 2).sum() / len(true), rel=1e-6)
+        assert values["pr_auc"] == pytest.approx(metrics.average_precision_score(one_hot, p, average="macro"), abs=1e-6)
+        assert values["log_loss"] == pytest.approx(metrics.log_loss(true, p), rel=1e-6)
+        assert values["brier"] == pytest.approx(((one_hot - p) ** 2).sum() / len(true), rel=1e-6)
         of_prior = ((one_hot - prior) ** 2).sum() / len(true)
-        assert found["brier_skill"] == pytest.approx(1 - found["brier"] / of_prior, abs=1e-6)
+        assert values["brier_skill"] == pytest.approx(1 - values["brier"] / of_prior, abs=1e-6)
         rows_of_prior = probability_metrics(true, p, np.tile(prior, (len(true), 1)))
-        assert rows_of_prior["brier_skill"] == pytest.approx(found["brier_skill"], abs=1e-9)
+        assert rows_of_prior["brier_skill"] == pytest.approx(values["brier_skill"], abs=1e-9)
 
 
 def test_losses_of_rows_make_the_log_loss() -> None:
@@ -97,9 +97,9 @@ def test_a_class_ruled_out_that_happened_costs_much_but_not_infinitely_much() ->
 
 
 def test_a_class_that_never_happened_has_no_area() -> None:
-    found = probability_metrics([0, 1, 1], [[0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.1, 0.6, 0.3]], [0.4, 0.4, 0.2])
-    assert np.isnan([found["roc_auc"], found["pr_auc"]]).all()
-    assert np.isfinite([found["log_loss"], found["brier"], found["brier_skill"], found["ece"]]).all()
+    values = probability_metrics([0, 1, 1], [[0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.1, 0.6, 0.3]], [0.4, 0.4, 0.2])
+    assert np.isnan([values["roc_auc"], values["pr_auc"]]).all()
+    assert np.isfinite([values["log_loss"], values["brier"], values["brier_skill"], values["ece"]]).all()
     alone = probability_metrics([1.0, 1.0], [[0.4, 0.6], [0.3, 0.7]], [0.0, 1.0])
     assert np.isnan([alone["roc_auc"], alone["brier_skill"]]).all()
 
@@ -117,9 +117,9 @@ def test_calibration_is_that_of_scikit_learn(classes: int) -> None:
         rows = np.array([line["rows"] for line in lines])
         assert rows.sum() == len(true)
         assert rows.max() - rows.min() <= 1
-        found = probability_metrics(true, p, np.full(classes, 1 / classes))
-        assert found["reliability"] == lines
-        assert found["ece"] == pytest.approx((rows * abs(accuracy - mean)).sum() / len(true), abs=1e-6)
+        values = probability_metrics(true, p, np.full(classes, 1 / classes))
+        assert values["reliability"] == lines
+        assert values["ece"] == pytest.approx((rows * abs(accuracy - mean)).sum() / len(true), abs=1e-6)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 14, 15, 16, 31, 61, 3001])
@@ -144,8 +144,8 @@ def test_spiegelhalter_of_two_classes_is_that_of_the_second() -> None:
         true, p = draw(seed, 2)
         one = p[:, 1]
         z = ((true - one) * (1 - 2 * one)).sum() / np.sqrt(((1 - 2 * one) ** 2 * one * (1 - one)).sum())
-        found = probability_metrics(true, p, [0.5, 0.5])["spiegelhalter_p"]
-        assert found == pytest.approx(2 * stats.norm.sf(abs(z)), rel=1e-6)
+        values = probability_metrics(true, p, [0.5, 0.5])["spiegelhalter_p"]
+        assert values == pytest.approx(2 * stats.norm.sf(abs(z)), rel=1e-6)
 
 
 def test_spiegelhalter_knows_calibrated_from_distorted() -> None:
@@ -178,6 +178,6 @@ def test_mcnemar_is_the_binomial_test_of_the_rows_where_one_alone_is_right() -> 
 
 def test_probabilities_in_single_precision_raise_no_warning() -> None:
     true, p = draw(0, 3)
-    found = probability_metrics(true, p.astype(np.float32), [0.3, 0.3, 0.4])
+    values = probability_metrics(true, p.astype(np.float32), [0.3, 0.3, 0.4])
     expected = probability_metrics(true, p, [0.3, 0.3, 0.4])
-    assert found["log_loss"] == pytest.approx(expected["log_loss"], rel=1e-5)
+    assert values["log_loss"] == pytest.approx(expected["log_loss"], rel=1e-5)

@@ -1,4 +1,4 @@
-"""Interval metrics against scoringrules, scipy, closed forms by hand and simulation."""
+"""Metrics of intervals and of whole distributions against scoringrules, scipy, closed forms by hand and simulation."""
 
 from __future__ import annotations
 
@@ -10,18 +10,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from cnn_lstm.evaluation.metrics.intervals import (
-    christoffersen_p,
+from cnn_lstm.evaluation.metrics.distribution import (
     crps_of_scores,
     gaussian_crps,
-    interval_metrics,
-    kupiec_p,
     pit,
     pit_metrics,
-    set_metrics,
     spread_error_rank_correlation,
-    winkler,
 )
+from cnn_lstm.evaluation.metrics.intervals import christoffersen_p, interval_metrics, kupiec_p, set_metrics, winkler
 
 Floats = NDArray[np.float64]
 SEEDS = range(10)
@@ -39,7 +35,7 @@ def ensemble(seed: int) -> tuple[Floats, Floats, Floats, Floats]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_crps_of_scores(seed: int) -> None:
+def test_crps_of_scores_is_that_of_scoringrules(seed: int) -> None:
     rules = pytest.importorskip("scoringrules")
     true, forecast, scale, scores = ensemble(seed)
     members = forecast[:, None] + scores * scale[:, None]
@@ -62,7 +58,7 @@ def test_crps_of_many_scores_is_that_of_their_distribution() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_gaussian_crps(seed: int) -> None:
+def test_gaussian_crps_is_that_of_scoringrules(seed: int) -> None:
     rules = pytest.importorskip("scoringrules")
     true, mean, std, _ = ensemble(seed)
     np.testing.assert_allclose(gaussian_crps(true, mean, std), rules.crps_normal(true, mean, std), atol=1e-10)
@@ -75,7 +71,7 @@ def test_without_a_scale_crps_is_the_absolute_error() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_winkler(seed: int) -> None:
+def test_the_interval_score_is_that_of_scoringrules(seed: int) -> None:
     rules = pytest.importorskip("scoringrules")
     true, middle, width, _ = ensemble(seed)
     expected = rules.interval_score(true, middle - width, middle + width, 0.2)
@@ -88,7 +84,7 @@ def test_winkler_is_smallest_at_the_quantiles() -> None:
     assert min(scores, key=lambda z: scores[z]) == 1.645
 
 
-def test_interval_figures_by_hand() -> None:
+def test_interval_metrics_by_hand() -> None:
     """Six rows of two symbols; the row without a truth counts nowhere."""
     metrics = interval_metrics(
         np.array([0.0, 1.0, 2.0, np.nan, 5.0, -3.0, 0.5]),
@@ -113,7 +109,7 @@ def test_ends_of_infinite_intervals_hold_everything() -> None:
     assert (metrics["coverage"], metrics["mean_width"], metrics["winkler"]) == (1, np.inf, np.inf)
 
 
-def test_no_rows_no_figures() -> None:
+def test_without_rows_all_interval_metrics_are_nan() -> None:
     nothing = np.array([np.nan])
     metrics = interval_metrics(nothing, nothing, nothing, 0.9)
     assert metrics.pop("rows") == 0
@@ -143,14 +139,14 @@ def test_rolling_coverage_needs_250_dates(dates: int) -> None:
     assert math.isnan(lowest) if dates < 250 else lowest == pytest.approx(249 / 250)
 
 
-def test_coverage_by_tercile_of_volatility() -> None:
+def test_coverage_is_split_at_the_terciles_of_volatility() -> None:
     random = np.random.default_rng(0)
     true, volatility = 0.65 * random.normal(size=999), random.exponential(size=999)
     metrics = interval_metrics(true, np.full(999, -1.0), np.full(999, 1.0), volatility=volatility)
     assert 1e-6 < metrics["kupiec_p"] == kupiec_p(int(np.sum(np.abs(true) > 1)), 999, 0.9)
     expected = pd.Series(np.abs(true) <= 1).groupby(pd.qcut(volatility, 3, labels=False)).mean()
-    found = [metrics[f"coverage_{name}_volatility"] for name in ("low", "middle", "high")]
-    np.testing.assert_allclose(found, expected, atol=1e-12)
+    values = [metrics[f"coverage_{name}_volatility"] for name in ("low", "middle", "high")]
+    np.testing.assert_allclose(values, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize(("misses", "count", "level"), [(25, 250, 0.95), (0, 100, 0.9), (7, 7, 0.5), (3, 90, 0.9)])
@@ -224,14 +220,14 @@ def test_pit_is_the_middle_of_the_rank() -> None:
     assert pit(true, np.zeros(6), scale, scores).tolist() == [0.125, 0.25, 0.625, 0.5, 0.875, 0.125]
 
 
-def test_pit_figures_without_rows() -> None:
+def test_pit_metrics_without_rows_are_nan() -> None:
     metrics = pit_metrics(np.array([np.nan, 0.5]))
     assert metrics["rows"] == 1
     assert math.isnan(float(str(metrics["ks_p"])))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_spread_error_rank_correlation(seed: int) -> None:
+def test_spread_error_rank_correlation_is_that_of_scipy(seed: int) -> None:
     spread = np.round(np.random.default_rng(seed).exponential(size=300), 1)
     error = np.abs(normals(seed, 300)) * spread
     expected = stats.spearmanr(spread, error).statistic
@@ -243,7 +239,7 @@ def test_rank_correlation_of_a_constant_spread_is_nan() -> None:
     assert math.isnan(spread_error_rank_correlation(np.array([np.nan, 1.0]), np.ones(2)))
 
 
-def test_set_figures_by_hand() -> None:
+def test_set_metrics_by_hand() -> None:
     metrics = set_metrics(np.array([0.0, 1.0, 2.0, 1.0, np.nan]), ["01", "1", "", "02", "012"], classes=3, level=0.9)
     assert (metrics["rows"], metrics["coverage"], metrics["mean_size"]) == (4, 0.5, 1.25)
     assert metrics["kupiec_p"] == kupiec_p(2, 4, 0.9)

@@ -52,7 +52,7 @@ def example_of_the_paper() -> Floats:
     return returns
 
 
-def test_deflated_sharpe_ratio_of_the_paper() -> None:
+def test_the_deflated_sharpe_ratio_is_that_of_the_paper() -> None:
     """Bailey and Lopez de Prado (2014), "A numerical example": 0.9004 for 100 trials."""
     assert deflated_sharpe_ratio(example_of_the_paper(), 100, 0.5 / 250) == pytest.approx(0.9004, abs=1e-4)
 
@@ -101,12 +101,12 @@ def test_standard_error_is_the_scatter_of_the_ratio() -> None:
     assert np.mean([sharpe_standard_error(returns) for returns in samples]) < 0.8 * scatter
 
 
-def test_automatic_lags() -> None:
+def test_automatic_lags_follow_the_rule_and_stay_below_the_rows() -> None:
     assert [automatic_lags(count) for count in (0, 1, 2, 100, 2500)] == [0, 0, 1, 4, 8]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_probabilistic_sharpe_ratio(seed: int) -> None:
+def test_the_probabilistic_sharpe_ratio_is_the_normal_probability(seed: int) -> None:
     returns = draws(seed)
     expected = stats.norm.cdf((sharpe_ratio(returns) - 0.05) * math.sqrt(299) / math.sqrt(variance_factor(returns)))
     assert probabilistic_sharpe_ratio(returns, 0.05) == pytest.approx(expected, abs=1e-12)
@@ -120,9 +120,9 @@ def test_expected_best_is_the_mean_of_the_best() -> None:
 
 def test_one_trial_deflates_nothing_and_more_trials_more() -> None:
     returns = draws(3)
-    found = [deflated_sharpe_ratio(returns, trials) for trials in (1, 2, 10, 1000)]
-    assert found[0] == probabilistic_sharpe_ratio(returns)
-    assert found == sorted(found, reverse=True)
+    values = [deflated_sharpe_ratio(returns, trials) for trials in (1, 2, 10, 1000)]
+    assert values[0] == probabilistic_sharpe_ratio(returns)
+    assert values == sorted(values, reverse=True)
     assert deflated_sharpe_ratio(returns, 10) == deflated_sharpe_ratio(returns, 10, 1 / 299)
 
 
@@ -164,7 +164,7 @@ def test_a_loss_from_the_start_is_a_drawdown() -> None:
 
 
 @pytest.mark.parametrize("returns", [[], [0.1], [0.1] * 7, [0.0] * 7], ids=["none", "one", "constant", "zero"])
-def test_without_dispersion_there_is_no_ratio(returns: list[float]) -> None:
+def test_returns_that_never_differ_have_no_ratio(returns: list[float]) -> None:
     values = np.array(returns)
     assert math.isnan(sharpe_ratio(values))
     assert math.isnan(sharpe_standard_error(values, 2))

@@ -12,17 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from cnn_lstm.evaluation.metrics import strategy
+from cnn_lstm.evaluation.metrics.book import ladder, make_book, periods_per_year, trades
 from cnn_lstm.evaluation.metrics.sharpe import max_drawdown
-from cnn_lstm.evaluation.metrics.strategy import (
-    break_even_cost,
-    ladder,
-    make_book,
-    periods_per_year,
-    random_sign_p,
-    strategy_curves,
-    strategy_metrics,
-    trades,
-)
+from cnn_lstm.evaluation.metrics.strategy import break_even_cost, random_sign_p, strategy_curves, strategy_metrics
 
 Floats = NDArray[np.float64]
 
@@ -173,7 +165,7 @@ def test_classes_are_long_above_the_middle(classes: int, decisions: list[float])
     assert make_book(data, 1, classes=classes).gross.tolist() == decisions
 
 
-def test_unknown_returns() -> None:
+def test_unknown_returns_count_as_zero_within_and_are_dropped_at_the_end() -> None:
     """Dropped at the end of each symbol, where the position is closed a bar earlier; 0 and counted elsewhere."""
     data = table({"A": [1, 1, 1, 1], "B": [1, 1, 1]}, {"A": [0.1, math.nan, 0.3, math.nan], "B": [0.5, 0.5, math.nan]})
     book = make_book(data, 1)
@@ -249,7 +241,7 @@ def test_useless_forecasts_are_seldom_significant(horizon: int, drift: float) ->
     assert 0.01 <= rejected <= 0.095
 
 
-def test_periods_per_year() -> None:
+def test_bars_per_year_are_counted_in_whole_calendar_years() -> None:
     assert periods_per_year(pd.bdate_range("2019-06-01", "2024-06-01")) == pytest.approx(261, abs=1)
     # the two short years at the ends do not count
     assert periods_per_year(pd.bdate_range("2019-12-01", "2022-02-01")) == pytest.approx(261, abs=1)
@@ -258,7 +250,7 @@ def test_periods_per_year() -> None:
     assert math.isnan(periods_per_year(pd.DatetimeIndex(["2024-01-01"])))
 
 
-def test_figures_are_those_of_the_net_returns() -> None:
+def test_metrics_are_those_of_the_net_returns() -> None:
     data = market(7, days=600)
     book = make_book(data, horizon=2)
     metrics = strategy_metrics(book, trials=25)
@@ -286,16 +278,16 @@ def test_exposure_of_the_market_is_that_of_the_book() -> None:
     assert strategy_metrics(book)["mean_exposure"] == pytest.approx(0.5, abs=0.01)
 
 
-def test_the_rule_is_stated() -> None:
+def test_the_rule_names_sign_or_rank_horizon_and_costs() -> None:
     book = make_book(example(), 5, rule="rank", cost_bp=15)
-    for words in ("top third", "bottom third", "5 bars", "1/5", "15 bp"):
-        assert words in book.rule
+    for phrases in ("top third", "bottom third", "5 bars", "1/5", "15 bp"):
+        assert phrases in book.rule
     assert "above class 0.5" in make_book(example(), 1, classes=2).rule
 
 
 @pytest.mark.parametrize("rule", ["sign", "rank"])
 @pytest.mark.parametrize("rows", [0, 1, 2])
-def test_few_rows_have_no_figures_and_no_warnings(rows: int, rule: str) -> None:
+def test_few_rows_have_no_metrics_and_no_warnings(rows: int, rule: str) -> None:
     metrics = strategy_metrics(make_book(example().head(rows), 3, rule=rule))
     assert metrics["bars"] == rows
     if rows < 2:
@@ -304,14 +296,14 @@ def test_few_rows_have_no_figures_and_no_warnings(rows: int, rule: str) -> None:
     assert strategy_metrics(unknown)["bars"] == 0
 
 
-def test_a_book_without_positions() -> None:
+def test_a_book_without_positions_has_no_sharpe_ratio() -> None:
     metrics = strategy_metrics(make_book(example().assign(y_pred=0.0), 1))
     assert metrics["net_annual_return"] == 0
     for name in ("sharpe", "psr", "dsr", "hit_rate", "break_even_cost_bp", "calmar"):
         assert math.isnan(float(str(metrics[name]))), name
 
 
-def test_trades_of_two_symbols() -> None:
+def test_trades_count_entries_changes_and_the_last_exit_of_each_symbol() -> None:
     assert trades(np.array([0.5, 1.0, -1.0, 0.0]), np.array([0, 0, 1, 1])).tolist() == [0.5, 1.5, 1, 1]
 
 

@@ -17,7 +17,7 @@ def draw(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return true, true**0.7 * 0.2**0.3 * np.exp(random.normal(0, 0.3, rows))
 
 
-def test_figures_are_those_of_scikit_learn() -> None:
+def test_metrics_are_those_of_scikit_learn() -> None:
     for seed in range(200):
         true, forecast = draw(seed)
         variance = 1.2 * forecast**2
@@ -57,11 +57,11 @@ def test_a_variance_forecast_of_nothing_costs_as_much_as_a_ten_thousandth(foreca
 
 
 def test_a_volatility_forecast_of_nothing_counts_as_a_hundredth() -> None:
-    figures = volatility_metrics([0.1, 0.4], [-0.1, 0.4], [0.01, 0.16])
-    assert figures["r2_log"] == pytest.approx(metrics.r2_score(np.log([0.1, 0.4]), np.log([0.001, 0.4])))
-    assert figures["mae"] == pytest.approx(0.1)
+    values = volatility_metrics([0.1, 0.4], [-0.1, 0.4], [0.01, 0.16])
+    assert values["r2_log"] == pytest.approx(metrics.r2_score(np.log([0.1, 0.4]), np.log([0.001, 0.4])))
+    assert values["mae"] == pytest.approx(0.1)
 
 
-def test_of_a_constant_truth_is_unknown() -> None:
+def test_r2_of_a_constant_truth_is_unknown() -> None:
     assert np.isnan(volatility_metrics([0.2, 0.2], [0.1, 0.3], [0.01, 0.09])["r2_log"])
     assert np.isnan(volatility_metrics([0.2], [0.1], [0.01])["r2_log"])

@@ -19,7 +19,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-Point = tuple[str, int]  # figure and step
+Point = tuple[str, int]  # metric and step
 
 
 def free_port() -> int:
@@ -95,20 +95,20 @@ def start_fit(config: Path, run: Path, *words: object, uri: str | None = None) -
 def only_run(uri: str, name: str) -> Run:
     client = MlflowClient(uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    [found] = client.search_runs(experiments, f"tags.mlflow.runName = '{name}'")
-    return found
+    [run] = client.search_runs(experiments, f"tags.mlflow.runName = '{name}'")
+    return run
 
 
 def arrived(uri: str, run: Run) -> Counter[Point]:
     """How often each point is there."""
     client = MlflowClient(uri)
     points: Counter[Point] = Counter()
-    for figure in run.data.metrics:
-        points.update((figure, point.step) for point in client.get_metric_history(run.info.run_id, figure))
+    for metric in run.data.metrics:
+        points.update((metric, point.step) for point in client.get_metric_history(run.info.run_id, metric))
     return points
 
 
-def told(run: Path) -> set[Point]:
+def written(run: Path) -> set[Point]:
     """The points of the run's metrics.csv."""
     table = pd.read_csv(run / "metrics.csv")
     return {
@@ -120,10 +120,10 @@ def told(run: Path) -> set[Point]:
 
 def assert_each_once(uri: str, run: Path) -> Run:
     """Each point of metrics.csv has arrived once, and no point has arrived twice."""
-    found = only_run(uri, run.name)
-    points = arrived(uri, found)
-    missing = told(run) - set(points)
+    record = only_run(uri, run.name)
+    points = arrived(uri, record)
+    missing = written(run) - set(points)
     assert not missing, f"never arrived: {sorted(missing)[:10]}"
     repeated = {point: count for point, count in points.items() if count != 1}
     assert not repeated, f"arrived more than once: {list(repeated.items())[:10]}"
-    return found
+    return record

@@ -1,4 +1,4 @@
-"""What a journal tells arrives once, whatever is repeated, lost on the way, or sent to another database."""
+"""What a journal holds arrives once, whatever is repeated, lost on the way, or sent to another database."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from mlflow.entities import Run
 from cnn_lstm.errors import TrackingError
 from cnn_lstm.training.tracking import delivery as module
 from cnn_lstm.training.tracking.delivery import Delivery, of_one_kind
+from cnn_lstm.training.tracking.events import Content, End, Metrics, Params, Start, Tags
 from cnn_lstm.training.tracking.journal import Event, Journal
 from cnn_lstm.training.tracking.store import MlflowStore
 from tests.training.tracking.servers import arrived, only_run
@@ -23,12 +24,12 @@ POINTS = 1203
 def journal(tmp_path: Path) -> Journal:
     """Of a run with more points than one request takes."""
     journal = Journal(tmp_path / "one" / "tracking")
-    journal.append("start", uid="abc", name="one", experiment="trial", tags={"a": "b"}, uri=None)
-    journal.append("params", values={f"p.{number}": "x" * 7000 for number in range(250)})
+    journal.append(Start("abc", "one", "trial", {"a": "b"}))
+    journal.append(Params({f"p.{number}": "x" * 7000 for number in range(250)}))
     for step in range(POINTS):
-        journal.append("metrics", step=step, values={"loss": 1 / (step + 1)})
-    journal.append("metrics", step=5, values={"odd@name": float("nan"), "far": float("inf")})
-    journal.append("end", status="FINISHED")
+        journal.append(Metrics(step, {"loss": 1 / (step + 1)}))
+    journal.append(Metrics(5, {"odd@name": float("nan"), "far": float("inf")}))
+    journal.append(End("FINISHED"))
     return journal
 
 
@@ -58,8 +59,11 @@ def test_everything_arrives_at_the_time_it_happened(journal: Journal, tmp_path: 
     events = list(journal.events())
     assert (run.info.start_time, run.info.end_time) == (events[0].at, events[-1].at)
     history = MlflowClient(uri).get_metric_history(run.info.run_id, "loss")
-    losses = [event for event in events if "loss" in event.values.get("values", ())]
-    written = {event.values["step"]: (event.at, event.values["values"]["loss"]) for event in losses}
+    written = {
+        event.content.step: (event.at, event.content.values["loss"])
+        for event in events
+        if isinstance(event.content, Metrics) and "loss" in event.content.values
+    }
     assert {point.step: (point.timestamp, point.value) for point in history} == written
 
 
@@ -78,7 +82,7 @@ def test_an_answer_that_is_lost_does_no_harm(
 ) -> None:
     uri, real, calls = database(tmp_path), MlflowStore.apply, [0]
 
-    def apply(self: MlflowStore, events: Sequence[Event]) -> None:
+    def apply(self: MlflowStore, events: Sequence[Event[Content]]) -> None:
         real(self, events)
         calls[0] += 1
         if calls[0] == lost + 1:
@@ -108,20 +112,20 @@ def test_a_database_that_was_deleted_gets_the_whole_run_again(journal: Journal, 
     deliver(journal, database(tmp_path))
     (tmp_path / "new").mkdir()
     uri = database(tmp_path / "new")
-    delivery = Delivery(journal.folder.parent, journal, uri, beside=True)
+    delivery = Delivery(journal.folder.parent, journal, uri, default=True)
     sent = journal.folder / "sent.json"
     sent.write_text(sent.read_text().replace(database(tmp_path), "beside the runs"))
     assert delivery.waiting == 0
-    journal.append("tags", values={"late": "yes"})
+    journal.append(Tags({"late": "yes"}))
     delivery.deliver()
     run = only_run(uri, "one")
     assert_whole(uri, run)
     assert run.data.tags["late"] == "yes"
 
 
-def test_a_failure_keeps_the_rest_and_tells_no_secret(tmp_path: Path) -> None:
+def test_a_failure_keeps_the_rest_and_shows_no_secret(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "run" / "tracking")
-    journal.append("start", uid="abc", name="one", experiment="trial", tags={}, uri=None)
+    journal.append(Start("abc", "one", "trial", {}))
     delivery = Delivery(tmp_path / "run", journal, "http://me:secret@127.0.0.1:9")
     with pytest.raises(TrackingError, match=r"connection refused.*http://127.0.0.1:9.*sync-tracking") as raised:
         delivery.deliver()
@@ -131,7 +135,15 @@ def test_a_failure_keeps_the_rest_and_tells_no_secret(tmp_path: Path) -> None:
 
 def test_neighbours_of_one_kind_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST", 2)
-    events = [Event(kind, 0, {}, number) for number, kind in enumerate("aaabba")]
+    tags, end = Tags({}), End("KILLED")
+    events: list[Event[Content]] = [
+        Event(0, content, number) for number, content in enumerate([tags, tags, tags, end, end, tags])
+    ]
     groups = list(of_one_kind(iter(events)))
-    assert ["".join(event.kind for event in group) for group in groups] == ["aa", "a", "bb", "a"]
+    assert [[event.kind for event in group] for group in groups] == [
+        ["tags", "tags"],
+        ["tags"],
+        ["end", "end"],
+        ["tags"],
+    ]
     assert [event for group in groups for event in group] == events

@@ -1,5 +1,8 @@
+"""The journal of a record: what is written comes back, whatever is cut off."""
+
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from itertools import pairwise
@@ -8,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cnn_lstm.errors import ResourceError
+from cnn_lstm.training.tracking.events import Content, End, Metrics, Resume, Start, Tags
 from cnn_lstm.training.tracking.journal import Journal
 
 
@@ -15,32 +19,37 @@ def kinds(journal: Journal, offset: int = 0) -> list[str]:
     return [event.kind for event in journal.events(offset)]
 
 
+def step_of(content: Content) -> int:
+    assert isinstance(content, Metrics)
+    return content.step
+
+
 def test_events_come_back_in_order_and_from_any_of_them_on(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "tracking")
     assert not journal.exists()
     assert kinds(journal) == []
     for number in range(5):
-        journal.append("metrics", step=number, values={"loss": 0.5, "bad": float("nan")})
+        journal.append(Metrics(number, {"loss": 0.5, "bad": float("nan")}))
     events = list(journal.events())
-    assert [event.values["step"] for event in events] == [0, 1, 2, 3, 4]
+    assert [step_of(event.content) for event in events] == [0, 1, 2, 3, 4]
     assert all(later.at >= event.at > 1_600_000_000_000 for event, later in pairwise(events))
-    assert [event.values["step"] for event in journal.events(events[2].end)] == [3, 4]
+    assert [step_of(event.content) for event in journal.events(events[2].end)] == [3, 4]
     assert events[-1].end == journal.size()
 
 
 def test_a_line_that_a_killed_process_broke_off_is_passed_over(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    journal.append("one")
+    journal.append(Resume())
     with journal.path.open("ab") as file:
         file.write(b'{"kind": "bro')
-    assert kinds(journal) == ["one"]
-    Journal(tmp_path).append("two")  # the process that goes on
-    assert kinds(journal) == ["one", "two"]
+    assert kinds(journal) == ["resume"]
+    Journal(tmp_path).append(End("KILLED"))  # the process that goes on
+    assert kinds(journal) == ["resume", "end"]
 
 
 def test_a_whole_line_without_its_end_waits_for_it(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    journal.append("one")
+    journal.append(Resume())
     whole = journal.path.read_bytes()
     journal.path.write_bytes(whole[:-1])
     assert kinds(journal) == []
@@ -59,8 +68,34 @@ def test_one_process_sends(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_in_one_line(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.path.symlink_to("/dev/full")
     with pytest.raises(ResourceError, match=r"E606.*No space left"):
-        journal.append("one")
+        journal.append(Resume())
+
+
+def test_a_line_on_the_disk_has_the_kind_the_time_and_the_fields(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append(Start("abc", "one", "trial", {"a": "b"}, {"uid": "def", "name": "all"}, "http://a"))
+    fields = json.loads(journal.path.read_text())
+    assert list(fields) == ["kind", "at", "uid", "name", "experiment", "tags", "parent", "uri"]
+    assert fields["kind"] == "start"
+    assert fields["parent"] == {"uid": "def", "name": "all"}
+    assert journal.start() == Start("abc", "one", "trial", {"a": "b"}, {"uid": "def", "name": "all"}, "http://a")
+
+
+def test_a_line_of_an_older_version_without_a_parent_is_read(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    fields = {"kind": "start", "at": 1, "uid": "abc", "name": "one", "experiment": "trial", "tags": {}}
+    journal.path.write_text(json.dumps(fields) + "\n")
+    assert journal.start() == Start("abc", "one", "trial", {})
+
+
+def test_a_record_has_ended_until_it_goes_on(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    states = [journal.has_ended()]
+    for content in (Start("abc", "one", "trial", {}), End("KILLED"), Tags({"late": "yes"}), Resume()):
+        journal.append(content)
+        states.append(journal.has_ended())
+    assert states == [False, False, True, True, False]

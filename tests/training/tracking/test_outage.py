@@ -69,7 +69,9 @@ def test_a_server_that_answers_has_it_all(config: Path, tmp_path: Path, running:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_down_at_the_start(kind: str, config: Path, tmp_path: Path, running: Server) -> None:
+def test_a_server_that_is_down_at_the_start_costs_nothing(
+    kind: str, config: Path, tmp_path: Path, running: Server
+) -> None:
     plain, code, shown = seconds_of(config, tmp_path / "plain", uri=running.uri)
     assert code == 0, shown
     with silent_server() as silent:
@@ -89,7 +91,7 @@ def test_down_at_the_start(kind: str, config: Path, tmp_path: Path, running: Ser
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_strict_stops_before_the_training(kind: str, config: Path, tmp_path: Path) -> None:
+def test_a_required_server_stops_the_command_before_the_training(kind: str, config: Path, tmp_path: Path) -> None:
     with silent_server() as silent:
         uri = silent if kind == "silent" else f"http://127.0.0.1:{free_port()}"
         taken, code, shown = seconds_of(config, tmp_path / "run", "--tracking", "strict", uri=uri)
@@ -121,7 +123,7 @@ def fit_without(server: Server, config: Path, run: Path) -> subprocess.Popen[str
     return process
 
 
-def test_dies_and_comes_back(endless: Path, tmp_path: Path, running: Server) -> None:
+def test_a_server_that_dies_and_comes_back_has_it_all(endless: Path, tmp_path: Path, running: Server) -> None:
     run = tmp_path / "outage"
     process = fit_without(running, endless, run)
     time.sleep(6)  # a delivery fails
@@ -135,7 +137,9 @@ def test_dies_and_comes_back(endless: Path, tmp_path: Path, running: Server) -> 
     assert assert_each_once(running.uri, run).info.status == "KILLED"
 
 
-def test_dies_for_good(endless: Path, tmp_path: Path, running: Server) -> None:
+def test_a_server_that_dies_for_good_leaves_the_rest_in_the_journal(
+    endless: Path, tmp_path: Path, running: Server
+) -> None:
     run = tmp_path / "lost"
     process = fit_without(running, endless, run)
     since = time.monotonic()
@@ -152,7 +156,7 @@ def test_dies_for_good(endless: Path, tmp_path: Path, running: Server) -> None:
 
 
 @pytest.mark.slow
-def test_strict_stops_in_the_middle(endless: Path, tmp_path: Path, running: Server) -> None:
+def test_a_required_server_stops_the_command_in_the_middle(endless: Path, tmp_path: Path, running: Server) -> None:
     run = tmp_path / "strict"
     process = start_fit(endless, run, "--tracking", "strict", uri=running.uri)
     wait_for(lambda: epochs(run) > 20)

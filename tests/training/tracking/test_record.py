@@ -20,10 +20,13 @@ from cnn_lstm import Predictor
 from cnn_lstm.inference.pyfunc import EXAMPLE_ROWS
 from cnn_lstm.training.loggers import AppendingCSVLogger, build_loggers
 from cnn_lstm.training.run_folder import RunFolder
+from cnn_lstm.training.tracking.address import tracking_uri
 from cnn_lstm.training.tracking.delivery import Delivery
+from cnn_lstm.training.tracking.events import LoggedModel
 from cnn_lstm.training.tracking.identity import parameters
 from cnn_lstm.training.tracking.journal import Journal
-from cnn_lstm.training.tracking.tracker import MLflowTracker, tracking_uri
+from cnn_lstm.training.tracking.record import Record
+from cnn_lstm.training.tracking.tracker import MLflowTracker
 from tests import experiments
 from tests.markets import market
 from tests.training.tracking.servers import assert_each_once, free_port, only_run, start_fit, wait_for
@@ -69,13 +72,13 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return Case(folder, git(folder, "rev-parse", "HEAD"))
 
 
-def test_every_parameter(case: Case) -> None:
+def test_mlflow_holds_every_parameter(case: Case) -> None:
     config = parameters((case.run / "config.yaml").read_text())
     assert case.record.data.params == config
     assert {"data.window", "model.network.init_args.lstm_hidden", "data.targets.0.init_args.horizon"} <= set(config)
 
 
-def test_every_point_once_and_with_its_value(case: Case) -> None:
+def test_mlflow_holds_every_point_once_and_with_its_value(case: Case) -> None:
     record = assert_each_once(case.uri, case.run)
     table = pd.read_csv(case.run / "metrics.csv").dropna(subset=["val_loss"])
     history = case.client.get_metric_history(record.info.run_id, "val_loss")
@@ -95,7 +98,7 @@ def test_every_point_once_and_with_its_value(case: Case) -> None:
     assert {f"lr-{type_}" for type_ in ("AdamW",)} <= set(record.data.metrics)
 
 
-def test_figures_of_the_machine(case: Case) -> None:
+def test_mlflow_holds_metrics_of_the_machine(case: Case) -> None:
     record = case.record
     names = {"cpu_utilization_percentage", "system_memory_usage_megabytes", "disk_usage_percentage"}
     assert {f"system/{name}" for name in names} <= set(record.data.metrics)
@@ -104,7 +107,7 @@ def test_figures_of_the_machine(case: Case) -> None:
     assert len(history) >= 2
 
 
-def test_what_it_was_trained_on(case: Case) -> None:
+def test_mlflow_holds_the_dataset_of_the_training(case: Case) -> None:
     record = case.record
     [dataset] = [entry.dataset for entry in record.inputs.dataset_inputs]
     profile = json.loads(dataset.profile)
@@ -114,14 +117,14 @@ def test_what_it_was_trained_on(case: Case) -> None:
         f"{table['timestamp'].min():%Y-%m-%d}",
         f"{table['timestamp'].max():%Y-%m-%d}",
     )
-    fingerprint = Predictor.from_checkpoint(case.run / "checkpoints/best.ckpt").forecaster.contract["fingerprint"]
+    fingerprint = Predictor.from_checkpoint(case.run / "checkpoints/best.ckpt").forecaster.contract.fingerprint
     assert profile["sha256"] == fingerprint == record.data.tags["data.sha256"]
     assert fingerprint.startswith(dataset.digest)
     assert json.loads(dataset.source)["class_path"].endswith("PriceFiles")
     assert {"name": "close", "type": "double"} in json.loads(dataset.schema)["mlflow_colspec"]
 
 
-def test_the_code_it_ran(case: Case, tmp_path: Path) -> None:
+def test_mlflow_holds_the_commit_and_what_differs_from_it(case: Case, tmp_path: Path) -> None:
     record = case.record
     assert record.data.tags["mlflow.source.git.commit"] == case.commit
     assert record.data.tags["mlflow.source.git.branch"] == "main"
@@ -133,7 +136,7 @@ def test_the_code_it_ran(case: Case, tmp_path: Path) -> None:
     assert record.data.tags["version.cnn-lstm"]
 
 
-def test_every_file(case: Case, tmp_path: Path) -> None:
+def test_mlflow_holds_every_file_of_the_run(case: Case, tmp_path: Path) -> None:
     record = case.record
     names = {file.path for file in case.client.list_artifacts(record.info.run_id)}
     assert names == {
@@ -147,7 +150,7 @@ def test_every_file(case: Case, tmp_path: Path) -> None:
         assert copy.read_bytes() == (case.run / name).read_bytes()
 
 
-def test_the_state(case: Case) -> None:
+def test_a_run_that_ends_well_is_finished(case: Case) -> None:
     record = case.record
     assert record.info.status == "FINISHED"
     assert record.info.end_time > record.info.start_time
@@ -185,9 +188,8 @@ def test_the_best_model_forecasts_as_the_predictor_does(case: Case) -> None:
 
 def test_a_model_is_registered_once(case: Case) -> None:
     journal = Journal(case.run / "tracking")
-    model = next(event for event in journal.events() if event.kind == "model")
-    journal.append("model", **model.values)
-    Delivery(case.run, journal, case.uri, beside=True).deliver()
+    journal.append(next(event.content for event in journal.events() if isinstance(event.content, LoggedModel)))
+    Delivery(case.run, journal, case.uri, default=True).deliver()
     assert len(case.client.search_model_versions("name = 'returns'")) == 1
     assert len(case.record.outputs.model_outputs) == 1
 
@@ -327,7 +329,7 @@ def test_a_later_test_on_other_data_is_written_too(tmp_path: Path) -> None:
 
 def split_of(run: Path) -> dict[str, object]:
     """The dates of a run's split, so that other data is cut at the same ones."""
-    edges = Predictor.from_checkpoint(run / "checkpoints/best.ckpt").forecaster.contract["boundaries"]
+    edges = Predictor.from_checkpoint(run / "checkpoints/best.ckpt").forecaster.contract.boundaries
     dates = {name: edges[name][:10] for name in ("validation", "test")}
     return {"class_path": "cnn_lstm.data.splits.DateSplit", "init_args": dates}
 
@@ -368,7 +370,7 @@ def test_credentials_of_an_address_are_written_nowhere(
         (None, "http://a", "http://a"),
     ],
 )
-def test_which_server(
+def test_configuration_then_environment_then_database_name_the_server(
     environment: str | None, configured: str | None, used: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -384,26 +386,26 @@ def test_without_loggers_there_is_no_record(words: list[str], tmp_path: Path) ->
     assert not (run / "tracking").exists()
 
 
-@pytest.mark.parametrize("beside", [True, False])
-def test_other_loggers_beside_ours_or_instead(beside: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ours", [True, False])
+def test_loggers_of_the_user_work_with_ours_or_without(ours: bool, tmp_path: Path) -> None:
     other = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": str(tmp_path / "other")}}
-    own = {"tensorboard": beside, "mlflow": beside}
+    options = {"tensorboard": ours, "mlflow": ours}
     config = experiments.experiment(tmp_path, market(140), trainer={"logger": [other]})
-    words = [word for name, on in own.items() for word in (f"--{name}", str(on).lower())]
+    words = [word for name, on in options.items() for word in (f"--{name}", str(on).lower())]
     run = experiments.fit(config, tmp_path / "run", *words)
     table = pd.read_csv(next((tmp_path / "other").rglob("metrics.csv")))
     assert {"val_loss", "train_loss", "windows_per_s", "lr-AdamW"} <= set(table.columns)
-    assert (run / "tensorboard").exists() == beside
-    assert (run / "tracking").exists() == beside
+    assert (run / "tensorboard").exists() == ours
+    assert (run / "tracking").exists() == ours
 
 
-def test_the_record_is_told_before_the_file(tmp_path: Path) -> None:
-    """Between two loggers a Ctrl-C can come: metrics.csv then holds nothing that MLflow never heard of."""
+def test_the_record_is_written_before_the_file(tmp_path: Path) -> None:
+    """A Ctrl-C can come between two loggers: metrics.csv then holds nothing that MLflow never got."""
     run = RunFolder(tmp_path)
-    delivery = Delivery(tmp_path, Journal(run.tracking), "sqlite:///none.db")
-    tracker = MLflowTracker(run, "fit", delivery)
-    *_, before, last = build_loggers(run, "fit", tensorboard=True, tracker=tracker)
-    assert before is tracker
+    record = Record(run, "fit", Delivery(tmp_path, Journal(run.tracking), "sqlite:///none.db"))
+    *_, before, last = build_loggers(run, "fit", tensorboard=True, record=record)
+    assert isinstance(before, MLflowTracker)
+    assert before.record is record
     assert isinstance(last, AppendingCSVLogger)
 
 

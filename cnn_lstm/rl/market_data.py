@@ -1,4 +1,4 @@
-"""What an agent can see and trade: prices on common dates, feature windows, and where episodes may lie.
+"""The data of a market: prices on common dates, feature windows, and the dates on which episodes may lie.
 
 Shapes: D dates that all traded symbols have in common, S symbols, N panel rows, F features, T window length.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cnn_lstm.data.features import DEFAULT_FEATURES
+from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
 from cnn_lstm.data.prices import Checks, check_prices
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.sources.base import stamp
@@ -25,18 +25,19 @@ from cnn_lstm.data.windows import Panel, complete_windows
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.hints import nearest
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import CHECKPOINT_KEY
+from cnn_lstm.model.contract import Contract, digest_of
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Times = NDArray[np.datetime64]
+WINDOW = 60  # rows of a window without a checkpoint, as in `MarketDataModule`
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[str, ...] = get_args(Part)
 
 
 @dataclass(frozen=True)
-class Bars:
+class MarketData:
     """Prices and feature windows of the traded symbols.
 
     Attributes:
@@ -44,14 +45,14 @@ class Bars:
         dates: Dates that they have in common, UTC, ascending, (D,).
         close: Prices at which positions change, (D, S).
         returns: Simple return of the bar from a date to the next one, (D, S); 0 at the last date, and over a gap,
-            which no episode crosses. Rounded to float32 as `bar_return` in the predictions table is, so that the same
-            positions earn the same.
-        features: Names of the feature columns.
+            which no episode crosses. They are rounded to float32, as `bar_return` in the predictions table is, so that
+            the same positions earn the same.
+        features: Names of the feature columns, F.
         values: Features, (N, F) float32.
         rows: Panel row of each date and symbol, (D, S).
         window: Rows of a window, T.
         last: Last date of the gap-free stretch of the part that a date lies in, as a position in `dates`, (D,); -1
-            where the date lies in none. An episode never leaves its stretch.
+            for a date outside of all stretches. An episode never leaves its stretch.
     """
 
     symbols: tuple[str, ...]
@@ -65,14 +66,21 @@ class Bars:
     last: Integers
 
     def windows(self, at: Integers) -> NDArray[np.float32]:
-        """Windows of all symbols that end at dates, (n,) positions -> (n, S, T, F), a copy."""
+        """Windows of all symbols that end at given dates.
+
+        Args:
+            at: Positions in `dates`, (n,).
+
+        Returns:
+            A copy of the windows, (n, S, T, F).
+        """
         count, width = self.values.shape
         shape, strides = (count - self.window + 1, self.window, width), (self.values.strides[0], *self.values.strides)
         overlapping = np.lib.stride_tricks.as_strided(self.values, shape, strides, writeable=False)
         return overlapping[self.rows[at] - (self.window - 1)]
 
 
-def read_bars(
+def read_market_data(
     prices: pd.DataFrame | str | Path,
     recipe: Recipe,
     boundaries: Boundaries | Split | None = None,
@@ -81,43 +89,44 @@ def read_bars(
     symbols: Sequence[str] | None = None,
     between: tuple[str | None, str | None] = (None, None),
     column: str = "close",
-) -> Bars:
+) -> MarketData:
     """Prepares a price table for trading.
 
-    Features are computed on the whole table before symbols and dates are chosen, so that cross-sectional ones and
-    those of the first dates are the forecaster's.
+    Features are computed on the whole table before symbols and dates are chosen, so that cross-sectional features and
+    features of the first dates are the forecaster's.
 
     Args:
-        prices: Long price table, or a file or pattern of files with one.
+        prices: Long price table, or a file or pattern of files that hold one.
         recipe: Features, window and checks.
-        boundaries: Dates of the parts, or the rule that gives them; thirds as in `FractionSplit` by default.
-        part: Part in which episodes lie, bars included: no price of a later part is ever seen or earned. Everything
-            by default.
+        boundaries: Dates of the parts, or the rule that gives them; as in `FractionSplit` by default.
+        part: Part in which episodes lie with all of their bars: no price of a later part is ever seen or earned. All
+            dates by default.
         symbols: Symbols to trade; all by default.
         between: First day of episodes, and the day after the last one, ISO; open ends follow the table.
         column: Column of the traded price.
 
     Raises:
         DataError: If the table is damaged, or leaves no date to trade.
-        ConfigError: If a symbol, a part or a day is unknown.
+        ConfigError: E265, if a symbol, a part or a day is unknown.
     """
     table = prices if isinstance(prices, pd.DataFrame) else PriceFiles(str(prices)).load(None, None, None)
-    checked = check_prices(table, recipe.checks, required=[*recipe.needed_columns([], table.columns), column])
+    bound = recipe.bind(table.columns, [])
+    checked = check_prices(table, recipe.checks, required=[*bound.needed_columns, column])
     for defect in checked.warnings:
         log.warning("[W%d] %s — %s — %s", defect.code, defect.what, defect.where, defect.fix)
-    panel = recipe.panel(checked.table, [])
+    panel = bound.panel(checked.table)
     traded = _chosen(panel.symbols, symbols)
     dates, rows = _common(panel, traded)
     close = checked.table[column].to_numpy(dtype=np.float64)[rows]
     returns = np.zeros_like(close)
     returns[:-1] = (close[1:] / close[:-1] - 1.0).astype(np.float32)
     segment = panel.segment[rows]
-    fresh = np.ones(len(rows), dtype=bool)  # starts a segment of some symbol
-    fresh[1:] = (segment[1:] != segment[:-1]).any(axis=1)
-    returns[:-1][fresh[1:]] = 0.0
+    starts = np.ones(len(rows), dtype=bool)  # a date that starts a segment of some symbol
+    starts[1:] = (segment[1:] != segment[:-1]).any(axis=1)
+    returns[:-1][starts[1:]] = 0.0
     complete = np.isin(rows, complete_windows(panel, recipe.window)).all(axis=1)
     complete &= _inside(dates, _edges(boundaries, part, np.unique(panel.time)), between)
-    return Bars(
+    return MarketData(
         symbols=traded,
         dates=dates,
         close=close,
@@ -126,24 +135,37 @@ def read_bars(
         values=panel.values.numpy(),
         rows=rows,
         window=recipe.window,
-        last=_stretches(complete, fresh),
+        last=_stretches(complete, starts),
     )
 
 
-def contract_of(checkpoint: str | Path) -> tuple[Recipe, Boundaries, str]:
-    """Recipe and dates of the parts that a checkpoint was trained with, and the digest of its weights.
+def recipe_of(
+    checkpoint: str | Path | None, features: Sequence[str] | None, window: int | None, split: Split | None
+) -> tuple[Recipe, Boundaries | Split | None, str | None]:
+    """Recipe, dates of the parts and digest of the weights of a checkpoint, or what is given in place of one.
 
     Args:
         checkpoint: Checkpoint file of `fit`, or an ensemble.
+        features: Names of the feature columns, without a checkpoint.
+        window: Rows of a window, T, without a checkpoint.
+        split: How the dates are cut into parts, without a checkpoint.
+
+    Returns:
+        The recipe; the dates of the parts, or the rule that gives them; and the digest, None without a checkpoint.
+
+    Raises:
+        ConfigError: E266, if there is a checkpoint and anything else.
     """
-    contract: dict[str, Any] = read_checkpoint(checkpoint)[CHECKPOINT_KEY]
-    edges = {name: np.datetime64(day) for name, day in contract["boundaries"].items()}
-    return Recipe.from_plain(contract["recipe"]), Boundaries(**edges), contract["digest"]
-
-
-def own_recipe(features: Sequence[str] | None = None, window: int = 60) -> Recipe:
-    """Recipe of features and window alone, for an agent without a forecaster."""
-    return Recipe(tuple(DEFAULT_FEATURES if features is None else features), (), window, (), Checks())
+    if checkpoint is None:
+        names = tuple(DEFAULT_FEATURES if features is None else features)
+        return Recipe(names, (), WINDOW if window is None else window, (), Checks()), split, None
+    if features is not None or window is not None or split is not None:
+        fix = "leave them out: the checkpoint has its own"
+        raise ConfigError("features, window or split next to a checkpoint", "MarketEnv", fix, code=266)
+    content = read_checkpoint(checkpoint)
+    contract = Contract.of(content)
+    edges = {name: np.datetime64(day) for name, day in asdict(contract.boundaries).items()}
+    return Recipe.from_plain(contract.recipe), Boundaries(**edges), digest_of(content)
 
 
 def _chosen(known: Sequence[str], symbols: Sequence[str] | None) -> tuple[str, ...]:
@@ -157,17 +179,17 @@ def _chosen(known: Sequence[str], symbols: Sequence[str] | None) -> tuple[str, .
 
 
 def _common(panel: Panel, symbols: Sequence[str]) -> tuple[Times, Integers]:
-    """Dates of all symbols (D,), and the panel rows at them (D, S)."""
-    own = [np.flatnonzero(panel.symbol == panel.symbols.index(name)) for name in symbols]
-    dates = panel.time[own[0]]
-    for rows in own[1:]:
+    """Dates that all symbols have, (D,), and the panel rows at them, (D, S)."""
+    symbol_rows = [np.flatnonzero(panel.symbol == panel.symbols.index(name)) for name in symbols]
+    dates = panel.time[symbol_rows[0]]
+    for rows in symbol_rows[1:]:
         dates = np.intersect1d(dates, panel.time[rows], assume_unique=True)
-    at = [rows[np.searchsorted(panel.time[rows], dates)] for rows in own]
+    at = [rows[np.searchsorted(panel.time[rows], dates)] for rows in symbol_rows]
     return dates, np.stack(at, axis=1).astype(np.int64)
 
 
 def _edges(boundaries: Boundaries | Split | None, part: str | None, times: Times) -> tuple[Any, Any]:
-    """First time of a part and the first one that nothing in it may reach; null where it is open."""
+    """First time of a part, and the first time after it that nothing in it may reach; None where it is open."""
     if part is None:
         return None, None
     if part not in PARTS:
@@ -179,6 +201,7 @@ def _edges(boundaries: Boundaries | Split | None, part: str | None, times: Times
 
 
 def _inside(dates: Times, edges: tuple[Any, Any], between: tuple[str | None, str | None]) -> NDArray[np.bool_]:
+    """Whether each date lies in the part and between the days, (D,)."""
     inside = np.ones(len(dates), dtype=bool)
     days = [None if day is None else stamp(day, name) for name, day in zip(("start", "end"), between, strict=True)]
     for first, end in (edges, days):
@@ -190,7 +213,15 @@ def _inside(dates: Times, edges: tuple[Any, Any], between: tuple[str | None, str
 
 
 def _stretches(usable: NDArray[np.bool_], starts: NDArray[np.bool_]) -> Integers:
-    """Last position of the run of usable dates that each date lies in; -1 for the others."""
+    """Last position of the run of usable dates that each date lies in, (D,); -1 for a date that is not usable.
+
+    Args:
+        usable: Whether an agent can act on a date, (D,).
+        starts: Whether a gap lies before a date, (D,).
+
+    Raises:
+        DataError: E361, if no date is usable.
+    """
     if not usable.any():
         raise DataError(
             "no date on which all traded symbols have a complete window",

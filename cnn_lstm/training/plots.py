@@ -1,4 +1,4 @@
-"""The drawings for TensorBoard, by matplotlib's metrics alone: no window system, no global state.
+"""Drawings of a fit's forecasts and attention, by matplotlib's figures alone: no window system, no global state.
 
 Shapes: n forecasts, B windows, A attention heads, T window length.
 """
@@ -31,20 +31,20 @@ def forecast_plot(
     unit: str,
     title: str,
 ) -> Figure:
-    """Forecast against truth over the last dates of the first symbols, one panel a symbol.
+    """Forecast against truth over the last dates of the first symbols, one panel per symbol.
 
     Args:
         symbols: Symbol of each forecast, (n,).
-        dates: Last bar that each forecast knew, (n,), ascending within a symbol.
+        dates: Last bar that each forecast used, (n,), ascending within a symbol.
         y_true: What came, (n,).
         y_pred: What was forecast, (n,).
         name: Name of the target.
         unit: Its unit.
         title: What to write above all panels.
     """
-    shown = list(dict.fromkeys(symbols))[:SYMBOLS]
-    figure, panels = _panels(len(shown), width=9.0, height=1.8)
-    for symbol, axes in zip(shown, panels, strict=True):
+    drawn = list(dict.fromkeys(symbols))[:SYMBOLS]
+    figure, panels = _panels(len(drawn), width=9.0, height=1.8)
+    for symbol, axes in zip(drawn, panels, strict=True):
         rows = np.flatnonzero(np.asarray(symbols) == symbol)[-DATES:]
         axes.plot(dates[rows], y_true[rows], color="0.55", linewidth=1.0, label="truth")
         axes.plot(dates[rows], y_pred[rows], color="#a8320a", linewidth=1.4, label="forecast")
@@ -63,7 +63,7 @@ def attention_plot(weights: NDArray[np.float32], names: Sequence[str], title: st
 
     Args:
         weights: Attention weights, (B, A, T, T), rows summing to 1.
-        names: What to write beside each window, (B,).
+        names: What to write next to each window, (B,).
         title: What to write above all panels.
     """
     heads = min(weights.shape[1], HEADS)
@@ -77,7 +77,7 @@ def attention_plot(weights: NDArray[np.float32], names: Sequence[str], title: st
         middle = (place + 0.5) / len(blocks)
         panels[0].text(middle, 1.02, block, transform=panels[0].transAxes, ha="center", fontsize=9)
     panels[-1].set_xlabel("bar looked at", fontsize=9)
-    figure.colorbar(image, cax=_beside(figure, panels), label="share of attention")
+    figure.colorbar(image, cax=_colour_axes(figure, panels), label="share of attention")
     more = f", first {heads} of {weights.shape[1]} heads" if weights.shape[1] > heads else ""
     figure.suptitle(f"{title}{more}; bars counted back from the decision (0)", fontsize=11)
     return figure
@@ -105,14 +105,14 @@ def _panels(rows: int, width: float, height: float) -> tuple[Figure, list[Axes]]
     return figure, panels
 
 
-def _beside(figure: Figure, panels: list[Axes]) -> Axes:
+def _colour_axes(figure: Figure, panels: list[Axes]) -> Axes:
     """Axes for the colours, to the right of the panels."""
     box, across = panels[0].get_position(), figure.get_size_inches()[0]
     return figure.add_axes((box.x1 + 0.15 / across, panels[-1].get_position().y0, 0.15 / across, 0.5))
 
 
 def _draw_blocks(axes: Axes, blocks: Sequence[NDArray[np.float32]], highest: float) -> AxesImage:
-    """Draws square matrices side by side as one image: axes of their own take four times as long."""
+    """Draws square matrices in a row as one image: separate axes take four times as long."""
     length = len(blocks[0])
     gap = max(1, length // 12)
     parts = [np.pad(block, ((0, 0), (0, gap)), constant_values=np.nan) for block in blocks]

@@ -1,4 +1,4 @@
-"""Draw docs/pictures/quickstart.png from a run: python docs/pictures.py RUN."""
+"""Draw docs/images/quickstart.png from a run: python docs/quickstart_plot.py RUN."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from matplotlib.ticker import PercentFormatter
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-PICTURE = Path(__file__).parent / "plots" / "quickstart.png"
+PLOT = Path(__file__).parent / "images" / "quickstart.png"
 SYMBOLS = ("AAPL", "IBM")
 FLOOR = 0.001
 
 
-def draw(predictions: pd.DataFrame, plot: Path = PICTURE) -> None:
+def draw(predictions: pd.DataFrame, plot: Path = PLOT) -> None:
     """Draws realised against forecast volatility of two symbols.
 
     Args:

@@ -1,0 +1,311 @@
+"""What an evaluation writes as JSON, object by object: report.json, model_info.json, walk_forward.json, repeat.json.
+
+JSON has no NaN: in a file, a number that has no value is None.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict
+
+# name of a metric -> its value; which metrics there are follows from the kind of the target. Classes also have lists:
+# precision, recall, confusion, reliability
+Metrics = dict[str, Any]
+
+# -- report.json -------------------------------------------------------------------------------------------------------
+
+
+class Report(TypedDict):
+    """Content of report.json; `targets` by name."""
+
+    format: int
+    settings: dict[str, object]
+    targets: dict[str, TargetReport]
+
+
+class Quantity(TypedDict):
+    """What a target is, as the predictions table says it."""
+
+    kind: str
+    unit: str
+    horizon: int
+    delay: int
+    classes: int
+
+
+class Extent(TypedDict):
+    """Which rows were judged; `first` and `last` are the dates of the decisions in ISO 8601."""
+
+    rows: int
+    left_out: int
+    symbols: int
+    dates: int
+    dates_needed: int
+    first: str
+    last: str
+
+
+class Verdict(TypedDict):
+    """Whether there is evidence of skill; `reason` is one sentence."""
+
+    evidence: bool
+    verdict: str
+    reason: str
+
+
+class ComparedLosses(TypedDict):
+    """The model against one baseline: `significance.Comparison` in plain values."""
+
+    loss_model: float
+    loss_baseline: float
+    skill: float | None
+    skill_interval: list[float | None]
+    difference_interval: list[float]
+    dm_statistic: float
+    dm_p: float | None
+    bootstrap_p: float | None
+
+
+class Selection(TypedDict):
+    """Among how many models this one was chosen, and the p-value of the sweep that chose it."""
+
+    trials: int
+    spa_p: float | None
+
+
+class GroupLosses(TypedDict):
+    """Mean losses of the model and of the best baseline in one group of rows, such as a year."""
+
+    name: str
+    rows: int
+    loss_model: float
+    loss_baseline: float
+    skill: float | None
+
+
+class Breakdowns(TypedDict):
+    """Share of symbols that the model wins, and losses by symbol, year, fold and regime of volatility."""
+
+    win_rate: float
+    breakdowns: dict[str, list[GroupLosses]]
+
+
+class Pit(TypedDict):
+    """Probability integral transform: shares of 10 equal bins, and two tests against the uniform distribution."""
+
+    rows: int
+    histogram: list[float]
+    ks_p: float | None
+    cramer_von_mises_p: float | None
+
+
+class Distribution(TypedDict, total=False):
+    """Scores of the whole forecast distribution, as far as there is one."""
+
+    crps: float
+    pit: Pit
+    crps_normal: float
+
+
+class Spread(TypedDict):
+    """An epistemic spread: its mean, and its rank correlation with the absolute error."""
+
+    mean: float | None
+    rank_correlation: float | None
+
+
+class BuyAndHold(TypedDict):
+    """All symbols held long at the mean exposure of the strategy."""
+
+    net_annual_return: float | None
+    sharpe: float | None
+    max_drawdown: float | None
+
+
+class StrategyMetrics(TypedDict):
+    """Metrics of a strategy after costs, see `metrics.strategy.strategy_metrics`."""
+
+    rule: str
+    bars: int
+    periods_per_year: float | None
+    cost_bp: float
+    unknown_returns: int
+    gross_annual_return: float | None
+    net_annual_return: float | None
+    annual_volatility: float | None
+    sharpe: float | None
+    sharpe_se: float | None
+    psr: float | None
+    trials: int
+    dsr: float | None
+    min_track_record_length: float | None
+    max_drawdown: float | None
+    calmar: float | None
+    annual_turnover: float | None
+    mean_exposure: float | None
+    hit_rate: float | None
+    break_even_cost_bp: float | None
+    random_sign_p: float | None
+    buy_and_hold: BuyAndHold
+
+
+class TargetReport(Quantity, Extent, Verdict, Breakdowns):
+    """What the report says of one target; forecasts and comparisons by name of the forecaster, intervals by level."""
+
+    loss: str
+    best_baseline: str
+    forecasts: dict[str, Metrics]
+    comparisons: dict[str, ComparedLosses]
+    selection: Selection
+    intervals: dict[str, Metrics]
+    distribution: Distribution
+    spread: dict[str, Spread]
+    strategy: StrategyMetrics | None
+
+
+# -- model_info.json ---------------------------------------------------------------------------------------------------
+
+
+class Uses(TypedDict):
+    """How often the same test rows were used so far: number of tests, and of different models among them."""
+
+    times: int
+    models: int
+
+
+class CheckRecord(TypedDict):
+    """One kind of leakage: `model_info.Check` in plain values."""
+
+    kind: str
+    test: str
+    outcome: str
+    found: str
+
+
+class ModelRecord(TypedDict):
+    """Network and objective as specs, number of parameters; of an ensemble also the checkpoints of its members."""
+
+    network: dict[str, Any]
+    objective: dict[str, Any]
+    parameters: int
+    ensemble_of: NotRequired[list[str]]
+
+
+class DataRecord(TypedDict):
+    """The data of the test: where they come from, what they hold, and what is forecast from them."""
+
+    source: str
+    sha256: str
+    trained_on_sha256: str
+    rows: int
+    symbols: list[str]
+    first: str
+    last: str
+    features: list[str]
+    targets: list[dict[str, Any]]
+    window: int
+
+
+class PartRecord(TypedDict):
+    """Number of forecasts in a part of the data, and the dates of the first and the last of them."""
+
+    forecasts: int
+    first: str
+    last: str
+
+
+class SplitRecord(TypedDict):
+    """The parts of the data, and how many rows between them were purged."""
+
+    purged_rows: int
+    train: PartRecord
+    validation: PartRecord
+    test: PartRecord
+
+
+class ModelInfo(TypedDict):
+    """The model information sheet."""
+
+    model: ModelRecord
+    data: DataRecord
+    split: SplitRecord
+    leakage: list[CheckRecord]
+
+
+class JudgedModelInfo(ModelInfo):
+    """Content of model_info.json: the sheet with the uses of the test rows."""
+
+    test_rows_used: Uses
+
+
+class JointModelInfo(JudgedModelInfo):
+    """Content of walk-forward's model_info.json, with the split of each fold."""
+
+    folds: list[SplitRecord]
+
+
+# -- walk_forward.json -------------------------------------------------------------------------------------------------
+
+
+class FoldLine(TypedDict):
+    """One fold, or all of them together: dates of training and test, losses, and the verdict."""
+
+    fold: str
+    train_first: str | None
+    train_last: str | None
+    test_first: str
+    test_last: str
+    rows: int
+    best_baseline: str
+    loss_model: float
+    loss_baseline: float
+    skill: float | None
+    evidence: bool
+
+
+class TargetFolds(TypedDict):
+    """The lines of one target; walk_forward.json holds these by target."""
+
+    loss: str
+    folds: list[FoldLine]
+
+
+# -- repeat.json -------------------------------------------------------------------------------------------------------
+
+
+class SeedStatistics(TypedDict):
+    """A metric over seeds: mean, standard deviation of a sample, smallest, largest, and all values by seed."""
+
+    mean: float
+    std: float
+    min: float
+    max: float
+    values: list[float]
+
+
+class SkillStatistics(SeedStatistics):
+    """Skill over seeds; `lower_end` is mean - 2 std / sqrt(seeds)."""
+
+    lower_end: float
+
+
+class EnsembleMetrics(TypedDict):
+    """The average of all seeds, judged like one of them; `figures` are its metrics."""
+
+    figures: dict[str, float]
+    skill: float
+    skills: dict[str, float]
+
+
+class TargetSpread(TypedDict):
+    """What seeds have in common in one target, `figures` by name of the metric; repeat.json holds these by target."""
+
+    loss: str
+    best_baseline: str
+    figures: dict[str, SeedStatistics]
+    skill: SkillStatistics
+    skills: dict[str, SeedStatistics]
+    claim: bool
+    better: int
+    rank: int
+    places: int
+    ensemble: NotRequired[EnsembleMetrics]

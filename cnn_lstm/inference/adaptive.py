@@ -1,0 +1,215 @@
+"""Conformal prediction intervals whose level adapts to the coverage that was measured.
+
+A forecast's score is the error in units of the label's scale, (y_true - y_pred) / scale, or 1 - p of the true class.
+An interval spans the quantiles of the scores that are known: those of the validation part, which lie in the checkpoint,
+and the symbol's own latest `RECENT`. Which quantiles, adapts: a miss lowers the level alpha, so that the next intervals
+are wider; a hit raises it a little. Both happen only once the label of a forecast has ended.
+
+Sources:
+    Gibbs, Candes (2021), Adaptive Conformal Inference Under Distribution Shift. Lei, G'Sell, Rinaldo, Tibshirani,
+    Wasserman (2018), Distribution-Free Predictive Inference for Regression: scaled scores. Sadinle, Lei, Wasserman
+    (2019), Least Ambiguous Set-Valued Classifiers with Bounded Error Levels: the sets of classes.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Generic, TypedDict, TypeVar, cast
+
+LEVELS = (50, 80, 90, 95)
+GAMMA = 0.02
+RECENT = 250
+# below alpha = 0 no quantile is left: each further fall by this much doubles the range of all scores
+DOUBLING = 0.1
+MOST_DOUBLINGS = 50.0
+ROUNDING = 1e-9  # a level that falls on a rank has that one, whatever the last bits of a sum of levels are
+
+Forecast = tuple[float, ...]
+Bound = TypeVar("Bound")
+
+
+class Learnt(TypedDict):
+    """What was learnt from labels, in plain values, which JSON keeps bit for bit.
+
+    Attributes:
+        alphas: The level of each of `LEVELS` as it stands.
+        recent: Latest scores of the symbol, oldest first, at most `RECENT`.
+        pending: Time of the decision, forecast and bounds of each forecast whose label has not ended.
+    """
+
+    alphas: list[float]
+    recent: list[float]
+    pending: list[tuple[int, list[float], list[Any]]]
+
+
+class Adaptive(ABC, Generic[Bound]):
+    """Bounds of one symbol's forecasts of one target, one forecast at a time.
+
+    Args:
+        scores: Ascending calibration scores, at least one.
+    """
+
+    def __init__(self, scores: Sequence[float]) -> None:
+        self._calibration = tuple(scores)
+        self._scores = list(scores)  # ascending, with the recent ones
+        self._recent: deque[float] = deque()
+        self._alphas = [_alpha(level) for level in LEVELS]
+        self._pending: dict[int, tuple[Forecast, list[Bound]]] = {}
+
+    @abstractmethod
+    def bounds(self, forecast: Forecast) -> list[Bound]:
+        """Bounds of a forecast at each of `LEVELS` as of now, each inside the next one's; changes nothing."""
+
+    @abstractmethod
+    def _score(self, forecast: Forecast, truth: float) -> float:
+        """How far the truth lay from the forecast."""
+
+    @abstractmethod
+    def _covers(self, bound: Bound, truth: float) -> bool:
+        """Whether the truth lay inside."""
+
+    def issue(self, as_of: int, forecast: Forecast) -> list[Bound]:
+        """`bounds`, remembered until the label is observed.
+
+        Args:
+            as_of: Time of the decision, later than the last one's; any unit.
+            forecast: What `bounds` takes.
+        """
+        bounds = self.bounds(forecast)
+        self._pending[as_of] = forecast, bounds
+        return bounds
+
+    def observe(self, as_of: int, truth: float) -> None:
+        """Learns from a label that has ended: in the order of the decisions, and before the next one is issued.
+
+        Args:
+            as_of: Time of the decision that the label belongs to. Older forecasts without a label are forgotten; a
+                forecast that was not issued here is left alone.
+            truth: The label; NaN where there is none.
+        """
+        while self._pending and (oldest := next(iter(self._pending))) <= as_of:
+            forecast, bounds = self._pending.pop(oldest)
+            if oldest == as_of and math.isfinite(truth):
+                self._learn(self._score(forecast, truth), [not self._covers(bound, truth) for bound in bounds])
+
+    def _learn(self, score: float, missed: list[bool]) -> None:
+        if not math.isfinite(score):
+            return
+        for k, (level, miss) in enumerate(zip(LEVELS, missed, strict=True)):
+            self._alphas[k] += GAMMA * (_alpha(level) - miss)
+        self._recent.append(score)
+        insort(self._scores, score)
+        if len(self._recent) > RECENT:
+            del self._scores[bisect_left(self._scores, self._recent.popleft())]
+
+    def learnt(self) -> Learnt:
+        """What was learnt so far; the calibration scores are not in it."""
+        pending = [(as_of, list(forecast), bounds) for as_of, (forecast, bounds) in self._pending.items()]
+        return {"alphas": list(self._alphas), "recent": list(self._recent), "pending": pending}
+
+    def go_on(self, learnt: Learnt) -> None:
+        """Goes on from what `learnt` of another object with the same arguments returned."""
+        self._alphas, self._recent = list(learnt["alphas"]), deque(learnt["recent"])
+        self._scores = sorted([*self._calibration, *self._recent])
+        self._pending = {
+            as_of: (tuple(forecast), cast("list[Bound]", [tuple(bound) for bound in bounds]))  # JSON makes lists
+            for as_of, forecast, bounds in learnt["pending"]
+        }
+
+
+class AdaptiveIntervals(Adaptive[tuple[float, float]]):
+    """Intervals of numbers: [y_pred + scale * low, y_pred + scale * high], between two quantiles of the scores.
+
+    With n scores, the two are those of rank floor((n + 1) * alpha / 2) from below and from above; at least 1 - alpha of
+    the next scores lie between them if the order of all means nothing. Where n is too small for that, the bounds are
+    the extreme scores. Below alpha = 0 the extremes are moved away from the median, twice as far for each `DOUBLING`.
+
+    Args:
+        scores: Ascending calibration scores, at least one.
+        typical_scale: Taken where a scale is 0 or unknown.
+        positive: Whether the quantity cannot be below 0; then no bound is.
+
+    Example:
+        >>> intervals = AdaptiveIntervals([-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0])
+        >>> intervals.issue(1, (10.0, 2.0))[0]
+        (6.0, 14.0)
+        >>> for as_of in range(1, 5):  # always too low: the bounds follow
+        ...     intervals.observe(as_of, 20.0)
+        ...     latest = intervals.issue(as_of + 1, (10.0, 2.0))[0]
+        >>> latest
+        (8.0, 20.0)
+    """
+
+    def __init__(self, scores: Sequence[float], typical_scale: float = 1.0, positive: bool = False) -> None:
+        super().__init__(scores)
+        self.typical_scale, self.positive = typical_scale, positive
+
+    def bounds(self, forecast: Forecast) -> list[tuple[float, float]]:
+        """Lower and upper bound at each of `LEVELS`, of the forecast (y_pred, scale)."""
+        y_pred, scale = forecast[0], self._known_scale(forecast[1])
+        bounds = []
+        lowest, highest = math.inf, -math.inf
+        for alpha in self._alphas:
+            low, high = self._quantiles(alpha)
+            lowest, highest = min(low, lowest), max(high, highest)  # levels adapt apart, and could cross
+            lower, upper = y_pred + scale * lowest, y_pred + scale * highest
+            bounds.append((max(lower, 0.0), max(upper, 0.0)) if self.positive else (lower, upper))
+        return bounds
+
+    def _quantiles(self, alpha: float) -> tuple[float, float]:
+        scores, count = self._scores, len(self._scores)
+        rank = int((count + 1) * min(alpha, 1.0) / 2 + ROUNDING)
+        if rank >= 1:
+            return scores[rank - 1], scores[count - rank]
+        if alpha >= 0:
+            return scores[0], scores[-1]
+        middle, stretch = scores[count // 2], 2.0 ** min(-alpha / DOUBLING, MOST_DOUBLINGS)
+        return middle + stretch * (scores[0] - middle), middle + stretch * (scores[-1] - middle)
+
+    def _known_scale(self, scale: float) -> float:
+        return scale if 0.0 < scale < math.inf else self.typical_scale
+
+    def _score(self, forecast: Forecast, truth: float) -> float:
+        return (truth - forecast[0]) / self._known_scale(forecast[1])
+
+    def _covers(self, bound: tuple[float, float], truth: float) -> bool:
+        return bound[0] <= truth <= bound[1]
+
+
+class AdaptiveSets(Adaptive[tuple[int, ...]]):
+    """Sets of classes: all k with 1 - p_k up to a quantile of the scores, and always the most probable one.
+
+    Example:
+        >>> sets = AdaptiveSets([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+        >>> sets.bounds((0.7, 0.2, 0.1))
+        [(0,), (0, 1), (0, 1, 2), (0, 1, 2)]
+    """
+
+    def bounds(self, forecast: Forecast) -> list[tuple[int, ...]]:
+        """Classes at each of `LEVELS`, of the forecast (p_0, ..., p_{C-1})."""
+        best = max(range(len(forecast)), key=forecast.__getitem__)
+        bounds = []
+        widest = 0.0
+        for alpha in self._alphas:
+            widest = max(widest, self._quantile(alpha))
+            bounds.append(tuple(k for k, p in enumerate(forecast) if 1.0 - p <= widest or k == best))
+        return bounds
+
+    def _quantile(self, alpha: float) -> float:
+        count = len(self._scores)
+        rank = min(int((count + 1) * min(alpha, 1.0) + ROUNDING), count)
+        return self._scores[count - rank] if rank >= 1 else 1.0
+
+    def _score(self, forecast: Forecast, truth: float) -> float:
+        return 1.0 - forecast[int(truth)]
+
+    def _covers(self, bound: tuple[int, ...], truth: float) -> bool:
+        return truth in bound
+
+
+def _alpha(level: int) -> float:
+    return (100 - level) / 100

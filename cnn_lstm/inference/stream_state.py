@@ -1,0 +1,210 @@
+"""What a stream keeps between two bars, and the file of it: numbers and text, no objects.
+
+Shapes: n rows of a symbol, C columns of a bar, T window length, F features.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cnn_lstm.errors import CheckpointError
+from cnn_lstm.files import write_whole
+from cnn_lstm.inference.adaptive import Learnt
+
+FORMAT = 1
+COUNTS = ("seen", "unbroken", "complete")
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What is kept of one symbol.
+
+    Attributes:
+        time: Of the last rows, microseconds since 1970 in UTC, (n,).
+        bars: Their columns, (n, C).
+        window: Features of the last T rows, (T, F) float32; NaN where not known.
+        seen: Rows so far.
+        unbroken: Rows so far of the segment that the last one belongs to.
+        complete: Rows up to the last one in this segment that miss no feature.
+    """
+
+    time: NDArray[np.int64]
+    bars: NDArray[np.float64]
+    window: Tensor
+    seen: int
+    unbroken: int
+    complete: int
+
+    @classmethod
+    def empty(cls, columns: int, window: int, features: int) -> Tail:
+        """That of a symbol without a bar: C columns, T rows of a window, F features."""
+        unknown = torch.full((window, features), torch.nan)
+        return cls(np.empty(0, dtype=np.int64), np.empty((0, columns)), unknown, 0, 0, 0)
+
+    @classmethod
+    def of_history(
+        cls, time: NDArray[np.int64], bars: NDArray[np.float64], values: Tensor, segment: NDArray[np.int32], window: int
+    ) -> Tail:
+        """That of a symbol with a history, still with all of its rows.
+
+        Args:
+            time: Microseconds since 1970 in UTC, (n,).
+            bars: Columns of the bars, (n, C).
+            values: Features, (n, F); NaN where not known.
+            segment: Number of the stretch without a gap that each row belongs to, (n,).
+            window: Rows of a window, T.
+        """
+        same = segment == segment[-1]
+        broken = np.flatnonzero(~(same & torch.isfinite(values).all(dim=1).numpy()))
+        last = torch.full((window, values.shape[1]), torch.nan)
+        last[-len(values[-window:]) :] = values[-window:]
+        complete = len(time) - 1 - int(broken[-1]) if len(broken) else len(time)
+        return cls(time, bars, last, seen=len(time), unbroken=int(same.sum()), complete=complete)
+
+    def followed_by(self, time: NDArray[np.int64], bars: NDArray[np.float64], row: Tensor, max_gap: int) -> Tail:
+        """The tail with one more bar, still with all rows that it is given.
+
+        Args:
+            time: Of the kept rows and of the new one, (n + 1,).
+            bars: Their columns, (n + 1, C).
+            row: Features of the new row, (F,) float32.
+            max_gap: Microseconds between two rows above which a new segment begins.
+        """
+        broken = len(time) > 1 and int(time[-1] - time[-2]) > max_gap
+        whole = bool(torch.isfinite(row).all())
+        return Tail(
+            time=time,
+            bars=bars,
+            window=torch.cat([self.window[1:], row[None]]),
+            seen=self.seen + 1,
+            unbroken=1 if broken else self.unbroken + 1,
+            complete=int(whole) if broken or not whole else self.complete + 1,
+        )
+
+    def cut(self, rows: int) -> Tail:
+        """The tail with its last rows alone."""
+        return replace(self, time=self.time[-rows:].copy(), bars=self.bars[-rows:].copy())
+
+    def require_sound(self, columns: int, window: int, features: int) -> None:
+        """Refuses a tail of a file whose parts do not go together.
+
+        Args:
+            columns: Columns of a bar, C.
+            window: Rows of a window, T.
+            features: Number of features, F.
+
+        Raises:
+            ValueError: If they do not.
+        """
+        rows, counts = len(self.time), (self.seen, self.unbroken, self.complete)
+        kinds = (self.time.dtype.str, self.bars.dtype.str, self.window.dtype) == ("<i8", "<f8", torch.float32)
+        shapes = self.time.shape == (rows,) and self.bars.shape == (rows, columns)
+        if not (kinds and shapes and rows and tuple(self.window.shape) == (window, features)):
+            raise ValueError("arrays that do not go together")
+        if not all(type(count) is int and count >= 0 for count in counts) or self.seen < rows:
+            raise ValueError("counts that do not go together")
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """All that a stream keeps.
+
+    Attributes:
+        weights: Digest of the weights that it forecasts with.
+        contract: Digest of the contract of the checkpoint.
+        columns: Columns of a bar, C of them.
+        symbols: Symbols that may come.
+        tails: What is kept of each symbol that has come.
+        latest: Time of the last bar of any symbol, microseconds since 1970 in UTC; None before the first one.
+        intervals: Target, symbol and what the intervals have learnt of them.
+    """
+
+    weights: str
+    contract: str
+    columns: Sequence[str]
+    symbols: Sequence[str]
+    tails: Mapping[str, Tail]
+    latest: int | None
+    intervals: Sequence[tuple[str, str, Learnt]]
+
+
+def write_state(state: StreamState, path: Path) -> None:
+    """Writes a state; an old file is replaced in one step.
+
+    Raises:
+        ResourceError: If it cannot be written.
+    """
+    plain = {
+        "format": FORMAT,
+        "weights": state.weights,
+        "contract": state.contract,
+        "columns": list(state.columns),
+        "symbols": list(state.symbols),
+        "tails": {symbol: {name: getattr(t, name) for name in COUNTS} for symbol, t in state.tails.items()},
+        "latest": state.latest,
+        "intervals": state.intervals,
+    }
+    arrays: dict[str, NDArray[Any]] = {"state": np.frombuffer(json.dumps(plain).encode(), dtype=np.uint8)}
+    for number, tail in enumerate(state.tails.values()):
+        parts = {"time": tail.time, "bars": tail.bars, "window": tail.window.numpy()}
+        arrays |= {f"{name}_{number}": values for name, values in parts.items()}
+
+    def save(partial: Path) -> None:
+        with partial.open("wb") as file:  # given a path, numpy would change its name
+            np.savez(file, allow_pickle=False, **arrays)
+
+    write_whole(path, save)
+
+
+def read_state(path: Path, weights: str, contract: str) -> StreamState:
+    """The state of a file; use it inside `refused_if_damaged`.
+
+    Args:
+        path: The file.
+        weights: Digest of the weights of the checkpoint at hand.
+        contract: Digest of its contract.
+
+    Raises:
+        CheckpointError: If the file is missing, or of another checkpoint.
+    """
+    if not path.is_file():
+        raise CheckpointError("no such state of a stream", str(path), "write one with Stream.save", code=411)
+    # opened here, since numpy leaves a damaged file open
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    plain = json.loads(arrays["state"].tobytes())
+    if (plain["format"], plain["weights"], plain["contract"]) != (FORMAT, weights, contract):
+        what = "the state was saved by a stream of another checkpoint"
+        raise CheckpointError(what, str(path), "use that checkpoint, or start from a history", code=410)
+    tails = {}
+    for number, (symbol, counts) in enumerate(plain["tails"].items()):
+        time, bars, window = (arrays[f"{name}_{number}"] for name in ("time", "bars", "window"))
+        tails[symbol] = Tail(time, bars, torch.from_numpy(window), **counts)
+    names = ("columns", "symbols", "latest", "intervals")
+    return StreamState(weights, contract, tails=tails, **{name: plain[name] for name in names})
+
+
+@contextmanager
+def refused_if_damaged(path: Path) -> Iterator[None]:
+    """Says in one line that a state is damaged: zip, numpy, JSON and what reads their content may stumble in any way.
+
+    Raises:
+        CheckpointError: Instead of any other error.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        what = "the state of the stream is damaged"
+        raise CheckpointError(what, str(path), "start from a history", code=411) from error

@@ -1,0 +1,243 @@
+"""What a checkpoint says of its data, targets, split and versions, and with which data it may be used."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnn_lstm import specs
+from cnn_lstm.errors import CheckpointError, DataError
+from cnn_lstm.model.calibration import Calibration
+
+log = logging.getLogger(__name__)
+CHECKPOINT_KEY = "cnn_lstm"
+CHECKPOINT_FORMAT = 1
+REQUIRED = ("recipe", "symbols", "target_names", "target_mean", "boundaries", "fingerprint")
+
+
+@dataclass(frozen=True)
+class PartDates:
+    """First decision time of each part and the end of the test part, ISO, UTC; as text they sort by time."""
+
+    train: str
+    validation: str
+    test: str
+    end: str
+
+
+@dataclass(frozen=True)
+class TrainingRange:
+    """First and last decision time of the training rows, ISO, UTC."""
+
+    first: str
+    last: str
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a forecaster knows of the data that it was trained on; that of an untrained one is empty.
+
+    Attributes:
+        recipe: How prices become windows, in plain values; see `Recipe.from_plain` of the data arm.
+        source: Class name of the price source.
+        symbols: Symbols of the training data, sorted.
+        target_names: Names of the targets, H of them.
+        target_kinds: Kind of each target; empty in the oldest checkpoints.
+        target_units: Unit of each target.
+        target_mean: Mean of each target over the training rows.
+        boundaries: Dates of the parts.
+        training: Dates of the training rows; None in checkpoints of older versions.
+        fingerprint: SHA-256 of the prices.
+        members: Digests of the members' weights; empty unless the checkpoint is an ensemble.
+        calibration: Scores of the validation forecasts; None where no fit has made them.
+
+    Example:
+        >>> dates = {"train": "2010-01-04", "validation": "2012-01-02", "test": "2013-01-02", "end": "2014-01-01"}
+        >>> plain = {"recipe": {"window": 60}, "symbols": ["A"], "target_names": ["return_1"], "target_mean": [0.0]}
+        >>> contract = Contract.from_plain(plain | {"boundaries": dates, "fingerprint": "0f"})
+        >>> contract.boundaries.test, contract.training
+        ('2013-01-02', None)
+    """
+
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+    symbols: Sequence[str] = ()
+    target_names: Sequence[str] = ()
+    target_kinds: Sequence[str] = ()
+    target_units: Sequence[str] = ()
+    target_mean: Sequence[float] = ()
+    boundaries: PartDates = PartDates("", "", "", "")
+    training: TrainingRange | None = None
+    fingerprint: str = ""
+    members: Sequence[str] = ()
+    calibration: Calibration | None = None
+
+    @classmethod
+    def of(cls, checkpoint: Mapping[str, Any]) -> Contract:
+        """That of a checkpoint, as `read_checkpoint` returns it."""
+        return cls.from_plain(checkpoint[CHECKPOINT_KEY])
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> Contract:
+        """Reads what `to_plain` wrote, or an older version did.
+
+        Raises:
+            CheckpointError: If something is missing or damaged.
+        """
+        missing = [name for name in REQUIRED if values.get(name) is None]
+        if missing:
+            what = f"the checkpoint does not say its {', '.join(missing)}"
+            raise CheckpointError(what, fix="use a checkpoint written by fit", code=417)
+        known = {part.name: values[part.name] for part in fields(cls) if values.get(part.name) is not None}
+        try:
+            known["boundaries"] = PartDates(**known["boundaries"])
+            known["training"] = TrainingRange(**known["training"]) if known.get("training") else None
+            known["calibration"] = Calibration(**known["calibration"]) if known.get("calibration") else None
+        except TypeError as error:
+            what = "the checkpoint is damaged: its dates or its calibration scores"
+            raise CheckpointError(what, str(error), "use another checkpoint of the run", code=414) from error
+        return cls(**known)
+
+    def to_plain(self) -> dict[str, Any]:
+        """The form of a checkpoint, in plain values; what is empty or None is left out."""
+        plain = specs.plain(asdict(self))
+        calibration = plain["calibration"] or {}
+        plain["calibration"] = {name: values for name, values in calibration.items() if values or name != "smearing"}
+        return {name: value for name, value in plain.items() if value not in (None, [], {}, "")}
+
+    def of_weights(self, saved: Contract) -> Contract:
+        """The contract of new data with what belongs to the weights of a checkpoint.
+
+        A later test part changes nothing of when the intervals begin to adapt.
+
+        Args:
+            saved: The contract of the checkpoint.
+        """
+        return replace(
+            self,
+            target_mean=saved.target_mean,
+            boundaries=saved.boundaries,
+            training=saved.training,
+            calibration=saved.calibration,
+        )
+
+
+# -- which checkpoint goes with which data -----------------------------------------------------------------------------
+
+
+def refuse_other_data(saved: Contract, data: Contract, *, fit: bool, refuse_other_prices: bool) -> None:
+    """Refuses a checkpoint that does not go with the data.
+
+    Args:
+        saved: The contract of the checkpoint.
+        data: The contract of the data.
+        fit: Whether a fit is resumed, which keeps its dates; a test must not start before that of the checkpoint.
+        refuse_other_prices: Whether prices other than those of the training are refused; else a warning is logged.
+
+    Raises:
+        CheckpointError: If the recipe or the dates are others; each difference is named.
+        DataError: If the prices are others.
+    """
+    refuse_differences(saved.recipe, data.recipe)
+    dates, asked = asdict(saved.boundaries), asdict(data.boundaries)
+    if fit:
+        parts = ("train", "validation", "test")
+        refuse_differences(*({f"data.split.{part}": edges[part] for part in parts} for edges in (dates, asked)))
+    for part in () if fit else ("validation", "test"):
+        if asked[part] < dates[part]:
+            raise CheckpointError(
+                f"the {part} part is not untouched: it starts at {asked[part][:10]}",
+                f"the checkpoint saw dates up to {dates[part][:10]} before its own {part} part",
+                "use the split of the checkpoint's run, or later dates",
+                code=436,
+            )
+    if saved.fingerprint != data.fingerprint:
+        what = "the prices are not those that the checkpoint was trained on"
+        if refuse_other_prices:
+            where = f"data SHA-256 {saved.fingerprint[:12]} -> {data.fingerprint[:12]}"
+            raise DataError(what, where, "give those of the training, or leave out --same_prices", code=337)
+        log.warning("%s — data SHA-256 differs", what)
+
+
+def refuse_differences(saved: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Compares two trees of plain values.
+
+    Raises:
+        CheckpointError: If they differ; each key is named, checkpoint -> configuration.
+
+    Example:
+        >>> refuse_differences({"window": 60}, {"window": 60})
+    """
+    differences = [
+        f"{key}: {saved.get(key)} -> {asked.get(key)}"
+        for key in sorted({*saved, *asked})
+        if saved.get(key) != asked.get(key)
+    ]
+    if differences:
+        raise CheckpointError(
+            "the checkpoint does not fit the configuration",
+            "; ".join(differences),
+            "use the config.yaml of the checkpoint's run, or train again",
+            code=436,
+        )
+
+
+# -- the form on disk --------------------------------------------------------------------------------------------------
+
+
+def signed(contract: Contract, state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What a checkpoint holds under `CHECKPOINT_KEY`: the contract, and the digest of the weights.
+
+    Args:
+        contract: What the weights were trained on.
+        state: The weights, by name.
+    """
+    return {"format": CHECKPOINT_FORMAT, "digest": state_digest(state), **contract.to_plain()}
+
+
+def digest_of(checkpoint: Mapping[str, Any]) -> str:
+    """Digest of a checkpoint's weights, as the checkpoint says it."""
+    return str(checkpoint[CHECKPOINT_KEY]["digest"])
+
+
+def require_intact(checkpoint: object, where: str = "", instead: str = "") -> None:
+    """Refuses the content of a file that is not a checkpoint of ours, or whose weights were changed.
+
+    Args:
+        checkpoint: The content.
+        where: The file, for the message.
+        instead: What can be used instead of a damaged file, for the message.
+
+    Raises:
+        CheckpointError: Naming what is wrong.
+    """
+    ours = checkpoint.get(CHECKPOINT_KEY) if isinstance(checkpoint, Mapping) else None
+    if not isinstance(checkpoint, Mapping) or not isinstance(ours, Mapping):
+        raise CheckpointError("the checkpoint was not written by cnn_lstm", where, "train one with fit", code=415)
+    if ours.get("format") != CHECKPOINT_FORMAT:
+        raise CheckpointError(
+            f"checkpoint format {ours.get('format')}, this version reads {CHECKPOINT_FORMAT}",
+            where,
+            "use the version of cnn_lstm that wrote it",
+            code=417,
+        )
+    if not all(isinstance(part, Mapping) for part in (ours.get("recipe"), checkpoint.get("hyper_parameters"))):
+        raise CheckpointError("the checkpoint does not say how to build its model", where, code=417)
+    if ours.get("digest") != state_digest(checkpoint.get("state_dict", {})):
+        what = "the checkpoint is damaged: its weights do not match their digest"
+        raise CheckpointError(what, where, instead, code=414)
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and bytes of all tensors: neither zip nor safetensors notices a flipped bit."""
+    digest = hashlib.sha256()
+    for name, values in sorted(state.items()):
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)} ".encode())
+        digest.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

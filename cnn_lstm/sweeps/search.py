@@ -1,0 +1,234 @@
+"""The search: what was asked for becomes a plan, workers carry it out, and the result is handed back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cnn_lstm.errors import ConfigError
+from cnn_lstm.files import write_text_whole
+from cnn_lstm.runs.forecast_cli import ForecastCLI
+from cnn_lstm.runs.processes import PROGRAM, WorkerPool, trust_argv
+from cnn_lstm.runs.repeat import REPEAT, repeat
+from cnn_lstm.runs.together import require_jobs
+from cnn_lstm.runs.yaml_guard import load_yaml
+from cnn_lstm.sweeps.definition import Definition
+from cnn_lstm.sweeps.locks import parsed_url
+from cnn_lstm.sweeps.objectives import monitored
+from cnn_lstm.sweeps.result import BEST, SPACE, SWEEP, hand_back
+from cnn_lstm.sweeps.space import options_of
+from cnn_lstm.sweeps.study import Plan, join
+from cnn_lstm.sweeps.worker import WORKER_COMMAND
+from cnn_lstm.training.interrupts import ended_by_sigterm
+from cnn_lstm.training.tracking.credentials import without_credentials
+from cnn_lstm.training.tracking.parent import name_parent
+
+SETTINGS, STUDY, DATABASE = "settings.json", "study.json", "study.db"
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """What the command line says; None where it says nothing.
+
+    Attributes:
+        space: YAML file with space, sampler, pruner and objectives.
+        n_trials: Trials to finish.
+        n_jobs: Worker processes.
+        timeout: Seconds after which the sweep ends with the best so far.
+        keep: Best trials that keep their checkpoints.
+        refit: Seeds to train and test the best configuration with.
+        folder: Folder of all trials.
+        resume: Whether to go on in the folder.
+        storage: Address of the study's database.
+        study_name: Name of the study in the database.
+    """
+
+    space: Path | None = None
+    n_trials: int | None = None
+    n_jobs: int | None = None
+    timeout: float | None = None
+    keep: int | None = None
+    refit: int | None = None
+    folder: Path | None = None
+    resume: bool = False
+    storage: str | None = None
+    study_name: str | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options that a resumed sweep takes from its folder, and their defaults.
+
+    Attributes: as in `SweepOptions`.
+    """
+
+    n_trials: int = 50
+    n_jobs: int = 1
+    keep: int = 3
+    refit: int = 0
+    study_name: str | None = None
+    storage: str | None = None
+
+    @classmethod
+    def of(cls, options: SweepOptions) -> Settings:
+        """The options as the command line has them, else as the folder has them, else the defaults.
+
+        Args:
+            options: The command line.
+
+        Raises:
+            ConfigError: If a value cannot be used.
+        """
+        kept: dict[str, Any] = {}
+        if options.resume and options.folder is not None and (options.folder / SETTINGS).is_file():
+            kept = json.loads((options.folder / SETTINGS).read_text(encoding="utf-8"))
+        values = {each.name: getattr(options, each.name) for each in fields(cls)}
+        values = {name: kept.get(name) if value is None else value for name, value in values.items()}
+        settings = cls(**{name: value for name, value in values.items() if value is not None})
+        for name, least in (("n_trials", 1), ("keep", 1), ("refit", 0)):
+            if (value := getattr(settings, name)) < least:
+                raise ConfigError(f"--{name} {value}", fix=f"give at least {least}", code=224)
+        if options.timeout is not None and not options.timeout > 0:
+            raise ConfigError(f"--timeout {options.timeout}", fix="give a number of seconds above 0", code=224)
+        require_jobs(settings.n_jobs)
+        if settings.storage is not None:
+            parsed_url(settings.storage)
+        return settings
+
+    def write(self, folder: Path) -> None:
+        """Keeps the settings; a password in the address is left out, so that a resumed sweep needs the address again.
+
+        Args:
+            folder: Folder of the sweep.
+        """
+        kept = replace(self, storage=self.storage and without_credentials(self.storage))
+        write_text_whole(folder / SETTINGS, json.dumps(asdict(kept), indent=2) + "\n")
+
+
+def search(options: SweepOptions, argv: Sequence[str]) -> None:
+    """Runs a sweep, or goes on with one, and hands back its result.
+
+    Args:
+        options: Options of the sweep.
+        argv: Arguments of `fit` that all trials share.
+
+    Raises:
+        ConfigError: If an option, the space or the configuration is wrong, before anything is trained.
+        SystemExit: With the exit code of a worker that failed, or of the signal that ended the sweep.
+    """
+    SWEEP.require_folder(options.folder, options.resume)
+    settings = Settings.of(options)
+    file, tree = _read_file(options)
+    SWEEP.refuse_reserved(argv)
+    definition = Definition.from_plain(tree, str(file))
+    cli = _configuration(options, argv, definition)
+    folder = options.folder or SWEEP.new_folder(cli)
+    with SWEEP.locked(folder):
+        SWEEP.require_same_configuration(folder, cli.config_text)
+        plan = _plan(folder, cli, definition, tree, settings)
+        write_text_whole(folder / SPACE, yaml.safe_dump(tree, sort_keys=False))
+        settings.write(folder)
+        name_parent(folder)
+        join(plan)
+        study = {"study_name": plan.study_name, "storage": without_credentials(plan.storage)}
+        write_text_whole(folder / STUDY, json.dumps(study, indent=2) + "\n")
+        print(f"sweep folder: {folder}", flush=True)
+        _run_workers(plan, settings.n_jobs, options.timeout)
+        result = hand_back(plan)
+        if settings.refit and result.best is not None:
+            refit = folder / "refit"
+            begun = REPEAT.kept_config(refit).is_file()
+            repeat(["--config", str(folder / BEST)], str(settings.refit), None, settings.n_jobs, refit, resume=begun)
+
+
+# -- what was asked for ----------------------------------------------------------------------------------------------
+
+
+def _read_file(options: SweepOptions) -> tuple[Path, Any]:
+    """The YAML file that describes the sweep, and its plain values."""
+    file = options.space
+    if file is None and options.resume and options.folder is not None:
+        file = options.folder / SPACE
+    if file is None:
+        raise ConfigError("no space to search", fix="add --space configs/sweep/cnn_lstm.yaml", code=250)
+    try:
+        return file, load_yaml(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError("cannot read the space", f"{file}: {' '.join(str(error).split())}", code=250) from error
+
+
+def _configuration(options: SweepOptions, argv: Sequence[str], definition: Definition) -> ForecastCLI:
+    """The configuration that all trials share, once every key of the space was tried on it."""
+    argv = SWEEP.with_kept_config(argv, options.folder, options.resume)
+    monitor = monitored(definition.objectives)
+    before = SWEEP.parsed(argv).command_config.checkpoint.monitor
+    if before != monitor.metric:
+        print(f"trials are stopped and kept by {monitor.metric}, the first objective, not by {before}")
+    for callback in ("checkpoint", "early_stopping"):
+        argv = [*argv, f"--{callback}.monitor={monitor.metric}", f"--{callback}.mode={monitor.direction[:3]}"]
+    for example in definition.space.examples():
+        SWEEP.parsed([*argv, *options_of(example)])
+    return SWEEP.parsed(argv)
+
+
+def _plan(folder: Path, cli: ForecastCLI, definition: Definition, tree: Any, settings: Settings) -> Plan:
+    config = cli.command_config
+    if isinstance(config.seed_everything, bool):
+        raise ConfigError(
+            f"seed_everything={str(config.seed_everything).lower()}",
+            fix="give a number: trials are run again",
+            code=224,
+        )
+    # as the folder has it, so that a study of an earlier version, whose keys had other names, is the same one
+    kept = SWEEP.kept_config(folder)
+    settings_of_fit = SWEEP.settings_of(yaml.safe_load(kept.read_text(encoding="utf-8")))
+    shared = json.dumps(settings_of_fit, sort_keys=True, default=str)
+    name = cli.files[0].stem if cli.files else "fit"
+    argv = ["--config", str(kept.resolve())]
+    uri = config.tracking_uri
+    return Plan(
+        folder=folder,
+        argv=[*argv, f"--tracking_uri={uri}"] if uri else argv,  # its password is not in the file
+        described=tree,
+        fingerprint=hashlib.sha256(f"{definition.fingerprint}{shared}".encode()).hexdigest(),
+        n_trials=settings.n_trials,
+        storage=settings.storage or f"sqlite:///{folder.resolve() / DATABASE}",
+        study_name=settings.study_name or (name if settings.storage else folder.resolve().name),
+        seed=config.seed_everything,
+        keep=settings.keep,
+        first=definition.first(yaml.safe_load(cli.config_text)),
+        tracking_uri=uri,
+    )
+
+
+# -- the workers -----------------------------------------------------------------------------------------------------
+
+
+def _run_workers(plan: Plan, jobs: int, timeout: float | None) -> None:
+    """Lets the workers run; an interruption still hands back the best so far."""
+    command = [*PROGRAM, *trust_argv(), WORKER_COMMAND]
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    interrupted: BaseException | None = None
+    code = 0
+    try:
+        with ended_by_sigterm():
+            code = WorkerPool(command, plan.to_text(), jobs).work(deadline)
+    except (KeyboardInterrupt, SystemExit) as error:
+        interrupted = error
+    if interrupted is not None:  # outside of its handler, so that an error from here on does not refer to it
+        with suppress(BrokenPipeError):  # a Ctrl-C ends the reader of our output too; files are written before lines
+            hand_back(plan, interrupted=True)
+            print(f"to go on: cnn-lstm sweep --resume --folder {plan.folder}", file=sys.stderr, flush=True)
+        raise interrupted
+    if code:
+        raise SystemExit(code)

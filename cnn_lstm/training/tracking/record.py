@@ -1,0 +1,337 @@
+"""The MLflow record of a run, a sweep or agents: one class, which the rooms that own these nouns call."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning_utilities.core.rank_zero import rank_zero_only
+
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.errors import ResourceError, TrackingError, interruption
+from cnn_lstm.training.history import METRICS_FILE, PLOT_FILE
+from cnn_lstm.training.run_folder import RunFolder
+from cnn_lstm.training.tracking import identity
+from cnn_lstm.training.tracking.address import tracking_uri
+from cnn_lstm.training.tracking.credentials import without_credentials
+from cnn_lstm.training.tracking.delivery import Delivery, Sender
+from cnn_lstm.training.tracking.events import (
+    Artifact,
+    Content,
+    End,
+    LoggedModel,
+    Metrics,
+    Params,
+    Resume,
+    Start,
+    Status,
+    Tags,
+)
+from cnn_lstm.training.tracking.journal import Journal
+from cnn_lstm.training.tracking.parent import parent_of
+from cnn_lstm.training.tracking.sync import sync
+
+if TYPE_CHECKING:
+    from cnn_lstm.training.tracking.machine import Machine
+
+log = logging.getLogger(__name__)
+EXPERIMENT = "cnn_lstm"
+MACHINE = "system/"  # where MLflow's page expects metrics of the machine
+ENDING = ("fit", "sweep")  # commands that end their MLflow run; the others add to the run of a fit
+
+
+class Record:
+    """What is kept in MLflow of the work in a folder.
+
+    Everything is written into the folder's journal first. From `begin` to `end`, while a command runs, a thread
+    delivers the journal; `send` delivers it at once. Nothing here waits for a server while a fit runs, and a server
+    that is down gives a warning. A fit that is resumed goes on in the same MLflow run, and no point is written twice.
+
+    Args:
+        run: The folder.
+        command: `fit` for what begins an MLflow run; the name of the command that adds to it otherwise.
+        delivery: Where the journal goes.
+        experiment: Name of the experiment of a new MLflow run.
+        required: Whether a server that is down stops the command.
+        register: Name in the model registry for the model; None to keep it with the run only.
+        enabled: Whether anything is kept.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        command: str,
+        delivery: Delivery,
+        experiment: str = EXPERIMENT,
+        *,
+        required: bool = False,
+        register: str | None = None,
+        enabled: bool = True,
+    ) -> None:
+        self.run, self.command, self.experiment = run, command, experiment
+        self.required, self.register, self.enabled = required, register, enabled
+        self.journal, self.delivery = delivery.journal, delivery
+        self._newest: dict[str, tuple[int, float]] = {}  # step and value of the last point of each metric
+        self._params: dict[str, str] = {}
+        self._machine: Machine | None = None
+        self._sender: Sender | None = None
+        self._warned = False
+
+    @classmethod
+    def reopened(cls, run: RunFolder, uri: str | None) -> Record:
+        """The record of a run that has ended, to add to it; it keeps nothing if the run has none.
+
+        Args:
+            run: The run folder.
+            uri: Tracking URI; by default the one that the run was sent to.
+        """
+        start = Journal(run.tracking).start()
+        delivery = Delivery.of_run(run.path, uri or (start.uri if start else None))
+        return cls(run, "add", delivery, enabled=start is not None)
+
+    @classmethod
+    def of_parent(cls, folder: Path, child: RunFolder, uri: str | None) -> Record:
+        """The record of the MLflow run that is the parent of runs in a folder; it keeps nothing if they have none.
+
+        Args:
+            folder: The folder, which holds the files of the parent.
+            child: One of the runs.
+            uri: Tracking URI; see `tracking_uri` for what None means.
+        """
+        run, parent = RunFolder(folder), parent_of(child.path)
+        start = Journal(child.tracking).start()
+        delivery = Delivery.of_run(folder, tracking_uri(folder.resolve(), uri))
+        if start is None or parent is None:
+            return cls(run, "sweep", delivery, enabled=False)
+        record = cls(run, "sweep", delivery, start.experiment)
+        if not record.journal.exists():
+            record._write(Start(**parent, experiment=start.experiment, tags={}))
+        return record
+
+    # -- its life ------------------------------------------------------------------------------------------------
+
+    @rank_zero_only
+    def begin(self, config: str, resumed: bool) -> None:
+        """Starts or continues the record.
+
+        Args:
+            config: The configuration as YAML text, without credentials.
+            resumed: Whether a fit goes on from a checkpoint.
+
+        Raises:
+            TrackingError: If the server is required and does not answer.
+        """
+        if not self.enabled:
+            return
+        if self.command == "fit" and not (resumed and self.journal.exists()):
+            self._start(config)
+        else:
+            self._recall()
+        if self.command == "fit":
+            if resumed:
+                self._write(Resume())
+            self.params(identity.parameters(config))
+        if self.journal.take():  # else the process that trains this run sends
+            sample = self._sample if self.command == "fit" else None
+            self._sender = Sender(self.delivery, sample, quiet=self.required)
+            self._sender.start()
+        problem = self._sender.first_result() if self._sender and self.required else None
+        if problem is not None:
+            raise problem
+
+    @contextmanager
+    def ended(self) -> Iterator[None]:
+        """Ends the record with what became of the command: finished, failed or killed."""
+        try:
+            yield
+        except BaseException as error:
+            self.end("FAILED" if interruption(error) is None else "KILLED")
+            raise
+        self.end("FINISHED")
+
+    @rank_zero_only
+    def end(self, status: Status) -> None:
+        """Closes the record; what a server that is down has not taken stays in the run folder.
+
+        Args:
+            status: How the MLflow run ends; it counts for commands that end one.
+
+        Raises:
+            TrackingError: If the server is required and something has not arrived.
+        """
+        if self.command == "fit":
+            self.keep(self.run.path / METRICS_FILE, self.run.path / PLOT_FILE)
+        if self.command in ENDING:
+            self._write(End(status))
+        if self._sender is None:
+            return
+        arrived = self._sender.close()
+        problem, self._sender = self._sender.problem, None
+        self.journal.give_back()
+        if self.required and problem is not None:
+            if status == "FINISHED":  # else it is being raised already
+                raise problem
+        elif not arrived:
+            log.warning(
+                "%d events wait for MLflow in %s — when it is back: cnn-lstm sync-tracking %s",
+                self.delivery.waiting,
+                self.journal.folder,
+                self.run.path,
+            )
+
+    def send(self) -> None:
+        """Delivers at once; what a server that is down does not take stays in the folder."""
+        if not self.enabled:
+            return
+        try:
+            sync(self.run.path, self.delivery.uri)
+        except TrackingError as error:
+            log.warning("%s — %s", error.what, error.where)
+
+    def where(self) -> dict[str, str]:
+        """How to look at the record."""
+        if not self.enabled:
+            return {}
+        uri = without_credentials(self.delivery.uri)
+        return {"MLflow": uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"}
+
+    # -- what it holds -------------------------------------------------------------------------------------------
+
+    @rank_zero_only
+    def log(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
+        """Keeps metrics of a step that are not there yet.
+
+        Args:
+            metrics: Metrics by name; those without a value are left out.
+            step: The step.
+
+        Raises:
+            TrackingError: If the server is required and is down.
+        """
+        values = {name: float(value) for name, value in metrics.items() if value is not None}
+        new = {name: value for name, value in values.items() if self._is_new(name, step, value)}
+        if new:
+            self._newest |= {name: (step, value) for name, value in new.items()}
+            self._write(Metrics(step, new))
+        if self._sender is not None and self.required and self._sender.problem is not None:
+            raise self._sender.problem
+
+    @rank_zero_only
+    def params(self, params: Mapping[str, Any]) -> None:
+        """Keeps parameters; MLflow never changes one, so that a new value of an old parameter becomes a tag.
+
+        Args:
+            params: Parameters by name.
+        """
+        values = {name: str(value) for name, value in params.items()}
+        new = {name: value for name, value in values.items() if name not in self._params}
+        changed = {name: value for name, value in values.items() if self._params.get(name, value) != value}
+        self._params |= new
+        if new:
+            self._write(Params(new))
+        if changed:
+            self.tag({f"resumed.{name}": f"{self._params[name]} -> {value}" for name, value in changed.items()})
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Keeps tags, which replace those of the same name.
+
+        Args:
+            tags: Tags by name.
+        """
+        self._write(Tags(tags))
+
+    @rank_zero_only
+    def dataset(self, data: MarketDataModule, source: Mapping[str, Any]) -> None:
+        """Keeps what the run is trained on.
+
+        Args:
+            data: A data module that has read its data.
+            source: Class and arguments of its source, as the configuration says.
+        """
+        dataset = identity.dataset(data, source)
+        self._write(dataset)
+        self.tag(identity.dataset_tags(dataset))
+
+    def keep(self, *files: Path) -> None:
+        """Keeps files of the folder.
+
+        Args:
+            files: Those that exist are kept.
+        """
+        for file in files:
+            if file.is_file():
+                self._write(Artifact(str(file.relative_to(self.run.path))))
+
+    def model(self, folder: Path, digest: str, step: int) -> None:
+        """Keeps an MLflow model of the folder, and registers it where a name is given.
+
+        Args:
+            folder: The model's folder.
+            digest: What distinguishes this checkpoint from others.
+            step: Training step of the checkpoint.
+        """
+        self._write(LoggedModel(str(folder.relative_to(self.run.path)), digest, step, self.register))
+
+    # -- the journal ---------------------------------------------------------------------------------------------
+
+    @rank_zero_only
+    def _write(self, content: Content) -> None:
+        if not self.enabled:
+            return
+        try:
+            self.journal.append(content)
+        except ResourceError as error:
+            if self.required:
+                raise
+            if not self._warned:
+                log.warning("%s — the training goes on without its record", error)
+            self._warned = True
+
+    def _start(self, config: str) -> None:
+        start = Start(
+            uid=uuid.uuid4().hex,
+            name=self.run.path.resolve().name,
+            experiment=self.experiment,
+            tags=identity.code_tags(Path.cwd(), self.command),
+            parent=parent_of(self.run.path),
+            uri=None if self.delivery.default else without_credentials(self.delivery.uri),
+        )
+        self._write(start)
+        for name, text in ({"config.yaml": config} | identity.uncommitted(Path.cwd())).items():
+            (self.run.path / name).write_text(text)
+            self.keep(self.run.path / name)
+
+    def _recall(self) -> None:
+        """Reads what the journal holds already."""
+        for event in self.journal.events():
+            content = event.content
+            if isinstance(content, Start):  # of a fit that began again in the folder
+                self._newest, self._params = {}, {}
+            elif isinstance(content, Metrics):
+                self._newest |= {name: (content.step, value) for name, value in content.values.items()}
+            elif isinstance(content, Params):
+                self._params |= content.values
+
+    def _is_new(self, name: str, step: int, value: float) -> bool:
+        """Whether a point is still missing: a resumed fit repeats steps, a later test may have another value."""
+        newest = self._newest.get(name, (-1, 0.0))
+        if self.command == "fit":
+            return step > newest[0]
+        return name != "epoch" and (step, value) != newest  # Lightning counts no epochs then
+
+    def _sample(self, last: bool) -> None:
+        """Logs metrics of the machine; in the sender's thread, which has to import mlflow anyway."""
+        if self._machine is None:
+            from cnn_lstm.training.tracking.machine import Machine
+
+            self._machine = Machine()
+            steps = [step for name, (step, _) in self._newest.items() if name.startswith(MACHINE)]
+            self._samples = 1 + max(steps, default=-1)
+        metrics = {f"{MACHINE}{name}": value for name, value in self._machine.sample(now=last).items()}
+        if metrics:
+            self._write(Metrics(self._samples, metrics))
+            self._samples += 1

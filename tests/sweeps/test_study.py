@@ -1,0 +1,77 @@
+"""The plan of a sweep, and who may join its study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from cnn_lstm.errors import ConfigError, ResourceError
+from cnn_lstm.sweeps.study import Plan, best_first, join, sampler_of
+
+DESCRIBED = {"space": {"model.optimizer.lr": {"float": [1e-4, 1e-1], "log": True}}}
+
+
+def plan(folder: Path, **changes: Any) -> Plan:
+    values: dict[str, Any] = {
+        "folder": folder,
+        "argv": ["--config", "x.yaml"],
+        "described": DESCRIBED,
+        "fingerprint": "abc",
+        "n_trials": 3,
+        "storage": f"sqlite:///{folder / 'study.db'}",
+        "study_name": "tested",
+        "seed": 7,
+        "keep": 1,
+        "first": {},
+    }
+    return Plan(**values | changes)
+
+
+def test_a_plan_comes_through_the_pipe_as_it_was(tmp_path: Path) -> None:
+    assert Plan.from_text(plan(tmp_path).to_text()) == plan(tmp_path)
+    assert "\n" not in plan(tmp_path).to_text()
+
+
+def test_a_study_of_another_fingerprint_is_refused(tmp_path: Path) -> None:
+    join(plan(tmp_path))
+    assert join(plan(tmp_path)).study_name == "tested"
+    with pytest.raises(ConfigError, match="E248"):
+        join(plan(tmp_path, fingerprint="def"))
+
+
+def test_the_first_trial_is_the_given_configuration_whoever_joins(tmp_path: Path) -> None:
+    first = {"model.optimizer.lr": 0.003}
+    for _ in range(2):
+        study = join(plan(tmp_path, first=first))
+    (waiting,) = study.trials
+    assert waiting.state.name == "WAITING"
+    assert waiting.system_attrs["fixed_params"] == first
+
+
+def test_draws_depend_on_seed_and_number_only(tmp_path: Path) -> None:
+    def drawn(number: int, seed: int = 7) -> float:
+        study = optuna.create_study(sampler=sampler_of(plan(tmp_path, seed=seed), number))
+        return study.ask().suggest_float("x", 0, 1)
+
+    assert drawn(0) == drawn(0)
+    assert len({drawn(0), drawn(1), drawn(2), drawn(0, seed=8)}) == 4
+
+
+def test_a_locked_database_is_a_resource_error(tmp_path: Path) -> None:
+    (tmp_path / "study.db").write_text("no database at all, but long enough to be read as one" * 10)
+    with pytest.raises(ResourceError, match="E609"):
+        join(plan(tmp_path))
+
+
+def test_the_best_trials_come_first_and_of_several_objectives_only_those_that_no_other_beats() -> None:
+    single = optuna.create_study(direction="maximize")
+    several = optuna.create_study(directions=["maximize", "minimize"])
+    for value in (1.0, 3.0, 2.0, 3.0):
+        single.add_trial(optuna.trial.create_trial(value=value))
+    for values in ([1.0, 1.0], [3.0, 3.0], [2.0, 4.0]):
+        several.add_trial(optuna.trial.create_trial(values=values))
+    assert [trial.number for trial in best_first(single)] == [1, 3, 2, 0]
+    assert [trial.number for trial in best_first(several)] == [1, 0]
