@@ -48,7 +48,6 @@ LATE: dict[tuple[str, str], str] = {
         "cnn_lstm.training.tracking.store",
     ): "imports mlflow, in the sending thread",
     ("training/tracking/record.py", "cnn_lstm.training.tracking.machine"): "as cnn_lstm.training.tracking.store",
-    ("sweeps/api.py", "optuna"): "slow, and only once a sweep has ended",
     ("runs/outcome.py", "cnn_lstm.evaluation.judge"): "imports the statistics libraries; only for test",
     ("inference/pyfunc.py", "mlflow.pyfunc"): "slow, and only to write a model",
     ("inference/pyfunc.py", "mlflow.models"): "as mlflow.pyfunc",
@@ -68,9 +67,6 @@ LATE: dict[tuple[str, str], str] = {
     ("rl/plots.py", "matplotlib.figure"): "slow, and only for drawing",
     ("rl/plots.py", "matplotlib.dates"): "as matplotlib.figure",
     ("rl/plots.py", "matplotlib.backends.backend_agg"): "as matplotlib.figure",
-    ("sweeps/samplers.py", "optuna"): "slow, and only for a sweep",
-    ("sweeps/report.py", "optuna.importance"): "as optuna",
-    ("sweeps/plots.py", "matplotlib.figure"): "slow, and only for drawing",
     ("training/plots.py", "matplotlib.figure"): "slow, and only for a plot that is drawn",
     ("training/plots.py", "matplotlib.backends.backend_agg"): "as matplotlib.figure",
 }
