@@ -90,7 +90,7 @@ def judge_choice(plan: Plan, study: optuna.Study, best: FrozenTrial, cli: Foreca
     settings = cli.command_config.evaluation
     table = add_baselines(_read(files[best.number]), data, settings.season, rows=data.parts.validation)
     tests = {}
-    for target, about in table.attrs["targets"].items():
+    for target, about in target_infos(table).items():
         trials = {number: _losses(_read(file), target)["model"] for number, file in files.items()}
         baselines = _losses(table, target).drop(columns="model")
         tests[target] = _tested(baselines, pd.DataFrame(trials), best.number, about, settings)
