@@ -26,7 +26,7 @@ from cnn_lstm.sweeps.study import FINISHED, Plan, best_first, join
 from cnn_lstm.sweeps.trial import record_state
 from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.journal import Journal
-from cnn_lstm.training.tracking.record import Record
+from cnn_lstm.training.tracking.record import parent_record
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ def _tested(plan: Plan, study: optuna.Study, best: FrozenTrial) -> dict[str, Cho
 
 def _record_parent(plan: Plan, best: FrozenTrial, files: Sequence[Path]) -> None:
     """Puts the result of the sweep into the MLflow run that is the parent of its trials."""
-    record = Record.of_parent(plan.folder, plan.run(best.number), plan.tracking_uri)
+    record = parent_record(plan.folder, plan.run(best.number), plan.tracking_uri)
     names = [f"best_{objective.metric}" for objective in plan.definition.objectives]
     record.log(dict(zip(names, best.values, strict=True)), step=best.number)
     record.tag({"optuna.best_trial": str(best.number)})

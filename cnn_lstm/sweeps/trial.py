@@ -35,7 +35,7 @@ from cnn_lstm.sweeps.objectives import MEASURES, monitored
 from cnn_lstm.sweeps.study import Plan, open_storage
 from cnn_lstm.training.history import read_history
 from cnn_lstm.training.run_folder import RunFolder
-from cnn_lstm.training.tracking.record import Record
+from cnn_lstm.training.tracking.record import reopened_record
 
 LATENCY_CALLS = 30
 TRIAL_COMMAND = "sweep-trial"
@@ -239,6 +239,6 @@ def record_state(plan: Plan, trial: FrozenTrial) -> None:
         plan: The plan.
         trial: The trial, ended.
     """
-    record = Record.reopened(plan.run(trial.number), plan.tracking_uri)
+    record = reopened_record(plan.run(trial.number), plan.tracking_uri)
     record.tag({"optuna.state": trial.state.name, "optuna.trial": str(trial.number)})
     record.send()

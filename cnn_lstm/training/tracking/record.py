@@ -32,6 +32,7 @@ from cnn_lstm.training.tracking.events import (
     Tags,
 )
 from cnn_lstm.training.tracking.journal import Journal
+from cnn_lstm.training.tracking.known_values import KnownValues
 from cnn_lstm.training.tracking.parent import parent_of
 from cnn_lstm.training.tracking.sync import sync
 
@@ -75,42 +76,10 @@ class Record:
         self.run, self.command, self.experiment = run, command, experiment
         self.required, self.register, self.enabled = required, register, enabled
         self.journal, self.delivery = delivery.journal, delivery
-        self._newest: dict[str, tuple[int, float]] = {}  # step and value of the last point of each metric
-        self._params: dict[str, str] = {}
+        self._known = KnownValues(fit=command == "fit")
         self._machine: Machine | None = None
         self._sender: Sender | None = None
         self._warned = False
-
-    @classmethod
-    def reopened(cls, run: RunFolder, uri: str | None) -> Record:
-        """The record of a run that has ended, to add to it; it keeps nothing if the run has none.
-
-        Args:
-            run: The run folder.
-            uri: Tracking URI; by default the one that the run was sent to.
-        """
-        start = Journal(run.tracking).start()
-        delivery = Delivery.of_run(run.path, uri or (start.uri if start else None))
-        return cls(run, "add", delivery, enabled=start is not None)
-
-    @classmethod
-    def of_parent(cls, folder: Path, child: RunFolder, uri: str | None) -> Record:
-        """The record of the MLflow run that is the parent of runs in a folder; it keeps nothing if they have none.
-
-        Args:
-            folder: The folder, which holds the files of the parent.
-            child: One of the runs.
-            uri: Tracking URI; see `tracking_uri` for what None means.
-        """
-        run, parent = RunFolder(folder), parent_of(child.path)
-        start = Journal(child.tracking).start()
-        delivery = Delivery.of_run(folder, tracking_uri(folder.resolve(), uri))
-        if start is None or parent is None:
-            return cls(run, "sweep", delivery, enabled=False)
-        record = cls(run, "sweep", delivery, start.experiment)
-        if not record.journal.exists():
-            record._write(Start(**parent, experiment=start.experiment, tags={}))
-        return record
 
     # -- its life ------------------------------------------------------------------------------------------------
 
@@ -130,7 +99,7 @@ class Record:
         if self.command == "fit" and not (resumed and self.journal.exists()):
             self._start(config)
         else:
-            self._recall()
+            self._known.recall(self.journal)
         if self.command == "fit":
             if resumed:
                 self._write(Resume())
@@ -213,9 +182,7 @@ class Record:
             TrackingError: If the server is required and is down.
         """
         values = {name: float(value) for name, value in metrics.items() if value is not None}
-        new = {name: value for name, value in values.items() if self._is_new(name, step, value)}
-        if new:
-            self._newest |= {name: (step, value) for name, value in new.items()}
+        if new := self._known.add_metrics(values, step):
             self._write(Metrics(step, new))
         if self._sender is not None and self.required and self._sender.problem is not None:
             raise self._sender.problem
@@ -227,14 +194,11 @@ class Record:
         Args:
             params: Parameters by name.
         """
-        values = {name: str(value) for name, value in params.items()}
-        new = {name: value for name, value in values.items() if name not in self._params}
-        changed = {name: value for name, value in values.items() if self._params.get(name, value) != value}
-        self._params |= new
+        new, changed = self._known.add_params({name: str(value) for name, value in params.items()})
         if new:
             self._write(Params(new))
         if changed:
-            self.tag({f"resumed.{name}": f"{self._params[name]} -> {value}" for name, value in changed.items()})
+            self.tag({f"resumed.{name}": change for name, change in changed.items()})
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Keeps tags, which replace those of the same name.
@@ -305,33 +269,43 @@ class Record:
             (self.run.path / name).write_text(text)
             self.keep(self.run.path / name)
 
-    def _recall(self) -> None:
-        """Reads what the journal holds already."""
-        for event in self.journal.events():
-            content = event.content
-            if isinstance(content, Start):  # of a fit that began again in the folder
-                self._newest, self._params = {}, {}
-            elif isinstance(content, Metrics):
-                self._newest |= {name: (content.step, value) for name, value in content.values.items()}
-            elif isinstance(content, Params):
-                self._params |= content.values
-
-    def _is_new(self, name: str, step: int, value: float) -> bool:
-        """Whether a point is still missing: a resumed fit repeats steps, a later test may have another value."""
-        newest = self._newest.get(name, (-1, 0.0))
-        if self.command == "fit":
-            return step > newest[0]
-        return name != "epoch" and (step, value) != newest  # Lightning counts no epochs then
-
     def _sample(self, last: bool) -> None:
         """Logs metrics of the machine; in the sender's thread, which has to import mlflow anyway."""
         if self._machine is None:
             from cnn_lstm.training.tracking.machine import Machine
 
             self._machine = Machine()
-            steps = [step for name, (step, _) in self._newest.items() if name.startswith(MACHINE)]
-            self._samples = 1 + max(steps, default=-1)
+            self._samples = self._known.next_step(MACHINE)
         metrics = {f"{MACHINE}{name}": value for name, value in self._machine.sample(now=last).items()}
         if metrics:
             self._write(Metrics(self._samples, metrics))
             self._samples += 1
+
+
+def reopened_record(run: RunFolder, uri: str | None) -> Record:
+    """The record of a run that has ended, to add to it; it keeps nothing if the run has none.
+
+    Args:
+        run: The run folder.
+        uri: Tracking URI; by default the one that the run was sent to.
+    """
+    start = Journal(run.tracking).start()
+    delivery = Delivery.of_run(run.path, uri or (start.uri if start else None))
+    return Record(run, "add", delivery, enabled=start is not None)
+
+
+def parent_record(folder: Path, child: RunFolder, uri: str | None) -> Record:
+    """The record of the MLflow run that is the parent of runs in a folder; it keeps nothing if they have none.
+
+    Args:
+        folder: The folder, which holds the files of the parent.
+        child: One of the runs.
+        uri: Tracking URI; see `tracking_uri` for what None means.
+    """
+    run, parent, start = RunFolder(folder), parent_of(child.path), Journal(child.tracking).start()
+    delivery = Delivery.of_run(folder, tracking_uri(folder.resolve(), uri))
+    if start is None or parent is None:
+        return Record(run, "sweep", delivery, enabled=False)
+    if not delivery.journal.exists():
+        delivery.journal.append(Start(**parent, experiment=start.experiment, tags={}))
+    return Record(run, "sweep", delivery, start.experiment)

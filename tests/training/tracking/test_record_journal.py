@@ -11,7 +11,7 @@ from cnn_lstm.training.tracking.delivery import Delivery
 from cnn_lstm.training.tracking.events import Artifact, Content, End, Metrics, Start, Tags
 from cnn_lstm.training.tracking.journal import Journal
 from cnn_lstm.training.tracking.parent import name_parent, parent_of
-from cnn_lstm.training.tracking.record import Record
+from cnn_lstm.training.tracking.record import Record, parent_record, reopened_record
 
 URI = "http://127.0.0.1:9"
 
@@ -74,11 +74,11 @@ def test_a_command_after_the_fit_does_not_end_its_run(tmp_path: Path) -> None:
 
 def test_a_reopened_record_adds_to_that_of_the_run(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "tracking")
-    Record.reopened(RunFolder(tmp_path), URI).tag({"late": "yes"})
+    reopened_record(RunFolder(tmp_path), URI).tag({"late": "yes"})
     assert contents(tmp_path) == []
     start = Start("abc", "one", "trial", {}, uri="http://other")
     journal.append(start)
-    record = Record.reopened(RunFolder(tmp_path), None)
+    record = reopened_record(RunFolder(tmp_path), None)
     record.tag({"late": "yes"})
     assert contents(tmp_path) == [start, Tags({"late": "yes"})]
     assert record.delivery.uri == "http://other"
@@ -92,7 +92,7 @@ def test_the_record_of_a_parent_begins_once_in_the_experiment_of_its_child(tmp_p
     assert parent is not None
     Journal(child / "tracking").append(Start("abc", "trial_0", "search", {}, parent))
     for best in (0.5, 0.4):
-        record = Record.of_parent(tmp_path / "all", RunFolder(child), URI)
+        record = parent_record(tmp_path / "all", RunFolder(child), URI)
         record.log({"best": best}, step=3)
         record.end("FINISHED")
     assert contents(tmp_path / "all") == [
@@ -105,7 +105,7 @@ def test_the_record_of_a_parent_begins_once_in_the_experiment_of_its_child(tmp_p
 
 
 def test_a_parent_of_runs_without_a_record_keeps_nothing(tmp_path: Path) -> None:
-    record = Record.of_parent(tmp_path, RunFolder(tmp_path / "trial_0"), URI)
+    record = parent_record(tmp_path, RunFolder(tmp_path / "trial_0"), URI)
     record.log({"best": 0.5})
     record.end("FINISHED")
     record.send()
@@ -116,7 +116,7 @@ def test_a_server_that_is_down_is_a_warning_and_the_journal_keeps_it_all(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     Journal(tmp_path / "tracking").append(Start("abc", "one", "trial", {}))
-    record = Record.reopened(RunFolder(tmp_path), URI)
+    record = reopened_record(RunFolder(tmp_path), URI)
     record.tag({"late": "yes"})
     record.send()
     assert "MLflow does not take the run" in caplog.text
