@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnn_lstm.errors import ConfigError
-from cnn_lstm.files import write_whole
+from cnn_lstm.errors import ConfigError, ResourceError
+from cnn_lstm.files import replace_file
 from cnn_lstm.training.history import Curve, History, read_history
 
 if TYPE_CHECKING:
@@ -51,7 +51,12 @@ def draw_history(runs: Sequence[Path], target: Path) -> None:
     with rc_context():
         rc_file_defaults()  # a notebook may have set another style
         figure = history_figure(histories)
-        write_whole(target, lambda partial: figure.savefig(partial, format=target.suffix[1:].lower()))
+        try:
+            replace_file(target, lambda partial: figure.savefig(partial, format=target.suffix[1:].lower()))
+        except OSError as error:
+            raise ResourceError(
+                "cannot write the plot", f"{target}: {error.strerror}", "choose another --output", code=606
+            ) from error
 
 
 def history_figure(histories: Sequence[History]) -> Figure:

@@ -226,7 +226,7 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     run = whole(tmp_path / "run")
     with pytest.raises(ConfigError, match=r"E224.*gif"):
         draw_history([run], tmp_path / "a.gif")
-    with pytest.raises(ResourceError, match=r"E606.*cannot write the file"):
+    with pytest.raises(ResourceError, match=r"E606.*cannot write the plot"):
         draw_history([run], tmp_path / "nowhere" / "a.png")
 
 

@@ -186,7 +186,7 @@ def test_the_next_fit_warns_again(run: Path, caplog: pytest.LogCaptureFixture, m
 def test_a_place_that_cannot_be_written_is_one_warning(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     (run / "history.png").mkdir(parents=True)
     assert fit(run, HistoryPlot(), 2).current_epoch == 2
-    assert caplog.text.count("history.png was not drawn: error[E606]: cannot write the file") == 1
+    assert caplog.text.count("history.png was not drawn: error[E606]: cannot write the plot") == 1
 
 
 def test_a_missing_library_is_one_warning(

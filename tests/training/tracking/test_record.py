@@ -330,7 +330,7 @@ def test_a_later_test_on_other_data_is_written_too(tmp_path: Path) -> None:
 def split_of(run: Path) -> dict[str, object]:
     """The dates of a run's split, so that other data is cut at the same ones."""
     edges = Predictor.from_checkpoint(run / "checkpoints/best.ckpt").forecaster.contract.boundaries
-    dates = {name: edges[name][:10] for name in ("validation", "test")}
+    dates = {name: getattr(edges, name)[:10] for name in ("validation", "test")}
     return {"class_path": "cnn_lstm.data.splits.DateSplit", "init_args": dates}
 
 
