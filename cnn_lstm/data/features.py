@@ -17,14 +17,7 @@ from cnn_lstm.data.indicators.declare import feature
 from cnn_lstm.errors import CnnLstmError, ConfigError
 
 # `feature` is declared elsewhere; users import it from here
-__all__ = [
-    "Feature",
-    "compute_features",
-    "feature",
-    "latest_values",
-    "most_history",
-    "needed_history",
-]
+__all__ = ["Feature", "compute_features", "feature", "latest_values", "most_history", "needed_history"]
 
 FAMILY_OF_USER = "own"
 # rows of a symbol that are computed in one go, see `compute_features`

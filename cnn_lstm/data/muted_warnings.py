@@ -1,4 +1,4 @@
-"""No warnings where a table is set up for a trial: they would repeat those of the table itself."""
+"""Loggers that say less for a while."""
 
 from __future__ import annotations
 
@@ -8,12 +8,28 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def muted_warnings() -> Iterator[None]:
-    """Holds back the package's warnings; its errors are raised as always."""
-    logger = logging.getLogger("cnn_lstm")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def muted(*names: str, level: int = logging.ERROR) -> Iterator[None]:
+    """Holds back what loggers say below a level.
+
+    Args:
+        *names: The loggers.
+        level: The lowest level that still passes.
+    """
+    levels = {logger: logger.level for logger in map(logging.getLogger, names)}
+    for logger in levels:
+        logger.setLevel(level)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, before in levels.items():
+            logger.setLevel(before)
+
+
+@contextmanager
+def muted_warnings() -> Iterator[None]:
+    """No warnings of the package where a table is set up for a trial: they would repeat those of the table itself.
+
+    Its errors are raised as always.
+    """
+    with muted("cnn_lstm"):
+        yield

@@ -83,11 +83,7 @@ def describe_targets(table: pd.DataFrame, infos: Mapping[str, TargetInfo]) -> No
 
 
 def predictions_table(
-    panel: Panel,
-    targets: Sequence[Target],
-    rows: Rows,
-    columns: Mapping[str, Tensor],
-    target_mean: Sequence[float],
+    panel: Panel, targets: Sequence[Target], rows: Rows, columns: Mapping[str, Tensor], target_mean: Sequence[float]
 ) -> pd.DataFrame:
     """Forecasts next to the truth and two trivial forecasts.
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from cnn_lstm import specs
 from cnn_lstm.data.checks import BARS
-from cnn_lstm.data.feature_names import default_importer, required_columns, resolve_features
+from cnn_lstm.data.feature_catalogue import default_importer, required_columns, resolve_features
 from cnn_lstm.data.features import Feature
 from cnn_lstm.data.prices import CheckedPrices, Checks, check_prices, require_table
 from cnn_lstm.data.targets import Target
@@ -128,10 +128,7 @@ class BoundRecipe:
 def _trusted_function(path: str) -> Callable[..., Any]:
     if not specs.is_trusted(path):
         package = path.split(".")[0]
-        raise ConfigError(
-            f"the feature {path} is a function outside the trusted packages",
-            "data.features",
-            f"if you trust it, add --trust-imports {package}, or call cnn_lstm.trust({package!r}) in Python",
-            code=228,
-        )
+        what = f"the feature {path} is a function outside the trusted packages"
+        fix = f"if you trust it, add --trust-imports {package}, or call cnn_lstm.trust({package!r}) in Python"
+        raise ConfigError(what, "data.features", fix, code=228)
     return default_importer(path)

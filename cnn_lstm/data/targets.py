@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cnn_lstm.data.quantities import Quantity, quantity
-from cnn_lstm.errors import ConfigError
+from cnn_lstm.errors import require
 from cnn_lstm.specs import Serializable
 
 Floats = NDArray[np.float64]
@@ -122,7 +122,7 @@ class ForwardReturn(Target):
     kind = unit = "return"
 
     def __init__(self, horizon: int = 1, delay: int = 1, log: bool = True, column: str = "close") -> None:
-        self.horizon, self.delay, self.log, self.column = _positive("horizon", horizon), _delay(delay), log, column
+        self.horizon, self.delay, self.log, self.column = _positive(horizon), _delay(delay), log, column
         self.name = f"return_{horizon}"
 
     def future(self, bars: pd.DataFrame) -> Floats:
@@ -157,10 +157,8 @@ class Direction(Target):
         self, thresholds: list[float] | None = None, horizon: int = 1, delay: int = 1, column: str = "close"
     ) -> None:
         self.thresholds = [0.0] if thresholds is None else list(thresholds)
-        if not (self.thresholds and np.isfinite(self.thresholds).all() and (np.diff(self.thresholds) > 0).all()):
-            raise ConfigError(
-                f"thresholds={thresholds}", "targets.Direction", "give one or more ascending numbers", code=224
-            )
+        sound = self.thresholds and np.isfinite(self.thresholds).all() and (np.diff(self.thresholds) > 0).all()
+        require(bool(sound), f"thresholds={thresholds}", "targets.Direction", "give one or more ascending numbers")
         self._return = ForwardReturn(horizon, delay, column=column)
         self.horizon, self.delay, self.column = horizon, delay, column
         self.classes = len(self.thresholds) + 1
@@ -198,7 +196,7 @@ class RealizedVolatility(Target):
     """
 
     def __init__(self, horizon: int = 5, delay: int = 0, log: bool = False, column: str = "close") -> None:
-        self.horizon, self.delay, self.log, self.column = _positive("horizon", horizon), _delay(delay), log, column
+        self.horizon, self.delay, self.log, self.column = _positive(horizon), _delay(delay), log, column
         self.kind = "log_volatility" if log else "volatility"
         self.name = f"{self.kind}_{horizon}"
         self.unit = "log volatility a bar" if log else "volatility a bar"
@@ -234,7 +232,7 @@ class ForwardValue(Target):
     kind = "level"
 
     def __init__(self, column: str, horizon: int = 1, delay: int = 0) -> None:
-        self.horizon, self.delay, self.column = _positive("horizon", horizon), _delay(delay), column
+        self.horizon, self.delay, self.column = _positive(horizon), _delay(delay), column
         self.name = f"{column}_{horizon}"
         self.unit = column
 
@@ -277,17 +275,11 @@ def check_targets(targets: list[Target]) -> None:
         ConfigError: Naming the targets.
     """
     names = [target.name for target in targets]
-    if not names:
-        raise ConfigError("no target", "data.targets", "list at least one", code=224)
-    if len(set(names)) < len(names):
-        raise ConfigError(f"two targets of one name: {names}", "data.targets", "remove one", code=224)
-    if len({target.classes for target in targets}) > 1:
-        raise ConfigError(
-            f"numbers and classes in one model: {names}",
-            "data.targets",
-            "train one model for the classes and one for the numbers",
-            code=224,
-        )
+    require(bool(names), "no target", "data.targets", "list at least one")
+    require(len(set(names)) == len(names), f"two targets of one name: {names}", "data.targets", "remove one")
+    alike = len({target.classes for target in targets}) == 1
+    fix = "train one model for the classes and one for the numbers"
+    require(alike, f"numbers and classes in one model: {names}", "data.targets", fix)
 
 
 def _values(bars: pd.DataFrame, column: str) -> Floats:
@@ -307,13 +299,11 @@ def _lead(values: Floats, rows: int) -> Floats:
     return _lag(values[::-1], rows)[::-1]
 
 
-def _positive(name: str, value: int) -> int:
-    if value < 1:
-        raise ConfigError(f"{name}={value}", "data.targets", f"{name} counts rows: give at least 1", code=224)
-    return value
+def _positive(horizon: int) -> int:
+    require(horizon >= 1, f"horizon={horizon}", "data.targets", "horizon counts rows: give at least 1")
+    return horizon
 
 
 def _delay(value: int) -> int:
-    if value < 0:
-        raise ConfigError(f"delay={value}", "data.targets", "a label cannot start before the decision", code=224)
+    require(value >= 0, f"delay={value}", "data.targets", "a label cannot start before the decision")
     return value

@@ -112,12 +112,8 @@ def require_single(checkpoint: Mapping[str, Any], path: str | Path = "") -> None
         CheckpointError: If it is an ensemble.
     """
     if is_ensemble(checkpoint):
-        raise CheckpointError(
-            "the checkpoint is an ensemble, not that of one run",
-            str(path),
-            "give it to Predictor.from_checkpoint, or name the checkpoint of a member",
-            code=439,
-        )
+        fix = "give it to Predictor.from_checkpoint, or name the checkpoint of a member"
+        raise CheckpointError("the checkpoint is an ensemble, not that of one run", str(path), fix, code=439)
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:

@@ -17,16 +17,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cnn_lstm import specs
-from cnn_lstm.errors import ConfigError
+from cnn_lstm.errors import require
 from cnn_lstm.model.calibration import calibrate
-from cnn_lstm.model.clipping import Clipping
 from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, refuse_other_data, require_intact, signed
 from cnn_lstm.model.dropout import dropout_samples
 from cnn_lstm.model.metrics import forecast_metrics
 from cnn_lstm.model.network import Backbone
 from cnn_lstm.model.objectives import Objective, Point
+from cnn_lstm.model.optimisation import Clipping, settings_of, step_plateau
 from cnn_lstm.model.outputs import EpochOutputs
-from cnn_lstm.model.schedule import settings_of, step_plateau
 
 INFERENCE_BATCH = 32
 
@@ -112,8 +111,7 @@ class Forecaster(LightningModule):
         samples: int = 0,
     ) -> None:
         super().__init__()
-        if samples < 0:
-            raise ConfigError(f"samples={samples}", "model.samples", "give 0 or more passes", code=224)
+        require(samples >= 0, f"samples={samples}", "model.samples", "give 0 or more passes")
         if isinstance(network, Mapping):  # Lightning's `load_from_checkpoint` gives the specs of the checkpoint
             network = specs.build(network, Backbone)
         if isinstance(objective, Mapping):
@@ -258,10 +256,8 @@ class Forecaster(LightningModule):
         self.forecasts = columns = self.outputs.gather(self.trainer.world_size)
         names = self.contract.target_names or [str(k) for k in range(self.n_targets)]
         metrics = {f"{stage}_loss": float(columns["loss"].double().mean())}
-        for name, value in forecast_metrics(
-            columns["y_pred"], columns["y_true"], self.objective.classes, names
-        ).items():
-            metrics[f"{stage}_{name}"] = value
+        every = forecast_metrics(columns["y_pred"], columns["y_true"], self.objective.classes, names)
+        metrics |= {f"{stage}_{name}": value for name, value in every.items()}
         # all processes hold the gathered forecasts, so the metrics are equal and nothing has to be averaged
         self.log_dict(metrics, sync_dist=self.trainer.world_size > 1)
 
@@ -325,19 +321,15 @@ class Forecaster(LightningModule):
 def _require_shapes(statistics: Statistics, forecaster: Forecaster) -> None:
     """Refuses statistics of other numbers of classes, targets or features than the forecaster's."""
     classes, wanted = statistics.class_counts.shape[1], forecaster.objective.classes
-    if classes != wanted:
-        raise ConfigError(
-            f"targets with {classes or 'no'} classes, an objective for {wanted or 'numbers'}",
-            "model.objective",
-            "use Classes(classes: N) for Direction targets, another objective for numbers",
-            code=224,
-        )
-    for name, have, want in (
-        ("targets", len(statistics.y_loc), forecaster.n_targets),
-        ("features", len(statistics.x_loc), forecaster.network.n_features),
-    ):
-        if have != want:
-            raise ConfigError(f"{have} {name} in the data, {want} in the model", "model", code=224)
+    what = f"targets with {classes or 'no'} classes, an objective for {wanted or 'numbers'}"
+    fix = "use Classes(classes: N) for Direction targets, another objective for numbers"
+    require(classes == wanted, what, "model.objective", fix)
+    counts = {
+        "targets": (len(statistics.y_loc), forecaster.n_targets),
+        "features": (len(statistics.x_loc), forecaster.network.n_features),
+    }
+    for name, (have, want) in counts.items():
+        require(have == want, f"{have} {name} in the data, {want} in the model", "model", "")
 
 
 def fixed_shape(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

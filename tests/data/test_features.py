@@ -14,8 +14,13 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES, available_features
-from cnn_lstm.data.feature_names import default_importer, required_columns, resolve_features
+from cnn_lstm.data.feature_catalogue import (
+    DEFAULT_FEATURES,
+    available_features,
+    default_importer,
+    required_columns,
+    resolve_features,
+)
 from cnn_lstm.data.features import Feature, compute_features, feature
 from cnn_lstm.errors import ConfigError
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cnn_lstm.data.feature_names import resolve_features
+from cnn_lstm.data.feature_catalogue import resolve_features
 from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility, Target
 from cnn_lstm.data.windows import build_panel

@@ -17,8 +17,7 @@ from cnn_lstm.data.targets import Direction, ForwardReturn, RealizedVolatility
 from cnn_lstm.errors import CheckpointError, ConfigError
 from cnn_lstm.inference import export as export_module
 from cnn_lstm.inference.ensemble import write_ensemble
-from cnn_lstm.inference.export import BATCHES, TOLERANCE, difference, export
-from cnn_lstm.inference.export_formats import Exported
+from cnn_lstm.inference.export import BATCHES, TOLERANCE, Exported, difference, export
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import CNNLSTM
@@ -229,7 +228,7 @@ def test_the_command_writes_beside_the_checkpoint_and_tells_the_difference(
 
 def test_the_core_needs_none_of_the_extras() -> None:
     """What the command imports is there without the extra; the writer that needs it imports it when it is asked for."""
-    names = ("cnn_lstm.inference.export", "cnn_lstm.inference.export_formats", "cnn_lstm.commands.export")
+    names = ("cnn_lstm.inference.export", "cnn_lstm.commands.export")
     extras = {"onnx", "onnxruntime", "onnxscript", "safetensors"}
     code = f"import sys, {', '.join(names)}; print({extras} & {{*sys.modules}})"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

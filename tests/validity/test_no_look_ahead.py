@@ -18,8 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES, available_features
-from cnn_lstm.data.feature_names import resolve_features
+from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES, available_features, resolve_features
 from cnn_lstm.data.prices import Checks
 from cnn_lstm.data.splits import FractionSplit
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility

@@ -21,8 +21,8 @@ def read_entry(entry: Path) -> pd.DataFrame | None:
     """
     try:
         content = entry.with_suffix(".parquet").read_bytes()
-        told = json.loads(entry.with_suffix(".json").read_text(encoding="utf-8"))
-        if told["sha256"] != hashlib.sha256(content).hexdigest():
+        entered = json.loads(entry.with_suffix(".json").read_text(encoding="utf-8"))
+        if entered["sha256"] != hashlib.sha256(content).hexdigest():
             return None
     except (OSError, ValueError, LookupError, TypeError):
         return None
@@ -43,12 +43,12 @@ def write_entry(entry: Path, table: pd.DataFrame, request: dict[str, str | bool]
     stream = BytesIO()
     table.to_parquet(stream, compression="zstd", index=False)
     content = stream.getvalue()
-    told = request | {
+    entered = request | {
         "fetched_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "rows": len(table),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     entry.parent.mkdir(parents=True, exist_ok=True)
     replace_file(entry.with_suffix(".parquet"), lambda partial: partial.write_bytes(content))
-    text = json.dumps(told, indent=1)
+    text = json.dumps(entered, indent=1)
     replace_file(entry.with_suffix(".json"), lambda partial: partial.write_text(text, encoding="utf-8"))

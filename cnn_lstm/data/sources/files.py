@@ -123,7 +123,8 @@ class PriceFiles(PriceSource):
         """Our name -> name in the file; the mapping of the user comes first."""
         names = {ours: _mapped(theirs, header, path) for ours, theirs in self.columns.items()}
         for column in header:
-            ours = _our_name(column)
+            plain = re.sub(r"\s+", "_", column.strip().lstrip("$").lower())
+            ours = next((name for name, aliases in ALIASES.items() if plain in aliases), plain)
             if column in names.values() or ours in self.columns:
                 continue
             if ours in names:
@@ -180,11 +181,6 @@ def _mapped(theirs: str, header: list[str], path: Path) -> str:
         fix = nearest(theirs, header) or "correct data.source.columns"
         raise DataError(f"no column {theirs!r}", f"{path} has {', '.join(header[:20])}", fix, code=303)
     return same[0]
-
-
-def _our_name(column: str) -> str:
-    plain = re.sub(r"\s+", "_", column.strip().lstrip("$").lower())
-    return next((ours for ours, names in ALIASES.items() if plain in names), plain)
 
 
 def _magic(path: Path) -> bytes:

@@ -15,9 +15,10 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
+from cnn_lstm.data.muted_warnings import muted
 from cnn_lstm.data.sources.base import PriceSource, check_symbols, utc_moment
 from cnn_lstm.data.sources.cache import read_entry, write_entry
-from cnn_lstm.errors import ConfigError, DataError, Defect, DefectsError
+from cnn_lstm.errors import ConfigError, DataError, Defect, DefectsError, require
 from cnn_lstm.hints import nearest
 
 DAILY = ("1d", "5d", "1wk", "1mo", "3mo")
@@ -86,10 +87,9 @@ class YahooBars(PriceSource):
         if interval not in DAILY + INTRADAY:
             fix = nearest(interval, DAILY + INTRADAY) or f"use one of {', '.join(DAILY + INTRADAY)}"
             raise ConfigError(f"interval {interval!r} is not one of Yahoo's", "data.source.interval", fix, code=234)
-        if on_missing not in get_args(OnMissing):
-            raise ConfigError(f"on_missing {on_missing!r}", "data.source.on_missing", "use error or skip", code=233)
-        if retries < 0:
-            raise ConfigError(f"retries is {retries}", "data.source.retries", "give 0 or more", code=233)
+        known = on_missing in get_args(OnMissing)
+        require(known, f"on_missing {on_missing!r}", "data.source.on_missing", "use error or skip", 233)
+        require(retries >= 0, f"retries is {retries}", "data.source.retries", "give 0 or more", 233)
         self.interval, self.adjust = interval, adjust
         self.cache_dir = Path(cache_dir).expanduser()
         self.on_missing, self.retries = on_missing, retries
@@ -111,7 +111,11 @@ class YahooBars(PriceSource):
         for symbol in check_symbols(symbols):
             try:
                 table = self._bars(_Request(symbol, self.interval, *days, self.adjust))
-                tables.append(_within(table, first, last))
+                # Yahoo is asked for whole days of the exchange
+                kept = table[(table["timestamp"] >= first) & (table["timestamp"] < last)]
+                if kept.empty:
+                    raise _MissingError("no bar in this span")
+                tables.append(kept)
             except _MissingError as reason:
                 reasons[symbol] = str(reason)
         self._report(reasons, f"{start} to {end or 'today'}", some=bool(tables))
@@ -159,11 +163,7 @@ class YahooBars(PriceSource):
                     raise _MissingError(_line(error)) from error
                 fix = "check the network, ask for a span that is in the cache, or use PriceFiles"
                 raise DataError(f"Yahoo cannot be reached: {_line(error)}", request.symbol, fix, code=333) from error
-            except (
-                ValueError,
-                LookupError,
-                TypeError,
-            ) as error:  # an HTML page, or a changed layout, ends here
+            except (ValueError, LookupError, TypeError) as error:  # an HTML page, or a changed layout, ends here
                 raise _MissingError(f"unreadable answer, {type(error).__name__}: {_line(error)}") from error
         raise AssertionError("the last attempt returns or raises")
 
@@ -178,14 +178,6 @@ def _span(start: str, end: str | None) -> tuple[pd.Timestamp, pd.Timestamp]:
     return first, last
 
 
-def _within(table: pd.DataFrame, first: pd.Timestamp, last: pd.Timestamp) -> pd.DataFrame:
-    """The bars in `[first, last)`; Yahoo is asked for whole days of the exchange."""
-    kept = table[(table["timestamp"] >= first) & (table["timestamp"] < last)]
-    if kept.empty:
-        raise _MissingError("no bar in this span")
-    return kept
-
-
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
@@ -193,15 +185,12 @@ def _line(error: BaseException) -> str:
 @contextmanager
 def _outspoken(yfinance: Any) -> Iterator[None]:
     """Let yfinance raise its reasons, not log them; its own `raise_errors=True` is deprecated and partial."""
-    log = logging.getLogger("yfinance")
-    hidden, level = yfinance.config.debug.hide_exceptions, log.level
-    yfinance.config.debug.hide_exceptions = False
-    log.setLevel(logging.CRITICAL)
+    hidden, yfinance.config.debug.hide_exceptions = yfinance.config.debug.hide_exceptions, False
     try:
-        yield
+        with muted("yfinance", level=logging.CRITICAL):
+            yield
     finally:
         yfinance.config.debug.hide_exceptions = hidden
-        log.setLevel(level)
 
 
 def _history(yfinance: Any, request: _Request) -> pd.DataFrame:
