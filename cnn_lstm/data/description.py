@@ -88,8 +88,7 @@ def _first_valid(panel: Panel, column: int) -> str:
 def _targets(data: MarketDataModule) -> pd.DataFrame:
     labels = data.panel.labels[torch.from_numpy(data.parts.train)].double()
     lines = []
-    for k, target in enumerate(data.targets):
-        y = labels[:, k]
+    for target, y in zip(data.targets, labels.T, strict=True):
         moments = [float(v) for v in (y.mean(), y.std(), y.min(), y.max())]
         lines.append((target.name, target.unit, f"(t+{target.delay}, t+{target.reach}]", *moments))
     return pd.DataFrame(lines, columns=["target", "unit", "rows", "mean", "std", "min", "max"])

@@ -34,7 +34,7 @@ from cnn_lstm.data.indicators import (
     volume,
 )
 from cnn_lstm.data.indicators.declare import FeatureInfo, declaration_of
-from cnn_lstm.errors import ConfigError
+from cnn_lstm.errors import ConfigError, require
 
 DEFAULT_FEATURES = (
     "log_return_1",
@@ -56,21 +56,8 @@ DEFAULT_FEATURES = (
 _KEYS = ("symbol", "timestamp")
 _NAME = re.compile(r"(?P<base>.+?)(?P<numbers>(?:_\d+)*)")
 _CODE = 225
-_FAMILIES: tuple[ModuleType, ...] = (
-    returns,
-    averages,
-    momentum,
-    oscillators,
-    trend,
-    bands,
-    volatility,
-    moments,
-    volume,
-    patterns,
-    regimes,
-    calendars,
-    cross_section,
-)
+_OF_CLOSE_AND_RANGE = (returns, averages, momentum, oscillators, trend, bands, volatility, moments)
+_FAMILIES: tuple[ModuleType, ...] = (*_OF_CLOSE_AND_RANGE, volume, patterns, regimes, calendars, cross_section)
 
 
 # name without parameters -> declaration and function
@@ -138,14 +125,12 @@ def resolve_features(
         cnn_lstm.errors.ConfigError: error[E225]: unknown feature 'rsii_14' — did you mean 'rsi_14'?
     """
     twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ConfigError(f"feature given twice: {', '.join(map(repr, twice))}", "", "remove one", code=_CODE)
+    require(not twice, f"feature given twice: {', '.join(map(repr, twice))}", "", "remove one", _CODE)
     resolved = [_resolve(name, columns, import_function) for name in names]
     for item in resolved:
         missing = [column for column in item.inputs if column not in columns]
-        if missing:
-            what = f"feature {item.name!r} needs the column {', '.join(map(repr, missing))}"
-            raise ConfigError(what, f"the table has {', '.join(columns)}", code=_CODE)
+        what = f"feature {item.name!r} needs the column {', '.join(map(repr, missing))}"
+        require(not missing, what, f"the table has {', '.join(columns)}", "", _CODE)
     return resolved
 
 
@@ -171,22 +156,14 @@ def _with_parameters(
     name: str, declaration: FeatureInfo, function: Callable[..., Any], numbers: tuple[int, ...]
 ) -> Feature:
     defaults = declaration.defaults
-    if len(numbers) > len(defaults):
-        what = f"feature {name!r} has {len(numbers)} parameters, at most {len(defaults)}"
-        raise ConfigError(what, "", f"write {declaration.pattern!r}", code=_CODE)
+    what = f"feature {name!r} has {len(numbers)} parameters, at most {len(defaults)}"
+    require(len(numbers) <= len(defaults), what, "", f"write {declaration.pattern!r}", _CODE)
     parameters = defaults | dict(zip(defaults, numbers, strict=False))
     for (parameter, value), smallest in zip(parameters.items(), declaration.at_least, strict=True):
-        if value < smallest:
-            what = f"feature {name!r}: {parameter} must be at least {smallest}"
-            raise ConfigError(what, "", f"the default is {declaration.default!r}", code=_CODE)
-    return Feature(
-        name=name,
-        function=partial(function, **parameters),
-        warmup=declaration.warmup_of(*parameters.values()),
-        inputs=declaration.inputs,
-        family=declaration.family,
-        cross_sectional=declaration.cross_sectional,
-    )
+        what = f"feature {name!r}: {parameter} must be at least {smallest}"
+        require(value >= smallest, what, "", f"the default is {declaration.default!r}", _CODE)
+    warmup, bound = declaration.warmup_of(*parameters.values()), partial(function, **parameters)
+    return Feature(name, bound, warmup, declaration.inputs, declaration.family, declaration.cross_sectional)
 
 
 def _user_feature(name: str, function: Callable[..., Any], columns: Collection[str]) -> Feature:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 
 @contextmanager
@@ -25,11 +26,5 @@ def muted(*names: str, level: int = logging.ERROR) -> Iterator[None]:
             logger.setLevel(before)
 
 
-@contextmanager
-def muted_warnings() -> Iterator[None]:
-    """No warnings of the package where a table is set up for a trial: they would repeat those of the table itself.
-
-    Its errors are raised as always.
-    """
-    with muted("cnn_lstm"):
-        yield
+# where a table is set up for a trial, warnings would repeat those of the table itself; errors are raised as always
+muted_warnings = partial(muted, "cnn_lstm")

@@ -112,7 +112,7 @@ def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Seque
 
 
 def label_correlations(panel: Panel, rows: Rows, targets: Sequence[Target]) -> dict[str, Tensor]:
-    """Correlation of each feature with the label of each target by its name, each (F,).
+    """Correlation of each feature with the label of each target by its name, each (F,); 0 where one never changes.
 
     A level hardly moves from row to row, so levels are compared by how far they are from the latest known value.
 
@@ -127,17 +127,12 @@ def label_correlations(panel: Panel, rows: Rows, targets: Sequence[Target]) -> d
     for column, target in enumerate(targets):
         label = panel.labels[index, column].double()
         base = panel.present[index, column].double() if target.level else torch.zeros_like(label)
-        by_target[target.name] = _correlations(values - base[:, None], label - base)
+        finite = torch.isfinite(label)
+        x, y = (values - base[:, None])[finite], (label - base)[finite]
+        x, y = x - x.mean(dim=0), y - y.mean()
+        scale = x.norm(dim=0) * y.norm()
+        by_target[target.name] = torch.where(scale > 0, (x * y[:, None]).sum(dim=0) / scale, 0.0)
     return by_target
-
-
-def _correlations(values: Tensor, label: Tensor) -> Tensor:
-    """Correlation of each column with the label, (F,), of values (n, F) and labels (n,); 0 where one never changes."""
-    finite = torch.isfinite(label)
-    x = values[finite] - values[finite].mean(dim=0)
-    y = label[finite] - label[finite].mean()
-    scale = x.norm(dim=0) * y.norm()
-    return torch.where(scale > 0, (x * y[:, None]).sum(dim=0) / scale, 0.0)
 
 
 def muted_features(statistics: TrainingStatistics, features: Sequence[str]) -> list[str]:

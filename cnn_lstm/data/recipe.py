@@ -18,7 +18,7 @@ from cnn_lstm.data.features import Feature
 from cnn_lstm.data.prices import CheckedPrices, Checks, check_prices, require_table
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, build_panel
-from cnn_lstm.errors import ConfigError
+from cnn_lstm.errors import require
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,7 @@ class BoundRecipe:
 
 
 def _trusted_function(path: str) -> Callable[..., Any]:
-    if not specs.is_trusted(path):
-        package = path.split(".")[0]
-        what = f"the feature {path} is a function outside the trusted packages"
-        fix = f"if you trust it, add --trust-imports {package}, or call cnn_lstm.trust({package!r}) in Python"
-        raise ConfigError(what, "data.features", fix, code=228)
+    package, what = path.split(".")[0], f"the feature {path} is a function outside the trusted packages"
+    fix = f"if you trust it, add --trust-imports {package}, or call cnn_lstm.trust({package!r}) in Python"
+    require(specs.is_trusted(path), what, "data.features", fix, 228)
     return default_importer(path)

@@ -46,12 +46,12 @@ class Target(Serializable, ABC):
     classes: int = 0
 
     @abstractmethod
-    def future(self, bars: pd.DataFrame) -> Floats:
-        """Label of each row, shape (n,); NaN where its interval is not over yet."""
-
-    @abstractmethod
     def present(self, bars: pd.DataFrame) -> Floats:
-        """The same quantity over the interval ending at each row, shape (n,)."""
+        """The quantity over the interval ending at each row, shape (n,)."""
+
+    def future(self, bars: pd.DataFrame) -> Floats:
+        """Label of each row, shape (n,): what `present` is `reach` rows later; NaN where that is not known yet."""
+        return _lead(self.present(bars), self.reach)
 
     @property
     def quantity(self) -> Quantity:
@@ -125,10 +125,6 @@ class ForwardReturn(Target):
         self.horizon, self.delay, self.log, self.column = _positive(horizon), _delay(delay), log, column
         self.name = f"return_{horizon}"
 
-    def future(self, bars: pd.DataFrame) -> Floats:
-        """Label of each row, shape (n,), in return units."""
-        return _lead(self.present(bars), self.reach)
-
     def present(self, bars: pd.DataFrame) -> Floats:
         """Return over the last `horizon` rows, shape (n,)."""
         prices = _values(bars, self.column)
@@ -164,15 +160,9 @@ class Direction(Target):
         self.classes = len(self.thresholds) + 1
         self.name = f"direction_{horizon}"
 
-    def future(self, bars: pd.DataFrame) -> Floats:
-        """Class of each row, shape (n,), as a float from 0 to classes - 1."""
-        return self._class(self._return.future(bars))
-
     def present(self, bars: pd.DataFrame) -> Floats:
-        """Class of the return over the last `horizon` rows, shape (n,)."""
-        return self._class(self._return.present(bars))
-
-    def _class(self, returns: Floats) -> Floats:
+        """Class of the return over the last `horizon` rows, shape (n,), as a float from 0 to classes - 1."""
+        returns = self._return.present(bars)
         classes = np.searchsorted(self.thresholds, returns, side="right").astype(float)
         return np.where(np.isnan(returns), np.nan, classes)
 
@@ -200,10 +190,6 @@ class RealizedVolatility(Target):
         self.kind = "log_volatility" if log else "volatility"
         self.name = f"{self.kind}_{horizon}"
         self.unit = "log volatility a bar" if log else "volatility a bar"
-
-    def future(self, bars: pd.DataFrame) -> Floats:
-        """Label of each row, shape (n,)."""
-        return _lead(self.present(bars), self.reach)
 
     def present(self, bars: pd.DataFrame) -> Floats:
         """Volatility of the last `horizon` returns, shape (n,); NaN for the logarithm of no movement at all."""
@@ -235,10 +221,6 @@ class ForwardValue(Target):
         self.horizon, self.delay, self.column = _positive(horizon), _delay(delay), column
         self.name = f"{column}_{horizon}"
         self.unit = column
-
-    def future(self, bars: pd.DataFrame) -> Floats:
-        """Label of each row, shape (n,), in the column's units."""
-        return _lead(self.present(bars), self.reach)
 
     def present(self, bars: pd.DataFrame) -> Floats:
         """The column itself, shape (n,)."""

@@ -29,7 +29,7 @@ from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 
 Format = Literal["onnx", "pt2", "safetensors"]
-MOST_WINDOWS = 1 << 16
+SHAPES = {"window": {0: Dim("batch", min=1, max=1 << 16)}}
 BATCHES = (1, 2, 7)
 TOLERANCE = 1e-5
 SEED = 0
@@ -81,7 +81,7 @@ def onnx_writer() -> Write:
             (windows,),
             input_names=["window"],
             output_names=names,
-            dynamic_shapes={"window": {0: Dim("batch", min=1, max=MOST_WINDOWS)}},
+            dynamic_shapes=SHAPES,
             dynamo=True,
             verbose=False,
         )
@@ -103,8 +103,7 @@ def pt2_writer() -> Write:
     """Writes a graph that `torch.export.load` runs without this package, and returns what runs the file."""
 
     def write(module: Exported, windows: Tensor, content: Mapping[str, Any], path: Path) -> Run:
-        shapes = {"window": {0: Dim("batch", min=1, max=MOST_WINDOWS)}}
-        program = torch.export.export(module, (windows,), dynamic_shapes=shapes, strict=False)
+        program = torch.export.export(module, (windows,), dynamic_shapes=SHAPES, strict=False)
         with path.open("wb") as file:
             torch.export.save(program, file)
         with path.open("rb") as file:
@@ -223,9 +222,8 @@ def _written(write: Write, module: Exported, windows: Tensor, content: Mapping[s
     except Exception as error:  # exporters fail in many ways over a network of the user's own
         lines = str(error).strip().splitlines() or [""]
         what = "the network cannot be exported"
-        raise CheckpointError(
-            what, f"{type(error).__name__}: {lines[0]}", "try another format, or --debug", code=413
-        ) from error
+        where = f"{type(error).__name__}: {lines[0]}"
+        raise CheckpointError(what, where, "try another format, or --debug", code=413) from error
 
 
 def difference(module: nn.Module, run: Run, windows: Tensor) -> float:

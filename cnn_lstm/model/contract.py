@@ -119,13 +119,8 @@ class Contract:
         Args:
             saved: The contract of the checkpoint.
         """
-        return replace(
-            self,
-            target_mean=saved.target_mean,
-            boundaries=saved.boundaries,
-            training=saved.training,
-            calibration=saved.calibration,
-        )
+        of_weights = ("target_mean", "boundaries", "training", "calibration")
+        return replace(self, **{name: getattr(saved, name) for name in of_weights})
 
 
 # -- which checkpoint goes with which data -----------------------------------------------------------------------------

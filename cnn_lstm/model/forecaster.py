@@ -48,13 +48,33 @@ class Forecast(NamedTuple):
 class Statistics(Protocol):
     """Location and scale of features (F,) and targets (H,) over the training rows, and class counts (H, C)."""
 
-    x_loc: Tensor
-    x_scale: Tensor
-    x_anchored: Tensor
-    y_loc: Tensor
-    y_scale: Tensor
-    y_anchor: Tensor
-    class_counts: Tensor
+    @property
+    def x_loc(self) -> Tensor:
+        """What is subtracted from each feature."""
+
+    @property
+    def x_scale(self) -> Tensor:
+        """What each feature is divided by."""
+
+    @property
+    def x_anchored(self) -> Tensor:
+        """1 where a feature is taken relative to the window's last value."""
+
+    @property
+    def y_loc(self) -> Tensor:
+        """What is subtracted from each target."""
+
+    @property
+    def y_scale(self) -> Tensor:
+        """What each target is divided by."""
+
+    @property
+    def y_anchor(self) -> Tensor:
+        """Feature whose last value is subtracted from a target; -1 for none."""
+
+    @property
+    def class_counts(self) -> Tensor:
+        """Training labels of each class."""
 
 
 class ForecastData(Protocol):

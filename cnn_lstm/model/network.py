@@ -122,19 +122,12 @@ class CNNLSTM(Backbone):
         self.n_features, self.embedding_dim = n_features, width
         self.standardize = Standardize(n_features)
         sizes = [n_features, *channels]
-        self.convolutions = nn.Sequential(
-            *(
-                ConvBlock(n_in, n_out, kernel, dilation, padding, norm, activation, conv_dropout, residual)
-                for n_in, n_out, kernel, dilation in zip(sizes, channels, kernel_sizes, dilations, strict=False)
-            )
-        )
+        shapes = zip(sizes, channels, kernel_sizes, dilations, strict=False)
+        blocks = (ConvBlock(*shape, padding, norm, activation, conv_dropout, residual) for shape in shapes)
+        self.convolutions = nn.Sequential(*blocks)
+        between = lstm_dropout if lstm_layers > 1 else 0.0
         self.lstm = nn.LSTM(
-            sizes[-1],
-            lstm_hidden,
-            lstm_layers,
-            batch_first=True,
-            dropout=lstm_dropout if lstm_layers > 1 else 0.0,
-            bidirectional=bidirectional,
+            sizes[-1], lstm_hidden, lstm_layers, batch_first=True, dropout=between, bidirectional=bidirectional
         )
         self.dropout = nn.Dropout(lstm_dropout)
         self.attention = SelfAttention(width, attention_heads, attention_dropout) if attention_heads else None

@@ -172,9 +172,8 @@ def _span(start: str, end: str | None) -> tuple[pd.Timestamp, pd.Timestamp]:
     today = pd.Timestamp.now("UTC").normalize()
     first = utc_moment(start, "data.start")
     last = min(today, utc_moment(end, "data.end")) if end is not None else today
-    if first >= last:
-        fix = "end is exclusive, and today is not finished"
-        raise ConfigError(f"start {start} is not before end {last:%Y-%m-%d}", "", fix, code=223)
+    fix = "end is exclusive, and today is not finished"
+    require(first < last, f"start {start} is not before end {last:%Y-%m-%d}", "", fix, 223)
     return first, last
 
 
