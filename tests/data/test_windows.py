@@ -34,7 +34,7 @@ class Allocations(TorchDispatchMode):
     """Writes down the storage bytes of every result that is not a view of `known`."""
 
     def __init__(self, known: torch.Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
         self.known, self.sizes = known.untyped_storage().data_ptr(), [0]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -182,7 +182,7 @@ def test_every_single_later_row_may_change(default: tuple[Pipeline, Stages], tab
     for row in (ROWS // 2, len(table) - 2, len(table) // 2 + 7):
         changed = table.copy()
         changed.loc[row, PRICES] *= 1.5
-        symbol, when = table.loc[row, ["symbol", "timestamp"]]
+        symbol, when = str(table["symbol"][row]), pd.Timestamp(table["timestamp"][row])
         after = pipeline.stages(changed)
         assert differences(before, after, when - pd.Timedelta(days=1)) == []
         seen = differences(before, after, when)
