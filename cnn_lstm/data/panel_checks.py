@@ -73,22 +73,18 @@ def check_labels(panel: Panel, parts: SplitRows, targets: Sequence[Target]) -> N
         DataError: Naming the target and the counts.
     """
     for column, target in enumerate(targets):
-        if target.classes:
-            _check_classes(panel, parts, column, target)
-            continue
+        for name, rows in parts.by_name.items() if target.classes else ():
+            known = panel.labels[torch.from_numpy(rows), column].long().numpy()
+            counts = np.bincount(known, minlength=target.classes)
+            where = f"{target.name}, rows of each class: {counts.tolist()}"
+            if (counts > 0).sum() < 2:
+                what = f"only one class in the {name} part"
+                raise DataError(what, where, "move the thresholds or the dates", code=322)
         labels = panel.labels[torch.from_numpy(parts.train), column]
-        if float(labels.max()) == float(labels.min()):
+        if not target.classes and float(labels.max()) == float(labels.min()):
             what = f"the target never changes: always {float(labels[0]):g}"
             where = f"{target.name}, {len(labels)} training rows"
             raise DataError(what, where, "choose another target or longer data", code=318)
-
-
-def _check_classes(panel: Panel, parts: SplitRows, column: int, target: Target) -> None:
-    for name, rows in parts.by_name.items():
-        counts = np.bincount(panel.labels[torch.from_numpy(rows), column].long().numpy(), minlength=target.classes)
-        if (counts > 0).sum() < 2:
-            where = f"{target.name}, rows of each class: {counts.tolist()}"
-            raise DataError(f"only one class in the {name} part", where, "move the thresholds or the dates", code=322)
 
 
 def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Sequence[Target]) -> None:

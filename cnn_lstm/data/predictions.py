@@ -68,8 +68,7 @@ class TargetInfo:
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values for Parquet, without what is None."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 def target_infos(table: pd.DataFrame) -> dict[str, TargetInfo]:

@@ -21,7 +21,7 @@ from torch.export import Dim
 from cnn_lstm.data.muted_warnings import muted
 from cnn_lstm.data.predictions import TargetInfo
 from cnn_lstm.data.recipe import Recipe
-from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
+from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError, require
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.ensemble import Ensemble, combine, model_from
 from cnn_lstm.model.checkpoints import read_checkpoint
@@ -179,8 +179,8 @@ def export(checkpoint: str | Path, output: str | Path | None = None, format: For
     write = _writer(format)
     path = Path(output) if output is not None else Path(checkpoint).with_suffix(f".{format}")
     # before any work is done: a file that would be named as another format, or whose folder is not there
-    if path.suffix.lower() not in ("", f".{format}"):
-        raise ConfigError(f"{path.name} is not a name of format {format}", str(path), f"end it in .{format}", code=257)
+    fits = path.suffix.lower() in ("", f".{format}")
+    require(fits, f"{path.name} is not a name of format {format}", str(path), f"end it in .{format}", 257)
     if output is not None and not path.parent.is_dir():
         raise ResourceError("cannot write the file", f"{path}: no such folder", "make the folder first", code=606)
     content = read_checkpoint(checkpoint)
@@ -246,8 +246,7 @@ def difference(module: nn.Module, run: Run, windows: Tensor) -> float:
 
 
 def _writer(format: str) -> Write:
-    if format not in FORMATS:
-        raise ConfigError(f"unknown format {format!r}", "export", f"one of {', '.join(FORMATS)}", code=257)
+    require(format in FORMATS, f"unknown format {format!r}", "export", f"one of {', '.join(FORMATS)}", 257)
     try:
         return WRITERS[format]()
     except ModuleNotFoundError as error:

@@ -18,7 +18,7 @@ from cnn_lstm.data.recipe import BoundRecipe, Recipe
 from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.data.times import utc_index
 from cnn_lstm.data.windows import Panel, Rows, complete_windows, cut_windows
-from cnn_lstm.errors import ConfigError, DataError
+from cnn_lstm.errors import DataError, require
 from cnn_lstm.inference.ensemble import Ensemble, model_from
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.stream import Stream
@@ -126,8 +126,7 @@ class Predictor:
             DataError: If the history is damaged.
             CheckpointError: If the state is damaged, or of another checkpoint.
         """
-        if history is not None and state is not None:
-            raise ConfigError("a history and a state", "Predictor.stream", "give one of them", code=255)
+        require(history is None or state is None, "a history and a state", "Predictor.stream", "give one of them", 255)
         if history is None:
             # a name with a dot is a user's own function; any other that is not of the catalogue is a column
             columns = [name for name in self.recipe.features if "." not in name]

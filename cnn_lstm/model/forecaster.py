@@ -132,10 +132,9 @@ class Forecaster(LightningModule):
     ) -> None:
         super().__init__()
         require(samples >= 0, f"samples={samples}", "model.samples", "give 0 or more passes")
-        if isinstance(network, Mapping):  # Lightning's `load_from_checkpoint` gives the specs of the checkpoint
-            network = specs.build(network, Backbone)
-        if isinstance(objective, Mapping):
-            objective = specs.build(objective, Objective)
+        # Lightning's `load_from_checkpoint` gives the specs of the checkpoint
+        network = specs.build(network, Backbone) if isinstance(network, Mapping) else network
+        objective = specs.build(objective, Objective) if isinstance(objective, Mapping) else objective
         self.network, self.objective = network, objective or Point()
         self.n_targets, self.samples = n_targets, samples
         self.optimizer, self.scheduler, self.scheduler_interval = optimizer, scheduler, scheduler_interval
@@ -150,8 +149,6 @@ class Forecaster(LightningModule):
         self.contract, self.refuse_other_prices = Contract(), False
         self.outputs, self.clipping = EpochOutputs(), Clipping()
         self.forecasts: dict[str, Tensor] = {}
-
-    # -- forecasting ---------------------------------------------------------------------------------------------
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Forecast columns in original units, each (B, H), of raw windows (B, T, F)."""
@@ -298,7 +295,13 @@ class Forecaster(LightningModule):
 
     def learn_statistics(self, statistics: Statistics) -> None:
         """Fills the buffers of network and targets; refuses other numbers of classes, targets or features."""
-        _require_shapes(statistics, self)
+        classes, wanted = statistics.class_counts.shape[1], self.objective.classes
+        what = f"targets with {classes or 'no'} classes, an objective for {wanted or 'numbers'}"
+        fix = "use Classes(classes: N) for Direction targets, another objective for numbers"
+        require(classes == wanted, what, "model.objective", fix)
+        pairs = (len(statistics.y_loc), self.n_targets), (len(statistics.x_loc), self.network.n_features)
+        for name, (have, want) in zip(("targets", "features"), pairs, strict=True):
+            require(have == want, f"{have} {name} in the data, {want} in the model", "model", "")
         for name in ("loc", "scale", "anchored"):
             self.network.standardize.get_buffer(name).copy_(getattr(statistics, f"x_{name}"))
         for name in ("y_loc", "y_scale", "y_anchor"):
@@ -336,20 +339,6 @@ class Forecaster(LightningModule):
             refuse_other_data(saved, self.contract, fit=fit, refuse_other_prices=self.refuse_other_prices)
             saved = self.contract.of_weights(saved)
         self.contract = saved
-
-
-def _require_shapes(statistics: Statistics, forecaster: Forecaster) -> None:
-    """Refuses statistics of other numbers of classes, targets or features than the forecaster's."""
-    classes, wanted = statistics.class_counts.shape[1], forecaster.objective.classes
-    what = f"targets with {classes or 'no'} classes, an objective for {wanted or 'numbers'}"
-    fix = "use Classes(classes: N) for Direction targets, another objective for numbers"
-    require(classes == wanted, what, "model.objective", fix)
-    counts = {
-        "targets": (len(statistics.y_loc), forecaster.n_targets),
-        "features": (len(statistics.x_loc), forecaster.network.n_features),
-    }
-    for name, (have, want) in counts.items():
-        require(have == want, f"{have} {name} in the data, {want} in the model", "model", "")
 
 
 def fixed_shape(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

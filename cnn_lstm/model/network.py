@@ -12,22 +12,11 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from cnn_lstm.errors import require
-from cnn_lstm.model.layers import (
-    Activation,
-    AttentionPooling,
-    ConvBlock,
-    LastStep,
-    MeanStep,
-    Norm,
-    Padding,
-    SelfAttention,
-    Standardize,
-    initialize,
-)
+from cnn_lstm.model import layers
 from cnn_lstm.specs import Serializable
 
 Pooling = Literal["last", "mean", "attention"]
-POOLINGS: dict[str, type[nn.Module]] = {"last": LastStep, "mean": MeanStep}
+POOLINGS: dict[str, type[nn.Module]] = {"last": layers.LastStep, "mean": layers.MeanStep}
 
 
 class Backbone(nn.Module, Serializable, ABC):
@@ -41,7 +30,7 @@ class Backbone(nn.Module, Serializable, ABC):
 
     n_features: int
     embedding_dim: int
-    standardize: Standardize
+    standardize: layers.Standardize
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -85,9 +74,9 @@ class CNNLSTM(Backbone):
         channels: Sequence[int] = (32, 64),
         kernel_sizes: Sequence[int] = (3, 3),
         dilations: Sequence[int] | None = None,
-        padding: Padding = "causal",
-        norm: Norm = "batch",
-        activation: Activation = "relu",
+        padding: layers.Padding = "causal",
+        norm: layers.Norm = "batch",
+        activation: layers.Activation = "relu",
         residual: bool = True,
         conv_dropout: float = 0.1,
         lstm_hidden: int = 64,
@@ -111,7 +100,7 @@ class CNNLSTM(Backbone):
         rates = {"conv_dropout": conv_dropout, "lstm_dropout": lstm_dropout, "attention_dropout": attention_dropout}
         for name, rate in rates.items():
             _require(0 <= rate < 1, f"{name}={rate}", "a dropout lies in [0, 1)")
-        choices = {"padding": Padding, "norm": Norm, "activation": Activation, "pooling": Pooling}
+        choices = {"padding": layers.Padding, "norm": layers.Norm, "activation": layers.Activation, "pooling": Pooling}
         for (name, choice), value in zip(choices.items(), (padding, norm, activation, pooling), strict=True):
             _require(value in get_args(choice), f"{name}={value!r}", f"one of {', '.join(get_args(choice))}")
         width = lstm_hidden * (2 if bidirectional else 1)
@@ -120,19 +109,19 @@ class CNNLSTM(Backbone):
         _require(divides, f"attention_heads={attention_heads}", fix)
 
         self.n_features, self.embedding_dim = n_features, width
-        self.standardize = Standardize(n_features)
+        self.standardize = layers.Standardize(n_features)
         sizes = [n_features, *channels]
         shapes = zip(sizes, channels, kernel_sizes, dilations, strict=False)
-        blocks = (ConvBlock(*shape, padding, norm, activation, conv_dropout, residual) for shape in shapes)
+        blocks = (layers.ConvBlock(*shape, padding, norm, activation, conv_dropout, residual) for shape in shapes)
         self.convolutions = nn.Sequential(*blocks)
         between = lstm_dropout if lstm_layers > 1 else 0.0
         self.lstm = nn.LSTM(
             sizes[-1], lstm_hidden, lstm_layers, batch_first=True, dropout=between, bidirectional=bidirectional
         )
         self.dropout = nn.Dropout(lstm_dropout)
-        self.attention = SelfAttention(width, attention_heads, attention_dropout) if attention_heads else None
-        self.pooling = AttentionPooling(width) if pooling == "attention" else POOLINGS[pooling]()
-        initialize(self)
+        self.attention = layers.SelfAttention(width, attention_heads, attention_dropout) if attention_heads else None
+        self.pooling = layers.AttentionPooling(width) if pooling == "attention" else POOLINGS[pooling]()
+        layers.initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Embeddings, (B, D), of windows of raw features, (B, T, F).

@@ -205,8 +205,8 @@ def test_planted_leaks_are_found(table: Table) -> None:
 def assert_close(
     first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], names: list[str], rtol: float
 ) -> None:
-    close = np.asarray(np.isclose(first, second, rtol=rtol, atol=1e-9, equal_nan=True)).all(axis=0).tolist()
-    assert [name for name, good in zip(names, close, strict=True) if not good] == []
+    close = np.all(np.isclose(first, second, rtol=rtol, atol=1e-9, equal_nan=True), axis=0)
+    assert [name for name, good in zip(names, np.asarray(close), strict=True) if not good] == []
 
 
 @pytest.mark.parametrize(("price", "volume"), [(0.01, 1.0), (7.0, 1.0), (1.0, 1e-5), (1.0, 7.0), (1e-4, 1e-3)])

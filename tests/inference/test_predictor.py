@@ -13,6 +13,7 @@ import pytest
 
 from cnn_lstm.errors import CheckpointError, ConfigError, DataError, DefectsError
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.forecaster import Forecaster
 from tests.experiments import FEATURES, experiment, fit, network, predict, spec
 from tests.markets import market, walk
 

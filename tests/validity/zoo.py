@@ -1,4 +1,4 @@
-"""The zoo: features of a user's own that look ahead, each in a way that is met in practice, and clean ones next to them.
+"""The zoo: features of a user's own that look ahead, each in a way met in practice, and clean ones next to them.
 
 Every function is named by its import path, as a user would name it.
 """

@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,8 +19,8 @@ import pandas as pd
 
 from cnn_lstm.data.muted_warnings import muted
 from cnn_lstm.data.sources.base import PriceSource, check_symbols, utc_moment
-from cnn_lstm.data.sources.cache import read_entry, write_entry
 from cnn_lstm.errors import ConfigError, DataError, Defect, DefectsError, require
+from cnn_lstm.files import replace_file
 from cnn_lstm.hints import nearest
 
 DAILY = ("1d", "5d", "1wk", "1mo", "3mo")
@@ -38,9 +40,6 @@ class _Request:
     start: str
     end: str
     adjust: bool
-
-    def key(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 class _MissingError(Exception):
@@ -118,19 +117,18 @@ class YahooBars(PriceSource):
                 tables.append(kept)
             except _MissingError as reason:
                 reasons[symbol] = str(reason)
-        self._report(reasons, f"{start} to {end or 'today'}", some=bool(tables))
-        return pd.concat(tables, ignore_index=True)
-
-    def _report(self, reasons: dict[str, str], where: str, some: bool) -> None:
+        where = f"{start} to {end or 'today'}"
         fix = "correct the symbols or the span, or set data.source.on_missing: skip"
         defects = [Defect(333, f"no rows for {name}: {why}", where, fix) for name, why in reasons.items()]
-        if defects and (self.on_missing == "error" or not some):
+        if defects and (self.on_missing == "error" or not tables):
             raise DefectsError(defects)
         for name, why in reasons.items():
-            warnings.warn(f"{name} is skipped, no rows: {why}", stacklevel=3)
+            warnings.warn(f"{name} is skipped, no rows: {why}", stacklevel=2)
+        return pd.concat(tables, ignore_index=True)
 
     def _bars(self, request: _Request) -> pd.DataFrame:
-        entry = self.cache_dir / request.key()
+        key = hashlib.sha256(json.dumps(asdict(request), sort_keys=True).encode()).hexdigest()
+        entry = self.cache_dir / key
         cached = read_entry(entry)
         if cached is not None:
             return cached
@@ -246,3 +244,47 @@ def _flat(frame: pd.DataFrame, symbol: str) -> pd.DataFrame:
 
 def _layout(symbol: str, what: str) -> DataError:
     return DataError(f"unknown layout: {what}", symbol, "another version of yfinance may be needed", code=334)
+
+
+# -- the cache: an entry is a Parquet file and a JSON with its digest, both whole or not there -------------------------
+
+
+def read_entry(entry: Path) -> pd.DataFrame | None:
+    """The cached bars, or None if there are none or they are damaged.
+
+    Args:
+        entry: Path of the entry, without an ending.
+    """
+    try:
+        content = entry.with_suffix(".parquet").read_bytes()
+        entered = json.loads(entry.with_suffix(".json").read_text(encoding="utf-8"))
+        if entered["sha256"] != hashlib.sha256(content).hexdigest():
+            return None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return pd.read_parquet(BytesIO(content))
+
+
+def write_entry(entry: Path, table: pd.DataFrame, request: dict[str, str | bool]) -> None:
+    """Write the bars, then the JSON that vouches for them: a crash in between leaves an entry without use.
+
+    Args:
+        entry: Path of the entry, without an ending.
+        table: Bars.
+        request: What was asked for; the JSON adds the time, the number of rows and the digest of the file.
+
+    Raises:
+        OSError: The folder takes no file.
+    """
+    stream = BytesIO()
+    table.to_parquet(stream, compression="zstd", index=False)
+    content = stream.getvalue()
+    entered = request | {
+        "fetched_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "rows": len(table),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(entry.with_suffix(".parquet"), lambda partial: partial.write_bytes(content))
+    text = json.dumps(entered, indent=1)
+    replace_file(entry.with_suffix(".json"), lambda partial: partial.write_text(text, encoding="utf-8"))
