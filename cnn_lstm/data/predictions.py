@@ -33,7 +33,7 @@ class TargetInfo:
         delay: Rows between the decision and the start of the label.
         classes: Number of classes; 0 for a number.
         scores: Ascending calibration scores of the intervals, or those of each fold by its number in a table of
-            several folds; None where there are no intervals.
+            several folds; None without intervals.
         smearing: Factor of each point forecast column of a volatility that makes a variance forecast of it; None where
             it is not kept.
 

@@ -269,7 +269,7 @@ def _values(bars: pd.DataFrame, column: str) -> Floats:
 
 
 def _lag(values: Floats, rows: int) -> Floats:
-    """Values, (n,), that many rows before; NaN where there is no such row."""
+    """Values, (n,), that many rows before; NaN where the table does not have it."""
     lagged = np.full_like(values, np.nan)
     if rows < len(values):
         lagged[rows:] = values[: len(values) - rows]
@@ -277,7 +277,7 @@ def _lag(values: Floats, rows: int) -> Floats:
 
 
 def _lead(values: Floats, rows: int) -> Floats:
-    """Values, (n,), that many rows later; NaN where there is no such row."""
+    """Values, (n,), that many rows later; NaN where the table does not have it."""
     return _lag(values[::-1], rows)[::-1]
 
 
