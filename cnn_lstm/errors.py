@@ -116,6 +116,28 @@ class DefectsError(DataError):
         return "\n".join(lines)
 
 
+def require(holds: bool, what: str, where: str, fix: str, code: int = 224) -> None:
+    """Refuses a setting.
+
+    Args:
+        holds: Whether it can be used.
+        what: The setting and its value.
+        where: Its section of the configuration.
+        fix: What can be given instead.
+        code: Number of the message.
+
+    Raises:
+        ConfigError: If it does not hold.
+
+    Example:
+        >>> require(0 > 1, "window=0", "data.window", "give at least 1")
+        Traceback (most recent call last):
+        cnn_lstm.errors.ConfigError: error[E224]: window=0 — data.window — give at least 1
+    """
+    if not holds:
+        raise ConfigError(what, where, fix, code=code)
+
+
 def interruption(error: BaseException) -> int | None:
     """Exit code of an interruption: 130 for Ctrl-C, 143 for SIGTERM; None for anything else.
 

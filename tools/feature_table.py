@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import groupby
 from pathlib import Path
 
-from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES, FeatureInfo, available_features
+from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES, available_features
+from cnn_lstm.data.indicators.declare import FeatureInfo
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "features.md"
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from cnn_lstm.errors import ConfigError, Defect
+from cnn_lstm.errors import Defect, require
 
 KEYS = ["symbol", "timestamp"]
 PRICES = ["open", "high", "low", "close"]
@@ -58,12 +58,10 @@ class Checks:
     on_short: OnShort = "error"
 
     def __post_init__(self) -> None:
-        if self.fill_max_gap < 0:
-            raise _out_of_range("fill_max_gap", self.fill_max_gap, "give a number of rows, 0 or more", 212)
-        if not 0 < self.max_gap_days < math.inf:
-            raise _out_of_range("max_gap_days", self.max_gap_days, "give a positive number of days", 220)
-        if self.on_short not in get_args(OnShort):
-            raise _out_of_range("on_short", self.on_short, "use error or skip", 206)
+        says = {name: f"data.checks.{name} is {value!r}" for name, value in asdict(self).items()}
+        require(self.fill_max_gap >= 0, says["fill_max_gap"], "", "give a number of rows, 0 or more", 212)
+        require(0 < self.max_gap_days < math.inf, says["max_gap_days"], "", "give a positive number of days", 220)
+        require(self.on_short in get_args(OnShort), says["on_short"], "", "use error or skip", 206)
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values for a checkpoint, under the names that checkpoints have had from the first on."""
@@ -75,10 +73,6 @@ class Checks:
         """The checks of a checkpoint."""
         names = {stored: name for name, stored in STORED_AS.items()}
         return cls(**{names.get(stored, stored): value for stored, value in values.items()})
-
-
-def _out_of_range(key: str, value: object, fix: str, code: int) -> ConfigError:
-    return ConfigError(f"data.checks.{key} is {value!r}", "", fix, code=code)
 
 
 def _dates(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:

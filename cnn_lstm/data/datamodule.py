@@ -16,7 +16,6 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cnn_lstm.data.batches import Batch, RowBatches, WindowDataset, make_loader
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
 from cnn_lstm.data.panel_checks import check_labels, check_leak, check_parts, muted_features, skip_short
 from cnn_lstm.data.prices import CheckedPrices, Checks, data_fingerprint
@@ -26,8 +25,8 @@ from cnn_lstm.data.sources.sample import SampleBars
 from cnn_lstm.data.splits import FractionSplit, Split, SplitRows, require_rows, split_rows
 from cnn_lstm.data.statistics import Scaling, TrainingStatistics, training_statistics
 from cnn_lstm.data.targets import ForwardReturn, Target, check_targets
-from cnn_lstm.data.windows import Panel, Rows, complete_windows, labelled
-from cnn_lstm.errors import ConfigError
+from cnn_lstm.data.windows import Batch, Panel, RowBatches, Rows, WindowDataset, complete_windows, labelled, make_loader
+from cnn_lstm.errors import require
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +71,7 @@ class MarketDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         for name, value in (("window", window), ("batch_size", batch_size)):
-            if value < 1:
-                raise ConfigError(f"{name}={value}", f"data.{name}", "give at least 1", code=224)
+            require(value >= 1, f"{name}={value}", f"data.{name}", "give at least 1")
         self.source = source or SampleBars()
         self.symbols, self.start, self.end = symbols, start, end
         self.targets: list[Target] = [ForwardReturn()] if targets is None else targets
@@ -88,11 +86,10 @@ class MarketDataModule(LightningDataModule):
             anchor=tuple(anchor or ()),
             checks=checks or Checks(),
         )
-        if not self.recipe.features:
-            raise ConfigError("no feature", "data.features", "list at least one, see docs/features.md", code=225)
+        fix = "list at least one, see docs/features.md"
+        require(bool(self.recipe.features), "no feature", "data.features", fix, 225)
         unknown = [name for name in self.recipe.anchor if name not in self.recipe.features]
-        if unknown:
-            raise ConfigError(f"anchor {unknown} is not a feature", "data.anchor", "name listed features", code=225)
+        require(not unknown, f"anchor {unknown} is not a feature", "data.anchor", "name listed features", 225)
         self._ready = False
         self._placed: WindowDataset | None = None
 
@@ -143,15 +140,11 @@ class MarketDataModule(LightningDataModule):
 
     def statistics_of(self, panel: Panel, rows: Rows) -> TrainingStatistics:
         """Statistics of training rows, (n,), of a panel of this recipe."""
-        return training_statistics(
-            panel,
-            rows,
-            self.recipe.window,
-            anchored=[self.recipe.features.index(name) for name in self.recipe.anchor],
-            y_anchor=[self._anchor_of(target) for target in self.targets],
-            classes=self.targets[0].classes,
-            scaling=self.scaling,
-        )
+        position, anchor = self.recipe.features.index, self.recipe.anchor
+        anchored = [position(name) for name in anchor]
+        y_anchor = [position(one.column) if one.level and one.column in anchor else -1 for one in self.targets]
+        classes = self.targets[0].classes
+        return training_statistics(panel, rows, self.recipe.window, anchored, y_anchor, classes, self.scaling)
 
     def parts_of(self, split: Split) -> SplitRows:
         """Labelled windows of the parts of a split, the one of this data module or another."""
@@ -168,15 +161,6 @@ class MarketDataModule(LightningDataModule):
         require_rows(parts)
         check_parts(self.panel, parts, self.recipe.checks)
         check_labels(self.panel, parts, self.targets)
-
-    def _decisions(self, rows: Rows) -> tuple[str, str]:
-        """First and last decision time of rows, ISO, UTC."""
-        time = self.panel.time[rows]
-        return str(time.min()), str(time.max())
-
-    def _anchor_of(self, target: Target) -> int:
-        anchored = target.level and target.column in self.recipe.anchor
-        return self.recipe.features.index(target.column) if anchored else -1
 
     def predict_rows(self) -> Rows:
         """Rows that `predict` forecasts, (n,), also those whose label is not known yet."""
@@ -201,17 +185,13 @@ class MarketDataModule(LightningDataModule):
         return self._loader(self.predict_rows())
 
     def _loader(self, rows: Rows, shuffle: bool = False) -> DataLoader[Batch]:
-        dataset = self._dataset(self._device())
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
-        return make_loader(dataset, RowBatches(rows, self.batch_size, shuffle, seed, rank, world))
-
-    def _dataset(self, device: torch.device) -> WindowDataset:
-        """The windows on a device; moved there once for all loaders."""
-        if self._placed is None or self._placed.values.device != device:
+        device = self._device()
+        if self._placed is None or self._placed.values.device != device:  # moved there once for all loaders
             values, labels = self.panel.values.to(device), self.panel.labels.to(device)
             self._placed = WindowDataset(values, labels, self.recipe.window)
-        return self._placed
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+        return make_loader(self._placed, RowBatches(rows, self.batch_size, shuffle, seed, rank, world))
 
     def _device(self) -> torch.device:
         """The accelerator if the panel takes at most half of its free memory, else the CPU."""
@@ -229,7 +209,7 @@ class MarketDataModule(LightningDataModule):
 
     def contract(self) -> dict[str, Any]:
         """What a checkpoint must know of the data, in plain values."""
-        edges = self.parts.boundaries
+        edges, trained = self.parts.boundaries, self.panel.time[self.parts.train]
         return {
             "recipe": self.recipe.to_plain(),
             "source": type(self.source).__name__,
@@ -239,7 +219,7 @@ class MarketDataModule(LightningDataModule):
             "target_units": [target.unit for target in self.targets],
             "target_mean": self.statistics.y_mean.tolist(),
             "boundaries": {name: str(getattr(edges, name)) for name in ("train", "validation", "test", "end")},
-            "training": dict(zip(("first", "last"), self._decisions(self.parts.train), strict=True)),
+            "training": {"first": str(trained.min()), "last": str(trained.max())},
             "fingerprint": self.fingerprint,
         }
 

@@ -8,6 +8,7 @@ import torch
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.panel_checks import muted_features
+from cnn_lstm.data.times import time_text
 from cnn_lstm.data.windows import Panel
 
 
@@ -49,27 +50,26 @@ def _symbols(data: MarketDataModule) -> pd.DataFrame:
         rows = np.flatnonzero(panel.symbol == code)
         windows = int(np.isin(data.windows, rows).sum())
         days = panel.time[rows]
-        lines.append((symbol, len(rows), windows, _day(days[0]), _day(days[-1]), len(set(panel.segment[rows]))))
+        lines.append(
+            (symbol, len(rows), windows, time_text(days[0]), time_text(days[-1]), len(set(panel.segment[rows])))
+        )
     return pd.DataFrame(lines, columns=["symbol", "rows", "windows", "first", "last", "gap-free stretches"])
 
 
 def _parts(data: MarketDataModule) -> pd.DataFrame:
     lines = []
-    for name in ("train", "validation", "test"):
-        rows = getattr(data.parts, name)
+    for name, rows in data.parts.by_name.items():
         days = data.panel.time[rows]
-        lines.append((name, len(rows), _day(days.min()), _day(days.max())))
+        lines.append((name, len(rows), time_text(days.min()), time_text(days.max())))
     return pd.DataFrame(lines, columns=["part", "windows", "first decision", "last decision"])
 
 
 def _features(data: MarketDataModule) -> pd.DataFrame:
     muted = muted_features(data.statistics, data.recipe.features)
-    lines = [
-        (name, _first_valid(data.panel, k), float(loc), "muted: constant" if name in muted else f"{float(scale):.4g}")
-        for k, (name, loc, scale) in enumerate(
-            zip(data.recipe.features, data.statistics.x_loc, data.statistics.x_scale, strict=True)
-        )
-    ]
+    lines = []
+    for k, name in enumerate(data.recipe.features):
+        scale = "muted: constant" if name in muted else f"{float(data.statistics.x_scale[k]):.4g}"
+        lines.append((name, _first_valid(data.panel, k), float(data.statistics.x_loc[k]), scale))
     return pd.DataFrame(lines, columns=["feature", "first valid row", "location", "scale"])
 
 
@@ -79,19 +79,16 @@ def _first_valid(panel: Panel, column: int) -> str:
     for code in range(len(panel.symbols)):
         rows = np.flatnonzero(panel.symbol == code)
         finite = np.flatnonzero(torch.isfinite(panel.values[torch.from_numpy(rows), column]).numpy())
-        first = max(first, (int(finite[0]), _day(panel.time[rows[finite[0]]])) if len(finite) else (len(rows), "never"))
+        first = max(
+            first, (int(finite[0]), time_text(panel.time[rows[finite[0]]])) if len(finite) else (len(rows), "never")
+        )
     return f"{first[0]} ({first[1]})"
 
 
 def _targets(data: MarketDataModule) -> pd.DataFrame:
     labels = data.panel.labels[torch.from_numpy(data.parts.train)].double()
     lines = []
-    for k, target in enumerate(data.targets):
-        y = labels[:, k]
+    for target, y in zip(data.targets, labels.T, strict=True):
         moments = [float(v) for v in (y.mean(), y.std(), y.min(), y.max())]
         lines.append((target.name, target.unit, f"(t+{target.delay}, t+{target.reach}]", *moments))
     return pd.DataFrame(lines, columns=["target", "unit", "rows", "mean", "std", "min", "max"])
-
-
-def _day(stamp: np.datetime64) -> str:
-    return str(stamp)[:16].replace("T00:00", "")

@@ -1,12 +1,23 @@
-"""The features that come with the package, and those that a model has by default."""
+"""The features that come with the package, those that a model has by default, and the way from a name to a feature.
+
+One name is one column. `rsi_14` is the function `rsi` with its first parameter 14; `rsi` is the same function with
+the default. A dotted name is the import path of a user's own function. Any other column of the table passes through
+as it is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import difflib
+import importlib
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from operator import itemgetter
 from types import ModuleType
 from typing import Any
 
+from cnn_lstm.data.features import FAMILY_OF_USER, Feature
 from cnn_lstm.data.indicators import (
     averages,
     bands,
@@ -22,7 +33,8 @@ from cnn_lstm.data.indicators import (
     volatility,
     volume,
 )
-from cnn_lstm.data.indicators.declare import Declaration, declaration_of
+from cnn_lstm.data.indicators.declare import FeatureInfo, declaration_of
+from cnn_lstm.errors import ConfigError, require
 
 DEFAULT_FEATURES = (
     "log_return_1",
@@ -41,50 +53,15 @@ DEFAULT_FEATURES = (
     "drawdown_252",
 )
 
-_FAMILIES: tuple[ModuleType, ...] = (
-    returns,
-    averages,
-    momentum,
-    oscillators,
-    trend,
-    bands,
-    volatility,
-    moments,
-    volume,
-    patterns,
-    regimes,
-    calendars,
-    cross_section,
-)
-
-
-@dataclass(frozen=True)
-class FeatureInfo:
-    """What the list of features says of one feature.
-
-    Attributes:
-        name: Name without parameters.
-        pattern: Name with the names of its parameters.
-        default: Name with the default parameters.
-        inputs: Columns that it reads.
-        warmup: Rows without a value at the start of a symbol, with the default parameters.
-        family: Kind of feature.
-        cross_sectional: Whether rows of other symbols with the same timestamp count.
-        meaning: Meaning, unit and source.
-    """
-
-    name: str
-    pattern: str
-    default: str
-    inputs: tuple[str, ...]
-    warmup: int
-    family: str
-    cross_sectional: bool
-    meaning: str
+_KEYS = ("symbol", "timestamp")
+_NAME = re.compile(r"(?P<base>.+?)(?P<numbers>(?:_\d+)*)")
+_CODE = 225
+_OF_CLOSE_AND_RANGE = (returns, averages, momentum, oscillators, trend, bands, volatility, moments)
+_FAMILIES: tuple[ModuleType, ...] = (*_OF_CLOSE_AND_RANGE, volume, patterns, regimes, calendars, cross_section)
 
 
 # name without parameters -> declaration and function
-OFFERED: dict[str, tuple[Declaration, Callable[..., Any]]] = {
+OFFERED: dict[str, tuple[FeatureInfo, Callable[..., Any]]] = {
     declaration.name: (declaration, function)
     for module in _FAMILIES
     for function in vars(module).values()
@@ -100,19 +77,117 @@ def available_features() -> list[FeatureInfo]:
         >>> known["macd_hist"].pattern, known["macd_hist"].default
         ('macd_hist_{fast}_{slow}_{signal}', 'macd_hist_12_26_9')
     """
-    return [feature_info(declaration) for declaration, _ in OFFERED.values()]
+    return [declaration for declaration, _ in OFFERED.values()]
 
 
-def feature_info(declaration: Declaration) -> FeatureInfo:
-    """What the list of features says of a declared function."""
-    name, defaults = declaration.name, declaration.defaults
-    return FeatureInfo(
-        name=name,
-        pattern="_".join([name, *(f"{{{parameter}}}" for parameter in defaults)]),
-        default="_".join([name, *map(str, defaults.values())]),
-        inputs=declaration.inputs,
-        warmup=declaration.warmup_of(*defaults.values()),
-        family=declaration.family,
-        cross_sectional=declaration.cross_sectional,
-        meaning=declaration.meaning,
-    )
+def default_importer(path: str) -> Callable[..., Any]:
+    """Import `package.module.function`.
+
+    Raises:
+        ConfigError: The module cannot be imported or has no such function.
+
+    Example:
+        >>> default_importer("math.sqrt")(9.0)
+        3.0
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except Exception as error:  # the user's module may fail in any way while it is imported
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"cannot import feature {path!r}", reason, "check the path", code=_CODE) from error
+    if not callable(function):
+        raise ConfigError(f"feature {path!r} is not a function", type(function).__name__, code=_CODE)
+    return function  # type: ignore[no-any-return]
+
+
+def resolve_features(
+    names: Sequence[str],
+    columns: Collection[str],
+    import_function: Callable[[str], Callable[..., Any]] = default_importer,
+) -> list[Feature]:
+    """The features that names stand for.
+
+    Args:
+        names: Names of the catalogue, columns of the table, or import paths of a user's own functions.
+        columns: Columns of the price table.
+        import_function: Gives the function of an import path; it may refuse the path.
+
+    Raises:
+        ConfigError: A name is unknown or given twice, a parameter is wrong, or the table lacks a column.
+
+    Example:
+        >>> features = resolve_features(["log_return_5", "rsi", "close"], ["symbol", "timestamp", "close"])
+        >>> [(feature.name, feature.warmup, feature.family) for feature in features]
+        [('log_return_5', 5, 'returns'), ('rsi', 263, 'oscillators'), ('close', 0, 'columns')]
+        >>> resolve_features(["rsii_14"], ["close"])
+        Traceback (most recent call last):
+        cnn_lstm.errors.ConfigError: error[E225]: unknown feature 'rsii_14' — did you mean 'rsi_14'?
+    """
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    require(not twice, f"feature given twice: {', '.join(map(repr, twice))}", "", "remove one", _CODE)
+    resolved = [_resolve(name, columns, import_function) for name in names]
+    for item in resolved:
+        missing = [column for column in item.inputs if column not in columns]
+        what = f"feature {item.name!r} needs the column {', '.join(map(repr, missing))}"
+        require(not missing, what, f"the table has {', '.join(columns)}", "", _CODE)
+    return resolved
+
+
+def _resolve(name: str, columns: Collection[str], import_function: Callable[[str], Callable[..., Any]]) -> Feature:
+    base, numbers = _parse(name)
+    if base in OFFERED:
+        return _with_parameters(name, *OFFERED[base], numbers)
+    if name in columns and name not in _KEYS:
+        return Feature(name, itemgetter(name), 0, (name,), "columns")
+    if "." in name:
+        return _user_feature(name, import_function(name), columns)
+    raise ConfigError(f"unknown feature {name!r}", "", _nearest(name, columns), code=_CODE)
+
+
+def _parse(name: str) -> tuple[str, tuple[int, ...]]:
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ConfigError(f"{name!r} is not a feature name", code=_CODE)
+    return match["base"], tuple(int(number) for number in match["numbers"].split("_")[1:])
+
+
+def _with_parameters(
+    name: str, declaration: FeatureInfo, function: Callable[..., Any], numbers: tuple[int, ...]
+) -> Feature:
+    defaults = declaration.defaults
+    what = f"feature {name!r} has {len(numbers)} parameters, at most {len(defaults)}"
+    require(len(numbers) <= len(defaults), what, "", f"write {declaration.pattern!r}", _CODE)
+    parameters = defaults | dict(zip(defaults, numbers, strict=False))
+    for (parameter, value), smallest in zip(parameters.items(), declaration.at_least, strict=True):
+        what = f"feature {name!r}: {parameter} must be at least {smallest}"
+        require(value >= smallest, what, "", f"the default is {declaration.default!r}", _CODE)
+    warmup, bound = declaration.warmup_of(*parameters.values()), partial(function, **parameters)
+    return Feature(name, bound, warmup, declaration.inputs, declaration.family, declaration.cross_sectional)
+
+
+def _user_feature(name: str, function: Callable[..., Any], columns: Collection[str]) -> Feature:
+    declaration = declaration_of(function)
+    if declaration is None:
+        # a table without a close must not be refused for a function that does not say what it reads
+        return Feature(name, function, 0, ("close",) if "close" in columns else (), FAMILY_OF_USER)
+    warmup = declaration.warmup
+    return Feature(name, function, warmup, declaration.inputs, FAMILY_OF_USER, declaration.cross_sectional)
+
+
+def _nearest(name: str, columns: Collection[str]) -> str:
+    base, _ = _parse(name)
+    match = difflib.get_close_matches(name, [column for column in columns if column not in _KEYS], 1)
+    if not match:
+        match = [near + name[len(base) :] for near in difflib.get_close_matches(base, list(OFFERED), 1, 0.5)]
+    return f"did you mean {match[0]!r}?" if match else "docs/features.md lists the features"
+
+
+def required_columns(features: Sequence[Feature]) -> tuple[str, ...]:
+    """Columns that the features read, each once, in order of need.
+
+    Example:
+        >>> required_columns(resolve_features(["rsi", "volume_ratio"], ["close", "volume"]))
+        ('close', 'volume')
+    """
+    return tuple(dict.fromkeys(column for item in features for column in item.inputs))

@@ -14,17 +14,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from cnn_lstm.data.indicators.declare import feature
-from cnn_lstm.errors import CnnLstmError, ConfigError
+from cnn_lstm.errors import CnnLstmError, ConfigError, require
 
 # `feature` is declared elsewhere; users import it from here
-__all__ = [
-    "Feature",
-    "compute_features",
-    "feature",
-    "latest_values",
-    "most_history",
-    "needed_history",
-]
+__all__ = ["Feature", "compute_features", "feature", "latest_values", "most_history", "needed_history"]
 
 FAMILY_OF_USER = "own"
 # rows of a symbol that are computed in one go, see `compute_features`
@@ -191,10 +184,8 @@ def _evaluate(item: Feature, bars: pd.DataFrame) -> npt.NDArray[np.float64]:
     except Exception as error:  # a user's function may fail in any way
         reason = f"{type(error).__name__}: {error}"
         raise ConfigError(f"feature {item.name!r} failed", reason, "repair the function", code=_CODE) from error
-    if len(column) != len(bars):
-        what = f"feature {item.name!r} returned {len(column)} values for {len(bars)} rows"
-        raise ConfigError(what, "", "return one value per row", code=_CODE)
-    if not pd.api.types.is_numeric_dtype(column.dtype):
-        what = f"feature {item.name!r} is not numeric"
-        raise ConfigError(what, f"dtype {column.dtype}", "return numbers", code=_CODE)
+    what = f"feature {item.name!r} returned {len(column)} values for {len(bars)} rows"
+    require(len(column) == len(bars), what, "", "return one value per row", _CODE)
+    numeric = pd.api.types.is_numeric_dtype(column.dtype)
+    require(numeric, f"feature {item.name!r} is not numeric", f"dtype {column.dtype}", "return numbers", _CODE)
     return column.to_numpy(dtype=np.float64, na_value=np.nan)

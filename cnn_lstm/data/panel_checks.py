@@ -36,15 +36,8 @@ def skip_short(prices: pd.DataFrame, bound: BoundRecipe) -> pd.DataFrame:
         return prices
     warmup = needed - recipe.window - reach - 1
     parts = f"warm-up {warmup} + window {recipe.window} + label {reach} + 1"
-    defects = [
-        Defect(
-            306,
-            f"{rows} rows, needs at least {needed} ({parts})",
-            str(symbol),
-            "give more history, or set data.checks.on_short to skip",
-        )
-        for symbol, rows in short.items()
-    ]
+    needs, fix = f"needs at least {needed} ({parts})", "give more history, or set data.checks.on_short to skip"
+    defects = [Defect(306, f"{rows} rows, {needs}", str(symbol), fix) for symbol, rows in short.items()]
     if recipe.checks.on_short == "error" or len(short) == len(counts):
         raise DefectsError(defects)
     for defect in defects:
@@ -60,15 +53,11 @@ def check_parts(panel: Panel, parts: SplitRows, checks: Checks) -> None:
     Raises:
         DefectsError: Naming each symbol and part.
     """
+    fix = "give more history, move the dates, or set data.checks.on_short to skip"
     defects = [
-        Defect(
-            306,
-            f"no window in the {name} part",
-            symbol,
-            "give more history, move the dates, or set data.checks.on_short to skip",
-        )
+        Defect(306, f"no window in the {name} part", symbol, fix)
         for code, symbol in enumerate(panel.symbols)
-        for name, rows in (("train", parts.train), ("validation", parts.validation), ("test", parts.test))
+        for name, rows in parts.by_name.items()
         if not (panel.symbol[rows] == code).any()
     ]
     if defects and checks.on_short == "error":
@@ -84,29 +73,18 @@ def check_labels(panel: Panel, parts: SplitRows, targets: Sequence[Target]) -> N
         DataError: Naming the target and the counts.
     """
     for column, target in enumerate(targets):
-        if target.classes:
-            _check_classes(panel, parts, column, target)
-            continue
+        for name, rows in parts.by_name.items() if target.classes else ():
+            known = panel.labels[torch.from_numpy(rows), column].long().numpy()
+            counts = np.bincount(known, minlength=target.classes)
+            where = f"{target.name}, rows of each class: {counts.tolist()}"
+            if (counts > 0).sum() < 2:
+                what = f"only one class in the {name} part"
+                raise DataError(what, where, "move the thresholds or the dates", code=322)
         labels = panel.labels[torch.from_numpy(parts.train), column]
-        if float(labels.max()) == float(labels.min()):
-            raise DataError(
-                f"the target never changes: always {float(labels[0]):g}",
-                f"{target.name}, {len(labels)} training rows",
-                "choose another target or longer data",
-                code=318,
-            )
-
-
-def _check_classes(panel: Panel, parts: SplitRows, column: int, target: Target) -> None:
-    for name, rows in (("train", parts.train), ("validation", parts.validation), ("test", parts.test)):
-        counts = np.bincount(panel.labels[torch.from_numpy(rows), column].long().numpy(), minlength=target.classes)
-        if (counts > 0).sum() < 2:
-            raise DataError(
-                f"only one class in the {name} part",
-                f"{target.name}, rows of each class: {counts.tolist()}",
-                "move the thresholds or the dates",
-                code=322,
-            )
+        if not target.classes and float(labels.max()) == float(labels.min()):
+            what = f"the target never changes: always {float(labels[0]):g}"
+            where = f"{target.name}, {len(labels)} training rows"
+            raise DataError(what, where, "choose another target or longer data", code=318)
 
 
 def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Sequence[Target]) -> None:
@@ -124,16 +102,13 @@ def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Seque
     for target, correlations in label_correlations(panel, rows, targets).items():
         for feature, correlation in zip(features, correlations.tolist(), strict=True):
             if abs(correlation) > LEAK_CORRELATION:
-                raise ValidityError(
-                    f"the feature {feature} is the target {target}: correlation {correlation:.5f}",
-                    f"{len(rows)} training rows",
-                    "remove the feature: it knows the future",
-                    code=819,
-                )
+                what = f"the feature {feature} is the target {target}: correlation {correlation:.5f}"
+                fix = "remove the feature: it knows the future"
+                raise ValidityError(what, f"{len(rows)} training rows", fix, code=819)
 
 
 def label_correlations(panel: Panel, rows: Rows, targets: Sequence[Target]) -> dict[str, Tensor]:
-    """Correlation of each feature with the label of each target by its name, each (F,).
+    """Correlation of each feature with the label of each target by its name, each (F,); 0 where one never changes.
 
     A level hardly moves from row to row, so levels are compared by how far they are from the latest known value.
 
@@ -147,21 +122,13 @@ def label_correlations(panel: Panel, rows: Rows, targets: Sequence[Target]) -> d
     by_target = {}
     for column, target in enumerate(targets):
         label = panel.labels[index, column].double()
-        if target.level:
-            base = panel.present[index, column].double()
-            by_target[target.name] = _correlations(values - base[:, None], label - base)
-        else:
-            by_target[target.name] = _correlations(values, label)
+        base = panel.present[index, column].double() if target.level else torch.zeros_like(label)
+        finite = torch.isfinite(label)
+        x, y = (values - base[:, None])[finite], (label - base)[finite]
+        x, y = x - x.mean(dim=0), y - y.mean()
+        scale = x.norm(dim=0) * y.norm()
+        by_target[target.name] = torch.where(scale > 0, (x * y[:, None]).sum(dim=0) / scale, 0.0)
     return by_target
-
-
-def _correlations(values: Tensor, label: Tensor) -> Tensor:
-    """Correlation of each column with the label, (F,), of values (n, F) and labels (n,); 0 where one never changes."""
-    finite = torch.isfinite(label)
-    x = values[finite] - values[finite].mean(dim=0)
-    y = label[finite] - label[finite].mean()
-    scale = x.norm(dim=0) * y.norm()
-    return torch.where(scale > 0, (x * y[:, None]).sum(dim=0) / scale, 0.0)
 
 
 def muted_features(statistics: TrainingStatistics, features: Sequence[str]) -> list[str]:

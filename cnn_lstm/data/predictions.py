@@ -33,7 +33,7 @@ class TargetInfo:
         delay: Rows between the decision and the start of the label.
         classes: Number of classes; 0 for a number.
         scores: Ascending calibration scores of the intervals, or those of each fold by its number in a table of
-            several folds; None where there are no intervals.
+            several folds; None without intervals.
         smearing: Factor of each point forecast column of a volatility that makes a variance forecast of it; None where
             it is not kept.
 
@@ -68,8 +68,7 @@ class TargetInfo:
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values for Parquet, without what is None."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 def target_infos(table: pd.DataFrame) -> dict[str, TargetInfo]:
@@ -83,11 +82,7 @@ def describe_targets(table: pd.DataFrame, infos: Mapping[str, TargetInfo]) -> No
 
 
 def predictions_table(
-    panel: Panel,
-    targets: Sequence[Target],
-    rows: Rows,
-    columns: Mapping[str, Tensor],
-    target_mean: Sequence[float],
+    panel: Panel, targets: Sequence[Target], rows: Rows, columns: Mapping[str, Tensor], target_mean: Sequence[float]
 ) -> pd.DataFrame:
     """Forecasts next to the truth and two trivial forecasts.
 

@@ -64,12 +64,11 @@ def check_prices(table: pd.DataFrame, checks: Checks, required: Collection[str] 
         ...
         cnn_lstm.errors.DefectsError: error[E308]: conflicting rows — A @ 2024-01-02, 1 row — close is 1.0 ...
     """
-    defects = list(_structure(table, required))
-    _refuse(defects)
+    check_structure(table, required)
     for name in table["symbol"].unique():
         validate_symbol(name)
     table = _normalised(table)
-    defects += _order(table, checks)
+    defects = list(_order(table, checks))
     table = table.sort_values(KEYS, kind="stable", ignore_index=True)
     defects += _duplicates(table)
     table = table[~table.duplicated(KEYS)].reset_index(drop=True)
@@ -247,7 +246,8 @@ def _filled(table: pd.DataFrame, checks: Checks) -> tuple[pd.DataFrame, list[Def
             runs = runs[short]
             spans = zip(runs["first"], runs["last"] + 1, strict=True)
             rows = np.concatenate([np.arange(first, stop) for first, stop in spans])
-            columns[name] = _fill(table, name, rows)
+            columns[name] = values = table[name].copy()
+            values.iloc[rows] = 0.0 if name == "volume" else values.groupby(table["symbol"]).ffill().iloc[rows]
             where = f"{at_row(table, rows[0])}, {count_rows(len(rows))}"
             defects.append(Defect(312, f"{name} was missing", where, "filled from the past", fatal=False))
     return table.assign(**columns), defects
@@ -274,9 +274,3 @@ def _missing(table: pd.DataFrame, name: str, runs: pd.DataFrame, checks: Checks)
         if leading:
             fix = "supply the values or start later: there is nothing before them to fill from"
         yield Defect(312, f"{name} is missing", where, fix)
-
-
-def _fill(table: pd.DataFrame, name: str, rows: np.ndarray) -> pd.Series[float]:
-    values = table[name].copy()
-    values.iloc[rows] = 0.0 if name == "volume" else values.groupby(table["symbol"]).ffill().iloc[rows]
-    return values

@@ -13,12 +13,12 @@ import pandas as pd
 
 from cnn_lstm import specs
 from cnn_lstm.data.checks import BARS
-from cnn_lstm.data.feature_names import default_importer, required_columns, resolve_features
+from cnn_lstm.data.feature_catalogue import default_importer, required_columns, resolve_features
 from cnn_lstm.data.features import Feature
 from cnn_lstm.data.prices import CheckedPrices, Checks, check_prices, require_table
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, build_panel
-from cnn_lstm.errors import ConfigError
+from cnn_lstm.errors import require
 
 
 @dataclass(frozen=True)
@@ -126,12 +126,7 @@ class BoundRecipe:
 
 
 def _trusted_function(path: str) -> Callable[..., Any]:
-    if not specs.is_trusted(path):
-        package = path.split(".")[0]
-        raise ConfigError(
-            f"the feature {path} is a function outside the trusted packages",
-            "data.features",
-            f"if you trust it, add --trust-imports {package}, or call cnn_lstm.trust({package!r}) in Python",
-            code=228,
-        )
+    package, what = path.split(".")[0], f"the feature {path} is a function outside the trusted packages"
+    fix = f"if you trust it, add --trust-imports {package}, or call cnn_lstm.trust({package!r}) in Python"
+    require(specs.is_trusted(path), what, "data.features", fix, 228)
     return default_importer(path)

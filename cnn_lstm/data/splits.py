@@ -15,7 +15,7 @@ import numpy as np
 from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.data.times import Times
 from cnn_lstm.data.windows import Rows
-from cnn_lstm.errors import ConfigError, DataError
+from cnn_lstm.errors import DataError, require
 from cnn_lstm.specs import Serializable
 
 
@@ -40,14 +40,10 @@ class Boundaries:
     validation_end: np.datetime64 | None = None
 
     def __post_init__(self) -> None:
-        if not self.train < self.validation < self.test < self.end:
-            raise ConfigError(
-                f"the parts are not in order: train from {_day(self.train)}, validation from "
-                f"{_day(self.validation)}, test from {_day(self.test)}, end {_day(self.end)}",
-                "data.split",
-                "give ascending dates inside the data",
-                code=223,
-            )
+        edges = {"train from": self.train, "validation from": self.validation, "test from": self.test, "end": self.end}
+        what = f"the parts are not in order: {', '.join(f'{name} {_day(edge)}' for name, edge in edges.items())}"
+        in_order = self.train < self.validation < self.test < self.end
+        require(bool(in_order), what, "data.split", "give ascending dates inside the data", 223)
 
     @property
     def parts(self) -> tuple[tuple[np.datetime64, np.datetime64, np.datetime64 | None], ...]:
@@ -83,9 +79,9 @@ class DateSplit(Split):
     """
 
     def __init__(self, validation: str, test: str, train: str | None = None, end: str | None = None) -> None:
-        self.validation, self.test = _date("validation", validation), _date("test", test)
-        self.train = None if train is None else _date("train", train)
-        self.end = None if end is None else _date("end", end)
+        self.validation, self.test = stamp(validation, "data.split.validation"), stamp(test, "data.split.test")
+        self.train = None if train is None else stamp(train, "data.split.train")
+        self.end = None if end is None else stamp(end, "data.split.end")
 
     def boundaries(self, times: Times) -> Boundaries:
         """The given dates; open ends follow the table."""
@@ -111,13 +107,9 @@ class FractionSplit(Split):
     """
 
     def __init__(self, train: float = 0.7, validation: float = 0.15) -> None:
-        if not (0 < train < 1 and 0 < validation < 1 and train + validation < 1):
-            raise ConfigError(
-                f"train={train}, validation={validation}",
-                "data.split",
-                "give two shares above 0 whose sum is below 1; the rest is the test part",
-                code=223,
-            )
+        fix = "give two shares above 0 whose sum is below 1; the rest is the test part"
+        shares = 0 < train < 1 and 0 < validation < 1 and train + validation < 1
+        require(shares, f"train={train}, validation={validation}", "data.split", fix, 223)
         self.train, self.validation = train, validation
 
     def boundaries(self, times: Times) -> Boundaries:
@@ -145,19 +137,15 @@ class WalkForward(Split):
     """
 
     def __init__(self, folds: int = 5, fold: int = 0, sliding: bool = False, embargo: int = 0) -> None:
-        if folds < 1 or not 0 <= fold < folds:
-            raise ConfigError(f"fold={fold} of folds={folds}", "data.split", "give 0 <= fold < folds", code=223)
-        if embargo < 0:
-            raise ConfigError(f"embargo={embargo}", "data.split", "give 0 or more timestamps", code=223)
+        require(0 <= fold < folds, f"fold={fold} of folds={folds}", "data.split", "give 0 <= fold < folds", 223)
+        require(embargo >= 0, f"embargo={embargo}", "data.split", "give 0 or more timestamps", 223)
         self.folds, self.fold, self.sliding, self.embargo = folds, fold, sliding, embargo
 
     def boundaries(self, times: Times) -> Boundaries:
         """Boundaries of this fold."""
         block = len(times) // (self.folds + 2)
-        if self.embargo >= max(block, 1):
-            raise ConfigError(
-                f"embargo={self.embargo} of a part of {block} timestamps", "data.split", "give a shorter one", code=223
-            )
+        what = f"embargo={self.embargo} of a part of {block} timestamps"
+        require(self.embargo < max(block, 1), what, "data.split", "give a shorter one", 223)
         test = len(times) - (self.folds - self.fold) * block
         validation = test - block
         train = self.fold * block if self.sliding else 0
@@ -190,6 +178,11 @@ class SplitRows:
     test: Rows
     purged: int
     boundaries: Boundaries
+
+    @property
+    def by_name(self) -> dict[str, Rows]:
+        """The rows of each part, by its name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
 def split_rows(rows: Rows, decision: Times, label_end: Times, boundaries: Boundaries) -> SplitRows:
@@ -224,27 +217,18 @@ def require_rows(parts: SplitRows) -> None:
     Raises:
         DataError: Naming the part and the three ranges.
     """
-    for name, rows in (("train", parts.train), ("validation", parts.validation), ("test", parts.test)):
+    for name, rows in parts.by_name.items():
         if not len(rows):
             edges = parts.boundaries
-            raise DataError(
-                f"the {name} part has no window",
-                f"train {_day(edges.train)}..{_day(edges.validation)}, validation ..{_day(edges.test)}, "
-                f"test ..{_day(edges.end)}",
-                "move the dates of data.split, or shorten data.window or the horizon",
-                code=323,
-            )
-
-
-def _date(name: str, value: str) -> np.datetime64:
-    return stamp(value, f"data.split.{name}")
+            train = f"train {_day(edges.train)}..{_day(edges.validation)}"
+            where = f"{train}, validation ..{_day(edges.test)}, test ..{_day(edges.end)}"
+            fix = "move the dates of data.split, or shorten data.window or the horizon"
+            raise DataError(f"the {name} part has no window", where, fix, code=323)
 
 
 def _at(times: Times, position: int) -> np.datetime64:
-    if position >= len(times):
-        raise ConfigError(
-            f"{len(times)} timestamps are too few for this split", "data.split", "give more data", code=223
-        )
+    what = f"{len(times)} timestamps are too few for this split"
+    require(position < len(times), what, "data.split", "give more data", 223)
     time: np.datetime64 = times[position]
     return time
 

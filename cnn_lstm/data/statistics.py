@@ -59,7 +59,10 @@ def training_statistics(
         classes: Number of classes of the targets, 0 for numbers.
         scaling: Mean and standard deviation, or median and interquartile range.
     """
-    covered = torch.from_numpy(_covered(len(panel), rows, length))
+    edges = np.zeros(len(panel) + 1, dtype=np.int64)  # + 1 where a window begins, - 1 behind its end
+    np.add.at(edges, rows - length + 1, 1)
+    np.add.at(edges, rows + 1, -1)
+    covered = torch.from_numpy(np.cumsum(edges[:-1]) > 0)
     x_loc, x_scale = _location_and_scale(panel.values, covered, scaling)
     for feature in anchored:
         x_loc[feature], x_scale[feature] = _anchored_moments(panel.values[:, [feature]], rows, length)
@@ -78,18 +81,8 @@ def training_statistics(
     return TrainingStatistics(x_loc, x_scale, mask, y_loc, y_scale, torch.tensor(y_anchor), y_mean, counts)
 
 
-def _covered(count: int, rows: Rows, length: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Whether a window that ends at one of `rows`, (n,), covers each of `count` panel rows, (N,)."""
-    edges = np.zeros(count + 1, dtype=np.int64)
-    np.add.at(edges, rows - length + 1, 1)
-    np.add.at(edges, rows + 1, -1)
-    return np.asarray(np.cumsum(edges[:-1]) > 0)
-
-
 def _location_and_scale(values: Tensor, mask: Tensor, scaling: Scaling) -> tuple[Tensor, Tensor]:
-    if scaling == "robust":
-        return _robust(values, mask)
-    return _moments(_masked(values, mask))
+    return _robust(values, mask) if scaling == "robust" else _moments(_masked(values, mask))
 
 
 def _masked(values: Tensor, mask: Tensor) -> Iterator[Tensor]:

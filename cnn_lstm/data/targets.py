@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cnn_lstm.data.quantities import Quantity, quantity
-from cnn_lstm.errors import ConfigError
+from cnn_lstm.errors import require
 from cnn_lstm.specs import Serializable
 
 Floats = NDArray[np.float64]
@@ -46,12 +46,12 @@ class Target(Serializable, ABC):
     classes: int = 0
 
     @abstractmethod
-    def future(self, bars: pd.DataFrame) -> Floats:
-        """Label of each row, shape (n,); NaN where its interval is not over yet."""
-
-    @abstractmethod
     def present(self, bars: pd.DataFrame) -> Floats:
-        """The same quantity over the interval ending at each row, shape (n,)."""
+        """The quantity over the interval ending at each row, shape (n,)."""
+
+    def future(self, bars: pd.DataFrame) -> Floats:
+        """Label of each row, shape (n,): what `present` is `reach` rows later; NaN where that is not known yet."""
+        return _lead(self.present(bars), self.reach)
 
     @property
     def quantity(self) -> Quantity:
@@ -122,12 +122,8 @@ class ForwardReturn(Target):
     kind = unit = "return"
 
     def __init__(self, horizon: int = 1, delay: int = 1, log: bool = True, column: str = "close") -> None:
-        self.horizon, self.delay, self.log, self.column = _positive("horizon", horizon), _delay(delay), log, column
+        self.horizon, self.delay, self.log, self.column = _positive(horizon), _delay(delay), log, column
         self.name = f"return_{horizon}"
-
-    def future(self, bars: pd.DataFrame) -> Floats:
-        """Label of each row, shape (n,), in return units."""
-        return _lead(self.present(bars), self.reach)
 
     def present(self, bars: pd.DataFrame) -> Floats:
         """Return over the last `horizon` rows, shape (n,)."""
@@ -157,24 +153,16 @@ class Direction(Target):
         self, thresholds: list[float] | None = None, horizon: int = 1, delay: int = 1, column: str = "close"
     ) -> None:
         self.thresholds = [0.0] if thresholds is None else list(thresholds)
-        if not (self.thresholds and np.isfinite(self.thresholds).all() and (np.diff(self.thresholds) > 0).all()):
-            raise ConfigError(
-                f"thresholds={thresholds}", "targets.Direction", "give one or more ascending numbers", code=224
-            )
+        sound = self.thresholds and np.isfinite(self.thresholds).all() and (np.diff(self.thresholds) > 0).all()
+        require(bool(sound), f"thresholds={thresholds}", "targets.Direction", "give one or more ascending numbers")
         self._return = ForwardReturn(horizon, delay, column=column)
         self.horizon, self.delay, self.column = horizon, delay, column
         self.classes = len(self.thresholds) + 1
         self.name = f"direction_{horizon}"
 
-    def future(self, bars: pd.DataFrame) -> Floats:
-        """Class of each row, shape (n,), as a float from 0 to classes - 1."""
-        return self._class(self._return.future(bars))
-
     def present(self, bars: pd.DataFrame) -> Floats:
-        """Class of the return over the last `horizon` rows, shape (n,)."""
-        return self._class(self._return.present(bars))
-
-    def _class(self, returns: Floats) -> Floats:
+        """Class of the return over the last `horizon` rows, shape (n,), as a float from 0 to classes - 1."""
+        returns = self._return.present(bars)
         classes = np.searchsorted(self.thresholds, returns, side="right").astype(float)
         return np.where(np.isnan(returns), np.nan, classes)
 
@@ -198,14 +186,10 @@ class RealizedVolatility(Target):
     """
 
     def __init__(self, horizon: int = 5, delay: int = 0, log: bool = False, column: str = "close") -> None:
-        self.horizon, self.delay, self.log, self.column = _positive("horizon", horizon), _delay(delay), log, column
+        self.horizon, self.delay, self.log, self.column = _positive(horizon), _delay(delay), log, column
         self.kind = "log_volatility" if log else "volatility"
         self.name = f"{self.kind}_{horizon}"
         self.unit = "log volatility a bar" if log else "volatility a bar"
-
-    def future(self, bars: pd.DataFrame) -> Floats:
-        """Label of each row, shape (n,)."""
-        return _lead(self.present(bars), self.reach)
 
     def present(self, bars: pd.DataFrame) -> Floats:
         """Volatility of the last `horizon` returns, shape (n,); NaN for the logarithm of no movement at all."""
@@ -234,13 +218,9 @@ class ForwardValue(Target):
     kind = "level"
 
     def __init__(self, column: str, horizon: int = 1, delay: int = 0) -> None:
-        self.horizon, self.delay, self.column = _positive("horizon", horizon), _delay(delay), column
+        self.horizon, self.delay, self.column = _positive(horizon), _delay(delay), column
         self.name = f"{column}_{horizon}"
         self.unit = column
-
-    def future(self, bars: pd.DataFrame) -> Floats:
-        """Label of each row, shape (n,), in the column's units."""
-        return _lead(self.present(bars), self.reach)
 
     def present(self, bars: pd.DataFrame) -> Floats:
         """The column itself, shape (n,)."""
@@ -277,17 +257,11 @@ def check_targets(targets: list[Target]) -> None:
         ConfigError: Naming the targets.
     """
     names = [target.name for target in targets]
-    if not names:
-        raise ConfigError("no target", "data.targets", "list at least one", code=224)
-    if len(set(names)) < len(names):
-        raise ConfigError(f"two targets of one name: {names}", "data.targets", "remove one", code=224)
-    if len({target.classes for target in targets}) > 1:
-        raise ConfigError(
-            f"numbers and classes in one model: {names}",
-            "data.targets",
-            "train one model for the classes and one for the numbers",
-            code=224,
-        )
+    require(bool(names), "no target", "data.targets", "list at least one")
+    require(len(set(names)) == len(names), f"two targets of one name: {names}", "data.targets", "remove one")
+    alike = len({target.classes for target in targets}) == 1
+    fix = "train one model for the classes and one for the numbers"
+    require(alike, f"numbers and classes in one model: {names}", "data.targets", fix)
 
 
 def _values(bars: pd.DataFrame, column: str) -> Floats:
@@ -295,7 +269,7 @@ def _values(bars: pd.DataFrame, column: str) -> Floats:
 
 
 def _lag(values: Floats, rows: int) -> Floats:
-    """Values, (n,), that many rows before; NaN where there is no such row."""
+    """Values, (n,), that many rows before; NaN where the table does not have it."""
     lagged = np.full_like(values, np.nan)
     if rows < len(values):
         lagged[rows:] = values[: len(values) - rows]
@@ -303,17 +277,15 @@ def _lag(values: Floats, rows: int) -> Floats:
 
 
 def _lead(values: Floats, rows: int) -> Floats:
-    """Values, (n,), that many rows later; NaN where there is no such row."""
+    """Values, (n,), that many rows later; NaN where the table does not have it."""
     return _lag(values[::-1], rows)[::-1]
 
 
-def _positive(name: str, value: int) -> int:
-    if value < 1:
-        raise ConfigError(f"{name}={value}", "data.targets", f"{name} counts rows: give at least 1", code=224)
-    return value
+def _positive(horizon: int) -> int:
+    require(horizon >= 1, f"horizon={horizon}", "data.targets", "horizon counts rows: give at least 1")
+    return horizon
 
 
 def _delay(value: int) -> int:
-    if value < 0:
-        raise ConfigError(f"delay={value}", "data.targets", "a label cannot start before the decision", code=224)
+    require(value >= 0, f"delay={value}", "data.targets", "a label cannot start before the decision")
     return value

@@ -1,18 +1,23 @@
 """The panel: every symbol's rows behind one another, stored once; a window is only its last row number.
 
+Loaders run over these row numbers: they shuffle, shard and cut without a copy of any window.
+
 Shapes: N panel rows, F features, H targets, T window length, B windows in a batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cnn_lstm.data.features import Feature, compute_features
 from cnn_lstm.data.targets import Target
@@ -65,7 +70,10 @@ def build_panel(
     values = compute_features(prices, features).to_numpy(dtype=np.float32, copy=True)
     codes, names = pd.factorize(prices["symbol"])
     time = utc_times(prices["timestamp"])
-    segment = _segments(codes, time, max_gap_days)
+    limit = np.timedelta64(round(max_gap_days * 86_400e6), "us")
+    starts = np.ones(len(codes), dtype=bool)
+    starts[1:] = (np.diff(codes) != 0) | (np.diff(time) > limit)
+    segment = np.cumsum(starts, dtype=np.int32)
     known = _target_columns(prices, codes, targets, segment)
     return Panel(
         values=torch.from_numpy(np.ascontiguousarray(values)),
@@ -75,14 +83,6 @@ def build_panel(
         time=time,
         segment=segment,
     )
-
-
-def _segments(codes: NDArray[np.int64], time: NDArray[np.datetime64], max_gap_days: float) -> NDArray[np.int32]:
-    """Number of the gap-free stretch of each row, (N,), of symbols and timestamps (N,)."""
-    limit = np.timedelta64(round(max_gap_days * 86_400e6), "us")
-    starts = np.ones(len(codes), dtype=bool)
-    starts[1:] = (np.diff(codes) != 0) | (np.diff(time) > limit)
-    return np.cumsum(starts, dtype=np.int32)
 
 
 def _target_columns(
@@ -95,10 +95,9 @@ def _target_columns(
         rows = np.flatnonzero(codes == code)
         bars = prices.iloc[rows].reset_index(drop=True)
         for column, target in enumerate(targets):
-            known["labels"][rows, column] = target.future(bars)
-            known["present"][rows, column] = target.present(bars)
-            known["volatility"][rows, column] = target.volatility(bars)
-            known["bar_return"][rows, column] = target.bar_return(bars)
+            columns = target.future(bars), target.present(bars), target.volatility(bars), target.bar_return(bars)
+            for name, values in zip(names, columns, strict=True):
+                known[name][rows, column] = values
     for column, target in enumerate(targets):
         known["labels"][~_reaches(segment, target.reach), column] = np.nan
         known["bar_return"][~_reaches(segment, target.delay + 1), column] = np.nan
@@ -152,3 +151,101 @@ def cut_windows(values: Tensor, rows: Tensor, length: int) -> Tensor:
     count, width = values.shape
     overlapping = values.as_strided((count - length + 1, length * width), (width, 1))
     return overlapping.index_select(0, rows - (length - 1)).view(-1, length, width)
+
+
+# -- batches -----------------------------------------------------------------------------------------------------------
+
+
+class Batch(NamedTuple):
+    """Windows and what came after them.
+
+    Attributes:
+        x: Features, (B, T, F).
+        y: Labels, (B, H); NaN where unknown, which happens in `predict` only.
+        row: Panel row of each window's last bar, (B,).
+    """
+
+    x: Tensor
+    y: Tensor
+    row: Tensor
+
+
+class WindowDataset(Dataset[Batch]):
+    """The windows of a panel; an item is a whole batch, asked for by a tensor of row numbers.
+
+    Args:
+        values: Features, (N, F), on the device where batches are cut.
+        labels: Targets, (N, H), on the same device.
+        length: Rows of a window.
+    """
+
+    def __init__(self, values: Tensor, labels: Tensor, length: int) -> None:
+        self.values, self.labels, self.length = values, labels, length
+
+    def __getitem__(self, rows: Tensor) -> Batch:
+        rows = rows.to(self.values.device, non_blocking=True)
+        return Batch(cut_windows(self.values, rows, self.length), self.labels.index_select(0, rows), rows)
+
+
+class RowBatches(Sampler[Tensor]):
+    """Batches of row numbers, sharded over processes.
+
+    In training each epoch draws one permutation from (seed, epoch), so that a resumed run sees the batches of an
+    uninterrupted one; each process takes its part of each global batch, and an incomplete last batch is left out
+    when there is a complete one. In evaluation each row is seen by exactly one process, none is repeated, and all
+    processes make the same number of steps.
+
+    Args:
+        rows: Row numbers, (n,).
+        batch_size: Windows in a batch of one process.
+        shuffle: Training order instead of the given one.
+        seed: Seed of the permutations.
+        rank: Number of this process.
+        world_size: Number of processes.
+
+    Example:
+        >>> [batch.tolist() for batch in RowBatches(np.arange(5), batch_size=2, shuffle=False)]
+        [[0, 1], [2, 3], [4]]
+    """
+
+    def __init__(
+        self, rows: Rows, batch_size: int, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.rows = torch.from_numpy(np.ascontiguousarray(rows))
+        self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the permutation; Lightning calls it before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        global_batch = self.batch_size * self.world_size
+        if self.shuffle and len(self.rows) >= global_batch:
+            return len(self.rows) // global_batch
+        return math.ceil(len(self.rows) / global_batch)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.shuffle:
+            return self._training()
+        mine = self.rows[self.rank :: self.world_size]
+        if self.world_size == 1:
+            return iter(mine.split(self.batch_size)) if len(mine) else iter(())
+        return iter(mine.tensor_split(len(self)))
+
+    def _training(self) -> Iterator[Tensor]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch * 1_000_003)
+        order = torch.randperm(len(self.rows), generator=generator)
+        for step in range(len(self)):
+            start = step * self.batch_size * self.world_size
+            stop = min(start + self.batch_size * self.world_size, len(order))
+            yield self.rows[order[start + self.rank : stop : self.world_size]]
+
+
+def make_loader(dataset: WindowDataset, batches: RowBatches) -> DataLoader[Batch]:
+    """Loader that cuts one batch a step in the training process: workers only slow a gather down.
+
+    The generator is the loader's own, so that starting an epoch leaves the random state of the model alone.
+    """
+    return DataLoader(dataset, batch_size=None, sampler=batches, collate_fn=lambda b: b, generator=torch.Generator())

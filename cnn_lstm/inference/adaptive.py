@@ -192,17 +192,12 @@ class AdaptiveSets(Adaptive[tuple[int, ...]]):
     def bounds(self, forecast: Forecast) -> list[tuple[int, ...]]:
         """Classes at each of `LEVELS`, of the forecast (p_0, ..., p_{C-1})."""
         best = max(range(len(forecast)), key=forecast.__getitem__)
-        bounds = []
-        widest = 0.0
+        bounds, count, widest = [], len(self._scores), 0.0
         for alpha in self._alphas:
-            widest = max(widest, self._quantile(alpha))
+            rank = min(int((count + 1) * min(alpha, 1.0) + ROUNDING), count)
+            widest = max(widest, self._scores[count - rank] if rank >= 1 else 1.0)
             bounds.append(tuple(k for k, p in enumerate(forecast) if 1.0 - p <= widest or k == best))
         return bounds
-
-    def _quantile(self, alpha: float) -> float:
-        count = len(self._scores)
-        rank = min(int((count + 1) * min(alpha, 1.0) + ROUNDING), count)
-        return self._scores[count - rank] if rank >= 1 else 1.0
 
     def _score(self, forecast: Forecast, truth: float) -> float:
         return 1.0 - forecast[int(truth)]

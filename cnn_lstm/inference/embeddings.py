@@ -44,12 +44,12 @@ def embeddings_table(predictor: Predictor, prices: pd.DataFrame, samples: int = 
     for target in predictor.targets:
         columns = forecasts.loc[forecasts["target"] == target.name, [*KEYS, *names]]
         table = table.merge(columns.rename(columns={name: f"{name}__{target.name}" for name in names}), on=KEYS)
-    contract = predictor.forecaster.contract
+    contract, recipe = predictor.forecaster.contract, predictor.recipe
     table.attrs = attrs | {
-        "data": data_fingerprint(predictor.recipe.bind_to(prices, predictor.targets).check(prices).table),
+        "data": data_fingerprint(recipe.bind_to(prices, predictor.targets).check(prices).table),
         "training": asdict(contract.training) if contract.training else {},
         "test": contract.boundaries.test,
-        "features": list(predictor.recipe.features),
-        "window": predictor.recipe.window,
+        "features": list(recipe.features),
+        "window": recipe.window,
     }
     return table

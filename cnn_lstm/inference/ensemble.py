@@ -99,7 +99,8 @@ def combine(parts: Sequence[Mapping[str, Tensor]], classes: int = 0) -> dict[str
         chosen = torch.stack([columns[f"p{k}"] for k in range(classes)]).argmax(dim=0, keepdim=True)  # (1, B, H)
         columns["y_pred"] = chosen[0].to(points[0].dtype)
         points = [torch.stack([part[f"p{k}"] for k in range(classes)]).gather(0, chosen)[0] for part in parts]
-    spread = _variance(points)
+    middle = _mean(points)
+    spread = _mean([(point - middle) ** 2 for point in points])
     if "std" in columns:
         columns["std"] = (_mean([part["std"] ** 2 for part in parts]) + spread).sqrt()
     if "mc_std" in columns:
@@ -110,11 +111,6 @@ def combine(parts: Sequence[Mapping[str, Tensor]], classes: int = 0) -> dict[str
 def _mean(values: Sequence[Tensor]) -> Tensor:
     """Element by element, in the members' order: a reduction kernel may round by the shape."""
     return sum(values[1:], start=values[0]) / len(values)
-
-
-def _variance(values: Sequence[Tensor]) -> Tensor:
-    mean = _mean(values)
-    return _mean([(value - mean) ** 2 for value in values])
 
 
 # -- the file --------------------------------------------------------------------------------------------------------
@@ -168,12 +164,8 @@ def _require_same(one: Mapping[str, Any], other: Mapping[str, Any], where: str) 
     )
     differing = [name for name in shared if shared[name] != others[name]]
     if differing:
-        raise CheckpointError(
-            f"the checkpoints make no ensemble: they differ in {', '.join(differing)}",
-            where,
-            "join runs of one configuration that differ in their seed",
-            code=438,
-        )
+        what = f"the checkpoints make no ensemble: they differ in {', '.join(differing)}"
+        raise CheckpointError(what, where, "join runs of one configuration that differ in their seed", code=438)
 
 
 def ensemble_from(checkpoint: Mapping[str, Any]) -> Ensemble:

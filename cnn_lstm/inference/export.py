@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,22 +16,128 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.export import Dim
 
+from cnn_lstm.data.muted_warnings import muted
 from cnn_lstm.data.predictions import TargetInfo
 from cnn_lstm.data.recipe import Recipe
-from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
+from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError, require
 from cnn_lstm.files import write_text_whole, write_whole
-from cnn_lstm.inference.ensemble import Ensemble, model_from
-from cnn_lstm.inference.export_formats import WRITERS, Exported, Run, Write
+from cnn_lstm.inference.ensemble import Ensemble, combine, model_from
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 
 Format = Literal["onnx", "pt2", "safetensors"]
-FORMATS = tuple(WRITERS)
+SHAPES = {"window": {0: Dim("batch", min=1, max=1 << 16)}}
 BATCHES = (1, 2, 7)
 TOLERANCE = 1e-5
 SEED = 0
+
+
+# -- how each format is written, and how the file is run again ---------------------------------------------------------
+
+
+class Exported(nn.Module):
+    """What a file does: forecast columns and the embedding of raw windows, by name.
+
+    Args:
+        model: Trained forecaster, or an ensemble.
+    """
+
+    def __init__(self, model: Forecaster | Ensemble) -> None:
+        super().__init__()
+        self.model = model.eval()
+
+    def forward(self, window: Tensor) -> dict[str, Tensor]:
+        """Columns (B, H) and `embedding` (B, D) of raw windows (B, T, F)."""
+        members = self.model.forecasters if isinstance(self.model, Ensemble) else [self.model]
+        embeddings = [member.encode(window) for member in members]
+        parts = [member.decode(member.head(e), window) for member, e in zip(members, embeddings, strict=True)]
+        columns = combine(parts, members[0].objective.classes) if isinstance(self.model, Ensemble) else parts[0]
+        return columns | {"embedding": torch.cat(embeddings, dim=-1)}
+
+
+Run = Callable[[Tensor], Mapping[str, Tensor]]
+# of a network, an example of its windows (B, T, F) with B > 1, the content of the checkpoint, and the file
+Write = Callable[[Exported, Tensor, Mapping[str, Any], Path], Run]
+
+
+def onnx_writer() -> Write:
+    """Writes a graph for ONNX Runtime, and returns what runs the file on the CPU.
+
+    Raises:
+        ModuleNotFoundError: If a part of the extra `export` is not installed.
+    """
+    import onnx  # noqa: F401 - torch needs both, and a missing one is reported before the work
+    import onnxruntime
+    import onnxscript  # noqa: F401
+
+    def write(module: Exported, windows: Tensor, content: Mapping[str, Any], path: Path) -> Run:
+        with torch.no_grad():
+            names = list(module(windows))
+        program = torch.onnx.export(
+            module,
+            (windows,),
+            input_names=["window"],
+            output_names=names,
+            dynamic_shapes=SHAPES,
+            dynamo=True,
+            verbose=False,
+        )
+        if program is None:
+            raise RuntimeError("torch.onnx.export returned nothing")
+        program.save(str(path))
+        session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+
+        def run(batch: Tensor) -> dict[str, Tensor]:
+            outputs = session.run(names, {"window": batch.numpy()})
+            return {name: torch.from_numpy(values) for name, values in zip(names, outputs, strict=True)}
+
+        return run
+
+    return write
+
+
+def pt2_writer() -> Write:
+    """Writes a graph that `torch.export.load` runs without this package, and returns what runs the file."""
+
+    def write(module: Exported, windows: Tensor, content: Mapping[str, Any], path: Path) -> Run:
+        program = torch.export.export(module, (windows,), dynamic_shapes=SHAPES, strict=False)
+        with path.open("wb") as file:
+            torch.export.save(program, file)
+        with path.open("rb") as file:
+            loaded = torch.export.load(file).module()
+        return lambda batch: dict(loaded(batch))
+
+    return write
+
+
+def safetensors_writer() -> Write:
+    """Writes weights and statistics without any code, and returns a model of what was read back.
+
+    The tensors have the names of the checkpoint. The metadata hold `hyper_parameters` (class paths and arguments of
+    network and objective) and `recipe` as JSON.
+
+    Raises:
+        ModuleNotFoundError: If the extra `export` is not installed.
+    """
+    from safetensors.torch import load_file, save_file
+
+    def write(module: Exported, windows: Tensor, content: Mapping[str, Any], path: Path) -> Run:
+        parts = {"hyper_parameters": content["hyper_parameters"], "recipe": Contract.of(content).recipe}
+        tensors: dict[str, Tensor] = {name: values.contiguous() for name, values in content["state_dict"].items()}
+        save_file(tensors, path, metadata={name: json.dumps(part) for name, part in parts.items()})
+        return Exported(model_from({**content, "state_dict": load_file(path)}))
+
+    return write
+
+
+WRITERS: dict[str, Callable[[], Write]] = {"onnx": onnx_writer, "pt2": pt2_writer, "safetensors": safetensors_writer}
+FORMATS = tuple(WRITERS)
+
+
+# -- the export --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -73,12 +177,16 @@ def export(checkpoint: str | Path, output: str | Path | None = None, format: For
         {1: 4.8e-07, 2: 7.2e-07, 7: 9.5e-07}
     """
     write = _writer(format)
-    if output is not None:
-        _require_place(Path(output), format)
+    path = Path(output) if output is not None else Path(checkpoint).with_suffix(f".{format}")
+    # before any work is done: a file that would be named as another format, or whose folder is not there
+    fits = path.suffix.lower() in ("", f".{format}")
+    require(fits, f"{path.name} is not a name of format {format}", str(path), f"end it in .{format}", 257)
+    if output is not None and not path.parent.is_dir():
+        raise ResourceError("cannot write the file", f"{path}: no such folder", "make the folder first", code=606)
     content = read_checkpoint(checkpoint)
     model = model_from(content)
     recipe = Recipe.from_plain(model.contract.recipe)
-    module, path = Exported(model), Path(output) if output is not None else Path(checkpoint).with_suffix(f".{format}")
+    module = Exported(model)
     windows = {size: _random_windows(model, recipe.window, size) for size in BATCHES}
     differences: dict[int, float] = {}
 
@@ -90,9 +198,11 @@ def export(checkpoint: str | Path, output: str | Path | None = None, format: For
     write_whole(path, written)
     with torch.no_grad():
         outputs = module(windows[1])
+    with Path(checkpoint).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     description = _description(model.contract, recipe, outputs) | {
         "format": format,
-        "checkpoint": {"name": Path(checkpoint).name, "sha256": _sha256(Path(checkpoint))},
+        "checkpoint": {"name": Path(checkpoint).name, "sha256": digest},
         "largest difference to eager": {str(size): value for size, value in differences.items()},
         "tolerance": TOLERANCE,
     }
@@ -103,16 +213,17 @@ def export(checkpoint: str | Path, output: str | Path | None = None, format: For
 
 def _written(write: Write, module: Exported, windows: Tensor, content: Mapping[str, Any], path: Path) -> Run:
     try:
-        with _without_hints():
+        # the exporters hint at things for people who write networks
+        with warnings.catch_warnings(), muted("torch.onnx", "torch.onnx._internal.exporter._registration"):
+            warnings.simplefilter("ignore")
             return write(module, windows, content, path)
     except OSError:
         raise
     except Exception as error:  # exporters fail in many ways over a network of the user's own
         lines = str(error).strip().splitlines() or [""]
         what = "the network cannot be exported"
-        raise CheckpointError(
-            what, f"{type(error).__name__}: {lines[0]}", "try another format, or --debug", code=413
-        ) from error
+        where = f"{type(error).__name__}: {lines[0]}"
+        raise CheckpointError(what, where, "try another format, or --debug", code=413) from error
 
 
 def difference(module: nn.Module, run: Run, windows: Tensor) -> float:
@@ -135,21 +246,12 @@ def difference(module: nn.Module, run: Run, windows: Tensor) -> float:
 
 
 def _writer(format: str) -> Write:
-    if format not in FORMATS:
-        raise ConfigError(f"unknown format {format!r}", "export", f"one of {', '.join(FORMATS)}", code=257)
+    require(format in FORMATS, f"unknown format {format!r}", "export", f"one of {', '.join(FORMATS)}", 257)
     try:
         return WRITERS[format]()
     except ModuleNotFoundError as error:
         what = f"{error.name} is not installed"
         raise ConfigError(what, f"export to {format}", 'pip install "cnn_lstm[export]"', code=256) from error
-
-
-def _require_place(path: Path, format: str) -> None:
-    """Refuses a file that would be named as another format, or whose folder is not there, before any work is done."""
-    if path.suffix.lower() not in ("", f".{format}"):
-        raise ConfigError(f"{path.name} is not a name of format {format}", str(path), f"end it in .{format}", code=257)
-    if not path.parent.is_dir():
-        raise ResourceError("cannot write the file", f"{path}: no such folder", "make the folder first", code=606)
 
 
 def _random_windows(model: Forecaster | Ensemble, length: int, size: int) -> Tensor:
@@ -164,17 +266,16 @@ def _random_windows(model: Forecaster | Ensemble, length: int, size: int) -> Ten
 def _require_equal(differences: Mapping[int, float], path: Path) -> None:
     worst = max(differences, key=differences.__getitem__)
     if not differences[worst] <= TOLERANCE:
-        raise CheckpointError(
-            f"the export does not agree with the network: {differences[worst]:.1e} above {TOLERANCE:.0e}",
-            f"{path}, batch of {worst}",
-            "nothing was written; report it with the configuration of the network",
-            code=412,
-        )
+        what = f"the export does not agree with the network: {differences[worst]:.1e} above {TOLERANCE:.0e}"
+        fix = "nothing was written; report it with the configuration of the network"
+        raise CheckpointError(what, f"{path}, batch of {worst}", fix, code=412)
 
 
 def _description(contract: Contract, recipe: Recipe, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
     targets = [{"name": target.name, **TargetInfo.of(target).to_plain()} for target in recipe.build_targets()]
-    units = {name: "embedding" if name == "embedding" else _unit(name, targets) for name in outputs}
+    of_targets = [target["unit"] for target in targets]
+    of_classes = ["probability"] * len(targets) if targets[0]["classes"] else of_targets
+    units = dict.fromkeys(outputs, of_classes) | {"y_pred": of_targets, "embedding": "embedding"}
     return {
         "input": {"name": "window", "shape": ["batch", recipe.window, len(recipe.features)], "type": "float32"},
         "features": list(recipe.features),
@@ -187,30 +288,3 @@ def _description(contract: Contract, recipe: Recipe, outputs: Mapping[str, Tenso
         "training": asdict(contract.training) if contract.training else None,
         "versions": {name: version(name) for name in ("cnn-lstm", "torch")},
     }
-
-
-def _unit(column: str, targets: list[dict[str, Any]]) -> list[str]:
-    """Unit of each target's value in a column."""
-    classes = bool(targets[0]["classes"])
-    return ["probability" if classes and column != "y_pred" else str(target["unit"]) for target in targets]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _without_hints() -> Iterator[None]:
-    """Mutes the hints of the exporters, which are for people who write networks."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.onnx._internal.exporter._registration")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

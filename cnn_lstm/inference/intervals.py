@@ -100,11 +100,9 @@ class LiveIntervals:
         """
         if self._calibration is None:
             return
-        names = list(targets)
         for target, symbol, learnt in plain:
-            adaptive = _adaptive_of(self._calibration, names.index(target), targets[target])
-            adaptive.go_on(learnt)
-            self._adaptive[target, symbol] = adaptive
+            self._adaptive[target, symbol] = _adaptive_of(self._calibration, targets, target)
+            self._adaptive[target, symbol].go_on(learnt)
 
     def _issue(
         self, key: Key, series: _Series, rows: NDArray[np.int64], fresh: Adaptive[Bound]
@@ -140,13 +138,14 @@ def _widened(table: pd.DataFrame, calibration: Calibration, bounds_of: Callable[
     widened = table.copy()
     widened.attrs = {}  # pandas copies them with every piece of the table
     classes = max(about.classes for about in targets.values())
-    numbers = {name: k for k, name in enumerate(targets)}
-    widened["scale"] = _known_scales(widened, dict(zip(targets, calibration.typical_scale, strict=True)))
+    typical = dict(zip(targets, calibration.typical_scale, strict=True))
+    usable = (table["scale"] > 0) & np.isfinite(table["scale"])
+    widened["scale"] = widened["scale"].where(usable, widened["target"].map(typical))
     series = _Series(widened, [f"p{k}" for k in range(classes)] or ["y_pred", "scale"])
     every: list[Any] = [None] * len(table)
     for rows in series.groups:
         target, symbol = (str(table[name].iat[rows[0]]) for name in ("target", "symbol"))
-        fresh = _adaptive_of(calibration, numbers[target], targets[target])
+        fresh = _adaptive_of(calibration, targets, target)
         for row, bounds in zip(rows, bounds_of((target, symbol), series, rows, fresh), strict=True):
             every[row] = bounds
     widened = widened.assign(**(_set_columns(every, classes) if classes else _interval_columns(every)))
@@ -156,16 +155,12 @@ def _widened(table: pd.DataFrame, calibration: Calibration, bounds_of: Callable[
     return widened
 
 
-def _adaptive_of(calibration: Calibration, k: int, about: TargetInfo) -> Adaptive[Any]:
+def _adaptive_of(calibration: Calibration, targets: Mapping[str, TargetInfo], target: str) -> Adaptive[Any]:
+    k, about = list(targets).index(target), targets[target]
     scores = calibration.scores[k]
     if about.classes:
         return AdaptiveSets(scores)
     return AdaptiveIntervals(scores, calibration.typical_scale[k], about.quantity.is_positive)
-
-
-def _known_scales(table: pd.DataFrame, typical: Mapping[str, float]) -> pd.Series[float]:
-    usable = (table["scale"] > 0) & np.isfinite(table["scale"])
-    return table["scale"].where(usable, table["target"].map(typical))
 
 
 def _require_sound(calibration: Calibration, targets: int) -> None:

@@ -18,7 +18,7 @@ from cnn_lstm.data.recipe import BoundRecipe, Recipe
 from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.data.times import utc_index
 from cnn_lstm.data.windows import Panel, Rows, complete_windows, cut_windows
-from cnn_lstm.errors import ConfigError, DataError
+from cnn_lstm.errors import DataError, require
 from cnn_lstm.inference.ensemble import Ensemble, model_from
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.stream import Stream
@@ -74,29 +74,31 @@ class Predictor:
         """
         panel, rows = self._windows(prices, start)
         if start is None or self.forecaster.contract.calibration is None:
-            return self._table(panel, rows, samples)
+            return self.predict_rows(panel, rows, samples)
         first = stamp(start, "start")
         windows = complete_windows(panel, self.recipe.window)
         begins = min(first, np.datetime64(self.forecaster.contract.boundaries.test))
-        table = self._table(panel, windows[panel.time[windows] >= begins], samples)
+        table = self.predict_rows(panel, windows[panel.time[windows] >= begins], samples)
         return table[table["as_of"] >= pd.Timestamp(first, tz="UTC")].reset_index(drop=True)
 
     def predict_if_any(self, prices: pd.DataFrame) -> pd.DataFrame:
         """`predict`, with an empty table of the same columns where no window is complete."""
         panel, rows, *_ = self._complete(prices)
-        return self._table(panel, rows)
+        return self.predict_rows(panel, rows)
 
-    def predict_rows(self, panel: Panel, rows: Rows) -> pd.DataFrame:
+    def predict_rows(self, panel: Panel, rows: Rows, samples: int = 0) -> pd.DataFrame:
         """Forecasts of chosen windows of a panel that is built already, such as a part of a data module's.
 
         Args:
             panel: Panel of this predictor's recipe.
             rows: Last row of each window, (n,).
+            samples: Passes of Monte Carlo dropout; 0 for none.
 
         Returns:
             Predictions table, see `predictions_table`.
         """
-        return self._table(panel, rows)
+        contract, table = self.forecaster.contract, self.plain_rows(panel, rows, samples)
+        return add_intervals(table, contract.calibration, contract.boundaries.test)
 
     def forecast_rows(self, panel: Panel, rows: Rows, samples: int = 0) -> dict[str, Tensor]:
         """Forecast columns alone, each (n, H) on the CPU, of chosen windows; see `predict_rows`."""
@@ -111,10 +113,6 @@ class Predictor:
         columns = self.forecast_rows(panel, rows, samples)
         return predictions_table(panel, self.targets, rows, columns, self.forecaster.contract.target_mean)
 
-    def _table(self, panel: Panel, rows: Rows, samples: int = 0) -> pd.DataFrame:
-        contract, table = self.forecaster.contract, self.plain_rows(panel, rows, samples)
-        return add_intervals(table, contract.calibration, contract.boundaries.test)
-
     def stream(self, history: pd.DataFrame | None = None, state: str | Path | None = None) -> Stream:
         """Forecasts of bars as they come, one moment at a time; see `Stream.update`.
 
@@ -128,8 +126,7 @@ class Predictor:
             DataError: If the history is damaged.
             CheckpointError: If the state is damaged, or of another checkpoint.
         """
-        if history is not None and state is not None:
-            raise ConfigError("a history and a state", "Predictor.stream", "give one of them", code=255)
+        require(history is None or state is None, "a history and a state", "Predictor.stream", "give one of them", 255)
         if history is None:
             # a name with a dot is a user's own function; any other that is not of the catalogue is a column
             columns = [name for name in self.recipe.features if "." not in name]
@@ -176,12 +173,8 @@ class Predictor:
             rows = rows[panel.time[rows] >= stamp(start, "start")]
         if not len(rows):
             longest = int(checked.groupby("symbol").size().max())
-            raise DataError(
-                f"no complete window: need {bound.needed_rows} rows of history, have {longest}",
-                "longest symbol",
-                "give a longer price table",
-                code=335,
-            )
+            what = f"no complete window: need {bound.needed_rows} rows of history, have {longest}"
+            raise DataError(what, "longest symbol", "give a longer price table", code=335)
         return panel, rows
 
     def _complete(self, prices: pd.DataFrame) -> tuple[Panel, Rows, pd.DataFrame, BoundRecipe]:
@@ -200,12 +193,8 @@ class Predictor:
             days = panel.time[panel.symbol == code]
             before = int((days < start).sum())
             if before < needed - 1 and (days >= start).any():
-                raise DataError(
-                    f"need {needed - 1} rows before {str(start)[:10]}, have {before}",
-                    symbol,
-                    "give a longer price table, or a later start",
-                    code=335,
-                )
+                what = f"need {needed - 1} rows before {str(start)[:10]}, have {before}"
+                raise DataError(what, symbol, "give a longer price table, or a later start", code=335)
 
     def _batches(self, panel: Panel, rows: Rows) -> Iterator[Tensor]:
         """Windows, (B, T, F), in the order of the rows."""

@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from cnn_lstm.data.muted_warnings import muted
 from cnn_lstm.inference.predictor import Predictor
 
 log = logging.getLogger(__name__)
@@ -73,12 +74,15 @@ def save_pyfunc(checkpoint: Path, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch, _without_hints():
         import mlflow.pyfunc
 
+        # a copy of this package without caches and sample data
+        package, unneeded = Path(__file__).parents[1], shutil.ignore_patterns("__pycache__", "*.parquet")
+        source = shutil.copytree(package, Path(scratch) / package.name, ignore=unneeded)
         shutil.rmtree(folder, ignore_errors=True)
         mlflow.pyfunc.save_model(
             folder,
             loader_module=__name__,
             data_path=str(checkpoint),
-            code_paths=[str(_source(Path(scratch)))],
+            code_paths=[str(source)],
             signature=_signature(example, model.predict(example)),
             input_example=example,
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],  # no build
@@ -115,21 +119,7 @@ def _signature(prices: pd.DataFrame, forecasts: pd.DataFrame) -> Any:
 @contextmanager
 def _without_hints() -> Iterator[None]:
     """Mutes MLflow's hints for people who declare their types, and our warning that the example is short."""
-    loggers = [log, logging.getLogger("mlflow")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), muted(log.name, "mlflow"):
         warnings.filterwarnings("ignore", "Operation with range is deprecated")  # MLflow 3.17 under pandas 3.1
         warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-def _source(scratch: Path) -> Path:
-    """A copy of this package without caches and sample data."""
-    here = Path(__file__).parents[1]
-    return Path(shutil.copytree(here, scratch / here.name, ignore=shutil.ignore_patterns("__pycache__", "*.parquet")))
+        yield

@@ -19,7 +19,7 @@ from cnn_lstm.data.features import latest_values, most_history, needed_history
 from cnn_lstm.data.predictions import TargetInfo, predictions_table
 from cnn_lstm.data.prices import check_bars, check_structure, require_table
 from cnn_lstm.data.recipe import BoundRecipe
-from cnn_lstm.data.targets import MEMORY, Target
+from cnn_lstm.data.targets import MEMORY
 from cnn_lstm.data.times import utc_index
 from cnn_lstm.data.windows import Panel
 from cnn_lstm.inference.arrivals import moment_of, require_absent, require_next, require_together
@@ -59,8 +59,9 @@ class Stream:
         self._crossing = [feature.name for feature in self._features if feature.cross_sectional]
         self._label_rows = max(MEMORY, *(target.reach for target in self._targets)) + 2
         longest = most_history(self._features)
-        kept = longest is not None and all(_ends(target) for target in self._targets)
-        self.rows = max(longest or 0, self._label_rows) if kept else None
+        # the memory of a target ends if it is ours, and its column has a return at every bar, or needs none
+        end = [type(t).__module__ == TARGETS_OF_OURS and (t.column in PRICES or t.level) for t in self._targets]
+        self.rows = max(longest, self._label_rows) if longest is not None and all(end) else None
         contract = forecaster.contract
         self._intervals = LiveIntervals(contract.calibration, contract.boundaries.test)
         self._tails: dict[str, Tail] = {}
@@ -251,8 +252,3 @@ class Stream:
         """Digests of the weights and of the contract."""
         contract = json.dumps(self._forecaster.contract.to_plain(), sort_keys=True).encode()
         return state_digest(self._forecaster.state_dict()), hashlib.sha256(contract).hexdigest()
-
-
-def _ends(target: Target) -> bool:
-    """Whether the memory of a target ends: it is of ours, and its column has a return at every bar, or needs none."""
-    return type(target).__module__ == TARGETS_OF_OURS and (target.column in PRICES or target.level)

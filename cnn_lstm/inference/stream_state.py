@@ -82,14 +82,10 @@ class Tail:
         """
         broken = len(time) > 1 and int(time[-1] - time[-2]) > max_gap
         whole = bool(torch.isfinite(row).all())
-        return Tail(
-            time=time,
-            bars=bars,
-            window=torch.cat([self.window[1:], row[None]]),
-            seen=self.seen + 1,
-            unbroken=1 if broken else self.unbroken + 1,
-            complete=int(whole) if broken or not whole else self.complete + 1,
-        )
+        window = torch.cat([self.window[1:], row[None]])
+        unbroken = 1 if broken else self.unbroken + 1
+        complete = int(whole) if broken or not whole else self.complete + 1
+        return Tail(time, bars, window, self.seen + 1, unbroken, complete)
 
     def cut(self, rows: int) -> Tail:
         """The tail with its last rows alone."""
@@ -144,16 +140,8 @@ def write_state(state: StreamState, path: Path) -> None:
     Raises:
         ResourceError: If it cannot be written.
     """
-    plain = {
-        "format": FORMAT,
-        "weights": state.weights,
-        "contract": state.contract,
-        "columns": list(state.columns),
-        "symbols": list(state.symbols),
-        "tails": {symbol: {name: getattr(t, name) for name in COUNTS} for symbol, t in state.tails.items()},
-        "latest": state.latest,
-        "intervals": state.intervals,
-    }
+    counts = {symbol: {name: getattr(tail, name) for name in COUNTS} for symbol, tail in state.tails.items()}
+    plain = {"format": FORMAT, **vars(state), "tails": counts}
     arrays: dict[str, NDArray[Any]] = {"state": np.frombuffer(json.dumps(plain).encode(), dtype=np.uint8)}
     for number, tail in enumerate(state.tails.values()):
         parts = {"time": tail.time, "bars": tail.bars, "window": tail.window.numpy()}

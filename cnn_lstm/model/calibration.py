@@ -51,7 +51,8 @@ def calibrate(
         >>> calibrate(columns, torch.tensor([[2.0], [2.0]]))
         Calibration(scores=[[-0.5, 1.0]], typical_scale=[2.0], smearing=[1.0])
     """
-    typical_scale = [_typical(column) for column in scale.double().T]
+    columns = [column[torch.isfinite(column) & (column > 0)] for column in scale.double().T]
+    typical_scale = [float(known.median()) if len(known) else 1.0 for known in columns]
     truth = forecasts["y_true"].double()
     if classes:
         probability = torch.stack([forecasts[f"p{k}"] for k in range(classes)]).double()  # (C, n, H)
@@ -94,11 +95,6 @@ def smearing(kind: str, truth: Tensor, forecast: Tensor) -> float:
         return 1.0
     usable = ratio[torch.isfinite(ratio)]
     return float(usable.mean()) if len(usable) else 1.0
-
-
-def _typical(scale: Tensor) -> float:
-    known = scale[torch.isfinite(scale) & (scale > 0)]
-    return float(known.median()) if len(known) else 1.0
 
 
 def _order_statistics(scores: Tensor) -> list[float]:

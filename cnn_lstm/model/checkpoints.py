@@ -89,9 +89,8 @@ def forecaster_from(checkpoint: Mapping[str, Any]) -> Forecaster:
     try:
         forecaster.load_state_dict(state)
     except RuntimeError as error:
-        raise CheckpointError(
-            "the weights do not fit the network", str(error).split("\n")[1].strip(), code=417
-        ) from error
+        what = "the weights do not fit the network"
+        raise CheckpointError(what, str(error).split("\n")[1].strip(), code=417) from error
     forecaster.on_load_checkpoint(dict(checkpoint))
     return forecaster.eval()
 
@@ -112,12 +111,8 @@ def require_single(checkpoint: Mapping[str, Any], path: str | Path = "") -> None
         CheckpointError: If it is an ensemble.
     """
     if is_ensemble(checkpoint):
-        raise CheckpointError(
-            "the checkpoint is an ensemble, not that of one run",
-            str(path),
-            "give it to Predictor.from_checkpoint, or name the checkpoint of a member",
-            code=439,
-        )
+        fix = "give it to Predictor.from_checkpoint, or name the checkpoint of a member"
+        raise CheckpointError("the checkpoint is an ensemble, not that of one run", str(path), fix, code=439)
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
@@ -140,6 +135,5 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         replace_file(target, save, f".{target.name}.partial")
     except (OSError, RuntimeError) as error:
-        raise ResourceError(
-            "cannot write the checkpoint", f"{target}: {error}", "free disk space; the old file is intact", code=604
-        ) from error
+        fix = "free disk space; the old file is intact"
+        raise ResourceError("cannot write the checkpoint", f"{target}: {error}", fix, code=604) from error

@@ -119,13 +119,8 @@ class Contract:
         Args:
             saved: The contract of the checkpoint.
         """
-        return replace(
-            self,
-            target_mean=saved.target_mean,
-            boundaries=saved.boundaries,
-            training=saved.training,
-            calibration=saved.calibration,
-        )
+        of_weights = ("target_mean", "boundaries", "training", "calibration")
+        return replace(self, **{name: getattr(saved, name) for name in of_weights})
 
 
 # -- which checkpoint goes with which data -----------------------------------------------------------------------------
@@ -151,12 +146,9 @@ def refuse_other_data(saved: Contract, data: Contract, *, fit: bool, refuse_othe
         refuse_differences(*({f"data.split.{part}": edges[part] for part in parts} for edges in (dates, asked)))
     for part in () if fit else ("validation", "test"):
         if asked[part] < dates[part]:
-            raise CheckpointError(
-                f"the {part} part is not untouched: it starts at {asked[part][:10]}",
-                f"the checkpoint saw dates up to {dates[part][:10]} before its own {part} part",
-                "use the split of the checkpoint's run, or later dates",
-                code=436,
-            )
+            what = f"the {part} part is not untouched: it starts at {asked[part][:10]}"
+            where = f"the checkpoint saw dates up to {dates[part][:10]} before its own {part} part"
+            raise CheckpointError(what, where, "use the split of the checkpoint's run, or later dates", code=436)
     if saved.fingerprint != data.fingerprint:
         what = "the prices are not those that the checkpoint was trained on"
         if refuse_other_prices:
@@ -180,12 +172,8 @@ def refuse_differences(saved: Mapping[str, Any], asked: Mapping[str, Any]) -> No
         if saved.get(key) != asked.get(key)
     ]
     if differences:
-        raise CheckpointError(
-            "the checkpoint does not fit the configuration",
-            "; ".join(differences),
-            "use the config.yaml of the checkpoint's run, or train again",
-            code=436,
-        )
+        fix = "use the config.yaml of the checkpoint's run, or train again"
+        raise CheckpointError("the checkpoint does not fit the configuration", "; ".join(differences), fix, code=436)
 
 
 # -- the form on disk --------------------------------------------------------------------------------------------------
@@ -221,12 +209,8 @@ def require_intact(checkpoint: object, where: str = "", instead: str = "") -> No
     if not isinstance(checkpoint, Mapping) or not isinstance(ours, Mapping):
         raise CheckpointError("the checkpoint was not written by cnn_lstm", where, "train one with fit", code=415)
     if ours.get("format") != CHECKPOINT_FORMAT:
-        raise CheckpointError(
-            f"checkpoint format {ours.get('format')}, this version reads {CHECKPOINT_FORMAT}",
-            where,
-            "use the version of cnn_lstm that wrote it",
-            code=417,
-        )
+        what = f"checkpoint format {ours.get('format')}, this version reads {CHECKPOINT_FORMAT}"
+        raise CheckpointError(what, where, "use the version of cnn_lstm that wrote it", code=417)
     if not all(isinstance(part, Mapping) for part in (ours.get("recipe"), checkpoint.get("hyper_parameters"))):
         raise CheckpointError("the checkpoint does not say how to build its model", where, code=417)
     if ours.get("digest") != state_digest(checkpoint.get("state_dict", {})):

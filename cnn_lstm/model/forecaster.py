@@ -17,16 +17,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cnn_lstm import specs
-from cnn_lstm.errors import ConfigError
+from cnn_lstm.errors import require
 from cnn_lstm.model.calibration import calibrate
-from cnn_lstm.model.clipping import Clipping
 from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, refuse_other_data, require_intact, signed
 from cnn_lstm.model.dropout import dropout_samples
 from cnn_lstm.model.metrics import forecast_metrics
 from cnn_lstm.model.network import Backbone
 from cnn_lstm.model.objectives import Objective, Point
+from cnn_lstm.model.optimisation import Clipping, settings_of, step_plateau
 from cnn_lstm.model.outputs import EpochOutputs
-from cnn_lstm.model.schedule import settings_of, step_plateau
 
 INFERENCE_BATCH = 32
 
@@ -49,13 +48,33 @@ class Forecast(NamedTuple):
 class Statistics(Protocol):
     """Location and scale of features (F,) and targets (H,) over the training rows, and class counts (H, C)."""
 
-    x_loc: Tensor
-    x_scale: Tensor
-    x_anchored: Tensor
-    y_loc: Tensor
-    y_scale: Tensor
-    y_anchor: Tensor
-    class_counts: Tensor
+    @property
+    def x_loc(self) -> Tensor:
+        """What is subtracted from each feature."""
+
+    @property
+    def x_scale(self) -> Tensor:
+        """What each feature is divided by."""
+
+    @property
+    def x_anchored(self) -> Tensor:
+        """1 where a feature is taken relative to the window's last value."""
+
+    @property
+    def y_loc(self) -> Tensor:
+        """What is subtracted from each target."""
+
+    @property
+    def y_scale(self) -> Tensor:
+        """What each target is divided by."""
+
+    @property
+    def y_anchor(self) -> Tensor:
+        """Feature whose last value is subtracted from a target; -1 for none."""
+
+    @property
+    def class_counts(self) -> Tensor:
+        """Training labels of each class."""
 
 
 class ForecastData(Protocol):
@@ -112,12 +131,10 @@ class Forecaster(LightningModule):
         samples: int = 0,
     ) -> None:
         super().__init__()
-        if samples < 0:
-            raise ConfigError(f"samples={samples}", "model.samples", "give 0 or more passes", code=224)
-        if isinstance(network, Mapping):  # Lightning's `load_from_checkpoint` gives the specs of the checkpoint
-            network = specs.build(network, Backbone)
-        if isinstance(objective, Mapping):
-            objective = specs.build(objective, Objective)
+        require(samples >= 0, f"samples={samples}", "model.samples", "give 0 or more passes")
+        # Lightning's `load_from_checkpoint` gives the specs of the checkpoint
+        network = specs.build(network, Backbone) if isinstance(network, Mapping) else network
+        objective = specs.build(objective, Objective) if isinstance(objective, Mapping) else objective
         self.network, self.objective = network, objective or Point()
         self.n_targets, self.samples = n_targets, samples
         self.optimizer, self.scheduler, self.scheduler_interval = optimizer, scheduler, scheduler_interval
@@ -132,8 +149,6 @@ class Forecaster(LightningModule):
         self.contract, self.refuse_other_prices = Contract(), False
         self.outputs, self.clipping = EpochOutputs(), Clipping()
         self.forecasts: dict[str, Tensor] = {}
-
-    # -- forecasting ---------------------------------------------------------------------------------------------
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Forecast columns in original units, each (B, H), of raw windows (B, T, F)."""
@@ -258,10 +273,8 @@ class Forecaster(LightningModule):
         self.forecasts = columns = self.outputs.gather(self.trainer.world_size)
         names = self.contract.target_names or [str(k) for k in range(self.n_targets)]
         metrics = {f"{stage}_loss": float(columns["loss"].double().mean())}
-        for name, value in forecast_metrics(
-            columns["y_pred"], columns["y_true"], self.objective.classes, names
-        ).items():
-            metrics[f"{stage}_{name}"] = value
+        every = forecast_metrics(columns["y_pred"], columns["y_true"], self.objective.classes, names)
+        metrics |= {f"{stage}_{name}": value for name, value in every.items()}
         # all processes hold the gathered forecasts, so the metrics are equal and nothing has to be averaged
         self.log_dict(metrics, sync_dist=self.trainer.world_size > 1)
 
@@ -282,7 +295,13 @@ class Forecaster(LightningModule):
 
     def learn_statistics(self, statistics: Statistics) -> None:
         """Fills the buffers of network and targets; refuses other numbers of classes, targets or features."""
-        _require_shapes(statistics, self)
+        classes, wanted = statistics.class_counts.shape[1], self.objective.classes
+        what = f"targets with {classes or 'no'} classes, an objective for {wanted or 'numbers'}"
+        fix = "use Classes(classes: N) for Direction targets, another objective for numbers"
+        require(classes == wanted, what, "model.objective", fix)
+        pairs = (len(statistics.y_loc), self.n_targets), (len(statistics.x_loc), self.network.n_features)
+        for name, (have, want) in zip(("targets", "features"), pairs, strict=True):
+            require(have == want, f"{have} {name} in the data, {want} in the model", "model", "")
         for name in ("loc", "scale", "anchored"):
             self.network.standardize.get_buffer(name).copy_(getattr(statistics, f"x_{name}"))
         for name in ("y_loc", "y_scale", "y_anchor"):
@@ -320,24 +339,6 @@ class Forecaster(LightningModule):
             refuse_other_data(saved, self.contract, fit=fit, refuse_other_prices=self.refuse_other_prices)
             saved = self.contract.of_weights(saved)
         self.contract = saved
-
-
-def _require_shapes(statistics: Statistics, forecaster: Forecaster) -> None:
-    """Refuses statistics of other numbers of classes, targets or features than the forecaster's."""
-    classes, wanted = statistics.class_counts.shape[1], forecaster.objective.classes
-    if classes != wanted:
-        raise ConfigError(
-            f"targets with {classes or 'no'} classes, an objective for {wanted or 'numbers'}",
-            "model.objective",
-            "use Classes(classes: N) for Direction targets, another objective for numbers",
-            code=224,
-        )
-    for name, have, want in (
-        ("targets", len(statistics.y_loc), forecaster.n_targets),
-        ("features", len(statistics.x_loc), forecaster.network.n_features),
-    ):
-        if have != want:
-            raise ConfigError(f"{have} {name} in the data, {want} in the model", "model", code=224)
 
 
 def fixed_shape(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -11,23 +11,12 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from cnn_lstm.errors import ConfigError
-from cnn_lstm.model.layers import (
-    Activation,
-    AttentionPooling,
-    ConvBlock,
-    LastStep,
-    MeanStep,
-    Norm,
-    Padding,
-    SelfAttention,
-    Standardize,
-    initialize,
-)
+from cnn_lstm.errors import require
+from cnn_lstm.model import layers
 from cnn_lstm.specs import Serializable
 
 Pooling = Literal["last", "mean", "attention"]
-POOLINGS: dict[str, type[nn.Module]] = {"last": LastStep, "mean": MeanStep}
+POOLINGS: dict[str, type[nn.Module]] = {"last": layers.LastStep, "mean": layers.MeanStep}
 
 
 class Backbone(nn.Module, Serializable, ABC):
@@ -41,7 +30,7 @@ class Backbone(nn.Module, Serializable, ABC):
 
     n_features: int
     embedding_dim: int
-    standardize: Standardize
+    standardize: layers.Standardize
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -85,9 +74,9 @@ class CNNLSTM(Backbone):
         channels: Sequence[int] = (32, 64),
         kernel_sizes: Sequence[int] = (3, 3),
         dilations: Sequence[int] | None = None,
-        padding: Padding = "causal",
-        norm: Norm = "batch",
-        activation: Activation = "relu",
+        padding: layers.Padding = "causal",
+        norm: layers.Norm = "batch",
+        activation: layers.Activation = "relu",
         residual: bool = True,
         conv_dropout: float = 0.1,
         lstm_hidden: int = 64,
@@ -100,40 +89,39 @@ class CNNLSTM(Backbone):
     ) -> None:
         super().__init__()
         dilations = [1] * len(channels) if dilations is None else dilations
-        _check_lengths(channels, kernel_sizes, dilations)
-        _check_counts(n_features=n_features, lstm_hidden=lstm_hidden, lstm_layers=lstm_layers)
-        _check_counts(**{f"channels[{i}]": value for i, value in enumerate(channels)})
-        _check_counts(**{f"kernel_sizes[{i}]": value for i, value in enumerate(kernel_sizes)})
-        _check_counts(**{f"dilations[{i}]": value for i, value in enumerate(dilations)})
-        _check_rates(conv_dropout=conv_dropout, lstm_dropout=lstm_dropout, attention_dropout=attention_dropout)
-        _check_choice("padding", padding, get_args(Padding))
-        _check_choice("norm", norm, get_args(Norm))
-        _check_choice("activation", activation, get_args(Activation))
-        _check_choice("pooling", pooling, get_args(Pooling))
+        what = f"{len(channels)} channels, {len(kernel_sizes)} kernel sizes, {len(dilations)} dilations"
+        fix = "give one kernel size and one dilation for each channel count"
+        _require(len(channels) == len(kernel_sizes) == len(dilations), what, fix)
+        counts = {"n_features": n_features, "lstm_hidden": lstm_hidden, "lstm_layers": lstm_layers}
+        lists = {"channels": channels, "kernel_sizes": kernel_sizes, "dilations": dilations}
+        counts |= {f"{name}[{i}]": value for name, values in lists.items() for i, value in enumerate(values)}
+        for name, count in counts.items():
+            _require(count >= 1, f"{name}={count}", "give at least 1")
+        rates = {"conv_dropout": conv_dropout, "lstm_dropout": lstm_dropout, "attention_dropout": attention_dropout}
+        for name, rate in rates.items():
+            _require(0 <= rate < 1, f"{name}={rate}", "a dropout lies in [0, 1)")
+        choices = {"padding": layers.Padding, "norm": layers.Norm, "activation": layers.Activation, "pooling": Pooling}
+        for (name, choice), value in zip(choices.items(), (padding, norm, activation, pooling), strict=True):
+            _require(value in get_args(choice), f"{name}={value!r}", f"one of {', '.join(get_args(choice))}")
         width = lstm_hidden * (2 if bidirectional else 1)
-        _check_heads(attention_heads, width)
+        divides = attention_heads >= 0 and width % (attention_heads or 1) == 0
+        fix = f"give 0 or a divisor of the LSTM's output width {width}"
+        _require(divides, f"attention_heads={attention_heads}", fix)
 
         self.n_features, self.embedding_dim = n_features, width
-        self.standardize = Standardize(n_features)
+        self.standardize = layers.Standardize(n_features)
         sizes = [n_features, *channels]
-        self.convolutions = nn.Sequential(
-            *(
-                ConvBlock(n_in, n_out, kernel, dilation, padding, norm, activation, conv_dropout, residual)
-                for n_in, n_out, kernel, dilation in zip(sizes, channels, kernel_sizes, dilations, strict=False)
-            )
-        )
+        shapes = zip(sizes, channels, kernel_sizes, dilations, strict=False)
+        blocks = (layers.ConvBlock(*shape, padding, norm, activation, conv_dropout, residual) for shape in shapes)
+        self.convolutions = nn.Sequential(*blocks)
+        between = lstm_dropout if lstm_layers > 1 else 0.0
         self.lstm = nn.LSTM(
-            sizes[-1],
-            lstm_hidden,
-            lstm_layers,
-            batch_first=True,
-            dropout=lstm_dropout if lstm_layers > 1 else 0.0,
-            bidirectional=bidirectional,
+            sizes[-1], lstm_hidden, lstm_layers, batch_first=True, dropout=between, bidirectional=bidirectional
         )
         self.dropout = nn.Dropout(lstm_dropout)
-        self.attention = SelfAttention(width, attention_heads, attention_dropout) if attention_heads else None
-        self.pooling = AttentionPooling(width) if pooling == "attention" else POOLINGS[pooling]()
-        initialize(self)
+        self.attention = layers.SelfAttention(width, attention_heads, attention_dropout) if attention_heads else None
+        self.pooling = layers.AttentionPooling(width) if pooling == "attention" else POOLINGS[pooling]()
+        layers.initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Embeddings, (B, D), of windows of raw features, (B, T, F).
@@ -167,38 +155,5 @@ class CNNLSTM(Backbone):
         return dropped
 
 
-def _check_lengths(channels: Sequence[int], kernel_sizes: Sequence[int], dilations: Sequence[int]) -> None:
-    if not len(channels) == len(kernel_sizes) == len(dilations):
-        raise ConfigError(
-            f"{len(channels)} channels, {len(kernel_sizes)} kernel sizes, {len(dilations)} dilations",
-            "model.network",
-            "give one kernel size and one dilation for each channel count",
-            code=224,
-        )
-
-
-def _check_counts(**values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            raise ConfigError(f"{name}={value}", "model.network", "give at least 1", code=224)
-
-
-def _check_rates(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 <= value < 1:
-            raise ConfigError(f"{name}={value}", "model.network", "a dropout lies in [0, 1)", code=224)
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name}={value!r}", "model.network", f"one of {', '.join(choices)}", code=224)
-
-
-def _check_heads(heads: int, width: int) -> None:
-    if heads < 0 or (heads and width % heads):
-        raise ConfigError(
-            f"attention_heads={heads}",
-            "model.network",
-            f"give 0 or a divisor of the LSTM's output width {width}",
-            code=224,
-        )
+def _require(holds: bool, what: str, fix: str) -> None:
+    require(holds, what, "model.network", fix)

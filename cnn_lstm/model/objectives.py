@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnn_lstm.errors import ConfigError
+from cnn_lstm.errors import require
 from cnn_lstm.specs import Serializable
 
 
@@ -61,10 +61,8 @@ class Point(Objective):
 
     def __init__(self, loss: Literal["mse", "mae", "huber"] = "mse", delta: float = 1.0) -> None:
         super().__init__()
-        if loss not in ("mse", "mae", "huber"):
-            raise ConfigError(f"loss={loss!r}", "model.objective", "one of mse, mae, huber", code=224)
-        if delta <= 0:
-            raise ConfigError(f"delta={delta}", "model.objective", "give a number above 0", code=224)
+        require(loss in ("mse", "mae", "huber"), f"loss={loss!r}", "model.objective", "one of mse, mae, huber")
+        require(not delta <= 0, f"delta={delta}", "model.objective", "give a number above 0")
         self.kind, self.delta = loss, delta
 
     def loss(self, raw: Tensor, z: Tensor) -> Tensor:
@@ -107,13 +105,9 @@ class Quantiles(Objective):
 
     def __init__(self, levels: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> None:
         super().__init__()
-        if 0.5 not in levels or sorted(set(levels)) != list(levels) or not 0 < levels[0] <= levels[-1] < 1:
-            raise ConfigError(
-                f"levels={list(levels)}",
-                "model.objective",
-                "give ascending levels in (0, 1), 0.5 among them",
-                code=224,
-            )
+        sound = 0.5 in levels and sorted(set(levels)) == list(levels) and 0 < levels[0] <= levels[-1] < 1
+        fix = "give ascending levels in (0, 1), 0.5 among them"
+        require(sound, f"levels={list(levels)}", "model.objective", fix)
         self.levels = tuple(levels)
         self.level: Tensor
         self.n_outputs = len(levels)
@@ -143,8 +137,7 @@ class Classes(Objective):
 
     def __init__(self, classes: int = 2, weighted: bool = False) -> None:
         super().__init__()
-        if classes < 2:
-            raise ConfigError(f"classes={classes}", "model.objective", "give at least 2", code=224)
+        require(classes >= 2, f"classes={classes}", "model.objective", "give at least 2")
         self.classes = self.n_outputs = classes
         self.weighted = weighted
         # shaped (C,) until the training labels are known, then (H, C)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cnn_lstm.data.batches import RowBatches, WindowDataset, make_loader
+from cnn_lstm.data.windows import RowBatches, WindowDataset, make_loader
 
 ROWS = np.arange(100, 150)
 

@@ -109,7 +109,7 @@ def test_a_constant_feature_is_muted_with_a_warning(caplog: pytest.LogCaptureFix
 
 
 def test_a_feature_that_changes_is_not_called_constant(caplog: pytest.LogCaptureFixture) -> None:
-    """A pattern that is there on one day in ten has equal quartiles, and is no constant."""
+    """A pattern that is there on one day in ten has equal quartiles, and is not a constant."""
     table = walk(200).assign(flag=(np.arange(200) % 10 == 0).astype(float))
     with caplog.at_level(logging.WARNING, "cnn_lstm"):
         ready(table, features=["log_return_1", "flag"], scaling="robust")
@@ -169,7 +169,7 @@ def test_a_future_level_is_found_among_the_features_of_a_level_target() -> None:
 
 @pytest.mark.parametrize("anchor", [[], ["close"]])
 def test_a_level_may_forecast_its_own_future(anchor: list[str]) -> None:
-    """The level of a rising price correlates with tomorrow's to 0.9999; that is no leak."""
+    """The level of a rising price correlates with tomorrow's to 0.9999; that is not a leak."""
     table = walk(600)
     table[PRICES] = table[PRICES].mul(np.exp(0.005 * np.arange(600)), axis=0)
     data = ready(table, features=["close"], targets=[ForwardValue("close")], anchor=anchor)
@@ -382,7 +382,7 @@ def test_the_fingerprint_follows_the_data() -> None:
     table = market(200)
     before = ready(table).fingerprint
     assert ready(table.sample(frac=1, random_state=1)).fingerprint == before
-    table.loc[5, "close"] *= 1 + 1e-12
+    table.loc[5, "close"] = table["close"][5] * (1 + 1e-12)
     assert ready(table).fingerprint != before
 
 

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from cnn_lstm.data import features as feature_list
-from cnn_lstm.data.feature_catalogue import available_features
-from cnn_lstm.data.feature_names import resolve_features
+from cnn_lstm.data.feature_catalogue import available_features, resolve_features
 from cnn_lstm.data.features import Feature, compute_features, latest_values, most_history, needed_history
 from tests.markets import market
 

@@ -14,8 +14,13 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES, available_features
-from cnn_lstm.data.feature_names import default_importer, required_columns, resolve_features
+from cnn_lstm.data.feature_catalogue import (
+    DEFAULT_FEATURES,
+    available_features,
+    default_importer,
+    required_columns,
+    resolve_features,
+)
 from cnn_lstm.data.features import Feature, compute_features, feature
 from cnn_lstm.errors import ConfigError
 
@@ -200,8 +205,8 @@ def test_planted_leaks_are_found(table: Table) -> None:
 def assert_close(
     first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], names: list[str], rtol: float
 ) -> None:
-    close = np.isclose(first, second, rtol=rtol, atol=1e-9, equal_nan=True).all(axis=0)
-    assert [name for name, good in zip(names, close, strict=True) if not good] == []
+    close = np.all(np.isclose(first, second, rtol=rtol, atol=1e-9, equal_nan=True), axis=0)
+    assert [name for name, good in zip(names, np.asarray(close), strict=True) if not good] == []
 
 
 @pytest.mark.parametrize(("price", "volume"), [(0.01, 1.0), (7.0, 1.0), (1.0, 1e-5), (1.0, 7.0), (1e-4, 1e-3)])
@@ -220,7 +225,7 @@ def test_values_behind_the_warmup_do_not_depend_on_the_start(
     offered: list[Feature], table: Table, dropped: int
 ) -> None:
     own = one("CCC", table)
-    shorter = table.drop(index=np.flatnonzero(own)[:dropped]).reset_index(drop=True)
+    shorter = table.drop(index=np.flatnonzero(own)[:dropped].tolist()).reset_index(drop=True)
     before = compute_features(table, offered)[own].iloc[dropped:]
     assert_same_start(before, compute_features(shorter, offered)[one("CCC", shorter)], offered)
 
@@ -228,8 +233,8 @@ def test_values_behind_the_warmup_do_not_depend_on_the_start(
 def assert_same_start(before: Table, after: Table, features: list[Feature]) -> None:
     assert len(before) == len(after)
     for item in features:
-        pair = (part[item.name].to_numpy()[item.warmup :, None] for part in (before, after))
-        assert_close(*pair, [item.name], rtol=1e-6)
+        one, other = (part[item.name].to_numpy()[item.warmup :, None] for part in (before, after))
+        assert_close(one, other, [item.name], rtol=1e-6)
 
 
 def test_the_warmup_is_empty_and_the_row_behind_it_is_not(offered: list[Feature], table: Table) -> None:
@@ -336,7 +341,7 @@ def wilder(values: npt.NDArray[np.float64], period: int) -> npt.NDArray[np.float
 
 def by_window(function: Callable[[slice], float], period: int, rows: int) -> npt.NDArray[np.float64]:
     values = [function(slice(row - period + 1, row + 1)) for row in range(period - 1, rows)]
-    return np.r_[np.full(period - 1, np.nan), values]
+    return np.concatenate([np.full(period - 1, np.nan), values])
 
 
 def oracle_rsi(b: Table) -> npt.NDArray[np.float64]:
@@ -346,10 +351,10 @@ def oracle_rsi(b: Table) -> npt.NDArray[np.float64]:
 
 
 def oracle_atr(b: Table) -> npt.NDArray[np.float64]:
-    high, low, close = (b[name].to_numpy() for name in ("high", "low", "close"))
+    high, low, close = (b[name].to_numpy(dtype=np.float64) for name in ("high", "low", "close"))
     before = np.r_[np.nan, close[:-1]]
     spread = np.max([high - low, np.abs(high - before), np.abs(low - before)], axis=0)
-    return wilder(spread, 14) / close
+    return np.asarray(wilder(spread, 14) / close)
 
 
 def oracle_bollinger(b: Table) -> npt.NDArray[np.float64]:
@@ -390,7 +395,7 @@ def oracle_macd_hist(b: Table) -> npt.NDArray[np.float64]:
 
     close = b["close"].to_numpy()
     line = average(close, 12) - average(close, 26)
-    return (line - average(line, 9)) / close
+    return np.asarray((line - average(line, 9)) / close)
 
 
 def oracle_mfi(b: Table) -> npt.NDArray[np.float64]:
@@ -408,7 +413,7 @@ def oracle_skewness(b: Table) -> npt.NDArray[np.float64]:
 
 def oracle_momentum(b: Table) -> npt.NDArray[np.float64]:
     close = np.log(b["close"].to_numpy())
-    return np.r_[np.full(252, np.nan), close[252 - 21 : -21] - close[:-252]]
+    return np.concatenate([np.full(252, np.nan), close[252 - 21 : -21] - close[:-252]])
 
 
 def oracle_drawdown(b: Table) -> npt.NDArray[np.float64]:

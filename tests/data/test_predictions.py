@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cnn_lstm.data.feature_names import resolve_features
+from cnn_lstm.data.feature_catalogue import resolve_features
 from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility, Target
 from cnn_lstm.data.windows import build_panel
@@ -57,9 +57,10 @@ def test_truth_is_known_exactly_where_the_label_has_ended() -> None:
 def test_truth_follows_from_the_closes_at_the_two_dates() -> None:
     close = two_symbols().set_index(["symbol", "timestamp"])["close"]
     known = forecasts(ForwardReturn(3, 2)).dropna(subset="y_true")
-    for line in known.itertuples():
-        growth = np.log(close[line.symbol, line.target_end] / close[line.symbol, line.target_start])
-        assert line.y_true == pytest.approx(growth, rel=1e-5)
+    for _, line in known.iterrows():
+        start, end = (close.loc[(line["symbol"], line[name])] for name in ("target_start", "target_end"))
+        growth = np.log(end / start)
+        assert line["y_true"] == pytest.approx(growth, rel=1e-5)
 
 
 def test_the_last_value_is_the_return_that_ended_at_the_decision() -> None:

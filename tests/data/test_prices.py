@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ def bars(rows: int = 30, symbols: tuple[str, ...] = ("A", "B"), freq: str = "D")
     return pd.concat(parts, ignore_index=True).astype({"symbol": "str"})
 
 
-def edited(row: int, column: str, value: object, table: pd.DataFrame | None = None) -> pd.DataFrame:
+def edited(row: int | slice, column: str, value: Any, table: pd.DataFrame | None = None) -> pd.DataFrame:
     table = bars() if table is None else table
     table.loc[row, column] = value
     return table
@@ -307,17 +308,18 @@ EDITS = st.lists(
 )
 
 
-def apply(table: pd.DataFrame, edits: list[tuple[str, int, str, object]]) -> pd.DataFrame:
+def apply(table: pd.DataFrame, edits: list[tuple[str, int, str, Any]]) -> pd.DataFrame:
     for kind, row, column, value in edits:
         row = min(row, len(table) - 1)
         if kind == "cell" and column in table and row >= 0:
             table = table.astype({column: "object"})
-            table.iloc[row, table.columns.get_loc(column)] = value
+            table.iloc[row, list(table.columns).index(column)] = value
             table[column] = table[column].infer_objects()
         elif kind == "time" and "timestamp" in table and row >= 0:
-            table.iloc[row, table.columns.get_loc("timestamp")] += pd.Timedelta(days=value)
+            moved = table["timestamp"].iloc[row] + pd.Timedelta(days=value)
+            table.iloc[row, list(table.columns).index("timestamp")] = moved
         elif kind == "symbol" and "symbol" in table and row >= 0:
-            table.iloc[row, table.columns.get_loc("symbol")] = value
+            table.iloc[row, list(table.columns).index("symbol")] = value
         elif kind == "repeat":
             table = pd.concat([table, table.iloc[row : row + value]])
         elif kind == "drop":
@@ -329,7 +331,7 @@ def apply(table: pd.DataFrame, edits: list[tuple[str, int, str, object]]) -> pd.
 
 @settings(max_examples=150, deadline=None)
 @given(EDITS, st.integers(0, 3), st.booleans())
-def test_only_our_errors_escape(edits: list[tuple[str, int, str, object]], gap: int, allow: bool) -> None:
+def test_only_our_errors_escape(edits: list[tuple[str, int, str, Any]], gap: int, allow: bool) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", pd.errors.PerformanceWarning)
         table = apply(bars(), edits)

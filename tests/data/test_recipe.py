@@ -12,12 +12,14 @@ import torch
 from cnn_lstm.data import recipe as recipes
 from cnn_lstm.data.checks import Checks
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.feature_catalogue import resolve_features
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.targets import ForwardReturn, Target
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.evaluation.audit.run_audit import short_form
 from cnn_lstm.evaluation.audit.stages import Base, Pipeline
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.rl.market_data import read_market_data
 from tests.fits import small_network
@@ -40,7 +42,7 @@ class Resolutions:
 
 @pytest.fixture
 def resolutions(monkeypatch: pytest.MonkeyPatch) -> Resolutions:
-    counted, resolve = Resolutions(), recipes.resolve_features
+    counted, resolve = Resolutions(), resolve_features
 
     def counting(*given: Any) -> Any:
         counted.count += 1
@@ -60,7 +62,7 @@ def untrained(data: MarketDataModule) -> Predictor:
     torch.manual_seed(0)
     forecaster = Forecaster(small_network(n_features=data.n_features), n_targets=1)
     forecaster.learn_statistics(data.statistics)
-    forecaster.contract = data.contract()
+    forecaster.contract = Contract.from_plain(data.contract())
     return Predictor(forecaster)
 
 

@@ -20,10 +20,9 @@ from yfinance.exceptions import YFPricesMissingError, YFRateLimitError
 
 from cnn_lstm.data.prices import data_fingerprint
 from cnn_lstm.data.sources.base import validate_symbol
-from cnn_lstm.data.sources.cache import read_entry
 from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.data.sources.sample import SampleBars
-from cnn_lstm.data.sources.yahoo import YahooBars
+from cnn_lstm.data.sources.yahoo import YahooBars, read_entry
 from cnn_lstm.errors import CnnLstmError, ConfigError, DataError
 
 SAMPLE = Path(__file__).parents[2] / "cnn_lstm" / "data" / "sample"

@@ -18,12 +18,12 @@ from cnn_lstm.data.splits import (
     FractionSplit,
     Split,
     SplitRows,
-    Times,
     WalkForward,
     require_rows,
     split_rows,
 )
-from cnn_lstm.data.targets import ForwardReturn
+from cnn_lstm.data.targets import ForwardReturn, Target
+from cnn_lstm.data.times import Times
 from cnn_lstm.data.windows import complete_windows, labelled
 from cnn_lstm.errors import ConfigError, DataError
 from tests.markets import TableSource, days, walk
@@ -63,7 +63,8 @@ def rules(draw: st.DrawFn) -> Split:
         when = days(200)
         first, second = sorted(draw(st.lists(st.integers(40, 130), min_size=2, max_size=2, unique=True)))
         end = draw(st.one_of(st.none(), st.integers(second + 1, 190)))
-        return DateSplit(*(str(when[k])[:10] for k in (first, second)), end=end and str(when[end])[:10])
+        validation, test = (str(when[k])[:10] for k in (first, second))
+        return DateSplit(validation, test, end=None if end is None else str(when[end])[:10])
     folds = draw(st.integers(1, 4))
     fold, embargo = draw(st.integers(0, folds - 1)), draw(st.integers(0, 6))
     return WalkForward(folds, fold, sliding=draw(st.booleans()), embargo=embargo)
@@ -138,7 +139,7 @@ def test_most_of_the_drawn_cases_had_rows_in_every_part() -> None:
 def test_on_one_regular_axis_the_purge_takes_delay_plus_horizon_rows_of_each_border() -> None:
     for horizon, delay in ((1, 0), (1, 1), (5, 2)):
         table = walk(200)
-        target = [ForwardReturn(horizon, delay)]
+        target: list[Target] = [ForwardReturn(horizon, delay)]
         data = MarketDataModule(TableSource(table), features=["log_return_1"], targets=target, window=3)
         data.setup()
         assert data.parts.purged == 2 * (horizon + delay)
@@ -220,7 +221,7 @@ def test_the_rows_of_two_folds(sliding: bool, embargo: int, wanted: object) -> N
 @pytest.mark.parametrize(("count", "folds", "reach", "embargo"), [(20, 2, 2, 0), (97, 4, 6, 0), (120, 5, 3, 4)])
 def test_folds_are_those_of_skfolio(count: int, folds: int, reach: int, embargo: int, sliding: bool) -> None:
     """What it calls purged size is delay + horizon + embargo, since no label may even end at the first decision."""
-    from skfolio import model_selection  # takes seconds
+    from skfolio import model_selection  # type: ignore[import-untyped]  # it has no types; takes seconds
 
     purged, block = reach + embargo, count // (folds + 2)
     first = count - (folds + 1) * block  # validation of fold 0

@@ -1,4 +1,4 @@
-"""Training statistics against numpy on the covered rows, and deaf to everything that is no training row."""
+"""Training statistics against numpy on the covered rows, and deaf to everything that is not a training row."""
 
 from __future__ import annotations
 
@@ -27,9 +27,8 @@ COVERED = [*range(0, 7), *range(16, 22), *range(29, 34)]
 def panel(seed: int = 0, classes: int = 0) -> Panel:
     random = np.random.default_rng(seed)
     values = (random.normal(size=(40, 3)) * [1e-3, 1.0, 1e6] + [0.5, -2.0, 1e7]).astype(np.float32)
-    labels = random.normal(size=(40, 2)) * [0.01, 3.0] + [0.0, 100.0]
-    if classes:
-        labels = random.integers(0, classes, size=(40, 2))
+    numbers = random.normal(size=(40, 2)) * [0.01, 3.0] + [0.0, 100.0]
+    labels = random.integers(0, classes, size=(40, 2)) if classes else numbers
     known = torch.from_numpy(labels.astype(np.float32))
     code = np.zeros(40, np.int32)
     return Panel(

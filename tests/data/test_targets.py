@@ -129,7 +129,7 @@ def test_a_return_starts_at_the_close_of_its_delay_and_ends_at_its_horizon(delay
     used = []
     for moved_row in range(ROWS):
         moved = bars.copy()
-        moved.loc[moved_row, "close"] *= 1.5
+        moved.loc[moved_row, "close"] = moved["close"][moved_row] * 1.5
         if target.future(moved)[row] != before:
             used.append(moved_row)
     assert used == [row + delay, row + delay + 2]

@@ -13,10 +13,18 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cnn_lstm.data.batches import RowBatches, WindowDataset, make_loader
-from cnn_lstm.data.feature_names import resolve_features
+from cnn_lstm.data.feature_catalogue import resolve_features
 from cnn_lstm.data.targets import ForwardReturn, ForwardValue, Target
-from cnn_lstm.data.windows import Panel, build_panel, complete_windows, cut_windows, labelled
+from cnn_lstm.data.windows import (
+    Panel,
+    RowBatches,
+    WindowDataset,
+    build_panel,
+    complete_windows,
+    cut_windows,
+    labelled,
+    make_loader,
+)
 from tests.markets import market, walk
 
 GAP = 10.0
@@ -26,7 +34,7 @@ class Allocations(TorchDispatchMode):
     """Writes down the storage bytes of every result that is not a view of `known`."""
 
     def __init__(self, known: torch.Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
         self.known, self.sizes = known.untyped_storage().data_ptr(), [0]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

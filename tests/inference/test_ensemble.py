@@ -43,7 +43,7 @@ def checkpoint(folder: Path, seed: int, objective: Objective | None = None, **da
     return small_checkpoint(folder, forecaster, **data).rename(folder / f"seed_{seed}.ckpt")
 
 
-@pytest.fixture(scope="module", params=OBJECTIVES.values(), ids=OBJECTIVES.keys())
+@pytest.fixture(scope="module", params=OBJECTIVES.values(), ids=list(OBJECTIVES))
 def members(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     objective, data = request.param
     folder = tmp_path_factory.mktemp("members")
@@ -235,10 +235,10 @@ STRANGERS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("change", "told"), STRANGERS.values(), ids=STRANGERS.keys())
-def test_strangers_are_refused(change: dict[str, Any], told: str, points: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("change", "message"), STRANGERS.values(), ids=STRANGERS.keys())
+def test_strangers_are_refused(change: dict[str, Any], message: str, points: list[Path], tmp_path: Path) -> None:
     other = checkpoint(tmp_path, 9, **change)
-    with pytest.raises(CheckpointError, match=rf"error\[E438\].*{told}") as caught:
+    with pytest.raises(CheckpointError, match=rf"error\[E438\].*{message}") as caught:
         write_ensemble([points[0], points[1], other], tmp_path / "ensemble.ckpt")
     assert str(other) in str(caught.value)
     assert "\n" not in str(caught.value)

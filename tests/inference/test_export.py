@@ -17,8 +17,7 @@ from cnn_lstm.data.targets import Direction, ForwardReturn, RealizedVolatility
 from cnn_lstm.errors import CheckpointError, ConfigError
 from cnn_lstm.inference import export as export_module
 from cnn_lstm.inference.ensemble import write_ensemble
-from cnn_lstm.inference.export import BATCHES, TOLERANCE, difference, export
-from cnn_lstm.inference.export_formats import Exported
+from cnn_lstm.inference.export import BATCHES, TOLERANCE, Exported, difference, export
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import CNNLSTM
@@ -132,11 +131,11 @@ def test_an_ensemble_is_exported_as_its_average(checkpoint: Path, tmp_path: Path
 
 def test_the_json_beside_it_says_what_goes_in_and_comes_out(checkpoint: Path, tmp_path: Path) -> None:
     written = export(checkpoint, tmp_path / "model.pt2", "pt2")
-    told = json.loads(written.description.read_text())
+    described = json.loads(written.description.read_text())
     assert written.description.name == "model.pt2.json"
-    assert told["features"] == FEATURES
-    assert told["input"] == {"name": "window", "shape": ["batch", WINDOW, len(FEATURES)], "type": "float32"}
-    assert told["targets"][0] | {"delay": 1} == {
+    assert described["features"] == FEATURES
+    assert described["input"] == {"name": "window", "shape": ["batch", WINDOW, len(FEATURES)], "type": "float32"}
+    assert described["targets"][0] | {"delay": 1} == {
         "name": "return_1",
         "kind": "return",
         "unit": "return",
@@ -144,13 +143,13 @@ def test_the_json_beside_it_says_what_goes_in_and_comes_out(checkpoint: Path, tm
         "delay": 1,
         "classes": 0,
     }
-    outputs = {output["name"]: output for output in told["outputs"]}
+    outputs = {output["name"]: output for output in described["outputs"]}
     assert outputs["y_pred"] == {"name": "y_pred", "shape": ["batch", 1], "type": "float32", "unit": ["return"]}
     assert outputs["embedding"]["shape"] == ["batch", 4]
-    assert told["checkpoint"]["sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    assert told["tolerance"] == TOLERANCE
-    assert told["largest difference to eager"] == {str(size): written.differences[size] for size in BATCHES}
-    assert told["versions"] == {name: version(name) for name in ("cnn-lstm", "torch")}
+    assert described["checkpoint"]["sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert described["tolerance"] == TOLERANCE
+    assert described["largest difference to eager"] == {str(size): written.differences[size] for size in BATCHES}
+    assert described["versions"] == {name: version(name) for name in ("cnn-lstm", "torch")}
 
 
 def test_a_file_that_does_not_agree_is_not_written(
@@ -206,10 +205,10 @@ def test_a_missing_extra_is_told_in_one_line(
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.setitem(sys.modules, f"{missing}.torch", None)
     assert run("export", "--ckpt_path", checkpoint, "--format", format) == 2
-    told = capsys.readouterr().err.strip()
-    assert told.startswith("error[E256]: ")
-    assert told.endswith('pip install "cnn_lstm[export]"')
-    assert len(told.splitlines()) == 1
+    printed = capsys.readouterr().err.strip()
+    assert printed.startswith("error[E256]: ")
+    assert printed.endswith('pip install "cnn_lstm[export]"')
+    assert len(printed.splitlines()) == 1
 
 
 def test_an_unknown_format_is_refused(checkpoint: Path) -> None:
@@ -217,19 +216,19 @@ def test_an_unknown_format_is_refused(checkpoint: Path) -> None:
         export(checkpoint, format="tflite")  # type: ignore[arg-type]
 
 
-def test_the_command_writes_beside_the_checkpoint_and_tells_the_difference(
+def test_the_command_writes_next_to_the_checkpoint_and_reports_the_difference(
     checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("export", "--ckpt_path", checkpoint, "--format", "safetensors") == 0
-    told = capsys.readouterr().out.splitlines()
-    assert told[0] == "agrees with eager — largest difference batch 1: 0.0e+00, batch 2: 0.0e+00, batch 7: 0.0e+00"
-    assert [Path(line).name for line in told[1:]] == ["small.safetensors", "small.safetensors.json"]
-    assert all(Path(line).is_file() for line in told[1:])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "agrees with eager — largest difference batch 1: 0.0e+00, batch 2: 0.0e+00, batch 7: 0.0e+00"
+    assert [Path(line).name for line in printed[1:]] == ["small.safetensors", "small.safetensors.json"]
+    assert all(Path(line).is_file() for line in printed[1:])
 
 
 def test_the_core_needs_none_of_the_extras() -> None:
     """What the command imports is there without the extra; the writer that needs it imports it when it is asked for."""
-    names = ("cnn_lstm.inference.export", "cnn_lstm.inference.export_formats", "cnn_lstm.commands.export")
+    names = ("cnn_lstm.inference.export", "cnn_lstm.commands.export")
     extras = {"onnx", "onnxruntime", "onnxscript", "safetensors"}
     code = f"import sys, {', '.join(names)}; print({extras} & {{*sys.modules}})"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -120,7 +120,7 @@ def covered(returns: Floats, scaled: bool, static: bool = False) -> dict[int, Fl
         table = add_intervals(table, calibration(scores), "2100-01-01" if static else FIRST)
         for level in LEVELS:
             inside = (table[f"lower_{level}"] <= table["y_true"]) & (table["y_true"] <= table[f"upper_{level}"])
-            found[level].append(inside.to_numpy(dtype=float))
+            found[level].append(np.asarray(inside, dtype=np.float64))
     return {level: np.stack(columns, axis=1) for level, columns in found.items()}
 
 
@@ -166,16 +166,16 @@ def test_coverage_survives_a_new_mean_of_log_volatility() -> None:
 def test_sets_of_classes_cover_although_the_probabilities_lie() -> None:
     random = np.random.default_rng(3)
     logits = random.normal(size=(4000, 3))
-    told, real = (np.exp(k * logits) / np.exp(k * logits).sum(axis=1, keepdims=True) for k in (3.0, 1.0))
+    claimed, real = (np.exp(k * logits) / np.exp(k * logits).sum(axis=1, keepdims=True) for k in (3.0, 1.0))
     truth = (real.cumsum(axis=1) < random.random((4000, 1))).sum(axis=1)
-    scores = 1 - told[np.arange(4000), truth]
+    scores = 1 - claimed[np.arange(4000), truth]
     half = 1000
-    table = forecasts(truth[half:].astype(float), kind="class", probabilities=told[half:])
+    table = forecasts(truth[half:].astype(float), kind="class", probabilities=claimed[half:])
     table = add_intervals(table, calibration(scores[:half]), FIRST)
     for level in LEVELS[1:]:
         inside = [str(int(y)) in found for y, found in zip(table["y_true"], table[f"set_{level}"], strict=True)]
         assert np.mean(inside) == pytest.approx(level / 100, abs=0.02)
-    best = told[half:].argmax(axis=1)
+    best = claimed[half:].argmax(axis=1)
     assert all(str(k) in found for k, found in zip(best, table["set_50"], strict=True)), "never empty"
 
 
@@ -228,7 +228,7 @@ def test_mapie_agrees_on_coverage_and_width() -> None:
 
 
 def slowly(table: pd.DataFrame, scores: list[float], reach: int) -> Floats:
-    """The rule written out, each row anew from everything that has ended: (n, 4, 2)."""
+    """The rule written out, each row again from everything that has ended: (n, 4, 2)."""
     truth, scale = table["y_true"].to_numpy(), table["scale"].to_numpy()
     found = np.zeros((len(table), len(LEVELS), 2))
     for row in range(len(table)):
@@ -346,7 +346,7 @@ def test_rows_without_a_label_change_nothing_of_the_others() -> None:
     """The last rows before a gap are in the table of `predict`, and not in that of `test`."""
     table = forecasts(normal(200))
     gap = table.index.isin([50, 51, 120, 199])
-    table.loc[gap, ["y_true", "target_end"]] = [np.nan, pd.NaT]
+    table["y_true"], table["target_end"] = table["y_true"].mask(gap), table["target_end"].mask(gap)
     found = add_intervals(table, calibration(normal(99)), FIRST)
     assert np.isfinite(found[COLUMNS]).all().all()
     assert_same_bits(found[~gap], add_intervals(table[~gap], calibration(normal(99)), FIRST))
@@ -446,8 +446,8 @@ def test_the_table_given_keeps_its_columns_and_attributes(tmp_path: Path) -> Non
 
 
 def test_sets_of_many_classes_are_told_apart() -> None:
-    told = np.full((2, 12), 1 / 12)
-    found = add_intervals(forecasts(np.zeros(2), kind="class", probabilities=told), calibration([0.95] * 30), FIRST)
+    even = np.full((2, 12), 1 / 12)
+    found = add_intervals(forecasts(np.zeros(2), kind="class", probabilities=even), calibration([0.95] * 30), FIRST)
     assert set(found["set_50"]) == {" ".join(map(str, range(12)))}
     assert str(found["set_50"].dtype) == "str"
 
@@ -498,7 +498,7 @@ FITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(scope="module", params=FITS.values(), ids=FITS.keys())
+@pytest.fixture(scope="module", params=FITS.values(), ids=list(FITS))
 def run_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     data, model = request.param
     folder = tmp_path_factory.mktemp("run")
@@ -511,6 +511,8 @@ def run_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def test_a_checkpoint_has_the_scores_of_its_own_weights(run_dir: Path, name: str) -> None:
     predictor = Predictor.from_checkpoint(run_dir / "checkpoints" / f"{name}.ckpt")
     table, contract = predictor.predict(market(220)), predictor.forecaster.contract
+    scored = contract.calibration
+    assert scored is not None
     first, last = (pd.Timestamp(day, tz="UTC") for day in (contract.boundaries.validation, contract.boundaries.test))
     reach = table.groupby(["symbol", "as_of"])["target_end"].transform("max")  # a row counts if all labels are known
     known = table.groupby(["symbol", "as_of"])["y_true"].transform(lambda values: values.notna().all())
@@ -521,10 +523,10 @@ def test_a_checkpoint_has_the_scores_of_its_own_weights(run_dir: Path, name: str
         if "p0" in part:
             scores = 1 - part[["p0", "p1", "p2"]].to_numpy()[np.arange(len(part)), part["y_true"].astype(int)]
         else:
-            scores = (part["y_true"] - part["y_pred"]) / part["scale"]
-        np.testing.assert_allclose(contract.calibration.scores[k], np.sort(scores), rtol=1e-3, atol=1e-5)
-        assert contract.calibration.typical_scale[k] == pytest.approx(part["scale"].median(), rel=0.1)
-        assert table.attrs["targets"][target]["scores"] == contract.calibration.scores[k]
+            scores = ((part["y_true"] - part["y_pred"]) / part["scale"]).to_numpy()
+        np.testing.assert_allclose(scored.scores[k], np.sort(scores), rtol=1e-3, atol=1e-5)
+        assert scored.typical_scale[k] == pytest.approx(part["scale"].median(), rel=0.1)
+        assert table.attrs["targets"][target]["scores"] == scored.scores[k]
 
 
 def test_best_and_last_have_scores_of_different_epochs(run_dir: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from cnn_lstm.errors import CheckpointError, ConfigError, DataError, DefectsError
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.forecaster import Forecaster
 from tests.experiments import FEATURES, experiment, fit, network, predict, spec
 from tests.markets import market, walk
 
@@ -76,7 +77,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(scope="module", params=CASES.values(), ids=CASES.keys())
+@pytest.fixture(scope="module", params=CASES.values(), ids=list(CASES))
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     data, model = request.param
     return finished(tmp_path_factory.mktemp("run"), data, model=model)
@@ -198,6 +199,7 @@ def test_embeddings_belong_to_the_windows_of_the_forecasts(plain: Run) -> None:
     assert str(found["symbol"].dtype) == "str"
     pd.testing.assert_frame_equal(found[["symbol", "as_of"]], plain.table[["symbol", "as_of"]].reset_index(drop=True))
     forecaster = predictor.forecaster
+    assert isinstance(forecaster, Forecaster)
     weight, bias = (part.detach().numpy().astype(float) for part in (forecaster.head.weight, forecaster.head.bias))
     scaled = found.drop(columns=["symbol", "as_of"]).to_numpy(float) @ weight.T + bias
     expected = scaled[:, 0] * float(forecaster.y_scale[0]) + float(forecaster.y_loc[0])
@@ -255,7 +257,7 @@ def test_a_start_without_enough_history_before_it_is_refused(plain: Run) -> None
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (lambda t: t.assign(close=t["close"].where(t.index != 50)), "close is missing"),
         (lambda t: t.assign(close=t["close"].where(t.index != 50, -1.0)), "close <= 0"),
@@ -266,8 +268,8 @@ def test_a_start_without_enough_history_before_it_is_refused(plain: Run) -> None
         (lambda t: t.assign(close=t["close"].astype(str)), "column close is"),
     ],
 )
-def test_a_damaged_table_is_refused_as_in_training(plain: Run, damage: Any, told: str) -> None:
-    with pytest.raises((DefectsError, ConfigError), match=told):
+def test_a_damaged_table_is_refused_as_in_training(plain: Run, damage: Any, message: str) -> None:
+    with pytest.raises((DefectsError, ConfigError), match=message):
         Predictor.from_checkpoint(plain.checkpoint).predict(damage(plain.prices))
 
 
@@ -277,7 +279,9 @@ def test_a_damaged_checkpoint_is_refused(plain: Run, tmp_path: Path, harm: str) 
     if harm == "cut":
         file.write_bytes(content[: len(content) // 2])
     if harm == "flipped":
-        weight = Predictor.from_checkpoint(plain.checkpoint).forecaster.head.weight.detach().numpy().tobytes()
+        forecaster = Predictor.from_checkpoint(plain.checkpoint).forecaster
+        assert isinstance(forecaster, Forecaster)
+        weight = forecaster.head.weight.detach().numpy().tobytes()
         content[content.find(weight) + 1] ^= 1
         file.write_bytes(content)
     with pytest.raises(CheckpointError) as caught:

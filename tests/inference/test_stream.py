@@ -83,7 +83,7 @@ def crossed(tmp_path_factory: pytest.TempPathFactory, prices: pd.DataFrame) -> P
 
 
 def first_streamed(prices: pd.DataFrame, count: int) -> pd.Timestamp:
-    return prices["timestamp"].drop_duplicates().nlargest(count).min()
+    return pd.Timestamp(prices["timestamp"].drop_duplicates().nlargest(count).min())
 
 
 def moments(prices: pd.DataFrame, since: pd.Timestamp) -> list[pd.DataFrame]:
@@ -188,7 +188,7 @@ def test_the_past_is_bounded_by_the_rows_it_states(predictor: Predictor, prices:
 @feature_list.feature(warmup=1)
 def since_the_start(bars: pd.DataFrame) -> pd.Series:
     """Close over the first one."""
-    return bars["close"] / bars["close"].iloc[0] - 1
+    return pd.Series(bars["close"] / bars["close"].iloc[0] - 1)
 
 
 def test_a_function_of_the_users_own_is_given_all_rows(prices: pd.DataFrame, tmp_path: Path) -> None:
@@ -229,15 +229,17 @@ DAMAGES: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize(("damage", "told"), DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_bar_that_cannot_be_used_is_refused_and_leaves_no_trace(predictor: Predictor, damage: Any, told: str) -> None:
+@pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_bar_that_cannot_be_used_is_refused_and_leaves_no_trace(
+    predictor: Predictor, damage: Any, message: str
+) -> None:
     prices = market(120, gaps=False)
     *past, bars = moments(prices, prices["timestamp"].min())
     history = pd.concat(past)
     stream, untouched = predictor.stream(history), predictor.stream(history)
     with pytest.raises(DataError) as caught:
         stream.update(damage(bars, history["timestamp"].max()))
-    assert told in str(caught.value).splitlines()[0]
+    assert message in str(caught.value).splitlines()[0]
     assert_same_bits(stream.update(bars), untouched.update(bars))
 
 
@@ -252,11 +254,11 @@ def test_symbols_that_are_compared_come_together(crossed: Predictor) -> None:
         stream.update(bars[2:], absent=["AAA", "BBB"])
 
 
-@pytest.mark.parametrize(("absent", "told"), [("CCD", "'CCD' is unknown"), ("AAA", "'AAA' is given and absent")])
-def test_who_is_absent_is_known_and_not_there(crossed: Predictor, absent: str, told: str) -> None:
+@pytest.mark.parametrize(("absent", "message"), [("CCD", "'CCD' is unknown"), ("AAA", "'AAA' is given and absent")])
+def test_who_is_absent_is_known_and_not_there(crossed: Predictor, absent: str, message: str) -> None:
     prices = market(120, gaps=False)
     *past, bars = moments(prices, prices["timestamp"].min())
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         crossed.stream(pd.concat(past)).update(bars[:2], absent=["CCC", absent])
 
 

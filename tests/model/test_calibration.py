@@ -95,7 +95,7 @@ def test_only_the_validation_of_a_fit_is_kept(tmp_path: Path) -> None:
     assert counted.call_count == 3, "one an epoch, none for the sanity check"
     before = forecaster.contract.calibration
     with torch.no_grad():
-        forecaster.head.bias += 1.0
+        forecaster.head.bias.add_(1.0)
     other = small_data(tmp_path, split=FractionSplit(0.5, 0.3))
     small_trainer().validate(forecaster, datamodule=other, verbose=False)
     small_trainer().test(forecaster, datamodule=other, verbose=False)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cnn_lstm.model.dropout import dropout_samples, only_dropout
+from cnn_lstm.model.layers import ConvBlock
 from tests.fits import small_network
 
 
@@ -81,8 +82,10 @@ def test_modes_are_restored(fails: bool) -> None:
     modes = [part.training for part in network.modules()]
     try:
         with only_dropout(network):
-            assert network.convolutions[0].dropout.training
-            assert not network.convolutions[0].norm.training
+            block = network.convolutions[0]
+            assert isinstance(block, ConvBlock)
+            assert block.dropout.training
+            assert not block.norm.training
             if fails:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:

@@ -76,7 +76,7 @@ def test_another_number_of_targets_is_refused(have: int) -> None:
 
 
 def test_another_number_of_features_is_refused() -> None:
-    one = {name: torch.ones(1) for name in ("x_loc", "x_scale", "x_anchored")}
+    one: dict[str, Any] = {name: torch.ones(1) for name in ("x_loc", "x_scale", "x_anchored")}
     with pytest.raises(ConfigError, match="features"):
         Forecaster(small_network()).learn_statistics(statistics(**one))
 
@@ -216,7 +216,7 @@ def test_other_schedules_step_as_asked(interval: Any) -> None:
     forecaster = Forecaster(
         small_network(),
         optimizer=lambda p: torch.optim.SGD(p, lr=0.25),
-        scheduler=lambda o: torch.optim.lr_scheduler.StepLR(o, 3),  # type: ignore[arg-type,return-value]
+        scheduler=lambda o: torch.optim.lr_scheduler.StepLR(o, 3),
         scheduler_interval=interval,
     )
     found = forecaster.configure_optimizers()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.model.layers import ConvBlock, SelfAttention, Standardize
+from cnn_lstm.model.layers import AttentionPooling, ConvBlock, SelfAttention, Standardize
 from cnn_lstm.model.network import CNNLSTM
 
 BASE: dict[str, Any] = {
@@ -154,6 +154,7 @@ def test_first_steps_see_zeros_before_the_window() -> None:
 def test_residual_only_where_shapes_allow(residual: bool) -> None:
     network = build(channels=[4, 6, 6], kernel_sizes=[3, 3, 3], norm="none", residual=residual).eval()
     for block, equal in zip(network.convolutions, [True, False, True], strict=True):
+        assert isinstance(block, ConvBlock)
         nn.init.zeros_(block.conv.weight)  # the block's own path gives relu(0) = 0
         x = torch.randn(2, block.conv.in_channels, 9)
         expected = x if residual and equal else torch.zeros(2, block.conv.out_channels, 9)
@@ -198,7 +199,8 @@ def test_pooling_last_and_mean() -> None:
 
 def test_pooling_attention_is_a_weighted_mean() -> None:
     pooling, steps = build(pooling="attention").pooling, torch.randn(3, 7, 8)
-    scores = steps @ pooling.score.weight[0] + pooling.score.bias  # type: ignore[union-attr,operator]
+    assert isinstance(pooling, AttentionPooling)
+    scores = steps @ pooling.score.weight[0] + pooling.score.bias
     shares = scores.exp() / scores.exp().sum(dim=1, keepdim=True)
     torch.testing.assert_close(pooling(steps), torch.einsum("bt,btd->bd", shares, steps))
 

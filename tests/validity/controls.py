@@ -78,7 +78,7 @@ def oracle(table: pd.DataFrame) -> pd.Series:
     """Best forecast of the next-day return behind a delay of one day, for each row of a planted market."""
     returns = np.log(table["close"]).groupby(table["symbol"]).diff() * 100
     cut = returns.clip(-2.0, 2.0)
-    return 0.01 * np.sqrt(SHARE) * cut * cut.groupby(table["symbol"]).shift() / 0.92
+    return pd.Series(0.01 * np.sqrt(SHARE) * cut * cut.groupby(table["symbol"]).shift() / 0.92)
 
 
 def judge(folder: Path, table: pd.DataFrame, seed: int, **data: Any) -> Outcome:
@@ -88,7 +88,7 @@ def judge(folder: Path, table: pd.DataFrame, seed: int, **data: Any) -> Outcome:
         folder: Where to work.
         table: Prices.
         seed: Seed of the fit.
-        data: Keys of the section `data` to set beside the source.
+        data: Keys of the section `data` to set next to the source.
     """
     config, run_dir = configured(folder, table, seed, **data), folder / "run"
     assert run("fit", "--config", config, "--run_dir", run_dir) == 0

@@ -25,13 +25,15 @@ from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.data.splits import FractionSplit, SplitRows
 from cnn_lstm.data.statistics import TrainingStatistics
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility
-from cnn_lstm.data.windows import Panel, Rows, complete_windows, labelled
+from cnn_lstm.data.times import utc_times
+from cnn_lstm.data.windows import Panel, Rows, complete_windows, cut_windows, labelled
 from cnn_lstm.errors import ValidityError
 from cnn_lstm.evaluation.audit import decision_shift, invariance, labels, learning, lookahead, model_rows
 from cnn_lstm.evaluation.audit.cuts import cuts_of
 from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, PASSED, WARNED, Result
 from cnn_lstm.evaluation.audit.run_audit import Audit, audit, short_form
 from cnn_lstm.evaluation.audit.stages import Base, Pipeline, members
+from cnn_lstm.inference import intervals
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.calibration import Calibration, calibrate
 from cnn_lstm.model.contract import Contract
@@ -169,7 +171,7 @@ def test_values_filled_from_the_past_pass_and_each_run_of_them_has_a_cut() -> No
         holes.loc[first, "rate"] = np.nan
     data = ready(holes, features=[*FEATURES, "rate"], checks=Checks(fill_max_gap=3))
     cuts = cuts_of(data, holes, 0)
-    starts = {holes.loc[row, "timestamp"].tz_localize(None).to_datetime64() for row in (40, 90, 400)}
+    starts = {utc_times(holes["timestamp"])[row] for row in (40, 90, 400)}
     assert starts <= set(cuts.times)
     assert outcomes(audit(data))[lookahead.FUTURE] == PASSED
 
@@ -247,7 +249,7 @@ def test_a_window_scaled_by_what_follows_it(monkeypatch: pytest.MonkeyPatch) -> 
         end = (rows + 2).clamp(max=len(values) - 1)
         return windows / (1.0 + torch.nan_to_num(values[end]).abs()[:, None])
 
-    cut = model_rows.cut_windows
+    cut = cut_windows
     data = ready()
     predictor = learnt(data)
     monkeypatch.setattr("cnn_lstm.inference.predictor.cut_windows", over_the_horizon)
@@ -396,7 +398,7 @@ def test_intervals_that_learn_from_labels_to_come(monkeypatch: pytest.MonkeyPatc
         series.end = series.as_of.copy()
         return replay(series, *given)
 
-    replay = model_rows.add_intervals.__globals__["_Series"].replay
+    replay = intervals._Series.replay
     data = ready()
     predictor = learnt(data)
     assert model_rows.streaming(based(data, predictor)).outcome == PASSED

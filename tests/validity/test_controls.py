@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from tests.validity.controls import (
 )
 
 # what a shuffled split feeds on: labels that overlap, and features by which a day is known again
-OVERLAPPING = {
+OVERLAPPING: dict[str, Any] = {
     "targets": [spec("cnn_lstm.data.targets.ForwardReturn", horizon=20)],
     "features": ["close", "log_return_60", "log_return_20"],
     "window": 8,
@@ -93,7 +94,7 @@ def test_planted_signals_show_evidence_over_the_folds(tmp_path: Path) -> None:
 
 def far_from_null(ic: list[float]) -> bool:
     """Whether correlations on random walks are more than chance: a label of 20 days leaves some 35 that are apart."""
-    return float(np.mean(ic)) > 3 / np.sqrt(35 * len(ic))
+    return bool(np.mean(ic) > 3 / np.sqrt(35 * len(ic)))
 
 
 @pytest.mark.slow

@@ -18,8 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES, available_features
-from cnn_lstm.data.feature_names import resolve_features
+from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES, available_features, resolve_features
 from cnn_lstm.data.prices import Checks
 from cnn_lstm.data.splits import FractionSplit
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility
@@ -183,7 +182,7 @@ def test_every_single_later_row_may_change(default: tuple[Pipeline, Stages], tab
     for row in (ROWS // 2, len(table) - 2, len(table) // 2 + 7):
         changed = table.copy()
         changed.loc[row, PRICES] *= 1.5
-        symbol, when = table.loc[row, ["symbol", "timestamp"]]
+        symbol, when = str(table["symbol"][row]), pd.Timestamp(table["timestamp"][row])
         after = pipeline.stages(changed)
         assert differences(before, after, when - pd.Timedelta(days=1)) == []
         seen = differences(before, after, when)

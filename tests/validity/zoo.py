@@ -1,4 +1,4 @@
-"""The zoo: features of a user's own that look ahead, each in a way that is met in practice, and clean ones beside them.
+"""The zoo: features of a user's own that look ahead, each in a way met in practice, and clean ones next to them.
 
 Every function is named by its import path, as a user would name it.
 """
@@ -53,7 +53,7 @@ def weekly_close(bars: pd.DataFrame) -> pd.Series:
 @feature()
 def winsorised(bars: pd.DataFrame) -> pd.Series:
     returns = bars["close"].pct_change()
-    return returns.clip(returns.quantile(0.05), returns.quantile(0.95))
+    return returns.clip(float(returns.quantile(0.05)), float(returns.quantile(0.95)))
 
 
 @feature()
@@ -68,12 +68,12 @@ def full_sample_quantiles(bars: pd.DataFrame) -> pd.Series:
 
 @feature()
 def rebased_on_the_last_close(bars: pd.DataFrame) -> pd.Series:
-    return bars["close"] / bars["close"].iloc[-1]
+    return pd.Series(bars["close"] / bars["close"].iloc[-1])
 
 
 @feature()
 def sign_of_the_target(bars: pd.DataFrame) -> pd.Series:
-    return np.sign(bars["close"].shift(-3) / bars["close"].shift(-1) - 1)
+    return pd.Series(np.sign(bars["close"].shift(-3) / bars["close"].shift(-1) - 1))
 
 
 @feature()
@@ -84,7 +84,7 @@ def highest_to_come(bars: pd.DataFrame) -> pd.Series:
 @feature(inputs=("open", "high", "low", "close"))
 def first_component(bars: pd.DataFrame) -> pd.Series:
     """Principal component of the bars over the whole sample."""
-    values = np.log(bars[["open", "high", "low", "close"]]).diff().fillna(0.0).to_numpy()
+    values = pd.DataFrame(np.log(bars[["open", "high", "low", "close"]])).diff().fillna(0.0).to_numpy()
     return pd.Series(values @ np.linalg.svd(values, full_matrices=False)[2][0])
 
 
@@ -156,7 +156,7 @@ CLEAN = (trailing_zscore, filled_forwards, positive_shift, others_on_the_same_da
 @feature()
 def next_return(bars: pd.DataFrame) -> pd.Series:
     """The target itself, for a delay of 1 and a horizon of 1."""
-    close = np.log(bars["close"])
+    close = pd.Series(np.log(bars["close"]))
     return close.shift(-2) - close.shift(-1)
 
 
@@ -179,7 +179,7 @@ def reads_other_symbols(bars: pd.DataFrame) -> pd.Series:
     """State between calls: the last bars it was given are those of another symbol."""
     before = reads_other_symbols.__dict__.get("last", 1.0)
     reads_other_symbols.__dict__["last"] = float(bars["close"].iloc[0])
-    return bars["close"] * 0.0 + before
+    return pd.Series(bars["close"] * 0.0 + before)
 
 
 def path(function: Any) -> str:

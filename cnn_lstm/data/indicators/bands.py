@@ -6,9 +6,7 @@ import pandas as pd
 import talib
 
 from cnn_lstm.data.indicators.declare import feature
-from cnn_lstm.data.indicators.numerics import ema_memory, from_talib, rolling_std, wilder_memory
-
-HLC = ("high", "low", "close")
+from cnn_lstm.data.indicators.numerics import HLC, ema_memory, from_talib, rolling_std, wilder_memory
 
 
 @feature(warmup=lambda period, width: period - 1, at_least=(2, 1))
@@ -27,9 +25,7 @@ def bollinger_width(bars: pd.DataFrame, period: int = 20, width: int = 2) -> pd.
 
 
 @feature(
-    inputs=HLC,
-    warmup=lambda period, width: max(ema_memory(period, 1e-9), wilder_memory(period, 1e-9)),
-    at_least=(2, 1),
+    inputs=HLC, warmup=lambda period, width: max(ema_memory(period, 1e-9), wilder_memory(period, 1e-9)), at_least=(2, 1)
 )
 def keltner_position(bars: pd.DataFrame, period: int = 20, width: int = 2) -> pd.Series:
     """Place of the close between exponential average -/+ k average true ranges (Keltner 1960, Raschke)."""

@@ -13,14 +13,14 @@ _ATTRIBUTE = "__cnn_lstm_feature__"
 
 
 @dataclass(frozen=True)
-class Declaration:
+class FeatureInfo:
     """What `feature` wrote down about one function.
 
     Attributes:
         name: Name in the YAML, without parameters.
         family: Heading in the table of features.
         inputs: Columns that the function reads.
-        warmup: Rows at the start of each symbol without a value; given the parameters where it is a function.
+        warmup_rule: Rows at the start of each symbol without a value; given the parameters where it is a function.
         at_least: Smallest value of each parameter.
         cross_sectional: Whether the function reads the rows of all symbols with the same timestamp.
         defaults: The integer parameters and their defaults, in order.
@@ -30,15 +30,30 @@ class Declaration:
     name: str
     family: str
     inputs: tuple[str, ...]
-    warmup: int | Callable[..., int]
+    warmup_rule: int | Callable[..., int]
     at_least: tuple[int, ...]
     cross_sectional: bool
     defaults: dict[str, int]
     meaning: str
 
+    @property
+    def pattern(self) -> str:
+        """Name with the names of its parameters."""
+        return "_".join([self.name, *(f"{{{parameter}}}" for parameter in self.defaults)])
+
+    @property
+    def default(self) -> str:
+        """Name with the default parameters."""
+        return "_".join([self.name, *map(str, self.defaults.values())])
+
+    @property
+    def warmup(self) -> int:
+        """Rows without a value, for the default parameters."""
+        return self.warmup_of(*self.defaults.values())
+
     def warmup_of(self, *parameters: int) -> int:
         """Rows without a value, for these parameters."""
-        return self.warmup(*parameters) if callable(self.warmup) else self.warmup
+        return self.warmup_rule(*parameters) if callable(self.warmup_rule) else self.warmup_rule
 
 
 def feature(
@@ -78,14 +93,14 @@ def feature(
         parameters = list(inspect.signature(function).parameters.values())[1:]
         defaults = {parameter.name: parameter.default for parameter in parameters}
         smallest = at_least if isinstance(at_least, tuple) else (at_least,) * len(defaults)
-        declared = Declaration(called, heading, inputs, warmup, smallest, cross_sectional, defaults, meaning)
+        declared = FeatureInfo(called, heading, inputs, warmup, smallest, cross_sectional, defaults, meaning)
         setattr(function, _ATTRIBUTE, declared)
         return function
 
     return declare
 
 
-def declaration_of(function: Any) -> Declaration | None:
+def declaration_of(function: Any) -> FeatureInfo | None:
     """What `feature` wrote down about a function, or None."""
     declared = getattr(function, _ATTRIBUTE, None)
-    return declared if isinstance(declared, Declaration) else None
+    return declared if isinstance(declared, FeatureInfo) else None

@@ -6,13 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.data.indicators.declare import feature
-from cnn_lstm.data.indicators.numerics import (
-    FloatArray,
-    correlation,
-    log_returns,
-    over_windows,
-    standardised,
-)
+from cnn_lstm.data.indicators.numerics import FloatArray, correlation, log_returns, over_windows, standardised
 
 
 @feature(warmup=lambda period: period, at_least=3)

@@ -17,6 +17,10 @@ import pandas as pd
 
 FloatArray = npt.NDArray[np.float64]
 
+HLC = ("high", "low", "close")
+OHLC = ("open", *HLC)
+HLCV = (*HLC, "volume")
+
 _CHUNK = 4096
 # movement below this share of the level is rounding, not movement
 _ROUNDING = 1e-12

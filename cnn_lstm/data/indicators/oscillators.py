@@ -7,6 +7,7 @@ import talib
 
 from cnn_lstm.data.indicators.declare import feature
 from cnn_lstm.data.indicators.numerics import (
+    HLC,
     FloatArray,
     from_talib,
     share_of_range,
@@ -14,8 +15,6 @@ from cnn_lstm.data.indicators.numerics import (
     typical_price,
     wilder_memory,
 )
-
-HLC = ("high", "low", "close")
 
 
 @feature(warmup=wilder_memory, at_least=2)

@@ -12,9 +12,8 @@ import pandas as pd
 import talib
 
 from cnn_lstm.data.indicators.declare import feature
-from cnn_lstm.data.indicators.numerics import FloatArray, from_talib
+from cnn_lstm.data.indicators.numerics import OHLC, FloatArray, from_talib
 
-OHLC = ("open", "high", "low", "close")
 # the longest look-back of TA-Lib's patterns
 _LOOKBACK = 14
 

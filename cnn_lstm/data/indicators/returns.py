@@ -8,9 +8,7 @@ from __future__ import annotations
 import pandas as pd
 
 from cnn_lstm.data.indicators.declare import feature
-from cnn_lstm.data.indicators.numerics import log_change, log_returns, share_of_range
-
-OHLC = ("open", "high", "low", "close")
+from cnn_lstm.data.indicators.numerics import OHLC, log_change, log_returns, share_of_range
 
 
 @feature(warmup=lambda period: period)

@@ -7,9 +7,7 @@ import pandas as pd
 import talib
 
 from cnn_lstm.data.indicators.declare import feature
-from cnn_lstm.data.indicators.numerics import FloatArray, ema_memory, from_talib, true_range, wilder_memory
-
-HLC = ("high", "low", "close")
+from cnn_lstm.data.indicators.numerics import HLC, FloatArray, ema_memory, from_talib, true_range, wilder_memory
 
 
 def _macd_memory(fast: int, slow: int, signal: int) -> int:

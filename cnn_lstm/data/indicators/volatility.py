@@ -8,6 +8,8 @@ import talib
 
 from cnn_lstm.data.indicators.declare import feature
 from cnn_lstm.data.indicators.numerics import (
+    HLC,
+    OHLC,
     FloatArray,
     from_talib,
     log_change,
@@ -17,9 +19,6 @@ from cnn_lstm.data.indicators.numerics import (
     true_range,
     wilder_memory,
 )
-
-HLC = ("high", "low", "close")
-OHLC = ("open", "high", "low", "close")
 
 
 def _root(variance: pd.Series) -> pd.Series:

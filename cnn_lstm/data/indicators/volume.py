@@ -8,6 +8,7 @@ import talib
 
 from cnn_lstm.data.indicators.declare import feature
 from cnn_lstm.data.indicators.numerics import (
+    HLCV,
     FloatArray,
     correlation,
     from_talib,
@@ -19,8 +20,6 @@ from cnn_lstm.data.indicators.numerics import (
     share_of_range,
     typical_price,
 )
-
-HLCV = ("high", "low", "close", "volume")
 
 
 @feature(inputs=("volume",), warmup=lambda period: period - 1)
@@ -56,11 +55,7 @@ def chaikin_money_flow(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     return (place * bars["volume"]).rolling(period).sum() / bars["volume"].rolling(period).sum()
 
 
-@feature(
-    inputs=HLCV,
-    warmup=lambda fast, slow: max(fast, slow) + memory(2 / (max(fast, slow) + 1), 1e-12),
-    at_least=2,
-)
+@feature(inputs=HLCV, warmup=lambda fast, slow: max(fast, slow) + memory(2 / (max(fast, slow) + 1), 1e-12), at_least=2)
 def ad_oscillator(bars: pd.DataFrame, fast: int = 3, slow: int = 10) -> pd.Series:
     """Chaikin's accumulation/distribution oscillator / mean volume of the slow span (Chaikin)."""
     oscillator = from_talib(talib.ADOSC, [bars[name] for name in HLCV], fast, slow)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 
-from cnn_lstm.errors import ConfigError, DataError
+from cnn_lstm.errors import ConfigError, DataError, require
 from cnn_lstm.hints import nearest
 
 SYMBOL = re.compile(r"[A-Za-z0-9.^_][A-Za-z0-9.^=_-]{0,19}")
@@ -96,8 +96,8 @@ def check_symbols(symbols: Sequence[str]) -> list[str]:
         >>> check_symbols(["IBM", "AAPL", "IBM"])
         ['IBM', 'AAPL']
     """
-    if isinstance(symbols, str) or not symbols:
-        raise ConfigError(f"data.symbols is {symbols!r}", "", "give a list of at least one symbol", code=231)
+    listed = bool(symbols) and not isinstance(symbols, str)
+    require(listed, f"data.symbols is {symbols!r}", "", "give a list of at least one symbol", 231)
     return [validate_symbol(name) for name in dict.fromkeys(symbols)]
 
 
@@ -122,7 +122,10 @@ def select(
     if missing := [name for name in wanted if name not in set(present)]:
         hint = nearest(missing[0], present) or "ask for the symbols that are there"
         raise DataError(f"no rows for {_listed(missing)}", f"{where} has {_listed(present)}", hint, code=333)
-    low, high = _bounds(start, end)
+    low = None if start is None else utc_moment(start, "start")
+    high = None if end is None else utc_moment(end, "end")
+    in_order = low is None or high is None or low < high
+    require(in_order, f"start {start} is not before end {end}", "", "end is exclusive", 223)
     keep = table["symbol"].isin(wanted)
     if low is not None:
         keep &= table["timestamp"] >= low
@@ -136,14 +139,6 @@ def select(
         what = f"0 rows{' for ' + _listed(lost) if lost else ''} between {start or 'ever'} and {end or 'now'}"
         raise DataError(what, span, "change start, end or symbols", code=302)
     return kept
-
-
-def _bounds(start: str | None, end: str | None) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
-    low = None if start is None else utc_moment(start, "start")
-    high = None if end is None else utc_moment(end, "end")
-    if low is not None and high is not None and low >= high:
-        raise ConfigError(f"start {start} is not before end {end}", "", "end is exclusive", code=223)
-    return low, high
 
 
 def _listed(names: Sequence[str], most: int = 10) -> str:

@@ -11,7 +11,7 @@ import gzip
 import re
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import BinaryIO
 from zoneinfo import ZoneInfo, available_timezones
@@ -114,16 +114,17 @@ class PriceFiles(PriceSource):
             raw = _parquet(path)
             return raw, self._names(list(raw.columns), path), 1
         _guard(path)
-        header = list(_csv(path, nrows=0).columns)
+        header = list(_csv(path, rows=0).columns)
         names = self._names(header, path)
         text = {theirs for ours, theirs in names.items() if ours in ALIASES}
-        return _csv(path, text=text, numbers=set(names.values()) - text), names, 2
+        return _csv(path, rows=None, text=text, numbers=set(names.values()) - text), names, 2
 
     def _names(self, header: list[str], path: Path) -> dict[str, str]:
         """Our name -> name in the file; the mapping of the user comes first."""
         names = {ours: _mapped(theirs, header, path) for ours, theirs in self.columns.items()}
         for column in header:
-            ours = _our_name(column)
+            plain = re.sub(r"\s+", "_", column.strip().lstrip("$").lower())
+            ours = next((name for name, aliases in ALIASES.items() if plain in aliases), plain)
             if column in names.values() or ours in self.columns:
                 continue
             if ours in names:
@@ -173,18 +174,11 @@ def _files(patterns: Sequence[str]) -> list[Path]:
 
 
 def _mapped(theirs: str, header: list[str], path: Path) -> str:
-    same = [column for column in header if column == theirs] or [
-        column for column in header if column.strip().lower() == theirs.strip().lower()
-    ]
-    if not same:
+    alike = [column for column in header if column.strip().lower() == theirs.strip().lower()]
+    if not alike:
         fix = nearest(theirs, header) or "correct data.source.columns"
         raise DataError(f"no column {theirs!r}", f"{path} has {', '.join(header[:20])}", fix, code=303)
-    return same[0]
-
-
-def _our_name(column: str) -> str:
-    plain = re.sub(r"\s+", "_", column.strip().lstrip("$").lower())
-    return next((ours for ours, names in ALIASES.items() if plain in names), plain)
+    return theirs if theirs in header else alike[0]
 
 
 def _magic(path: Path) -> bytes:
@@ -246,9 +240,7 @@ def _guard_head(chunk: bytes, path: Path) -> None:
         raise DataError(what, str(path), "save it with commas and decimal points", code=305)
 
 
-def _csv(
-    path: Path, nrows: int | None = None, text: set[str] | None = None, numbers: set[str] | None = None
-) -> pd.DataFrame:
+def _csv(path: Path, rows: int | None, text: Collection[str] = (), numbers: Collection[str] = ()) -> pd.DataFrame:
     """Read text columns as they are; number columns keep what is not a number as text.
 
     All columns are read: with `usecols`, pandas cuts rows that are too long without a word.
@@ -260,10 +252,10 @@ def _csv(
                 stream,
                 encoding="utf-8-sig",
                 index_col=False,
-                nrows=nrows,
-                dtype=dict.fromkeys(text or (), "str"),
+                nrows=rows,
+                dtype=dict.fromkeys(text, "str"),
                 keep_default_na=False,
-                na_values=dict.fromkeys(numbers or (), MISSING),
+                na_values=dict.fromkeys(numbers, MISSING),
                 low_memory=False,
             )
         except pd.errors.EmptyDataError:

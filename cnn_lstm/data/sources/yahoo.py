@@ -10,14 +10,17 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pandas as pd
 
+from cnn_lstm.data.muted_warnings import muted
 from cnn_lstm.data.sources.base import PriceSource, check_symbols, utc_moment
-from cnn_lstm.data.sources.cache import read_entry, write_entry
-from cnn_lstm.errors import ConfigError, DataError, Defect, DefectsError
+from cnn_lstm.errors import ConfigError, DataError, Defect, DefectsError, require
+from cnn_lstm.files import replace_file
 from cnn_lstm.hints import nearest
 
 DAILY = ("1d", "5d", "1wk", "1mo", "3mo")
@@ -37,9 +40,6 @@ class _Request:
     start: str
     end: str
     adjust: bool
-
-    def key(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 class _MissingError(Exception):
@@ -86,10 +86,9 @@ class YahooBars(PriceSource):
         if interval not in DAILY + INTRADAY:
             fix = nearest(interval, DAILY + INTRADAY) or f"use one of {', '.join(DAILY + INTRADAY)}"
             raise ConfigError(f"interval {interval!r} is not one of Yahoo's", "data.source.interval", fix, code=234)
-        if on_missing not in get_args(OnMissing):
-            raise ConfigError(f"on_missing {on_missing!r}", "data.source.on_missing", "use error or skip", code=233)
-        if retries < 0:
-            raise ConfigError(f"retries is {retries}", "data.source.retries", "give 0 or more", code=233)
+        known = on_missing in get_args(OnMissing)
+        require(known, f"on_missing {on_missing!r}", "data.source.on_missing", "use error or skip", 233)
+        require(retries >= 0, f"retries is {retries}", "data.source.retries", "give 0 or more", 233)
         self.interval, self.adjust = interval, adjust
         self.cache_dir = Path(cache_dir).expanduser()
         self.on_missing, self.retries = on_missing, retries
@@ -111,22 +110,25 @@ class YahooBars(PriceSource):
         for symbol in check_symbols(symbols):
             try:
                 table = self._bars(_Request(symbol, self.interval, *days, self.adjust))
-                tables.append(_within(table, first, last))
+                # Yahoo is asked for whole days of the exchange
+                kept = table[(table["timestamp"] >= first) & (table["timestamp"] < last)]
+                if kept.empty:
+                    raise _MissingError("no bar in this span")
+                tables.append(kept)
             except _MissingError as reason:
                 reasons[symbol] = str(reason)
-        self._report(reasons, f"{start} to {end or 'today'}", some=bool(tables))
-        return pd.concat(tables, ignore_index=True)
-
-    def _report(self, reasons: dict[str, str], where: str, some: bool) -> None:
+        where = f"{start} to {end or 'today'}"
         fix = "correct the symbols or the span, or set data.source.on_missing: skip"
         defects = [Defect(333, f"no rows for {name}: {why}", where, fix) for name, why in reasons.items()]
-        if defects and (self.on_missing == "error" or not some):
+        if defects and (self.on_missing == "error" or not tables):
             raise DefectsError(defects)
         for name, why in reasons.items():
-            warnings.warn(f"{name} is skipped, no rows: {why}", stacklevel=3)
+            warnings.warn(f"{name} is skipped, no rows: {why}", stacklevel=2)
+        return pd.concat(tables, ignore_index=True)
 
     def _bars(self, request: _Request) -> pd.DataFrame:
-        entry = self.cache_dir / request.key()
+        key = hashlib.sha256(json.dumps(asdict(request), sort_keys=True).encode()).hexdigest()
+        entry = self.cache_dir / key
         cached = read_entry(entry)
         if cached is not None:
             return cached
@@ -159,11 +161,7 @@ class YahooBars(PriceSource):
                     raise _MissingError(_line(error)) from error
                 fix = "check the network, ask for a span that is in the cache, or use PriceFiles"
                 raise DataError(f"Yahoo cannot be reached: {_line(error)}", request.symbol, fix, code=333) from error
-            except (
-                ValueError,
-                LookupError,
-                TypeError,
-            ) as error:  # an HTML page, or a changed layout, ends here
+            except (ValueError, LookupError, TypeError) as error:  # an HTML page, or a changed layout, ends here
                 raise _MissingError(f"unreadable answer, {type(error).__name__}: {_line(error)}") from error
         raise AssertionError("the last attempt returns or raises")
 
@@ -172,18 +170,9 @@ def _span(start: str, end: str | None) -> tuple[pd.Timestamp, pd.Timestamp]:
     today = pd.Timestamp.now("UTC").normalize()
     first = utc_moment(start, "data.start")
     last = min(today, utc_moment(end, "data.end")) if end is not None else today
-    if first >= last:
-        fix = "end is exclusive, and today is not finished"
-        raise ConfigError(f"start {start} is not before end {last:%Y-%m-%d}", "", fix, code=223)
+    fix = "end is exclusive, and today is not finished"
+    require(first < last, f"start {start} is not before end {last:%Y-%m-%d}", "", fix, 223)
     return first, last
-
-
-def _within(table: pd.DataFrame, first: pd.Timestamp, last: pd.Timestamp) -> pd.DataFrame:
-    """The bars in `[first, last)`; Yahoo is asked for whole days of the exchange."""
-    kept = table[(table["timestamp"] >= first) & (table["timestamp"] < last)]
-    if kept.empty:
-        raise _MissingError("no bar in this span")
-    return kept
 
 
 def _line(error: BaseException) -> str:
@@ -193,15 +182,12 @@ def _line(error: BaseException) -> str:
 @contextmanager
 def _outspoken(yfinance: Any) -> Iterator[None]:
     """Let yfinance raise its reasons, not log them; its own `raise_errors=True` is deprecated and partial."""
-    log = logging.getLogger("yfinance")
-    hidden, level = yfinance.config.debug.hide_exceptions, log.level
-    yfinance.config.debug.hide_exceptions = False
-    log.setLevel(logging.CRITICAL)
+    hidden, yfinance.config.debug.hide_exceptions = yfinance.config.debug.hide_exceptions, False
     try:
-        yield
+        with muted("yfinance", level=logging.CRITICAL):
+            yield
     finally:
         yfinance.config.debug.hide_exceptions = hidden
-        log.setLevel(level)
 
 
 def _history(yfinance: Any, request: _Request) -> pd.DataFrame:
@@ -258,3 +244,47 @@ def _flat(frame: pd.DataFrame, symbol: str) -> pd.DataFrame:
 
 def _layout(symbol: str, what: str) -> DataError:
     return DataError(f"unknown layout: {what}", symbol, "another version of yfinance may be needed", code=334)
+
+
+# -- the cache: an entry is a Parquet file and a JSON with its digest, both whole or not there -------------------------
+
+
+def read_entry(entry: Path) -> pd.DataFrame | None:
+    """The cached bars, or None if there are none or they are damaged.
+
+    Args:
+        entry: Path of the entry, without an ending.
+    """
+    try:
+        content = entry.with_suffix(".parquet").read_bytes()
+        entered = json.loads(entry.with_suffix(".json").read_text(encoding="utf-8"))
+        if entered["sha256"] != hashlib.sha256(content).hexdigest():
+            return None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return pd.read_parquet(BytesIO(content))
+
+
+def write_entry(entry: Path, table: pd.DataFrame, request: dict[str, str | bool]) -> None:
+    """Write the bars, then the JSON that vouches for them: a crash in between leaves an entry without use.
+
+    Args:
+        entry: Path of the entry, without an ending.
+        table: Bars.
+        request: What was asked for; the JSON adds the time, the number of rows and the digest of the file.
+
+    Raises:
+        OSError: The folder takes no file.
+    """
+    stream = BytesIO()
+    table.to_parquet(stream, compression="zstd", index=False)
+    content = stream.getvalue()
+    entered = request | {
+        "fetched_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "rows": len(table),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(entry.with_suffix(".parquet"), lambda partial: partial.write_bytes(content))
+    text = json.dumps(entered, indent=1)
+    replace_file(entry.with_suffix(".json"), lambda partial: partial.write_text(text, encoding="utf-8"))
