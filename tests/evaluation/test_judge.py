@@ -15,7 +15,8 @@ import torch
 
 from cnn_lstm.evaluation import judge
 from cnn_lstm.evaluation.ledger import FILE
-from cnn_lstm.evaluation.model_info import Check, leakage_checks
+from cnn_lstm.evaluation.model_info import leakage_checks
+from cnn_lstm.evaluation.record import CheckRecord
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.evaluation.text import render_report
 from tests import experiments
@@ -263,9 +264,9 @@ def test_few_dates_are_no_evidence(run: Path, capsys: pytest.CaptureFixture[str]
 def test_a_failed_check_denies_evidence(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def leaks(*given: Any) -> list[Check]:
+    def leaks(*given: Any) -> list[CheckRecord]:
         checks = leakage_checks(*given)
-        return [Check(check.kind, "", "failed", "") if check.kind.startswith("L2") else check for check in checks]
+        return [{**check, "outcome": "failed"} if check["kind"].startswith("L2") else check for check in checks]
 
     def skilful(table: pd.DataFrame, *_: Any) -> pd.DataFrame:
         known = baselines(table, *_)

@@ -53,7 +53,7 @@ def learnt(data: MarketDataModule, rows: Rows | None = None) -> Forecaster:
 def outcomes(data: MarketDataModule, model: Forecaster | None = None, **checkpoint: Any) -> Outcomes:
     """Outcome and metrics of each check, by its number."""
     results = leakage_checks(data, model or learnt(data), Contract.from_plain(data.contract() | checkpoint))
-    return {check.kind.split()[0]: (check.outcome, check.found) for check in results}
+    return {check["kind"].split()[0]: (check["outcome"], check["found"]) for check in results}
 
 
 def failed(results: Outcomes) -> list[str]:

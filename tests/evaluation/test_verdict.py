@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from cnn_lstm.evaluation.significance import Comparison
-from cnn_lstm.evaluation.verdict import verdict
+from cnn_lstm.evaluation.significance import Comparison, verdict
 
 NAN = float("nan")
 BETTER = Comparison(

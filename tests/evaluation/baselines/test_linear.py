@@ -102,7 +102,7 @@ def test_training_windows_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) ->
     data = inputs_of(market(400), ForwardReturn())
     monkeypatch.setattr(linear, "MAX_WINDOWS", 200)
     thinned = fit_ridge(data)
-    rows = baseline_inputs.some_of(data.parts.train, 200)
+    rows = data.train(200)
     assert set(data.panel.symbol[rows]) == {0, 1, 2}
     alone = fit_ridge(replace(data, parts=replace(data.parts, train=rows)))
     assert torch.equal(thinned.weights, alone.weights)
@@ -110,8 +110,8 @@ def test_training_windows_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_oldest_rows_of_too_large_windows_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     data = inputs_of(market(300), ForwardReturn())
-    (whole,) = baseline_inputs.window_chunks(data, data.parts.test)
-    (part,) = baseline_inputs.window_chunks(data, data.parts.test, max_inputs=10)
+    (whole,) = data.window_chunks(data.parts.test)
+    (part,) = data.window_chunks(data.parts.test, max_inputs=10)
     assert torch.equal(part, whole[:, -3:])
 
 
