@@ -75,7 +75,7 @@ def render_page(report: Report, table: pd.DataFrame, info: JudgedModelInfo, plot
     return environment.get_template(TEMPLATE).render(
         targets=targets,
         info=info,
-        uses=plain_language.uses_sentence(info["test_rows_used"]),
+        plain_language=plain_language,
         plots=[embedded(file) for file in plots if file.is_file()],
         settings=report["settings"],
     )
@@ -87,8 +87,6 @@ def _target(name: str, target: TargetReport, table: pd.DataFrame, failed: Sequen
         "name": name,
         "report": target,
         "sentence": plain_language.verdict_sentence(target, failed),
-        "warnings": list(plain_language.suspicions(target)),
-        "selection": plain_language.selection_sentence(target),
         "key_metrics": list(_key_metrics(target)),
         "columns": [TITLES.get(column, column) for column in COLUMNS[target["kind"]]],
         "forecasts": _forecast_table(target),

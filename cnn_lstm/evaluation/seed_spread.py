@@ -45,11 +45,15 @@ def metrics_of(report: Report) -> dict[str, TargetMetrics]:
             metrics.pop(key, None)  # the same under its key
         by_target[name] = TargetMetrics(
             loss=loss,
-            model={metric: _number(value) for metric, value in metrics.items() if not isinstance(value, list)},
+            model={metric: _number(value) for metric, value in metrics.items() if _is_number(value)},
             losses={baseline: _number(comparison["loss_baseline"]) for baseline, comparison in compared.items()},
             skill={baseline: _number(comparison["skill"]) for baseline, comparison in compared.items()},
         )
     return by_target
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _number(value: float | None) -> float:

@@ -339,7 +339,7 @@ def test_changed_prices_are_a_warning_and_with_strict_an_error(
     command: str, run: Path, fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = market(260)
-    table.loc[5, "volume"] += 1.0
+    table.loc[[5], "volume"] += 1.0
     table.to_parquet(tmp_path / "prices.parquet")
     arguments = [command, "--config", run / "config.yaml", "--ckpt_path", "best", "--same_prices"]
     source = ["--data.source.init_args.paths", tmp_path / "prices.parquet"]

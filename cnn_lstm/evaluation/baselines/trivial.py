@@ -55,8 +55,8 @@ def fit_trivial(inputs: BaselineInputs, season: int | None = None) -> Trivial:
         inputs: What to fit on.
         season: Rows of a season; guessed from the dates of the training rows by default.
     """
-    train, panel = inputs.parts.train, inputs.panel
-    return Trivial(inputs, season or season_of(panel.time[train], panel.symbol[train]))
+    train = inputs.parts.train
+    return Trivial(inputs, season or season_of(inputs.panel.time[train], inputs.panel.symbol[train]))
 
 
 def season_of(times: NDArray[np.datetime64], symbol: NDArray[np.int32]) -> int:

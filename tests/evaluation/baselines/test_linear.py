@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility, Target
+from cnn_lstm.data.windows import cut_windows
 from cnn_lstm.evaluation.baselines import baseline_inputs, linear
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs
 from cnn_lstm.evaluation.baselines.linear import PENALTIES, STRENGTHS, fit_logistic, fit_ridge
@@ -89,7 +90,7 @@ def test_windows_are_never_in_memory_together(monkeypatch: pytest.MonkeyPatch) -
         sizes.append(4 * len(rows) * length * values.shape[1])
         return original(values, rows, length)
 
-    original = baseline_inputs.cut_windows
+    original = cut_windows
     monkeypatch.setattr(baseline_inputs, "cut_windows", cut)
     monkeypatch.setattr(baseline_inputs, "CHUNK_BYTES", 2000)
     chunked = fit_ridge(data).forecast(data.parts.test)[0]["y_ridge"]
