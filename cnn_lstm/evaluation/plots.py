@@ -24,7 +24,7 @@ from cnn_lstm.evaluation.forecasts import judged_rows
 from cnn_lstm.evaluation.metrics.book import make_book
 from cnn_lstm.evaluation.metrics.strategy import strategy_curves
 from cnn_lstm.evaluation.plain_language import signed
-from cnn_lstm.evaluation.record import TargetReport
+from cnn_lstm.evaluation.record import GroupLosses, Metrics, TargetReport
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.pages.environment import Plot
 
@@ -176,7 +176,7 @@ def _calibration(target: TargetReport) -> Iterator[Plot]:
         yield _reliability(reliability)
 
 
-def _coverage(intervals: Mapping[str, Any], what: str) -> Plot:
+def _coverage(intervals: Mapping[str, Metrics], what: str) -> Plot:
     figure, axes = empty_axes()
     promised = np.array([metrics["level"] for metrics in intervals.values()]) * 100
     held = np.array([metrics["coverage"] for metrics in intervals.values()], dtype=np.float64) * 100
@@ -265,19 +265,12 @@ def _errors(target: TargetReport) -> Iterator[Plot]:
             )
 
 
-def _draw_errors(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
+def _draw_errors(axes: Axes, lines: Sequence[GroupLosses]) -> None:
     place, names = np.arange(len(lines)), [line["name"] for line in lines]
     axes.bar(place - 0.2, [line["loss_model"] for line in lines], width=0.38, color=MODEL, label="model")
-    axes.bar(
-        place + 0.2,
-        [line["loss_baseline"] for line in lines],
-        width=0.38,
-        color=OTHER,
-        hatch="//",  # distinguishable in print without colours
-        edgecolor="white",
-        linewidth=0,
-        label="best baseline",
-    )
+    losses = [line["loss_baseline"] for line in lines]
+    printed: dict[str, Any] = {"hatch": "//", "edgecolor": "white", "linewidth": 0}  # without colours too
+    axes.bar(place + 0.2, losses, width=0.38, color=OTHER, label="best baseline", **printed)
     for number, line in enumerate(lines):
         if len(lines) <= WITH_SKILL and line["skill"] is not None:
             highest = max(line["loss_model"], line["loss_baseline"])

@@ -51,12 +51,8 @@ def scoreboard(predictions: pd.DataFrame) -> pd.DataFrame:
 def _forecasts(quantity: Quantity, group: pd.DataFrame) -> dict[str, Tensor]:
     model, mean, last = (torch.tensor(group[name].to_numpy(copy=True)) for name in ("y_pred", "y_mean", "y_last"))
     zero = {"zero": torch.zeros(len(group), dtype=torch.float64)} if quantity.is_return else {}
-    return {
-        "model": model,
-        **zero,
-        "majority class" if quantity.is_class else "training mean": mean,
-        "last value": last,
-    }
+    name = "majority class" if quantity.is_class else "training mean"
+    return {"model": model, **zero, name: mean, "last value": last}
 
 
 def _metrics(forecast: Tensor, true: Tensor, classes: int) -> dict[str, float]:

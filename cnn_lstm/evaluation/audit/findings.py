@@ -58,7 +58,7 @@ class Result:
 
 
 def result(name: str, compared: str, findings: Iterable[Finding], otherwise: Outcome = FAILED) -> Result:
-    """The outcome of a check, which passes where there is no finding.
+    """The outcome of a check, which passes without a finding.
 
     Args:
         name: Name of the check.

@@ -84,8 +84,8 @@ class Stage:
 
         Args:
             after: The same rows of another table.
-            tolerance: Largest distance that is no move, in units of the value's size plus the standard deviation of
-                its column.
+            tolerance: Largest distance that does not count as a move, in units of the value's size plus the standard
+                deviation of its column.
             what: What was done.
         """
         if other := self._other_row(after, what):

@@ -145,7 +145,11 @@ def _train(train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], output
     inputs, labels = train
     # the loss is convex: starting from the mean forecast needs no random numbers
     weights = torch.zeros(inputs.shape[1], outputs, requires_grad=True)
-    bias = _mean_forecast(labels, outputs).requires_grad_()
+    if labels.is_floating_point():
+        bias = torch.zeros(outputs, requires_grad=True)
+    else:
+        shares = torch.bincount(labels, minlength=outputs) / len(labels)
+        bias = shares.clamp(min=LEAST_PROBABILITY).log().requires_grad_()
     optimizer = torch.optim.Adam([weights, bias], lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, DECAY)
     batch_size = min(BATCH, -(-len(inputs) // LEAST_STEPS))
@@ -168,13 +172,6 @@ def _train(train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], output
 
 def _copy(weights: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     return weights.detach().clone(), bias.detach().clone()
-
-
-def _mean_forecast(labels: Tensor, outputs: int) -> Tensor:
-    """Bias that forecasts the mean, 0 once standardised, or the class shares."""
-    if labels.is_floating_point():
-        return torch.zeros(outputs)
-    return (torch.bincount(labels, minlength=outputs) / len(labels)).clamp(min=LEAST_PROBABILITY).log()
 
 
 def _loss(part: tuple[Tensor, Tensor], weights: Tensor, bias: Tensor) -> Tensor:
