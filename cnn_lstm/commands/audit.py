@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnn_lstm.commands.parser import CommandParser
-from cnn_lstm.evaluation.audit.audit_files import audit_files
+from cnn_lstm.evaluation.audit.run_audit import audit_files
 from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.forecast_cli import CLASS_DEFAULTS
 from cnn_lstm.training.run_folder import choose_run

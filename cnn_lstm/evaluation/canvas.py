@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import TYPE_CHECKING
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter
 
 from cnn_lstm.pages.environment import Plot
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 WIDTH, HEIGHT = 4.5, 2.7  # inches; small, so that the text is readable on a phone
 LEFT, RIGHT, TOP, BOTTOM = 0.66, 0.12, 0.3, 0.46  # margins by hand, a solver takes longer than the drawing
@@ -19,8 +20,6 @@ SMALL = 1e-4
 
 def empty_axes() -> tuple[Figure, Axes]:
     """A figure with one empty plot, its grid and its margins."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(WIDTH, HEIGHT), dpi=100)
     axes = figure.add_axes(
         (LEFT / WIDTH, BOTTOM / HEIGHT, 1 - (LEFT + RIGHT) / WIDTH, 1 - (TOP + BOTTOM) / HEIGHT), axisbelow=True
@@ -34,8 +33,6 @@ def empty_axes() -> tuple[Figure, Axes]:
 
 def date_axis(axes: Axes) -> None:
     """Writes few and short dates below the plot."""
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
     # matplotlib has no types for its date locators
     locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
@@ -44,8 +41,6 @@ def date_axis(axes: Axes) -> None:
 
 def label_axes(axes: Axes, x: str, y: str = "") -> None:
     """Writes the names of the axes and the legend; what belongs to the upper end stands above the plot in one line."""
-    from matplotlib.ticker import FormatStrFormatter
-
     if max(map(abs, axes.get_ylim())) < SMALL:  # else a factor such as 1e-7 would cover the name
         axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.xaxis.get_offset_text().set_fontsize(8.5)
@@ -65,8 +60,6 @@ def label_axes(axes: Axes, x: str, y: str = "") -> None:
 
 def finished_plot(figure: Figure, title: str, caption: str, alt: str) -> Plot:
     """The drawn figure as an SVG, with its texts; equal figures make equal bytes."""
-    from matplotlib import rc_context
-
     file = io.BytesIO()
     # without the date, and with names of the SVG's parts that are not random
     with rc_context({"svg.hashsalt": "report"}):

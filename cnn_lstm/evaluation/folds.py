@@ -82,10 +82,7 @@ def joint_sheet(sheets: Sequence[JudgedModelInfo]) -> JointModelInfo:
         "split": {**splits[-1], "test": test},
         "folds": splits,
         "leakage": [_worst(checks) for checks in zip(*(sheet["leakage"] for sheet in sheets), strict=True)],
-        "test_rows_used": {
-            "times": max(use["times"] for use in uses),
-            "models": max(use["models"] for use in uses),
-        },
+        "test_rows_used": {"times": max(use["times"] for use in uses), "models": max(use["models"] for use in uses)},
     }
 
 

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from cnn_lstm.data.predictions import TargetInfo
+from cnn_lstm.data.targets import Floats
 from cnn_lstm.evaluation.metrics.classes import log_losses
-from cnn_lstm.evaluation.metrics.volatility import qlike
+from cnn_lstm.evaluation.metrics.errors import qlike
 
-Floats = NDArray[np.float64]
 # column -> name in tables; any further column that begins with y_ is a baseline too, named after its column
 NAMES = {
     "y_pred": "model",
@@ -78,33 +77,24 @@ def read_forecasts(rows: pd.DataFrame, about: TargetInfo) -> dict[str, Forecast]
         (name for name in rows.columns if name.startswith("y_") and name != "y_true"),
         key=lambda name: list(NAMES).index(name) if name in NAMES else len(NAMES),
     )
-    quantity = about.quantity
-    read = _of_classes if quantity.is_class else _of_volatility if quantity.is_volatility else _of_number
-    names = NAMES | ({"y_mean": "prior"} if quantity.is_class else {})
-    return {names.get(column, column.removeprefix("y_")): read(rows, column, about) for column in columns}
+    names = NAMES | ({"y_mean": "prior"} if about.quantity.is_class else {})
+    return {names.get(column, column.removeprefix("y_")): _forecast(rows, column, about) for column in columns}
 
 
-def _of_number(rows: pd.DataFrame, column: str, about: TargetInfo) -> Forecast:
-    point = rows[column].to_numpy(np.float64)
-    return Forecast(point, (rows["y_true"].to_numpy(np.float64) - point) ** 2)
-
-
-def _of_volatility(rows: pd.DataFrame, column: str, about: TargetInfo) -> Forecast:
-    point = rows[column].to_numpy(np.float64)
-    realized = about.quantity.variance(rows["y_true"].to_numpy(np.float64))
-    known = variance_name(column)
-    variance = rows[known].to_numpy(np.float64) if known in rows else about.quantity.variance(point)
-    return Forecast(point, qlike(realized, variance), variance=variance)
-
-
-def _of_classes(rows: pd.DataFrame, column: str, about: TargetInfo) -> Forecast:
-    point = rows[column].to_numpy(np.float64)
-    stem = PROBABILITIES.get(column, f"{column.removeprefix('y_')}_p")
-    names = [f"{stem}{number}" for number in range(about.classes)]
-    if not set(names) <= set(rows.columns):
-        return Forecast(point, None)
-    probabilities = rows[names].to_numpy(np.float64)
-    return Forecast(point, log_losses(rows["y_true"], probabilities), probabilities)
+def _forecast(rows: pd.DataFrame, column: str, about: TargetInfo) -> Forecast:
+    quantity, true, point = about.quantity, rows["y_true"].to_numpy(np.float64), rows[column].to_numpy(np.float64)
+    if quantity.is_class:
+        stem = PROBABILITIES.get(column, f"{column.removeprefix('y_')}_p")
+        names = [f"{stem}{number}" for number in range(about.classes)]
+        if not set(names) <= set(rows.columns):
+            return Forecast(point, None)
+        probabilities = rows[names].to_numpy(np.float64)
+        return Forecast(point, log_losses(true, probabilities), probabilities)
+    if quantity.is_volatility:
+        known = variance_name(column)
+        variance = rows[known].to_numpy(np.float64) if known in rows else quantity.variance(point)
+        return Forecast(point, qlike(quantity.variance(true), variance), variance=variance)
+    return Forecast(point, (true - point) ** 2)
 
 
 def variance_name(column: str) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.evaluation.audit.findings import FAILED
-from cnn_lstm.evaluation.baselines.columns import add_baselines, with_variances
+from cnn_lstm.evaluation.audit.learning import calibration_of
+from cnn_lstm.evaluation.baselines.fit import add_baselines, with_variances
 from cnn_lstm.evaluation.html import render_page
 from cnn_lstm.evaluation.ledger import count_use, rows_key
 from cnn_lstm.evaluation.model_info import model_info
@@ -24,7 +24,6 @@ from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.text import render_report
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.calibration import Calibration, calibrate
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract, TrainingRange, digest_of
 from cnn_lstm.model.forecaster import Forecaster
@@ -85,29 +84,11 @@ def judge(
     saved = read_checkpoint(checkpoint)
     uses = count_use(folder, rows_tested(table, data), digest_of(saved))
     info: JudgedModelInfo = {**model_info(data, model, Contract.of(saved)), "test_rows_used": uses}
-    table = with_baselines(table, data, _calibrated(model, data), settings)
+    contract, calibration = model.contract, model.contract.calibration
+    if calibration is None or not calibration.smearing:  # older checkpoints have no smearing factors
+        contract = replace(contract, calibration=calibration_of(Predictor(model), data))
+    table = with_baselines(table, data, contract, settings)
     return write_report(folder, table, info, settings, plots)
-
-
-def _calibrated(model: Forecaster, data: MarketDataModule) -> Contract:
-    """The contract with smearing factors; if the checkpoint has none, they come from its validation forecasts."""
-    calibration = model.contract.calibration
-    if calibration is None or not calibration.smearing:
-        calibration = calibration_of(Predictor(model), data)
-    return replace(model.contract, calibration=calibration)
-
-
-def calibration_of(predictor: Predictor, data: MarketDataModule) -> Calibration:
-    """Conformal calibration of a forecaster from the validation part.
-
-    Args:
-        predictor: The forecaster.
-        data: A data module that has read its data.
-    """
-    rows = torch.from_numpy(data.parts.validation)
-    columns = {"y_true": data.panel.labels[rows], **predictor.forecast_rows(data.panel, data.parts.validation)}
-    kinds = [target.kind for target in data.targets]
-    return calibrate(columns, data.label_scale(rows), data.targets[0].classes, kinds)
 
 
 def with_baselines(
@@ -120,25 +101,15 @@ def with_baselines(
         data: The data module.
         contract: What the model's checkpoint says of its data and calibration, with smearing factors.
         settings: Evaluation settings.
+
+    Returns:
+        The table with the columns of the baselines, `train_first` and `train_last`, the first and last decision that
+        the model was trained on, and `data_sha256`, the fingerprint of the prices that it forecast from.
     """
     table = add_baselines(table, data, settings.season)
     factors = contract.calibration.smearing if contract.calibration else ()
     by_target = {target.name: {"y_pred": factor} for target, factor in zip(data.targets, factors, strict=True)}
-    return with_provenance(with_variances(table, by_target), data, contract)
-
-
-def with_provenance(table: pd.DataFrame, data: MarketDataModule, contract: Contract) -> pd.DataFrame:
-    """A predictions table with what each forecast comes from.
-
-    Args:
-        table: Predictions table.
-        data: The data module.
-        contract: What the model's checkpoint says of its data.
-
-    Returns:
-        The table with `train_first` and `train_last`, the first and last decision that the model was trained on, and
-        `data_sha256`, the fingerprint of the prices that it forecast from.
-    """
+    table = with_variances(table, by_target)
     training = contract.training or TrainingRange("NaT", "NaT")  # older checkpoints have none
     dates = {f"train_{name}": pd.Timestamp(day, tz="UTC") for name, day in asdict(training).items()}
     return table.assign(**dates, data_sha256=data.fingerprint)

@@ -57,18 +57,15 @@ def count_use(run: Path, rows: str, model: str) -> Uses:
     line = json.dumps(asdict(Use(rows, model, run.resolve().name, round(time.time(), 3)))) + "\n"
     try:
         with path.open("ab", buffering=0) as file:  # one write per line: several processes may append
-            file.write((_line_end(path) + line).encode())
+            # ends a line that a kill cut off, or the new one would be appended to it
+            end = b"" if path.read_bytes()[-1:] in (b"", b"\n") else b"\n"
+            file.write(end + line.encode())
             os.fsync(file.fileno())
     except OSError as error:
         raise ResourceError(
             "cannot write down the use of the test rows", f"{path}: {error.strerror}", "make it writable", code=606
         ) from error
     return uses(path, rows)
-
-
-def _line_end(path: Path) -> str:
-    """Ends a line that a kill cut off, or the next one would be appended to it."""
-    return "\n" if path.read_bytes()[-1:] not in (b"", b"\n") else ""
 
 
 def uses(path: Path, rows: str) -> Uses:

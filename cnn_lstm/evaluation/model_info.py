@@ -6,8 +6,7 @@ Source:
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -22,23 +21,6 @@ from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 
 NOTE = "note"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One kind of leakage, the test that covers it, and what came out.
-
-    Attributes:
-        kind: Number and name in Kapoor and Narayanan.
-        test: What was tested on the data of this run.
-        outcome: `passed`, `failed`, or `note` where a reader has to decide.
-        found: What the test found, in one sentence.
-    """
-
-    kind: str
-    test: str
-    outcome: str
-    found: str
 
 
 def model_info(data: MarketDataModule, model: Forecaster, contract: Contract) -> ModelInfo:
@@ -73,7 +55,7 @@ def model_info(data: MarketDataModule, model: Forecaster, contract: Contract) ->
             "validation": _part(data.panel, data.parts.validation),
             "test": _part(data.panel, data.parts.test),
         },
-        "leakage": [cast(CheckRecord, asdict(check)) for check in leakage_checks(data, model, contract)],
+        "leakage": leakage_checks(data, model, contract),
     }
 
 
@@ -82,7 +64,7 @@ def _part(panel: Panel, rows: Rows) -> PartRecord:
     return {"forecasts": len(rows), "first": _day(time.min()), "last": _day(time.max())}
 
 
-def leakage_checks(data: MarketDataModule, model: Forecaster, contract: Contract) -> list[Check]:
+def leakage_checks(data: MarketDataModule, model: Forecaster, contract: Contract) -> list[CheckRecord]:
     """Tests each kind of leakage on the data of this run.
 
     Args:
@@ -103,7 +85,7 @@ def leakage_checks(data: MarketDataModule, model: Forecaster, contract: Contract
     ]
 
 
-def _separate_parts(data: MarketDataModule) -> Check:
+def _separate_parts(data: MarketDataModule) -> CheckRecord:
     parts = data.parts
     everything = np.concatenate([parts.train, parts.validation, parts.test])
     shared = len(everything) - len(np.unique(everything))
@@ -116,17 +98,17 @@ def _separate_parts(data: MarketDataModule) -> Check:
     )
 
 
-def _training_statistics(data: MarketDataModule, model: Forecaster, past: Prefix, same: bool) -> Check:
+def _training_statistics(data: MarketDataModule, model: Forecaster, past: Prefix, same: bool) -> CheckRecord:
     kind = "L1.2 preprocessing on training and test data"
     test = "means and scales computed from a table that ends before the validation part equal the checkpoint's"
     result = refit(data, [model], same, past)
     if result.outcome == NOT_APPLICABLE:
-        return Check(kind, test, NOTE, result.compared)
+        return _check(kind, test, NOTE, result.compared)
     different = ", ".join(finding.column for finding in result.findings)
     return _check(kind, test, not different, f"different: {different}" if different else "equal in every bit")
 
 
-def _feature_choice(data: MarketDataModule, past: Prefix) -> Check:
+def _feature_choice(data: MarketDataModule, past: Prefix) -> CheckRecord:
     names = data.recipe.features
     muted = muted_features(data.statistics_of(past.panel, past.rows(data.parts.train)), names)
     used = muted_features(data.statistics, names)
@@ -138,12 +120,12 @@ def _feature_choice(data: MarketDataModule, past: Prefix) -> Check:
     )
 
 
-def _duplicates(data: MarketDataModule) -> Check:
+def _duplicates(data: MarketDataModule) -> CheckRecord:
     """Rows whose features are equal in every bit make equal last rows of windows."""
     values = data.panel.values.numpy()
     train, test = ({values[row].tobytes() for row in rows} for rows in (data.parts.train, data.parts.test))
     doubled = len(train & test)
-    return Check(
+    return _check(
         "L1.4 duplicates in the data",
         "no symbol has a date twice, and no test row has the features of a training row",
         NOTE if doubled else PASSED,  # features of few values, such as the day of the week, repeat by nature
@@ -151,7 +133,7 @@ def _duplicates(data: MarketDataModule) -> Check:
     )
 
 
-def _features_of_the_future(data: MarketDataModule) -> Check:
+def _features_of_the_future(data: MarketDataModule) -> CheckRecord:
     result = short_form(data)
     # the first stage that moved is enough: the windows follow from the features
     moved = sorted({finding.column for finding in result.findings if finding.stage == result.findings[0].stage})
@@ -168,7 +150,7 @@ def _features_of_the_future(data: MarketDataModule) -> Check:
     )
 
 
-def _order_of_time(data: MarketDataModule) -> Check:
+def _order_of_time(data: MarketDataModule) -> CheckRecord:
     panel, parts = data.panel, data.parts
     reach = max(target.reach for target in data.targets)
     train, validation = (label_ends(data, rows, reach).max() for rows in (parts.train, parts.validation))
@@ -182,7 +164,7 @@ def _order_of_time(data: MarketDataModule) -> Check:
     )
 
 
-def _shared_dates(data: MarketDataModule) -> Check:
+def _shared_dates(data: MarketDataModule) -> CheckRecord:
     dates = [set(data.panel.time[rows].tolist()) for rows in (data.parts.train, data.parts.validation, data.parts.test)]
     shared = sum(map(len, dates)) - len(set().union(*dates))
     return _check(
@@ -193,11 +175,11 @@ def _shared_dates(data: MarketDataModule) -> Check:
     )
 
 
-def _test_population(data: MarketDataModule) -> Check:
+def _test_population(data: MarketDataModule) -> CheckRecord:
     panel, parts = data.panel, data.parts
     trained, tested = set(panel.symbol[parts.train].tolist()), set(panel.symbol[parts.test].tolist())
     in_test = (panel.time >= parts.boundaries.test) & (panel.time < parts.boundaries.end)
-    return Check(
+    return _check(
         "L3.3 a test set that is not the population of interest",
         "which rows and symbols the test part holds; whether they are the market of interest is for the reader to say",
         NOTE,
@@ -206,8 +188,11 @@ def _test_population(data: MarketDataModule) -> Check:
     )
 
 
-def _check(kind: str, test: str, passed: bool, result: str) -> Check:
-    return Check(kind, test, PASSED if passed else FAILED, result)
+def _check(kind: str, test: str, outcome: bool | str, result: str) -> CheckRecord:
+    """The record of a check, whose outcome is whether it passed, or `note`."""
+    if not isinstance(outcome, str):
+        outcome = PASSED if outcome else FAILED
+    return {"kind": kind, "test": test, "outcome": outcome, "found": result}
 
 
 def _day(time: Any) -> str:

@@ -9,26 +9,25 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from cnn_lstm.data.predictions import TargetInfo, target_infos
 from cnn_lstm.data.quantities import quantity
+from cnn_lstm.data.targets import Floats
 from cnn_lstm.evaluation.canvas import date_axis, empty_axes, finished_plot, label_axes
-from cnn_lstm.evaluation.forecasts import Floats, judged_rows
+from cnn_lstm.evaluation.forecasts import judged_rows
 from cnn_lstm.evaluation.metrics.book import make_book
 from cnn_lstm.evaluation.metrics.strategy import strategy_curves
 from cnn_lstm.evaluation.plain_language import signed
+from cnn_lstm.evaluation.record import GroupLosses, Metrics, TargetReport
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.pages.environment import Plot
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-Target = Mapping[str, Any]
 # the colours of history.png: the model is blue, what it is measured against orange, what really happened grey
 MODEL, OTHER, TRUTH = "#0b2a6f", "#e08a2e", "0.55"
 SYMBOLS = 4
@@ -42,7 +41,7 @@ ABOVE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
 LABELS = 25  # characters of all labels below an axis
 
 
-def target_plots(table: pd.DataFrame, name: str, target: Target) -> list[Plot]:
+def target_plots(table: pd.DataFrame, name: str, target: TargetReport) -> list[Plot]:
     """The plots of one target.
 
     Args:
@@ -167,7 +166,7 @@ def _draw_density(axes: Axes, forecast: Floats, true: Floats) -> None:
     axes.set(xlim=(low, high), ylim=(low, high))
 
 
-def _calibration(target: Target) -> Iterator[Plot]:
+def _calibration(target: TargetReport) -> Iterator[Plot]:
     if target["intervals"]:
         yield _coverage(target["intervals"], "sets of classes" if quantity(target["kind"]).is_class else "intervals")
     if "pit" in target["distribution"]:
@@ -177,7 +176,7 @@ def _calibration(target: Target) -> Iterator[Plot]:
         yield _reliability(reliability)
 
 
-def _coverage(intervals: Mapping[str, Any], what: str) -> Plot:
+def _coverage(intervals: Mapping[str, Metrics], what: str) -> Plot:
     figure, axes = empty_axes()
     promised = np.array([metrics["level"] for metrics in intervals.values()]) * 100
     held = np.array([metrics["coverage"] for metrics in intervals.values()], dtype=np.float64) * 100
@@ -249,7 +248,7 @@ def _curve(rows: pd.DataFrame, about: TargetInfo, settings: Evaluation) -> Itera
     )
 
 
-def _errors(target: Target) -> Iterator[Plot]:
+def _errors(target: TargetReport) -> Iterator[Plot]:
     for kind, title in (("year", "Error by year"), ("regime", "Error in calm and turbulent markets")):
         lines = target["breakdowns"].get(kind, [])
         if lines:
@@ -266,19 +265,12 @@ def _errors(target: Target) -> Iterator[Plot]:
             )
 
 
-def _draw_errors(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
+def _draw_errors(axes: Axes, lines: Sequence[GroupLosses]) -> None:
     place, names = np.arange(len(lines)), [line["name"] for line in lines]
     axes.bar(place - 0.2, [line["loss_model"] for line in lines], width=0.38, color=MODEL, label="model")
-    axes.bar(
-        place + 0.2,
-        [line["loss_baseline"] for line in lines],
-        width=0.38,
-        color=OTHER,
-        hatch="//",  # distinguishable in print without colours
-        edgecolor="white",
-        linewidth=0,
-        label="best baseline",
-    )
+    losses = [line["loss_baseline"] for line in lines]
+    printed: dict[str, Any] = {"hatch": "//", "edgecolor": "white", "linewidth": 0}  # without colours too
+    axes.bar(place + 0.2, losses, width=0.38, color=OTHER, label="best baseline", **printed)
     for number, line in enumerate(lines):
         if len(lines) <= WITH_SKILL and line["skill"] is not None:
             highest = max(line["loss_model"], line["loss_baseline"])

@@ -173,7 +173,11 @@ class Uses(TypedDict):
 
 
 class CheckRecord(TypedDict):
-    """One kind of leakage: `model_info.Check` in plain values."""
+    """One kind of leakage, the test that covers it, and what came out.
+
+    `kind` is number and name in Kapoor and Narayanan, `test` what was tested on the data of this run, `outcome` is
+    `passed`, `failed`, or `note` where a reader has to decide, and `found` says in one sentence what the test found.
+    """
 
     kind: str
     test: str

@@ -14,37 +14,19 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.data.predictions import TargetInfo, target_infos
+from cnn_lstm.data.targets import Floats
 from cnn_lstm.errors import DataError
-from cnn_lstm.evaluation.forecasts import Floats, Forecast, judged_rows, read_forecasts
+from cnn_lstm.evaluation import record
+from cnn_lstm.evaluation.forecasts import Forecast, judged_rows, read_forecasts
+from cnn_lstm.evaluation.metrics import distribution
 from cnn_lstm.evaluation.metrics.book import make_book
 from cnn_lstm.evaluation.metrics.classes import mcnemar_p, point_metrics, probability_metrics
-from cnn_lstm.evaluation.metrics.distribution import (
-    crps_of_scores,
-    gaussian_crps,
-    pit,
-    pit_metrics,
-    spread_error_rank_correlation,
-)
-from cnn_lstm.evaluation.metrics.errors import association_metrics, error_metrics
+from cnn_lstm.evaluation.metrics.errors import association_metrics, error_metrics, volatility_metrics
 from cnn_lstm.evaluation.metrics.intervals import interval_metrics, set_metrics
 from cnn_lstm.evaluation.metrics.strategy import strategy_metrics
-from cnn_lstm.evaluation.metrics.volatility import volatility_metrics
-from cnn_lstm.evaluation.record import (
-    Breakdowns,
-    ComparedLosses,
-    Distribution,
-    Extent,
-    GroupLosses,
-    Metrics,
-    Report,
-    Selection,
-    Spread,
-    StrategyMetrics,
-    TargetReport,
-)
+from cnn_lstm.evaluation.record import Metrics, Report, TargetReport
 from cnn_lstm.evaluation.settings import Evaluation
-from cnn_lstm.evaluation.significance import compare
-from cnn_lstm.evaluation.verdict import verdict
+from cnn_lstm.evaluation.significance import compare, verdict
 from cnn_lstm.inference.adaptive import LEVELS
 
 FORMAT = 1
@@ -92,6 +74,10 @@ def _target_report(
     best = min(losses, key=lambda name: comparisons[name].loss_baseline)
     loss = about.quantity.loss
     extent = _extent(table[table["target"] == target], rows, about.horizon)
+    # leakage, and fewer dates than the tests need to keep their level, rule out evidence
+    failed, dates, needed = table.attrs.get("failed_checks", []), extent["dates"], extent["dates_needed"]
+    objections = [f"leakage found: {', '.join(failed)}"] if failed else []
+    objections += [f"too few dates: {dates}, at least {needed} are needed"] if dates < needed else []
     return {
         "kind": about.kind,
         "unit": about.unit,
@@ -101,25 +87,18 @@ def _target_report(
         **extent,
         "loss": loss,
         "best_baseline": best,
-        **verdict(
-            loss, best, comparisons[best], settings.level, _objections(table, extent["dates"], extent["dates_needed"])
-        ),
+        **verdict(loss, best, comparisons[best], settings.level, objections),
         "forecasts": {name: _metrics(rows, forecast, forecasts, about) for name, forecast in forecasts.items()},
-        "comparisons": {name: cast(ComparedLosses, asdict(comparison)) for name, comparison in comparisons.items()},
-        "selection": Selection(trials=trials, spa_p=(settings.spa or {}).get(target)),
+        "comparisons": {
+            name: cast(record.ComparedLosses, asdict(comparison)) for name, comparison in comparisons.items()
+        },
+        "selection": record.Selection(trials=trials, spa_p=(settings.spa or {}).get(target)),
         **_breakdowns(rows, model, losses[best]),
         "intervals": _intervals(rows, about),
         "distribution": _distribution(rows, about),
         "spread": _spreads(rows, forecasts["model"]),
         "strategy": _strategy(rows, about, settings, trials),
     }
-
-
-def _objections(table: pd.DataFrame, dates: int, needed: int) -> list[str]:
-    """What rules out evidence: leakage, and fewer dates than the tests need to keep their level."""
-    failed = table.attrs.get("failed_checks", [])
-    leakage = [f"leakage found: {', '.join(failed)}"] if failed else []
-    return leakage + ([f"too few dates: {dates}, at least {needed} are needed"] if dates < needed else [])
 
 
 def dates_needed(horizon: int) -> int:
@@ -132,7 +111,7 @@ def dates_needed(horizon: int) -> int:
     return max(FEWEST_DATES, FEWEST_HORIZONS * horizon)
 
 
-def _extent(given: pd.DataFrame, rows: pd.DataFrame, horizon: int) -> Extent:
+def _extent(given: pd.DataFrame, rows: pd.DataFrame, horizon: int) -> record.Extent:
     return {
         "rows": len(rows),
         "left_out": len(given) - len(rows),
@@ -186,7 +165,7 @@ def rounded_change(values: Floats, last: Floats) -> Floats:
     return np.asarray(np.round((values - last) / unit) * unit)
 
 
-def _breakdowns(rows: pd.DataFrame, model: Floats, baseline: Floats) -> Breakdowns:
+def _breakdowns(rows: pd.DataFrame, model: Floats, baseline: Floats) -> record.Breakdowns:
     """Losses of the model and the best baseline, (n,), by symbol, year, fold and regime of volatility."""
     keys = {"symbol": rows["symbol"], "year": rows["as_of"].dt.year.astype(str)}
     if "fold" in rows:
@@ -202,7 +181,7 @@ def _breakdowns(rows: pd.DataFrame, model: Floats, baseline: Floats) -> Breakdow
     return {"win_rate": float((symbols["model"] < symbols["baseline"]).mean()), "breakdowns": breakdowns}
 
 
-def _group_losses(name: str, losses: pd.DataFrame) -> GroupLosses:
+def _group_losses(name: str, losses: pd.DataFrame) -> record.GroupLosses:
     """Mean losses of a group; without skill where the baseline has no loss, as zero on a suspended symbol."""
     model, baseline = float(losses["model"].mean()), float(losses["baseline"].mean())
     skill = 1.0 - model / baseline if baseline > 0 else math.nan
@@ -232,16 +211,19 @@ def _intervals(rows: pd.DataFrame, about: TargetInfo) -> dict[str, Metrics]:
     }
 
 
-def _distribution(rows: pd.DataFrame, about: TargetInfo) -> Distribution:
+def _distribution(rows: pd.DataFrame, about: TargetInfo) -> record.Distribution:
     """CRPS and PIT of the distribution that the calibration scores span, CRPS of the normal one of the model."""
     true, point = rows["y_true"].to_numpy(), rows["y_pred"].to_numpy()
-    scored: Distribution = {}
+    scored: record.Distribution = {}
     if about.scores is not None and not about.quantity.is_class:
         parts = _with_scores(rows, about.scores)
-        crps, ranks = (np.concatenate([score(*part) for part in parts]) for score in (crps_of_scores, pit))
-        scored = {"crps": float(np.mean(crps)), "pit": pit_metrics(ranks)}
+        crps, ranks = (
+            np.concatenate([score(*part) for part in parts])
+            for score in (distribution.crps_of_scores, distribution.pit)
+        )
+        scored = {"crps": float(np.mean(crps)), "pit": distribution.pit_metrics(ranks)}
     if "std" in rows and rows["std"].notna().all():
-        scored["crps_normal"] = float(np.mean(gaussian_crps(true, point, rows["std"].to_numpy())))
+        scored["crps_normal"] = float(np.mean(distribution.gaussian_crps(true, point, rows["std"].to_numpy())))
     return scored
 
 
@@ -256,20 +238,22 @@ def _with_scores(rows: pd.DataFrame, scores: Sequence[float] | Mapping[str, Sequ
     ]
 
 
-def _spreads(rows: pd.DataFrame, model: Forecast) -> dict[str, Spread]:
+def _spreads(rows: pd.DataFrame, model: Forecast) -> dict[str, record.Spread]:
     """Epistemic spreads: their mean, and whether they are larger where errors are."""
     error = np.abs(rows["y_true"].to_numpy() - model.point)
     return {
-        name: {
-            "mean": float(rows[name].mean()),
-            "rank_correlation": spread_error_rank_correlation(rows[name].to_numpy(), error),
-        }
+        name: record.Spread(
+            mean=float(rows[name].mean()),
+            rank_correlation=distribution.spread_error_rank_correlation(rows[name].to_numpy(), error),
+        )
         for name in SPREADS
         if name in rows and rows[name].notna().all()
     }
 
 
-def _strategy(rows: pd.DataFrame, about: TargetInfo, settings: Evaluation, trials: int) -> StrategyMetrics | None:
+def _strategy(
+    rows: pd.DataFrame, about: TargetInfo, settings: Evaluation, trials: int
+) -> record.StrategyMetrics | None:
     if not about.quantity.traded:
         return None
     book = make_book(rows, about.horizon, rule=settings.position, cost_bp=settings.cost_bp, classes=about.classes)

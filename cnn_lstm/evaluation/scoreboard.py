@@ -43,28 +43,21 @@ def scoreboard(predictions: pd.DataFrame) -> pd.DataFrame:
         true = torch.tensor(group["y_true"].to_numpy(copy=True))
         about = infos[str(target)]
         for name, forecast in _forecasts(about.quantity, group).items():
-            lines.append(
-                {"target": target, "forecast": name, "rows": len(group)} | _metrics(forecast, true, about.classes)
-            )
+            metrics = _metrics(forecast, true, about.classes)
+            lines.append({"target": target, "forecast": name, "rows": len(group), **metrics})
     return pd.DataFrame(lines)
 
 
 def _forecasts(quantity: Quantity, group: pd.DataFrame) -> dict[str, Tensor]:
-    columns = {"model": "y_pred", "training mean": "y_mean", "last value": "y_last"}
-    forecasts = {name: torch.tensor(group[column].to_numpy(copy=True)) for name, column in columns.items()}
-    if quantity.is_class:
-        return {"majority class" if k == "training mean" else k: v for k, v in forecasts.items()}
-    if quantity.is_return:
-        return {"model": forecasts.pop("model"), "zero": torch.zeros(len(group), dtype=torch.float64)} | forecasts
-    return forecasts
+    model, mean, last = (torch.tensor(group[name].to_numpy(copy=True)) for name in ("y_pred", "y_mean", "y_last"))
+    zero = {"zero": torch.zeros(len(group), dtype=torch.float64)} if quantity.is_return else {}
+    name = "majority class" if quantity.is_class else "training mean"
+    return {"model": model, **zero, name: mean, "last value": last}
 
 
 def _metrics(forecast: Tensor, true: Tensor, classes: int) -> dict[str, float]:
-    if classes:
-        metrics = classification_metrics(forecast, true, classes)
-        return {name: metrics[name] for name in CLASSIFICATION}
-    metrics = regression_metrics(forecast, true)
-    return {name: metrics[name] for name in REGRESSION}
+    metrics = classification_metrics(forecast, true, classes) if classes else regression_metrics(forecast, true)
+    return {name: metrics[name] for name in (CLASSIFICATION if classes else REGRESSION)}
 
 
 def render(scores: pd.DataFrame) -> str:

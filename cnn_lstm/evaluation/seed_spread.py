@@ -86,7 +86,9 @@ def seed_spread(reports: Mapping[int, Report], ensemble: Report | None = None) -
 
 
 def _target(seeds: Sequence[TargetMetrics], ensemble: TargetMetrics | None) -> TargetSpread:
-    loss, baseline = seeds[0].loss, _best_baseline(seeds)
+    loss = seeds[0].loss
+    means = {name: float(np.mean([seed.losses[name] for seed in seeds])) for name in seeds[0].losses}
+    baseline = min(means, key=lambda name: math.inf if math.isnan(means[name]) else means[name])
     better = sum(seed.model[loss] < seed.losses[baseline] for seed in seeds)
     skills = {name: _spread(seed.skill[name] for seed in seeds) for name in seeds[0].skill}
     skill = skills[baseline]
@@ -103,31 +105,17 @@ def _target(seeds: Sequence[TargetMetrics], ensemble: TargetMetrics | None) -> T
         "places": len(seeds) + 1,
     }
     if ensemble is not None:
-        target["ensemble"] = {
-            "figures": ensemble.model,
-            "skill": ensemble.skill.get(baseline, math.nan),
-            "skills": ensemble.skill,
-        }
+        average = ensemble.skill.get(baseline, math.nan)
+        target["ensemble"] = {"figures": ensemble.model, "skill": average, "skills": ensemble.skill}
     return target
-
-
-def _best_baseline(seeds: Sequence[TargetMetrics]) -> str:
-    """The baseline with the lowest mean loss, the first of equals."""
-    means = {name: float(np.mean([seed.losses[name] for seed in seeds])) for name in seeds[0].losses}
-    return min(means, key=lambda name: math.inf if math.isnan(means[name]) else means[name])
 
 
 def _spread(values: Iterable[float]) -> SeedStatistics:
     """Mean, standard deviation (of a sample), smallest and largest value; a NaN of one seed makes them NaN."""
     given = [float(value) for value in values]
     std = float(np.std(given, ddof=1)) if len(given) > 1 else math.nan
-    return {
-        "mean": float(np.mean(given)),
-        "std": std,
-        "min": float(np.min(given)),
-        "max": float(np.max(given)),
-        "values": given,
-    }
+    low, high = float(np.min(given)), float(np.max(given))
+    return {"mean": float(np.mean(given)), "std": std, "min": low, "max": high, "values": given}
 
 
 def render_seed_spread(by_target: Mapping[str, TargetSpread]) -> str:
@@ -163,15 +151,13 @@ def _block(name: str, target: TargetSpread) -> str:
             values = (spread["mean"], spread["std"], spread["min"], spread["max"], *average)
             rows.append([f"{prefix}{key}", *map(_text, values)])
     ranks = f"{baseline} ranks {target['rank']} of {target['places']} among the seeds"
-    claims = [_claim(target, seeds), f"{ranks}, {target['better']} of them with a lower {target['loss']}"]
+    claim = f"{'CLAIM HOLDS OVER SEEDS' if target['claim'] else 'NO CLAIM'}: lower end of the skill, mean - 2 std / "
+    claim += f"sqrt({seeds}): {_text(target['skill']['lower_end'])}"
+    claims = [
+        claim if seeds > 1 else "NO CLAIM: one seed has no spread",
+        f"{ranks}, {target['better']} of them with a lower {target['loss']}",
+    ]
     return "\n".join([f"{name}, seeds: {seeds}", aligned(rows, left=1), *claims])
-
-
-def _claim(target: TargetSpread, seeds: int) -> str:
-    if seeds == 1:
-        return "NO CLAIM: one seed has no spread"
-    end = f"lower end of the skill, mean - 2 std / sqrt({seeds}): {_text(target['skill']['lower_end'])}"
-    return f"{'CLAIM HOLDS OVER SEEDS' if target['claim'] else 'NO CLAIM'}: {end}"
 
 
 def _text(value: float) -> str:

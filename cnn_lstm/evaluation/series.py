@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from arch.bootstrap import StationaryBootstrap
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from cnn_lstm.data.targets import Floats
+
 # a series that varies less than this share of its size is constant but for rounding
 ROUNDING = 1e-12
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.evaluation.judge import calibration_of, rows_tested, with_baselines, write_report
+from cnn_lstm.evaluation.audit.learning import calibration_of
+from cnn_lstm.evaluation.judge import rows_tested, with_baselines, write_report
 from cnn_lstm.evaluation.ledger import count_use
 from cnn_lstm.evaluation.record import ModelInfo, Report
 from cnn_lstm.evaluation.report import plain_values

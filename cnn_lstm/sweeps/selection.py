@@ -12,7 +12,7 @@ import pandas as pd
 from optuna.trial import FrozenTrial
 
 from cnn_lstm.data.predictions import TargetInfo, target_infos
-from cnn_lstm.evaluation.baselines.columns import add_baselines, with_variances
+from cnn_lstm.evaluation.baselines.fit import add_baselines, with_variances
 from cnn_lstm.evaluation.forecasts import judged_rows, read_forecasts
 from cnn_lstm.evaluation.plain_language import odds
 from cnn_lstm.evaluation.report import dates_needed

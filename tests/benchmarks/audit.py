@@ -13,8 +13,8 @@ import pandas as pd
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.targets import ForwardReturn
+from cnn_lstm.evaluation.audit.learning import calibration_of
 from cnn_lstm.evaluation.audit.run_audit import audit
-from cnn_lstm.evaluation.judge import calibration_of
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster

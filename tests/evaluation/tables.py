@@ -53,8 +53,9 @@ def predictions_table(
 def _market(symbols: Sequence[str], dates: int, skill: float, random: np.random.Generator) -> Frame:
     """Daily returns with volatility that comes in waves; `known` is what a forecaster could know of the next one."""
     days, count = CALIBRATION + dates + 7, len(symbols)
-    time = pd.bdate_range("2022-01-03", periods=dates + 7, tz="UTC")
-    time = pd.bdate_range(end=time[0] - pd.offsets.BDay(), periods=CALIBRATION, tz="UTC").append(time)
+    later = pd.bdate_range("2022-01-03", periods=dates + 7, tz="UTC")
+    before = pd.bdate_range(end=later[0] - pd.offsets.BDay(), periods=CALIBRATION, tz="UTC")
+    time = pd.DatetimeIndex(before.append(later))
     log_size = np.zeros((days, count))
     for day in range(1, days):
         shock = random.normal(size=1) * 0.7 + random.normal(size=count) * 0.7
@@ -127,7 +128,7 @@ def _class(market: Frame, skill: float, random: np.random.Generator) -> tuple[Fr
     return _finished(rows, {"kind": "class", "unit": "class", "classes": 3})
 
 
-def _direction(returns: pd.Series[float], volatility: pd.Series[float]) -> Floats:
+def _direction(returns: pd.Series[float], volatility: pd.Series[float]) -> pd.Series[float]:
     return 1.0 + (returns > 0.4 * volatility) - (returns < -0.4 * volatility)
 
 
@@ -182,9 +183,9 @@ MAKERS: dict[str, Callable[[Frame, float, np.random.Generator], tuple[Frame, dic
 }
 
 
-def information(symbols: Sequence[str] = SYMBOLS) -> dict[str, Any]:
+def information(symbols: Sequence[str] = SYMBOLS) -> Any:
     """An information sheet as `model_info` gives it, with the use of the test rows."""
-    kinds = ("L1.1 no separate test set", "L1.2 preprocessing on training and test data")
+    kinds: tuple[str, ...] = ("L1.1 no separate test set", "L1.2 preprocessing on training and test data")
     kinds += ("L1.3 feature selection on training and test data", "L1.4 duplicates in the data")
     kinds += ("L2 features that are not legitimate", "L3.1 temporal leakage")
     kinds += ("L3.2 training and test samples that depend on each other",)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import pytest
 
@@ -74,14 +76,15 @@ def test_each_fold_has_a_line_and_all_together_have_one() -> None:
 
 def test_unknown_dates_of_training_are_left_open() -> None:
     """Of checkpoints that do not tell."""
-    parts = [part.assign(train_first=pd.NaT, train_last=pd.NaT) for part in folds()]
+    unknown: dict[str, Any] = {"train_first": pd.NaT, "train_last": pd.NaT}
+    parts = [part.assign(**unknown) for part in folds()]
     table = stitch(parts)
     result = fold_metrics(table, [evaluate(part) for part in parts], evaluate(table))
     assert "  -..-  " in render_folds(result)
 
 
 def test_the_sheet_has_the_worst_outcome_and_all_test_dates() -> None:
-    sheets = [information(), information(), information()]
+    sheets: list[Any] = [information(), information(), information()]
     sheets[1]["leakage"][5] |= {"outcome": "failed", "found": "labels overlap"}
     sheets[0]["leakage"][3] |= {"outcome": "note"}
     sheets[0]["split"]["test"] = {"forecasts": 10, "first": "2001-01-01", "last": "2001-12-31"}

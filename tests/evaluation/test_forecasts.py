@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -47,10 +49,10 @@ def test_only_rows_of_the_target_and_only_its_baselines() -> None:
     both = pd.concat([one, other], ignore_index=True)
     rows = judged_rows(both, "return_1", RETURN)
     assert rows.index.tolist() == [0, 1]
-    assert [name for name in rows if name.startswith("y_")] == ["y_true", "y_pred", "y_mean", "y_ridge"]
+    assert [name for name in rows if str(name).startswith("y_")] == ["y_true", "y_pred", "y_mean", "y_ridge"]
     rows = judged_rows(both, "volatility_5", TargetInfo("volatility"))
     assert rows.index.tolist() == [2, 3]
-    assert [name for name in rows if name.startswith("y_")] == ["y_true", "y_pred", "y_mean", "y_har"]
+    assert [name for name in rows if str(name).startswith("y_")] == ["y_true", "y_pred", "y_mean", "y_har"]
 
 
 def test_an_unknown_truth_is_never_taken_for_a_foreign_column() -> None:
@@ -78,7 +80,8 @@ def test_the_table_is_not_changed() -> None:
 
 def test_names_in_a_fixed_order_with_the_users_own_last() -> None:
     names = ["gbm", "log_har", "har", "dlinear", "logistic", "ridge", "seasonal", "last", "zero", "mean"]
-    given = table(y_foo=[0.3], **{f"y_{name}": [0.0] for name in names})
+    columns: dict[str, Any] = {f"y_{name}": [0.0] for name in names}
+    given = table(y_foo=[0.3], **columns)
     assert list(read_forecasts(given, RETURN)) == [
         "model",
         "zero",
@@ -99,8 +102,11 @@ def test_names_in_a_fixed_order_with_the_users_own_last() -> None:
 def test_numbers_are_judged_by_the_squared_error(kind: str) -> None:
     given = table(y_true=[1.0, -2.0], y_pred=[0.5, 1.0], y_foo=[1.0, -1.0])
     result = read_forecasts(given, TargetInfo(kind))
-    assert result["model"].loss.tolist() == [0.25, 9.0]
-    assert result["foo"].loss.tolist() == [0.0, 1.0]
+    model, foo = result["model"].loss, result["foo"].loss
+    assert model is not None
+    assert foo is not None
+    assert model.tolist() == [0.25, 9.0]
+    assert foo.tolist() == [0.0, 1.0]
     assert result["foo"].point.tolist() == [1.0, -1.0]
     assert (result["model"].probabilities, result["model"].variance) == (None, None)
 
@@ -131,6 +137,7 @@ def test_classes_are_judged_by_the_log_loss_of_their_own_probabilities() -> None
     result = read_forecasts(given, TargetInfo("class", classes=3))
     assert list(result) == ["model", "prior", "last value", "gradient boosting"]
     assert result["model"].loss == pytest.approx(-np.log([0.7, 0.3]))
+    assert result["model"].probabilities is not None
     assert result["model"].probabilities.tolist() == [[0.1, 0.2, 0.7], [0.3, 0.4, 0.3]]
     assert result["prior"].loss == pytest.approx(-np.log([0.3, 0.2]))
     assert result["gradient boosting"].loss == pytest.approx(-np.log([0.2, 0.9]))

@@ -17,6 +17,7 @@ import pytest
 from cnn_lstm.errors import ResourceError
 from cnn_lstm.evaluation.formatting import COLUMNS, number
 from cnn_lstm.evaluation.html import render_page
+from cnn_lstm.evaluation.record import Report
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.files import write_text_whole
 from tests.evaluation.tables import information, predictions_table
@@ -89,24 +90,25 @@ def table() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def report(table: pd.DataFrame) -> dict[str, Any]:
+def report(table: pd.DataFrame) -> Report:
     return evaluate(table)
 
 
 @pytest.fixture(scope="module")
-def html(table: pd.DataFrame, report: dict[str, Any]) -> str:
+def html(table: pd.DataFrame, report: Report) -> str:
     return render_page(report, table, information())
 
 
 def small(kind: str = "return", **changes: Any) -> pd.DataFrame:
-    return predictions_table((kind,), **({"symbols": ("AAA",), "dates": 40, "resamples": 100} | changes))
+    options: dict[str, Any] = {"symbols": ("AAA",), "dates": 40, "resamples": 100}
+    return predictions_table((kind,), **(options | changes))
 
 
-def page_of(table: pd.DataFrame, report: dict[str, Any] | None = None, **information_changes: Any) -> str:
+def page_of(table: pd.DataFrame, report: Report | None = None, **information_changes: Any) -> str:
     return render_page(report or evaluate(table), table, information() | information_changes)
 
 
-def test_every_metric_of_the_forecasts_stands_in_their_table(html: str, report: dict[str, Any]) -> None:
+def test_every_metric_of_the_forecasts_stands_in_their_table(html: str, report: Report) -> None:
     tables = [rows for rows in Page(html).tables if rows[0][0] == "forecast"]
     assert len(tables) == 3
     for target, rows in zip(report["targets"].values(), tables, strict=True):
@@ -115,21 +117,21 @@ def test_every_metric_of_the_forecasts_stands_in_their_table(html: str, report: 
         for name, metrics in target["forecasts"].items():
             expected = [number(metrics.get(column)) for column in COLUMNS[target["kind"]]]
             assert lines[name][: len(expected)] == expected
-            skill = target["comparisons"].get(name, {}).get("skill")
-            assert lines[name][len(expected)] == number(skill)
+            compared = target["comparisons"].get(name)
+            assert lines[name][len(expected)] == number(compared["skill"] if compared else None)
         marked = [line[0] for line in rows if "best baseline" in line[0]]
         assert marked == [f"{target['best_baseline']} best baseline"]
 
 
 @pytest.mark.parametrize(("column", "best"), [("rmse", min), ("r2_mean", max), ("directional_accuracy", max)])
-def test_the_best_value_of_a_column_is_bold(html: str, report: dict[str, Any], column: str, best: Any) -> None:
+def test_the_best_value_of_a_column_is_bold(html: str, report: Report, column: str, best: Any) -> None:
     forecasts = report["targets"]["return_1"]["forecasts"]
     values = [metrics[column] for metrics in forecasts.values() if metrics[column] is not None]
     assert number(best(values)) in Page(html).bold
     assert number((min if best is max else max)(values)) not in Page(html).bold
 
 
-def test_the_verdicts_come_first_in_the_order_of_the_targets(html: str, report: dict[str, Any]) -> None:
+def test_the_verdicts_come_first_in_the_order_of_the_targets(html: str, report: Report) -> None:
     page = Page(html)
     first = page.text.index("Key metrics")
     assert {target["evidence"] for target in report["targets"].values()} == {True, False}
@@ -213,9 +215,9 @@ def test_names_are_escaped() -> None:
         assert name in page.text
 
 
-def test_a_missing_metric_is_a_dash(report: dict[str, Any], table: pd.DataFrame) -> None:
+def test_a_missing_metric_is_a_dash(report: Report, table: pd.DataFrame) -> None:
     changed = copy.deepcopy(report)
-    target = changed["targets"]["return_1"]
+    target: Any = changed["targets"]["return_1"]
     for metrics in target["forecasts"].values():
         metrics["ic"] = None
     for compared in target["comparisons"].values():

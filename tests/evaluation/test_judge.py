@@ -15,7 +15,8 @@ import torch
 
 from cnn_lstm.evaluation import judge
 from cnn_lstm.evaluation.ledger import FILE
-from cnn_lstm.evaluation.model_info import Check, leakage_checks
+from cnn_lstm.evaluation.model_info import leakage_checks
+from cnn_lstm.evaluation.record import CheckRecord
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.evaluation.text import render_report
 from tests import experiments
@@ -263,9 +264,9 @@ def test_few_dates_are_no_evidence(run: Path, capsys: pytest.CaptureFixture[str]
 def test_a_failed_check_denies_evidence(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def leaks(*given: Any) -> list[Check]:
+    def leaks(*given: Any) -> list[CheckRecord]:
         checks = leakage_checks(*given)
-        return [Check(check.kind, "", "failed", "") if check.kind.startswith("L2") else check for check in checks]
+        return [{**check, "outcome": "failed"} if check["kind"].startswith("L2") else check for check in checks]
 
     def skilful(table: pd.DataFrame, *_: Any) -> pd.DataFrame:
         known = baselines(table, *_)
@@ -338,7 +339,7 @@ def test_changed_prices_are_a_warning_and_with_strict_an_error(
     command: str, run: Path, fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = market(260)
-    table.loc[5, "volume"] += 1.0
+    table.loc[[5], "volume"] += 1.0
     table.to_parquet(tmp_path / "prices.parquet")
     arguments = [command, "--config", run / "config.yaml", "--ckpt_path", "best", "--same_prices"]
     source = ["--data.source.init_args.paths", tmp_path / "prices.parquet"]

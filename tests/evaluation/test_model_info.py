@@ -46,21 +46,22 @@ def learnt(data: MarketDataModule, rows: Rows | None = None) -> Forecaster:
     classes = data.targets[0].classes
     network = small_network(n_features=data.n_features)
     forecaster = Forecaster(network, Classes(classes) if classes else None, n_targets=data.n_targets)
-    forecaster.learn_statistics(data.statistics if rows is None else data.statistics_of(data.panel, rows))
+    statistics: Any = data.statistics if rows is None else data.statistics_of(data.panel, rows)
+    forecaster.learn_statistics(statistics)
     return forecaster
 
 
 def outcomes(data: MarketDataModule, model: Forecaster | None = None, **checkpoint: Any) -> Outcomes:
     """Outcome and metrics of each check, by its number."""
     results = leakage_checks(data, model or learnt(data), Contract.from_plain(data.contract() | checkpoint))
-    return {check.kind.split()[0]: (check.outcome, check.found) for check in results}
+    return {check["kind"].split()[0]: (check["outcome"], check["found"]) for check in results}
 
 
 def failed(results: Outcomes) -> list[str]:
     return [kind for kind, (outcome, _) in results.items() if outcome == "failed"]
 
 
-def with_parts(data: MarketDataModule, **parts: Rows) -> MarketDataModule:
+def with_parts(data: MarketDataModule, **parts: Any) -> MarketDataModule:
     """The data module with other rows in its parts, and the statistics that follow from them."""
     other = copy.copy(data)
     other.parts = replace(data.parts, **parts)

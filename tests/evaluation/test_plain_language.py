@@ -8,7 +8,7 @@ import pytest
 
 from cnn_lstm.evaluation.plain_language import interval_sentence, strategy_sentences, uses_sentence, verdict_sentence
 
-STRATEGY: dict[str, Any] = {
+STRATEGY: Any = {
     "rule": "long above 0",
     "bars": 500,
     "cost_bp": 10.0,
@@ -22,9 +22,9 @@ STRATEGY: dict[str, Any] = {
 }
 
 
-def target(skill: float | None, evidence: bool = False, p: float | None = 0.04, **changes: Any) -> dict[str, Any]:
+def target(skill: float | None, evidence: bool = False, p: float | None = 0.04, **changes: Any) -> Any:
     compared = {"skill": skill, "skill_interval": [-0.02, 0.06], "dm_p": 0.01, "bootstrap_p": p}
-    given = {"rows": 1200, "dates": 300, "dates_needed": 30, "loss": "QLIKE"}
+    given: dict[str, Any] = {"rows": 1200, "dates": 300, "dates_needed": 30, "loss": "QLIKE"}
     given |= {"evidence": evidence, "best_baseline": "HAR-X"}
     return given | {"comparisons": {"HAR-X": compared | changes}}
 
@@ -49,7 +49,7 @@ def target(skill: float | None, evidence: bool = False, p: float | None = 0.04, 
         (target(None), "HAR-X made no error at all", "luck"),
     ],
 )
-def test_the_sentence_fits_the_verdict(given: dict[str, Any], expected: str, missing: str) -> None:
+def test_the_sentence_fits_the_verdict(given: Any, expected: str, missing: str) -> None:
     sentence = verdict_sentence(given)
     assert expected in sentence
     assert missing not in sentence
@@ -73,18 +73,20 @@ def test_leakage_outweighs_all_metrics() -> None:
     [(0.921, "wider than"), (0.919, "within 2 points"), (0.881, "within 2 points"), (0.879, "too narrow")],
 )
 def test_intervals_are_judged_by_2_points(coverage: float, expected: str) -> None:
-    sentence = interval_sentence({"intervals": {"90": {"coverage": coverage, "mean_width": 1.0}}}, "90")
+    given: Any = {"intervals": {"90": {"coverage": coverage, "mean_width": 1.0}}}
+    sentence = interval_sentence(given, "90")
     assert expected in sentence
     assert f"{coverage * 100:.1f}" in sentence
 
 
 def test_sets_say_how_many_classes_they_name() -> None:
-    given = {"intervals": {"80": {"coverage": 0.825, "mean_size": 2.44}}, "classes": 3}
+    given: Any = {"intervals": {"80": {"coverage": 0.825, "mean_size": 2.44}}, "classes": 3}
     assert "in 80 of 100 cases; they held it in 82.5 and named 2.4 of 3 classes" in interval_sentence(given, "80")
 
 
 def test_an_interval_without_rows_has_no_sentence() -> None:
-    assert interval_sentence({"intervals": {"90": {"coverage": None}}}, "90") == ""
+    given: Any = {"intervals": {"90": {"coverage": None}}}
+    assert interval_sentence(given, "90") == ""
 
 
 @pytest.mark.parametrize(

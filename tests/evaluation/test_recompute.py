@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cnn_lstm.evaluation.record import Report
 from cnn_lstm.evaluation.report import evaluate
 from tests.evaluation.tables import predictions_table
 
@@ -51,7 +52,9 @@ def ranked_weeks() -> pd.DataFrame:
     table.loc[late | (table.index % 97 == 5), "bar_return"] = np.nan
     table.loc[table.index % 53 == 7, "y_true"] = np.nan
     table.loc[table.index % 59 == 9, ["volatility", "lower_80"]] = np.nan
-    kept = table[(table["symbol"] != "G") | (table["as_of"] > table["as_of"].iloc[100])].reset_index(drop=True)
+    kept: pd.DataFrame = table[(table["symbol"] != "G") | (table["as_of"] > table["as_of"].iloc[100])].reset_index(
+        drop=True
+    )
     kept.attrs = table.attrs
     return kept
 
@@ -64,7 +67,7 @@ def volatilities() -> pd.DataFrame:
     """Volatilities, some of them 0, some forecasts below 0."""
     table, about = one_target("log_volatility")
     about["kind"] = "volatility"
-    columns = [name for name in table if str(name).startswith("y_")] + INTERVALS
+    columns = [str(name) for name in table if str(name).startswith("y_")] + INTERVALS
     table[columns] = np.exp(table[columns])
     table.loc[table.index % 101 == 3, "y_true"] = 0.0
     table.loc[table.index % 89 == 4, "y_har"] *= -1
@@ -97,7 +100,7 @@ def classes() -> pd.DataFrame:
 def levels() -> pd.DataFrame:
     table, about = one_target("return")
     about["kind"] = "level"
-    columns = [name for name in table if str(name).startswith("y_")] + INTERVALS
+    columns = [str(name) for name in table if str(name).startswith("y_")] + INTERVALS
     table[columns] = 100.0 * (1.0 + table[columns])
     table[["scale", "std"]] *= 100.0
     return table
@@ -106,7 +109,7 @@ def levels() -> pd.DataFrame:
 TABLES = [returns, few_symbols, suspended, ranked_weeks, log_volatilities, volatilities, folds, classes, levels]
 
 
-def write(run: Path, table: pd.DataFrame, report: dict[str, Any]) -> None:
+def write(run: Path, table: pd.DataFrame, report: Report) -> None:
     table.to_parquet(run / "predictions.parquet")
     (run / "report.json").write_text(json.dumps(report), encoding="utf-8")
 
@@ -123,12 +126,12 @@ def numbers(value: Any, path: str = "") -> Iterator[str]:
         yield path[1:]
 
 
-def change(report: dict[str, Any], path: str, changed: Callable[[Any], Any]) -> None:
+def change(report: Report, path: str, changed: Callable[[Any], Any]) -> None:
     *parents, last = path.split(".")
     place: Any = report
-    for key in parents:
-        place = place[int(key) if isinstance(place, list) else key]
-    key = int(last) if isinstance(place, list) else last
+    for parent in parents:
+        place = place[int(parent) if isinstance(place, list) else parent]
+    key: int | str = int(last) if isinstance(place, list) else last
     place[key] = changed(place[key])
 
 
@@ -160,7 +163,7 @@ def test_any_changed_number_is_named(tmp_path: Path) -> None:
 def test_one_changed_number_is_named_with_both_values(tmp_path: Path) -> None:
     given = returns()
     report = evaluate(given)
-    strategy = report["targets"]["return_1"]["strategy"]
+    strategy: Any = report["targets"]["return_1"]["strategy"]
     value, strategy["dsr"] = strategy["dsr"], 0.123
     strategy["luck"] = [1.0, 2.0]
     write(tmp_path, given, report)
@@ -177,7 +180,7 @@ def test_one_changed_forecast_and_a_missing_metric_are_named(tmp_path: Path) -> 
     given = returns()
     report = evaluate(given)
     del report["targets"]["return_1"]["forecasts"]["zero"]["mae"]
-    given.loc[77, "y_pred"] += 1e-4
+    given.loc[[77], "y_pred"] += 1e-4
     write(tmp_path, given, report)
     done = recompute(tmp_path)
     assert done.returncode == 1

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from cnn_lstm.errors import DataError
+from cnn_lstm.evaluation.record import Report
 from cnn_lstm.evaluation.report import evaluate
 from tests.evaluation.tables import predictions_table
 
@@ -42,7 +43,7 @@ def made(*kinds: str, **options: Any) -> pd.DataFrame:
     return predictions_table(kinds or ("return",), dates=options.pop("dates", 130), resamples=100, **options)
 
 
-def target(table: pd.DataFrame) -> dict[str, Any]:
+def target(table: pd.DataFrame) -> Any:
     """The report of the only target."""
     (only,) = evaluate(table)["targets"].values()
     return only
@@ -67,7 +68,7 @@ def three() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def report(three: pd.DataFrame) -> dict[str, Any]:
+def report(three: pd.DataFrame) -> Report:
     return evaluate(three)
 
 
@@ -321,7 +322,7 @@ def test_the_association_of_a_level_is_that_of_its_change() -> None:
     table = made()
     returns = target(table)["forecasts"]["model"]
     table["y_last"] = 100.0 + np.arange(len(table))  # levels far apart, that any forecaster knows
-    names = [name for name in table if name.startswith("y_") and name != "y_last"]
+    names = [str(name) for name in table if str(name).startswith("y_") and name != "y_last"]
     table[names] = table[names].add(table["y_last"], axis=0)
     table.attrs["targets"]["return_1"]["kind"] = "level"
     levels = target(table)["forecasts"]["model"]
@@ -349,8 +350,8 @@ def test_intervals_distribution_and_spread_are_in_the_report(three: pd.DataFrame
         held = (rows["y_true"] >= rows[f"lower_{level}"]) & (rows["y_true"] <= rows[f"upper_{level}"])
         assert returns["intervals"][str(level)]["coverage"] == pytest.approx(held.mean())
     sets = three[three["target"] == "direction_1"]
-    held = [str(int(true)) in held for true, held in zip(sets["y_true"], sets["set_80"], strict=True)]
-    assert direction["intervals"]["80"]["coverage"] == pytest.approx(np.mean(held))
+    hits = [str(int(true)) in given for true, given in zip(sets["y_true"], sets["set_80"], strict=True)]
+    assert direction["intervals"]["80"]["coverage"] == pytest.approx(np.mean(hits))
     assert list(direction["intervals"]) == ["50", "80", "90", "95"]
     assert set(returns["distribution"]) == {"crps", "pit", "crps_normal"}
     assert set(volatility["distribution"]) == {"crps", "pit"}
@@ -440,7 +441,7 @@ def test_returns_and_classes_are_traded(report: dict[str, Any]) -> None:
 @pytest.mark.parametrize("kind", ["level", "value", "volatility"])
 def test_other_kinds_than_returns_and_classes_are_not_traded(kind: str) -> None:
     table = made(dates=40)
-    names = [name for name in table if name.startswith("y_")]
+    names = [str(name) for name in table if str(name).startswith("y_")]
     table[names] = np.exp(table[names])
     table.attrs["targets"]["return_1"] |= {"kind": kind}
     assert target(table)["strategy"] is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -48,6 +50,7 @@ def test_metrics_of_numbers_are_those_of_scikit_learn(scale: float) -> None:
     given = table(scale=scale)
     scores = scoreboard(given)
     assert scores["target"].tolist() == ["return_5"] * 4 + ["volatility_5"] * 3
+    line: Any
     for line in scores.itertuples():
         rows = given[given["target"] == line.target].dropna()
         forecast = 0 * rows["y_true"] if line.forecast == "zero" else rows[NAMES[line.forecast]]
@@ -75,6 +78,7 @@ def test_metrics_of_classes_are_those_of_scikit_learn(count: int) -> None:
     scores = scoreboard(given)
     assert scores["forecast"].tolist() == ["model", "majority class", "last value"]
     true = given["y_true"]
+    line: Any
     for line in scores.itertuples():
         forecast = given[NAMES[line.forecast]]
         assert line.accuracy == pytest.approx(metrics.accuracy_score(true, forecast), rel=1e-6)

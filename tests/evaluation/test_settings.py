@@ -23,10 +23,12 @@ RANGES = {
 @pytest.mark.parametrize(("name", "low", "high"), [(name, *ends) for name, ends in RANGES.items()], ids=list(RANGES))
 def test_the_ends_of_a_range_belong_to_it(name: str, low: float, high: float) -> None:
     for value in (low, high):
-        assert getattr(Evaluation(**{name: value}), name) == value
+        settings: dict[str, Any] = {name: value}
+        assert getattr(Evaluation(**settings), name) == value
     for value in (low - 1e-7, -1, high + 1e-7 * high, float("nan"), *([0] if low > 0 else [])):
+        settings = {name: value}
         with pytest.raises(ConfigError) as caught:
-            Evaluation(**{name: value})
+            Evaluation(**settings)
         assert (caught.value.code, caught.value.where) == (224, f"evaluation.{name}")
         assert f"{low:g} to {high:g}" in str(caught.value)
 

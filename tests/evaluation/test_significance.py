@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -249,7 +250,7 @@ SKILLED = Comparison(0.9, 1.0, 0.1, (0.02, 0.2), (0.02, 0.2), 2.5, 0.02, 0.03)
     ],
     ids=["dm", "bootstrap", "interval", "worse", "unknown p", "unknown interval"],
 )
-def test_evidence_needs_everything(changes: dict[str, object]) -> None:
+def test_evidence_needs_everything(changes: dict[str, Any]) -> None:
     assert holds_up(SKILLED)
     assert not holds_up(SKILLED, level=0.03)
     assert not holds_up(replace(SKILLED, **changes))

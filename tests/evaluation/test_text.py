@@ -9,6 +9,7 @@ import pytest
 
 from cnn_lstm.evaluation.formatting import TITLES, number, p_value, percent
 from cnn_lstm.evaluation.plain_language import suspicions
+from cnn_lstm.evaluation.record import Report
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.evaluation.text import render_report
 from tests.evaluation.tables import predictions_table
@@ -17,14 +18,14 @@ NAMES = ("return_1", "log_volatility_5", "direction_1")
 
 
 @pytest.fixture(scope="module")
-def report() -> dict[str, Any]:
+def report() -> Report:
     table = predictions_table(("return", "log_volatility", "class"), dates=130, resamples=100)
     table.loc[table.index[::50], "y_true"] = float("nan")
     return evaluate(table)
 
 
 @pytest.fixture
-def one(report: dict[str, Any]) -> dict[str, Any]:
+def one(report: Report) -> Any:
     """A report of returns alone, to be changed."""
     targets = {"return_1": deepcopy(report["targets"]["return_1"])}
     return {**report, "targets": targets}
@@ -40,7 +41,7 @@ def block_of(text: str, name: str) -> str:
     return text.split(f"\n\n{name}: ")[1]
 
 
-def test_the_verdicts_of_all_targets_come_first(report: dict[str, Any]) -> None:
+def test_the_verdicts_of_all_targets_come_first(report: Report) -> None:
     lines = render_report(report).splitlines()
     for number_of, name in enumerate(report["targets"]):
         target = report["targets"][name]
@@ -49,13 +50,13 @@ def test_the_verdicts_of_all_targets_come_first(report: dict[str, Any]) -> None:
     assert lines[2 * len(NAMES)] == ""
 
 
-def test_evidence_is_printed_as_evidence(one: dict[str, Any]) -> None:
+def test_evidence_is_printed_as_evidence(one: Any) -> None:
     one["targets"]["return_1"]["verdict"] = "EVIDENCE OF SKILL"
     assert render_report(one).startswith("EVIDENCE OF SKILL: return_1\n")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_forecaster_stands_in_the_table(report: dict[str, Any], name: str) -> None:
+def test_every_forecaster_stands_in_the_table(report: Report, name: str) -> None:
     target = report["targets"][name]
     block = block_of(render_report(report), name).split("\n\n")[1]
     best = target["best_baseline"]
@@ -75,7 +76,7 @@ def test_every_forecaster_stands_in_the_table(report: dict[str, Any], name: str)
     assert f"best baseline by {target['loss']}" in block
 
 
-def test_columns_suit_the_kind(report: dict[str, Any]) -> None:
+def test_columns_suit_the_kind(report: Report) -> None:
     text = render_report(report)
     heads = {name: block_of(text, name).split("\n\n")[1].splitlines()[0] for name in NAMES}
     assert "hit rate" in heads["return_1"]
@@ -87,14 +88,14 @@ def test_columns_suit_the_kind(report: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["level", "value", "volatility"])
-def test_levels_values_and_volatilities_have_a_text_without_a_strategy(one: dict[str, Any], kind: str) -> None:
+def test_levels_values_and_volatilities_have_a_text_without_a_strategy(one: Any, kind: str) -> None:
     one["targets"]["return_1"] |= {"kind": kind, "strategy": None}
     text = render_report(one)
     assert "model" in text
     assert "strategy" not in text
 
 
-def test_the_headline_counts_forecasts_symbols_and_dates(one: dict[str, Any]) -> None:
+def test_the_headline_counts_forecasts_symbols_and_dates(one: Any) -> None:
     one["targets"]["return_1"] |= {"rows": 1234, "symbols": 2, "dates": 5678, "left_out": 1050}
     target = one["targets"]["return_1"]
     days = f"{target['first'][:10]}..{target['last'][:10]}"
@@ -104,7 +105,7 @@ def test_the_headline_counts_forecasts_symbols_and_dates(one: dict[str, Any]) ->
     assert f"\n{start}\n" in render_report(one)
 
 
-def test_what_has_no_value_is_a_dash(one: dict[str, Any]) -> None:
+def test_what_has_no_value_is_a_dash(one: Any) -> None:
     def emptied(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: emptied(item) for key, item in value.items()}
@@ -124,7 +125,7 @@ def test_what_has_no_value_is_a_dash(one: dict[str, Any]) -> None:
     assert not {"None", "nan"} & set(body.replace(",", " ").replace("%", " ").split())
 
 
-def test_a_high_correlation_of_returns_is_suspicious(one: dict[str, Any]) -> None:
+def test_a_high_correlation_of_returns_is_suspicious(one: Any) -> None:
     target = one["targets"]["return_1"]
     for ic, suspicious in ((0.101, True), (0.1, False), (-0.5, False), (None, False)):
         target["forecasts"]["model"]["ic"] = ic
@@ -136,7 +137,7 @@ def test_a_high_correlation_of_returns_is_suspicious(one: dict[str, Any]) -> Non
     assert not list(suspicions(target))
 
 
-def test_years_and_regimes_are_compared_with_the_best_baseline(one: dict[str, Any]) -> None:
+def test_years_and_regimes_are_compared_with_the_best_baseline(one: Any) -> None:
     target = one["targets"]["return_1"]
     text = render_report(one)
     for kind in ("year", "regime"):
@@ -150,7 +151,7 @@ def test_years_and_regimes_are_compared_with_the_best_baseline(one: dict[str, An
     assert "regime" not in render_report(one)
 
 
-def test_intervals_are_printed_with_coverage_width_and_score(one: dict[str, Any], report: dict[str, Any]) -> None:
+def test_intervals_are_printed_with_coverage_width_and_score(one: Any, report: Report) -> None:
     target = one["targets"]["return_1"]
     for level, metrics in target["intervals"].items():
         cells = line_of(render_report(one), f"{level}% ").split()
@@ -164,13 +165,13 @@ def test_intervals_are_printed_with_coverage_width_and_score(one: dict[str, Any]
     assert "conformal" not in render_report(one)
 
 
-def test_intervals_are_printed_without_scores_too(one: dict[str, Any]) -> None:
+def test_intervals_are_printed_without_scores_too(one: Any) -> None:
     target = one["targets"]["return_1"]
     target["distribution"] = {"crps_normal": 0.1}
     assert "conformal intervals" in render_report(one)
 
 
-def test_the_strategy_is_printed_with_its_costs_and_benchmarks(one: dict[str, Any]) -> None:
+def test_the_strategy_is_printed_with_its_costs_and_benchmarks(one: Any) -> None:
     target = one["targets"]["return_1"]["strategy"]
     text = render_report(one)
     assert f"strategy after {number(target['cost_bp'])} bp per side: {target['rule']}\n" in text

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cnn_lstm.evaluation.significance import Comparison
-from cnn_lstm.evaluation.verdict import verdict
+from cnn_lstm.evaluation.record import Verdict
+from cnn_lstm.evaluation.significance import Comparison, verdict
 
 NAN = float("nan")
 BETTER = Comparison(
@@ -23,7 +23,7 @@ BETTER = Comparison(
 )
 
 
-def judged(level: float = 0.05, failed: tuple[str, ...] = (), **changed: Any) -> dict[str, Any]:
+def judged(level: float = 0.05, failed: tuple[str, ...] = (), **changed: Any) -> Verdict:
     return verdict("QLIKE", "HAR", replace(BETTER, **changed), level, failed)
 
 

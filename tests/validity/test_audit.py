@@ -29,8 +29,8 @@ from cnn_lstm.data.times import utc_times
 from cnn_lstm.data.windows import Panel, Rows, complete_windows, cut_windows, labelled
 from cnn_lstm.errors import ValidityError
 from cnn_lstm.evaluation.audit import decision_shift, invariance, labels, learning, lookahead, model_rows
-from cnn_lstm.evaluation.audit.cuts import cuts_of
 from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, PASSED, WARNED, Result
+from cnn_lstm.evaluation.audit.lookahead import cuts_of
 from cnn_lstm.evaluation.audit.run_audit import Audit, audit, short_form
 from cnn_lstm.evaluation.audit.stages import Base, Pipeline, members
 from cnn_lstm.inference import intervals

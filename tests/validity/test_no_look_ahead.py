@@ -23,7 +23,6 @@ from cnn_lstm.data.prices import Checks
 from cnn_lstm.data.splits import FractionSplit
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility
 from cnn_lstm.evaluation.audit import stages
-from cnn_lstm.evaluation.audit.findings import at_places
 from cnn_lstm.evaluation.audit.perturbations import blanked, moved, removed
 from cnn_lstm.evaluation.audit.stages import Stages
 from cnn_lstm.inference.predictor import Predictor
@@ -90,11 +89,10 @@ def differences(before: Stages, after: Stages, cut: pd.Timestamp, without: str =
     """First row of each column of each stage that differs at or before the cut."""
     last = cut.tz_localize(None).to_datetime64()
     symbols = {symbol for symbol in before["features"].symbol if symbol != without}
-    found = []
+    findings = []
     for name, stage in after.items():
-        places = before[name].until(last).of(symbols).other_bits(stage.until(last).of(symbols))
-        found += at_places(name, places, "moved")
-    return [str(finding) for finding in found]
+        findings += before[name].until(last).of(symbols).other_bits(stage.until(last).of(symbols), "moved")
+    return [str(finding) for finding in findings]
 
 
 def cuts_of(pipeline: Pipeline) -> list[pd.Timestamp]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import pandas as pd
@@ -53,10 +52,15 @@ def shifted_decision(base: Base, warnings_fail: bool = False) -> Result:
     findings: list[Finding] = []
     for target in targets:
         rows = table[table["target"] == target.name]
-        curve = {delay: _edge(rows, target, delay) for delay in DELAYS}
-        points = ", ".join(f"{edge.sharpe:.2f} ({edge.ic:+.3f})" for edge in curve.values())
+        edges = [_edge(rows, target, delay) for delay in DELAYS]
+        points = ", ".join(f"{edge.sharpe:.2f} ({edge.ic:+.3f})" for edge in edges)
         curves.append(f"{target.name} {points}")
-        findings += _lost(target, curve)
+        now, later = edges[:2]
+        claimed = now.sharpe > CLAIMED * now.error
+        if target.horizon >= LONG and claimed and later.sharpe < 0.5 * now.sharpe:
+            gone = 1 - later.sharpe / now.sharpe
+            what = f"decided one bar later, {gone:.0%} of its Sharpe ratio of {now.sharpe:.2f} is gone"
+            findings.append(Finding("forecasts", f"y_pred of {target.name}", what=what))
     bars = ", ".join(map(str, DELAYS))
     compared = f"Sharpe before costs (IC) on validation rows, decided {bars} bars later: {'; '.join(curves)}"
     return result(SHIFTED, compared, findings, FAILED if warnings_fail else WARNED)
@@ -73,12 +77,3 @@ def _edge(rows: pd.DataFrame, target: Target, delay: int) -> Edge:
         error=sharpe_standard_error(book.gross, automatic_lags(len(book.gross))) * year,
         ic=float(rows["y_pred"].corr(rows["y_true"])),
     )
-
-
-def _lost(target: Target, curve: Mapping[int, Edge]) -> Iterator[Finding]:
-    now, later = curve[0], curve[1]
-    claimed = now.sharpe > CLAIMED * now.error
-    if target.horizon >= LONG and claimed and later.sharpe < 0.5 * now.sharpe:
-        gone = 1 - later.sharpe / now.sharpe
-        what = f"decided one bar later, {gone:.0%} of its Sharpe ratio of {now.sharpe:.2f} is gone"
-        yield Finding("forecasts", f"y_pred of {target.name}", what=what)

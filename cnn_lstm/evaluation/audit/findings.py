@@ -58,7 +58,7 @@ class Result:
 
 
 def result(name: str, compared: str, findings: Iterable[Finding], otherwise: Outcome = FAILED) -> Result:
-    """The outcome of a check, which passes where there is no finding.
+    """The outcome of a check, which passes without a finding.
 
     Args:
         name: Name of the check.
@@ -88,14 +88,3 @@ def merge(findings: Iterable[Finding]) -> tuple[Finding, ...]:
         earliest = min(before, finding, key=lambda item: item.first)
         merged[key] = replace(earliest, times=before.times + finding.times)
     return tuple(merged.values())
-
-
-def at_places(stage: str, places: Iterable[tuple[str, str, str]], what: str) -> list[Finding]:
-    """A finding for each place of a stage that moved.
-
-    Args:
-        stage: Name of the stage.
-        places: Column, symbol and timestamp of each, as the comparisons of a stage give them.
-        what: What was done.
-    """
-    return [Finding(stage, *place, what) for place in places]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import KEYS, PRICES
 from cnn_lstm.data.features import Feature
-from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, WARNED, Finding, Result, at_places, result
+from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, WARNED, Finding, Result, result
 from cnn_lstm.evaluation.audit.perturbations import moved
 from cnn_lstm.evaluation.audit.stages import Base, Stage
 
@@ -42,8 +40,8 @@ def adjustment(base: Base, warnings_fail: bool = False) -> Result:
         panel = base.pipeline.panel(scaled)
         what = f"a level: it changes when all prices are taken times {factor:g}"
         after = base.pipeline.known(panel)["features"]
-        levels = base.known["features"].other_values(after, ADJUSTMENT_TOLERANCE)
-        findings += at_places("features", levels, what)
+        levels = base.known["features"].other_values(after, ADJUSTMENT_TOLERANCE, what)
+        findings += levels
         if base.forecasts and not levels:
             findings += _moved_forecasts(base, base.pipeline.forecast(panel, base.rows)["forecasts"], factor)
     compared = f"prices x {FACTORS[0]:g} and x {FACTORS[1]:g}, {len(base.panel):,} rows"
@@ -55,8 +53,7 @@ def _moved_forecasts(base: Base, after: Stage, factor: float) -> list[Finding]:
     free = [target.name for target in base.pipeline.data.targets if not target.level]
     names = {name for name in after.columns if name.rpartition(" of ")[2] in free}
     what = f"it changes when all prices are taken times {factor:g}"
-    before = base.forecasts["forecasts"].pick(names)
-    return at_places(before.name, before.other_values(after.pick(names), ADJUSTMENT_TOLERANCE), what)
+    return base.forecasts["forecasts"].pick(names).other_values(after.pick(names), ADJUSTMENT_TOLERANCE, what)
 
 
 def start_up(base: Base) -> Result:
@@ -67,37 +64,20 @@ def start_up(base: Base) -> Result:
     Args:
         base: The stages of the table as it is.
     """
-    position, size = _positions(base.table), base.table.groupby("symbol")["symbol"].transform("size").to_numpy()
+    table = base.table.sort_values(KEYS, kind="stable", ignore_index=True)  # in the order of a checked one
+    position = table.groupby("symbol").cumcount().to_numpy()
+    size = table.groupby("symbol")["symbol"].transform("size").to_numpy()
+    needed = [name for name in (*PRICES, "volume") if name in table]
     findings: list[Finding] = []
-    tried = []
-    for dropped in DROPPED:
-        if dropped >= int(size.max()):
-            continue
-        tried.append(dropped)
+    tried = [dropped for dropped in DROPPED if dropped < int(size.max())]
+    for dropped in tried:
         kept = (position >= dropped) & (size > dropped)
-        if not _columns_begin(base.table[kept]):
-            continue
-        after = base.pipeline.known(base.pipeline.panel(base.table[kept].reset_index(drop=True)))["features"]
-        before = base.known["features"].rows(_in_order(base.table, kept))
+        if table.loc[kept & (position == dropped), needed].isna().any(axis=None):
+            continue  # the checks would refuse it: a symbol's first row needs values
+        after = base.pipeline.known(base.pipeline.panel(table[kept].reset_index(drop=True)))["features"]
+        before = base.known["features"].rows(kept)
         findings += _unsettled(before, after, base.pipeline.bound.features, dropped)
     return result(START_UP, f"first {', '.join(map(str, tried))} rows dropped, {len(base.panel):,} rows", findings)
-
-
-def _columns_begin(table: pd.DataFrame) -> bool:
-    """Whether the checks can pass: prices need a first value at each symbol's first row."""
-    first = table.sort_values(KEYS).groupby("symbol").head(1)
-    return not first[[name for name in (*PRICES, "volume") if name in table]].isna().any(axis=None)
-
-
-def _positions(table: pd.DataFrame) -> NDArray[Any]:
-    """Number of each row within its symbol, in the order of time."""
-    ordered = table.sort_values(KEYS, kind="stable")
-    return ordered.groupby("symbol").cumcount().reindex(table.index).to_numpy()
-
-
-def _in_order(table: pd.DataFrame, kept: NDArray[np.bool_]) -> NDArray[Any]:
-    """Marks of a raw table, in the order of a checked one."""
-    return pd.Series(kept, index=table.index)[table.sort_values(KEYS, kind="stable").index].to_numpy()
 
 
 def _unsettled(before: Stage, after: Stage, features: Sequence[Feature], dropped: int) -> Iterator[Finding]:
@@ -111,8 +91,7 @@ def _unsettled(before: Stage, after: Stage, features: Sequence[Feature], dropped
         # the other symbols' rows must be there again, and behind the warm-up too
         settled = all_there & (youngest >= feature.warmup) if feature.cross_sectional else age >= feature.warmup
         one, other = (stage.pick({feature.name}).rows(settled) for stage in (before, after))
-        places = one.other_values(other, START_TOLERANCE)
-        yield from at_places(before.name, places, f"{what} (warm-up {feature.warmup})")
+        yield from one.other_values(other, START_TOLERANCE, f"{what} (warm-up {feature.warmup})")
 
 
 def symbol_isolation(base: Base) -> Result:
@@ -160,7 +139,7 @@ def _moved(
             pair = [stage.pick(columns) for stage in pair]
         if until is not None:
             pair = [stage.until(until) for stage in pair]
-        findings += at_places(name, pair[0].other_bits(pair[1]), what)
+        findings += pair[0].other_bits(pair[1], what)
     return findings
 
 
@@ -175,6 +154,5 @@ def determinism(base: Base) -> Result:
     findings, values = [], 0
     for name, before in (base.known | base.forecasts).items():
         values += before.values.size
-        what = "it changed when the same table was given again"
-        findings += at_places(name, before.other_bits(again[name]), what)
+        findings += before.other_bits(again[name], "it changed when the same table was given again")
     return result(DETERMINISM, f"the same table twice, {len(again)} stages, {values:,} values", findings)

@@ -14,7 +14,7 @@ from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.targets import Floats, Target
 from cnn_lstm.data.times import time_text, utc_times
 from cnn_lstm.evaluation.audit.findings import Finding, Result, result
-from cnn_lstm.evaluation.audit.stages import bits
+from cnn_lstm.evaluation.audit.stages import bits, earliest
 
 ALIGNMENT = "label alignment"
 FACTORS = (1000.0, 0.001)
@@ -99,6 +99,5 @@ def _lag(data: MarketDataModule, k: int, target: Target) -> Iterator[Finding]:
         early = rows[rows + target.reach < len(labels)]
         differs = early[labels[early] != present[early + target.reach]]
         row = int(differs[0]) if len(differs) else int(rows[0])
-        place = data.panel.symbols[data.panel.symbol[row]], time_text(data.panel.time[row])
         what = f"it is not the value known at t+{target.reach}"
-        yield Finding("labels", f"label of {target.name}", *place, what)
+        yield Finding("labels", f"label of {target.name}", *earliest(data.panel, np.array([row])), what)

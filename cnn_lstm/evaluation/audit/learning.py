@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from cnn_lstm.data.checks import KEYS
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.panel_checks import muted_features
@@ -18,10 +19,10 @@ from cnn_lstm.data.times import Times, time_text, utc_times
 from cnn_lstm.data.windows import Rows
 from cnn_lstm.errors import DataError
 from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, result
-from cnn_lstm.evaluation.audit.perturbations import moved
-from cnn_lstm.evaluation.audit.stages import bits, tolerant
+from cnn_lstm.evaluation.audit.perturbations import as_floats, moved
+from cnn_lstm.evaluation.audit.stages import bits, earliest, tolerant
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.calibration import calibrate
+from cnn_lstm.model.calibration import Calibration, calibrate
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 
@@ -61,9 +62,8 @@ def training_statistics(data: MarketDataModule, table: pd.DataFrame) -> Result:
         table: Raw price table.
     """
     later = utc_times(table["timestamp"]) >= data.parts.boundaries.validation
-    numbers = table.columns.difference(["symbol", "timestamp"])
-    tenfold = table.astype(dict.fromkeys(numbers, "float64"))
-    tenfold.loc[later, numbers] *= TENFOLD
+    tenfold = as_floats(table)
+    tenfold.loc[later, table.columns.difference(KEYS)] *= TENFOLD
     findings: list[Finding] = []
     for done, changed in (("moved", moved(table, later)), ("taken tenfold", tenfold)):
         what = f"it changed when the rows of validation and test were {done}"
@@ -167,8 +167,8 @@ def purge(data: MarketDataModule) -> Result:
         if len(late):
             row = late[panel.time[late].argmin()]
             what = f"its label ends {time_text(panel.time[min(row + reach, len(panel) - 1)])}, the next part decides "
-            place = panel.symbols[panel.symbol[row]], time_text(panel.time[row])
-            findings.append(Finding("split", f"{one} labels", *place, f"{what}from {time_text(first)}", len(late)))
+            what += f"from {time_text(first)}"
+            findings.append(Finding("split", f"{one} labels", *earliest(panel, late), what, len(late)))
     compared = f"{len(panel.symbols)} symbols, labels reach {reach} rows, {parts.purged} rows purged"
     return result(PURGE, compared, findings)
 
@@ -200,10 +200,8 @@ def part_rows(data: MarketDataModule, checkpoint: Mapping[str, Any] | None = Non
         time = panel.time[rows]
         strange = rows[(time < start) | (time >= stop) | np.isin(rows, data.parts.test)]
         if len(strange):
-            row = strange[panel.time[strange].argmin()]
-            place = panel.symbols[panel.symbol[row]], time_text(panel.time[row])
             what = f"outside of {time_text(start)}..{time_text(stop)}"
-            findings.append(Finding("batches", f"{name} rows", *place, what, len(strange)))
+            findings.append(Finding("batches", f"{name} rows", *earliest(panel, strange), what, len(strange)))
     for key in (checkpoint or {}).get("callbacks") or {}:
         if "'monitor': 'test" in str(key):
             findings.append(Finding("checkpoint", "best epoch", what=f"chosen by a metric of the test part: {key}"))
@@ -227,8 +225,9 @@ def calibration(data: MarketDataModule, predictor: Predictor, same: bool) -> Res
     if not same or str(data.parts.boundaries.test) != predictor.forecaster.contract.boundaries.test:
         return Result(CALIBRATION, NOT_APPLICABLE, "the checkpoint was trained on other data or dates")
     validation, test = data.parts.validation, data.parts.test
-    expected = _scores(data, predictor, validation)
-    others = [_scores(data, predictor, rows) for rows in (test, np.concatenate([validation, test]))]
+    expected, *others = (
+        calibration_of(predictor, data, rows).scores for rows in (validation, test, np.concatenate([validation, test]))
+    )
     findings = []
     for k, target in enumerate(data.targets):
         near = _distance(stored.scores[k], expected[k])
@@ -238,11 +237,19 @@ def calibration(data: MarketDataModule, predictor: Predictor, same: bool) -> Res
     return result(CALIBRATION, f"scores of {len(validation):,} validation rows", findings)
 
 
-def _scores(data: MarketDataModule, predictor: Predictor, rows: Rows) -> Sequence[Sequence[float]]:
+def calibration_of(predictor: Predictor, data: MarketDataModule, rows: Rows | None = None) -> Calibration:
+    """Conformal calibration of a forecaster.
+
+    Args:
+        predictor: The forecaster.
+        data: A data module that has read its data.
+        rows: Panel rows to calibrate on; the validation part by default.
+    """
+    rows = data.parts.validation if rows is None else rows
     index = torch.from_numpy(rows)
     columns = {"y_true": data.panel.labels[index], **predictor.forecast_rows(data.panel, rows)}
     kinds = [target.kind for target in data.targets]
-    return calibrate(columns, data.label_scale(index), data.targets[0].classes, kinds).scores
+    return calibrate(columns, data.label_scale(index), data.targets[0].classes, kinds)
 
 
 def _distance(scores: Sequence[float], ascending: Sequence[float]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,7 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.times import Times, time_text, utc_times
 from cnn_lstm.errors import CnnLstmError
-from cnn_lstm.evaluation.audit.cuts import Cuts
-from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, at_places, merge, result
+from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, merge, result
 from cnn_lstm.evaluation.audit.perturbations import PERTURBATIONS
 from cnn_lstm.evaluation.audit.stages import Base, Stage, Stages
 
@@ -22,6 +22,54 @@ FUTURE, SOURCE = "future perturbation", "prices as they were known"
 MODEL_CUTS = 8
 OF_THE_MODEL = ("moved", "removed")  # the perturbations that the model is tried on too
 SOURCE_CUTS = 3
+RANDOM = 8
+MOST_RUNS = 30
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Moments, and why they were chosen.
+
+    Attributes:
+        times: Ascending, (n,) datetime64[us], UTC; each has rows before and after it.
+        why: How many of which kind, for the report.
+    """
+
+    times: Times
+    why: str
+
+
+def cuts_of(data: MarketDataModule, table: pd.DataFrame, seed: int) -> Cuts:
+    """Random rows, the first row of runs of missing values, the border rows of each part, each symbol's last row.
+
+    A pause of the calendar counts as a run of missing values: the last row before it. Of more than `MOST_RUNS` runs
+    as many are taken, evenly spread; of last rows likewise.
+
+    Args:
+        data: A data module that has read its data.
+        table: Raw price table.
+        seed: Seed of the random ones.
+    """
+    panel, parts, when = data.panel, data.parts, utc_times(table["timestamp"])
+    distinct = np.unique(when)
+    random = np.random.default_rng(seed).choice(distinct[:-1], min(RANDOM, len(distinct) - 1), replace=False)
+    pauses = panel.time[:-1][(np.diff(panel.segment) != 0) & (np.diff(panel.symbol) == 0)]
+    runs = np.unique(np.concatenate([_missing(table, when), pauses]))
+    taken = runs[evenly_spread(len(runs), MOST_RUNS)]
+    times = [panel.time[rows] for rows in (parts.train, parts.validation, parts.test)]
+    borders = [edge(part) for part in times for edge in (np.min, np.max)]
+    last = np.unique(pd.Series(when).groupby(table["symbol"].to_numpy()).max().to_numpy(dtype="datetime64[us]"))
+    every = np.unique(np.concatenate([random, taken, borders, last[evenly_spread(len(last), MOST_RUNS)]]))
+    inside = every[(every >= distinct[0]) & (every < distinct[-1])]
+    missing = f"{len(taken)} of {len(runs)}" if len(taken) < len(runs) else str(len(runs))
+    return Cuts(inside, f"{len(inside)} cuts: {len(random)} random, {missing} at missing rows, borders, last rows")
+
+
+def _missing(table: pd.DataFrame, when: Times) -> Times:
+    """First row of each run of missing values, of any column."""
+    gaps = table.drop(columns=KEYS).isna().iloc[np.argsort(when, kind="stable")]
+    begins = gaps & ~gaps.groupby(table["symbol"]).shift(fill_value=False)
+    return when[begins.any(axis=1).sort_index().to_numpy()]
 
 
 def future_perturbation(base: Base, cuts: Cuts, perturbations: Collection[str] = tuple(PERTURBATIONS)) -> Result:
@@ -48,7 +96,7 @@ def future_perturbation(base: Base, cuts: Cuts, perturbations: Collection[str] =
             for stage, changed in after.items():
                 before = every_stage[stage].until(cut)
                 values += before.values.size
-                findings += at_places(stage, before.other_bits(changed.until(cut)), what)
+                findings += before.other_bits(changed.until(cut), what)
     compared = f"{cuts.why}; {trials} trials x {len(every_stage)} stages, {values:,} values"
     if skipped:
         compared += f"; {skipped} tables that no pipeline could have taken were left out"
@@ -105,7 +153,7 @@ def _reloaded(data: MarketDataModule, table: pd.DataFrame, when: Times, end: np.
         yield Finding("prices", "rows", "", str(end), f"cannot be loaded with this end: {error.what}")
         return
     one, other = (_as_stage(part) for part in (table[when < end], again))
-    yield from merge(at_places(one.name, one.other_bits(other), what))
+    yield from merge(one.other_bits(other, what))
 
 
 def _as_stage(table: pd.DataFrame) -> Stage:

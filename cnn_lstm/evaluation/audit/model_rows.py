@@ -12,7 +12,7 @@ from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.times import time_text
 from cnn_lstm.data.windows import Rows, cut_windows
 from cnn_lstm.evaluation.audit.findings import NO_CHECKPOINT, NOT_APPLICABLE, Finding, Result, result
-from cnn_lstm.evaluation.audit.stages import BOUNDS, Base
+from cnn_lstm.evaluation.audit.stages import BOUNDS, Base, earliest
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.calibration import Calibration
@@ -47,9 +47,8 @@ def batch_independence(base: Base) -> Result:
     findings += _dropout(base, predictor, rows)
     if state_digest(predictor.forecaster.state_dict()) != before:
         findings.append(Finding("weights", "state_dict", what="forecasting changed it"))
-    return result(
-        BATCH, f"{len(rows)} windows alone, shuffled, next to others with dropout; weights by digest", findings
-    )
+    compared = f"{len(rows)} windows alone, shuffled, next to others with dropout; weights by digest"
+    return result(BATCH, compared, findings)
 
 
 def _dropout(base: Base, predictor: Predictor, rows: Rows) -> list[Finding]:
@@ -74,9 +73,7 @@ def _apart(base: Base, one: Columns, other: Columns, rows: Rows, what: str) -> l
         size = float(values.abs().mean()) + 1e-12
         different = ((values - other[name].cpu()).abs() > BATCH_TOLERANCE * (values.abs() + size)).any(dim=1).numpy()
         if different.any():
-            hit = rows[different]
-            row = hit[base.panel.time[hit].argmin()]
-            place = base.panel.symbols[base.panel.symbol[row]], time_text(base.panel.time[row])
+            place = earliest(base.panel, rows[different])
             findings.append(Finding("forecasts", name, *place, f"it changed when {what}", int(different.sum())))
     return findings
 

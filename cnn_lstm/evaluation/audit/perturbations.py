@@ -25,7 +25,7 @@ def moved(table: pd.DataFrame, later: Mask) -> pd.DataFrame:
         later: The rows to change, (n,).
     """
     random, rows = np.random.default_rng(SEED), int(later.sum())
-    changed = _as_floats(table)
+    changed = as_floats(table)
     factor = np.exp(random.normal(0.0, 1.0, rows))
     prices = [name for name in PRICES if name in table]
     for name in prices:
@@ -48,7 +48,7 @@ def blanked(table: pd.DataFrame, later: Mask) -> pd.DataFrame:
         table: Price table.
         later: The rows to change, (n,).
     """
-    changed = _as_floats(table)
+    changed = as_floats(table)
     changed.loc[later, changed.columns.difference(KEYS)] = np.nan
     begun = set(table.loc[~later, "symbol"])
     return changed[changed["symbol"].isin(begun)].reset_index(drop=True)
@@ -67,5 +67,6 @@ def removed(table: pd.DataFrame, later: Mask) -> pd.DataFrame:
 PERTURBATIONS: dict[str, Perturbation] = {"moved": moved, "blanked": blanked, "removed": removed}
 
 
-def _as_floats(table: pd.DataFrame) -> pd.DataFrame:
+def as_floats(table: pd.DataFrame) -> pd.DataFrame:
+    """A price table whose values, of all columns but symbol and timestamp, are float64."""
     return table.astype(dict.fromkeys(table.columns.difference(KEYS), "float64"))

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, TypedDict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.muted_warnings import muted_warnings
+from cnn_lstm.errors import ValidityError
 from cnn_lstm.evaluation.audit import decision_shift, invariance, labels, learning, lookahead, model_rows
-from cnn_lstm.evaluation.audit.cuts import Cuts, cuts_of
 from cnn_lstm.evaluation.audit.findings import FAILED, NO_CHECKPOINT, NOT_APPLICABLE, Result
+from cnn_lstm.evaluation.audit.lookahead import Cuts, cuts_of
 from cnn_lstm.evaluation.audit.stages import Base, Pipeline, members
+from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.checkpoints import read_checkpoint
+from cnn_lstm.model.contract import refuse_differences
 
 SHORT_FORM = ("moved", "removed")  # its perturbations
 MOST_LINES = 12
-
-
-class AuditRecord(TypedDict):
-    """What audit.json holds: whether all checks passed, the wall time, and each `Result` as a mapping."""
-
-    passed: bool
-    seconds: float
-    checks: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -46,13 +44,10 @@ class Audit:
         """The checks that failed."""
         return tuple(part for part in self.results if part.outcome == FAILED)
 
-    def to_plain(self) -> AuditRecord:
-        """Plain values for audit.json."""
-        return {
-            "passed": not self.failed,
-            "seconds": round(self.seconds, 2),
-            "checks": [asdict(r) for r in self.results],
-        }
+    def to_plain(self) -> dict[str, object]:
+        """What audit.json holds: whether all checks passed, the wall time, and each `Result` as a mapping."""
+        checks = [asdict(part) for part in self.results]
+        return {"passed": not self.failed, "seconds": round(self.seconds, 2), "checks": checks}
 
     def __str__(self) -> str:
         width = max(len(part.name) for part in self.results)
@@ -91,34 +86,26 @@ def audit(
     began = time.perf_counter()
     data.setup()
     with muted_warnings():
-        results = tuple(_checks(data, predictor, checkpoint, seed, warnings_fail))
+        loaded = data.source.load(data.symbols, data.start, data.end)
+        table = loaded[loaded["symbol"].isin(data.panel.symbols)].reset_index(drop=True)
+        base = Base(Pipeline(data, predictor), table)
+        results = (
+            lookahead.prices_as_known(data, loaded),
+            lookahead.future_perturbation(base, cuts_of(data, table, seed)),
+            learning.training_statistics(data, loaded),
+            *_of_the_checkpoint(data, predictor),
+            learning.purge(data),
+            learning.part_rows(data, checkpoint),
+            labels.label_alignment(data),
+            invariance.adjustment(base, warnings_fail),
+            invariance.start_up(base),
+            invariance.symbol_isolation(base),
+            model_rows.batch_independence(base),
+            model_rows.streaming(base),
+            decision_shift.shifted_decision(base, warnings_fail),
+            invariance.determinism(base),
+        )
     return Audit(results, time.perf_counter() - began)
-
-
-def _checks(
-    data: MarketDataModule,
-    predictor: Predictor | None,
-    checkpoint: Mapping[str, Any] | None,
-    seed: int,
-    warnings_fail: bool,
-) -> Iterator[Result]:
-    loaded = data.source.load(data.symbols, data.start, data.end)
-    table = loaded[loaded["symbol"].isin(data.panel.symbols)].reset_index(drop=True)
-    base = Base(Pipeline(data, predictor), table)
-    yield lookahead.prices_as_known(data, loaded)
-    yield lookahead.future_perturbation(base, cuts_of(data, table, seed))
-    yield learning.training_statistics(data, loaded)
-    yield from _of_the_checkpoint(data, predictor)
-    yield learning.purge(data)
-    yield learning.part_rows(data, checkpoint)
-    yield labels.label_alignment(data)
-    yield invariance.adjustment(base, warnings_fail)
-    yield invariance.start_up(base)
-    yield invariance.symbol_isolation(base)
-    yield model_rows.batch_independence(base)
-    yield model_rows.streaming(base)
-    yield decision_shift.shifted_decision(base, warnings_fail)
-    yield invariance.determinism(base)
 
 
 def _of_the_checkpoint(data: MarketDataModule, predictor: Predictor | None) -> Iterator[Result]:
@@ -128,6 +115,39 @@ def _of_the_checkpoint(data: MarketDataModule, predictor: Predictor | None) -> I
     same = learning.trained_on(data, predictor.forecaster.contract)
     yield learning.refit(data, members(predictor.forecaster), same)
     yield learning.calibration(data, predictor, same)
+
+
+def audit_files(data: MarketDataModule, ckpt_path: str | None, output: Path | None, warnings_fail: bool) -> None:
+    """Runs every check, prints and writes what it finds.
+
+    Args:
+        data: The data module.
+        ckpt_path: A checkpoint of the same features, targets and window; None checks the data alone.
+        output: Where to write the findings as JSON; None writes nothing.
+        warnings_fail: Whether a warning is a failure.
+
+    Raises:
+        CheckpointError: If the checkpoint is of another recipe.
+        ValidityError: If a check failed.
+    """
+    predictor = checkpoint = None
+    if ckpt_path is not None:
+        checkpoint = read_checkpoint(ckpt_path)
+        predictor = Predictor.from_checkpoint(ckpt_path)
+        refuse_differences(predictor.recipe.to_plain(), data.recipe.to_plain())
+    findings = audit(data, predictor, checkpoint, warnings_fail=warnings_fail)
+    print(f"{findings}\n{findings.seconds:.1f} s")
+    if output is not None:
+        write_text_whole(output, json.dumps(findings.to_plain(), indent=2) + "\n")
+        print(f"audit: {output}")
+    if findings.failed:
+        counts = ", ".join(f"{part.name} ({len(part.findings)})" for part in findings.failed)
+        raise ValidityError(
+            f"the audit failed: {counts}",
+            str(findings.failed[0].findings[0]),
+            "correct the first finding, the others may follow from it; see docs/audit.md",
+            code=820,
+        )
 
 
 def short_form(data: MarketDataModule) -> Result:

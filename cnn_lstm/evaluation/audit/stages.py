@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.times import time_text, utc_times
 from cnn_lstm.data.windows import Panel, Rows, complete_windows
+from cnn_lstm.evaluation.audit.findings import Finding
 from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecaster import Forecaster
@@ -29,20 +30,6 @@ MOST_WINDOWS = 6000
 ROWS = "rows"
 UNKNOWN_THEN = {"symbol", "as_of", "target_start", "target_end", "horizon", "target", "y_true", "bar_return"}
 BOUNDS = ("lower_", "upper_", "set_")
-
-
-class Place(NamedTuple):
-    """Where a stage differs from another.
-
-    Attributes:
-        column: Column, or `rows` where the two have other rows.
-        symbol: Symbol of the first such row; empty where the same rows stand in another order.
-        first: Timestamp of that row, ISO; empty likewise.
-    """
-
-    column: str
-    symbol: str
-    first: str
 
 
 @dataclass(frozen=True)
@@ -83,24 +70,25 @@ class Stage:
         kept = [k for k, name in enumerate(self.columns) if name in columns]
         return replace(self, columns=tuple(self.columns[k] for k in kept), values=self.values[:, kept])
 
-    def other_bits(self, after: Stage) -> list[Place]:
+    def other_bits(self, after: Stage, what: str) -> list[Finding]:
         """The first row of each column that differs in any bit, NaN = NaN, or the first row that only one stage has.
 
         Args:
             after: The same rows of another table.
+            what: What was done.
         """
-        return self._other_row(after) or self._first_rows(bits(self.values) != bits(after.values))
+        return self._other_row(after, what) or self._first_rows(bits(self.values) != bits(after.values), what)
 
-    def other_values(self, after: Stage, tolerance: float) -> list[Place]:
+    def other_values(self, after: Stage, tolerance: float, what: str) -> list[Finding]:
         """The first row of each column in which a known value moved, or the first row that only one stage has.
 
         Args:
             after: The same rows of another table.
-            tolerance: Largest distance that is no move, in units of the value's size plus the standard deviation of
-                its column.
+            tolerance: Largest distance that does not count as a move, in units of the value's size plus the standard
+                deviation of its column.
+            what: What was done.
         """
-        other = self._other_row(after)
-        if other:
+        if other := self._other_row(after, what):
             return other
         one, two = self.values.astype(np.float64), after.values.astype(np.float64)
         known = np.isfinite(one) & np.isfinite(two)
@@ -108,26 +96,27 @@ class Stage:
         count = np.maximum(known.sum(axis=0), 1)
         mean = one.sum(axis=0) / count
         deviation = np.sqrt((np.where(known, one - mean, 0.0) ** 2).sum(axis=0) / count)
-        return self._first_rows(np.abs(one - two) > tolerance * (np.abs(one) + deviation))
+        return self._first_rows(np.abs(one - two) > tolerance * (np.abs(one) + deviation), what)
 
-    def _other_row(self, after: Stage) -> list[Place]:
+    def _other_row(self, after: Stage, what: str) -> list[Finding]:
         if len(self) == len(after) and (self.time == after.time).all() and (self.symbol == after.symbol).all():
             return []
         keys = [set(zip(stage.time.tolist(), stage.symbol.tolist(), strict=True)) for stage in (self, after)]
         different = keys[0] ^ keys[1]
         if not different:
-            return [Place(ROWS, "", "")]  # the same rows in another order
+            return [Finding(self.name, ROWS, what=what)]  # the same rows in another order
         time, symbol = min(different)
-        return [Place(ROWS, symbol, time_text(np.datetime64(time)))]
+        return [Finding(self.name, ROWS, symbol, time_text(np.datetime64(time)), what)]
 
-    def _first_rows(self, different: NDArray[np.bool_]) -> list[Place]:
+    def _first_rows(self, different: NDArray[np.bool_], what: str) -> list[Finding]:
         """The earliest marked row of each column that has one, of marks (n, C)."""
-        places = []
+        findings = []
         for column in np.flatnonzero(different.any(axis=0)):
             rows = np.flatnonzero(different[:, column])
             first = rows[self.time[rows].argmin()]
-            places.append(Place(self.columns[column], str(self.symbol[first]), time_text(self.time[first])))
-        return places
+            place = str(self.symbol[first]), time_text(self.time[first])
+            findings.append(Finding(self.name, self.columns[column], *place, what))
+        return findings
 
 
 Stages = dict[str, Stage]
@@ -238,6 +227,12 @@ class Base:
         self.symbols = pipeline.few_symbols(self.panel) if pipeline.predictor is not None else ()
         self.rows: Rows = pipeline.windows(self.panel, self.symbols)
         self.forecasts: Stages = pipeline.forecast(self.panel, self.rows)
+
+
+def earliest(panel: Panel, rows: Rows) -> tuple[str, str]:
+    """Symbol and timestamp of the earliest of some rows, (n,)."""
+    row = rows[panel.time[rows].argmin()]
+    return panel.symbols[panel.symbol[row]], time_text(panel.time[row])
 
 
 def members(model: Forecaster | Ensemble) -> list[Forecaster]:

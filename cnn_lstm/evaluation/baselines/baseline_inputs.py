@@ -12,18 +12,16 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.splits import SplitRows
 from cnn_lstm.data.statistics import TrainingStatistics
-from cnn_lstm.data.targets import Target
+from cnn_lstm.data.targets import Floats, Target
 from cnn_lstm.data.windows import Panel, Rows, cut_windows
 from cnn_lstm.model.layers import Standardize
 
-Floats = NDArray[np.float64]
 Columns = dict[str, Floats]
 MAX_INPUTS = 2048  # the eigendecomposition of more takes longer than all other baselines together
 CHUNK_BYTES = 32 << 20
@@ -63,6 +61,37 @@ class BaselineInputs:
         """Latest known value of one target's quantity, (n,), in the target's unit."""
         return self.panel.present[:, target].numpy()[rows].astype(np.float64)
 
+    def base(self, rows: Rows, target: int) -> Floats:
+        """What forecasts of one target are changes from, (n,): the latest value of a level, 0 for anything else."""
+        return self.present(rows, target) if self.targets[target].level else np.zeros(len(rows))
+
+    def train(self, most: int) -> Rows:
+        """At most so many training rows, spread evenly over all of them, (n,)."""
+        return self.parts.train[evenly_spread(len(self.parts.train), most, down=True)]
+
+    def validation(self, most: int) -> Rows:
+        """The same of the validation rows, (n,)."""
+        return self.parts.validation[evenly_spread(len(self.parts.validation), most, down=True)]
+
+    def window_chunks(self, rows: Rows, max_inputs: int = MAX_INPUTS) -> Iterator[Tensor]:
+        """Windows as the network sees them after its first layer, one chunk at a time to save memory.
+
+        Args:
+            rows: Last row of each window, (n,).
+            max_inputs: Largest number of values in a window; the oldest rows of a larger one are left out.
+
+        Yields:
+            Chunks of at most 32 MiB, (B, T, F) float32.
+        """
+        values, statistics = self.panel.values, self.statistics
+        width = values.shape[1]
+        length = min(self.window, max(1, max_inputs // width))
+        standardize = Standardize(width)
+        standardize.loc, standardize.scale = statistics.x_loc, statistics.x_scale
+        standardize.anchored = statistics.x_anchored
+        for part in torch.from_numpy(rows).split(max(1, CHUNK_BYTES // (4 * length * width))):
+            yield standardize(cut_windows(values, part, length))
+
 
 class Fitted(Protocol):
     """A fitted baseline; it forecasts any rows."""
@@ -71,40 +100,13 @@ class Fitted(Protocol):
         """For each target the forecast columns, each (n,), in the target's unit."""
 
 
-def some_of(rows: Rows, most: int) -> Rows:
-    """At most so many rows, spread evenly over all of them, (n,)."""
-    return rows[evenly_spread(len(rows), most, down=True)]
-
-
-def window_chunks(inputs: BaselineInputs, rows: Rows, max_inputs: int = MAX_INPUTS) -> Iterator[Tensor]:
-    """Windows as the network sees them after its first layer, one chunk at a time to save memory.
-
-    Args:
-        inputs: Panel and statistics.
-        rows: Last row of each window, (n,).
-        max_inputs: Largest number of values in a window; the oldest rows of a larger one are left out.
-
-    Yields:
-        Chunks of at most 32 MiB, (B, T, F) float32.
-    """
-    values = inputs.panel.values
-    width = values.shape[1]
-    length = min(inputs.window, max(1, max_inputs // width))
-    standardize = Standardize(width)
-    statistics = inputs.statistics
-    standardize.loc, standardize.scale = statistics.x_loc, statistics.x_scale
-    standardize.anchored = statistics.x_anchored
-    for part in torch.from_numpy(rows).split(max(1, CHUNK_BYTES // (4 * length * width))):
-        yield standardize(cut_windows(values, part, length))
-
-
-def probability_columns(name: str, probabilities: Floats, point: bool = True) -> Columns:
+def class_columns(name: str, probabilities: Floats, point: bool = True) -> Columns:
     """Columns `<name>_p0`.. of class probabilities, (n, C), and `y_<name>`, the most probable class.
 
     Probabilities below 1e-6 are raised to 1e-6.
 
     Example:
-        >>> {name: column.tolist() for name, column in probability_columns("x", np.array([[0.25, 0.75]])).items()}
+        >>> {name: column.tolist() for name, column in class_columns("x", np.array([[0.25, 0.75]])).items()}
         {'x_p0': [0.25], 'x_p1': [0.75], 'y_x': [1.0]}
     """
     raised = np.maximum(probabilities, LEAST_PROBABILITY)

@@ -12,16 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from cnn_lstm.data.targets import Target
+from cnn_lstm.data.targets import Floats, Target
 from cnn_lstm.data.windows import Rows
-from cnn_lstm.evaluation.baselines.baseline_inputs import (
-    BaselineInputs,
-    Columns,
-    Floats,
-    probability_columns,
-    some_of,
-    window_chunks,
-)
+from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, class_columns
 
 MAX_WINDOWS = 100_000
 ROUNDS = 500
@@ -59,9 +52,9 @@ class Boosting:
         for k, (target, trees) in enumerate(zip(self.inputs.targets, self.trees, strict=True)):
             output = np.asarray(trees.predict(values, num_threads=PARAMETERS["num_threads"]), dtype=np.float64)
             if target.classes:
-                columns.append(probability_columns("gbm", output))
+                columns.append(class_columns("gbm", output))
             else:
-                columns.append({"y_gbm": output + _base(self.inputs, rows, k)})
+                columns.append({"y_gbm": output + self.inputs.base(rows, k)})
         return columns
 
 
@@ -78,7 +71,7 @@ def fit_boosting(inputs: BaselineInputs) -> Boosting:
     Source:
         Ke et al. (2017), LightGBM: A Highly Efficient Gradient Boosting Decision Tree.
     """
-    parts = [some_of(rows, MAX_WINDOWS) for rows in (inputs.parts.train, inputs.parts.validation)]
+    parts = [inputs.train(MAX_WINDOWS), inputs.validation(MAX_WINDOWS)]
     values = [summaries(inputs, rows) for rows in parts]
     return Boosting(inputs, [_fit(inputs, k, target, parts, values) for k, target in enumerate(inputs.targets)])
 
@@ -86,13 +79,11 @@ def fit_boosting(inputs: BaselineInputs) -> Boosting:
 def _fit(inputs: BaselineInputs, k: int, target: Target, parts: list[Rows], values: list[Floats]) -> Any:
     import lightgbm
 
-    if target.classes:
-        parameters = PARAMETERS | {"objective": "multiclass", "num_class": target.classes}
-    else:
-        parameters = PARAMETERS | {"objective": "regression"}
+    of_classes = {"objective": "multiclass", "num_class": target.classes}
+    parameters = PARAMETERS | (of_classes if target.classes else {"objective": "regression"})
     sets = []
     for rows, part in zip(parts, values, strict=True):
-        labels = inputs.labels(rows, k) - _base(inputs, rows, k)
+        labels = inputs.labels(rows, k) - inputs.base(rows, k)
         known = np.isfinite(labels)
         sets.append((part[known], labels[known]))
     train = lightgbm.Dataset(*sets[0], params=parameters)
@@ -106,16 +97,11 @@ def _fit(inputs: BaselineInputs, k: int, target: Target, parts: list[Rows], valu
     )
 
 
-def _base(inputs: BaselineInputs, rows: Rows, k: int) -> Floats:
-    return inputs.present(rows, k) if inputs.targets[k].level else np.zeros(len(rows))
-
-
 def summaries(inputs: BaselineInputs, rows: Rows) -> Floats:
     """Last value, mean, standard deviation and last minus first of each standardised feature, (n, 4F)."""
     width = inputs.panel.values.shape[1]
     parts = [torch.zeros(0, 4 * width)]
-    for windows in window_chunks(inputs, rows, max_inputs=inputs.window * width):
-        last = windows[:, -1]
-        deviation = windows.std(dim=1, unbiased=False)
+    for windows in inputs.window_chunks(rows, max_inputs=inputs.window * width):
+        last, deviation = windows[:, -1], windows.std(dim=1, unbiased=False)
         parts.append(torch.cat([last, windows.mean(dim=1), deviation, last - windows[:, 0]], dim=1))
     return torch.cat(parts).double().numpy()

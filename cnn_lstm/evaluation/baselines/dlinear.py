@@ -14,14 +14,7 @@ from torch.nn import functional as F
 
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Rows
-from cnn_lstm.evaluation.baselines.baseline_inputs import (
-    LEAST_PROBABILITY,
-    BaselineInputs,
-    Columns,
-    Floats,
-    probability_columns,
-    some_of,
-)
+from cnn_lstm.evaluation.baselines.baseline_inputs import LEAST_PROBABILITY, BaselineInputs, Columns, class_columns
 
 MAX_WINDOWS = 50_000
 KERNEL = 25
@@ -82,7 +75,7 @@ class DLinear:
             parts.append(layers(_history(self.inputs, part, k, layers.mean, layers.scale)))
         output = torch.cat(parts).double()
         if target.classes:
-            return probability_columns("dlinear", output.softmax(dim=1).numpy())
+            return class_columns("dlinear", output.softmax(dim=1).numpy())
         values = output[:, 0].numpy() * layers.scale + layers.mean
         return {"y_dlinear": values + self.inputs.present(rows, k) if target.level else values}
 
@@ -103,42 +96,32 @@ def fit_dlinear(inputs: BaselineInputs) -> DLinear:
 
 
 def _fit(inputs: BaselineInputs, k: int, target: Target) -> Layers:
-    train = _known(inputs, some_of(inputs.parts.train, MAX_WINDOWS), k)
-    validation = _known(inputs, some_of(inputs.parts.validation, MAX_WINDOWS), k)
-    labels = _labels(inputs, train, k)
-    mean, scale = float(labels.mean()), float(labels.std()) or 1.0
-    train_part, held_out = (
-        (_decomposed(_history(inputs, rows, k, mean, scale)), _truth(inputs, rows, k, mean, scale))
-        for rows in (train, validation)
-    )
-    weights, bias = _train(train_part, held_out, target.classes or 1)
+    train, validation = _known(inputs, inputs.train(MAX_WINDOWS), k), _known(inputs, inputs.validation(MAX_WINDOWS), k)
+    changes = inputs.labels(train, k) - inputs.base(train, k)
+    mean, scale = float(changes.mean()), float(changes.std()) or 1.0
+    parts = []
+    for rows in (train, validation):
+        history = _history(inputs, rows, k, mean, scale)
+        average = moving_average(history)
+        labels = torch.from_numpy(inputs.labels(rows, k) - inputs.base(rows, k))
+        truth = labels.long() if target.classes else ((labels - mean) / scale).float()[:, None]
+        parts.append((torch.cat([average, history - average], dim=1), truth))
+    weights, bias = _train(parts[0], parts[1], target.classes or 1)
     trend, remainder = weights.chunk(2)
     return Layers(trend, remainder, bias, mean, scale)
 
 
 def _known(inputs: BaselineInputs, rows: Rows, k: int) -> Rows:
     """Rows whose latest value is known; a level is forecast as the change from it."""
-    return rows[np.isfinite(inputs.present(rows, k))] if inputs.targets[k].level else rows
-
-
-def _labels(inputs: BaselineInputs, rows: Rows, k: int) -> Floats:
-    labels = inputs.labels(rows, k)
-    return labels - inputs.present(rows, k) if inputs.targets[k].level else labels
-
-
-def _truth(inputs: BaselineInputs, rows: Rows, k: int, mean: float, scale: float) -> Tensor:
-    """Standardised labels, (n, 1), or classes, (n,)."""
-    labels = torch.from_numpy(_labels(inputs, rows, k))
-    return labels.long() if inputs.targets[k].classes else ((labels - mean) / scale).float()[:, None]
+    return rows[np.isfinite(inputs.base(rows, k))]
 
 
 def _history(inputs: BaselineInputs, rows: Rows, k: int, mean: float, scale: float) -> Tensor:
     """Standardised past values, (n, T), the latest last; 0 where not known."""
     past = torch.from_numpy(rows)[:, None] + torch.arange(1 - inputs.window, 1)
     values = inputs.panel.present[:, k].double()[past]
-    if inputs.targets[k].level:
-        return ((values - values[:, -1:]) / scale).nan_to_num(nan=0.0).float()
-    return ((values - mean) / scale).nan_to_num(nan=0.0).float()
+    base = values[:, -1:] if inputs.targets[k].level else mean
+    return ((values - base) / scale).nan_to_num(nan=0.0).float()
 
 
 def moving_average(history: Tensor) -> Tensor:
@@ -157,17 +140,16 @@ def moving_average(history: Tensor) -> Tensor:
     return F.avg_pool1d(padded, 2 * half + 1, stride=1)[:, 0]
 
 
-def _decomposed(history: Tensor) -> Tensor:
-    trend = moving_average(history)
-    return torch.cat([trend, history - trend], dim=1)
-
-
 def _train(train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], outputs: int) -> tuple[Tensor, Tensor]:
     """Weights (2T, C) and bias (C,) of the epoch with the lowest loss on the held-out inputs and labels."""
     inputs, labels = train
     # the loss is convex: starting from the mean forecast needs no random numbers
     weights = torch.zeros(inputs.shape[1], outputs, requires_grad=True)
-    bias = _mean_forecast(labels, outputs).requires_grad_()
+    if labels.is_floating_point():
+        bias = torch.zeros(outputs, requires_grad=True)
+    else:
+        shares = torch.bincount(labels, minlength=outputs) / len(labels)
+        bias = shares.clamp(min=LEAST_PROBABILITY).log().requires_grad_()
     optimizer = torch.optim.Adam([weights, bias], lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, DECAY)
     batch_size = min(BATCH, -(-len(inputs) // LEAST_STEPS))
@@ -190,13 +172,6 @@ def _train(train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], output
 
 def _copy(weights: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     return weights.detach().clone(), bias.detach().clone()
-
-
-def _mean_forecast(labels: Tensor, outputs: int) -> Tensor:
-    """Bias that forecasts the mean, 0 once standardised, or the class shares."""
-    if labels.is_floating_point():
-        return torch.zeros(outputs)
-    return (torch.bincount(labels, minlength=outputs) / len(labels)).clamp(min=LEAST_PROBABILITY).log()
 
 
 def _loss(part: tuple[Tensor, Tensor], weights: Tensor, bias: Tensor) -> Tensor:

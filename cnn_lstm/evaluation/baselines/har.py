@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cnn_lstm.data.targets import Floats
 from cnn_lstm.data.windows import Panel, Rows
-from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, Floats
+from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns
 
 BARS = (1, 5, 22)
 LEAST_ROWS = 250  # a symbol with fewer training rows takes the coefficients of all symbols together
@@ -63,10 +64,8 @@ class Har:
         quantity = self.inputs.targets[k].quantity
         if not quantity.is_volatility:
             return {}
-        return {
-            "y_har": quantity.of_volatility(self._volatility(rows, k, log=False)),
-            "y_log_har": quantity.of_volatility(self._volatility(rows, k, log=True)),
-        }
+        equations = {"y_har": False, "y_log_har": True}
+        return {name: quantity.of_volatility(self._volatility(rows, k, log)) for name, log in equations.items()}
 
     def _volatility(self, rows: Rows, k: int, log: bool) -> Floats:
         components = self.components[self.inputs.targets[k].column][rows]
@@ -99,21 +98,16 @@ def fit_har(inputs: BaselineInputs, prices: pd.DataFrame) -> Har:
         values = realised(one_bar_returns(prices, column, inputs.panel), inputs.panel.segment)
         mean = np.nanmean(values[inputs.parts.train], axis=0)
         components[column] = np.where(np.isnan(values), mean, values)
+    train, symbol = inputs.parts.train, inputs.panel.symbol[inputs.parts.train]
+    codes = np.flatnonzero(np.bincount(symbol) >= LEAST_ROWS).tolist()
+    groups = {-1: train} | {code: train[symbol == code] for code in codes}
     equations = {}
     for k, target in targets.items():
-        for code, rows in _groups(inputs).items():
+        for code, rows in groups.items():
             volatility = target.quantity.volatility(inputs.labels(rows, k))
             for log in (False, True):
                 equations[k, code, log] = least_squares(volatility, components[target.column][rows], log)
     return Har(inputs, components, equations)
-
-
-def _groups(inputs: BaselineInputs) -> dict[int, Rows]:
-    """Training rows of each symbol that has enough of them, by its number, and of all symbols, as -1."""
-    train = inputs.parts.train
-    symbol = inputs.panel.symbol[train]
-    codes = np.flatnonzero(np.bincount(symbol) >= LEAST_ROWS)
-    return {-1: train} | {int(code): train[symbol == code] for code in codes}
 
 
 def one_bar_returns(prices: pd.DataFrame, column: str, panel: Panel) -> Floats:

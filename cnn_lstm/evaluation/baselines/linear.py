@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -15,16 +16,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from cnn_lstm.data.targets import Floats
 from cnn_lstm.data.windows import Rows
-from cnn_lstm.evaluation.baselines.baseline_inputs import (
-    LEAST_PROBABILITY,
-    BaselineInputs,
-    Columns,
-    Floats,
-    probability_columns,
-    some_of,
-    window_chunks,
-)
+from cnn_lstm.evaluation.baselines.baseline_inputs import LEAST_PROBABILITY, BaselineInputs, Columns, class_columns
 
 MAX_WINDOWS = 50_000
 MAX_LOGISTIC_WINDOWS = 20_000
@@ -70,7 +64,7 @@ def fit_ridge(inputs: BaselineInputs) -> Ridge:
     """
     # Not scikit-learn's Ridge: it holds all windows at once (50,000 of 2,048 inputs: 0.4 GB, and a centred copy) and
     # solves again for each penalty. The Gram matrix is summed over chunks of 32 MiB and serves all penalties.
-    rows = some_of(inputs.parts.train, MAX_WINDOWS)
+    rows = inputs.train(MAX_WINDOWS)
     labels = _standard_labels(inputs, rows)
     gram, cross, mean = _moments(inputs, rows, labels - labels.mean(dim=0))
     penalties = torch.from_numpy(PENALTIES) * len(rows)
@@ -84,8 +78,7 @@ def fit_ridge(inputs: BaselineInputs) -> Ridge:
 
 
 def _flat_chunks(inputs: BaselineInputs, rows: Rows) -> Iterator[Tensor]:
-    for chunk in window_chunks(inputs, rows):
-        yield chunk.flatten(1)
+    return (chunk.flatten(1) for chunk in inputs.window_chunks(rows))
 
 
 def _moments(inputs: BaselineInputs, rows: Rows, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -104,7 +97,7 @@ def _moments(inputs: BaselineInputs, rows: Rows, labels: Tensor) -> tuple[Tensor
 
 def _squared_errors(inputs: BaselineInputs, weights: Tensor, intercept: Tensor) -> Tensor:
     """Sum of squared errors of each penalty and target on the validation rows, (P, H)."""
-    rows = some_of(inputs.parts.validation, MAX_WINDOWS)
+    rows = inputs.validation(MAX_WINDOWS)
     labels = _standard_labels(inputs, rows)
     total, start = torch.zeros(intercept.shape, dtype=torch.float64), 0
     for windows in _flat_chunks(inputs, rows):
@@ -152,30 +145,32 @@ class Logistic:
         for windows in _flat_chunks(self.inputs, rows):
             for k, (weights, bias) in enumerate(zip(self.weights, self.intercept, strict=True)):
                 parts[k].append((windows @ weights + bias).softmax(dim=1))
-        return [probability_columns("logistic", torch.cat(part).double().numpy()) for part in parts]
+        return [class_columns("logistic", torch.cat(part).double().numpy()) for part in parts]
 
 
 def fit_logistic(inputs: BaselineInputs) -> Logistic:
     """Fits each target on at most 20,000 training windows, evenly spaced; C by the log loss on validation rows."""
-    train = some_of(inputs.parts.train, MAX_LOGISTIC_WINDOWS)
-    validation = some_of(inputs.parts.validation, MAX_LOGISTIC_WINDOWS)
+    train, validation = inputs.train(MAX_LOGISTIC_WINDOWS), inputs.validation(MAX_LOGISTIC_WINDOWS)
     windows, held_out = (torch.cat(list(_flat_chunks(inputs, rows))) for rows in (train, validation))
     weights, intercept, strengths = [], [], []
     for k, target in enumerate(inputs.targets):
-        labels, truth = inputs.labels(train, k), inputs.labels(validation, k).astype(np.int64)
-        best_loss = np.inf
-        for strength, slope, bias in _logistic_path(windows, labels, target.classes):
-            loss = _log_loss(held_out, truth, slope, bias)
-            if loss < best_loss:
-                best_loss, best = loss, (slope, bias, strength)
-        weights.append(best[0])
-        intercept.append(best[1])
-        strengths.append(best[2])
+        truth = torch.from_numpy(inputs.labels(validation, k)).long()
+        path = _logistic_path((windows, inputs.labels(train, k)), (held_out, truth), target.classes)
+        _, strength, slope, bias = min(path, key=itemgetter(0))
+        weights.append(slope)
+        intercept.append(bias)
+        strengths.append(strength)
     return Logistic(inputs, weights, intercept, strengths)
 
 
-def _logistic_path(windows: Tensor, labels: Floats, classes: int) -> Iterator[tuple[float, Tensor, Tensor]]:
-    """C, coefficients (K, C) and intercepts (C,), from the strongest penalty on; each fit starts at the one before."""
+def _logistic_path(
+    train: tuple[Tensor, Floats], held_out: tuple[Tensor, Tensor], classes: int
+) -> Iterator[tuple[float, float, Tensor, Tensor]]:
+    """Log loss on held-out windows, C, coefficients (K, C) and intercepts (C,), from the strongest penalty on.
+
+    Each fit starts at the one before.
+    """
+    windows, labels = train
     model = LogisticRegression(max_iter=ITERATIONS, tol=TOLERANCE, warm_start=True)
     for strength in STRENGTHS:
         model.C = strength / len(labels)
@@ -183,7 +178,10 @@ def _logistic_path(windows: Tensor, labels: Floats, classes: int) -> Iterator[tu
             # the validation loss chooses among the fits, converged or not
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(windows.numpy(), labels)
-        yield model.C, *_all_classes(model, classes)
+        slope, bias = _all_classes(model, classes)
+        probability = (held_out[0] @ slope + bias).softmax(dim=1).gather(1, held_out[1][:, None])
+        loss = float(-probability.clamp(min=LEAST_PROBABILITY).log().double().mean())
+        yield loss, model.C, slope, bias
 
 
 def _all_classes(model: LogisticRegression, classes: int) -> tuple[Tensor, Tensor]:
@@ -195,8 +193,3 @@ def _all_classes(model: LogisticRegression, classes: int) -> tuple[Tensor, Tenso
     weights, intercept = torch.zeros(classes, slope.shape[1]), torch.full((classes,), -1e4)
     weights[seen], intercept[seen] = slope, bias
     return weights.T.contiguous(), intercept
-
-
-def _log_loss(windows: Tensor, truth: Rows, weights: Tensor, intercept: Tensor) -> float:
-    probability = (windows @ weights + intercept).softmax(dim=1).gather(1, torch.from_numpy(truth)[:, None])
-    return float(-probability.clamp(min=LEAST_PROBABILITY).log().double().mean())

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cnn_lstm.data.targets import Target
+from cnn_lstm.data.targets import Floats, Target
 from cnn_lstm.data.windows import Panel, Rows
-from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, Floats, probability_columns
+from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, class_columns
 
 LEAST_ROWS = 20  # with fewer training rows the naive error of a symbol is noise: the pooled one is used
 COMMON_WEEKDAY = 0.05  # a weekday with at least this share of the bars belongs to the trading week
@@ -44,7 +44,7 @@ class Trivial:
         if target.classes:
             counts = self.inputs.statistics.class_counts[k].double().numpy()
             shares = np.tile(counts / counts.sum(), (len(rows), 1))
-            columns |= probability_columns("prior", shares, point=False)
+            columns |= class_columns("prior", shares, point=False)
         return columns
 
 
@@ -55,8 +55,8 @@ def fit_trivial(inputs: BaselineInputs, season: int | None = None) -> Trivial:
         inputs: What to fit on.
         season: Rows of a season; guessed from the dates of the training rows by default.
     """
-    train, panel = inputs.parts.train, inputs.panel
-    return Trivial(inputs, season or season_of(panel.time[train], panel.symbol[train]))
+    train = inputs.parts.train
+    return Trivial(inputs, season or season_of(inputs.panel.time[train], inputs.panel.symbol[train]))
 
 
 def season_of(times: NDArray[np.datetime64], symbol: NDArray[np.int32]) -> int:

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from cnn_lstm.data.targets import Floats
+
 Integers = NDArray[np.int64]
 Rule = Literal["sign", "rank"]
 
@@ -202,7 +203,7 @@ def _mean_by(group: Integers, values: Floats) -> Floats:
     return np.asarray(np.bincount(group, weights=values) / np.bincount(group), dtype=np.float64)
 
 
-def mean_or_nan(values: Floats) -> float:
+def mean_or_nan(values: Floats | NDArray[np.bool_]) -> float:
     """Mean of the values, (n,); NaN without any."""
     return float(np.mean(values)) if len(values) else math.nan
 

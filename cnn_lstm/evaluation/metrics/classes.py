@@ -13,7 +13,8 @@ from scipy.stats import norm
 from sklearn import metrics
 from statsmodels.stats.contingency_tables import mcnemar
 
-Floats = NDArray[np.float64]
+from cnn_lstm.data.targets import Floats
+
 IntArray = NDArray[np.int64]
 # of the calibration metrics, with equally many forecasts each
 BINS = 15

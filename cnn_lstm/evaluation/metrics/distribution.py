@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import ndtr
 
+from cnn_lstm.data.targets import Floats
 from cnn_lstm.evaluation.record import Pit
 
-Floats = NDArray[np.float64]
 BINS = 10  # of the histogram of the probability integral transform
 
 
@@ -106,20 +105,15 @@ def pit_metrics(values: Floats) -> Pit:
     values = values[~np.isnan(values)]
     if len(values) < 2:
         return {"rows": len(values), "histogram": [math.nan] * BINS, "ks_p": math.nan, "cramer_von_mises_p": math.nan}
+    with np.errstate(over="ignore", invalid="ignore"):  # a huge statistic overflows to NaN, where its p-value is 0
+        cramer = float(stats.cramervonmises(values, "uniform").pvalue)
     counts = np.histogram(values, bins=BINS, range=(0.0, 1.0))[0]
     return {
         "rows": len(values),
         "histogram": (counts / len(values)).tolist(),
         "ks_p": float(stats.kstest(values, "uniform").pvalue),
-        "cramer_von_mises_p": _cramer_von_mises_p(values),
+        "cramer_von_mises_p": 0.0 if math.isnan(cramer) else cramer,
     }
-
-
-def _cramer_von_mises_p(values: Floats) -> float:
-    """The p-value of scipy, which overflows to NaN for huge statistics, where it is 0."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        p = float(stats.cramervonmises(values, "uniform").pvalue)
-    return 0.0 if math.isnan(p) else p
 
 
 def spread_error_rank_correlation(spread: Floats, error: Floats) -> float:

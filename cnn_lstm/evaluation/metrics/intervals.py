@@ -16,9 +16,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtrc, xlogy
 
+from cnn_lstm.data.targets import Floats
+from cnn_lstm.evaluation.metrics.book import mean_or_nan
 from cnn_lstm.inference.intervals import MOST_DIGITS
 
-Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 TERCILES = ("low", "middle", "high")
@@ -66,9 +67,9 @@ def interval_metrics(
     return {
         "rows": len(true),
         "level": level,
-        "coverage": _mean(held),
-        "mean_width": _mean(upper - lower),
-        "winkler": _mean(winkler(true, lower, upper, level)),
+        "coverage": mean_or_nan(held),
+        "mean_width": mean_or_nan(upper - lower),
+        "winkler": mean_or_nan(winkler(true, lower, upper, level)),
         "kupiec_p": kupiec_p(int(np.sum(~held)), len(held), level),
         "christoffersen_p": christoffersen_p(~held, group, date),
         **_coverage_by_tercile(held, state[known]),
@@ -153,14 +154,10 @@ def set_metrics(true: Floats, sets: Sequence[str], classes: int, level: float = 
     return {
         "rows": len(rows),
         "level": level,
-        "coverage": _mean(held),
-        "mean_size": _mean(np.array([len(members) for _, members in rows], dtype=np.float64)),
+        "coverage": mean_or_nan(held),
+        "mean_size": mean_or_nan(np.array([len(members) for _, members in rows], dtype=np.float64)),
         "kupiec_p": kupiec_p(int(np.sum(~held)), len(held), level),
     }
-
-
-def _mean(values: Floats | Bools) -> float:
-    return float(np.mean(values)) if len(values) else math.nan
 
 
 def _codes(values: ArrayLike, known: Bools) -> NDArray[np.int64]:
@@ -184,7 +181,7 @@ def _coverage_by_tercile(held: Bools, volatility: Floats) -> dict[str, float]:
     if not len(held):
         return {f"coverage_{name}_volatility": math.nan for name in TERCILES}
     tercile = np.searchsorted(np.quantile(volatility, [1 / 3, 2 / 3]), volatility)
-    return {f"coverage_{name}_volatility": _mean(held[tercile == i]) for i, name in enumerate(TERCILES)}
+    return {f"coverage_{name}_volatility": mean_or_nan(held[tercile == i]) for i, name in enumerate(TERCILES)}
 
 
 def _lowest_rolling_coverage(held: Bools, date: NDArray[np.int64]) -> float:

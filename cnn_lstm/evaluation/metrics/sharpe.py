@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-Floats = NDArray[np.float64]
+from cnn_lstm.data.targets import Floats
 
 
 def sharpe_ratio(returns: Floats) -> float:
@@ -22,8 +21,11 @@ def sharpe_ratio(returns: Floats) -> float:
         >>> sharpe_ratio(np.array([0.0, 1.0, 2.0]))
         1.0
     """
-    deviation = _deviation(returns)
-    return float(np.mean(returns) / deviation) if deviation > 0 else math.nan
+    if len(returns) < 2:
+        return math.nan
+    deviation = float(np.std(returns, ddof=1))
+    only_rounding = deviation <= 1e-12 * float(np.max(np.abs(returns)))
+    return math.nan if only_rounding else float(np.mean(returns) / deviation)
 
 
 def automatic_lags(count: int) -> int:
@@ -145,14 +147,6 @@ def calmar_ratio(returns: Floats, periods: float) -> float:
     """
     fall = max_drawdown(returns)
     return float(np.mean(returns)) * periods / fall if fall > 0 else math.nan
-
-
-def _deviation(returns: Floats) -> float:
-    """Standard deviation (n - 1); 0 where only rounding differs."""
-    if len(returns) < 2:
-        return 0.0
-    deviation = float(np.std(returns, ddof=1))
-    return deviation if deviation > 1e-12 * float(np.max(np.abs(returns))) else 0.0
 
 
 def _variance_factor(returns: Floats, lags: int) -> float:

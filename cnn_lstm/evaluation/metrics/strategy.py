@@ -7,17 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
+from cnn_lstm.evaluation.metrics import sharpe
 from cnn_lstm.evaluation.metrics.book import Book, mean_or_nan
-from cnn_lstm.evaluation.metrics.sharpe import (
-    automatic_lags,
-    calmar_ratio,
-    deflated_sharpe_ratio,
-    max_drawdown,
-    minimum_track_record_length,
-    probabilistic_sharpe_ratio,
-    sharpe_ratio,
-    sharpe_standard_error,
-)
 from cnn_lstm.evaluation.record import StrategyMetrics
 
 # random numbers drawn at a time, which bounds the memory of the random books
@@ -53,7 +44,7 @@ def strategy_metrics(book: Book, trials: int = 1, *, draws: int = 1000, seed: in
         (50.0, 0.6667)
     """
     net, held = book.net, book.exposure > 0
-    lags, year = automatic_lags(len(net)), math.sqrt(book.periods)
+    lags, year = sharpe.automatic_lags(len(net)), math.sqrt(book.periods)
     return {
         "rule": book.rule,
         "bars": len(net),
@@ -63,14 +54,14 @@ def strategy_metrics(book: Book, trials: int = 1, *, draws: int = 1000, seed: in
         "gross_annual_return": mean_or_nan(book.gross) * book.periods,
         "net_annual_return": mean_or_nan(net) * book.periods,
         "annual_volatility": float(np.std(net, ddof=1)) * year if len(net) > 1 else math.nan,
-        "sharpe": sharpe_ratio(net) * year,
-        "sharpe_se": sharpe_standard_error(net, lags) * year,
-        "psr": probabilistic_sharpe_ratio(net, lags=lags),
+        "sharpe": sharpe.sharpe_ratio(net) * year,
+        "sharpe_se": sharpe.sharpe_standard_error(net, lags) * year,
+        "psr": sharpe.probabilistic_sharpe_ratio(net, lags=lags),
         "trials": trials,
-        "dsr": deflated_sharpe_ratio(net, trials, lags=lags),
-        "min_track_record_length": minimum_track_record_length(net, lags=lags),
-        "max_drawdown": max_drawdown(net),
-        "calmar": calmar_ratio(net, book.periods),
+        "dsr": sharpe.deflated_sharpe_ratio(net, trials, lags=lags),
+        "min_track_record_length": sharpe.minimum_track_record_length(net, lags=lags),
+        "max_drawdown": sharpe.max_drawdown(net),
+        "calmar": sharpe.calmar_ratio(net, book.periods),
         "annual_turnover": mean_or_nan(book.turnover) * book.periods,
         "mean_exposure": mean_or_nan(book.exposure),
         "hit_rate": mean_or_nan((book.gross[held] > 0).astype(np.float64)),
@@ -78,8 +69,8 @@ def strategy_metrics(book: Book, trials: int = 1, *, draws: int = 1000, seed: in
         "random_sign_p": random_sign_p(book, draws, seed),
         "buy_and_hold": {
             "net_annual_return": mean_or_nan(book.buy_and_hold) * book.periods,
-            "sharpe": sharpe_ratio(book.buy_and_hold) * year,
-            "max_drawdown": max_drawdown(book.buy_and_hold),
+            "sharpe": sharpe.sharpe_ratio(book.buy_and_hold) * year,
+            "max_drawdown": sharpe.max_drawdown(book.buy_and_hold),
         },
     }
 

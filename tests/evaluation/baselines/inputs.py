@@ -36,6 +36,7 @@ def with_other_future(inputs: BaselineInputs, seed: int = 0) -> BaselineInputs:
     if inputs.targets[0].classes:
         labels[later] = 0.0
         present[later] = 1.0
+    assert inputs.prices is not None
     prices = inputs.prices.copy()
     for column in ("open", "high", "low", "close"):
         prices.loc[later.numpy(), column] = random.uniform(1, 1000, int(later.sum()))

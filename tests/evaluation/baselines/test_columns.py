@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cnn_lstm.evaluation.baselines.columns import with_variances
+from cnn_lstm.evaluation.baselines.fit import with_variances
 
 KINDS = {"volatility_5": "volatility", "log_volatility_5": "log_volatility", "return_1": "return"}
 

@@ -26,6 +26,7 @@ CASES: dict[str, tuple[list[Target], list[str]]] = {
 }
 MODELS = {"y_seasonal", "y_dlinear", "y_ridge"}
 PROBABILITIES = {f"{name}_p{k}" for name in ("prior", "dlinear", "logistic") for k in range(3)}
+NAIVE = {"naive_mae", "naive_mse"}
 COLUMNS = {
     "return": MODELS | {"y_zero"},
     "volatility": MODELS | {"y_har", "y_log_har"},
@@ -52,16 +53,16 @@ def test_columns_are_complete_and_finite(name: str) -> None:
     targets, anchor = CASES[name]
     data = inputs_of(market(300), *targets, features=[*FEATURES, "close"], anchor=anchor)
     result = fit_baselines(data).forecast(data.parts.test)
-    assert list(result.columns) == [target.name for target in targets]
+    assert list(result) == [target.name for target in targets]
     for target in targets:
-        columns = result.columns[target.name]
-        assert set(columns) == COLUMNS[target.kind]
+        columns = result[target.name]
+        assert set(columns) == COLUMNS[target.kind] | NAIVE
         for column in columns.values():
             assert column.shape == data.parts.test.shape
             assert column.dtype == np.float64
             assert np.isfinite(column).all()
-        assert (result.naive_mae[target.name] > 0).all()
-        assert len(np.unique(result.naive_mse[target.name])) == 3
+        assert (result[target.name]["naive_mae"] > 0).all()
+        assert len(np.unique(result[target.name]["naive_mse"])) == 3
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -73,18 +74,16 @@ def test_forecasts_know_nothing_of_the_test_part(name: str) -> None:
     after = fit_baselines(with_other_future(data))
     known, changed = before.forecast(rows), after.forecast(rows)
     for target in targets:
-        for column, values in known.columns[target.name].items():
-            np.testing.assert_array_equal(values, changed.columns[target.name][column], err_msg=column)
-        np.testing.assert_array_equal(known.naive_mae[target.name], changed.naive_mae[target.name])
+        for column, values in known[target.name].items():
+            np.testing.assert_array_equal(values, changed[target.name][column], err_msg=column)
+        np.testing.assert_array_equal(known[target.name]["naive_mae"], changed[target.name]["naive_mae"])
     assert before.smearing == after.smearing
 
 
 def test_boosting_knows_nothing_of_the_test_part(boosted: None) -> None:
     data = inputs_of(market(300), ForwardReturn())
     rows = data.parts.validation
-    known, changed = (
-        fit_baselines(each).forecast(rows).columns["return_1"] for each in (data, with_other_future(data))
-    )
+    known, changed = (fit_baselines(each).forecast(rows)["return_1"] for each in (data, with_other_future(data)))
     np.testing.assert_array_equal(known["y_gbm"], changed["y_gbm"])
 
 
@@ -94,7 +93,7 @@ def test_coefficients_come_from_training_labels_alone() -> None:
     labels = data.panel.labels.clone()
     labels[data.parts.validation] *= 1.0001
     other = replace(data, panel=replace(data.panel, labels=labels))
-    first, second = (fit_baselines(each).forecast(data.parts.test).columns["volatility_5"] for each in (data, other))
+    first, second = (fit_baselines(each).forecast(data.parts.test)["volatility_5"] for each in (data, other))
     for column in ("y_ridge", "y_har", "y_log_har", "y_seasonal"):
         np.testing.assert_array_equal(first[column], second[column])
 
@@ -105,7 +104,7 @@ def test_factors_make_the_variance_unbiased_on_validation_rows(log: bool) -> Non
     data = inputs_of(market(400), target)
     fitted = fit_baselines(data)
     rows = data.parts.validation
-    columns = dict(fitted.forecast(rows).columns[target.name])
+    columns = {name: values for name, values in fitted.forecast(rows)[target.name].items() if name not in NAIVE}
     columns |= {"y_last": data.present(rows, 0), "y_mean": np.full(len(rows), float(data.statistics.y_mean[0]))}
     factors = fitted.smearing[target.name]
     assert set(factors) == set(columns)
@@ -124,9 +123,9 @@ def test_forecast_volatilities_are_positive() -> None:
     labels = torch.where(data.panel.labels.isnan(), torch.nan, (200 * feature).exp())
     convex = replace(data, panel=replace(data.panel, labels=labels))
     assert fit_ridge(convex).forecast(data.parts.test)[0]["y_ridge"].min() < 0
-    columns = fit_baselines(convex).forecast(data.parts.test).columns["volatility_1"]
+    columns = fit_baselines(convex).forecast(data.parts.test)["volatility_1"]
     least = labels[data.parts.train].min().item()
-    assert all(column.min() >= least for column in columns.values())
+    assert all(column.min() >= least for name, column in columns.items() if name not in NAIVE)
 
 
 def test_naive_errors_are_those_of_each_rows_symbol_and_target() -> None:
@@ -134,8 +133,8 @@ def test_naive_errors_are_those_of_each_rows_symbol_and_target() -> None:
     rows = data.parts.test[::7]
     result, naive, symbol = fit_baselines(data).forecast(rows), naive_errors(data), data.panel.symbol[rows]
     for k, target in enumerate(data.targets):
-        np.testing.assert_array_equal(result.naive_mae[target.name], naive.mae[symbol, k])
-        np.testing.assert_array_equal(result.naive_mse[target.name], naive.mse[symbol, k])
+        np.testing.assert_array_equal(result[target.name]["naive_mae"], naive.mae[symbol, k])
+        np.testing.assert_array_equal(result[target.name]["naive_mse"], naive.mse[symbol, k])
 
 
 def test_a_symbol_without_training_rows_is_forecast_like_the_others() -> None:
@@ -145,25 +144,25 @@ def test_a_symbol_without_training_rows_is_forecast_like_the_others() -> None:
     assert len(late) > 10
     assert not (data.panel.symbol[data.parts.train] == 1).any()
     result = fit_baselines(data).forecast(late)
-    assert all(np.isfinite(column).all() for column in result.columns["volatility_5"].values())
+    assert all(np.isfinite(column).all() for column in result["volatility_5"].values())
     everyone = np.abs(data.labels(data.parts.train, 0) - data.present(data.parts.train, 0)).mean()
-    np.testing.assert_allclose(result.naive_mae["volatility_5"], everyone)
+    np.testing.assert_allclose(result["volatility_5"]["naive_mae"], everyone)
 
 
 def test_without_prices_there_is_no_har() -> None:
     data = replace(inputs_of(market(300), RealizedVolatility()), prices=None)
-    assert not {"y_har", "y_log_har"} & set(fit_baselines(data).forecast(data.parts.test).columns["volatility_5"])
+    assert not {"y_har", "y_log_har"} & set(fit_baselines(data).forecast(data.parts.test)["volatility_5"])
 
 
 def test_no_row_gives_empty_columns() -> None:
     data = inputs_of(market(300), RealizedVolatility())
-    columns = fit_baselines(data).forecast(data.parts.test[:0]).columns["volatility_5"]
-    assert set(columns) == COLUMNS["volatility"]
+    columns = fit_baselines(data).forecast(data.parts.test[:0])["volatility_5"]
+    assert set(columns) == COLUMNS["volatility"] | NAIVE
     assert all(column.shape == (0,) for column in columns.values())
 
 
 def test_a_given_season_replaces_the_guessed_one() -> None:
     data = inputs_of(market(300), ForwardReturn())
-    one, five = (fit_baselines(data, season).forecast(data.parts.test).columns["return_1"] for season in (1, 5))
+    one, five = (fit_baselines(data, season).forecast(data.parts.test)["return_1"] for season in (1, 5))
     np.testing.assert_array_equal(one["y_seasonal"], data.present(data.parts.test, 0))
     assert (one["y_seasonal"] != five["y_seasonal"]).any()

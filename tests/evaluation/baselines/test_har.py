@@ -16,6 +16,7 @@ from tests.markets import bars_of, days, market
 
 def components_by_hand(data: BaselineInputs) -> np.ndarray:
     """Realised volatility of 1, 5, 22 bars by pandas, segment by segment."""
+    assert data.prices is not None
     frame = pd.DataFrame({"segment": data.panel.segment, "log": np.log(data.prices["close"].to_numpy())})
     returns = frame.groupby("segment")["log"].diff()
     square = returns**2
@@ -23,7 +24,7 @@ def components_by_hand(data: BaselineInputs) -> np.ndarray:
         square.groupby(frame["segment"]).transform(lambda x, bars=bars: x.rolling(bars, min_periods=1).mean())
         for bars in (1, 5, 22)
     ]
-    return np.sqrt(np.stack(columns, axis=1))
+    return np.asarray(np.sqrt(np.stack(columns, axis=1)))
 
 
 def expected(data: BaselineInputs, rows: np.ndarray, test: np.ndarray, log: bool, unit_log: bool) -> np.ndarray:
@@ -40,13 +41,14 @@ def expected(data: BaselineInputs, rows: np.ndarray, test: np.ndarray, log: bool
     else:
         fit = sm.OLS(volatility, sm.add_constant(components[rows]))
         forecast = np.maximum(fit.fit().predict(sm.add_constant(components[test])), volatility[volatility > 0].min())
-    return np.log(forecast) if unit_log else forecast
+    return np.asarray(np.log(forecast) if unit_log else forecast)
 
 
 @pytest.mark.parametrize("unit_log", [False, True], ids=["volatility", "log volatility"])
 @pytest.mark.parametrize("rows", [250, 600], ids=["pooled", "own equations"])
 def test_har_is_ordinary_least_squares(rows: int, unit_log: bool) -> None:
     data = inputs_of(market(rows, seed=3), RealizedVolatility(horizon=5, log=unit_log))
+    assert data.prices is not None
     fitted = fit_har(data, data.prices)
     test, train = data.parts.test, data.parts.train
     columns = fitted.forecast(test)[0]
@@ -61,6 +63,7 @@ def test_har_is_ordinary_least_squares(rows: int, unit_log: bool) -> None:
 
 def test_components_do_not_bridge_segments() -> None:
     data = inputs_of(market(250, gaps=True), RealizedVolatility(), checks=None)
+    assert data.prices is not None
     returns = one_bar_returns(data.prices, "close", data.panel)
     first = np.flatnonzero(np.diff(data.panel.segment, prepend=-1) != 0)
     assert len(first) > 3  # the second symbol has a hole of four weeks
@@ -74,6 +77,7 @@ def test_calm_days_do_not_break_the_logarithms() -> None:
     steps = random.normal(0, 0.01, 500) * (random.random(500) > 0.3)
     table = bars_of(100 * np.exp(np.cumsum(steps)), days(500))
     data = inputs_of(table, RealizedVolatility(horizon=1))
+    assert data.prices is not None
     columns = fit_har(data, data.prices).forecast(data.parts.test)[0]
     assert all(np.isfinite(column).all() and (column > 0).all() for column in columns.values())
 
@@ -90,6 +94,7 @@ def test_clusters_of_volatility_are_found() -> None:
     for column in ("open", "high", "low"):
         table[column] = table["close"]
     data = inputs_of(table, RealizedVolatility(log=True), ForwardReturn(), features=["log_return_1"])
+    assert data.prices is not None
     columns, nothing = fit_har(data, data.prices).forecast(data.parts.test)
     truth = data.labels(data.parts.test, 0)
     last = data.present(data.parts.test, 0)

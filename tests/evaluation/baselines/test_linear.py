@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility, Target
+from cnn_lstm.data.windows import cut_windows
 from cnn_lstm.evaluation.baselines import baseline_inputs, linear
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs
 from cnn_lstm.evaluation.baselines.linear import PENALTIES, STRENGTHS, fit_logistic, fit_ridge
@@ -89,7 +90,7 @@ def test_windows_are_never_in_memory_together(monkeypatch: pytest.MonkeyPatch) -
         sizes.append(4 * len(rows) * length * values.shape[1])
         return original(values, rows, length)
 
-    original = baseline_inputs.cut_windows
+    original = cut_windows
     monkeypatch.setattr(baseline_inputs, "cut_windows", cut)
     monkeypatch.setattr(baseline_inputs, "CHUNK_BYTES", 2000)
     chunked = fit_ridge(data).forecast(data.parts.test)[0]["y_ridge"]
@@ -102,7 +103,7 @@ def test_training_windows_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) ->
     data = inputs_of(market(400), ForwardReturn())
     monkeypatch.setattr(linear, "MAX_WINDOWS", 200)
     thinned = fit_ridge(data)
-    rows = baseline_inputs.some_of(data.parts.train, 200)
+    rows = data.train(200)
     assert set(data.panel.symbol[rows]) == {0, 1, 2}
     alone = fit_ridge(replace(data, parts=replace(data.parts, train=rows)))
     assert torch.equal(thinned.weights, alone.weights)
@@ -110,8 +111,8 @@ def test_training_windows_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_oldest_rows_of_too_large_windows_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     data = inputs_of(market(300), ForwardReturn())
-    (whole,) = baseline_inputs.window_chunks(data, data.parts.test)
-    (part,) = baseline_inputs.window_chunks(data, data.parts.test, max_inputs=10)
+    (whole,) = data.window_chunks(data.parts.test)
+    (part,) = data.window_chunks(data.parts.test, max_inputs=10)
     assert torch.equal(part, whole[:, -3:])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -195,7 +196,7 @@ def test_pit_is_uniform_for_a_right_model(seed: int) -> None:
     scale = np.random.default_rng(seed).uniform(0.5, 2, 2000)
     scores = stats.norm.ppf((np.arange(1001) + 0.5) / 1001)
     values = pit(scale * normals(seed, 2000), np.zeros(2000), scale, scores)
-    metrics = pit_metrics(values)
+    metrics: Any = pit_metrics(values)
     histogram = np.array(metrics["histogram"])
     assert values.mean() == pytest.approx(0.5, abs=0.02)
     assert histogram.sum() == pytest.approx(1)
@@ -207,7 +208,7 @@ def test_pit_is_uniform_for_a_right_model(seed: int) -> None:
 @pytest.mark.parametrize(("bias", "spread"), [(0.3, 1.0), (0.0, 1.5), (0.0, 0.6)], ids=["biased", "narrow", "wide"])
 def test_pit_is_not_uniform_for_a_wrong_model(bias: float, spread: float) -> None:
     scores = stats.norm.ppf((np.arange(1001) + 0.5) / 1001)
-    metrics = pit_metrics(pit(bias + spread * normals(0, 2000), np.zeros(2000), np.ones(2000), scores))
+    metrics: Any = pit_metrics(pit(bias + spread * normals(0, 2000), np.zeros(2000), np.ones(2000), scores))
     assert metrics["ks_p"] < 1e-6
     assert metrics["cramer_von_mises_p"] < 1e-6
 

@@ -31,7 +31,7 @@ def draws(seed: int, count: int = 300, autocorrelation: float = 0.0) -> Floats:
     returns = 0.01 * (random.standard_t(5, count) + 0.5 * random.exponential(size=count))
     for row in range(1, count):
         returns[row] += autocorrelation * returns[row - 1]
-    return returns
+    return np.asarray(returns, dtype=np.float64)
 
 
 def variance_factor(returns: Floats) -> float:
@@ -49,7 +49,7 @@ def example_of_the_paper() -> Floats:
     returns = (returns - returns.mean()) / returns.std(ddof=1) + 2.5 / math.sqrt(250)
     assert stats.skew(returns) == pytest.approx(-3, abs=1e-3)
     assert stats.kurtosis(returns, fisher=False) == pytest.approx(10, abs=5e-3)
-    return returns
+    return np.asarray(returns, dtype=np.float64)
 
 
 def test_the_deflated_sharpe_ratio_is_that_of_the_paper() -> None:

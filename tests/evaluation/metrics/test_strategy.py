@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cnn_lstm.evaluation.metrics import strategy
-from cnn_lstm.evaluation.metrics.book import ladder, make_book, periods_per_year, trades
+from cnn_lstm.evaluation.metrics.book import Rule, ladder, make_book, periods_per_year, trades
 from cnn_lstm.evaluation.metrics.sharpe import max_drawdown
 from cnn_lstm.evaluation.metrics.strategy import break_even_cost, random_sign_p, strategy_curves, strategy_metrics
 
@@ -89,6 +90,7 @@ def test_each_decision_earns_its_label(horizon: int) -> None:
 def plain_book(data: pd.DataFrame, horizon: int) -> pd.DataFrame:
     """The book in a loop over symbols and days."""
     rows = []
+    row: Any
     for _, group in data.groupby("symbol"):
         decisions, held = [], 0.0
         for number, row in enumerate(group.sort_values("as_of").itertuples()):
@@ -129,7 +131,7 @@ def test_perfect_foresight_earns_every_move_less_costs() -> None:
 
 @pytest.mark.parametrize("rule", ["sign", "rank"])
 @pytest.mark.parametrize("horizon", [1, 3])
-def test_later_forecasts_change_no_earlier_return(rule: str, horizon: int) -> None:
+def test_later_forecasts_change_no_earlier_return(rule: Rule, horizon: int) -> None:
     data = market(2, symbols=6, days=40)
     cut = pd.Timestamp("2024-01-21", tz="UTC")
     other = data.assign(y_pred=np.where(data["as_of"] >= cut, -data["y_pred"] + 0.01, data["y_pred"]))
@@ -177,7 +179,7 @@ def test_unknown_returns_count_as_zero_within_and_are_dropped_at_the_end() -> No
 @pytest.mark.parametrize("horizon", [1, 5])
 def test_more_cost_is_less_return(horizon: int) -> None:
     books = [make_book(market(3), horizon, cost_bp=cost) for cost in (0.0, 1.0, 10.0, 100.0)]
-    returns = [strategy_metrics(book)["net_annual_return"] for book in books]
+    returns: list[Any] = [strategy_metrics(book)["net_annual_return"] for book in books]
     assert returns == sorted(returns, reverse=True)
     assert returns[0] == strategy_metrics(books[3])["gross_annual_return"]
     assert len(set(returns)) == 4
@@ -253,7 +255,7 @@ def test_bars_per_year_are_counted_in_whole_calendar_years() -> None:
 def test_metrics_are_those_of_the_net_returns() -> None:
     data = market(7, days=600)
     book = make_book(data, horizon=2)
-    metrics = strategy_metrics(book, trials=25)
+    metrics: Any = strategy_metrics(book, trials=25)
     net = book.net
     assert metrics["periods_per_year"] == pytest.approx(365.25, abs=1)
     assert metrics["net_annual_return"] == pytest.approx(net.mean() * book.periods)
@@ -287,7 +289,7 @@ def test_the_rule_names_sign_or_rank_horizon_and_costs() -> None:
 
 @pytest.mark.parametrize("rule", ["sign", "rank"])
 @pytest.mark.parametrize("rows", [0, 1, 2])
-def test_few_rows_have_no_metrics_and_no_warnings(rows: int, rule: str) -> None:
+def test_few_rows_have_no_metrics_and_no_warnings(rows: int, rule: Rule) -> None:
     metrics = strategy_metrics(make_book(example().head(rows), 3, rule=rule))
     assert metrics["bars"] == rows
     if rows < 2:

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from sklearn import metrics
 
-from cnn_lstm.evaluation.metrics.volatility import qlike, volatility_metrics
+from cnn_lstm.evaluation.metrics.errors import qlike, volatility_metrics
 
 
 def draw(seed: int) -> tuple[np.ndarray, np.ndarray]:
