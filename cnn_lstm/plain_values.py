@@ -35,7 +35,7 @@ def _leaves(prefix: str, value: Any, lists: bool) -> Iterator[tuple[str, Any]]:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Each key whose value is not the same, with both values.
+    """Each key whose value is not the same, with both values, sorted by key.
 
     Args:
         before: Values by key.
@@ -43,10 +43,10 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
 
     Example:
         >>> differences({"window": 60, "lr": 0.1}, {"window": 30, "lr": 0.1, "seed": 7})
-        ['window: 60 -> 30', 'seed: None -> 7']
+        ['seed: None -> 7', 'window: 60 -> 30']
     """
     return [
         f"{key}: {before.get(key)} -> {after.get(key)}"
-        for key in {**before, **after}
+        for key in sorted({*before, *after})
         if before.get(key) != after.get(key)
     ]

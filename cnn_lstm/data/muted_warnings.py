@@ -1,4 +1,4 @@
-"""No warnings where a table is set up for a trial: they would repeat those of the table itself."""
+"""No warnings where they would repeat others, or where nobody can act on them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def muted_warnings() -> Iterator[None]:
-    """Holds back the package's warnings; its errors are raised as always."""
-    logger = logging.getLogger("cnn_lstm")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def muted_warnings(*names: str) -> Iterator[None]:
+    """Holds back the warnings of loggers; errors are raised and logged as always.
+
+    Args:
+        names: Names of the loggers; this package's by default.
+    """
+    loggers = [logging.getLogger(name) for name in names or ("cnn_lstm",)]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.predictions import TargetInfo
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
@@ -203,14 +203,7 @@ def _sha256(path: Path) -> str:
 @contextmanager
 def _without_hints() -> Iterator[None]:
     """Mutes the hints of the exporters, which are for people who write networks."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.onnx._internal.exporter._registration")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+    names = ("torch.onnx", "torch.onnx._internal.exporter._registration")
+    with warnings.catch_warnings(), muted_warnings(*names):
         warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+        yield

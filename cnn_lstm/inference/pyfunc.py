@@ -115,18 +115,10 @@ def _signature(prices: pd.DataFrame, forecasts: pd.DataFrame) -> Any:
 @contextmanager
 def _without_hints() -> Iterator[None]:
     """Mutes MLflow's hints for people who declare their types, and our warning that the example is short."""
-    loggers = [log, logging.getLogger("mlflow")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), muted_warnings(__name__, "mlflow"):
         warnings.filterwarnings("ignore", "Operation with range is deprecated")  # MLflow 3.17 under pandas 3.1
         warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+        yield
 
 
 def _source(scratch: Path) -> Path:

@@ -37,7 +37,7 @@ def build_loggers(run: RunFolder, command: str, tensorboard: bool, record: Recor
     return loggers
 
 
-class _AppendingWriter(ExperimentWriter):
+class AppendingWriter(ExperimentWriter):
     """Goes on in the file of the run that is resumed; Lightning's class deletes it (2.6)."""
 
     def _check_log_dir_exists(self) -> None:
@@ -83,16 +83,10 @@ class AppendingCSVLogger(CSVLogger):
 
     @property
     @rank_zero_experiment
-    def experiment(self) -> ExperimentWriter:
+    def experiment(self) -> AppendingWriter:
         """The writer, made on first use."""
         if self._experiment is None:
             Path(self.root_dir).mkdir(parents=True, exist_ok=True)
-            self._experiment = _AppendingWriter(log_dir=self.log_dir)
-        writer: ExperimentWriter = self._experiment  # type: ignore[assignment]
+            self._experiment = AppendingWriter(log_dir=self.log_dir)
+        writer: AppendingWriter = self._experiment  # type: ignore[assignment]  # Lightning's is declared as its own
         return writer
-
-    def forget_from(self, step: int) -> None:
-        """Drops the rows at and after a step, which is trained again."""
-        writer = self.experiment
-        if isinstance(writer, _AppendingWriter):
-            writer.forget_from(step)
