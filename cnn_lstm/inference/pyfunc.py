@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.inference.predictor import Predictor
 
 log = logging.getLogger(__name__)
