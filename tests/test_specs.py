@@ -14,8 +14,8 @@ from cnn_lstm.specs import Serializable, build, is_trusted, plain, trust, truste
 
 
 class Base(Serializable):
-    def __init__(self, size: int, words: tuple[str, ...] = ("a",)) -> None:
-        self.size, self.words = size, words
+    def __init__(self, size: int, names: tuple[str, ...] = ("a",)) -> None:
+        self.size, self.names = size, names
 
 
 class Wider(Base):
@@ -34,8 +34,8 @@ def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_spec_holds_given_and_default_arguments_as_plain_values() -> None:
-    assert Base(3).spec() == {"class_path": "tests.test_specs.Base", "init_args": {"size": 3, "words": ["a"]}}
-    assert Base(3, ("b", "c")).spec()["init_args"]["words"] == ["b", "c"]
+    assert Base(3).spec() == {"class_path": "tests.test_specs.Base", "init_args": {"size": 3, "names": ["a"]}}
+    assert Base(3, ("b", "c")).spec()["init_args"]["names"] == ["b", "c"]
 
 
 def test_subclass_records_its_own_arguments() -> None:
@@ -43,7 +43,7 @@ def test_subclass_records_its_own_arguments() -> None:
 
 
 def test_subclass_without_a_constructor_records_the_inherited_one() -> None:
-    assert Same(5).spec() == {"class_path": "tests.test_specs.Same", "init_args": {"size": 5, "words": ["a"]}}
+    assert Same(5).spec() == {"class_path": "tests.test_specs.Same", "init_args": {"size": 5, "names": ["a"]}}
 
 
 def test_class_without_any_constructor_has_no_arguments() -> None:

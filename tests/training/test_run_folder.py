@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
-from cnn_lstm.training import run_folder
 from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, RunFolder, new_run, run_of_checkpoint
 
 
@@ -51,7 +50,7 @@ def test_new_run_is_named_by_name_and_time(tmp_path: Path) -> None:
 
 
 def test_runs_of_one_second_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_folder.time, "strftime", lambda _: "now")
+    monkeypatch.setattr("time.strftime", lambda _: "now")
     names = [new_run(None, str(tmp_path), "quick").path.name for _ in range(3)]
     assert names == ["quick-now", "quick-now-2", "quick-now-3"]
 
