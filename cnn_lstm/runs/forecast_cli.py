@@ -16,12 +16,7 @@ import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import (
-    Callback,
-    EarlyStopping,
-    LearningRateMonitor,
-    ModelCheckpoint,
-)
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
@@ -38,15 +33,7 @@ from cnn_lstm.runs.outcome import Outcome
 from cnn_lstm.runs.parser_errors import one_line_errors
 from cnn_lstm.runs.record import ENVIRONMENT, add_tracking_arguments, kept, record_of_run
 from cnn_lstm.runs.yaml_guard import guard_parser
-from cnn_lstm.training.callbacks import (
-    FiniteGuard,
-    ForgetRepeatedSteps,
-    GradientNorm,
-    LastCheckpoint,
-    OptimizerSettings,
-    RandomState,
-    RelocateCheckpoints,
-)
+from cnn_lstm.training.callbacks import GradientNorm, LastCheckpoint, guards
 from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources
 from cnn_lstm.training.durable import DurableCheckpointIO
 from cnn_lstm.training.history_callback import HistoryPlot
@@ -253,16 +240,7 @@ class ForecastCLI(LightningCLI):
         return loggers if of_user in (None, True) else [*loggers, of_user]
 
     def _callbacks(self) -> list[Callback]:
-        callbacks = [
-            InterruptBetweenBatches(),
-            ForgetRepeatedSteps(),
-            FiniteGuard(),
-            RandomState(),
-            OptimizerSettings(),
-            Resources(),
-            RelocateCheckpoints(self.run_folder.checkpoints),
-            *self._trial,
-        ]
+        callbacks = [InterruptBetweenBatches(), *guards(self.run_folder.checkpoints), Resources(), *self._trial]
         if self._command == "fit":
             callbacks.append(TrackedData(self.record, yaml.safe_load(self.config_text)["data"]["source"]))
         return callbacks
@@ -283,6 +261,7 @@ class ForecastCLI(LightningCLI):
     def _run_in_one_line(self, subcommand: str) -> None:
         try:
             super()._run_subcommand(subcommand)
+            self._conclude()
         except torch.OutOfMemoryError as error:
             raise ResourceError(
                 f"out of memory: {str(error).splitlines()[0]}", fix="use a smaller data.batch_size", code=608
@@ -311,28 +290,18 @@ class ForecastCLI(LightningCLI):
             write_text_whole(self.run_folder.config, self.config_text)
 
     @rank_zero_only
-    def after_fit(self) -> None:
-        """Keeps the best model; prints its loss, and where everything lies."""
-        self._outcome().fit(model=not self._trial)
-
-    @rank_zero_only
-    def after_validate(self) -> None:
-        """Prints the metrics of the validation part."""
-        self._outcome().validate()
-
-    @rank_zero_only
-    def after_test(self) -> None:
-        """Judges the forecasts of the test part."""
-        config = self.config_init["test"]
-        self._outcome().test(config.evaluation, Path(config.ckpt_path))
-
-    @rank_zero_only
-    def after_predict(self) -> None:
-        """Writes the forecasts."""
-        self._outcome().predict(self.config_init["predict"].csv)
-
-    def _outcome(self) -> Outcome:
-        return Outcome(self.run_folder, self.record, self.trainer, self.model, self.datamodule)
+    def _conclude(self) -> None:
+        """Writes and prints what the command leaves behind."""
+        outcome = Outcome(self.run_folder, self.record, self.trainer, self.model, self.datamodule)
+        config = self.config_init[self._command]
+        if self._command == "fit":
+            outcome.fit(model=not self._trial)
+        elif self._command == "validate":
+            outcome.validate()
+        elif self._command == "test":
+            outcome.test(config.evaluation, Path(config.ckpt_path))
+        else:
+            outcome.predict(config.csv)
 
 
 def _is_terminal() -> bool:

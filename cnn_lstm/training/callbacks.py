@@ -26,6 +26,16 @@ log = logging.getLogger(__name__)
 OPTIMIZER_KEY = "cnn_lstm_optimizer"
 
 
+def guards(checkpoints: Path) -> list[Callback]:
+    """The callbacks that every command needs and that have no settings.
+
+    Args:
+        checkpoints: Folder of the checkpoints.
+    """
+    relocate = RelocateCheckpoints(checkpoints)
+    return [ForgetRepeatedSteps(), FiniteGuard(), RandomState(), OptimizerSettings(), relocate]
+
+
 class GradientNorm(Callback):
     """Logs the total gradient norm, unscaled and before clipping, by one fused call.
 

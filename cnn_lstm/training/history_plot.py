@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -276,10 +275,6 @@ def _scale_logarithmically(panel: Axes, spread: float) -> None:
 
 def _with_distinct_names(histories: Sequence[History]) -> list[History]:
     """Runs of one name are numbered."""
-    total, count = Counter(history.name for history in histories), Counter[str]()
-    distinct = []
-    for history in histories:
-        count[history.name] += 1
-        number = f" #{count[history.name]}" if total[history.name] > 1 else ""
-        distinct.append(replace(history, name=history.name + number))
-    return distinct
+    names = [history.name for history in histories]
+    numbers = [f" #{names[: k + 1].count(name)}" if names.count(name) > 1 else "" for k, name in enumerate(names)]
+    return [replace(history, name=history.name + number) for history, number in zip(histories, numbers, strict=True)]

@@ -128,7 +128,9 @@ def attention_plot(weights: NDArray[np.float32], names: Sequence[str], title: st
         middle = (place + 0.5) / len(blocks)
         panels[0].text(middle, 1.02, block, transform=panels[0].transAxes, ha="center", fontsize=9)
     panels[-1].set_xlabel("bar looked at", fontsize=9)
-    figure.colorbar(image, cax=_colour_axes(figure, panels), label="share of attention")
+    box, across = panels[0].get_position(), figure.get_size_inches()[0]
+    colours = figure.add_axes((box.x1 + 0.15 / across, panels[-1].get_position().y0, 0.15 / across, 0.5))
+    figure.colorbar(image, cax=colours, label="share of attention")
     more = f", first {heads} of {weights.shape[1]} heads" if weights.shape[1] > heads else ""
     figure.suptitle(f"{title}{more}; bars counted back from the decision (0)", fontsize=11)
     return figure
@@ -154,12 +156,6 @@ def _panels(rows: int, width: float, height: float) -> tuple[Figure, list[Axes]]
     for axes in panels:
         axes.tick_params(labelsize=8)
     return figure, panels
-
-
-def _colour_axes(figure: Figure, panels: list[Axes]) -> Axes:
-    """Axes for the colours, to the right of the panels."""
-    box, across = panels[0].get_position(), figure.get_size_inches()[0]
-    return figure.add_axes((box.x1 + 0.15 / across, panels[-1].get_position().y0, 0.15 / across, 0.5))
 
 
 def _draw_blocks(axes: Axes, blocks: Sequence[NDArray[np.float32]], highest: float) -> AxesImage:

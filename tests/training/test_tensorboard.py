@@ -229,7 +229,7 @@ def test_a_fit_ends_the_same_with_and_without(tmp_path: Path) -> None:
     states = []
     for name, callbacks in (("with", [TensorBoardPlots(every_n_epochs=1, histograms=True)]), ("without", [])):
         module = fitted(tmp_path / name, *callbacks, max_epochs=3).lightning_module
-        state = np.random.get_state(legacy=True)[1].copy()  # noqa: NPY002 - the global one is what others could disturb
+        state = np.random.get_state(legacy=False)["state"]["key"].copy()  # noqa: NPY002 - the global one is what others could disturb
         states.append((module.state_dict(), torch.get_rng_state(), state, random.getstate()))
     (one, torch_one, numpy_one, python_one), (two, torch_two, numpy_two, python_two) = states
     assert all(torch.equal(one[name], two[name]) for name in one)

@@ -6,7 +6,7 @@ import getpass
 import json
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ import numpy as np
 import yaml
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.plain_values import flattened
 from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.events import Column, Dataset, Profile
 
 GIT_SECONDS = 5
 DIFF_BYTES = 5_000_000
+TYPES = {"f": "double", "i": "long", "M": "datetime"}  # of columns in MLflow, by numpy's kind; else "string"
 PACKAGES = ("cnn-lstm", "torch", "lightning")
 
 
@@ -33,19 +35,8 @@ def parameters(config: str) -> dict[str, str]:
         >>> parameters("data: {window: 60, targets: [{class_path: A}, {class_path: B}]}")
         {'data.window': '60', 'data.targets.0.class_path': 'A', 'data.targets.1.class_path': 'B'}
     """
-    return dict(_leaves("", yaml.safe_load(config)))
-
-
-def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    items: list[tuple[Any, Any]] = []
-    if isinstance(value, Mapping):
-        items = list(value.items())
-    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        items = list(enumerate(value))
-    for key, item in items:
-        yield from _leaves(f"{name}.{key}" if name else str(key), item)
-    if not items:
-        yield name, value if isinstance(value, str) else json.dumps(value, default=str)
+    values = flattened(yaml.safe_load(config), into=lambda items: any(isinstance(item, Mapping) for item in items))
+    return {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in values.items()}
 
 
 def dataset(data: MarketDataModule, source: Mapping[str, Any]) -> Dataset:
@@ -61,7 +52,7 @@ def dataset(data: MarketDataModule, source: Mapping[str, Any]) -> Dataset:
         name=name,
         source_type=name,
         source=dict(source),
-        schema=[Column(name=str(column), type=_column_type(kind)) for column, kind in table.dtypes.items()],
+        schema=[Column(name=str(name), type=TYPES.get(kind.kind, "string")) for name, kind in table.dtypes.items()],
         profile=Profile(
             rows=len(panel),
             symbols=list(panel.symbols),
@@ -91,10 +82,6 @@ def dataset_tags(dataset: Dataset) -> dict[str, str]:
         "data.last": profile["last"],
         "data.sha256": profile["sha256"],
     }
-
-
-def _column_type(kind: Any) -> str:
-    return {"f": "double", "i": "long", "M": "datetime"}.get(kind.kind, "string")
 
 
 def _day(time: Any) -> str:
