@@ -22,10 +22,7 @@ from cnn_lstm.specs import trust
 COMMANDS = {
     "fit": ("cnn_lstm.commands.fit", "train a forecaster from a YAML file"),
     "validate": ("cnn_lstm.commands.fit", "metrics of a checkpoint on the validation part"),
-    "test": (
-        "cnn_lstm.commands.fit",
-        "judge a checkpoint on the untouched test part: verdict, baselines, report",
-    ),
+    "test": ("cnn_lstm.commands.fit", "judge a checkpoint on the untouched test part: verdict, baselines, report"),
     "predict": ("cnn_lstm.commands.fit", "write the forecasts of a checkpoint to forecasts.parquet"),
     "repeat": (
         "cnn_lstm.commands.repeat",

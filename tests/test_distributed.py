@@ -120,7 +120,7 @@ def forecaster() -> Forecaster:
 
 
 def test_a_process_without_rows_forecasts_nothing_and_fails_at_nothing() -> None:
-    """Nine rows, one a batch, on two processes: the second one has no row left for the fifth step."""
+    """Nine rows, one per batch, on two processes: the second one has no row left for the fifth step."""
     batches = list(RowBatches(np.arange(9), 1, shuffle=False, rank=1, world_size=2))
     assert [len(batch) for batch in batches] == [1, 1, 1, 1, 0]
     empty = torch.zeros(0, 8, len(FEATURES))

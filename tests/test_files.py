@@ -26,7 +26,7 @@ write_whole(Path(sys.argv[1]), write)
 """
 
 
-def test_writes_and_replaces(tmp_path: Path) -> None:
+def test_a_file_is_made_and_replaced(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     write_text_whole(path, "one")
     assert path.read_text() == "one"

@@ -143,9 +143,5 @@ def check_values(config: Namespace) -> None:
     for callback in ("checkpoint", "early_stopping"):
         monitor, mode = config[callback].monitor, config[callback].mode
         if mode == "min" and str(monitor).endswith(HIGHER_IS_BETTER):
-            raise ConfigError(
-                f"{callback}.mode=min",
-                f"{callback}.monitor={monitor}",
-                "higher is better: set mode to max",
-                code=224,
-            )
+            where, fix = f"{callback}.monitor={monitor}", "higher is better: set mode to max"
+            raise ConfigError(f"{callback}.mode=min", where, fix, code=224)

@@ -38,11 +38,10 @@ from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources
 from cnn_lstm.training.durable import DurableCheckpointIO
 from cnn_lstm.training.history_callback import HistoryPlot
 from cnn_lstm.training.interrupts import InterruptBetweenBatches
-from cnn_lstm.training.loggers import build_loggers
+from cnn_lstm.training.loggers import TrackedData, build_loggers
 from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, choose_run
 from cnn_lstm.training.tensorboard import TensorBoardPlots
 from cnn_lstm.training.tracking.credentials import without_credentials
-from cnn_lstm.training.tracking.tracker import TrackedData
 
 TRAINER_DEFAULTS = {
     "max_epochs": 100,

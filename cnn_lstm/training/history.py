@@ -66,7 +66,7 @@ def read_history(run: Path) -> History:
         run: The run folder.
 
     Raises:
-        ConfigError: If there is no such folder.
+        ConfigError: If the folder does not exist.
         DataError: If it has no metrics.csv, or one without an epoch.
     """
     if not run.is_dir():

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.training.loggers import MLflowTracker
 from cnn_lstm.training.plots import attention_windows_plot, forecast_plot, rendered, undisturbed
 from cnn_lstm.training.tracking.record import Record
-from cnn_lstm.training.tracking.tracker import MLflowTracker
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

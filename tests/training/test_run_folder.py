@@ -17,7 +17,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOCAL_RANK", raising=False)
 
 
-def test_places_in_the_folder(tmp_path: Path) -> None:
+def test_a_run_folder_names_its_files(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     assert run.config == tmp_path / "config.yaml"
     assert run.tracking == tmp_path / "tracking"
@@ -35,7 +35,7 @@ def test_alias_means_a_file(tmp_path: Path) -> None:
     assert caught.value.exit_code == 4
 
 
-def test_run_of_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_belongs_to_the_run_above_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_of_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt").path == tmp_path / "run"
     assert run_of_checkpoint(tmp_path / "best.ckpt").path == tmp_path
     monkeypatch.chdir(tmp_path)

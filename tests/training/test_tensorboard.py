@@ -125,7 +125,7 @@ def test_attention_plot_counts_bars_back_from_the_decision() -> None:
 # -- graph, histograms, scalars ------------------------------------------------------------------------------------
 
 
-def test_graph_of_network_and_head(tmp_path: Path) -> None:
+def test_the_graph_holds_network_and_head(tmp_path: Path) -> None:
     fitted(tmp_path, TensorBoardPlots())
     nodes = {node.name for node in events(tmp_path).Graph().node}
     assert any("LSTM[lstm]" in name for name in nodes)
@@ -137,7 +137,7 @@ def test_graph_only_where_it_is_wanted(tmp_path: Path) -> None:
     assert not events(tmp_path).Tags()["graph"]
 
 
-def test_histograms_on_request(tmp_path: Path) -> None:
+def test_histograms_are_written_on_request(tmp_path: Path) -> None:
     fitted(tmp_path / "without", TensorBoardPlots(every_n_epochs=2), max_epochs=3)
     assert events(tmp_path / "without").Tags()["histograms"] == []
     module = fitted(
@@ -153,7 +153,7 @@ def test_histograms_on_request(tmp_path: Path) -> None:
     assert last.max == pytest.approx(float(dict(module.named_parameters())["head.weight"].detach().max()))
 
 
-def test_curves_of_a_real_run(tmp_path: Path) -> None:
+def test_a_real_run_has_all_curves_and_plots(tmp_path: Path) -> None:
     file = experiment(tmp_path, market(200), grad_norm={"every_n_steps": 1})
     run = fit(file, tmp_path / "run", "--tensorboard", "true")
     scalars = events(run / "tensorboard").Tags()["scalars"]

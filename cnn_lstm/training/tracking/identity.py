@@ -17,7 +17,7 @@ import yaml
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.plain_values import flattened
 from cnn_lstm.training.tracking.credentials import without_credentials
-from cnn_lstm.training.tracking.events import Column, Dataset, Profile
+from cnn_lstm.training.tracking.events import Dataset, Profile
 
 GIT_SECONDS = 5
 DIFF_BYTES = 5_000_000
@@ -52,7 +52,7 @@ def dataset(data: MarketDataModule, source: Mapping[str, Any]) -> Dataset:
         name=name,
         source_type=name,
         source=dict(source),
-        schema=[Column(name=str(name), type=TYPES.get(kind.kind, "string")) for name, kind in table.dtypes.items()],
+        schema=[{"name": str(name), "type": TYPES.get(kind.kind, "string")} for name, kind in table.dtypes.items()],
         profile=Profile(
             rows=len(panel),
             symbols=list(panel.symbols),
@@ -101,12 +101,9 @@ def code_tags(folder: Path, command: str) -> dict[str, str]:
     if commit:
         tags["mlflow.source.git.commit"] = commit
         tags["git.dirty"] = "true" if _git(folder, "status", "--porcelain") else "false"
-        for name, words in (
-            ("branch", ("rev-parse", "--abbrev-ref", "HEAD")),
-            ("repoURL", ("config", "--get", "remote.origin.url")),
-        ):
-            value = _git(folder, *words).strip()
-            if value:
+        branch, url = ("rev-parse", "--abbrev-ref", "HEAD"), ("config", "--get", "remote.origin.url")
+        for name, arguments in (("branch", branch), ("repoURL", url)):
+            if value := _git(folder, *arguments).strip():
                 tags[f"mlflow.source.git.{name}"] = value
     return tags
 
@@ -122,10 +119,12 @@ def uncommitted(folder: Path) -> dict[str, str]:
     return {name: text for name, text in files.items() if text}
 
 
-def _git(folder: Path, *words: str) -> str:
-    """What git prints, without credentials; empty where there is no git or no repository."""
+def _git(folder: Path, *arguments: str) -> str:
+    """What git prints, without credentials; empty without git or outside of a repository."""
     try:
-        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, timeout=GIT_SECONDS, check=True)
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, timeout=GIT_SECONDS, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return without_credentials(done.stdout.decode(errors="replace"))

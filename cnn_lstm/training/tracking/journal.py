@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Generic, TypeVar
 
-from cnn_lstm.errors import ResourceError
-from cnn_lstm.files import try_lock
+from cnn_lstm.files import disk_errors_in_one_line, try_lock
 from cnn_lstm.training.tracking.events import KINDS, Content, End, Metrics, Params, Resume, Start
 
 ContentT = TypeVar("ContentT", bound=Content, covariant=True)
@@ -65,16 +64,12 @@ class Journal:
             ResourceError: If the run folder cannot be written.
         """
         event = {"kind": content.kind, "at": time.time_ns() // 1_000_000, **vars(content)}
-        try:
+        with disk_errors_in_one_line("cannot write the run folder", self.path, "free disk space"):
             self.folder.mkdir(parents=True, exist_ok=True)
             start = b"" if self._last_line_whole else self._missing_end()
             with self.path.open("ab", buffering=0) as file:
                 file.write(start + json.dumps(event).encode() + b"\n")
             self._last_line_whole = True
-        except OSError as error:
-            raise ResourceError(
-                f"cannot write the run folder: {error.strerror}", str(self.path), "free disk space", code=606
-            ) from error
 
     def _missing_end(self) -> bytes:
         """The end of a line that a killed process broke off."""

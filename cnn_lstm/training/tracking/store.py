@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import mlflow
@@ -30,7 +30,6 @@ MODEL_TAG = "cnn_lstm.model"
 PARENT_TAG = "mlflow.parentRunId"
 MODEL_NAME = "model"
 ALIAS = "challenger"
-Item = TypeVar("Item")
 LIMITS = {"params": 100, "metrics": 1000, "tags": 100, "value": 6000, "tag": 5000, "digest": 36}
 
 
@@ -122,18 +121,19 @@ class MlflowStore:
             for event in batch
             for name, value in event.content.values.items()
         ]
-        for part in _parts(points, LIMITS["metrics"]):
-            self.client.log_batch(self._id(), metrics=part)
+        self._log_batches("metrics", points)
 
     def _on_params(self, batch: Sequence[Event[events.Params]]) -> None:
         params = [entities.Param(_key(name), str(value)[: LIMITS["value"]]) for name, value in _merged(batch).items()]
-        for part in _parts(params, LIMITS["params"]):
-            self.client.log_batch(self._id(), params=part)
+        self._log_batches("params", params)
 
     def _on_tags(self, batch: Sequence[Event[events.Tags]]) -> None:
         tags = [entities.RunTag(name, str(value)[: LIMITS["tag"]]) for name, value in _merged(batch).items()]
-        for part in _parts(tags, LIMITS["tags"]):
-            self.client.log_batch(self._id(), tags=part)
+        self._log_batches("tags", tags)
+
+    def _log_batches(self, kind: str, items: Sequence[Any]) -> None:
+        for first in range(0, len(items), LIMITS[kind]):
+            self.client.log_batch(self._id(), **{kind: items[first : first + LIMITS[kind]]})
 
     def _on_dataset(self, batch: Sequence[Event[events.Dataset]]) -> None:
         inputs = [
@@ -236,11 +236,6 @@ def _alone(uri: str) -> Iterator[None]:
 def _key(name: str) -> str:
     """A name with the characters that MLflow allows."""
     return "".join(letter if letter.isalnum() or letter in "_-. :/" else "_" for letter in name)[:250]
-
-
-def _parts(items: Sequence[Item], most: int) -> Iterator[Sequence[Item]]:
-    for first in range(0, len(items), most):
-        yield items[first : first + most]
 
 
 def _merged(batch: Sequence[Event[events.Params] | Event[events.Tags]]) -> dict[str, str]:

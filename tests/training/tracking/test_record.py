@@ -18,14 +18,13 @@ from mlflow.entities import Run
 
 from cnn_lstm import Predictor
 from cnn_lstm.inference.pyfunc import EXAMPLE_ROWS
-from cnn_lstm.training.loggers import AppendingCSVLogger, build_loggers
+from cnn_lstm.training.loggers import AppendingCSVLogger, MLflowTracker, build_loggers
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.delivery import Delivery, tracking_uri
 from cnn_lstm.training.tracking.events import LoggedModel
 from cnn_lstm.training.tracking.identity import parameters
 from cnn_lstm.training.tracking.journal import Journal
 from cnn_lstm.training.tracking.record import Record
-from cnn_lstm.training.tracking.tracker import MLflowTracker
 from tests import experiments
 from tests.markets import market
 from tests.training.tracking.servers import assert_each_once, free_port, only_run, start_fit, wait_for
