@@ -19,6 +19,19 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".pdf", ".svg")
 Style = dict[str, Any]
+# title and unit of the first three panels by column, for numbers and for classes; and those of the last panel
+OF_NUMBERS = {
+    "loss": ("Loss", "loss"),
+    "mae": ("MAE: mean absolute error", "units of the target"),
+    "rmse": ("RMSE: root mean squared error", "units of the target"),
+}
+OF_CLASSES = {
+    "loss": ("Loss", "loss"),
+    "accuracy": ("Accuracy", "share of forecasts"),
+    "balanced_accuracy": ("Balanced accuracy", "mean share over classes"),
+}
+RATIO = ("Validation loss / training loss", "ratio")
+DIFFERENCE = ("Validation loss - training loss", "difference")
 
 # dark and solid against light and dashed: also distinct in greyscale and for the colour-blind
 VALIDATION: Style = {"color": "#0b2a6f", "linestyle": "-", "linewidth": 2.2}
@@ -65,24 +78,21 @@ def history_figure(histories: Sequence[History]) -> Figure:
 
     figure = Figure(figsize=(12, 7), dpi=100, layout="constrained")
     panels = list(figure.subplots(2, 3).flat)
-    columns, difference = _columns(histories), _has_signs(histories)
-    titles = [
-        *((title, unit) for _, title, unit in columns),
-        ("Learning rate", "rate"),
-        ("Gradient norm before clipping", "norm" if len(histories) == 1 else "median of the epoch"),
-        ("Validation loss - training loss", "difference")
-        if difference
-        else ("Validation loss / training loss", "ratio"),
-    ]
-    for panel, (title, unit) in zip(panels, titles, strict=True):
+    logged = {column for history in histories for column in history.metrics}
+    metrics = OF_CLASSES if "val_accuracy" in logged and "val_mae" not in logged else OF_NUMBERS
+    # a loss of zero or below, as that of a Gaussian can be, makes a ratio say nothing
+    losses = [history.curve(name)[1] for history in histories for name in ("train_loss", "val_loss")]
+    difference = any((values <= 0).any() for values in losses)
+    norm = ("Gradient norm before clipping", "norm" if len(histories) == 1 else "median of the epoch")
+    labels = [*metrics.values(), ("Learning rate", "rate"), norm, DIFFERENCE if difference else RATIO]
+    for panel, (title, unit) in zip(panels, labels, strict=True):
         panel.set_title(title, loc="left", fontsize=12, fontweight="bold")
         panel.set_ylabel(unit, fontsize=10)
-    names = [column for column, _, _ in columns]
     if len(histories) == 1:
-        _draw_run(panels, histories[0], names, difference)
+        _draw_run(panels, histories[0], list(metrics), difference)
         headline = _headline(histories[0])
     else:
-        _draw_comparison(panels, _with_distinct_names(histories), names, difference)
+        _draw_comparison(panels, _with_distinct_names(histories), list(metrics), difference)
         headline = f"{len(histories)} runs, metrics of the validation part"
     figure.suptitle(headline, fontsize=min(13.0, 13.0 * 115 / len(headline)), fontweight="bold")
     _finish(panels, histories)
@@ -107,22 +117,6 @@ def _headline(history: History) -> str:
         loss = history.metrics["val_loss"][history.best]
         parts.append(f"lowest validation loss {loss:.4g} in epoch {history.epochs[history.best]:.0f}")
     return f"{history.name}: {', '.join(parts)}"
-
-
-def _columns(histories: Sequence[History]) -> list[tuple[str, str, str]]:
-    """Column, title and unit of the first three panels, for numbers or for classes."""
-    columns = {column for history in histories for column in history.metrics}
-    if "val_accuracy" in columns and "val_mae" not in columns:
-        return [
-            ("loss", "Loss", "loss"),
-            ("accuracy", "Accuracy", "share of forecasts"),
-            ("balanced_accuracy", "Balanced accuracy", "mean share over classes"),
-        ]
-    return [
-        ("loss", "Loss", "loss"),
-        ("mae", "MAE: mean absolute error", "units of the target"),
-        ("rmse", "RMSE: root mean squared error", "units of the target"),
-    ]
 
 
 def _draw_run(panels: list[Axes], history: History, columns: Sequence[str], difference: bool) -> None:
@@ -216,11 +210,6 @@ def _medians(history: History) -> Curve:
     epochs = np.ceil(x - 0.5)  # the last step of epoch k lies at k + 0.5
     known = [k for k in history.epochs if np.isfinite(y[epochs == k]).any()]
     return np.array(known), np.array([np.nanmedian(y[epochs == k]) for k in known])
-
-
-def _has_signs(histories: Sequence[History]) -> bool:
-    """Whether a loss is zero or below, as that of a Gaussian can be; then a ratio says nothing."""
-    return any((history.curve(name)[1] <= 0).any() for history in histories for name in ("train_loss", "val_loss"))
 
 
 def _gap(history: History, difference: bool) -> Curve:
