@@ -10,7 +10,7 @@ import pytest
 from cnn_lstm import specs
 from cnn_lstm.errors import CheckpointError
 from cnn_lstm.model.network import CNNLSTM, Backbone
-from cnn_lstm.specs import Serializable, build, is_trusted, plain, trust, trusted_packages
+from cnn_lstm.specs import Serializable, build, class_path, imported, is_trusted, plain, trust, trusted_packages
 
 
 class Base(Serializable):
@@ -51,6 +51,11 @@ def test_class_without_any_constructor_has_no_arguments() -> None:
         pass
 
     assert Bare().spec()["init_args"] == {}
+
+
+def test_a_class_path_says_where_the_class_is_defined() -> None:
+    assert class_path(imported("cnn_lstm.model.regressor.CNNLSTM")) == "cnn_lstm.model.network.CNNLSTM"
+    assert imported("tests.test_specs.Base") is Base
 
 
 def test_build_gives_an_equal_object() -> None:
