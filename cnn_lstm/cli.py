@@ -10,7 +10,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
 
@@ -22,10 +22,7 @@ from cnn_lstm.specs import trust
 COMMANDS = {
     "fit": ("cnn_lstm.commands.fit", "train a forecaster from a YAML file"),
     "validate": ("cnn_lstm.commands.fit", "metrics of a checkpoint on the validation part"),
-    "test": (
-        "cnn_lstm.commands.fit",
-        "judge a checkpoint on the untouched test part: verdict, baselines, report",
-    ),
+    "test": ("cnn_lstm.commands.fit", "judge a checkpoint on the untouched test part: verdict, baselines, report"),
     "predict": ("cnn_lstm.commands.fit", "write the forecasts of a checkpoint to forecasts.parquet"),
     "repeat": (
         "cnn_lstm.commands.repeat",
@@ -94,7 +91,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if argv[0] == "--version":
         print(f"cnn-lstm {version('cnn-lstm')}")
         return 0
-    return _guarded(lambda: _run(argv), argv[0], debug)
+    return _guarded(argv, debug)
 
 
 def _shared_options(args: Sequence[str]) -> tuple[bool, list[str]]:
@@ -112,18 +109,14 @@ def _shared_options(args: Sequence[str]) -> tuple[bool, list[str]]:
     return options.debug, argv
 
 
-def _run(argv: list[str]) -> int:
+def _guarded(argv: list[str], debug: bool) -> int:
+    """Runs a command; returns the exit code."""
     modules = INTERNAL | {name: module for name, (module, _) in COMMANDS.items()}
-    if argv[0] not in modules:
-        raise ConfigError(f"unknown command {argv[0]!r}", fix=one_of(argv[0], COMMANDS), code=225)
-    run: Callable[[list[str]], None] = importlib.import_module(modules[argv[0]]).run
-    run(argv)
-    return 0
-
-
-def _guarded(action: Callable[[], int], command: str, debug: bool) -> int:
     try:
-        return action()
+        if argv[0] not in modules:
+            raise ConfigError(f"unknown command {argv[0]!r}", fix=one_of(argv[0], COMMANDS), code=225)
+        importlib.import_module(modules[argv[0]]).run(argv)
+        return 0
     except BaseException as error:
         code = interruption(error)
         if code is None:
@@ -131,7 +124,7 @@ def _guarded(action: Callable[[], int], command: str, debug: bool) -> int:
         if debug:
             traceback.print_exc()
         how = "interrupted" if code == 130 else "terminated"
-        return _fail(f"{how}: continue with --ckpt_path last" if command == "fit" else how, code)
+        return _fail(f"{how}: continue with --ckpt_path last" if argv[0] == "fit" else how, code)
 
 
 def _failure(error: BaseException, debug: bool) -> int:

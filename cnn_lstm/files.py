@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -48,6 +48,24 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
+@contextmanager
+def disk_errors_in_one_line(what: str, path: Path, fix: str) -> Iterator[None]:
+    """Reports what the disk refuses.
+
+    Args:
+        what: What cannot be done.
+        path: The file or folder.
+        fix: What the user can do.
+
+    Raises:
+        ResourceError: E606, for an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(what, f"{path}: {error.strerror}", fix, code=606) from error
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `replace_file`, and reports what goes wrong in one line.
 
@@ -61,12 +79,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     Example:
         >>> write_whole(Path("greeting.txt"), lambda partial: partial.write_text("hello"))  # doctest: +SKIP
     """
-    try:
+    with disk_errors_in_one_line("cannot write the file", path, "make room for it, or choose another folder"):
         replace_file(path, write)
-    except OSError as error:
-        raise ResourceError(
-            "cannot write the file", f"{path}: {error.strerror}", "make room for it, or choose another folder", code=606
-        ) from error
 
 
 def write_text_whole(path: Path, text: str) -> None:

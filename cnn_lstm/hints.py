@@ -1,9 +1,11 @@
-"""What was probably meant by an unknown name: the last part of an error's line."""
+"""What was probably meant by an unknown name, and what is called differently now: the last part of an error's line."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from cnn_lstm.errors import ConfigError
 
 
 def nearest(word: object, known: Iterable[str]) -> str:
@@ -49,3 +51,21 @@ def one_of(word: object, known: Collection[str]) -> str:
         ('did you mean median?', 'one of median, none')
     """
     return nearest(word, known) or f"one of {', '.join(known)}"
+
+
+def refuse_renamed(argv: Sequence[str], renamed: Mapping[str, str], command: str) -> None:
+    """Refuses options that had another name in earlier versions.
+
+    Args:
+        argv: Arguments of a command.
+        renamed: The new option by the old one.
+        command: What the user called.
+
+    Raises:
+        ConfigError: E225, which names the new option.
+    """
+    for argument in argv:
+        name = argument.partition("=")[0]
+        for old, new in renamed.items():
+            if name == old or name.startswith(f"{old}."):
+                raise ConfigError(f"{name} has a new name", command, f"write {new}{name[len(old) :]}", code=225)

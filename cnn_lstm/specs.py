@@ -66,8 +66,18 @@ class Serializable:
         Raises:
             TypeError: If an argument is not made of numbers, strings, lists and dicts.
         """
-        cls = type(self)
-        return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": plain(self._init_args)}
+        return {"class_path": class_path(type(self)), "init_args": plain(self._init_args)}
+
+
+def class_path(cls: type[Any]) -> str:
+    """Where a class is defined."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def imported(path: str) -> Any:
+    """The class or function that an import path names."""
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 def _recording(init: Callable[..., None]) -> Callable[..., None]:
@@ -117,7 +127,6 @@ def build(spec: Mapping[str, Any], base: type[Any]) -> Any:
         CheckpointError: If the class lies outside the trusted packages, is not a `base`, or refuses its arguments.
     """
     path = str(spec.get("class_path"))
-    module, _, name = path.rpartition(".")
     if not is_trusted(path):
         raise CheckpointError(
             f"the checkpoint names a class outside the trusted packages: {path}",
@@ -125,7 +134,7 @@ def build(spec: Mapping[str, Any], base: type[Any]) -> Any:
             code=416,
         )
     try:
-        cls = getattr(importlib.import_module(module), name)
+        cls = imported(path)
         if not (isinstance(cls, type) and issubclass(cls, base)):
             raise TypeError(f"it is not a {base.__name__}")
         return cls(**spec["init_args"])

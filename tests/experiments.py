@@ -72,21 +72,21 @@ def network(**arguments: Any) -> dict[str, Any]:
     return spec("cnn_lstm.model.network.CNNLSTM", **arguments)
 
 
-def run(*words: object) -> int:
+def run(*argv: object) -> int:
     """Runs a command in this process, and puts the process's state back."""
     with _restored():
-        return main([str(word) for word in words])
+        return main([str(word) for word in argv])
 
 
-def fit(config: Path, run_dir: Path, *words: object) -> Path:
+def fit(config: Path, run_dir: Path, *argv: object) -> Path:
     """Fits and returns the run folder."""
-    assert run("fit", "--config", config, "--run_dir", run_dir, *words) == 0
+    assert run("fit", "--config", config, "--run_dir", run_dir, *argv) == 0
     return run_dir
 
 
-def predict(run_dir: Path, *words: object, alias: str = "best") -> pd.DataFrame:
+def predict(run_dir: Path, *argv: object, alias: str = "best") -> pd.DataFrame:
     """The predictions table of a run."""
-    assert run("predict", "--config", run_dir / "config.yaml", "--ckpt_path", alias, *words) == 0
+    assert run("predict", "--config", run_dir / "config.yaml", "--ckpt_path", alias, *argv) == 0
     return pd.read_parquet(run_dir / "forecasts.parquet")
 
 

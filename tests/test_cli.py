@@ -36,10 +36,10 @@ def trained(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return experiments.fit(config, tmp_path_factory.mktemp("runs") / "trained", "--tensorboard", "true")
 
 
-def fails(capsys: pytest.CaptureFixture[str], code: int, *words: object) -> str:
+def fails(capsys: pytest.CaptureFixture[str], code: int, *argv: object) -> str:
     """Runs a command that must fail with an exit code, and returns its only line on stderr."""
     capsys.readouterr()
-    assert experiments.run(*words) == code
+    assert experiments.run(*argv) == code
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error[")]
     assert len(lines) == 1, lines
     return lines[0]
@@ -57,15 +57,15 @@ def test_answers_without_torch(word: str) -> None:
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
-    shown = capsys.readouterr().out
-    assert all(f"  {name} " in shown for name in COMMANDS)
+    output = capsys.readouterr().out
+    assert all(f"  {name} " in output for name in COMMANDS)
 
 
 def test_module_and_script_are_the_same() -> None:
     script = Path(sys.executable).with_name("cnn-lstm")
     outputs = [
-        subprocess.run([*words, "--version"], capture_output=True, text=True, check=True).stdout
-        for words in ([str(script)], [sys.executable, "-m", "cnn_lstm"])
+        subprocess.run([*argv, "--version"], capture_output=True, text=True, check=True).stdout
+        for argv in ([str(script)], [sys.executable, "-m", "cnn_lstm"])
     ]
     assert outputs[0] == outputs[1]
 
@@ -86,8 +86,8 @@ def test_one_run_is_one_folder(trained: Path) -> None:
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
 def test_the_saved_config_runs_under_every_command(command: str, trained: Path) -> None:
-    words = [command, "--config", trained / "config.yaml", "--ckpt_path", trained / "checkpoints/best.ckpt"]
-    assert experiments.run(*words) == 0
+    argv = [command, "--config", trained / "config.yaml", "--ckpt_path", trained / "checkpoints/best.ckpt"]
+    assert experiments.run(*argv) == 0
 
 
 def test_the_saved_config_refits_to_the_same_weights(trained: Path, tmp_path: Path) -> None:
@@ -110,8 +110,8 @@ def test_best_and_last_in_a_new_process(trained: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     moved.symlink_to(trained)
     for alias in ("best", "last"):
-        words = ["-m", "cnn_lstm", "test", "--config", str(moved / "config.yaml"), "--ckpt_path", alias]
-        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+        argv = ["-m", "cnn_lstm", "test", "--config", str(moved / "config.yaml"), "--ckpt_path", alias]
+        done = subprocess.run([sys.executable, *argv], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert "training mean" in done.stdout
 
@@ -123,11 +123,11 @@ def test_predict_writes_csv_on_request(trained: Path) -> None:
 
 def test_the_table_of_test_holds_trivial_forecasts_too(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert experiments.run("test", "--config", trained / "config.yaml", "--ckpt_path", "best") == 0
-    shown = capsys.readouterr().out
-    assert all(name in shown for name in ("model", "zero", "training mean", "last value", str(trained)))
-    figures = json.loads((trained / "test_metrics.json").read_text())
+    output = capsys.readouterr().out
+    assert all(name in output for name in ("model", "zero", "training mean", "last value", str(trained)))
+    metrics = json.loads((trained / "test_metrics.json").read_text())
     known = experiments.predict(trained).dropna(subset=["y_true"])
-    assert figures["test_rmse"] == pytest.approx(((known["y_pred"] - known["y_true"]) ** 2).mean() ** 0.5, rel=1e-5)
+    assert metrics["test_rmse"] == pytest.approx(((known["y_pred"] - known["y_true"]) ** 2).mean() ** 0.5, rel=1e-5)
 
 
 # -- callbacks of the user -------------------------------------------------------------------------------------------
@@ -145,15 +145,15 @@ class Witness(Callback):
 
 def test_callbacks_of_the_user_add_to_ours(config: Path, tmp_path: Path) -> None:
     callbacks = [{"class_path": "tests.test_cli.Witness", "init_args": {"file": str(tmp_path / "seen")}}]
-    words = ["--trust-imports", "tests", "fit", "--config", config, "--run_dir", tmp_path / "run"]
-    assert experiments.run(*words, "--trainer.callbacks", json.dumps(callbacks)) == 0
+    argv = ["--trust-imports", "tests", "fit", "--config", config, "--run_dir", tmp_path / "run"]
+    assert experiments.run(*argv, "--trainer.callbacks", json.dumps(callbacks)) == 0
     assert (tmp_path / "seen").exists()
     assert (tmp_path / "run/checkpoints/best.ckpt").exists()
 
 
 def test_our_callbacks_have_keys_of_their_own(config: Path, tmp_path: Path) -> None:
-    words = ["--early_stopping.patience", 1, "--early_stopping.min_delta", 10, "--trainer.max_epochs", 9]
-    run = experiments.fit(config, tmp_path / "run", *words, "--lr_monitor.logging_interval", "step")
+    argv = ["--early_stopping.patience", 1, "--early_stopping.min_delta", 10, "--trainer.max_epochs", 9]
+    run = experiments.fit(config, tmp_path / "run", *argv, "--lr_monitor.logging_interval", "step")
     epochs = pd.read_csv(run / "metrics.csv")["epoch"].max()
     assert epochs == 1
 
@@ -178,9 +178,9 @@ def test_bf16_with_the_default_optimiser_and_clipping(config: Path, tmp_path: Pa
 def test_a_fit_that_failed_does_not_block_its_folder(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["fit", "--config", config, "--run_dir", tmp_path / "run"]
-    fails(capsys, 2, *words, "--data.features", "[log_retrun_1]")
-    assert experiments.run(*words) == 0
+    argv = ["fit", "--config", config, "--run_dir", tmp_path / "run"]
+    fails(capsys, 2, *argv, "--data.features", "[log_retrun_1]")
+    assert experiments.run(*argv) == 0
 
 
 # -- bad input -------------------------------------------------------------------------------------------------------
@@ -322,8 +322,8 @@ def test_a_class_outside_the_allowed_packages_is_not_imported(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "evil.yaml").write_text(yaml.safe_dump(section))
-    words = ["fit", "--config", config, "--config", tmp_path / "evil.yaml", "--run_dir", tmp_path / "run"]
-    line = fails(capsys, 2, *words)
+    argv = ["fit", "--config", config, "--config", tmp_path / "evil.yaml", "--run_dir", tmp_path / "run"]
+    line = fails(capsys, 2, *argv)
     assert line.startswith("error[E228]")
     assert not (tmp_path / "pwned").exists()
     assert "evil_module" not in sys.modules
@@ -331,13 +331,13 @@ def test_a_class_outside_the_allowed_packages_is_not_imported(
 
 def test_a_checkpoint_of_other_features_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     features = json.dumps(["log_return_5", "log_return_1", "close_location", "volume_trend_5_20"])
-    words = ["test", "--config", trained / "config.yaml", "--ckpt_path", "best", "--data.features", features]
-    line = fails(capsys, 4, *words)
+    argv = ["test", "--config", trained / "config.yaml", "--ckpt_path", "best", "--data.features", features]
+    line = fails(capsys, 4, *argv)
     assert "features: " in line
 
 
 @pytest.mark.parametrize(
-    ("words", "named"),
+    ("argv", "named"),
     [
         (["--data.window", 9], "window: 8 -> 9"),
         (["--model.network.lstm_hidden", 8], "lstm_hidden: 4 -> 8"),
@@ -345,9 +345,9 @@ def test_a_checkpoint_of_other_features_is_refused(trained: Path, capsys: pytest
     ],
 )
 def test_a_checkpoint_of_another_model_is_refused(
-    words: list[object], named: str, trained: Path, capsys: pytest.CaptureFixture[str]
+    argv: list[object], named: str, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = fails(capsys, 4, "test", "--config", trained / "config.yaml", "--ckpt_path", "best", *words)
+    line = fails(capsys, 4, "test", "--config", trained / "config.yaml", "--ckpt_path", "best", *argv)
     assert named in line
 
 
@@ -397,8 +397,8 @@ def test_a_folder_lists_the_candidates(trained: Path, capsys: pytest.CaptureFixt
 def test_a_device_that_is_not_there_is_refused(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--run_dir", tmp_path / "run", "--trainer.accelerator", "gpu"]
-    assert fails(capsys, 2, "fit", "--config", config, *words).startswith("error[E238]")
+    argv = ["--run_dir", tmp_path / "run", "--trainer.accelerator", "gpu"]
+    assert fails(capsys, 2, "fit", "--config", config, *argv).startswith("error[E238]")
 
 
 @pytest.mark.parametrize("devices", ["3x", "-7"])
@@ -433,9 +433,9 @@ def test_a_bug_of_ours_shows_its_traceback(
 ) -> None:
     monkeypatch.setattr("cnn_lstm.data.datamodule.MarketDataModule.setup", lambda self, stage=None: 1 / 0)
     assert experiments.run("fit", "--config", config, "--run_dir", tmp_path / "run") == 1
-    shown = capsys.readouterr().err
-    assert "Traceback" in shown
-    assert "please report" in shown
+    output = capsys.readouterr().err
+    assert "Traceback" in output
+    assert "please report" in output
 
 
 def test_an_interruption_that_breaks_what_it_cuts_off_is_one(
@@ -443,7 +443,7 @@ def test_an_interruption_that_breaks_what_it_cuts_off_is_one(
 ) -> None:
     """A KeyboardInterrupt may come while a lock is made, a file is written, a trainer is built."""
 
-    def run(words: list[str]) -> None:
+    def run(argv: list[str]) -> None:
         try:
             try:
                 raise KeyboardInterrupt
@@ -462,7 +462,7 @@ def test_an_interruption_that_breaks_what_it_cuts_off_is_one(
 def test_an_interruption_that_looks_like_a_full_disk_is_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(words: list[str]) -> None:
+    def run(argv: list[str]) -> None:
         try:
             raise KeyboardInterrupt
         finally:
@@ -482,17 +482,17 @@ def test_debug_shows_where_an_error_came_from(config: Path, capsys: pytest.Captu
 def test_a_signal_leaves_with_its_code_and_a_checkpoint(
     number: signal.Signals, code: int, config: Path, tmp_path: Path
 ) -> None:
-    words = ["-m", "cnn_lstm", "fit", "--config", str(config), "--run_dir", str(tmp_path / "run")]
-    words += ["--trainer.max_epochs", "100000", "--early_stopping.patience", "100000"]
-    process = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True)
+    argv = ["-m", "cnn_lstm", "fit", "--config", str(config), "--run_dir", str(tmp_path / "run")]
+    argv += ["--trainer.max_epochs", "100000", "--early_stopping.patience", "100000"]
+    process = subprocess.Popen([sys.executable, *argv], stderr=subprocess.PIPE, text=True)
     last = tmp_path / "run/checkpoints/last.ckpt"
     deadline = time.monotonic() + 120
     while not last.exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.1)
     os.kill(process.pid, number)
-    _, shown = process.communicate(timeout=60)
-    assert process.returncode == code, shown
-    assert "--ckpt_path last" in shown
+    _, output = process.communicate(timeout=60)
+    assert process.returncode == code, output
+    assert "--ckpt_path last" in output
     assert torch.load(last, weights_only=True)["epoch"] >= 0
 
 
@@ -514,10 +514,10 @@ def test_sigterm_ends_predict_too(config: Path, tmp_path: Path, monkeypatch: pyt
 
 def test_data_describe_prints_what_a_fit_would_see(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert experiments.run("data", "describe", "--config", config) == 0
-    shown = capsys.readouterr().out
-    assert all(name in shown for name in ("AAA", "CCC", "train", "validation", "test", *experiments.FEATURES))
-    assert "return_2" in shown
-    assert "purged rows: " in shown
+    output = capsys.readouterr().out
+    assert all(name in output for name in ("AAA", "CCC", "train", "validation", "test", *experiments.FEATURES))
+    assert "return_2" in output
+    assert "purged rows: " in output
 
 
 def test_data_check_reports_every_defect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -526,9 +526,9 @@ def test_data_check_reports_every_defect(tmp_path: Path, capsys: pytest.CaptureF
     table.loc[300, "volume"] = float("inf")
     config = experiments.experiment(tmp_path, table)
     assert experiments.run("data", "check", "--config", config) == 3
-    shown = capsys.readouterr().err
-    assert "error[E314]" in shown
-    assert "error[E313]" in shown
+    output = capsys.readouterr().err
+    assert "error[E314]" in output
+    assert "error[E313]" in output
 
 
 def test_data_check_of_a_good_table_reports_no_defect(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -541,10 +541,10 @@ def test_data_with_an_unknown_verb_names_the_known_ones(capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("buffered", ["", "1"])
-@pytest.mark.parametrize("words", [["--help"], ["data", "describe", "--config", "configs/quickstart.yaml"]])
-def test_output_that_nobody_reads_is_not_a_bug(words: list[str], buffered: str) -> None:
+@pytest.mark.parametrize("argv", [["--help"], ["data", "describe", "--config", "configs/quickstart.yaml"]])
+def test_output_that_nobody_reads_is_not_a_bug(argv: list[str], buffered: str) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "cnn_lstm", *words],
+        [sys.executable, "-m", "cnn_lstm", *argv],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -65,6 +65,6 @@ def test_every_yaml_is_tested() -> None:
 
 
 def test_symbols_of_the_command_line_win(workplace: Path) -> None:
-    words = ["--data.symbols", "[AAPL,GOOGL,MSFT]", *FAST, *QUIET]
-    run = experiments.fit(CONFIGS / "stocks_daily.yaml", workplace / "run", *words)
+    argv = ["--data.symbols", "[AAPL,GOOGL,MSFT]", *FAST, *QUIET]
+    run = experiments.fit(CONFIGS / "stocks_daily.yaml", workplace / "run", *argv)
     assert set(experiments.predict(run)["symbol"]) == {"AAPL", "GOOGL", "MSFT"}

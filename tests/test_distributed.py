@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,12 +42,12 @@ class Pair(NamedTuple):
     one: Path
 
 
-def command(*words: object) -> None:
+def command(*argv: object) -> None:
     """Runs the console script in a process of its own."""
     # one run at a time asks for a free port, and leaves nothing of a distributed parent in the environment
     clean = {key: value for key, value in os.environ.items() if key not in ("LOCAL_RANK", "MASTER_PORT", "RANK")}
     done = subprocess.run(
-        [COMMAND, *map(str, words)], env=clean, capture_output=True, text=True, timeout=240, check=False
+        [COMMAND, *map(str, argv)], env=clean, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -70,9 +71,9 @@ def epochs(folder: Path) -> pd.DataFrame:
     ]
 
 
-def figures(folder: Path, stage: str) -> dict[str, float]:
-    found: dict[str, float] = json.loads((folder / f"{stage}_metrics.json").read_text())
-    return found
+def metrics_of(folder: Path, stage: str) -> dict[str, float]:
+    metrics: dict[str, float] = json.loads((folder / f"{stage}_metrics.json").read_text())
+    return metrics
 
 
 def test_two_processes_train_as_one_with_twice_the_batch(pair: Pair) -> None:
@@ -84,9 +85,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(pair: Pair) -> None:
 def test_two_processes_end_with_the_weights_of_one(pair: Pair) -> None:
     states = [read_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"] for folder in pair]
     for name, values in states[0].items():
-        torch.testing.assert_close(
-            values, states[1][name], rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
-        )
+        torch.testing.assert_close(values, states[1][name], rtol=1e-4, atol=1e-6, msg=partial("{}: {}".format, name))
 
 
 def test_two_processes_forecast_each_row_once_as_one_does(pair: Pair) -> None:
@@ -100,11 +99,11 @@ def test_two_processes_forecast_each_row_once_as_one_does(pair: Pair) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["validate", "test"])
 def test_two_processes_find_the_figures_of_one(pair: Pair, stage: str) -> None:
-    words = ["--config", pair.two / "config.yaml", "--ckpt_path", "best"]
-    assert run(stage, *words, "--trainer.strategy", "auto", "--trainer.devices", 1) == 0
-    alone, board = figures(pair.two, stage), (pair.two / f"{stage}.txt").read_text()
-    command(stage, *words)
-    both = figures(pair.two, stage)
+    argv = ["--config", pair.two / "config.yaml", "--ckpt_path", "best"]
+    assert run(stage, *argv, "--trainer.strategy", "auto", "--trainer.devices", 1) == 0
+    alone, board = metrics_of(pair.two, stage), (pair.two / f"{stage}.txt").read_text()
+    command(stage, *argv)
+    both = metrics_of(pair.two, stage)
     assert both.keys() == alone.keys()
     for name, value in alone.items():
         assert both[name] == pytest.approx(value, rel=1e-5, abs=1e-7, nan_ok=True), name
@@ -121,7 +120,7 @@ def forecaster() -> Forecaster:
 
 
 def test_a_process_without_rows_forecasts_nothing_and_fails_at_nothing() -> None:
-    """Nine rows, one a batch, on two processes: the second one has no row left for the fifth step."""
+    """Nine rows, one per batch, on two processes: the second one has no row left for the fifth step."""
     batches = list(RowBatches(np.arange(9), 1, shuffle=False, rank=1, world_size=2))
     assert [len(batch) for batch in batches] == [1, 1, 1, 1, 0]
     empty = torch.zeros(0, 8, len(FEATURES))

@@ -59,7 +59,7 @@ class Command(NamedTuple):
 
     place: str
     page: Path
-    words: list[str]
+    argv: list[str]
     exit_code: int
 
 
@@ -69,8 +69,8 @@ def name_of(page: Path) -> str:
 
 def blocks_of(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
-    found = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [Block(page, text[: match.start()].count("\n") + 1, match[1], match[2]) for match in found]
+    matches = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [Block(page, text[: match.start()].count("\n") + 1, match[1], match[2]) for match in matches]
 
 
 def blocks(language: str) -> list[Block]:
@@ -80,13 +80,13 @@ def blocks(language: str) -> list[Block]:
 def commands() -> Iterator[Command]:
     for block in blocks("bash"):
         for number, line in enumerate(block.text.splitlines(), start=block.line + 1):
-            words = shlex.split(line, comments=True)
-            if words[:3] == ["python", "-m", "cnn_lstm"]:
-                words = words[2:]
-            if words and words[0] in ("cnn-lstm", "cnn_lstm"):
-                told = re.search(r"# exit code (\d)", line)
+            argv = shlex.split(line, comments=True)
+            if argv[:3] == ["python", "-m", "cnn_lstm"]:
+                argv = argv[2:]
+            if argv and argv[0] in ("cnn-lstm", "cnn_lstm"):
+                exit_code = re.search(r"# exit code (\d)", line)
                 place = f"{name_of(block.page)}:{number}"
-                yield Command(place, block.page, words[1:], int(told[1]) if told else 0)
+                yield Command(place, block.page, argv[1:], int(exit_code[1]) if exit_code else 0)
 
 
 def prose(page: Path) -> str:
@@ -116,8 +116,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_prices(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        words = [*FAST, "--trainer.limit_train_batches", "5", "--mlflow", "true"]
-        run_dir = fit(folder / "configs" / "quickstart.yaml", folder / "RUN", *words)
+        argv = [*FAST, "--trainer.limit_train_batches", "5", "--mlflow", "true"]
+        run_dir = fit(folder / "configs" / "quickstart.yaml", folder / "RUN", *argv)
         for command in ("predict", "test"):
             assert run(command, "--config", run_dir / "config.yaml", "--ckpt_path", "best", *QUIET) == 0
     return folder
@@ -168,17 +168,17 @@ def write_modules(page: Path, folder: Path) -> None:
             (folder / named[1]).write_text(block.text)
 
 
-def runnable(words: list[str]) -> list[str]:
+def runnable(argv: list[str]) -> list[str]:
     """A command of a page, made small: one device, and a few batches for a fit."""
-    if words[:2] == ["rl", "train"]:
-        return [*words, *AGENTS]
-    if words[0] in AS_THEY_STAND or words[0].startswith("--") or "--help" in words:
-        return words
-    pairs = zip(words, [*words[1:], ""], strict=True)
+    if argv[:2] == ["rl", "train"]:
+        return [*argv, *AGENTS]
+    if argv[0] in AS_THEY_STAND or argv[0].startswith("--") or "--help" in argv:
+        return argv
+    pairs = zip(argv, [*argv[1:], ""], strict=True)
     skipped = {k for k, (word, _) in enumerate(pairs) if word in NO_DEVICES}
-    kept = [word for k, word in enumerate(words) if not {k, k - 1} & skipped]
+    kept = [word for k, word in enumerate(argv) if not {k, k - 1} & skipped]
     small = [SMALLER.get(word, word) for word in kept]
-    return [*small, *(FAST if words[0] in TRAINING else QUIET), *batches(words[0])]
+    return [*small, *(FAST if argv[0] in TRAINING else QUIET), *batches(argv[0])]
 
 
 def batches(command: str) -> list[str]:
@@ -201,11 +201,11 @@ def test_python_blocks_run(page: Path, request: pytest.FixtureRequest) -> None:
 @pytest.mark.parametrize("command", list(commands()), ids=lambda command: command.place)
 def test_commands_run(command: Command, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_modules(command.page, workplace)
-    if command.words[:2] == ["rl", "evaluate"]:  # of the agents that the page has trained before
-        before = next(other.words for other in commands() if other.words[:2] == ["rl", "train"])
+    if command.argv[:2] == ["rl", "evaluate"]:  # of the agents that the page has trained before
+        before = next(other.argv for other in commands() if other.argv[:2] == ["rl", "train"])
         assert run(*runnable(before)) == 0
 
-    code = run(*runnable(command.words))
+    code = run(*runnable(command.argv))
 
     assert code == command.exit_code, capsys.readouterr().err
 
@@ -220,18 +220,18 @@ def test_yaml_blocks_are_accepted(block: Block, tmp_path: Path) -> None:
     tree = load_yaml(block.text)
     if "space" in tree:  # a file of a sweep
         for settings in Definition.from_plain(tree).space.examples():
-            words = ["--config", str(ROOT / "configs" / "quickstart.yaml"), *options_of(settings)]
-            ForecastCLI(["fit", *words], run=False)
+            argv = ["--config", str(ROOT / "configs" / "quickstart.yaml"), *options_of(settings)]
+            ForecastCLI(["fit", *argv], run=False)
         return
 
     assert ForecastCLI(["fit", "--config", str(file)], run=False).config.subcommand == "fit"
 
 
 def test_each_command_is_shown() -> None:
-    shown = {command.words[0] for command in commands()}
+    named = {command.argv[0] for command in commands()}
 
-    assert {"fit", "validate", "test", "predict", "repeat", "walk-forward", "sweep", "data", "plot"} <= shown
-    assert "sync-tracking" in shown
+    assert {"fit", "validate", "test", "predict", "repeat", "walk-forward", "sweep", "data", "plot"} <= named
+    assert "sync-tracking" in named
 
 
 # -- what is named ---------------------------------------------------------------------------------------------------

@@ -11,12 +11,12 @@ from cnn_lstm.errors import MAX_LINES, CheckpointError, CnnLstmError, ConfigErro
 
 
 def test_exit_codes_are_those_of_the_help() -> None:
-    found = {
+    codes = {
         name: cls.exit_code
         for name, cls in inspect.getmembers(errors, inspect.isclass)
         if issubclass(cls, CnnLstmError)
     }
-    assert found == {
+    assert codes == {
         "CnnLstmError": 1,
         "ConfigError": 2,
         "DataError": 3,

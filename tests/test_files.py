@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cnn_lstm.errors import ResourceError
-from cnn_lstm.files import lock_file, try_lock, write_text_whole, write_whole
+from cnn_lstm.files import disk_errors_in_one_line, lock_file, try_lock, write_text_whole, write_whole
 
 KILLED = """
 import os, signal, sys
@@ -26,13 +26,21 @@ write_whole(Path(sys.argv[1]), write)
 """
 
 
-def test_writes_and_replaces(tmp_path: Path) -> None:
+def test_a_file_is_made_and_replaced(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     write_text_whole(path, "one")
     assert path.read_text() == "one"
     write_text_whole(path, "zwölf")
     assert path.read_bytes() == "zwölf".encode()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_the_disk_refuses_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError) as caught, disk_errors_in_one_line("cannot make it", tmp_path, "choose another"):
+        tmp_path.mkdir()
+    assert str(caught.value) == f"error[E606]: cannot make it — {tmp_path}: File exists — choose another"
+    with pytest.raises(ValueError, match="ours"), disk_errors_in_one_line("cannot make it", tmp_path, "choose another"):
+        raise ValueError("ours")
 
 
 def test_nobody_finds_the_file_before_it_is_whole(tmp_path: Path) -> None:

@@ -118,16 +118,16 @@ def own_modules(path: Path) -> set[str]:
     """Modules of ours that a file imports or names in a string; `from package import module` counts as the module."""
     known = {module_name(file) for file in files()}
     tree = ast.parse(path.read_text())
-    found = {module for text in texts(tree) for module in named_modules(text, known)} - {module_name(path)}
+    modules = {module for text in texts(tree) for module in named_modules(text, known)} - {module_name(path)}
     for module, names in imports(tree):
         if module.split(".")[0] == "cnn_lstm":
             submodules = {f"{module}.{name}" for name in names} & known
-            found |= submodules if len(submodules) == len(names) and names else submodules | {module}
-    return found
+            modules |= submodules if len(submodules) == len(names) and names else submodules | {module}
+    return modules
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "modules"),
     [
         ("cnn_lstm.model.network.CNNLSTM", ["cnn_lstm.model.network"]),
         ("import os\nfrom cnn_lstm.cli import script", ["cnn_lstm.cli"]),
@@ -137,12 +137,12 @@ def own_modules(path: Path) -> set[str]:
         ("cnn_lstm", []),
     ],
 )
-def test_imports_in_strings_are_found(text: str, found: list[str]) -> None:
-    assert list(named_modules(text, {module_name(file) for file in files()})) == found
+def test_imports_in_strings_are_found(text: str, modules: list[str]) -> None:
+    assert list(named_modules(text, {module_name(file) for file in files()})) == modules
 
 
 def test_our_program_is_started_in_one_place() -> None:
-    """Everywhere else `PROGRAM` of runs/processes.py is: the command line is no module that may be imported."""
+    """Everywhere else `PROGRAM` of runs/processes.py is: the command line is not a module that may be imported."""
     starting = []
     for path in files():
         tree = ast.parse(path.read_text())
@@ -172,12 +172,12 @@ def test_there_is_no_import_cycle() -> None:
 
 
 def late_imports() -> set[tuple[str, str]]:
-    found: set[tuple[str, str]] = set()
+    modules: set[tuple[str, str]] = set()
     for path in files():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-                found |= {(path.relative_to(ROOT).as_posix(), module) for module, _ in imports(node)}
-    return found
+                modules |= {(path.relative_to(ROOT).as_posix(), module) for module, _ in imports(node)}
+    return modules
 
 
 def test_imports_inside_functions_have_a_reason() -> None:

@@ -46,7 +46,7 @@ class Case(NamedTuple):
 
 
 def metrics(folder: Path) -> pd.DataFrame:
-    """The figures of each epoch, one row an epoch."""
+    """The metrics of each epoch, one row per epoch."""
     table = pd.read_csv(folder / "metrics.csv")
     epochs = table[table["val_loss"].notna() | table["train_loss"].notna()]
     clock = ["step", "epoch_s", "windows_per_s", "peak_memory_mib"]
@@ -85,39 +85,39 @@ def test_two_runs_with_one_seed_are_equal_bit_for_bit(case: Case, tmp_path: Path
 
 
 def test_another_seed_is_another_run(case: Case, tmp_path: Path) -> None:
-    words = ["--trainer.max_epochs", 1, "--seed_everything"]
-    one, other = (fit(case.config, tmp_path / str(seed), *words, seed) for seed in (7, 8))
+    argv = ["--trainer.max_epochs", 1, "--seed_everything"]
+    one, other = (fit(case.config, tmp_path / str(seed), *argv, seed) for seed in (7, 8))
     assert metrics(one)["train_loss"].iloc[0] != metrics(other)["train_loss"].iloc[0]
 
 
 def test_the_rate_really_falls_around_the_cuts(case: Case) -> None:
-    found = rates(case.whole)
-    assert len(found) == EPOCHS
-    assert all(later < earlier for earlier, later in pairwise(found[1:]))
+    values = rates(case.whole)
+    assert len(values) == EPOCHS
+    assert all(later < earlier for earlier, later in pairwise(values[1:]))
 
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_resumed_run_ends_as_the_one_that_was_not_stopped(case: Case, tmp_path: Path, cut: int) -> None:
     part = fit(case.config, tmp_path / "part", "--trainer.max_epochs", cut)
-    words = ["--config", part / "config.yaml", "--trainer.max_epochs", EPOCHS, "--ckpt_path"]
-    assert run("fit", *words, "last") == 0
+    argv = ["--config", part / "config.yaml", "--trainer.max_epochs", EPOCHS, "--ckpt_path"]
+    assert run("fit", *argv, "last") == 0
     assert_same_weights(weights(case.whole), weights(part))
-    one, other = metrics(case.whole).loc[EPOCHS - 1], metrics(part).loc[EPOCHS - 1]
-    pd.testing.assert_series_equal(one, other, rtol=1e-6)
+    one, other = (metrics(folder).loc[[EPOCHS - 1]] for folder in (case.whole, part))
+    pd.testing.assert_frame_equal(one, other, rtol=1e-6)
 
 
 def test_a_checkpoint_may_be_named_by_its_path(case: Case, tmp_path: Path) -> None:
     part = fit(case.config, tmp_path / "part", "--trainer.max_epochs", 2)
     last = part / "checkpoints" / "last.ckpt"
-    words = ["--trainer.max_epochs", EPOCHS, "--ckpt_path", last, "--run_dir", tmp_path / "part"]
-    assert run("fit", "--config", case.config, *words) == 0
+    argv = ["--trainer.max_epochs", EPOCHS, "--ckpt_path", last, "--run_dir", tmp_path / "part"]
+    assert run("fit", "--config", case.config, *argv) == 0
     assert_same_weights(weights(case.whole), weights(part))
 
 
 def test_optimiser_scheduler_and_best_score_are_those_of_the_whole_run(case: Case, tmp_path: Path) -> None:
     part = fit(case.config, tmp_path / "part", "--trainer.max_epochs", 2)
-    words = ["--trainer.max_epochs", EPOCHS, "--ckpt_path", "last"]
-    assert run("fit", "--config", part / "config.yaml", *words) == 0
+    argv = ["--trainer.max_epochs", EPOCHS, "--ckpt_path", "last"]
+    assert run("fit", "--config", part / "config.yaml", *argv) == 0
     one, other = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (case.whole, part))
     for key in ("epoch", "global_step", "lr_schedulers"):
         assert one[key] == other[key], key
@@ -130,8 +130,8 @@ def test_optimiser_scheduler_and_best_score_are_those_of_the_whole_run(case: Cas
 def test_figures_of_the_epochs_before_the_cut_stay_in_the_file(case: Case, tmp_path: Path) -> None:
     part = fit(case.config, tmp_path / "part", "--trainer.max_epochs", 2)
     before = metrics(part)
-    words = ["--trainer.max_epochs", EPOCHS, "--ckpt_path", "last"]
-    assert run("fit", "--config", part / "config.yaml", *words) == 0
+    argv = ["--trainer.max_epochs", EPOCHS, "--ckpt_path", "last"]
+    assert run("fit", "--config", part / "config.yaml", *argv) == 0
     after = metrics(part)
     assert after.index.tolist() == list(range(EPOCHS))
     pd.testing.assert_frame_equal(after.loc[:1, before.columns], before)
@@ -149,8 +149,8 @@ def test_a_resumed_run_sees_each_epochs_own_order(tmp_path: Path) -> None:
     steps = len(losses) // 3
     assert losses[:steps] != pytest.approx(losses[steps : 2 * steps], rel=1e-4)
     part = fit(config, tmp_path / "part", "--trainer.max_epochs", 2)
-    words = ["--trainer.max_epochs", 3, "--ckpt_path", "last"]
-    assert run("fit", "--config", part / "config.yaml", *words) == 0
+    argv = ["--trainer.max_epochs", 3, "--ckpt_path", "last"]
+    assert run("fit", "--config", part / "config.yaml", *argv) == 0
     assert step_losses(part)[-steps:] == losses[-steps:]
 
 
@@ -165,8 +165,8 @@ def test_a_copied_run_goes_on_where_it_lies_and_keeps_its_best(case: Case, tmp_p
     shutil.copytree(case.whole, copied)
     before = (copied / "checkpoints/best.ckpt").read_bytes()
     untouched = (case.whole / "checkpoints/last.ckpt").read_bytes()
-    words = ["--trainer.max_epochs", EPOCHS + 1, "--model.optimizer.init_args.lr", 10.0]
-    assert run("fit", "--config", copied / "config.yaml", "--ckpt_path", "last", *words) == 0
+    argv = ["--trainer.max_epochs", EPOCHS + 1, "--model.optimizer.init_args.lr", 10.0]
+    assert run("fit", "--config", copied / "config.yaml", "--ckpt_path", "last", *argv) == 0
     assert (copied / "checkpoints/best.ckpt").read_bytes() == before
     assert (case.whole / "checkpoints/last.ckpt").read_bytes() == untouched
 
@@ -175,32 +175,33 @@ def test_a_copied_run_goes_on_where_it_lies_and_keeps_its_best(case: Case, tmp_p
 
 
 def points(folder: Path) -> list[tuple[int, str]]:
-    """Step and column of each figure in metrics.csv, in their order; `epoch` is no figure."""
+    """Step and column of each value in metrics.csv, in their order, without those of `epoch`."""
     rows = pd.read_csv(folder / "metrics.csv")
     return [
-        (int(row.step), name)
-        for row, cells in zip(rows.itertuples(), rows.drop(columns=["step", "epoch"]).to_dict("records"), strict=True)
+        (step, str(name))
+        for step, cells in zip(rows["step"], rows.drop(columns=["step", "epoch"]).to_dict("records"), strict=True)
         for name, value in cells.items()
         if pd.notna(value)
     ]
 
 
-def board_points(folder: Path) -> list[tuple[int, str]]:
-    board = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
-    return [(event.step, tag) for tag in board.Tags()["scalars"] for event in board.Scalars(tag) if tag != "epoch"]
+def tensorboard_points(folder: Path) -> list[tuple[int, str]]:
+    accumulator = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    tags = [tag for tag in accumulator.Tags()["scalars"] if tag != "epoch"]
+    return [(event.step, tag) for tag in tags for event in accumulator.Scalars(tag)]
 
 
 def assert_each_point_once(folder: Path) -> None:
-    found, shown = points(folder), board_points(folder)
-    assert len(found) == len(set(found))
-    assert [step for step, _ in found] == sorted(step for step, _ in found)
-    assert len(shown) == len(set(shown))
-    assert {point for point in shown if not point[1].startswith("final/")} == set(found)
+    in_file, in_tensorboard = points(folder), tensorboard_points(folder)
+    assert len(in_file) == len(set(in_file))
+    assert [step for step, _ in in_file] == sorted(step for step, _ in in_file)
+    assert len(in_tensorboard) == len(set(in_tensorboard))
+    assert {point for point in in_tensorboard if not point[1].startswith("final/")} == set(in_file)
 
 
-def kill_in_mid_epoch(config: Path, folder: Path, *words: object) -> int:
+def kill_in_mid_epoch(config: Path, folder: Path, *argv: object) -> int:
     """Fits in a process of its own, kills it well after its first checkpoint, and returns the checkpoint's step."""
-    arguments = ["fit", "--config", config, "--run_dir", folder, *words]
+    arguments = ["fit", "--config", config, "--run_dir", folder, *argv]
     process = subprocess.Popen(
         [sys.executable, "-m", "cnn_lstm", *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -239,8 +240,8 @@ def test_a_run_killed_in_mid_epoch_and_resumed_has_each_point_once(long_epochs: 
     before = [point for point in points(run_dir) if point[0] < at]
     assert max(step for step, _ in points(run_dir)) > at
     epochs = read_epochs(run_dir) + 1
-    words = ["--config", run_dir / "config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", epochs]
-    assert run("fit", *words) == 0
+    argv = ["--config", run_dir / "config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", epochs]
+    assert run("fit", *argv) == 0
     assert_each_point_once(run_dir)
     assert points(run_dir)[: len(before)] == before
     steps = {step for step, name in points(run_dir) if name == "train_loss_step"}
@@ -256,10 +257,10 @@ def test_a_run_that_goes_on_from_an_earlier_epoch_has_each_point_once(tmp_path: 
     part = fit(config, tmp_path / "part", "--trainer.max_epochs", 1, "--tensorboard", "true")
     earlier = part / "checkpoints" / "earlier.ckpt"
     shutil.copy(part / "checkpoints" / "best.ckpt", earlier)
-    words = ["--config", part / "config.yaml", "--trainer.max_epochs", 3, "--ckpt_path"]
-    assert run("fit", *words, "last") == 0
+    argv = ["--config", part / "config.yaml", "--trainer.max_epochs", 3, "--ckpt_path"]
+    assert run("fit", *argv, "last") == 0
     whole = points(part)
-    assert run("fit", *words, earlier) == 0
+    assert run("fit", *argv, earlier) == 0
     assert points(part) == whole
     assert_each_point_once(part)
 
@@ -269,18 +270,18 @@ def test_a_resume_that_is_refused_takes_nothing_back(tmp_path: Path) -> None:
     part = fit(
         config, tmp_path / "part", "--trainer.max_epochs", 3, "--tensorboard", "true", "--checkpoint.mode", "max"
     )
-    found, shown = points(part), board_points(part)
-    assert read_checkpoint(part / "checkpoints" / "best.ckpt")["global_step"] < found[-1][0]
-    words = ["--trainer.max_epochs", 4, "--data.window", 7, "--ckpt_path", "best"]
-    assert run("fit", "--config", part / "config.yaml", *words) == 4
-    assert (points(part), board_points(part)) == (found, shown)
+    in_file, in_tensorboard = points(part), tensorboard_points(part)
+    assert read_checkpoint(part / "checkpoints" / "best.ckpt")["global_step"] < in_file[-1][0]
+    argv = ["--trainer.max_epochs", 4, "--data.window", 7, "--ckpt_path", "best"]
+    assert run("fit", "--config", part / "config.yaml", *argv) == 4
+    assert (points(part), tensorboard_points(part)) == (in_file, in_tensorboard)
 
 
 def test_a_row_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
     logger = AppendingCSVLogger(tmp_path, name="", version="")
     file = tmp_path / "metrics.csv"
     file.write_text("epoch,step,x\n0,4,1.5\n0,5,2.5\n0,")
-    logger.forget_from(5)
+    logger.experiment.forget_from(5)
     assert file.read_text().split() == ["epoch,step,x", "0,4,1.5"]
     logger.log_metrics({"epoch": 0, "x": 3.5}, step=5)
     logger.save()

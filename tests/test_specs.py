@@ -10,12 +10,12 @@ import pytest
 from cnn_lstm import specs
 from cnn_lstm.errors import CheckpointError
 from cnn_lstm.model.network import CNNLSTM, Backbone
-from cnn_lstm.specs import Serializable, build, is_trusted, plain, trust, trusted_packages
+from cnn_lstm.specs import Serializable, build, class_path, imported, is_trusted, plain, trust, trusted_packages
 
 
 class Base(Serializable):
-    def __init__(self, size: int, words: tuple[str, ...] = ("a",)) -> None:
-        self.size, self.words = size, words
+    def __init__(self, size: int, names: tuple[str, ...] = ("a",)) -> None:
+        self.size, self.names = size, names
 
 
 class Wider(Base):
@@ -34,8 +34,8 @@ def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_spec_holds_given_and_default_arguments_as_plain_values() -> None:
-    assert Base(3).spec() == {"class_path": "tests.test_specs.Base", "init_args": {"size": 3, "words": ["a"]}}
-    assert Base(3, ("b", "c")).spec()["init_args"]["words"] == ["b", "c"]
+    assert Base(3).spec() == {"class_path": "tests.test_specs.Base", "init_args": {"size": 3, "names": ["a"]}}
+    assert Base(3, ("b", "c")).spec()["init_args"]["names"] == ["b", "c"]
 
 
 def test_subclass_records_its_own_arguments() -> None:
@@ -43,7 +43,7 @@ def test_subclass_records_its_own_arguments() -> None:
 
 
 def test_subclass_without_a_constructor_records_the_inherited_one() -> None:
-    assert Same(5).spec() == {"class_path": "tests.test_specs.Same", "init_args": {"size": 5, "words": ["a"]}}
+    assert Same(5).spec() == {"class_path": "tests.test_specs.Same", "init_args": {"size": 5, "names": ["a"]}}
 
 
 def test_class_without_any_constructor_has_no_arguments() -> None:
@@ -51,6 +51,11 @@ def test_class_without_any_constructor_has_no_arguments() -> None:
         pass
 
     assert Bare().spec()["init_args"] == {}
+
+
+def test_a_class_path_says_where_the_class_is_defined() -> None:
+    assert class_path(imported("cnn_lstm.model.regressor.CNNLSTM")) == "cnn_lstm.model.network.CNNLSTM"
+    assert imported("tests.test_specs.Base") is Base
 
 
 def test_build_gives_an_equal_object() -> None:

@@ -1,7 +1,7 @@
 """Make cnn_lstm/data/sample/daily_bars.parquet again.
 
 Run `pip install bokeh_sampledata`, then this script in the environment that has cnn_lstm installed. It prints
-the two digests that the README.md beside the file states.
+the two digests that the README.md next to the file states.
 """
 
 from __future__ import annotations

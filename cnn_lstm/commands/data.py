@@ -17,14 +17,6 @@ def run(argv: list[str]) -> None:
     Args:
         argv: `data`, the verb, and the arguments of `fit` that choose the data.
     """
-    parser = _parser()
-    options, argv_of_fit = parser.split(argv[1:] or ["--help"])
-    if options.verb not in VERBS:
-        raise ConfigError(f"unknown verb {options.verb!r}", parser.prog, one_of(options.verb, VERBS), code=225)
-    print(VERBS[options.verb](forecast_cli.parsed(["fit", *argv_of_fit]).build_data()), end="")
-
-
-def _parser() -> CommandParser:
     parser = CommandParser(
         prog="cnn-lstm data",
         description="Builds the data of a configuration without training; every other option is passed on to fit, "
@@ -36,4 +28,7 @@ def _parser() -> CommandParser:
         help="describe: symbols, dates, rows, windows of each part, features, targets; "
         "check: every defect of the price table, exit code 3 if one is fatal",
     )
-    return parser
+    options, argv_of_fit = parser.split(argv[1:] or ["--help"])
+    if options.verb not in VERBS:
+        raise ConfigError(f"unknown verb {options.verb!r}", parser.prog, one_of(options.verb, VERBS), code=225)
+    print(VERBS[options.verb](forecast_cli.parsed(["fit", *argv_of_fit]).build_data()), end="")

@@ -15,16 +15,6 @@ def run(argv: list[str]) -> None:
     Args:
         argv: `export` and its arguments.
     """
-    options = _parser().options(argv[1:])
-    quiet()
-    written = export(options.ckpt_path, options.output, options.format)
-    differences = ", ".join(f"batch {size}: {value:.1e}" for size, value in written.differences.items())
-    print(f"agrees with eager — largest difference {differences}")
-    print(written.path)
-    print(written.description)
-
-
-def _parser() -> CommandParser:
     parser = CommandParser(
         prog="cnn-lstm export", description="Writes a checkpoint for other programs, with a JSON that describes it."
     )
@@ -33,4 +23,10 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--output", metavar="FILE", type=Path, help="next to the checkpoint by default; the JSON is FILE.json"
     )
-    return parser
+    options = parser.options(argv[1:])
+    quiet()
+    written = export(options.ckpt_path, options.output, options.format)
+    differences = ", ".join(f"batch {size}: {value:.1e}" for size, value in written.differences.items())
+    print(f"agrees with eager — largest difference {differences}")
+    print(written.path)
+    print(written.description)

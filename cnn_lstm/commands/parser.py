@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.hints import nearest
+from cnn_lstm.hints import nearest, refuse_renamed
 
 FLAG_VALUES = {"true": True, "false": False}
 
@@ -58,6 +58,10 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("--folder", type=Path, metavar="DIR", help=f"folder of {holds}; a new one by default")
         self.add_flag("--resume", "go on in --folder where it stopped")
 
+    def add_jobs(self) -> None:
+        """Adds `--n_jobs`."""
+        self.add_argument("--n_jobs", type=int, default=1, metavar="N", help="runs at a time; 1 by default")
+
     def options(self, argv: Sequence[str]) -> Namespace:
         """The options of a command that takes no others.
 
@@ -67,7 +71,7 @@ class CommandParser(argparse.ArgumentParser):
         Raises:
             ConfigError: E225, if one is unknown or wrong.
         """
-        self._refuse_renamed(argv)
+        refuse_renamed(argv, self._renamed, self.prog)
         return self.parse_args(argv)
 
     def split(self, argv: Sequence[str]) -> tuple[Namespace, list[str]]:
@@ -79,13 +83,8 @@ class CommandParser(argparse.ArgumentParser):
         Raises:
             ConfigError: E225, if one is wrong.
         """
-        self._refuse_renamed(argv)
+        refuse_renamed(argv, self._renamed, self.prog)
         return self.parse_known_args(argv)
-
-    def _refuse_renamed(self, argv: Sequence[str]) -> None:
-        for name in (argument.partition("=")[0] for argument in argv):
-            if name in self._renamed:
-                raise ConfigError(f"{name} has a new name", self.prog, f"write {self._renamed[name]}", code=225)
 
     def error(self, message: str) -> NoReturn:
         """Called by argparse.

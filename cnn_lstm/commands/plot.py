@@ -15,13 +15,6 @@ def run(argv: list[str]) -> None:
     Args:
         argv: `plot` and its arguments.
     """
-    options = _parser().options(argv[1:])
-    target = options.output or (options.runs[0] / PLOT_FILE if len(options.runs) == 1 else Path(PLOT_FILE))
-    draw_history(options.runs, target)
-    print(target)
-
-
-def _parser() -> CommandParser:
     parser = CommandParser(
         prog="cnn-lstm plot", description="Draws the history of a run, or the validation curves of several."
     )
@@ -32,4 +25,7 @@ def _parser() -> CommandParser:
         type=Path,
         help=f"PNG, PDF or SVG to write; RUN/{PLOT_FILE} for one run, {PLOT_FILE} in the current folder for several",
     )
-    return parser
+    options = parser.options(argv[1:])
+    target = options.output or (options.runs[0] / PLOT_FILE if len(options.runs) == 1 else Path(PLOT_FILE))
+    draw_history(options.runs, target)
+    print(target)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.runs.repeat import FIRST_SEED, repeat
-from cnn_lstm.runs.together import add_jobs
 
 
 def run(argv: list[str]) -> None:
@@ -13,11 +12,6 @@ def run(argv: list[str]) -> None:
     Args:
         argv: `repeat` and its arguments.
     """
-    options, argv_of_fit = _parser().split(argv[1:])
-    repeat(argv_of_fit, options.seeds, options.first_seed, options.n_jobs, options.folder, options.resume)
-
-
-def _parser() -> CommandParser:
     parser = CommandParser(
         prog="cnn-lstm repeat",
         description="Trains and tests a configuration with several seeds; every other option is passed on to fit.",
@@ -25,6 +19,7 @@ def _parser() -> CommandParser:
     )
     parser.add_argument("--seeds", metavar="N|S,S,...", default="5", help="how many seeds, or which; 5 by default")
     parser.add_argument("--first_seed", type=int, metavar="S", help=f"the first of N seeds, {FIRST_SEED} by default")
-    add_jobs(parser)
+    parser.add_jobs()
     parser.add_folder("all runs")
-    return parser
+    options, argv_of_fit = parser.split(argv[1:])
+    repeat(argv_of_fit, options.seeds, options.first_seed, options.n_jobs, options.folder, options.resume)

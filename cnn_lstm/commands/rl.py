@@ -35,7 +35,7 @@ def run(argv: list[str]) -> None:
 
     Raises:
         ConfigError: E225, if the command is unknown; E272, if the extra is not installed.
-        SystemExit: With 2, if there is no command.
+        SystemExit: With 2, if the command is missing.
     """
     if len(argv) < 2 or "--help" in argv or "-h" in argv:
         print(USAGE, end="")
@@ -73,7 +73,7 @@ def _train(argv: list[str]) -> None:
 def _evaluate(argv: list[str]) -> None:
     from cnn_lstm.rl.evaluation import evaluate
 
-    option = next((word for word in argv if word.startswith("-")), None)
+    option = next((argument for argument in argv if argument.startswith("-")), None)
     if option:
         fix = "it takes the folder alone; all settings are those that the agents learnt with"
         raise ConfigError(f"unknown option {option}", "rl evaluate", fix, code=225)

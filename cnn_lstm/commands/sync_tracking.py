@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnn_lstm.commands.parser import CommandParser
-from cnn_lstm.training.tracking.sync import sync
+from cnn_lstm.training.tracking.delivery import sync
 
 
 def run(argv: list[str]) -> None:
@@ -14,12 +14,6 @@ def run(argv: list[str]) -> None:
     Args:
         argv: `sync-tracking` and its arguments.
     """
-    options = _parser().options(argv[1:])
-    for folder in options.runs:
-        print(sync(folder, options.tracking_uri))
-
-
-def _parser() -> CommandParser:
     parser = CommandParser(
         prog="cnn-lstm sync-tracking", description="Sends what waits in the run folder to MLflow, each point once."
     )
@@ -27,4 +21,6 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--tracking_uri", metavar="URI", help="MLflow server or database; the one that the run was sent to by default"
     )
-    return parser
+    options = parser.options(argv[1:])
+    for folder in options.runs:
+        print(sync(folder, options.tracking_uri))

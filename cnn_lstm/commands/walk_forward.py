@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.data.splits import WalkForward
-from cnn_lstm.runs.together import add_jobs
 from cnn_lstm.runs.walk_forward import walk_forward
 
 
@@ -14,13 +13,6 @@ def run(argv: list[str]) -> None:
     Args:
         argv: `walk-forward` and its arguments.
     """
-    options, argv_of_fit = _parser().split(argv[1:])
-    folds = max(options.folds, 1)  # a number below 1 is refused by the split
-    splits = [WalkForward(options.folds, fold, options.sliding, options.embargo) for fold in range(folds)]
-    walk_forward(argv_of_fit, splits, options.n_jobs, options.folder, options.resume)
-
-
-def _parser() -> CommandParser:
     parser = CommandParser(
         prog="cnn-lstm walk-forward",
         description="Trains and tests a configuration fold by fold; every other option is passed on to fit.",
@@ -30,6 +22,9 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--embargo", type=int, default=0, metavar="N", help="dates between the last label of a part and the next part"
     )
-    add_jobs(parser)
+    parser.add_jobs()
     parser.add_folder("all folds")
-    return parser
+    options, argv_of_fit = parser.split(argv[1:])
+    folds = max(options.folds, 1)  # a number below 1 is refused by the split
+    splits = [WalkForward(options.folds, fold, options.sliding, options.embargo) for fold in range(folds)]
+    walk_forward(argv_of_fit, splits, options.n_jobs, options.folder, options.resume)

@@ -14,6 +14,7 @@ from torch import Tensor
 from cnn_lstm import specs
 from cnn_lstm.errors import CheckpointError, DataError
 from cnn_lstm.model.calibration import Calibration
+from cnn_lstm.plain_values import differences
 
 log = logging.getLogger(__name__)
 CHECKPOINT_KEY = "cnn_lstm"
@@ -166,14 +167,13 @@ def refuse_differences(saved: Mapping[str, Any], asked: Mapping[str, Any]) -> No
     Example:
         >>> refuse_differences({"window": 60}, {"window": 60})
     """
-    differences = [
-        f"{key}: {saved.get(key)} -> {asked.get(key)}"
-        for key in sorted({*saved, *asked})
-        if saved.get(key) != asked.get(key)
-    ]
-    if differences:
-        fix = "use the config.yaml of the checkpoint's run, or train again"
-        raise CheckpointError("the checkpoint does not fit the configuration", "; ".join(differences), fix, code=436)
+    if different := differences(saved, asked):
+        raise CheckpointError(
+            "the checkpoint does not fit the configuration",
+            "; ".join(different),
+            "use the config.yaml of the checkpoint's run, or train again",
+            code=436,
+        )
 
 
 # -- the form on disk --------------------------------------------------------------------------------------------------

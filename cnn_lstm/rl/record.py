@@ -10,7 +10,6 @@ from typing import Any
 from stable_baselines3.common.logger import KVWriter
 
 from cnn_lstm.training.run_folder import RunFolder
-from cnn_lstm.training.tracking.address import tracking_uri
 from cnn_lstm.training.tracking.delivery import Delivery
 from cnn_lstm.training.tracking.events import Parent
 from cnn_lstm.training.tracking.journal import Journal
@@ -50,7 +49,7 @@ def recorded(home: RunFolder, folder: Path, config: str, command: str, resumed: 
         resumed: Whether a training goes on that was cut short.
     """
     start = Journal(home.tracking).start()
-    delivery = Delivery.of_run(folder, tracking_uri(home.path.resolve().parent, start.uri if start else None))
+    delivery = Delivery.of_run(folder, start.uri if start else None, home=home.path.resolve().parent)
     experiment = start.experiment if start else EXPERIMENT
     record = Record(RunFolder(folder), command, delivery, experiment, enabled=start is not None)
     if start is not None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import get_args
 
 import jsonargparse
-
-from cnn_lstm.errors import ConfigError
 
 
 def explicit_flags(argv: Sequence[str], flags: Collection[str]) -> list[str]:
@@ -37,24 +35,6 @@ def flags_of(parser: jsonargparse.ArgumentParser) -> set[str]:
     """Names of a parser's options that may be true or false."""
     hints = {action.dest: getattr(action, "_typehint", None) for action in parser._actions}
     return {name for name, hint in hints.items() if bool in (hint, *get_args(hint)) and not name.endswith(".help")}
-
-
-def refuse_renamed(argv: Sequence[str], renamed: Mapping[str, str], command: str) -> None:
-    """Refuses options that had another name in earlier versions.
-
-    Args:
-        argv: Arguments of a command.
-        renamed: The new option by the old one.
-        command: What the user called.
-
-    Raises:
-        ConfigError: E225, which names the new option.
-    """
-    for argument in argv:
-        name = argument.partition("=")[0]
-        for old, new in renamed.items():
-            if name == old or name.startswith(f"{old}."):
-                raise ConfigError(f"{name} has a new name", command, f"write {new}{name[len(old) :]}", code=225)
 
 
 def config_files(argv: Sequence[str]) -> list[Path]:

@@ -73,17 +73,14 @@ def with_current_keys(tree: dict[str, Any], renamed: Mapping[str, str]) -> dict[
         {'tensorboard_plots': {'windows': 3}, 'quiet': True}
     """
     for old, new in renamed.items():
-        *sections, key = old.split(".")
-        tree = _with_renamed(tree, sections, key, new.rpartition(".")[2])
+        section, _, rest = old.partition(".")
+        inner = tree.get(section)
+        if not rest and old in tree:
+            name = new.rpartition(".")[2]
+            tree = {name if key == old else key: value for key, value in tree.items()}
+        elif rest and isinstance(inner, dict) and (changed := with_current_keys(inner, {rest: new})) is not inner:
+            tree = tree | {section: changed}
     return tree
-
-
-def _with_renamed(tree: dict[str, Any], sections: Sequence[str], old: str, new: str) -> dict[str, Any]:
-    if sections:
-        inner = tree.get(sections[0])
-        changed = _with_renamed(inner, sections[1:], old, new) if isinstance(inner, dict) else inner
-        return tree if changed is inner else tree | {sections[0]: changed}
-    return {new if key == old else key: value for key, value in tree.items()} if old in tree else tree
 
 
 def with_current_files(argv: Sequence[str], renamed: Mapping[str, str] | None = None) -> list[str]:
@@ -136,7 +133,7 @@ def check_values(config: Namespace) -> None:
     Raises:
         ConfigError: Naming the key.
     """
-    for key, value in flattened(config.as_dict(), lists=True).items():
+    for key, value in flattened(config.as_dict(), into=bool).items():
         for number in value if isinstance(value, list | tuple) else [value]:
             if isinstance(number, float) and not math.isfinite(number):
                 raise ConfigError(f"{key}={number}", fix="give a finite number", code=224)
@@ -146,9 +143,5 @@ def check_values(config: Namespace) -> None:
     for callback in ("checkpoint", "early_stopping"):
         monitor, mode = config[callback].monitor, config[callback].mode
         if mode == "min" and str(monitor).endswith(HIGHER_IS_BETTER):
-            raise ConfigError(
-                f"{callback}.mode=min",
-                f"{callback}.monitor={monitor}",
-                "higher is better: set mode to max",
-                code=224,
-            )
+            where, fix = f"{callback}.monitor={monitor}", "higher is better: set mode to max"
+            raise ConfigError(f"{callback}.mode=min", where, fix, code=224)

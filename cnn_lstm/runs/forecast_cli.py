@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +16,7 @@ import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import (
-    Callback,
-    EarlyStopping,
-    LearningRateMonitor,
-    ModelCheckpoint,
-)
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
@@ -30,31 +25,23 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
+from cnn_lstm.hints import refuse_renamed
 from cnn_lstm.model.forecaster import Forecaster
-from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of, refuse_renamed
+from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of
 from cnn_lstm.runs.config import RENAMED, check_keys, check_values, with_current_files
 from cnn_lstm.runs.outcome import Outcome
 from cnn_lstm.runs.parser_errors import one_line_errors
 from cnn_lstm.runs.record import ENVIRONMENT, add_tracking_arguments, kept, record_of_run
 from cnn_lstm.runs.yaml_guard import guard_parser
-from cnn_lstm.training.callbacks import (
-    FiniteGuard,
-    ForgetRepeatedSteps,
-    GradientNorm,
-    LastCheckpoint,
-    OptimizerSettings,
-    RandomState,
-    RelocateCheckpoints,
-)
+from cnn_lstm.training.callbacks import GradientNorm, LastCheckpoint, guards
 from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources
 from cnn_lstm.training.durable import DurableCheckpointIO
 from cnn_lstm.training.history_callback import HistoryPlot
 from cnn_lstm.training.interrupts import InterruptBetweenBatches
-from cnn_lstm.training.loggers import build_loggers
+from cnn_lstm.training.loggers import TrackedData, build_loggers
 from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, choose_run
 from cnn_lstm.training.tensorboard import TensorBoardPlots
 from cnn_lstm.training.tracking.credentials import without_credentials
-from cnn_lstm.training.tracking.tracker import TrackedData
 
 TRAINER_DEFAULTS = {
     "max_epochs": 100,
@@ -91,6 +78,8 @@ class ForecastCLI(LightningCLI):
     """
 
     def __init__(self, args: list[str], run: bool = True, trial: Sequence[Callback] = ()) -> None:
+        quiet()
+        guard_parser()
         self._command, self._runs, self._trial = args[0], run, trial
         super().__init__(
             Forecaster,
@@ -130,25 +119,24 @@ class ForecastCLI(LightningCLI):
             "--same_prices", type=bool, default=False, help="Refuse a checkpoint that was trained on other prices."
         )
         parser.add_class_arguments(Evaluation, "evaluation")
-        for source, target in (
-            ("data.n_features", "model.network.init_args.n_features"),
-            ("data.n_targets", "model.n_targets"),
-        ):
-            parser.link_arguments(source, target, apply_on="instantiate")
+        parser.link_arguments("data.n_features", "model.network.init_args.n_features", apply_on="instantiate")
+        parser.link_arguments("data.n_targets", "model.n_targets", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses; Lightning's own version warns about arguments that are not those of the process."""
-        command, known = args[0], self._known_keys(args[0])
-        refuse_renamed(args, RENAMED_OPTIONS, command)
+        refuse_renamed(args, RENAMED_OPTIONS, self._command)
         self.files = config_files(args)
-        check_keys(self.files, known)
-        with one_line_errors(command, known):
-            explicit = explicit_flags(args, flags_of(self._subcommand_parsers[command]))
+        check_keys(self.files, self._known_keys())
+        with self._one_line_errors():
+            explicit = explicit_flags(args, flags_of(self._subcommand_parsers[self._command]))
             self.config = parser.parse_args(with_current_files(explicit))
         check_values(self.command_config)
 
-    def _known_keys(self, command: str) -> set[str]:
-        return {action.dest for action in self._subcommand_parsers[command]._actions}
+    def _known_keys(self) -> set[str]:
+        return {action.dest for action in self._subcommand_parsers[self._command]._actions}
+
+    def _one_line_errors(self) -> AbstractContextManager[None]:
+        return one_line_errors(self._command, self._known_keys())
 
     def _parse_ckpt_path(self) -> None:
         """Resolves the checkpoint and the run folder, and refuses a checkpoint of another model.
@@ -157,14 +145,17 @@ class ForecastCLI(LightningCLI):
         """
         config = self.command_config
         if self._runs:
-            self.run_folder = choose_run(self.config.subcommand, config, CLASS_DEFAULTS, self.files)
+            self.run_folder = choose_run(self._command, config, CLASS_DEFAULTS, self.files)
         saved = config.clone()
         saved.run_dir = saved.ckpt_path = None  # on one line each, or dropping them would leave a part behind
         try:
-            text = self._parser(self.config.subcommand).dump(saved, skip_unset=False)
+            text = self._parser(self._command).dump(saved, skip_unset=False)
         except (ValueError, TypeError, yaml.YAMLError) as error:
             raise ConfigError(f"cannot be saved: {_one_line(error)}", "the configuration", code=225) from error
-        self.config_text = without_credentials(_without_run(text))
+        # without what belongs to one start of it, so that it reruns under every command
+        skipped = ("ckpt_path:", "run_dir:", "csv:")
+        lines = (line for line in text.splitlines(keepends=True) if not line.startswith(skipped))
+        self.config_text = without_credentials("".join(lines))
 
     def _set_seed(self) -> None:
         seed = self.command_config.seed_everything
@@ -182,12 +173,11 @@ class ForecastCLI(LightningCLI):
         config = self.command_config
         config.checkpoint.dirpath = str(self.run_folder.checkpoints)
         config.trainer.default_root_dir = str(self.run_folder.path)
-        command = self.config.subcommand
         try:
-            with one_line_errors(command, self._known_keys(command)):
+            with self._one_line_errors():
                 super().instantiate_classes()
                 self.model.refuse_other_prices = config.same_prices
-                if command == "fit":  # refuses a wrong setting of optimiser or scheduler before any data is read
+                if self._command == "fit":  # refuses a wrong setting of optimiser or scheduler before any data is read
                     self.model.configure_optimizers()
         except (MisconfigurationException, TypeError, ValueError, ZeroDivisionError) as error:
             if isinstance(error, ConfigError):
@@ -197,7 +187,7 @@ class ForecastCLI(LightningCLI):
     @property
     def command_config(self) -> Namespace:
         """The configuration of the command, as it was parsed."""
-        config: Namespace = self.config[self.config.subcommand]
+        config: Namespace = self.config[self._command]
         return config
 
     @property
@@ -207,9 +197,8 @@ class ForecastCLI(LightningCLI):
 
     def built(self) -> Any:
         """The objects of a configuration that was only parsed, by section; no trainer among them."""
-        command = self.config.subcommand
-        with one_line_errors(command, self._known_keys(command)):
-            return self.parser.instantiate_classes(self.config)[command]
+        with self._one_line_errors():
+            return self.parser.instantiate_classes(self.config)[self._command]
 
     def build_data(self) -> MarketDataModule:
         """The data module alone, of a configuration that was only parsed."""
@@ -218,8 +207,8 @@ class ForecastCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Trainer with our loggers before the user's and our callbacks after them."""
-        command, config = self.config.subcommand, self.config_init[self.config.subcommand]
-        self.record = record_of_run(self.run_folder, command, config)
+        config = self.config_init[self._command]
+        self.record = record_of_run(self.run_folder, self._command, config)
         console = ConsoleLogger(config.trainer.max_epochs, config.checkpoint.monitor, config.checkpoint.mode)
         loggers = self._loggers(config, console)
         bar = config.trainer.enable_progress_bar is not False and not config.quiet and _is_terminal()
@@ -242,26 +231,16 @@ class ForecastCLI(LightningCLI):
         of_user = config.trainer.logger
         if of_user is False:
             return False
-        command = self.config.subcommand
-        loggers = build_loggers(self.run_folder, command, config.tensorboard, self.record)
-        if command == "fit" and not config.quiet:
+        loggers = build_loggers(self.run_folder, self._command, config.tensorboard, self.record)
+        if self._command == "fit" and not config.quiet:
             loggers.append(console)
         if isinstance(of_user, list):
             return [*loggers, *of_user]
         return loggers if of_user in (None, True) else [*loggers, of_user]
 
     def _callbacks(self) -> list[Callback]:
-        callbacks = [
-            InterruptBetweenBatches(),
-            ForgetRepeatedSteps(),
-            FiniteGuard(),
-            RandomState(),
-            OptimizerSettings(),
-            Resources(),
-            RelocateCheckpoints(self.run_folder.checkpoints),
-            *self._trial,
-        ]
-        if self.config.subcommand == "fit":
+        callbacks = [InterruptBetweenBatches(), *guards(self.run_folder.checkpoints), Resources(), *self._trial]
+        if self._command == "fit":
             callbacks.append(TrackedData(self.record, yaml.safe_load(self.config_text)["data"]["source"]))
         return callbacks
 
@@ -281,6 +260,7 @@ class ForecastCLI(LightningCLI):
     def _run_in_one_line(self, subcommand: str) -> None:
         try:
             super()._run_subcommand(subcommand)
+            self._conclude()
         except torch.OutOfMemoryError as error:
             raise ResourceError(
                 f"out of memory: {str(error).splitlines()[0]}", fix="use a smaller data.batch_size", code=608
@@ -309,28 +289,18 @@ class ForecastCLI(LightningCLI):
             write_text_whole(self.run_folder.config, self.config_text)
 
     @rank_zero_only
-    def after_fit(self) -> None:
-        """Keeps the best model; prints its loss, and where everything lies."""
-        self._outcome().fit(model=not self._trial)
-
-    @rank_zero_only
-    def after_validate(self) -> None:
-        """Prints the metrics of the validation part."""
-        self._outcome().validate()
-
-    @rank_zero_only
-    def after_test(self) -> None:
-        """Judges the forecasts of the test part."""
-        config = self.config_init["test"]
-        self._outcome().test(config.evaluation, Path(config.ckpt_path))
-
-    @rank_zero_only
-    def after_predict(self) -> None:
-        """Writes the forecasts."""
-        self._outcome().predict(self.config_init["predict"].csv)
-
-    def _outcome(self) -> Outcome:
-        return Outcome(self.run_folder, self.record, self.trainer, self.model, self.datamodule)
+    def _conclude(self) -> None:
+        """Writes and prints what the command leaves behind."""
+        outcome = Outcome(self.run_folder, self.record, self.trainer, self.model, self.datamodule)
+        config = self.config_init[self._command]
+        if self._command == "fit":
+            outcome.fit(model=not self._trial)
+        elif self._command == "validate":
+            outcome.validate()
+        elif self._command == "test":
+            outcome.test(config.evaluation, Path(config.ckpt_path))
+        else:
+            outcome.predict(config.csv)
 
 
 def _is_terminal() -> bool:
@@ -341,12 +311,6 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _without_run(text: str) -> str:
-    """The configuration without what belongs to one start of it, so that it reruns under every command."""
-    skipped = ("ckpt_path:", "run_dir:", "csv:")
-    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(skipped))
-
-
 def run(argv: list[str], trial: Sequence[Callback] = ()) -> None:
     """Runs `fit`, `validate`, `test` or `predict`.
 
@@ -354,8 +318,6 @@ def run(argv: list[str], trial: Sequence[Callback] = ()) -> None:
         argv: The command and its arguments.
         trial: Callbacks of a fit that is a trial of a sweep.
     """
-    quiet()
-    guard_parser()
     with _restored_environment():
         ForecastCLI(argv, trial=trial)
 
@@ -369,8 +331,6 @@ def parsed(argv: Sequence[str]) -> ForecastCLI:
     Raises:
         ConfigError: If the configuration is wrong.
     """
-    quiet()
-    guard_parser()
     return ForecastCLI(list(argv), run=False)
 
 

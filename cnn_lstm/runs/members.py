@@ -137,11 +137,7 @@ class MemberProcesses:
         for _, process, _ in self.running:
             process.terminate()
         for _, process, _ in self.running:
-            try:
-                process.wait(PATIENCE_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            processes.wait_or_kill(process, PATIENCE_SECONDS)
 
 
 def train_all(members: Sequence[Member], jobs: int, lock: int) -> dict[int, int]:

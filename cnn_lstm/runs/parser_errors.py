@@ -73,8 +73,8 @@ def _without_noise(message: str) -> str:
 def _hint(message: str, known: Collection[str]) -> str:
     """A hint at the known key nearest to the one that a parser's message complains about."""
     keys = {*known, *_arguments(re.findall(r"class_path[= ]'([\w.]+)'", message))}
-    words = re.findall(r"(?:[Oo]ption|unrecognized arguments:) '?-*([\w.]+)", message)
-    return nearest_key(words[0], keys) if words else "see --help"
+    named = re.findall(r"(?:[Oo]ption|unrecognized arguments:) '?-*([\w.]+)", message)
+    return nearest_key(named[0], keys) if named else "see --help"
 
 
 def _arguments(class_paths: list[str]) -> set[str]:

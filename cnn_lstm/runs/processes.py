@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from cnn_lstm.specs import trusted_packages
 
@@ -25,6 +26,20 @@ def trust_argv() -> list[str]:
     """The packages that the user trusts, as arguments of a run."""
     packages = sorted(trusted_packages() - {"cnn_lstm"})
     return ["--trust-imports", ",".join(packages)] if packages else []
+
+
+def wait_or_kill(process: subprocess.Popen[Any], seconds: float) -> None:
+    """Waits for the end of a process, and kills it if that takes too long.
+
+    Args:
+        process: The process, which was asked to end.
+        seconds: How long it may take.
+    """
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 class WorkerPool:
@@ -90,11 +105,7 @@ class WorkerPool:
             _close(worker)
         until = time.monotonic() + PATIENCE
         for worker in self._running:
-            try:
-                worker.wait(max(0.0, until - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                worker.kill()
-                worker.wait()
+            wait_or_kill(worker, max(0.0, until - time.monotonic()))
 
 
 def _close(worker: subprocess.Popen[str]) -> None:

@@ -18,11 +18,11 @@ from cnn_lstm.errors import TrackingError, interruption
 from cnn_lstm.inference.pyfunc import save_pyfunc
 from cnn_lstm.model.contract import digest_of
 from cnn_lstm.training.interrupts import ended_by_sigterm
+from cnn_lstm.training.loggers import MLflowTracker
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.credentials import TrackingUri, without_credentials
 from cnn_lstm.training.tracking.delivery import SETTINGS, Delivery
 from cnn_lstm.training.tracking.record import EXPERIMENT, Record
-from cnn_lstm.training.tracking.tracker import MLflowTracker
 
 log = logging.getLogger(__name__)
 # what MLflow sets in the environment, and what we set for it

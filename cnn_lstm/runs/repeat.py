@@ -21,7 +21,7 @@ from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import digest_of, refuse_differences
 from cnn_lstm.runs.members import Member, leave_with, train_all
-from cnn_lstm.runs.together import MultiRunCommand, require_jobs
+from cnn_lstm.runs.together import MultiRunCommand
 
 FIRST_SEED = 42
 REPEAT = MultiRunCommand(
@@ -48,10 +48,7 @@ def repeat(
         ConfigError: If an option is wrong, before anything is trained.
         SystemExit: With the exit code of the first run that failed.
     """
-    require_jobs(jobs)
-    REPEAT.require_folder(folder, resume)
-    REPEAT.refuse_reserved(argv)
-    argv = REPEAT.with_kept_config(argv, folder, resume)
+    argv = REPEAT.argv_of_fit(argv, jobs, folder, resume)
     cli = REPEAT.parsed(argv)
     data, folder = cli.build_data(), folder or REPEAT.new_folder(cli)
     members = [
@@ -126,12 +123,8 @@ def _average(members: Sequence[Member], data: MarketDataModule, settings: Evalua
         Predictor(ensemble).predict_rows(data.panel, data.parts.test), data, ensemble.contract, settings
     )
     uses = count_use(folder, rows_tested(table, data), digest_of(content))
-    return write_report(folder, table, {**_information(members[-1], paths), "test_rows_used": uses}, settings).report
-
-
-def _information(last: Member, paths: Sequence[Path]) -> ModelInfo:
-    """The members' information sheet: they share data, split and tests, and differ in their weights."""
-    sheet: ModelInfo = json.loads((last.run.path / "model_info.json").read_text())
+    # the members share data, split and tests, and differ in their weights
+    sheet: ModelInfo = json.loads((members[-1].run.path / "model_info.json").read_text())
     sheet["model"]["parameters"] *= len(paths)
     sheet["model"]["ensemble_of"] = [str(path) for path in paths]
-    return sheet
+    return write_report(folder, table, {**sheet, "test_rows_used": uses}, settings).report

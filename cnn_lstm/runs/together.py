@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from cnn_lstm.errors import ConfigError, ResourceError
-from cnn_lstm.files import try_lock, write_text_whole
+from cnn_lstm.errors import ConfigError
+from cnn_lstm.files import disk_errors_in_one_line, try_lock, write_text_whole
 from cnn_lstm.plain_values import differences, flattened
 from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.argv import config_files
@@ -41,14 +40,26 @@ class MultiRunCommand:
     reserved: Sequence[str]
     free: Sequence[str] = ()
 
-    @property
-    def stem(self) -> str:
-        """Name of its files."""
-        return self.command.replace("-", "_")
-
     def kept_config(self, folder: Path) -> Path:
         """The configuration that the runs of a folder share."""
-        return folder / f"{self.stem}.yaml"
+        return folder / f"{self.command.replace('-', '_')}.yaml"
+
+    def argv_of_fit(self, argv: Sequence[str], jobs: int, folder: Path | None, resume: bool) -> list[str]:
+        """The arguments of `fit` that its runs share; refuses what is wrong with the command's own.
+
+        Args:
+            argv: Arguments of `fit` that the command line gives.
+            jobs: Runs at a time.
+            folder: See `require_folder`.
+            resume: See `require_folder`.
+
+        Raises:
+            ConfigError: E224, E225, E245 or E246.
+        """
+        require_jobs(jobs)
+        self.require_folder(folder, resume)
+        self.refuse_reserved(argv)
+        return self.with_kept_config(argv, folder, resume)
 
     def require_folder(self, folder: Path | None, resume: bool) -> None:
         """Refuses to begin where the command has begun already, and to go on where it has not.
@@ -82,9 +93,10 @@ class MultiRunCommand:
         for argument in argv:
             name = argument.partition("=")[0]
             if any(name == option or name.startswith(f"{option}.") for option in self.reserved):
-                raise ConfigError(
-                    f"{name} is not for {self.command}", fix="each run gets its own: leave it out", code=225
-                )
+                raise self._not_for_users(name)
+
+    def _not_for_users(self, name: str) -> ConfigError:
+        return ConfigError(f"{name} is not for {self.command}", fix="each run gets its own: leave it out", code=225)
 
     def with_kept_config(self, argv: Sequence[str], folder: Path | None, resume: bool) -> list[str]:
         """The arguments of `fit`; where they name no configuration and a folder is resumed, with the folder's.
@@ -109,9 +121,7 @@ class MultiRunCommand:
         """
         cli = forecast_cli.parsed(["fit", *argv])
         if cli.command_config.get("ckpt_path"):
-            raise ConfigError(
-                f"ckpt_path is not for {self.command}", fix="each run gets its own: leave it out", code=225
-            )
+            raise self._not_for_users("ckpt_path")
         return cli
 
     def new_folder(self, cli: ForecastCLI) -> Path:
@@ -136,16 +146,9 @@ class MultiRunCommand:
             ResourceError: E606, if it cannot be written.
             ConfigError: E243, if the same command, or a run of it, is at work there.
         """
-        try:
+        with disk_errors_in_one_line(f"cannot write the {self.command} folder", folder, "choose another --folder"):
             folder.mkdir(parents=True, exist_ok=True)
             lock = try_lock(folder / ".lock")
-        except OSError as error:
-            raise ResourceError(
-                f"cannot write the {self.command} folder",
-                f"{folder}: {error.strerror}",
-                "choose another --folder",
-                code=606,
-            ) from error
         if lock is None:
             raise ConfigError(
                 f"another {self.command}, or a run of it, is at work here", str(folder), "wait for its end", code=243
@@ -186,11 +189,6 @@ class MultiRunCommand:
             config: The configuration.
         """
         return {key: value for key, value in flattened(config).items() if key not in (*FREE_KEYS, *self.free)}
-
-
-def add_jobs(parser: argparse.ArgumentParser) -> None:
-    """Adds how many runs there may be at a time."""
-    parser.add_argument("--n_jobs", type=int, default=1, metavar="N", help="runs at a time; 1 by default")
 
 
 def require_jobs(jobs: int) -> None:

@@ -23,7 +23,7 @@ from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.contract import refuse_differences
 from cnn_lstm.runs.members import Member, leave_with, train_all
-from cnn_lstm.runs.together import MultiRunCommand, require_jobs
+from cnn_lstm.runs.together import MultiRunCommand
 from cnn_lstm.training.tracking.parent import name_parent
 
 WALK = MultiRunCommand(command="walk-forward", reserved=("--data.split", "--run_dir", "--ckpt_path"))
@@ -45,10 +45,7 @@ def walk_forward(
         ConfigError: If an option is wrong, before anything is trained.
         SystemExit: With the exit code of the first fold that failed.
     """
-    require_jobs(jobs)
-    WALK.require_folder(folder, resume)
-    WALK.refuse_reserved(argv)
-    argv = WALK.with_kept_config(argv, folder, resume)
+    argv = WALK.argv_of_fit(argv, jobs, folder, resume)
     arguments = [[*argv, f"--data.split={json.dumps(split.spec())}"] for split in splits]
     cli = WALK.parsed(arguments[0])
     _require_sound(cli.build_data(), splits)

@@ -144,7 +144,7 @@ def hand_back(plan: Plan, interrupted: bool = False) -> SweepResult:
     """
     study = join(plan)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
-        kinds = [event.kind for event in Journal(plan.run(trial.number).tracking).events()]
+        kinds = [event.content.kind for event in Journal(plan.run(trial.number).tracking).events()]
         if kinds and "end" not in kinds:  # its worker was killed
             record_state(plan, trial)
     result = SweepResult.of(plan, study, test=not interrupted)

@@ -19,11 +19,21 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.windows import Batch
 from cnn_lstm.errors import ConfigError, DivergedError
 from cnn_lstm.model.forecaster import Forecaster
-from cnn_lstm.specs import plain
+from cnn_lstm.specs import class_path, plain
 from cnn_lstm.training.loggers import AppendingCSVLogger
 
 log = logging.getLogger(__name__)
 OPTIMIZER_KEY = "cnn_lstm_optimizer"
+
+
+def guards(checkpoints: Path) -> list[Callback]:
+    """The callbacks that every command needs and that have no settings.
+
+    Args:
+        checkpoints: Folder of the checkpoints.
+    """
+    relocate = RelocateCheckpoints(checkpoints)
+    return [ForgetRepeatedSteps(), FiniteGuard(), RandomState(), OptimizerSettings(), relocate]
 
 
 class GradientNorm(Callback):
@@ -156,7 +166,7 @@ class ForgetRepeatedSteps(Callback):
         step = trainer.global_step
         for logger in trainer.loggers:
             if isinstance(logger, AppendingCSVLogger):
-                logger.forget_from(step)
+                logger.experiment.forget_from(step)
             elif isinstance(logger, TensorBoardLogger):
                 start = Event(step=step, session_log=SessionLog(status=SessionLog.START))
                 logger.experiment.file_writer.add_event(start)  # as the `purge_step` of a SummaryWriter
@@ -236,6 +246,5 @@ class OptimizerSettings(Callback):
 
 
 def _settings(optimizer: Optimizer) -> dict[str, Any]:
-    cls = type(optimizer)
     values = {key: value for key, value in optimizer.defaults.items() if not isinstance(value, Tensor)}
-    return {"class": f"{cls.__module__}.{cls.__qualname__}", **plain(values)}
+    return {"class": class_path(type(optimizer)), **plain(values)}

@@ -66,7 +66,7 @@ def read_history(run: Path) -> History:
         run: The run folder.
 
     Raises:
-        ConfigError: If there is no such folder.
+        ConfigError: If the folder does not exist.
         DataError: If it has no metrics.csv, or one without an epoch.
     """
     if not run.is_dir():
@@ -82,13 +82,16 @@ def read_history(run: Path) -> History:
     columns = {name for row in finished.values() for name in row} - {"epoch", "step"}
     metrics = {name: np.array([row.get(name, math.nan) for row in finished.values()]) for name in sorted(columns)}
     ends = {k: row.get("step", float(k)) for k, row in finished.items()}
+    # those of `LearningRateMonitor`, without the momentum and weight decay that it can add
+    rates = {name for row in rows for name in row if name.startswith("lr-")}
+    rates = {name for name in rates if not name.endswith(("-momentum", "-weight_decay"))}
     max_epochs, stopping = _settings(run)
     stopped = max_epochs is not None and max(finished) + 1 < max_epochs and _has_stopped(metrics, stopping)
     return History(
         name=run.resolve().name,
         epochs=np.array(list(finished), dtype=float),
         metrics=metrics,
-        rates={name: _by_step(rows, name, ends) for name in _rate_names(rows)},
+        rates={name: _by_step(rows, name, ends) for name in sorted(rates)},
         norms=_by_step(rows, "grad_norm", ends),
         max_epochs=max_epochs,
         stopped=stopped,
@@ -117,12 +120,6 @@ def _values(row: dict[str, Any]) -> dict[str, float]:
         if not math.isfinite(values.get(name, math.nan)):
             values.pop(name, None)
     return values
-
-
-def _rate_names(rows: list[dict[str, float]]) -> list[str]:
-    """Columns of `LearningRateMonitor`, without the momentum and weight decay that it can add."""
-    names = {name for row in rows for name in row if name.startswith("lr-")}
-    return sorted(name for name in names if not name.endswith(("-momentum", "-weight_decay")))
 
 
 def _by_step(rows: list[dict[str, float]], column: str, ends: dict[int, float]) -> Curve:

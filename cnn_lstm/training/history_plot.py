@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnn_lstm.errors import ConfigError, ResourceError
-from cnn_lstm.files import replace_file
+from cnn_lstm.errors import ConfigError
+from cnn_lstm.files import disk_errors_in_one_line, replace_file
 from cnn_lstm.training.history import Curve, History, read_history
 
 if TYPE_CHECKING:
@@ -20,11 +19,25 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".pdf", ".svg")
 Style = dict[str, Any]
+# title and unit of the first three panels by column, for numbers and for classes; and those of the last panel
+OF_NUMBERS = {
+    "loss": ("Loss", "loss"),
+    "mae": ("MAE: mean absolute error", "units of the target"),
+    "rmse": ("RMSE: root mean squared error", "units of the target"),
+}
+OF_CLASSES = {
+    "loss": ("Loss", "loss"),
+    "accuracy": ("Accuracy", "share of forecasts"),
+    "balanced_accuracy": ("Balanced accuracy", "mean share over classes"),
+}
+RATIO = ("Validation loss / training loss", "ratio")
+DIFFERENCE = ("Validation loss - training loss", "difference")
 
 # dark and solid against light and dashed: also distinct in greyscale and for the colour-blind
 VALIDATION: Style = {"color": "#0b2a6f", "linestyle": "-", "linewidth": 2.2}
 TRAINING: Style = {"color": "#e08a2e", "linestyle": (0, (4, 1.5)), "linewidth": 1.8}
 BEST: Style = {"color": "#222222", "linestyle": ":", "linewidth": 1.3}
+SINGLE_STEPS: Style = {"color": "#b4b4b4", "linestyle": "-", "linewidth": 0.9}
 STOP: Style = {"color": "#777777", "linestyle": "-.", "linewidth": 1.3}
 COLORS = ("#0b2a6f", "#e08a2e", "#128a6a", "#c2306f", "#5aa5e0", "#8a5a2b")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (2, 1)))
@@ -51,12 +64,8 @@ def draw_history(runs: Sequence[Path], target: Path) -> None:
     with rc_context():
         rc_file_defaults()  # a notebook may have set another style
         figure = history_figure(histories)
-        try:
+        with disk_errors_in_one_line("cannot write the plot", target, "choose another --output"):
             replace_file(target, lambda partial: figure.savefig(partial, format=target.suffix[1:].lower()))
-        except OSError as error:
-            raise ResourceError(
-                "cannot write the plot", f"{target}: {error.strerror}", "choose another --output", code=606
-            ) from error
 
 
 def history_figure(histories: Sequence[History]) -> Figure:
@@ -69,11 +78,21 @@ def history_figure(histories: Sequence[History]) -> Figure:
 
     figure = Figure(figsize=(12, 7), dpi=100, layout="constrained")
     panels = list(figure.subplots(2, 3).flat)
+    logged = {column for history in histories for column in history.metrics}
+    metrics = OF_CLASSES if "val_accuracy" in logged and "val_mae" not in logged else OF_NUMBERS
+    # a loss of zero or below, as that of a Gaussian can be, makes a ratio say nothing
+    losses = [history.curve(name)[1] for history in histories for name in ("train_loss", "val_loss")]
+    difference = any((values <= 0).any() for values in losses)
+    norm = ("Gradient norm before clipping", "norm" if len(histories) == 1 else "median of the epoch")
+    labels = [*metrics.values(), ("Learning rate", "rate"), norm, DIFFERENCE if difference else RATIO]
+    for panel, (title, unit) in zip(panels, labels, strict=True):
+        panel.set_title(title, loc="left", fontsize=12, fontweight="bold")
+        panel.set_ylabel(unit, fontsize=10)
     if len(histories) == 1:
-        _draw_run(panels, histories[0])
+        _draw_run(panels, histories[0], list(metrics), difference)
         headline = _headline(histories[0])
     else:
-        _draw_comparison(panels, _with_distinct_names(histories))
+        _draw_comparison(panels, _with_distinct_names(histories), list(metrics), difference)
         headline = f"{len(histories)} runs, metrics of the validation part"
     figure.suptitle(headline, fontsize=min(13.0, 13.0 * 115 / len(headline)), fontweight="bold")
     _finish(panels, histories)
@@ -100,56 +119,27 @@ def _headline(history: History) -> str:
     return f"{history.name}: {', '.join(parts)}"
 
 
-def _metric_panels(histories: Sequence[History]) -> list[tuple[str, str, str]]:
-    """Column, title and unit of the second and third panel, for numbers or for classes."""
-    columns = {column for history in histories for column in history.metrics}
-    if "val_accuracy" in columns and "val_mae" not in columns:
-        return [
-            ("accuracy", "Accuracy", "share of forecasts"),
-            ("balanced_accuracy", "Balanced accuracy", "mean share over classes"),
-        ]
-    return [
-        ("mae", "MAE: mean absolute error", "units of the target"),
-        ("rmse", "RMSE: root mean squared error", "units of the target"),
-    ]
-
-
-def _draw_run(panels: list[Axes], history: History) -> None:
-    loss, *metrics, rate, norm, ratio = panels
-    names = [("loss", "Loss", "loss"), *_metric_panels([history])]
-    for panel, (column, title, unit) in zip((loss, *metrics), names, strict=True):
-        _title(panel, title, unit)
+def _draw_run(panels: list[Axes], history: History, columns: Sequence[str], difference: bool) -> None:
+    *metrics, rate, norm, ratio = panels
+    for panel, column in zip(metrics, columns, strict=True):
         _line(panel, history.curve(f"train_{column}"), TRAINING, "training")
         _line(panel, history.curve(f"val_{column}"), VALIDATION, "validation")
-    _title(rate, "Learning rate", "rate")
     for k, (name, curve) in enumerate(history.rates.items()):
         label = f"rate {name.removeprefix('lr-')}" if len(history.rates) > 1 else None
         _line(rate, _stretched(curve, history), {**VALIDATION, "linestyle": DASHES[k % 4]}, label, "steps-post")
-    _title(norm, "Gradient norm before clipping", "norm")
     steps, medians = history.norms, _medians(history)
     if len(medians[0]) < len(steps[0]):
-        _line(
-            norm,
-            steps,
-            {"color": "#b4b4b4", "linestyle": "-", "linewidth": 0.9},
-            "gradient norm at single steps, its median in bold",
-        )
+        _line(norm, steps, SINGLE_STEPS, "gradient norm at single steps, its median in bold")
     _line(norm, medians, VALIDATION, None)
-    title, curve = _ratio(history, "difference" if _has_signs([history]) else "ratio")
-    _title(ratio, title, "difference" if _has_signs([history]) else "ratio")
-    _line(ratio, curve, VALIDATION, None)
+    _line(ratio, _gap(history, difference), VALIDATION, None)
     for panel in panels:
         _mark(panel, history)
 
 
-def _draw_comparison(panels: list[Axes], histories: Sequence[History]) -> None:
-    loss, *metrics, rate, norm, ratio = panels
-    columns = [("loss", "Loss", "loss"), *_metric_panels(histories)]
-    kind = "difference" if _has_signs(histories) else "ratio"
-    for panel, (_, title, unit) in zip((loss, *metrics), columns, strict=True):
-        _title(panel, title, unit)
-    _title(rate, "Learning rate", "rate")
-    _title(norm, "Gradient norm before clipping", "median of the epoch")
+def _draw_comparison(
+    panels: list[Axes], histories: Sequence[History], columns: Sequence[str], difference: bool
+) -> None:
+    *metrics, rate, norm, ratio = panels
     for k, history in enumerate(histories):
         style = {"color": COLORS[k % 6], "linestyle": DASHES[k % 4], "linewidth": 2.0}
         mark, best = MARKERS[k % 6], history.best
@@ -157,21 +147,14 @@ def _draw_comparison(panels: list[Axes], histories: Sequence[History]) -> None:
         if best is not None:
             label += f" (best {history.metrics['val_loss'][best]:.4g} in epoch {history.epochs[best]:.0f}"
             label += ", early stop)" if history.stopped else ")"
-        curves = [history.curve(f"val_{column}") for column, _, _ in columns]
-        title, gap = _ratio(history, kind)
-        _title(ratio, title, kind)
-        for panel, curve in zip((loss, *metrics, norm, ratio), (*curves, _medians(history), gap), strict=True):
+        curves = [*(history.curve(f"val_{column}") for column in columns), _medians(history), _gap(history, difference)]
+        for panel, curve in zip((*metrics, norm, ratio), curves, strict=True):
             _line(panel, curve, style, label, best=None if best is None else history.epochs[best], marker=mark)
         for curve in history.rates.values():
             _line(rate, _stretched(curve, history), style, None, "steps-post")
         for panel in panels:
             if best is not None:
                 panel.axvline(history.epochs[best], color=COLORS[k % 6], linestyle=":", linewidth=1.2, gid="best")
-
-
-def _title(panel: Axes, title: str, unit: str) -> None:
-    panel.set_title(title, loc="left", fontsize=12, fontweight="bold")
-    panel.set_ylabel(unit, fontsize=10)
 
 
 def _line(
@@ -206,9 +189,9 @@ def _mark(panel: Axes, history: History) -> None:
     if history.stopped:
         end = history.epochs[-1] + 0.5
         panel.axvline(end, label="early stop", gid="stop", **STOP)
-        text = {"fontsize": 10, "color": "#555555", "va": "bottom", "ha": "right"}
         near = history.best is not None and end - history.epochs[history.best] < 0.35 * len(history.epochs)
         if not near:
+            text = {"fontsize": 10, "color": "#555555", "va": "bottom", "ha": "right"}
             panel.text(end, 1.01, "early stop", transform=panel.get_xaxis_transform(), gid="stop", **text)
 
 
@@ -229,18 +212,13 @@ def _medians(history: History) -> Curve:
     return np.array(known), np.array([np.nanmedian(y[epochs == k]) for k in known])
 
 
-def _has_signs(histories: Sequence[History]) -> bool:
-    """Whether a loss is zero or below, as that of a Gaussian can be; then a ratio says nothing."""
-    return any((history.curve(name)[1] <= 0).any() for history in histories for name in ("train_loss", "val_loss"))
-
-
-def _ratio(history: History, kind: str) -> tuple[str, Curve]:
+def _gap(history: History, difference: bool) -> Curve:
+    """How far the validation loss is from the training loss: their difference, or their ratio."""
     missing = np.full(len(history.epochs), np.nan)
     train, val = (history.metrics.get(name, missing) for name in ("train_loss", "val_loss"))
-    title = "Validation loss / training loss" if kind == "ratio" else "Validation loss - training loss"
-    values = val / train if kind == "ratio" else val - train
+    values = val - train if difference else val / train
     known = np.isfinite(values)
-    return title, (history.epochs[known], values[known])
+    return history.epochs[known], values[known]
 
 
 def _finish(panels: list[Axes], histories: Sequence[History]) -> None:
@@ -286,10 +264,6 @@ def _scale_logarithmically(panel: Axes, spread: float) -> None:
 
 def _with_distinct_names(histories: Sequence[History]) -> list[History]:
     """Runs of one name are numbered."""
-    total, count = Counter(history.name for history in histories), Counter[str]()
-    distinct = []
-    for history in histories:
-        count[history.name] += 1
-        number = f" #{count[history.name]}" if total[history.name] > 1 else ""
-        distinct.append(replace(history, name=history.name + number))
-    return distinct
+    names = [history.name for history in histories]
+    numbers = [f" #{names[: k + 1].count(name)}" if names.count(name) > 1 else "" for k, name in enumerate(names)]
+    return [replace(history, name=history.name + number) for history, number in zip(histories, numbers, strict=True)]

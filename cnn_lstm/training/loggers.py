@@ -1,18 +1,22 @@
-"""The loggers of a run: TensorBoard first, then MLflow, then CSV."""
+"""The loggers of a run: TensorBoard first, then MLflow, then CSV; and what MLflow keeps of the data."""
 
 from __future__ import annotations
 
 import csv
+from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
+from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.files import replace_file
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.record import Record
-from cnn_lstm.training.tracking.tracker import MLflowTracker
 
 
 def build_loggers(run: RunFolder, command: str, tensorboard: bool, record: Record) -> list[Logger]:
@@ -37,7 +41,7 @@ def build_loggers(run: RunFolder, command: str, tensorboard: bool, record: Recor
     return loggers
 
 
-class _AppendingWriter(ExperimentWriter):
+class AppendingWriter(ExperimentWriter):
     """Goes on in the file of the run that is resumed; Lightning's class deletes it (2.6)."""
 
     def _check_log_dir_exists(self) -> None:
@@ -83,16 +87,63 @@ class AppendingCSVLogger(CSVLogger):
 
     @property
     @rank_zero_experiment
-    def experiment(self) -> ExperimentWriter:
+    def experiment(self) -> AppendingWriter:
         """The writer, made on first use."""
         if self._experiment is None:
             Path(self.root_dir).mkdir(parents=True, exist_ok=True)
-            self._experiment = _AppendingWriter(log_dir=self.log_dir)
-        writer: ExperimentWriter = self._experiment  # type: ignore[assignment]
+            self._experiment = AppendingWriter(log_dir=self.log_dir)
+        writer: AppendingWriter = self._experiment  # type: ignore[assignment]  # Lightning's is declared as its own
         return writer
 
-    def forget_from(self, step: int) -> None:
-        """Drops the rows at and after a step, which is trained again."""
-        writer = self.experiment
-        if isinstance(writer, _AppendingWriter):
-            writer.forget_from(step)
+
+class MLflowTracker(Logger):
+    """Passes what a trainer logs to a record.
+
+    Args:
+        record: The record.
+    """
+
+    def __init__(self, record: Record) -> None:
+        super().__init__()
+        self.record = record
+
+    @property
+    def name(self) -> str:
+        """Name of the experiment."""
+        return self.record.experiment
+
+    @property
+    def version(self) -> str:
+        """Name of the run."""
+        return self.record.run.path.resolve().name
+
+    @property
+    def save_dir(self) -> str:
+        """The run folder, which Lightning takes as its log folder where this is the only logger."""
+        return str(self.record.run.path)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Passes metrics on; the record keeps those of the main process."""
+        self.record.log(metrics, 0 if step is None else step)
+
+    def log_hyperparams(self, params: Mapping[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Passes parameters on."""
+        self.record.params(vars(params) if isinstance(params, Namespace) else params)
+
+
+class TrackedData(Callback):
+    """Records what a fit is trained on, once the data module has read it.
+
+    Args:
+        record: The record.
+        source: Class and arguments of the source, as the configuration says.
+    """
+
+    def __init__(self, record: Record, source: Mapping[str, Any]) -> None:
+        self.record, self.source = record, source
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning calls this once the data module has read its data."""
+        data = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning's connectors
+        if isinstance(data, MarketDataModule):
+            self.record.dataset(data, self.source)

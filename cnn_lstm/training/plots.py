@@ -5,11 +5,20 @@ Shapes: n forecasts, B windows, A attention heads, T window length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.picks import evenly_spread
+from cnn_lstm.data.windows import cut_windows
+from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.network import CNNLSTM
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,6 +67,48 @@ def forecast_plot(
     return figure
 
 
+def attention_windows_plot(
+    module: Forecaster, data: MarketDataModule, rows: Tensor, windows: int, title: str
+) -> Figure | None:
+    """Draws what the network looks at in some windows, evenly spread; None where it has no attention.
+
+    Args:
+        module: The forecaster; its state stays as it is.
+        data: A data module that has read its data.
+        rows: Panel rows to choose from, (n,).
+        windows: How many windows are drawn.
+        title: What to write above all panels.
+    """
+    network = module.network
+    if not isinstance(network, CNNLSTM) or network.attention is None:
+        return None
+    chosen = rows[torch.from_numpy(evenly_spread(len(rows), windows))]
+    x = cut_windows(data.panel.values, chosen, data.recipe.window).to(module.head.weight)
+    with undisturbed(network):
+        weights = network.attention_weights(x).float().cpu().numpy()
+    days, codes = data.panel.time[chosen.numpy()], data.panel.symbol[chosen.numpy()]
+    names = [f"{data.panel.symbols[code]} {str(day)[:10]}" for code, day in zip(codes, days, strict=True)]
+    return attention_plot(weights, names, title=title)
+
+
+@contextmanager
+def undisturbed(module: nn.Module) -> Iterator[None]:
+    """Evaluates without gradients; afterwards the modes of the parts and the random states are as before.
+
+    Args:
+        module: The module that is evaluated.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    devices = {parameter.device for parameter in module.parameters() if parameter.device.type == "cuda"}
+    with torch.random.fork_rng(list(devices)), torch.no_grad():
+        module.eval()
+        try:
+            yield
+        finally:
+            for part, training in modes:
+                part.training = training
+
+
 def attention_plot(weights: NDArray[np.float32], names: Sequence[str], title: str) -> Figure:
     """How much each bar of a window looks at each other: the mean over the heads, then each head.
 
@@ -77,7 +128,9 @@ def attention_plot(weights: NDArray[np.float32], names: Sequence[str], title: st
         middle = (place + 0.5) / len(blocks)
         panels[0].text(middle, 1.02, block, transform=panels[0].transAxes, ha="center", fontsize=9)
     panels[-1].set_xlabel("bar looked at", fontsize=9)
-    figure.colorbar(image, cax=_colour_axes(figure, panels), label="share of attention")
+    box, across = panels[0].get_position(), figure.get_size_inches()[0]
+    colours = figure.add_axes((box.x1 + 0.15 / across, panels[-1].get_position().y0, 0.15 / across, 0.5))
+    figure.colorbar(image, cax=colours, label="share of attention")
     more = f", first {heads} of {weights.shape[1]} heads" if weights.shape[1] > heads else ""
     figure.suptitle(f"{title}{more}; bars counted back from the decision (0)", fontsize=11)
     return figure
@@ -103,12 +156,6 @@ def _panels(rows: int, width: float, height: float) -> tuple[Figure, list[Axes]]
     for axes in panels:
         axes.tick_params(labelsize=8)
     return figure, panels
-
-
-def _colour_axes(figure: Figure, panels: list[Axes]) -> Axes:
-    """Axes for the colours, to the right of the panels."""
-    box, across = panels[0].get_position(), figure.get_size_inches()[0]
-    return figure.add_axes((box.x1 + 0.15 / across, panels[-1].get_position().y0, 0.15 / across, 0.5))
 
 
 def _draw_blocks(axes: Axes, blocks: Sequence[NDArray[np.float32]], highest: float) -> AxesImage:

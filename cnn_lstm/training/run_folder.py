@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
+from cnn_lstm.errors import CheckpointError, ConfigError
+from cnn_lstm.files import disk_errors_in_one_line
 from cnn_lstm.model.checkpoints import candidates, read_checkpoint, require_single
 from cnn_lstm.model.contract import refuse_differences
+from cnn_lstm.specs import class_path, imported
 
 ENVIRONMENT_KEY = "CNN_LSTM_RUN_DIR"
 
@@ -99,14 +100,10 @@ def require_writable(path: Path) -> None:
     Raises:
         ResourceError: If it cannot be made or written.
     """
-    try:
+    with disk_errors_in_one_line("cannot write the run folder", path, "choose another --run_dir"):
         path.mkdir(parents=True, exist_ok=True)
         (path / ".writable").touch()
         (path / ".writable").unlink()
-    except OSError as error:
-        raise ResourceError(
-            "cannot write the run folder", f"{path}: {error.strerror}", "choose another --run_dir", code=606
-        ) from error
 
 
 def _unused(path: Path) -> Path:
@@ -142,7 +139,8 @@ def choose_run(command: str, config: Any, defaults: dict[str, dict[str, Any]], f
                 fix="add --ckpt_path RUN/checkpoints/best.ckpt, or best|last with --run_dir RUN",
                 code=437,
             )
-        return new_run(config.run_dir, config.runs_dir, _name(files))
+        name = files[0].stem if files and files[0].name != "config.yaml" else "fit"
+        return new_run(config.run_dir, config.runs_dir, name)
     if str(given) in ("best", "last"):
         folder = RunFolder(Path(config.run_dir)) if config.run_dir else _run_of_config(files)
         given = folder.checkpoint(str(given))
@@ -153,10 +151,6 @@ def choose_run(command: str, config: Any, defaults: dict[str, dict[str, Any]], f
     run = RunFolder(Path(config.run_dir)) if config.run_dir else run_of_checkpoint(Path(given))
     require_writable(run.path)
     return run
-
-
-def _name(files: list[Path]) -> str:
-    return files[0].stem if files and files[0].name != "config.yaml" else "fit"
 
 
 def _run_of_config(files: list[Path]) -> RunFolder:
@@ -176,7 +170,8 @@ def _require_same_model(checkpoint: dict[str, Any], model: Any, defaults: dict[s
         arguments = saved["init_args"] | (asked.get("init_args") or {})
         refuse_differences(
             _by_dotted_key(f"model.{part}", saved["class_path"], saved["init_args"]),
-            _by_dotted_key(f"model.{part}", _canonical(asked["class_path"]), arguments),
+            # YAML may name a class where it is re-exported; the parser has imported it already
+            _by_dotted_key(f"model.{part}", class_path(imported(asked["class_path"])), arguments),
         )
 
 
@@ -184,10 +179,3 @@ def _by_dotted_key(part: str, class_path: str, arguments: dict[str, Any]) -> dic
     """A class and its arguments, but for the number of features, which the data gives."""
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in arguments.items()}
     return {part: class_path} | {f"{part}.{key}": value for key, value in plain.items() if key != "n_features"}
-
-
-def _canonical(path: str) -> str:
-    """Where a class is defined; YAML may name it where it is re-exported."""
-    module, _, name = path.rpartition(".")
-    cls = getattr(importlib.import_module(module), name)  # the parser has imported it already
-    return f"{cls.__module__}.{cls.__qualname__}"

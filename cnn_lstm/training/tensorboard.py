@@ -17,13 +17,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
+from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.model.forecaster import Forecaster
-from cnn_lstm.training.attention import attention_windows_plot, undisturbed
-from cnn_lstm.training.hyperparameters import data_of, hyperparameters
-from cnn_lstm.training.plots import forecast_plot, rendered
+from cnn_lstm.training.loggers import MLflowTracker
+from cnn_lstm.training.plots import attention_windows_plot, forecast_plot, rendered, undisturbed
 from cnn_lstm.training.tracking.record import Record
-from cnn_lstm.training.tracking.tracker import MLflowTracker
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,9 +79,10 @@ class TensorBoardPlots(Callback):
         """Writes the graph; a resumed run has one already."""
         self._drawn, self._pending = trainer.current_epoch, None
         if self.graph and trainer.global_step == 0 and isinstance(pl_module, Forecaster):
+            data = data_of(trainer)
             for logger in tensorboard_loggers(trainer):
                 with never_fatal("the graph"):
-                    _add_graph(logger, pl_module, _window_length(trainer))
+                    _add_graph(logger, pl_module, data.recipe.window if data else 60)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -111,7 +111,9 @@ class TensorBoardPlots(Callback):
         self._draw(trainer, pl_module)
         for logger in tensorboard_loggers(trainer):
             with never_fatal("the hyperparameters"):
-                metrics = {"final/best_val_loss": self._best, "final/epochs": epochs, **_final_metrics(trainer)}
+                metrics = {"final/best_val_loss": self._best, "final/epochs": epochs}
+                last = trainer.callback_metrics.items()
+                metrics |= {f"final/{name}": float(value) for name, value in last if name.startswith("val_")}
                 known = {name: value for name, value in metrics.items() if math.isfinite(value)}
                 logger.log_hyperparams(hyperparameters(pl_module, trainer), known, step=last_step(trainer))
 
@@ -153,9 +155,50 @@ class TensorBoardPlots(Callback):
         return attention_windows_plot(module, data, rows, self.windows, f"attention, epoch {validated.epoch}")
 
 
-def _final_metrics(trainer: Trainer) -> dict[str, float]:
-    metrics = trainer.callback_metrics.items()
-    return {f"final/{name}": float(value) for name, value in metrics if name.startswith("val_")}
+def hyperparameters(module: Forecaster, trainer: Trainer) -> dict[str, int | float | str]:
+    """The settings of a fit, as numbers and strings by dotted name.
+
+    Args:
+        module: The forecaster of a running fit.
+        trainer: Its trainer.
+    """
+    optimizer = trainer.optimizers[0]
+    values: dict[str, Any] = {"optimizer": type(optimizer).__name__}
+    for name in ("lr", "weight_decay"):
+        if name in optimizer.defaults:
+            values[name] = float(optimizer.defaults[name])
+    for name, part in (("network", module.network), ("objective", module.objective)):
+        spec = part.spec()
+        values[name] = spec["class_path"].rpartition(".")[2]
+        values |= {f"{name}.{key}": value for key, value in spec["init_args"].items()}
+    if (data := data_of(trainer)) is not None:
+        values |= {
+            "window": data.recipe.window,
+            "batch_size": data.batch_size,
+            "targets": [target.name for target in data.targets],
+            "features": data.n_features,
+            "symbols": len(data.panel.symbols),
+        }
+    return {name: _cell(value) for name, value in values.items()}
+
+
+def _cell(value: Any) -> int | float | str:
+    """A value as the HPARAMS tab can show it: by itself the tab turns true into 1 and leaves out None."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, list):
+        return ", ".join(str(_cell(item)) for item in value) or "none"
+    return value if isinstance(value, int | float) else str(value)
+
+
+def data_of(trainer: Trainer) -> MarketDataModule | None:
+    """The data module of a trainer; None if it is not a `MarketDataModule`.
+
+    Args:
+        trainer: The trainer.
+    """
+    data = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning's connectors
+    return data if isinstance(data, MarketDataModule) else None
 
 
 def last_step(trainer: Trainer) -> int:
@@ -195,11 +238,6 @@ def _add_plot(trainer: Trainer, name: str, figure: Figure | None, step: int) -> 
         file = record.run.path / f"{name}.png"
         figure.savefig(file)
         record.keep(file)
-
-
-def _window_length(trainer: Trainer) -> int:
-    data = data_of(trainer)
-    return data.recipe.window if data else 60
 
 
 def _add_graph(logger: TensorBoardLogger, module: Forecaster, length: int) -> None:

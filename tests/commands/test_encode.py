@@ -43,13 +43,13 @@ def test_rows_are_those_of_encode_and_predict(finished: Path, encoded: pd.DataFr
         assert np.array_equal(encoded[name], wanted[name]), name
     forecasts = predictor.predict(prices)
     for target in ("return_1", "return_3"):
-        own = forecasts[forecasts["target"] == target]
+        of_target = forecasts[forecasts["target"] == target]
         for name in ("y_pred", "lower_90", "upper_90"):
-            assert np.array_equal(encoded[f"{name}__{target}"], own[name]), name
+            assert np.array_equal(encoded[f"{name}__{target}"], of_target[name]), name
 
 
 def test_no_column_holds_what_is_forecast(encoded: pd.DataFrame) -> None:
-    said = {name.partition("__")[0] for name in encoded if "__" in name}
+    said = {name.partition("__")[0] for name in map(str, encoded) if "__" in name}
     assert said == {"y_pred", *(f"{side}_{level}" for side in ("lower", "upper") for level in (50, 80, 90, 95))}
 
 
@@ -63,16 +63,16 @@ def test_attributes_name_checkpoint_data_and_training(finished: Path, encoded: p
 
 def test_prices_and_output_can_be_given(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     market(150).to_parquet(tmp_path / "other.parquet")
-    words = ("--data", tmp_path / "other.parquet", "--output", tmp_path / "e.parquet", "--samples", 3)
-    assert run("encode", "--ckpt_path", checkpoint_of(finished), *words) == 0
-    told, table = capsys.readouterr().out, pd.read_parquet(tmp_path / "e.parquet")
-    assert told.startswith(f"{len(table):,} embeddings of 3 symbols, ")
+    argv = ("--data", tmp_path / "other.parquet", "--output", tmp_path / "e.parquet", "--samples", 3)
+    assert run("encode", "--ckpt_path", checkpoint_of(finished), *argv) == 0
+    output, table = capsys.readouterr().out, pd.read_parquet(tmp_path / "e.parquet")
+    assert output.startswith(f"{len(table):,} embeddings of 3 symbols, ")
     assert (table["mc_std__return_1"] > 0).all()
     assert table.attrs["data"] == data_fingerprint(market(150))
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("argv", "code", "said"),
     [
         (["encode", "--samlpes", "3"], 2, "error[E225]: unrecognized arguments: --samlpes 3 .* mean --samples[?]"),
         (["encode", "--sample", "3"], 2, "error[E225]: unrecognized .* mean --samples[?]"),
@@ -90,7 +90,7 @@ def test_prices_and_output_can_be_given(finished: Path, tmp_path: Path, capsys: 
     ],
 )
 def test_mistakes_are_one_line_before_any_work(
-    words: list[str],
+    argv: list[str],
     code: int,
     said: str,
     finished: Path,
@@ -99,9 +99,9 @@ def test_mistakes_are_one_line_before_any_work(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    if words[0] == "export":
+    if argv[0] == "export":
         pytest.importorskip("onnx")
-    assert run(*words, "--ckpt_path", checkpoint_of(finished)) == code
+    assert run(*argv, "--ckpt_path", checkpoint_of(finished)) == code
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1, lines
     assert re.search(said.replace("[E", r"\[E"), lines[0]), lines[0]
@@ -117,6 +117,6 @@ def test_a_lone_checkpoint_needs_prices(finished: Path, tmp_path: Path, capsys: 
 
 
 def test_prices_come_from_one_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--ckpt_path", tmp_path / "best.ckpt", "--data", tmp_path / "x.csv", "--config", tmp_path / "config.yaml"]
-    assert run("encode", *words) == 2
+    argv = ["--ckpt_path", tmp_path / "best.ckpt", "--data", tmp_path / "x.csv", "--config", tmp_path / "config.yaml"]
+    assert run("encode", *argv) == 2
     assert "not allowed with" in capsys.readouterr().err

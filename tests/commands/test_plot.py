@@ -30,7 +30,7 @@ def test_comparison_is_drawn_here_or_where_it_is_said(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "text"),
+    ("argv", "code", "text"),
     [
         (["nowhere"], 2, "error[E240]: no run folder — nowhere"),
         (["empty"], 3, "error[E340]: no metrics.csv — empty/metrics.csv"),
@@ -45,14 +45,14 @@ def test_refusals_are_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    words: list[str],
+    argv: list[str],
     code: int,
     text: str,
 ) -> None:
     whole(tmp_path / "run")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert run("plot", *words) == code
+    assert run("plot", *argv) == code
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(text)
 

@@ -36,16 +36,16 @@ EPOCHS = 25
 PRETENDING = """
 import json, os, sys, time
 from pathlib import Path
-words = sys.argv[1:]
-print(json.dumps(words))
-if words[0] == "--trust-imports":
-    words = words[2:]
-named = dict(zip(words, words[1:]))
+argv = sys.argv[1:]
+print(json.dumps(argv))
+if argv[0] == "--trust-imports":
+    argv = argv[2:]
+named = dict(zip(argv, argv[1:]))
 folder = Path(named["--run_dir"]) if "--run_dir" in named else Path(named["--config"]).parent
 seed = int(folder.name.split("_")[1])
 folder.mkdir(exist_ok=True)
 with (folder / "commands").open("a") as commands:
-    commands.write(words[0] + chr(10))
+    commands.write(argv[0] + chr(10))
 if seed == 13:
     print("error[E314]: price <= 0", file=sys.stderr)
     sys.exit(3)
@@ -54,7 +54,7 @@ if seed == 99:
     time.sleep(600)
 if seed == 50:
     sys.exit(0)
-if words[0] == "fit":
+if argv[0] == "fit":
     (folder / "summary.json").write_text("{}")
 else:
     target = {"loss": "mse", "best_baseline": "zero", "forecasts": {"model": {}}}
@@ -85,10 +85,10 @@ def pretending(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "PROGRAM", [sys.executable, "-c", PRETENDING])
 
 
-def driven(program: str, *words: object) -> subprocess.Popen[str]:
+def driven(program: str, *argv: object) -> subprocess.Popen[str]:
     """The command line in a process and a process group of its own; runs of another program if one is given."""
     return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, program, "repeat", *map(str, words)],
+        [sys.executable, "-c", DRIVER, program, "repeat", *map(str, argv)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -105,8 +105,8 @@ def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
 
 
 def content(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "repeat.json").read_text())
-    return found
+    result: dict[str, Any] = json.loads((folder / "repeat.json").read_text())
+    return result
 
 
 # -- real runs -----------------------------------------------------------------------------------------------------
@@ -115,8 +115,8 @@ def content(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "repeat"
-    words = ["--config", config, "--seeds", "7,8", "--n_jobs", 2, "--folder", folder]
-    process = driven("", *words)
+    argv = ["--config", config, "--seeds", "7,8", "--n_jobs", 2, "--folder", folder]
+    process = driven("", *argv)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert out.endswith(f"{(folder / 'repeat.txt').read_text()}repeat folder: {folder}\n")
@@ -145,14 +145,14 @@ def test_each_seed_is_an_ordinary_run(finished: Path, config: Path, tmp_path: Pa
 
 
 def test_metrics_are_those_of_the_runs(finished: Path) -> None:
-    found = content(finished)
+    result = content(finished)
     metrics = [json.loads((finished / f"seed_{seed}/test_metrics.json").read_text()) for seed in SEEDS]
-    losses = [figures["test_rmse"] for figures in metrics]
-    figure = found["targets"]["return_2"]["figures"]["rmse"]
-    assert (found["seeds"], found["failed"]) == (list(SEEDS), [])
-    assert figure["values"] == pytest.approx(losses, rel=1e-5)
-    assert figure["mean"] == pytest.approx(np.mean(losses), rel=1e-5)
-    assert figure["std"] == pytest.approx(np.std(losses, ddof=1), rel=1e-3)
+    losses = [values["test_rmse"] for values in metrics]
+    rmse = result["targets"]["return_2"]["figures"]["rmse"]
+    assert (result["seeds"], result["failed"]) == (list(SEEDS), [])
+    assert rmse["values"] == pytest.approx(losses, rel=1e-5)
+    assert rmse["mean"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert rmse["std"] == pytest.approx(np.std(losses, ddof=1), rel=1e-3)
 
 
 def test_the_ensemble_is_the_average_of_the_tested_checkpoints(finished: Path) -> None:
@@ -162,8 +162,8 @@ def test_the_ensemble_is_the_average_of_the_tested_checkpoints(finished: Path) -
     assert contract.members == digests
     assert {"lower_90", "upper_90"} <= set(table.columns)
     report = json.loads((finished / "ensemble/report.json").read_text())["targets"]["return_2"]
-    beside = content(finished)["targets"]["return_2"]["ensemble"]
-    assert beside["figures"]["rmse"] == report["forecasts"]["model"]["rmse"]
+    ensemble = content(finished)["targets"]["return_2"]["ensemble"]
+    assert ensemble["figures"]["rmse"] == report["forecasts"]["model"]["rmse"]
     assert (finished / "ensemble/report.html").is_file()
     assert table["y_true"].notna().all()
     assert bool((table["ensemble_std"] > 0).any())
@@ -192,14 +192,15 @@ def test_the_ensemble_is_calibrated_on_its_own_validation_errors(finished: Path,
     tables = []
     for seed in SEEDS:
         folder = copied / f"seed_{seed}"
-        words = ["--config", folder / "config.yaml", "--ckpt_path", "best", "--data.predict_part", "all"]
-        assert run("predict", *words) == 0
+        argv = ["--config", folder / "config.yaml", "--ckpt_path", "best", "--data.predict_part", "all"]
+        assert run("predict", *argv) == 0
         tables.append(pd.read_parquet(folder / "forecasts.parquet"))
     contract = Predictor.from_checkpoint(finished / "ensemble.ckpt").forecaster.contract
     edges = {name: pd.Timestamp(getattr(contract.boundaries, name), tz="UTC") for name in ("validation", "test")}
     part = (tables[0]["as_of"] >= edges["validation"]) & (tables[0]["target_end"] < edges["test"])
     average = np.mean([table["y_pred"] for table in tables], axis=0)
     wanted = np.sort(((tables[0]["y_true"] - average) / tables[0]["scale"])[part])
+    assert contract.calibration is not None
     np.testing.assert_allclose(contract.calibration.scores[0], wanted, rtol=1e-3, atol=1e-4)
 
 
@@ -209,8 +210,8 @@ def test_started_again_it_keeps_what_is_there(
     monkeypatch.setattr(processes, "PROGRAM", ["/no/such/program"])
     copied = tmp_path / "repeat"
     shutil.copytree(finished, copied)
-    words = ["repeat", "--config", config, "--seeds", "7,8", "--folder", copied, "--resume", "--quiet"]
-    assert run(*words) == 0
+    argv = ["repeat", "--config", config, "--seeds", "7,8", "--folder", copied, "--resume", "--quiet"]
+    assert run(*argv) == 0
     assert content(copied) == content(finished)
     assert capsys.readouterr().out.count("done") == len(SEEDS)
 
@@ -218,8 +219,8 @@ def test_started_again_it_keeps_what_is_there(
 @pytest.mark.slow
 def test_killed_and_started_again_it_ends_as_if_never_killed(finished: Path, config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "repeat"
-    words = ["--config", config, "--seeds", "7,8", "--folder", folder]
-    process = driven("", *words)
+    argv = ["--config", config, "--seeds", "7,8", "--folder", folder]
+    process = driven("", *argv)
     wait_for(folder / "seed_7/checkpoints/last.ckpt", process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
@@ -228,7 +229,7 @@ def test_killed_and_started_again_it_ends_as_if_never_killed(finished: Path, con
     before = read_checkpoint(folder / "seed_7/checkpoints/last.ckpt")["epoch"]
     assert before < EPOCHS - 1
 
-    assert run("repeat", *words, "--resume") == 0
+    assert run("repeat", *argv, "--resume") == 0
 
     assert content(folder) == content(finished)
     assert all(same(weights(folder, seed), weights(finished, seed)) for seed in SEEDS)
@@ -239,8 +240,8 @@ def test_killed_and_started_again_it_ends_as_if_never_killed(finished: Path, con
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
 def test_an_ensemble_is_for_predictor(command: str, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [command, "--config", finished / "repeat.yaml", "--ckpt_path", finished / "ensemble.ckpt"]
-    assert run(*words) == 4
+    argv = [command, "--config", finished / "repeat.yaml", "--ckpt_path", finished / "ensemble.ckpt"]
+    assert run(*argv) == 4
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error[")]
     assert line.startswith("error[E439]")
 
@@ -260,9 +261,9 @@ def test_the_next_command_follows_from_the_files(tmp_path: Path) -> None:
         "checkpoints/last.ckpt": ["fit", *again, "last"],
         "summary.json": ["test", *again, "best"],
     }
-    for name, words in steps.items():
+    for name, argv in steps.items():
         (folder.path / name).touch()
-        assert member.next_command() == words
+        assert member.next_command() == argv
     (folder.path / "report.json").write_text('{"targets"')  # broken off
     assert read_report(folder.path) is None
     assert member.next_command() == ["test", *again, "best"]
@@ -274,11 +275,11 @@ def test_the_next_command_follows_from_the_files(tmp_path: Path) -> None:
 def test_a_failing_seed_stops_no_other(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "repeat"
     assert run("repeat", "--config", config, "--seeds", "12,13,14,15", "--folder", folder) == 3
-    shown = capsys.readouterr()
-    assert "seed 13 failed with exit code 3: error[E314]: price <= 0" in shown.err
-    found = content(folder)
-    assert (found["seeds"], found["failed"]) == ([12, 14, 15], [13])
-    target = found["targets"]["return_2"]
+    output = capsys.readouterr()
+    assert "seed 13 failed with exit code 3: error[E314]: price <= 0" in output.err
+    result = content(folder)
+    assert (result["seeds"], result["failed"]) == ([12, 14, 15], [13])
+    target = result["targets"]["return_2"]
     assert target["skill"]["lower_end"] > 0
     assert target["claim"] is False
     assert "NO CLAIM" in (folder / "repeat.txt").read_text()
@@ -316,9 +317,9 @@ def test_every_other_argument_is_passed_on_to_fit(
     folder = tmp_path / "repeat"
     others = ["--config", str(config), "--trainer.max_epochs", "3", "--data.features=[log_return_1]"]
     assert run("--trust-imports", "tests", "repeat", *others, "--seeds=1", "--folder", folder) == 0
-    words = json.loads((folder / "seed_42.log").read_text().splitlines()[0])
-    own = ["--seed_everything", "42", "--run_dir", str(folder / "seed_42")]
-    assert words == ["--trust-imports", "tests", "fit", *others, *own]
+    argv = json.loads((folder / "seed_42.log").read_text().splitlines()[0])
+    of_seed = ["--seed_everything", "42", "--run_dir", str(folder / "seed_42")]
+    assert argv == ["--trust-imports", "tests", "fit", *others, *of_seed]
     assert yaml.safe_load((folder / "repeat.yaml").read_text())["trainer"]["max_epochs"] == 3
 
 
@@ -354,8 +355,8 @@ def test_a_run_that_outlives_its_repeat_keeps_others_out(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "repeat"
-    words = ["--config", config, "--seeds", "99,", "--folder", folder]
-    process = driven(PRETENDING, *words)
+    argv = ["--config", config, "--seeds", "99,", "--folder", folder]
+    process = driven(PRETENDING, *argv)
     wait_for(folder / "seed_99/pid", process)
     time.sleep(0.2)
     pid = int((folder / "seed_99/pid").read_text())
@@ -363,7 +364,7 @@ def test_a_run_that_outlives_its_repeat_keeps_others_out(
     process.communicate()
     try:
         assert alive(pid)
-        assert run("repeat", *words, "--resume") == 2
+        assert run("repeat", *argv, "--resume") == 2
         assert "error[E243]" in capsys.readouterr().err
     finally:
         os.kill(pid, signal.SIGKILL)
@@ -389,7 +390,7 @@ def test_jobs_run_side_by_side_and_never_more(
     assert all((tmp_path / f"seed_{seed}/report.json").exists() for seed in range(5))
 
 
-# -- bad words -----------------------------------------------------------------------------------------------------
+# -- wrong arguments -----------------------------------------------------------------------------------------------
 
 BAD: dict[str, tuple[list[str], int, str]] = {
     "no seed": (["--seeds", "0"], 224, "--seeds 0"),
@@ -413,15 +414,15 @@ BAD: dict[str, tuple[list[str], int, str]] = {
 }
 
 
-@pytest.mark.parametrize(("words", "code", "told"), BAD.values(), ids=BAD.keys())
+@pytest.mark.parametrize(("argv", "code", "message"), BAD.values(), ids=BAD.keys())
 def test_wrong_arguments_are_one_line_and_make_no_folder(
-    words: list[str], code: int, told: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    argv: list[str], code: int, message: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "repeat"
-    assert run("repeat", "--config", config, "--folder", folder, *words) == 2
+    assert run("repeat", "--config", config, "--folder", folder, *argv) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error[")]
     assert line.startswith(f"error[E{code}]")
-    assert told in line
+    assert message in line
     assert not folder.exists()
 
 
@@ -440,7 +441,7 @@ def a_run(folder: Path) -> None:
 
 @pytest.mark.usefixtures("pretending")
 @pytest.mark.parametrize(
-    ("make", "options", "exit_code", "told"),
+    ("make", "options", "exit_code", "message"),
     [
         (a_file, [], 6, "error[E606]"),
         (another_config, ["--resume"], 2, "data.window: 9 -> 8"),
@@ -454,14 +455,14 @@ def test_a_folder_of_something_else_is_refused(
     make: Callable[[Path], None],
     options: list[str],
     exit_code: int,
-    told: str,
+    message: str,
     config: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     make(tmp_path / "repeat")
     assert run("repeat", "--config", config, "--folder", tmp_path / "repeat", *options) == exit_code
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("repeat/seed_*"))
 
 

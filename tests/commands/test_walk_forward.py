@@ -32,10 +32,10 @@ STITCHED = ("predictions.parquet", "embeddings.parquet")
 FAILING = """
 import sys
 from pathlib import Path
-words = sys.argv[1:]
-folder = Path(dict(zip(words, words[1:]))["--run_dir"])
+argv = sys.argv[1:]
+folder = Path(dict(zip(argv, argv[1:]))["--run_dir"])
 folder.mkdir()
-(folder / "words").write_text(chr(10).join(words))
+(folder / "argv").write_text(chr(10).join(argv))
 print("error[E314]: price <= 0", file=sys.stderr)
 sys.exit(3)
 """
@@ -57,14 +57,14 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def words_of(config: Path, folder: Path) -> list[str]:
+def argv_of(config: Path, folder: Path) -> list[str]:
     return ["walk-forward", "--config", str(config), "--embargo", str(EMBARGO), "--folder", str(folder)]
 
 
-def started(*words: str) -> subprocess.Popen[str]:
+def started(*argv: str) -> subprocess.Popen[str]:
     """The command line in a process and a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "cnn_lstm", *words],
+        [sys.executable, "-m", "cnn_lstm", *argv],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -75,7 +75,7 @@ def started(*words: str) -> subprocess.Popen[str]:
 @pytest.fixture(scope="module")
 def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "walk"
-    process = started(*words_of(config, folder), "--n_jobs", "2")
+    process = started(*argv_of(config, folder), "--n_jobs", "2")
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert f"{(folder / 'test.txt').read_text()}\n{(folder / 'walk_forward.txt').read_text()}" in out
@@ -126,14 +126,14 @@ def test_no_validation_label_ends_in_the_embargo(finished: Path, config: Path) -
 
 
 def test_embeddings_are_those_of_the_folds_own_checkpoints(finished: Path) -> None:
-    found = pd.read_parquet(finished / "embeddings.parquet")
-    assert not found.duplicated(["symbol", "as_of"]).any()
+    embeddings = pd.read_parquet(finished / "embeddings.parquet")
+    assert not embeddings.duplicated(["symbol", "as_of"]).any()
     forecasts = pd.read_parquet(finished / "predictions.parquet")
     one = forecasts[forecasts["target"] == "return_2"].reset_index(drop=True)
-    assert found[["symbol", "as_of", "fold"]].equals(one[["symbol", "as_of", "fold"]])
+    assert embeddings[["symbol", "as_of", "fold"]].equals(one[["symbol", "as_of", "fold"]])
     for fold in (0, FOLDS - 1):
         predictor = Predictor.from_checkpoint(finished / f"fold_{fold}/checkpoints/best.ckpt")
-        part = found[found["fold"] == fold].drop(columns="fold")
+        part = embeddings[embeddings["fold"] == fold].drop(columns="fold")
         wanted = part[["symbol", "as_of"]].merge(predictor.encode(prices()), on=["symbol", "as_of"], how="left")
         np.testing.assert_array_equal(part.filter(regex=r"^e\d"), wanted.filter(regex=r"^e\d"))
 
@@ -152,9 +152,9 @@ def test_the_report_follows_from_the_stitched_table(finished: Path) -> None:
 
 
 def test_the_lines_of_the_folds_are_their_own_reports(finished: Path) -> None:
-    found = read(finished / "walk_forward.json")
-    assert list(found) == ["return_2", "volatility_3"]
-    for name, target in found.items():
+    targets = read(finished / "walk_forward.json")
+    assert list(targets) == ["return_2", "volatility_3"]
+    for name, target in targets.items():
         for fold, line in enumerate(target["folds"][:-1]):
             report = read(finished / f"fold_{fold}/report.json")["targets"][name]
             assert line["loss_model"] == report["comparisons"][line["best_baseline"]]["loss_model"]
@@ -198,14 +198,14 @@ def test_a_whole_walk_killed_in_fold_3_ends_with_the_same_files(finished: Path, 
 
 
 def kill_in_fold_3_and_go_on(config: Path, folder: Path) -> None:
-    words = words_of(config, folder)
-    process = started(*words)
+    argv = argv_of(config, folder)
+    process = started(*argv)
     wait_for(folder / "fold_3/checkpoints/last.ckpt", process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert not (folder / "fold_3/summary.json").exists()
     assert not (folder / "predictions.parquet").exists()
-    assert run(*words, "--resume") == 0
+    assert run(*argv, "--resume") == 0
 
 
 def assert_same(folder: Path, finished: Path) -> None:
@@ -236,7 +236,7 @@ def test_started_again_when_all_is_there_it_writes_the_same(
         (folder / name).unlink()
     before = (finished / "parent_run.json").read_text()
 
-    assert run(*words_of(config, folder), "--resume") == 0
+    assert run(*argv_of(config, folder), "--resume") == 0
 
     for name in STITCHED:
         assert (folder / name).read_bytes() == (finished / name).read_bytes()
@@ -252,7 +252,7 @@ def test_other_prices_than_those_of_the_folds_are_refused(
     other.write_text(config.read_text().replace(str(config.parent / "prices"), str(tmp_path / "prices")))
     kept = folder / "walk_forward.yaml"
     kept.write_text(kept.read_text().replace(str(config.parent / "prices"), str(tmp_path / "prices")))
-    assert run(*words_of(other, folder), "--resume") == 4
+    assert run(*argv_of(other, folder), "--resume") == 4
     assert "error[E436]" in capsys.readouterr().err
 
 
@@ -265,11 +265,11 @@ def test_a_failing_fold_leaves_nothing_stitched(
     monkeypatch.setattr(processes, "PROGRAM", [sys.executable, "-c", FAILING])
     monkeypatch.setattr(specs, "_trusted", {"cnn_lstm"})  # what other tests trust is no word of this command
     folder = tmp_path / "walk"
-    words = ["walk-forward", "--config", config, "--folds", 2, "--sliding", "--folder", folder]
-    assert run(*words, "--data.window", 9) == 3
+    argv = ["walk-forward", "--config", config, "--folds", 2, "--sliding", "--folder", folder]
+    assert run(*argv, "--data.window", 9) == 3
     assert "fold 1 failed with exit code 3: error[E314]: price <= 0" in capsys.readouterr().err
     assert not (folder / "predictions.parquet").exists()
-    given = (folder / "fold_1/words").read_text().splitlines()
+    given = (folder / "fold_1/argv").read_text().splitlines()
     wanted = spec("cnn_lstm.data.splits.WalkForward", folds=2, fold=1, sliding=True, embargo=0)
     assert given[0] == "fit"
     assert "--data.window" in given
@@ -291,15 +291,15 @@ BAD: dict[str, tuple[list[str], int, str]] = {
 }
 
 
-@pytest.mark.parametrize(("words", "code", "told"), BAD.values(), ids=BAD.keys())
+@pytest.mark.parametrize(("argv", "code", "message"), BAD.values(), ids=BAD.keys())
 def test_wrong_arguments_are_one_line_and_make_no_folder(
-    words: list[str], code: int, told: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    argv: list[str], code: int, message: str, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "walk"
-    assert run("walk-forward", "--config", config, "--folder", folder, *words) == 2
+    assert run("walk-forward", "--config", config, "--folder", folder, *argv) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error[")]
     assert line.startswith(f"error[E{code}]")
-    assert told in line
+    assert message in line
     assert not folder.exists()
 
 
@@ -315,5 +315,5 @@ def test_a_fold_without_windows_is_refused_before_any_is_trained(
 def test_other_folds_in_the_same_folder_are_refused(
     finished: Path, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(*words_of(config, finished), "--resume", "--folds", 4) == 2
+    assert run(*argv_of(config, finished), "--resume", "--folds", 4) == 2
     assert "data.split.init_args.folds: 5 -> 4" in capsys.readouterr().err

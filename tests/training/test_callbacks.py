@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,8 @@ from tests.fits import small_data, small_network, small_trainer
 
 class Exploding(Forecaster):
     """Loses its loss at one batch."""
+
+    factor: float
 
     def training_step(self, batch: Windows, batch_idx: int) -> Tensor:
         loss = super().training_step(batch, batch_idx)
@@ -65,11 +68,13 @@ class Poisoning(Callback):
         self.sanity = sanity
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        bias = pl_module.head.bias.data
-        bias.fill_(float("nan") if trainer.sanity_checking == self.sanity else 0.0)
+        self._fill(pl_module, float("nan") if trainer.sanity_checking == self.sanity else 0.0)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        pl_module.head.bias.data.zero_()
+        self._fill(pl_module, 0.0)
+
+    def _fill(self, module: LightningModule, value: float) -> None:
+        dict(module.named_parameters())["head.bias"].data.fill_(value)
 
 
 def test_infinite_validation_loss_writes_no_checkpoint(tmp_path: Path) -> None:
@@ -115,7 +120,7 @@ class ByHand(Callback):
 
 
 def _norm(module: LightningModule) -> float:
-    return sum(float((p.grad.double() ** 2).sum()) for p in module.parameters() if p.grad is not None) ** 0.5
+    return math.sqrt(sum(float((p.grad.double() ** 2).sum()) for p in module.parameters() if p.grad is not None))
 
 
 @pytest.mark.parametrize("every", [1, 3])

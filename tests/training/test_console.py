@@ -24,39 +24,39 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_one_line_per_epoch_and_no_bar_in_a_log_file(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--trainer.enable_progress_bar", "true", "--grad_norm.every_n_steps", 1]
-    experiments.fit(config, tmp_path / "run", "--trainer.max_epochs", 3, *words)
-    shown = capsys.readouterr()
-    lines = [line for line in shown.out.splitlines() if line.startswith("epoch ")]
+    argv = ["--trainer.enable_progress_bar", "true", "--grad_norm.every_n_steps", 1]
+    experiments.fit(config, tmp_path / "run", "--trainer.max_epochs", 3, *argv)
+    output = capsys.readouterr()
+    lines = [line for line in output.out.splitlines() if line.startswith("epoch ")]
     assert len(lines) == 3
     assert all(name in lines[0] for name in ("0/2", "train_loss", "val_loss", "lr", "grad_norm", "windows/s", "best"))
-    assert "it/s" not in shown.out + shown.err
+    assert "it/s" not in output.out + output.err
 
 
 def test_a_terminal_gets_a_bar_with_the_metrics(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("cnn_lstm.runs.forecast_cli._is_terminal", lambda: True)
-    words = ["--trainer.enable_progress_bar", "true", "--grad_norm.every_n_steps", 1]
-    experiments.fit(config, tmp_path / "run", "--trainer.max_epochs", 2, *words)
-    shown = capsys.readouterr().out
-    assert all(f"{name}=" in shown for name in ("loss", "val_loss", "lr", "grad_norm", "windows/s"))
+    argv = ["--trainer.enable_progress_bar", "true", "--grad_norm.every_n_steps", 1]
+    experiments.fit(config, tmp_path / "run", "--trainer.max_epochs", 2, *argv)
+    output = capsys.readouterr().out
+    assert all(f"{name}=" in output for name in ("loss", "val_loss", "lr", "grad_norm", "windows/s"))
 
 
 def test_the_end_says_the_best_epoch_and_where_everything_lies(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = experiments.fit(config, tmp_path / "run", "--tensorboard", "true")
-    shown = capsys.readouterr().out
-    assert "best val_loss" in shown
-    assert all(str(path) in shown for path in (run, run / "checkpoints", f"tensorboard --logdir {run}/tensorboard"))
+    output = capsys.readouterr().out
+    assert "best val_loss" in output
+    assert all(str(path) in output for path in (run, run / "checkpoints", f"tensorboard --logdir {run}/tensorboard"))
 
 
 def test_quiet_leaves_the_results_only(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     experiments.fit(config, tmp_path / "run", "--quiet", "true")
-    shown = capsys.readouterr()
-    assert shown.out.startswith("best val_loss")
-    assert "GPU available" not in shown.err
+    output = capsys.readouterr()
+    assert output.out.startswith("best val_loss")
+    assert "GPU available" not in output.err
 
 
 def test_the_end_says_what_the_run_took_also_when_quiet(
@@ -68,7 +68,7 @@ def test_the_end_says_what_the_run_took_also_when_quiet(
     assert summary["seconds"] == pytest.approx(table["epoch_s"].sum(), rel=1e-4)
     assert summary["windows_per_s"] == pytest.approx(table["windows_per_s"].median(), rel=1e-4)
     assert summary["peak_memory_mib"] == pytest.approx(table["peak_memory_mib"].max(), rel=1e-4)
-    best = table.loc[table["val_loss"].idxmin()]
+    best = table.iloc[table["val_loss"].argmin()]
     assert (summary["monitor"], summary["best_epoch"]) == ("val_loss", best["epoch"])
     assert summary["best"] == pytest.approx(best["val_loss"])
     started, ended = (datetime.fromisoformat(summary[name]) for name in ("started", "ended"))
@@ -80,8 +80,8 @@ def test_the_end_says_what_the_run_took_also_when_quiet(
 def test_the_summary_of_a_resumed_run_is_that_of_the_whole(config: Path, tmp_path: Path) -> None:
     run = experiments.fit(config, tmp_path / "run", "--trainer.max_epochs", 1)
     before = json.loads((run / "summary.json").read_text())
-    words = ["--ckpt_path", "last", "--trainer.max_epochs", 3, "--trainer.logger", "false"]
-    assert experiments.run("fit", "--config", run / "config.yaml", *words) == 0
+    argv = ["--ckpt_path", "last", "--trainer.max_epochs", 3, "--trainer.logger", "false"]
+    assert experiments.run("fit", "--config", run / "config.yaml", *argv) == 0
     after = json.loads((run / "summary.json").read_text())
     assert (after["epochs"], after["started"]) == (3, before["started"])
     assert after["seconds"] > before["seconds"]
@@ -89,9 +89,9 @@ def test_the_summary_of_a_resumed_run_is_that_of_the_whole(config: Path, tmp_pat
 
 def test_time_and_memory_stand_in_every_logger(config: Path, tmp_path: Path) -> None:
     run = experiments.fit(config, tmp_path / "run")
-    figures = pd.read_csv(run / "metrics.csv")[["epoch_s", "windows_per_s", "peak_memory_mib"]].dropna()
-    assert len(figures) == 2
-    assert (figures > 0).all(axis=None)
+    metrics = pd.read_csv(run / "metrics.csv")[["epoch_s", "windows_per_s", "peak_memory_mib"]].dropna()
+    assert len(metrics) == 2
+    assert (metrics > 0).all(axis=None)
 
 
 @pytest.mark.parametrize(("mode", "losses", "stars"), [("min", [3, 2, 2.5], [1, 1, 0]), ("max", [3, 2, 4], [1, 0, 1])])

@@ -153,9 +153,9 @@ for round in range(20):
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     values = torch.load(target, weights_only=True)
-    found = {float(number) for tensor in values.values() for number in tensor.unique()}
-    assert len(values) == 5 and len(found) == 1, found
-    saves |= found
+    numbers = {float(number) for tensor in values.values() for number in tensor.unique()}
+    assert len(values) == 5 and len(numbers) == 1, numbers
+    saves |= numbers
     left = {file.name for file in target.parent.iterdir()}
     assert left <= {target.name, f".{target.name}.partial"}, left
 print(len(saves))

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
-from cnn_lstm.training import run_folder
 from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, RunFolder, new_run, run_of_checkpoint
 
 
@@ -18,7 +17,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOCAL_RANK", raising=False)
 
 
-def test_places_in_the_folder(tmp_path: Path) -> None:
+def test_a_run_folder_names_its_files(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     assert run.config == tmp_path / "config.yaml"
     assert run.tracking == tmp_path / "tracking"
@@ -36,7 +35,7 @@ def test_alias_means_a_file(tmp_path: Path) -> None:
     assert caught.value.exit_code == 4
 
 
-def test_run_of_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_belongs_to_the_run_above_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_of_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt").path == tmp_path / "run"
     assert run_of_checkpoint(tmp_path / "best.ckpt").path == tmp_path
     monkeypatch.chdir(tmp_path)
@@ -51,7 +50,7 @@ def test_new_run_is_named_by_name_and_time(tmp_path: Path) -> None:
 
 
 def test_runs_of_one_second_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_folder.time, "strftime", lambda _: "now")
+    monkeypatch.setattr("time.strftime", lambda _: "now")
     names = [new_run(None, str(tmp_path), "quick").path.name for _ in range(3)]
     assert names == ["quick-now", "quick-now-2", "quick-now-3"]
 

@@ -6,7 +6,7 @@ import io
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.model.forecaster import Forecaster
-from cnn_lstm.training import attention, tensorboard
+from cnn_lstm.training import plots, tensorboard
 from cnn_lstm.training.plots import attention_plot, forecast_plot, rendered
 from cnn_lstm.training.tensorboard import TensorBoardPlots
 from tests.experiments import experiment, fit
@@ -79,12 +79,12 @@ def test_no_attention_map_and_no_word_of_it(
 def test_the_forecasts_drawn_are_those_of_the_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: dict[str, Any] = {}
 
-    def spy(symbols: Any, dates: Any, y_true: Any, y_pred: Any, **words: str) -> Any:
-        drawn.update(symbols=symbols, dates=dates, y_true=y_true, y_pred=y_pred, **words)
-        return forecast_plot(symbols, dates, y_true, y_pred, **words)
+    def spy(symbols: Any, dates: Any, y_true: Any, y_pred: Any, **titles: str) -> Any:
+        drawn.update(symbols=symbols, dates=dates, y_true=y_true, y_pred=y_pred, **titles)
+        return forecast_plot(symbols, dates, y_true, y_pred, **titles)
 
     monkeypatch.setattr(tensorboard, "forecast_plot", spy)
-    data = fitted(tmp_path, TensorBoardPlots()).datamodule
+    data = fitted(tmp_path, TensorBoardPlots()).datamodule  # type: ignore[attr-defined]  # set by Lightning's connectors
     rows = np.sort(data.parts.validation)
     np.testing.assert_array_equal(drawn["dates"], data.panel.time[rows])
     np.testing.assert_array_equal(drawn["y_true"], data.panel.labels[rows, 0])
@@ -103,7 +103,7 @@ def test_forecast_plot_shows_few_symbols_and_late_dates() -> None:
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["A", "B", "C", "D"]
     truth, forecast = figure.axes[1].lines
     np.testing.assert_array_equal(truth.get_ydata(), values[366:732][-250:])
-    np.testing.assert_array_equal(forecast.get_ydata(), truth.get_ydata() + 1)
+    np.testing.assert_array_equal(forecast.get_ydata(), np.asarray(truth.get_ydata()) + 1)
     assert figure.get_suptitle() == "y: now"
 
 
@@ -112,6 +112,7 @@ def test_attention_plot_counts_bars_back_from_the_decision() -> None:
     figure = attention_plot(weights, ["A", "B"], title="attention")
     first = figure.axes[0]
     drawn = first.images[0].get_array()
+    assert drawn is not None
     np.testing.assert_allclose(drawn[:, :5], weights[0].mean(axis=0))
     np.testing.assert_allclose(drawn[:, 6:11], weights[0, 0])
     assert drawn.shape == (5, 9 * 6 - 1)  # the mean and eight heads
@@ -124,7 +125,7 @@ def test_attention_plot_counts_bars_back_from_the_decision() -> None:
 # -- graph, histograms, scalars ------------------------------------------------------------------------------------
 
 
-def test_graph_of_network_and_head(tmp_path: Path) -> None:
+def test_the_graph_holds_network_and_head(tmp_path: Path) -> None:
     fitted(tmp_path, TensorBoardPlots())
     nodes = {node.name for node in events(tmp_path).Graph().node}
     assert any("LSTM[lstm]" in name for name in nodes)
@@ -136,7 +137,7 @@ def test_graph_only_where_it_is_wanted(tmp_path: Path) -> None:
     assert not events(tmp_path).Tags()["graph"]
 
 
-def test_histograms_on_request(tmp_path: Path) -> None:
+def test_histograms_are_written_on_request(tmp_path: Path) -> None:
     fitted(tmp_path / "without", TensorBoardPlots(every_n_epochs=2), max_epochs=3)
     assert events(tmp_path / "without").Tags()["histograms"] == []
     module = fitted(
@@ -149,10 +150,10 @@ def test_histograms_on_request(tmp_path: Path) -> None:
     assert {tag for tag in tags if tag.startswith("gradients/")} == {f"gradients/{name}" for name in names}
     assert len(accumulator.Histograms("weights/head.weight")) == 2
     last = accumulator.Histograms("weights/head.weight")[-1].histogram_value
-    assert last.max == pytest.approx(float(module.head.weight.detach().max()))
+    assert last.max == pytest.approx(float(dict(module.named_parameters())["head.weight"].detach().max()))
 
 
-def test_curves_of_a_real_run(tmp_path: Path) -> None:
+def test_a_real_run_has_all_curves_and_plots(tmp_path: Path) -> None:
     file = experiment(tmp_path, market(200), grad_norm={"every_n_steps": 1})
     run = fit(file, tmp_path / "run", "--tensorboard", "true")
     scalars = events(run / "tensorboard").Tags()["scalars"]
@@ -174,17 +175,17 @@ def test_hparams_row_has_settings_and_final_metrics(tmp_path: Path) -> None:
     fitted(tmp_path, TensorBoardPlots(), max_epochs=3)
     assert len(list(tmp_path.rglob("events.out.*"))) == 1  # the tab would show a run in a folder of its own twice
     values = plugin(tmp_path, "session_start_info").session_start_info.hparams
-    shown = {name: value.string_value or value.number_value for name, value in values.items()}
-    assert shown["network"] == "CNNLSTM"
-    assert shown["network.lstm_hidden"] == 4
-    assert shown["network.channels"] == "4"
-    assert shown["network.bidirectional"] == "false"
-    assert shown["network.dilations"] == "null"
-    assert shown["objective"] == "Point"
-    assert shown["optimizer"] == "AdamW"
-    assert (shown["lr"], shown["weight_decay"]) == (1e-3, 1e-5)
-    assert (shown["window"], shown["batch_size"], shown["features"], shown["symbols"]) == (6, 16, 3, 2)
-    assert shown["targets"] == "return_1"
+    row = {name: value.string_value or value.number_value for name, value in values.items()}
+    assert row["network"] == "CNNLSTM"
+    assert row["network.lstm_hidden"] == 4
+    assert row["network.channels"] == "4"
+    assert row["network.bidirectional"] == "false"
+    assert row["network.dilations"] == "null"
+    assert row["objective"] == "Point"
+    assert row["optimizer"] == "AdamW"
+    assert (row["lr"], row["weight_decay"]) == (1e-3, 1e-5)
+    assert (row["window"], row["batch_size"], row["features"], row["symbols"]) == (6, 16, 3, 2)
+    assert row["targets"] == "return_1"
     metrics = [info.name.tag for info in plugin(tmp_path, "experiment").experiment.metric_infos]
     accumulator = events(tmp_path)
     final = {name: accumulator.Scalars(name)[-1].value for name in metrics}
@@ -204,7 +205,7 @@ def test_a_fit_without_validation_has_a_row_without_metrics(tmp_path: Path, capl
 
 def test_a_resumed_run_keeps_its_best_loss_and_draws_no_second_graph(tmp_path: Path) -> None:
     trainer = fitted(tmp_path, TensorBoardPlots(), max_epochs=2)
-    callback = next(c for c in trainer.callbacks if isinstance(c, TensorBoardPlots))
+    callback = next(c for c in trainer.callbacks if isinstance(c, TensorBoardPlots))  # type: ignore[attr-defined]  # Lightning's
     callback._best = 0.001  # a loss that no epoch reaches
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     logger = TensorBoardLogger(tmp_path / "resumed", name="", version="", default_hp_metric=False)
@@ -228,7 +229,7 @@ def test_a_fit_ends_the_same_with_and_without(tmp_path: Path) -> None:
     states = []
     for name, callbacks in (("with", [TensorBoardPlots(every_n_epochs=1, histograms=True)]), ("without", [])):
         module = fitted(tmp_path / name, *callbacks, max_epochs=3).lightning_module
-        state = np.random.get_state()[1].copy()  # noqa: NPY002 - the global one is what others could disturb
+        state = np.random.get_state(legacy=False)["state"]["key"].copy()  # noqa: NPY002 - the global one is what others could disturb
         states.append((module.state_dict(), torch.get_rng_state(), state, random.getstate()))
     (one, torch_one, numpy_one, python_one), (two, torch_two, numpy_two, python_two) = states
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -254,7 +255,7 @@ def failing(*args: Any, **kwargs: Any) -> Any:
 def test_a_failure_is_a_warning(
     tmp_path: Path, name: str, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(attention if name == "attention_plot" else tensorboard, name, failing)
+    monkeypatch.setattr(plots if name == "attention_plot" else tensorboard, name, failing)
     assert fitted(tmp_path, TensorBoardPlots(histograms=True)).state.finished
     assert f"TensorBoard without {what}: RuntimeError: no ink" in caplog.text
 
@@ -269,7 +270,7 @@ def test_a_network_that_cannot_be_traced_costs_one_warning(
     trainer = fitted(tmp_path, TensorBoardPlots())
     assert caplog.text.count("TensorBoard without the graph") == 1
     assert capsys.readouterr().out == ""
-    assert not trainer.lightning_module.head.weight.isnan().any()
+    assert not dict(trainer.lightning_module.named_parameters())["head.weight"].isnan().any()
 
 
 def no_logger(folder: Path) -> Any:
@@ -285,7 +286,7 @@ def test_without_tensorboard_nothing_is_drawn(
     tmp_path: Path, logger: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("forecast_plot", "attention_plot", "_add_graph", "hyperparameters"):
-        monkeypatch.setattr(attention if name == "attention_plot" else tensorboard, name, failing)
+        monkeypatch.setattr(plots if name == "attention_plot" else tensorboard, name, failing)
     fitted(tmp_path, TensorBoardPlots(every_n_epochs=1, histograms=True), logger=logger(tmp_path))
     assert "TensorBoard" not in caplog.text
     assert list(tmp_path.rglob("events.out.*")) == []
@@ -294,5 +295,5 @@ def test_without_tensorboard_nothing_is_drawn(
 @pytest.mark.parametrize(("name", "value"), [("every_n_epochs", 0), ("windows", -1)])
 def test_numbers_out_of_range_are_refused(name: str, value: int) -> None:
     with pytest.raises(ConfigError, match=f"{name}={value}") as caught:
-        TensorBoardPlots(**{name: value})
+        TensorBoardPlots(**cast("dict[str, Any]", {name: value}))
     assert caught.value.code == 224

@@ -9,15 +9,15 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 from urllib.parse import urlsplit
 
-from cnn_lstm.errors import TrackingError
+from cnn_lstm.errors import ConfigError, TrackingError
 from cnn_lstm.files import replace_file
-from cnn_lstm.training.tracking.address import default_uri, tracking_uri
 from cnn_lstm.training.tracking.credentials import without_credentials
-from cnn_lstm.training.tracking.events import Content
+from cnn_lstm.training.tracking.events import Content, End
 from cnn_lstm.training.tracking.journal import Event, Journal
 
 if TYPE_CHECKING:
@@ -37,6 +37,30 @@ PAUSES = (5.0, 15.0)  # seconds after the first failure, and at most
 PATIENCE = 10.0  # seconds that a server may keep a run waiting without a sign of life
 MAKING = 60.0  # the same for a database, whose tables take seconds to make
 DEFAULT_PLACE = "beside the runs"  # the key that run folders written before have in sent.json
+
+
+def tracking_uri(home: Path, configured: str | None = None) -> str:
+    """The server of the configuration, else the one of MLFLOW_TRACKING_URI, else a SQLite file next to the runs.
+
+    A saved configuration holds no credentials. They are taken from the environment where it names the same server.
+
+    Args:
+        home: Folder of the run folders.
+        configured: What the configuration says.
+
+    Example:
+        >>> tracking_uri(Path("runs"), "https://mlflow.example.org")
+        'https://mlflow.example.org'
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if configured is not None and not (given and without_credentials(given) == configured):
+        return configured
+    return given or default_uri(home)
+
+
+def default_uri(home: Path) -> str:
+    """The SQLite file next to the runs."""
+    return f"sqlite:///{home.resolve() / 'mlflow.db'}"
 
 
 class Place(TypedDict, total=False):
@@ -68,16 +92,17 @@ class Delivery:
         self.sent = 0
 
     @classmethod
-    def of_run(cls, run: Path, uri: str | None) -> Delivery:
+    def of_run(cls, run: Path, uri: str | None, home: Path | None = None) -> Delivery:
         """The delivery of a run folder's journal.
 
         Args:
             run: The run folder.
             uri: Tracking URI of the configuration; see `tracking_uri` for what None means.
+            home: Folder that holds the default database; by default the one that the run folder lies in.
         """
-        home = run.resolve().parent
-        address = tracking_uri(home, uri)
-        return cls(run, Journal(run / "tracking"), address, default=address == default_uri(home))
+        parent = run.resolve().parent
+        address = tracking_uri(home or parent, uri)
+        return cls(run, Journal(run / "tracking"), address, default=address == default_uri(parent))
 
     @property
     def run_id(self) -> str | None:
@@ -101,7 +126,7 @@ class Delivery:
             store = self._opened()
             for events in of_one_kind(self.journal.events(self._offset())):
                 store.apply(events)
-                self._note(store, events[-1].end)
+                self._write(self._read() | {self._key: {"run_id": store.run_id, "offset": events[-1].end}})
                 self.sent += len(events)
         except Exception as error:  # anything that a server, a database or a network may raise
             raise TrackingError(
@@ -130,9 +155,6 @@ class Delivery:
     def _place(self) -> Place:
         return self._read().get(self._key, {})
 
-    def _note(self, store: MlflowStore, offset: int) -> None:
-        self._write(self._read() | {self._key: {"run_id": store.run_id, "offset": offset}})
-
     def _read(self) -> dict[str, Place]:
         try:
             places: dict[str, Place] = json.loads(self._file.read_text())
@@ -151,14 +173,39 @@ def of_one_kind(events: Iterator[Event[Content]]) -> Iterator[list[Event[Content
     Args:
         events: In order.
     """
-    group: list[Event[Content]] = []
-    for event in events:
-        if group and (event.kind != group[0].kind or len(group) == MOST):
-            yield group
-            group = []
-        group.append(event)
-    if group:
-        yield group
+    for _, group in groupby(events, lambda event: event.content.kind):
+        while part := list(islice(group, MOST)):
+            yield part
+
+
+def sync(run: Path, uri: str | None) -> str:
+    """Sends what waits in the journal of a run; a record without an end gets one, since its process was killed.
+
+    Args:
+        run: The run folder.
+        uri: Tracking URI; by default the one that the run was sent to.
+
+    Returns:
+        What was done.
+
+    Raises:
+        ConfigError: If the folder has no journal.
+        TrackingError: If the server does not take it, or another process is sending it.
+    """
+    journal = Journal(run / "tracking")
+    start = journal.start()
+    if start is None:
+        raise ConfigError("no MLflow record", str(journal.path), "name the folder of a run of fit", code=241)
+    delivery = Delivery.of_run(run, uri or start.uri)
+    if not journal.take():
+        raise TrackingError("another process is sending the record", str(run), "wait for its end", code=702)
+    try:
+        if not journal.has_ended():
+            journal.append(End("KILLED"))
+        delivery.deliver()
+    finally:
+        journal.give_back()
+    return f"{run}: {delivery.sent} events sent to {without_credentials(delivery.uri)}, run {delivery.run_id}"
 
 
 class Sender:

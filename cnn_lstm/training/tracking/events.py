@@ -16,13 +16,6 @@ class Parent(TypedDict):
     name: str
 
 
-class Column(TypedDict):
-    """A column of the price table, in MLflow's types."""
-
-    name: str
-    type: str
-
-
 class Profile(TypedDict):
     """What a run was trained on; the dates are ISO dates, `windows` counts the windows of each part."""
 
@@ -92,13 +85,16 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a run was trained on; `source` is the class and the arguments of its data source."""
+    """What a run was trained on; `source` is the class and the arguments of its data source.
+
+    `schema` names each column of the price table, with its type in MLflow.
+    """
 
     kind: ClassVar[str] = "dataset"
     name: str
     source_type: str
     source: Mapping[str, Any]
-    schema: list[Column]
+    schema: list[dict[str, str]]
     profile: Profile
 
 

@@ -6,7 +6,7 @@ import getpass
 import json
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ import numpy as np
 import yaml
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.plain_values import flattened
 from cnn_lstm.training.tracking.credentials import without_credentials
-from cnn_lstm.training.tracking.events import Column, Dataset, Profile
+from cnn_lstm.training.tracking.events import Dataset, Profile
 
 GIT_SECONDS = 5
 DIFF_BYTES = 5_000_000
+TYPES = {"f": "double", "i": "long", "M": "datetime"}  # of columns in MLflow, by numpy's kind; else "string"
 PACKAGES = ("cnn-lstm", "torch", "lightning")
 
 
@@ -33,19 +35,8 @@ def parameters(config: str) -> dict[str, str]:
         >>> parameters("data: {window: 60, targets: [{class_path: A}, {class_path: B}]}")
         {'data.window': '60', 'data.targets.0.class_path': 'A', 'data.targets.1.class_path': 'B'}
     """
-    return dict(_leaves("", yaml.safe_load(config)))
-
-
-def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    items: list[tuple[Any, Any]] = []
-    if isinstance(value, Mapping):
-        items = list(value.items())
-    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        items = list(enumerate(value))
-    for key, item in items:
-        yield from _leaves(f"{name}.{key}" if name else str(key), item)
-    if not items:
-        yield name, value if isinstance(value, str) else json.dumps(value, default=str)
+    values = flattened(yaml.safe_load(config), into=lambda items: any(isinstance(item, Mapping) for item in items))
+    return {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in values.items()}
 
 
 def dataset(data: MarketDataModule, source: Mapping[str, Any]) -> Dataset:
@@ -61,7 +52,7 @@ def dataset(data: MarketDataModule, source: Mapping[str, Any]) -> Dataset:
         name=name,
         source_type=name,
         source=dict(source),
-        schema=[Column(name=str(column), type=_column_type(kind)) for column, kind in table.dtypes.items()],
+        schema=[{"name": str(name), "type": TYPES.get(kind.kind, "string")} for name, kind in table.dtypes.items()],
         profile=Profile(
             rows=len(panel),
             symbols=list(panel.symbols),
@@ -93,10 +84,6 @@ def dataset_tags(dataset: Dataset) -> dict[str, str]:
     }
 
 
-def _column_type(kind: Any) -> str:
-    return {"f": "double", "i": "long", "M": "datetime"}.get(kind.kind, "string")
-
-
 def _day(time: Any) -> str:
     return str(np.datetime64(time, "D"))
 
@@ -114,12 +101,9 @@ def code_tags(folder: Path, command: str) -> dict[str, str]:
     if commit:
         tags["mlflow.source.git.commit"] = commit
         tags["git.dirty"] = "true" if _git(folder, "status", "--porcelain") else "false"
-        for name, words in (
-            ("branch", ("rev-parse", "--abbrev-ref", "HEAD")),
-            ("repoURL", ("config", "--get", "remote.origin.url")),
-        ):
-            value = _git(folder, *words).strip()
-            if value:
+        branch, url = ("rev-parse", "--abbrev-ref", "HEAD"), ("config", "--get", "remote.origin.url")
+        for name, arguments in (("branch", branch), ("repoURL", url)):
+            if value := _git(folder, *arguments).strip():
                 tags[f"mlflow.source.git.{name}"] = value
     return tags
 
@@ -135,10 +119,12 @@ def uncommitted(folder: Path) -> dict[str, str]:
     return {name: text for name, text in files.items() if text}
 
 
-def _git(folder: Path, *words: str) -> str:
-    """What git prints, without credentials; empty where there is no git or no repository."""
+def _git(folder: Path, *arguments: str) -> str:
+    """What git prints, without credentials; empty without git or outside of a repository."""
     try:
-        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, timeout=GIT_SECONDS, check=True)
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, timeout=GIT_SECONDS, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return without_credentials(done.stdout.decode(errors="replace"))

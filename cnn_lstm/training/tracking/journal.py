@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Generic, TypeVar
 
-from cnn_lstm.errors import ResourceError
-from cnn_lstm.files import try_lock
-from cnn_lstm.training.tracking.events import KINDS, Content, End, Resume, Start
+from cnn_lstm.files import disk_errors_in_one_line, try_lock
+from cnn_lstm.training.tracking.events import KINDS, Content, End, Metrics, Params, Resume, Start
 
 ContentT = TypeVar("ContentT", bound=Content, covariant=True)
 
@@ -35,11 +34,6 @@ class Event(Generic[ContentT]):
     at: int
     content: ContentT
     end: int
-
-    @property
-    def kind(self) -> str:
-        """What happened in one word, for example `metrics`."""
-        return self.content.kind
 
 
 @dataclass
@@ -70,16 +64,12 @@ class Journal:
             ResourceError: If the run folder cannot be written.
         """
         event = {"kind": content.kind, "at": time.time_ns() // 1_000_000, **vars(content)}
-        try:
+        with disk_errors_in_one_line("cannot write the run folder", self.path, "free disk space"):
             self.folder.mkdir(parents=True, exist_ok=True)
             start = b"" if self._last_line_whole else self._missing_end()
             with self.path.open("ab", buffering=0) as file:
                 file.write(start + json.dumps(event).encode() + b"\n")
             self._last_line_whole = True
-        except OSError as error:
-            raise ResourceError(
-                f"cannot write the run folder: {error.strerror}", str(self.path), "free disk space", code=606
-            ) from error
 
     def _missing_end(self) -> bytes:
         """The end of a line that a killed process broke off."""
@@ -130,3 +120,68 @@ class Journal:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+class KnownValues:
+    """The last point of each metric, and the parameters: a resumed fit and a repeated test write no point twice.
+
+    Args:
+        fit: Whether a fit writes the record: when resumed, it repeats steps. Later commands may repeat a step with
+            another value.
+    """
+
+    def __init__(self, fit: bool) -> None:
+        self.fit = fit
+        self._points: dict[str, tuple[int, float]] = {}  # step and value
+        self._params: dict[str, str] = {}
+
+    def recall(self, journal: Journal) -> None:
+        """Reads what a journal holds.
+
+        Args:
+            journal: The journal of the record.
+        """
+        for event in journal.events():
+            content = event.content
+            if isinstance(content, Start):  # of a fit that began again in the folder
+                self._points, self._params = {}, {}
+            elif isinstance(content, Metrics):
+                self._points |= {name: (content.step, value) for name, value in content.values.items()}
+            elif isinstance(content, Params):
+                self._params |= content.values
+
+    def add_metrics(self, values: Mapping[str, float], step: int) -> dict[str, float]:
+        """Adds metrics of a step; returns those that were missing.
+
+        Args:
+            values: Metrics by name.
+            step: The step.
+        """
+        new = {name: value for name, value in values.items() if self._is_new(name, step, value)}
+        self._points |= {name: (step, value) for name, value in new.items()}
+        return new
+
+    def _is_new(self, name: str, step: int, value: float) -> bool:
+        last = self._points.get(name, (-1, 0.0))
+        if self.fit:
+            return step > last[0]
+        return name != "epoch" and (step, value) != last  # Lightning counts no epochs then
+
+    def add_params(self, values: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+        """Adds parameters; returns the new ones, and `before -> now` of those that have another value.
+
+        Args:
+            values: Parameters by name.
+        """
+        new = {name: value for name, value in values.items() if name not in self._params}
+        self._params |= new
+        changed = {name: value for name, value in values.items() if self._params[name] != value}
+        return new, {name: f"{self._params[name]} -> {value}" for name, value in changed.items()}
+
+    def next_step(self, prefix: str) -> int:
+        """The step after the last one of the metrics whose names begin with a prefix.
+
+        Args:
+            prefix: The prefix.
+        """
+        return 1 + max((step for name, (step, _) in self._points.items() if name.startswith(prefix)), default=-1)

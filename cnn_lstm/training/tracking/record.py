@@ -15,26 +15,11 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ResourceError, TrackingError, interruption
 from cnn_lstm.training.history import METRICS_FILE, PLOT_FILE
 from cnn_lstm.training.run_folder import RunFolder
-from cnn_lstm.training.tracking import identity
-from cnn_lstm.training.tracking.address import tracking_uri
+from cnn_lstm.training.tracking import events, identity
 from cnn_lstm.training.tracking.credentials import without_credentials
-from cnn_lstm.training.tracking.delivery import Delivery, Sender
-from cnn_lstm.training.tracking.events import (
-    Artifact,
-    Content,
-    End,
-    LoggedModel,
-    Metrics,
-    Params,
-    Resume,
-    Start,
-    Status,
-    Tags,
-)
-from cnn_lstm.training.tracking.journal import Journal
-from cnn_lstm.training.tracking.known_values import KnownValues
+from cnn_lstm.training.tracking.delivery import Delivery, Sender, sync
+from cnn_lstm.training.tracking.journal import Journal, KnownValues
 from cnn_lstm.training.tracking.parent import parent_of
-from cnn_lstm.training.tracking.sync import sync
 
 if TYPE_CHECKING:
     from cnn_lstm.training.tracking.machine import Machine
@@ -102,7 +87,7 @@ class Record:
             self._known.recall(self.journal)
         if self.command == "fit":
             if resumed:
-                self._write(Resume())
+                self._write(events.Resume())
             self.params(identity.parameters(config))
         if self.journal.take():  # else the process that trains this run sends
             sample = self._sample if self.command == "fit" else None
@@ -123,7 +108,7 @@ class Record:
         self.end("FINISHED")
 
     @rank_zero_only
-    def end(self, status: Status) -> None:
+    def end(self, status: events.Status) -> None:
         """Closes the record; what a server that is down has not taken stays in the run folder.
 
         Args:
@@ -135,7 +120,7 @@ class Record:
         if self.command == "fit":
             self.keep(self.run.path / METRICS_FILE, self.run.path / PLOT_FILE)
         if self.command in ENDING:
-            self._write(End(status))
+            self._write(events.End(status))
         if self._sender is None:
             return
         arrived = self._sender.close()
@@ -183,7 +168,7 @@ class Record:
         """
         values = {name: float(value) for name, value in metrics.items() if value is not None}
         if new := self._known.add_metrics(values, step):
-            self._write(Metrics(step, new))
+            self._write(events.Metrics(step, new))
         if self._sender is not None and self.required and self._sender.problem is not None:
             raise self._sender.problem
 
@@ -196,7 +181,7 @@ class Record:
         """
         new, changed = self._known.add_params({name: str(value) for name, value in params.items()})
         if new:
-            self._write(Params(new))
+            self._write(events.Params(new))
         if changed:
             self.tag({f"resumed.{name}": change for name, change in changed.items()})
 
@@ -206,7 +191,7 @@ class Record:
         Args:
             tags: Tags by name.
         """
-        self._write(Tags(tags))
+        self._write(events.Tags(tags))
 
     @rank_zero_only
     def dataset(self, data: MarketDataModule, source: Mapping[str, Any]) -> None:
@@ -228,7 +213,7 @@ class Record:
         """
         for file in files:
             if file.is_file():
-                self._write(Artifact(str(file.relative_to(self.run.path))))
+                self._write(events.Artifact(str(file.relative_to(self.run.path))))
 
     def model(self, folder: Path, digest: str, step: int) -> None:
         """Keeps an MLflow model of the folder, and registers it where a name is given.
@@ -238,12 +223,12 @@ class Record:
             digest: What distinguishes this checkpoint from others.
             step: Training step of the checkpoint.
         """
-        self._write(LoggedModel(str(folder.relative_to(self.run.path)), digest, step, self.register))
+        self._write(events.LoggedModel(str(folder.relative_to(self.run.path)), digest, step, self.register))
 
     # -- the journal ---------------------------------------------------------------------------------------------
 
     @rank_zero_only
-    def _write(self, content: Content) -> None:
+    def _write(self, content: events.Content) -> None:
         if not self.enabled:
             return
         try:
@@ -256,7 +241,7 @@ class Record:
             self._warned = True
 
     def _start(self, config: str) -> None:
-        start = Start(
+        start = events.Start(
             uid=uuid.uuid4().hex,
             name=self.run.path.resolve().name,
             experiment=self.experiment,
@@ -278,7 +263,7 @@ class Record:
             self._samples = self._known.next_step(MACHINE)
         metrics = {f"{MACHINE}{name}": value for name, value in self._machine.sample(now=last).items()}
         if metrics:
-            self._write(Metrics(self._samples, metrics))
+            self._write(events.Metrics(self._samples, metrics))
             self._samples += 1
 
 
@@ -303,9 +288,9 @@ def parent_record(folder: Path, child: RunFolder, uri: str | None) -> Record:
         uri: Tracking URI; see `tracking_uri` for what None means.
     """
     run, parent, start = RunFolder(folder), parent_of(child.path), Journal(child.tracking).start()
-    delivery = Delivery.of_run(folder, tracking_uri(folder.resolve(), uri))
+    delivery = Delivery.of_run(folder, uri, home=folder.resolve())
     if start is None or parent is None:
         return Record(run, "sweep", delivery, enabled=False)
     if not delivery.journal.exists():
-        delivery.journal.append(Start(**parent, experiment=start.experiment, tags={}))
+        delivery.journal.append(events.Start(**parent, experiment=start.experiment, tags={}))
     return Record(run, "sweep", delivery, start.experiment)

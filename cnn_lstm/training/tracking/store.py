@@ -13,38 +13,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import mlflow
-from mlflow import MlflowClient
-from mlflow.entities import Dataset as MlflowDataset
-from mlflow.entities import (
-    DatasetInput,
-    InputTag,
-    LoggedModelOutput,
-    LoggedModelStatus,
-    Metric,
-    Param,
-    RunTag,
-)
+from mlflow import MlflowClient, entities
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from cnn_lstm.files import lock_file
-from cnn_lstm.training.tracking.events import (
-    Artifact,
-    Content,
-    Dataset,
-    End,
-    LoggedModel,
-    Metrics,
-    Params,
-    Parent,
-    Resume,
-    Start,
-    Tags,
-)
+from cnn_lstm.training.tracking import events
 from cnn_lstm.training.tracking.journal import Event
 
 UID_TAG = "cnn_lstm.run"
@@ -52,7 +30,6 @@ MODEL_TAG = "cnn_lstm.model"
 PARENT_TAG = "mlflow.parentRunId"
 MODEL_NAME = "model"
 ALIAS = "challenger"
-Item = TypeVar("Item")
 LIMITS = {"params": 100, "metrics": 1000, "tags": 100, "value": 6000, "tag": 5000, "digest": 36}
 
 
@@ -82,14 +59,14 @@ class MlflowStore:
                 return False
             raise
 
-    def apply(self, events: Sequence[Event[Content]]) -> None:
+    def apply(self, batch: Sequence[Event[events.Content]]) -> None:
         """Does what events of one kind stand for."""
-        getattr(self, f"_on_{events[0].kind}")(events)
+        getattr(self, f"_on_{batch[0].content.kind}")(batch)
 
     # -- the run -------------------------------------------------------------------------------------------------
 
-    def _on_start(self, events: Sequence[Event[Start]]) -> None:
-        for event in events:
+    def _on_start(self, batch: Sequence[Event[events.Start]]) -> None:
+        for event in batch:
             start = event.content
             experiment = self._experiment(start.experiment)
             self.run_id = self._known_run(experiment, start.uid)
@@ -105,7 +82,7 @@ class MlflowStore:
         runs = self.client.search_runs([experiment], f"tags.`{UID_TAG}` = '{uid}'", max_results=1)
         return str(runs[0].info.run_id) if runs else None
 
-    def _parent(self, experiment: str, parent: Parent, at: int) -> str:
+    def _parent(self, experiment: str, parent: events.Parent, at: int) -> str:
         """The run that this one is shown under. The first child creates it; it holds nothing else."""
         with lock_file(self.run.parent / ".parent_run.lock"):
             run_id = self._known_run(experiment, parent["uid"])
@@ -124,11 +101,11 @@ class MlflowStore:
         home = None if urlsplit(self.uri).scheme != "sqlite" else (self.run.parent / "mlartifacts").as_uri()
         return str(self.client.create_experiment(name, artifact_location=home))
 
-    def _on_resume(self, events: Sequence[Event[Resume]]) -> None:
+    def _on_resume(self, batch: Sequence[Event[events.Resume]]) -> None:
         self.client.update_run(self._id(), status="RUNNING")
 
-    def _on_end(self, events: Sequence[Event[End]]) -> None:
-        last = events[-1]
+    def _on_end(self, batch: Sequence[Event[events.End]]) -> None:
+        last = batch[-1]
         self.client.set_terminated(self._id(), last.content.status, end_time=last.at)
 
     def _id(self) -> str:
@@ -138,29 +115,30 @@ class MlflowStore:
 
     # -- metrics -------------------------------------------------------------------------------------------------
 
-    def _on_metrics(self, events: Sequence[Event[Metrics]]) -> None:
+    def _on_metrics(self, batch: Sequence[Event[events.Metrics]]) -> None:
         points = [
-            Metric(_key(name), value, event.at, event.content.step)
-            for event in events
+            entities.Metric(_key(name), value, event.at, event.content.step)
+            for event in batch
             for name, value in event.content.values.items()
         ]
-        for part in _parts(points, LIMITS["metrics"]):
-            self.client.log_batch(self._id(), metrics=part)
+        self._log_batches("metrics", points)
 
-    def _on_params(self, events: Sequence[Event[Params]]) -> None:
-        params = [Param(_key(name), str(value)[: LIMITS["value"]]) for name, value in _merged(events).items()]
-        for part in _parts(params, LIMITS["params"]):
-            self.client.log_batch(self._id(), params=part)
+    def _on_params(self, batch: Sequence[Event[events.Params]]) -> None:
+        params = [entities.Param(_key(name), str(value)[: LIMITS["value"]]) for name, value in _merged(batch).items()]
+        self._log_batches("params", params)
 
-    def _on_tags(self, events: Sequence[Event[Tags]]) -> None:
-        tags = [RunTag(name, str(value)[: LIMITS["tag"]]) for name, value in _merged(events).items()]
-        for part in _parts(tags, LIMITS["tags"]):
-            self.client.log_batch(self._id(), tags=part)
+    def _on_tags(self, batch: Sequence[Event[events.Tags]]) -> None:
+        tags = [entities.RunTag(name, str(value)[: LIMITS["tag"]]) for name, value in _merged(batch).items()]
+        self._log_batches("tags", tags)
 
-    def _on_dataset(self, events: Sequence[Event[Dataset]]) -> None:
+    def _log_batches(self, kind: str, items: Sequence[Any]) -> None:
+        for first in range(0, len(items), LIMITS[kind]):
+            self.client.log_batch(self._id(), **{kind: items[first : first + LIMITS[kind]]})
+
+    def _on_dataset(self, batch: Sequence[Event[events.Dataset]]) -> None:
         inputs = [
-            DatasetInput(
-                MlflowDataset(
+            entities.DatasetInput(
+                entities.Dataset(
                     name=dataset.name,
                     digest=dataset.profile["sha256"][: LIMITS["digest"]],
                     source_type=dataset.source_type,
@@ -168,22 +146,22 @@ class MlflowStore:
                     schema=json.dumps({"mlflow_colspec": dataset.schema}),
                     profile=json.dumps(dataset.profile),
                 ),
-                [InputTag("mlflow.data.context", "train, validation, test")],
+                [entities.InputTag("mlflow.data.context", "train, validation, test")],
             )
-            for dataset in (event.content for event in events)
+            for dataset in (event.content for event in batch)
         ]
         self.client.log_inputs(self._id(), datasets=inputs)
 
     # -- files ---------------------------------------------------------------------------------------------------
 
-    def _on_artifact(self, events: Sequence[Event[Artifact]]) -> None:
-        for name in dict.fromkeys(event.content.file for event in events):  # each file once, as it is now
+    def _on_artifact(self, batch: Sequence[Event[events.Artifact]]) -> None:
+        for name in dict.fromkeys(event.content.file for event in batch):  # each file once, as it is now
             file = self.run / name
             if file.is_file():
                 self.client.log_artifact(self._id(), str(file))
 
-    def _on_model(self, events: Sequence[Event[LoggedModel]]) -> None:
-        for event in events:
+    def _on_model(self, batch: Sequence[Event[events.LoggedModel]]) -> None:
+        for event in batch:
             content = event.content
             model = self._logged_model(content.digest) or self._log_model(content)
             if content.register:
@@ -194,11 +172,11 @@ class MlflowStore:
         run = self.client.get_run(self._id())
         for output in run.outputs.model_outputs if run.outputs else ():
             model = self.client.get_logged_model(output.model_id)
-            if model.tags.get(MODEL_TAG) == digest and model.status == LoggedModelStatus.READY:
+            if model.tags.get(MODEL_TAG) == digest and model.status == entities.LoggedModelStatus.READY:
                 return model
         return None
 
-    def _log_model(self, content: LoggedModel) -> Any:
+    def _log_model(self, content: events.LoggedModel) -> Any:
         run = self.client.get_run(self._id())
         model = self.client.create_logged_model(
             run.info.experiment_id,
@@ -207,7 +185,7 @@ class MlflowStore:
             tags={MODEL_TAG: content.digest},
             params=run.data.params,
         )
-        self.client.log_outputs(self._id(), [LoggedModelOutput(model.model_id, step=content.step)])
+        self.client.log_outputs(self._id(), [entities.LoggedModelOutput(model.model_id, step=content.step)])
         with tempfile.TemporaryDirectory() as scratch:
             copy = Path(shutil.copytree(self.run / content.folder, Path(scratch) / MODEL_NAME))
             described = Model.load(str(copy))
@@ -215,7 +193,7 @@ class MlflowStore:
             described.artifact_path = model.artifact_location
             described.save(str(copy / "MLmodel"))
             self.client.log_model_artifacts(model.model_id, str(copy))
-        return self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        return self.client.finalize_logged_model(model.model_id, entities.LoggedModelStatus.READY)
 
     @contextmanager
     def _global_address(self) -> Iterator[None]:
@@ -260,10 +238,5 @@ def _key(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "_-. :/" else "_" for letter in name)[:250]
 
 
-def _parts(items: Sequence[Item], most: int) -> Iterator[Sequence[Item]]:
-    for first in range(0, len(items), most):
-        yield items[first : first + most]
-
-
-def _merged(events: Sequence[Event[Params] | Event[Tags]]) -> dict[str, str]:
-    return {name: value for event in events for name, value in event.content.values.items()}
+def _merged(batch: Sequence[Event[events.Params] | Event[events.Tags]]) -> dict[str, str]:
+    return {name: value for event in batch for name, value in event.content.values.items()}

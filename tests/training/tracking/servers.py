@@ -42,10 +42,10 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        words = ["server", "--port", str(self.port), "--workers", "1", "--backend-store-uri", "sqlite:///store.db"]
+        argv = ["server", "--port", str(self.port), "--workers", "1", "--backend-store-uri", "sqlite:///store.db"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", *words, "--artifacts-destination", "./artifacts"],
+                [sys.executable, "-m", "mlflow", *argv, "--artifacts-destination", "./artifacts"],
                 cwd=self.folder, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         wait_for(self._answers, 120)
@@ -80,14 +80,14 @@ def wait_for(happened: Callable[[], bool], seconds: float = 90) -> None:
         time.sleep(0.05)
 
 
-def start_fit(config: Path, run: Path, *words: object, uri: str | None = None) -> subprocess.Popen[str]:
+def start_fit(config: Path, run: Path, *argv: object, uri: str | None = None) -> subprocess.Popen[str]:
     """A fit in a process of its own."""
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     if uri is not None:
         environment["MLFLOW_TRACKING_URI"] = uri
     command = ["-m", "cnn_lstm", "fit", "--config", str(config), "--run_dir", str(run), "--mlflow", "true"]
     return subprocess.Popen(
-        [sys.executable, *command, *map(str, words)],
+        [sys.executable, *command, *map(str, argv)],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 

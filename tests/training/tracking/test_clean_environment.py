@@ -36,7 +36,7 @@ def test_it_forecasts_as_the_predictor_does(tmp_path: Path) -> None:
     subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", requirements], check=True)
     outcome = tmp_path / "forecasts.parquet"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MLFLOW"))}
-    words = [f"sqlite:///{tmp_path / 'mlflow.db'}", "models:/clean@challenger", tmp_path / "prices.parquet", outcome]
-    subprocess.run([python, "-c", FORECAST, *map(str, words)], check=True, cwd=tmp_path, env=environment)
+    argv = [f"sqlite:///{tmp_path / 'mlflow.db'}", "models:/clean@challenger", tmp_path / "prices.parquet", outcome]
+    subprocess.run([python, "-c", FORECAST, *map(str, argv)], check=True, cwd=tmp_path, env=environment)
     expected = Predictor.from_checkpoint(run / "checkpoints/best.ckpt").predict(prices)
     pd.testing.assert_frame_equal(pd.read_parquet(outcome), expected)

@@ -25,7 +25,7 @@ LETTERS = st.text(st.characters(blacklist_characters="/'\"", min_codepoint=33, m
         ("https://host/path@x", "https://host/path@x"),
     ],
 )
-def test_what_is_taken_out(text: str, left: str) -> None:
+def test_credentials_are_taken_out_of_a_text(text: str, left: str) -> None:
     assert without_credentials(text) == left
 
 

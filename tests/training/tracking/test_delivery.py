@@ -136,11 +136,10 @@ def test_a_failure_keeps_the_rest_and_shows_no_secret(tmp_path: Path) -> None:
 def test_neighbours_of_one_kind_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST", 2)
     tags, end = Tags({}), End("KILLED")
-    events: list[Event[Content]] = [
-        Event(0, content, number) for number, content in enumerate([tags, tags, tags, end, end, tags])
-    ]
+    contents: list[Content] = [tags, tags, tags, end, end, tags]
+    events = [Event(0, content, number) for number, content in enumerate(contents)]
     groups = list(of_one_kind(iter(events)))
-    assert [[event.kind for event in group] for group in groups] == [
+    assert [[event.content.kind for event in group] for group in groups] == [
         ["tags", "tags"],
         ["tags"],
         ["end", "end"],

@@ -16,7 +16,7 @@ from cnn_lstm.training.tracking.journal import Journal
 
 
 def kinds(journal: Journal, offset: int = 0) -> list[str]:
-    return [event.kind for event in journal.events(offset)]
+    return [event.content.kind for event in journal.events(offset)]
 
 
 def step_of(content: Content) -> int:

@@ -50,18 +50,18 @@ def sync(run: Path, uri: str) -> None:
     assert experiments.run("sync-tracking", run, "--tracking_uri", uri) == 0
 
 
-def seconds_of(config: Path, run: Path, *words: object, uri: str) -> tuple[float, int, str]:
+def seconds_of(config: Path, run: Path, *argv: object, uri: str) -> tuple[float, int, str]:
     """How long a fit takes, its exit code and what it says."""
     since = time.monotonic()
-    process = start_fit(config, run, *words, uri=uri)
-    shown, _ = process.communicate(timeout=200)
-    return time.monotonic() - since, process.returncode, shown
+    process = start_fit(config, run, *argv, uri=uri)
+    output, _ = process.communicate(timeout=200)
+    return time.monotonic() - since, process.returncode, output
 
 
 def test_a_server_that_answers_has_it_all(config: Path, tmp_path: Path, running: Server) -> None:
-    _, code, shown = seconds_of(config, tmp_path / "answered", "--register_model", "remote", uri=running.uri)
-    assert code == 0, shown
-    assert "MLflow does not" not in shown
+    _, code, output = seconds_of(config, tmp_path / "answered", "--register_model", "remote", uri=running.uri)
+    assert code == 0, output
+    assert "MLflow does not" not in output
     client = MlflowClient(running.uri)
     model = client.get_model_version_by_alias("remote", "challenger")
     assert client.get_logged_model(model.source.removeprefix("models:/")).status == "READY"
@@ -72,15 +72,15 @@ def test_a_server_that_answers_has_it_all(config: Path, tmp_path: Path, running:
 def test_a_server_that_is_down_at_the_start_costs_nothing(
     kind: str, config: Path, tmp_path: Path, running: Server
 ) -> None:
-    plain, code, shown = seconds_of(config, tmp_path / "plain", uri=running.uri)
-    assert code == 0, shown
+    plain, code, output = seconds_of(config, tmp_path / "plain", uri=running.uri)
+    assert code == 0, output
     with silent_server() as silent:
         uri = silent if kind == "silent" else f"http://127.0.0.1:{free_port()}"
         run = tmp_path / f"down-{kind}"
-        taken, code, shown = seconds_of(config, run, uri=uri)
-    assert code == 0, shown
-    assert "MLflow does not take the run" in shown
-    assert "sync-tracking" in shown
+        taken, code, output = seconds_of(config, run, uri=uri)
+    assert code == 0, output
+    assert "MLflow does not take the run" in output
+    assert "sync-tracking" in output
     assert taken - plain < AT_MOST + 20  # the machine is not ours alone
     assert (run / "checkpoints/best.ckpt").is_file()
     sync(run, running.uri)
@@ -94,10 +94,10 @@ def test_a_server_that_is_down_at_the_start_costs_nothing(
 def test_a_required_server_stops_the_command_before_the_training(kind: str, config: Path, tmp_path: Path) -> None:
     with silent_server() as silent:
         uri = silent if kind == "silent" else f"http://127.0.0.1:{free_port()}"
-        taken, code, shown = seconds_of(config, tmp_path / "run", "--tracking", "strict", uri=uri)
-    assert code == 7, shown
-    assert [line for line in shown.splitlines() if "MLflow" in line] == [shown.strip().splitlines()[-1]]
-    assert shown.strip().splitlines()[-1].startswith("error[E701]")
+        taken, code, output = seconds_of(config, tmp_path / "run", "--tracking", "strict", uri=uri)
+    assert code == 7, output
+    assert [line for line in output.splitlines() if "MLflow" in line] == [output.strip().splitlines()[-1]]
+    assert output.strip().splitlines()[-1].startswith("error[E701]")
     assert not (tmp_path / "run/checkpoints").exists()
     assert taken < AT_MOST + 60  # imports included, on a busy machine
 
@@ -131,9 +131,9 @@ def test_a_server_that_dies_and_comes_back_has_it_all(endless: Path, tmp_path: P
     known = (run / "tracking/sent.json").read_text()
     wait_for(lambda: (run / "tracking/sent.json").read_text() != known)  # it comes by itself
     process.terminate()
-    shown, _ = process.communicate(timeout=60)
-    assert process.returncode == 143, shown
-    assert "MLflow answers again" in shown
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, output
+    assert "MLflow answers again" in output
     assert assert_each_once(running.uri, run).info.status == "KILLED"
 
 
@@ -144,10 +144,10 @@ def test_a_server_that_dies_for_good_leaves_the_rest_in_the_journal(
     process = fit_without(running, endless, run)
     since = time.monotonic()
     process.terminate()
-    shown, _ = process.communicate(timeout=60)
-    assert process.returncode == 143, shown
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, output
     assert time.monotonic() - since < AT_MOST
-    assert f"cnn-lstm sync-tracking {run}" in shown
+    assert f"cnn-lstm sync-tracking {run}" in output
     assert experiments.run("sync-tracking", run) == 7
     running.start()
     assert only_run(running.uri, "lost").info.status == "RUNNING"
@@ -161,8 +161,8 @@ def test_a_required_server_stops_the_command_in_the_middle(endless: Path, tmp_pa
     process = start_fit(endless, run, "--tracking", "strict", uri=running.uri)
     wait_for(lambda: epochs(run) > 20)
     running.kill()
-    shown, _ = process.communicate(timeout=60)
-    assert process.returncode == 7, shown
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 7, output
     assert (run / "checkpoints/last.ckpt").is_file()
     running.start()
     sync(run, running.uri)

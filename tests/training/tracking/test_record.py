@@ -18,15 +18,13 @@ from mlflow.entities import Run
 
 from cnn_lstm import Predictor
 from cnn_lstm.inference.pyfunc import EXAMPLE_ROWS
-from cnn_lstm.training.loggers import AppendingCSVLogger, build_loggers
+from cnn_lstm.training.loggers import AppendingCSVLogger, MLflowTracker, build_loggers
 from cnn_lstm.training.run_folder import RunFolder
-from cnn_lstm.training.tracking.address import tracking_uri
-from cnn_lstm.training.tracking.delivery import Delivery
+from cnn_lstm.training.tracking.delivery import Delivery, tracking_uri
 from cnn_lstm.training.tracking.events import LoggedModel
 from cnn_lstm.training.tracking.identity import parameters
 from cnn_lstm.training.tracking.journal import Journal
 from cnn_lstm.training.tracking.record import Record
-from cnn_lstm.training.tracking.tracker import MLflowTracker
 from tests import experiments
 from tests.markets import market
 from tests.training.tracking.servers import assert_each_once, free_port, only_run, start_fit, wait_for
@@ -34,9 +32,9 @@ from tests.training.tracking.servers import assert_each_once, free_port, only_ru
 SECRET = "correct-horse-battery"
 
 
-def git(folder: Path, *words: str) -> str:
+def git(folder: Path, *argv: str) -> str:
     who = ["-c", "user.name=me", "-c", "user.email=me@example.org", "-c", "init.defaultBranch=main"]
-    return subprocess.run(["git", *who, *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(["git", *who, *argv], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
 
 
 class Case:
@@ -65,8 +63,8 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        words = ["--mlflow", "true", "--grad_norm.every_n_steps", 1, "--register_model", "returns"]
-        run = experiments.fit(config, folder / "runs" / "one", *words)
+        argv = ["--mlflow", "true", "--grad_norm.every_n_steps", 1, "--register_model", "returns"]
+        run = experiments.fit(config, folder / "runs" / "one", *argv)
         for command in ("test", "predict"):
             assert experiments.run(command, "--config", run / "config.yaml", "--ckpt_path", "best") == 0
     return Case(folder, git(folder, "rev-parse", "HEAD"))
@@ -235,8 +233,8 @@ def test_an_interrupted_run_is_killed(number: signal.Signals, code: int, endless
     process = start_fit(endless, run)
     wait_for(last_of(run).exists)
     os.kill(process.pid, number)
-    shown, _ = process.communicate(timeout=60)
-    assert process.returncode == code, shown
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == code, output
     assert assert_each_once(uri_of(tmp_path), run).info.status == "KILLED"
 
 
@@ -257,8 +255,8 @@ def test_a_run_that_fails_is_failed(tmp_path: Path) -> None:
     config = experiments.experiment(tmp_path, market(140))
     lr = ["--model.optimizer", "SGD", "--model.optimizer.lr", "1e30", "--trainer.gradient_clip_val", "null"]
     process = start_fit(config, tmp_path / "run", *lr)
-    shown, _ = process.communicate(timeout=120)
-    assert process.returncode == 5, shown
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 5, output
     assert only_run(uri_of(tmp_path), "run").info.status == "FAILED"
 
 
@@ -267,8 +265,8 @@ def test_a_run_whose_data_is_bad_is_failed(tmp_path: Path) -> None:
     table.loc[10, "close"] = -1.0
     config = experiments.experiment(tmp_path, table)
     process = start_fit(config, tmp_path / "run")
-    shown, _ = process.communicate(timeout=120)
-    assert process.returncode == 3, shown
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 3, output
     record = only_run(uri_of(tmp_path), "run")
     assert record.info.status == "FAILED"
     assert record.data.params["data.window"] == "8"
@@ -288,8 +286,8 @@ def test_a_run_killed_outright_goes_on_in_the_same_record(endless: Path, tmp_pat
     assert first.info.status == "KILLED"
     epoch = int(torch.load(last_of(run), weights_only=True)["epoch"])
     resumed = start_fit(endless, run, "--ckpt_path", "last", "--trainer.max_epochs", epoch + 3)
-    shown, _ = resumed.communicate(timeout=120)
-    assert resumed.returncode == 0, shown
+    output, _ = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, output
     record = assert_each_once(uri_of(tmp_path), run)
     assert record.info.run_id == first.info.run_id
     assert record.info.status == "FINISHED"
@@ -299,12 +297,12 @@ def test_a_run_killed_outright_goes_on_in_the_same_record(endless: Path, tmp_pat
 
 def test_a_new_fit_in_the_folder_of_one_that_never_began_is_another_run(tmp_path: Path) -> None:
     config = experiments.experiment(tmp_path, market(140))
-    words = ["--mlflow", "true"]
+    argv = ["--mlflow", "true"]
     assert (
-        experiments.run("fit", "--config", config, "--run_dir", tmp_path / "run", *words, "--data.start", "2031-01-01")
+        experiments.run("fit", "--config", config, "--run_dir", tmp_path / "run", *argv, "--data.start", "2031-01-01")
         == 3
     )
-    experiments.fit(config, tmp_path / "run", *words)
+    experiments.fit(config, tmp_path / "run", *argv)
     client = MlflowClient(uri_of(tmp_path))
     experiment = client.get_experiment_by_name("cnn_lstm")
     assert experiment is not None
@@ -317,10 +315,10 @@ def test_a_new_fit_in_the_folder_of_one_that_never_began_is_another_run(tmp_path
 def test_a_later_test_on_other_data_is_written_too(tmp_path: Path) -> None:
     config = experiments.experiment(tmp_path, market(300))
     run = experiments.fit(config, tmp_path / "run", "--mlflow", "true")
-    words = ["test", "--config", run / "config.yaml", "--ckpt_path", "best"]
+    argv = ["test", "--config", run / "config.yaml", "--ckpt_path", "best"]
     last = f"{market(300)['timestamp'].max() - pd.Timedelta(days=20):%Y-%m-%d}"
     for more in ([], [], ["--data.end", last, "--data.split", json.dumps(split_of(run))]):
-        assert experiments.run(*words, *more) == 0
+        assert experiments.run(*argv, *more) == 0
     client = MlflowClient(uri_of(tmp_path))
     history = client.get_metric_history(only_run(uri_of(tmp_path), "run").info.run_id, "test_rmse")
     assert len(history) == 2
@@ -344,14 +342,14 @@ def test_credentials_of_an_address_are_written_nowhere(
     (tmp_path / "yaml").mkdir()
     uri = f"http://me:{SECRET}@127.0.0.1:{free_port()}"
     config = experiments.experiment(tmp_path / "yaml", market(140))
-    words = ["--config", config, "--mlflow", "true", "--tensorboard", "true", "--tracking_uri", uri]
-    assert experiments.run("fit", *words, "--run_dir", tmp_path / "runs/one") == 0
-    assert experiments.run("fit", *words, "--run_dir", tmp_path / "runs/two", "--tracking", "strict") == 7
+    argv = ["--config", config, "--mlflow", "true", "--tensorboard", "true", "--tracking_uri", uri]
+    assert experiments.run("fit", *argv, "--run_dir", tmp_path / "runs/one") == 0
+    assert experiments.run("fit", *argv, "--run_dir", tmp_path / "runs/two", "--tracking", "strict") == 7
     for run in ("one", "two"):
         assert experiments.run("sync-tracking", tmp_path / "runs" / run, "--tracking_uri", uri) == 7
-    assert experiments.run("fit", *words, "--print_config") == 0
-    shown = capfd.readouterr()
-    assert SECRET not in shown.out + shown.err
+    assert experiments.run("fit", *argv, "--print_config") == 0
+    output = capfd.readouterr()
+    assert SECRET not in output.out + output.err
     files = [file for file in (tmp_path / "runs").rglob("*") if file.is_file()]
     assert len(files) > 10
     assert [file for file in files if SECRET.encode() in file.read_bytes()] == []
@@ -379,10 +377,10 @@ def test_configuration_then_environment_then_database_name_the_server(
     assert tracking_uri(Path("/home"), configured) == used
 
 
-@pytest.mark.parametrize("words", [["--trainer.fast_dev_run", "true"], ["--trainer.logger", "false"]])
-def test_without_loggers_there_is_no_record(words: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("argv", [["--trainer.fast_dev_run", "true"], ["--trainer.logger", "false"]])
+def test_without_loggers_there_is_no_record(argv: list[str], tmp_path: Path) -> None:
     config = experiments.experiment(tmp_path, market(140))
-    run = experiments.fit(config, tmp_path / "run", "--mlflow", "true", *words)
+    run = experiments.fit(config, tmp_path / "run", "--mlflow", "true", *argv)
     assert not (run / "tracking").exists()
 
 
@@ -391,8 +389,8 @@ def test_loggers_of_the_user_work_with_ours_or_without(ours: bool, tmp_path: Pat
     other = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": str(tmp_path / "other")}}
     options = {"tensorboard": ours, "mlflow": ours}
     config = experiments.experiment(tmp_path, market(140), trainer={"logger": [other]})
-    words = [word for name, on in options.items() for word in (f"--{name}", str(on).lower())]
-    run = experiments.fit(config, tmp_path / "run", *words)
+    argv = [word for name, on in options.items() for word in (f"--{name}", str(on).lower())]
+    run = experiments.fit(config, tmp_path / "run", *argv)
     table = pd.read_csv(next((tmp_path / "other").rglob("metrics.csv")))
     assert {"val_loss", "train_loss", "windows_per_s", "lr-AdamW"} <= set(table.columns)
     assert (run / "tensorboard").exists() == ours
@@ -423,5 +421,5 @@ def test_the_record_is_written_before_the_file(tmp_path: Path) -> None:
 )
 def test_nothing_heavy_is_imported_before_it_is_used(statement: str, absent: set[str]) -> None:
     script = f"import sys; {statement}; print(*sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert absent & set(shown.split()) == set()
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert absent & set(output.split()) == set()

@@ -8,7 +8,7 @@ import pytest
 
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.delivery import Delivery
-from cnn_lstm.training.tracking.events import Artifact, Content, End, Metrics, Start, Tags
+from cnn_lstm.training.tracking.events import Artifact, Content, End, Metrics, Start, Status, Tags
 from cnn_lstm.training.tracking.journal import Journal
 from cnn_lstm.training.tracking.parent import name_parent, parent_of
 from cnn_lstm.training.tracking.record import Record, parent_record, reopened_record
@@ -51,7 +51,7 @@ def test_metrics_without_a_value_and_files_that_are_missing_are_left_out(tmp_pat
     ("error", "status"),
     [(None, "FINISHED"), (ValueError("bad"), "FAILED"), (KeyboardInterrupt(), "KILLED")],
 )
-def test_a_fit_ends_as_its_command_does(tmp_path: Path, error: BaseException | None, status: str) -> None:
+def test_a_fit_ends_as_its_command_does(tmp_path: Path, error: BaseException | None, status: Status) -> None:
     def command() -> None:
         if error is not None:
             raise error
