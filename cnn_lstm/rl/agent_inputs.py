@@ -67,15 +67,12 @@ class AgentInputs:
         Raises:
             ConfigError: E270.
         """
-        count = self.in_sample_rows(env)
-        if count:
+        if count := self.in_sample_rows(env):
+            what = f"{count:,} shown rows lie in the training part of their own model: they look better than they are"
             fix = "show forecasts of walk-forward, learn on the validation part, or set market.in_sample true"
-            raise ConfigError(
-                f"{count:,} shown rows lie in the training part of their own model: they look better than they are",
-                f"{part} part",
-                "show forecasts of walk-forward whose training ends before their dates" if part == "test" else fix,
-                code=270,
-            )
+            if part == "test":
+                fix = "show forecasts of walk-forward whose training ends before their dates"
+            raise ConfigError(what, f"{part} part", fix, code=270)
 
 
 def read_inputs(market: MarketSettings, agent: AgentSettings, checkpoint: Path, prices: pd.DataFrame) -> AgentInputs:

@@ -19,22 +19,13 @@ from cnn_lstm.evaluation.report import plain_values
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.rl.agents import agent_file, load_agent, play_agent
-from cnn_lstm.rl.claim import claim_of
 from cnn_lstm.rl.episodes import Episodes
 from cnn_lstm.rl.job import Job, job_of, saved_config
 from cnn_lstm.rl.market import market_of
 from cnn_lstm.rl.market_data import Floats, MarketData
-from cnn_lstm.rl.metrics import metrics_of
+from cnn_lstm.rl.metrics import claim_of, metrics_of
 from cnn_lstm.rl.record import recorded
-from cnn_lstm.rl.report import (
-    ALL_SEEDS,
-    FORECASTS,
-    EvaluationReport,
-    JobSettings,
-    RandomTimes,
-    evaluation_page,
-    evaluation_text,
-)
+from cnn_lstm.rl.report import ALL_SEEDS, FORECASTS, EvaluationReport, evaluation_page, evaluation_text
 from cnn_lstm.rl.track_records import at_random_times, joint_track_record, laddered, track_record_of_rule
 from cnn_lstm.runs.config import is_of_fit, read_config
 
@@ -177,10 +168,10 @@ def _report(
         agents={name: metrics_of(data, terms, record, name, trials) for name, record in agents.items()},
         together=together,
         rules={name: metrics_of(data, terms, record, name) for name, record in rules.items()},
-        random=RandomTimes(plain_values(quantiles)),
+        random={"net_annual_return": plain_values(quantiles)},
         test_rows_used=uses,
         in_sample_rows=job.inputs.in_sample_rows(job.env(job.config.market.part)),
-        settings=JobSettings(job.config.market, job.config.agent),
+        settings={"market": job.config.market, "agent": job.config.agent},
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,14 +62,14 @@ def make_sampler(section: Any, space: Space, seed: int | None, where: str = "sam
         ConfigError: Naming what is wrong, and the nearest name where one is misspelt.
     """
     name, arguments = _split(DEFAULT_SAMPLER if section is None else section, SAMPLERS, where)
+    cls = getattr(optuna.samplers, SAMPLERS[name])
     if name == "grid":
         arguments["search_space"] = space.grid()
-    cls = getattr(optuna.samplers, SAMPLERS[name])
     _check_arguments(cls, arguments, where)
     if "warn_independent_sampling" in inspect.signature(cls).parameters:
         # conditional parameters are drawn independently by design; a warning per trial helps nobody
         arguments.setdefault("warn_independent_sampling", False)
-    return _built(lambda: cls(**arguments, seed=seed), where)  # type: ignore[no-any-return]  # a class by its name
+    return _built(cls, arguments | {"seed": seed}, where)  # type: ignore[no-any-return]  # a class by its name
 
 
 def make_pruner(section: Any, objectives: Sequence[Objective], where: str = "pruner") -> optuna.pruners.BasePruner:
@@ -89,15 +89,11 @@ def make_pruner(section: Any, objectives: Sequence[Objective], where: str = "pru
         section = {"name": "none"} if cannot else DEFAULT_PRUNER
     name, arguments = _split(section, PRUNERS, where)
     if cannot and name != "none":
-        raise ConfigError(
-            f"{name} cannot prune here",
-            where,
-            "prune by one metric of the validation part, or give {name: none}",
-            code=253,
-        )
+        fix = "prune by one metric of the validation part, or give {name: none}"
+        raise ConfigError(f"{name} cannot prune here", where, fix, code=253)
     cls = getattr(optuna.pruners, PRUNERS[name])
     _check_arguments(cls, arguments, where)
-    return _built(lambda: cls(**arguments), where)  # type: ignore[no-any-return]  # a class by its name
+    return _built(cls, arguments, where)  # type: ignore[no-any-return]  # a class by its name
 
 
 def _split(section: Any, known: Collection[str], where: str) -> tuple[str, dict[str, Any]]:
@@ -135,17 +131,15 @@ def _like(value: Any, default: Any) -> bool:
     """Whether a value has the type of the default; some classes only look at it in the middle of the study."""
     if isinstance(default, bool):
         return isinstance(value, bool)
-    if isinstance(default, int | float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return True
+    return not isinstance(default, int | float) or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def _built(build: Callable[[], Any], where: str) -> Any:
+def _built(cls: type, arguments: Mapping[str, Any], where: str) -> Any:
     """The object; values that Optuna refuses are reported in one line."""
     with experimental():
         warnings.simplefilter("ignore", FutureWarning)  # the user asked for the class by name
         try:
-            return build()
+            return cls(**arguments)
         except (ValueError, TypeError, NotImplementedError) as error:
             raise ConfigError(" ".join(str(error).split()), where, "correct the value", code=253) from error
         except ImportError as error:

@@ -266,13 +266,12 @@ class Space:
         for parameter in self.parameters:
             for draw in parameter.domain.examples():
                 wanted = {**self._required(parameter), parameter.name: draw}
-                fitting = (
-                    pack for pack in packs if all(pack.get(key, value) == value for key, value in wanted.items())
-                )
-                pack = next(fitting, None)
-                if pack is None:
-                    packs.append(pack := {})
-                pack.update(wanted)
+                for pack in packs:
+                    if all(pack.get(key, value) == value for key, value in wanted.items()):
+                        pack.update(wanted)
+                        break
+                else:
+                    packs.append(wanted)
         return [self.settings(pack) for pack in packs]
 
     def _required(self, parameter: Parameter) -> dict[str, Draw]:
@@ -306,11 +305,7 @@ class Space:
         for parameter in self.parameters:
             values = parameter.domain.grid()
             if values is None:
-                raise ConfigError(
-                    f"space.{parameter.name} has no grid",
-                    "sampler: grid",
-                    "give it a step, or a categorical",
-                    code=253,
-                )
+                what = f"space.{parameter.name} has no grid"
+                raise ConfigError(what, "sampler: grid", "give it a step, or a categorical", code=253)
             grid[parameter.name] = values
         return grid

@@ -132,12 +132,9 @@ def join(plan: Plan) -> optuna.Study:
             if plan.first:
                 study.enqueue_trial(dict(plan.first))
     if known not in (None, plan.fingerprint):
-        raise ConfigError(
-            f"the study {plan.study_name} is of another configuration or space",
-            plan.storage,
-            "give another --study_name, or its own configuration and space",
-            code=248,
-        )
+        what = f"the study {plan.study_name} is of another configuration or space"
+        fix = "give another --study_name, or its own configuration and space"
+        raise ConfigError(what, plan.storage, fix, code=248)
     return study
 
 
@@ -154,16 +151,27 @@ def sampler_of(plan: Plan, number: int) -> optuna.samplers.BaseSampler:
     return definition.make_sampler(int(np.random.SeedSequence([plan.seed, number]).generate_state(1)[0]))
 
 
-def best_first(study: optuna.Study) -> list[FrozenTrial]:
-    """Completed trials, the best first; with several objectives only those that no other trial beats in all of them.
+def completed(study: optuna.Study) -> list[FrozenTrial]:
+    """Completed trials, the best by the first objective first.
 
     Args:
         study: The study.
     """
-    several = len(study.directions) > 1
-    trials = study.best_trials if several else study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     sign = 1 if study.directions[0] == StudyDirection.MINIMIZE else -1
     return sorted(trials, key=lambda trial: (sign * trial.values[0], trial.number))
+
+
+def best_first(study: optuna.Study) -> list[FrozenTrial]:
+    """As `completed`; with several objectives only those trials that no other one beats in all of them.
+
+    Args:
+        study: The study.
+    """
+    if len(study.directions) == 1:
+        return completed(study)
+    front = {trial.number for trial in study.best_trials}
+    return [trial for trial in completed(study) if trial.number in front]
 
 
 def drop_checkpoints(plan: Plan, study: optuna.Study) -> None:

@@ -10,10 +10,9 @@ import pytest
 
 from cnn_lstm.evaluation.metrics.strategy import make_book, strategy_metrics
 from cnn_lstm.rl.accounts import TradingTerms
-from cnn_lstm.rl.claim import claim_of
 from cnn_lstm.rl.market import MarketEnv
 from cnn_lstm.rl.market_data import MarketData
-from cnn_lstm.rl.metrics import metrics_of
+from cnn_lstm.rl.metrics import claim_of, metrics_of
 from cnn_lstm.rl.track_records import (
     at_random_times,
     joint_track_record,
