@@ -253,7 +253,7 @@ def _never_alone(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return function(x) if len(x) != 1 else function(x.expand(2, *x.shape[1:]))[:1]
 
 
-def _uncertainty(columns: Mapping[str, Tensor], classes: Sequence[Tensor]) -> Tensor:
+def _uncertainty(columns: Mapping[str, Tensor], classes: list[Tensor]) -> Tensor:
     """The uncertainty of each forecast, (B, H), by its columns and the probabilities of its classes, (B, H) each."""
     quantiles = [values for name, values in columns.items() if name.startswith("q")]
     if "std" in columns:

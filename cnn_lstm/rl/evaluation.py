@@ -82,13 +82,9 @@ def evaluate(folder: Path) -> EvaluationFiles:
     files = EvaluationFiles(*(folder / name for name in FILES))
     with recorded(job.home, folder, (folder / "config.yaml").read_text(encoding="utf-8"), "evaluate") as record:
         _write(files, report, {**agents, ALL_SEEDS: joint, **rules})
-        metrics = {
-            "test_net_annual_return": report.together.net_annual_return,
-            "test_sharpe": report.together.sharpe,
-            "test_max_drawdown": report.together.max_drawdown,
-            "test_evidence": float(report.claim.evidence),
-        }
-        record.log(metrics)
+        metrics = {name: getattr(report.together, name) for name in ("net_annual_return", "sharpe", "max_drawdown")}
+        metrics["evidence"] = float(report.claim.evidence)
+        record.log({f"test_{name}": value for name, value in metrics.items()})
         record.keep(*files)
     return files
 

@@ -91,22 +91,17 @@ class Job:
             episode_length: Steps of an episode; the whole part by default.
         """
         settings, table = self.config.market, self.inputs.table
+        names = ("symbols", "actions", "positions", "delay", "fee_bp", "slippage_bp", "reward")
         # forecasts of walk-forward begin where its first fold is tested
         start = table["as_of"].min().isoformat() if table is not None and settings.see == "forecast" else None
         market = MarketEnv(
             self.data.prices,
-            symbols=settings.symbols,
             checkpoint=self.checkpoint,
             part=part,
             start=start,
             observe="window" if table is None else "account",
-            actions=settings.actions,
-            positions=settings.positions,
-            delay=settings.delay,
-            fee_bp=settings.fee_bp,
-            slippage_bp=settings.slippage_bp,
-            reward=settings.reward,
             episode_length=episode_length,
+            **{name: getattr(settings, name) for name in names},
         )
         return market if table is None else EncoderObservation(market, table, self.inputs.columns)
 

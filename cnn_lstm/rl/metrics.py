@@ -85,7 +85,7 @@ def _book(data: MarketData, terms: TradingTerms, record: pd.DataFrame, name: str
     )
 
 
-# -- what may be claimed of them ----------------------------------------------------------------------------------------
+# -- what may be claimed of them -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from statistics import median
@@ -37,7 +37,6 @@ from cnn_lstm.training.history import read_history
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.record import reopened_record
 
-LATENCY_CALLS = 30
 TRIAL_COMMAND = "sweep-trial"
 TRIAL_KEY = "CNN_LSTM_TRIAL"  # environment variable with the trial of a `sweep-trial` process
 LATENCY_CALLS = 30
@@ -197,23 +196,20 @@ def measured(run: RunFolder, metrics: Sequence[str]) -> TrialResult:
     values: dict[str, float] = {}
     for metric in metrics:
         if metric in MEASURES:
-            values[metric] = MEASURED[metric](Predictor.from_checkpoint(run.checkpoint("best")))
+            predictor = Predictor.from_checkpoint(run.checkpoint("best"))
+            parameters = predictor.forecaster.parameters()
+            values[metric] = (
+                float(sum(part.numel() for part in parameters)) if metric == "parameters" else _latency_ms(predictor)
+            )
         elif metric == summary["monitor"]:
             values[metric] = summary["best"]
         else:
-            values[metric] = _of_epoch(run, summary["best_epoch"], metric)
+            history = read_history(run.path)
+            if metric not in history.metrics:
+                fix = one_of(metric, sorted(history.metrics))
+                raise ConfigError(f"{metric} is never logged", "objectives", fix, code=247)
+            values[metric] = float(history.metrics[metric][list(history.epochs).index(summary["best_epoch"])])
     return TrialResult(values, summary["epochs"], summary["best_epoch"])
-
-
-def _of_epoch(run: RunFolder, epoch: int, metric: str) -> float:
-    history = read_history(run.path)
-    if metric not in history.metrics:
-        raise ConfigError(f"{metric} is never logged", "objectives", one_of(metric, sorted(history.metrics)), code=247)
-    return float(history.metrics[metric][list(history.epochs).index(epoch)])
-
-
-def _parameters(predictor: Predictor) -> float:
-    return float(sum(parameter.numel() for parameter in predictor.forecaster.parameters()))
 
 
 def _latency_ms(predictor: Predictor) -> float:
@@ -227,9 +223,6 @@ def _latency_ms(predictor: Predictor) -> float:
             model.forecast(x)
             seconds.append(time.perf_counter() - since)
     return 1000 * median(seconds)
-
-
-MEASURED: dict[str, Callable[[Predictor], float]] = {"parameters": _parameters, "latency_ms": _latency_ms}
 
 
 def record_state(plan: Plan, trial: FrozenTrial) -> None:

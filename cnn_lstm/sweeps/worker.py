@@ -111,7 +111,8 @@ class Worker:
         """Runs a trial, or waits for those that run elsewhere; false once there are enough."""
         with ExitStack() as lock:
             lock.enter_context(exclusive(self.plan.storage))
-            fail_stale(self.study)
+            with experimental():  # the heartbeat, since Optuna 2.9
+                fail_stale_trials(self.study)  # whose workers were killed; they run again
             trials = self.study.get_trials(deepcopy=False)
             states = [trial.state for trial in trials]
             waiting = [number for number, state in enumerate(states) if state == TrialState.WAITING]
@@ -198,12 +199,6 @@ class Worker:
         kinds = {reason.partition(":")[0] for reason in reasons}
         if len(reasons) >= HOPELESS and len(kinds) == 1 and not study.get_trials(deepcopy=False, states=FINISHED):
             raise ConfigError(f"the first {len(reasons)} trials fail alike", reasons[-1], code=244)
-
-
-def fail_stale(study: optuna.Study) -> None:
-    """Fails the trials whose workers were killed, and lets them run again."""
-    with experimental():  # the heartbeat, since Optuna 2.9
-        fail_stale_trials(study)
 
 
 def retry(study: optuna.Study, trial: optuna.Trial) -> None:
