@@ -121,7 +121,14 @@ def _forecasts(file: str | None) -> pd.DataFrame:
     """Forecasts of walk-forward, one row per symbol and date, with one column y_pred__TARGET per target."""
     if file is None:
         raise ConfigError("no forecasts to show", "market.forecasts", "name those of walk-forward", code=270)
-    table = _read_predictions(Path(file))
+    if not Path(file).is_file():
+        what = "a folder, not a file" if Path(file).is_dir() else "no such file"
+        raise DataError(what, f"market.forecasts: {file}", "name predictions.parquet of walk-forward", code=301)
+    try:
+        table = pd.read_parquet(file)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"no intact Parquet file: {reason}", str(file), "write it again", code=339) from error
     missing = [name for name in (*KEYS, "target", "y_pred") if name not in table]
     if missing:
         what = f"the forecasts have no column {', '.join(missing)}"
@@ -133,22 +140,6 @@ def _forecasts(file: str | None) -> pd.DataFrame:
         raise DataError("two forecasts of one date", where, WALK_FORWARD, code=363)
     wide = table.pivot(index=KEYS, columns="target", values="y_pred")
     return wide.add_prefix("y_pred__").rename_axis(columns=None).reset_index()
-
-
-def _read_predictions(file: Path) -> pd.DataFrame:
-    """A predictions table.
-
-    Raises:
-        DataError: E301, if there is no such file; E339, if it is damaged or not Parquet.
-    """
-    if not file.is_file():
-        what = "a folder, not a file" if file.is_dir() else "no such file"
-        raise DataError(what, f"market.forecasts: {file}", "name predictions.parquet of walk-forward", code=301)
-    try:
-        return pd.read_parquet(file)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"no intact Parquet file: {reason}", str(file), "write it again", code=339) from error
 
 
 def _training_dates(contract: Contract) -> Dates:

@@ -120,14 +120,9 @@ def claim_of(agents: pd.DataFrame, rules: Mapping[str, pd.DataFrame], metrics: A
     weakest = min(beaten, key=beaten.__getitem__)
     deflated = 0.5 if metrics.dsr is None else metrics.dsr
     evidence = bool(deflated > CONFIDENCE and beaten[weakest] > CONFIDENCE and not same)
-    return Claim(
-        evidence=evidence,
-        weakest=weakest,
-        probability=beaten[weakest],
-        same=same,
-        sentence=f"{'Evidence' if evidence else 'No evidence'} that the agents earn more after costs than each "
-        f"simple rule. {_comparison(same, weakest, beaten[weakest], deflated)}",
-    )
+    claim = f"{'Evidence' if evidence else 'No evidence'} that the agents earn more after costs than each simple rule."
+    sentence = f"{claim} {_comparison(same, weakest, beaten[weakest], deflated)}"
+    return Claim(evidence, weakest, beaten[weakest], same, sentence)
 
 
 def _probability_to_beat(agents: pd.DataFrame, rule: pd.DataFrame) -> float:

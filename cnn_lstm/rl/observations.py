@@ -87,10 +87,7 @@ class VectorEncoderObservation(VectorObservationWrapper[Observation, Any, NDArra
 
 
 def aligned(
-    table: pd.DataFrame | str | Path,
-    data: MarketData,
-    columns: Sequence[str] | None = None,
-    digest: str | None = None,
+    table: pd.DataFrame | str | Path, data: MarketData, columns: Sequence[str] | None, digest: str | None
 ) -> NDArray[np.float32]:
     """Columns of a table on the dates of a market.
 

@@ -104,8 +104,7 @@ def evaluation_page(report: EvaluationReport, net: pd.DataFrame, title: str) -> 
     return template.render(
         title=title,
         first=_market(report),
-        evidence=report.claim.evidence,
-        sentence=report.claim.sentence,
+        claim=report.claim,
         drawn=plot,
         columns=[title for title, _, _ in COLUMNS.values()],
         lines=_rows(report),

@@ -62,21 +62,18 @@ def write_report(
     first = {trial.number for trial in best}
     others = [trial for trial in done if trial.number not in first]
     others += [trial for trial in trials if trial.state.name != "COMPLETE"]
-    text = (
-        page_environment(Path(__file__).parent)
-        .get_template(TEMPLATE)
-        .render(
-            title=title or study.study_name,
-            metrics=list(metrics),
-            remarks=remarks,
-            best=best,
-            tiles=list(_tiles(trials)),
-            plots=[plot for _, plot in drawn],
-            trials=[*best, *others][:TABLE_ROWS],
-            ended=sum(trial.state.is_finished() for trial in trials),
-            failures=_failures(trials),
-            text=_text,
-        )
+    template = page_environment(Path(__file__).parent).get_template(TEMPLATE)
+    text = template.render(
+        title=title or study.study_name,
+        metrics=list(metrics),
+        remarks=remarks,
+        best=best,
+        tiles=list(_tiles(trials)),
+        plots=[plot for _, plot in drawn],
+        trials=[*best, *others][:TABLE_ROWS],
+        ended=sum(trial.state.is_finished() for trial in trials),
+        failures=_failures(trials),
+        text=_text,
     )
     write_text_whole(page, text)
     return [table, *(path for path, _ in drawn), page]
@@ -157,11 +154,8 @@ def _plots(
     if len(metrics) == 1 and drawn:
         minimize = study.directions[0].name == "MINIMIZE"
         plots.draw_history(path := folder / "sweep_history.png", drawn, minimize, metrics[0])
-        caption = (
-            "The value of each trial in its order. A pruned trial has the last value that it reported; far-off values "
-            "are on the edge."
-        )
-        yield path, _embedded(path, "How the trials went", caption)
+        caption = "The value of each trial in its order. A pruned trial has the last value that it reported; "
+        yield path, _embedded(path, "How the trials went", f"{caption}far-off values are on the edge.")
     if len(done) >= FEWEST:
         yield from _parameter_plots(study, done, folder, metrics[0])
 

@@ -193,7 +193,8 @@ def _plan(folder: Path, cli: ForecastCLI, definition: Definition, tree: Any, opt
         study_name=options.study_name or (name if options.storage else folder.resolve().name),
         seed=config.seed_everything,
         keep=options.keep,
-        first=definition.first(yaml.safe_load(cli.config_text)),
+        # a grid has an order of its own
+        first={} if definition.is_grid else definition.space.drawn(yaml.safe_load(cli.config_text)),
         tracking_uri=uri,
     )
 

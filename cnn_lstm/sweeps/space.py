@@ -143,9 +143,7 @@ class Choices:
         """All choices."""
         return list(self.of)
 
-    def grid(self) -> list[Draw]:
-        """All choices."""
-        return list(self.of)
+    grid = examples
 
 
 Domain = Numbers | Choices

@@ -187,19 +187,14 @@ def _condition(section: Any, parameters: Mapping[str, Parameter], place: str) ->
         domain = parameters[other].domain
         if isinstance(domain, Numbers) and not domain.whole:
             raise ConfigError(f"{other} is drawn from a range", place, "name an int, categorical or choose", code=252)
-        draws = _admitted(values, domain)
+        # one value, or a list of them; a choice may be a list itself
+        listed = values if isinstance(values, list) and not domain.admits(_draw_of(values)) else [values]
+        draws = tuple(map(_draw_of, listed))
         never = [draw for draw in draws if not domain.admits(draw)]
         if never or not draws:
-            listed = ", ".join(map(str, never)) or "one of no values"
-            raise ConfigError(f"{other} is never {listed}", place, "give values that it can have", code=252)
+            what = ", ".join(map(str, never)) or "one of no values"
+            raise ConfigError(f"{other} is never {what}", place, "give values that it can have", code=252)
         yield str(other), draws
-
-
-def _admitted(values: Any, domain: Domain) -> tuple[Draw, ...]:
-    """Draws that a condition names: one value, or a list of them; a choice may be a list itself."""
-    if not isinstance(values, list) or domain.admits(_draw_of(values)):
-        return (_draw_of(values),)
-    return tuple(_draw_of(value) for value in values)
 
 
 def _in_order(parameters: Sequence[Parameter], where: str) -> list[Parameter]:

@@ -17,10 +17,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.sweeps.definition import Definition
+from cnn_lstm.sweeps.definition import Definition, experimental
 from cnn_lstm.sweeps.locks import exclusive, parsed_url, storage_errors
-from cnn_lstm.sweeps.objectives import monitored
-from cnn_lstm.sweeps.samplers import experimental
+from cnn_lstm.sweeps.objectives import Objective, monitored
 from cnn_lstm.sweeps.space import Draw
 from cnn_lstm.training.run_folder import RunFolder
 
@@ -67,9 +66,9 @@ class Plan:
         return Definition.from_plain(self.described)
 
     @property
-    def monitor(self) -> str:
-        """The metric that trials are stopped, pruned and kept by."""
-        return monitored(self.definition.objectives).metric
+    def monitor(self) -> Objective:
+        """What trials are stopped, pruned and kept by."""
+        return monitored(self.definition.objectives)
 
     def run(self, number: int) -> RunFolder:
         """The run folder of a trial."""

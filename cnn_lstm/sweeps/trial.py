@@ -31,7 +31,7 @@ from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.forecast_cli import ForecastCLI, quiet
 from cnn_lstm.runs.processes import PROGRAM, trust_argv
 from cnn_lstm.sweeps.callbacks import BestForecasts, StopPruned
-from cnn_lstm.sweeps.objectives import MEASURES, monitored
+from cnn_lstm.sweeps.objectives import MEASURES
 from cnn_lstm.sweeps.study import Plan, open_storage
 from cnn_lstm.training.history import read_history
 from cnn_lstm.training.run_folder import RunFolder
@@ -67,7 +67,10 @@ class TrialFits:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self._distributed = is_distributed(ForecastCLI(["fit", *plan.argv], run=False))
+        config = ForecastCLI(["fit", *plan.argv], run=False).built().trainer
+        chosen = {name: config[name] for name in ("accelerator", "strategy", "devices", "num_nodes")}
+        trainer = Trainer(**chosen, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+        self._in_processes = trainer.strategy.launcher is not None
 
     def __call__(self, trial: optuna.Trial, options: Sequence[str]) -> TrialResult:
         """Fits, and measures the best checkpoint.
@@ -78,7 +81,7 @@ class TrialFits:
         """
         run = self.plan.run(trial.number)
         argv = [*self.plan.argv, *options, "--run_dir", str(run.path)]
-        if self._distributed:
+        if self._in_processes:
             self._fit_in_processes(trial, argv)
         else:
             self._fit_here(trial, argv)
@@ -130,7 +133,7 @@ def fit_of_environment(argv: Sequence[str]) -> None:
     """
     payload = json.loads(os.environ[TRIAL_KEY])
     plan = Plan.from_text(payload["plan"])
-    callbacks: list[Callback] = [StopPruned(None, plan.monitor)]
+    callbacks: list[Callback] = [StopPruned(None, plan.monitor.metric)]
     if os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0":
         study = optuna.load_study(
             study_name=plan.study_name,
@@ -152,20 +155,8 @@ def callbacks_of(trial: optuna.Trial, plan: Plan) -> list[Callback]:
         trial: The trial.
         plan: The plan of its sweep.
     """
-    pruning = StopPruned(trial if len(plan.definition.objectives) == 1 else None, plan.monitor)
-    return [pruning, BestForecasts(plan.run(trial.number).validation, monitored(plan.definition.objectives))]
-
-
-def is_distributed(cli: ForecastCLI) -> bool:
-    """Whether a configuration trains in more than one process.
-
-    Args:
-        cli: The configuration, parsed.
-    """
-    config = cli.built().trainer
-    chosen = {name: config[name] for name in ("accelerator", "strategy", "devices", "num_nodes")}
-    trainer = Trainer(**chosen, logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    return trainer.strategy.launcher is not None
+    pruning = StopPruned(trial if len(plan.definition.objectives) == 1 else None, plan.monitor.metric)
+    return [pruning, BestForecasts(plan.run(trial.number).validation, plan.monitor)]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -23,8 +23,8 @@ from optuna.trial import FrozenTrial, TrialState
 from cnn_lstm.errors import CnnLstmError, ConfigError, interruption
 from cnn_lstm.runs.forecast_cli import quiet
 from cnn_lstm.sweeps.callbacks import PRUNED_AT
+from cnn_lstm.sweeps.definition import experimental
 from cnn_lstm.sweeps.locks import exclusive, storage_errors
-from cnn_lstm.sweeps.samplers import experimental
 from cnn_lstm.sweeps.space import options_of
 from cnn_lstm.sweeps.study import FINISHED, Plan, best_first, drop_checkpoints, join, sampler_of
 from cnn_lstm.sweeps.trial import END_WITHIN, TrialFits, TrialResult, record_state
@@ -117,7 +117,10 @@ class Worker:
             states = [trial.state for trial in trials]
             waiting = [number for number, state in enumerate(states) if state == TrialState.WAITING]
             finished, running = sum(state in FINISHED for state in states), states.count(TrialState.RUNNING)
-            searched = not waiting and self._all_combinations_begun(trials)
+            combinations = self.plan.definition.combinations
+            begun = {trial.system_attrs["grid_id"] for trial in trials if "grid_id" in trial.system_attrs}
+            # Optuna's sampler would begin a grid again
+            searched = not waiting and combinations is not None and len(begun) >= combinations
             if finished >= self.plan.n_trials or (searched and not running):
                 return False
             if finished + running < self.plan.n_trials and not searched:
@@ -126,12 +129,6 @@ class Worker:
                 return True
         self._stop.asked.wait(POLL)
         return True
-
-    def _all_combinations_begun(self, trials: Sequence[FrozenTrial]) -> bool:
-        """Whether a grid has none left: Optuna's sampler would begin again."""
-        combinations = self.plan.definition.combinations
-        begun = {trial.system_attrs["grid_id"] for trial in trials if "grid_id" in trial.system_attrs}
-        return combinations is not None and len(begun) >= combinations
 
     def _run(self, lock: ExitStack) -> None:
         """One trial through Optuna, which writes its heartbeat."""
@@ -180,8 +177,8 @@ class Worker:
         reason = " ".join(reason.split())
         trial.set_user_attr(REASON, reason[:1000])
         with self.plan.log(trial.number).open("a", encoding="utf-8") as log:
-            log.write("".join(traceback.format_exception(error)) if not isinstance(error, CnnLstmError) else reason)
-            log.write("\n")
+            text = reason if isinstance(error, CnnLstmError) else "".join(traceback.format_exception(error))
+            log.write(f"{text}\n")
         return TrialFailedError(reason)
 
     def _ended(self, study: optuna.Study, trial: FrozenTrial) -> None:

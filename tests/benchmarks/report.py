@@ -24,6 +24,7 @@ from cnn_lstm.data.splits import FractionSplit
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility
 from cnn_lstm.evaluation.judge import with_baselines, write_report
 from cnn_lstm.evaluation.model_info import model_info
+from cnn_lstm.evaluation.record import JudgedModelInfo
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.model.calibration import calibrate
@@ -65,7 +66,10 @@ def main() -> None:
             found = predictions_table(data.panel, data.targets, data.parts.test, {"y_pred": forecast}, [0.0])
             found = add_intervals(found, scores, str(data.parts.boundaries.test))
         with timed("information sheet"):
-            info = {**model_info(data, model, model.contract), "test_rows_used": {"times": 1, "models": 1}}
+            info: JudgedModelInfo = {
+                **model_info(data, model, model.contract),
+                "test_rows_used": {"times": 1, "models": 1},
+            }
         with timed("baselines"):
             found = with_baselines(found, data, model.contract, Evaluation())
         with timed("metrics, page, files"):

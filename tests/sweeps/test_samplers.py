@@ -9,8 +9,8 @@ import optuna
 import pytest
 
 from cnn_lstm.errors import ConfigError
+from cnn_lstm.sweeps.definition import PRUNERS, SAMPLERS, make_pruner, make_sampler
 from cnn_lstm.sweeps.objectives import Objective
-from cnn_lstm.sweeps.samplers import PRUNERS, SAMPLERS, make_pruner, make_sampler
 from cnn_lstm.sweeps.space_reader import read_space
 
 SPACE = read_space({"model.a": {"int": [0, 2]}, "model.b": {"float": [0.0, 1.0], "step": 0.5}})
