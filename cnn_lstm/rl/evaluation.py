@@ -29,6 +29,8 @@ from cnn_lstm.rl.report import ALL_SEEDS, FORECASTS, EvaluationReport, evaluatio
 from cnn_lstm.rl.track_records import at_random_times, joint_track_record, laddered, track_record_of_rule
 from cnn_lstm.runs.config import is_of_fit, read_config
 
+Records = Mapping[str, pd.DataFrame]  # track records by the name of the agent or rule
+
 
 class EvaluationFiles(NamedTuple):
     """The files of an evaluation, in the folder of the agents.
@@ -140,12 +142,7 @@ def _signs(job: Job, data: MarketData, target: str, middle: float) -> Floats:
 
 
 def _report(
-    episodes: Episodes,
-    job: Job,
-    uses: Uses,
-    agents: Mapping[str, pd.DataFrame],
-    joint: pd.DataFrame,
-    rules: Mapping[str, pd.DataFrame],
+    episodes: Episodes, job: Job, uses: Uses, agents: Records, joint: pd.DataFrame, rules: Records
 ) -> EvaluationReport:
     """All metrics, and the claim; the agents pay for all models that were judged on these rows."""
     data, terms, trials = episodes.data, episodes.terms, uses["models"]
@@ -171,7 +168,7 @@ def _report(
     )
 
 
-def _write(files: EvaluationFiles, report: EvaluationReport, records: Mapping[str, pd.DataFrame]) -> None:
+def _write(files: EvaluationFiles, report: EvaluationReport, records: Records) -> None:
     """Writes returns, text, page and report; `records` are the track records of agents and rules, by name."""
     columns = [record[["gross", "turnover", "net"]].assign(who=name) for name, record in records.items()]
     returns = pd.concat(columns).reset_index()

@@ -11,7 +11,7 @@ import inspect
 import json
 import math
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -96,16 +96,42 @@ class Definition:
         return definition
 
     def make_sampler(self, seed: int | None) -> optuna.samplers.BaseSampler:
-        """The sampler of one trial.
+        """The sampler of one trial: `{name: tpe, n_startup_trials: 5}`, every other key an argument of Optuna's class.
 
         Args:
-            seed: Its seed.
+            seed: Its seed; equal seeds in two workers would propose the same trials.
+
+        Raises:
+            ConfigError: Naming what is wrong, and the nearest name where one is misspelt.
         """
-        return make_sampler(self.sampler, self.space, seed, f"{self.where}: sampler")
+        where = f"{self.where}: sampler"
+        name, arguments = _split(DEFAULT_SAMPLER if self.sampler is None else self.sampler, SAMPLERS, where)
+        if name == "grid":
+            arguments["search_space"] = self.space.grid()
+        cls = getattr(optuna.samplers, SAMPLERS[name])
+        _check_arguments(cls, arguments, where)
+        if "warn_independent_sampling" in inspect.signature(cls).parameters:
+            # conditional parameters are drawn independently by design; a warning per trial helps nobody
+            arguments.setdefault("warn_independent_sampling", False)
+        return _built(cls, arguments | {"seed": seed}, where)  # type: ignore[no-any-return]  # a class by its name
 
     def make_pruner(self) -> optuna.pruners.BasePruner:
-        """The pruner."""
-        return make_pruner(self.pruner, self.objectives, f"{self.where}: pruner")
+        """The pruner, `{name: median, n_warmup_steps: 3}` in the same way; none where there are several objectives.
+
+        Raises:
+            ConfigError: Naming what is wrong, and the nearest name where one is misspelt.
+        """
+        where, section = f"{self.where}: pruner", self.pruner
+        cannot = len(self.objectives) > 1 or self.objectives[0].metric in MEASURES
+        if section is None:
+            section = {"name": "none"} if cannot else DEFAULT_PRUNER
+        name, arguments = _split(section, PRUNERS, where)
+        if cannot and name != "none":
+            fix = "prune by one metric of the validation part, or give {name: none}"
+            raise ConfigError(f"{name} cannot prune here", where, fix, code=253)
+        cls = getattr(optuna.pruners, PRUNERS[name])
+        _check_arguments(cls, arguments, where)
+        return _built(cls, arguments, where)  # type: ignore[no-any-return]  # a class by its name
 
     @property
     def combinations(self) -> int | None:
@@ -138,53 +164,6 @@ def experimental() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         yield
-
-
-def make_sampler(section: Any, space: Space, seed: int | None, where: str = "sampler") -> optuna.samplers.BaseSampler:
-    """A sampler by its short name.
-
-    Args:
-        section: `{name: tpe, n_startup_trials: 5}`, every other key an argument of Optuna's class; None for TPE.
-        space: The space; grid takes its grid from it.
-        seed: Its seed; equal seeds in two workers would propose the same trials.
-        where: What errors name.
-
-    Raises:
-        ConfigError: Naming what is wrong, and the nearest name where one is misspelt.
-    """
-    name, arguments = _split(DEFAULT_SAMPLER if section is None else section, SAMPLERS, where)
-    cls = getattr(optuna.samplers, SAMPLERS[name])
-    if name == "grid":
-        arguments["search_space"] = space.grid()
-    _check_arguments(cls, arguments, where)
-    if "warn_independent_sampling" in inspect.signature(cls).parameters:
-        # conditional parameters are drawn independently by design; a warning per trial helps nobody
-        arguments.setdefault("warn_independent_sampling", False)
-    return _built(cls, arguments | {"seed": seed}, where)  # type: ignore[no-any-return]  # a class by its name
-
-
-def make_pruner(section: Any, objectives: Sequence[Objective], where: str = "pruner") -> optuna.pruners.BasePruner:
-    """A pruner by its short name.
-
-    Args:
-        section: `{name: median, n_warmup_steps: 3}`, every other key an argument of Optuna's class; None for the
-            default, or for no pruning where there are several objectives.
-        objectives: What trials are judged by.
-        where: What errors name.
-
-    Raises:
-        ConfigError: Naming what is wrong, and the nearest name where one is misspelt.
-    """
-    cannot = len(objectives) > 1 or objectives[0].metric in MEASURES
-    if section is None:
-        section = {"name": "none"} if cannot else DEFAULT_PRUNER
-    name, arguments = _split(section, PRUNERS, where)
-    if cannot and name != "none":
-        fix = "prune by one metric of the validation part, or give {name: none}"
-        raise ConfigError(f"{name} cannot prune here", where, fix, code=253)
-    cls = getattr(optuna.pruners, PRUNERS[name])
-    _check_arguments(cls, arguments, where)
-    return _built(cls, arguments, where)  # type: ignore[no-any-return]  # a class by its name
 
 
 def _split(section: Any, known: Collection[str], where: str) -> tuple[str, dict[str, Any]]:
