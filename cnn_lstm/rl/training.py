@@ -136,5 +136,5 @@ def _require_same(config: JobConfig, folder: Path) -> None:
         differing += [f"{section}.{key}" for key in asked if key != "progress_bar" and there[key] != asked[key]]
     if differing:
         what = f"the folder holds agents already, with another {', '.join(differing)}"
-        fix = "choose another --name, or the settings of its config.yaml to go on"
+        fix = "choose another --folder, or the settings of its config.yaml to go on"
         raise ConfigError(what, str(folder), fix, code=273)

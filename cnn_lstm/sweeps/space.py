@@ -129,7 +129,7 @@ class Choices:
         return dict(self.of[draw])
 
     def drawn(self, name: str, tree: Mapping[str, Any]) -> dict[str, Draw]:
-        """The choice that sets what a configuration says; empty if there is no such choice."""
+        """The choice that sets what a configuration says; empty without such a choice."""
         for draw, settings in self.of.items():
             if all(value_at(tree, key) == value for key, value in settings.items()):
                 return {name: draw}
