@@ -213,7 +213,7 @@ def test_a_training_that_was_cut_short_goes_on(
     assert run("rl", "evaluate", folder) == 2
     assert re.search(r"E273.*agent_seed1.*agent_seed2.*--folder", capsys.readouterr().err)
 
-    assert train(home, *options, "--folder", "cut", "--agent.progress_bar", "false") == 0
+    assert train(home, *options, "--folder", "cut", "--resume", "--no_agent.progress_bar") == 0
 
     assert "training 2 of 3 seeds" in capsys.readouterr().out
     assert (folder / "agent_seed0.zip").read_bytes() == first
@@ -234,7 +234,7 @@ def test_a_training_does_not_go_on_with_other_settings(
     agents: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--market.delay", "2", "--agent.encoder", "null"]
-    assert train(home, *SMALL, *options, "--folder", "small") == 2
+    assert train(home, *SMALL, *options, "--folder", "small", "--resume") == 2
     assert re.search(r"E273.*another market\.delay, agent\.encoder —", capsys.readouterr().err)
 
 
@@ -295,7 +295,7 @@ def test_forecasts_of_walk_forward_are_shown(home: Path, tmp_path: Path, capsys:
     capsys.readouterr()
     assert run("rl", "evaluate", home / "rl" / "forecast") == 2
     assert "error[E273]: the agents learnt with other forecasts" in capsys.readouterr().err
-    assert train(home, *SMALL[:-2], *options, "--folder", "forecast") == 2
+    assert train(home, *SMALL[:-2], *options, "--folder", "forecast", "--resume") == 2
     assert "with another file of forecasts" in capsys.readouterr().err
 
 
@@ -398,7 +398,7 @@ def test_neighbouring_seeds_learn_from_other_episodes(home: Path, monkeypatch: p
         (["--folder", "small", "--resume"], 2, "E273"),
         (["--folder", "small"], 2, "E245.*pass --resume"),
         (["--folder", "nothing-yet", "--resume"], 2, "E246.*leave --resume out"),
-        (["--folder", "small"], 2, "E225.*write --folder"),
+        (["--name", "small"], 2, "E225.*write --folder"),
     ],
     ids=[
         *("argument", "action", "policy", "policy-argument", "algo", "see", "part", "symbols", "seeds", "steps"),
@@ -544,7 +544,7 @@ def test_agents_of_a_moved_run_are_judged_and_go_on_with_its_own_checkpoint(
     monkeypatch.chdir(moved.parent)
     assert run("rl", "evaluate", folder) == 0
     (folder / "agent_seed0.zip").unlink()
-    assert run("rl", "train", "--config", folder / "config.yaml") == 0
+    assert run("rl", "train", "--config", folder / "config.yaml", "--resume") == 0
     assert "training 1 of 1 seeds" in capsys.readouterr().out
     assert (folder / "agent_seed0.zip").is_file()
 
@@ -569,7 +569,7 @@ def test_agents_are_a_child_of_their_forecasters_run_in_mlflow(tmp_path: Path) -
     home = fit(file, tmp_path / "runs" / "one", *options)
     assert train(home, *SMALL, "--folder", "small") == 0
     (home / "rl" / "small" / "agent_seed1.zip").unlink()
-    assert train(home, *SMALL, "--folder", "small") == 0  # goes on in the same record
+    assert train(home, *SMALL, "--folder", "small", "--resume") == 0  # goes on in the same record
     assert run("rl", "evaluate", home / "rl" / "small") == 0
     client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
     records = {each.info.run_name: each for each in client.search_runs(["1"])}
