@@ -61,7 +61,6 @@ LATE: dict[tuple[str, str], str] = {
     ("commands/rl.py", "cnn_lstm.rl.training"): "as cnn_lstm.rl.job",
     ("commands/rl.py", "cnn_lstm.rl.evaluation"): "as cnn_lstm.rl.job",
     ("rl/plots.py", "matplotlib.figure"): "slow, and only for drawing",
-    ("rl/plots.py", "matplotlib.dates"): "as matplotlib.figure",
     ("rl/plots.py", "matplotlib.backends.backend_agg"): "as matplotlib.figure",
     ("training/plots.py", "matplotlib.figure"): "slow, and only for a plot that is drawn",
     ("training/plots.py", "matplotlib.backends.backend_agg"): "as matplotlib.figure",

@@ -30,4 +30,4 @@ def run(argv: list[str]) -> None:
     parser.add_argument("--storage", metavar="URL", help="database of the study; study.db in the folder by default")
     parser.add_argument("--study_name", metavar="NAME", help="name of the study in the database")
     options, argv_of_fit = parser.split(argv[1:])
-    search(SweepOptions(**vars(options)), argv_of_fit)
+    search(SweepOptions.of(vars(options)), argv_of_fit)

@@ -6,9 +6,8 @@ from gymnasium import register
 
 from cnn_lstm.rl.encoder import Encoder
 from cnn_lstm.rl.extractor import CNNLSTMExtractor
-from cnn_lstm.rl.market import NAME, MarketEnv
+from cnn_lstm.rl.market import NAME, MarketEnv, MarketVectorEnv, vector_markets
 from cnn_lstm.rl.observations import EncoderObservation, VectorEncoderObservation
-from cnn_lstm.rl.vector_market import MarketVectorEnv, vector_markets
 
 __all__ = [
     "CNNLSTMExtractor",
@@ -20,8 +19,4 @@ __all__ = [
     "vector_markets",
 ]
 
-register(
-    NAME,
-    entry_point="cnn_lstm.rl.market:MarketEnv",
-    vector_entry_point="cnn_lstm.rl.vector_market:vector_markets",
-)
+register(NAME, entry_point="cnn_lstm.rl.market:MarketEnv", vector_entry_point="cnn_lstm.rl.market:vector_markets")

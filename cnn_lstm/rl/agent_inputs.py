@@ -67,15 +67,12 @@ class AgentInputs:
         Raises:
             ConfigError: E270.
         """
-        count = self.in_sample_rows(env)
-        if count:
+        if count := self.in_sample_rows(env):
+            what = f"{count:,} shown rows lie in the training part of their own model: they look better than they are"
             fix = "show forecasts of walk-forward, learn on the validation part, or set market.in_sample true"
-            raise ConfigError(
-                f"{count:,} shown rows lie in the training part of their own model: they look better than they are",
-                f"{part} part",
-                "show forecasts of walk-forward whose training ends before their dates" if part == "test" else fix,
-                code=270,
-            )
+            if part == "test":
+                fix = "show forecasts of walk-forward whose training ends before their dates"
+            raise ConfigError(what, f"{part} part", fix, code=270)
 
 
 def read_inputs(market: MarketSettings, agent: AgentSettings, checkpoint: Path, prices: pd.DataFrame) -> AgentInputs:
@@ -124,7 +121,14 @@ def _forecasts(file: str | None) -> pd.DataFrame:
     """Forecasts of walk-forward, one row per symbol and date, with one column y_pred__TARGET per target."""
     if file is None:
         raise ConfigError("no forecasts to show", "market.forecasts", "name those of walk-forward", code=270)
-    table = _read_predictions(Path(file))
+    if not Path(file).is_file():
+        what = "a folder, not a file" if Path(file).is_dir() else "no such file"
+        raise DataError(what, f"market.forecasts: {file}", "name predictions.parquet of walk-forward", code=301)
+    try:
+        table = pd.read_parquet(file)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"no intact Parquet file: {reason}", str(file), "write it again", code=339) from error
     missing = [name for name in (*KEYS, "target", "y_pred") if name not in table]
     if missing:
         what = f"the forecasts have no column {', '.join(missing)}"
@@ -136,22 +140,6 @@ def _forecasts(file: str | None) -> pd.DataFrame:
         raise DataError("two forecasts of one date", where, WALK_FORWARD, code=363)
     wide = table.pivot(index=KEYS, columns="target", values="y_pred")
     return wide.add_prefix("y_pred__").rename_axis(columns=None).reset_index()
-
-
-def _read_predictions(file: Path) -> pd.DataFrame:
-    """A predictions table.
-
-    Raises:
-        DataError: E301, if there is no such file; E339, if it is damaged or not Parquet.
-    """
-    if not file.is_file():
-        what = "a folder, not a file" if file.is_dir() else "no such file"
-        raise DataError(what, f"market.forecasts: {file}", "name predictions.parquet of walk-forward", code=301)
-    try:
-        return pd.read_parquet(file)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"no intact Parquet file: {reason}", str(file), "write it again", code=339) from error
 
 
 def _training_dates(contract: Contract) -> Dates:

@@ -111,12 +111,8 @@ def load_agent(file: Path, settings: AgentSettings, env: gymnasium.Env[Any, Any]
             content = io.BytesIO(archive.read("policy.pth"))
         agent.policy.load_state_dict(torch.load(content, map_location=agent.device, weights_only=True))
     except Exception as error:  # zipfile and torch raise many types for damaged files
-        raise ConfigError(
-            "the agent is damaged",
-            f"{file}: {type(error).__name__}",
-            "remove the file, and go on with rl train --resume --folder: it makes a new one",
-            code=273,
-        ) from error
+        fix = "remove the file, and go on with rl train --resume --folder: it makes a new one"
+        raise ConfigError("the agent is damaged", f"{file}: {type(error).__name__}", fix, code=273) from error
     return agent
 
 

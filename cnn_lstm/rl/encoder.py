@@ -9,17 +9,34 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 
+from cnn_lstm import specs
 from cnn_lstm.errors import CheckpointError, ConfigError
 from cnn_lstm.inference.ensemble import Ensemble, combine, model_from
 from cnn_lstm.model.checkpoints import read_checkpoint
+from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
-from cnn_lstm.rl.encoder_plan import EncoderPlan, plan_of, untrained
+from cnn_lstm.model.network import Backbone
+from cnn_lstm.model.objectives import Objective
 from cnn_lstm.rl.step_size import scale_steps
+
+
+class EncoderPlan(TypedDict):
+    """How to build the networks of an encoder without their weights: what a saved agent keeps, in plain values.
+
+    Attributes:
+        members: Arguments of each forecaster: `network` and `objective` as specs, and `n_targets`.
+        features: Names of the features in their order.
+        window: Rows of a window, T.
+    """
+
+    members: list[Mapping[str, Any]]
+    features: list[str]
+    window: int
 
 
 class Encoder(nn.Module):
@@ -30,7 +47,7 @@ class Encoder(nn.Module):
     Polyak average of a target network moves them.
 
     Args:
-        plan: How the networks are built, see `plan_of`.
+        plan: How the networks are built.
         forecasters: The trained forecasters. Without them the encoder has to get its weights from `load_state_dict`,
             and refuses to encode before.
         frozen: Whether the weights stay as they are.
@@ -66,12 +83,16 @@ class Encoder(nn.Module):
         uncertainty: bool = False,
     ) -> None:
         super().__init__()
-        _check_factor(lr_factor, frozen)
+        if not 0 < lr_factor < math.inf:
+            fix = "give a number above 0, for example 0.1"
+            raise ConfigError(f"lr_factor={lr_factor}", "the encoder", fix, code=263)
+        if frozen and lr_factor != 1:
+            raise ConfigError(f"lr_factor={lr_factor} of a frozen encoder", "the encoder", "add frozen=False", code=263)
         self.plan = plan
         self.frozen, self.lr_factor = frozen, lr_factor
         self.forecast, self.uncertainty = forecast, uncertainty
         with_head = forecast or uncertainty
-        members = untrained(plan) if forecasters is None else forecasters
+        members = _untrained(plan) if forecasters is None else forecasters
         self.members = nn.ModuleList(_Member(member, with_head) for member in members)
         self.register_buffer("has_weights", torch.tensor(forecasters is not None))
         self._frozen = _make_buffers(self) if frozen else []
@@ -98,10 +119,16 @@ class Encoder(nn.Module):
             ConfigError: See the class.
         """
         checkpoint = read_checkpoint(path)
-        plan, model = plan_of(checkpoint), model_from(checkpoint)
+        model, parameters = model_from(checkpoint), checkpoint["hyper_parameters"]
+        recipe = Contract.of(checkpoint).recipe
+        plan: EncoderPlan = {
+            "members": parameters.get("members", [parameters]),
+            "features": list(recipe["features"]),
+            "window": int(recipe["window"]),
+        }
         forecasters = model.forecasters if isinstance(model, Ensemble) else [model]
         if not pretrained:
-            initial = untrained(plan)
+            initial = _untrained(plan)
             for new, old in zip(initial, forecasters, strict=True):
                 new.network.standardize.load_state_dict(old.network.standardize.state_dict())
             forecasters = initial
@@ -114,12 +141,9 @@ class Encoder(nn.Module):
             CheckpointError: E437, if the encoder has not got any weights yet.
         """
         if not self.has_weights:
-            raise CheckpointError(
-                "the encoder has no weights, and no saved agent has brought any",
-                "the observation space was saved with an agent",
-                "load that agent, or make a new environment where the checkpoint is",
-                code=437,
-            )
+            what = "the encoder has no weights, and no saved agent has brought any"
+            fix = "load that agent, or make a new environment where the checkpoint is"
+            raise CheckpointError(what, "the observation space was saved with an agent", fix, code=437)
         if self.frozen:
             with torch.no_grad(), _like_parameters(self._frozen):
                 return _never_alone(self._features, windows)
@@ -132,15 +156,13 @@ class Encoder(nn.Module):
         embeddings: list[Tensor] = [member(windows) for member in self._parts]
         if not (self.forecast or self.uncertainty):
             return torch.cat(embeddings, dim=1)
-        columns = self._columns(embeddings)
-        forecast = _forecast(columns) if self.forecast else []
-        uncertainty = [_uncertainty(columns)] if self.uncertainty else []
-        return torch.cat([*embeddings, *forecast, *uncertainty], dim=1)
-
-    def _columns(self, embeddings: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Forecast columns in standardised units, each (B, H), of the embeddings of each member, (B, D)."""
+        # each column is (B, H)
         parts = [member.columns(values) for member, values in zip(self._parts, embeddings, strict=True)]
-        return combine(parts, self._parts[0].objective.classes) if len(parts) > 1 else parts[0]
+        columns = combine(parts, self._parts[0].objective.classes) if len(parts) > 1 else parts[0]
+        classes = [values for name, values in columns.items() if name.startswith("p")]
+        forecast = (classes or [columns["y_pred"]]) if self.forecast else []
+        uncertainty = [_uncertainty(columns, classes)] if self.uncertainty else []
+        return torch.cat([*embeddings, *forecast, *uncertainty], dim=1)
 
     @property
     def _parts(self) -> list[_Member]:
@@ -183,12 +205,16 @@ class _Member(nn.Module):
         return self.objective.forecast(raw.float(), loc, scale)
 
 
-def _check_factor(lr_factor: float, frozen: bool) -> None:
-    """Refuses a factor that is out of its range, or that a frozen encoder would ignore."""
-    if not 0 < lr_factor < math.inf:
-        raise ConfigError(f"lr_factor={lr_factor}", "the encoder", "give a number above 0, for example 0.1", code=263)
-    if frozen and lr_factor != 1:
-        raise ConfigError(f"lr_factor={lr_factor} of a frozen encoder", "the encoder", "add frozen=False", code=263)
+def _untrained(plan: EncoderPlan) -> list[Forecaster]:
+    """The forecasters of a plan, with random weights."""
+    return [
+        Forecaster(
+            network=specs.build(member["network"], Backbone),
+            objective=specs.build(member["objective"], Objective),
+            n_targets=member["n_targets"],
+        )
+        for member in plan["members"]
+    ]
 
 
 def _make_buffers(module: nn.Module) -> list[tuple[nn.Module, str]]:
@@ -227,16 +253,9 @@ def _never_alone(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return function(x) if len(x) != 1 else function(x.expand(2, *x.shape[1:]))[:1]
 
 
-def _forecast(columns: Mapping[str, Tensor]) -> list[Tensor]:
-    """The point forecast, (B, H); for classes the probability, (B, H), of each class."""
-    classes = [values for name, values in columns.items() if name.startswith("p")]
-    return classes or [columns["y_pred"]]
-
-
-def _uncertainty(columns: Mapping[str, Tensor]) -> Tensor:
-    """The uncertainty of each forecast, (B, H)."""
+def _uncertainty(columns: Mapping[str, Tensor], classes: list[Tensor]) -> Tensor:
+    """The uncertainty of each forecast, (B, H), by its columns and the probabilities of its classes, (B, H) each."""
     quantiles = [values for name, values in columns.items() if name.startswith("q")]
-    classes = [values for name, values in columns.items() if name.startswith("p")]
     if "std" in columns:
         return columns["std"]
     if quantiles:
@@ -245,9 +264,5 @@ def _uncertainty(columns: Mapping[str, Tensor]) -> Tensor:
         return 1 - torch.stack(classes).amax(dim=0)
     if "ensemble_std" in columns:
         return columns["ensemble_std"]
-    raise ConfigError(
-        "the checkpoint forecasts no uncertainty",
-        "uncertainty=True",
-        "train with the objective Gaussian or Quantiles, or give an ensemble",
-        code=262,
-    )
+    fix = "train with the objective Gaussian or Quantiles, or give an ensemble"
+    raise ConfigError("the checkpoint forecasts no uncertainty", "uncertainty=True", fix, code=262)

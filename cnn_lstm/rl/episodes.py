@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.errors import ConfigError, DataError
-from cnn_lstm.rl.accounts import Accounts, StepResult, TradingTerms
-from cnn_lstm.rl.decisions import Decisions
+from cnn_lstm.rl.accounts import Accounts, Decisions, StepResult, TradingTerms
 from cnn_lstm.rl.market_data import Integers, MarketData
 
 Observe = Literal["window", "account"]
@@ -126,15 +125,16 @@ class Episodes:
         zero = np.zeros(len(self.position))
         if result is None:
             result = StepResult(np.zeros_like(self.accounts.held), zero, zero, zero, zero, zero, zero.astype(bool))
-        return {
+        info = {
             "date": self.data.dates[self.position],
             "weights": result.weights,
-            "gross_return": result.gross.copy(),
-            "net_return": result.net.copy(),
-            "turnover": result.turnover.copy(),
-            "cost": result.cost.copy(),
-            "equity": self.accounts.equity.copy(),
+            "gross_return": result.gross,
+            "net_return": result.net,
+            "turnover": result.turnover,
+            "cost": result.cost,
+            "equity": self.accounts.equity,
         }
+        return {name: values.copy() for name, values in info.items()}
 
     def stretches(self) -> list[str]:
         """First date of each gap-free stretch in which an episode can lie, ISO."""
@@ -159,16 +159,11 @@ def first_day(options: dict[str, Any] | None) -> str | None:
 def _startable(data: MarketData, delay: int, length: int | None) -> Integers:
     """Dates on which an episode can start, ascending positions in `data.dates`."""
     if length is not None and length <= delay:
-        raise ConfigError(
-            f"episode_length={length}", "episode_length", f"give more than the delay of {delay}", code=266
-        )
+        fix = f"give more than the delay of {delay}"
+        raise ConfigError(f"episode_length={length}", "episode_length", fix, code=266)
     steps = np.where(data.last >= 0, data.last - np.arange(len(data.last)), 0)
     startable = np.flatnonzero(steps >= (length or delay + 1))
     if not len(startable):
-        raise DataError(
-            f"no stretch of {length or delay + 1} bars without a gap",
-            f"the longest has {steps.max()}",
-            "give a shorter episode_length, or more history",
-            code=362,
-        )
+        what, fix = f"no stretch of {length or delay + 1} bars without a gap", "give a shorter episode_length"
+        raise DataError(what, f"the longest has {steps.max()}", f"{fix}, or more history", code=362)
     return startable

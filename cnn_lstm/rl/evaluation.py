@@ -19,24 +19,17 @@ from cnn_lstm.evaluation.report import plain_values
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.rl.agents import agent_file, load_agent, play_agent
-from cnn_lstm.rl.claim import claim_of
 from cnn_lstm.rl.episodes import Episodes
 from cnn_lstm.rl.job import Job, job_of, saved_config
 from cnn_lstm.rl.market import market_of
 from cnn_lstm.rl.market_data import Floats, MarketData
-from cnn_lstm.rl.metrics import metrics_of
+from cnn_lstm.rl.metrics import claim_of, metrics_of
 from cnn_lstm.rl.record import recorded
-from cnn_lstm.rl.report import (
-    ALL_SEEDS,
-    FORECASTS,
-    EvaluationReport,
-    JobSettings,
-    RandomTimes,
-    evaluation_page,
-    evaluation_text,
-)
+from cnn_lstm.rl.report import ALL_SEEDS, FORECASTS, EvaluationReport, evaluation_page, evaluation_text
 from cnn_lstm.rl.track_records import at_random_times, joint_track_record, laddered, track_record_of_rule
 from cnn_lstm.runs.config import is_of_fit, read_config
+
+Records = Mapping[str, pd.DataFrame]  # track records by the name of the agent or rule
 
 
 class EvaluationFiles(NamedTuple):
@@ -91,13 +84,9 @@ def evaluate(folder: Path) -> EvaluationFiles:
     files = EvaluationFiles(*(folder / name for name in FILES))
     with recorded(job.home, folder, (folder / "config.yaml").read_text(encoding="utf-8"), "evaluate") as record:
         _write(files, report, {**agents, ALL_SEEDS: joint, **rules})
-        metrics = {
-            "test_net_annual_return": report.together.net_annual_return,
-            "test_sharpe": report.together.sharpe,
-            "test_max_drawdown": report.together.max_drawdown,
-            "test_evidence": float(report.claim.evidence),
-        }
-        record.log(metrics)
+        metrics = {name: getattr(report.together, name) for name in ("net_annual_return", "sharpe", "max_drawdown")}
+        metrics["evidence"] = float(report.claim.evidence)
+        record.log({f"test_{name}": value for name, value in metrics.items()})
         record.keep(*files)
     return files
 
@@ -153,12 +142,7 @@ def _signs(job: Job, data: MarketData, target: str, middle: float) -> Floats:
 
 
 def _report(
-    episodes: Episodes,
-    job: Job,
-    uses: Uses,
-    agents: Mapping[str, pd.DataFrame],
-    joint: pd.DataFrame,
-    rules: Mapping[str, pd.DataFrame],
+    episodes: Episodes, job: Job, uses: Uses, agents: Records, joint: pd.DataFrame, rules: Records
 ) -> EvaluationReport:
     """All metrics, and the claim; the agents pay for all models that were judged on these rows."""
     data, terms, trials = episodes.data, episodes.terms, uses["models"]
@@ -177,14 +161,14 @@ def _report(
         agents={name: metrics_of(data, terms, record, name, trials) for name, record in agents.items()},
         together=together,
         rules={name: metrics_of(data, terms, record, name) for name, record in rules.items()},
-        random=RandomTimes(plain_values(quantiles)),
+        random={"net_annual_return": plain_values(quantiles)},
         test_rows_used=uses,
         in_sample_rows=job.inputs.in_sample_rows(job.env(job.config.market.part)),
-        settings=JobSettings(job.config.market, job.config.agent),
+        settings={"market": job.config.market, "agent": job.config.agent},
     )
 
 
-def _write(files: EvaluationFiles, report: EvaluationReport, records: Mapping[str, pd.DataFrame]) -> None:
+def _write(files: EvaluationFiles, report: EvaluationReport, records: Records) -> None:
     """Writes returns, text, page and report; `records` are the track records of agents and rules, by name."""
     columns = [record[["gross", "turnover", "net"]].assign(who=name) for name, record in records.items()]
     returns = pd.concat(columns).reset_index()

@@ -16,8 +16,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor
 
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.rl.encoder import Encoder
-from cnn_lstm.rl.encoder_plan import EncoderPlan
+from cnn_lstm.rl.encoder import Encoder, EncoderPlan
 
 NOTES = "encoder_plans"  # attribute of the observation space; saved agents hold it
 PROCESS = uuid.uuid4().hex
@@ -78,7 +77,8 @@ class CNNLSTMExtractor(BaseFeaturesExtractor):
         options = {"frozen": frozen, "lr_factor": lr_factor, "forecast": forecast, "uncertainty": uncertainty}
         encoder = _encoder(observation_space, checkpoint, pretrained, options)
         _require_same(windows, encoder)
-        rest = _rest(observation_space, key)
+        parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {}
+        rest = {name: part for name, part in parts.items() if name != key}
         symbols = 1 if len(windows.shape) == 2 else windows.shape[0]
         width = symbols * encoder.width + sum(get_flattened_obs_dim(space) for space in rest.values())
         super().__init__(observation_space, width)
@@ -97,27 +97,14 @@ class CNNLSTMExtractor(BaseFeaturesExtractor):
 def _windows(space: spaces.Space[Any], key: str) -> spaces.Box:
     """The space of the windows, (T, F) or (S, T, F)."""
     if isinstance(space, spaces.Dict) and key not in space.spaces:
-        raise ConfigError(
-            f"the observation has no entry {key!r}",
-            f"it has {', '.join(map(repr, space.spaces))}",
-            "name the entry that holds the windows by key=...",
-            code=260,
-        )
+        what, where = f"the observation has no entry {key!r}", f"it has {', '.join(map(repr, space.spaces))}"
+        raise ConfigError(what, where, "name the entry that holds the windows by key=...", code=260)
     windows = space[key] if isinstance(space, spaces.Dict) else space
     if not isinstance(windows, spaces.Box) or len(windows.shape) not in (2, 3):
-        raise ConfigError(
-            "the observation holds no windows of (rows, features)",
-            f"its space is {windows}",
-            "observe windows, for example those of cnn_lstm/MarketEnv-v0",
-            code=260,
-        )
+        what = "the observation holds no windows of (rows, features)"
+        fix = "observe windows, for example those of cnn_lstm/MarketEnv-v0"
+        raise ConfigError(what, f"its space is {windows}", fix, code=260)
     return windows
-
-
-def _rest(space: spaces.Space[Any], key: str) -> dict[str, spaces.Space[Any]]:
-    """The other spaces of a dictionary."""
-    parts = space.spaces if isinstance(space, spaces.Dict) else {}
-    return {name: part for name, part in parts.items() if name != key}
 
 
 def _encoder(space: spaces.Space[Any], path: str | Path, pretrained: bool, options: dict[str, Any]) -> Encoder:
@@ -139,23 +126,14 @@ def _require_same(windows: spaces.Box, encoder: Encoder) -> None:
     """Compares the windows of the observations with those of the checkpoint."""
     expected = (encoder.plan["window"], len(encoder.plan["features"]))
     if windows.shape[-2:] != expected:
-        raise ConfigError(
-            f"observed windows of {_shape(windows.shape[-2:])}, the checkpoint takes {_shape(expected)}",
-            "observation space",
-            "observe the window and the features of the checkpoint's recipe",
-            code=261,
-        )
-    observed = getattr(windows, "features", None)
-    pairs = enumerate(zip(observed or [], encoder.plan["features"], strict=False), start=1)
-    for number, (here, there) in pairs:
+        here, there = ("{} rows and {} features".format(*shape) for shape in (windows.shape[-2:], expected))
+        what = f"observed windows of {here}, the checkpoint takes {there}"
+        fix = "observe the window and the features of the checkpoint's recipe"
+        raise ConfigError(what, "observation space", fix, code=261)
+    observed = getattr(windows, "features", None) or encoder.plan["features"]
+    for number, (here, there) in enumerate(zip(observed, encoder.plan["features"], strict=False), start=1):
         if here != there:
+            what = f"feature {number} of the observed windows is {here}, the checkpoint takes {there}"
             raise ConfigError(
-                f"feature {number} of the observed windows is {here}, the checkpoint takes {there}",
-                "observation space",
-                "observe the features of the checkpoint in its order",
-                code=261,
+                what, "observation space", "observe the features of the checkpoint in its order", code=261
             )
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]} rows and {shape[1]} features"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,12 @@ class JobConfig:
         agent: Settings of the agents.
     """
 
-    ckpt_path: str | None
-    ckpt_digest: str | None
-    forecasts_digest: str | None
-    folder: str | None
-    market: MarketSettings
-    agent: AgentSettings
+    ckpt_path: str | None = None
+    ckpt_digest: str | None = None
+    forecasts_digest: str | None = None
+    folder: str | None = None
+    market: MarketSettings = field(default_factory=MarketSettings)
+    agent: AgentSettings = field(default_factory=AgentSettings)
 
 
 @dataclass(frozen=True)
@@ -91,22 +91,17 @@ class Job:
             episode_length: Steps of an episode; the whole part by default.
         """
         settings, table = self.config.market, self.inputs.table
+        names = ("symbols", "actions", "positions", "delay", "fee_bp", "slippage_bp", "reward")
         # forecasts of walk-forward begin where its first fold is tested
         start = table["as_of"].min().isoformat() if table is not None and settings.see == "forecast" else None
         market = MarketEnv(
             self.data.prices,
-            symbols=settings.symbols,
             checkpoint=self.checkpoint,
             part=part,
             start=start,
             observe="window" if table is None else "account",
-            actions=settings.actions,
-            positions=settings.positions,
-            delay=settings.delay,
-            fee_bp=settings.fee_bp,
-            slippage_bp=settings.slippage_bp,
-            reward=settings.reward,
             episode_length=episode_length,
+            **{name: getattr(settings, name) for name in names},
         )
         return market if table is None else EncoderObservation(market, table, self.inputs.columns)
 
@@ -128,23 +123,6 @@ class Job:
         return env
 
 
-def job_parser() -> jsonargparse.ArgumentParser:
-    """Parser of the options of `rl train`."""
-    parser = jsonargparse.ArgumentParser(prog="cnn-lstm rl train", exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="YAML file with these keys.")
-    parser.add_argument("--ckpt_path", type=str | None, default=None, help="Checkpoint of the forecaster.")
-    parser.add_argument(
-        "--ckpt_digest", type=str | None, default=None, help="Digest of its weights; others are refused."
-    )
-    parser.add_argument(
-        "--forecasts_digest", type=str | None, default=None, help="Digest of market.forecasts; others are refused."
-    )
-    parser.add_argument("--folder", type=str | None, default=None, help="Folder of the agents within RUN/rl.")
-    parser.add_class_arguments(MarketSettings, "market")
-    parser.add_class_arguments(AgentSettings, "agent")
-    return parser
-
-
 def parse_config(argv: Sequence[str], command: str = "rl train") -> JobConfig:
     """The configuration that a command line gives.
 
@@ -155,13 +133,14 @@ def parse_config(argv: Sequence[str], command: str = "rl train") -> JobConfig:
     Raises:
         ConfigError: If an option or a key is wrong.
     """
-    parser, files = job_parser(), config_files(argv)
-    trees = {file: read_config(file, RENAMED) for file in files}
+    parser = jsonargparse.ArgumentParser(prog="cnn-lstm rl train", exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="YAML file with these keys.")
+    parser.add_class_arguments(JobConfig)
+    trees = {file: read_config(file, RENAMED) for file in config_files(argv)}
     for file, tree in trees.items():
         if is_of_fit(tree):
-            raise ConfigError(
-                "a configuration of fit", f"{command}, {file}", "give one like configs/rl/ppo.yaml", code=225
-            )
+            fix = "give one like configs/rl/ppo.yaml"
+            raise ConfigError("a configuration of fit", f"{command}, {file}", fix, code=225)
     known = list(parser.get_defaults().keys(branches=True))
     try:
         with one_line_errors(command, known):
@@ -169,7 +148,7 @@ def parse_config(argv: Sequence[str], command: str = "rl train") -> JobConfig:
             parsed = parser.instantiate_classes(parser.parse_args(current))
     except ConfigError as error:
         raise in_plain_words(error) from error
-    config = JobConfig(**{field.name: parsed[field.name] for field in fields(JobConfig)})
+    config = JobConfig(**{each.name: parsed[each.name] for each in fields(JobConfig)})
     for file, tree in trees.items():
         # agents name their checkpoint relative to their own folder, so that a run can be moved
         if "ckpt_digest" in tree and config.ckpt_path is not None and config.ckpt_path == tree.get("ckpt_path"):
@@ -206,12 +185,9 @@ def job_of(config: JobConfig) -> Job:
     content = read_checkpoint(checkpoint)
     digest = digest_of(content)
     if config.ckpt_digest not in (None, digest):
-        raise ConfigError(
-            "the agents learnt with another checkpoint than lies there now",
-            f"{checkpoint}: weights {config.ckpt_digest[:12]} -> {digest[:12]}",
-            "put that one back, or train agents with another --folder",
-            code=273,
-        )
+        what = "the agents learnt with another checkpoint than lies there now"
+        where = f"{checkpoint}: weights {config.ckpt_digest[:12]} -> {digest[:12]}"
+        raise ConfigError(what, where, "put that one back, or train agents with another --folder", code=273)
     home = run_of_checkpoint(checkpoint)
     if not home.config.is_file():
         raise ConfigError("no config.yaml above the checkpoint", str(home.path), "take one in its run folder", code=273)
@@ -221,11 +197,8 @@ def job_of(config: JobConfig) -> Job:
     inputs = read_inputs(market, agent, checkpoint, data.prices)
     forecasts = hashlib.sha256(Path(market.forecasts).read_bytes()).hexdigest() if market.forecasts else None
     if config.forecasts_digest not in (None, forecasts):
-        raise ConfigError(
-            "the agents learnt with other forecasts than lie there now",
-            str(market.forecasts),
-            "put those back, or train agents with another --folder",
-            code=273,
-        )
+        what = "the agents learnt with other forecasts than lie there now"
+        fix = "put those back, or train agents with another --folder"
+        raise ConfigError(what, str(market.forecasts), fix, code=273)
     config = replace(config, ckpt_digest=digest, forecasts_digest=forecasts)
     return Job(config, checkpoint, home, data, inputs)

@@ -88,7 +88,6 @@ def read_market_data(
     part: Part | None = None,
     symbols: Sequence[str] | None = None,
     between: tuple[str | None, str | None] = (None, None),
-    column: str = "close",
 ) -> MarketData:
     """Prepares a price table for trading.
 
@@ -103,7 +102,6 @@ def read_market_data(
             dates by default.
         symbols: Symbols to trade; all by default.
         between: First day of episodes, and the day after the last one, ISO; open ends follow the table.
-        column: Column of the traded price.
 
     Raises:
         DataError: If the table is damaged, or leaves no date to trade.
@@ -111,13 +109,13 @@ def read_market_data(
     """
     table = prices if isinstance(prices, pd.DataFrame) else PriceFiles(str(prices)).load(None, None, None)
     bound = recipe.bind(table.columns, [])
-    checked = check_prices(table, recipe.checks, required=[*bound.needed_columns, column])
+    checked = check_prices(table, recipe.checks, required=[*bound.needed_columns, "close"])
     for defect in checked.warnings:
         log.warning("[W%d] %s — %s — %s", defect.code, defect.what, defect.where, defect.fix)
     panel = bound.panel(checked.table)
     traded = _chosen(panel.symbols, symbols)
     dates, rows = _common(panel, traded)
-    close = checked.table[column].to_numpy(dtype=np.float64)[rows]
+    close = checked.table["close"].to_numpy(dtype=np.float64)[rows]
     returns = np.zeros_like(close)
     returns[:-1] = (close[1:] / close[:-1] - 1.0).astype(np.float32)
     segment = panel.segment[rows]
@@ -223,12 +221,9 @@ def _stretches(usable: NDArray[np.bool_], starts: NDArray[np.bool_]) -> Integers
         DataError: E361, if no date is usable.
     """
     if not usable.any():
-        raise DataError(
-            "no date on which all traded symbols have a complete window",
-            f"{len(usable)} common dates",
-            "trade fewer symbols, or give more history, another part, start or end",
-            code=361,
-        )
+        what = "no date on which all traded symbols have a complete window"
+        fix = "trade fewer symbols, or give more history, another part, start or end"
+        raise DataError(what, f"{len(usable)} common dates", fix, code=361)
     ends = np.flatnonzero(usable & ~np.append(usable[1:] & ~starts[1:], False))
     last = np.full(len(usable), -1, dtype=np.int64)
     inside = np.flatnonzero(usable)

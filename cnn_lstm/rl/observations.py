@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 from cnn_lstm.data.times import utc_times
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.rl.episodes import Observation
-from cnn_lstm.rl.market import market_of
+from cnn_lstm.rl.market import MarketVectorEnv, market_of
 from cnn_lstm.rl.market_data import Integers, MarketData
-from cnn_lstm.rl.vector_market import MarketVectorEnv
 
 EMBEDDING = re.compile(r"e\d+")
 
@@ -88,10 +87,7 @@ class VectorEncoderObservation(VectorObservationWrapper[Observation, Any, NDArra
 
 
 def aligned(
-    table: pd.DataFrame | str | Path,
-    data: MarketData,
-    columns: Sequence[str] | None = None,
-    digest: str | None = None,
+    table: pd.DataFrame | str | Path, data: MarketData, columns: Sequence[str] | None, digest: str | None
 ) -> NDArray[np.float32]:
     """Columns of a table on the dates of a market.
 
@@ -130,12 +126,8 @@ def _require_same_checkpoint(rows: pd.DataFrame, digest: str | None) -> None:
     """Compares the checkpoint that `cnn-lstm encode` wrote into the table with the market's."""
     encoded = rows.attrs.get("checkpoint")
     if encoded is not None and digest is not None and encoded != digest:
-        raise ConfigError(
-            f"the embeddings are of checkpoint {encoded[:12]}, the market is of {digest[:12]}",
-            "EncoderObservation",
-            "encode the prices with the market's checkpoint",
-            code=269,
-        )
+        what = f"the embeddings are of checkpoint {encoded[:12]}, the market is of {digest[:12]}"
+        raise ConfigError(what, "EncoderObservation", "encode the prices with the market's checkpoint", code=269)
 
 
 def _require_one_network(rows: pd.DataFrame, data: MarketData) -> None:
@@ -145,12 +137,9 @@ def _require_one_network(rows: pd.DataFrame, data: MarketData) -> None:
     dates = pd.DatetimeIndex(data.dates[data.last >= 0], tz="UTC")
     folds = rows.loc[rows["symbol"].isin(data.symbols) & rows["as_of"].isin(dates), "fold"].unique()
     if len(folds) > 1:
-        raise ConfigError(
-            f"the embeddings are of {len(folds)} folds, and each network has coordinates of its own",
-            f"folds {', '.join(map(str, sorted(folds)))}",
-            "keep the episodes to one fold with start and end, or show forecasts, which mean the same in all",
-            code=269,
-        )
+        what = f"the embeddings are of {len(folds)} folds, and each network has coordinates of its own"
+        fix = "keep the episodes to one fold with start and end, or show forecasts, which mean the same in all"
+        raise ConfigError(what, f"folds {', '.join(map(str, sorted(folds)))}", fix, code=269)
 
 
 def _positions(rows: pd.DataFrame, data: MarketData, symbol: str) -> tuple[Integers, NDArray[np.bool_]]:
@@ -170,20 +159,13 @@ def _require_all(values: NDArray[np.float32], data: MarketData) -> None:
     holes = ~np.isfinite(values).all(axis=2) & (data.last >= 0)[:, None]
     if holes.any():
         date, symbol = (int(number) for number in np.argwhere(holes)[0])
-        raise DataError(
-            "no embedding of a date that episodes can be on",
-            f"{data.symbols[symbol]} @ {str(data.dates[date])[:10]}, {holes.sum():,} of {holes.size:,} in all",
-            "encode the same prices, or keep the episodes to the encoded dates with part, start or end",
-            code=363,
-        )
+        where = f"{data.symbols[symbol]} @ {str(data.dates[date])[:10]}, {holes.sum():,} of {holes.size:,} in all"
+        fix = "encode the same prices, or keep the episodes to the encoded dates with part, start or end"
+        raise DataError("no embedding of a date that episodes can be on", where, fix, code=363)
 
 
 def _space(space: spaces.Space[Any], values: NDArray[np.float32]) -> spaces.Dict:
     """The space of the account with embeddings of the width of `values`, (D, S * C)."""
     assert isinstance(space, spaces.Dict)
-    return spaces.Dict(
-        {
-            "account": space["account"],
-            "embedding": spaces.Box(-np.inf, np.inf, (values.shape[1],), dtype=np.float32),
-        }
-    )
+    embedding = spaces.Box(-np.inf, np.inf, (values.shape[1],), dtype=np.float32)
+    return spaces.Dict({"account": space["account"], "embedding": embedding})

@@ -5,17 +5,15 @@ Shapes: d dates, S symbols.
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cnn_lstm.evaluation.canvas import date_axis
+
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.collections import PathCollection
     from matplotlib.figure import Figure
 
 Times = NDArray[np.datetime64]
@@ -52,40 +50,29 @@ def draw_episode(
 
     figure = Figure(figsize=(6.4, 6.0), dpi=100, layout="constrained")
     price, position, worth = figure.subplots(3, 1, sharex=True)
+    dot: dict[str, Any] = {"s": 16, "zorder": 3}
     for number, name in enumerate(symbols):
-        label = _plain(name) if number < LISTED else "_nolegend_"
         line = price.plot(dates, close[:, number] / close[0, number], linewidth=1.2)[0]
         position.step(dates, weights[:, number], where="pre", linewidth=1.2)
-        dot = _start(price, dates, 1.0, line.get_color())
-        _start(position, dates, weights[0, number], line.get_color())
-        (dot if len(dates) == 1 else line).set_label(label)
+        start = price.scatter(dates[:1], [1.0], color=line.get_color(), **dot)
+        position.scatter(dates[:1], weights[:1, number], color=line.get_color(), **dot)
+        (start if len(dates) == 1 else line).set_label(_plain(name) if number < LISTED else "_nolegend_")
     figure.legend(loc="outside upper left", fontsize=SMALL, ncols=4, frameon=False)
-    price.set_ylabel("price, first = 1")
     position.axhline(0, color="0.7", linewidth=0.8, zorder=1)
     position.set_ylim(-1.1, 1.1)
-    position.set_ylabel("weight held")
     worth.axhline(1, color="0.7", linewidth=0.8, zorder=1)
     worth.plot(dates, equity, color=AGENTS, linewidth=1.4)
-    _start(worth, dates, equity[0], AGENTS)
-    worth.set_ylabel("equity, after costs")
-    _episode_axes(figure, dates[0], dates[-1] if last is None else last)
-    return figure
-
-
-def _start(axes: Axes, dates: Times, height: float, color: Any) -> PathCollection:
-    """Draws a dot at the first of the dates, (d,)."""
-    return axes.scatter(dates[:1], [height], s=16, color=color, zorder=3)
-
-
-def _episode_axes(figure: Figure, first: np.datetime64, last: np.datetime64) -> None:
-    """Draws the axis of the whole episode's dates, and sets all letters to one size."""
-    for axes in figure.axes:
+    worth.scatter(dates[:1], equity[:1], color=AGENTS, **dot)
+    for axes, label in ((price, "price, first = 1"), (position, "weight held"), (worth, "equity, after costs")):
+        axes.set_ylabel(label)
         axes.tick_params(labelsize=SMALL)
-    _date_axis(figure.axes[-1])
-    days = np.array([first, last], dtype="datetime64[s]")
+    date_axis(worth)
+    worth.xaxis.get_offset_text().set_fontsize(SMALL)
+    days = np.array([dates[0], dates[-1] if last is None else last], dtype="datetime64[s]")
     space = max((days[1] - days[0]) // 50, np.timedelta64(3600, "s"))
-    figure.axes[-1].set_xlim(*(days + np.array([-space, space])))
+    worth.set_xlim(*(days + np.array([-space, space])))
     figure.align_ylabels()
+    return figure
 
 
 def pixels(figure: Figure) -> NDArray[np.uint8]:
@@ -116,7 +103,8 @@ def draw_returns(net: pd.DataFrame, main: str) -> Figure:
     styles = _styles([str(name) for name in summed], main)
     for name, style in styles.items():
         axes.plot(summed.index.to_numpy(), summed[name].to_numpy(), **style)
-    _date_axis(axes)
+    date_axis(axes)
+    axes.xaxis.get_offset_text().set_fontsize(SMALL)
     axes.grid(color="#e4e4e4", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -130,9 +118,7 @@ def draw_returns(net: pd.DataFrame, main: str) -> Figure:
 def _styles(names: list[str], main: str) -> dict[str, dict[str, Any]]:
     """How each column is drawn; the first seed stands for all of them in the legend."""
     seeds = [name for name in names if name.startswith("seed ") and name != main]
-    styles: dict[str, dict[str, Any]] = {
-        main: {"color": AGENTS, "linewidth": 2.6, "zorder": 3, "label": _plain(main)},
-    }
+    styles: dict[str, dict[str, Any]] = {main: {"color": AGENTS, "linewidth": 2.6, "zorder": 3, "label": _plain(main)}}
     for number, name in enumerate(seeds):
         label = "single seeds" if number == 0 else "_nolegend_"
         styles[name] = {"color": SEED, "linewidth": 0.9, "zorder": 4, "label": label}
@@ -146,24 +132,3 @@ def _plain(name: str) -> str:
     """A short name, without the signs that would start a formula."""
     short = name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…"
     return short.replace("$", r"\$")
-
-
-def _date_axis(axes: Axes) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    # matplotlib has no annotations for its dates
-    locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    axes.xaxis.get_offset_text().set_fontsize(SMALL)
-
-
-def svg_address(figure: Figure) -> str:
-    """A plot as the address of an SVG image, for the HTML page.
-
-    Args:
-        figure: The plot.
-    """
-    content = io.BytesIO()
-    figure.savefig(content, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(content.getvalue()).decode('ascii')}"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from cnn_lstm.evaluation.canvas import finished_plot
 from cnn_lstm.evaluation.formatting import number, percent
 from cnn_lstm.evaluation.plain_language import probability, signed, uses_sentence
 from cnn_lstm.evaluation.record import Uses
-from cnn_lstm.pages.environment import Plot, page_environment
-from cnn_lstm.rl.claim import Claim
-from cnn_lstm.rl.metrics import AgentMetrics
-from cnn_lstm.rl.plots import draw_returns, svg_address
+from cnn_lstm.pages.environment import page_environment
+from cnn_lstm.rl.metrics import AgentMetrics, Claim
+from cnn_lstm.rl.plots import draw_returns
 from cnn_lstm.rl.settings import AgentSettings, MarketSettings
 
 ALL_SEEDS = "all seeds together"
@@ -32,25 +32,6 @@ FORECASTS = "sign of "  # how the name of the rule that follows the forecasts be
 
 
 @dataclass(frozen=True)
-class RandomTimes:
-    """What the same positions earn at random other times.
-
-    Attributes:
-        net_annual_return: Return per year after costs: its 5%, 50% and 95% quantile.
-    """
-
-    net_annual_return: list[float | None]
-
-
-@dataclass(frozen=True)
-class JobSettings:
-    """Settings of market and agents."""
-
-    market: MarketSettings
-    agent: AgentSettings
-
-
-@dataclass(frozen=True)
 class EvaluationReport:
     """What agents are worth on the test part; evaluation.json holds it under the same names.
 
@@ -65,10 +46,11 @@ class EvaluationReport:
         agents: Metrics of each agent, by name.
         together: Metrics of all agents together.
         rules: Metrics of the simple rules, by name.
-        random: What the same positions earn at random other times.
+        random: What the same positions earn at random other times: of `net_annual_return`, the return per year after
+            costs, the 5%, 50% and 95% quantile.
         test_rows_used: How often the test rows were used so far.
         in_sample_rows: Rows in the agents' training that come from a model's training dates.
-        settings: Settings of market and agents.
+        settings: Settings of `market` and `agent`.
     """
 
     symbols: list[str]
@@ -81,10 +63,10 @@ class EvaluationReport:
     agents: dict[str, AgentMetrics]
     together: AgentMetrics
     rules: dict[str, AgentMetrics]
-    random: RandomTimes
+    random: dict[str, list[float | None]]
     test_rows_used: Uses
     in_sample_rows: int
-    settings: JobSettings
+    settings: dict[str, MarketSettings | AgentSettings]
 
 
 def evaluation_text(report: EvaluationReport) -> str:
@@ -94,13 +76,12 @@ def evaluation_text(report: EvaluationReport) -> str:
         report: The report.
     """
     rows = _rows(report)
-    names, titles = max(map(len, rows)), [short for _, short, _ in COLUMNS.values()]
-    table = [_line("", titles, names), *(_line(name, cells, names) for name, cells in rows.items())]
+    width, titles = max(map(len, rows)), [short for _, short, _ in COLUMNS.values()]
+    table = [
+        " ".join([f"{name:<{width}}", *(f"{cell:>13}" for cell in cells)])
+        for name, cells in {"": titles, **rows}.items()
+    ]
     return "\n".join([report.claim.sentence, "", _market(report), *table, *_remarks(report)]) + "\n"
-
-
-def _line(name: str, cells: Sequence[str], width: int) -> str:
-    return " ".join([f"{name:<{width}}", *(f"{cell:>13}" for cell in cells)])
 
 
 def evaluation_page(report: EvaluationReport, net: pd.DataFrame, title: str) -> str:
@@ -113,18 +94,17 @@ def evaluation_page(report: EvaluationReport, net: pd.DataFrame, title: str) -> 
     """
     main = _main(report)
     seeds = "" if main in report.agents else ", single seeds in light blue"
-    plot = Plot(
+    plot = finished_plot(
+        draw_returns(net if seeds else net.drop(columns=ALL_SEEDS), main),
         "Summed returns after costs",
         f"Dark blue: {main}{seeds}. Dashed, and above them where they meet: the simple rules.",
         "net return of agents and rules, summed over the test dates",
-        svg_address(draw_returns(net if seeds else net.drop(columns=ALL_SEEDS), main)),
     )
     template = page_environment(Path(__file__).parent).get_template("evaluation.html.jinja")
     return template.render(
         title=title,
         first=_market(report),
-        evidence=report.claim.evidence,
-        sentence=report.claim.sentence,
+        claim=report.claim,
         drawn=plot,
         columns=[title for title, _, _ in COLUMNS.values()],
         lines=_rows(report),
@@ -156,7 +136,7 @@ def _rows(report: EvaluationReport) -> dict[str, list[str]]:
 
 def _remarks(report: EvaluationReport) -> Iterator[str]:
     """What has to be known before the table is believed."""
-    low, middle, high = report.random.net_annual_return
+    low, middle, high = report.random["net_annual_return"]
     yield (
         f"The same positions at random other times, with the same turnover and exposure: {signed(middle)} a year, 90 "
         f"of 100 between {signed(low)} and {signed(high)}."

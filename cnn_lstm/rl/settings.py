@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.rl.accounts import Reward
-from cnn_lstm.rl.decisions import ActionKind
+from cnn_lstm.rl.accounts import ActionKind, Reward
 
 Algorithm = Literal["ppo", "a2c", "sac", "td3", "dqn"]
 InputKind = Literal["embedding", "forecast", "window"]

@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.evaluation.metrics.book import ladder
-from cnn_lstm.rl.accounts import TradingTerms
-from cnn_lstm.rl.decisions import Decisions
+from cnn_lstm.rl.accounts import Decisions, TradingTerms
 from cnn_lstm.rl.episodes import Episodes
 from cnn_lstm.rl.market_data import Floats, Integers, MarketData
 

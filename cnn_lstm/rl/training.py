@@ -135,9 +135,6 @@ def _require_same(config: JobConfig, folder: Path) -> None:
         there, asked = asdict(getattr(before, section)), asdict(getattr(config, section))
         differing += [f"{section}.{key}" for key in asked if key != "progress_bar" and there[key] != asked[key]]
     if differing:
-        raise ConfigError(
-            f"the folder holds agents already, with another {', '.join(differing)}",
-            str(folder),
-            "choose another --folder, or the settings of its config.yaml to go on",
-            code=273,
-        )
+        what = f"the folder holds agents already, with another {', '.join(differing)}"
+        fix = "choose another --folder, or the settings of its config.yaml to go on"
+        raise ConfigError(what, str(folder), fix, code=273)

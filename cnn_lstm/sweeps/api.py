@@ -47,12 +47,8 @@ def sweep(
     argv = ["--config", str(config), "--space", str(space), "--n_trials", str(n_trials), "--n_jobs", str(n_jobs)]
     argv += ["--folder", str(folder), *(["--resume"] if resume else []), *options]
     error = ""
-    with subprocess.Popen(
-        [*PROGRAM, *trust_argv(), "sweep", *argv],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
+    command = [*PROGRAM, *trust_argv(), "sweep", *argv]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             for line in process.stdout or ():
                 print(line, end="", flush=True)
@@ -63,12 +59,8 @@ def sweep(
     code = process.returncode
     if code:
         raise CnnLstmError(error.partition(": ")[2] or f"the sweep ended with exit code {code}", code=100 * code)
-    return _study(Path(folder), options)
-
-
-def _study(folder: Path, options: Sequence[str]) -> optuna.Study:
-    """The study of a folder, which does not keep the password of a storage; the options have it."""
-    kept = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    kept = json.loads((Path(folder) / "study.json").read_text(encoding="utf-8"))
+    # the folder does not keep the password of a storage; the options have it
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--storage", default=kept["storage"])
     return optuna.load_study(study_name=kept["study_name"], storage=parser.parse_known_args(options)[0].storage)

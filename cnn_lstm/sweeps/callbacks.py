@@ -55,16 +55,14 @@ class StopPruned(PyTorchLightningPruningCallback):  # type: ignore[misc]  # it h
         if value is None:
             known = sorted(name for name in trainer.callback_metrics if name.startswith("val_"))
             raise ConfigError(f"{self.monitor} is never logged", "objectives", one_of(self.monitor, known), code=247)
-        pruned = self._trial is not None and self._report(float(value), trainer.current_epoch)
+        pruned = False
+        if self._trial is not None:
+            self._trial.report(float(value), step=trainer.current_epoch)
+            pruned = self._trial.should_prune()
+            if pruned:
+                self._trial.set_user_attr(PRUNED_AT, trainer.current_epoch)
         if trainer.strategy.broadcast(pruned):
             trainer.should_stop = True
-
-    def _report(self, value: float, epoch: int) -> bool:
-        self._trial.report(value, step=epoch)
-        pruned: bool = self._trial.should_prune()
-        if pruned:
-            self._trial.set_user_attr(PRUNED_AT, epoch)
-        return pruned
 
 
 class BestForecasts(Callback):

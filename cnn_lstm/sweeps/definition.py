@@ -1,11 +1,18 @@
-"""What a sweep's YAML file says: space, sampler, pruner and objectives."""
+"""What a sweep's YAML file says: space, objectives, and what proposes trials and ends them early.
+
+Optuna's samplers and pruners have short names here. They take the arguments of Optuna's classes, except those that are
+not plain values.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +20,31 @@ import optuna
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import one_of
-from cnn_lstm.sweeps.objectives import Objective, read_objectives, require_comparable
-from cnn_lstm.sweeps.samplers import make_pruner, make_sampler
-from cnn_lstm.sweeps.space import Draw, Space
+from cnn_lstm.sweeps.objectives import MEASURES, Objective, read_objectives, require_comparable
+from cnn_lstm.sweeps.space import Space
 from cnn_lstm.sweeps.space_reader import read_space
 
+SAMPLERS = {
+    "tpe": "TPESampler",
+    "gp": "GPSampler",
+    "cmaes": "CmaEsSampler",
+    "random": "RandomSampler",
+    "grid": "GridSampler",
+}
+PRUNERS = {
+    "median": "MedianPruner",
+    "hyperband": "HyperbandPruner",
+    "wilcoxon": "WilcoxonPruner",
+    "percentile": "PercentilePruner",
+    "successive_halving": "SuccessiveHalvingPruner",
+    "none": "NopPruner",
+}
+DEFAULT_SAMPLER = {"name": "tpe"}
+# an earlier start also ends networks that learn late, see "What pruning costs" in docs/sweep.md
+DEFAULT_PRUNER = {"name": "median", "n_startup_trials": 3, "n_warmup_steps": 6}
+# set by a sweep itself, or not a plain value
+SET_BY_SWEEP = {"seed", "search_space"}
+OBJECT_TYPES = ("Callable", "BaseSampler", "FrozenTrial")
 SECTIONS = ("sampler", "pruner", "objectives", "space")
 
 
@@ -69,24 +96,42 @@ class Definition:
         return definition
 
     def make_sampler(self, seed: int | None) -> optuna.samplers.BaseSampler:
-        """The sampler of one trial.
+        """The sampler of one trial: `{name: tpe, n_startup_trials: 5}`, every other key an argument of Optuna's class.
 
         Args:
-            seed: Its seed.
+            seed: Its seed; equal seeds in two workers would propose the same trials.
+
+        Raises:
+            ConfigError: Naming what is wrong, and the nearest name where one is misspelt.
         """
-        return make_sampler(self.sampler, self.space, seed, f"{self.where}: sampler")
+        where = f"{self.where}: sampler"
+        name, arguments = _split(DEFAULT_SAMPLER if self.sampler is None else self.sampler, SAMPLERS, where)
+        if name == "grid":
+            arguments["search_space"] = self.space.grid()
+        cls = getattr(optuna.samplers, SAMPLERS[name])
+        _check_arguments(cls, arguments, where)
+        if "warn_independent_sampling" in inspect.signature(cls).parameters:
+            # conditional parameters are drawn independently by design; a warning per trial helps nobody
+            arguments.setdefault("warn_independent_sampling", False)
+        return _built(cls, arguments | {"seed": seed}, where)  # type: ignore[no-any-return]  # a class by its name
 
     def make_pruner(self) -> optuna.pruners.BasePruner:
-        """The pruner."""
-        return make_pruner(self.pruner, self.objectives, f"{self.where}: pruner")
+        """The pruner, `{name: median, n_warmup_steps: 3}` in the same way; none where there are several objectives.
 
-    def first(self, tree: Mapping[str, Any]) -> dict[str, Draw]:
-        """Draws of the first trial, which are those of the user's configuration; empty for a grid, which has an order.
-
-        Args:
-            tree: Plain values of the configuration.
+        Raises:
+            ConfigError: Naming what is wrong, and the nearest name where one is misspelt.
         """
-        return {} if self.is_grid else self.space.drawn(tree)
+        where, section = f"{self.where}: pruner", self.pruner
+        cannot = len(self.objectives) > 1 or self.objectives[0].metric in MEASURES
+        if section is None:
+            section = {"name": "none"} if cannot else DEFAULT_PRUNER
+        name, arguments = _split(section, PRUNERS, where)
+        if cannot and name != "none":
+            fix = "prune by one metric of the validation part, or give {name: none}"
+            raise ConfigError(f"{name} cannot prune here", where, fix, code=253)
+        cls = getattr(optuna.pruners, PRUNERS[name])
+        _check_arguments(cls, arguments, where)
+        return _built(cls, arguments, where)  # type: ignore[no-any-return]  # a class by its name
 
     @property
     def combinations(self) -> int | None:
@@ -108,3 +153,64 @@ class Definition:
         """SHA-256 of space and objectives; studies with equal ones can be shared, whatever samples and prunes them."""
         objectives = [[objective.metric, objective.direction] for objective in self.objectives]
         return hashlib.sha256(json.dumps([self.space.fingerprint, objectives]).encode()).hexdigest()
+
+
+# -- samplers and pruners ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def experimental() -> Iterator[None]:
+    """Mutes Optuna's ExperimentalWarning where one of its experimental parts is used on purpose."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+def _split(section: Any, known: Collection[str], where: str) -> tuple[str, dict[str, Any]]:
+    """Short name and arguments."""
+    if not isinstance(section, Mapping) or "name" not in section:
+        raise ConfigError("no name", where, f"write {{name: {next(iter(known))}}}; {one_of('', known)}", code=253)
+    arguments = {str(key): value for key, value in section.items()}
+    name = str(arguments.pop("name"))
+    if name not in known:
+        raise ConfigError(f"unknown name {name!r}", where, one_of(name, known), code=253)
+    return name, arguments
+
+
+def _check_arguments(cls: type, arguments: Mapping[str, Any], where: str) -> None:
+    signature = inspect.signature(cls).parameters
+    offered = [
+        name
+        for name, parameter in signature.items()
+        if name not in SET_BY_SWEEP and not any(kind in str(parameter.annotation) for kind in OBJECT_TYPES)
+    ]
+    for name, value in arguments.items():
+        if name == "seed":
+            raise ConfigError("the sampler cannot have its own seed", where, "set seed_everything", code=253)
+        if name not in offered and name != "search_space":
+            fix = one_of(name, offered) if offered else "it takes no arguments"
+            raise ConfigError(f"unknown argument {name!r}", where, fix, code=253)
+        if not _like(value, signature[name].default):
+            raise ConfigError(f"{name}={value!r}", where, f"give {signature[name].annotation}", code=253)
+    for name, parameter in signature.items():
+        if parameter.default is parameter.empty and name not in arguments:
+            raise ConfigError(f"{name} is missing", where, f"give it next to name: {parameter.annotation}", code=253)
+
+
+def _like(value: Any, default: Any) -> bool:
+    """Whether a value has the type of the default; some classes only look at it in the middle of the study."""
+    if isinstance(default, bool):
+        return isinstance(value, bool)
+    return not isinstance(default, int | float) or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _built(cls: type, arguments: Mapping[str, Any], where: str) -> Any:
+    """The object; values that Optuna refuses are reported in one line."""
+    with experimental():
+        warnings.simplefilter("ignore", FutureWarning)  # the user asked for the class by name
+        try:
+            return cls(**arguments)
+        except (ValueError, TypeError, NotImplementedError) as error:
+            raise ConfigError(" ".join(str(error).split()), where, "correct the value", code=253) from error
+        except ImportError as error:
+            raise ConfigError(f"{error.name} is not installed", where, f"pip install {error.name}", code=253) from error

@@ -88,28 +88,17 @@ def storage_errors(storage: str) -> Iterator[None]:
         yield
     except (ImportError, NoSuchModuleError) as error:
         raise _unusable(storage, f"its driver is missing: {error}") from error
-    except DBAPIError as error:
-        raise _no_answer(storage, error) from error
     except Exception as error:
-        if not isinstance(error.__cause__, DBAPIError):  # Optuna wraps it in errors of its own
+        failure = error if isinstance(error, DBAPIError) else error.__cause__  # Optuna wraps it in errors of its own
+        if not isinstance(failure, DBAPIError):
             raise
-        raise _no_answer(storage, error.__cause__) from error
+        what = without_credentials(str(failure.orig).strip().splitlines()[0])
+        fix = "once it works again, run the same command with --resume"
+        raise ResourceError(
+            f"the study's database fails: {what}", without_credentials(storage), fix, code=609
+        ) from error
 
 
 def _unusable(storage: str, why: str) -> ConfigError:
-    return ConfigError(
-        f"--storage: {why}",
-        without_credentials(storage),
-        "give sqlite:///FILE, postgresql+psycopg://..., or mysql://..., with the driver installed",
-        code=249,
-    )
-
-
-def _no_answer(storage: str, error: DBAPIError) -> ResourceError:
-    reason = without_credentials(str(error.orig).strip().splitlines()[0])
-    return ResourceError(
-        f"the study's database fails: {reason}",
-        without_credentials(storage),
-        "once it works again, run the same command with --resume",
-        code=609,
-    )
+    fix = "give sqlite:///FILE, postgresql+psycopg://..., or mysql://..., with the driver installed"
+    return ConfigError(f"--storage: {why}", without_credentials(storage), fix, code=249)

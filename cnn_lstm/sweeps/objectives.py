@@ -54,9 +54,8 @@ def read_objectives(section: Any, where: str = "objectives") -> tuple[Objective,
     if section is None:
         return (Objective("val_loss", "minimize"),)
     if not isinstance(section, list) or not section:
-        raise ConfigError(
-            "objectives are not a list", where, "write [{metric: val_loss, direction: minimize}]", code=254
-        )
+        fix = "write [{metric: val_loss, direction: minimize}]"
+        raise ConfigError("objectives are not a list", where, fix, code=254)
     objectives = tuple(_objective(item, f"{where}[{number}]") for number, item in enumerate(section))
     metrics = [objective.metric for objective in objectives]
     if len(set(metrics)) < len(metrics):
@@ -99,12 +98,8 @@ def require_comparable(space: Space, objectives: Sequence[Objective], where: str
         return
     for key in sorted(space.keys):
         if any(f"{key}.".startswith(f"{unit}.") for unit in UNITS):
-            raise ConfigError(
-                f"val_loss has another unit for each {key}",
-                where,
-                "judge by val_rmse or val_mae, which are in the target's unit, or take the key out of the space",
-                code=254,
-            )
+            fix = "judge by val_rmse or val_mae, which are in the target's unit, or take the key out of the space"
+            raise ConfigError(f"val_loss has another unit for each {key}", where, fix, code=254)
 
 
 def monitored(objectives: Sequence[Objective]) -> Objective:

@@ -10,10 +10,10 @@ one diverged trial flattens each plot. It also changes pyplot's style for the wh
 from __future__ import annotations
 
 import json
+import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
 
 from cnn_lstm.files import write_whole
 
@@ -31,71 +33,45 @@ DPI = 180
 ROW = 1.62  # inches of a row of slices
 NAME, TICK = 22, 11  # letters of a name next to an axis, and of a choice along one
 CHOICES = 6  # labelled along an axis
-BOXED: dict[str, Any] = {"bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6}}
+BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6}
+BOXED: dict[str, Any] = {"bbox": BOX, "parse_math": False, "zorder": 5}
 
 
-@dataclass(frozen=True)
-class DrawnTrial:
-    """A trial that has a value.
-
-    Attributes:
-        number: Number of the trial.
-        values: Its objectives; of a pruned trial the last value that it reported.
-        pruned: Whether it was pruned.
-        draws: Its parameters.
-    """
-
-    number: int
-    values: tuple[float, ...]
-    pruned: bool
-    draws: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class Scale:
-    """The axis of a parameter.
+    """The axis of a parameter: numbers, their logarithms, or the positions of choices in their order.
+
+    Args:
+        name: Name of the parameter.
+        trials: Trials; at least one of them has it.
 
     Attributes:
-        name: Name of the parameter.
-        log: Whether numbers are on a logarithmic axis.
-        choices: Choices in order; empty for numbers.
-        whole: Whether its numbers are whole.
+        places: Where the draw of each trial that has the parameter is, by the number of the trial.
+        ticks: The text at each place that is labelled.
+        ends: Both ends of the axis.
     """
 
-    name: str
-    log: bool = False
-    choices: tuple[Any, ...] = ()
-    whole: bool = False
+    def __init__(self, name: str, trials: Sequence[FrozenTrial]) -> None:
+        draws = {trial.number: trial.params[name] for trial in trials if name in trial.params}
+        domain = next(trial.distributions[name] for trial in trials if name in trial.params)
+        self.name, self.is_choice = name, isinstance(domain, CategoricalDistribution)
+        if isinstance(domain, CategoricalDistribution):
+            self.places = {number: float(domain.choices.index(draw)) for number, draw in draws.items()}
+            low, high = 0.0, len(domain.choices) - 1.0
+            texts = [choice if isinstance(choice, str) else json.dumps(choice) for choice in domain.choices]
+            every = -(-len(texts) // CHOICES)
+            self.ticks = {float(k): shortened(texts[k], TICK) for k in range(0, len(texts), every)}
+        else:
+            log, whole = getattr(domain, "log", False), isinstance(domain, IntDistribution)
+            self.places = {number: float(np.log10(draw) if log else draw) for number, draw in draws.items()}
+            low, high = min(self.places.values()), max(self.places.values())
+            spread = np.linspace(low, high, 4)
+            ticks = np.unique(np.round(spread) if whole and not log else spread).tolist()
+            self.ticks = {tick: f"{10**tick:.2g}" if log else f"{tick:.3g}" for tick in ticks}
+        self.ends = (low, high) if high > low else (low - 1, high + 1)
 
-    def place(self, draw: Any) -> float:
-        """Where a draw is on the axis."""
-        if self.choices:
-            return float(next(k for k, choice in enumerate(self.choices) if choice == draw))
-        return float(np.log10(draw)) if self.log else float(draw)
-
-    def places(self, trials: Sequence[DrawnTrial]) -> Floats:
-        """Where the draws of the trials that have the parameter are."""
-        return np.array([self.place(trial.draws[self.name]) for trial in trials if self.name in trial.draws])
-
-    def label(self, place: float) -> str:
-        """The text at a place."""
-        if self.choices:
-            choice = self.choices[round(place)]
-            return shortened(choice if isinstance(choice, str) else json.dumps(choice), TICK)
-        return f"{10**place:.2g}" if self.log else f"{place:.3g}"
-
-    def ticks(self, places: Floats) -> list[float]:
-        """Places that are labelled."""
-        if self.choices:
-            every = -(-len(self.choices) // CHOICES)
-            return [float(number) for number in range(0, len(self.choices), every)]
-        spread = np.linspace(places.min(), places.max(), 4)
-        return [float(place) for place in np.unique(np.round(spread) if self.whole and not self.log else spread)]
-
-    def ends(self, places: Floats) -> tuple[float, float]:
-        """Both ends of the axis."""
-        low, high = (0.0, float(len(self.choices) - 1)) if self.choices else (float(places.min()), float(places.max()))
-        return (low, high) if high > low else (low - 1, high + 1)
+    def share(self, place: float) -> float:
+        """How far along the axis a place is, 0 to 1."""
+        return (place - self.ends[0]) / (self.ends[1] - self.ends[0])
 
 
 def shortened(text: str, length: int) -> str:
@@ -126,22 +102,32 @@ def tails(names: Sequence[str]) -> dict[str, str]:
     return short
 
 
-def draw_history(path: Path, trials: Sequence[DrawnTrial], best: Sequence[float], metric: str) -> None:
+def drawn_value(trial: FrozenTrial) -> float:
+    """The value of the first objective; of a pruned trial the last one that it reported, NaN without any."""
+    if trial.state == TrialState.COMPLETE:
+        return float(trial.values[0])
+    reported = trial.intermediate_values
+    return reported[max(reported)] if reported else math.nan
+
+
+def draw_history(path: Path, trials: Sequence[FrozenTrial], minimize: bool, metric: str) -> None:
     """Values of the trials, and the best so far.
 
     Args:
         path: PNG file to write.
-        trials: Trials with a value.
-        best: Best value after each completed trial.
+        trials: Trials with a value, completed and pruned, by number.
+        minimize: Whether a smaller value is better.
         metric: Name of the objective.
     """
     with _plot(path, 2.7) as figure:
         axes = _axes(figure, 0.16, 0.17, 0.97, 0.86)
-        low, high = limits(np.array([trial.values[0] for trial in trials]), best[-1:])
-        done, cut = ([trial for trial in trials if trial.pruned == pruned] for pruned in (False, True))
-        for group, colour, mark, label in ((done, COMPLETE, "o", "complete"), (cut, PRUNED, "x", "pruned")):
+        done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        pruned = [trial for trial in trials if trial.state != TrialState.COMPLETE]
+        best = (np.minimum if minimize else np.maximum).accumulate([drawn_value(trial) for trial in done])
+        low, high = limits(np.array([drawn_value(trial) for trial in trials]), best[-1:])
+        for group, colour, mark, label in ((done, COMPLETE, "o", "complete"), (pruned, PRUNED, "x", "pruned")):
             numbers = [trial.number for trial in group]
-            values = [min(max(trial.values[0], low), high) for trial in group]  # a far-off value is on the edge
+            values = [min(max(drawn_value(trial), low), high) for trial in group]  # a far-off value is on the edge
             axes.plot(numbers, values, mark, color=colour, markersize=4, label=label, clip_on=False)
         if done:
             numbers = [trial.number for trial in done]
@@ -151,7 +137,7 @@ def draw_history(path: Path, trials: Sequence[DrawnTrial], best: Sequence[float]
         _label(axes, "trial", metric)
 
 
-def draw_front(path: Path, trials: Sequence[DrawnTrial], front: Sequence[int], metrics: Sequence[str]) -> None:
+def draw_front(path: Path, trials: Sequence[FrozenTrial], front: Collection[int], metrics: Sequence[str]) -> None:
     """Two objectives against each other, and the trials that no other one beats in all objectives.
 
     Args:
@@ -162,14 +148,12 @@ def draw_front(path: Path, trials: Sequence[DrawnTrial], front: Sequence[int], m
     """
     with _plot(path, 3.0) as figure:
         axes = _axes(figure, 0.16, 0.17, 0.97, 0.86)
-        groups = [
-            np.array([trial.values[:2] for trial in trials if (trial.number in front) == of_front]).reshape(-1, 2)
-            for of_front in (False, True)
-        ]
-        axes.plot(*groups[0].T, "o", color=COMPLETE, markersize=4, label="complete")
-        axes.plot(*groups[1].T, "D", color=BEST, markersize=5, label="best trade-offs")
         values = np.array([trial.values[:2] for trial in trials])
-        axes.set(xlim=limits(values[:, 0], groups[1][:, 0]), ylim=limits(values[:, 1], groups[1][:, 1]))
+        of_front = np.array([trial.number in front for trial in trials])
+        axes.plot(*values[~of_front].T, "o", color=COMPLETE, markersize=4, label="complete")
+        axes.plot(*values[of_front].T, "D", color=BEST, markersize=5, label="best trade-offs")
+        xlim, ylim = (limits(values[:, axis], values[of_front, axis]) for axis in (0, 1))
+        axes.set(xlim=xlim, ylim=ylim)
         axes.locator_params(axis="x", nbins=5)
         _label(axes, shortened(metrics[0], 40), metrics[1])
 
@@ -195,43 +179,33 @@ def draw_importances(path: Path, importances: Mapping[str, float]) -> None:
         axes.grid(visible=False, axis="y")
 
 
-def draw_parallel(path: Path, trials: Sequence[DrawnTrial], scales: Sequence[Scale], best: int) -> None:
-    """Each completed trial as a line through its parameters, dark if its value is good.
+def draw_parallel(path: Path, trials: Sequence[FrozenTrial], scales: Sequence[Scale]) -> None:
+    """Each completed trial as a line through its parameters, dark if its value is good, and green for the best.
 
     Args:
         path: PNG file to write.
         trials: Completed trials, the best first.
         scales: Parameters, from top to bottom.
-        best: Number of the best trial.
     """
     height = 0.3 + 0.62 * len(scales)
     with _plot(path, height) as figure:
         axes = _axes(figure, 0.05, 0.1 / height, 0.95, 1 - 0.1 / height)
         axes.set_axis_off()
         axes.set(xlim=(-0.04, 1.04), ylim=(len(scales) - 0.4, -0.5))
-        ends = []
         for row, scale in enumerate(scales):
-            places = scale.places(trials)
-            low, high = scale.ends(places)
-            ends.append((low, high))
             axes.plot([0, 1], [row, row], color="0.6", linewidth=0.8)
-            axes.text(-0.03, row - 0.16, scale.name, fontsize=8, weight="bold", parse_math=False, zorder=5, **BOXED)
-            for tick in scale.ticks(places):
-                x = (tick - low) / (high - low)
-                axes.text(x, row + 0.2, scale.label(tick), fontsize=7, ha="center", parse_math=False, zorder=5, **BOXED)
+            axes.text(-0.03, row - 0.16, scale.name, fontsize=8, weight="bold", **BOXED)
+            for place, label in scale.ticks.items():
+                axes.text(scale.share(place), row + 0.2, label, fontsize=7, ha="center", **BOXED)
         shades = np.linspace(0.75, 0.08, len(trials))
-        for trial, shade in list(zip(trials, shades, strict=True))[::-1]:
-            points = [
-                ((scale.place(trial.draws[scale.name]) - low) / (high - low), row)
-                for row, (scale, (low, high)) in enumerate(zip(scales, ends, strict=True))
-                if scale.name in trial.draws
-            ]
-            look = (BEST, 2.2, 1.0) if trial.number == best else (COMPLETE, 1.0, shade)
-            colour, width, alpha = look
-            axes.plot([x for x, _ in points], [y for _, y in points], color=colour, linewidth=width, alpha=alpha)
+        for trial, shade in reversed(list(zip(trials, shades, strict=True))):
+            rows = [row for row, scale in enumerate(scales) if trial.number in scale.places]
+            shares = [scales[row].share(scales[row].places[trial.number]) for row in rows]
+            colour, width, alpha = (BEST, 2.2, 1.0) if trial is trials[0] else (COMPLETE, 1.0, shade)
+            axes.plot(shares, rows, color=colour, linewidth=width, alpha=alpha)
 
 
-def draw_slices(path: Path, trials: Sequence[DrawnTrial], scales: Sequence[Scale], metric: str) -> None:
+def draw_slices(path: Path, trials: Sequence[FrozenTrial], scales: Sequence[Scale], metric: str) -> None:
     """The values over each parameter.
 
     Args:
@@ -243,19 +217,20 @@ def draw_slices(path: Path, trials: Sequence[DrawnTrial], scales: Sequence[Scale
     rows = -(-len(scales) // 2)
     height = ROW * rows
     with _plot(path, height) as figure:
-        edges = limits(np.array([trial.values[0] for trial in trials]), trials[0].values[:1])
+        values = {trial.number: trial.values[0] for trial in trials}
+        edges = limits(np.array(list(values.values())), trials[0].values[:1])
         names = tails([scale.name for scale in scales])
         for number, scale in enumerate(scales):
             row, column = divmod(number, 2)
             bottom, left = (0.5 + (rows - 1 - row) * ROW) / height, 0.13 + 0.47 * column
             axes = _axes(figure, left, bottom, left + 0.38, bottom + 0.9 / height)
-            places = scale.places(trials)
-            jitter = np.random.default_rng(0).uniform(-0.15, 0.15, len(places)) if scale.choices else 0.0
-            values = [trial.values[0] for trial in trials if scale.name in trial.draws]
-            axes.scatter(places + jitter, values, s=9, color=COMPLETE, alpha=0.6)
-            ticks = scale.ticks(places)
-            turned: dict[str, Any] = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"} if scale.choices else {}
-            axes.set_xticks(ticks, [scale.label(tick) for tick in ticks], parse_math=False, fontsize=6.5, **turned)
+            places = np.array(list(scale.places.values()))
+            style: dict[str, Any] = {"parse_math": False, "fontsize": 6.5}
+            if scale.is_choice:
+                places += np.random.default_rng(0).uniform(-0.15, 0.15, len(places))
+                style |= {"rotation": 25, "ha": "right", "rotation_mode": "anchor"}
+            axes.scatter(places, [values[trial] for trial in scale.places], s=9, color=COMPLETE, alpha=0.6)
+            axes.set_xticks(list(scale.ticks), list(scale.ticks.values()), **style)
             axes.set_title(shortened(names[scale.name], 26), fontsize=8, parse_math=False, pad=3)
             axes.set_ylim(*edges)
             axes.locator_params(axis="y", nbins=4)

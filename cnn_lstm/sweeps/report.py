@@ -9,7 +9,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,53 +19,14 @@ from optuna.trial import FrozenTrial
 
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.pages.environment import Plot, page_environment
-from cnn_lstm.sweeps.plots import (
-    DrawnTrial,
-    Scale,
-    draw_front,
-    draw_history,
-    draw_importances,
-    draw_parallel,
-    draw_slices,
-    limits,
-)
-from cnn_lstm.sweeps.study import best_first
+from cnn_lstm.sweeps import plots
+from cnn_lstm.sweeps.study import FINISHED, best_first, completed
 
 TEMPLATE = "sweep.html.jinja"
 TABLE_ROWS = 50  # trials in the page's table; trials.csv has all
 AXES = 8  # of the parallel coordinates
 SLICES, BARS = 12, 15
 FEWEST = 2  # trials that are needed to compare parameters
-
-
-@dataclass(frozen=True)
-class Row:
-    """A trial in the page, its values as text.
-
-    Attributes:
-        number: Number of the trial.
-        state: Its state.
-        objectives: Value of each objective; empty if it has none.
-        params: Its parameters.
-        epochs: Epochs that it took.
-    """
-
-    number: int
-    state: str
-    objectives: list[str]
-    params: dict[str, str]
-    epochs: str
-
-    @classmethod
-    def of(cls, trial: FrozenTrial) -> Row:
-        """A trial of Optuna as text."""
-        return cls(
-            trial.number,
-            trial.state.name,
-            [f"{value:.5g}" for value in trial.values or []],
-            {name: _text(value) for name, value in trial.params.items()},
-            _text(trial.user_attrs.get("epochs", "")),
-        )
 
 
 def write_report(
@@ -94,28 +54,29 @@ def write_report(
     Example:
         >>> files = write_report(study, Path("runs/sweep"), ["val_rmse"])  # doctest: +SKIP
     """
-    trials = study.get_trials(deepcopy=False)
+    trials, done = study.get_trials(deepcopy=False), completed(study)
     table, page = folder / "trials.csv", folder / "sweep.html"
     write_text_whole(table, trials_csv(trials, metrics))
-    plots = list(_plots(study, trials, folder, metrics))
+    drawn = list(_plots(study, done, folder, metrics))
     best = best_first(study)[: None if len(metrics) > 1 else 1]
-    text = (
-        page_environment(Path(__file__).parent)
-        .get_template(TEMPLATE)
-        .render(
-            title=title or study.study_name,
-            metrics=list(metrics),
-            remarks=remarks,
-            best=[Row.of(trial) for trial in best],
-            tiles=list(_tiles(trials)),
-            plots=[plot for _, plot in plots],
-            trials=[Row.of(trial) for trial in _ranked(study, trials, best)[:TABLE_ROWS]],
-            ended=sum(trial.state.is_finished() for trial in trials),
-            failures=_failures(trials),
-        )
+    first = {trial.number for trial in best}
+    others = [trial for trial in done if trial.number not in first]
+    others += [trial for trial in trials if trial.state.name != "COMPLETE"]
+    template = page_environment(Path(__file__).parent).get_template(TEMPLATE)
+    text = template.render(
+        title=title or study.study_name,
+        metrics=list(metrics),
+        remarks=remarks,
+        best=best,
+        tiles=list(_tiles(trials)),
+        plots=[plot for _, plot in drawn],
+        trials=[*best, *others][:TABLE_ROWS],
+        ended=sum(trial.state.is_finished() for trial in trials),
+        failures=_failures(trials),
+        text=_text,
     )
     write_text_whole(page, text)
-    return [table, *(path for path, _ in plots), page]
+    return [table, *(path for path, _ in drawn), page]
 
 
 def trials_csv(trials: Sequence[FrozenTrial], metrics: Sequence[str]) -> str:
@@ -140,23 +101,6 @@ def trials_csv(trials: Sequence[FrozenTrial], metrics: Sequence[str]) -> str:
 
 
 # -- the page --------------------------------------------------------------------------------------------------------
-
-
-def _of(trials: Sequence[FrozenTrial], state: str) -> list[FrozenTrial]:
-    return [trial for trial in trials if trial.state.name == state]
-
-
-def _completed(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Completed trials, the best by the first objective first."""
-    sign = 1 if study.directions[0].name == "MINIMIZE" else -1
-    return sorted(_of(trials, "COMPLETE"), key=lambda trial: (sign * trial.values[0], trial.number))
-
-
-def _ranked(study: optuna.Study, trials: Sequence[FrozenTrial], best: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The best, the other completed ones, then the rest by number."""
-    first = {trial.number for trial in best}
-    others = [trial for trial in _completed(study, trials) if trial.number not in first]
-    return [*best, *others, *(trial for trial in trials if trial.state.name != "COMPLETE")]
 
 
 def _text(value: Any) -> str:
@@ -186,8 +130,9 @@ def _tiles(trials: Sequence[FrozenTrial]) -> Iterator[tuple[str, str, str]]:
 def _failures(trials: Sequence[FrozenTrial]) -> list[tuple[str, int, str]]:
     """Each reason, how many trials failed for it, and their numbers; the most frequent first."""
     failed: dict[str, list[int]] = {}
-    for trial in _of(trials, "FAIL"):
-        failed.setdefault(str(trial.user_attrs.get("reason", "unknown")), []).append(trial.number)
+    for trial in trials:
+        if trial.state.name == "FAIL":
+            failed.setdefault(str(trial.user_attrs.get("reason", "unknown")), []).append(trial.number)
     ordered = sorted(failed.items(), key=lambda item: (-len(item[1]), item[1]))
     return [(reason, len(numbers), ", ".join(map(str, numbers))) for reason, numbers in ordered]
 
@@ -196,49 +141,42 @@ def _failures(trials: Sequence[FrozenTrial]) -> list[tuple[str, int, str]]:
 
 
 def _plots(
-    study: optuna.Study, trials: Sequence[FrozenTrial], folder: Path, metrics: Sequence[str]
+    study: optuna.Study, done: Sequence[FrozenTrial], folder: Path, metrics: Sequence[str]
 ) -> Iterator[tuple[Path, Plot]]:
-    several = len(metrics) > 1
-    done = [DrawnTrial(trial.number, tuple(trial.values), False, trial.params) for trial in _completed(study, trials)]
-    if several and done:
-        path = folder / "sweep_front.png"
-        draw_front(path, done, [trial.number for trial in study.best_trials], metrics)
+    """The plots that the trials allow; `done` are the completed ones, the best first."""
+    drawn = study.get_trials(deepcopy=False, states=FINISHED)
+    drawn = [trial for trial in drawn if trial.state.name == "COMPLETE" or math.isfinite(plots.drawn_value(trial))]
+    if len(metrics) > 1 and done:
+        front = {trial.number for trial in best_first(study)}
+        plots.draw_front(path := folder / "sweep_front.png", done, front, metrics)
         caption = "Each point is a trial. No other trial beats a green one in every objective at once."
         yield path, _embedded(path, "Trade-offs", caption)
-    drawn = sorted([*done, *_pruned(trials)], key=lambda trial: trial.number)
-    if drawn and not several:
-        path = folder / "sweep_history.png"
-        draw_history(path, drawn, _best_so_far(study, drawn), metrics[0])
-        caption = (
-            "The value of each trial in its order. A pruned trial has the last value that it reported; far-off values "
-            "are on the edge."
-        )
-        yield path, _embedded(path, "How the trials went", caption)
+    if len(metrics) == 1 and drawn:
+        minimize = study.directions[0].name == "MINIMIZE"
+        plots.draw_history(path := folder / "sweep_history.png", drawn, minimize, metrics[0])
+        caption = "The value of each trial in its order. A pruned trial has the last value that it reported; "
+        yield path, _embedded(path, "How the trials went", f"{caption}far-off values are on the edge.")
     if len(done) >= FEWEST:
         yield from _parameter_plots(study, done, folder, metrics[0])
 
 
 def _parameter_plots(
-    study: optuna.Study, trials: Sequence[DrawnTrial], folder: Path, metric: str
+    study: optuna.Study, done: Sequence[FrozenTrial], folder: Path, metric: str
 ) -> Iterator[tuple[Path, Plot]]:
     importances = parameter_importances(study)
     if importances:
-        path = folder / "sweep_importances.png"
-        draw_importances(path, dict(list(importances.items())[:BARS]))
+        plots.draw_importances(path := folder / "sweep_importances.png", dict(list(importances.items())[:BARS]))
         caption = f"Share of the spread of {metric} that each parameter explains (fANOVA). Few trials make it a guess."
         yield path, _embedded(path, "Which parameters mattered", caption)
-    names = [*importances, *sorted({name for trial in trials for name in trial.draws} - set(importances))]
-    scales = [_scale(study, name) for name in names]
-    if not scales:
-        return
-    path = folder / "sweep_parallel.png"
-    draw_parallel(path, trials, scales[:AXES], trials[0].number)
-    caption = f"Each line is a completed trial, darker if its {metric} is better; the best is green."
-    yield path, _embedded(path, "What the good trials have in common", caption)
-    path = folder / "sweep_slices.png"
-    draw_slices(path, trials, scales[:SLICES], metric)
-    caption = f"{metric} of the completed trials over each parameter; a few far-off values are outside."
-    yield path, _embedded(path, "Where the good values lie", caption)
+    names = [*importances, *sorted({name for trial in done for name in trial.params} - set(importances))]
+    if names:
+        scales = [plots.Scale(name, done) for name in names]
+        plots.draw_parallel(path := folder / "sweep_parallel.png", done, scales[:AXES])
+        caption = f"Each line is a completed trial, darker if its {metric} is better; the best is green."
+        yield path, _embedded(path, "What the good trials have in common", caption)
+        plots.draw_slices(path := folder / "sweep_slices.png", done, scales[:SLICES], metric)
+        caption = f"{metric} of the completed trials over each parameter; a few far-off values are outside."
+        yield path, _embedded(path, "Where the good values lie", caption)
 
 
 def parameter_importances(study: optuna.Study) -> dict[str, float]:
@@ -247,11 +185,11 @@ def parameter_importances(study: optuna.Study) -> dict[str, float]:
     Args:
         study: The study; parameters that do not exist in every completed trial are left out.
     """
-    values = [trial.values[0] for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+    values = [trial.values[0] for trial in completed(study)]
     if len(values) < FEWEST:
         return {}
     # otherwise a single diverged trial would explain all of the spread
-    low, high = limits(np.array(values), [])
+    low, high = plots.limits(np.array(values), [])
     try:
         shares = get_param_importances(
             study,
@@ -261,29 +199,6 @@ def parameter_importances(study: optuna.Study) -> dict[str, float]:
     except (ValueError, RuntimeError):  # all values are equal, or there are too few trials
         return {}
     return {name: share for name, share in shares.items() if math.isfinite(share)}
-
-
-def _pruned(trials: Sequence[FrozenTrial]) -> Iterator[DrawnTrial]:
-    for trial in _of(trials, "PRUNED"):
-        if trial.intermediate_values:
-            last = trial.intermediate_values[max(trial.intermediate_values)]
-            if math.isfinite(last):
-                yield DrawnTrial(trial.number, (last,), True, trial.params)
-
-
-def _best_so_far(study: optuna.Study, trials: Sequence[DrawnTrial]) -> list[float]:
-    values = np.array([trial.values[0] for trial in trials if not trial.pruned])
-    best = np.minimum if study.directions[0].name == "MINIMIZE" else np.maximum
-    return [float(value) for value in best.accumulate(values)] if len(values) else []
-
-
-def _scale(study: optuna.Study, name: str) -> Scale:
-    """The axis of a parameter, as its distribution says."""
-    trials = study.get_trials(deepcopy=False)
-    distribution = next(trial.distributions[name] for trial in trials if name in trial.distributions)
-    choices = tuple(getattr(distribution, "choices", ()))
-    whole = type(distribution).__name__ == "IntDistribution"
-    return Scale(name, bool(getattr(distribution, "log", False)), choices, whole)
 
 
 def _embedded(path: Path, title: str, caption: str) -> Plot:

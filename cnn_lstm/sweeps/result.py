@@ -50,18 +50,6 @@ class SweepResult:
     best: FrozenTrial | None
     choice: Mapping[str, ChoiceTest]
 
-    @classmethod
-    def of(cls, plan: Plan, study: optuna.Study, test: bool) -> SweepResult:
-        """Reads a study.
-
-        Args:
-            plan: The plan of the sweep.
-            study: Its study.
-            test: Whether to test the choice among the trials, which takes a while.
-        """
-        best = next(iter(best_first(study)), None)
-        return cls(plan, study, best, _tested(plan, study, best) if best and test else {})
-
     @property
     def metrics(self) -> list[str]:
         """Name of each objective."""
@@ -147,10 +135,11 @@ def hand_back(plan: Plan, interrupted: bool = False) -> SweepResult:
         kinds = [event.content.kind for event in Journal(plan.run(trial.number).tracking).events()]
         if kinds and "end" not in kinds:  # its worker was killed
             record_state(plan, trial)
-    result = SweepResult.of(plan, study, test=not interrupted)
+    best = next(iter(best_first(study)), None)
+    result = SweepResult(plan, study, best, _tested(plan, study, best) if best and not interrupted else {})
     files = result.write()
-    if result.best is not None:
-        _record_parent(plan, result.best, files)
+    if best is not None:
+        _record_parent(plan, best, files)
     for line in result.lines():
         print(line)
     return result

@@ -7,9 +7,9 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,44 +34,30 @@ from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.parent import name_parent
 
 SETTINGS, STUDY, DATABASE = "settings.json", "study.json", "study.db"
+KEPT = ("n_trials", "n_jobs", "keep", "refit", "study_name", "storage")  # a resumed sweep takes them from its folder
 
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """What the command line says; None where it says nothing.
+    """The options of a sweep.
 
     Attributes:
         space: YAML file with space, sampler, pruner and objectives.
-        n_trials: Trials to finish.
-        n_jobs: Worker processes.
-        timeout: Seconds after which the sweep ends with the best so far.
-        keep: Best trials that keep their checkpoints.
-        refit: Seeds to train and test the best configuration with.
         folder: Folder of all trials.
         resume: Whether to go on in the folder.
-        storage: Address of the study's database.
+        timeout: Seconds after which the sweep ends with the best so far.
+        n_trials: Trials to finish.
+        n_jobs: Worker processes.
+        keep: Best trials that keep their checkpoints.
+        refit: Seeds to train and test the best configuration with.
         study_name: Name of the study in the database.
+        storage: Address of the study's database.
     """
 
     space: Path | None = None
-    n_trials: int | None = None
-    n_jobs: int | None = None
-    timeout: float | None = None
-    keep: int | None = None
-    refit: int | None = None
     folder: Path | None = None
     resume: bool = False
-    storage: str | None = None
-    study_name: str | None = None
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The options that a resumed sweep takes from its folder, and their defaults.
-
-    Attributes: as in `SweepOptions`.
-    """
-
+    timeout: float | None = None
     n_trials: int = 50
     n_jobs: int = 1
     keep: int = 3
@@ -80,39 +66,43 @@ class Settings:
     storage: str | None = None
 
     @classmethod
-    def of(cls, options: SweepOptions) -> Settings:
-        """The options as the command line has them, else as the folder has them, else the defaults.
+    def of(cls, argv: Mapping[str, Any]) -> SweepOptions:
+        """The options as the command line has them, else as a resumed folder has them, else the defaults.
 
         Args:
-            options: The command line.
+            argv: What the command line says, by name; None where it says nothing.
+        """
+        options = cls(**{name: value for name, value in argv.items() if value is not None})
+        if not options.resume or options.folder is None or not (options.folder / SETTINGS).is_file():
+            return options
+        kept = json.loads((options.folder / SETTINGS).read_text(encoding="utf-8"))
+        missing = [name for name in KEPT if argv[name] is None and kept.get(name) is not None]
+        return replace(options, **{name: kept[name] for name in missing})
+
+    def require_usable(self) -> None:
+        """Refuses values that cannot be used.
 
         Raises:
-            ConfigError: If a value cannot be used.
+            ConfigError: If there is one.
         """
-        kept: dict[str, Any] = {}
-        if options.resume and options.folder is not None and (options.folder / SETTINGS).is_file():
-            kept = json.loads((options.folder / SETTINGS).read_text(encoding="utf-8"))
-        values = {each.name: getattr(options, each.name) for each in fields(cls)}
-        values = {name: kept.get(name) if value is None else value for name, value in values.items()}
-        settings = cls(**{name: value for name, value in values.items() if value is not None})
         for name, least in (("n_trials", 1), ("keep", 1), ("refit", 0)):
-            if (value := getattr(settings, name)) < least:
+            if (value := getattr(self, name)) < least:
                 raise ConfigError(f"--{name} {value}", fix=f"give at least {least}", code=224)
-        if options.timeout is not None and not options.timeout > 0:
-            raise ConfigError(f"--timeout {options.timeout}", fix="give a number of seconds above 0", code=224)
-        require_jobs(settings.n_jobs)
-        if settings.storage is not None:
-            parsed_url(settings.storage)
-        return settings
+        if self.timeout is not None and not self.timeout > 0:
+            raise ConfigError(f"--timeout {self.timeout}", fix="give a number of seconds above 0", code=224)
+        require_jobs(self.n_jobs)
+        if self.storage is not None:
+            parsed_url(self.storage)
 
     def write(self, folder: Path) -> None:
-        """Keeps the settings; a password in the address is left out, so that a resumed sweep needs the address again.
+        """Keeps the options for a resumed sweep; a password in the address is left out, and has to be given again.
 
         Args:
             folder: Folder of the sweep.
         """
-        kept = replace(self, storage=self.storage and without_credentials(self.storage))
-        write_text_whole(folder / SETTINGS, json.dumps(asdict(kept), indent=2) + "\n")
+        kept = {name: getattr(self, name) for name in KEPT}
+        kept["storage"] = self.storage and without_credentials(self.storage)
+        write_text_whole(folder / SETTINGS, json.dumps(kept, indent=2) + "\n")
 
 
 def search(options: SweepOptions, argv: Sequence[str]) -> None:
@@ -127,7 +117,7 @@ def search(options: SweepOptions, argv: Sequence[str]) -> None:
         SystemExit: With the exit code of a worker that failed, or of the signal that ended the sweep.
     """
     SWEEP.require_folder(options.folder, options.resume)
-    settings = Settings.of(options)
+    options.require_usable()
     file, tree = _read_file(options)
     SWEEP.refuse_reserved(argv)
     definition = Definition.from_plain(tree, str(file))
@@ -135,20 +125,20 @@ def search(options: SweepOptions, argv: Sequence[str]) -> None:
     folder = options.folder or SWEEP.new_folder(cli)
     with SWEEP.locked(folder):
         SWEEP.require_same_configuration(folder, cli.config_text)
-        plan = _plan(folder, cli, definition, tree, settings)
+        plan = _plan(folder, cli, definition, tree, options)
         write_text_whole(folder / SPACE, yaml.safe_dump(tree, sort_keys=False))
-        settings.write(folder)
+        options.write(folder)
         name_parent(folder)
         join(plan)
         study = {"study_name": plan.study_name, "storage": without_credentials(plan.storage)}
         write_text_whole(folder / STUDY, json.dumps(study, indent=2) + "\n")
         print(f"sweep folder: {folder}", flush=True)
-        _run_workers(plan, settings.n_jobs, options.timeout)
+        _run_workers(plan, options.n_jobs, options.timeout)
         result = hand_back(plan)
-        if settings.refit and result.best is not None:
+        if options.refit and result.best is not None:
             refit = folder / "refit"
             begun = REPEAT.kept_config(refit).is_file()
-            repeat(["--config", str(folder / BEST)], str(settings.refit), None, settings.n_jobs, refit, resume=begun)
+            repeat(["--config", str(folder / BEST)], str(options.refit), None, options.n_jobs, refit, resume=begun)
 
 
 # -- what was asked for ----------------------------------------------------------------------------------------------
@@ -181,14 +171,11 @@ def _configuration(options: SweepOptions, argv: Sequence[str], definition: Defin
     return SWEEP.parsed(argv)
 
 
-def _plan(folder: Path, cli: ForecastCLI, definition: Definition, tree: Any, settings: Settings) -> Plan:
+def _plan(folder: Path, cli: ForecastCLI, definition: Definition, tree: Any, options: SweepOptions) -> Plan:
     config = cli.command_config
     if isinstance(config.seed_everything, bool):
-        raise ConfigError(
-            f"seed_everything={str(config.seed_everything).lower()}",
-            fix="give a number: trials are run again",
-            code=224,
-        )
+        what = f"seed_everything={str(config.seed_everything).lower()}"
+        raise ConfigError(what, fix="give a number: trials are run again", code=224)
     # as the folder has it, so that a study of an earlier version, whose keys had other names, is the same one
     kept = SWEEP.kept_config(folder)
     settings_of_fit = SWEEP.settings_of(yaml.safe_load(kept.read_text(encoding="utf-8")))
@@ -201,12 +188,13 @@ def _plan(folder: Path, cli: ForecastCLI, definition: Definition, tree: Any, set
         argv=[*argv, f"--tracking_uri={uri}"] if uri else argv,  # its password is not in the file
         described=tree,
         fingerprint=hashlib.sha256(f"{definition.fingerprint}{shared}".encode()).hexdigest(),
-        n_trials=settings.n_trials,
-        storage=settings.storage or f"sqlite:///{folder.resolve() / DATABASE}",
-        study_name=settings.study_name or (name if settings.storage else folder.resolve().name),
+        n_trials=options.n_trials,
+        storage=options.storage or f"sqlite:///{folder.resolve() / DATABASE}",
+        study_name=options.study_name or (name if options.storage else folder.resolve().name),
         seed=config.seed_everything,
-        keep=settings.keep,
-        first=definition.first(yaml.safe_load(cli.config_text)),
+        keep=options.keep,
+        # a grid has an order of its own
+        first={} if definition.is_grid else definition.space.drawn(yaml.safe_load(cli.config_text)),
         tracking_uri=uri,
     )
 

@@ -103,7 +103,7 @@ def _read(file: Path) -> pd.DataFrame:
 
 
 def _losses(table: pd.DataFrame, target: str) -> pd.DataFrame:
-    """Losses of a target: a row for each symbol and date, a column for each forecaster."""
+    """Losses of a target: one row per symbol and date, one column per forecaster."""
     about = target_infos(table)[target]
     rows = judged_rows(table, target, about)
     losses = {name: forecast.loss for name, forecast in read_forecasts(rows, about).items()}

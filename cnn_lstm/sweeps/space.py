@@ -129,7 +129,7 @@ class Choices:
         return dict(self.of[draw])
 
     def drawn(self, name: str, tree: Mapping[str, Any]) -> dict[str, Draw]:
-        """The choice that sets what a configuration says; empty if there is no such choice."""
+        """The choice that sets what a configuration says; empty without such a choice."""
         for draw, settings in self.of.items():
             if all(value_at(tree, key) == value for key, value in settings.items()):
                 return {name: draw}
@@ -143,9 +143,7 @@ class Choices:
         """All choices."""
         return list(self.of)
 
-    def grid(self) -> list[Draw]:
-        """All choices."""
-        return list(self.of)
+    grid = examples
 
 
 Domain = Numbers | Choices
@@ -266,13 +264,12 @@ class Space:
         for parameter in self.parameters:
             for draw in parameter.domain.examples():
                 wanted = {**self._required(parameter), parameter.name: draw}
-                fitting = (
-                    pack for pack in packs if all(pack.get(key, value) == value for key, value in wanted.items())
-                )
-                pack = next(fitting, None)
-                if pack is None:
-                    packs.append(pack := {})
-                pack.update(wanted)
+                for pack in packs:
+                    if all(pack.get(key, value) == value for key, value in wanted.items()):
+                        pack.update(wanted)
+                        break
+                else:
+                    packs.append(wanted)
         return [self.settings(pack) for pack in packs]
 
     def _required(self, parameter: Parameter) -> dict[str, Draw]:
@@ -306,11 +303,7 @@ class Space:
         for parameter in self.parameters:
             values = parameter.domain.grid()
             if values is None:
-                raise ConfigError(
-                    f"space.{parameter.name} has no grid",
-                    "sampler: grid",
-                    "give it a step, or a categorical",
-                    code=253,
-                )
+                what = f"space.{parameter.name} has no grid"
+                raise ConfigError(what, "sampler: grid", "give it a step, or a categorical", code=253)
             grid[parameter.name] = values
         return grid

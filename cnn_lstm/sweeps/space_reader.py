@@ -50,9 +50,13 @@ def read_space(tree: Any, where: str = "space") -> Space:
     """
     if not isinstance(tree, Mapping) or not tree:
         raise ConfigError("no search space", where, "give keys of the configuration and their values", code=250)
-    parameters = [_parameter(str(name), section, where) for name, section in tree.items()]
-    _check_each_key_once(parameters, where)
-    return Space(_in_order(_with_conditions(parameters, where), where))
+    parameters = {str(name): _parameter(str(name), section, where) for name, section in tree.items()}
+    _check_each_key_once(list(parameters.values()), where)
+    complete = [
+        replace(each, condition=dict(_condition(each.condition, parameters, f"{where}.{name}.if")))
+        for name, each in parameters.items()
+    ]
+    return Space(_in_order(complete, where))
 
 
 def _parameter(name: str, section: Any, where: str) -> Parameter:
@@ -153,9 +157,8 @@ def _choose(options: Any, place: str) -> Choices:
         raise ConfigError("no options", place, "give names, and what each of them sets", code=251)
     for name, settings in options.items():
         if not isinstance(settings, dict):
-            raise ConfigError(
-                "the option sets nothing", f"{place}.{name}", "give keys of the configuration and values", code=251
-            )
+            fix = "give keys of the configuration and values"
+            raise ConfigError("the option sets nothing", f"{place}.{name}", fix, code=251)
         for key in settings:
             _check_key(key, f"{place}.{name}")
     return Choices(options)
@@ -166,24 +169,12 @@ def _check_each_key_once(parameters: Sequence[Parameter], where: str) -> None:
     for parameter in parameters:
         for key in sorted(parameter.keys):
             if key in owner:
-                raise ConfigError(
-                    f"{key} is set twice",
-                    f"{where}.{owner[key]} and {where}.{parameter.name}",
-                    "leave one out",
-                    code=251,
-                )
+                places = f"{where}.{owner[key]} and {where}.{parameter.name}"
+                raise ConfigError(f"{key} is set twice", places, "leave one out", code=251)
             owner[key] = parameter.name
 
 
 # -- conditions ------------------------------------------------------------------------------------------------------
-
-
-def _with_conditions(parameters: Sequence[Parameter], where: str) -> list[Parameter]:
-    by_name = {parameter.name: parameter for parameter in parameters}
-    return [
-        replace(each, condition=dict(_condition(each.condition, by_name, f"{where}.{each.name}.if")))
-        for each in parameters
-    ]
 
 
 def _condition(section: Any, parameters: Mapping[str, Parameter], place: str) -> Iterator[tuple[str, tuple[Draw, ...]]]:
@@ -191,25 +182,19 @@ def _condition(section: Any, parameters: Mapping[str, Parameter], place: str) ->
         raise ConfigError("no condition", place, "write {other.key: value} or {other.key: [values]}", code=252)
     for other, values in section.items():
         if other not in parameters:
-            raise ConfigError(
-                f"{other} is not a parameter of the space", place, one_of(other, list(parameters)), code=252
-            )
+            fix = one_of(other, list(parameters))
+            raise ConfigError(f"{other} is not a parameter of the space", place, fix, code=252)
         domain = parameters[other].domain
         if isinstance(domain, Numbers) and not domain.whole:
             raise ConfigError(f"{other} is drawn from a range", place, "name an int, categorical or choose", code=252)
-        draws = _admitted(values, domain)
+        # one value, or a list of them; a choice may be a list itself
+        listed = values if isinstance(values, list) and not domain.admits(_draw_of(values)) else [values]
+        draws = tuple(map(_draw_of, listed))
         never = [draw for draw in draws if not domain.admits(draw)]
         if never or not draws:
-            listed = ", ".join(map(str, never)) or "one of no values"
-            raise ConfigError(f"{other} is never {listed}", place, "give values that it can have", code=252)
+            what = ", ".join(map(str, never)) or "one of no values"
+            raise ConfigError(f"{other} is never {what}", place, "give values that it can have", code=252)
         yield str(other), draws
-
-
-def _admitted(values: Any, domain: Domain) -> tuple[Draw, ...]:
-    """Draws that a condition names: one value, or a list of them; a choice may be a list itself."""
-    if not isinstance(values, list) or domain.admits(_draw_of(values)):
-        return (_draw_of(values),)
-    return tuple(_draw_of(value) for value in values)
 
 
 def _in_order(parameters: Sequence[Parameter], where: str) -> list[Parameter]:

@@ -17,10 +17,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.sweeps.definition import Definition
+from cnn_lstm.sweeps.definition import Definition, experimental
 from cnn_lstm.sweeps.locks import exclusive, parsed_url, storage_errors
-from cnn_lstm.sweeps.objectives import monitored
-from cnn_lstm.sweeps.samplers import experimental
+from cnn_lstm.sweeps.objectives import Objective, monitored
 from cnn_lstm.sweeps.space import Draw
 from cnn_lstm.training.run_folder import RunFolder
 
@@ -67,9 +66,9 @@ class Plan:
         return Definition.from_plain(self.described)
 
     @property
-    def monitor(self) -> str:
-        """The metric that trials are stopped, pruned and kept by."""
-        return monitored(self.definition.objectives).metric
+    def monitor(self) -> Objective:
+        """What trials are stopped, pruned and kept by."""
+        return monitored(self.definition.objectives)
 
     def run(self, number: int) -> RunFolder:
         """The run folder of a trial."""
@@ -132,12 +131,9 @@ def join(plan: Plan) -> optuna.Study:
             if plan.first:
                 study.enqueue_trial(dict(plan.first))
     if known not in (None, plan.fingerprint):
-        raise ConfigError(
-            f"the study {plan.study_name} is of another configuration or space",
-            plan.storage,
-            "give another --study_name, or its own configuration and space",
-            code=248,
-        )
+        what = f"the study {plan.study_name} is of another configuration or space"
+        fix = "give another --study_name, or its own configuration and space"
+        raise ConfigError(what, plan.storage, fix, code=248)
     return study
 
 
@@ -154,16 +150,27 @@ def sampler_of(plan: Plan, number: int) -> optuna.samplers.BaseSampler:
     return definition.make_sampler(int(np.random.SeedSequence([plan.seed, number]).generate_state(1)[0]))
 
 
-def best_first(study: optuna.Study) -> list[FrozenTrial]:
-    """Completed trials, the best first; with several objectives only those that no other trial beats in all of them.
+def completed(study: optuna.Study) -> list[FrozenTrial]:
+    """Completed trials, the best by the first objective first.
 
     Args:
         study: The study.
     """
-    several = len(study.directions) > 1
-    trials = study.best_trials if several else study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     sign = 1 if study.directions[0] == StudyDirection.MINIMIZE else -1
     return sorted(trials, key=lambda trial: (sign * trial.values[0], trial.number))
+
+
+def best_first(study: optuna.Study) -> list[FrozenTrial]:
+    """As `completed`; with several objectives only those trials that no other one beats in all of them.
+
+    Args:
+        study: The study.
+    """
+    if len(study.directions) == 1:
+        return completed(study)
+    front = {trial.number for trial in study.best_trials}
+    return [trial for trial in completed(study) if trial.number in front]
 
 
 def drop_checkpoints(plan: Plan, study: optuna.Study) -> None:

@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from statistics import median
@@ -31,13 +31,12 @@ from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.forecast_cli import ForecastCLI, quiet
 from cnn_lstm.runs.processes import PROGRAM, trust_argv
 from cnn_lstm.sweeps.callbacks import BestForecasts, StopPruned
-from cnn_lstm.sweeps.objectives import MEASURES, monitored
+from cnn_lstm.sweeps.objectives import MEASURES
 from cnn_lstm.sweeps.study import Plan, open_storage
 from cnn_lstm.training.history import read_history
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.record import reopened_record
 
-LATENCY_CALLS = 30
 TRIAL_COMMAND = "sweep-trial"
 TRIAL_KEY = "CNN_LSTM_TRIAL"  # environment variable with the trial of a `sweep-trial` process
 LATENCY_CALLS = 30
@@ -68,7 +67,10 @@ class TrialFits:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self._distributed = is_distributed(ForecastCLI(["fit", *plan.argv], run=False))
+        config = ForecastCLI(["fit", *plan.argv], run=False).built().trainer
+        chosen = {name: config[name] for name in ("accelerator", "strategy", "devices", "num_nodes")}
+        trainer = Trainer(**chosen, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+        self._in_processes = trainer.strategy.launcher is not None
 
     def __call__(self, trial: optuna.Trial, options: Sequence[str]) -> TrialResult:
         """Fits, and measures the best checkpoint.
@@ -79,7 +81,7 @@ class TrialFits:
         """
         run = self.plan.run(trial.number)
         argv = [*self.plan.argv, *options, "--run_dir", str(run.path)]
-        if self._distributed:
+        if self._in_processes:
             self._fit_in_processes(trial, argv)
         else:
             self._fit_here(trial, argv)
@@ -131,7 +133,7 @@ def fit_of_environment(argv: Sequence[str]) -> None:
     """
     payload = json.loads(os.environ[TRIAL_KEY])
     plan = Plan.from_text(payload["plan"])
-    callbacks: list[Callback] = [StopPruned(None, plan.monitor)]
+    callbacks: list[Callback] = [StopPruned(None, plan.monitor.metric)]
     if os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0":
         study = optuna.load_study(
             study_name=plan.study_name,
@@ -153,20 +155,8 @@ def callbacks_of(trial: optuna.Trial, plan: Plan) -> list[Callback]:
         trial: The trial.
         plan: The plan of its sweep.
     """
-    pruning = StopPruned(trial if len(plan.definition.objectives) == 1 else None, plan.monitor)
-    return [pruning, BestForecasts(plan.run(trial.number).validation, monitored(plan.definition.objectives))]
-
-
-def is_distributed(cli: ForecastCLI) -> bool:
-    """Whether a configuration trains in more than one process.
-
-    Args:
-        cli: The configuration, parsed.
-    """
-    config = cli.built().trainer
-    chosen = {name: config[name] for name in ("accelerator", "strategy", "devices", "num_nodes")}
-    trainer = Trainer(**chosen, logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    return trainer.strategy.launcher is not None
+    pruning = StopPruned(trial if len(plan.definition.objectives) == 1 else None, plan.monitor.metric)
+    return [pruning, BestForecasts(plan.run(trial.number).validation, plan.monitor)]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -197,23 +187,20 @@ def measured(run: RunFolder, metrics: Sequence[str]) -> TrialResult:
     values: dict[str, float] = {}
     for metric in metrics:
         if metric in MEASURES:
-            values[metric] = MEASURED[metric](Predictor.from_checkpoint(run.checkpoint("best")))
+            predictor = Predictor.from_checkpoint(run.checkpoint("best"))
+            parameters = predictor.forecaster.parameters()
+            values[metric] = (
+                float(sum(part.numel() for part in parameters)) if metric == "parameters" else _latency_ms(predictor)
+            )
         elif metric == summary["monitor"]:
             values[metric] = summary["best"]
         else:
-            values[metric] = _of_epoch(run, summary["best_epoch"], metric)
+            history = read_history(run.path)
+            if metric not in history.metrics:
+                fix = one_of(metric, sorted(history.metrics))
+                raise ConfigError(f"{metric} is never logged", "objectives", fix, code=247)
+            values[metric] = float(history.metrics[metric][list(history.epochs).index(summary["best_epoch"])])
     return TrialResult(values, summary["epochs"], summary["best_epoch"])
-
-
-def _of_epoch(run: RunFolder, epoch: int, metric: str) -> float:
-    history = read_history(run.path)
-    if metric not in history.metrics:
-        raise ConfigError(f"{metric} is never logged", "objectives", one_of(metric, sorted(history.metrics)), code=247)
-    return float(history.metrics[metric][list(history.epochs).index(epoch)])
-
-
-def _parameters(predictor: Predictor) -> float:
-    return float(sum(parameter.numel() for parameter in predictor.forecaster.parameters()))
 
 
 def _latency_ms(predictor: Predictor) -> float:
@@ -227,9 +214,6 @@ def _latency_ms(predictor: Predictor) -> float:
             model.forecast(x)
             seconds.append(time.perf_counter() - since)
     return 1000 * median(seconds)
-
-
-MEASURED: dict[str, Callable[[Predictor], float]] = {"parameters": _parameters, "latency_ms": _latency_ms}
 
 
 def record_state(plan: Plan, trial: FrozenTrial) -> None:

@@ -23,8 +23,8 @@ from optuna.trial import FrozenTrial, TrialState
 from cnn_lstm.errors import CnnLstmError, ConfigError, interruption
 from cnn_lstm.runs.forecast_cli import quiet
 from cnn_lstm.sweeps.callbacks import PRUNED_AT
+from cnn_lstm.sweeps.definition import experimental
 from cnn_lstm.sweeps.locks import exclusive, storage_errors
-from cnn_lstm.sweeps.samplers import experimental
 from cnn_lstm.sweeps.space import options_of
 from cnn_lstm.sweeps.study import FINISHED, Plan, best_first, drop_checkpoints, join, sampler_of
 from cnn_lstm.sweeps.trial import END_WITHIN, TrialFits, TrialResult, record_state
@@ -111,12 +111,16 @@ class Worker:
         """Runs a trial, or waits for those that run elsewhere; false once there are enough."""
         with ExitStack() as lock:
             lock.enter_context(exclusive(self.plan.storage))
-            fail_stale(self.study)
+            with experimental():  # the heartbeat, since Optuna 2.9
+                fail_stale_trials(self.study)  # whose workers were killed; they run again
             trials = self.study.get_trials(deepcopy=False)
             states = [trial.state for trial in trials]
             waiting = [number for number, state in enumerate(states) if state == TrialState.WAITING]
             finished, running = sum(state in FINISHED for state in states), states.count(TrialState.RUNNING)
-            searched = not waiting and self._all_combinations_begun(trials)
+            combinations = self.plan.definition.combinations
+            begun = {trial.system_attrs["grid_id"] for trial in trials if "grid_id" in trial.system_attrs}
+            # Optuna's sampler would begin a grid again
+            searched = not waiting and combinations is not None and len(begun) >= combinations
             if finished >= self.plan.n_trials or (searched and not running):
                 return False
             if finished + running < self.plan.n_trials and not searched:
@@ -125,12 +129,6 @@ class Worker:
                 return True
         self._stop.asked.wait(POLL)
         return True
-
-    def _all_combinations_begun(self, trials: Sequence[FrozenTrial]) -> bool:
-        """Whether a grid has none left: Optuna's sampler would begin again."""
-        combinations = self.plan.definition.combinations
-        begun = {trial.system_attrs["grid_id"] for trial in trials if "grid_id" in trial.system_attrs}
-        return combinations is not None and len(begun) >= combinations
 
     def _run(self, lock: ExitStack) -> None:
         """One trial through Optuna, which writes its heartbeat."""
@@ -179,8 +177,8 @@ class Worker:
         reason = " ".join(reason.split())
         trial.set_user_attr(REASON, reason[:1000])
         with self.plan.log(trial.number).open("a", encoding="utf-8") as log:
-            log.write("".join(traceback.format_exception(error)) if not isinstance(error, CnnLstmError) else reason)
-            log.write("\n")
+            text = reason if isinstance(error, CnnLstmError) else "".join(traceback.format_exception(error))
+            log.write(f"{text}\n")
         return TrialFailedError(reason)
 
     def _ended(self, study: optuna.Study, trial: FrozenTrial) -> None:
@@ -198,12 +196,6 @@ class Worker:
         kinds = {reason.partition(":")[0] for reason in reasons}
         if len(reasons) >= HOPELESS and len(kinds) == 1 and not study.get_trials(deepcopy=False, states=FINISHED):
             raise ConfigError(f"the first {len(reasons)} trials fail alike", reasons[-1], code=244)
-
-
-def fail_stale(study: optuna.Study) -> None:
-    """Fails the trials whose workers were killed, and lets them run again."""
-    with experimental():  # the heartbeat, since Optuna 2.9
-        fail_stale_trials(study)
 
 
 def retry(study: optuna.Study, trial: optuna.Trial) -> None:

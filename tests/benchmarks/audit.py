@@ -36,8 +36,8 @@ def main() -> None:
     model.learn_statistics(data.statistics)
     predictor = Predictor(model)
     model.contract = replace(model.contract, calibration=calibration_of(predictor, data))
-    found = audit(data, predictor)
-    print(f"{found}\n{given.symbols} symbols x {given.rows:,} rows: {found.seconds:.1f} s")
+    report = audit(data, predictor)
+    print(f"{report}\n{given.symbols} symbols x {given.rows:,} rows: {report.seconds:.1f} s")
 
 
 if __name__ == "__main__":

@@ -25,9 +25,9 @@ PEAK_GOAL = 1.5
 
 def resident(field: str) -> int:
     """Bytes in memory: `VmRSS` now, `VmHWM` at most so far."""
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
+    match = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert match is not None
+    return int(match[1]) * 1024
 
 
 def measure(windows: int, shuffle: bool, options: argparse.Namespace) -> tuple[float, float]:

@@ -24,6 +24,7 @@ from cnn_lstm.data.splits import FractionSplit
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility
 from cnn_lstm.evaluation.judge import with_baselines, write_report
 from cnn_lstm.evaluation.model_info import model_info
+from cnn_lstm.evaluation.record import JudgedModelInfo
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.model.calibration import calibrate
@@ -62,14 +63,17 @@ def main() -> None:
             scores = calibrate(noisy, scale, kinds=[target.kind])
             model.contract = replace(model.contract, calibration=scores)
             forecast = data.panel.labels[torch.from_numpy(data.parts.test)] * 0.01 + data.statistics.y_mean
-            found = predictions_table(data.panel, data.targets, data.parts.test, {"y_pred": forecast}, [0.0])
-            found = add_intervals(found, scores, str(data.parts.boundaries.test))
+            table = predictions_table(data.panel, data.targets, data.parts.test, {"y_pred": forecast}, [0.0])
+            table = add_intervals(table, scores, str(data.parts.boundaries.test))
         with timed("information sheet"):
-            info = {**model_info(data, model, model.contract), "test_rows_used": {"times": 1, "models": 1}}
+            info: JudgedModelInfo = {
+                **model_info(data, model, model.contract),
+                "test_rows_used": {"times": 1, "models": 1},
+            }
         with timed("baselines"):
-            found = with_baselines(found, data, model.contract, Evaluation())
+            table = with_baselines(table, data, model.contract, Evaluation())
         with timed("metrics, page, files"):
-            write_report(Path(folder), found, info, Evaluation())
+            write_report(Path(folder), table, info, Evaluation())
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
     print(f"{'together':<26} {time.perf_counter() - started:6.1f} s, {size / 1e6:.1f} MB of files")
 

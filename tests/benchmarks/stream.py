@@ -1,6 +1,6 @@
 """How long a bar takes: python -m tests.benchmarks.stream [--bars N] [--symbols N].
 
-Prints the median time of `Stream.update` a moment and a bar, beside that of the network on one window, with
+Prints the median time of `Stream.update` per moment and per bar, next to that of the network on one window, with
 the default features, window and network (untrained: the time is the same). One thread, on random walks.
 """
 

@@ -1,4 +1,4 @@
-"""Speed of a whole fit beside a bare PyTorch loop: `python tests/benchmarks/throughput.py`.
+"""Speed of a whole fit next to a bare PyTorch loop: `python tests/benchmarks/throughput.py`.
 
 The fit is the one that `cnn-lstm fit` builds, with all default callbacks, progress bar, TensorBoard, CSV and MLflow
 (SQLite, in a temporary folder). The bare loop trains a copy of the network with the same loss, fused AdamW and
@@ -27,7 +27,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
-from cnn_lstm.data.windows import WindowDataset
+from cnn_lstm.data.batches import WindowDataset
+from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.runs.forecast_cli import ForecastCLI, quiet
 from cnn_lstm.runs.yaml_guard import guard_parser
@@ -75,9 +76,11 @@ class Rivals(Callback):
         self.fit: list[Seconds] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.model.learn_statistics(trainer.datamodule.statistics)
+        data: MarketDataModule = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning's connectors
+        self.model.learn_statistics(data.statistics)
         self.optimizer = self.model.optimizer(self.model.parameters())
-        self.steps, self.batch_size = len(trainer.train_dataloader), trainer.datamodule.batch_size
+        assert trainer.train_dataloader is not None
+        self.steps, self.batch_size = len(trainer.train_dataloader), data.batch_size
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._close(trainer)
@@ -107,7 +110,7 @@ class TimedCLI(ForecastCLI):
     def before_fit(self) -> None:
         super().before_fit()
         self.rivals = Rivals(copy.deepcopy(self.model))
-        self.trainer.callbacks.insert(0, self.rivals)
+        self.trainer.callbacks.insert(0, self.rivals)  # type: ignore[attr-defined]  # set by Lightning's connectors
 
 
 def bare_epoch(

@@ -89,11 +89,11 @@ def states(study: optuna.Study) -> list[str]:
 
 def wait_until(true: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
     deadline = time.monotonic() + 180
-    while not (found := true()):
+    while not (value := true()):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return found
+    return value
 
 
 def in_mid_trial(folder: Path) -> bool:
@@ -101,12 +101,12 @@ def in_mid_trial(folder: Path) -> bool:
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    found = []
+    workers = []
     for child in psutil.Process(process.pid).children():
         with suppress(psutil.Error):  # it has just ended
             if "sweep-worker" in child.cmdline():
-                found.append(child)
-    return found
+                workers.append(child)
+    return workers
 
 
 # -- a whole sweep ---------------------------------------------------------------------------------------------------
@@ -122,9 +122,9 @@ def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_ends_with_as_many_finished_trials_as_asked(finished: Path) -> None:
-    found = states(study_in(finished))
-    assert len(found) == 8
-    assert set(found) <= set(FINISHED)
+    ended = states(study_in(finished))
+    assert len(ended) == 8
+    assert set(ended) <= set(FINISHED)
     assert (finished / "trials.csv").read_text().count("\n") == 9
 
 
@@ -146,10 +146,10 @@ def test_the_best_config_fits_to_the_recorded_value(finished: Path, tmp_path: Pa
 
 
 def test_the_choice_is_tested_on_the_validation_rows_of_all_trials(finished: Path) -> None:
-    found = json.loads((finished / "sweep.json").read_text())
+    summary = json.loads((finished / "sweep.json").read_text())
     best = study_in(finished).best_trial
-    assert found["best"] == {"trial": best.number, "values": {"val_loss": best.value}, "params": best.params}
-    (target, judged), *_ = found["validation"].items()
+    assert summary["best"] == {"trial": best.number, "values": {"val_loss": best.value}, "params": best.params}
+    (target, judged), *_ = summary["validation"].items()
     assert judged["trials"] == 8
     rows = pd.read_parquet(finished / f"trial_{best.number:04d}" / "validation.parquet")
     assert judged["loss_best_trial"] == pytest.approx(((rows["y_true"] - rows["y_pred"]) ** 2).mean())
@@ -215,9 +215,9 @@ def kill_worker_then_parent(config: Path, folder: Path, trials: int) -> optuna.S
 
 
 def require_whole(study: optuna.Study, trials: int) -> None:
-    found = states(study)
-    assert sum(state in FINISHED for state in found) == trials
-    assert set(found) <= {*FINISHED, "FAIL"}
+    ended = states(study)
+    assert sum(state in FINISHED for state in ended) == trials
+    assert set(ended) <= {*FINISHED, "FAIL"}
     failed = {trial.number for trial in study.trials if trial.state.name == "FAIL"}
     retried = {number for trial in study.trials for number in trial.system_attrs.get("retry_history", [])}
     assert failed
@@ -389,15 +389,15 @@ def test_mlflow_shows_the_trials_and_their_states_under_one_run(config: Path, tm
     ended(started(*argv_of(config, folder, 4), *spaced(tmp_path, pruner=EAGER_PRUNER), "--mlflow", "true"))
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("cnn_lstm").experiment_id])
-    (parent,) = [found for found in runs if "mlflow.parentRunId" not in found.data.tags]
-    children = {found.data.tags["optuna.trial"]: found for found in runs if found is not parent}
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = {run.data.tags["optuna.trial"]: run for run in runs if run is not parent}
     study = study_in(folder)
-    assert {number: found.data.tags["optuna.state"] for number, found in children.items()} == {
+    assert {number: run.data.tags["optuna.state"] for number, run in children.items()} == {
         str(trial.number): trial.state.name for trial in study.trials
     }
     assert "PRUNED" in states(study)
-    assert {found.info.status for found in runs} == {"FINISHED"}
-    assert {found.data.tags["mlflow.parentRunId"] for found in children.values()} == {parent.info.run_id}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
     assert parent.data.metrics["best_val_loss"] == study.best_value
     assert {"best.yaml", "trials.csv"} <= {file.path for file in client.list_artifacts(parent.info.run_id)}
 

@@ -20,8 +20,7 @@ from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecaster import Forecaster, fixed_shape
 from cnn_lstm.model.network import CNNLSTM
 from cnn_lstm.model.objectives import Classes, Gaussian, Objective, Point, Quantiles
-from cnn_lstm.rl.encoder import Encoder
-from cnn_lstm.rl.encoder_plan import EncoderPlan
+from cnn_lstm.rl.encoder import Encoder, EncoderPlan
 from cnn_lstm.rl.extractor import CNNLSTMExtractor
 from tests.fits import FEATURES, small_checkpoint, small_network
 

@@ -63,9 +63,9 @@ def weights(extractor: CNNLSTMExtractor) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): v.clone() for name, v in state.items() if name.startswith(prefix)}
 
 
-def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    assert found.keys() == expected.keys()
-    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+def assert_equal(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert actual.keys() == expected.keys()
+    assert [name for name in expected if not torch.equal(actual[name], expected[name])] == []
 
 
 def features(made: BaseAlgorithm, windows: Windows) -> dict[str, Windows]:
@@ -88,11 +88,11 @@ def test_weights_and_embeddings_equal_the_checkpoints(
     for extractor in extractors(made).values():
         assert_equal(weights(extractor), trained.state)
     made.policy.set_training_mode(True)  # as agents do for each update: neither dropout nor batch norm is switched on
-    for found in features(made, trained.windows).values():
-        np.testing.assert_allclose(found, trained.embeddings, rtol=0, atol=1e-6)
+    for actual in features(made, trained.windows).values():
+        np.testing.assert_allclose(actual, trained.embeddings, rtol=0, atol=1e-6)
     # a batch of the predictor's size has its bits: they are the same kernels
-    for found in features(made, trained.windows[:INFERENCE_BATCH]).values():
-        np.testing.assert_array_equal(found, trained.embeddings[:INFERENCE_BATCH])
+    for actual in features(made, trained.windows[:INFERENCE_BATCH]).values():
+        np.testing.assert_array_equal(actual, trained.embeddings[:INFERENCE_BATCH])
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -117,8 +117,8 @@ def test_training_moves_tuned_weights_and_leaves_statistics(trained: Trained, na
 
     parameters = {key for key, _ in extractors(made).popitem()[1].encoder.members[0].named_parameters()}
     for extractor in extractors(made).values():
-        found = weights(extractor)
-        moved = {key for key in found if not torch.equal(found[key], trained.state[key])}
+        actual = weights(extractor)
+        moved = {key for key in actual if not torch.equal(actual[key], trained.state[key])}
         # a bias in front of batch norm's fixed statistics, and the score of the pooling, may have no gradient
         assert parameters - {"network.pooling.score.bias"} <= moved
         assert moved <= parameters
@@ -134,22 +134,22 @@ def test_the_rest_of_a_dictionary_follows_the_embedding(trained: Trained) -> Non
     assert not isinstance(start, tuple)
     observation, _ = policy.obs_to_tensor(start)
 
-    found = policy.extract_features(observation)
-    assert isinstance(found, Tensor)
+    actual = policy.extract_features(observation)
+    assert isinstance(actual, Tensor)
 
     assert extractor.features_dim == trained.embeddings.shape[1] + 2 + 3
     expected = np.concatenate([trained.embeddings[0], [0.25, -0.5], [1, 0, 0]]).astype(np.float32)
-    np.testing.assert_allclose(found.numpy()[0], expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(actual.numpy()[0], expected, rtol=0, atol=1e-6)
 
 
 def test_one_encoder_reads_the_windows_of_all_symbols(trained: Trained) -> None:
     pairs = np.stack([trained.windows[:10], trained.windows[10:20]], axis=1)  # (N, S, T, F)
     space = spaces.Box(-np.inf, np.inf, pairs.shape[1:], dtype=np.float32)
 
-    found = CNNLSTMExtractor(space, trained.checkpoint)(torch.from_numpy(pairs))
+    actual = CNNLSTMExtractor(space, trained.checkpoint)(torch.from_numpy(pairs))
 
     expected = np.concatenate([trained.embeddings[:10], trained.embeddings[10:20]], axis=1)
-    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=0, atol=1e-6)
 
 
 def box(trained: Trained) -> spaces.Box:
@@ -164,9 +164,9 @@ def test_a_tuned_encoder_has_the_gradients_of_its_network(trained: Trained) -> N
     extractor.train()(windows).square().sum().backward()
     network.eval()(windows).square().sum().backward()
 
-    found = dict(extractor.encoder.members[0].get_submodule("network").named_parameters())
+    actual = dict(extractor.encoder.members[0].get_submodule("network").named_parameters())
     for name, parameter in network.named_parameters():
-        torch.testing.assert_close(found[name].grad, parameter.grad)
+        torch.testing.assert_close(actual[name].grad, parameter.grad)
 
 
 def test_recurrent_layers_train_without_their_dropout(tmp_path: Path, trained: Trained) -> None:
@@ -183,11 +183,11 @@ def test_recurrent_layers_train_without_their_dropout(tmp_path: Path, trained: T
 
 def test_untrained_weights_keep_the_scaling(trained: Trained) -> None:
     extractor = CNNLSTMExtractor(box(trained), trained.checkpoint, frozen=False, pretrained=False)
-    found = weights(extractor)
+    actual = weights(extractor)
 
-    same = {name for name in found if torch.equal(found[name], trained.state[name])}
+    same = {name for name in actual if torch.equal(actual[name], trained.state[name])}
 
-    assert {name for name in same if "standardize" in name} == {name for name in found if "standardize" in name}
+    assert {name for name in same if "standardize" in name} == {name for name in actual if "standardize" in name}
     assert not {"network.lstm.weight_ih_l0", "network.attention.project.weight"} & same
 
 

@@ -24,9 +24,8 @@ from cnn_lstm.data.targets import ForwardReturn
 from cnn_lstm.data.windows import complete_windows
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.evaluation.metrics.book import Book, make_book
-from cnn_lstm.rl.market import NAME, MarketEnv, market_of
+from cnn_lstm.rl.market import NAME, MarketEnv, MarketVectorEnv, market_of
 from cnn_lstm.rl.plots import draw_episode
-from cnn_lstm.rl.vector_market import MarketVectorEnv
 from tests.markets import market, walk
 
 FEATURES = ["log_return_1", "volume_trend_5_20"]

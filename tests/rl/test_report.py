@@ -9,19 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cnn_lstm.evaluation.ledger import Uses
-from cnn_lstm.rl.claim import Claim
-from cnn_lstm.rl.metrics import AgentMetrics
+from cnn_lstm.evaluation.record import Uses
+from cnn_lstm.rl.metrics import AgentMetrics, Claim
 from cnn_lstm.rl.plots import draw_episode, draw_returns
-from cnn_lstm.rl.report import (
-    ALL_SEEDS,
-    COLUMNS,
-    EvaluationReport,
-    JobSettings,
-    RandomTimes,
-    evaluation_page,
-    evaluation_text,
-)
+from cnn_lstm.rl.report import ALL_SEEDS, COLUMNS, EvaluationReport, evaluation_page, evaluation_text
 from cnn_lstm.rl.settings import AgentSettings, MarketSettings
 
 RULES = ("buy and hold", "flat", "sign of return_1")
@@ -41,10 +32,10 @@ def evaluation(seeds: int = 2, rules: tuple[str, ...] = RULES, trials: int = 3) 
         agents={f"seed {seed}": metrics for seed in range(seeds)},
         together=metrics,
         rules={name: replace(metrics, sharpe=None) for name in rules},
-        random=RandomTimes([-0.01, 0.0, 0.02]),
+        random={"net_annual_return": [-0.01, 0.0, 0.02]},
         test_rows_used=Uses(times=1, models=1),
         in_sample_rows=0,
-        settings=JobSettings(MarketSettings(), AgentSettings()),
+        settings={"market": MarketSettings(), "agent": AgentSettings()},
     )
 
 

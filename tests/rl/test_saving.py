@@ -33,15 +33,15 @@ import stable_baselines3
 import torch
 from cnn_lstm.model.contract import state_digest
 torch.set_num_threads(1)
-windows, found = np.load("windows.npy"), {}
+windows, actual = np.load("windows.npy"), {}
 for name in sys.argv[1:]:
     agent = getattr(stable_baselines3, name).load(f"{name}.zip", device="cpu")
     digest = state_digest(agent.policy.state_dict())
     agent.save("again.zip")  # a loaded agent is as whole as the first
     again = getattr(stable_baselines3, name).load("again.zip", device="cpu")
     actions, _ = again.predict(windows, deterministic=True)
-    found[name] = [digest, state_digest(again.policy.state_dict()), actions.tolist()]
-print(json.dumps(found))
+    actual[name] = [digest, state_digest(again.policy.state_dict()), actions.tolist()]
+print(json.dumps(actual))
 """
 
 
@@ -74,8 +74,8 @@ def elsewhere(folder: Path, windows: Windows) -> dict[str, Any]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    actual: dict[str, Any] = json.loads(done.stdout)
+    return actual
 
 
 def test_agents_load_elsewhere_without_the_checkpoint(here: Path, windows: Windows) -> None:
@@ -87,13 +87,13 @@ def test_agents_load_elsewhere_without_the_checkpoint(here: Path, windows: Windo
         agents[name].learn(50)
         agents[name].save(folder / f"{name}.zip")
 
-    found = elsewhere(folder, windows)
+    actual = elsewhere(folder, windows)
 
     for name, made in agents.items():
         digest = state_digest(made.policy.state_dict())
         actions, _ = made.predict(windows, deterministic=True)
-        assert found[name][:2] == [digest, digest]
-        np.testing.assert_array_equal(np.array(found[name][2], dtype=actions.dtype), actions)
+        assert actual[name][:2] == [digest, digest]
+        np.testing.assert_array_equal(np.array(actual[name][2], dtype=actions.dtype), actions)
 
 
 def test_an_agent_loads_here_without_the_checkpoint(here: Path, windows: Windows) -> None:

@@ -51,8 +51,8 @@ def test_steps_equal_those_of_a_smaller_learning_rate(name: str) -> None:
     train(one, build(one.parameters(), lr=0.01), 20)
     train(oracle, build(groups, lr=0.01), 20)
 
-    for found, expected in zip(one.parameters(), oracle.parameters(), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    for actual, expected in zip(one.parameters(), oracle.parameters(), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_parameters_without_a_factor_are_not_changed() -> None:

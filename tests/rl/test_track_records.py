@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,9 @@ import pytest
 from cnn_lstm.evaluation.metrics.book import make_book
 from cnn_lstm.evaluation.metrics.strategy import strategy_metrics
 from cnn_lstm.rl.accounts import TradingTerms
-from cnn_lstm.rl.claim import claim_of
 from cnn_lstm.rl.market import MarketEnv
 from cnn_lstm.rl.market_data import MarketData
-from cnn_lstm.rl.metrics import metrics_of
+from cnn_lstm.rl.metrics import claim_of, metrics_of
 from cnn_lstm.rl.track_records import (
     at_random_times,
     joint_track_record,
@@ -64,7 +64,7 @@ def predicted(data: MarketData, wanted: np.ndarray, record: pd.DataFrame) -> pd.
 def test_metrics_equal_those_of_the_reports_strategy(data: MarketData) -> None:
     wanted = signs(data)
     record = track_record_of_rule(data, TERMS, lambda at: wanted[at] / 2)
-    metrics = strategy_metrics(make_book(predicted(data, wanted, record), 1, cost_bp=7.0), 3)
+    metrics: dict[str, Any] = {**strategy_metrics(make_book(predicted(data, wanted, record), 1, cost_bp=7.0), 3)}
     values = asdict(metrics_of(data, TERMS, record, "signs", trials=3))
     assert tuple(values) == METRICS
     for name in METRICS:

@@ -62,7 +62,9 @@ def test_forecasts_are_those_of_the_best_checkpoint(tmp_path: Path) -> None:
     np.testing.assert_allclose(table["y_pred"], again["y_pred"], rtol=1e-5)
     assert (table[["symbol", "as_of", "y_true"]] == again[["symbol", "as_of", "y_true"]]).all(axis=None)
     (about,) = table.attrs["targets"].values()
-    assert [about["smearing"]["y_pred"]] == predictor.forecaster.contract["calibration"]["smearing"]
+    calibration = predictor.forecaster.contract.calibration
+    assert calibration is not None
+    assert [about["smearing"]["y_pred"]] == list(calibration.smearing)
 
 
 # -- pruning ---------------------------------------------------------------------------------------------------------

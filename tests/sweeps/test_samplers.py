@@ -9,8 +9,8 @@ import optuna
 import pytest
 
 from cnn_lstm.errors import ConfigError
+from cnn_lstm.sweeps.definition import PRUNERS, SAMPLERS, Definition
 from cnn_lstm.sweeps.objectives import Objective
-from cnn_lstm.sweeps.samplers import PRUNERS, SAMPLERS, make_pruner, make_sampler
 from cnn_lstm.sweeps.space_reader import read_space
 
 SPACE = read_space({"model.a": {"int": [0, 2]}, "model.b": {"float": [0.0, 1.0], "step": 0.5}})
@@ -30,7 +30,7 @@ def test_a_sampler_of_each_name_is_seeded(name: str) -> None:
         pytest.importorskip("cmaes")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        first, again, other = (make_sampler({"name": name}, SPACE, seed) for seed in (1, 1, 2))
+        first, again, other = (Definition(SPACE, LOSS, {"name": name}).make_sampler(seed) for seed in (1, 1, 2))
     assert type(first).__name__ == SAMPLERS[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of cmaes and scipy, about numbers that a test cannot help
@@ -40,7 +40,7 @@ def test_a_sampler_of_each_name_is_seeded(name: str) -> None:
 
 
 def test_the_grid_is_that_of_the_space() -> None:
-    sampler = make_sampler({"name": "grid"}, SPACE, 0)
+    sampler = Definition(SPACE, LOSS, {"name": "grid"}).make_sampler(0)
     study = optuna.create_study(sampler=sampler)
     study.optimize(lambda trial: sum(SPACE.suggest(trial).values()))
     assert len(study.trials) == 9
@@ -48,9 +48,9 @@ def test_the_grid_is_that_of_the_space() -> None:
 
 
 def test_tpe_is_the_default_and_takes_its_own_arguments() -> None:
-    assert isinstance(make_sampler(None, SPACE, 0), optuna.samplers.TPESampler)
+    assert isinstance(Definition(SPACE, LOSS).make_sampler(0), optuna.samplers.TPESampler)
     section = {"name": "tpe", "n_startup_trials": 3, "multivariate": True, "group": True}
-    sampler = make_sampler(section, SPACE, 0)
+    sampler = Definition(SPACE, LOSS, section).make_sampler(0)
     assert sampler._n_startup_trials == 3  # type: ignore[attr-defined]
     assert section["n_startup_trials"] == 3  # the caller's dictionary is not emptied
 
@@ -60,12 +60,12 @@ def test_a_pruner_of_each_name(name: str) -> None:
     more = {"percentile": 25.0} if name == "percentile" else {}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pruner = make_pruner({"name": name, **more}, LOSS)
+        pruner = Definition(SPACE, LOSS, pruner={"name": name, **more}).make_pruner()
     assert type(pruner).__name__ == PRUNERS[name]
 
 
 def test_the_default_pruner_ends_what_is_worse_than_the_median_from_the_fourth_trial_and_the_seventh_epoch_on() -> None:
-    study = optuna.create_study(pruner=make_pruner(None, LOSS))
+    study = optuna.create_study(pruner=Definition(SPACE, LOSS).make_pruner())
     ended = []
     for value in (3, 5, 9, 6, 4, 1):
         trial = study.ask()
@@ -79,11 +79,11 @@ def test_the_default_pruner_ends_what_is_worse_than_the_median_from_the_fourth_t
 
 
 def test_several_objectives_are_not_pruned() -> None:
-    assert isinstance(make_pruner(None, TWO), optuna.pruners.NopPruner)
-    assert isinstance(make_pruner({"name": "none"}, TWO), optuna.pruners.NopPruner)
+    assert isinstance(Definition(SPACE, TWO).make_pruner(), optuna.pruners.NopPruner)
+    assert isinstance(Definition(SPACE, TWO, pruner={"name": "none"}).make_pruner(), optuna.pruners.NopPruner)
     for objectives in (TWO, (Objective("parameters", "minimize"),)):
         with pytest.raises(ConfigError, match=r"E253.*median cannot prune here"):
-            make_pruner({"name": "median"}, objectives)
+            Definition(SPACE, objectives, pruner={"name": "median"}).make_pruner()
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_several_objectives_are_not_pruned() -> None:
 )
 def test_a_wrong_sampler_is_reported_in_one_line(section: Any, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        make_sampler(section, SPACE, 0, "f: sampler")
+        Definition(SPACE, LOSS, section, where="f").make_sampler(0)
     assert caught.value.code == 253
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -122,7 +122,7 @@ def test_a_wrong_sampler_is_reported_in_one_line(section: Any, message: str) -> 
 )
 def test_a_wrong_pruner_is_reported_in_one_line(section: Any, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        make_pruner(section, LOSS, "f: pruner")
+        Definition(SPACE, LOSS, pruner=section, where="f").make_pruner()
     assert caught.value.code == 253
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -41,8 +41,8 @@ def definition(file: Path) -> Definition:
 def parsed(settings: dict[str, Any], config: str = "quickstart") -> dict[str, Any]:
     """The configuration of a fit with these settings, without training."""
     guard_parser()
-    words = ["fit", "--config", str(CONFIGS / f"{config}.yaml"), *options_of(settings)]
-    values: dict[str, Any] = ForecastCLI(words, run=False).config["fit"].as_dict()
+    argv = ["fit", "--config", str(CONFIGS / f"{config}.yaml"), *options_of(settings)]
+    values: dict[str, Any] = ForecastCLI(argv, run=False).config["fit"].as_dict()
     return values
 
 

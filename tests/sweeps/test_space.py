@@ -45,13 +45,13 @@ def study_of(seed: int, **arguments: Any) -> optuna.Study:
 def drawn(space: Space, seed: int, count: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Params and settings of trials of the random sampler."""
     study = study_of(seed)
-    found = []
+    drawn_values = []
     for _ in range(count):
         trial = study.ask()
         values = space.suggest(trial)
-        found.append((trial.params, values))
+        drawn_values.append((trial.params, values))
         study.tell(trial, 0.0)
-    return found
+    return drawn_values
 
 
 # -- what is drawn ---------------------------------------------------------------------------------------------------
@@ -74,12 +74,12 @@ def test_every_kind_lies_where_it_should() -> None:
 
 
 def test_every_value_is_reached() -> None:
-    found = [values for _, values in drawn(read_space(TREE), 1, 200)]
+    drawn_values = [values for _, values in drawn(read_space(TREE), 1, 200)]
     for key, count in (("data.window", 3), ("data.features", 3), ("model.network.channels", 2), ("data.scaling", 2)):
-        assert len({json.dumps(values[key]) for values in found}) == count
-    rates = [values["model.optimizer.lr"] for values in found]
+        assert len({json.dumps(values[key]) for values in drawn_values}) == count
+    rates = [values["model.optimizer.lr"] for values in drawn_values]
     assert 0.3 < sum(rate < 10**-3.5 for rate in rates) / len(rates) < 0.7  # the middle of the logarithms
-    hidden = [values["model.network.lstm_hidden"] for values in found]
+    hidden = [values["model.network.lstm_hidden"] for values in drawn_values]
     assert 0.3 < sum(units < math.sqrt(32 * 256) for units in hidden) / len(hidden) < 0.7
 
 
@@ -159,10 +159,10 @@ def nested(values: dict[str, Any]) -> dict[str, Any]:
 def test_what_a_configuration_says_is_a_draw_of_any_space(tree: dict[str, Any], seed: int) -> None:
     space = read_space(tree)
     for params, values in drawn(space, seed, 2):
-        found = space.drawn(nested(values))
-        assert found == params
+        drawn_values = space.drawn(nested(values))
+        assert drawn_values == params
         study = study_of(0)
-        study.enqueue_trial(found)
+        study.enqueue_trial(drawn_values)
         assert space.suggest(study.ask()) == values
 
 
@@ -196,9 +196,9 @@ def test_what_the_space_does_not_hold_is_left_to_the_sampler(changed: dict[str, 
             "model.network.bidirectional": False,
         }
     )
-    found = space.drawn(nested({**values, **changed}))
-    assert set(TREE) - set(found) == missing
-    assert space.settings(found).items() <= values.items()
+    drawn_values = space.drawn(nested({**values, **changed}))
+    assert set(TREE) - set(drawn_values) == missing
+    assert space.settings(drawn_values).items() <= values.items()
 
 
 @settings(deadline=None, max_examples=60)
