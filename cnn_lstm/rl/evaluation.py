@@ -77,7 +77,7 @@ def evaluate(folder: Path) -> EvaluationFiles:
     models = [agent_file(folder, seed) for seed in seeds]
     missing = [file.name for file in models if not file.is_file()]
     if missing:
-        fix = "run rl train with its --name again, to go on"
+        fix = "run rl train with --resume and its --folder"
         raise ConfigError(f"no {', '.join(missing)}", str(folder), fix, code=273)
     env = job.checked_env("test")
     agents = {

@@ -138,6 +138,6 @@ def _require_same(config: JobConfig, folder: Path) -> None:
         raise ConfigError(
             f"the folder holds agents already, with another {', '.join(differing)}",
             str(folder),
-            "choose another --name, or the settings of its config.yaml to go on",
+            "choose another --folder, or the settings of its config.yaml",
             code=273,
         )
