@@ -1,8 +1,8 @@
 """Make the two example reports of the guide, and their screenshots: python -m docs.reports [--runs DIR].
 
 One report is on the next-day return of the shipped bars, the other on a simulated market with a planted signal. The
-screenshots are taken in a headless Chromium, at the width of a desktop and of a phone. The guide's reports have the
-baseline of LightGBM, which needs the extra `gbm`.
+screenshots are taken in a headless Chromium, at the width of a desktop and of a phone. The extra `docs` has all that
+they need.
 """
 
 from __future__ import annotations
