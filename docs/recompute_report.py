@@ -2,7 +2,7 @@
 
 It reads RUN/predictions.parquet and uses public libraries and the definitions in docs/recompute, nothing of cnn_lstm.
 So it shows that RUN/report.json follows from the forecasts: every number must agree to 1e-9, bootstraps too (same seed,
-same draws). It names what differs, then exits with 1, and what it does not cover.
+same draws). It names each metric that differs and each kind that it does not cover. It exits with 1 if one differs.
 """
 
 import json

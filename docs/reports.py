@@ -1,7 +1,8 @@
-"""Make the two example reports of the guide, and their plots: python -m docs.reports [--runs DIR].
+"""Make the two example reports of the guide, and their screenshots: python -m docs.reports [--runs DIR].
 
-One on the next-day return of the shipped bars, one on a simulated market with a planted signal. The plots are taken
-in a headless Chromium, at the width of a desktop and of a phone.
+One report is on the next-day return of the shipped bars, the other on a simulated market with a planted signal. The
+screenshots are taken in a headless Chromium, at the width of a desktop and of a phone. The extra `docs` has all that
+they need.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from docs.screenshots import COLOURS, browser, found
+from docs.screenshots import COLOURS, browser, program
 from tests.experiments import run
 from tests.validity.controls import judge, planted
 
@@ -24,7 +25,7 @@ DESKTOP, PHONE = (1280, 1500), (390, 844)
 
 
 def main() -> None:
-    """Makes the reports, unless a folder of an earlier call has them, and takes the plots."""
+    """Makes the reports, unless a folder of an earlier call has them, and takes the screenshots."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=None)
     given = parser.parse_args()
@@ -54,19 +55,19 @@ def planted_signal(folder: Path) -> None:
     print(judge(folder, planted(seed=0), seed=0, window=20))
 
 
-def photograph(page: Path, plot: Path, size: tuple[int, int]) -> None:
+def photograph(page: Path, image_file: Path, size: tuple[int, int]) -> None:
     """Takes the top of a page at a width, in few colours.
 
     Args:
         page: HTML file.
-        plot: PNG file to write.
+        image_file: PNG file to write.
         size: Width and height in CSS pixels.
     """
-    binary, driver = found("chromium", "chromium-browser", "google-chrome"), found("chromedriver")
+    binary, driver = program("chromium", "chromium-browser", "google-chrome"), program("chromedriver")
     with tempfile.TemporaryDirectory() as profile, browser(binary, driver, Path(profile), size) as chrome:
         chrome.get(page.resolve().as_uri())
         image = Image.open(io.BytesIO(chrome.get_screenshot_as_png())).convert("RGB")
-    image.quantize(COLOURS, dither=Image.Dither.NONE).save(plot, optimize=True)
+    image.quantize(COLOURS, dither=Image.Dither.NONE).save(image_file, optimize=True)
 
 
 if __name__ == "__main__":

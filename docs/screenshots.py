@@ -1,4 +1,4 @@
-"""Take the plots of TensorBoard and MLflow in docs/images: python docs/screenshots.py [--runs DIR] [NAME ...].
+"""Take the screenshots of TensorBoard and MLflow in docs/images: python docs/screenshots.py [--runs DIR] [NAME ...].
 
 Trains the quickstart, or uses a folder of runs that an earlier call has left, and drives a headless Chromium.
 """
@@ -47,12 +47,12 @@ ALL = """
 function all(root) {
   return [...root.querySelectorAll('*')].flatMap(e => [e, ...(e.shadowRoot ? all(e.shadowRoot) : [])]);
 }
-function shown(e) { const box = e.getBoundingClientRect(); return box.width > 0 && box.height > 0; }
-function own(e) { return [...e.childNodes].filter(n => n.nodeType === 3).map(n => n.data).join('').trim(); }
+function visible(e) { const box = e.getBoundingClientRect(); return box.width > 0 && box.height > 0; }
+function text(e) { return [...e.childNodes].filter(n => n.nodeType === 3).map(n => n.data).join('').trim(); }
 """
-TEXT = ALL + "return all(document).filter(shown).map(own).join('\\n');"
-CLICK = ALL + "all(document).filter(e => shown(e) && own(e) === arguments[0])[0].click();"
-HIDE_PATH = "all(document).filter(e => own(e).startsWith('Path:')).forEach(e => { e.style.visibility = 'hidden'; });"
+TEXT = ALL + "return all(document).filter(visible).map(text).join('\\n');"
+CLICK = ALL + "all(document).filter(e => visible(e) && text(e) === arguments[0])[0].click();"
+HIDE_PATH = "all(document).filter(e => text(e).startsWith('Path:')).forEach(e => { e.style.visibility = 'hidden'; });"
 # what a visitor would fold away: the settings next to the curves, the assistant next to a run
 SETTINGS = {
     "_tb_global_settings": '{"timeSeriesSettingsPaneOpened":false,"stepSelectorEnabled":false,"ignoreOutliers":false}',
@@ -63,7 +63,7 @@ SETTINGS = {
 
 
 class Page(NamedTuple):
-    """A page to be taken: it is ready when it shows the texts and no longer changes."""
+    """A page of which a screenshot is taken, once it shows the texts and no longer changes."""
 
     name: str
     url: str
@@ -73,19 +73,19 @@ class Page(NamedTuple):
 
 
 def main() -> None:
-    """Takes all plots, or those named."""
+    """Takes all screenshots, or those named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, help="folder of runs with a quickstart of this script; trained if empty")
-    parser.add_argument("names", nargs="*", help="plots to take, such as tensorboard-graphs; all if none")
+    parser.add_argument("names", nargs="*", help="screenshots to take, such as tensorboard-graph; all if none")
     given = parser.parse_args()
-    programs = found("chromium", "chromium-browser", "google-chrome"), found("chromedriver")
+    programs = program("chromium", "chromium-browser", "google-chrome"), program("chromedriver")
     with ExitStack() as stack:
         temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         runs = (given.runs or temporary / "runs").resolve()
         if not (runs / "mlflow.db").exists():
             train(runs)
         pages = [
-            *tensorboard_pages(stack.enter_context(board(runs))),
+            *tensorboard_pages(stack.enter_context(tensorboard(runs))),
             *record_pages(stack.enter_context(record(runs)), runs),
         ]
         driver = stack.enter_context(browser(*programs, temporary / "profile"))
@@ -94,8 +94,8 @@ def main() -> None:
                 take(driver, page)
 
 
-def found(*names: str) -> str:
-    """Path of the first of some programs that is there."""
+def program(*names: str) -> str:
+    """Path of the first of some programs that is on the PATH."""
     paths = [path for path in map(shutil.which, names) if path]
     if not paths:
         sys.exit(f"screenshots: none of {', '.join(names)} is on the PATH")
@@ -112,14 +112,14 @@ def train(runs: Path) -> None:
     fit = ["--config", "configs/quickstart.yaml", "--run_dir", str(run), "--tensorboard_plots.histograms", "true"]
     fit += ["--tensorboard_plots.every_n_epochs", "1"]
     again = ["--config", str(run / "config.yaml"), "--ckpt_path", "best"]
-    for words in (["fit", *fit, "--register_model", MODEL], ["test", *again], ["predict", *again]):
-        subprocess.run([sys.executable, "-m", "cnn_lstm", *words], cwd=ROOT, check=True)
+    for argv in (["fit", *fit, "--register_model", MODEL], ["test", *again], ["predict", *again]):
+        subprocess.run([sys.executable, "-m", "cnn_lstm", *argv], cwd=ROOT, check=True)
 
 
 # -- servers and browser ---------------------------------------------------------------------------------------------
 
 
-def board(runs: Path) -> AbstractContextManager[str]:
+def tensorboard(runs: Path) -> AbstractContextManager[str]:
     """Address of a TensorBoard."""
     return _served(lambda port: ["tensorboard.main", "--logdir", runs.name, "--port", port], runs.parent)
 
@@ -131,12 +131,12 @@ def record(runs: Path) -> AbstractContextManager[str]:
 
 
 @contextmanager
-def _served(words: Callable[[str], list[str]], folder: Path) -> Iterator[str]:
+def _served(argv_of: Callable[[str], list[str]], folder: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     quiet = subprocess.DEVNULL
-    process = subprocess.Popen([sys.executable, "-m", *words(port)], cwd=folder, stdout=quiet, stderr=quiet)
+    process = subprocess.Popen([sys.executable, "-m", *argv_of(port)], cwd=folder, stdout=quiet, stderr=quiet)
     try:
         address = f"http://127.0.0.1:{port}"
         _wait(lambda: _answers(address), f"{address} does not answer")
@@ -156,7 +156,7 @@ def _answers(address: str) -> bool:
 
 @contextmanager
 def browser(binary: str, driver: str, profile: Path, size: tuple[int, int] = SIZE) -> Iterator[Chrome]:
-    """A headless Chromium with a profile of its own; below 600 pixels of width it is a phone's."""
+    """A headless Chromium with the given profile; below 600 pixels of width it is a phone."""
     options = ChromeOptions()
     options.binary_location = binary
     for flag in (*FLAGS, f"--window-size={size[0]},{size[1]}", f"--user-data-dir={profile}"):
@@ -210,7 +210,7 @@ def record_pages(address: str, runs: Path) -> list[Page]:
 
 
 def take(driver: Chrome, page: Page) -> None:
-    """Writes the plot of a page.
+    """Writes the screenshot of a page.
 
     Args:
         driver: Browser.
@@ -229,10 +229,10 @@ def take(driver: Chrome, page: Page) -> None:
     for script in page.scripts:
         _still(driver, page.name)
         driver.execute_script(ALL + script)
-    plot = IMAGES / f"{page.name}.png"
+    file = IMAGES / f"{page.name}.png"
     image = Image.open(io.BytesIO(_still(driver, page.name))).convert("RGB")
-    image.quantize(COLOURS, dither=Image.Dither.NONE).save(plot, optimize=True)
-    print(f"{plot.relative_to(ROOT)}  {plot.stat().st_size // 1000} kB", flush=True)
+    image.quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
+    print(f"{file.relative_to(ROOT)}  {file.stat().st_size // 1000} kB", flush=True)
 
 
 def _appears(driver: Chrome, page: Page, text: str) -> None:
@@ -240,7 +240,7 @@ def _appears(driver: Chrome, page: Page, text: str) -> None:
 
 
 def _still(driver: Chrome, name: str) -> bytes:
-    """The plot that is the same for two seconds."""
+    """The screenshot, once it has been the same for two seconds."""
     taken: list[bytes] = []
 
     def unchanged() -> bool:
