@@ -102,7 +102,7 @@ def test_a_resumed_run_ends_as_the_one_that_was_not_stopped(case: Case, tmp_path
     words = ["--config", part / "config.yaml", "--trainer.max_epochs", EPOCHS, "--ckpt_path"]
     assert run("fit", *words, "last") == 0
     assert_same_weights(weights(case.whole), weights(part))
-    one, other = metrics(case.whole).loc[EPOCHS - 1], metrics(part).loc[EPOCHS - 1]
+    one, other = (metrics(folder).T[EPOCHS - 1] for folder in (case.whole, part))
     pd.testing.assert_series_equal(one, other, rtol=1e-6)
 
 
@@ -175,11 +175,11 @@ def test_a_copied_run_goes_on_where_it_lies_and_keeps_its_best(case: Case, tmp_p
 
 
 def points(folder: Path) -> list[tuple[int, str]]:
-    """Step and column of each figure in metrics.csv, in their order; `epoch` is no figure."""
+    """Step and column of each metric in metrics.csv, in their order; `epoch` is not a metric."""
     rows = pd.read_csv(folder / "metrics.csv")
     return [
-        (int(row.step), name)
-        for row, cells in zip(rows.itertuples(), rows.drop(columns=["step", "epoch"]).to_dict("records"), strict=True)
+        (int(step), str(name))
+        for step, cells in zip(rows["step"], rows.drop(columns=["step", "epoch"]).to_dict("records"), strict=True)
         for name, value in cells.items()
         if pd.notna(value)
     ]

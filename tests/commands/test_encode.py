@@ -43,14 +43,14 @@ def test_rows_are_those_of_encode_and_predict(finished: Path, encoded: pd.DataFr
         assert np.array_equal(encoded[name], wanted[name]), name
     forecasts = predictor.predict(prices)
     for target in ("return_1", "return_3"):
-        own = forecasts[forecasts["target"] == target]
+        of_target = forecasts[forecasts["target"] == target]
         for name in ("y_pred", "lower_90", "upper_90"):
-            assert np.array_equal(encoded[f"{name}__{target}"], own[name]), name
+            assert np.array_equal(encoded[f"{name}__{target}"], of_target[name]), name
 
 
 def test_no_column_holds_what_is_forecast(encoded: pd.DataFrame) -> None:
-    said = {name.partition("__")[0] for name in encoded if "__" in name}
-    assert said == {"y_pred", *(f"{side}_{level}" for side in ("lower", "upper") for level in (50, 80, 90, 95))}
+    forecasts = {name.partition("__")[0] for name in map(str, encoded) if "__" in name}
+    assert forecasts == {"y_pred", *(f"{side}_{level}" for side in ("lower", "upper") for level in (50, 80, 90, 95))}
 
 
 def test_attributes_name_checkpoint_data_and_training(finished: Path, encoded: pd.DataFrame) -> None:

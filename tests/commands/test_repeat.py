@@ -200,6 +200,7 @@ def test_the_ensemble_is_calibrated_on_its_own_validation_errors(finished: Path,
     part = (tables[0]["as_of"] >= edges["validation"]) & (tables[0]["target_end"] < edges["test"])
     average = np.mean([table["y_pred"] for table in tables], axis=0)
     wanted = np.sort(((tables[0]["y_true"] - average) / tables[0]["scale"])[part])
+    assert contract.calibration is not None
     np.testing.assert_allclose(contract.calibration.scores[0], wanted, rtol=1e-3, atol=1e-4)
 
 
