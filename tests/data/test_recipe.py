@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from cnn_lstm.rl.bars import read_bars
 
 from cnn_lstm.data import recipe as recipes
 from cnn_lstm.data.checks import Checks
@@ -20,6 +19,7 @@ from cnn_lstm.evaluation.audit.run_audit import short_form
 from cnn_lstm.evaluation.audit.stages import Base, Pipeline
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.rl.market_data import read_market_data
 from tests.fits import small_network
 from tests.markets import TableSource, market
 
@@ -100,8 +100,8 @@ def test_a_stream_looks_its_features_up_once(resolutions: Resolutions) -> None:
     assert resolutions.taken() == 1
 
 
-def test_bars_of_agents_look_their_features_up_once(resolutions: Resolutions) -> None:
-    read_bars(market(220), RECIPE)
+def test_market_data_of_agents_looks_its_features_up_once(resolutions: Resolutions) -> None:
+    read_market_data(market(220), RECIPE)
     assert resolutions.taken() == 1
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cnn_lstm.evaluation.metrics.strategy import make_book, strategy_metrics
+from cnn_lstm.evaluation.metrics.book import make_book
+from cnn_lstm.evaluation.metrics.strategy import strategy_metrics
 from cnn_lstm.rl.accounts import TradingTerms
 from cnn_lstm.rl.claim import claim_of
 from cnn_lstm.rl.market import MarketEnv
