@@ -263,7 +263,7 @@ def test_a_failing_fold_leaves_nothing_stitched(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(processes, "PROGRAM", [sys.executable, "-c", FAILING])
-    monkeypatch.setattr(specs, "_trusted", {"cnn_lstm"})  # what other tests trust is no word of this command
+    monkeypatch.setattr(specs, "_trusted", {"cnn_lstm"})  # what other tests trust does not belong to this command
     folder = tmp_path / "walk"
     argv = ["walk-forward", "--config", config, "--folds", 2, "--sliding", "--folder", folder]
     assert run(*argv, "--data.window", 9) == 3
