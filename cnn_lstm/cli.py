@@ -1,4 +1,4 @@
-"""`cnn-lstm`: chooses the command, and turns every failure into one line and an exit code.
+"""`cnn-lstm`: chooses the command, and turns every expected error into one line and an exit code.
 
 Nothing heavy is imported here, so that `--help` and `--version` answer at once; a command's module is imported when
 it is called.
@@ -62,8 +62,8 @@ options of every command:
   --debug                    show the traceback of an error
   --trust-imports PKG[,PKG]  packages of yours that a YAML file or a checkpoint may name
 
-exit codes: 0 ok, 1 a bug of ours, 2 usage or config, 3 data, 4 checkpoint, 5 diverged, 6 resources,
-7 tracking, 8 validity, 130 and 143 interrupted, 141 nobody reads the output
+exit codes: 0 ok, 1 a bug in cnn-lstm, 2 usage or config, 3 data, 4 checkpoint, 5 diverged, 6 resources,
+7 tracking, 8 validity, 130 and 143 interrupted, 141 the output was closed
 """
 
 

@@ -8,7 +8,7 @@ from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.evaluation.audit.run_audit import audit_files
 from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.forecast_cli import CLASS_DEFAULTS
-from cnn_lstm.training.run_folder import choose_run
+from cnn_lstm.training.run_folder import resolve_run
 
 FILE = "audit.json"
 
@@ -27,7 +27,7 @@ def run(argv: list[str]) -> None:
     config, output = cli.command_config, options.output
     data = cli.build_data()
     if config.get("ckpt_path") is not None:
-        folder = choose_run("test", config, CLASS_DEFAULTS, cli.files).path
+        folder = resolve_run("test", config, CLASS_DEFAULTS, cli.files).path
         output = output or folder / FILE
     audit_files(data, config.get("ckpt_path"), output, options.warnings_fail)
 

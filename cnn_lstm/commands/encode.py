@@ -26,7 +26,7 @@ def run(argv: list[str]) -> None:
     """
     options = _parser().options(argv[1:])
     output = _output(options)
-    forecast_cli.quiet()
+    forecast_cli.set_up_messages()
     predictor = Predictor.from_checkpoint(options.ckpt_path)
     table = embeddings_table(predictor, _prices(options), options.samples)
     write_whole(output, lambda partial: table.to_parquet(partial, index=False))

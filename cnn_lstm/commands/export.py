@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.inference.export import FORMATS, export
-from cnn_lstm.runs.forecast_cli import quiet
+from cnn_lstm.runs.forecast_cli import set_up_messages
 
 
 def run(argv: list[str]) -> None:
@@ -24,7 +24,7 @@ def run(argv: list[str]) -> None:
         "--output", metavar="FILE", type=Path, help="next to the checkpoint by default; the JSON is FILE.json"
     )
     options = parser.options(argv[1:])
-    quiet()
+    set_up_messages()
     written = export(options.ckpt_path, options.output, options.format)
     differences = ", ".join(f"batch {size}: {value:.1e}" for size, value in written.differences.items())
     print(f"agrees with eager — largest difference {differences}")

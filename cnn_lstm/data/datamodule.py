@@ -162,7 +162,7 @@ class MarketDataModule(LightningDataModule):
         check_parts(self.panel, parts, self.recipe.checks)
         check_labels(self.panel, parts, self.targets)
 
-    def predict_rows(self) -> Rows:
+    def rows_to_predict(self) -> Rows:
         """Rows that `predict` forecasts, (n,), also those whose label is not known yet."""
         if self.predict_part == "all":
             return self.windows
@@ -182,7 +182,7 @@ class MarketDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Batches of the rows to forecast, in order."""
-        return self._loader(self.predict_rows())
+        return self._loader(self.rows_to_predict())
 
     def _loader(self, rows: Rows, shuffle: bool = False) -> DataLoader[Batch]:
         device = self._device()
@@ -201,7 +201,7 @@ class MarketDataModule(LightningDataModule):
         free, _ = torch.cuda.mem_get_info(root)
         return root if self.panel.values.nbytes < free / 2 else torch.device("cpu")
 
-    def label_scale(self, rows: Tensor) -> Tensor:
+    def surprise_scale(self, rows: Tensor) -> Tensor:
         """Size of each label's surprise as known at the panel rows (n,): (n, H) float64, see `Target.scale`."""
         volatility = self.panel.volatility[rows].double().numpy()
         scales = [target.scale(volatility[:, k]) for k, target in enumerate(self.targets)]

@@ -76,7 +76,7 @@ def target_infos(table: pd.DataFrame) -> dict[str, TargetInfo]:
     return {name: TargetInfo.from_plain(values) for name, values in table.attrs[TARGETS].items()}
 
 
-def describe_targets(table: pd.DataFrame, infos: Mapping[str, TargetInfo]) -> None:
+def set_target_infos(table: pd.DataFrame, infos: Mapping[str, TargetInfo]) -> None:
     """Writes into a predictions table what it says of each target."""
     table.attrs[TARGETS] = {name: about.to_plain() for name, about in infos.items()}
 
@@ -121,7 +121,7 @@ def predictions_table(
         }
         parts.append(pd.DataFrame(part).astype({"symbol": "str", "target": "str"}))
     table = pd.concat(parts, ignore_index=True)
-    describe_targets(table, {target.name: TargetInfo.of(target) for target in targets})
+    set_target_infos(table, {target.name: TargetInfo.of(target) for target in targets})
     return table
 
 

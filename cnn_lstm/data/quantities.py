@@ -1,6 +1,7 @@
 """What kind of quantity a target is, and all that follows from it: its loss, its unit, its baselines.
 
-A target and a predictions table name the kind as text; here is the only place that compares these names.
+A target and a predictions table name the kind as text. The names are compared here, and in `model/calibration.py`, which
+may not import this room.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Quantity:
         return self.is_volatility and not self.is_log
 
     @property
-    def has_direction(self) -> bool:
+    def sign_is_direction(self) -> bool:
         """Whether the sign of a forecast, or of a level's change, says which way the price goes."""
         return self.is_return or self.is_level
 

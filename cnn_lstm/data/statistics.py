@@ -75,7 +75,7 @@ def training_statistics(
         y_mean = counts.argmax(dim=1).float()
     else:
         y_mean = labels.double().mean(dim=0).float()
-        y_loc, y_scale = _label_scale(panel, labels, index, y_anchor, scaling)
+        y_loc, y_scale = _label_location_and_scale(panel, labels, index, y_anchor, scaling)
     mask = torch.zeros(panel.values.shape[1])
     mask[anchored] = 1.0
     return TrainingStatistics(x_loc, x_scale, mask, y_loc, y_scale, torch.tensor(y_anchor), y_mean, counts)
@@ -126,7 +126,7 @@ def _anchored_moments(column: Tensor, rows: Rows, length: int) -> tuple[Tensor, 
     return loc[0], scale[0]
 
 
-def _label_scale(
+def _label_location_and_scale(
     panel: Panel, labels: Tensor, index: Tensor, y_anchor: list[int], scaling: Scaling
 ) -> tuple[Tensor, Tensor]:
     """Location and scale of labels (n, H), each (H,); of their distance to the anchor feature where there is one."""

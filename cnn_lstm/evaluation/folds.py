@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_lstm.data.predictions import describe_targets, target_infos
+from cnn_lstm.data.predictions import set_target_infos, target_infos
 from cnn_lstm.evaluation.formatting import aligned, number, percent
-from cnn_lstm.evaluation.record import (
+from cnn_lstm.evaluation.json_types import (
     CheckRecord,
     FoldLine,
     JointModelInfo,
@@ -55,7 +55,7 @@ def stitch(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
         if about.scores is not None:
             of_folds: dict[str, Any] = {str(fold): one[name].scores for fold, one in enumerate(infos)}
             joint[name] = replace(about, scores=of_folds)
-    describe_targets(stitched, joint)
+    set_target_infos(stitched, joint)
     return stitched
 
 

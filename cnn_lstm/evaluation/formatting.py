@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cnn_lstm.evaluation.record import ComparedLosses
+from cnn_lstm.evaluation.json_types import ComparedLosses
 
 ERRORS = ("rmse", "mae", "mase", "r2_mean")
 # kind of the target -> metrics of its table of forecasts

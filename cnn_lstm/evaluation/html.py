@@ -13,9 +13,9 @@ import pandas as pd
 from cnn_lstm.data.quantities import quantity
 from cnn_lstm.evaluation import plain_language
 from cnn_lstm.evaluation.formatting import COLUMNS, TITLES, comparison_cells, number, p_value, percent
+from cnn_lstm.evaluation.json_types import GroupLosses, JudgedModelInfo, Metrics, Report, TargetReport
 from cnn_lstm.evaluation.plain_language import probability, signed
 from cnn_lstm.evaluation.plots import embedded, target_plots
-from cnn_lstm.evaluation.record import GroupLosses, JudgedModelInfo, Metrics, Report, TargetReport
 from cnn_lstm.pages.environment import page_environment
 
 TEMPLATE = "report.html.jinja"
@@ -121,7 +121,7 @@ def _key_metrics(target: TargetReport) -> Iterator[tuple[str, str, str]]:
 
 def _key_metric_of_kind(target: TargetReport) -> Iterator[tuple[str, str, str]]:
     model = target["forecasts"]["model"]
-    if quantity(target["kind"]).has_direction:
+    if quantity(target["kind"]).sign_is_direction:
         yield "right direction", percent(model["directional_accuracy"]), "of the forecasts; 50% is a coin"
     elif quantity(target["kind"]).is_class:
         yield "right class", percent(model["accuracy"]), f"of the forecasts; {target['classes']} classes"

@@ -15,10 +15,10 @@ from cnn_lstm.evaluation.audit.findings import FAILED
 from cnn_lstm.evaluation.audit.learning import calibration_of
 from cnn_lstm.evaluation.baselines.fit import add_baselines, with_variances
 from cnn_lstm.evaluation.html import render_page
+from cnn_lstm.evaluation.json_types import JudgedModelInfo, Report
 from cnn_lstm.evaluation.ledger import count_use, rows_key
 from cnn_lstm.evaluation.model_info import model_info
 from cnn_lstm.evaluation.plain_language import uses_sentence
-from cnn_lstm.evaluation.record import JudgedModelInfo, Report
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.text import render_report

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cnn_lstm.errors import ResourceError
-from cnn_lstm.evaluation.record import Uses
+from cnn_lstm.evaluation.json_types import Uses
 
 FILE = "test_uses.jsonl"
 

@@ -16,7 +16,7 @@ from cnn_lstm.data.windows import Panel, Rows
 from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, PASSED
 from cnn_lstm.evaluation.audit.learning import Prefix, label_ends, purge, refit, trained_on
 from cnn_lstm.evaluation.audit.run_audit import short_form
-from cnn_lstm.evaluation.record import CheckRecord, ModelInfo, PartRecord
+from cnn_lstm.evaluation.json_types import CheckRecord, ModelInfo, PartRecord
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from cnn_lstm.data.quantities import quantity
-from cnn_lstm.evaluation.record import ComparedLosses, StrategyMetrics, TargetReport, Uses
+from cnn_lstm.evaluation.json_types import ComparedLosses, StrategyMetrics, TargetReport, Uses
 
 # what the simple methods forecast, for those whose name does not say it
 MADE = {

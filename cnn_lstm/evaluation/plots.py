@@ -21,10 +21,10 @@ from cnn_lstm.data.quantities import quantity
 from cnn_lstm.data.targets import Floats
 from cnn_lstm.evaluation.canvas import date_axis, empty_axes, finished_plot, label_axes
 from cnn_lstm.evaluation.forecasts import judged_rows
+from cnn_lstm.evaluation.json_types import GroupLosses, Metrics, TargetReport
 from cnn_lstm.evaluation.metrics.book import make_book
 from cnn_lstm.evaluation.metrics.strategy import strategy_curves
 from cnn_lstm.evaluation.plain_language import signed
-from cnn_lstm.evaluation.record import GroupLosses, Metrics, TargetReport
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.pages.environment import Plot
 

@@ -16,15 +16,15 @@ import pandas as pd
 from cnn_lstm.data.predictions import TargetInfo, target_infos
 from cnn_lstm.data.targets import Floats
 from cnn_lstm.errors import DataError
-from cnn_lstm.evaluation import record
+from cnn_lstm.evaluation import json_types
 from cnn_lstm.evaluation.forecasts import Forecast, judged_rows, read_forecasts
+from cnn_lstm.evaluation.json_types import Metrics, Report, TargetReport
 from cnn_lstm.evaluation.metrics import distribution
 from cnn_lstm.evaluation.metrics.book import make_book
 from cnn_lstm.evaluation.metrics.classes import mcnemar_p, point_metrics, probability_metrics
 from cnn_lstm.evaluation.metrics.errors import association_metrics, error_metrics, volatility_metrics
 from cnn_lstm.evaluation.metrics.intervals import interval_metrics, set_metrics
 from cnn_lstm.evaluation.metrics.strategy import strategy_metrics
-from cnn_lstm.evaluation.record import Metrics, Report, TargetReport
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.significance import compare, verdict
 from cnn_lstm.inference.adaptive import LEVELS
@@ -55,7 +55,7 @@ def evaluate(table: pd.DataFrame) -> Report:
         name: _target_report(table, name, about, settings, table.attrs["trials"])
         for name, about in target_infos(table).items()
     }
-    plain: Report = plain_values({"format": FORMAT, "settings": settings.to_plain(), "targets": targets})
+    plain: Report = json_values({"format": FORMAT, "settings": settings.to_plain(), "targets": targets})
     return plain
 
 
@@ -90,9 +90,9 @@ def _target_report(
         **verdict(loss, best, comparisons[best], settings.level, objections),
         "forecasts": {name: _metrics(rows, forecast, forecasts, about) for name, forecast in forecasts.items()},
         "comparisons": {
-            name: cast(record.ComparedLosses, asdict(comparison)) for name, comparison in comparisons.items()
+            name: cast(json_types.ComparedLosses, asdict(comparison)) for name, comparison in comparisons.items()
         },
-        "selection": record.Selection(trials=trials, spa_p=(settings.spa or {}).get(target)),
+        "selection": json_types.Selection(trials=trials, spa_p=(settings.spa or {}).get(target)),
         **_breakdowns(rows, model, losses[best]),
         "intervals": _intervals(rows, about),
         "distribution": _distribution(rows, about),
@@ -111,7 +111,7 @@ def dates_needed(horizon: int) -> int:
     return max(FEWEST_DATES, FEWEST_HORIZONS * horizon)
 
 
-def _extent(given: pd.DataFrame, rows: pd.DataFrame, horizon: int) -> record.Extent:
+def _extent(given: pd.DataFrame, rows: pd.DataFrame, horizon: int) -> json_types.Extent:
     return {
         "rows": len(rows),
         "left_out": len(given) - len(rows),
@@ -148,7 +148,7 @@ def _metrics(rows: pd.DataFrame, forecast: Forecast, forecasts: Mapping[str, For
         last = rows["y_last"].to_numpy()
         change, expected = (rounded_change(values, last) for values in (true, forecast.point))
     association = association_metrics(change, expected, rows["as_of"], about.horizon)
-    if not quantity.has_direction:  # the sign of anything else says nothing
+    if not quantity.sign_is_direction:  # the sign of anything else says nothing
         association = {name: association[name] for name in ("ic", "rank_ic", "icir", "ic_t")}
     return metrics | association
 
@@ -165,7 +165,7 @@ def rounded_change(values: Floats, last: Floats) -> Floats:
     return np.asarray(np.round((values - last) / unit) * unit)
 
 
-def _breakdowns(rows: pd.DataFrame, model: Floats, baseline: Floats) -> record.Breakdowns:
+def _breakdowns(rows: pd.DataFrame, model: Floats, baseline: Floats) -> json_types.Breakdowns:
     """Losses of the model and the best baseline, (n,), by symbol, year, fold and regime of volatility."""
     keys = {"symbol": rows["symbol"], "year": rows["as_of"].dt.year.astype(str)}
     if "fold" in rows:
@@ -181,7 +181,7 @@ def _breakdowns(rows: pd.DataFrame, model: Floats, baseline: Floats) -> record.B
     return {"win_rate": float((symbols["model"] < symbols["baseline"]).mean()), "breakdowns": breakdowns}
 
 
-def _group_losses(name: str, losses: pd.DataFrame) -> record.GroupLosses:
+def _group_losses(name: str, losses: pd.DataFrame) -> json_types.GroupLosses:
     """Mean losses of a group; without skill where the baseline has no loss, as zero on a suspended symbol."""
     model, baseline = float(losses["model"].mean()), float(losses["baseline"].mean())
     skill = 1.0 - model / baseline if baseline > 0 else math.nan
@@ -211,10 +211,10 @@ def _intervals(rows: pd.DataFrame, about: TargetInfo) -> dict[str, Metrics]:
     }
 
 
-def _distribution(rows: pd.DataFrame, about: TargetInfo) -> record.Distribution:
+def _distribution(rows: pd.DataFrame, about: TargetInfo) -> json_types.Distribution:
     """CRPS and PIT of the distribution that the calibration scores span, CRPS of the normal one of the model."""
     true, point = rows["y_true"].to_numpy(), rows["y_pred"].to_numpy()
-    scored: record.Distribution = {}
+    scored: json_types.Distribution = {}
     if about.scores is not None and not about.quantity.is_class:
         parts = _with_scores(rows, about.scores)
         crps, ranks = (
@@ -238,11 +238,11 @@ def _with_scores(rows: pd.DataFrame, scores: Sequence[float] | Mapping[str, Sequ
     ]
 
 
-def _spreads(rows: pd.DataFrame, model: Forecast) -> dict[str, record.Spread]:
+def _spreads(rows: pd.DataFrame, model: Forecast) -> dict[str, json_types.Spread]:
     """Epistemic spreads: their mean, and whether they are larger where errors are."""
     error = np.abs(rows["y_true"].to_numpy() - model.point)
     return {
-        name: record.Spread(
+        name: json_types.Spread(
             mean=float(rows[name].mean()),
             rank_correlation=distribution.spread_error_rank_correlation(rows[name].to_numpy(), error),
         )
@@ -253,19 +253,19 @@ def _spreads(rows: pd.DataFrame, model: Forecast) -> dict[str, record.Spread]:
 
 def _strategy(
     rows: pd.DataFrame, about: TargetInfo, settings: Evaluation, trials: int
-) -> record.StrategyMetrics | None:
+) -> json_types.StrategyMetrics | None:
     if not about.quantity.traded:
         return None
     book = make_book(rows, about.horizon, rule=settings.position, cost_bp=settings.cost_bp, classes=about.classes)
     return strategy_metrics(book, trials, draws=settings.resamples, seed=settings.seed)
 
 
-def plain_values(value: Any) -> Any:
+def json_values(value: Any) -> Any:
     """The same in values that JSON can hold; a number that is not finite becomes None."""
     if isinstance(value, Mapping):
-        return {str(key): plain_values(item) for key, item in value.items()}
+        return {str(key): json_values(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
-        return [plain_values(item) for item in value]
+        return [json_values(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn_lstm.evaluation.formatting import aligned
-from cnn_lstm.evaluation.record import Report, SeedStatistics, TargetSpread
+from cnn_lstm.evaluation.json_types import Report, SeedStatistics, TargetSpread
 
 MODEL = "model"
 COLUMNS = ("mean", "std", "min", "max")

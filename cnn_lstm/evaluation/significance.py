@@ -17,7 +17,7 @@ from scipy.stats import t as student_t
 
 from cnn_lstm.data.targets import Floats
 from cnn_lstm.evaluation.formatting import p_value
-from cnn_lstm.evaluation.record import Verdict
+from cnn_lstm.evaluation.json_types import Verdict
 from cnn_lstm.evaluation.series import (
     ROUNDING,
     bootstrap_means,

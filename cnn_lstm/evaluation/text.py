@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from cnn_lstm.data.quantities import quantity
 from cnn_lstm.evaluation.formatting import COLUMNS, TITLES, aligned, comparison_cells, number, p_value, percent
+from cnn_lstm.evaluation.json_types import Report, TargetReport
 from cnn_lstm.evaluation.plain_language import selection_sentence, suspicions
-from cnn_lstm.evaluation.record import Report, TargetReport
 
 
 def render_report(report: Report) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cnn_lstm.errors import CheckpointError
 from cnn_lstm.model.calibration import Calibration
 from cnn_lstm.model.checkpoints import forecaster_from, is_ensemble, read_checkpoint, require_single, write_checkpoint
-from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, digest_of, signed
+from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, digest_of, with_digest
 from cnn_lstm.model.forecaster import Forecast, Forecaster
 
 FEWEST = 2
@@ -152,7 +152,7 @@ def joined(checkpoints: Sequence[str | Path], calibration: Calibration | None = 
     return {
         "state_dict": state,
         "hyper_parameters": {"members": [part["hyper_parameters"] for part in parts]},
-        CHECKPOINT_KEY: signed(replace(Contract.of(parts[0]), calibration=calibration, members=digests), state),
+        CHECKPOINT_KEY: with_digest(replace(Contract.of(parts[0]), calibration=calibration, members=digests), state),
     }
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cnn_lstm.data.predictions import TargetInfo, describe_targets, target_infos
+from cnn_lstm.data.predictions import TargetInfo, set_target_infos, target_infos
 from cnn_lstm.errors import CheckpointError
 from cnn_lstm.inference.adaptive import LEVELS, Adaptive, AdaptiveIntervals, AdaptiveSets, Bound, Learnt
 from cnn_lstm.model.calibration import Calibration
@@ -151,7 +151,7 @@ def _widened(table: pd.DataFrame, calibration: Calibration, bounds_of: Callable[
     widened = widened.assign(**(_set_columns(every, classes) if classes else _interval_columns(every)))
     widened.attrs = dict(table.attrs)
     scored = zip(targets.items(), calibration.scores, strict=True)
-    describe_targets(widened, {name: replace(about, scores=list(scores)) for (name, about), scores in scored})
+    set_target_infos(widened, {name: replace(about, scores=list(scores)) for (name, about), scores in scored})
     return widened
 
 

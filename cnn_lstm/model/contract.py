@@ -112,7 +112,7 @@ class Contract:
         plain["calibration"] = {name: values for name, values in calibration.items() if values or name != "smearing"}
         return {name: value for name, value in plain.items() if value not in (None, [], {}, "")}
 
-    def of_weights(self, saved: Contract) -> Contract:
+    def with_weights_of(self, saved: Contract) -> Contract:
         """The contract of new data with what belongs to the weights of a checkpoint.
 
         A later test part changes nothing of when the intervals begin to adapt.
@@ -120,8 +120,8 @@ class Contract:
         Args:
             saved: The contract of the checkpoint.
         """
-        of_weights = ("target_mean", "boundaries", "training", "calibration")
-        return replace(self, **{name: getattr(saved, name) for name in of_weights})
+        with_weights_of = ("target_mean", "boundaries", "training", "calibration")
+        return replace(self, **{name: getattr(saved, name) for name in with_weights_of})
 
 
 # -- which checkpoint goes with which data -----------------------------------------------------------------------------
@@ -179,7 +179,7 @@ def refuse_differences(saved: Mapping[str, Any], asked: Mapping[str, Any]) -> No
 # -- the form on disk --------------------------------------------------------------------------------------------------
 
 
-def signed(contract: Contract, state: Mapping[str, Tensor]) -> dict[str, Any]:
+def with_digest(contract: Contract, state: Mapping[str, Tensor]) -> dict[str, Any]:
     """What a checkpoint holds under `CHECKPOINT_KEY`: the contract, and the digest of the weights.
 
     Args:

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from cnn_lstm import specs
 from cnn_lstm.errors import require
 from cnn_lstm.model.calibration import calibrate
-from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, refuse_other_data, require_intact, signed
+from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, refuse_other_data, require_intact, with_digest
 from cnn_lstm.model.dropout import dropout_samples
 from cnn_lstm.model.metrics import forecast_metrics
 from cnn_lstm.model.network import Backbone
@@ -85,7 +85,7 @@ class ForecastData(Protocol):
     def contract(self) -> Mapping[str, Any]:
         """What `Contract.from_plain` reads."""
 
-    def label_scale(self, rows: Tensor) -> Tensor:
+    def surprise_scale(self, rows: Tensor) -> Tensor:
         """Size of each label's surprise as known at the panel rows (n,): (n, H)."""
 
 
@@ -256,7 +256,7 @@ class Forecaster(LightningModule):
         """Logs the metrics of the validation; those of a fit keep their scores for the checkpoint's intervals."""
         self._log_metrics("val")
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            scale = self._data.label_scale(self.forecasts["row"])
+            scale = self._data.surprise_scale(self.forecasts["row"])
             scores = calibrate(self.forecasts, scale, self.objective.classes, self.contract.target_kinds)
             self.contract = replace(self.contract, calibration=scores)
         self.outputs = self._training_outputs
@@ -328,7 +328,7 @@ class Forecaster(LightningModule):
         """Adds how to rebuild the model and its inputs, in plain values."""
         specs_of_parts = {"network": self.network.spec(), "objective": self.objective.spec()}
         checkpoint["hyper_parameters"] = {**specs_of_parts, "n_targets": self.n_targets}
-        checkpoint[CHECKPOINT_KEY] = signed(self.contract, checkpoint["state_dict"])
+        checkpoint[CHECKPOINT_KEY] = with_digest(self.contract, checkpoint["state_dict"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the contract of a checkpoint; see `refuse_other_data` for when it is refused."""
@@ -337,7 +337,7 @@ class Forecaster(LightningModule):
         if self.contract != Contract():
             fit = self.trainer.state.fn == "fit"
             refuse_other_data(saved, self.contract, fit=fit, refuse_other_prices=self.refuse_other_prices)
-            saved = self.contract.of_weights(saved)
+            saved = self.contract.with_weights_of(saved)
         self.contract = saved
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.errors import ConfigError
+from cnn_lstm.evaluation.json_types import Uses
 from cnn_lstm.evaluation.ledger import count_use, rows_key
-from cnn_lstm.evaluation.record import Uses
-from cnn_lstm.evaluation.report import plain_values
+from cnn_lstm.evaluation.report import json_values
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.rl.agents import agent_file, load_agent, play_agent
@@ -161,7 +161,7 @@ def _report(
         agents={name: metrics_of(data, terms, record, name, trials) for name, record in agents.items()},
         together=together,
         rules={name: metrics_of(data, terms, record, name) for name, record in rules.items()},
-        random={"net_annual_return": plain_values(quantiles)},
+        random={"net_annual_return": json_values(quantiles)},
         test_rows_used=uses,
         in_sample_rows=job.inputs.in_sample_rows(job.env(job.config.market.part)),
         settings={"market": job.config.market, "agent": job.config.agent},
@@ -176,5 +176,5 @@ def _write(files: EvaluationFiles, report: EvaluationReport, records: Records) -
     write_whole(files.returns, lambda partial: returns.to_parquet(partial, index=False))
     write_text_whole(files.text, evaluation_text(report))
     write_text_whole(files.page, evaluation_page(report, net, files.page.parent.name))
-    plain = plain_values(asdict(report))
+    plain = json_values(asdict(report))
     write_text_whole(files.report, json.dumps(plain, indent=2, allow_nan=False) + "\n")

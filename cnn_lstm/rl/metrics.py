@@ -15,7 +15,7 @@ from cnn_lstm.evaluation.metrics.book import Book, periods_per_year
 from cnn_lstm.evaluation.metrics.sharpe import automatic_lags, probabilistic_sharpe_ratio
 from cnn_lstm.evaluation.metrics.strategy import strategy_metrics
 from cnn_lstm.evaluation.plain_language import probability
-from cnn_lstm.evaluation.report import plain_values
+from cnn_lstm.evaluation.report import json_values
 from cnn_lstm.rl.accounts import TradingTerms
 from cnn_lstm.rl.market_data import MarketData
 from cnn_lstm.rl.track_records import positions_of, track_record_of_rule
@@ -61,7 +61,7 @@ def metrics_of(data: MarketData, terms: TradingTerms, record: pd.DataFrame, name
         trials: Number of models among which it was chosen, for the deflated Sharpe ratio.
     """
     metrics = strategy_metrics(_book(data, terms, record, name), trials)
-    return AgentMetrics(**{field.name: plain_values(dict(metrics)[field.name]) for field in fields(AgentMetrics)})
+    return AgentMetrics(**{field.name: json_values(dict(metrics)[field.name]) for field in fields(AgentMetrics)})
 
 
 def _book(data: MarketData, terms: TradingTerms, record: pd.DataFrame, name: str) -> Book:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from cnn_lstm.evaluation.canvas import finished_plot
 from cnn_lstm.evaluation.formatting import number, percent
+from cnn_lstm.evaluation.json_types import Uses
 from cnn_lstm.evaluation.plain_language import probability, signed, uses_sentence
-from cnn_lstm.evaluation.record import Uses
 from cnn_lstm.pages.environment import page_environment
 from cnn_lstm.rl.metrics import AgentMetrics, Claim
 from cnn_lstm.rl.plots import draw_returns

@@ -31,7 +31,7 @@ from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of
 from cnn_lstm.runs.config import RENAMED, check_keys, check_values, with_current_files
 from cnn_lstm.runs.outcome import Outcome
 from cnn_lstm.runs.parser_errors import one_line_errors
-from cnn_lstm.runs.record import ENVIRONMENT, add_tracking_arguments, kept, record_of_run
+from cnn_lstm.runs.tracking import ENVIRONMENT, add_tracking_arguments, record_of_run, recording
 from cnn_lstm.runs.yaml_guard import guard_parser
 from cnn_lstm.training.callbacks import GradientNorm, LastCheckpoint, guards
 from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources
@@ -39,7 +39,7 @@ from cnn_lstm.training.durable import DurableCheckpointIO
 from cnn_lstm.training.history_callback import HistoryPlot
 from cnn_lstm.training.interrupts import InterruptBetweenBatches
 from cnn_lstm.training.loggers import TrackedData, build_loggers
-from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, choose_run
+from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, resolve_run
 from cnn_lstm.training.tensorboard import TensorBoardPlots
 from cnn_lstm.training.tracking.credentials import without_credentials
 
@@ -78,7 +78,7 @@ class ForecastCLI(LightningCLI):
     """
 
     def __init__(self, args: list[str], run: bool = True, trial: Sequence[Callback] = ()) -> None:
-        quiet()
+        set_up_messages()
         guard_parser()
         self._command, self._runs, self._trial = args[0], run, trial
         super().__init__(
@@ -145,7 +145,7 @@ class ForecastCLI(LightningCLI):
         """
         config = self.command_config
         if self._runs:
-            self.run_folder = choose_run(self._command, config, CLASS_DEFAULTS, self.files)
+            self.run_folder = resolve_run(self._command, config, CLASS_DEFAULTS, self.files)
         saved = config.clone()
         saved.run_dir = saved.ckpt_path = None  # on one line each, or dropping them would leave a part behind
         try:
@@ -254,7 +254,7 @@ class ForecastCLI(LightningCLI):
         if not self._runs:
             return
         resumed = bool(self.command_config.get("ckpt_path"))
-        with kept(self.record, self.trainer, self.config_text, resumed):
+        with recording(self.record, self.trainer, self.config_text, resumed):
             self._run_in_one_line(subcommand)
 
     def _run_in_one_line(self, subcommand: str) -> None:
@@ -347,7 +347,7 @@ def _restored_environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def quiet() -> None:
+def set_up_messages() -> None:
     """Sets up the messages of a command: one line per warning of ours, none for what nobody can act on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("warning: %(message)s"))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cnn_lstm.evaluation.record import Report
+from cnn_lstm.evaluation.json_types import Report
 from cnn_lstm.runs import processes
 from cnn_lstm.training.interrupts import ended_by_sigterm
 from cnn_lstm.training.run_folder import RunFolder

@@ -18,7 +18,7 @@ from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.model.forecaster import Forecaster
-from cnn_lstm.runs.record import keep_model
+from cnn_lstm.runs.tracking import keep_model
 from cnn_lstm.training.console import Resources, totals_line
 from cnn_lstm.training.plots import attention_windows_plot
 from cnn_lstm.training.run_folder import RunFolder

@@ -9,10 +9,10 @@ from pathlib import Path
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.evaluation.audit.learning import calibration_of
+from cnn_lstm.evaluation.json_types import ModelInfo, Report
 from cnn_lstm.evaluation.judge import rows_tested, with_baselines, write_report
 from cnn_lstm.evaluation.ledger import count_use
-from cnn_lstm.evaluation.record import ModelInfo, Report
-from cnn_lstm.evaluation.report import plain_values
+from cnn_lstm.evaluation.report import json_values
 from cnn_lstm.evaluation.seed_spread import render_seed_spread, seed_spread
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
@@ -21,7 +21,7 @@ from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import digest_of, refuse_differences
 from cnn_lstm.runs.members import Member, leave_with, train_all
-from cnn_lstm.runs.together import MultiRunCommand
+from cnn_lstm.runs.multi_run import MultiRunCommand
 
 FIRST_SEED = 42
 REPEAT = MultiRunCommand(
@@ -102,7 +102,7 @@ def _conclude(members: Sequence[Member], data: MarketDataModule, settings: Evalu
     if failed:
         text += f"seeds that failed: {', '.join(map(str, failed))}; without them nothing may be claimed\n"
     content = {"seeds": list(reports), "failed": list(failed), "targets": spread}
-    write_text_whole(folder / "repeat.json", json.dumps(plain_values(content), indent=2) + "\n")
+    write_text_whole(folder / "repeat.json", json.dumps(json_values(content), indent=2) + "\n")
     write_text_whole(folder / "repeat.txt", text)
     print(text, end="")
     print(f"repeat folder: {folder}")

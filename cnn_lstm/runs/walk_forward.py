@@ -16,14 +16,14 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.splits import WalkForward
 from cnn_lstm.evaluation.folds import fold_metrics, joint_sheet, render_folds, stitch
+from cnn_lstm.evaluation.json_types import TargetFolds
 from cnn_lstm.evaluation.judge import Judgement, write_report
-from cnn_lstm.evaluation.record import TargetFolds
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.contract import refuse_differences
 from cnn_lstm.runs.members import Member, leave_with, train_all
-from cnn_lstm.runs.together import MultiRunCommand
+from cnn_lstm.runs.multi_run import MultiRunCommand
 from cnn_lstm.training.tracking.parent import name_parent
 
 WALK = MultiRunCommand(command="walk-forward", reserved=("--data.split", "--run_dir", "--ckpt_path"))

@@ -18,7 +18,7 @@ from optuna_integration import PyTorchLightningPruningCallback
 from torch import Tensor
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.predictions import collected_table, describe_targets, target_infos
+from cnn_lstm.data.predictions import collected_table, set_target_infos, target_infos
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.files import write_whole
 from cnn_lstm.hints import one_of
@@ -101,7 +101,7 @@ class BestForecasts(Callback):
         table = collected_table(data.panel, data.targets, self._forecasts, self._contract.target_mean)
         calibration = self._contract.calibration
         described = zip(target_infos(table).items(), calibration.smearing if calibration else (), strict=True)
-        describe_targets(
+        set_target_infos(
             table, {name: replace(about, smearing={"y_pred": factor}) for (name, about), factor in described}
         )
         return table

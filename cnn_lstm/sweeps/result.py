@@ -1,7 +1,7 @@
 """The result of a sweep: read from its study once, then written, recorded and printed.
 
-One direction: `hand_back` makes a `SweepResult`; the result writes its files, MLflow records them, the lines say where
-they lie.
+The data flow in one direction: `finish_sweep` makes a `SweepResult`, which writes its files; MLflow records them; the
+lines say where they lie.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.errors import CnnLstmError
 from cnn_lstm.files import write_text_whole
-from cnn_lstm.runs.together import MultiRunCommand
+from cnn_lstm.runs.multi_run import MultiRunCommand
 from cnn_lstm.sweeps.report import write_report
 from cnn_lstm.sweeps.selection import ChoiceTest, judge_choice
 from cnn_lstm.sweeps.space import options_of
@@ -105,7 +105,7 @@ class SweepResult:
         """The result for people, and where it lies."""
         counts = ", ".join(f"{count} {state.lower()}" for state, count in self.counts().items())
         if self.best is None:
-            return [counts, "no trial was completed, so that there is no best.yaml"]
+            return [counts, "no trial was completed, so there is no best.yaml"]
         folder = self.plan.folder
         values = ", ".join(f"{value:.6g}" for value in self.best.values)
         places: dict[str, str | Path] = {
@@ -123,7 +123,7 @@ class SweepResult:
         ]
 
 
-def hand_back(plan: Plan, interrupted: bool = False) -> SweepResult:
+def finish_sweep(plan: Plan, interrupted: bool = False) -> SweepResult:
     """Ends a sweep: its result is read, written, recorded in MLflow, and printed.
 
     Args:

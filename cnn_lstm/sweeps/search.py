@@ -18,15 +18,15 @@ import yaml
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.runs.forecast_cli import ForecastCLI
+from cnn_lstm.runs.multi_run import require_jobs
 from cnn_lstm.runs.processes import PROGRAM, WorkerPool, trust_argv
 from cnn_lstm.runs.repeat import REPEAT, repeat
-from cnn_lstm.runs.together import require_jobs
 from cnn_lstm.runs.yaml_guard import load_yaml
 from cnn_lstm.sweeps.definition import Definition
-from cnn_lstm.sweeps.locks import parsed_url
 from cnn_lstm.sweeps.objectives import monitored
-from cnn_lstm.sweeps.result import BEST, SPACE, SWEEP, hand_back
+from cnn_lstm.sweeps.result import BEST, SPACE, SWEEP, finish_sweep
 from cnn_lstm.sweeps.space import options_of
+from cnn_lstm.sweeps.storage import parsed_url
 from cnn_lstm.sweeps.study import Plan, join
 from cnn_lstm.sweeps.worker import WORKER_COMMAND
 from cnn_lstm.training.interrupts import ended_by_sigterm
@@ -134,7 +134,7 @@ def search(options: SweepOptions, argv: Sequence[str]) -> None:
         write_text_whole(folder / STUDY, json.dumps(study, indent=2) + "\n")
         print(f"sweep folder: {folder}", flush=True)
         _run_workers(plan, options.n_jobs, options.timeout)
-        result = hand_back(plan)
+        result = finish_sweep(plan)
         if options.refit and result.best is not None:
             refit = folder / "refit"
             begun = REPEAT.kept_config(refit).is_file()
@@ -215,7 +215,7 @@ def _run_workers(plan: Plan, jobs: int, timeout: float | None) -> None:
         interrupted = error
     if interrupted is not None:  # outside of its handler, so that an error from here on does not refer to it
         with suppress(BrokenPipeError):  # a Ctrl-C ends the reader of our output too; files are written before lines
-            hand_back(plan, interrupted=True)
+            finish_sweep(plan, interrupted=True)
             print(f"to go on: cnn-lstm sweep --resume --folder {plan.folder}", file=sys.stderr, flush=True)
         raise interrupted
     if code:

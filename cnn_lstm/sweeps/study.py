@@ -18,9 +18,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.sweeps.definition import Definition, experimental
-from cnn_lstm.sweeps.locks import exclusive, parsed_url, storage_errors
 from cnn_lstm.sweeps.objectives import Objective, monitored
 from cnn_lstm.sweeps.space import Draw
+from cnn_lstm.sweeps.storage import exclusive, parsed_url, storage_errors
 from cnn_lstm.training.run_folder import RunFolder
 
 HEARTBEAT = 5  # seconds between two signs of life of a trial

@@ -28,7 +28,7 @@ from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import one_of
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.runs import forecast_cli
-from cnn_lstm.runs.forecast_cli import ForecastCLI, quiet
+from cnn_lstm.runs.forecast_cli import ForecastCLI, set_up_messages
 from cnn_lstm.runs.processes import PROGRAM, trust_argv
 from cnn_lstm.sweeps.callbacks import BestForecasts, StopPruned
 from cnn_lstm.sweeps.objectives import MEASURES
@@ -96,7 +96,7 @@ class TrialFits:
             ):
                 forecast_cli.run(["fit", *argv], callbacks_of(trial, self.plan))
         finally:
-            quiet()  # our warnings go to the worker's own output again
+            set_up_messages()  # our warnings go to the worker's own output again
             gc.collect()
             if not gc.get_freeze_count():
                 gc.freeze()  # what the first fit imported stays, so that later collections need not look at it

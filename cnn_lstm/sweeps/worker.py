@@ -21,17 +21,17 @@ from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from cnn_lstm.errors import CnnLstmError, ConfigError, interruption
-from cnn_lstm.runs.forecast_cli import quiet
+from cnn_lstm.runs.forecast_cli import set_up_messages
 from cnn_lstm.sweeps.callbacks import PRUNED_AT
 from cnn_lstm.sweeps.definition import experimental
-from cnn_lstm.sweeps.locks import exclusive, storage_errors
 from cnn_lstm.sweeps.space import options_of
+from cnn_lstm.sweeps.storage import exclusive, storage_errors
 from cnn_lstm.sweeps.study import FINISHED, Plan, best_first, drop_checkpoints, join, sampler_of
 from cnn_lstm.sweeps.trial import END_WITHIN, TrialFits, TrialResult, record_state
 
 WORKER_COMMAND = "sweep-worker"
 POLL = 0.5  # seconds between two looks for trials that end elsewhere
-HOPELESS = 3  # trials that fail alike before any was finished
+FAILURES_ALIKE = 3  # trials that fail alike before any was finished
 REASON = "reason"  # user attribute of a failed trial
 
 Fit = Callable[[optuna.Trial, Sequence[str]], TrialResult]
@@ -186,15 +186,15 @@ class Worker:
         print_line(line_of(self.plan, study, trial))
         drop_checkpoints(self.plan, study)
         self._settle(trial)
-        self._require_hope(study)
+        self._stop_if_all_fail(study)
 
-    def _require_hope(self, study: optuna.Study) -> None:
+    def _stop_if_all_fail(self, study: optuna.Study) -> None:
         failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
         reasons = [trial.user_attrs[REASON] for trial in failed if REASON in trial.user_attrs]
-        if len(reasons) > 2 * self.plan.n_trials + HOPELESS:
+        if len(reasons) > 2 * self.plan.n_trials + FAILURES_ALIKE:
             raise ConfigError(f"{len(reasons)} trials failed", f"the last one: {reasons[-1]}", code=244)
         kinds = {reason.partition(":")[0] for reason in reasons}
-        if len(reasons) >= HOPELESS and len(kinds) == 1 and not study.get_trials(deepcopy=False, states=FINISHED):
+        if len(reasons) >= FAILURES_ALIKE and len(kinds) == 1 and not study.get_trials(deepcopy=False, states=FINISHED):
             raise ConfigError(f"the first {len(reasons)} trials fail alike", reasons[-1], code=244)
 
 
@@ -239,7 +239,7 @@ def work(pipe: IO[str]) -> None:
         return
     plan = Plan.from_text(text)
     stop = Stop(pipe)
-    quiet()
+    set_up_messages()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     Worker(plan, TrialFits(plan), lambda trial: record_state(plan, trial), stop).work()
     if stop.asked.is_set():

@@ -119,7 +119,7 @@ def run_of_checkpoint(file: Path) -> RunFolder:
     return RunFolder(folder.parent if folder.name == "checkpoints" else folder)
 
 
-def choose_run(command: str, config: Any, defaults: dict[str, dict[str, Any]], files: list[Path]) -> RunFolder:
+def resolve_run(command: str, config: Any, defaults: dict[str, dict[str, Any]], files: list[Path]) -> RunFolder:
     """The run folder of a command; sets `ckpt_path` to a file where a checkpoint is named.
 
     Args:

@@ -22,9 +22,9 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.data.splits import FractionSplit
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility
+from cnn_lstm.evaluation.json_types import JudgedModelInfo
 from cnn_lstm.evaluation.judge import with_baselines, write_report
 from cnn_lstm.evaluation.model_info import model_info
-from cnn_lstm.evaluation.record import JudgedModelInfo
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.model.calibration import calibrate
@@ -59,7 +59,7 @@ def main() -> None:
         with timed("calibration and intervals"):
             labels = data.panel.labels[torch.from_numpy(validation)]
             noisy = {"y_true": labels, "y_pred": labels * 0.1}
-            scale = data.label_scale(torch.from_numpy(validation))
+            scale = data.surprise_scale(torch.from_numpy(validation))
             scores = calibrate(noisy, scale, kinds=[target.kind])
             model.contract = replace(model.contract, calibration=scores)
             forecast = data.panel.labels[torch.from_numpy(data.parts.test)] * 0.01 + data.statistics.y_mean

@@ -62,7 +62,7 @@ def predictor_of(history: pd.DataFrame) -> Predictor:
     rows = torch.from_numpy(data.parts.validation)
     labels = data.panel.labels[rows]
     forecasts = {"y_true": labels, "y_pred": labels * 0.1}
-    scores = calibrate(forecasts, data.label_scale(rows), kinds=["return"])
+    scores = calibrate(forecasts, data.surprise_scale(rows), kinds=["return"])
     model.contract = replace(model.contract, calibration=scores)
     return Predictor(model)
 

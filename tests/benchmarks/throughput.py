@@ -30,7 +30,7 @@ from torch import nn
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.windows import WindowDataset
 from cnn_lstm.model.forecaster import Forecaster
-from cnn_lstm.runs.forecast_cli import ForecastCLI, quiet
+from cnn_lstm.runs.forecast_cli import ForecastCLI, set_up_messages
 from cnn_lstm.runs.yaml_guard import guard_parser
 
 SHARE_GOAL = 0.95
@@ -161,7 +161,7 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # the SQLite file of the runs folder
-    quiet()
+    set_up_messages()
     guard_parser()
     options = [f"--{option}" for option in arguments.option]
     print("                            windows/s         fit / bare   us a step over")

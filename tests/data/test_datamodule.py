@@ -297,7 +297,7 @@ def test_a_loader_serves_the_rows_of_its_part(part: str) -> None:
         "train": data.parts.train,
         "val": data.parts.validation,
         "test": data.parts.test,
-        "predict": data.predict_rows(),
+        "predict": data.rows_to_predict(),
     }[part]
     rows = torch.cat([batch.row for batch in getattr(data, f"{part}_dataloader")()]).numpy()
     if part == "train":
@@ -324,10 +324,10 @@ def test_batches_hold_no_missing_value_outside_of_predict() -> None:
 
 def test_predict_forecasts_the_test_part_and_the_rows_whose_label_is_not_known_yet() -> None:
     data = ready(walk(200), targets=[ForwardReturn(4)])
-    rows = data.predict_rows()
+    rows = data.rows_to_predict()
     assert rows.tolist() == [*data.parts.test.tolist(), *range(195, 200)]
     everything = ready(walk(200), predict_part="all")
-    assert everything.predict_rows().tolist() == everything.windows.tolist()
+    assert everything.rows_to_predict().tolist() == everything.windows.tolist()
 
 
 def test_symbols_and_dates_are_asked_of_the_source() -> None:

@@ -37,7 +37,7 @@ def test_each_kind_has_its_loss() -> None:
     ("property_", "kinds"),
     [
         ("traded", {"return", "class"}),
-        ("has_direction", {"return", "level"}),
+        ("sign_is_direction", {"return", "level"}),
         ("is_volatility", {"volatility", "log_volatility"}),
         ("is_positive", {"volatility"}),
         ("is_class", {"class"}),

@@ -17,7 +17,7 @@ import pytest
 from cnn_lstm.errors import ResourceError
 from cnn_lstm.evaluation.formatting import COLUMNS, number
 from cnn_lstm.evaluation.html import render_page
-from cnn_lstm.evaluation.record import Report
+from cnn_lstm.evaluation.json_types import Report
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.files import write_text_whole
 from tests.evaluation.tables import information, predictions_table

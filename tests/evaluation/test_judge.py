@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from cnn_lstm.evaluation import judge
+from cnn_lstm.evaluation.json_types import CheckRecord
 from cnn_lstm.evaluation.ledger import FILE
 from cnn_lstm.evaluation.model_info import leakage_checks
-from cnn_lstm.evaluation.record import CheckRecord
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.evaluation.text import render_report
 from tests import experiments

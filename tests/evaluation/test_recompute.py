@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cnn_lstm.evaluation.record import Report
+from cnn_lstm.evaluation.json_types import Report
 from cnn_lstm.evaluation.report import evaluate
 from tests.evaluation.tables import predictions_table
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from cnn_lstm.evaluation.formatting import TITLES, number, p_value, percent
+from cnn_lstm.evaluation.json_types import Report
 from cnn_lstm.evaluation.plain_language import suspicions
-from cnn_lstm.evaluation.record import Report
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.evaluation.text import render_report
 from tests.evaluation.tables import predictions_table

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cnn_lstm.evaluation.record import Verdict
+from cnn_lstm.evaluation.json_types import Verdict
 from cnn_lstm.evaluation.significance import Comparison, verdict
 
 NAN = float("nan")

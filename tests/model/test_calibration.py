@@ -85,7 +85,7 @@ def test_the_scale_of_a_label_is_that_of_the_table(tmp_path: Path) -> None:
     rows = torch.tensor([70, 30, 31])
     volatility = data.panel.volatility[rows].double()
     wanted = volatility * torch.tensor([2.0, 1.0, 0.0]) + torch.tensor([0.0, 0.0, 1.0])
-    assert torch.equal(data.label_scale(rows), wanted)
+    assert torch.equal(data.surprise_scale(rows), wanted)
 
 
 def test_only_the_validation_of_a_fit_is_kept(tmp_path: Path) -> None:

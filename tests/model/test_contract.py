@@ -20,8 +20,8 @@ from cnn_lstm.model.contract import (
     refuse_differences,
     refuse_other_data,
     require_intact,
-    signed,
     state_digest,
+    with_digest,
 )
 
 PLAIN: dict[str, Any] = {
@@ -107,7 +107,7 @@ def test_weights_bring_their_dates_and_scores_to_new_data() -> None:
     saved = Contract.from_plain(PLAIN)
     data = replace(saved, boundaries=replace(saved.boundaries, test="2013-06-03"), fingerprint="1e", target_mean=[1.0])
     data = replace(data, symbols=["AAA"], training=None, calibration=None)
-    assert data.of_weights(saved) == replace(saved, fingerprint="1e", symbols=["AAA"])
+    assert data.with_weights_of(saved) == replace(saved, fingerprint="1e", symbols=["AAA"])
 
 
 # -- which data it refuses ---------------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ def test_other_prices_are_a_warning_or_refused(caplog: pytest.LogCaptureFixture)
 
 def content() -> dict[str, Any]:
     state = {"weight": torch.ones(2)}
-    return {"state_dict": state, "hyper_parameters": {}, CHECKPOINT_KEY: signed(Contract.from_plain(PLAIN), state)}
+    return {"state_dict": state, "hyper_parameters": {}, CHECKPOINT_KEY: with_digest(Contract.from_plain(PLAIN), state)}
 
 
 def test_a_signed_contract_is_read_back() -> None:

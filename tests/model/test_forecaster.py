@@ -277,7 +277,7 @@ def test_predict_keeps_every_row_also_without_label(tmp_path: Path, samples: int
     forecaster, data = Forecaster(small_network(), samples=samples), small_data(tmp_path)
     small_trainer().predict(forecaster, datamodule=data, return_predictions=False)
     kept = forecaster.forecasts
-    assert np.array_equal(kept["row"].numpy(), np.sort(data.predict_rows()))
+    assert np.array_equal(kept["row"].numpy(), np.sort(data.rows_to_predict()))
     assert int(kept["y_true"].isnan().sum()) == 2 * 2  # two symbols, and labels that reach two rows ahead
     assert ("mc_std" in kept) == (samples > 0)
 

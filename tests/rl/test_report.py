@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cnn_lstm.evaluation.record import Uses
+from cnn_lstm.evaluation.json_types import Uses
 from cnn_lstm.rl.metrics import AgentMetrics, Claim
 from cnn_lstm.rl.plots import draw_episode, draw_returns
 from cnn_lstm.rl.report import ALL_SEEDS, COLUMNS, EvaluationReport, evaluation_page, evaluation_text

@@ -75,7 +75,7 @@ def ready(prices: pd.DataFrame | PriceSource | None = None, **arguments: Any) ->
 def calibrated(data: MarketDataModule, predictor: Predictor, rows: Rows) -> Calibration:
     index, targets = torch.from_numpy(rows), data.targets
     columns = {"y_true": data.panel.labels[index], **predictor.forecast_rows(data.panel, rows)}
-    return calibrate(columns, data.label_scale(index), targets[0].classes, [target.kind for target in targets])
+    return calibrate(columns, data.surprise_scale(index), targets[0].classes, [target.kind for target in targets])
 
 
 def learnt(data: MarketDataModule) -> Predictor:

@@ -249,7 +249,7 @@ def calibration_of(predictor: Predictor, data: MarketDataModule, rows: Rows | No
     index = torch.from_numpy(rows)
     columns = {"y_true": data.panel.labels[index], **predictor.forecast_rows(data.panel, rows)}
     kinds = [target.kind for target in data.targets]
-    return calibrate(columns, data.label_scale(index), data.targets[0].classes, kinds)
+    return calibrate(columns, data.surprise_scale(index), data.targets[0].classes, kinds)
 
 
 def _distance(scores: Sequence[float], ascending: Sequence[float]) -> float:

@@ -28,7 +28,7 @@ from cnn_lstm.model.forecaster import Forecaster
 
 MOST_WINDOWS = 6000
 ROWS = "rows"
-UNKNOWN_THEN = {"symbol", "as_of", "target_start", "target_end", "horizon", "target", "y_true", "bar_return"}
+NOT_COMPARED = {"symbol", "as_of", "target_start", "target_end", "horizon", "target", "y_true", "bar_return"}
 BOUNDS = ("lower_", "upper_", "set_")
 
 
@@ -186,7 +186,7 @@ class Pipeline:
             return {}
         table = self.predictor.predict_rows(panel, rows)
         embeddings = self.predictor.encode_rows(panel, rows).iloc[:, 2:].to_numpy()
-        columns = [name for name in table.columns if name not in UNKNOWN_THEN]
+        columns = [name for name in table.columns if name not in NOT_COMPARED]
         bounds = [name for name in columns if name.startswith(BOUNDS)]
         points = [name for name in columns if name not in bounds]
         parts = {"forecasts": _wide(table, points, self.names, len(rows))}

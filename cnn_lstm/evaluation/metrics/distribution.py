@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.special import ndtr
 
 from cnn_lstm.data.targets import Floats
-from cnn_lstm.evaluation.record import Pit
+from cnn_lstm.evaluation.json_types import Pit
 
 BINS = 10  # of the histogram of the probability integral transform
 

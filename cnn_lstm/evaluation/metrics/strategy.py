@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pandas as pd
 
+from cnn_lstm.evaluation.json_types import StrategyMetrics
 from cnn_lstm.evaluation.metrics import sharpe
 from cnn_lstm.evaluation.metrics.book import Book, mean_or_nan
-from cnn_lstm.evaluation.record import StrategyMetrics
 
 # random numbers drawn at a time, which bounds the memory of the random books
 DRAWS = 4_000_000

@@ -77,7 +77,7 @@ def record_of_run(run: RunFolder, command: str, config: Any) -> Record:
 
 
 @contextmanager
-def kept(record: Record, trainer: Trainer, config: str, resumed: bool) -> Iterator[None]:
+def recording(record: Record, trainer: Trainer, config: str, resumed: bool) -> Iterator[None]:
     """Begins a record, and ends it with what became of the command.
 
     Args:

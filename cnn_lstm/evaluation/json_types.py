@@ -22,7 +22,7 @@ class Report(TypedDict):
     targets: dict[str, TargetReport]
 
 
-class Quantity(TypedDict):
+class QuantityRecord(TypedDict):
     """What a target is, as the predictions table says it."""
 
     kind: str
@@ -148,7 +148,7 @@ class StrategyMetrics(TypedDict):
     buy_and_hold: BuyAndHold
 
 
-class TargetReport(Quantity, Extent, Verdict, Breakdowns):
+class TargetReport(QuantityRecord, Extent, Verdict, Breakdowns):
     """What the report says of one target; forecasts and comparisons by name of the forecaster, intervals by level."""
 
     loss: str

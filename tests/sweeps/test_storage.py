@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.sweeps.locks import exclusive, parsed_url, storage_errors
+from cnn_lstm.sweeps.storage import exclusive, parsed_url, storage_errors
 
 
 @pytest.mark.parametrize("url", ["nowhere", "sqlite://", "sqlite:///:memory:", "oracle://host/x"])
