@@ -1,1 +1,1 @@
-"""The commands of `cnn-lstm`, a module each; `cnn_lstm.cli` imports one when it is called."""
+"""The commands of `cnn-lstm`; `cnn_lstm.cli` imports the module of a command when it is called."""

@@ -225,7 +225,7 @@ class MarketDataModule(LightningDataModule):
 
 
 class _OneTable(PriceSource):
-    """A source of one table, whole."""
+    """A source that returns one given table."""
 
     def __init__(self, table: pd.DataFrame) -> None:
         self.table = table

@@ -1,7 +1,7 @@
 """What kind of quantity a target is, and all that follows from it: its loss, its unit, its baselines.
 
-A target and a predictions table name the kind as text. The names are compared here, and in `model/calibration.py`, which
-may not import this room.
+A target and a predictions table name the kind as text. The names are compared here, and in
+`model/calibration.py`, which may not import this room.
 """
 
 from __future__ import annotations

@@ -244,7 +244,7 @@ class RowBatches(Sampler[Tensor]):
 
 
 def make_loader(dataset: WindowDataset, batches: RowBatches) -> DataLoader[Batch]:
-    """Loader that cuts one batch a step in the training process: workers only slow a gather down.
+    """Loader that cuts one batch per step in the training process: workers only slow a gather down.
 
     The generator is the loader's own, so that starting an epoch leaves the random state of the model alone.
     """

@@ -72,6 +72,8 @@ def judge(
 ) -> Judgement:
     """Judges the forecasts that a checkpoint made of the test part, and writes the report.
 
+    Counts one use of the test rows, also if the judging fails afterwards.
+
     Args:
         folder: Where to write.
         table: Predictions table of the test part.

@@ -1,4 +1,4 @@
-"""How often test rows were used: one line per `test`, in a file next to the run folders."""
+"""How often test rows were used: one line per model that was judged on them, in a file next to the run folders."""
 
 from __future__ import annotations
 

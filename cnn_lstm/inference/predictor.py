@@ -126,7 +126,13 @@ class Predictor:
             DataError: If the history is damaged.
             CheckpointError: If the state is damaged, or of another checkpoint.
         """
-        require(history is None or state is None, "a history and a state", "Predictor.stream", "give one of them", 255)
+        require(
+            history is None or state is None,
+            "both a history and a state were given",
+            "Predictor.stream",
+            "give one of them",
+            255,
+        )
         if history is None:
             # a name with a dot is a user's own function; any other that is not of the catalogue is a column
             columns = [name for name in self.recipe.features if "." not in name]

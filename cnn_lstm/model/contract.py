@@ -45,7 +45,7 @@ class Contract:
     """What a forecaster knows of the data that it was trained on; that of an untrained one is empty.
 
     Attributes:
-        recipe: How prices become windows, in plain values; see `Recipe.from_plain` of the data arm.
+        recipe: How prices become windows, in plain values; see `Recipe.from_plain` in `data/recipe.py`.
         source: Class name of the price source.
         symbols: Symbols of the training data, sorted.
         target_names: Names of the targets, H of them.

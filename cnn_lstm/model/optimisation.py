@@ -103,4 +103,4 @@ def step_plateau(scheduler: ReduceLROnPlateau, trainer: Trainer) -> None:
         scheduler.step(metrics[scheduler.monitor])
     elif trainer.enable_validation and trainer.is_last_batch and (trainer.current_epoch + 1) % every == 0:
         known = f"one of {', '.join(sorted(metrics))}"
-        raise ConfigError(f"nobody logs {scheduler.monitor!r}", "model.scheduler.monitor", known, code=224)
+        raise ConfigError(f"no metric is named {scheduler.monitor!r}", "model.scheduler.monitor", known, code=224)

@@ -190,7 +190,9 @@ def job_of(config: JobConfig) -> Job:
         raise ConfigError(what, where, "put that one back, or train agents with another --folder", code=273)
     home = run_of_checkpoint(checkpoint)
     if not home.config.is_file():
-        raise ConfigError("no config.yaml above the checkpoint", str(home.path), "take one in its run folder", code=273)
+        raise ConfigError(
+            "no config.yaml above the checkpoint", str(home.path), "use a checkpoint inside its run folder", code=273
+        )
     data = ForecastCLI(["fit", "--config", str(home.config)], run=False).build_data()
     data.setup()
     refuse_differences({"data": Contract.of(content).fingerprint}, {"data": data.fingerprint})

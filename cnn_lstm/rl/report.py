@@ -20,12 +20,12 @@ from cnn_lstm.rl.settings import AgentSettings, MarketSettings
 ALL_SEEDS = "all seeds together"
 # columns of the table: title on the page, title in a terminal, how to write it
 COLUMNS = {
-    "net_annual_return": ("return a year, after costs", "return/year", signed),
+    "net_annual_return": ("return per year, after costs", "return/year", signed),
     "sharpe": ("Sharpe ratio", "Sharpe", number),
     "sharpe_se": ("its standard error", "std error", number),
     "dsr": ("deflated Sharpe ratio (DSR)", "DSR", probability),
     "max_drawdown": ("largest drawdown", "drawdown", percent),
-    "annual_turnover": ("turnover a year, in stakes", "turnover/year", number),
+    "annual_turnover": ("turnover per year, in stakes", "turnover/year", number),
     "mean_exposure": ("mean exposure", "exposure", percent),
 }
 FORECASTS = "sign of "  # how the name of the rule that follows the forecasts begins
@@ -138,14 +138,14 @@ def _remarks(report: EvaluationReport) -> Iterator[str]:
     """What has to be known before the table is believed."""
     low, middle, high = report.random["net_annual_return"]
     yield (
-        f"The same positions at random other times, with the same turnover and exposure: {signed(middle)} a year, 90 "
+        f"The same positions at random other times, with the same turnover and exposure: {signed(middle)} per year, 90 "
         f"of 100 between {signed(low)} and {signed(high)}."
     )
     net = [metrics.net_annual_return for metrics in report.agents.values()]
     known = [value for value in net if value is not None]
     if len(net) > 1 and len(known) == len(net):
         mean = signed(sum(known) / len(known))
-        yield f"Return a year over {len(known)} seeds: {signed(min(known))} to {signed(max(known))}, mean {mean}."
+        yield f"Return per year over {len(known)} seeds: {signed(min(known))} to {signed(max(known))}, mean {mean}."
     if not any(name.startswith(FORECASTS) for name in report.rules):
         yield (
             "There is no rule that follows the sign of the forecasts: the forecaster has no target that can be traded, "

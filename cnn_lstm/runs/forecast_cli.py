@@ -255,9 +255,9 @@ class ForecastCLI(LightningCLI):
             return
         resumed = bool(self.command_config.get("ckpt_path"))
         with recording(self.record, self.trainer, self.config_text, resumed):
-            self._run_in_one_line(subcommand)
+            self._run_with_one_line_errors(subcommand)
 
-    def _run_in_one_line(self, subcommand: str) -> None:
+    def _run_with_one_line_errors(self, subcommand: str) -> None:
         try:
             super()._run_subcommand(subcommand)
             self._conclude()
@@ -353,7 +353,7 @@ def set_up_messages() -> None:
     handler.setFormatter(logging.Formatter("warning: %(message)s"))
     logger = logging.getLogger("cnn_lstm")
     logger.handlers, logger.propagate = [handler], True
-    # one gather a batch: worker processes only slow it down
+    # one gather per batch: worker processes only slow it down
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     # https://github.com/pytorch/pytorch: Lightning 2.6 still uses the old name
     warnings.filterwarnings("ignore", ".*LeafSpec.*")

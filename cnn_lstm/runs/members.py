@@ -1,6 +1,6 @@
-"""Ordinary runs that belong together: a process for each at a time, and what each needs next from what its folder has.
+"""Runs that belong together. Each runs in its own process; what it needs next follows from the files in its folder.
 
-All that is known lies in the folders, so that what was killed goes on when it is started again.
+The folders hold all state, so a command that was killed continues when it is started again.
 """
 
 from __future__ import annotations

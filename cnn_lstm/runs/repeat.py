@@ -124,7 +124,7 @@ def _average(members: Sequence[Member], data: MarketDataModule, settings: Evalua
     )
     uses = count_use(folder, rows_tested(table, data), digest_of(content))
     # the members share data, split and tests, and differ in their weights
-    sheet: ModelInfo = json.loads((members[-1].run.path / "model_info.json").read_text())
+    sheet: ModelInfo = json.loads((members[-1].run.path / "model_info.json").read_text(encoding="utf-8"))
     sheet["model"]["parameters"] *= len(paths)
     sheet["model"]["ensemble_of"] = [str(path) for path in paths]
     return write_report(folder, table, {**sheet, "test_rows_used": uses}, settings).report

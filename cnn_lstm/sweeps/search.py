@@ -163,7 +163,7 @@ def _configuration(options: SweepOptions, argv: Sequence[str], definition: Defin
     monitor = monitored(definition.objectives)
     before = SWEEP.parsed(argv).command_config.checkpoint.monitor
     if before != monitor.metric:
-        print(f"trials are stopped and kept by {monitor.metric}, the first objective, not by {before}")
+        print(f"early stopping and checkpoints of the trials follow {monitor.metric}, not {before}")
     for callback in ("checkpoint", "early_stopping"):
         argv = [*argv, f"--{callback}.monitor={monitor.metric}", f"--{callback}.mode={monitor.direction[:3]}"]
     for example in definition.space.examples():

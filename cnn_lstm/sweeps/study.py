@@ -35,14 +35,14 @@ class Plan:
     """What a worker of a sweep needs to know.
 
     Attributes:
-        folder: Of the sweep on this machine.
+        folder: Folder of the sweep on this machine.
         argv: Arguments of `fit` that all trials share.
         described: Plain values of the sweep's YAML file.
-        fingerprint: Of configuration, space and objectives; machines that share a study have the same.
+        fingerprint: Digest of configuration, space and objectives; equal on all machines that share a study.
         n_trials: How many trials are finished at the end.
         storage: Address of the study's database.
         study_name: Its name there.
-        seed: Of the sampler.
+        seed: Base seed of the sampler.
         keep: How many of the best trials keep their checkpoints.
         first: Draws of the first trial, which are those of the user's configuration; the sampler adds the others.
         tracking_uri: The MLflow server that the command line names.
@@ -138,11 +138,13 @@ def join(plan: Plan) -> optuna.Study:
 
 
 def sampler_of(plan: Plan, number: int) -> optuna.samplers.BaseSampler:
-    """The sampler for one trial; its seed is the trial's number, so that every worker and every restart draws the same.
+    """The sampler of one trial. Every worker and every restart draws the same for it.
+
+    Its seed is derived from the seed of the plan and the number of the trial; a grid uses the seed of the plan.
 
     Args:
         plan: The plan.
-        number: Of the trial.
+        number: Number of the trial.
     """
     definition = plan.definition
     if definition.is_grid:  # the seed numbers its combinations

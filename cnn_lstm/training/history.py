@@ -132,7 +132,7 @@ def _by_step(rows: list[dict[str, float]], column: str, ends: dict[int, float]) 
 
 
 def _epochs_of(steps: NDArray[np.float64], ends: dict[int, float]) -> NDArray[np.float64]:
-    """Where steps lie among the epochs, of which each spans k - 0.5 to k + 0.5 and has a last step."""
+    """Where steps lie among the epochs, each spans k - 0.5 to k + 0.5 and has a last step."""
     numbers, last = np.array(list(ends), dtype=float), np.array(list(ends.values()))
     first = numbers[0]
     length = (last[0] + 1) / (first + 1)  # the epochs before the first known one are taken to be as long

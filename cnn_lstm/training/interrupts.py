@@ -59,7 +59,7 @@ def ended_by_sigterm(handled: Callable[[], bool] = lambda: False) -> Iterator[No
     """Makes SIGTERM an orderly end with exit code 143; only the main thread can.
 
     Args:
-        handled: Whether somebody else has seen to the signal already, such as Lightning's loops.
+        handled: Whether somebody else has handled the signal already, such as Lightning's loops.
     """
 
     def end(number: int, frame: FrameType | None) -> None:

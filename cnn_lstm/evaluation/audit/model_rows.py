@@ -33,7 +33,7 @@ def batch_independence(base: Base) -> Result:
     """
     predictor = base.pipeline.predictor
     if predictor is None or len(base.rows) < 2:
-        return Result(BATCH, NOT_APPLICABLE, NO_CHECKPOINT)
+        return Result(BATCH, NOT_APPLICABLE, NO_CHECKPOINT if predictor is None else "fewer than two complete windows")
     rows = np.random.default_rng(0).permutation(base.rows)[:SAMPLED]
     before = state_digest(predictor.forecaster.state_dict())
     plain = predictor.forecast_rows(base.panel, rows)
@@ -87,7 +87,10 @@ def streaming(base: Base) -> Result:
     predictor = base.pipeline.predictor
     calibration = None if predictor is None else predictor.forecaster.contract.calibration
     if predictor is None or calibration is None or not len(base.rows):
-        return Result(STREAMING, NOT_APPLICABLE, NO_CHECKPOINT if predictor is None else "no calibration scores")
+        reason = (
+            NO_CHECKPOINT if predictor is None else "no complete window" if calibration else "no calibration scores"
+        )
+        return Result(STREAMING, NOT_APPLICABLE, reason)
     table = predictor.predict_rows(base.panel, base.rows)
     bounds = [name for name in table.columns if name.startswith(BOUNDS)]
     boundary = predictor.forecaster.contract.boundaries.test
