@@ -116,7 +116,7 @@ class DefectsError(DataError):
         return "\n".join(lines)
 
 
-def require(holds: bool, what: str, where: str, fix: str, code: int = 224) -> None:
+def require(holds: bool, what: str, where: str, fix: str, *, code: int = 224) -> None:
     """Refuses a setting.
 
     Args:

@@ -59,9 +59,9 @@ class Checks:
 
     def __post_init__(self) -> None:
         says = {name: f"data.checks.{name} is {value!r}" for name, value in asdict(self).items()}
-        require(self.fill_max_gap >= 0, says["fill_max_gap"], "", "give a number of rows, 0 or more", 212)
-        require(0 < self.max_gap_days < math.inf, says["max_gap_days"], "", "give a positive number of days", 220)
-        require(self.on_short in get_args(OnShort), says["on_short"], "", "use error or skip", 206)
+        require(self.fill_max_gap >= 0, says["fill_max_gap"], "", "give a number of rows, 0 or more", code=212)
+        require(0 < self.max_gap_days < math.inf, says["max_gap_days"], "", "give a positive number of days", code=220)
+        require(self.on_short in get_args(OnShort), says["on_short"], "", "use error or skip", code=206)
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values for a checkpoint, under the names that checkpoints have had from the first on."""

@@ -87,9 +87,9 @@ class MarketDataModule(LightningDataModule):
             checks=checks or Checks(),
         )
         fix = "list at least one, see docs/features.md"
-        require(bool(self.recipe.features), "no feature", "data.features", fix, 225)
+        require(bool(self.recipe.features), "no feature", "data.features", fix, code=225)
         unknown = [name for name in self.recipe.anchor if name not in self.recipe.features]
-        require(not unknown, f"anchor {unknown} is not a feature", "data.anchor", "name listed features", 225)
+        require(not unknown, f"anchor {unknown} is not a feature", "data.anchor", "name listed features", code=225)
         self._ready = False
         self._placed: WindowDataset | None = None
 

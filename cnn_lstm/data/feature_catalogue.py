@@ -125,12 +125,12 @@ def resolve_features(
         cnn_lstm.errors.ConfigError: error[E225]: unknown feature 'rsii_14' — did you mean 'rsi_14'?
     """
     twice = [name for name, count in Counter(names).items() if count > 1]
-    require(not twice, f"feature given twice: {', '.join(map(repr, twice))}", "", "remove one", _CODE)
+    require(not twice, f"feature given twice: {', '.join(map(repr, twice))}", "", "remove one", code=_CODE)
     resolved = [_resolve(name, columns, import_function) for name in names]
     for item in resolved:
         missing = [column for column in item.inputs if column not in columns]
         what = f"feature {item.name!r} needs the column {', '.join(map(repr, missing))}"
-        require(not missing, what, f"the table has {', '.join(columns)}", "", _CODE)
+        require(not missing, what, f"the table has {', '.join(columns)}", "", code=_CODE)
     return resolved
 
 
@@ -157,11 +157,11 @@ def _with_parameters(
 ) -> Feature:
     defaults = declaration.defaults
     what = f"feature {name!r} has {len(numbers)} parameters, at most {len(defaults)}"
-    require(len(numbers) <= len(defaults), what, "", f"write {declaration.pattern!r}", _CODE)
+    require(len(numbers) <= len(defaults), what, "", f"write {declaration.pattern!r}", code=_CODE)
     parameters = defaults | dict(zip(defaults, numbers, strict=False))
     for (parameter, value), smallest in zip(parameters.items(), declaration.at_least, strict=True):
         what = f"feature {name!r}: {parameter} must be at least {smallest}"
-        require(value >= smallest, what, "", f"the default is {declaration.default!r}", _CODE)
+        require(value >= smallest, what, "", f"the default is {declaration.default!r}", code=_CODE)
     warmup, bound = declaration.warmup_of(*parameters.values()), partial(function, **parameters)
     return Feature(name, bound, warmup, declaration.inputs, declaration.family, declaration.cross_sectional)
 

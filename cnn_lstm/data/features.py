@@ -185,7 +185,7 @@ def _evaluate(item: Feature, bars: pd.DataFrame) -> npt.NDArray[np.float64]:
         reason = f"{type(error).__name__}: {error}"
         raise ConfigError(f"feature {item.name!r} failed", reason, "repair the function", code=_CODE) from error
     what = f"feature {item.name!r} returned {len(column)} values for {len(bars)} rows"
-    require(len(column) == len(bars), what, "", "return one value per row", _CODE)
+    require(len(column) == len(bars), what, "", "return one value per row", code=_CODE)
     numeric = pd.api.types.is_numeric_dtype(column.dtype)
-    require(numeric, f"feature {item.name!r} is not numeric", f"dtype {column.dtype}", "return numbers", _CODE)
+    require(numeric, f"feature {item.name!r} is not numeric", f"dtype {column.dtype}", "return numbers", code=_CODE)
     return column.to_numpy(dtype=np.float64, na_value=np.nan)

@@ -128,5 +128,5 @@ class BoundRecipe:
 def _trusted_function(path: str) -> Callable[..., Any]:
     package, what = path.split(".")[0], f"the feature {path} is a function outside the trusted packages"
     fix = f"if you trust it, add --trust-imports {package}, or call cnn_lstm.trust({package!r}) in Python"
-    require(specs.is_trusted(path), what, "data.features", fix, 228)
+    require(specs.is_trusted(path), what, "data.features", fix, code=228)
     return default_importer(path)

@@ -43,7 +43,7 @@ class Boundaries:
         edges = {"train from": self.train, "validation from": self.validation, "test from": self.test, "end": self.end}
         what = f"the parts are not in order: {', '.join(f'{name} {_day(edge)}' for name, edge in edges.items())}"
         in_order = self.train < self.validation < self.test < self.end
-        require(bool(in_order), what, "data.split", "give ascending dates inside the data", 223)
+        require(bool(in_order), what, "data.split", "give ascending dates inside the data", code=223)
 
     @property
     def parts(self) -> tuple[tuple[np.datetime64, np.datetime64, np.datetime64 | None], ...]:
@@ -109,7 +109,7 @@ class FractionSplit(Split):
     def __init__(self, train: float = 0.7, validation: float = 0.15) -> None:
         fix = "give two shares above 0 whose sum is below 1; the rest is the test part"
         shares = 0 < train < 1 and 0 < validation < 1 and train + validation < 1
-        require(shares, f"train={train}, validation={validation}", "data.split", fix, 223)
+        require(shares, f"train={train}, validation={validation}", "data.split", fix, code=223)
         self.train, self.validation = train, validation
 
     def boundaries(self, times: Times) -> Boundaries:
@@ -137,15 +137,15 @@ class WalkForward(Split):
     """
 
     def __init__(self, folds: int = 5, fold: int = 0, sliding: bool = False, embargo: int = 0) -> None:
-        require(0 <= fold < folds, f"fold={fold} of folds={folds}", "data.split", "give 0 <= fold < folds", 223)
-        require(embargo >= 0, f"embargo={embargo}", "data.split", "give 0 or more timestamps", 223)
+        require(0 <= fold < folds, f"fold={fold} of folds={folds}", "data.split", "give 0 <= fold < folds", code=223)
+        require(embargo >= 0, f"embargo={embargo}", "data.split", "give 0 or more timestamps", code=223)
         self.folds, self.fold, self.sliding, self.embargo = folds, fold, sliding, embargo
 
     def boundaries(self, times: Times) -> Boundaries:
         """Boundaries of this fold."""
         block = len(times) // (self.folds + 2)
         what = f"embargo={self.embargo} of a part of {block} timestamps"
-        require(self.embargo < max(block, 1), what, "data.split", "give a shorter one", 223)
+        require(self.embargo < max(block, 1), what, "data.split", "give a shorter one", code=223)
         test = len(times) - (self.folds - self.fold) * block
         validation = test - block
         train = self.fold * block if self.sliding else 0
@@ -228,7 +228,7 @@ def require_rows(parts: SplitRows) -> None:
 
 def _at(times: Times, position: int) -> np.datetime64:
     what = f"{len(times)} timestamps are too few for this split"
-    require(position < len(times), what, "data.split", "give more data", 223)
+    require(position < len(times), what, "data.split", "give more data", code=223)
     time: np.datetime64 = times[position]
     return time
 

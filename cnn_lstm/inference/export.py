@@ -180,7 +180,7 @@ def export(checkpoint: str | Path, output: str | Path | None = None, format: For
     path = Path(output) if output is not None else Path(checkpoint).with_suffix(f".{format}")
     # before any work is done: a file that would be named as another format, or whose folder is not there
     fits = path.suffix.lower() in ("", f".{format}")
-    require(fits, f"{path.name} is not a name of format {format}", str(path), f"end it in .{format}", 257)
+    require(fits, f"{path.name} is not a name of format {format}", str(path), f"end it in .{format}", code=257)
     if output is not None and not path.parent.is_dir():
         raise ResourceError("cannot write the file", f"{path}: no such folder", "make the folder first", code=606)
     content = read_checkpoint(checkpoint)
@@ -246,7 +246,7 @@ def difference(module: nn.Module, run: Run, windows: Tensor) -> float:
 
 
 def _writer(format: str) -> Write:
-    require(format in FORMATS, f"unknown format {format!r}", "export", f"one of {', '.join(FORMATS)}", 257)
+    require(format in FORMATS, f"unknown format {format!r}", "export", f"one of {', '.join(FORMATS)}", code=257)
     try:
         return WRITERS[format]()
     except ModuleNotFoundError as error:

@@ -131,7 +131,7 @@ class Predictor:
             "both a history and a state were given",
             "Predictor.stream",
             "give one of them",
-            255,
+            code=255,
         )
         if history is None:
             # a name with a dot is a user's own function; any other that is not of the catalogue is a column

@@ -97,7 +97,7 @@ def check_symbols(symbols: Sequence[str]) -> list[str]:
         ['IBM', 'AAPL']
     """
     listed = bool(symbols) and not isinstance(symbols, str)
-    require(listed, f"data.symbols is {symbols!r}", "", "give a list of at least one symbol", 231)
+    require(listed, f"data.symbols is {symbols!r}", "", "give a list of at least one symbol", code=231)
     return [validate_symbol(name) for name in dict.fromkeys(symbols)]
 
 
@@ -125,7 +125,7 @@ def select(
     low = None if start is None else utc_moment(start, "start")
     high = None if end is None else utc_moment(end, "end")
     in_order = low is None or high is None or low < high
-    require(in_order, f"start {start} is not before end {end}", "", "end is exclusive", 223)
+    require(in_order, f"start {start} is not before end {end}", "", "end is exclusive", code=223)
     keep = table["symbol"].isin(wanted)
     if low is not None:
         keep &= table["timestamp"] >= low

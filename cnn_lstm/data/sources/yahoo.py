@@ -87,8 +87,8 @@ class YahooBars(PriceSource):
             fix = nearest(interval, DAILY + INTRADAY) or f"use one of {', '.join(DAILY + INTRADAY)}"
             raise ConfigError(f"interval {interval!r} is not one of Yahoo's", "data.source.interval", fix, code=234)
         known = on_missing in get_args(OnMissing)
-        require(known, f"on_missing {on_missing!r}", "data.source.on_missing", "use error or skip", 233)
-        require(retries >= 0, f"retries is {retries}", "data.source.retries", "give 0 or more", 233)
+        require(known, f"on_missing {on_missing!r}", "data.source.on_missing", "use error or skip", code=233)
+        require(retries >= 0, f"retries is {retries}", "data.source.retries", "give 0 or more", code=233)
         self.interval, self.adjust = interval, adjust
         self.cache_dir = Path(cache_dir).expanduser()
         self.on_missing, self.retries = on_missing, retries
@@ -171,7 +171,7 @@ def _span(start: str, end: str | None) -> tuple[pd.Timestamp, pd.Timestamp]:
     first = utc_moment(start, "data.start")
     last = min(today, utc_moment(end, "data.end")) if end is not None else today
     fix = "end is exclusive, and today is not finished"
-    require(first < last, f"start {start} is not before end {last:%Y-%m-%d}", "", fix, 223)
+    require(first < last, f"start {start} is not before end {last:%Y-%m-%d}", "", fix, code=223)
     return first, last
 
 
