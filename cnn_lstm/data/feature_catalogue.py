@@ -98,7 +98,7 @@ def default_importer(path: str) -> Callable[..., Any]:
         raise ConfigError(f"cannot import feature {path!r}", reason, "check the path", code=_CODE) from error
     if not callable(function):
         raise ConfigError(f"feature {path!r} is not a function", type(function).__name__, code=_CODE)
-    return function  # type: ignore[no-any-return]
+    return function  # type: ignore[no-any-return]  # whatever the module holds under the name
 
 
 def resolve_features(

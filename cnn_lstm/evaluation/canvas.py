@@ -34,9 +34,9 @@ def empty_axes() -> tuple[Figure, Axes]:
 def date_axis(axes: Axes) -> None:
     """Writes few and short dates below the plot."""
     # matplotlib has no types for its date locators
-    locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
+    locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]  # not typed by matplotlib
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]  # not typed by matplotlib
 
 
 def label_axes(axes: Axes, x: str, y: str = "") -> None:
