@@ -109,8 +109,11 @@ def with_baselines(
         the model was trained on, and `data_sha256`, the fingerprint of the prices that it forecast from.
     """
     table = add_baselines(table, data, settings.season)
-    factors = contract.calibration.smearing if contract.calibration else ()
-    by_target = {target.name: {"y_pred": factor} for target, factor in zip(data.targets, factors, strict=True)}
+    assert contract.calibration is not None, "smearing factors are needed"
+    by_target = {
+        target.name: {"y_pred": factor}
+        for target, factor in zip(data.targets, contract.calibration.smearing, strict=True)
+    }
     table = with_variances(table, by_target)
     training = contract.training or TrainingRange("NaT", "NaT")  # older checkpoints have none
     dates = {f"train_{name}": pd.Timestamp(day, tz="UTC") for name, day in asdict(training).items()}

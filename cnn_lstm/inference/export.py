@@ -71,7 +71,7 @@ def onnx_writer() -> Write:
     """
     import onnx  # noqa: F401 - torch needs both, and a missing one is reported before the work
     import onnxruntime
-    import onnxscript  # noqa: F401
+    import onnxscript  # noqa: F401 - as onnx
 
     def write(module: Exported, windows: Tensor, content: Mapping[str, Any], path: Path) -> Run:
         with torch.no_grad():
