@@ -52,10 +52,10 @@ class Exported(nn.Module):
     def forward(self, window: Tensor) -> dict[str, Tensor]:
         """Columns (B, H) and `embedding` (B, D) of raw windows (B, T, F)."""
         members = self.model.forecasters if isinstance(self.model, Ensemble) else [self.model]
-        embeddings = [member.encode(window) for member in members]
-        parts = [member.decode(member.head(e), window) for member, e in zip(members, embeddings, strict=True)]
+        forecasts = [member.columns(window) for member in members]
+        parts = [forecast.columns for forecast in forecasts]
         columns = combine(parts, members[0].objective.classes) if isinstance(self.model, Ensemble) else parts[0]
-        return columns | {"embedding": torch.cat(embeddings, dim=-1)}
+        return columns | {"embedding": torch.cat([forecast.embedding for forecast in forecasts], dim=-1)}
 
 
 Run = Callable[[Tensor], Mapping[str, Tensor]]

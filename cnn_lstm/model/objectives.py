@@ -31,6 +31,19 @@ class Objective(nn.Module, Serializable, ABC):
     n_outputs: int
     classes: int = 0
 
+    @property
+    def linear_outputs(self) -> int:
+        """Outputs of the linear path for each target, L: the location of a number, the logits of classes."""
+        return self.classes or 1
+
+    def shifted(self, raw: Tensor, linear: Tensor) -> Tensor:
+        """Raw outputs (B, H, K) around a linear forecast (B, H, L) of the standardised targets."""
+        return raw + linear
+
+    def start(self, residual: Tensor) -> Tensor:
+        """Raw outputs (H, K) of the best constant distribution of residuals (n, H) around the linear forecast."""
+        return residual.new_zeros(residual.shape[1], self.n_outputs)
+
     @abstractmethod
     def loss(self, raw: Tensor, z: Tensor) -> Tensor:
         """Scalar loss of raw outputs (B, H, K) against standardised targets (B, H)."""
@@ -84,6 +97,15 @@ class Gaussian(Objective):
 
     n_outputs = 2
 
+    def shifted(self, raw: Tensor, linear: Tensor) -> Tensor:
+        """The mean around the linear forecast."""
+        return torch.cat([raw[..., :1] + linear, raw[..., 1:]], dim=-1)
+
+    def start(self, residual: Tensor) -> Tensor:
+        """The line itself, with the spread of the residuals."""
+        spread = residual.square().mean(dim=0).clamp(min=1e-6).log()
+        return torch.stack([torch.zeros_like(spread), spread], dim=-1)
+
     def loss(self, raw: Tensor, z: Tensor) -> Tensor:
         """Mean negative log likelihood, in nats, without its constant."""
         return F.gaussian_nll_loss(raw[..., 0], z, raw[..., 1].exp(), eps=1e-6)
@@ -112,6 +134,11 @@ class Quantiles(Objective):
         self.level: Tensor
         self.n_outputs = len(levels)
         self.register_buffer("level", torch.tensor(levels), persistent=False)
+
+    def start(self, residual: Tensor) -> Tensor:
+        """Quantiles of the residuals around their median, which is the line."""
+        values = torch.quantile(residual, self.level.to(residual.dtype), dim=0).T
+        return values - values[:, [self.levels.index(0.5)]]
 
     def loss(self, raw: Tensor, z: Tensor) -> Tensor:
         """Mean pinball loss over batch, targets and levels."""

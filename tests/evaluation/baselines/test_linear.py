@@ -14,7 +14,7 @@ from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, Realiz
 from cnn_lstm.data.windows import cut_windows
 from cnn_lstm.evaluation.baselines import baseline_inputs, linear
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs
-from cnn_lstm.evaluation.baselines.linear import PENALTIES, STRENGTHS, fit_logistic, fit_ridge
+from cnn_lstm.evaluation.baselines.linear import PENALTIES, STRENGTHS, logistic_baseline, ridge_baseline
 from tests.evaluation.baselines.inputs import FEATURES, flat_windows, inputs_of, r2
 from tests.markets import autoregressive, market
 
@@ -40,7 +40,7 @@ def standard_labels(data: BaselineInputs, rows: np.ndarray, k: int) -> tuple[np.
 )
 def test_ridge_is_scikit_learns(targets: list[Target], arguments: dict[str, object], tolerance: float) -> None:
     data = inputs_of(market(400), *targets, **arguments)
-    fitted = fit_ridge(data)
+    fitted = ridge_baseline(data)
     forecasts = fitted.forecast(data.parts.test)
     train, validation, test = (
         flat_windows(data, rows) for rows in (data.parts.train, data.parts.validation, data.parts.test)
@@ -58,8 +58,8 @@ def test_ridge_is_scikit_learns(targets: list[Target], arguments: dict[str, obje
 
 
 def test_penalty_follows_the_validation_rows() -> None:
-    signal = fit_ridge(inputs_of(autoregressive(1500, 0.8), ForwardReturn(delay=0), window=30))
-    noise = fit_ridge(inputs_of(market(500), ForwardReturn(), window=30))
+    signal = ridge_baseline(inputs_of(autoregressive(1500, 0.8), ForwardReturn(delay=0), window=30))
+    noise = ridge_baseline(inputs_of(market(500), ForwardReturn(), window=30))
     rows = [len(fitted.inputs.parts.train) for fitted in (signal, noise)]
     assert signal.penalties[0] / rows[0] < noise.penalties[0] / rows[1] / 10
 
@@ -68,7 +68,7 @@ def test_ridge_finds_an_autoregressive_signal() -> None:
     data = inputs_of(autoregressive(1500, 0.8), ForwardReturn(delay=0))
     test = data.parts.test
     best = r2(data.labels(test, 0), 0.8 * data.present(test, 0))
-    assert r2(data.labels(test, 0), fit_ridge(data).forecast(test)[0]["y_ridge"]) > best - 0.05
+    assert r2(data.labels(test, 0), ridge_baseline(data).forecast(test)[0]["y_ridge"]) > best - 0.05
 
 
 def test_a_constant_feature_is_muted() -> None:
@@ -76,14 +76,14 @@ def test_a_constant_feature_is_muted() -> None:
     table["flat"] = 3.0
     data = inputs_of(table, ForwardReturn(), features=[*FEATURES, "flat"])
     assert data.statistics.x_scale[-1] == float("inf")
-    weights = fit_ridge(data).weights.view(data.window, -1)
+    weights = ridge_baseline(data).weights.view(data.window, -1)
     assert weights[:, -1].abs().max() < 1e-12
     assert bool(weights[:, :-1].any())
 
 
 def test_windows_are_never_in_memory_together(monkeypatch: pytest.MonkeyPatch) -> None:
     data = inputs_of(market(400), ForwardReturn())
-    whole = fit_ridge(data).forecast(data.parts.test)[0]["y_ridge"]
+    whole = ridge_baseline(data).forecast(data.parts.test)[0]["y_ridge"]
     sizes = []
 
     def cut(values: torch.Tensor, rows: torch.Tensor, length: int) -> torch.Tensor:
@@ -93,7 +93,7 @@ def test_windows_are_never_in_memory_together(monkeypatch: pytest.MonkeyPatch) -
     original = cut_windows
     monkeypatch.setattr(baseline_inputs, "cut_windows", cut)
     monkeypatch.setattr(baseline_inputs, "CHUNK_BYTES", 2000)
-    chunked = fit_ridge(data).forecast(data.parts.test)[0]["y_ridge"]
+    chunked = ridge_baseline(data).forecast(data.parts.test)[0]["y_ridge"]
     assert max(sizes) <= 2000
     assert len(sizes) > 30
     np.testing.assert_allclose(chunked, whole, atol=1e-8)
@@ -102,10 +102,10 @@ def test_windows_are_never_in_memory_together(monkeypatch: pytest.MonkeyPatch) -
 def test_training_windows_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     data = inputs_of(market(400), ForwardReturn())
     monkeypatch.setattr(linear, "MAX_WINDOWS", 200)
-    thinned = fit_ridge(data)
+    thinned = ridge_baseline(data)
     rows = data.train(200)
     assert set(data.panel.symbol[rows]) == {0, 1, 2}
-    alone = fit_ridge(replace(data, parts=replace(data.parts, train=rows)))
+    alone = ridge_baseline(replace(data, parts=replace(data.parts, train=rows)))
     assert torch.equal(thinned.weights, alone.weights)
 
 
@@ -124,7 +124,7 @@ def separable(rows: int = 900) -> BaselineInputs:
 def test_logistic_beats_the_prior_on_separable_data() -> None:
     data = separable()
     test = data.parts.test
-    columns = fit_logistic(data).forecast(test)[0]
+    columns = logistic_baseline(data).forecast(test)[0]
     truth = data.labels(test, 0)
     shares = (data.statistics.class_counts[0] / data.statistics.class_counts[0].sum()).double().numpy()
     probabilities = np.stack([columns["logistic_p0"], columns["logistic_p1"]], axis=1)
@@ -137,7 +137,7 @@ def test_logistic_beats_the_prior_on_separable_data() -> None:
 @pytest.mark.parametrize("thresholds", [[0.0], [-0.004, 0.004]], ids=["two classes", "three classes"])
 def test_logistic_is_scikit_learns(thresholds: list[float]) -> None:
     data = inputs_of(market(400), Direction(thresholds))
-    fitted = fit_logistic(data)
+    fitted = logistic_baseline(data)
     train, test = flat_windows(data, data.parts.train), flat_windows(data, data.parts.test)
     strengths = [strength / len(train) for strength in STRENGTHS]
     assert min(abs(np.log(fitted.strengths[0] / strength)) for strength in strengths) < 1e-9
@@ -153,7 +153,7 @@ def test_logistic_is_scikit_learns(thresholds: list[float]) -> None:
 @pytest.mark.parametrize(("thresholds", "missing"), [([0.0, 0.5], 2), ([-0.5, 0.0], 0)], ids=["last", "first"])
 def test_a_class_without_training_rows_has_hardly_any_probability(thresholds: list[float], missing: int) -> None:
     data = inputs_of(market(400), Direction(thresholds))
-    columns = fit_logistic(data).forecast(data.parts.test)[0]
+    columns = logistic_baseline(data).forecast(data.parts.test)[0]
     assert 0 < columns[f"logistic_p{missing}"].max() < 2e-6
     assert missing not in columns["y_logistic"]
 
@@ -161,4 +161,4 @@ def test_a_class_without_training_rows_has_hardly_any_probability(thresholds: li
 def test_strength_follows_the_validation_rows() -> None:
     """Training rows alone would always take the weakest penalty."""
     data = inputs_of(market(400), Direction(), window=30)
-    assert fit_logistic(data).strengths[0] * len(data.parts.train) < 100
+    assert logistic_baseline(data).strengths[0] * len(data.parts.train) < 100

@@ -1,0 +1,68 @@
+"""What a forecaster needs of a data module: windows, statistics of the training rows, and what they are about.
+
+Shapes: B batch, T window length, F features, H targets, C classes, n rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol
+
+from torch import Tensor
+
+Part = Literal["train", "validation"]
+
+
+class Windows(NamedTuple):
+    """What a step needs of a batch: raw features (B, T, F), labels (B, H), panel rows (B,)."""
+
+    x: Tensor
+    y: Tensor
+    row: Tensor
+
+
+class Statistics(Protocol):
+    """Location and scale of features (F,) and targets (H,) over the training rows, and class counts (H, C)."""
+
+    @property
+    def x_loc(self) -> Tensor:
+        """What is subtracted from each feature."""
+
+    @property
+    def x_scale(self) -> Tensor:
+        """What each feature is divided by."""
+
+    @property
+    def x_anchored(self) -> Tensor:
+        """1 where a feature is taken relative to the window's last value."""
+
+    @property
+    def y_loc(self) -> Tensor:
+        """What is subtracted from each target."""
+
+    @property
+    def y_scale(self) -> Tensor:
+        """What each target is divided by."""
+
+    @property
+    def y_anchor(self) -> Tensor:
+        """Feature whose last value is subtracted from a target; -1 for none."""
+
+    @property
+    def class_counts(self) -> Tensor:
+        """Training labels of each class."""
+
+
+class ForecastData(Protocol):
+    """What a data module offers to the forecaster."""
+
+    statistics: Statistics
+
+    def contract(self) -> Mapping[str, Any]:
+        """What `Contract.from_plain` reads."""
+
+    def windows_of(self, part: Part, most: int) -> Iterable[Windows]:
+        """At most so many labelled windows of a part, spread evenly over its rows, in chunks."""
+
+    def surprise_scale(self, rows: Tensor) -> Tensor:
+        """Size of each label's surprise as known at the panel rows (n,): (n, H)."""
