@@ -5,8 +5,7 @@ Shapes: B batch, T window length, F features, H targets, K outputs of the head p
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
@@ -23,13 +22,13 @@ from cnn_lstm.errors import require
 from cnn_lstm.model.calibration import calibrate
 from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, refuse_other_data, require_intact, with_digest
 from cnn_lstm.model.dropout import dropout_samples
-from cnn_lstm.model.linear import LinearPath, Mode, fit_line, line_columns, most_windows
+from cnn_lstm.model.linear import LinearPath, Mode, line_columns
 from cnn_lstm.model.metrics import forecast_metrics
 from cnn_lstm.model.network import Backbone
 from cnn_lstm.model.objectives import Objective, Point
 from cnn_lstm.model.optimisation import Clipping, settings_of, step_plateau
 from cnn_lstm.model.outputs import EpochOutputs
-from cnn_lstm.model.training_data import ForecastData, Part, Statistics, Windows
+from cnn_lstm.model.training_data import ForecastData, Statistics, Windows, standardised
 
 INFERENCE_BATCH = 32
 
@@ -130,7 +129,7 @@ class Forecaster(LightningModule):
                 `mc_std` their spread.
             seed: Reproduces the dropout masks.
         """
-        embedding, raw, line = self._fixed_outputs(x)
+        embedding, raw, line = fixed_shape(self._outputs, x)
         columns = self._decode(raw, line, self._loc(x))
         if samples:
             draws = dropout_samples(lambda batch: self(batch)["y_pred"], self, x, samples, seed)  # (S, B, H)
@@ -145,13 +144,6 @@ class Forecaster(LightningModule):
         line = self.linear(self.network.standardize(x))
         raw = self.head(embedding).unflatten(1, (self.n_targets, -1))
         return embedding, self.objective.shifted(raw, line), line
-
-    def _fixed_outputs(self, x: Tensor) -> list[Tensor]:
-        """`_outputs` by `fixed_shape`."""
-        joined = fixed_shape(lambda part: torch.cat([one.flatten(1) for one in self._outputs(part)], dim=1), x)
-        shapes = [(self.head.in_features,), (self.n_targets, self.objective.n_outputs), self.linear.shape]
-        pieces = joined.split([math.prod(shape) for shape in shapes], dim=1)
-        return [piece.reshape(-1, *shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
     def _decode(self, raw: Tensor, line: Tensor, loc: Tensor) -> dict[str, Tensor]:
         """Forecast columns, each (B, H), of raw outputs and the line in them; the line's own where there is one."""
@@ -189,7 +181,7 @@ class Forecaster(LightningModule):
 
     def test_step(self, batch: Windows, batch_idx: int) -> None:
         """Keeps the forecasts of a test batch."""
-        self._step(batch, *self._fixed_outputs(batch.x)[1:])
+        self._step(batch, *fixed_shape(self._outputs, batch.x)[1:])
 
     def predict_step(self, batch: Windows, batch_idx: int) -> None:
         """Keeps the forecasts of a batch; labels may be missing."""
@@ -283,25 +275,9 @@ class Forecaster(LightningModule):
             self.objective.learn_classes(statistics.class_counts)
 
     def learn_line(self, data: ForecastData) -> None:
-        """Fits the line on training windows, penalties on validation windows; an untrained head starts at the line."""
-        if self.linear.mode == "off":
-            return
-        classes = self.objective.classes
-        train, validation = (
-            partial(self._pairs, data, part, most_windows(classes)) for part in ("train", "validation")
-        )
-        line = fit_line(train(), validation(), classes)
-        if not self.linear.learnt:
-            residual = torch.cat([y.float() - line(x) for x, y in train()]) if not classes else self.y_loc[None]
-            nn.init.zeros_(self.head.weight)
-            self.head.bias.data.copy_(self.objective.start(residual).flatten())
-        self.linear.take(line)
-
-    def _pairs(self, data: ForecastData, part: Part, most: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Standardised windows (n, T, F) and labels (n, H) of a part, in chunks."""
-        scale = torch.where(self.y_scale.isinf(), 1.0, self.y_scale)
-        for x, y, _ in data.windows_of(part, most):
-            yield self.network.standardize(x), (y.double() - self._loc(x)) / scale
+        """Fits the line on training windows, its inputs and penalty on validation windows; see `LinearPath.learn`."""
+        pairs = partial(standardised, data, self.network.standardize, self._loc, self.y_scale)
+        self.linear.learn(pairs, self.objective, self.head)
 
     def configure_optimizers(self) -> Any:
         """Optimiser and scheduler as injected."""
@@ -339,23 +315,23 @@ class Forecaster(LightningModule):
         self.contract = saved
 
 
-def fixed_shape(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def fixed_shape(function: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor) -> tuple[Tensor, ...]:
     """Applies a function of windows in batches of one fixed shape, the last one filled up with copies.
 
     Matrix kernels round differently for different batch shapes. With always the same shape, a forecast is the same, bit
     for bit, in a test run, in a table of one symbol, and for a single window.
 
     Args:
-        function: Maps windows (`INFERENCE_BATCH`, T, F) row by row.
+        function: Maps windows (`INFERENCE_BATCH`, T, F) row by row, to one tensor or several.
         x: Windows, (B, T, F).
 
     Returns:
-        The function's outputs, first dimension B.
+        The function's outputs, each of first dimension B.
     """
     if not len(x):  # a process without rows
-        return function(x.new_zeros(INFERENCE_BATCH, *x.shape[1:]))[:0]
+        return tuple(output[:0] for output in function(x.new_zeros(INFERENCE_BATCH, *x.shape[1:])))
     parts = []
     for part in x.split(INFERENCE_BATCH):
         filling = part[-1:].expand(INFERENCE_BATCH - len(part), -1, -1)
-        parts.append(function(torch.cat([part, filling]))[: len(part)])
-    return torch.cat(parts)
+        parts.append([output[: len(part)] for output in function(torch.cat([part, filling]))])
+    return tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))

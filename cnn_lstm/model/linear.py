@@ -9,7 +9,8 @@ otherwise), I candidate inputs, P penalties.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
@@ -18,6 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cnn_lstm.model.objectives import Objective
+from cnn_lstm.model.training_data import Part
+
+log = logging.getLogger(__name__)
 Mode = Literal["off", "fixed", "fine_tuned"]
 Pairs = Iterable[tuple[Tensor, Tensor]]  # standardised windows (n, T, F), standardised labels (n, H)
 MAX_WINDOWS = 50_000
@@ -87,6 +92,29 @@ class LinearPath(nn.Module):
         """Uses a line from now on."""
         self._set(line.weight, line.bias)
 
+    def learn(self, pairs: Callable[[Part, int], Pairs], objective: Objective, head: nn.Linear) -> None:
+        """Takes the best line, unless it is off; a head that is not trained yet starts as that line alone.
+
+        Args:
+            pairs: Gives at most so many standardised windows and labels of a part, in chunks.
+            objective: Meaning of the head's outputs.
+            head: What turns embeddings, (B, D), into outputs, (B, H K).
+        """
+        if self.mode == "off":
+            return
+        classes = objective.classes
+        most = MAX_LOGISTIC_WINDOWS if classes else MAX_WINDOWS
+        line = fit_line(pairs("train", most), pairs("validation", most), classes)
+        if not self.learnt:
+            residual = torch.zeros(1, self.shape[0])
+            if not classes:
+                residual = torch.cat([labels.float() - line(windows) for windows, labels in pairs("train", most)])
+            nn.init.zeros_(head.weight)
+            with torch.no_grad():
+                head.bias.copy_(objective.start(residual).flatten())
+        self.take(line)
+        log.info("the linear path reads %s", ", ".join(line.inputs))
+
     def forward(self, windows: Tensor) -> Tensor:
         """Standardised forecasts, (B, H, L), of standardised windows, (B, T, F)."""
         if not self.learnt:
@@ -136,11 +164,6 @@ def fit_line(train: Pairs, validation: Pairs, classes: int = 0) -> Line:
 
         return fit_logistic(train, validation, classes)
     return fit_ridge(train, validation)
-
-
-def most_windows(classes: int) -> int:
-    """Windows of a part that a line is fitted on at most."""
-    return MAX_LOGISTIC_WINDOWS if classes else MAX_WINDOWS
 
 
 # -- the search --------------------------------------------------------------------------------------------------------

@@ -5,9 +5,10 @@ Shapes: B batch, T window length, F features, H targets, C classes, n rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 Part = Literal["train", "validation"]
@@ -66,3 +67,26 @@ class ForecastData(Protocol):
 
     def surprise_scale(self, rows: Tensor) -> Tensor:
         """Size of each label's surprise as known at the panel rows (n,): (n, H)."""
+
+
+def standardised(
+    data: ForecastData,
+    standardize: Callable[[Tensor], Tensor],
+    location: Callable[[Tensor], Tensor],
+    scale: Tensor,
+    part: Part,
+    most: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Windows (n, T, F) and labels (n, H) of a part as a network sees them, in chunks.
+
+    Args:
+        data: The data module.
+        standardize: Scales raw windows, (n, T, F).
+        location: What is subtracted from the labels of raw windows, (n, H).
+        scale: What the labels are divided by, (H,); a constant label has an infinite one, and stays as it is.
+        part: Which part of the split.
+        most: Number of windows at most.
+    """
+    scale = torch.where(scale.isinf(), 1.0, scale)
+    for x, y, _ in data.windows_of(part, most):
+        yield standardize(x), (y.double() - location(x)) / scale
