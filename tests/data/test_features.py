@@ -22,6 +22,8 @@ from cnn_lstm.data.feature_catalogue import (
     resolve_features,
 )
 from cnn_lstm.data.features import Feature, compute_features, feature
+from cnn_lstm.data.indicators.numerics import FLOOR, FLOOR_ROWS
+from cnn_lstm.data.targets import RealizedVolatility
 from cnn_lstm.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +48,11 @@ VARIANTS = [
     "autocorrelation_20_5",
     "volatility_regime_5_30",
     "keltner_position_10_1",
+    "log_realised_volatility_1",
+    "log_realised_volatility_100",
+    "log_garman_klass_volatility_1",
+    "market_log_volatility_1",
+    "excess_log_volatility_80",
 ]
 Table = pd.DataFrame
 
@@ -389,6 +396,27 @@ def oracle_realised(b: Table) -> npt.NDArray[np.float64]:
     return by_window(lambda w: float(returns[w].std(ddof=1)), 20, len(b))
 
 
+def oracle_log_realised(b: Table) -> npt.NDArray[np.float64]:
+    """Of one bar, so that the floor acts."""
+    moves = np.abs(np.r_[np.nan, np.diff(np.log(b["close"]))])
+    floor = by_window(lambda w: 0.1 * float(np.sqrt(np.mean(moves[w] ** 2))), 63, len(b))
+    return np.asarray(np.log(np.maximum(moves, floor)))
+
+
+def oracle_log_parkinson(b: Table) -> npt.NDArray[np.float64]:
+    squares = np.log(b["high"].to_numpy() / b["low"].to_numpy()) ** 2 / (4 * np.log(2))
+    return by_window(lambda w: float(np.log(squares[w].mean()) / 2), 5, len(b))
+
+
+def oracle_log_garman_klass(b: Table) -> npt.NDArray[np.float64]:
+    return np.asarray(np.log(oracle_garman_klass(b)))
+
+
+def oracle_abs_return(b: Table) -> npt.NDArray[np.float64]:
+    close = b["close"].to_numpy()
+    return np.asarray(np.r_[np.full(5, np.nan), np.abs(np.log(close[5:] / close[:-5]))])
+
+
 def oracle_macd_hist(b: Table) -> npt.NDArray[np.float64]:
     def average(values: npt.NDArray[np.float64], span: int) -> npt.NDArray[np.float64]:
         return pd.Series(values).ewm(span=span, adjust=False).mean().to_numpy()
@@ -434,6 +462,10 @@ ORACLES = {
     "garman_klass_volatility": oracle_garman_klass,
     "obv_change_20": oracle_obv,
     "realised_volatility_20": oracle_realised,
+    "log_realised_volatility_1": oracle_log_realised,
+    "log_parkinson_volatility_5": oracle_log_parkinson,
+    "log_garman_klass_volatility_20": oracle_log_garman_klass,
+    "abs_return_5": oracle_abs_return,
     "macd_hist": oracle_macd_hist,
     "mfi_14": oracle_mfi,
     "skewness_60": oracle_skewness,
@@ -449,6 +481,52 @@ def test_a_feature_is_what_its_name_says(name: str, bars: Table) -> None:
     present = np.isfinite(ours)
     assert present.sum() > 300
     np.testing.assert_allclose(ours[present], theirs[present], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("period", [5, 22, 100])
+def test_log_volatility_is_what_the_volatility_target_was_last(bars: Table, period: int) -> None:
+    feature_values = values_of(bars, f"log_realised_volatility_{period}")
+    label = RealizedVolatility(horizon=period, log=True).present(bars)
+    after = max(period, FLOOR_ROWS)
+    np.testing.assert_allclose(feature_values[after:], label[after:], rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_a_row_without_a_move_has_the_floor_as_its_log_volatility(bars: Table, scale: float) -> None:
+    calm = bars.assign(close=bars["close"] * scale)
+    calm.loc[200:202, "close"] = calm["close"][199]
+    values = values_of(calm, "log_realised_volatility_1")
+    recent = np.diff(np.log(calm["close"].to_numpy()))[201 - FLOOR_ROWS : 201]
+    assert values[201] == pytest.approx(np.log(FLOOR) + np.log(np.mean(recent**2)) / 2)
+    assert np.isfinite(values[FLOOR_ROWS:]).all()
+    assert (
+        values[FLOOR_ROWS:] >= values_of(calm, "log_realised_volatility_63")[FLOOR_ROWS:] + np.log(FLOOR) - 1e-9
+    ).all()
+
+
+def test_a_quarter_without_a_move_has_no_log_volatility_and_does_not_empty_the_market(table: Table) -> None:
+    still = table.copy()
+    own = np.flatnonzero(one("AAA", still))
+    still.loc[own[200:300], PRICES] = 50.0
+    assert np.isnan(values_of(still, "log_realised_volatility_1")[own[270:300]]).all()
+    market = values_of(still, "market_log_volatility_1")
+    single = pd.Series(values_of(still, "log_realised_volatility_1"))
+    others = single[~one("AAA", still)].groupby(still["timestamp"]).mean()
+    np.testing.assert_allclose(market[own[270:300]], others.loc[still["timestamp"][own[270:300]]], rtol=1e-12)
+
+
+def test_market_volatilities_are_means_of_those_of_the_symbols(table: Table) -> None:
+    for name, single in (
+        ("market_log_volatility_5", "log_realised_volatility_5"),
+        ("market_abs_return_3", "abs_return_3"),
+    ):
+        single_values = pd.Series(values_of(table, single))
+        mean = single_values.groupby(table["timestamp"]).transform("mean")
+        known = np.isfinite(values_of(table, name))
+        assert known.mean() > 0.8
+        np.testing.assert_allclose(values_of(table, name)[known], mean[known], rtol=1e-12, err_msg=name)
+    own, excess = (values_of(table, name) for name in ("log_realised_volatility_5", "excess_log_volatility_5"))
+    np.testing.assert_allclose(excess + values_of(table, "market_log_volatility_5"), own, rtol=1e-9)
 
 
 def test_calendar_features_read_the_timestamp() -> None:
@@ -469,6 +547,8 @@ def test_the_cross_section_uses_the_symbols_that_are_there() -> None:
     expected = {
         "excess_return_1": [np.nan, 0.0, two / 2, np.nan, -two / 2],
         "market_return_1": [np.nan, two, two / 2, np.nan, two / 2],
+        "market_abs_return_1": [np.nan, two, two / 2, np.nan, two / 2],
+        "market_volatility_2": [np.nan, np.nan, two, np.nan, np.nan],
         "return_rank_1": [np.nan, 0.5, 0.75, np.nan, 0.25],
         "market_breadth_1": [np.nan, 1.0, 0.5, np.nan, 0.5],
         "return_dispersion_1": [np.nan, 0.0, two / 2, np.nan, two / 2],

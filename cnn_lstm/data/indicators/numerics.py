@@ -21,6 +21,8 @@ HLC = ("high", "low", "close")
 OHLC = ("open", *HLC)
 HLCV = (*HLC, "volume")
 
+# the least volatility that a logarithm is taken of: this share of the volatility of a quarter of daily bars
+FLOOR, FLOOR_ROWS = 0.1, 63
 _CHUNK = 4096
 # movement below this share of the level is rounding, not movement
 _ROUNDING = 1e-12
@@ -141,6 +143,41 @@ def rolling_std(column: pd.Series, period: int, ddof: int = 1) -> pd.Series:
         return np.where(spread <= _ROUNDING * np.abs(windows).max(axis=1), 0.0, spread)
 
     return pd.Series(over_windows(deviation, period, column), index=column.index)
+
+
+def root_mean_square(column: pd.Series, period: int) -> pd.Series:
+    """Root of the mean square of the last `period` rows.
+
+    Example:
+        >>> root_mean_square(pd.Series([3.0, 4.0, 0.0, 0.0]), 2).round(3).tolist()
+        [nan, 3.536, 2.828, 0.0]
+    """
+    values = over_windows(lambda windows: np.sqrt((windows**2).mean(axis=1)), period, column)
+    return pd.Series(values, index=column.index)
+
+
+def log_root_mean_square(column: pd.Series, period: int) -> pd.Series:
+    """Log of `root_mean_square`, which is at least `FLOOR` of that of the last `FLOOR_ROWS` rows.
+
+    The logarithm of a row without movement is minus infinity, and that of a row with hardly any is an outlier. The
+    floor is a share of the column's own recent size, so that it knows nothing of later rows and of no unit. Where
+    nothing has moved for `FLOOR_ROWS` rows the result is minus infinity.
+
+    Example:
+        >>> moves = pd.Series([1.0] * 63 + [0.0, 0.5])
+        >>> log_root_mean_square(moves, 1).tail(3).round(3).tolist()
+        [0.0, -2.311, -0.693]
+    """
+    size = root_mean_square(column, period)
+    if period < FLOOR_ROWS:  # a longer window holds those rows: it is above the floor by itself
+        # not `clip`, which takes an unknown floor as none: then the start of the history would matter
+        size = pd.Series(np.maximum(size, FLOOR * root_mean_square(column, FLOOR_ROWS)), index=column.index)
+    return pd.Series(np.log(size), index=column.index)
+
+
+def log_memory(period: int) -> int:
+    """Rows that `log_root_mean_square` needs."""
+    return max(period, FLOOR_ROWS)
 
 
 def standardised(windows: FloatArray) -> FloatArray:

@@ -23,6 +23,12 @@ def simple_return(bars: pd.DataFrame, period: int = 1) -> pd.Series:
     return bars["close"] / bars["close"].shift(period) - 1
 
 
+@feature(warmup=lambda period: period)
+def abs_return(bars: pd.DataFrame, period: int = 1) -> pd.Series:
+    """Absolute log return of the close over the last n bars."""
+    return log_returns(bars, period).abs()
+
+
 @feature(inputs=("open", "close"), warmup=1)
 def overnight_gap(bars: pd.DataFrame) -> pd.Series:
     """Log return from the previous close to this open."""
