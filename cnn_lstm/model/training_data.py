@@ -62,8 +62,8 @@ class ForecastData(Protocol):
     def contract(self) -> Mapping[str, Any]:
         """What `Contract.from_plain` reads."""
 
-    def windows_of(self, part: Part, most: int) -> Iterable[Windows]:
-        """At most so many labelled windows of a part, spread evenly over its rows, in chunks."""
+    def windows_of(self, part: Part, most: int) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
+        """At most so many windows of a part, evenly spread, in chunks: raw features, labels, rows; see `Windows`."""
 
     def surprise_scale(self, rows: Tensor) -> Tensor:
         """Size of each label's surprise as known at the panel rows (n,): (n, H)."""

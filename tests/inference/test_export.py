@@ -124,7 +124,7 @@ def test_an_ensemble_is_exported_as_its_average(checkpoint: Path, tmp_path: Path
     written = export(tmp_path / "both.ckpt", format="pt2")
     loaded = torch.export.load(written.path).module()
     found = loaded(windows(3))
-    assert list(found) == ["y_pred", "ensemble_std", "embedding"]
+    assert list(found) == ["y_pred", "y_linear", "ensemble_std", "embedding"]
     assert found["embedding"].shape == (3, 4 + 6)
     assert difference(eager(tmp_path / "both.ckpt"), loaded, windows(3)) < TOLERANCE
 
