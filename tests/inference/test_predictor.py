@@ -141,6 +141,7 @@ def test_an_anchored_forecast_is_a_change_added_to_the_last_level(case: Run) -> 
 @pytest.mark.parametrize("case", [CASES["anchored volatility"]], indirect=True, ids=["anchored volatility"])
 def test_the_anchor_of_a_volatility_travels_with_the_checkpoint(case: Run) -> None:
     predictor = Predictor.from_checkpoint(case.checkpoint)
+    assert isinstance(predictor.forecaster, Forecaster)
     assert predictor.forecaster.y_anchor.tolist() == [1]
     assert predictor.targets[0].anchor == "log_realised_volatility_5"
 
