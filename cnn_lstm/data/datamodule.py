@@ -16,6 +16,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from cnn_lstm.data.anchors import anchor_positions
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
 from cnn_lstm.data.panel_checks import check_labels, check_leak, check_parts, muted_features, skip_short
 from cnn_lstm.data.picks import evenly_spread
@@ -144,7 +145,7 @@ class MarketDataModule(LightningDataModule):
         """Statistics of training rows, (n,), of a panel of this recipe."""
         position, anchor = self.recipe.features.index, self.recipe.anchor
         anchored = [position(name) for name in anchor]
-        y_anchor = [position(one.column) if one.level and one.column in anchor else -1 for one in self.targets]
+        y_anchor = anchor_positions(self.recipe.features, anchor, self.targets)
         classes = self.targets[0].classes
         return training_statistics(panel, rows, self.recipe.window, anchored, y_anchor, classes, self.scaling)
 

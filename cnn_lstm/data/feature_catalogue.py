@@ -163,7 +163,8 @@ def _with_parameters(
         what = f"feature {name!r}: {parameter} must be at least {smallest}"
         require(value >= smallest, what, "", f"the default is {declaration.default!r}", code=_CODE)
     warmup, bound = declaration.warmup_of(*parameters.values()), partial(function, **parameters)
-    return Feature(name, bound, warmup, declaration.inputs, declaration.family, declaration.cross_sectional)
+    kind = declaration.kind or "value"
+    return Feature(name, bound, warmup, declaration.inputs, declaration.family, declaration.cross_sectional, kind)
 
 
 def _user_feature(name: str, function: Callable[..., Any], columns: Collection[str]) -> Feature:
@@ -171,8 +172,8 @@ def _user_feature(name: str, function: Callable[..., Any], columns: Collection[s
     if declaration is None:
         # a table without a close must not be refused for a function that does not say what it reads
         return Feature(name, function, 0, ("close",) if "close" in columns else (), FAMILY_OF_USER)
-    warmup = declaration.warmup
-    return Feature(name, function, warmup, declaration.inputs, FAMILY_OF_USER, declaration.cross_sectional)
+    crossed, kind = declaration.cross_sectional, declaration.kind
+    return Feature(name, function, declaration.warmup, declaration.inputs, FAMILY_OF_USER, crossed, kind)
 
 
 def _nearest(name: str, columns: Collection[str]) -> str:

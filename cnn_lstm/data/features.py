@@ -38,6 +38,7 @@ class Feature:
         inputs: Columns that the function reads.
         family: Kind of feature; "columns" for a raw column, "own" for a user's function.
         cross_sectional: Whether rows of other symbols with the same timestamp count.
+        kind: Name of the kind of quantity, see `cnn_lstm.data.quantities`; empty where nobody knows.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Feature:
     inputs: tuple[str, ...]
     family: str
     cross_sectional: bool = False
+    kind: str = ""
 
     @property
     def reads_all_rows(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from cnn_lstm import specs
+from cnn_lstm.data.anchors import check_anchors
 from cnn_lstm.data.checks import BARS
 from cnn_lstm.data.feature_catalogue import default_importer, required_columns, resolve_features
 from cnn_lstm.data.features import Feature
@@ -67,10 +68,13 @@ class Recipe:
             targets: The target objects.
 
         Raises:
-            ConfigError: If a feature is unknown, or its function lies outside the trusted packages.
+            ConfigError: If a feature is unknown, its function lies outside the trusted packages, or it cannot be the
+                anchor of a target.
         """
         known = list(dict.fromkeys([*columns, *BARS]))
-        return BoundRecipe(self, tuple(resolve_features(self.features, known, _trusted_function)), tuple(targets))
+        features = resolve_features(self.features, known, _trusted_function)
+        check_anchors(features, targets)
+        return BoundRecipe(self, tuple(features), tuple(targets))
 
     def bind_to(self, prices: pd.DataFrame, targets: Sequence[Target]) -> BoundRecipe:
         """`bind` to the columns of a price table.

@@ -10,6 +10,7 @@ Shapes: n rows of one symbol's bars, ascending in time.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,8 @@ class Target(Serializable, ABC):
         kind: Name of the kind of quantity, see `quantity`: `return`, `class`, `volatility`, `log_volatility`,
             `level`, or `value` for anything else.
         classes: Number of classes; 0 for a number.
+        anchor: Feature of the same unit whose last value is subtracted from the label and added back to the forecast;
+            empty for none.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Target(Serializable, ABC):
     column: str
     kind: str = "value"
     classes: int = 0
+    anchor: str = ""
 
     @abstractmethod
     def present(self, bars: pd.DataFrame) -> Floats:
@@ -52,6 +56,13 @@ class Target(Serializable, ABC):
     def future(self, bars: pd.DataFrame) -> Floats:
         """Label of each row, shape (n,): what `present` is `reach` rows later; NaN where that is not known yet."""
         return _lead(self.present(bars), self.reach)
+
+    def spec(self) -> dict[str, Any]:
+        """Class path and arguments; without an empty anchor, as in checkpoints that are older than anchors."""
+        spec = super().spec()
+        if not spec["init_args"].get("anchor", True):
+            del spec["init_args"]["anchor"]
+        return spec
 
     @property
     def quantity(self) -> Quantity:
@@ -175,6 +186,8 @@ class RealizedVolatility(Target):
         delay: Rows between the decision and the first return; 0, since nothing has to be traded.
         log: Natural logarithm of the volatility: closer to normal, and its forecast is positive by construction.
         column: Price column.
+        anchor: Listed feature that is a volatility as well, or a log volatility where `log` is true. The label is then
+            forecast as its change from the feature's last value, for example from `log_realised_volatility_5`.
 
     Source:
         Andersen, Bollerslev, Diebold, Labys (2003), Modeling and Forecasting Realized Volatility.
@@ -185,8 +198,11 @@ class RealizedVolatility(Target):
         [0.3536, nan, nan]
     """
 
-    def __init__(self, horizon: int = 5, delay: int = 0, log: bool = False, column: str = "close") -> None:
+    def __init__(
+        self, horizon: int = 5, delay: int = 0, log: bool = False, column: str = "close", anchor: str | None = None
+    ) -> None:
         self.horizon, self.delay, self.log, self.column = _positive(horizon), _delay(delay), log, column
+        self.anchor = anchor or ""
         self.kind = "log_volatility" if log else "volatility"
         self.name = f"{self.kind}_{horizon}"
         self.unit = "log volatility a bar" if log else "volatility a bar"

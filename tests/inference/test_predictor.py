@@ -66,6 +66,20 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
         {},
     ),
+    "anchored volatility": (
+        {
+            "features": ["log_return_1", "log_realised_volatility_5"],
+            "targets": [
+                spec(
+                    "cnn_lstm.data.targets.RealizedVolatility",
+                    horizon=5,
+                    log=True,
+                    anchor="log_realised_volatility_5",
+                )
+            ],
+        },
+        {},
+    ),
     "quantiles": ({}, {"objective": spec("cnn_lstm.model.objectives.Quantiles", levels=[0.1, 0.5, 0.9])}),
     "gaussian": ({"batch_size": 33}, {"objective": spec("cnn_lstm.model.objectives.Gaussian")}),
     "classes": (
@@ -122,6 +136,14 @@ def test_a_table_alone_gives_the_forecasts_of_the_run(case: Run) -> None:
 @pytest.mark.parametrize("case", [CASES["anchored level"]], indirect=True, ids=["anchored level"])
 def test_an_anchored_forecast_is_a_change_added_to_the_last_level(case: Run) -> None:
     assert ((case.table["y_pred"] / case.table["y_last"] - 1).abs() < 0.05).all()
+
+
+@pytest.mark.parametrize("case", [CASES["anchored volatility"]], indirect=True, ids=["anchored volatility"])
+def test_the_anchor_of_a_volatility_travels_with_the_checkpoint(case: Run) -> None:
+    predictor = Predictor.from_checkpoint(case.checkpoint)
+    assert isinstance(predictor.forecaster, Forecaster)
+    assert predictor.forecaster.y_anchor.tolist() == [1]
+    assert predictor.targets[0].anchor == "log_realised_volatility_5"
 
 
 def test_a_process_with_nothing_but_the_checkpoint_gives_the_forecasts_of_the_run(plain: Run, tmp_path: Path) -> None:

@@ -46,13 +46,13 @@ def market_abs_return(table: pd.DataFrame, period: int = 1) -> pd.Series:
     return _mean_by_time(_returns(table, period).abs(), table)
 
 
-@feature(warmup=lambda period: period, cross_sectional=True)
+@feature(warmup=lambda period: period, cross_sectional=True, kind="volatility")
 def market_volatility(table: pd.DataFrame, period: int = 20) -> pd.Series:
     """Mean over all symbols with this timestamp of the root mean square of their last n log returns."""
     return _mean_by_time(_of_returns(root_mean_square, table, period), table)
 
 
-@feature(warmup=log_memory, cross_sectional=True)
+@feature(warmup=log_memory, cross_sectional=True, kind="log_volatility")
 def market_log_volatility(table: pd.DataFrame, period: int = 5) -> pd.Series:
     """Mean over all symbols with this timestamp of their `log_realised_volatility` of n bars."""
     return _mean_by_time(_log_volatility(table, period), table)

@@ -25,6 +25,7 @@ class FeatureInfo:
         cross_sectional: Whether the function reads the rows of all symbols with the same timestamp.
         defaults: The integer parameters and their defaults, in order.
         meaning: First paragraph of the docstring.
+        kind: Name of the kind of quantity, `volatility` or `log_volatility`; empty for anything else.
     """
 
     name: str
@@ -35,6 +36,7 @@ class FeatureInfo:
     cross_sectional: bool
     defaults: dict[str, int]
     meaning: str
+    kind: str = ""
 
     @property
     def pattern(self) -> str:
@@ -64,6 +66,7 @@ def feature(
     warmup: int | Callable[..., int] = 0,
     at_least: int | tuple[int, ...] = 1,
     cross_sectional: bool = False,
+    kind: str = "",
 ) -> Callable[[Function], Function]:
     """Declare a function of bars as a feature; the function itself is returned unchanged.
 
@@ -76,6 +79,7 @@ def feature(
         at_least: Smallest value that a parameter may take; one for all, or one each.
         cross_sectional: Give the function the whole table, not one symbol. Of other symbols it may only use
             rows of the same timestamp.
+        kind: `volatility` or `log_volatility`, of one bar: then a target of that kind can be anchored on it.
 
     Example:
         >>> @feature(inputs=("high", "low"), warmup=lambda period: period - 1)
@@ -93,7 +97,7 @@ def feature(
         parameters = list(inspect.signature(function).parameters.values())[1:]
         defaults = {parameter.name: parameter.default for parameter in parameters}
         smallest = at_least if isinstance(at_least, tuple) else (at_least,) * len(defaults)
-        declared = FeatureInfo(called, heading, inputs, warmup, smallest, cross_sectional, defaults, meaning)
+        declared = FeatureInfo(called, heading, inputs, warmup, smallest, cross_sectional, defaults, meaning, kind)
         setattr(function, _ATTRIBUTE, declared)
         return function
 

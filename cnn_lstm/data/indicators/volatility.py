@@ -40,19 +40,19 @@ def atr(bars: pd.DataFrame, period: int = 14) -> FloatArray:
     return from_talib(talib.NATR, [bars[name] for name in HLC], period) / 100
 
 
-@feature(warmup=lambda period: period, at_least=2)
+@feature(warmup=lambda period: period, at_least=2, kind="volatility")
 def realised_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Standard deviation of the last n log returns."""
     return rolling_std(log_returns(bars), period)
 
 
-@feature(warmup=lambda span: memory(2 / (span + 1)) + 1, at_least=2)
+@feature(warmup=lambda span: memory(2 / (span + 1)) + 1, at_least=2, kind="volatility")
 def ewma_volatility(bars: pd.DataFrame, span: int = 33) -> pd.Series:
     """Root of the exponential average of squared log returns; span 33 is decay 0.94 (RiskMetrics 1996)."""
     return _root((log_returns(bars) ** 2).ewm(span=span, min_periods=span).mean())
 
 
-@feature(warmup=log_memory)
+@feature(warmup=log_memory, kind="log_volatility")
 def log_realised_volatility(bars: pd.DataFrame, period: int = 5) -> pd.Series:
     """Log of the root mean square of the last n log returns, which is at least 0.1 of that of 63 (Corsi 2009).
 
@@ -66,14 +66,14 @@ def log_realised_volatility(bars: pd.DataFrame, period: int = 5) -> pd.Series:
     return log_root_mean_square(log_returns(bars), period)
 
 
-@feature(inputs=("high", "low"), warmup=lambda period: period - 1)
+@feature(inputs=("high", "low"), warmup=lambda period: period - 1, kind="volatility")
 def parkinson_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Volatility from high and low over n bars (Parkinson 1980)."""
     squares = log_change(bars["high"], bars["low"]) ** 2
     return _root(squares.rolling(period).mean() / (4 * np.log(2)))
 
 
-@feature(inputs=("high", "low"), warmup=lambda period: log_memory(period) - 1)
+@feature(inputs=("high", "low"), warmup=lambda period: log_memory(period) - 1, kind="log_volatility")
 def log_parkinson_volatility(bars: pd.DataFrame, period: int = 5) -> pd.Series:
     """Log of the Parkinson volatility of n bars, at least 0.1 of that of 63."""
     return log_root_mean_square(log_change(bars["high"], bars["low"]) / np.sqrt(4 * np.log(2)), period)
@@ -86,13 +86,13 @@ def _garman_klass(bars: pd.DataFrame) -> pd.Series:
     return pd.Series(spread / 2 - (2 * np.log(2) - 1) * body)
 
 
-@feature(inputs=OHLC, warmup=lambda period: period - 1)
+@feature(inputs=OHLC, warmup=lambda period: period - 1, kind="volatility")
 def garman_klass_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Volatility from open, high, low and close over n bars (Garman and Klass 1980)."""
     return _root(_garman_klass(bars).rolling(period).mean())
 
 
-@feature(inputs=OHLC, warmup=lambda period: log_memory(period) - 1)
+@feature(inputs=OHLC, warmup=lambda period: log_memory(period) - 1, kind="log_volatility")
 def log_garman_klass_volatility(bars: pd.DataFrame, period: int = 5) -> pd.Series:
     """Log of the Garman-Klass volatility of n bars, at least 0.1 of that of 63."""
     return log_root_mean_square(_root(_garman_klass(bars)), period)
@@ -103,13 +103,13 @@ def _rogers_satchell(bars: pd.DataFrame) -> pd.Series:
     return up + log_change(bars["low"], bars["open"]) * log_change(bars["low"], bars["close"])
 
 
-@feature(inputs=OHLC, warmup=lambda period: period - 1)
+@feature(inputs=OHLC, warmup=lambda period: period - 1, kind="volatility")
 def rogers_satchell_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Volatility from open, high, low and close over n bars, free of drift (Rogers and Satchell 1991)."""
     return _root(_rogers_satchell(bars).rolling(period).mean())
 
 
-@feature(inputs=OHLC, warmup=lambda period: period, at_least=2)
+@feature(inputs=OHLC, warmup=lambda period: period, at_least=2, kind="volatility")
 def yang_zhang_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Volatility from gaps and ranges over n bars, free of drift (Yang and Zhang 2000)."""
     weight = 0.34 / (1.34 + (period + 1) / (period - 1))
