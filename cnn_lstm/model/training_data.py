@@ -57,7 +57,9 @@ class Statistics(Protocol):
 class ForecastData(Protocol):
     """What a data module offers to the forecaster."""
 
-    statistics: Statistics
+    @property
+    def statistics(self) -> Statistics:
+        """Location and scale over the training rows."""
 
     def contract(self) -> Mapping[str, Any]:
         """What `Contract.from_plain` reads."""

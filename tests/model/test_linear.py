@@ -18,6 +18,7 @@ from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, with_digest
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.linear import Line, LinearPath, fit_ridge, input_maps
 from cnn_lstm.model.objectives import Classes, Gaussian, Objective, Point, Quantiles
+from cnn_lstm.model.training_data import Part
 from tests.fits import FEATURES, small_checkpoint, small_data, small_network, small_trainer
 
 
@@ -31,10 +32,11 @@ def started(data: MarketDataModule, objective: Objective | None = None, **argume
     return forecaster.eval()
 
 
-def columns_of(forecaster: Forecaster, data: MarketDataModule, part: str) -> dict[str, torch.Tensor]:
-    (batch,) = data.windows_of(part, 10_000)  # type: ignore[arg-type]
+def columns_of(forecaster: Forecaster, data: MarketDataModule, part: Part) -> dict[str, torch.Tensor]:
+    (batch,) = data.windows_of(part, 10_000)
     with torch.no_grad():
-        return forecaster(batch.x)
+        columns: dict[str, torch.Tensor] = forecaster(batch.x)
+    return columns
 
 
 def by_scikit_learn(data: MarketDataModule, line: Line, k: int) -> np.ndarray:
@@ -42,7 +44,7 @@ def by_scikit_learn(data: MarketDataModule, line: Line, k: int) -> np.ndarray:
     statistics = data.statistics
     parts = []
     for part in ("train", "validation"):
-        (batch,) = data.windows_of(part, 10_000)  # type: ignore[arg-type]
+        (batch,) = data.windows_of(part, 10_000)
         x = batch.x.double()
         x = (x - statistics.x_anchored * x[:, -1:] - statistics.x_loc) / statistics.x_scale
         rows = input_maps(x.shape[1], x.shape[2])[line.inputs[k]]
@@ -64,7 +66,7 @@ def test_the_model_starts_as_ridge(tmp_path: Path, objective: Objective) -> None
     (train,), (validation,) = (
         [(forecaster.network.standardize(b.x), (b.y.double() - forecaster._loc(b.x)) / forecaster.y_scale)]
         for part in ("train", "validation")
-        for b in data.windows_of(part, 10_000)  # type: ignore[arg-type]
+        for b in data.windows_of(part, 10_000)
     )
     line = fit_ridge([train], [validation])
     forecasts = columns_of(forecaster, data, "validation")
