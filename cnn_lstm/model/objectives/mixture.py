@@ -6,6 +6,7 @@ Shapes: B batch, H targets, k components, K = 3 k outputs for each target; n tra
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Literal
 
 import torch
@@ -18,6 +19,7 @@ from cnn_lstm.model.objectives.spread import fitted, log_spread, raw_of_spread, 
 MOST_COMPONENTS = 32
 APART = 0.1  # where the outermost components start, in root mean squares of the residuals
 LOG_ROOT = 0.5 * math.log(2 * math.pi)
+COMPONENT_COLUMNS = ("weight", "mean", "std")  # and the number of the component, as in `weight_0`
 
 
 class Mixture(Objective):
@@ -72,12 +74,12 @@ class Mixture(Objective):
         mean = means[..., 0] + (weights * (means - means[..., :1])).sum(dim=-1)
         variance = (weights * (spreads**2 + (means - mean[..., None]) ** 2)).sum(dim=-1)
         columns = {"y_pred": mean * scale + loc, "std": variance.sqrt() * scale}
-        values = {
-            "weight": weights,
-            "mean": means * scale[..., None] + loc[..., None],
-            "std": spreads * scale[..., None],
+        values = weights, means * scale[..., None] + loc[..., None], spreads * scale[..., None]
+        each = {
+            f"{name}_{k}": part[..., k]
+            for name, part in zip(COMPONENT_COLUMNS, values, strict=True)
+            for k in range(self.components)
         }
-        each = {f"{name}_{k}": part[..., k] for name, part in values.items() for k in range(self.components)}
         return columns | each
 
     def start(self, residual: Tensor) -> Tensor:
@@ -98,6 +100,27 @@ class Mixture(Objective):
         """Logits of the weights, means and log standard deviations, (B, H, k) each."""
         logits, means, spreads = single(raw).split(self.components, dim=-1)
         return logits, means, log_spread(spreads)
+
+
+def is_component(column: str) -> bool:
+    """Whether a forecast column describes a component of a mixture.
+
+    Example:
+        >>> [is_component(name) for name in ("weight_0", "std_12", "std", "mc_std")]
+        [True, True, False, False]
+    """
+    name, _, number = column.rpartition("_")
+    return name in COMPONENT_COLUMNS and number.isdecimal()
+
+
+def components_of(columns: Collection[str]) -> int:
+    """Number of components of a mixture that columns describe; 0 without any.
+
+    Example:
+        >>> components_of(["y_pred", "weight_0", "weight_1", "mean_0", "mean_1", "std_0", "std_1"])
+        2
+    """
+    return sum(name.startswith("weight_") and is_component(name) for name in columns)
 
 
 def mixture_crps(weights: Tensor, means: Tensor, spreads: Tensor, truth: Tensor) -> Tensor:
