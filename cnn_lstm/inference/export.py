@@ -275,7 +275,9 @@ def _description(contract: Contract, recipe: Recipe, outputs: Mapping[str, Tenso
     targets = [{"name": target.name, **TargetInfo.of(target).to_plain()} for target in recipe.build_targets()]
     of_targets = [target["unit"] for target in targets]
     of_classes = ["probability"] * len(targets) if targets[0]["classes"] else of_targets
-    units = dict.fromkeys(outputs, of_classes) | {"y_pred": of_targets, "embedding": "embedding"}
+    units: dict[str, Any] = dict.fromkeys(outputs, of_classes) | {"y_pred": of_targets, "embedding": "embedding"}
+    units |= {name: ["number"] * len(targets) for name in ("df", "skew") if name in outputs}
+    units |= {name: ["probability"] * len(targets) for name in outputs if name.startswith("weight_")}
     return {
         "input": {"name": "window", "shape": ["batch", recipe.window, len(recipe.features)], "type": "float32"},
         "features": list(recipe.features),

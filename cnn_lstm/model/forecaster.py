@@ -100,8 +100,7 @@ class Forecaster(LightningModule):
         self.register_buffer("y_loc", torch.zeros(n_targets))
         self.register_buffer("y_scale", torch.ones(n_targets))
         self.register_buffer("y_anchor", torch.full((n_targets,), -1))
-        if self.objective.classes:
-            self.objective.learn_classes(torch.ones(n_targets, self.objective.classes))
+        self.objective.prepare(n_targets)
         self.contract, self.refuse_other_prices = Contract(), False
         self.outputs, self.clipping = EpochOutputs(), Clipping()
         self.forecasts: dict[str, Tensor] = {}
@@ -161,7 +160,7 @@ class Forecaster(LightningModule):
         """Loss of a batch from its raw outputs (B, H, K); its forecasts are kept for the metrics of the epoch."""
         x, y, row = batch
         loc = self._loc(x)  # (B, H)
-        loss = self.objective.loss(raw, (y - loc) / self.y_scale)
+        loss = self.objective.loss_of(raw, y, loc, self.y_scale)
         with torch.no_grad():
             columns = self._decode(raw.detach(), line, loc)
             self.outputs.add(row=row, y_true=y, loss=loss.detach().expand(len(row)), **columns)
@@ -255,6 +254,7 @@ class Forecaster(LightningModule):
         calibration = None if stage == "fit" else self.contract.calibration
         self.contract = replace(Contract.from_plain(self._data.contract()), calibration=calibration)
         if stage == "fit":
+            self.objective.learn_kinds(self.contract.target_kinds)
             self.learn_statistics(self._data.statistics)
             self.learn_line(self._data)
 
