@@ -23,12 +23,12 @@ from cnn_lstm.model.calibration import calibrate
 from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, refuse_other_data, require_intact, with_digest
 from cnn_lstm.model.dropout import dropout_samples
 from cnn_lstm.model.linear import LinearPath, Mode, line_columns
-from cnn_lstm.model.metrics import forecast_metrics
+from cnn_lstm.model.metrics import epoch_metrics
 from cnn_lstm.model.network import Backbone
 from cnn_lstm.model.objectives import Objective, Point
 from cnn_lstm.model.optimisation import Clipping, settings_of, step_plateau
 from cnn_lstm.model.outputs import EpochOutputs
-from cnn_lstm.model.training_data import ForecastData, Statistics, Windows, standardised
+from cnn_lstm.model.training_data import ForecastData, Statistics, Windows, require_fitting, standardised
 
 INFERENCE_BATCH = 32
 
@@ -233,11 +233,9 @@ class Forecaster(LightningModule):
         self.forecasts = self.outputs.gather(self.trainer.world_size)
 
     def _log_metrics(self, stage: str) -> None:
-        self.forecasts = columns = self.outputs.gather(self.trainer.world_size)
+        self.forecasts = self.outputs.gather(self.trainer.world_size)
         names = self.contract.target_names or [str(k) for k in range(self.n_targets)]
-        metrics = {f"{stage}_loss": float(columns["loss"].double().mean())}
-        every = forecast_metrics(columns["y_pred"], columns["y_true"], self.objective.classes, names)
-        metrics |= {f"{stage}_{name}": value for name, value in every.items()}
+        metrics = epoch_metrics(stage, self.forecasts, self.objective.classes, names)
         # all processes hold the gathered forecasts, so the metrics are equal and nothing has to be averaged
         self.log_dict(metrics, sync_dist=self.trainer.world_size > 1)
 
@@ -260,13 +258,7 @@ class Forecaster(LightningModule):
 
     def learn_statistics(self, statistics: Statistics) -> None:
         """Fills the buffers of network and targets; refuses other numbers of classes, targets or features."""
-        classes, wanted = statistics.class_counts.shape[1], self.objective.classes
-        what = f"targets with {classes or 'no'} classes, an objective for {wanted or 'numbers'}"
-        fix = "use Classes(classes: N) for Direction targets, another objective for numbers"
-        require(classes == wanted, what, "model.objective", fix)
-        pairs = (len(statistics.y_loc), self.n_targets), (len(statistics.x_loc), self.network.n_features)
-        for name, (have, want) in zip(("targets", "features"), pairs, strict=True):
-            require(have == want, f"{have} {name} in the data, {want} in the model", "model", "")
+        require_fitting(statistics, self.objective.classes, self.n_targets, self.network.n_features)
         for name in ("loc", "scale", "anchored"):
             self.network.standardize.get_buffer(name).copy_(getattr(statistics, f"x_{name}"))
         for name in ("y_loc", "y_scale", "y_anchor"):

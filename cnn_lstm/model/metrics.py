@@ -8,7 +8,7 @@ Shapes: n forecasts, H targets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -109,3 +109,17 @@ def forecast_metrics(y_pred: Tensor, y_true: Tensor, classes: int, names: Sequen
     if len(each) > 1:
         metrics |= {f"{key}_{name}": one[key] for name, one in zip(names, each, strict=True) for key in one}
     return metrics
+
+
+def epoch_metrics(stage: str, columns: Mapping[str, Tensor], classes: int, names: Sequence[str]) -> dict[str, float]:
+    """Loss and metrics of the forecasts of an epoch, by the names under which they are logged.
+
+    Args:
+        stage: `train`, `val` or `test`.
+        columns: `loss`, (n,), `y_pred` and `y_true`, (n, H).
+        classes: Number of classes; 0 for numbers.
+        names: Names of the targets.
+    """
+    metrics = {"loss": float(columns["loss"].double().mean())}
+    metrics |= forecast_metrics(columns["y_pred"], columns["y_true"], classes, names)
+    return {f"{stage}_{name}": value for name, value in metrics.items()}

@@ -11,6 +11,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from cnn_lstm.errors import require
+
 Part = Literal["train", "validation"]
 
 
@@ -92,3 +94,18 @@ def standardised(
     scale = torch.where(scale.isinf(), 1.0, scale)
     for x, y, _ in data.windows_of(part, most):
         yield standardize(x), (y.double() - location(x)) / scale
+
+
+def require_fitting(statistics: Statistics, classes: int, n_targets: int, n_features: int) -> None:
+    """Refuses data with other numbers of classes, targets or features than a model has.
+
+    Raises:
+        ConfigError: Naming both numbers.
+    """
+    known = statistics.class_counts.shape[1]
+    what = f"targets with {known or 'no'} classes, an objective for {classes or 'numbers'}"
+    fix = "use Classes(classes: N) for Direction targets, another objective for numbers"
+    require(known == classes, what, "model.objective", fix)
+    pairs = {"targets": (len(statistics.y_loc), n_targets), "features": (len(statistics.x_loc), n_features)}
+    for name, (have, want) in pairs.items():
+        require(have == want, f"{have} {name} in the data, {want} in the model", "model", "")
