@@ -98,7 +98,8 @@ class Forecaster(LightningModule):
         n_targets: Number of targets, H.
         optimizer: Builds the optimiser from parameters.
         scheduler: Builds the learning-rate scheduler from the optimiser; None for a constant rate.
-        scheduler_interval: Whether a scheduler other than `ReduceLROnPlateau` steps each epoch or each batch.
+        scheduler_interval: Whether a scheduler other than `ReduceLROnPlateau` and `WarmupCosine` steps each epoch or
+            each batch.
         samples: Passes of Monte Carlo dropout in `predict`; 0 for one plain pass. The forecast is their mean, and
             the column `mc_std` their spread: a sign of the model's own doubt, not an interval.
 
@@ -314,7 +315,8 @@ class Forecaster(LightningModule):
         optimizer = self.optimizer(self.parameters())
         if self.scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": settings_of(self.scheduler(optimizer), self.scheduler_interval)}
+        settings = settings_of(self.scheduler(optimizer), self.scheduler_interval, self._trainer)
+        return {"optimizer": optimizer, "lr_scheduler": settings}
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
