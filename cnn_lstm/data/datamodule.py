@@ -26,6 +26,7 @@ from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.data.sources.sample import SampleBars
 from cnn_lstm.data.splits import FractionSplit, Split, SplitRows, require_rows, split_rows
 from cnn_lstm.data.statistics import Scaling, TrainingStatistics, training_statistics
+from cnn_lstm.data.strides import Strides
 from cnn_lstm.data.targets import ForwardReturn, Target, check_targets
 from cnn_lstm.data.windows import Batch, Panel, RowBatches, Rows, WindowDataset, complete_windows, labelled, make_loader
 from cnn_lstm.errors import require
@@ -53,6 +54,8 @@ class MarketDataModule(LightningDataModule):
         checks: How defects of the price table are treated.
         panel_device: `auto` puts the panel on the accelerator when it fits, `cpu` never does.
         predict_part: What `predict` forecasts: the test part and everything after it, or every window.
+        train_stride: Each training epoch takes every n-th training row of each symbol, from a random phase; 1 takes
+            all rows. Statistics and baselines use all rows in any case.
     """
 
     def __init__(  # noqa: PLR0913 - each argument is a key of the YAML
@@ -71,16 +74,17 @@ class MarketDataModule(LightningDataModule):
         checks: Checks | None = None,
         panel_device: Literal["auto", "cpu"] = "auto",
         predict_part: Literal["test", "all"] = "test",
+        train_stride: int = 1,
     ) -> None:
         super().__init__()
-        for name, value in (("window", window), ("batch_size", batch_size)):
+        for name, value in (("window", window), ("batch_size", batch_size), ("train_stride", train_stride)):
             require(value >= 1, f"{name}={value}", f"data.{name}", "give at least 1")
         self.source = source or SampleBars()
         self.symbols, self.start, self.end = symbols, start, end
         self.targets: list[Target] = [ForwardReturn()] if targets is None else targets
         check_targets(self.targets)
         self.split = split or FractionSplit()
-        self.batch_size, self.scaling = batch_size, scaling
+        self.batch_size, self.scaling, self.train_stride = batch_size, scaling, train_stride
         self.panel_device, self.predict_part = panel_device, predict_part
         self.recipe = Recipe(
             features=tuple(DEFAULT_FEATURES if features is None else features),
@@ -186,7 +190,9 @@ class MarketDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of the training part."""
-        return self._loader(self.parts.train, shuffle=True)
+        rows = self.parts.train
+        strides = Strides(self.panel.symbol[rows], self.train_stride) if self.train_stride > 1 else None
+        return self._loader(rows, shuffle=True, strides=strides)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of the validation part, in order."""
@@ -200,14 +206,14 @@ class MarketDataModule(LightningDataModule):
         """Batches of the rows to forecast, in order."""
         return self._loader(self.rows_to_predict())
 
-    def _loader(self, rows: Rows, shuffle: bool = False) -> DataLoader[Batch]:
+    def _loader(self, rows: Rows, shuffle: bool = False, strides: Strides | None = None) -> DataLoader[Batch]:
         device = self._device()
         if self._placed is None or self._placed.values.device != device:  # moved there once for all loaders
             values, labels = self.panel.values.to(device), self.panel.labels.to(device)
             self._placed = WindowDataset(values, labels, self.recipe.window)
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
-        return make_loader(self._placed, RowBatches(rows, self.batch_size, shuffle, seed, rank, world))
+        return make_loader(self._placed, RowBatches(rows, self.batch_size, shuffle, seed, rank, world, strides))
 
     def _device(self) -> torch.device:
         """The accelerator if the panel takes at most half of its free memory, else the CPU."""

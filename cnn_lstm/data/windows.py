@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cnn_lstm.data.features import Feature, compute_features
+from cnn_lstm.data.strides import Strides
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.times import utc_times
 
@@ -202,6 +203,7 @@ class RowBatches(Sampler[Tensor]):
         seed: Seed of the permutations.
         rank: Number of this process.
         world_size: Number of processes.
+        strides: What each training epoch takes of the rows; all of them by default.
 
     Example:
         >>> [batch.tolist() for batch in RowBatches(np.arange(5), batch_size=2, shuffle=False)]
@@ -209,11 +211,19 @@ class RowBatches(Sampler[Tensor]):
     """
 
     def __init__(
-        self, rows: Rows, batch_size: int, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        rows: Rows,
+        batch_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        strides: Strides | None = None,
     ) -> None:
         self.rows = torch.from_numpy(np.ascontiguousarray(rows))
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self.rank, self.world_size = rank, world_size
+        self.strides = strides if shuffle else None
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -222,9 +232,10 @@ class RowBatches(Sampler[Tensor]):
 
     def __len__(self) -> int:
         global_batch = self.batch_size * self.world_size
-        if self.shuffle and len(self.rows) >= global_batch:
-            return len(self.rows) // global_batch
-        return math.ceil(len(self.rows) / global_batch)
+        rows = len(self.rows) if self.strides is None else self.strides.least
+        if self.shuffle and rows >= global_batch:
+            return rows // global_batch
+        return math.ceil(rows / global_batch)
 
     def __iter__(self) -> Iterator[Tensor]:
         if self.shuffle:
@@ -236,11 +247,12 @@ class RowBatches(Sampler[Tensor]):
 
     def _training(self) -> Iterator[Tensor]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch * 1_000_003)
-        order = torch.randperm(len(self.rows), generator=generator)
+        rows = self.rows if self.strides is None else self.rows[self.strides.draw(generator)]
+        order = torch.randperm(len(rows), generator=generator)
         for step in range(len(self)):
             start = step * self.batch_size * self.world_size
             stop = min(start + self.batch_size * self.world_size, len(order))
-            yield self.rows[order[start + self.rank : stop : self.world_size]]
+            yield rows[order[start + self.rank : stop : self.world_size]]
 
 
 def make_loader(dataset: WindowDataset, batches: RowBatches) -> DataLoader[Batch]:

@@ -49,7 +49,8 @@ class Forecaster(LightningModule):
         n_targets: Number of targets, H.
         optimizer: Builds the optimiser from parameters.
         scheduler: Builds the learning-rate scheduler from the optimiser; None for a constant rate.
-        scheduler_interval: Whether a scheduler other than `ReduceLROnPlateau` steps each epoch or each batch.
+        scheduler_interval: Whether a scheduler other than `ReduceLROnPlateau` and `WarmupCosine` steps each epoch or
+            each batch.
         linear: `fixed` starts at the best line through the training windows, see `fit_ridge` and `fit_logistic`, and
             learns what it lacks; `fine_tuned` trains the line's coefficients too; `off` leaves it out.
         samples: Passes of Monte Carlo dropout in `predict`; 0 for one plain pass. The forecast is their mean, and
@@ -276,7 +277,8 @@ class Forecaster(LightningModule):
         optimizer = self.optimizer(self.parameters())
         if self.scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": settings_of(self.scheduler(optimizer), self.scheduler_interval)}
+        settings = settings_of(self.scheduler(optimizer), self.scheduler_interval, self._trainer)
+        return {"optimizer": optimizer, "lr_scheduler": settings}
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None

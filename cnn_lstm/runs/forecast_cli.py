@@ -16,7 +16,7 @@ import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
@@ -33,9 +33,11 @@ from cnn_lstm.runs.outcome import Outcome
 from cnn_lstm.runs.parser_errors import one_line_errors
 from cnn_lstm.runs.tracking import ENVIRONMENT, add_tracking_arguments, record_of_run, recording
 from cnn_lstm.runs.yaml_guard import guard_parser
+from cnn_lstm.training.averaging import WeightAveraging
 from cnn_lstm.training.callbacks import GradientNorm, LastCheckpoint, guards
 from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources
 from cnn_lstm.training.durable import DurableCheckpointIO
+from cnn_lstm.training.early_stopping import SmoothedEarlyStopping
 from cnn_lstm.training.history_callback import HistoryPlot
 from cnn_lstm.training.interrupts import InterruptBetweenBatches
 from cnn_lstm.training.loggers import TrackedData, build_loggers
@@ -45,7 +47,8 @@ from cnn_lstm.training.tracking.credentials import without_credentials
 
 TRAINER_DEFAULTS = {
     "max_epochs": 100,
-    "gradient_clip_val": 1.0,
+    # one of 40 to 100 steps; a norm of 1 cut every second one down to the same size, see docs/training.md
+    "gradient_clip_val": 5.0,
     "log_every_n_steps": 50,
     "num_sanity_val_steps": 0,
     "use_distributed_sampler": False,  # the loaders shard their row numbers themselves, without repeating any
@@ -103,11 +106,13 @@ class ForecastCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Our callbacks, each under a key; the run folder; and the two numbers that the model takes from the data."""
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.add_lightning_class_args(SmoothedEarlyStopping, "early_stopping")
         parser.add_lightning_class_args(LearningRateMonitor, "lr_monitor")
         parser.add_lightning_class_args(GradientNorm, "grad_norm")
         parser.add_lightning_class_args(TensorBoardPlots, "tensorboard_plots")
         parser.add_lightning_class_args(HistoryPlot, "history_plot")
+        # the last one, so that the plots of a validation show its weights
+        parser.add_lightning_class_args(WeightAveraging, "weight_averaging")
         parser.set_defaults(CALLBACK_DEFAULTS | CLASS_DEFAULTS)
         parser.add_argument("--run_dir", type=str | None, default=None, help="Folder of the run; fit makes a new one.")
         parser.add_argument("--runs_dir", type=str, default="runs", help="Where fit makes the run's folder.")

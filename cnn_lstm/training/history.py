@@ -154,11 +154,13 @@ def _settings(run: Path) -> tuple[int | None, dict[str, Any]]:
 
 
 def _has_stopped(metrics: dict[str, NDArray[np.float64]], stopping: dict[str, Any]) -> bool:
-    """Whether Lightning's `EarlyStopping` has lost its patience; a run that goes on or was killed has not."""
+    """Whether `SmoothedEarlyStopping` has lost its patience; a run that goes on or was killed has not."""
     values = metrics.get(str(stopping.get("monitor")), np.array([]))
     sign = -1.0 if stopping.get("mode", "min") == "max" else 1.0
+    kept, smoothed = float(stopping.get("smoothing") or 0.0), math.nan
     best, waited = math.inf, 0
-    for value in sign * values[np.isfinite(values)]:
+    for raw in sign * values[np.isfinite(values)]:
+        value = smoothed = raw if math.isnan(smoothed) else kept * smoothed + (1.0 - kept) * raw
         better = value + abs(float(stopping.get("min_delta") or 0.0)) < best
         best, waited = (value, 0) if better else (best, waited + 1)
     return waited >= int(stopping.get("patience", 3)) > 0
