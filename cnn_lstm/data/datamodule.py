@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from cnn_lstm.data.anchors import anchor_positions
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
 from cnn_lstm.data.panel_checks import check_labels, check_leak, check_parts, muted_features, skip_short, uneven_scales
+from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.prices import CheckedPrices, Checks, data_fingerprint
 from cnn_lstm.data.recipe import BoundRecipe, Recipe
 from cnn_lstm.data.sources.base import PriceSource
@@ -30,6 +31,7 @@ from cnn_lstm.data.windows import Batch, Panel, RowBatches, Rows, WindowDataset,
 from cnn_lstm.errors import Defect, require
 
 log = logging.getLogger(__name__)
+CHUNK_BYTES = 32 << 20
 
 
 class MarketDataModule(LightningDataModule):
@@ -168,6 +170,19 @@ class MarketDataModule(LightningDataModule):
         if self.predict_part == "all":
             return self.windows
         return self.windows[self.panel.time[self.windows] >= self.parts.boundaries.test]
+
+    def windows_of(self, part: Literal["train", "validation"], most: int) -> Iterator[Batch]:
+        """Labelled windows of a part, in chunks of at most 32 MiB, to spare memory.
+
+        Args:
+            part: Which part of the split.
+            most: Number of windows at most; they are spread evenly over the part's rows.
+        """
+        rows: Rows = getattr(self.parts, part)
+        chosen = torch.from_numpy(rows[evenly_spread(len(rows), most, down=True)])
+        dataset = WindowDataset(self.panel.values, self.panel.labels, self.recipe.window)
+        size = max(1, CHUNK_BYTES // (4 * self.recipe.window * self.n_features))
+        return (dataset[piece] for piece in chosen.split(size))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of the training part."""

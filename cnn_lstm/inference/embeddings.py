@@ -12,7 +12,7 @@ from cnn_lstm.inference.predictor import Predictor
 
 KEYS = ["symbol", "as_of"]
 # columns of a predictions table that come from the model; the others are known without it, or are the truth
-OF_THE_MODEL = re.compile(r"y_pred|\w*std|q\d+|p\d+|(lower|upper|set)_\d+")
+OF_THE_MODEL = re.compile(r"y_pred|y_linear|\w*std|q\d+|(linear_)?p\d+|(lower|upper|set)_\d+")
 
 
 def embeddings_table(predictor: Predictor, prices: pd.DataFrame, samples: int = 0) -> pd.DataFrame:

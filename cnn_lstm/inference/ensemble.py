@@ -18,6 +18,7 @@ from cnn_lstm.model.calibration import Calibration
 from cnn_lstm.model.checkpoints import forecaster_from, is_ensemble, read_checkpoint, require_single, write_checkpoint
 from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, digest_of, with_digest
 from cnn_lstm.model.forecaster import Forecast, Forecaster
+from cnn_lstm.model.objectives.mixture import COMPONENT_COLUMNS, components_of, is_component
 
 FEWEST = 2
 
@@ -77,23 +78,25 @@ def combine(parts: Sequence[Mapping[str, Tensor]], classes: int = 0) -> dict[str
     """One forecast of several.
 
     Numbers, quantiles and probabilities are averaged. `std` is that of the mixture of the members' distributions: its
-    variance is the mean of the variances plus the variance of the means. The class is the most probable one of the
-    averaged probabilities.
+    variance is the mean of the variances plus the variance of the means. The components of mixtures stand next to each
+    other, since the average of two mixtures is the mixture of all their components. Degrees of freedom `df` are
+    averaged as inverses, which grow with the weight of the tails. The class is the most probable one of the averaged
+    probabilities.
 
     Args:
         parts: Columns of each member, each (B, H).
         classes: Number of classes; 0 for numbers.
 
     Returns:
-        The same columns, and `ensemble_std`: the standard deviation of the members' point forecasts, for classes of
-        their probabilities of the chosen class.
+        The same columns, with the components of all members, and `ensemble_std`: the standard deviation of the
+        members' point forecasts, for classes of their probabilities of the chosen class.
 
     Example:
         >>> parts = [{"y_pred": torch.tensor([[1.0]]), "std": torch.tensor([[s]])} for s in (3.0, 5.0)]
         >>> {name: round(float(values), 3) for name, values in combine(parts).items()}
         {'y_pred': 1.0, 'std': 4.123, 'ensemble_std': 0.0}
     """
-    columns = {name: _mean([part[name] for part in parts]) for name in parts[0]}
+    columns = {name: _mean([part[name] for part in parts]) for name in parts[0] if not is_component(name)}
     points = [part["y_pred"] for part in parts]
     if classes:
         chosen = torch.stack([columns[f"p{k}"] for k in range(classes)]).argmax(dim=0, keepdim=True)  # (1, B, H)
@@ -105,7 +108,18 @@ def combine(parts: Sequence[Mapping[str, Tensor]], classes: int = 0) -> dict[str
         columns["std"] = (_mean([part["std"] ** 2 for part in parts]) + spread).sqrt()
     if "mc_std" in columns:
         columns["mc_std"] = _mean([part["mc_std"] ** 2 for part in parts]).sqrt()
-    return columns | {"ensemble_std": spread.sqrt()}
+    if "df" in columns:
+        columns["df"] = 1 / _mean([1 / part["df"] for part in parts])
+    return columns | _components(parts) | {"ensemble_std": spread.sqrt()}
+
+
+def _components(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The components of all members' mixtures, numbered on, with weights that add up to 1; empty without any."""
+    each = {
+        name: [part[f"{name}_{k}"] for part in parts for k in range(components_of(part))] for name in COMPONENT_COLUMNS
+    }
+    each["weight"] = [weight / len(parts) for weight in each["weight"]]
+    return {f"{name}_{k}": column for name, values in each.items() for k, column in enumerate(values)}
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

@@ -52,10 +52,10 @@ class Exported(nn.Module):
     def forward(self, window: Tensor) -> dict[str, Tensor]:
         """Columns (B, H) and `embedding` (B, D) of raw windows (B, T, F)."""
         members = self.model.forecasters if isinstance(self.model, Ensemble) else [self.model]
-        embeddings = [member.encode(window) for member in members]
-        parts = [member.decode(member.head(e), window) for member, e in zip(members, embeddings, strict=True)]
+        forecasts = [member.columns(window) for member in members]
+        parts = [forecast.columns for forecast in forecasts]
         columns = combine(parts, members[0].objective.classes) if isinstance(self.model, Ensemble) else parts[0]
-        return columns | {"embedding": torch.cat(embeddings, dim=-1)}
+        return columns | {"embedding": torch.cat([forecast.embedding for forecast in forecasts], dim=-1)}
 
 
 Run = Callable[[Tensor], Mapping[str, Tensor]]
@@ -275,7 +275,9 @@ def _description(contract: Contract, recipe: Recipe, outputs: Mapping[str, Tenso
     targets = [{"name": target.name, **TargetInfo.of(target).to_plain()} for target in recipe.build_targets()]
     of_targets = [target["unit"] for target in targets]
     of_classes = ["probability"] * len(targets) if targets[0]["classes"] else of_targets
-    units = dict.fromkeys(outputs, of_classes) | {"y_pred": of_targets, "embedding": "embedding"}
+    units: dict[str, Any] = dict.fromkeys(outputs, of_classes) | {"y_pred": of_targets, "embedding": "embedding"}
+    units |= {name: ["number"] * len(targets) for name in ("df", "skew") if name in outputs}
+    units |= {name: ["probability"] * len(targets) for name in outputs if name.startswith("weight_")}
     return {
         "input": {"name": "window", "shape": ["batch", recipe.window, len(recipe.features)], "type": "float32"},
         "features": list(recipe.features),

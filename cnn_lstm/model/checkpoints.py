@@ -82,6 +82,7 @@ def forecaster_from(checkpoint: Mapping[str, Any]) -> Forecaster:
             network=specs.build(plain["network"], Backbone),
             objective=specs.build(plain["objective"], Objective),
             n_targets=plain["n_targets"],
+            linear=plain.get("linear", "off"),
         )
     except (KeyError, TypeError) as error:
         raise CheckpointError("the checkpoint does not say how to build its model", repr(error), code=417) from error

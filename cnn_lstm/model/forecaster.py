@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, Protocol
+from functools import partial
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from lightning.pytorch import LightningModule
@@ -21,21 +22,15 @@ from cnn_lstm.errors import require
 from cnn_lstm.model.calibration import calibrate
 from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, refuse_other_data, require_intact, with_digest
 from cnn_lstm.model.dropout import dropout_samples
+from cnn_lstm.model.linear import LinearPath, Mode, line_columns
 from cnn_lstm.model.metrics import forecast_metrics
 from cnn_lstm.model.network import Backbone
 from cnn_lstm.model.objectives import Objective, Point
 from cnn_lstm.model.optimisation import Clipping, settings_of, step_plateau
 from cnn_lstm.model.outputs import EpochOutputs
+from cnn_lstm.model.training_data import ForecastData, Statistics, Windows, standardised
 
 INFERENCE_BATCH = 32
-
-
-class Windows(NamedTuple):
-    """What a step needs of a batch: raw features (B, T, F), labels (B, H), panel rows (B,)."""
-
-    x: Tensor
-    y: Tensor
-    row: Tensor
 
 
 class Forecast(NamedTuple):
@@ -43,50 +38,6 @@ class Forecast(NamedTuple):
 
     columns: dict[str, Tensor]
     embedding: Tensor
-
-
-class Statistics(Protocol):
-    """Location and scale of features (F,) and targets (H,) over the training rows, and class counts (H, C)."""
-
-    @property
-    def x_loc(self) -> Tensor:
-        """What is subtracted from each feature."""
-
-    @property
-    def x_scale(self) -> Tensor:
-        """What each feature is divided by."""
-
-    @property
-    def x_anchored(self) -> Tensor:
-        """1 where a feature is taken relative to the window's last value."""
-
-    @property
-    def y_loc(self) -> Tensor:
-        """What is subtracted from each target."""
-
-    @property
-    def y_scale(self) -> Tensor:
-        """What each target is divided by."""
-
-    @property
-    def y_anchor(self) -> Tensor:
-        """Feature whose last value is subtracted from a target; -1 for none."""
-
-    @property
-    def class_counts(self) -> Tensor:
-        """Training labels of each class."""
-
-
-class ForecastData(Protocol):
-    """What a data module offers to the forecaster."""
-
-    statistics: Statistics
-
-    def contract(self) -> Mapping[str, Any]:
-        """What `Contract.from_plain` reads."""
-
-    def surprise_scale(self, rows: Tensor) -> Tensor:
-        """Size of each label's surprise as known at the panel rows (n,): (n, H)."""
 
 
 class Forecaster(LightningModule):
@@ -99,6 +50,8 @@ class Forecaster(LightningModule):
         optimizer: Builds the optimiser from parameters.
         scheduler: Builds the learning-rate scheduler from the optimiser; None for a constant rate.
         scheduler_interval: Whether a scheduler other than `ReduceLROnPlateau` steps each epoch or each batch.
+        linear: `fixed` starts at the best line through the training windows, see `fit_ridge` and `fit_logistic`, and
+            learns what it lacks; `fine_tuned` trains the line's coefficients too; `off` leaves it out.
         samples: Passes of Monte Carlo dropout in `predict`; 0 for one plain pass. The forecast is their mean, and
             the column `mc_std` their spread: a sign of the model's own doubt, not an interval.
 
@@ -128,15 +81,18 @@ class Forecaster(LightningModule):
             o, monitor="val_loss", factor=0.5, patience=5
         ),
         scheduler_interval: Literal["epoch", "step"] = "epoch",
+        linear: Mode = "fixed",
         samples: int = 0,
     ) -> None:
         super().__init__()
+        require(linear in get_args(Mode), f"linear={linear!r}", "model.linear", f"one of {', '.join(get_args(Mode))}")
         require(samples >= 0, f"samples={samples}", "model.samples", "give 0 or more passes")
         # Lightning's `load_from_checkpoint` gives the specs of the checkpoint
         network = specs.build(network, Backbone) if isinstance(network, Mapping) else network
         objective = specs.build(objective, Objective) if isinstance(objective, Mapping) else objective
         self.network, self.objective = network, objective or Point()
         self.n_targets, self.samples = n_targets, samples
+        self.linear = LinearPath(n_targets, self.objective.linear_outputs, linear)
         self.optimizer, self.scheduler, self.scheduler_interval = optimizer, scheduler, scheduler_interval
         self.head = nn.Linear(network.embedding_dim, n_targets * self.objective.n_outputs)
         nn.init.xavier_uniform_(self.head.weight)
@@ -144,27 +100,27 @@ class Forecaster(LightningModule):
         self.register_buffer("y_loc", torch.zeros(n_targets))
         self.register_buffer("y_scale", torch.ones(n_targets))
         self.register_buffer("y_anchor", torch.full((n_targets,), -1))
-        if self.objective.classes:
-            self.objective.learn_classes(torch.ones(n_targets, self.objective.classes))
+        self.objective.prepare(n_targets)
         self.contract, self.refuse_other_prices = Contract(), False
         self.outputs, self.clipping = EpochOutputs(), Clipping()
         self.forecasts: dict[str, Tensor] = {}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Forecast columns in original units, each (B, H), of raw windows (B, T, F)."""
-        return self.decode(self.head(self.network(x)), x)
+        return self.columns(x).columns
 
     def encode(self, x: Tensor) -> Tensor:
         """Embeddings, (B, D), of raw windows (B, T, F)."""
         embedding: Tensor = self.network(x)
         return embedding
 
-    def decode(self, outputs: Tensor, x: Tensor) -> dict[str, Tensor]:
-        """Forecast columns, each (B, H), of the head's outputs (B, H K) for raw windows (B, T, F)."""
-        return self.objective.forecast(outputs.unflatten(1, (self.n_targets, -1)).float(), self._loc(x), self.y_scale)
+    def columns(self, x: Tensor) -> Forecast:
+        """`forward` and `encode` in one pass."""
+        embedding, raw, line = self._outputs(x)
+        return Forecast(self._decode(raw, line, self._loc(x)), embedding)
 
     def forecast(self, x: Tensor, samples: int = 0, seed: int = 0) -> Forecast:
-        """`forward` and `encode` in one pass, with the bits of each row independent of the others; see `fixed_shape`.
+        """`columns`, with the bits of each row independent of the others; see `fixed_shape`.
 
         Args:
             x: Raw windows, (B, T, F).
@@ -172,19 +128,26 @@ class Forecaster(LightningModule):
                 `mc_std` their spread.
             seed: Reproduces the dropout masks.
         """
-
-        def both(part: Tensor) -> Tensor:
-            embedding = self.network(part)
-            return torch.cat([self.head(embedding), embedding], dim=1)
-
-        outputs, embedding = fixed_shape(both, x).split([self.head.out_features, self.head.in_features], dim=1)
-        columns = self.decode(outputs.contiguous(), x)
+        embedding, raw, line = fixed_shape(self._outputs, x)
+        columns = self._decode(raw, line, self._loc(x))
         if samples:
             draws = dropout_samples(lambda batch: self(batch)["y_pred"], self, x, samples, seed)  # (S, B, H)
             if not self.objective.classes:
                 columns["y_pred"] = draws.mean(dim=0)
             columns["mc_std"] = draws.std(dim=0, correction=0)
         return Forecast(columns, embedding)
+
+    def _outputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeddings (B, D), raw outputs (B, H, K), and the line in them (B, H, L), of raw windows (B, T, F)."""
+        embedding = self.network(x)
+        line = self.linear(self.network.standardize(x))
+        raw = self.head(embedding).unflatten(1, (self.n_targets, -1))
+        return embedding, self.objective.shifted(raw, line), line
+
+    def _decode(self, raw: Tensor, line: Tensor, loc: Tensor) -> dict[str, Tensor]:
+        """Forecast columns, each (B, H), of raw outputs and the line in them; the line's own where there is one."""
+        columns = self.objective.forecast(raw.float(), loc, self.y_scale)
+        return columns | (line_columns(line.float(), loc, self.y_scale) if self.linear.learnt else {})
 
     def _loc(self, x: Tensor) -> Tensor:
         """What standardisation subtracts from the targets, (B, H): location, and last value where anchored."""
@@ -193,19 +156,19 @@ class Forecaster(LightningModule):
 
     # -- steps and epochs ----------------------------------------------------------------------------------------
 
-    def _step(self, batch: Windows, outputs: Tensor) -> Tensor:
-        """Loss of a batch from the head's outputs (B, H K); its forecasts are kept for the metrics of the epoch."""
+    def _step(self, batch: Windows, raw: Tensor, line: Tensor) -> Tensor:
+        """Loss of a batch from its raw outputs (B, H, K); its forecasts are kept for the metrics of the epoch."""
         x, y, row = batch
-        loc, raw = self._loc(x), outputs.unflatten(1, (self.n_targets, -1))  # (B, H), (B, H, K)
-        loss = self.objective.loss(raw, (y - loc) / self.y_scale)
+        loc = self._loc(x)  # (B, H)
+        loss = self.objective.loss_of(raw, y, loc, self.y_scale)
         with torch.no_grad():
-            columns = self.objective.forecast(raw.detach().float(), loc, self.y_scale)
+            columns = self._decode(raw.detach(), line, loc)
             self.outputs.add(row=row, y_true=y, loss=loss.detach().expand(len(row)), **columns)
         return loss
 
     def training_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """Loss of a training batch."""
-        loss = self._step(batch, self.head(self.network(batch.x)))
+        loss = self._step(batch, *self._outputs(batch.x)[1:])
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's connectors
         if (self.global_step + 1) % every == 0:  # as Lightning counts
             self.log("train_loss_step", loss.detach(), prog_bar=True)
@@ -213,11 +176,11 @@ class Forecaster(LightningModule):
 
     def validation_step(self, batch: Windows, batch_idx: int) -> None:
         """Keeps the forecasts of a validation batch."""
-        self._step(batch, self.head(self.network(batch.x)))
+        self._step(batch, *self._outputs(batch.x)[1:])
 
     def test_step(self, batch: Windows, batch_idx: int) -> None:
         """Keeps the forecasts of a test batch."""
-        self._step(batch, fixed_shape(lambda x: self.head(self.network(x)), batch.x))
+        self._step(batch, *fixed_shape(self._outputs, batch.x)[1:])
 
     def predict_step(self, batch: Windows, batch_idx: int) -> None:
         """Keeps the forecasts of a batch; labels may be missing."""
@@ -291,7 +254,9 @@ class Forecaster(LightningModule):
         calibration = None if stage == "fit" else self.contract.calibration
         self.contract = replace(Contract.from_plain(self._data.contract()), calibration=calibration)
         if stage == "fit":
+            self.objective.learn_kinds(self.contract.target_kinds)
             self.learn_statistics(self._data.statistics)
+            self.learn_line(self._data)
 
     def learn_statistics(self, statistics: Statistics) -> None:
         """Fills the buffers of network and targets; refuses other numbers of classes, targets or features."""
@@ -308,6 +273,11 @@ class Forecaster(LightningModule):
             self.get_buffer(name).copy_(getattr(statistics, name))
         if self.objective.classes:
             self.objective.learn_classes(statistics.class_counts)
+
+    def learn_line(self, data: ForecastData) -> None:
+        """Fits the line on training windows, its inputs and penalty on validation windows; see `LinearPath.learn`."""
+        pairs = partial(standardised, data, self.network.standardize, self._loc, self.y_scale)
+        self.linear.learn(pairs, self.objective, self.head)
 
     def configure_optimizers(self) -> Any:
         """Optimiser and scheduler as injected."""
@@ -327,7 +297,11 @@ class Forecaster(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds how to rebuild the model and its inputs, in plain values."""
         specs_of_parts = {"network": self.network.spec(), "objective": self.objective.spec()}
-        checkpoint["hyper_parameters"] = {**specs_of_parts, "n_targets": self.n_targets}
+        checkpoint["hyper_parameters"] = {
+            **specs_of_parts,
+            "n_targets": self.n_targets,
+            "linear": self.linear.mode if self.linear.learnt else "off",
+        }
         checkpoint[CHECKPOINT_KEY] = with_digest(self.contract, checkpoint["state_dict"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -341,23 +315,23 @@ class Forecaster(LightningModule):
         self.contract = saved
 
 
-def fixed_shape(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def fixed_shape(function: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor) -> tuple[Tensor, ...]:
     """Applies a function of windows in batches of one fixed shape, the last one filled up with copies.
 
     Matrix kernels round differently for different batch shapes. With always the same shape, a forecast is the same, bit
     for bit, in a test run, in a table of one symbol, and for a single window.
 
     Args:
-        function: Maps windows (`INFERENCE_BATCH`, T, F) row by row.
+        function: Maps windows (`INFERENCE_BATCH`, T, F) row by row, to one tensor or several.
         x: Windows, (B, T, F).
 
     Returns:
-        The function's outputs, first dimension B.
+        The function's outputs, each of first dimension B.
     """
     if not len(x):  # a process without rows
-        return function(x.new_zeros(INFERENCE_BATCH, *x.shape[1:]))[:0]
+        return tuple(output[:0] for output in function(x.new_zeros(INFERENCE_BATCH, *x.shape[1:])))
     parts = []
     for part in x.split(INFERENCE_BATCH):
         filling = part[-1:].expand(INFERENCE_BATCH - len(part), -1, -1)
-        parts.append(function(torch.cat([part, filling]))[: len(part)])
-    return torch.cat(parts)
+        parts.append([output[: len(part)] for output in function(torch.cat([part, filling]))])
+    return tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))

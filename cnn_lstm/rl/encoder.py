@@ -157,7 +157,7 @@ class Encoder(nn.Module):
         if not (self.forecast or self.uncertainty):
             return torch.cat(embeddings, dim=1)
         # each column is (B, H)
-        parts = [member.columns(values) for member, values in zip(self._parts, embeddings, strict=True)]
+        parts = [member.columns(values, windows) for member, values in zip(self._parts, embeddings, strict=True)]
         columns = combine(parts, self._parts[0].objective.classes) if len(parts) > 1 else parts[0]
         classes = [values for name, values in columns.items() if name.startswith("p")]
         forecast = (classes or [columns["y_pred"]]) if self.forecast else []
@@ -192,15 +192,17 @@ class _Member(nn.Module):
         self.network, self.n_targets = forecaster.network, forecaster.n_targets
         if with_head:
             self.head, self.objective = forecaster.head, forecaster.objective
+            self.linear = forecaster.linear
 
     def forward(self, windows: Tensor) -> Tensor:
         """Embeddings, (B, D), of windows, (B, T, F)."""
         embedding: Tensor = self.network(windows)
         return embedding
 
-    def columns(self, embedding: Tensor) -> dict[str, Tensor]:
-        """Forecast columns in standardised units, each (B, H), of embeddings (B, D)."""
+    def columns(self, embedding: Tensor, windows: Tensor) -> dict[str, Tensor]:
+        """Forecast columns in standardised units, each (B, H), of embeddings (B, D) of windows (B, T, F)."""
         raw = self.head(embedding).view(len(embedding), self.n_targets, self.objective.n_outputs)
+        raw = self.objective.shifted(raw, self.linear(self.network.standardize(windows)))
         loc, scale = embedding.new_zeros(len(embedding), self.n_targets), embedding.new_ones(self.n_targets)
         return self.objective.forecast(raw.float(), loc, scale)
 

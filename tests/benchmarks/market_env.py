@@ -40,8 +40,9 @@ class Computed(gymnasium.ObservationWrapper[Any, Any, Any]):
     def observation(self, observation: Any) -> Any:
         """The account with the embedding of the window."""
         with torch.inference_mode():
-            embedding = fixed_shape(self.network, torch.from_numpy(observation["window"])[None])[0].numpy()
-        return {"account": observation["account"], "embedding": embedding}
+            window = torch.from_numpy(observation["window"])[None]
+            (embedding,) = fixed_shape(lambda part: (self.network(part),), window)
+        return {"account": observation["account"], "embedding": embedding[0].numpy()}
 
 
 def single(env: gymnasium.Env[Any, Any], steps: int) -> float:

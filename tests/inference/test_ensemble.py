@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cnn_lstm.data.targets import Direction, ForwardReturn
+from cnn_lstm.data.targets import Direction, ForwardReturn, RealizedVolatility
 from cnn_lstm.errors import CheckpointError, ResourceError
 from cnn_lstm.inference.ensemble import Ensemble, combine, ensemble_from, model_from, write_ensemble
 from cnn_lstm.inference.predictor import Predictor
@@ -21,7 +21,7 @@ from cnn_lstm.model.calibration import Calibration
 from cnn_lstm.model.checkpoints import forecaster_from, read_checkpoint, require_single
 from cnn_lstm.model.contract import CHECKPOINT_KEY, state_digest
 from cnn_lstm.model.forecaster import Forecaster
-from cnn_lstm.model.objectives import Classes, Gaussian, Objective, Point, Quantiles
+from cnn_lstm.model.objectives import Classes, Gaussian, Mixture, Objective, Point, Qlike, Quantiles, SkewStudentT
 from tests.fits import FEATURES, small_checkpoint, small_data, small_network
 from tests.markets import market
 
@@ -31,6 +31,8 @@ OBJECTIVES: dict[str, tuple[Callable[[], Objective], dict[str, Any]]] = {
     "point": (Point, {}),
     "gaussian": (Gaussian, {"targets": [ForwardReturn(1), ForwardReturn(2)]}),
     "quantiles": (lambda: Quantiles([0.1, 0.5, 0.9]), {}),
+    "QLIKE": (Qlike, {"targets": [RealizedVolatility(5), RealizedVolatility(3, log=True)]}),
+    "skewed t": (SkewStudentT, {}),
     "classes": (lambda: Classes(3), {"targets": [Direction([-0.005, 0.005])]}),
 }
 
@@ -79,6 +81,8 @@ def oracle(parts: list[dict[str, Any]], classes: int) -> dict[str, Any]:
     """The combined columns in numpy's double precision."""
     stacked = {name: np.stack([part[name].numpy().astype(np.float64) for part in parts]) for name in parts[0]}
     found = {name: values.mean(axis=0) for name, values in stacked.items()}
+    if "df" in stacked:
+        found["df"] = len(parts) / (1 / stacked["df"]).sum(axis=0)
     if classes:
         shares = np.stack([found[f"p{k}"] for k in range(classes)])
         found["y_pred"] = shares.argmax(axis=0)
@@ -119,6 +123,31 @@ def test_standard_deviation_is_that_of_the_mixture() -> None:
     assert float(found["y_pred"]) == pytest.approx(-0.5)
     assert float(found["std"]) == pytest.approx(float(draws.std()), rel=0.01)
     assert float(found["ensemble_std"]) == pytest.approx(1.5)
+
+
+def test_a_mixture_of_mixtures_has_the_components_of_all_members(tmp_path: Path) -> None:
+    """Its density is the mean of the members' densities, though component 0 of one member is not that of another."""
+    paths = [checkpoint(tmp_path, seed, Mixture(2)) for seed in range(3)]
+    members = [forecaster_from(read_checkpoint(path)).forecast(X).columns for path in paths]
+    found = loaded(paths, tmp_path).forecast(X).columns
+    numbers = range(6)
+    names = [f"{name}_{k}" for name in ("weight", "mean", "std") for k in numbers]
+    assert list(found) == ["y_pred", "std", *names, "ensemble_std"]
+
+    def density(columns: dict[str, Tensor], components: int) -> Tensor:
+        normals = (torch.distributions.Normal(columns[f"mean_{k}"], columns[f"std_{k}"]) for k in range(components))
+        at = torch.full((len(X), 1), 0.004)
+        return sum((columns[f"weight_{k}"] * n.log_prob(at).exp() for k, n in enumerate(normals)), start=0 * at)
+
+    wanted = sum((density(part, 2) for part in members), start=torch.zeros(len(X), 1)) / 3
+    torch.testing.assert_close(density(found, 6), wanted, rtol=1e-4, atol=1e-6)
+    weights, means, spreads = (
+        torch.stack([found[f"{name}_{k}"] for k in numbers]) for name in ("weight", "mean", "std")
+    )
+    mean = (weights * means).sum(dim=0)
+    torch.testing.assert_close(found["y_pred"], mean, rtol=1e-4, atol=1e-6)
+    variance = (weights * (spreads**2 + (means - mean) ** 2)).sum(dim=0)
+    torch.testing.assert_close(found["std"], variance.sqrt(), rtol=1e-3, atol=1e-6)
 
 
 def test_class_is_that_of_the_averaged_probabilities_not_of_a_vote() -> None:

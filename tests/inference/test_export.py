@@ -21,7 +21,7 @@ from cnn_lstm.inference.export import BATCHES, TOLERANCE, Exported, difference, 
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import CNNLSTM
-from cnn_lstm.model.objectives import Classes, Gaussian, Quantiles
+from cnn_lstm.model.objectives import Classes, Gaussian, Mixture, Qlike, Quantiles, SkewStudentT, StudentT
 from tests.experiments import run
 from tests.fits import FEATURES, small_checkpoint, small_network
 
@@ -43,6 +43,10 @@ VARIANTS: dict[str, tuple[dict[str, Any], Any, dict[str, Any]]] = {
         Quantiles(levels=[0.1, 0.5, 0.9]),
         {},
     ),
+    "QLIKE": ({}, Qlike(), {"targets": [RealizedVolatility(horizon=5), RealizedVolatility(horizon=3, log=True)]}),
+    "skewed t": ({}, SkewStudentT(), {}),
+    "t": ({}, StudentT(), {}),
+    "mixture": ({}, Mixture(components=3), {}),
     "classes": ({}, Classes(classes=3), {"targets": [Direction(thresholds=[-0.005, 0.005])]}),
 }
 CHEAP = ("as shipped",)
@@ -124,9 +128,19 @@ def test_an_ensemble_is_exported_as_its_average(checkpoint: Path, tmp_path: Path
     written = export(tmp_path / "both.ckpt", format="pt2")
     loaded = torch.export.load(written.path).module()
     found = loaded(windows(3))
-    assert list(found) == ["y_pred", "ensemble_std", "embedding"]
+    assert list(found) == ["y_pred", "y_linear", "ensemble_std", "embedding"]
     assert found["embedding"].shape == (3, 4 + 6)
     assert difference(eager(tmp_path / "both.ckpt"), loaded, windows(3)) < TOLERANCE
+
+
+def test_shapes_of_distributions_have_no_unit_of_the_target(tmp_path: Path) -> None:
+    for objective in (SkewStudentT(), Mixture(components=2)):
+        written = export(small_checkpoint(tmp_path, Forecaster(small_network(), objective)), format="pt2")
+        outputs = json.loads(written.description.read_text())["outputs"]
+        units = {output["name"]: output["unit"] for output in outputs}
+        assert units["y_pred"] == units["std"] == ["return"]
+        bare = {name: unit for name, unit in units.items() if unit in (["number"], ["probability"])}
+        assert list(bare) == (["weight_0", "weight_1"] if "weight_0" in units else ["df", "skew"])
 
 
 def test_the_json_beside_it_says_what_goes_in_and_comes_out(checkpoint: Path, tmp_path: Path) -> None:

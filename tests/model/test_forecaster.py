@@ -142,12 +142,12 @@ def test_columns_of_the_forecast(objective: Objective, columns: list[str]) -> No
 def test_fixed_shape_always_asks_for_the_same_shape(size: int) -> None:
     shapes: list[tuple[int, ...]] = []
 
-    def function(x: Tensor) -> Tensor:
+    def function(x: Tensor) -> tuple[Tensor]:
         shapes.append(tuple(x.shape))
-        return x.sum(dim=(1, 2))
+        return (x.sum(dim=(1, 2)),)
 
     x = windows(size)
-    assert torch.equal(fixed_shape(function, x), x.sum(dim=(1, 2)))
+    assert torch.equal(*fixed_shape(function, x), x.sum(dim=(1, 2)))
     assert set(shapes) == {(INFERENCE_BATCH, 6, 3)}
 
 

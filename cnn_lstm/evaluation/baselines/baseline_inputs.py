@@ -21,11 +21,10 @@ from cnn_lstm.data.statistics import TrainingStatistics
 from cnn_lstm.data.targets import Floats, Target
 from cnn_lstm.data.windows import Panel, Rows, cut_windows
 from cnn_lstm.model.layers import Standardize
+from cnn_lstm.model.linear import LEAST_PROBABILITY
 
 Columns = dict[str, Floats]
-MAX_INPUTS = 2048  # the eigendecomposition of more takes longer than all other baselines together
 CHUNK_BYTES = 32 << 20
-LEAST_PROBABILITY = 1e-6  # a class without a training row must not make the log loss infinite
 
 
 @dataclass(frozen=True)
@@ -73,24 +72,22 @@ class BaselineInputs:
         """The same of the validation rows, (n,)."""
         return self.parts.validation[evenly_spread(len(self.parts.validation), most, down=True)]
 
-    def window_chunks(self, rows: Rows, max_inputs: int = MAX_INPUTS) -> Iterator[Tensor]:
+    def window_chunks(self, rows: Rows) -> Iterator[Tensor]:
         """Windows as the network sees them after its first layer, one chunk at a time to save memory.
 
         Args:
             rows: Last row of each window, (n,).
-            max_inputs: Largest number of values in a window; the oldest rows of a larger one are left out.
 
         Yields:
             Chunks of at most 32 MiB, (B, T, F) float32.
         """
         values, statistics = self.panel.values, self.statistics
         width = values.shape[1]
-        length = min(self.window, max(1, max_inputs // width))
         standardize = Standardize(width)
         standardize.loc, standardize.scale = statistics.x_loc, statistics.x_scale
         standardize.anchored = statistics.x_anchored
-        for part in torch.from_numpy(rows).split(max(1, CHUNK_BYTES // (4 * length * width))):
-            yield standardize(cut_windows(values, part, length))
+        for part in torch.from_numpy(rows).split(max(1, CHUNK_BYTES // (4 * self.window * width))):
+            yield standardize(cut_windows(values, part, self.window))
 
 
 class Fitted(Protocol):

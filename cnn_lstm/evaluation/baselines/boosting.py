@@ -101,7 +101,7 @@ def summaries(inputs: BaselineInputs, rows: Rows) -> Floats:
     """Last value, mean, standard deviation and last minus first of each standardised feature, (n, 4F)."""
     width = inputs.panel.values.shape[1]
     parts = [torch.zeros(0, 4 * width)]
-    for windows in inputs.window_chunks(rows, max_inputs=inputs.window * width):
+    for windows in inputs.window_chunks(rows):
         last, deviation = windows[:, -1], windows.std(dim=1, unbiased=False)
         parts.append(torch.cat([last, windows.mean(dim=1), deviation, last - windows[:, 0]], dim=1))
     return torch.cat(parts).double().numpy()

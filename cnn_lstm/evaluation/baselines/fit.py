@@ -19,7 +19,7 @@ from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Column
 from cnn_lstm.evaluation.baselines.boosting import fit_boosting, installed
 from cnn_lstm.evaluation.baselines.dlinear import fit_dlinear
 from cnn_lstm.evaluation.baselines.har import fit_har
-from cnn_lstm.evaluation.baselines.linear import fit_logistic, fit_ridge
+from cnn_lstm.evaluation.baselines.linear import logistic_baseline, ridge_baseline
 from cnn_lstm.evaluation.baselines.trivial import NaiveErrors, fit_trivial, naive_errors
 from cnn_lstm.evaluation.forecasts import variance_name
 from cnn_lstm.model.calibration import smearing
@@ -65,7 +65,7 @@ def fit_baselines(inputs: BaselineInputs, season: int | None = None) -> FittedBa
         The baselines. LightGBM is among them where it is installed, HAR where `inputs` has prices.
     """
     models: list[Fitted] = [fit_trivial(inputs, season), fit_dlinear(inputs)]
-    models.append(fit_logistic(inputs) if inputs.targets[0].classes else fit_ridge(inputs))
+    models.append(logistic_baseline(inputs) if inputs.targets[0].classes else ridge_baseline(inputs))
     if inputs.prices is not None and any(target.quantity.is_volatility for target in inputs.targets):
         models.append(fit_har(inputs, inputs.prices))
     if installed():

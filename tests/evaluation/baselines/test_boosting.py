@@ -10,7 +10,7 @@ import torch
 
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue
 from cnn_lstm.evaluation.baselines.boosting import fit_boosting, summaries
-from cnn_lstm.evaluation.baselines.linear import fit_ridge
+from cnn_lstm.evaluation.baselines.linear import ridge_baseline
 from tests.evaluation.baselines.inputs import flat_windows, inputs_of, r2
 from tests.markets import bars_of, days, market
 
@@ -26,7 +26,7 @@ def test_a_signal_without_linear_part_is_found_and_repeated() -> None:
     test = data.parts.test
     forecast = fit_boosting(planted).forecast(test)[0]["y_gbm"]
     assert r2(planted.labels(test, 0), forecast) > 0.8
-    assert r2(planted.labels(test, 0), fit_ridge(planted).forecast(test)[0]["y_ridge"]) < 0.3
+    assert r2(planted.labels(test, 0), ridge_baseline(planted).forecast(test)[0]["y_ridge"]) < 0.3
     np.testing.assert_array_equal(forecast, fit_boosting(planted).forecast(test)[0]["y_gbm"])
 
 

@@ -13,7 +13,7 @@ from cnn_lstm.data.prices import Checks
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility, Target
 from cnn_lstm.evaluation.baselines import fit
 from cnn_lstm.evaluation.baselines.fit import fit_baselines
-from cnn_lstm.evaluation.baselines.linear import fit_ridge
+from cnn_lstm.evaluation.baselines.linear import ridge_baseline
 from cnn_lstm.evaluation.baselines.trivial import naive_errors
 from cnn_lstm.model.calibration import smearing
 from tests.evaluation.baselines.inputs import FEATURES, inputs_of, with_other_future
@@ -122,7 +122,7 @@ def test_forecast_volatilities_are_positive() -> None:
     feature = data.panel.values[:, :1]
     labels = torch.where(data.panel.labels.isnan(), torch.nan, (200 * feature).exp())
     convex = replace(data, panel=replace(data.panel, labels=labels))
-    assert fit_ridge(convex).forecast(data.parts.test)[0]["y_ridge"].min() < 0
+    assert ridge_baseline(convex).forecast(data.parts.test)[0]["y_ridge"].min() < 0
     columns = fit_baselines(convex).forecast(data.parts.test)["volatility_1"]
     least = labels[data.parts.train].min().item()
     assert all(column.min() >= least for name, column in columns.items() if name not in NAIVE)

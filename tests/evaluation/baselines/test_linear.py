@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import itemgetter
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, Realiz
 from cnn_lstm.data.windows import cut_windows
 from cnn_lstm.evaluation.baselines import baseline_inputs, linear
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs
-from cnn_lstm.evaluation.baselines.linear import PENALTIES, STRENGTHS, fit_logistic, fit_ridge
+from cnn_lstm.evaluation.baselines.linear import logistic_baseline, ridge_baseline
+from cnn_lstm.model.linear import PENALTIES
+from cnn_lstm.model.logistic import STRENGTHS
 from tests.evaluation.baselines.inputs import FEATURES, flat_windows, inputs_of, r2
 from tests.markets import autoregressive, market
 
@@ -30,45 +33,60 @@ def standard_labels(data: BaselineInputs, rows: np.ndarray, k: int) -> tuple[np.
 @pytest.mark.parametrize(
     ("targets", "arguments", "tolerance"),
     [
-        ([ForwardReturn()], {}, 1e-5),
-        ([ForwardReturn(), RealizedVolatility(horizon=3)], {"scaling": "robust"}, 1e-5),
-        ([ForwardValue("close")], {"features": [*FEATURES, "close"], "anchor": ["close"]}, 1e-5),
+        ([ForwardReturn()], {}, 1e-6),
+        ([ForwardReturn(), RealizedVolatility(horizon=3)], {"scaling": "robust"}, 1e-6),
+        ([ForwardValue("close")], {"features": [*FEATURES, "close"], "anchor": ["close"]}, 1e-6),
         # levels of neighbouring rows are almost equal, which multiplies the rounding of float32
         ([ForwardValue("close")], {"features": [*FEATURES, "close"]}, 1e-3),
     ],
     ids=["return", "two targets", "anchored level", "level"],
 )
 def test_ridge_is_scikit_learns(targets: list[Target], arguments: dict[str, object], tolerance: float) -> None:
+    """Inputs and penalty by a search with scikit-learn on materialised windows."""
     data = inputs_of(market(400), *targets, **arguments)
-    fitted = fit_ridge(data)
+    fitted = ridge_baseline(data)
     forecasts = fitted.forecast(data.parts.test)
-    train, validation, test = (
-        flat_windows(data, rows) for rows in (data.parts.train, data.parts.validation, data.parts.test)
-    )
+    windows = {
+        part: flat_windows(data, getattr(data.parts, part)).reshape(-1, data.window, data.panel.values.shape[1])
+        for part in ("train", "validation", "test")
+    }
     for k in range(len(targets)):
         labels, _, _ = standard_labels(data, data.parts.train, k)
         held_out, _, _ = standard_labels(data, data.parts.validation, k)
-        path = [Ridge(alpha=penalty * len(train)).fit(train, labels) for penalty in PENALTIES]
-        errors = [np.mean((model.predict(validation) - held_out) ** 2) for model in path]
-        best = int(np.argmin(errors))
-        assert fitted.penalties[k] == pytest.approx(PENALTIES[best] * len(train))
         _, loc, scale = standard_labels(data, data.parts.test, k)
-        expected = path[best].predict(test)
+        candidates = []
+        for name, spans in {"averages": (1, 5, 6), "last 1 rows": 1, "last 5 rows": 5, "last 6 rows": 6}.items():
+            train, validation, test = (inputs_of_a_line(part, spans) for part in windows.values())
+            for penalty in PENALTIES:
+                model = Ridge(alpha=penalty * len(train)).fit(train, labels)
+                error = np.mean((model.predict(validation) - held_out) ** 2)
+                candidates.append((error, name, penalty * len(train), model.predict(test)))
+        _, name, penalty, expected = min(candidates, key=itemgetter(0))
+        assert fitted.line.inputs[k] == name
+        assert fitted.line.penalties[k] == pytest.approx(penalty)
         np.testing.assert_allclose((forecasts[k]["y_ridge"] - loc) / scale, expected, rtol=0, atol=tolerance)
 
 
-def test_penalty_follows_the_validation_rows() -> None:
-    signal = fit_ridge(inputs_of(autoregressive(1500, 0.8), ForwardReturn(delay=0), window=30))
-    noise = fit_ridge(inputs_of(market(500), ForwardReturn(), window=30))
-    rows = [len(fitted.inputs.parts.train) for fitted in (signal, noise)]
-    assert signal.penalties[0] / rows[0] < noise.penalties[0] / rows[1] / 10
+def inputs_of_a_line(windows: np.ndarray, spans: int | tuple[int, ...]) -> np.ndarray:
+    """The last rows of windows (n, T, F), or their averages over the last rows, flattened."""
+    if isinstance(spans, int):
+        return windows[:, -spans:].reshape(len(windows), -1)
+    return np.concatenate([windows[:, -span:].mean(axis=1) for span in spans], axis=1)
+
+
+def test_inputs_and_penalty_follow_the_validation_rows() -> None:
+    """Training rows alone would always take the most inputs and the weakest penalty."""
+    signal = ridge_baseline(inputs_of(autoregressive(1500, 0.8), ForwardReturn(delay=0), window=30)).line
+    noise = ridge_baseline(inputs_of(market(500), ForwardReturn(), window=30)).line
+    assert signal.weight.square().sum() > 10 * noise.weight.square().sum()
+    assert "last 30 rows" not in noise.inputs
 
 
 def test_ridge_finds_an_autoregressive_signal() -> None:
     data = inputs_of(autoregressive(1500, 0.8), ForwardReturn(delay=0))
     test = data.parts.test
     best = r2(data.labels(test, 0), 0.8 * data.present(test, 0))
-    assert r2(data.labels(test, 0), fit_ridge(data).forecast(test)[0]["y_ridge"]) > best - 0.05
+    assert r2(data.labels(test, 0), ridge_baseline(data).forecast(test)[0]["y_ridge"]) > best - 0.05
 
 
 def test_a_constant_feature_is_muted() -> None:
@@ -76,14 +94,14 @@ def test_a_constant_feature_is_muted() -> None:
     table["flat"] = 3.0
     data = inputs_of(table, ForwardReturn(), features=[*FEATURES, "flat"])
     assert data.statistics.x_scale[-1] == float("inf")
-    weights = fit_ridge(data).weights.view(data.window, -1)
+    weights = ridge_baseline(data).line.weight[..., 0]
     assert weights[:, -1].abs().max() < 1e-12
     assert bool(weights[:, :-1].any())
 
 
 def test_windows_are_never_in_memory_together(monkeypatch: pytest.MonkeyPatch) -> None:
     data = inputs_of(market(400), ForwardReturn())
-    whole = fit_ridge(data).forecast(data.parts.test)[0]["y_ridge"]
+    whole = ridge_baseline(data).forecast(data.parts.test)[0]["y_ridge"]
     sizes = []
 
     def cut(values: torch.Tensor, rows: torch.Tensor, length: int) -> torch.Tensor:
@@ -93,7 +111,7 @@ def test_windows_are_never_in_memory_together(monkeypatch: pytest.MonkeyPatch) -
     original = cut_windows
     monkeypatch.setattr(baseline_inputs, "cut_windows", cut)
     monkeypatch.setattr(baseline_inputs, "CHUNK_BYTES", 2000)
-    chunked = fit_ridge(data).forecast(data.parts.test)[0]["y_ridge"]
+    chunked = ridge_baseline(data).forecast(data.parts.test)[0]["y_ridge"]
     assert max(sizes) <= 2000
     assert len(sizes) > 30
     np.testing.assert_allclose(chunked, whole, atol=1e-8)
@@ -102,18 +120,11 @@ def test_windows_are_never_in_memory_together(monkeypatch: pytest.MonkeyPatch) -
 def test_training_windows_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     data = inputs_of(market(400), ForwardReturn())
     monkeypatch.setattr(linear, "MAX_WINDOWS", 200)
-    thinned = fit_ridge(data)
+    thinned = ridge_baseline(data)
     rows = data.train(200)
     assert set(data.panel.symbol[rows]) == {0, 1, 2}
-    alone = fit_ridge(replace(data, parts=replace(data.parts, train=rows)))
-    assert torch.equal(thinned.weights, alone.weights)
-
-
-def test_oldest_rows_of_too_large_windows_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = inputs_of(market(300), ForwardReturn())
-    (whole,) = data.window_chunks(data.parts.test)
-    (part,) = data.window_chunks(data.parts.test, max_inputs=10)
-    assert torch.equal(part, whole[:, -3:])
+    alone = ridge_baseline(replace(data, parts=replace(data.parts, train=rows)))
+    assert torch.equal(thinned.line.weight, alone.line.weight)
 
 
 def separable(rows: int = 900) -> BaselineInputs:
@@ -124,7 +135,7 @@ def separable(rows: int = 900) -> BaselineInputs:
 def test_logistic_beats_the_prior_on_separable_data() -> None:
     data = separable()
     test = data.parts.test
-    columns = fit_logistic(data).forecast(test)[0]
+    columns = logistic_baseline(data).forecast(test)[0]
     truth = data.labels(test, 0)
     shares = (data.statistics.class_counts[0] / data.statistics.class_counts[0].sum()).double().numpy()
     probabilities = np.stack([columns["logistic_p0"], columns["logistic_p1"]], axis=1)
@@ -137,15 +148,18 @@ def test_logistic_beats_the_prior_on_separable_data() -> None:
 @pytest.mark.parametrize("thresholds", [[0.0], [-0.004, 0.004]], ids=["two classes", "three classes"])
 def test_logistic_is_scikit_learns(thresholds: list[float]) -> None:
     data = inputs_of(market(400), Direction(thresholds))
-    fitted = fit_logistic(data)
-    train, test = flat_windows(data, data.parts.train), flat_windows(data, data.parts.test)
+    fitted = logistic_baseline(data)
+    train, test = (
+        flat_windows(data, rows).reshape(len(rows), data.window, -1) for rows in (data.parts.train, data.parts.test)
+    )
+    spans = (1, 5, 6) if fitted.line.inputs == ["averages"] else int(fitted.line.inputs[0].split()[1])
     strengths = [strength / len(train) for strength in STRENGTHS]
-    assert min(abs(np.log(fitted.strengths[0] / strength)) for strength in strengths) < 1e-9
-    model = LogisticRegression(C=fitted.strengths[0], tol=1e-8, max_iter=5000).fit(
-        train, data.labels(data.parts.train, 0)
+    assert min(abs(np.log(fitted.line.penalties[0] / strength)) for strength in strengths) < 1e-9
+    model = LogisticRegression(C=fitted.line.penalties[0], tol=1e-8, max_iter=5000).fit(
+        inputs_of_a_line(train, spans), data.labels(data.parts.train, 0)
     )
     columns = fitted.forecast(data.parts.test)[0]
-    expected = model.predict_proba(test)
+    expected = model.predict_proba(inputs_of_a_line(test, spans))
     for k in range(len(thresholds) + 1):
         np.testing.assert_allclose(columns[f"logistic_p{k}"], expected[:, k], atol=0.01)
 
@@ -153,12 +167,13 @@ def test_logistic_is_scikit_learns(thresholds: list[float]) -> None:
 @pytest.mark.parametrize(("thresholds", "missing"), [([0.0, 0.5], 2), ([-0.5, 0.0], 0)], ids=["last", "first"])
 def test_a_class_without_training_rows_has_hardly_any_probability(thresholds: list[float], missing: int) -> None:
     data = inputs_of(market(400), Direction(thresholds))
-    columns = fit_logistic(data).forecast(data.parts.test)[0]
+    columns = logistic_baseline(data).forecast(data.parts.test)[0]
     assert 0 < columns[f"logistic_p{missing}"].max() < 2e-6
     assert missing not in columns["y_logistic"]
 
 
-def test_strength_follows_the_validation_rows() -> None:
-    """Training rows alone would always take the weakest penalty."""
+def test_inputs_and_strength_follow_the_validation_rows() -> None:
+    """Training rows alone would always take the most inputs and the weakest penalty."""
     data = inputs_of(market(400), Direction(), window=30)
-    assert fit_logistic(data).strengths[0] * len(data.parts.train) < 100
+    line = logistic_baseline(data).line
+    assert (line.inputs[0], line.penalties[0] * len(data.parts.train)) != ("last 30 rows", pytest.approx(STRENGTHS[-1]))

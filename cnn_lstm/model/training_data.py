@@ -1,0 +1,94 @@
+"""What a forecaster needs of a data module: windows, statistics of the training rows, and what they are about.
+
+Shapes: B batch, T window length, F features, H targets, C classes, n rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+Part = Literal["train", "validation"]
+
+
+class Windows(NamedTuple):
+    """What a step needs of a batch: raw features (B, T, F), labels (B, H), panel rows (B,)."""
+
+    x: Tensor
+    y: Tensor
+    row: Tensor
+
+
+class Statistics(Protocol):
+    """Location and scale of features (F,) and targets (H,) over the training rows, and class counts (H, C)."""
+
+    @property
+    def x_loc(self) -> Tensor:
+        """What is subtracted from each feature."""
+
+    @property
+    def x_scale(self) -> Tensor:
+        """What each feature is divided by."""
+
+    @property
+    def x_anchored(self) -> Tensor:
+        """1 where a feature is taken relative to the window's last value."""
+
+    @property
+    def y_loc(self) -> Tensor:
+        """What is subtracted from each target."""
+
+    @property
+    def y_scale(self) -> Tensor:
+        """What each target is divided by."""
+
+    @property
+    def y_anchor(self) -> Tensor:
+        """Feature whose last value is subtracted from a target; -1 for none."""
+
+    @property
+    def class_counts(self) -> Tensor:
+        """Training labels of each class."""
+
+
+class ForecastData(Protocol):
+    """What a data module offers to the forecaster."""
+
+    @property
+    def statistics(self) -> Statistics:
+        """Location and scale over the training rows."""
+
+    def contract(self) -> Mapping[str, Any]:
+        """What `Contract.from_plain` reads."""
+
+    def windows_of(self, part: Part, most: int) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
+        """At most so many windows of a part, evenly spread, in chunks: raw features, labels, rows; see `Windows`."""
+
+    def surprise_scale(self, rows: Tensor) -> Tensor:
+        """Size of each label's surprise as known at the panel rows (n,): (n, H)."""
+
+
+def standardised(
+    data: ForecastData,
+    standardize: Callable[[Tensor], Tensor],
+    location: Callable[[Tensor], Tensor],
+    scale: Tensor,
+    part: Part,
+    most: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Windows (n, T, F) and labels (n, H) of a part as a network sees them, in chunks.
+
+    Args:
+        data: The data module.
+        standardize: Scales raw windows, (n, T, F).
+        location: What is subtracted from the labels of raw windows, (n, H).
+        scale: What the labels are divided by, (H,); a constant label has an infinite one, and stays as it is.
+        part: Which part of the split.
+        most: Number of windows at most.
+    """
+    scale = torch.where(scale.isinf(), 1.0, scale)
+    for x, y, _ in data.windows_of(part, most):
+        yield standardize(x), (y.double() - location(x)) / scale

@@ -1,0 +1,1 @@
+"""Tests of the objectives: what the head's outputs mean, their loss and their forecast."""
