@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from cnn_lstm.data.anchors import anchor_positions
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
-from cnn_lstm.data.panel_checks import check_labels, check_leak, check_parts, muted_features, skip_short
+from cnn_lstm.data.panel_checks import check_labels, check_leak, check_parts, muted_features, skip_short, uneven_scales
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.prices import CheckedPrices, Checks, data_fingerprint
 from cnn_lstm.data.recipe import BoundRecipe, Recipe
@@ -29,7 +29,7 @@ from cnn_lstm.data.statistics import Scaling, TrainingStatistics, training_stati
 from cnn_lstm.data.strides import Strides
 from cnn_lstm.data.targets import ForwardReturn, Target, check_targets
 from cnn_lstm.data.windows import Batch, Panel, RowBatches, Rows, WindowDataset, complete_windows, labelled, make_loader
-from cnn_lstm.errors import require
+from cnn_lstm.errors import Defect, require
 
 log = logging.getLogger(__name__)
 CHUNK_BYTES = 32 << 20
@@ -117,8 +117,7 @@ class MarketDataModule(LightningDataModule):
         table = self.source.load(self.symbols, self.start, self.end)
         self.bound: BoundRecipe = self.recipe.bind_to(table, self.targets)
         self.checked: CheckedPrices = self.bound.check(table)
-        for defect in self.checked.warnings:
-            log.warning("[W%d] %s — %s — %s", defect.code, defect.what, defect.where, defect.fix)
+        _warn(self.checked.warnings)
         self.prices: pd.DataFrame = skip_short(self.checked.table, self.bound)
         self.fingerprint = data_fingerprint(self.prices)
         self.panel: Panel = self.bound.panel(self.prices)
@@ -129,6 +128,7 @@ class MarketDataModule(LightningDataModule):
         self.statistics = self.statistics_of(self.panel, self.parts.train)
         for name in muted_features(self.statistics, self.recipe.features):
             log.warning("%s is constant over the training rows — data.features — it is muted (always 0)", name)
+        _warn(uneven_scales(self.panel, self.parts.train, self.bound, self.statistics.y_anchor.tolist()))
         self._ready = True
 
     def on_prices(self, table: pd.DataFrame, checks: Checks) -> MarketDataModule:
@@ -244,6 +244,11 @@ class MarketDataModule(LightningDataModule):
             "training": {"first": str(trained.min()), "last": str(trained.max())},
             "fingerprint": self.fingerprint,
         }
+
+
+def _warn(defects: Iterable[Defect]) -> None:
+    for defect in defects:
+        log.warning("[W%d] %s — %s — %s", defect.code, defect.what, defect.where, defect.fix)
 
 
 class _OneTable(PriceSource):

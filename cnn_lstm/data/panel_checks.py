@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from operator import itemgetter
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cnn_lstm.data.checks import Checks
+from cnn_lstm.data.features import FAMILY_OF_USER
 from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.splits import SplitRows
 from cnn_lstm.data.statistics import TrainingStatistics
@@ -20,6 +22,9 @@ from cnn_lstm.errors import DataError, Defect, DefectsError, ValidityError
 
 log = logging.getLogger(__name__)
 LEAK_CORRELATION = 0.999
+# a symbol whose scale is one in so many of another's is drowned by it; with fewer rows its scale says nothing
+UNEVEN, LEAST_ROWS = 10.0, 30
+RAW = ("columns", FAMILY_OF_USER)
 
 
 def skip_short(prices: pd.DataFrame, bound: BoundRecipe) -> pd.DataFrame:
@@ -129,6 +134,60 @@ def label_correlations(panel: Panel, rows: Rows, targets: Sequence[Target]) -> d
         scale = x.norm(dim=0) * y.norm()
         by_target[target.name] = torch.where(scale > 0, (x * y[:, None]).sum(dim=0) / scale, 0.0)
     return by_target
+
+
+def uneven_scales(panel: Panel, rows: Rows, bound: BoundRecipe, y_anchor: Sequence[int]) -> list[Defect]:
+    """A warning where one symbol's scale is a tenth of another's, or less, although all are divided by one scale.
+
+    The pooled scale is then that of the wildest symbols. What is left of the calm ones is next to a constant: the
+    training hardly sees their errors, and the pooled error hides them. Looked at are the targets, and the features
+    that are no indicators of ours: these are free of scale.
+
+    Args:
+        panel: The panel.
+        rows: Training rows, (n,).
+        bound: Its recipe.
+        y_anchor: For each target the position of its anchor feature, or -1.
+
+    Returns:
+        None or one, of the target or feature that differs most.
+    """
+    values = _scaled_together(panel, torch.from_numpy(rows), bound, y_anchor)
+    uneven = {name: scales for name, column in values.items() if (scales := _uneven(panel, rows, column))}
+    if not uneven:
+        return []
+    name, ((low, least), (high, most)) = max(uneven.items(), key=lambda item: item[1][1][1] / item[1][0][1])
+    also = f", and {len(uneven) - 1} more like it" if len(uneven) > 1 else ""
+    what = f"the scale of {name} is {most / least:.3g} times as large for {high} as for {low}{also}"
+    where = f"standard deviations {most:.3g} and {least:.3g} over the training rows"
+    fix = "they share one scale, and errors on the small one hardly count: use returns or logs, or a model per symbol"
+    return [Defect(342, what, where, fix, fatal=False)]
+
+
+def _scaled_together(panel: Panel, index: Tensor, bound: BoundRecipe, y_anchor: Sequence[int]) -> dict[str, Tensor]:
+    """Numeric targets and raw columns at rows (n,), each (n,): what one scale of all symbols divides."""
+    values = {}
+    for k, (target, anchor) in enumerate(zip(bound.targets, y_anchor, strict=True)):
+        if not target.classes:
+            label = panel.labels[index, k].double()
+            values[target.name] = label - panel.values[index, anchor].double() if anchor >= 0 else label
+    for k, feature in enumerate(bound.features):
+        if feature.family in RAW:
+            last, first = (panel.values[row, k].double() for row in (index, index - bound.recipe.window + 1))
+            values[feature.name] = last - first if feature.name in bound.recipe.anchor else last
+    return values
+
+
+def _uneven(panel: Panel, rows: Rows, values: Tensor) -> tuple[tuple[str, float], tuple[str, float]] | None:
+    """Symbols with the least and the largest standard deviation of values (n,), if these differ too much."""
+    symbol, numbers = panel.symbol[rows], values.numpy()
+    known = {name: numbers[symbol == code] for code, name in enumerate(panel.symbols)}
+    scales = {name: float(part.std()) for name, part in known.items() if len(part) >= LEAST_ROWS}
+    moving = {name: scale for name, scale in scales.items() if scale > 0}
+    if not moving:
+        return None
+    low, high = min(moving.items(), key=itemgetter(1)), max(moving.items(), key=itemgetter(1))
+    return (low, high) if high[1] >= UNEVEN * low[1] else None
 
 
 def muted_features(statistics: TrainingStatistics, features: Sequence[str]) -> list[str]:
