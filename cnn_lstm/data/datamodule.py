@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
-from cnn_lstm.data.panel_checks import check_labels, check_leak, check_parts, muted_features, skip_short
+from cnn_lstm.data.panel_checks import check_columns, check_labels, check_leak, check_parts, muted_features, skip_short
 from cnn_lstm.data.prices import CheckedPrices, Checks, data_fingerprint
 from cnn_lstm.data.recipe import BoundRecipe, Recipe
 from cnn_lstm.data.sources.base import PriceSource
@@ -112,6 +112,7 @@ class MarketDataModule(LightningDataModule):
         self.checked: CheckedPrices = self.bound.check(table)
         for defect in self.checked.warnings:
             log.warning("[W%d] %s — %s — %s", defect.code, defect.what, defect.where, defect.fix)
+        check_columns(self.checked.table, self.targets)
         self.prices: pd.DataFrame = skip_short(self.checked.table, self.bound)
         self.fingerprint = data_fingerprint(self.prices)
         self.panel: Panel = self.bound.panel(self.prices)

@@ -186,7 +186,7 @@ class Predictor:
     def _complete(self, prices: pd.DataFrame) -> tuple[Panel, Rows, pd.DataFrame, BoundRecipe]:
         """The panel, the last rows of its complete windows, the checked table, and the recipe bound to its columns."""
         bound = self.recipe.bind_to(prices, self.targets)
-        checked = bound.check(prices).table
+        checked = bound.check(bound.with_label_columns(prices)).table
         panel = bound.panel(checked)
         return panel, complete_windows(panel, self.recipe.window), checked, bound
 
