@@ -61,7 +61,8 @@ def unlabelled(table: pd.DataFrame, name: str, checks: Checks) -> Iterator[Defec
     runs = runs[~runs["trailing"]]
     fix = "no decision there" if checks.on_unlabelled == "skip" else "supply it, or set data.checks.on_unlabelled: skip"
     for symbol, of_symbol in runs.groupby(table["symbol"][runs["first"]].to_numpy()):
-        where = f"{symbol} @ {day(table['timestamp'][of_symbol['first'].iloc[0]])}, {count_rows(of_symbol['rows'].sum())}"
+        first = day(table["timestamp"][of_symbol["first"].iloc[0]])
+        where = f"{symbol} @ {first}, {count_rows(of_symbol['rows'].sum())}"
         yield Defect(312, f"the label {name} is missing", where, fix, fatal=checks.on_unlabelled == "error")
 
 

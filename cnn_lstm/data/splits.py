@@ -21,7 +21,6 @@ from cnn_lstm.data.windows import Rows
 from cnn_lstm.errors import DataError, require
 from cnn_lstm.specs import Serializable
 
-
 By = Literal["decision", "label"]
 Day = str | date
 
@@ -151,7 +150,7 @@ class RowSplit(Split):
     def __init__(self, train: int | float = 0.6, validation: int | float = 0.2, by: By = "decision") -> None:
         fix = "give two numbers of rows, or two shares above 0 whose sum is below 1; the rest is the test part"
         counts = all(isinstance(part, int) and part >= 1 for part in (train, validation))
-        shares = all(isinstance(part, float) and 0 < part for part in (train, validation)) and train + validation < 1
+        shares = all(isinstance(part, float) and part > 0 for part in (train, validation)) and train + validation < 1
         require(counts or shares, f"train={train}, validation={validation}", "data.split", fix, code=223)
         self.train, self.validation, self.by = train, validation, _by(by)
 
