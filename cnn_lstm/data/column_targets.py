@@ -54,9 +54,9 @@ class RealizedMeasure(Target):
         self.unit = "log volatility a bar" if log else "volatility a bar"
 
     @property
-    def needs_returns(self) -> bool:
-        """False: the column is a volatility already."""
-        return False
+    def bounded(self) -> bool:
+        """True: the column is a volatility already."""
+        return True
 
     def bar_move(self, bars: pd.DataFrame) -> Floats:
         """Measured volatility of each single bar, shape (n,); NaN where it is unknown or below 0."""
@@ -140,9 +140,9 @@ class LabelColumn(Target):
         return (self.column,) if self.price is None else (self.column, self.price)
 
     @property
-    def needs_returns(self) -> bool:
-        """Whether there is a price."""
-        return self.price is not None
+    def bounded(self) -> bool:
+        """False: the latest label that is not empty may be any number of rows ago."""
+        return False
 
     def volatility(self, bars: pd.DataFrame) -> Floats:
         """Volatility of the price, shape (n,); NaN without one."""
@@ -157,11 +157,18 @@ class LabelColumn(Target):
         return self._return.bar_return(bars)
 
     def present(self, bars: pd.DataFrame) -> Floats:
-        """Latest label that has ended at each row, shape (n,); NaN where it is empty, or not one of the values."""
+        """Latest label that has ended at each row and is not empty, shape (n,)."""
+        return self._ended(bars).ffill().to_numpy(dtype=np.float64)
+
+    def future(self, bars: pd.DataFrame) -> Floats:
+        """Label of each row, shape (n,); NaN where it is empty, not one of the values, or not known yet."""
+        return self._ended(bars).shift(-self.reach).to_numpy(dtype=np.float64)
+
+    def _ended(self, bars: pd.DataFrame) -> pd.Series:
+        """The label that ends at each row."""
         given = pd.Series(bars[self.column].to_numpy(dtype=np.float64, copy=True))
         labels = given if self.values is None else given.map({value: k for k, value in enumerate(self.values)})
-        known = labels if self.stands == "end" else labels.shift(self.reach)
-        return known.to_numpy(dtype=np.float64)
+        return (labels if self.stands == "end" else labels.shift(self.reach)).astype("float64")
 
     def defects(self, prices: pd.DataFrame) -> list[Defect]:
         """A value that is not one of the classes, E324."""

@@ -59,11 +59,15 @@ def unlabelled(table: pd.DataFrame, name: str, checks: Checks) -> Iterator[Defec
         return
     runs = missing_runs(table, gap)
     runs = runs[~runs["trailing"]]
-    fix = "no decision there" if checks.on_unlabelled == "skip" else "supply it, or set data.checks.on_unlabelled: skip"
-    for symbol, of_symbol in runs.groupby(table["symbol"][runs["first"]].to_numpy()):
+    symbols = runs.groupby(table["symbol"][runs["first"]].to_numpy())
+    if checks.on_unlabelled == "skip" and len(runs):  # labels may be rare by design: one line is enough
+        where = f"{count_rows(runs['rows'].sum())} of {symbols.ngroups} symbols"
+        yield Defect(312, f"the label {name} is empty", where, "no decision there", fatal=False)
+        return
+    for symbol, of_symbol in symbols:
         first = day(table["timestamp"][of_symbol["first"].iloc[0]])
         where = f"{symbol} @ {first}, {count_rows(of_symbol['rows'].sum())}"
-        yield Defect(312, f"the label {name} is missing", where, fix, fatal=checks.on_unlabelled == "error")
+        yield Defect(312, f"the label {name} is missing", where, "supply it, or set data.checks.on_unlabelled: skip")
 
 
 def missing_runs(table: pd.DataFrame, gap: pd.Series[bool]) -> pd.DataFrame:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cnn_lstm.data.checks import PRICES
 from cnn_lstm.data.quantities import Quantity, quantity
 from cnn_lstm.errors import Defect, require
 from cnn_lstm.specs import Serializable
@@ -80,9 +81,12 @@ class Target(Serializable, ABC):
         return []
 
     @property
-    def needs_returns(self) -> bool:
-        """Whether `volatility` is that of returns, which a column of other values than prices may not have."""
-        return not self.level
+    def bounded(self) -> bool:
+        """Whether what is known of it at a row follows from the last `MEMORY` and `reach` rows alone.
+
+        The volatility of returns does, of a column that has a return at every bar.
+        """
+        return self.level or self.column in PRICES
 
     def bar_move(self, bars: pd.DataFrame) -> Floats:
         """Size of the move of each single bar, shape (n,): the absolute log return of the column; NaN at the first row.

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cnn_lstm.data.checks import PRICES
 from cnn_lstm.data.features import latest_values, most_history, needed_history
 from cnn_lstm.data.predictions import TargetInfo, predictions_table
 from cnn_lstm.data.prices import check_bars, check_structure, require_table
@@ -59,10 +58,8 @@ class Stream:
         self._crossing = [feature.name for feature in self._features if feature.cross_sectional]
         self._label_rows = max(MEMORY, *(target.reach for target in self._targets)) + 2
         longest = most_history(self._features)
-        # the memory of a target ends if it is ours, and its column has a return at every bar, or needs none
-        end = [
-            type(t).__module__ in TARGETS_OF_OURS and (t.column in PRICES or not t.needs_returns) for t in self._targets
-        ]
+        # nobody knows how far back a target of the user's own looks
+        end = [type(t).__module__ in TARGETS_OF_OURS and t.bounded for t in self._targets]
         self.rows = max(longest, self._label_rows) if longest is not None and all(end) else None
         contract = forecaster.contract
         self._intervals = LiveIntervals(contract.calibration, contract.boundaries.test)
