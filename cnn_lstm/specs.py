@@ -11,6 +11,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from datetime import date
 from types import MappingProxyType
 from typing import Any
 
@@ -95,10 +96,10 @@ def _recording(init: Callable[..., None]) -> Callable[..., None]:
 
 
 def plain(value: Any) -> Any:
-    """Copy of a value with tuples as lists and numeric subclasses as numbers.
+    """Copy of a value with tuples as lists, numeric subclasses as numbers and dates as ISO text.
 
     Raises:
-        TypeError: If it holds anything but numbers, strings, None, lists and dicts.
+        TypeError: If it holds anything but numbers, strings, None, dates, lists and dicts.
 
     Example:
         >>> plain({"a": (1, 2.5)})
@@ -109,6 +110,8 @@ def plain(value: Any) -> Any:
     for kind in (int, float, str):
         if isinstance(value, kind):
             return kind(value)
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

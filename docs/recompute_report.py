@@ -17,6 +17,7 @@ import pandas as pd
 from arch.bootstrap import StationaryBootstrap
 from recompute.forecasts import VOLATILITIES, class_metrics, losses, number_metrics
 from recompute.intervals import distribution, interval_metrics, set_metrics, spreads
+from recompute.pooled import pooled
 from recompute.significance import breakdowns, compare, holds_up
 from recompute.strategy import strategy_metrics
 
@@ -43,8 +44,8 @@ def target_report(table: pd.DataFrame, target: str, about: dict) -> dict:
     draws = bootstrap.apply(lambda drawn: drawn.mean(axis=0), settings["resamples"])
     tests = {name: compare(daily[:, [0, i]], draws[:, [0, i]], h) for i, name in enumerate(loss) if i}
     best = min(tests, key=lambda name: tests[name]["loss_baseline"])
-    evidence = holds_up(tests[best], settings["level"]) and not table.attrs.get("failed_checks")
-    evidence = evidence and count >= max(30, 5 * h)
+    enough, leaks = count >= max(30, 5 * h), table.attrs.get("failed_checks")
+    evidence = holds_up(tests[best], settings["level"]) and enough and not leaks
     report = {name: about[name] for name in ("kind", "unit", "horizon", "delay", "classes")}
     report |= {"first": date.min().isoformat(), "last": date.max().isoformat(), "dates": count}
     report["dates_needed"] = max(30, 5 * h)
@@ -58,9 +59,8 @@ def target_report(table: pd.DataFrame, target: str, about: dict) -> dict:
     levels = [level for level in (50, 80, 90, 95) if {f"lower_{level}", f"set_{level}"} & {*rows}]
     judge = set_metrics if kind == "class" else interval_metrics
     report["intervals"] = {str(level): judge(rows, level) for level in levels}
-    report["distribution"] = distribution(rows, about)
-    report["spread"] = spreads(rows)
-    if kind in ("return", "class"):
+    report["distribution"], report["spread"] = distribution(rows, about), spreads(rows)
+    if kind in ("return", "class") and "bar_return" in rows:
         report["strategy"] = strategy_metrics(rows, about, settings, table.attrs["trials"])
     return report
 
@@ -85,7 +85,7 @@ def main(run: Path) -> bool:
     table = pd.read_parquet(run / "predictions.parquet")
     reported = leaves(json.loads((run / "report.json").read_text()))
     redone = {name: target_report(table, name, about) for name, about in table.attrs["targets"].items()}
-    redone = leaves({"format": 1, "settings": table.attrs["settings"], "targets": redone})
+    redone = leaves({"format": 1, "settings": table.attrs["settings"], "targets": redone} | pooled(table, NAMES))
     wrong = [path for path in redone if not same(redone[path], reported.get(path, "nothing"))]
     for path in wrong:
         print(f"{path}: reported {reported.get(path, 'nothing')}, recomputed {redone[path]}")

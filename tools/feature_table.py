@@ -45,9 +45,12 @@ published formula (Chande's momentum), pandas computes the feature. Two kinds of
 purpose: those whose memory has no fixed length (parabolic SAR, levels of cumulative volume), and those that
 only the future can tell (the last session of a month, a zigzag's turning points).
 
-There are two more kinds of name:
+There are three more kinds of name:
 
 - **A column of the table** is passed on as it is: `close` is the raw level, which is *not* free of scale.
+- **A function of any column**: `mean_5:rate` is the mean of the last 5 rows of the column `rate`, and
+  `log_mean_5:rate` its natural logarithm. Of a realised variance, `log_mean_1`, `log_mean_5` and `log_mean_22`
+  are the inputs of log-HAR.
 - **Your own function**, by its import path: `my_package.my_module.spread`. It takes the bars of one symbol (a
   table in ascending order of time) and returns one number per row. Digits in the path are part of the name.
   Declare its warm-up and its columns with the decorator:

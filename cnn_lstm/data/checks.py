@@ -24,9 +24,11 @@ QUIET_MOVE = math.log(1.6)  # below the smallest move that may look like a split
 OHLC_TOLERANCE = 1e-6
 COLLINEAR = 1 - 1e-9
 COLLINEAR_ROWS = 100  # a handful of rows says nothing
-OnShort = Literal["error", "skip"]
+OnShort = OnUnlisted = OnUnlabelled = Literal["error", "skip"]
 # a setting whose name in YAML has changed: checkpoints of both times are compared, so theirs stays
 STORED_AS = {"refuse_unsorted": "strict"}
+# settings that older checkpoints do not have: they are kept where they differ from what those did
+ADDED = ("on_unlisted", "on_unlabelled")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class Checks:
         allow_ohlc: Only warn of bars whose high is below low, or whose open or close is outside of both.
         max_gap_days: Longest distance of two neighbouring bars, in days, before a gap is reported.
         on_short: Whether a symbol with too few rows for one window is an error or is skipped with a warning.
+        on_unlisted: Whether the first and last rows of a symbol in which a price or the volume is missing are an error,
+            or are skipped with a warning: a symbol before its listing and behind its last bar.
+        on_unlabelled: Whether an empty cell of a column of labels is an error, or a row that nothing is forecast at,
+            with a warning. The last rows of a symbol may always be empty, as their labels are not known yet.
 
     Raises:
         ConfigError: E2xx, a value is out of range.
@@ -56,16 +62,20 @@ class Checks:
     allow_ohlc: bool = False
     max_gap_days: float = 10.0
     on_short: OnShort = "error"
+    on_unlisted: OnUnlisted = "error"
+    on_unlabelled: OnUnlabelled = "error"
 
     def __post_init__(self) -> None:
         says = {name: f"data.checks.{name} is {value!r}" for name, value in asdict(self).items()}
         require(self.fill_max_gap >= 0, says["fill_max_gap"], "", "give a number of rows, 0 or more", code=212)
         require(0 < self.max_gap_days < math.inf, says["max_gap_days"], "", "give a positive number of days", code=220)
-        require(self.on_short in get_args(OnShort), says["on_short"], "", "use error or skip", code=206)
+        for name in ("on_short", *ADDED):
+            require(getattr(self, name) in get_args(OnShort), says[name], "", "use error or skip", code=206)
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values for a checkpoint, under the names that checkpoints have had from the first on."""
-        values = asdict(self)
+        defaults = Checks.__dataclass_fields__
+        values = {k: v for k, v in asdict(self).items() if k not in ADDED or v != defaults[k].default}
         return {STORED_AS.get(name, name): value for name, value in values.items()}
 
     @classmethod

@@ -18,7 +18,15 @@ from torch.utils.data import DataLoader
 
 from cnn_lstm.data.anchors import anchor_positions
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
-from cnn_lstm.data.panel_checks import check_labels, check_leak, check_parts, muted_features, skip_short, uneven_scales
+from cnn_lstm.data.panel_checks import (
+    check_columns,
+    check_labels,
+    check_leak,
+    check_parts,
+    muted_features,
+    skip_short,
+    uneven_scales,
+)
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.prices import CheckedPrices, Checks, data_fingerprint
 from cnn_lstm.data.recipe import BoundRecipe, Recipe
@@ -118,6 +126,7 @@ class MarketDataModule(LightningDataModule):
         self.bound: BoundRecipe = self.recipe.bind_to(table, self.targets)
         self.checked: CheckedPrices = self.bound.check(table)
         _warn(self.checked.warnings)
+        check_columns(self.checked.table, self.targets)
         self.prices: pd.DataFrame = skip_short(self.checked.table, self.bound)
         self.fingerprint = data_fingerprint(self.prices)
         self.panel: Panel = self.bound.panel(self.prices)

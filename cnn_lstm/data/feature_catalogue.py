@@ -17,6 +17,8 @@ from operator import itemgetter
 from types import ModuleType
 from typing import Any
 
+import pandas as pd
+
 from cnn_lstm.data.features import FAMILY_OF_USER, Feature
 from cnn_lstm.data.indicators import (
     averages,
@@ -33,6 +35,7 @@ from cnn_lstm.data.indicators import (
     volatility,
     volume,
 )
+from cnn_lstm.data.indicators.any_column import OF_ANY_COLUMN
 from cnn_lstm.data.indicators.declare import FeatureInfo, declaration_of
 from cnn_lstm.errors import ConfigError, require
 
@@ -140,9 +143,39 @@ def _resolve(name: str, columns: Collection[str], import_function: Callable[[str
         return _with_parameters(name, *OFFERED[base], numbers)
     if name in columns and name not in _KEYS:
         return Feature(name, itemgetter(name), 0, (name,), "columns")
+    if ":" in name:
+        return _of_column(name)
     if "." in name:
         return _user_feature(name, import_function(name), columns)
     raise ConfigError(f"unknown feature {name!r}", "", _nearest(name, columns), code=_CODE)
+
+
+def _of_column(name: str) -> Feature:
+    """`log_mean_5:rate`: a function of a column over a number of rows."""
+    stem, _, column = name.partition(":")
+    function, _, rows = stem.rpartition("_")
+    known = function in OF_ANY_COLUMN and rows.isdecimal() and int(rows) >= 1
+    patterns = " or ".join(f"{one}_ROWS:COLUMN" for one in OF_ANY_COLUMN)
+    require(known, f"unknown feature {name!r}", "", f"write {patterns}", code=_CODE)
+    of_column = partial(_evaluated, OF_ANY_COLUMN[function], column, int(rows))
+    return Feature(name, of_column, int(rows) - 1, (column,), "columns")
+
+
+def _evaluated(function: Callable[..., pd.Series], column: str, rows: int, bars: pd.DataFrame) -> pd.Series:
+    return function(bars[column], rows)
+
+
+def raw_columns(names: Sequence[str]) -> list[str]:
+    """What a table must have as columns for these features, as far as their names say it.
+
+    A name with a dot is a user's own function; any other that is not of the catalogue is a column, or a function of
+    one.
+
+    Example:
+        >>> raw_columns(["log_mean_5:rate", "rate", "my.package.function"])
+        ['rate', 'rate']
+    """
+    return [name.partition(":")[2] or name for name in names if "." not in name.partition(":")[0]]
 
 
 def _parse(name: str) -> tuple[str, tuple[int, ...]]:

@@ -71,6 +71,16 @@ def check_parts(panel: Panel, parts: SplitRows, checks: Checks) -> None:
         log.warning("%s — %s — used where it has windows", defect.what, defect.where)
 
 
+def check_columns(prices: pd.DataFrame, targets: Sequence[Target]) -> None:
+    """Refuses columns that are not what their targets say, see `Target.defects`.
+
+    Raises:
+        DefectsError: All defects of all targets.
+    """
+    if defects := [defect for target in targets for defect in target.defects(prices)]:
+        raise DefectsError(defects)
+
+
 def check_labels(panel: Panel, parts: SplitRows, targets: Sequence[Target]) -> None:
     """Refuses a constant target, and a part that holds one class only.
 

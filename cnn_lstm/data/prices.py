@@ -21,6 +21,7 @@ from cnn_lstm.data.checks import (
     places,
     plainly_sound,
 )
+from cnn_lstm.data.missing import listed, missing_runs, unlabelled
 from cnn_lstm.data.sources.base import TIME_DTYPE, validate_symbol
 from cnn_lstm.errors import DataError, Defect, DefectsError
 from cnn_lstm.hints import nearest
@@ -41,13 +42,16 @@ class CheckedPrices:
     warnings: tuple[Defect, ...]
 
 
-def check_prices(table: pd.DataFrame, checks: Checks, required: Collection[str] = ()) -> CheckedPrices:
+def check_prices(
+    table: pd.DataFrame, checks: Checks, required: Collection[str] = (), labels: Collection[str] = ()
+) -> CheckedPrices:
     """Find every defect of a price table in one pass; sort, deduplicate and fill what `checks` allow.
 
     Args:
         table: Long table: `symbol`, `timestamp` (with a time zone), numeric columns. It is not changed.
         checks: What is tolerated.
         required: Columns that must be there, next to `symbol` and `timestamp`.
+        labels: Columns whose empty cells are labels that are not known: they are never filled.
 
     Returns:
         The sound table and the warnings.
@@ -72,14 +76,20 @@ def check_prices(table: pd.DataFrame, checks: Checks, required: Collection[str] 
     table = table.sort_values(KEYS, kind="stable", ignore_index=True)
     defects += _duplicates(table)
     table = table[~table.duplicated(KEYS)].reset_index(drop=True)
+    if checks.on_unlisted == "skip":
+        table, unlisted = listed(table)
+        defects += unlisted
     for check in ROW_CHECKS:
         defects += check(table, checks)
-    filled, gaps = _filled(table, checks)
+    defects += [defect for name in labels for defect in unlabelled(table, name, checks)]
+    filled, gaps = _filled(table, checks, labels)
     _refuse(defects + gaps)
     return CheckedPrices(filled, tuple(defects + gaps))
 
 
-def check_bars(bars: pd.DataFrame, latest: pd.DataFrame, checks: Checks, columns: Sequence[str]) -> pd.DataFrame:
+def check_bars(
+    bars: pd.DataFrame, latest: pd.DataFrame, checks: Checks, columns: Sequence[str], labels: Collection[str] = ()
+) -> pd.DataFrame:
     """Find the defects of new bars that follow others; a missing value is never filled.
 
     Defects that only a whole table shows, such as mixed intervals, are not looked for.
@@ -89,6 +99,7 @@ def check_bars(bars: pd.DataFrame, latest: pd.DataFrame, checks: Checks, columns
         latest: The last bar of each symbol that has one, sound.
         checks: What is tolerated.
         columns: What to keep next to symbol and timestamp.
+        labels: Those of them whose labels are not known yet.
 
     Returns:
         The sound bars in the order of their symbols: symbol, timestamp and `columns`.
@@ -102,7 +113,7 @@ def check_bars(bars: pd.DataFrame, latest: pd.DataFrame, checks: Checks, columns
         return sound
     joined = sound if latest.empty else pd.concat([latest, sound]).sort_values(KEYS, kind="stable", ignore_index=True)
     defects = [defect for check in BAR_CHECKS for defect in check(joined, checks)]
-    _refuse(defects + list(_unfilled(sound, latest, columns)))
+    _refuse(defects + list(_unfilled(sound, latest, [name for name in columns if name not in labels])))
     return sound
 
 
@@ -228,15 +239,15 @@ def _duplicates(table: pd.DataFrame) -> Iterator[Defect]:
         yield Defect(308, "conflicting rows", where, f"{values}: keep one")
 
 
-def _filled(table: pd.DataFrame, checks: Checks) -> tuple[pd.DataFrame, list[Defect]]:
+def _filled(table: pd.DataFrame, checks: Checks, labels: Collection[str]) -> tuple[pd.DataFrame, list[Defect]]:
     """Fills short runs of missing values from the past, and reports all others."""
     defects: list[Defect] = []
     columns: dict[str, pd.Series[float]] = {}
-    for name in table.columns.difference(KEYS, sort=False):
+    for name in table.columns.difference([*KEYS, *labels], sort=False):
         gap = table[name].isna()
         if not gap.any():
             continue
-        runs = _runs(table, gap)
+        runs = missing_runs(table, gap)
         if name not in {*PRICES, "volume"}:
             # another column may start later than the prices, but it must start
             runs = runs[~runs["leading"] | runs["never"]]
@@ -251,20 +262,6 @@ def _filled(table: pd.DataFrame, checks: Checks) -> tuple[pd.DataFrame, list[Def
             where = f"{at_row(table, rows[0])}, {count_rows(len(rows))}"
             defects.append(Defect(312, f"{name} was missing", where, "filled from the past", fatal=False))
     return table.assign(**columns), defects
-
-
-def _runs(table: pd.DataFrame, gap: pd.Series[bool]) -> pd.DataFrame:
-    """Runs of missing values: first and last row, length, whether no value came before it, and whether none comes."""
-    symbol = table["symbol"]
-    starts = symbol.ne(symbol.shift())
-    number = (gap.ne(gap.shift()) | starts).cumsum()
-    row = table.index.to_series()
-    groups = row[gap].groupby(number[gap])
-    runs = pd.DataFrame({"first": groups.min(), "last": groups.max(), "rows": groups.size()})
-    runs["leading"] = starts[runs["first"]].to_numpy()
-    size = symbol.groupby(symbol).transform("size")[runs["first"]]
-    runs["never"] = runs["rows"].to_numpy() == size.to_numpy()
-    return runs
 
 
 def _missing(table: pd.DataFrame, name: str, runs: pd.DataFrame, checks: Checks) -> Iterator[Defect]:

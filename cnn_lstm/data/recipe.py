@@ -104,7 +104,13 @@ class BoundRecipe:
     @property
     def needed_columns(self) -> list[str]:
         """Columns that features and targets read, in the order of their names."""
-        return sorted({*required_columns(self.features), *(target.column for target in self.targets)})
+        return sorted({*required_columns(self.features), *(name for one in self.targets for name in one.columns)})
+
+    @property
+    def label_columns(self) -> list[str]:
+        """Columns of labels that nothing else reads: an empty cell of theirs is a label that is not known."""
+        read = {*required_columns(self.features), *(one.column for one in self.targets if not one.holds_labels)}
+        return sorted({target.column for target in self.targets if target.holds_labels} - read)
 
     @property
     def needed_rows(self) -> int:
@@ -122,7 +128,11 @@ class BoundRecipe:
 
     def check(self, prices: pd.DataFrame) -> CheckedPrices:
         """Checks a price table for what the features and targets need."""
-        return check_prices(prices, self.recipe.checks, required=self.needed_columns)
+        return check_prices(prices, self.recipe.checks, required=self.needed_columns, labels=self.label_columns)
+
+    def with_label_columns(self, prices: pd.DataFrame) -> pd.DataFrame:
+        """The price table with an empty column for each label column that it lacks: new bars have no labels yet."""
+        return prices.assign(**{name: float("nan") for name in self.label_columns if name not in prices})
 
     def panel(self, checked: pd.DataFrame) -> Panel:
         """The panel of a checked price table."""

@@ -1,14 +1,17 @@
 """A split: which rows belong to train, validation and test, cut by date over all symbols, purged by label interval.
 
-A row belongs to a part by its decision time. A training row is purged when its label interval reaches the first
-validation date, a validation row when its label reaches the first test date; inputs may reach back over a border,
-labels may not. An embargo keeps labels some timestamps further away from the border.
+A row belongs to a part by its decision time, or, where the split says so, by the time at which its label ends, as many
+papers count. A training row is purged when its label interval reaches the first validation decision, a validation row
+when its label reaches the first test decision; inputs may reach back over a border, labels may not. An embargo keeps
+labels some timestamps further away from the border.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from datetime import date
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -18,10 +21,13 @@ from cnn_lstm.data.windows import Rows
 from cnn_lstm.errors import DataError, require
 from cnn_lstm.specs import Serializable
 
+By = Literal["decision", "label"]
+Day = str | date
+
 
 @dataclass(frozen=True)
 class Boundaries:
-    """First decision times of the parts, in UTC; all half-open.
+    """First decision times of the parts, in UTC; all half-open. Of a split by label, the first ends of labels.
 
     Attributes:
         train: First training decision.
@@ -30,6 +36,7 @@ class Boundaries:
         end: Where the test part ends.
         train_end: No training label may reach it; `validation` by default, before it under an embargo.
         validation_end: The same of validation labels; `test` by default.
+        by: What the dates are those of: decisions, or ends of labels.
     """
 
     train: np.datetime64
@@ -38,6 +45,7 @@ class Boundaries:
     end: np.datetime64
     train_end: np.datetime64 | None = None
     validation_end: np.datetime64 | None = None
+    by: By = "decision"
 
     def __post_init__(self) -> None:
         edges = {"train from": self.train, "validation from": self.validation, "test from": self.test, "end": self.end}
@@ -67,10 +75,11 @@ class DateSplit(Split):
     """Boundaries given as dates.
 
     Args:
-        validation: First day of the validation part, ISO.
-        test: First day of the test part, ISO.
+        validation: First day of the validation part: ISO, or a date or timestamp object.
+        test: First day of the test part.
         train: First day of the training part; the first row by default.
         end: Day after the test part; after the last row by default.
+        by: Whether a row belongs to the part in which its decision lies, or to the one in which its label ends.
 
     Example:
         >>> days = np.arange("2020-01-01", "2020-01-07", dtype="datetime64[D]").astype("datetime64[us]")
@@ -78,10 +87,13 @@ class DateSplit(Split):
         '2020-01-05'
     """
 
-    def __init__(self, validation: str, test: str, train: str | None = None, end: str | None = None) -> None:
+    def __init__(
+        self, validation: Day, test: Day, train: Day | None = None, end: Day | None = None, by: By = "decision"
+    ) -> None:
         self.validation, self.test = stamp(validation, "data.split.validation"), stamp(test, "data.split.test")
         self.train = None if train is None else stamp(train, "data.split.train")
         self.end = None if end is None else stamp(end, "data.split.end")
+        self.by = _by(by)
 
     def boundaries(self, times: Times) -> Boundaries:
         """The given dates; open ends follow the table."""
@@ -90,6 +102,7 @@ class DateSplit(Split):
             validation=self.validation,
             test=self.test,
             end=_after(times) if self.end is None else self.end,
+            by=self.by,
         )
 
 
@@ -116,6 +129,36 @@ class FractionSplit(Split):
         """Boundaries at the timestamps next to the two fractions."""
         first, second = (round(share * len(times)) for share in (self.train, self.train + self.validation))
         return Boundaries(times[0], _at(times, first), _at(times, second), _after(times))
+
+
+class RowSplit(Split):
+    """Boundaries by number of row, counted over the distinct timestamps.
+
+    A share counts whole rows, cut down as papers do: 0.6 of 7,588 rows are 4,552.
+
+    Args:
+        train: Rows before the validation part, or their share.
+        validation: Rows of the validation part, or their share; the rest is the test part.
+        by: Whether a row belongs to the part in which its decision lies, or to the one in which its label ends.
+
+    Example:
+        >>> days = np.arange("2020-01-01", "2020-01-11", dtype="datetime64[D]").astype("datetime64[us]")
+        >>> [str(RowSplit(*parts).boundaries(days).test)[:10] for parts in ((6, 3), (0.65, 0.25))]
+        ['2020-01-10', '2020-01-10']
+    """
+
+    def __init__(self, train: int | float = 0.6, validation: int | float = 0.2, by: By = "decision") -> None:
+        fix = "give two numbers of rows, or two shares above 0 whose sum is below 1; the rest is the test part"
+        counts = all(isinstance(part, int) and part >= 1 for part in (train, validation))
+        shares = all(isinstance(part, float) and part > 0 for part in (train, validation)) and train + validation < 1
+        require(counts or shares, f"train={train}, validation={validation}", "data.split", fix, code=223)
+        self.train, self.validation, self.by = train, validation, _by(by)
+
+    def boundaries(self, times: Times) -> Boundaries:
+        """Boundaries at these rows."""
+        whole = 1 if isinstance(self.train, int) else len(times)
+        first, second = (int(part * whole) for part in (self.train, self.train + self.validation))
+        return Boundaries(times[0], _at(times, first), _at(times, second), _after(times), by=self.by)
 
 
 class WalkForward(Split):
@@ -170,7 +213,7 @@ class SplitRows:
         test: Test rows, (n,).
         purged: Number of rows of train and validation that were left out since their labels reach the next part, or the
             embargo before it.
-        boundaries: The dates.
+        boundaries: The dates of decisions, also where the split is by label.
     """
 
     train: Rows
@@ -192,7 +235,7 @@ def split_rows(rows: Rows, decision: Times, label_end: Times, boundaries: Bounda
         rows: Row numbers of windows whose labels are known, (n,).
         decision: Timestamp of each row, (n,).
         label_end: Timestamp at which the last label of each row ends, (n,).
-        boundaries: The dates.
+        boundaries: The dates, of decisions or of labels.
 
     Example:
         >>> days = np.arange("2020-01-01", "2020-01-10", dtype="datetime64[D]").astype("datetime64[us]")
@@ -200,6 +243,8 @@ def split_rows(rows: Rows, decision: Times, label_end: Times, boundaries: Bounda
         >>> parts.train.tolist(), parts.validation.tolist(), parts.test.tolist(), parts.purged
         ([0, 1], [], [6], 4)
     """
+    if boundaries.by == "label":
+        return _split_by_label(rows, decision, label_end, boundaries)
     parts: list[Rows] = []
     purged = 0
     for start, stop, unreached in boundaries.parts:
@@ -209,6 +254,20 @@ def split_rows(rows: Rows, decision: Times, label_end: Times, boundaries: Bounda
         parts.append(rows[kept])
     train, validation, test = parts
     return SplitRows(train, validation, test, purged, boundaries)
+
+
+def _split_by_label(rows: Rows, decision: Times, label_end: Times, boundaries: Boundaries) -> SplitRows:
+    """Parts by the ends of labels, purged where one reaches the first decision of the next part."""
+    inside = [(label_end >= start) & (label_end < stop) for start, stop, _ in boundaries.parts]
+    if not all(part.any() for part in inside):
+        train, validation, test = (rows[part] for part in inside)
+        return SplitRows(train, validation, test, 0, boundaries)
+    first = [decision[part].min() for part in inside]
+    edges = Boundaries(*first, end=_after(np.sort(decision[inside[2]])))
+    kept = [inside[0] & (label_end < edges.validation), inside[1] & (label_end < edges.test), inside[2]]
+    purged = sum(int(one.sum() - other.sum()) for one, other in zip(inside, kept, strict=True))
+    train, validation, test = (rows[part] for part in kept)
+    return SplitRows(train, validation, test, purged, edges)
 
 
 def require_rows(parts: SplitRows) -> None:
@@ -224,6 +283,11 @@ def require_rows(parts: SplitRows) -> None:
             where = f"{train}, validation ..{_day(edges.test)}, test ..{_day(edges.end)}"
             fix = "move the dates of data.split, or shorten data.window or the horizon"
             raise DataError(f"the {name} part has no window", where, fix, code=323)
+
+
+def _by(by: By) -> By:
+    require(by in get_args(By), f"by={by!r}", "data.split.by", f"use {' or '.join(get_args(By))}", code=223)
+    return by
 
 
 def _at(times: Times, position: int) -> np.datetime64:

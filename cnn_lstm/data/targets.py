@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cnn_lstm.data.checks import PRICES
 from cnn_lstm.data.quantities import Quantity, quantity
-from cnn_lstm.errors import require
+from cnn_lstm.errors import Defect, require
 from cnn_lstm.specs import Serializable
 
 Floats = NDArray[np.float64]
@@ -38,6 +39,7 @@ class Target(Serializable, ABC):
         classes: Number of classes; 0 for a number.
         anchor: Feature of the same unit whose last value is subtracted from the label and added back to the forecast;
             empty for none.
+        holds_labels: Whether the column holds labels; an empty cell is then a label that is not known.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Target(Serializable, ABC):
     kind: str = "value"
     classes: int = 0
     anchor: str = ""
+    holds_labels: bool = False
 
     @abstractmethod
     def present(self, bars: pd.DataFrame) -> Floats:
@@ -78,6 +81,32 @@ class Target(Serializable, ABC):
     def level(self) -> bool:
         """Whether it is the column itself, later; then it may be anchored on the column's last value."""
         return self.quantity.is_level
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the price table that it reads."""
+        return (self.column,)
+
+    def defects(self, prices: pd.DataFrame) -> list[Defect]:
+        """What keeps the columns of a checked price table of all symbols from being what it reads them as."""
+        return []
+
+    @property
+    def bounded(self) -> bool:
+        """Whether what is known of it at a row follows from the last `MEMORY` and `reach` rows alone.
+
+        The volatility of returns does, of a column that has a return at every bar.
+        """
+        return self.level or self.column in PRICES
+
+    def bar_move(self, bars: pd.DataFrame) -> Floats:
+        """Size of the move of each single bar, shape (n,): the absolute log return of the column; NaN at the first row.
+
+        Its squares are what a volatility is averaged from, and what HAR is fitted on.
+        """
+        moves = np.full(len(bars), np.nan)
+        moves[1:] = np.abs(np.diff(np.log(_values(bars, self.column))))
+        return moves
 
     def volatility(self, bars: pd.DataFrame) -> Floats:
         """Volatility of one bar of the column as known at each row, shape (n,): of log returns, of changes for levels.

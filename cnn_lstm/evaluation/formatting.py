@@ -13,7 +13,7 @@ COLUMNS = {
     "volatility": ("qlike", "r2_log", *ERRORS),
     "log_volatility": ("qlike", "r2_log", *ERRORS),
     "class": ("log_loss", "brier", "accuracy", "balanced_accuracy", "f1", "mcc", "roc_auc", "ece"),
-    "level": (*ERRORS, "ic", "directional_accuracy"),
+    "level": (*ERRORS, "rse", "corr", "ic", "directional_accuracy"),
     "value": (*ERRORS, "ic", "rank_ic"),
 }
 # a metric without a title is written by its name
@@ -23,6 +23,8 @@ TITLES = {
     "rmse": "RMSE",
     "mae": "MAE",
     "mase": "MASE",
+    "rse": "RSE",
+    "corr": "CORR",
     "r2_mean": "R2",
     "r2_zero": "R2 zero",
     "ic": "IC",

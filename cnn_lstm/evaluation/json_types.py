@@ -15,11 +15,20 @@ Metrics = dict[str, Any]
 
 
 class Report(TypedDict):
-    """Content of report.json; `targets` by name."""
+    """Content of report.json; `targets` by name, `pooled` by rows ahead where several levels are forecast so far."""
 
     format: int
     settings: dict[str, object]
     targets: dict[str, TargetReport]
+    pooled: NotRequired[dict[str, PooledLevels]]
+
+
+class PooledLevels(TypedDict):
+    """Several levels together: number of targets, forecasts of each forecaster, and its rse and corr."""
+
+    targets: int
+    rows: int
+    forecasts: dict[str, Metrics]
 
 
 class QuantityRecord(TypedDict):

@@ -22,9 +22,10 @@ from cnn_lstm.evaluation.json_types import Metrics, Report, TargetReport
 from cnn_lstm.evaluation.metrics import distribution
 from cnn_lstm.evaluation.metrics.book import make_book
 from cnn_lstm.evaluation.metrics.classes import mcnemar_p, point_metrics, probability_metrics
-from cnn_lstm.evaluation.metrics.errors import association_metrics, error_metrics, volatility_metrics
+from cnn_lstm.evaluation.metrics.errors import association_metrics, error_metrics, level_correlation, volatility_metrics
 from cnn_lstm.evaluation.metrics.intervals import interval_metrics, set_metrics
 from cnn_lstm.evaluation.metrics.strategy import strategy_metrics
+from cnn_lstm.evaluation.pooled import pooled_levels
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.significance import compare, verdict
 from cnn_lstm.inference.adaptive import LEVELS
@@ -55,7 +56,10 @@ def evaluate(table: pd.DataFrame) -> Report:
         name: _target_report(table, name, about, settings, table.attrs["trials"])
         for name, about in target_infos(table).items()
     }
-    plain: Report = json_values({"format": FORMAT, "settings": settings.to_plain(), "targets": targets})
+    pooled = pooled_levels(table)
+    plain: Report = json_values(
+        {"format": FORMAT, "settings": settings.to_plain(), "targets": targets} | ({"pooled": pooled} if pooled else {})
+    )
     return plain
 
 
@@ -145,6 +149,7 @@ def _metrics(rows: pd.DataFrame, forecast: Forecast, forecasts: Mapping[str, For
         del metrics["r2_zero"]
     change, expected = true, forecast.point
     if quantity.is_level:  # hardly moves from its last value, which any forecast of it knows
+        metrics["corr"] = level_correlation(true, forecast.point, rows["symbol"])
         last = rows["y_last"].to_numpy()
         change, expected = (rounded_change(values, last) for values in (true, forecast.point))
     association = association_metrics(change, expected, rows["as_of"], about.horizon)
@@ -254,7 +259,7 @@ def _spreads(rows: pd.DataFrame, model: Forecast) -> dict[str, json_types.Spread
 def _strategy(
     rows: pd.DataFrame, about: TargetInfo, settings: Evaluation, trials: int
 ) -> json_types.StrategyMetrics | None:
-    if not about.quantity.traded:
+    if not about.quantity.traded or rows["bar_return"].isna().all():  # labels of a column may have no price
         return None
     book = make_book(rows, about.horizon, rule=settings.position, cost_bp=settings.cost_bp, classes=about.classes)
     return strategy_metrics(book, trials, draws=settings.resamples, seed=settings.seed)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cnn_lstm.data.quantities import quantity
 from cnn_lstm.evaluation.formatting import COLUMNS, TITLES, aligned, comparison_cells, number, p_value, percent
-from cnn_lstm.evaluation.json_types import Report, TargetReport
+from cnn_lstm.evaluation.json_types import PooledLevels, Report, TargetReport
 from cnn_lstm.evaluation.plain_language import selection_sentence, suspicions
 
 
@@ -18,7 +18,17 @@ def render_report(report: Report) -> str:
     """
     targets = report["targets"]
     verdicts = "\n".join(f"{target['verdict']}: {name}\n  {target['reason']}" for name, target in targets.items())
-    return "\n\n".join([verdicts, *(_target(name, target) for name, target in targets.items())]) + "\n"
+    pooled = [_pooled(reach, levels) for reach, levels in report.get("pooled", {}).items()]
+    return "\n\n".join([verdicts, *pooled, *(_target(name, target) for name, target in targets.items())]) + "\n"
+
+
+def _pooled(reach: str, levels: PooledLevels) -> str:
+    lines = [["", "RSE", "CORR"]]
+    for name, metrics in levels["forecasts"].items():
+        lines.append([name, *(number(metrics[key]) for key in ("rse", "corr"))])
+    rows = _count(int(reach), "row")
+    title = f"all {levels['targets']} levels {rows} ahead together, {levels['rows']:,} forecasts"
+    return f"{title}\n{aligned(lines, left=1)}"
 
 
 def _target(name: str, target: TargetReport) -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from cnn_lstm.data.feature_catalogue import raw_columns
 from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.data.recipe import BoundRecipe, Recipe
 from cnn_lstm.data.sources.base import stamp
@@ -134,9 +135,7 @@ class Predictor:
             code=255,
         )
         if history is None:
-            # a name with a dot is a user's own function; any other that is not of the catalogue is a column
-            columns = [name for name in self.recipe.features if "." not in name]
-            bound = self.recipe.bind(columns, self.targets)
+            bound = self.recipe.bind(raw_columns(self.recipe.features), self.targets)
             stream = Stream(self.forecaster, bound, self.forecaster.contract.symbols)
             if state is not None:
                 stream.restore(state)
@@ -186,7 +185,7 @@ class Predictor:
     def _complete(self, prices: pd.DataFrame) -> tuple[Panel, Rows, pd.DataFrame, BoundRecipe]:
         """The panel, the last rows of its complete windows, the checked table, and the recipe bound to its columns."""
         bound = self.recipe.bind_to(prices, self.targets)
-        checked = bound.check(prices).table
+        checked = bound.check(bound.with_label_columns(prices)).table
         panel = bound.panel(checked)
         return panel, complete_windows(panel, self.recipe.window), checked, bound
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from cnn_lstm.data.feature_catalogue import raw_columns
 from cnn_lstm.data.muted_warnings import muted
 from cnn_lstm.inference.predictor import Predictor
 
@@ -95,7 +96,9 @@ def example_prices(predictor: Predictor) -> pd.DataFrame:
     Args:
         predictor: The trained forecaster with its recipe.
     """
-    columns = predictor.recipe.bind(predictor.recipe.features, predictor.targets).needed_columns
+    names = predictor.recipe.features
+    bound = predictor.recipe.bind([*names, *raw_columns(names)], predictor.targets)
+    columns = [name for name in bound.needed_columns if name not in bound.label_columns]
     days = pd.date_range("2024-01-02", periods=EXAMPLE_ROWS, freq="D")
     symbol = predictor.forecaster.contract.symbols[0]
     prices = {name: [100.0 + row for row in range(EXAMPLE_ROWS)] for name in columns}

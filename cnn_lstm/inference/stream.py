@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cnn_lstm.data.checks import PRICES
 from cnn_lstm.data.features import latest_values, most_history, needed_history
 from cnn_lstm.data.predictions import TargetInfo, predictions_table
 from cnn_lstm.data.prices import check_bars, check_structure, require_table
@@ -29,7 +28,7 @@ from cnn_lstm.inference.stream_state import StreamState, Tail, read_state, refus
 from cnn_lstm.model.contract import state_digest
 from cnn_lstm.model.forecaster import Forecaster
 
-TARGETS_OF_OURS = "cnn_lstm.data.targets"
+TARGETS_OF_OURS = ("cnn_lstm.data.targets", "cnn_lstm.data.column_targets")
 
 
 class Stream:
@@ -53,14 +52,14 @@ class Stream:
     """
 
     def __init__(self, forecaster: Forecaster | Ensemble, bound: BoundRecipe, symbols: Collection[str]) -> None:
-        self._forecaster, self._recipe, self._targets = forecaster, bound.recipe, bound.targets
+        self._forecaster, self._recipe, self._targets, self._bound = forecaster, bound.recipe, bound.targets, bound
         self.symbols = tuple(sorted(symbols))
         self._columns, self._features = bound.needed_columns, bound.features
         self._crossing = [feature.name for feature in self._features if feature.cross_sectional]
         self._label_rows = max(MEMORY, *(target.reach for target in self._targets)) + 2
         longest = most_history(self._features)
-        # the memory of a target ends if it is ours, and its column has a return at every bar, or needs none
-        end = [type(t).__module__ == TARGETS_OF_OURS and (t.column in PRICES or t.level) for t in self._targets]
+        # nobody knows how far back a target of the user's own looks
+        end = [type(t).__module__ in TARGETS_OF_OURS and t.bounded for t in self._targets]
         self.rows = max(longest, self._label_rows) if longest is not None and all(end) else None
         contract = forecaster.contract
         self._intervals = LiveIntervals(contract.calibration, contract.boundaries.test)
@@ -86,6 +85,7 @@ class Stream:
                 missing; the stream is as it was before.
         """
         require_table(bars)
+        bars = self._bound.with_label_columns(bars)
         check_structure(bars, self._columns)
         moment, arrived = moment_of(bars), bars["symbol"].tolist()
         last = {symbol: int(tail.time[-1]) for symbol, tail in self._tails.items()}
@@ -94,7 +94,7 @@ class Stream:
         if self._crossing:
             feature, symbols, latest = self._crossing[0], self.symbols, self._latest
             require_together(arrived, absent, moment, symbols=symbols, latest=latest, feature=feature)
-        sound = check_bars(bars, self._last_bars(), self._recipe.checks, self._columns)
+        sound = check_bars(bars, self._last_bars(), self._recipe.checks, self._columns, self._bound.label_columns)
         frames = self._longer(sound, moment)
         tails = self._advanced(frames)
         table, embeddings = self._forecast(tails, frames)

@@ -106,7 +106,27 @@ def levels() -> pd.DataFrame:
     return table
 
 
+def pools() -> pd.DataFrame:
+    """Two levels of one distance, one of another, and a return; one of them lacks a baseline and some truths."""
+    parts, about = [], {}
+    for name, horizon in (("a", 3), ("b", 3), ("c", 5)):
+        one, of_one = levels(), one_target("return")[1]
+        one["target"], about[name] = name, of_one | {"kind": "level", "horizon": horizon}
+        parts.append(one)
+    parts[1].loc[parts[1].index % 31 == 3, "y_true"] = np.nan
+    parts[1]["y_ridge"] = np.nan
+    table = pd.concat([*parts, returns()], ignore_index=True)
+    table.attrs = parts[0].attrs | {"targets": about | parts[0].attrs["targets"]}
+    table.attrs["targets"]["return_1"] = one_target("return")[1]
+    return table
+
+
+def labels_without_a_price() -> pd.DataFrame:
+    return one_target("class")[0].assign(bar_return=np.nan)
+
+
 TABLES = [returns, few_symbols, suspended, ranked_weeks, log_volatilities, volatilities, folds, classes, levels]
+TABLES += [pools, labels_without_a_price]
 
 
 def write(run: Path, table: pd.DataFrame, report: Report) -> None:

@@ -4,6 +4,7 @@ from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.data.sources.packages import SkfolioBars
 from cnn_lstm.data.sources.sample import SampleBars
+from cnn_lstm.data.sources.wide import WideFile
 from cnn_lstm.data.sources.yahoo import YahooBars
 
-__all__ = ["PriceFiles", "PriceSource", "SampleBars", "SkfolioBars", "YahooBars"]
+__all__ = ["PriceFiles", "PriceSource", "SampleBars", "SkfolioBars", "WideFile", "YahooBars"]

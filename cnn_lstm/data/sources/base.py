@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import numpy as np
 import pandas as pd
@@ -43,11 +43,11 @@ def validate_symbol(name: str) -> str:
     return name
 
 
-def utc_moment(text: str, key: str) -> pd.Timestamp:
+def utc_moment(text: str | date, key: str) -> pd.Timestamp:
     """An ISO date or date with time as a UTC timestamp; a time without an offset is taken as UTC.
 
     Args:
-        text: For example `2020-01-31` or `2020-01-31T14:30`.
+        text: For example `2020-01-31` or `2020-01-31T14:30`; or a `date`, `datetime` or `pd.Timestamp`.
         key: Name of the option, for the message.
 
     Raises:
@@ -58,18 +58,18 @@ def utc_moment(text: str, key: str) -> pd.Timestamp:
         Timestamp('2020-01-31 00:00:00+0000', tz='UTC')
     """
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text.isoformat() if isinstance(text, date) else text)
     except (TypeError, ValueError):
         raise ConfigError(f"{key} is {text!r}, not an ISO date", "", "write it as 2020-01-31", code=209) from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return pd.Timestamp(moment).tz_convert("UTC").as_unit("us")
 
 
-def stamp(text: str, key: str) -> np.datetime64:
+def stamp(text: str | date, key: str) -> np.datetime64:
     """An ISO date or moment as the UTC microseconds that a panel holds.
 
     Args:
-        text: Date or moment; without a zone it is UTC.
+        text: Date or moment, as text or as an object; without a zone it is UTC.
         key: Where it was given, for the message.
 
     Raises:

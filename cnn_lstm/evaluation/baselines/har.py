@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cnn_lstm.data.targets import Floats
+from cnn_lstm.data.targets import Floats, Target
 from cnn_lstm.data.windows import Panel, Rows
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns
 
@@ -48,12 +48,12 @@ class Har:
 
     Attributes:
         inputs: What the baseline is fitted on.
-        components: For each column of the price table the realised volatilities, (N, 3).
+        components: For each volatility target the realised volatilities, (N, 3), by its number.
         equations: Equation of each (target, symbol, logarithmic); symbol -1 is that of all symbols together.
     """
 
     inputs: BaselineInputs
-    components: dict[str, Floats]
+    components: dict[int, Floats]
     equations: dict[tuple[int, int, bool], Equation]
 
     def forecast(self, rows: Rows) -> list[Columns]:
@@ -68,7 +68,7 @@ class Har:
         return {name: quantity.of_volatility(self._volatility(rows, k, log)) for name, log in equations.items()}
 
     def _volatility(self, rows: Rows, k: int, log: bool) -> Floats:
-        components = self.components[self.inputs.targets[k].column][rows]
+        components = self.components[k][rows]
         symbol = self.inputs.panel.symbol[rows]
         forecast = np.empty(len(rows))
         for code in np.unique(symbol):
@@ -81,9 +81,10 @@ class Har:
 def fit_har(inputs: BaselineInputs, prices: pd.DataFrame) -> Har:
     """Fits HAR and log-HAR: ordinary least squares on the training rows, per symbol from 250 of them on.
 
-    The components are root mean squares of the last 1, 5 and 22 one-bar log returns, or of as many as the gap-free
-    stretch has. A row without any takes the training mean. In logarithms components and labels below the
-    1 % quantile of the positive one-bar moves are raised to it.
+    The components are root mean squares of the last 1, 5 and 22 one-bar moves, or of as many as the gap-free
+    stretch has: of log returns, or of the measured volatilities where a column gives the measure. A row without any
+    takes the training mean. In logarithms components and labels below the 1 % quantile of the positive one-bar moves
+    are raised to it.
 
     Args:
         inputs: What to fit on.
@@ -94,10 +95,10 @@ def fit_har(inputs: BaselineInputs, prices: pd.DataFrame) -> Har:
     """
     targets = {k: target for k, target in enumerate(inputs.targets) if target.quantity.is_volatility}
     components = {}
-    for column in {target.column: None for target in targets.values()}:
-        values = realised(one_bar_returns(prices, column, inputs.panel), inputs.panel.segment)
+    for k, target in targets.items():
+        values = realised(one_bar_moves(prices, target, inputs.panel), inputs.panel.segment)
         mean = np.nanmean(values[inputs.parts.train], axis=0)
-        components[column] = np.where(np.isnan(values), mean, values)
+        components[k] = np.where(np.isnan(values), mean, values)
     train, symbol = inputs.parts.train, inputs.panel.symbol[inputs.parts.train]
     codes = np.flatnonzero(np.bincount(symbol) >= LEAST_ROWS).tolist()
     groups = {-1: train} | {code: train[symbol == code] for code in codes}
@@ -106,33 +107,33 @@ def fit_har(inputs: BaselineInputs, prices: pd.DataFrame) -> Har:
         for code, rows in groups.items():
             volatility = target.quantity.volatility(inputs.labels(rows, k))
             for log in (False, True):
-                equations[k, code, log] = least_squares(volatility, components[target.column][rows], log)
+                equations[k, code, log] = least_squares(volatility, components[k][rows], log)
     return Har(inputs, components, equations)
 
 
-def one_bar_returns(prices: pd.DataFrame, column: str, panel: Panel) -> Floats:
-    """Log return of each row over the row before, (N,); NaN for the first of a gap-free stretch."""
-    logs = np.log(prices[column].to_numpy(dtype=np.float64))
-    returns = np.full(len(logs), np.nan)
-    returns[1:] = np.diff(logs)
-    returns[1:][np.diff(panel.segment) != 0] = np.nan
-    return returns
+def one_bar_moves(prices: pd.DataFrame, target: Target, panel: Panel) -> Floats:
+    """`Target.bar_move` of each row, (N,), computed within each gap-free stretch: no return bridges a gap."""
+    moves = np.full(len(panel), np.nan)
+    starts = np.flatnonzero(np.diff(panel.segment)) + 1
+    for first, stop in zip([0, *starts], [*starts, len(panel)], strict=True):
+        moves[first:stop] = target.bar_move(prices.iloc[first:stop])
+    return moves
 
 
-def realised(returns: Floats, segment: NDArray[np.int32]) -> Floats:
-    """Root mean square of the last 1, 5 and 22 returns, (N, 3); of those that the gap-free stretch has.
+def realised(moves: Floats, segment: NDArray[np.int32]) -> Floats:
+    """Root mean square of the last 1, 5 and 22 moves, (N, 3); of those that the gap-free stretch has.
 
     Example:
         >>> realised(np.array([np.nan, 3.0, 4.0, np.nan, 2.0]), np.array([1, 1, 1, 2, 2])).round(2)[:, 1].tolist()
         [nan, 3.0, 3.54, nan, 2.0]
     """
-    known = np.isfinite(returns)
-    squares = np.where(known, returns, 0.0) ** 2
-    total, count = np.zeros(len(returns)), np.zeros(len(returns))
+    known = np.isfinite(moves)
+    squares = np.where(known, moves, 0.0) ** 2
+    total, count = np.zeros(len(moves)), np.zeros(len(moves))
     columns = []
     # summed lag by lag: a running sum would carry rounding errors of far rows into a calm stretch
     for lag in range(BARS[-1]):
-        kept = max(0, len(returns) - lag)
+        kept = max(0, len(moves) - lag)
         same = segment[lag:] == segment[:kept]
         total[lag:] += np.where(same, squares[:kept], 0.0)
         count[lag:] += same & known[:kept]

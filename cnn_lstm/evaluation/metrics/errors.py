@@ -38,6 +38,8 @@ def error_metrics(
         mae and rmse in the unit of the target.
         mase: mean absolute error in units of `naive_mae` (Hyndman and Koehler 2006); rmsse: root of the mean squared
         error in units of `naive_mse` (M5). Both leave out the rows whose naive error is 0, which have no scale.
+        rse: root of the squared errors / squared distances of the truth from its mean over these rows (LSTNet, Lai et
+        al. 2018). Its square is 1 - the R2 of a regression.
         r2_zero and r2_mean: 1 - squared errors / squared errors of zero, of the training mean (Campbell and Thompson
         2008). A metric that is undefined is NaN.
 
@@ -53,9 +55,42 @@ def error_metrics(
         "rmse": float(np.sqrt(squared.mean())),
         "mase": _mean_in_units(np.abs(error), naive_mae),
         "rmsse": float(np.sqrt(_mean_in_units(squared, naive_mse))),
+        "rse": root_relative_error(y, forecast),
         "r2_zero": _share_explained(squared, y),
         "r2_mean": _share_explained(squared, y - np.asarray(mean, dtype=np.float64)),
     }
+
+
+def root_relative_error(true: ArrayLike, forecast: ArrayLike) -> float:
+    """Root of the squared errors over the squared distances of the truth from its mean; NaN for a constant truth.
+
+    Args:
+        true: Truth, (n,), of one series or of several together.
+        forecast: Forecast of it, (n,).
+
+    Example:
+        >>> root_relative_error([0.0, 1.0, 2.0], [0.0, 1.0, 1.0]).__round__(4)
+        0.7071
+    """
+    y = np.asarray(true, dtype=np.float64)
+    spread = ((y - y.mean()) ** 2).sum()
+    return float(np.sqrt(((y - np.asarray(forecast, dtype=np.float64)) ** 2).sum() / spread)) if spread > 0 else NAN
+
+
+def level_correlation(true: ArrayLike, forecast: ArrayLike, series: Any) -> float:
+    """Pearson correlation of the levels themselves, averaged over the series; NaN where no series has one.
+
+    It is near 1 for any forecast close to the last value, so it compares models with published tables and with the last
+    value, and says nothing alone.
+
+    Args:
+        true: Truth, (n,).
+        forecast: Forecast of it, (n,).
+        series: Series of each row, (n,).
+    """
+    y, f = np.asarray(true, dtype=np.float64), np.asarray(forecast, dtype=np.float64)
+    each = _correlations(y, f, pd.factorize(pd.Index(series))[0])["pearson"]
+    return float(np.nanmean(each)) if np.isfinite(each).any() else NAN
 
 
 def _mean_in_units(loss: Floats, unit: Floats) -> float:

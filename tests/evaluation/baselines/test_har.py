@@ -9,7 +9,7 @@ import statsmodels.api as sm
 
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs
-from cnn_lstm.evaluation.baselines.har import LEAST_ROWS, fit_har, least_squares, one_bar_returns, realised
+from cnn_lstm.evaluation.baselines.har import LEAST_ROWS, fit_har, least_squares, one_bar_moves, realised
 from tests.evaluation.baselines.inputs import inputs_of
 from tests.markets import bars_of, days, market
 
@@ -64,12 +64,12 @@ def test_har_is_ordinary_least_squares(rows: int, unit_log: bool) -> None:
 def test_components_do_not_bridge_segments() -> None:
     data = inputs_of(market(250, gaps=True), RealizedVolatility(), checks=None)
     assert data.prices is not None
-    returns = one_bar_returns(data.prices, "close", data.panel)
+    moves = one_bar_moves(data.prices, data.targets[0], data.panel)
     first = np.flatnonzero(np.diff(data.panel.segment, prepend=-1) != 0)
     assert len(first) > 3  # the second symbol has a hole of four weeks
-    assert np.isnan(returns[first]).all()
-    assert np.isnan(realised(returns, data.panel.segment)[first]).all()
-    np.testing.assert_allclose(realised(returns, data.panel.segment), components_by_hand(data), atol=1e-12)
+    assert np.isnan(moves[first]).all()
+    assert np.isnan(realised(moves, data.panel.segment)[first]).all()
+    np.testing.assert_allclose(realised(moves, data.panel.segment), components_by_hand(data), atol=1e-12)
 
 
 def test_calm_days_do_not_break_the_logarithms() -> None:

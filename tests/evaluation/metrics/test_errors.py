@@ -49,6 +49,7 @@ def test_errors_are_those_of_scikit_learn() -> None:
             "rmse": metrics.root_mean_squared_error(true, forecast),
             "mase": metrics.mean_absolute_error(true / unit, forecast / unit),
             "rmsse": metrics.root_mean_squared_error(true / square**0.5, forecast / square**0.5),
+            "rse": (1 - metrics.r2_score(true, forecast)) ** 0.5,
             "r2_zero": 1 - (error**2).sum() / (true**2).sum(),
             "r2_mean": 1 - (error**2).sum() / ((true - mean) ** 2).sum(),
         }
@@ -96,7 +97,7 @@ def test_rows_without_a_scale_do_not_count_in_scaled_errors() -> None:
 
 def test_undefined_errors_are_nan() -> None:
     values = error_metrics([0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0])
-    assert np.isnan([values[name] for name in ("mase", "rmsse", "r2_zero", "r2_mean")]).all()
+    assert np.isnan([values[name] for name in ("mase", "rmsse", "rse", "r2_zero", "r2_mean")]).all()
     assert (values["mae"], values["rmse"]) == (1.0, 1.0)
 
 
