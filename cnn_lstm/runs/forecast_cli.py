@@ -111,19 +111,7 @@ class ForecastCLI(LightningCLI):
         parser.add_lightning_class_args(TensorBoardPlots, "tensorboard_plots")
         parser.add_lightning_class_args(HistoryPlot, "history_plot")
         parser.set_defaults(CALLBACK_DEFAULTS | CLASS_DEFAULTS)
-        parser.add_argument("--run_dir", type=str | None, default=None, help="Folder of the run; fit makes a new one.")
-        parser.add_argument("--runs_dir", type=str, default="runs", help="Where fit makes the run's folder.")
-        parser.add_argument("--tensorboard", type=bool, default=True, help="Write TensorBoard events.")
-        add_tracking_arguments(parser)
-        parser.add_argument("--quiet", type=bool, default=False, help="No bar, no line per epoch; results only.")
-        parser.add_argument("--csv", type=bool, default=False, help="predict: write forecasts.csv too.")
-        parser.add_argument(
-            "--ensemble", type=int, default=1, help="fit: train so many seeds; best.ckpt is their average."
-        )
-        parser.add_argument("--n_jobs", type=int, default=1, help="fit: members of an ensemble at a time.")
-        parser.add_argument(
-            "--same_prices", type=bool, default=False, help="Refuse a checkpoint that was trained on other prices."
-        )
+        add_run_arguments(parser)
         parser.add_class_arguments(Evaluation, "evaluation")
         parser.link_arguments("data.n_features", "model.network.init_args.n_features", apply_on="instantiate")
         parser.link_arguments("data.n_targets", "model.n_targets", apply_on="instantiate")
@@ -186,19 +174,12 @@ class ForecastCLI(LightningCLI):
                 if self._command == "fit":  # refuses a wrong setting of optimiser or scheduler before any data is read
                     self.model.configure_optimizers()
                 else:
-                    self._take_members(config.ckpt_path)
+                    self.model = _with_members(self.model, config.ckpt_path)
                 self.model.refuse_other_prices = config.same_prices
         except (MisconfigurationException, TypeError, ValueError, ZeroDivisionError) as error:
             if isinstance(error, ConfigError):
                 raise
             raise ConfigError(_one_line(error), "the configuration", "correct the value", code=224) from error
-
-    def _take_members(self, ckpt_path: str) -> None:
-        """Puts the ensemble of a checkpoint in place of the configuration's forecaster, which has no weights yet."""
-        checkpoint = read_checkpoint(ckpt_path)
-        if is_ensemble(checkpoint):
-            samples, self.model = self.model.samples, ensemble_from(checkpoint)
-            self.model.samples = samples
 
     @property
     def makes_ensemble(self) -> bool:
@@ -328,6 +309,35 @@ class ForecastCLI(LightningCLI):
             outcome.test(config.evaluation, Path(config.ckpt_path))
         else:
             outcome.predict(config.csv)
+
+
+def add_run_arguments(parser: LightningArgumentParser) -> None:
+    """Options of a run that are those of no class.
+
+    Args:
+        parser: Parser of a command.
+    """
+    parser.add_argument("--run_dir", type=str | None, default=None, help="Folder of the run; fit makes a new one.")
+    parser.add_argument("--runs_dir", type=str, default="runs", help="Where fit makes the run's folder.")
+    parser.add_argument("--tensorboard", type=bool, default=True, help="Write TensorBoard events.")
+    add_tracking_arguments(parser)
+    parser.add_argument("--quiet", type=bool, default=False, help="No bar, no line per epoch; results only.")
+    parser.add_argument("--csv", type=bool, default=False, help="predict: write forecasts.csv too.")
+    parser.add_argument("--ensemble", type=int, default=1, help="fit: train so many seeds; best.ckpt is their average.")
+    parser.add_argument("--n_jobs", type=int, default=1, help="fit: members of an ensemble at a time.")
+    parser.add_argument(
+        "--same_prices", type=bool, default=False, help="Refuse a checkpoint that was trained on other prices."
+    )
+
+
+def _with_members(forecaster: Forecaster, ckpt_path: str) -> Forecaster | Ensemble:
+    """The ensemble of a checkpoint in place of a forecaster without weights; the forecaster, if it holds none."""
+    checkpoint = read_checkpoint(ckpt_path)
+    if not is_ensemble(checkpoint):
+        return forecaster
+    ensemble = ensemble_from(checkpoint)
+    ensemble.samples = forecaster.samples
+    return ensemble
 
 
 def _is_terminal() -> bool:
