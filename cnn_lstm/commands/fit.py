@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cnn_lstm.runs import forecast_cli
+from cnn_lstm.runs.ensemble_fit import fit_ensemble
 
 
 def run(argv: list[str]) -> None:
@@ -11,4 +12,4 @@ def run(argv: list[str]) -> None:
     Args:
         argv: The command and its arguments.
     """
-    forecast_cli.run(argv)
+    forecast_cli.run(argv, ensemble=fit_ensemble)

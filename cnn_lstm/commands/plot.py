@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cnn_lstm.commands.parser import CommandParser
-from cnn_lstm.training.history import PLOT_FILE
+from cnn_lstm.training.history import PLOT_FILE, curves_of
 from cnn_lstm.training.history_plot import draw_history
 
 
@@ -18,7 +18,7 @@ def run(argv: list[str]) -> None:
     parser = CommandParser(
         prog="cnn-lstm plot", description="Draws the history of a run, or the validation curves of several."
     )
-    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run")
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run, or of an ensemble")
     parser.add_argument(
         "--output",
         metavar="FILE",
@@ -27,5 +27,5 @@ def run(argv: list[str]) -> None:
     )
     options = parser.options(argv[1:])
     target = options.output or (options.runs[0] / PLOT_FILE if len(options.runs) == 1 else Path(PLOT_FILE))
-    draw_history(options.runs, target)
+    draw_history([folder for run in options.runs for folder in curves_of(run)], target)
     print(target)

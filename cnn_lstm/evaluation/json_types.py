@@ -195,7 +195,7 @@ class CheckRecord(TypedDict):
 
 
 class ModelRecord(TypedDict):
-    """Network and objective as specs, number of parameters; of an ensemble also the checkpoints of its members."""
+    """Network and objective as specs, number of parameters; of an ensemble also the digests of its members' weights."""
 
     network: dict[str, Any]
     objective: dict[str, Any]

@@ -23,6 +23,7 @@ from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.text import render_report
 from cnn_lstm.files import write_text_whole, write_whole
+from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract, TrainingRange, digest_of
@@ -65,7 +66,7 @@ def judge(
     folder: Path,
     table: pd.DataFrame,
     data: MarketDataModule,
-    model: Forecaster,
+    model: Forecaster | Ensemble,
     settings: Evaluation,
     checkpoint: Path,
     plots: Sequence[Path] = (),
@@ -78,7 +79,7 @@ def judge(
         folder: Where to write.
         table: Predictions table of the test part.
         data: The data module.
-        model: The tested forecaster.
+        model: The tested forecaster, or an ensemble.
         settings: Evaluation settings.
         checkpoint: File that was tested.
         plots: PNG files that the page shows too.

@@ -16,27 +16,25 @@ from cnn_lstm.data.windows import Panel, Rows
 from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, PASSED
 from cnn_lstm.evaluation.audit.learning import Prefix, label_ends, purge, refit, trained_on
 from cnn_lstm.evaluation.audit.run_audit import short_form
-from cnn_lstm.evaluation.json_types import CheckRecord, ModelInfo, PartRecord
+from cnn_lstm.evaluation.audit.stages import members
+from cnn_lstm.evaluation.json_types import CheckRecord, ModelInfo, ModelRecord, PartRecord
+from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 
 NOTE = "note"
 
 
-def model_info(data: MarketDataModule, model: Forecaster, contract: Contract) -> ModelInfo:
+def model_info(data: MarketDataModule, model: Forecaster | Ensemble, contract: Contract) -> ModelInfo:
     """The sheet, in plain values.
 
     Args:
         data: The data module of the test.
-        model: The tested forecaster.
+        model: The tested forecaster, or an ensemble.
         contract: What its checkpoint says of its data.
     """
     return {
-        "model": {
-            "network": model.network.spec(),
-            "objective": model.objective.spec(),
-            "parameters": sum(weights.numel() for weights in model.parameters()),
-        },
+        "model": _model(model, contract),
         "data": {
             "source": type(data.source).__name__,
             "sha256": data.fingerprint,
@@ -59,17 +57,30 @@ def model_info(data: MarketDataModule, model: Forecaster, contract: Contract) ->
     }
 
 
+def _model(model: Forecaster | Ensemble, contract: Contract) -> ModelRecord:
+    """Network and objective, those of the first member of an ensemble, and the number of all parameters."""
+    first = members(model)[0]
+    record: ModelRecord = {
+        "network": first.network.spec(),
+        "objective": first.objective.spec(),
+        "parameters": sum(weights.numel() for weights in model.parameters()),
+    }
+    if contract.members:
+        record["ensemble_of"] = list(contract.members)
+    return record
+
+
 def _part(panel: Panel, rows: Rows) -> PartRecord:
     time = panel.time[rows]
     return {"forecasts": len(rows), "first": _day(time.min()), "last": _day(time.max())}
 
 
-def leakage_checks(data: MarketDataModule, model: Forecaster, contract: Contract) -> list[CheckRecord]:
+def leakage_checks(data: MarketDataModule, model: Forecaster | Ensemble, contract: Contract) -> list[CheckRecord]:
     """Tests each kind of leakage on the data of this run.
 
     Args:
         data: The data module of the test.
-        model: The tested forecaster, with the statistics of its checkpoint.
+        model: The tested forecaster or ensemble, with the statistics of its checkpoint.
         contract: What its checkpoint says of its data.
     """
     past = Prefix(data, data.parts.boundaries.validation)
@@ -98,10 +109,10 @@ def _separate_parts(data: MarketDataModule) -> CheckRecord:
     )
 
 
-def _training_statistics(data: MarketDataModule, model: Forecaster, past: Prefix, same: bool) -> CheckRecord:
+def _training_statistics(data: MarketDataModule, model: Forecaster | Ensemble, past: Prefix, same: bool) -> CheckRecord:
     kind = "L1.2 preprocessing on training and test data"
     test = "means and scales computed from a table that ends before the validation part equal the checkpoint's"
-    result = refit(data, [model], same, past)
+    result = refit(data, members(model), same, past)
     if result.outcome == NOT_APPLICABLE:
         return _check(kind, test, NOTE, result.compared)
     different = ", ".join(finding.column for finding in result.findings)

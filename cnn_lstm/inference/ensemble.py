@@ -11,27 +11,45 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from cnn_lstm.errors import CheckpointError
 from cnn_lstm.model.calibration import Calibration
-from cnn_lstm.model.checkpoints import forecaster_from, is_ensemble, read_checkpoint, require_single, write_checkpoint
-from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, digest_of, with_digest
+from cnn_lstm.model.checkpoints import (
+    forecaster_from,
+    is_ensemble,
+    plain_members,
+    read_checkpoint,
+    require_single,
+    write_checkpoint,
+)
+from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, digest_of, refuse_other_data, with_digest
 from cnn_lstm.model.forecaster import Forecast, Forecaster
+from cnn_lstm.model.metrics import forecast_metrics
 from cnn_lstm.model.objectives.mixture import COMPONENT_COLUMNS, components_of, is_component
+from cnn_lstm.model.outputs import EpochOutputs
+from cnn_lstm.model.training_data import Windows
 
 FEWEST = 2
 
 
-class Ensemble(nn.Module):
+class Ensemble(LightningModule):
     """The average of several forecasters of the same data, targets and objective.
 
-    It offers what `Predictor` uses of a `Forecaster`. The column `ensemble_std` is the spread of the members: how much
-    the forecast owes to the seed. It is a sign of doubt, not an interval.
+    It offers what `Predictor` uses of a `Forecaster`, and a trainer validates, tests and predicts with it. It has no
+    loss of its own, since the members' outputs have no common one: only metrics of the averaged forecast are logged.
+    The column `ensemble_std` is the spread of the members: how much the forecast owes to the seed. It is a sign of
+    doubt, not an interval.
 
     Args:
         members: Trained forecasters.
         contract: That of a member, with the digests of all members' weights.
+
+    Attributes:
+        samples: Passes of Monte Carlo dropout of each member in `predict`; 0 for one plain pass.
+        refuse_other_prices: Whether other prices than those of the training are refused; else a warning is logged.
+        forecasts: Forecasts of the last epoch: `row`, (n,), and `y_true`, `y_pred`, ..., each (n, H).
 
     Source:
         Lakshminarayanan, Pritzel and Blundell (2017), Simple and Scalable Predictive Uncertainty Estimation using
@@ -42,16 +60,17 @@ class Ensemble(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
         self.contract = contract
+        self.samples, self.refuse_other_prices = 0, False
+        self.outputs, self.forecasts = EpochOutputs(), dict[str, Tensor]()
 
     @property
     def forecasters(self) -> list[Forecaster]:
         """The members."""
         return cast("list[Forecaster]", list(self.members))
 
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return self.forecasters[0].y_loc.device
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Combined columns in original units, each (B, H), of raw windows (B, T, F)."""
+        return combine([member(x) for member in self.forecasters], self.forecasters[0].objective.classes)
 
     def forecast(self, x: Tensor, samples: int = 0, seed: int = 0) -> Forecast:
         """Combined columns, and the embeddings of `encode`, of raw windows (B, T, F); see `Forecaster.forecast`.
@@ -72,6 +91,50 @@ class Ensemble(nn.Module):
         Each seed has axes of its own, so that an average of embeddings would mean nothing.
         """
         return torch.cat([member.encode(x) for member in self.forecasters], dim=-1)
+
+    # -- steps and epochs of a trainer ---------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Refuses data that the members do not go with, and takes what the data module says of the others."""
+        data = Contract.from_plain(self.trainer.datamodule.contract())  # type: ignore[attr-defined]  # as `Forecaster`
+        refuse_other_data(self.contract, data, fit=False, refuse_other_prices=self.refuse_other_prices)
+        self.contract = data.with_weights_of(self.contract)
+
+    def test_step(self, batch: Windows, batch_idx: int) -> None:
+        """Keeps the forecasts of a batch."""
+        self.outputs.add(row=batch.row, y_true=batch.y, **self.forecast(batch.x).columns)
+
+    validation_step = test_step
+
+    def predict_step(self, batch: Windows, batch_idx: int) -> None:
+        """Keeps the forecasts of a batch; labels may be missing."""
+        columns = self.forecast(batch.x, self.samples, seed=batch_idx).columns
+        self.outputs.add(row=batch.row, y_true=batch.y, **columns)
+
+    def on_test_epoch_start(self) -> None:
+        """Starts with nothing."""
+        self.outputs = EpochOutputs()
+
+    on_validation_epoch_start = on_predict_epoch_start = on_test_epoch_start
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the metrics of the validation."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the metrics of the test."""
+        self._log_metrics("test")
+
+    def on_predict_epoch_end(self) -> None:
+        """Keeps the forecasts of all processes in `forecasts`, ordered by row."""
+        self.forecasts = self.outputs.gather(self.trainer.world_size)
+
+    def _log_metrics(self, stage: str) -> None:
+        self.forecasts = columns = self.outputs.gather(self.trainer.world_size)
+        classes, names = self.forecasters[0].objective.classes, self.contract.target_names
+        metrics = forecast_metrics(columns["y_pred"], columns["y_true"], classes, names)
+        named = {f"{stage}_{name}": value for name, value in metrics.items()}
+        self.log_dict(named, sync_dist=self.trainer.world_size > 1)
 
 
 def combine(parts: Sequence[Mapping[str, Tensor]], classes: int = 0) -> dict[str, Tensor]:
@@ -192,8 +255,8 @@ def ensemble_from(checkpoint: Mapping[str, Any]) -> Ensemble:
         CheckpointError: If a member's classes are not trusted or its weights do not fit them.
     """
     contract, state = Contract.of(checkpoint), checkpoint["state_dict"]
-    plain, digests = checkpoint["hyper_parameters"]["members"], contract.members
-    if not isinstance(plain, list) or not len(plain) == len(digests) > 0:
+    plain, digests = plain_members(checkpoint), contract.members
+    if len(plain) != len(digests):
         raise CheckpointError("the checkpoint does not say how to build its members", code=417)
     members = []
     for k, (parameters, digest) in enumerate(zip(plain, digests, strict=True)):

@@ -101,6 +101,23 @@ def is_ensemble(checkpoint: Mapping[str, Any]) -> bool:
     return "members" in checkpoint["hyper_parameters"]
 
 
+def plain_members(checkpoint: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """How to build each member of an ensemble, or the one model of any other checkpoint, in plain values.
+
+    Args:
+        checkpoint: As `read_checkpoint` returns it.
+
+    Raises:
+        CheckpointError: If an ensemble's file does not say it.
+    """
+    if not is_ensemble(checkpoint):
+        return [checkpoint["hyper_parameters"]]
+    members = checkpoint["hyper_parameters"]["members"]
+    if not isinstance(members, list) or not members or not all(isinstance(plain, Mapping) for plain in members):
+        raise CheckpointError("the checkpoint does not say how to build its members", code=417)
+    return members
+
+
 def require_single(checkpoint: Mapping[str, Any], path: str | Path = "") -> None:
     """Refuses an ensemble where the checkpoint of one run is needed.
 

@@ -120,7 +120,7 @@ class Contract:
         Args:
             saved: The contract of the checkpoint.
         """
-        with_weights_of = ("target_mean", "boundaries", "training", "calibration")
+        with_weights_of = ("target_mean", "boundaries", "training", "members", "calibration")
         return replace(self, **{name: getattr(saved, name) for name in with_weights_of})
 
 

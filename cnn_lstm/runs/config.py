@@ -27,6 +27,8 @@ RENAMED = {
 SMALLEST = {
     "lr": 1e-12,
     "seed_everything": 0,
+    "ensemble": 1,
+    "n_jobs": 1,
     "trainer.max_epochs": 0,
     "trainer.gradient_clip_val": 0,
     "trainer.accumulate_grad_batches": 1,

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,8 @@ from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.hints import refuse_renamed
+from cnn_lstm.inference.ensemble import Ensemble, ensemble_from
+from cnn_lstm.model.checkpoints import is_ensemble, read_checkpoint
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of
 from cnn_lstm.runs.config import RENAMED, check_keys, check_values, with_current_files
@@ -40,7 +42,7 @@ from cnn_lstm.training.durable import DurableCheckpointIO
 from cnn_lstm.training.early_stopping import SmoothedEarlyStopping
 from cnn_lstm.training.history_callback import HistoryPlot
 from cnn_lstm.training.interrupts import InterruptBetweenBatches
-from cnn_lstm.training.loggers import TrackedData, build_loggers
+from cnn_lstm.training.loggers import MLflowTracker, TrackedData, build_loggers
 from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, resolve_run
 from cnn_lstm.training.tensorboard import TensorBoardPlots
 from cnn_lstm.training.tracking.credentials import without_credentials
@@ -114,15 +116,7 @@ class ForecastCLI(LightningCLI):
         # the last one, so that the plots of a validation show its weights
         parser.add_lightning_class_args(WeightAveraging, "weight_averaging")
         parser.set_defaults(CALLBACK_DEFAULTS | CLASS_DEFAULTS)
-        parser.add_argument("--run_dir", type=str | None, default=None, help="Folder of the run; fit makes a new one.")
-        parser.add_argument("--runs_dir", type=str, default="runs", help="Where fit makes the run's folder.")
-        parser.add_argument("--tensorboard", type=bool, default=True, help="Write TensorBoard events.")
-        add_tracking_arguments(parser)
-        parser.add_argument("--quiet", type=bool, default=False, help="No bar, no line per epoch; results only.")
-        parser.add_argument("--csv", type=bool, default=False, help="predict: write forecasts.csv too.")
-        parser.add_argument(
-            "--same_prices", type=bool, default=False, help="Refuse a checkpoint that was trained on other prices."
-        )
+        add_run_arguments(parser)
         parser.add_class_arguments(Evaluation, "evaluation")
         parser.link_arguments("data.n_features", "model.network.init_args.n_features", apply_on="instantiate")
         parser.link_arguments("data.n_targets", "model.n_targets", apply_on="instantiate")
@@ -149,6 +143,7 @@ class ForecastCLI(LightningCLI):
         Lightning's version lets the checkpoint overrule the command line without a message.
         """
         config = self.command_config
+        self._runs = self._runs and not self.makes_ensemble
         if self._runs:
             self.run_folder = resolve_run(self._command, config, CLASS_DEFAULTS, self.files)
         saved = config.clone()
@@ -158,7 +153,7 @@ class ForecastCLI(LightningCLI):
         except (ValueError, TypeError, yaml.YAMLError) as error:
             raise ConfigError(f"cannot be saved: {_one_line(error)}", "the configuration", code=225) from error
         # without what belongs to one start of it, so that it reruns under every command
-        skipped = ("ckpt_path:", "run_dir:", "csv:")
+        skipped = ("ckpt_path:", "run_dir:", "csv:", "n_jobs:")
         lines = (line for line in text.splitlines(keepends=True) if not line.startswith(skipped))
         self.config_text = without_credentials("".join(lines))
 
@@ -181,13 +176,22 @@ class ForecastCLI(LightningCLI):
         try:
             with self._one_line_errors():
                 super().instantiate_classes()
-                self.model.refuse_other_prices = config.same_prices
                 if self._command == "fit":  # refuses a wrong setting of optimiser or scheduler before any data is read
                     self.model.configure_optimizers()
+                else:
+                    self.model = _with_members(self.model, config.ckpt_path)
+                self.model.refuse_other_prices = config.same_prices
         except (MisconfigurationException, TypeError, ValueError, ZeroDivisionError) as error:
             if isinstance(error, ConfigError):
                 raise
             raise ConfigError(_one_line(error), "the configuration", "correct the value", code=224) from error
+
+    @property
+    def makes_ensemble(self) -> bool:
+        """Whether this is a fit of several members, whose runs have processes of their own."""
+        config = self.command_config
+        tried = config.trainer.fast_dev_run or config.trainer.max_epochs == 0  # nothing is trained to its end
+        return self._command == "fit" and config.ensemble > 1 and not tried
 
     @property
     def command_config(self) -> Namespace:
@@ -259,7 +263,9 @@ class ForecastCLI(LightningCLI):
         if not self._runs:
             return
         resumed = bool(self.command_config.get("ckpt_path"))
-        with recording(self.record, self.trainer, self.config_text, resumed):
+        # without loggers, as under `fast_dev_run`, nothing is kept
+        self.record.enabled = any(isinstance(logger, MLflowTracker) for logger in self.trainer.loggers)
+        with recording(self.record, self.config_text, resumed, lambda: self.trainer.received_sigterm):
             self._run_with_one_line_errors(subcommand)
 
     def _run_with_one_line_errors(self, subcommand: str) -> None:
@@ -284,6 +290,8 @@ class ForecastCLI(LightningCLI):
             arguments["return_predictions"] = False
         if subcommand in ("validate", "test"):
             arguments["verbose"] = False
+        if isinstance(self.model, Ensemble):  # it has its weights already
+            arguments["ckpt_path"] = None
         return arguments
 
     # -- before and after ----------------------------------------------------------------------------------------
@@ -308,6 +316,35 @@ class ForecastCLI(LightningCLI):
             outcome.predict(config.csv)
 
 
+def add_run_arguments(parser: LightningArgumentParser) -> None:
+    """Options of a run that are those of no class.
+
+    Args:
+        parser: Parser of a command.
+    """
+    parser.add_argument("--run_dir", type=str | None, default=None, help="Folder of the run; fit makes a new one.")
+    parser.add_argument("--runs_dir", type=str, default="runs", help="Where fit makes the run's folder.")
+    parser.add_argument("--tensorboard", type=bool, default=True, help="Write TensorBoard events.")
+    add_tracking_arguments(parser)
+    parser.add_argument("--quiet", type=bool, default=False, help="No bar, no line per epoch; results only.")
+    parser.add_argument("--csv", type=bool, default=False, help="predict: write forecasts.csv too.")
+    parser.add_argument("--ensemble", type=int, default=1, help="fit: train so many seeds; best.ckpt is their average.")
+    parser.add_argument("--n_jobs", type=int, default=1, help="fit: members of an ensemble at a time.")
+    parser.add_argument(
+        "--same_prices", type=bool, default=False, help="Refuse a checkpoint that was trained on other prices."
+    )
+
+
+def _with_members(forecaster: Forecaster, ckpt_path: str) -> Forecaster | Ensemble:
+    """The ensemble of a checkpoint in place of a forecaster without weights; the forecaster, if it holds none."""
+    checkpoint = read_checkpoint(ckpt_path)
+    if not is_ensemble(checkpoint):
+        return forecaster
+    ensemble = ensemble_from(checkpoint)
+    ensemble.samples = forecaster.samples
+    return ensemble
+
+
 def _is_terminal() -> bool:
     return sys.stdout.isatty()
 
@@ -316,15 +353,24 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def run(argv: list[str], trial: Sequence[Callback] = ()) -> None:
+def run(
+    argv: list[str],
+    trial: Sequence[Callback] = (),
+    ensemble: Callable[[ForecastCLI, Sequence[str]], None] | None = None,
+) -> None:
     """Runs `fit`, `validate`, `test` or `predict`.
 
     Args:
         argv: The command and its arguments.
         trial: Callbacks of a fit that is a trial of a sweep.
+        ensemble: Runs a fit of several members, given its configuration and its arguments; None where the arguments
+            ask for one member.
     """
     with _restored_environment():
-        ForecastCLI(argv, trial=trial)
+        cli = ForecastCLI(argv, trial=trial)
+        if cli.makes_ensemble:
+            assert ensemble is not None, "nobody can train the members"
+            ensemble(cli, argv[1:])
 
 
 def parsed(argv: Sequence[str]) -> ForecastCLI:

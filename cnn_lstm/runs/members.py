@@ -31,12 +31,14 @@ class Member:
         number: Which one this is.
         folder: Where all runs lie.
         argv: Arguments of `fit`.
+        tested: Whether its fit is followed by a test.
     """
 
     kind: str
     number: int
     folder: Path
     argv: Sequence[str]
+    tested: bool = True
 
     @property
     def name(self) -> str:
@@ -59,14 +61,15 @@ class Member:
         return self.run.path.with_suffix(".log")
 
     def next_command(self) -> list[str] | None:
-        """The command that it needs next: a fit, the rest of one, or a test; None once there is a report."""
+        """The command that it needs next: a fit, the rest of one, or a test; None where nothing is missing."""
         run = self.run
         if self.report is not None:
             return None
         if run.summary.is_file():  # written at the end of a fit
-            return ["test", "--config", str(run.config), "--ckpt_path", "best"]
+            return ["test", "--config", str(run.config), "--ckpt_path", "best"] if self.tested else None
+        begun = {"last": run.members.is_dir()}  # an ensemble has no last.ckpt
         for alias in ("last", "best"):
-            if (run.checkpoints / f"{alias}.ckpt").is_file():
+            if (run.checkpoints / f"{alias}.ckpt").is_file() or begun.get(alias):
                 return ["fit", "--config", str(run.config), "--ckpt_path", alias]
         return ["fit", *self.argv, "--run_dir", str(run.path)]
 
@@ -140,13 +143,14 @@ class MemberProcesses:
             processes.wait_or_kill(process, PATIENCE_SECONDS)
 
 
-def train_all(members: Sequence[Member], jobs: int, lock: int) -> dict[int, int]:
+def train_all(members: Sequence[Member], jobs: int, lock: int, advice: str | None = None) -> dict[int, int]:
     """Trains and tests what is missing.
 
     Args:
         members: The runs.
         jobs: Runs at a time.
         lock: File that each process holds open.
+        advice: How to go on after an interruption; by default the options of a command that makes several runs.
 
     Returns:
         Exit codes of the runs that failed by their number, in order.
@@ -160,7 +164,8 @@ def train_all(members: Sequence[Member], jobs: int, lock: int) -> dict[int, int]
                 time.sleep(POLL_SECONDS)
                 waiting = runs.finish() + waiting
         except (KeyboardInterrupt, SystemExit):
-            print(f"to go on: the same command with --resume --folder {members[0].folder}", file=sys.stderr)
+            options = advice or f"the same command with --resume --folder {members[0].folder}"
+            print(f"to go on: {options}", file=sys.stderr)
             raise
         finally:
             runs.end()

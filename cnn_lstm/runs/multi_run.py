@@ -21,7 +21,7 @@ from cnn_lstm.runs.forecast_cli import ForecastCLI
 
 # keys that change no metric, or that differ between the runs
 FREE_KEYS = (
-    *("runs_dir", "quiet", "csv", "tensorboard", "mlflow"),
+    *("runs_dir", "quiet", "csv", "n_jobs", "tensorboard", "mlflow"),
     *("tracking", "tracking_uri", "experiment", "register_model"),
 )
 
@@ -34,15 +34,19 @@ class MultiRunCommand:
         command: Its name.
         reserved: Options of `fit` that the command gives to each run, so that the user cannot.
         free: Keys of the configuration that may differ.
+        option: Option that chooses its folder, for messages.
+        kept: Name of the file that keeps the configuration; by default that of the command.
     """
 
     command: str
     reserved: Sequence[str]
     free: Sequence[str] = ()
+    option: str = "--folder"
+    kept: str = ""
 
     def kept_config(self, folder: Path) -> Path:
         """The configuration that the runs of a folder share."""
-        return folder / f"{self.command.replace('-', '_')}.yaml"
+        return folder / (self.kept or f"{self.command.replace('-', '_')}.yaml")
 
     def argv_of_fit(self, argv: Sequence[str], jobs: int, folder: Path | None, resume: bool) -> list[str]:
         """The arguments of `fit` that its runs share; refuses what is wrong with the command's own.
@@ -146,7 +150,9 @@ class MultiRunCommand:
             ResourceError: E606, if it cannot be written.
             ConfigError: E243, if the same command, or a run of it, is at work there.
         """
-        with disk_errors_in_one_line(f"cannot write the {self.command} folder", folder, "choose another --folder"):
+        with disk_errors_in_one_line(
+            f"cannot write the {self.command} folder", folder, f"choose another {self.option}"
+        ):
             folder.mkdir(parents=True, exist_ok=True)
             lock = try_lock(folder / ".lock")
         if lock is None:
@@ -169,16 +175,18 @@ class MultiRunCommand:
         kept = self.kept_config(folder)
         if not kept.exists():
             if any(path.name != ".lock" for path in folder.iterdir()):
-                raise ConfigError("the folder holds something else", str(folder), "choose a new --folder", code=242)
+                what = "the folder holds something else"
+                raise ConfigError(what, str(folder), f"choose a new {self.option}", code=242)
             write_text_whole(kept, text)
             return
-        before = with_current_keys(yaml.safe_load(kept.read_text(encoding="utf-8")), RENAMED)
+        # a configuration of an earlier version names no ensemble
+        before = {"ensemble": 1} | with_current_keys(yaml.safe_load(kept.read_text(encoding="utf-8")), RENAMED)
         different = differences(self.settings_of(before), self.settings_of(yaml.safe_load(text)))
         if different:
             raise ConfigError(
                 f"the {self.command} folder was made of another configuration",
                 f"{folder}: {'; '.join(different)}",
-                "choose a new --folder, or give what it was made of",
+                f"choose a new {self.option}, or give what it was made of",
                 code=242,
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cnn_lstm.data.predictions import collected_table
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole, write_whole
+from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.runs.tracking import keep_model
@@ -34,12 +36,17 @@ class Outcome:
         run: The run folder.
         record: Its MLflow record.
         trainer: The trainer.
-        model: The forecaster.
+        model: The forecaster, or an ensemble.
         data: The data module.
     """
 
     def __init__(
-        self, run: RunFolder, record: Record, trainer: Trainer, model: Forecaster, data: MarketDataModule
+        self,
+        run: RunFolder,
+        record: Record,
+        trainer: Trainer,
+        model: Forecaster | Ensemble,
+        data: MarketDataModule,
     ) -> None:
         self.run, self.record, self.trainer, self.model, self.data = run, record, trainer, model, data
 
@@ -101,9 +108,15 @@ class Outcome:
         self._print_places({"report": judgement.page})
 
     def _attention_plots(self) -> list[Path]:
-        """Draws what the network looks at in a few windows of the test part; nothing without attention."""
+        """Draws what the network looks at in a few windows of the test part; nothing without attention.
+
+        Of an ensemble it is the first member's: the heads of one have nothing to do with those of another.
+        """
+        model, title = self.model, "attention, test part"
+        if isinstance(model, Ensemble):
+            model, title = model.forecasters[0], "attention of the first member, test part"
         rows = torch.from_numpy(self.data.parts.test)
-        plot = attention_windows_plot(self.model, self.data, rows, ATTENTION_WINDOWS, "attention, test part")
+        plot = attention_windows_plot(model, self.data, rows, ATTENTION_WINDOWS, title)
         if plot is None:
             return []
         path = self.run.path / "attention_test.png"
@@ -139,10 +152,20 @@ class Outcome:
         self.record.keep(path)
 
     def _print_places(self, more: dict[str, object] | None = None) -> None:
-        """Where everything of the run lies, and how to look at it."""
-        folder = self.run.path
-        lines: dict[str, object] = {"run folder": folder, "checkpoints": self.run.checkpoints}
-        if (folder / "tensorboard").is_dir():
-            lines["TensorBoard"] = f"tensorboard --logdir {folder / 'tensorboard'}"
-        for name, value in (lines | self.record.where() | (more or {})).items():
-            print(f"{name + ':':<13}{value}")
+        print_places(self.run, self.record, self.run.path / "tensorboard", more or {})
+
+
+def print_places(run: RunFolder, record: Record, board: Path, more: Mapping[str, object]) -> None:
+    """Prints where everything of a run lies, and how to look at it.
+
+    Args:
+        run: The run folder.
+        record: Its MLflow record.
+        board: Folder of TensorBoard's event files.
+        more: Further places by name.
+    """
+    lines: dict[str, object] = {"run folder": run.path, "checkpoints": run.checkpoints}
+    if board.is_dir():
+        lines["TensorBoard"] = f"tensorboard --logdir {board}"
+    for name, value in (lines | record.where() | dict(more)).items():
+        print(f"{name + ':':<13}{value}")

@@ -8,26 +8,24 @@ from pathlib import Path
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.evaluation.audit.learning import calibration_of
-from cnn_lstm.evaluation.json_types import ModelInfo, Report
-from cnn_lstm.evaluation.judge import rows_tested, with_baselines, write_report
-from cnn_lstm.evaluation.ledger import count_use
+from cnn_lstm.evaluation.json_types import Report
+from cnn_lstm.evaluation.judge import judge
 from cnn_lstm.evaluation.report import json_values
 from cnn_lstm.evaluation.seed_spread import render_seed_spread, seed_spread
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
-from cnn_lstm.inference.ensemble import FEWEST, ensemble_from, joined, write_ensemble
+from cnn_lstm.inference.ensemble import FEWEST
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.contract import digest_of, refuse_differences
+from cnn_lstm.runs.average import write_average
 from cnn_lstm.runs.members import Member, leave_with, train_all
 from cnn_lstm.runs.multi_run import MultiRunCommand
+from cnn_lstm.training.run_folder import RunFolder
 
 FIRST_SEED = 42
 REPEAT = MultiRunCommand(
     command="repeat",
-    reserved=("--seed_everything", "--run_dir", "--ckpt_path"),
-    free=("seed_everything",),
+    reserved=("--seed_everything", "--run_dir", "--ckpt_path", "--ensemble"),
+    free=("seed_everything", "ensemble"),
 )
 
 
@@ -48,7 +46,8 @@ def repeat(
         ConfigError: If an option is wrong, before anything is trained.
         SystemExit: With the exit code of the first run that failed.
     """
-    argv = REPEAT.argv_of_fit(argv, jobs, folder, resume)
+    # each seed is one member of the ensemble of all, also where the configuration asks for one
+    argv = [*REPEAT.argv_of_fit(argv, jobs, folder, resume), "--ensemble=1"]
     cli = REPEAT.parsed(argv)
     data, folder = cli.build_data(), folder or REPEAT.new_folder(cli)
     members = [
@@ -109,22 +108,15 @@ def _conclude(members: Sequence[Member], data: MarketDataModule, settings: Evalu
 
 
 def _average(members: Sequence[Member], data: MarketDataModule, settings: Evaluation) -> Report:
-    """Writes the ensemble, and judges its forecasts of the test part as `test` does; returns its report."""
-    paths = [member.run.checkpoint("best") for member in members]
+    """Writes the ensemble, and judges its forecasts of the test part as `test` does; returns its report.
+
+    The configuration lies next to the file, so that every command finds what belongs to it.
+    """
     data.setup()
-    average = Predictor(ensemble_from(joined(paths)))
-    refuse_differences({"data": average.forecaster.contract.fingerprint}, {"data": data.fingerprint})
     file, folder = members[0].folder / "ensemble.ckpt", members[0].folder / "ensemble"
-    write_ensemble(paths, file, calibration_of(average, data))
-    content = read_checkpoint(file)
-    ensemble = ensemble_from(content)
+    ensemble = write_average([member.run.checkpoint("best") for member in members], file, data)
+    kept = REPEAT.kept_config(members[0].folder).read_text(encoding="utf-8")
+    write_text_whole(RunFolder(members[0].folder).config, kept)
     folder.mkdir(exist_ok=True)
-    table = with_baselines(
-        Predictor(ensemble).predict_rows(data.panel, data.parts.test), data, ensemble.contract, settings
-    )
-    uses = count_use(folder, rows_tested(table, data), digest_of(content))
-    # the members share data, split and tests, and differ in their weights
-    sheet: ModelInfo = json.loads((members[-1].run.path / "model_info.json").read_text(encoding="utf-8"))
-    sheet["model"]["parameters"] *= len(paths)
-    sheet["model"]["ensemble_of"] = [str(path) for path in paths]
-    return write_report(folder, table, {**sheet, "test_rows_used": uses}, settings).report
+    table = Predictor(ensemble).predict_rows(data.panel, data.parts.test)
+    return judge(folder, table, data, ensemble, settings, file).report

@@ -5,20 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from jsonargparse.typing import register_type
-from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from cnn_lstm.errors import TrackingError, interruption
 from cnn_lstm.inference.pyfunc import save_pyfunc
 from cnn_lstm.model.contract import digest_of
 from cnn_lstm.training.interrupts import ended_by_sigterm
-from cnn_lstm.training.loggers import MLflowTracker
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.credentials import TrackingUri, without_credentials
 from cnn_lstm.training.tracking.delivery import SETTINGS, Delivery
@@ -77,22 +75,23 @@ def record_of_run(run: RunFolder, command: str, config: Any) -> Record:
 
 
 @contextmanager
-def recording(record: Record, trainer: Trainer, config: str, resumed: bool) -> Iterator[None]:
+def recording(
+    record: Record, config: str, resumed: bool, terminated: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
     """Begins a record, and ends it with what became of the command.
 
     Args:
-        record: The record; it is disabled if the trainer has no loggers, as under `fast_dev_run`.
-        trainer: The trainer of the command.
+        record: The record.
         config: The configuration as it is saved.
         resumed: Whether a fit goes on from a checkpoint.
+        terminated: Whether somebody else has handled a SIGTERM already, such as a trainer's loops.
     """
-    record.enabled = any(isinstance(logger, MLflowTracker) for logger in trainer.loggers)
     if not record.enabled:
         yield
         return
     with record.ended():
         try:
-            with ended_by_sigterm(lambda: trainer.received_sigterm):
+            with ended_by_sigterm(terminated):
                 record.begin(config, resumed)
                 yield
         except BaseException as error:
@@ -122,4 +121,4 @@ def keep_model(record: Record) -> None:
             raise failure from error
         log.warning("%s — %s", failure.what, failure.where)
         return
-    record.model(folder, digest_of(checkpoint), checkpoint["global_step"])
+    record.model(folder, digest_of(checkpoint), checkpoint.get("global_step", 0))  # an ensemble has no step

@@ -30,7 +30,7 @@ from cnn_lstm.training.tracking.record import parent_record
 
 log = logging.getLogger(__name__)
 
-SWEEP = MultiRunCommand(command="sweep", reserved=("--run_dir", "--ckpt_path", "--register_model"))
+SWEEP = MultiRunCommand(command="sweep", reserved=("--run_dir", "--ckpt_path", "--register_model"), free=("ensemble",))
 BEST, SPACE = "best.yaml", "space.yaml"
 
 

@@ -80,7 +80,8 @@ class TrialFits:
             options: Options of `fit` that only this trial has.
         """
         run = self.plan.run(trial.number)
-        argv = [*self.plan.argv, *options, "--run_dir", str(run.path)]
+        # one member, also where the configuration asks for an ensemble: seeds would cost more than they tell apart
+        argv = [*self.plan.argv, *options, "--ensemble=1", "--run_dir", str(run.path)]
         if self._in_processes:
             self._fit_in_processes(trial, argv)
         else:

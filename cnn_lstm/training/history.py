@@ -59,6 +59,16 @@ class History:
         return self.epochs[known], values[known]
 
 
+def curves_of(run: Path) -> list[Path]:
+    """The folders that hold the history of a run: its own, or those of an ensemble's members.
+
+    Args:
+        run: The run folder.
+    """
+    members = sorted(run.glob(f"members/*/{METRICS_FILE}"), key=lambda file: (len(str(file)), str(file)))
+    return [file.parent for file in members] or [run]
+
+
 def read_history(run: Path) -> History:
     """Reads metrics.csv of a run; where a resumed run repeats an epoch, its last metrics count.
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cnn_lstm.errors import CheckpointError, ConfigError
 from cnn_lstm.files import disk_errors_in_one_line
-from cnn_lstm.model.checkpoints import candidates, read_checkpoint, require_single
+from cnn_lstm.model.checkpoints import candidates, plain_members, read_checkpoint, require_single
 from cnn_lstm.model.contract import refuse_differences
+from cnn_lstm.plain_values import differences
 from cnn_lstm.specs import class_path, imported
 
 ENVIRONMENT_KEY = "CNN_LSTM_RUN_DIR"
@@ -31,6 +33,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Folder of best.ckpt and last.ckpt."""
         return self.path / "checkpoints"
+
+    @property
+    def members(self) -> Path:
+        """Folder of the runs of an ensemble's members; only a fit of an ensemble makes it."""
+        return self.path / "members"
 
     @property
     def config(self) -> Path:
@@ -82,7 +89,7 @@ def new_run(explicit: str | None, root: str, name: str) -> RunFolder:
     if shared and "LOCAL_RANK" in os.environ:
         return RunFolder(Path(shared))
     path = Path(explicit) if explicit else _unused(Path(root) / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    if any((path / "checkpoints").glob("*.ckpt")):
+    if any((path / "checkpoints").glob("*.ckpt")) or RunFolder(path).members.is_dir():
         raise ConfigError(
             "the run folder holds a run already",
             str(path),
@@ -129,7 +136,8 @@ def resolve_run(command: str, config: Any, defaults: dict[str, dict[str, Any]], 
         files: Configuration files that the command line names.
 
     Raises:
-        CheckpointError: If the command needs a checkpoint and none is named, or it is of another model or an ensemble.
+        CheckpointError: If the command needs a checkpoint and none is named, it is of another model, or a fit is to go
+            on from an ensemble.
     """
     given = config.get("ckpt_path")
     if given is None:
@@ -139,13 +147,12 @@ def resolve_run(command: str, config: Any, defaults: dict[str, dict[str, Any]], 
                 fix="add --ckpt_path RUN/checkpoints/best.ckpt, or best|last with --run_dir RUN",
                 code=437,
             )
-        name = files[0].stem if files and files[0].name != "config.yaml" else "fit"
-        return new_run(config.run_dir, config.runs_dir, name)
+        return new_run(config.run_dir, config.runs_dir, name_of_run(files))
     if str(given) in ("best", "last"):
-        folder = RunFolder(Path(config.run_dir)) if config.run_dir else _run_of_config(files)
-        given = folder.checkpoint(str(given))
+        given = named_run(config.run_dir, files).checkpoint(str(given))
     checkpoint = read_checkpoint(given)
-    require_single(checkpoint, given)
+    if command == "fit":
+        require_single(checkpoint, given)
     _require_same_model(checkpoint, config.model, defaults)
     config.ckpt_path = str(given)
     run = RunFolder(Path(config.run_dir)) if config.run_dir else run_of_checkpoint(Path(given))
@@ -153,8 +160,23 @@ def resolve_run(command: str, config: Any, defaults: dict[str, dict[str, Any]], 
     return run
 
 
-def _run_of_config(files: list[Path]) -> RunFolder:
-    """The run whose config.yaml was given."""
+def name_of_run(files: list[Path]) -> str:
+    """What the folder of a new run is called after: its configuration file."""
+    return files[0].stem if files and files[0].name != "config.yaml" else "fit"
+
+
+def named_run(run_dir: str | None, files: list[Path]) -> RunFolder:
+    """The run that `best` or `last` belongs to: the given folder, or that of the config.yaml that was given.
+
+    Args:
+        run_dir: The given folder.
+        files: Configuration files that the command line names.
+
+    Raises:
+        CheckpointError: If neither is given.
+    """
+    if run_dir:
+        return RunFolder(Path(run_dir))
     for file in files:
         if file.name == "config.yaml":
             return RunFolder(file.resolve().parent)
@@ -162,17 +184,29 @@ def _run_of_config(files: list[Path]) -> RunFolder:
 
 
 def _require_same_model(checkpoint: dict[str, Any], model: Any, defaults: dict[str, dict[str, Any]]) -> None:
-    """Refuses a checkpoint whose network or objective is not that of the configuration."""
+    """Refuses a checkpoint whose network or objective is not that of the configuration.
+
+    Members of an ensemble may differ in their network: one of them has to be that of the configuration.
+    """
+    pairs = [_saved_and_asked(plain, model, defaults) for plain in plain_members(checkpoint)]
+    if all(differences(*pair) for pair in pairs):
+        refuse_differences(*pairs[0])
+
+
+def _saved_and_asked(
+    plain: Mapping[str, Any], model: Any, defaults: dict[str, dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Network and objective of a model in plain values, and those of a configuration, by dotted key."""
+    values: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for part in ("network", "objective"):
-        saved: dict[str, Any] = checkpoint["hyper_parameters"][part]
+        saved: dict[str, Any] = plain[part]
         asked: dict[str, Any] = model[part].as_dict() if model[part] else dict(defaults[f"model.{part}"])
         # an argument that the configuration does not name is the saved one
         arguments = saved["init_args"] | (asked.get("init_args") or {})
-        refuse_differences(
-            _by_dotted_key(f"model.{part}", saved["class_path"], saved["init_args"]),
-            # YAML may name a class where it is re-exported; the parser has imported it already
-            _by_dotted_key(f"model.{part}", class_path(imported(asked["class_path"])), arguments),
-        )
+        values[0].update(_by_dotted_key(f"model.{part}", saved["class_path"], saved["init_args"]))
+        # YAML may name a class where it is re-exported; the parser has imported it already
+        values[1].update(_by_dotted_key(f"model.{part}", class_path(imported(asked["class_path"])), arguments))
+    return values
 
 
 def _by_dotted_key(part: str, class_path: str, arguments: dict[str, Any]) -> dict[str, Any]:
