@@ -88,6 +88,9 @@ class ForecastData(Protocol):
     def surprise_scale(self, rows: Tensor) -> Tensor:
         """Size of each label's surprise as known at the panel rows (n,): (n, H)."""
 
+    def dates(self, rows: Tensor) -> Tensor:
+        """A number of the date of each of the panel rows, both (n,)."""
+
 
 class Forecaster(LightningModule):
     """Trains a network to forecast, and forecasts.
@@ -256,8 +259,11 @@ class Forecaster(LightningModule):
         """Logs the metrics of the validation; those of a fit keep their scores for the checkpoint's intervals."""
         self._log_metrics("val")
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            scale = self._data.surprise_scale(self.forecasts["row"])
-            scores = calibrate(self.forecasts, scale, self.objective.classes, self.contract.target_kinds)
+            # the forecasts of the training epoch, of weights that still changed: near enough for the smearing factors
+            training = self._training_outputs.gather(self.trainer.world_size)
+            parts = [part | {"date": self._data.dates(part["row"])} for part in (self.forecasts, training)]
+            scale, kinds = self._data.surprise_scale(self.forecasts["row"]), self.contract.target_kinds
+            scores = calibrate(parts[0], scale, self.objective.classes, kinds, parts[1])
             self.contract = replace(self.contract, calibration=scores)
         self.outputs = self._training_outputs
 
