@@ -15,8 +15,8 @@ from cnn_lstm.data.predictions import TargetInfo, target_infos
 from cnn_lstm.evaluation.baselines.fit import add_baselines, with_variances
 from cnn_lstm.evaluation.forecasts import judged_rows, read_forecasts
 from cnn_lstm.evaluation.plain_language import odds
-from cnn_lstm.evaluation.report import dates_needed
 from cnn_lstm.evaluation.significance import superior_predictive_ability
+from cnn_lstm.evaluation.verdict import dates_needed
 from cnn_lstm.runs.forecast_cli import ForecastCLI
 from cnn_lstm.sweeps.study import FINISHED, Plan
 
