@@ -15,12 +15,12 @@ def smallest_skill(comparison: Comparison, divergence: float, level: float) -> f
     """Skill of a right forecast that the Diebold-Mariano test finds in 8 of 10 such tables.
 
     A forecast that is right saves, on average, its divergence from the baseline: for the squared error the mean squared
-    distance of the two forecasts. The noise of that saving grows with the same distance: the variance of the loss
-    difference is c times the divergence, with a c that belongs to the table (its rows, tails, overlaps and shared
-    dates) and hardly to the model. So c is taken from the model at hand, whatever its skill: c = standard error^2 /
-    divergence. A skill s has the mean difference s * loss of the baseline, and is found with the wanted power where
-    that is z standard errors, z the sum of the quantiles of Student's t for level and power:
-    s * loss = z * sqrt(c * s * loss), hence s = z^2 * c / loss.
+    distance of the two forecasts. The noise of that saving grows with the same distance: the variance of the mean
+    difference of losses is c times the divergence, with a c that belongs to the table (its rows, tails, overlaps and
+    shared dates) and hardly to the model. So c is taken from the model at hand, whatever its skill: standard error^2 /
+    divergence, or / what the model saved, where that is more. A skill s means a saving of s * loss of the baseline. It
+    is found with the wanted power if that is z standard errors, z being the sum of the quantiles of Student's t for
+    level and power: s * loss = z * sqrt(c * s * loss), hence s = z^2 * c / loss.
 
     Args:
         comparison: The model against the baseline.
@@ -39,7 +39,8 @@ def smallest_skill(comparison: Comparison, divergence: float, level: float) -> f
         0.058
     """
     error, loss = comparison.standard_error, comparison.loss_baseline
-    if not (divergence > 0 and error > 0 and loss > 0):
+    saving = max(divergence, loss - comparison.loss_model)
+    if not (saving > 0 and error > 0 and loss > 0):
         return math.nan
     needed = student_t.ppf(1 - level / 2, comparison.dates - 1) + student_t.ppf(POWER, comparison.dates - 1)
-    return min(1.0, float(needed**2 * error**2 / (divergence * loss)))
+    return min(1.0, float(needed**2 * error**2 / (saving * loss)))

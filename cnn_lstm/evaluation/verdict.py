@@ -53,7 +53,7 @@ def holds_up(comparison: Comparison, level: float = USUAL_LEVEL) -> bool:
     )
 
 
-def hardest(comparisons: Mapping[str, Comparison], rows: int) -> str:
+def hardest(skill: Mapping[str, float], loss: Mapping[str, float], share: Mapping[str, float]) -> str:
     """The best of the baselines: the one over which the model has the least skill.
 
     Mean losses on different rows cannot be compared, since some rows are harder than others. Skills can: each compares
@@ -61,19 +61,27 @@ def hardest(comparisons: Mapping[str, Comparison], rows: int) -> str:
     the lowest loss. A baseline that knows less than half of the rows counts only where no other knows more.
 
     Args:
-        comparisons: The model against each baseline, by its name.
-        rows: Rows that the model knows.
+        skill: Skill of the model over each baseline, by its name; NaN where it has no value.
+        loss: Mean loss of each baseline on the same rows.
+        share: Share of the model's rows that each baseline knows.
 
     Returns:
         Its name. A baseline without any loss is the hardest of all.
+
+    Example:
+        >>> hardest({"zero": 0.1, "ridge": 0.02, "own": -0.5}, dict.fromkeys(("zero", "ridge", "own"), 1.0),
+        ...         {"zero": 1.0, "ridge": 0.7, "own": 0.1})
+        'ridge'
     """
-    known = [name for name, one in comparisons.items() if one.rows >= LEAST_SHARE * rows] or list(comparisons)
+    enough = [name for name in skill if share[name] >= LEAST_SHARE] or list(skill)
 
     def rank(name: str) -> tuple[float, float]:
-        skill = comparisons[name].skill
-        return -math.inf if math.isnan(skill) else skill, comparisons[name].loss_baseline
+        if math.isnan(loss[name]):
+            return math.inf, math.inf
+        unknown = -math.inf if loss[name] == 0 else math.inf
+        return unknown if math.isnan(skill[name]) else skill[name], loss[name]
 
-    return min(known, key=rank)
+    return min(enough, key=rank)
 
 
 def verdict(
@@ -134,12 +142,12 @@ def answers(
         chosen = {name: comparisons[name] for name in names}
         if not chosen:
             return None
-        best = hardest(chosen, rows)
+        best = _hardest(chosen, rows)
         evidence = holds_up(chosen[best], level) and not objections(best)
         reason = "; ".join([*objections(best), _difference(loss, best, chosen[best], level, rows)])
         return cast("Answer", {"evidence": evidence, "best_baseline": best, "reason": reason, **compared[best]})
 
-    best = hardest(comparisons, rows)
+    best = _hardest(comparisons, rows)
     return {
         "best_baseline": best,
         **verdict(loss, best, comparisons[best], level, objections(best), rows),
@@ -151,6 +159,12 @@ def answers(
 def as_plain(comparison: Comparison, smallest: float) -> ComparedLosses:
     """A comparison as the report has it, with the smallest skill that it could have found."""
     return cast("ComparedLosses", {**asdict(comparison), "smallest_skill": smallest})
+
+
+def _hardest(comparisons: Mapping[str, Comparison], rows: int) -> str:
+    skill = {name: one.skill for name, one in comparisons.items()}
+    loss = {name: one.loss_baseline for name, one in comparisons.items()}
+    return hardest(skill, loss, {name: one.rows / rows for name, one in comparisons.items()})
 
 
 def _difference(loss: str, baseline: str, comparison: Comparison, level: float, rows: int) -> str:
