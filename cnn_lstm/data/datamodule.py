@@ -238,6 +238,10 @@ class MarketDataModule(LightningDataModule):
         scales = [target.scale(volatility[:, k]) for k, target in enumerate(self.targets)]
         return torch.from_numpy(np.stack(scales, axis=1))
 
+    def dates(self, rows: Tensor) -> Tensor:
+        """A number of the date of each of the panel rows, both (n,); it rises with time."""
+        return torch.from_numpy(self.panel.time.astype(np.int64))[rows]
+
     def contract(self) -> dict[str, Any]:
         """What a checkpoint must know of the data, in plain values."""
         edges, trained = self.parts.boundaries, self.panel.time[self.parts.train]

@@ -120,7 +120,7 @@ def _line(fold: str, target: TargetReport, train_first: str | None, train_last: 
         "train_last": train_last,
         "test_first": target["first"][:10],
         "test_last": target["last"][:10],
-        "rows": target["rows"],
+        "rows": compared.get("rows", target["rows"]),
         "best_baseline": target["best_baseline"],
         "loss_model": compared["loss_model"],
         "loss_baseline": compared["loss_baseline"],

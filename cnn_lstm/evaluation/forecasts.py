@@ -9,15 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cnn_lstm.data.predictions import TargetInfo
 from cnn_lstm.data.targets import Floats
 from cnn_lstm.evaluation.metrics.classes import log_losses
-from cnn_lstm.evaluation.metrics.errors import qlike
+from cnn_lstm.evaluation.metrics.errors import LOWEST_SHARE, qlike
 
 # column -> name in tables; any further column that begins with y_ is a baseline too, named after its column
 NAMES = {
     "y_pred": "model",
+    "y_linear": "linear part",
     "y_zero": "zero",
     "y_mean": "training mean",
     "y_last": "last value",
@@ -30,11 +32,16 @@ NAMES = {
     "y_gbm": "gradient boosting",
 }
 PROBABILITIES = {"y_pred": "p", "y_mean": "prior_p"}  # else the name without y_, with _p
+LINEAR = NAMES["y_linear"]
+# forecasts that nothing is fitted for but a mean
+NAIVE = ("zero", "training mean", "prior", "last value", "seasonal naive")
 
 
 @dataclass(frozen=True)
 class Forecast:
     """One forecaster's forecasts of one target.
+
+    A baseline need not know all rows: what it does not know is NaN.
 
     Attributes:
         point: Point forecasts, (n,).
@@ -49,19 +56,31 @@ class Forecast:
     variance: Floats | None = None
 
 
-def judged_rows(table: pd.DataFrame, target: str, about: TargetInfo) -> pd.DataFrame:
-    """Rows of a target on which every forecaster can be judged: truth known, no forecast missing.
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """Which rows it forecasts, (n,)."""
+        known = ~np.isnan(self.point)
+        return known if self.loss is None else known & ~np.isnan(self.loss)
 
-    For volatilities, rows without any movement are left out, since QLIKE is undefined there.
+    def of(self, rows: NDArray[np.bool_]) -> Forecast:
+        """The same on chosen rows, (n,)."""
+        columns = (self.point, self.loss, self.probabilities, self.variance)
+        point, loss, probabilities, variance = (None if column is None else column[rows] for column in columns)
+        assert point is not None, "every forecaster has point forecasts"
+        return Forecast(point, loss, probabilities, variance)
+
+
+def judged_rows(table: pd.DataFrame, target: str, about: TargetInfo) -> pd.DataFrame:
+    """Rows of a target on which the model can be judged: its truth and the model's forecast are known.
+
+    For volatilities, rows without any movement are left out, since QLIKE is undefined there. A baseline may lack some
+    of the rows; one that has none of them belongs to another target, and its column is left out.
     """
     rows = table[table["target"] == target]
     forecasts = [name for name in rows.columns if name.startswith("y_") and name != "y_true"]
-    foreign = [name for name in forecasts if rows[name].isna().all()]  # baselines of other targets
-    rows = rows.drop(columns=foreign)
-    kept = rows[["y_true", *(name for name in forecasts if name not in foreign)]].notna().all(axis=1)
-    if about.quantity.is_positive:
-        kept &= rows["y_true"] > 0
-    return rows[kept]
+    rows = rows.drop(columns=[name for name in forecasts if rows[name].isna().all()])
+    rows = rows[rows["y_true"] > 0] if about.quantity.is_positive else rows[rows["y_true"].notna()]
+    return rows[_forecast(rows, "y_pred", about).known] if "y_pred" in rows else rows[:0]
 
 
 def read_forecasts(rows: pd.DataFrame, about: TargetInfo) -> dict[str, Forecast]:
@@ -79,6 +98,27 @@ def read_forecasts(rows: pd.DataFrame, about: TargetInfo) -> dict[str, Forecast]
     )
     names = NAMES | ({"y_mean": "prior"} if about.quantity.is_class else {})
     return {names.get(column, column.removeprefix("y_")): _forecast(rows, column, about) for column in columns}
+
+
+def divergences(model: Forecast, baseline: Forecast) -> Floats:
+    """How much lower the expected loss of a model is than that of a baseline if the model is right, row by row, (n,).
+
+    Each loss has its own divergence: squared error the squared distance of the two forecasts, QLIKE that of their
+    variances, the log loss the information of Kullback and Leibler.
+
+    Args:
+        model: The forecasts that are taken to be right.
+        baseline: Other forecasts of the same rows; both have losses.
+
+    Source:
+        Gneiting and Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation.
+    """
+    if model.probabilities is not None and baseline.probabilities is not None:
+        p, q = (np.maximum(one.probabilities, np.finfo(np.float64).eps) for one in (model, baseline))
+        return np.asarray((p * np.log(p / q)).sum(axis=1))
+    if model.variance is not None and baseline.variance is not None:
+        return qlike(np.maximum(model.variance, LOWEST_SHARE * baseline.variance), baseline.variance)
+    return (model.point - baseline.point) ** 2
 
 
 def _forecast(rows: pd.DataFrame, column: str, about: TargetInfo) -> Forecast:

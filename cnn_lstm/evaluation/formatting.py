@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cnn_lstm.evaluation.json_types import ComparedLosses
+from cnn_lstm.evaluation.json_types import ComparedLosses, TargetReport
 
 ERRORS = ("rmse", "mae", "mase", "r2_mean")
 # kind of the target -> metrics of its table of forecasts
@@ -75,6 +75,19 @@ def comparison_cells(compared: ComparedLosses | None) -> list[str]:
     if compared is None:
         return ["-", "-", "-"]
     return [number(compared["skill"]), p_value(compared["dm_p"]), p_value(compared["bootstrap_p"])]
+
+
+def rows_cells(target: TargetReport) -> dict[str, list[str]]:
+    """For each forecaster the number of its rows, as cells of a column of its own; no cells where all are equal.
+
+    Example:
+        >>> rows_cells({"rows": 1200, "forecasts": {"model": {}, "ridge": {"rows": 900}}})
+        {'model': ['1,200'], 'ridge': ['900']}
+        >>> rows_cells({"rows": 1200, "forecasts": {"model": {}, "ridge": {}}})
+        {'model': [], 'ridge': []}
+    """
+    rows = {name: metrics.get("rows", target["rows"]) for name, metrics in target["forecasts"].items()}
+    return {name: [f"{count:,}"] if min(rows.values()) < target["rows"] else [] for name, count in rows.items()}
 
 
 def aligned(rows: Sequence[Sequence[str]], left: int | None = None) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from cnn_lstm.data.quantities import quantity
 from cnn_lstm.evaluation import plain_language
-from cnn_lstm.evaluation.formatting import COLUMNS, TITLES, comparison_cells, number, p_value, percent
+from cnn_lstm.evaluation.formatting import COLUMNS, TITLES, comparison_cells, number, p_value, percent, rows_cells
 from cnn_lstm.evaluation.json_types import GroupLosses, JudgedModelInfo, Metrics, Report, TargetReport
 from cnn_lstm.evaluation.plain_language import probability, signed
 from cnn_lstm.evaluation.plots import embedded, target_plots
@@ -89,6 +89,7 @@ def _target(name: str, target: TargetReport, table: pd.DataFrame, failed: Sequen
         "sentence": plain_language.verdict_sentence(target, failed),
         "key_metrics": list(_key_metrics(target)),
         "columns": [TITLES.get(column, column) for column in COLUMNS[target["kind"]]],
+        "answers": [f"{line[0].upper()}{line[1:]}." for line in plain_language.answer_lines(target)],
         "forecasts": _forecast_table(target),
         "plots": target_plots(table, name, target),
         "breakdowns": [
@@ -132,17 +133,18 @@ def _key_metric_of_kind(target: TargetReport) -> Iterator[tuple[str, str, str]]:
 
 
 def _forecast_table(target: TargetReport) -> list[dict[str, Any]]:
-    """The model and its baselines: metrics, the best of each column marked, then the comparisons with the model.
+    """The model and its baselines: metrics, the best of each column marked, then comparisons with the model and rows.
 
     Metrics that are written the same are equally good.
     """
-    columns = COLUMNS[target["kind"]]
+    columns, rows = COLUMNS[target["kind"]], rows_cells(target)
     best = {column: _best(column, target["forecasts"]) for column in columns}
     lines = []
     for name, metrics in target["forecasts"].items():
         texts = {column: number(metrics.get(column)) for column in columns}
         cells = [(text, text == best[column]) for column, text in texts.items()]
-        lines.append({"name": name, "cells": cells, "comparison": comparison_cells(target["comparisons"].get(name))})
+        comparison = comparison_cells(target["comparisons"].get(name))
+        lines.append({"name": name, "cells": cells, "comparison": comparison, "rows": rows[name]})
     return lines
 
 

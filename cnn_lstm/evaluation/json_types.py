@@ -62,7 +62,10 @@ class Verdict(TypedDict):
 
 
 class ComparedLosses(TypedDict):
-    """The model against one baseline: `significance.Comparison` in plain values."""
+    """The model against one baseline: `significance.Comparison` in plain values, and the smallest skill to be found.
+
+    Reports of older versions have none of the last four.
+    """
 
     loss_model: float
     loss_baseline: float
@@ -72,6 +75,30 @@ class ComparedLosses(TypedDict):
     dm_statistic: float
     dm_p: float | None
     bootstrap_p: float | None
+    standard_error: NotRequired[float]
+    rows: NotRequired[int]
+    dates: NotRequired[int]
+    smallest_skill: NotRequired[float | None]
+
+
+class Answer(ComparedLosses):
+    """Whether there is evidence of skill over the best of some baselines; `reason` is one sentence."""
+
+    evidence: bool
+    best_baseline: str
+    reason: str
+
+
+class Answers(Verdict):
+    """The verdict over the best of all baselines, and its two questions.
+
+    `over_naive` is about zero, training mean or prior, last value and seasonal naive, `over_fitted` about all others;
+    None without such a baseline. Reports of older versions have neither.
+    """
+
+    best_baseline: str
+    over_naive: NotRequired[Answer | None]
+    over_fitted: NotRequired[Answer | None]
 
 
 class Selection(TypedDict):
@@ -157,11 +184,15 @@ class StrategyMetrics(TypedDict):
     buy_and_hold: BuyAndHold
 
 
-class TargetReport(QuantityRecord, Extent, Verdict, Breakdowns):
-    """What the report says of one target; forecasts and comparisons by name of the forecaster, intervals by level."""
+class TargetReport(QuantityRecord, Extent, Answers, Breakdowns):
+    """What the report says of one target; forecasts and comparisons by name of the forecaster, intervals by level.
+
+    `loss_model` is the model's mean loss on all its rows, which reports of older versions do not have. The metrics of a
+    baseline that knows fewer rows name their number, `rows`.
+    """
 
     loss: str
-    best_baseline: str
+    loss_model: NotRequired[float]
     forecasts: dict[str, Metrics]
     comparisons: dict[str, ComparedLosses]
     selection: Selection

@@ -56,7 +56,7 @@ class Judgement:
                 "evidence": target["evidence"],
                 "skill": compared["skill"],
                 "dm_p": compared["dm_p"],
-                target["loss"].lower().replace(" ", "_"): compared["loss_model"],
+                target["loss"].lower().replace(" ", "_"): target["loss_model"],
             }
             metrics |= {f"test_{key}_{name}": float(value) for key, value in values.items() if value is not None}
         return metrics
@@ -88,7 +88,9 @@ def judge(
     uses = count_use(folder, rows_tested(table, data), digest_of(saved))
     info: JudgedModelInfo = {**model_info(data, model, Contract.of(saved)), "test_rows_used": uses}
     contract, calibration = model.contract, model.contract.calibration
-    if calibration is None or not calibration.smearing:  # older checkpoints have no smearing factors
+    # older checkpoints have no smearing factors, and those of a fit none of a linear part that only `forecast` gives
+    linear = "y_linear" in table and not (calibration and calibration.linear_smearing)
+    if calibration is None or not calibration.smearing or linear:
         contract = replace(contract, calibration=calibration_of(Predictor(model), data))
     table = with_baselines(table, data, contract, settings)
     return write_report(folder, table, info, settings, plots)
@@ -111,9 +113,10 @@ def with_baselines(
     """
     table = add_baselines(table, data, settings.season)
     assert contract.calibration is not None, "smearing factors are needed"
+    factors = {"y_pred": contract.calibration.smearing, "y_linear": contract.calibration.linear_smearing}
+    known = {name: values for name, values in factors.items() if name in table and values}
     by_target = {
-        target.name: {"y_pred": factor}
-        for target, factor in zip(data.targets, contract.calibration.smearing, strict=True)
+        target.name: {name: values[k] for name, values in known.items()} for k, target in enumerate(data.targets)
     }
     table = with_variances(table, by_target)
     training = contract.training or TrainingRange("NaT", "NaT")  # older checkpoints have none

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from cnn_lstm.data.quantities import quantity
-from cnn_lstm.evaluation.json_types import ComparedLosses, StrategyMetrics, TargetReport, Uses
+from cnn_lstm.evaluation.forecasts import LINEAR
+from cnn_lstm.evaluation.formatting import p_value
+from cnn_lstm.evaluation.json_types import Answer, ComparedLosses, StrategyMetrics, TargetReport, Uses
 
 # what the simple methods forecast, for those whose name does not say it
 MADE = {
@@ -14,11 +16,18 @@ MADE = {
     "prior": "the shares of the classes in the training data",
     "last value": "the last known value goes on",
     "seasonal naive": "the value of one season before",
+    "linear part": "the straight line that the model starts from, without its network",
     "ridge": "a straight-line fit of the window",
     "logistic": "a straight-line fit of the window",
     "HAR": "averages of the last day, week and month",
     "log-HAR": "averages of the last day, week and month",
 }
+# question of the verdict -> key of its answer
+QUESTIONS = {"skill over naive forecasts": "over_naive", "better than the best fitted baseline": "over_fitted"}
+FEWER_ROWS = (
+    "a method without a forecast of some rows is judged, and the model against it, on the rows that it knows; it can be "
+    "the best baseline if these are at least half of all"
+)
 TOLERANCE = 0.02  # of a measured coverage
 TWO_SIDED = 1.96  # standard errors of the 95 % interval
 SUSPICIOUS_IC = 0.1
@@ -37,7 +46,7 @@ def verdict_sentence(target: TargetReport, failed_checks: Sequence[str] = ()) ->
             "metric on this page can be relied on until that is fixed."
         )
     best, compared = target["best_baseline"], target["comparisons"][target["best_baseline"]]
-    tested = f"On {target['rows']:,} forecasts of the test period, "
+    tested = f"On {compared.get('rows', target['rows']):,} forecasts of the test period, "
     if compared["skill"] is None:
         return f"{tested}the simple method {best} made no error at all: no model can do better."
     outcome = f"{tested}the model's error ({target['loss']}) was {_difference(compared['skill'], best)}"
@@ -49,15 +58,72 @@ def verdict_sentence(target: TargetReport, failed_checks: Sequence[str] = ()) ->
         )
     if compared["skill"] <= 0:
         return f"{outcome}. Nothing speaks for the model over that method."
-    if target["dates"] < target["dates_needed"]:
+    dates = compared.get("dates", target["dates"])
+    if dates < target["dates_needed"]:
         return (
-            f"{outcome}, but a test of {target['dates']:,} dates is too short to tell skill from luck: at least "
+            f"{outcome}, but a test of {dates:,} dates is too short to tell skill from luck: at least "
             f"{target['dates_needed']:,} are needed. Until there is evidence, the simple method is the safer choice."
         )
     return (
         f"{outcome}, but luck cannot be ruled out: if the model were truly no better, a difference this large would "
         f"come up by chance in {odds(worst_p(compared))} such tests; {_range(compared)}. Until there is evidence, the "
         "simple method is the safer choice."
+    )
+
+
+def answer_lines(target: TargetReport) -> Iterator[str]:
+    """The two questions of the verdict with their answers, then what the test could have found, and the linear part.
+
+    Args:
+        target: What the report says of a target.
+    """
+    for question, key in QUESTIONS.items():
+        answer: Answer | None = target.get(key)  # type: ignore[assignment]  # the keys of QUESTIONS are such answers
+        if answer is not None:
+            yield f"{question}: {'yes' if answer['evidence'] else 'no'}; {answer['reason']}"
+    yield from power_sentence(target)
+    yield from linear_sentence(target)
+
+
+def power_sentence(target: TargetReport) -> Iterator[str]:
+    """The smallest skill over the best baseline that this test could have found.
+
+    Args:
+        target: What the report says of a target.
+
+    Example:
+        >>> target = {"best_baseline": "ridge", "comparisons": {"ridge": {"smallest_skill": 0.058}}}
+        >>> list(power_sentence(target))
+        ['this test could have found a skill of 5.8% or more over ridge in 8 of 10 such tables']
+    """
+    best = target["best_baseline"]
+    smallest = target["comparisons"][best].get("smallest_skill")
+    if smallest is None:
+        return
+    if smallest >= 1:
+        yield f"this test is too short for any skill over {best} to be found in 8 of 10 such tables"
+    else:
+        yield f"this test could have found a skill of {smallest:.1%} or more over {best} in 8 of 10 such tables"
+
+
+def linear_sentence(target: TargetReport) -> Iterator[str]:
+    """What the network adds to the linear part of the model; nothing for a model without one.
+
+    Args:
+        target: What the report says of a target.
+    """
+    compared = target["comparisons"].get(LINEAR)
+    if compared is None:
+        return
+    if compared["skill"] is None:
+        yield f"what the network adds to its linear part: no ratio, the linear part alone has no {target['loss']}"
+        return
+    size = f"{abs(compared['skill']):.1%} {'below' if compared['skill'] > 0 else 'above'}"
+    low, high = compared["skill_interval"]
+    yield (
+        f"what the network adds to its linear part: {target['loss']} {size if compared['skill'] else 'equal to'} that of the "
+        f"linear part alone (95% interval of the skill {signed(low)} to {signed(high)}, Diebold-Mariano p "
+        f"{p_value(compared['dm_p'])}, bootstrap p {p_value(compared['bootstrap_p'])})"
     )
 
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ from cnn_lstm.data.predictions import TargetInfo, target_infos
 from cnn_lstm.data.targets import Floats
 from cnn_lstm.errors import DataError
 from cnn_lstm.evaluation import json_types
-from cnn_lstm.evaluation.forecasts import Forecast, judged_rows, read_forecasts
+from cnn_lstm.evaluation.forecasts import Forecast, divergences, judged_rows, read_forecasts
 from cnn_lstm.evaluation.json_types import Metrics, Report, TargetReport
 from cnn_lstm.evaluation.metrics import distribution
 from cnn_lstm.evaluation.metrics.book import make_book
@@ -26,14 +25,15 @@ from cnn_lstm.evaluation.metrics.errors import association_metrics, error_metric
 from cnn_lstm.evaluation.metrics.intervals import interval_metrics, set_metrics
 from cnn_lstm.evaluation.metrics.strategy import strategy_metrics
 from cnn_lstm.evaluation.pooled import pooled_levels
+from cnn_lstm.evaluation.power import smallest_skill
 from cnn_lstm.evaluation.settings import Evaluation
-from cnn_lstm.evaluation.significance import compare, verdict
+from cnn_lstm.evaluation.significance import compare
+from cnn_lstm.evaluation.verdict import answers, as_plain, dates_needed
 from cnn_lstm.inference.adaptive import LEVELS
 
 FORMAT = 1
 REGIMES = ("calm", "middle", "turbulent")
-# on fewer dates the Diebold-Mariano test and the bootstrap reject two to four times as often as they should
-FEWEST_DATES, FEWEST_HORIZONS = 30, 5
+FEWEST_ROWS = 2  # a baseline that knows fewer is left out
 SPREADS = ("mc_std", "ensemble_std")
 
 
@@ -67,52 +67,47 @@ def _target_report(
     table: pd.DataFrame, target: str, about: TargetInfo, settings: Evaluation, trials: int
 ) -> TargetReport:
     rows = judged_rows(table, target, about)
-    if len(rows) < 2:
+    if len(rows) < FEWEST_ROWS:
         raise DataError(
             "no forecast can be judged: fewer than 2 rows have a known truth", target, "test on later dates", code=336
         )
-    forecasts = read_forecasts(rows, about)
-    losses = {name: forecast.loss for name, forecast in forecasts.items() if forecast.loss is not None}
-    model = losses.pop("model")
-    comparisons = compare(model, dict(losses), rows["as_of"], about.horizon, settings.resamples, settings.seed)
-    best = min(losses, key=lambda name: comparisons[name].loss_baseline)
-    loss = about.quantity.loss
-    extent = _extent(table[table["target"] == target], rows, about.horizon)
-    # leakage, and fewer dates than the tests need to keep their level, rule out evidence
-    failed, dates, needed = table.attrs.get("failed_checks", []), extent["dates"], extent["dates_needed"]
-    objections = [f"leakage found: {', '.join(failed)}"] if failed else []
-    objections += [f"too few dates: {dates}, at least {needed} are needed"] if dates < needed else []
+    forecasts = {name: one for name, one in read_forecasts(rows, about).items() if one.known.sum() >= FEWEST_ROWS}
+    model, others = forecasts["model"], {name: one for name, one in forecasts.items() if name != "model"}
+    losses = {name: one.loss for name, one in others.items() if one.loss is not None}
+    assert model.loss is not None, "the model's forecasts have a loss"
+    comparisons = compare(model.loss, losses, rows["as_of"], about.horizon, settings.resamples, settings.seed)
+    compared = {
+        name: as_plain(comparison, smallest_skill(comparison, _divergence(model, others[name]), settings.level))
+        for name, comparison in comparisons.items()
+    }
+    loss, failed = about.quantity.loss, table.attrs.get("failed_checks", [])
+    concluded = answers(loss, comparisons, compared, settings.level, about.horizon, len(rows), failed)
+    known = others[concluded["best_baseline"]].known
     return {
         "kind": about.kind,
         "unit": about.unit,
         "horizon": about.horizon,
         "delay": about.delay,
         "classes": about.classes,
-        **extent,
+        **_extent(table[table["target"] == target], rows, about.horizon),
         "loss": loss,
-        "best_baseline": best,
-        **verdict(loss, best, comparisons[best], settings.level, objections),
-        "forecasts": {name: _metrics(rows, forecast, forecasts, about) for name, forecast in forecasts.items()},
-        "comparisons": {
-            name: cast(json_types.ComparedLosses, asdict(comparison)) for name, comparison in comparisons.items()
-        },
+        "loss_model": float(model.loss.mean()),
+        **concluded,
+        "forecasts": {name: _metrics(rows, name, forecasts, about) for name in forecasts},
+        "comparisons": compared,
         "selection": json_types.Selection(trials=trials, spa_p=(settings.spa or {}).get(target)),
-        **_breakdowns(rows, model, losses[best]),
+        **_breakdowns(rows[known], model.loss[known], losses[concluded["best_baseline"]][known]),
         "intervals": _intervals(rows, about),
         "distribution": _distribution(rows, about),
-        "spread": _spreads(rows, forecasts["model"]),
+        "spread": _spreads(rows, model),
         "strategy": _strategy(rows, about, settings, trials),
     }
 
 
-def dates_needed(horizon: int) -> int:
-    """Fewest dates that a test of targets of that many steps may rest on.
-
-    Example:
-        >>> dates_needed(1), dates_needed(20)
-        (30, 100)
-    """
-    return max(FEWEST_DATES, FEWEST_HORIZONS * horizon)
+def _divergence(model: Forecast, baseline: Forecast) -> float:
+    """Mean divergence of the two on the rows that both know."""
+    known = baseline.known
+    return float(divergences(model.of(known), baseline.of(known)).mean())
 
 
 def _extent(given: pd.DataFrame, rows: pd.DataFrame, horizon: int) -> json_types.Extent:
@@ -127,34 +122,42 @@ def _extent(given: pd.DataFrame, rows: pd.DataFrame, horizon: int) -> json_types
     }
 
 
-def _metrics(rows: pd.DataFrame, forecast: Forecast, forecasts: Mapping[str, Forecast], about: TargetInfo) -> Metrics:
-    """Metrics of one forecaster, those that suit the kind of the target."""
-    true, quantity = rows["y_true"].to_numpy(), about.quantity
+def _metrics(rows: pd.DataFrame, name: str, forecasts: Mapping[str, Forecast], about: TargetInfo) -> Metrics:
+    """Metrics of one forecaster on the rows that it knows, those that suit the kind of the target."""
+    known = forecasts[name].known
+    if not known.all():
+        there = {other: one.of(known) for other, one in forecasts.items()}
+        return {"rows": int(known.sum()), **_metrics(rows[known], name, there, about)}
+    forecast, true, quantity = forecasts[name], rows["y_true"].to_numpy(), about.quantity
     if quantity.is_class:
         metrics = point_metrics(true, forecast.point, about.classes)
         prior = forecasts["prior"].probabilities
         if forecast.probabilities is not None and prior is not None:
             metrics |= probability_metrics(true, forecast.probabilities, prior)
-        if forecast is not forecasts["model"]:
+        if name != "model":
             metrics["mcnemar_p"] = mcnemar_p(true, forecasts["model"].point, forecast.point)
         return metrics
     metrics = error_metrics(true, forecast.point, rows["naive_mae"], rows["naive_mse"], rows["y_mean"])
     if forecast.variance is not None:
         size = quantity.volatility
         metrics |= {
-            f"volatility_{name}" if name in metrics else name: value
-            for name, value in volatility_metrics(size(true), size(forecast.point), forecast.variance).items()
+            f"volatility_{key}" if key in metrics else key: value
+            for key, value in volatility_metrics(size(true), size(forecast.point), forecast.variance).items()
         }
     if not quantity.is_return:  # nobody forecasts a level, or the logarithm of a volatility, as 0
         del metrics["r2_zero"]
-    change, expected = true, forecast.point
+    change, expected, date = true, forecast.point, rows["as_of"]
     if quantity.is_level:  # hardly moves from its last value, which any forecast of it knows
         metrics["corr"] = level_correlation(true, forecast.point, rows["symbol"])
         last = rows["y_last"].to_numpy()
-        change, expected = (rounded_change(values, last) for values in (true, forecast.point))
-    association = association_metrics(change, expected, rows["as_of"], about.horizon)
+        moved = ~np.isnan(last)
+        if moved.sum() < FEWEST_ROWS:
+            return metrics
+        change, expected = (rounded_change(values[moved], last[moved]) for values in (true, forecast.point))
+        date = date[moved]
+    association = association_metrics(change, expected, date, about.horizon)
     if not quantity.sign_is_direction:  # the sign of anything else says nothing
-        association = {name: association[name] for name in ("ic", "rank_ic", "icir", "ic_t")}
+        association = {key: association[key] for key in ("ic", "rank_ic", "icir", "ic_t")}
     return metrics | association
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from cnn_lstm.evaluation.formatting import aligned
 from cnn_lstm.evaluation.json_types import Report, SeedStatistics, TargetSpread
+from cnn_lstm.evaluation.verdict import hardest
 
 MODEL = "model"
 COLUMNS = ("mean", "std", "min", "max")
@@ -23,12 +24,14 @@ class TargetMetrics(NamedTuple):
         model: Metrics of the model, that loss first.
         losses: That loss of each baseline.
         skill: Skill of the model against each baseline: the share of its loss that the model saves.
+        share: Share of the model's rows that each baseline knows.
     """
 
     loss: str
     model: dict[str, float]
     losses: dict[str, float]
     skill: dict[str, float]
+    share: dict[str, float]
 
 
 def metrics_of(report: Report) -> dict[str, TargetMetrics]:
@@ -40,7 +43,9 @@ def metrics_of(report: Report) -> dict[str, TargetMetrics]:
     by_target = {}
     for name, target in report["targets"].items():
         loss, compared = target["loss"], target["comparisons"]
-        metrics = {loss: next(iter(compared.values()))["loss_model"], **target["forecasts"][MODEL]}
+        # reports of older versions compare all baselines on the same rows
+        whole = target.get("loss_model", next(iter(compared.values()))["loss_model"])
+        metrics, rows = {loss: whole, **target["forecasts"][MODEL]}, target.get("rows", 1)
         if (key := loss.lower().replace(" ", "_")) != loss:
             metrics.pop(key, None)  # the same under its key
         by_target[name] = TargetMetrics(
@@ -48,6 +53,7 @@ def metrics_of(report: Report) -> dict[str, TargetMetrics]:
             model={metric: _number(value) for metric, value in metrics.items() if _is_number(value)},
             losses={baseline: _number(comparison["loss_baseline"]) for baseline, comparison in compared.items()},
             skill={baseline: _number(comparison["skill"]) for baseline, comparison in compared.items()},
+            share={baseline: comparison.get("rows", rows) / rows for baseline, comparison in compared.items()},
         )
     return by_target
 
@@ -63,8 +69,8 @@ def _number(value: float | None) -> float:
 def seed_spread(reports: Mapping[int, Report], ensemble: Report | None = None) -> dict[str, TargetSpread]:
     """Mean and spread of each metric over seeds, by target.
 
-    The baseline of the claim is the one with the lowest mean loss, the same for all seeds: the best of each run may be
-    another one each time. The claim needs the lower end, mean - 2 std / sqrt(k), of the skill to be above 0.
+    The baseline of the claim is the hardest one for the mean of the seeds, see `verdict.hardest`, the same for all
+    seeds: the best of each run may be another one each time. The claim needs the lower end, mean - 2 std / sqrt(k), of the skill to be above 0.
 
     Args:
         reports: Content of report.json by seed.
@@ -88,10 +94,10 @@ def seed_spread(reports: Mapping[int, Report], ensemble: Report | None = None) -
 def _target(seeds: Sequence[TargetMetrics], ensemble: TargetMetrics | None) -> TargetSpread:
     loss = seeds[0].loss
     means = {name: float(np.mean([seed.losses[name] for seed in seeds])) for name in seeds[0].losses}
-    baseline = min(means, key=lambda name: math.inf if math.isnan(means[name]) else means[name])
-    better = sum(seed.model[loss] < seed.losses[baseline] for seed in seeds)
     skills = {name: _spread(seed.skill[name] for seed in seeds) for name in seeds[0].skill}
+    baseline = hardest({name: spread["mean"] for name, spread in skills.items()}, means, seeds[0].share)
     skill = skills[baseline]
+    better = sum(value > 0 for value in skill["values"])
     lower = skill["mean"] - 2 * skill["std"] / math.sqrt(len(seeds))
     target: TargetSpread = {
         "loss": loss,

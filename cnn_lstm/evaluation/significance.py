@@ -1,23 +1,21 @@
-"""Is a smaller loss more than luck? Tests that respect overlapping targets and shared dates, and the verdict.
+"""Is a smaller loss more than luck? Tests that respect overlapping targets and shared dates.
 
 Shapes: n rows, one per forecast; k models.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from arch.bootstrap import SPA
 from numpy.typing import ArrayLike
 from scipy.stats import t as student_t
 
 from cnn_lstm.data.targets import Floats
-from cnn_lstm.evaluation.formatting import p_value
-from cnn_lstm.evaluation.json_types import Verdict
 from cnn_lstm.evaluation.series import (
     ROUNDING,
     bootstrap_means,
@@ -26,11 +24,6 @@ from cnn_lstm.evaluation.series import (
     mean_block,
     variance_of_mean,
 )
-
-EVIDENCE = "EVIDENCE OF SKILL"
-NO_EVIDENCE = "NO EVIDENCE OF SKILL"
-USUAL_LEVEL = 0.05
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -45,6 +38,9 @@ class Comparison:
         dm_statistic: Diebold-Mariano statistic of loss_baseline - loss_model.
         dm_p: Its two-sided p-value.
         bootstrap_p: Two-sided p-value of the mean difference by the stationary bootstrap.
+        standard_error: That of the mean difference in the Diebold-Mariano test; 0 where the test has no evidence.
+        rows: Rows that both forecast.
+        dates: Their dates.
     """
 
     loss_model: float
@@ -55,16 +51,25 @@ class Comparison:
     dm_statistic: float
     dm_p: float
     bootstrap_p: float
+    standard_error: float = 0.0
+    rows: int = 0
+    dates: int = 0
 
 
 def compare(
-    loss_model: ArrayLike, losses_baselines: dict[str, ArrayLike], date: Any, horizon: int, resamples: int, seed: int
+    loss_model: ArrayLike,
+    losses_baselines: Mapping[str, ArrayLike],
+    date: Any,
+    horizon: int,
+    resamples: int,
+    seed: int,
 ) -> dict[str, Comparison]:
-    """Compares the model's losses with those of each baseline on the same rows.
+    """Compares the model's losses with those of each baseline, on the rows that the baseline knows.
 
     Args:
         loss_model: Loss of each forecast, (n,), at least one row, no NaN.
-        losses_baselines: Name of the baseline -> its losses of the same rows, (n,).
+        losses_baselines: Name of the baseline -> its losses of the same rows, (n,); NaN where it has no forecast, but
+            not everywhere. Baselines that know the same rows are compared on the same draws.
         date: Date of each row, (n,); rows of one date count as one observation.
         horizon: Steps that a target spans, at least 1.
         resamples: Draws of the bootstrap.
@@ -79,17 +84,24 @@ def compare(
         >>> round(compared["zero"].loss_baseline - compared["zero"].loss_model, 6)
         0.5
     """
-    columns = np.column_stack([loss_model, *losses_baselines.values()]).astype(np.float64)
-    daily = clustered_by_date(columns, date)
-    draws = bootstrap_means(daily, horizon, resamples, seed)
-    return {
-        name: _comparison(daily[:, [0, number]], draws[:, [0, number]], horizon)
-        for number, name in enumerate(losses_baselines, start=1)
-    }
+    model, dates = np.asarray(loss_model, dtype=np.float64), pd.Index(date)
+    losses = {name: np.asarray(values, dtype=np.float64) for name, values in losses_baselines.items()}
+    alike: dict[bytes, list[str]] = {}
+    for name, values in losses.items():
+        alike.setdefault(np.isnan(values).tobytes(), []).append(name)
+    compared = {}
+    for names in alike.values():
+        known = ~np.isnan(losses[names[0]])
+        daily = clustered_by_date(np.column_stack([model, *(losses[name] for name in names)])[known], dates[known])
+        draws = bootstrap_means(daily, horizon, resamples, seed)
+        rows = int(known.sum())
+        for number, name in enumerate(names, start=1):
+            compared[name] = _comparison(daily[:, [0, number]], draws[:, [0, number]], horizon, rows)
+    return {name: compared[name] for name in losses}
 
 
-def _comparison(daily: Floats, draws: Floats, horizon: int) -> Comparison:
-    """`daily` losses (dates, 2) and their resampled means (resamples, 2), model first."""
+def _comparison(daily: Floats, draws: Floats, horizon: int, rows: int) -> Comparison:
+    """`daily` losses (dates, 2) of so many rows and their resampled means (resamples, 2), model first."""
     series = daily[:, 1] - daily[:, 0]
     means = daily.mean(axis=0)
     difference = means[1] - means[0]
@@ -104,6 +116,9 @@ def _comparison(daily: Floats, draws: Floats, horizon: int) -> Comparison:
         dm_statistic=statistic,
         dm_p=p,
         bootstrap_p=_recentred_p(difference, differences),
+        standard_error=standard_error(series, horizon),
+        rows=rows,
+        dates=len(daily),
     )
 
 
@@ -150,76 +165,36 @@ def diebold_mariano(series: ArrayLike, horizon: int) -> tuple[float, float]:
         (0.0, 1.0)
     """
     values = np.asarray(series, dtype=np.float64)
+    error = standard_error(values, horizon)
+    if error == 0:
+        return 0.0, 1.0
+    statistic = float(values.mean() / error)
+    return statistic, float(2 * student_t.sf(abs(statistic), len(values) - 1))
+
+
+def standard_error(series: ArrayLike, horizon: int) -> float:
+    """Standard error of the mean loss difference in `diebold_mariano`, its small-sample correction included.
+
+    Args:
+        series: Loss differences in the order of time, one per date, (n,).
+        horizon: Steps that a target spans, at least 1.
+
+    Returns:
+        The error; 0 where the series is constant or no longer than the horizon, so that it says nothing.
+
+    Example:
+        >>> round(standard_error([1.0, 2.0, 3.0, 4.0], horizon=1), 4)
+        0.6455
+    """
+    values = np.asarray(series, dtype=np.float64)
     rows = len(values)
     if rows <= horizon or is_constant(values):
-        return 0.0, 1.0
+        return 0.0
     variance = variance_of_mean(values, np.ones(horizon))
     if variance <= 0:
         variance = variance_of_mean(values, 1 - np.arange(horizon) / horizon)
     correction = (rows + 1 - 2 * horizon + horizon * (horizon - 1) / rows) / rows
-    statistic = float(np.sqrt(correction / variance) * values.mean())
-    return statistic, float(2 * student_t.sf(abs(statistic), rows - 1))
-
-
-def holds_up(comparison: Comparison, level: float = 0.05) -> bool:
-    """Whether the model is better by both tests and by the whole interval of its skill.
-
-    Args:
-        comparison: The model against one baseline.
-        level: Both p-values have to be below it.
-
-    Returns:
-        True only where the model is better; a NaN anywhere is not evidence.
-
-    Example:
-        >>> comparison = Comparison(0.9, 1.0, 0.1, (0.02, 0.2), (0.02, 0.2), 2.5, 0.01, 0.01)
-        >>> holds_up(comparison), holds_up(comparison, level=0.005)
-        (True, False)
-    """
-    return (
-        comparison.dm_statistic > 0
-        and comparison.dm_p < level
-        and comparison.bootstrap_p < level
-        and comparison.skill_interval[0] > 0
-    )
-
-
-def verdict(loss: str, best: str, comparison: Comparison, level: float, objections: Sequence[str] = ()) -> Verdict:
-    """Whether a model beats the best of its baselines by more than chance, and why.
-
-    The best baseline is the one with the lowest mean loss on the tested rows themselves, the hardest to beat.
-
-    Args:
-        loss: Name of the loss.
-        best: Name of the best baseline.
-        comparison: The model compared with it.
-        level: Significance level; both tests must be below it, and the 95 % interval of the skill above 0.
-        objections: What rules out evidence whatever the metrics are, such as leakage.
-
-    Returns:
-        Whether there is evidence, the verdict, and the reason in one sentence.
-
-    Example:
-        >>> comparison = Comparison(0.9, 1.0, 0.1, (0.02, 0.2), (0.02, 0.2), 2.5, 0.012, 0.014)
-        >>> verdict("squared error", "ridge", comparison, 0.05)["verdict"]
-        'EVIDENCE OF SKILL'
-        >>> verdict("squared error", "ridge", comparison, 0.05, ["leakage found: L3.1"])["verdict"]
-        'NO EVIDENCE OF SKILL'
-    """
-    evidence = holds_up(comparison, level) and not objections
-    low, high = comparison.skill_interval
-    size = "not comparable with"
-    if math.isfinite(comparison.skill):
-        word = "below" if comparison.skill > 0 else "above"
-        size = f"{abs(comparison.skill):.1%} {word}" if comparison.skill else "equal to that of"
-    reason = (
-        f"{loss} {size} the best baseline, {best}; skill's 95% interval {low:+.3f} to {high:+.3f}; "
-        f"Diebold-Mariano p {p_value(comparison.dm_p)}, bootstrap p {p_value(comparison.bootstrap_p)}"
-    )
-    if level != USUAL_LEVEL:
-        reason += f"; level {level:g}"
-    reason = "; ".join([*objections, reason])
-    return {"evidence": evidence, "verdict": EVIDENCE if evidence else NO_EVIDENCE, "reason": reason}
+    return float(np.sqrt(variance / correction))
 
 
 def superior_predictive_ability(

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cnn_lstm.data.quantities import quantity
-from cnn_lstm.evaluation.formatting import COLUMNS, TITLES, aligned, comparison_cells, number, p_value, percent
+from cnn_lstm.evaluation.formatting import (
+    COLUMNS,
+    TITLES,
+    aligned,
+    comparison_cells,
+    number,
+    p_value,
+    percent,
+    rows_cells,
+)
 from cnn_lstm.evaluation.json_types import PooledLevels, Report, TargetReport
-from cnn_lstm.evaluation.plain_language import selection_sentence, suspicions
+from cnn_lstm.evaluation.plain_language import FEWER_ROWS, answer_lines, selection_sentence, suspicions
 
 
 def render_report(report: Report) -> str:
@@ -17,7 +26,10 @@ def render_report(report: Report) -> str:
         report: What `evaluate` returned.
     """
     targets = report["targets"]
-    verdicts = "\n".join(f"{target['verdict']}: {name}\n  {target['reason']}" for name, target in targets.items())
+    verdicts = "\n".join(
+        "\n  ".join([f"{target['verdict']}: {name}", target["reason"], *answer_lines(target)])
+        for name, target in targets.items()
+    )
     pooled = [_pooled(reach, levels) for reach, levels in report.get("pooled", {}).items()]
     return "\n\n".join([verdicts, *pooled, *(_target(name, target) for name, target in targets.items())]) + "\n"
 
@@ -51,15 +63,18 @@ def _count(number: int, noun: str) -> str:
 
 
 def _forecasts(target: TargetReport) -> str:
-    """The model and its baselines on the same rows; skill and p-values are the model's against each baseline."""
-    columns = COLUMNS[target["kind"]]
-    lines = [["", *(TITLES.get(column, column) for column in columns), "skill", "DM p", "boot p"]]
+    """The model and its baselines; skill and p-values are the model's on the rows that the baseline knows."""
+    columns, rows = COLUMNS[target["kind"]], rows_cells(target)
+    fewer = any(rows.values())
+    titles = [TITLES.get(column, column) for column in columns]
+    lines = [["", *titles, "skill", "DM p", "boot p", *(["rows"] if fewer else [])]]
     for name, metrics in target["forecasts"].items():
         title = f"{name} *" if name == target["best_baseline"] else name
         cells = [number(metrics.get(column)) for column in columns]
-        lines.append([title, *cells, *comparison_cells(target["comparisons"].get(name))])
-    table = aligned(lines, left=1)
-    return f"{table}\n* best baseline by {target['loss']}; skill is that of the model against each baseline"
+        lines.append([title, *cells, *comparison_cells(target["comparisons"].get(name)), *rows[name]])
+    note = f"* best baseline by {target['loss']}; skill is that of the model against each baseline"
+    note += f"\n{FEWER_ROWS}" if fewer else ""
+    return f"{aligned(lines, left=1)}\n{note}"
 
 
 def _breakdown(target: TargetReport) -> str:

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cnn_lstm.model.smearing import LogRatios, log_ratios, smearing
+
 MOST_SCORES = 1001
+VOLATILITIES = ("log_volatility", "volatility")
 
 
 @dataclass(frozen=True)
@@ -23,24 +26,33 @@ class Calibration:
             1 - p of the true one; evenly spaced order statistics where there are more.
         typical_scale: Median scale of each target.
         smearing: Factor of each target, see `smearing`; empty in checkpoints of older versions.
+        linear_smearing: The same for the forecasts of the model's linear part; empty for a model without one.
     """
 
     scores: Sequence[Sequence[float]]
     typical_scale: Sequence[float]
     smearing: Sequence[float] = ()
+    linear_smearing: Sequence[float] = ()
 
 
 def calibrate(
-    forecasts: Mapping[str, Tensor], scale: Tensor, classes: int = 0, kinds: Sequence[str] = ()
+    forecasts: Mapping[str, Tensor],
+    scale: Tensor,
+    classes: int = 0,
+    kinds: Sequence[str] = (),
+    training: Mapping[str, Tensor] | None = None,
 ) -> Calibration:
     """Scores of forecasts against the truth.
 
     Args:
-        forecasts: Columns `y_true` and `y_pred`, and `p0`, `p1`, ... for classes, each (n, H).
+        forecasts: Columns `y_true` and `y_pred`, `p0`, `p1`, ... for classes, and `y_linear` where the model has a
+            linear part, each (n, H); and `date`, (n,), a number that rows of the same date share and that rises with
+            time.
         scale: Size of each label's surprise as known at the decision, (n, H); where it is 0 or unknown, the typical
             one is taken.
         classes: Number of classes; 0 for numbers.
         kinds: Kind of each target, `log_volatility` or `volatility` where a variance forecast follows from it.
+        training: The same columns of training rows, for the smearing factors; only validation rows count without it.
 
     Source:
         Sadinle, Lei, Wasserman (2019), Least Ambiguous Set-Valued Classifiers with Bounded Error Levels: the score of
@@ -49,7 +61,7 @@ def calibrate(
     Example:
         >>> columns = {"y_true": torch.tensor([[3.0], [1.0]]), "y_pred": torch.tensor([[1.0], [2.0]])}
         >>> calibrate(columns, torch.tensor([[2.0], [2.0]]))
-        Calibration(scores=[[-0.5, 1.0]], typical_scale=[2.0], smearing=[1.0])
+        Calibration(scores=[[-0.5, 1.0]], typical_scale=[2.0], smearing=[1.0], linear_smearing=())
     """
     columns = [column[torch.isfinite(column) & (column > 0)] for column in scale.double().T]
     typical_scale = [float(known.median()) if len(known) else 1.0 for known in columns]
@@ -61,40 +73,27 @@ def calibrate(
         typical = torch.tensor(typical_scale, dtype=torch.float64)
         known = torch.isfinite(scale) & (scale > 0)
         scores = (truth - forecasts["y_pred"].double()) / torch.where(known, scale.double(), typical)
-    pairs = zip(kinds or [""] * len(typical_scale), truth.T, forecasts["y_pred"].double().T, strict=True)
+    named = kinds or [""] * len(typical_scale)
+    factors = {name: _factors(forecasts, training, named, name) for name in ("y_pred", "y_linear") if name in forecasts}
     ordered = [_order_statistics(column) for column in scores.T]
-    return Calibration(ordered, typical_scale, [smearing(*pair) for pair in pairs])
+    return Calibration(ordered, typical_scale, factors["y_pred"], factors.get("y_linear", ()))
 
 
-def smearing(kind: str, truth: Tensor, forecast: Tensor) -> float:
-    """Factor f that makes f * volatility forecast^2 the best variance forecast: the mean of realised over forecast.
+def _factors(
+    forecasts: Mapping[str, Tensor], training: Mapping[str, Tensor] | None, kinds: Sequence[str], column: str
+) -> list[float]:
+    """Smearing factor of each target for a column of point forecasts; 1 where no variance follows from the target."""
 
-    A forecast of the volatility, or of its logarithm, when squared is too low for the variance. This factor has the
-    lowest QLIKE of all on the rows given; take validation rows.
+    def errors(part: Mapping[str, Tensor], k: int) -> LogRatios:
+        return log_ratios(kinds[k], part["y_true"][:, k], part[column][:, k], part.get("date"))
 
-    Args:
-        kind: `log_volatility` or `volatility`; other kinds have the factor 1.
-        truth: Truth in the unit of the kind, (n,).
-        forecast: Forecast in the same unit, (n,); rows without a finite one, or one above 0, are left out.
-
-    Returns:
-        The factor; 1 without any row.
-
-    Source:
-        Duan (1983), Smearing Estimate; Patton (2011), Volatility forecast comparison using imperfect proxies.
-
-    Example:
-        >>> smearing("volatility", torch.tensor([1.0, 3.0]), torch.tensor([1.0, 1.0]))
-        5.0
-    """
-    if kind == "log_volatility":
-        ratio = torch.exp(2.0 * (truth - forecast))
-    elif kind == "volatility":
-        ratio = torch.where(forecast > 0, (truth / forecast) ** 2, torch.nan)
-    else:
-        return 1.0
-    usable = ratio[torch.isfinite(ratio)]
-    return float(usable.mean()) if len(usable) else 1.0
+    trained = training if training is not None and column in training else None
+    return [
+        smearing(errors(forecasts, k), errors(trained, k) if trained is not None else None)
+        if kind in VOLATILITIES
+        else 1.0
+        for k, kind in enumerate(kinds)
+    ]
 
 
 def _order_statistics(scores: Tensor) -> list[float]:

@@ -220,8 +220,11 @@ class Forecaster(LightningModule):
         """Logs the metrics of the validation; those of a fit keep their scores for the checkpoint's intervals."""
         self._log_metrics("val")
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            scale = self._data.surprise_scale(self.forecasts["row"])
-            scores = calibrate(self.forecasts, scale, self.objective.classes, self.contract.target_kinds)
+            # the forecasts of the training epoch, of weights that still changed: near enough for the smearing factors
+            training = self._training_outputs.gather(self.trainer.world_size)
+            parts = [part | {"date": self._data.dates(part["row"])} for part in (self.forecasts, training)]
+            scale, kinds = self._data.surprise_scale(self.forecasts["row"]), self.contract.target_kinds
+            scores = calibrate(parts[0], scale, self.objective.classes, kinds, parts[1])
             self.contract = replace(self.contract, calibration=scores)
         self.outputs = self._training_outputs
 

@@ -72,6 +72,9 @@ class ForecastData(Protocol):
     def surprise_scale(self, rows: Tensor) -> Tensor:
         """Size of each label's surprise as known at the panel rows (n,): (n, H)."""
 
+    def dates(self, rows: Tensor) -> Tensor:
+        """A number of the date of each of the panel rows, both (n,)."""
+
 
 def standardised(
     data: ForecastData,

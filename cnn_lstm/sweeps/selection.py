@@ -15,8 +15,8 @@ from cnn_lstm.data.predictions import TargetInfo, target_infos
 from cnn_lstm.evaluation.baselines.fit import add_baselines, with_variances
 from cnn_lstm.evaluation.forecasts import judged_rows, read_forecasts
 from cnn_lstm.evaluation.plain_language import odds
-from cnn_lstm.evaluation.report import dates_needed
 from cnn_lstm.evaluation.significance import superior_predictive_ability
+from cnn_lstm.evaluation.verdict import dates_needed, hardest
 from cnn_lstm.runs.forecast_cli import ForecastCLI
 from cnn_lstm.sweeps.study import FINISHED, Plan
 
@@ -29,11 +29,11 @@ class ChoiceTest:
 
     Attributes:
         loss: Name of the loss.
-        best_baseline: Name of the baseline with the smallest mean loss.
+        best_baseline: Name of the baseline that is the hardest one for the best trial.
         loss_baseline: Its mean loss.
         loss_best_trial: Mean loss of the best trial.
         trials: How many trials are compared.
-        rows: Rows that every trial and every baseline has forecast.
+        rows: Rows that every trial and this baseline have forecast.
         dates: Their dates.
         spa_p: P-value of the test of superior predictive ability; None if there are too few dates.
     """
@@ -112,10 +112,14 @@ def _losses(table: pd.DataFrame, target: str) -> pd.DataFrame:
 
 
 def _tested(baselines: pd.DataFrame, trials: pd.DataFrame, best: int, about: TargetInfo, settings: Any) -> ChoiceTest:
-    """The test of one target, on the rows that every trial and every baseline has forecast."""
-    rows = baselines.join(trials, how="inner").dropna()
+    """The test of one target, on the rows that every trial and the best baseline have forecast."""
+    joint = baselines.join(trials, how="inner").dropna(subset=list(trials.columns))
+    known = joint[baselines.columns].notna()
+    loss = joint[baselines.columns].mean()
+    skill = {str(name): float(1 - joint.loc[known[name], best].mean() / loss[name]) for name in baselines.columns}
+    baseline = hardest(skill, loss.to_dict(), known.mean().to_dict())
+    rows = joint[known[baseline]]
     means = rows.mean()
-    baseline = str(means[baselines.columns].idxmin())
     date, horizon = rows.index.get_level_values("as_of"), about.horizon
     p = None
     if date.nunique() >= dates_needed(horizon):

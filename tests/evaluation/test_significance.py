@@ -19,9 +19,9 @@ from cnn_lstm.evaluation.significance import (
     Comparison,
     compare,
     diebold_mariano,
-    holds_up,
     superior_predictive_ability,
 )
+from cnn_lstm.evaluation.verdict import holds_up
 
 
 def hac_t(values: np.ndarray, lags: int, kernel: str = "bartlett") -> float:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from cnn_lstm.evaluation.json_types import Verdict
-from cnn_lstm.evaluation.significance import Comparison, verdict
+from cnn_lstm.evaluation.significance import Comparison
+from cnn_lstm.evaluation.verdict import verdict
 
 NAN = float("nan")
 BETTER = Comparison(

@@ -14,6 +14,7 @@ from cnn_lstm.data.checks import KEYS
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.panel_checks import muted_features
+from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.statistics import TrainingStatistics
 from cnn_lstm.data.times import Times, time_text, utc_times
 from cnn_lstm.data.windows import Rows
@@ -30,6 +31,7 @@ STATISTICS, REFIT = "training-only statistics", "statistics of the checkpoint"
 PURGE, PARTS, CALIBRATION = "purge", "rows of each part", "calibration"
 PER_FEATURE = ("x_loc", "x_scale", "x_anchored")
 TENFOLD = 10.0
+MOST_TRAINING = 4096  # whose forecasts take about a second
 MUCH_NEARER = 0.1
 
 
@@ -226,7 +228,8 @@ def calibration(data: MarketDataModule, predictor: Predictor, same: bool) -> Res
         return Result(CALIBRATION, NOT_APPLICABLE, "the checkpoint was trained on other data or dates")
     validation, test = data.parts.validation, data.parts.test
     expected, *others = (
-        calibration_of(predictor, data, rows).scores for rows in (validation, test, np.concatenate([validation, test]))
+        calibration_of(predictor, data, rows, most=0).scores
+        for rows in (validation, test, np.concatenate([validation, test]))
     )
     findings = []
     for k, target in enumerate(data.targets):
@@ -237,19 +240,30 @@ def calibration(data: MarketDataModule, predictor: Predictor, same: bool) -> Res
     return result(CALIBRATION, f"scores of {len(validation):,} validation rows", findings)
 
 
-def calibration_of(predictor: Predictor, data: MarketDataModule, rows: Rows | None = None) -> Calibration:
+def calibration_of(
+    predictor: Predictor, data: MarketDataModule, rows: Rows | None = None, most: int = MOST_TRAINING
+) -> Calibration:
     """Conformal calibration of a forecaster.
 
     Args:
         predictor: The forecaster.
         data: A data module that has read its data.
         rows: Panel rows to calibrate on; the validation part by default.
+        most: Most training rows that the smearing factors rest on too, spread evenly over all of them; 0 for none.
     """
     rows = data.parts.validation if rows is None else rows
+    training = data.parts.train[evenly_spread(len(data.parts.train), most)] if most else None
+    columns, trained = (None if part is None else _dated(predictor, data, part) for part in (rows, training))
+    assert columns is not None, "there are rows to calibrate on"
+    kinds, index = [target.kind for target in data.targets], torch.from_numpy(rows)
+    return calibrate(columns, data.surprise_scale(index), data.targets[0].classes, kinds, trained)
+
+
+def _dated(predictor: Predictor, data: MarketDataModule, rows: Rows) -> dict[str, torch.Tensor]:
+    """Truth, forecasts and dates of panel rows, as `calibrate` takes them."""
     index = torch.from_numpy(rows)
-    columns = {"y_true": data.panel.labels[index], **predictor.forecast_rows(data.panel, rows)}
-    kinds = [target.kind for target in data.targets]
-    return calibrate(columns, data.surprise_scale(index), data.targets[0].classes, kinds)
+    known = {"y_true": data.panel.labels[index], "date": data.dates(index)}
+    return known | predictor.forecast_rows(data.panel, rows)
 
 
 def _distance(scores: Sequence[float], ascending: Sequence[float]) -> float:

@@ -14,6 +14,7 @@ import torch
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import target_infos
+from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Rows
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, Fitted
 from cnn_lstm.evaluation.baselines.boosting import fit_boosting, installed
@@ -22,7 +23,9 @@ from cnn_lstm.evaluation.baselines.har import fit_har
 from cnn_lstm.evaluation.baselines.linear import logistic_baseline, ridge_baseline
 from cnn_lstm.evaluation.baselines.trivial import NaiveErrors, fit_trivial, naive_errors
 from cnn_lstm.evaluation.forecasts import variance_name
-from cnn_lstm.model.calibration import smearing
+from cnn_lstm.model.smearing import LogRatios, log_ratios, smearing
+
+MOST_TRAINING = 50_000  # rows that smearing factors rest on, as many as ridge and DLinear are fitted on
 
 
 @dataclass(frozen=True)
@@ -89,16 +92,31 @@ def _columns(inputs: BaselineInputs, models: list[Fitted], rows: Rows) -> list[C
 
 def _smearing(inputs: BaselineInputs, models: list[Fitted]) -> dict[str, dict[str, float]]:
     volatilities = {k: target for k, target in enumerate(inputs.targets) if target.quantity.is_volatility}
-    rows, factors = inputs.parts.validation, {}
-    columns = _columns(inputs, models, rows) if volatilities else []
-    for k, target in volatilities.items():
+    if not volatilities:
+        return {}
+    validation, training = (
+        _errors(inputs, models, rows, volatilities) for rows in (inputs.parts.validation, inputs.train(MOST_TRAINING))
+    )
+    return {
+        target.name: {name: smearing(errors, training[k][name]) for name, errors in validation[k].items()}
+        for k, target in volatilities.items()
+    }
+
+
+def _errors(
+    inputs: BaselineInputs, models: list[Fitted], rows: Rows, targets: Mapping[int, Target]
+) -> dict[int, dict[str, LogRatios]]:
+    """For each target the errors of each column of point forecasts, `y_last` and `y_mean` among them."""
+    columns, date = _columns(inputs, models, rows), torch.from_numpy(inputs.panel.time[rows].astype(np.int64))
+    errors = {}
+    for k, target in targets.items():
         mean = np.full(len(rows), float(inputs.statistics.y_mean[k]))
         forecasts = columns[k] | {"y_last": inputs.present(rows, k), "y_mean": mean}
         truth = torch.from_numpy(inputs.labels(rows, k))
-        factors[target.name] = {
-            name: smearing(target.kind, truth, torch.from_numpy(values)) for name, values in forecasts.items()
+        errors[k] = {
+            name: log_ratios(target.kind, truth, torch.from_numpy(values), date) for name, values in forecasts.items()
         }
-    return factors
+    return errors
 
 
 def add_baselines(
