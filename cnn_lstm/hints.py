@@ -69,3 +69,13 @@ def refuse_renamed(argv: Sequence[str], renamed: Mapping[str, str], command: str
         for old, new in renamed.items():
             if name == old or name.startswith(f"{old}."):
                 raise ConfigError(f"{name} has a new name", command, f"write {new}{name[len(old) :]}", code=225)
+
+
+def first_names(names: Sequence[str], most: int = 10) -> str:
+    """A list of names for a message, cut off behind the first ones.
+
+    Example:
+        >>> first_names(["A", "B", "C"], most=2)
+        'A, B and 1 more'
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -24,8 +24,10 @@ from cnn_lstm.data.panel_checks import (
     check_leak,
     check_parts,
     muted_features,
+    scaled_symbols,
     skip_short,
     uneven_scales,
+    without_scale,
 )
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.prices import CheckedPrices, Checks, data_fingerprint
@@ -33,8 +35,9 @@ from cnn_lstm.data.recipe import BoundRecipe, Recipe
 from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.data.sources.sample import SampleBars
 from cnn_lstm.data.splits import FractionSplit, Split, SplitRows, require_rows, split_rows
-from cnn_lstm.data.statistics import Scaling, TrainingStatistics, training_statistics
+from cnn_lstm.data.statistics import Scaler, Scaling, TrainingStatistics, training_statistics
 from cnn_lstm.data.strides import Strides
+from cnn_lstm.data.symbol_codes import SYMBOL_CODE, with_symbol_code
 from cnn_lstm.data.targets import ForwardReturn, Target, check_targets
 from cnn_lstm.data.windows import Batch, Panel, RowBatches, Rows, WindowDataset, complete_windows, labelled, make_loader
 from cnn_lstm.errors import Defect, require
@@ -64,6 +67,9 @@ class MarketDataModule(LightningDataModule):
         predict_part: What `predict` forecasts: the test part and everything after it, or every window.
         train_stride: Each training epoch takes every n-th training row of each symbol, from a random phase; 1 takes
             all rows. Statistics and baselines use all rows in any case.
+        per_symbol: Whether each symbol's features and targets are scaled by its own training rows; `auto` does it
+            where the scale of one symbol is ten times that of another. A symbol with few training rows, or one that
+            comes later, is scaled by all symbols together.
     """
 
     def __init__(  # noqa: PLR0913 - each argument is a key of the YAML
@@ -83,6 +89,7 @@ class MarketDataModule(LightningDataModule):
         panel_device: Literal["auto", "cpu"] = "auto",
         predict_part: Literal["test", "all"] = "test",
         train_stride: int = 1,
+        per_symbol: bool | Literal["auto"] = False,
     ) -> None:
         super().__init__()
         for name, value in (("window", window), ("batch_size", batch_size), ("train_stride", train_stride)):
@@ -93,17 +100,17 @@ class MarketDataModule(LightningDataModule):
         check_targets(self.targets)
         self.split = split or FractionSplit()
         self.batch_size, self.scaling, self.train_stride = batch_size, scaling, train_stride
-        self.panel_device, self.predict_part = panel_device, predict_part
+        self.panel_device, self.predict_part, self.per_symbol = panel_device, predict_part, per_symbol
         self.recipe = Recipe(
-            features=tuple(DEFAULT_FEATURES if features is None else features),
+            features=with_symbol_code(DEFAULT_FEATURES if features is None else features, bool(per_symbol)),
             targets=tuple(target.spec() for target in self.targets),
             window=window,
             anchor=tuple(anchor or ()),
             checks=checks or Checks(),
         )
         fix = "list at least one, see docs/features.md"
-        require(bool(self.recipe.features), "no feature", "data.features", fix, code=225)
-        unknown = [name for name in self.recipe.anchor if name not in self.recipe.features]
+        require(features is None or bool(features), "no feature", "data.features", fix, code=225)
+        unknown = [name for name in self.recipe.anchor if name not in self.recipe.features or name == SYMBOL_CODE]
         require(not unknown, f"anchor {unknown} is not a feature", "data.anchor", "name listed features", code=225)
         self._ready = False
         self._placed: WindowDataset | None = None
@@ -137,7 +144,9 @@ class MarketDataModule(LightningDataModule):
         self.statistics = self.statistics_of(self.panel, self.parts.train)
         for name in muted_features(self.statistics, self.recipe.features):
             log.warning("%s is constant over the training rows — data.features — it is muted (always 0)", name)
-        _warn(uneven_scales(self.panel, self.parts.train, self.bound, self.statistics.y_anchor.tolist()))
+        if not self.per_symbol:
+            _warn(uneven_scales(self.panel, self.parts.train, self.bound, self.statistics.y_anchor.tolist()))
+        _warn(without_scale(self.panel, self.statistics))
         self._ready = True
 
     def on_prices(self, table: pd.DataFrame, checks: Checks) -> MarketDataModule:
@@ -156,11 +165,19 @@ class MarketDataModule(LightningDataModule):
 
     def statistics_of(self, panel: Panel, rows: Rows) -> TrainingStatistics:
         """Statistics of training rows, (n,), of a panel of this recipe."""
-        position, anchor = self.recipe.features.index, self.recipe.anchor
-        anchored = [position(name) for name in anchor]
-        y_anchor = anchor_positions(self.recipe.features, anchor, self.targets)
-        classes = self.targets[0].classes
-        return training_statistics(panel, rows, self.recipe.window, anchored, y_anchor, classes, self.scaling)
+        names, anchor = self.recipe.features, self.recipe.anchor
+        y_anchor = anchor_positions(names, anchor, self.targets)
+        scaler = Scaler(
+            length=self.recipe.window,
+            anchored=[names.index(name) for name in anchor],
+            y_anchor=y_anchor,
+            classes=self.targets[0].classes,
+            scaling=self.scaling,
+            muted=[names.index(SYMBOL_CODE)] if self.per_symbol else [],
+        )
+        auto = self.per_symbol == "auto"
+        per_symbol = bool(uneven_scales(panel, rows, self.bound, y_anchor)) if auto else bool(self.per_symbol)
+        return training_statistics(panel, rows, scaler, per_symbol)
 
     def parts_of(self, split: Split) -> SplitRows:
         """Labelled windows of the parts of a split, the one of this data module or another."""
@@ -249,6 +266,7 @@ class MarketDataModule(LightningDataModule):
             "recipe": self.recipe.to_plain(),
             "source": type(self.source).__name__,
             "symbols": list(self.panel.symbols),
+            "scaled_symbols": scaled_symbols(self.panel, self.statistics) or None,
             "target_names": [target.name for target in self.targets],
             "target_kinds": [target.kind for target in self.targets],
             "target_units": [target.unit for target in self.targets],

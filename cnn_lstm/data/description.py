@@ -8,6 +8,7 @@ import torch
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.panel_checks import muted_features
+from cnn_lstm.data.symbol_codes import SYMBOL_CODE
 from cnn_lstm.data.times import time_text
 from cnn_lstm.data.windows import Panel
 
@@ -66,10 +67,13 @@ def _parts(data: MarketDataModule) -> pd.DataFrame:
 
 def _features(data: MarketDataModule) -> pd.DataFrame:
     muted = muted_features(data.statistics, data.recipe.features)
+    location, scales = data.statistics.of_all_symbols
     lines = []
     for k, name in enumerate(data.recipe.features):
-        scale = "muted: constant" if name in muted else f"{float(data.statistics.x_scale[k]):.4g}"
-        lines.append((name, _first_valid(data.panel, k), float(data.statistics.x_loc[k]), scale))
+        scale = "muted: constant" if name in muted else f"{float(scales[k]):.4g}"
+        if name == SYMBOL_CODE:
+            scale = f"its own for {len(data.statistics.codes)} of {len(data.panel.symbols)} symbols"
+        lines.append((name, _first_valid(data.panel, k), float(location[k]), scale))
     return pd.DataFrame(lines, columns=["feature", "first valid row", "location", "scale"])
 
 

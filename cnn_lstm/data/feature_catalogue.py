@@ -37,6 +37,7 @@ from cnn_lstm.data.indicators import (
 )
 from cnn_lstm.data.indicators.any_column import OF_ANY_COLUMN
 from cnn_lstm.data.indicators.declare import FeatureInfo, declaration_of
+from cnn_lstm.data.symbol_codes import SYMBOL_CODE, SYMBOL_FEATURE
 from cnn_lstm.errors import ConfigError, require
 
 DEFAULT_FEATURES = (
@@ -138,6 +139,8 @@ def resolve_features(
 
 
 def _resolve(name: str, columns: Collection[str], import_function: Callable[[str], Callable[..., Any]]) -> Feature:
+    if name == SYMBOL_CODE:
+        return SYMBOL_FEATURE
     base, numbers = _parse(name)
     if base in OFFERED:
         return _with_parameters(name, *OFFERED[base], numbers)

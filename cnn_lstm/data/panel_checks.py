@@ -15,15 +15,16 @@ from cnn_lstm.data.checks import Checks
 from cnn_lstm.data.features import FAMILY_OF_USER
 from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.splits import SplitRows
-from cnn_lstm.data.statistics import TrainingStatistics
+from cnn_lstm.data.statistics import LEAST_ROWS, TrainingStatistics
+from cnn_lstm.data.symbol_codes import SYMBOL_CODE, code_of
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, Rows
 from cnn_lstm.errors import DataError, Defect, DefectsError, ValidityError
+from cnn_lstm.hints import first_names
 
 log = logging.getLogger(__name__)
 LEAK_CORRELATION = 0.999
-# a symbol whose scale is one in so many of another's is drowned by it; with fewer rows its scale says nothing
-UNEVEN, LEAST_ROWS = 10.0, 30
+UNEVEN = 10.0  # a symbol whose scale is one in so many of another's is drowned by it
 RAW = ("columns", FAMILY_OF_USER)
 
 
@@ -116,7 +117,7 @@ def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Seque
     """
     for target, correlations in label_correlations(panel, rows, targets).items():
         for feature, correlation in zip(features, correlations.tolist(), strict=True):
-            if abs(correlation) > LEAK_CORRELATION:
+            if abs(correlation) > LEAK_CORRELATION and feature != SYMBOL_CODE:
                 what = f"the feature {feature} is the target {target}: correlation {correlation:.5f}"
                 fix = "remove the feature: it knows the future"
                 raise ValidityError(what, f"{len(rows)} training rows", fix, code=819)
@@ -170,7 +171,7 @@ def uneven_scales(panel: Panel, rows: Rows, bound: BoundRecipe, y_anchor: Sequen
     also = f", and {len(uneven) - 1} more like it" if len(uneven) > 1 else ""
     what = f"the scale of {name} is {most / least:.3g} times as large for {high} as for {low}{also}"
     where = f"standard deviations {most:.3g} and {least:.3g} over the training rows"
-    fix = "they share one scale, and errors on the small one hardly count: use returns or logs, or a model per symbol"
+    fix = "errors on the small one hardly count: set data.per_symbol: true, or use returns or logs"
     return [Defect(342, what, where, fix, fatal=False)]
 
 
@@ -202,4 +203,30 @@ def _uneven(panel: Panel, rows: Rows, values: Tensor) -> tuple[tuple[str, float]
 
 def muted_features(statistics: TrainingStatistics, features: Sequence[str]) -> list[str]:
     """Names of the features that never change over the training rows."""
-    return [name for name, scale in zip(features, statistics.x_scale.tolist(), strict=True) if scale == float("inf")]
+    _, scales = statistics.of_all_symbols
+    return [
+        name
+        for name, scale in zip(features, scales.tolist(), strict=True)
+        if scale == float("inf") and name != SYMBOL_CODE
+    ]
+
+
+def scaled_symbols(panel: Panel, statistics: TrainingStatistics) -> list[str]:
+    """Symbols of a panel that have a location and scale of their own."""
+    codes = set(statistics.codes.tolist())
+    return [symbol for symbol in panel.symbols if code_of(symbol) in codes]
+
+
+def without_scale(panel: Panel, statistics: TrainingStatistics) -> list[Defect]:
+    """A warning of the symbols that have no scale of their own where others have one.
+
+    Returns:
+        None or one.
+    """
+    scaled = scaled_symbols(panel, statistics)
+    others = [symbol for symbol in panel.symbols if symbol not in scaled]
+    if not scaled or not others:
+        return []
+    what = f"no scale of its own for {first_names(others)}: fewer than {LEAST_ROWS} training rows"
+    fix = "it takes the scale of all symbols together: give more history, or leave it out"
+    return [Defect(343, what, "data.per_symbol", fix, fatal=False)]

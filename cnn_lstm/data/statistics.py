@@ -1,11 +1,11 @@
 """What the training rows say about scale: next to gradients, the only numbers that flow from data into a network.
 
-Shapes: N panel rows, F features, H targets, T window length, C classes.
+Shapes: N panel rows, F features, H targets, T window length, C classes, S symbols with a scale of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,16 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnn_lstm.data.symbol_codes import distinct_codes
 from cnn_lstm.data.windows import Panel, Rows, cut_windows
 
 Scaling = Literal["standard", "robust"]
 CHUNK = 1 << 16
+LEAST_ROWS = 30  # the scale of fewer training rows says nothing of a symbol
 ROBUST_TO_STD = 0.741301109252801  # interquartile range of a standard normal is 1 / this
 
 
 @dataclass(frozen=True)
 class TrainingStatistics:
     """Location and scale of features and targets over the training rows.
+
+    With scales per symbol, the four tensors of location and scale have S + 1 rows: one for each symbol of `codes`, and
+    last the one of all symbols together, which every other symbol takes.
 
     Attributes:
         x_loc: Location of each feature, (F,); of its distance to the window's last value where anchored.
@@ -33,6 +38,7 @@ class TrainingStatistics:
         y_anchor: Feature whose last value is subtracted from a target and added back, (H,) int64; -1 for none.
         y_mean: Mean of each raw target, (H,): the training-mean forecast; the most frequent class for classes.
         class_counts: Training labels of each class, (H, C); C is 0 for numbers.
+        codes: Codes of the symbols with a scale of their own, (S,) float32, see `code_of`; S is 0 without any.
     """
 
     x_loc: Tensor
@@ -43,42 +49,108 @@ class TrainingStatistics:
     y_anchor: Tensor
     y_mean: Tensor
     class_counts: Tensor
+    codes: Tensor
+
+    @property
+    def of_all_symbols(self) -> tuple[Tensor, Tensor]:
+        """Location and scale of each feature over all symbols together, each (F,)."""
+        return self.x_loc.view(-1, self.x_loc.shape[-1])[-1], self.x_scale.view(-1, self.x_scale.shape[-1])[-1]
 
 
-def training_statistics(
-    panel: Panel, rows: Rows, length: int, anchored: list[int], y_anchor: list[int], classes: int, scaling: Scaling
-) -> TrainingStatistics:
-    """Statistics of the rows that training windows cover, and of their labels.
+@dataclass(frozen=True)
+class Scaler:
+    """How location and scale are measured.
 
-    Args:
-        panel: The panel.
-        rows: Last row of each training window, (n,).
+    Attributes:
         length: Rows of a window.
         anchored: Positions of the anchored features.
         y_anchor: For each target the position of its anchor feature, or -1.
         classes: Number of classes of the targets, 0 for numbers.
         scaling: Mean and standard deviation, or median and interquartile range.
+        muted: Positions of features that are no input.
     """
-    edges = np.zeros(len(panel) + 1, dtype=np.int64)  # + 1 where a window begins, - 1 behind its end
-    np.add.at(edges, rows - length + 1, 1)
-    np.add.at(edges, rows + 1, -1)
-    covered = torch.from_numpy(np.cumsum(edges[:-1]) > 0)
-    x_loc, x_scale = _location_and_scale(panel.values, covered, scaling)
-    for feature in anchored:
-        x_loc[feature], x_scale[feature] = _anchored_moments(panel.values[:, [feature]], rows, length)
-    index = torch.from_numpy(rows)
-    labels = panel.labels[index]
-    y_loc, y_scale = torch.zeros(labels.shape[1]), torch.ones(labels.shape[1])
-    counts = torch.zeros(labels.shape[1], classes)
-    if classes:
-        counts = torch.stack([torch.bincount(column.long(), minlength=classes) for column in labels.T]).float()
+
+    length: int
+    anchored: Sequence[int]
+    y_anchor: Sequence[int]
+    classes: int
+    scaling: Scaling
+    muted: Sequence[int] = ()
+
+    def measure(self, values: Tensor, labels: Tensor, rows: Rows) -> list[Tensor]:
+        """Location and scale of features, each (F,), and of targets, each (H,).
+
+        Args:
+            values: Features of a panel or of a stretch of it, (n, F).
+            labels: Its targets, (n, H).
+            rows: Last row of each training window in it.
+        """
+        edges = np.zeros(len(values) + 1, dtype=np.int64)  # + 1 where a window begins, - 1 behind its end
+        np.add.at(edges, rows - self.length + 1, 1)
+        np.add.at(edges, rows + 1, -1)
+        covered = torch.from_numpy(np.cumsum(edges[:-1]) > 0)
+        x_loc, x_scale = _location_and_scale(values, covered, self.scaling)
+        for feature in self.anchored:
+            x_loc[feature], x_scale[feature] = _anchored_moments(values[:, [feature]], rows, self.length)
+        for feature in self.muted:
+            x_loc[feature], x_scale[feature] = 0.0, torch.inf
+        index = torch.from_numpy(rows)
+        if self.classes:
+            return [x_loc, x_scale, torch.zeros(labels.shape[1]), torch.ones(labels.shape[1])]
+        moves = labels[index]
+        for target, feature in enumerate(self.y_anchor):
+            if feature >= 0:
+                moves[:, target] -= values[index, feature]
+        every = torch.ones(len(moves), dtype=torch.bool)
+        return [x_loc, x_scale, *_location_and_scale(moves, every, self.scaling)]
+
+
+def training_statistics(panel: Panel, rows: Rows, scaler: Scaler, per_symbol: bool = False) -> TrainingStatistics:
+    """Statistics of the rows that training windows cover, and of their labels.
+
+    Args:
+        panel: The panel.
+        rows: Last row of each training window, (n,).
+        scaler: How location and scale are measured.
+        per_symbol: Whether each symbol with 30 training rows or more has a location and scale of its own. What never
+            changes within a symbol keeps those of all symbols together: there it may tell symbols apart.
+    """
+    scales = scaler.measure(panel.values, panel.labels, rows)
+    codes = torch.zeros(0)
+    if per_symbol:
+        known = _by_symbol(panel, rows, scaler, scales)
+        codes = torch.tensor(list(known), dtype=torch.float32)
+        scales = [torch.stack(parts) for parts in zip(*known.values(), scales, strict=True)]
+    x_loc, x_scale, y_loc, y_scale = scales
+    labels = panel.labels[torch.from_numpy(rows)]
+    counts = torch.zeros(labels.shape[1], scaler.classes)
+    if scaler.classes:
+        counts = torch.stack([torch.bincount(column.long(), minlength=scaler.classes) for column in labels.T]).float()
         y_mean = counts.argmax(dim=1).float()
     else:
         y_mean = labels.double().mean(dim=0).float()
-        y_loc, y_scale = _label_location_and_scale(panel, labels, index, y_anchor, scaling)
     mask = torch.zeros(panel.values.shape[1])
-    mask[anchored] = 1.0
-    return TrainingStatistics(x_loc, x_scale, mask, y_loc, y_scale, torch.tensor(y_anchor), y_mean, counts)
+    mask[list(scaler.anchored)] = 1.0
+    return TrainingStatistics(
+        x_loc, x_scale, mask, y_loc, y_scale, torch.tensor(scaler.y_anchor), y_mean, counts, codes
+    )
+
+
+def _by_symbol(panel: Panel, rows: Rows, scaler: Scaler, pooled: list[Tensor]) -> dict[int, list[Tensor]]:
+    """Location and scale of features and targets by the code of each symbol that has enough training rows."""
+    known = {}
+    codes = distinct_codes(panel.symbols)
+    edges = np.searchsorted(panel.symbol, np.arange(len(panel.symbols) + 1))  # the rows of a symbol lie together
+    for name, start, stop in zip(panel.symbols, edges[:-1], edges[1:], strict=True):
+        own = rows[(rows >= start) & (rows < stop)]
+        if name not in codes or len(own) < LEAST_ROWS:
+            continue
+        scales = scaler.measure(panel.values[start:stop], panel.labels[start:stop], own - start)
+        for at in (0, 2):
+            constant = scales[at + 1].isinf()
+            scales[at], scales[at + 1] = (torch.where(constant, pooled[k], scales[k]) for k in (at, at + 1))
+        known[codes[name]] = scales
+    return known
 
 
 def _location_and_scale(values: Tensor, mask: Tensor, scaling: Scaling) -> tuple[Tensor, Tensor]:
@@ -124,17 +196,6 @@ def _anchored_moments(column: Tensor, rows: Rows, length: int) -> tuple[Tensor, 
 
     loc, scale = _moments(distances())
     return loc[0], scale[0]
-
-
-def _label_location_and_scale(
-    panel: Panel, labels: Tensor, index: Tensor, y_anchor: list[int], scaling: Scaling
-) -> tuple[Tensor, Tensor]:
-    """Location and scale of labels (n, H), each (H,); of their distance to the anchor feature where there is one."""
-    moves = labels.clone()
-    for target, feature in enumerate(y_anchor):
-        if feature >= 0:
-            moves[:, target] -= panel.values[index, feature]
-    return _location_and_scale(moves, torch.ones(len(moves), dtype=torch.bool), scaling)
 
 
 def _never_zero(scale: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch.export import Dim
 from cnn_lstm.data.muted_warnings import muted
 from cnn_lstm.data.predictions import TargetInfo
 from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.symbol_codes import code_of
 from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError, require
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.ensemble import Ensemble, combine, model_from
@@ -255,12 +256,22 @@ def _writer(format: str) -> Write:
 
 
 def _random_windows(model: Forecaster | Ensemble, length: int, size: int) -> Tensor:
-    """Windows (B, T, F) as the training had them: their location and scale, but independent normal values."""
+    """Windows (B, T, F) as the training had them: their location and scale, but independent normal values.
+
+    Where symbols have scales of their own, they are of one symbol after the other, and the last one is unknown.
+    """
     member = model.forecasters[0] if isinstance(model, Ensemble) else model
     standardize = member.network.standardize
     random = torch.Generator().manual_seed(SEED + size)
-    scale = torch.where(standardize.scale.isfinite(), standardize.scale, 0.0)
-    return standardize.loc + scale * torch.randn(size, length, len(scale), generator=random)
+    noise = torch.randn(size, length, standardize.loc.shape[-1], generator=random)
+    rows = torch.arange(size)
+    loc, scale = (
+        part if part.ndim == 1 else part[rows % len(part), None] for part in (standardize.loc, standardize.scale)
+    )
+    windows = loc + torch.where(scale.isfinite(), scale, 0.0) * noise
+    if codes := standardize.codes.tolist():
+        windows[..., -1] = torch.tensor([*codes, -1.0])[rows % (len(codes) + 1), None]
+    return windows
 
 
 def _require_equal(differences: Mapping[int, float], path: Path) -> None:
@@ -281,6 +292,11 @@ def _description(contract: Contract, recipe: Recipe, outputs: Mapping[str, Tenso
     return {
         "input": {"name": "window", "shape": ["batch", recipe.window, len(recipe.features)], "type": "float32"},
         "features": list(recipe.features),
+        **(
+            {"symbol_codes": {symbol: code_of(symbol) for symbol in contract.scaled_symbols}}
+            if contract.scaled_symbols
+            else {}
+        ),
         "window": recipe.window,
         "targets": targets,
         "outputs": [

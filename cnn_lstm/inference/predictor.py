@@ -24,7 +24,7 @@ from cnn_lstm.inference.ensemble import Ensemble, model_from
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.stream import Stream
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.contract import state_digest
+from cnn_lstm.model.contract import state_digest, warn_of_unscaled
 from cnn_lstm.model.forecaster import INFERENCE_BATCH, Forecaster
 
 
@@ -187,6 +187,7 @@ class Predictor:
         bound = self.recipe.bind_to(prices, self.targets)
         checked = bound.check(bound.with_label_columns(prices)).table
         panel = bound.panel(checked)
+        warn_of_unscaled(panel.symbols, self.forecaster.contract)
         return panel, complete_windows(panel, self.recipe.window), checked, bound
 
     def _require_history(self, panel: Panel, start: np.datetime64, needed: int) -> None:

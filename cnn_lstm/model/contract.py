@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cnn_lstm import specs
 from cnn_lstm.errors import CheckpointError, DataError
+from cnn_lstm.hints import first_names
 from cnn_lstm.model.calibration import Calibration
 from cnn_lstm.plain_values import differences
 
@@ -48,6 +49,7 @@ class Contract:
         recipe: How prices become windows, in plain values; see `Recipe.from_plain` in `data/recipe.py`.
         source: Class name of the price source.
         symbols: Symbols of the training data, sorted.
+        scaled_symbols: Those with a location and scale of their own; empty without scales per symbol.
         target_names: Names of the targets, H of them.
         target_kinds: Kind of each target; empty in the oldest checkpoints.
         target_units: Unit of each target.
@@ -69,6 +71,7 @@ class Contract:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     symbols: Sequence[str] = ()
+    scaled_symbols: Sequence[str] = ()
     target_names: Sequence[str] = ()
     target_kinds: Sequence[str] = ()
     target_units: Sequence[str] = ()
@@ -109,7 +112,9 @@ class Contract:
         """The form of a checkpoint, in plain values; what is empty or None is left out."""
         plain = specs.plain(asdict(self))
         calibration = plain["calibration"] or {}
-        plain["calibration"] = {name: values for name, values in calibration.items() if values or "smearing" not in name}
+        plain["calibration"] = {
+            name: values for name, values in calibration.items() if values or "smearing" not in name
+        }
         return {name: value for name, value in plain.items() if value not in (None, [], {}, "")}
 
     def with_weights_of(self, saved: Contract) -> Contract:
@@ -120,7 +125,7 @@ class Contract:
         Args:
             saved: The contract of the checkpoint.
         """
-        with_weights_of = ("target_mean", "boundaries", "training", "members", "calibration")
+        with_weights_of = ("scaled_symbols", "target_mean", "boundaries", "training", "members", "calibration")
         return replace(self, **{name: getattr(saved, name) for name in with_weights_of})
 
 
@@ -128,7 +133,7 @@ class Contract:
 
 
 def refuse_other_data(saved: Contract, data: Contract, *, fit: bool, refuse_other_prices: bool) -> None:
-    """Refuses a checkpoint that does not go with the data.
+    """Refuses a checkpoint that does not go with the data; warns of symbols that have no scale of their own in it.
 
     Args:
         saved: The contract of the checkpoint.
@@ -156,6 +161,21 @@ def refuse_other_data(saved: Contract, data: Contract, *, fit: bool, refuse_othe
             where = f"data SHA-256 {saved.fingerprint[:12]} -> {data.fingerprint[:12]}"
             raise DataError(what, where, "give those of the training, or leave out --same_prices", code=337)
         log.warning("%s — data SHA-256 differs", what)
+    warn_of_unscaled(data.symbols, saved)
+
+
+def warn_of_unscaled(symbols: Iterable[str], contract: Contract) -> None:
+    """Logs one line that names the symbols without a scale of their own, where others have one.
+
+    Args:
+        symbols: Symbols whose windows are to be forecast.
+        contract: What the checkpoint says of its data.
+    """
+    unknown = sorted(set(symbols) - set(contract.scaled_symbols)) if contract.scaled_symbols else []
+    if unknown:
+        what = f"no scale of its own for {first_names(unknown)}"
+        fix = "it takes the scale of all symbols together: train again with its rows"
+        log.warning("[W343] %s — the training had %d symbols — %s", what, len(contract.scaled_symbols), fix)
 
 
 def refuse_differences(saved: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

@@ -52,3 +52,18 @@ def dropout_samples(
     with torch.random.fork_rng(devices), only_dropout(module):
         torch.manual_seed(seed)
         return torch.stack([forward(x) for _ in range(samples)])
+
+
+def dropout_columns(module: nn.Module, x: Tensor, samples: int, seed: int, classes: int) -> dict[str, Tensor]:
+    """Forecast columns of several passes, each (B, H): `mc_std`, their spread, and `y_pred` of numbers, their mean.
+
+    Args:
+        module: Gives forecast columns of windows, `y_pred` among them.
+        x: Windows, (B, T, F).
+        samples: Number of passes.
+        seed: Seed of the dropout masks.
+        classes: Number of classes; 0 for numbers.
+    """
+    draws = dropout_samples(lambda batch: module(batch)["y_pred"], module, x, samples, seed)  # (S, B, H)
+    mean = {} if classes else {"y_pred": draws.mean(dim=0)}
+    return {**mean, "mc_std": draws.std(dim=0, correction=0)}

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.utilities.types import LRSchedulerTypeUnion
 from torch import Tensor, nn
@@ -19,16 +18,23 @@ from torch.optim import Optimizer
 
 from cnn_lstm import specs
 from cnn_lstm.errors import require
-from cnn_lstm.model.calibration import calibrate
 from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, refuse_other_data, require_intact, with_digest
-from cnn_lstm.model.dropout import dropout_samples
+from cnn_lstm.model.dropout import dropout_columns
 from cnn_lstm.model.linear import LinearPath, Mode, line_columns
 from cnn_lstm.model.metrics import epoch_metrics
 from cnn_lstm.model.network import Backbone
 from cnn_lstm.model.objectives import Objective, Point
-from cnn_lstm.model.optimisation import Clipping, settings_of, step_plateau
+from cnn_lstm.model.optimisation import Clipping, optimization, step_plateau
 from cnn_lstm.model.outputs import EpochOutputs
-from cnn_lstm.model.training_data import ForecastData, Statistics, Windows, require_fitting, standardised
+from cnn_lstm.model.target_scale import TargetScale
+from cnn_lstm.model.training_data import (
+    ForecastData,
+    Statistics,
+    Windows,
+    calibration_of,
+    require_fitting,
+    standardised,
+)
 
 INFERENCE_BATCH = 32
 
@@ -40,7 +46,7 @@ class Forecast(NamedTuple):
     embedding: Tensor
 
 
-class Forecaster(LightningModule):
+class Forecaster(TargetScale):
     """Trains a network to forecast, and forecasts.
 
     Args:
@@ -68,10 +74,6 @@ class Forecaster(LightningModule):
         torch.Size([4, 2])
     """
 
-    y_loc: Tensor
-    y_scale: Tensor
-    y_anchor: Tensor
-
     def __init__(
         self,
         network: Backbone,
@@ -85,7 +87,7 @@ class Forecaster(LightningModule):
         linear: Mode = "fixed",
         samples: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(n_targets)
         require(linear in get_args(Mode), f"linear={linear!r}", "model.linear", f"one of {', '.join(get_args(Mode))}")
         require(samples >= 0, f"samples={samples}", "model.samples", "give 0 or more passes")
         # Lightning's `load_from_checkpoint` gives the specs of the checkpoint
@@ -98,9 +100,6 @@ class Forecaster(LightningModule):
         self.head = nn.Linear(network.embedding_dim, n_targets * self.objective.n_outputs)
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.register_buffer("y_loc", torch.zeros(n_targets))
-        self.register_buffer("y_scale", torch.ones(n_targets))
-        self.register_buffer("y_anchor", torch.full((n_targets,), -1))
         self.objective.prepare(n_targets)
         self.contract, self.refuse_other_prices = Contract(), False
         self.outputs, self.clipping = EpochOutputs(), Clipping()
@@ -118,7 +117,7 @@ class Forecaster(LightningModule):
     def columns(self, x: Tensor) -> Forecast:
         """`forward` and `encode` in one pass."""
         embedding, raw, line = self._outputs(x)
-        return Forecast(self._decode(raw, line, self._loc(x)), embedding)
+        return Forecast(self._decode(raw, line, x), embedding)
 
     def forecast(self, x: Tensor, samples: int = 0, seed: int = 0) -> Forecast:
         """`columns`, with the bits of each row independent of the others; see `fixed_shape`.
@@ -130,12 +129,9 @@ class Forecaster(LightningModule):
             seed: Reproduces the dropout masks.
         """
         embedding, raw, line = fixed_shape(self._outputs, x)
-        columns = self._decode(raw, line, self._loc(x))
+        columns = self._decode(raw, line, x)
         if samples:
-            draws = dropout_samples(lambda batch: self(batch)["y_pred"], self, x, samples, seed)  # (S, B, H)
-            if not self.objective.classes:
-                columns["y_pred"] = draws.mean(dim=0)
-            columns["mc_std"] = draws.std(dim=0, correction=0)
+            columns |= dropout_columns(self, x, samples, seed, self.objective.classes)
         return Forecast(columns, embedding)
 
     def _outputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -145,25 +141,20 @@ class Forecaster(LightningModule):
         raw = self.head(embedding).unflatten(1, (self.n_targets, -1))
         return embedding, self.objective.shifted(raw, line), line
 
-    def _decode(self, raw: Tensor, line: Tensor, loc: Tensor) -> dict[str, Tensor]:
-        """Forecast columns, each (B, H), of raw outputs and the line in them; the line's own where there is one."""
-        columns = self.objective.forecast(raw.float(), loc, self.y_scale)
-        return columns | (line_columns(line.float(), loc, self.y_scale) if self.linear.learnt else {})
-
-    def _loc(self, x: Tensor) -> Tensor:
-        """What standardisation subtracts from the targets, (B, H): location, and last value where anchored."""
-        last = x[:, -1].index_select(1, self.y_anchor.clamp(min=0))
-        return self.y_loc + torch.where(self.y_anchor >= 0, last, 0.0)
+    def _decode(self, raw: Tensor, line: Tensor, x: Tensor) -> dict[str, Tensor]:
+        """Forecast columns, each (B, H), of outputs and the line in them; the line's own too where there is one."""
+        loc, scale = self._loc(x), self._scale(x)
+        columns = self.objective.forecast(raw.float(), loc, scale)
+        return columns | (line_columns(line.float(), loc, scale) if self.linear.learnt else {})
 
     # -- steps and epochs ----------------------------------------------------------------------------------------
 
     def _step(self, batch: Windows, raw: Tensor, line: Tensor) -> Tensor:
         """Loss of a batch from its raw outputs (B, H, K); its forecasts are kept for the metrics of the epoch."""
         x, y, row = batch
-        loc = self._loc(x)  # (B, H)
-        loss = self.objective.loss_of(raw, y, loc, self.y_scale)
+        loss = self.objective.loss_of(raw, y, self._loc(x), self._scale(x))
         with torch.no_grad():
-            columns = self._decode(raw.detach(), line, loc)
+            columns = self._decode(raw.detach(), line, x)
             self.outputs.add(row=row, y_true=y, loss=loss.detach().expand(len(row)), **columns)
         return loss
 
@@ -222,9 +213,8 @@ class Forecaster(LightningModule):
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             # the forecasts of the training epoch, of weights that still changed: near enough for the smearing factors
             training = self._training_outputs.gather(self.trainer.world_size)
-            parts = [part | {"date": self._data.dates(part["row"])} for part in (self.forecasts, training)]
-            scale, kinds = self._data.surprise_scale(self.forecasts["row"]), self.contract.target_kinds
-            scores = calibrate(parts[0], scale, self.objective.classes, kinds, parts[1])
+            classes, kinds = self.objective.classes, self.contract.target_kinds
+            scores = calibration_of(self._data, self.forecasts, training, classes, kinds)
             self.contract = replace(self.contract, calibration=scores)
         self.outputs = self._training_outputs
 
@@ -263,25 +253,18 @@ class Forecaster(LightningModule):
     def learn_statistics(self, statistics: Statistics) -> None:
         """Fills the buffers of network and targets; refuses other numbers of classes, targets or features."""
         require_fitting(statistics, self.objective.classes, self.n_targets, self.network.n_features)
-        for name in ("loc", "scale", "anchored"):
-            self.network.standardize.get_buffer(name).copy_(getattr(statistics, f"x_{name}"))
-        for name in ("y_loc", "y_scale", "y_anchor"):
-            self.get_buffer(name).copy_(getattr(statistics, name))
+        self.learn_scales(statistics)
         if self.objective.classes:
             self.objective.learn_classes(statistics.class_counts)
 
     def learn_line(self, data: ForecastData) -> None:
         """Fits the line on training windows, its inputs and penalty on validation windows; see `LinearPath.learn`."""
-        pairs = partial(standardised, data, self.network.standardize, self._loc, self.y_scale)
+        pairs = partial(standardised, data, self.network.standardize, self._loc, self._scale)
         self.linear.learn(pairs, self.objective, self.head)
 
     def configure_optimizers(self) -> Any:
         """Optimiser and scheduler as injected."""
-        optimizer = self.optimizer(self.parameters())
-        if self.scheduler is None:
-            return optimizer
-        settings = settings_of(self.scheduler(optimizer), self.scheduler_interval, self._trainer)
-        return {"optimizer": optimizer, "lr_scheduler": settings}
+        return optimization(self.optimizer(self.parameters()), self.scheduler, self.scheduler_interval, self._trainer)
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
@@ -293,9 +276,9 @@ class Forecaster(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds how to rebuild the model and its inputs, in plain values."""
-        specs_of_parts = {"network": self.network.spec(), "objective": self.objective.spec()}
         checkpoint["hyper_parameters"] = {
-            **specs_of_parts,
+            "network": self.network.spec(),
+            "objective": self.objective.spec(),
             "n_targets": self.n_targets,
             "linear": self.linear.mode if self.linear.learnt else "off",
         }

@@ -5,11 +5,14 @@ Shapes: B batch, T window length, F features, C channels, D embedding, A attenti
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from cnn_lstm.model.scales import of_windows, take_rows
 
 Padding = Literal["causal", "same"]
 Norm = Literal["batch", "layer", "none"]
@@ -27,25 +30,51 @@ class Standardize(nn.Module):
     """Scales features by statistics of the training rows, which travel with the weights.
 
     Features marked as anchored are first taken relative to the window's last value, so that a level outside the
-    training range stays an ordinary input.
+    training range stays an ordinary input. Where symbols have a location and scale of their own, the last feature says
+    which symbol a window is of, by its code.
 
     Args:
         n_features: Number of features, F.
+
+    Attributes:
+        loc: Location of each feature, (F,); with scales per symbol (S + 1, F), see `of_windows`.
+        scale: Scale of each feature, of the same shape; an infinite one mutes it.
+        anchored: 1 where a feature is anchored, (F,).
+        codes: Codes of the symbols with a scale of their own, (S,); S is 0 without any.
     """
 
     loc: Tensor
     scale: Tensor
     anchored: Tensor
+    codes: Tensor
 
     def __init__(self, n_features: int) -> None:
         super().__init__()
         self.register_buffer("loc", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
         self.register_buffer("anchored", torch.zeros(n_features))
+        self._set_codes(torch.zeros(0))
+
+    def take(self, loc: Tensor, scale: Tensor, anchored: Tensor, codes: Tensor) -> None:
+        """Uses other statistics from now on; see the attributes."""
+        for name, values in (("loc", loc), ("scale", scale), ("anchored", anchored)):
+            setattr(self, name, values.to(self.loc, copy=True))
+        self._set_codes(codes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scaled windows, (B, T, F), from raw ones, (B, T, F)."""
-        return (x - self.anchored * x[:, -1:] - self.loc) / self.scale
+        loc, scale = (of_windows(table, self.codes, x).unsqueeze(-2) for table in (self.loc, self.scale))
+        return (x - self.anchored * x[:, -1:] - loc) / scale
+
+    def _set_codes(self, codes: Tensor) -> None:
+        # a checkpoint without scales per symbol is as it was before there were any
+        self.register_buffer("codes", codes.to(self.loc, copy=True), persistent=len(codes) > 0)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
+        """Takes the symbols of what is loaded."""
+        self._set_codes(state_dict.get(f"{prefix}codes", self.codes[:0]))
+        take_rows(self, state_dict, prefix, ("loc", "scale"))
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
 
 class ChannelNorm(nn.Module):

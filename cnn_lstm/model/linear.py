@@ -142,7 +142,7 @@ def line_columns(line: Tensor, loc: Tensor, scale: Tensor) -> dict[str, Tensor]:
     Args:
         line: Standardised forecasts or logits, (B, H, L).
         loc: What standardisation subtracted, (B, H).
-        scale: What it divided by, (H,).
+        scale: What it divided by, (H,) or (B, H).
     """
     if line.shape[-1] == 1:
         return {"y_linear": line[..., 0] * scale + loc}

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.cli import ReduceLROnPlateau
+from lightning.pytorch.cli import LRSchedulerCallable, ReduceLROnPlateau
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import LRSchedulerTypeUnion
@@ -154,13 +154,24 @@ class WarmupCosine(LRScheduler):
         super().load_state_dict({**state_dict, **planned})
         for name, value in planned.items():
             if value != state_dict[name]:
-                log.warning("resume: %s.%s: %s -> %s, as the configuration says", SCHEDULE, name, state_dict[name], value)
+                log.warning(
+                    "resume: %s.%s: %s -> %s, as the configuration says", SCHEDULE, name, state_dict[name], value
+                )
         self._apply()
 
     def _apply(self) -> None:
         for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = rate
         self._last_lr = self.get_lr()
+
+
+def optimization(
+    optimizer: Optimizer, scheduler: LRSchedulerCallable | None, interval: str, trainer: Trainer | None
+) -> Any:
+    """An optimiser, and the scheduler that is built for it, in the form that Lightning takes; see `settings_of`."""
+    if scheduler is None:
+        return optimizer
+    return {"optimizer": optimizer, "lr_scheduler": settings_of(scheduler(optimizer), interval, trainer)}
 
 
 def settings_of(scheduler: LRSchedulerTypeUnion, interval: str, trainer: Trainer | None) -> dict[str, Any]:

@@ -5,13 +5,14 @@ Shapes: B batch, T window length, F features, H targets, C classes, n rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from cnn_lstm.errors import require
+from cnn_lstm.model.calibration import Calibration, calibrate
 
 Part = Literal["train", "validation"]
 
@@ -25,7 +26,10 @@ class Windows(NamedTuple):
 
 
 class Statistics(Protocol):
-    """Location and scale of features (F,) and targets (H,) over the training rows, and class counts (H, C)."""
+    """Location and scale of features (F,) and targets (H,) over the training rows, and class counts (H, C).
+
+    With scales per symbol, location and scale have a row for each of S symbols and one of all together, (S + 1, ...).
+    """
 
     @property
     def x_loc(self) -> Tensor:
@@ -55,6 +59,10 @@ class Statistics(Protocol):
     def class_counts(self) -> Tensor:
         """Training labels of each class."""
 
+    @property
+    def codes(self) -> Tensor:
+        """Codes of the symbols with a scale of their own, (S,); S is 0 without any."""
+
 
 class ForecastData(Protocol):
     """What a data module offers to the forecaster."""
@@ -80,7 +88,7 @@ def standardised(
     data: ForecastData,
     standardize: Callable[[Tensor], Tensor],
     location: Callable[[Tensor], Tensor],
-    scale: Tensor,
+    scale: Callable[[Tensor], Tensor],
     part: Part,
     most: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -90,13 +98,34 @@ def standardised(
         data: The data module.
         standardize: Scales raw windows, (n, T, F).
         location: What is subtracted from the labels of raw windows, (n, H).
-        scale: What the labels are divided by, (H,); a constant label has an infinite one, and stays as it is.
+        scale: What the labels of raw windows are divided by, (H,) or (n, H); a constant label has an infinite one, and
+            stays as it is.
         part: Which part of the split.
         most: Number of windows at most.
     """
-    scale = torch.where(scale.isinf(), 1.0, scale)
     for x, y, _ in data.windows_of(part, most):
-        yield standardize(x), (y.double() - location(x)) / scale
+        divisor = scale(x)
+        yield standardize(x), (y.double() - location(x)) / torch.where(divisor.isinf(), 1.0, divisor)
+
+
+def calibration_of(
+    data: ForecastData,
+    validation: Mapping[str, Tensor],
+    training: Mapping[str, Tensor],
+    classes: int,
+    kinds: Sequence[str],
+) -> Calibration:
+    """Scores of the forecasts of a validation, and smearing factors that count those of the training too.
+
+    Args:
+        data: The data module.
+        validation: Columns of the validation rows, `row` among them; see `calibrate`.
+        training: The same of training rows.
+        classes: Number of classes; 0 for numbers.
+        kinds: Kind of each target.
+    """
+    parts = [{**part, "date": data.dates(part["row"])} for part in (validation, training)]
+    return calibrate(parts[0], data.surprise_scale(validation["row"]), classes, kinds, parts[1])
 
 
 def require_fitting(statistics: Statistics, classes: int, n_targets: int, n_features: int) -> None:
@@ -109,6 +138,6 @@ def require_fitting(statistics: Statistics, classes: int, n_targets: int, n_feat
     what = f"targets with {known or 'no'} classes, an objective for {classes or 'numbers'}"
     fix = "use Classes(classes: N) for Direction targets, another objective for numbers"
     require(known == classes, what, "model.objective", fix)
-    pairs = {"targets": (len(statistics.y_loc), n_targets), "features": (len(statistics.x_loc), n_features)}
+    pairs = {"targets": (statistics.y_loc.shape[-1], n_targets), "features": (statistics.x_loc.shape[-1], n_features)}
     for name, (have, want) in pairs.items():
         require(have == want, f"{have} {name} in the data, {want} in the model", "model", "")

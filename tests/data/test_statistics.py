@@ -13,7 +13,7 @@ from torch import Tensor
 from cnn_lstm.data import statistics
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.prices import Checks
-from cnn_lstm.data.statistics import TrainingStatistics, training_statistics
+from cnn_lstm.data.statistics import Scaler, TrainingStatistics, training_statistics
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, Target
 from cnn_lstm.data.windows import Panel, Rows
 from tests.markets import PRICES, TableSource, market, walk
@@ -45,7 +45,7 @@ def of(
     classes: int = 0,
     scaling: statistics.Scaling = "standard",
 ) -> TrainingStatistics:
-    return training_statistics(panel, rows, length, list(anchored), list(y_anchor), classes, scaling)
+    return training_statistics(panel, rows, Scaler(length, anchored, y_anchor, classes, scaling))
 
 
 def bits(found: TrainingStatistics) -> dict[str, bytes]:

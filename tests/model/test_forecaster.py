@@ -36,6 +36,7 @@ def statistics(targets: int = 1, classes: int = 0, **changes: Any) -> Any:
         "y_loc": torch.linspace(0.5, 1.0, targets),
         "y_scale": torch.linspace(2.0, 3.0, targets),
         "y_anchor": torch.tensor([1, -1, 0][:targets]),
+        "codes": torch.zeros(0),
         "class_counts": torch.tensor([[10.0, 20.0, 70.0]])[:, :classes].expand(targets, -1),
     }
     return SimpleNamespace(**{**values, **changes})

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.errors import ConfigError, DataError, require
-from cnn_lstm.hints import nearest
+from cnn_lstm.hints import first_names, nearest
 
 SYMBOL = re.compile(r"[A-Za-z0-9.^_][A-Za-z0-9.^=_-]{0,19}")
 TIME_DTYPE = "datetime64[us, UTC]"
@@ -121,7 +121,7 @@ def select(
     wanted = present if symbols is None else check_symbols(symbols)
     if missing := [name for name in wanted if name not in set(present)]:
         hint = nearest(missing[0], present) or "ask for the symbols that are there"
-        raise DataError(f"no rows for {_listed(missing)}", f"{where} has {_listed(present)}", hint, code=333)
+        raise DataError(f"no rows for {first_names(missing)}", f"{where} has {first_names(present)}", hint, code=333)
     low = None if start is None else utc_moment(start, "start")
     high = None if end is None else utc_moment(end, "end")
     in_order = low is None or high is None or low < high
@@ -136,13 +136,9 @@ def select(
     if lost or kept.empty:
         first, last = table["timestamp"].min(), table["timestamp"].max()
         span = f"{where} runs from {first:%Y-%m-%d} to {last:%Y-%m-%d}" if len(table) else where
-        what = f"0 rows{' for ' + _listed(lost) if lost else ''} between {start or 'ever'} and {end or 'now'}"
+        what = f"0 rows{' for ' + first_names(lost) if lost else ''} between {start or 'ever'} and {end or 'now'}"
         raise DataError(what, span, "change start, end or symbols", code=302)
     return kept
-
-
-def _listed(names: Sequence[str], most: int = 10) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 class PriceSource(ABC):

@@ -96,12 +96,16 @@ def different_statistics(
 ) -> Iterator[Finding]:
     """Statistics that differ in any bit, by feature or target."""
     names = list(data.recipe.features), [target.name for target in data.targets]
-    for field in fields(TrainingStatistics):
-        columns = names[0] if field.name in PER_FEATURE else names[1]
-        pair = [getattr(part, field.name).double().numpy() for part in (one, other)]
+    if not torch.equal(one.codes, other.codes):
+        yield Finding("statistics", "symbols with a scale of their own", what=what)
+        return
+    for name in (field.name for field in fields(TrainingStatistics) if field.name != "codes"):
+        columns = names[0] if name in PER_FEATURE else names[1]
+        pair = [getattr(part, name).double().numpy() for part in (one, other)]
         different = bits(pair[0]) != bits(pair[1])
-        for k in np.flatnonzero(different.reshape(len(columns), -1).any(axis=1)):
-            yield Finding("statistics", f"{field.name} of {columns[k]}", what=what)
+        by_column = different if name == "class_counts" else different.reshape(-1, len(columns)).T
+        for k in np.flatnonzero(by_column.any(axis=1)):
+            yield Finding("statistics", f"{name} of {columns[k]}", what=what)
     if muted_features(one, names[0]) != muted_features(other, names[0]):
         yield Finding("statistics", "muted features", what=what)
 
@@ -133,6 +137,7 @@ def _unlike(again: TrainingStatistics, models: list[Forecaster]) -> Iterator[str
             "feature scales": (again.x_scale, standardize.scale),
             "target means": (again.y_loc, model.y_loc),
             "target scales": (again.y_scale, model.y_scale),
+            "symbols with a scale of their own": (again.codes, standardize.codes),
         }
         yield from (name for name, (one, other) in pairs.items() if not torch.equal(one, other.cpu()))
 

@@ -27,6 +27,7 @@ from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecaster import Forecaster
 
 MOST_WINDOWS = 6000
+CHUNK = 1 << 14
 ROWS = "rows"
 NOT_COMPARED = {"symbol", "as_of", "target_start", "target_end", "horizon", "target", "y_true", "bar_return"}
 BOUNDS = ("lower_", "upper_", "set_")
@@ -176,7 +177,7 @@ class Pipeline:
             network = members(self.predictor.forecaster)[0].network
             with torch.inference_mode():
                 # windows of one row; an anchored feature is relative to the last row of its window: always 0 here
-                scaled = network.standardize(panel.values[:, None, :])[:, 0]
+                scaled = torch.cat([network.standardize(part[:, None])[:, 0] for part in panel.values.split(CHUNK)])
             parts["standardised features"] = (list(self.bound.recipe.features), scaled.numpy())
         return _stages(panel, np.arange(len(panel)), parts)
 

@@ -12,9 +12,11 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.panel_checks import scaled_symbols
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.splits import SplitRows
 from cnn_lstm.data.statistics import TrainingStatistics
@@ -22,6 +24,7 @@ from cnn_lstm.data.targets import Floats, Target
 from cnn_lstm.data.windows import Panel, Rows, cut_windows
 from cnn_lstm.model.layers import Standardize
 from cnn_lstm.model.linear import LEAST_PROBABILITY
+from cnn_lstm.model.scales import of_windows
 
 Columns = dict[str, Floats]
 CHUNK_BYTES = 32 << 20
@@ -72,6 +75,29 @@ class BaselineInputs:
         """The same of the validation rows, (n,)."""
         return self.parts.validation[evenly_spread(len(self.parts.validation), most, down=True)]
 
+    def of_symbols(self, table: Tensor, rows: Rows) -> Tensor:
+        """The row of each row's symbol in a table (S + 1, W) of the statistics, (n, W); the table itself without codes.
+
+        Args:
+            table: Such as `statistics.y_loc`.
+            rows: Panel rows, (n,).
+        """
+        return of_windows(table, self.statistics.codes, self.panel.values[torch.from_numpy(rows)][:, None])
+
+    def spread(self, values: Floats, rows: Rows) -> Spread:
+        """Mean and standard deviation of each symbol's values, (n,), at panel rows, (n,), that are trained on.
+
+        Only symbols with a scale of their own in the statistics have their own ones; the others share those of all
+        rows.
+        """
+        panel, scaled = self.panel, set(scaled_symbols(self.panel, self.statistics))
+        mean, scale = (np.full(len(panel.symbols), value) for value in (values.mean(), values.std() or 1.0))
+        for code, name in enumerate(panel.symbols):
+            part = values[panel.symbol[rows] == code] if name in scaled else values[:0]
+            if len(part) and part.std() > 0:
+                mean[code], scale[code] = part.mean(), part.std()
+        return Spread(mean, scale, panel.symbol)
+
     def window_chunks(self, rows: Rows) -> Iterator[Tensor]:
         """Windows as the network sees them after its first layer, one chunk at a time to save memory.
 
@@ -84,10 +110,34 @@ class BaselineInputs:
         values, statistics = self.panel.values, self.statistics
         width = values.shape[1]
         standardize = Standardize(width)
-        standardize.loc, standardize.scale = statistics.x_loc, statistics.x_scale
-        standardize.anchored = statistics.x_anchored
+        standardize.take(statistics.x_loc, statistics.x_scale, statistics.x_anchored, statistics.codes)
         for part in torch.from_numpy(rows).split(max(1, CHUNK_BYTES // (4 * self.window * width))):
             yield standardize(cut_windows(values, part, self.window))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation of each symbol, to standardise by.
+
+    Attributes:
+        mean: Mean of each symbol of the panel.
+        scale: Standard deviation of each.
+        symbol: Position of each panel row's symbol, (N,).
+    """
+
+    mean: Floats
+    scale: Floats
+    symbol: NDArray[np.int32]
+
+    def standardised(self, values: Floats, rows: Rows) -> Floats:
+        """Standardised values, (n,), of values at panel rows, both (n,)."""
+        symbol = self.symbol[rows]
+        return np.asarray((values - self.mean[symbol]) / self.scale[symbol])
+
+    def original(self, values: Floats, rows: Rows) -> Floats:
+        """Values, (n,), of which `standardised` makes these ones."""
+        symbol = self.symbol[rows]
+        return np.asarray(values * self.scale[symbol] + self.mean[symbol])
 
 
 class Fitted(Protocol):

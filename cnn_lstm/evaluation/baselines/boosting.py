@@ -14,7 +14,7 @@ import torch
 
 from cnn_lstm.data.targets import Floats, Target
 from cnn_lstm.data.windows import Rows
-from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, class_columns
+from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, Spread, class_columns
 
 MAX_WINDOWS = 100_000
 ROUNDS = 500
@@ -40,21 +40,27 @@ class Boosting:
     Attributes:
         inputs: What the baseline is fitted on.
         trees: The LightGBM booster of each target.
+        spreads: For each target what its labels were standardised by where symbols have scales of their own; None
+            elsewhere.
     """
 
     inputs: BaselineInputs
     trees: list[Any]
+    spreads: list[Spread | None]
 
     def forecast(self, rows: Rows) -> list[Columns]:
         """For each target `y_gbm`, and `gbm_p0`.. for classes, each (n,)."""
         values = summaries(self.inputs, rows)
         columns: list[Columns] = []
-        for k, (target, trees) in enumerate(zip(self.inputs.targets, self.trees, strict=True)):
+        parts = zip(self.inputs.targets, self.trees, self.spreads, strict=True)
+        for k, (target, trees, spread) in enumerate(parts):
             output = np.asarray(trees.predict(values, num_threads=PARAMETERS["num_threads"]), dtype=np.float64)
             if target.classes:
                 columns.append(class_columns("gbm", output))
-            else:
-                columns.append({"y_gbm": output + self.inputs.base(rows, k)})
+                continue
+            if spread is not None:
+                output = spread.original(output, rows)
+            columns.append({"y_gbm": output + self.inputs.base(rows, k)})
         return columns
 
 
@@ -73,17 +79,31 @@ def fit_boosting(inputs: BaselineInputs) -> Boosting:
     """
     parts = [inputs.train(MAX_WINDOWS), inputs.validation(MAX_WINDOWS)]
     values = [summaries(inputs, rows) for rows in parts]
-    return Boosting(inputs, [_fit(inputs, k, target, parts, values) for k, target in enumerate(inputs.targets)])
+    spreads = [_spread(inputs, k, target, parts[0]) for k, target in enumerate(inputs.targets)]
+    trees = [_fit(inputs, k, parts, values, spread) for k, spread in enumerate(spreads)]
+    return Boosting(inputs, trees, spreads)
 
 
-def _fit(inputs: BaselineInputs, k: int, target: Target, parts: list[Rows], values: list[Floats]) -> Any:
+def _spread(inputs: BaselineInputs, k: int, target: Target, train: Rows) -> Spread | None:
+    if target.classes or not len(inputs.statistics.codes):
+        return None
+    labels = inputs.labels(train, k) - inputs.base(train, k)
+    known = np.isfinite(labels)
+    return inputs.spread(labels[known], train[known])
+
+
+def _fit(inputs: BaselineInputs, k: int, parts: list[Rows], values: list[Floats], spread: Spread | None) -> Any:
     import lightgbm
+
+    target = inputs.targets[k]
 
     of_classes = {"objective": "multiclass", "num_class": target.classes}
     parameters = PARAMETERS | (of_classes if target.classes else {"objective": "regression"})
     sets = []
     for rows, part in zip(parts, values, strict=True):
         labels = inputs.labels(rows, k) - inputs.base(rows, k)
+        if spread is not None:
+            labels = spread.standardised(labels, rows)
         known = np.isfinite(labels)
         sets.append((part[known], labels[known]))
     train = lightgbm.Dataset(*sets[0], params=parameters)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Rows
-from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, class_columns
+from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, Spread, class_columns
 from cnn_lstm.model.linear import LEAST_PROBABILITY
 
 MAX_WINDOWS = 50_000
@@ -37,15 +37,13 @@ class Layers:
         trend: Weights of the moving average, (T, C).
         remainder: Weights of the rest, (T, C).
         bias: Intercept, (C,).
-        mean: Training mean of the label, or of its change from the last value for a level.
-        scale: Standard deviation of the same.
+        spread: Training mean and standard deviation of the label, or of its change from the last value for a level.
     """
 
     trend: Tensor
     remainder: Tensor
     bias: Tensor
-    mean: float
-    scale: float
+    spread: Spread
 
     def __call__(self, history: Tensor) -> Tensor:
         """Standardised forecasts or logits, (n, C), of standardised histories, (n, T)."""
@@ -73,11 +71,11 @@ class DLinear:
         layers = self.layers[k]
         parts = [torch.zeros(0, len(layers.bias))]
         for part in np.array_split(rows, -(-len(rows) // CHUNK) or 1):
-            parts.append(layers(_history(self.inputs, part, k, layers.mean, layers.scale)))
+            parts.append(layers(_history(self.inputs, part, k, layers.spread)))
         output = torch.cat(parts).double()
         if target.classes:
             return class_columns("dlinear", output.softmax(dim=1).numpy())
-        values = output[:, 0].numpy() * layers.scale + layers.mean
+        values = layers.spread.original(output[:, 0].numpy(), rows)
         return {"y_dlinear": values + self.inputs.present(rows, k) if target.level else values}
 
 
@@ -99,17 +97,18 @@ def fit_dlinear(inputs: BaselineInputs) -> DLinear:
 def _fit(inputs: BaselineInputs, k: int, target: Target) -> Layers:
     train, validation = _known(inputs, inputs.train(MAX_WINDOWS), k), _known(inputs, inputs.validation(MAX_WINDOWS), k)
     changes = inputs.labels(train, k) - inputs.base(train, k)
-    mean, scale = float(changes.mean()), float(changes.std()) or 1.0
+    spread = inputs.spread(changes, train)
     parts = []
     for rows in (train, validation):
-        history = _history(inputs, rows, k, mean, scale)
+        history = _history(inputs, rows, k, spread)
         average = moving_average(history)
-        labels = torch.from_numpy(inputs.labels(rows, k) - inputs.base(rows, k))
-        truth = labels.long() if target.classes else ((labels - mean) / scale).float()[:, None]
+        labels = inputs.labels(rows, k) - inputs.base(rows, k)
+        numbers = torch.from_numpy(labels if target.classes else spread.standardised(labels, rows))
+        truth = numbers.long() if target.classes else numbers.float()[:, None]
         parts.append((torch.cat([average, history - average], dim=1), truth))
     weights, bias = _train(parts[0], parts[1], target.classes or 1)
     trend, remainder = weights.chunk(2)
-    return Layers(trend, remainder, bias, mean, scale)
+    return Layers(trend, remainder, bias, spread)
 
 
 def _known(inputs: BaselineInputs, rows: Rows, k: int) -> Rows:
@@ -117,10 +116,12 @@ def _known(inputs: BaselineInputs, rows: Rows, k: int) -> Rows:
     return rows[np.isfinite(inputs.base(rows, k))]
 
 
-def _history(inputs: BaselineInputs, rows: Rows, k: int, mean: float, scale: float) -> Tensor:
+def _history(inputs: BaselineInputs, rows: Rows, k: int, spread: Spread) -> Tensor:
     """Standardised past values, (n, T), the latest last; 0 where not known."""
     past = torch.from_numpy(rows)[:, None] + torch.arange(1 - inputs.window, 1)
     values = inputs.panel.present[:, k].double()[past]
+    symbol = inputs.panel.symbol[rows]
+    mean, scale = (torch.from_numpy(part[symbol])[:, None] for part in (spread.mean, spread.scale))
     base = values[:, -1:] if inputs.targets[k].level else mean
     return ((values - base) / scale).nan_to_num(nan=0.0).float()
 

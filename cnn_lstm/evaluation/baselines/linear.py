@@ -88,11 +88,11 @@ def _pairs(inputs: BaselineInputs, rows: Rows) -> Iterator[tuple[Tensor, Tensor]
 
 
 def _location(inputs: BaselineInputs, rows: Rows) -> tuple[Tensor, Tensor]:
-    """What is subtracted from each label, (n, H), and what the difference is divided by, (H,)."""
+    """What is subtracted from each label, (n, H), and what the difference is divided by, (H,) or (n, H)."""
     statistics = inputs.statistics
-    last = torch.zeros(len(rows), len(statistics.y_loc), dtype=torch.float64)
+    last = torch.zeros(len(rows), len(statistics.y_anchor), dtype=torch.float64)
     for k, feature in enumerate(statistics.y_anchor.tolist()):
         if feature >= 0:
             last[:, k] = inputs.panel.values[torch.from_numpy(rows), feature].double()
-    scale = statistics.y_scale.double()
-    return last + statistics.y_loc.double(), torch.where(scale.isinf(), 1.0, scale)
+    loc, scale = (inputs.of_symbols(table, rows).double() for table in (statistics.y_loc, statistics.y_scale))
+    return last + loc, torch.where(scale.isinf(), 1.0, scale)
