@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cnn_lstm.errors import require
 from cnn_lstm.model.scales import of_windows, take_rows
 
+HALF = 2  # bytes of a number in half precision
 Padding = Literal["causal", "same"]
 Norm = Literal["batch", "layer", "none"]
 Activation = Literal["relu", "gelu", "silu", "elu", "tanh"]
@@ -56,7 +58,13 @@ class Standardize(nn.Module):
         self._set_codes(torch.zeros(0))
 
     def take(self, loc: Tensor, scale: Tensor, anchored: Tensor, codes: Tensor) -> None:
-        """Uses other statistics from now on; see the attributes."""
+        """Uses other statistics from now on; see the attributes.
+
+        Raises:
+            ConfigError: If codes are given and half precision would round them.
+        """
+        what, fix = "data.per_symbol with a model in half precision", "use 32-true, 16-mixed or bf16-mixed"
+        require(not len(codes) or self.loc.dtype.itemsize > HALF, what, "trainer.precision", fix)
         for name, values in (("loc", loc), ("scale", scale), ("anchored", anchored)):
             setattr(self, name, values.to(self.loc, copy=True))
         self._set_codes(codes)

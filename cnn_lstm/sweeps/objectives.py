@@ -17,7 +17,7 @@ MEASURES = ("parameters", "latency_ms")
 LOWER = ("loss", "mse", "mae", "rmse", *MEASURES)
 HIGHER = ("r2", "explained_variance", "correlation", "accuracy", "balanced_accuracy", "f1", "mcc")
 # sections that change the unit in which the loss is measured
-UNITS = ("data.scaling", "model.objective")
+UNITS = ("data.scaling", "data.per_symbol", "model.objective")
 
 
 @dataclass(frozen=True)
