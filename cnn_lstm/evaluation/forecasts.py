@@ -55,7 +55,6 @@ class Forecast:
     probabilities: Floats | None = None
     variance: Floats | None = None
 
-
     @property
     def known(self) -> NDArray[np.bool_]:
         """Which rows it forecasts, (n,)."""
