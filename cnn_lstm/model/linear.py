@@ -31,6 +31,7 @@ MAX_INPUTS = 2048  # the eigendecomposition of more takes longer than most fits
 PENALTIES = 10.0 ** np.arange(-4, 3.5, 0.5)  # per window; the penalty of the sum of squares is n times as large
 LEAST_PROBABILITY = 1e-6  # a class without a training row must not make the log loss infinite
 SHORT = (1, 5, 22)  # rows of the shorter windows: a day, a week and a month of daily bars
+SPANS = (1, 2, 5, 10, 22, 44, 88, 176, 352)  # rows of the averages: those three, and about twice as many each time
 AVERAGES = "averages"
 
 
@@ -172,8 +173,9 @@ def fit_line(train: Pairs, validation: Pairs, classes: int = 0) -> Line:
 def input_maps(length: int, features: int) -> dict[str, Tensor]:
     """Which weighted sums over the rows of a window a line may read, by name.
 
-    They are the last rows alone, all of the rows that `MAX_INPUTS` allows, and the averages over a day, a week, a month
-    and the whole window: the inputs of a heterogeneous autoregression.
+    They are the last rows alone, all of the rows that `MAX_INPUTS` allows, and averages over spans from one row to the
+    whole window, among them the day, the week and the month of a heterogeneous autoregression. Doubling spans had a
+    lower validation error than these three alone on four stocks and on twenty, with windows of 22, 60 and 120 rows.
 
     Args:
         length: Rows of a window, T.
@@ -187,15 +189,15 @@ def input_maps(length: int, features: int) -> dict[str, Tensor]:
 
     Example:
         >>> {name: len(rows) for name, rows in input_maps(60, 14).items()}
-        {'averages': 4, 'last 1 rows': 1, 'last 5 rows': 5, 'last 22 rows': 22, 'last 60 rows': 60}
+        {'averages': 7, 'last 1 rows': 1, 'last 5 rows': 5, 'last 22 rows': 22, 'last 60 rows': 60}
     """
-    spans = [span for span in SHORT if span < length] + [length]
+    spans = [span for span in SPANS if span < length] + [length]
     averages = torch.zeros(len(spans), length, dtype=torch.float64)
     for row, span in enumerate(spans):
         averages[row, -span:] = 1.0 / span
     most = max(1, MAX_INPUTS // features - len(spans))
     rows = torch.eye(length, dtype=torch.float64)
-    lengths = dict.fromkeys(min(span, most) for span in spans)
+    lengths = dict.fromkeys(min(span, most) for span in (*SHORT, length) if span <= length)
     return {AVERAGES: averages, **{f"last {span} rows": rows[length - span :] for span in lengths}}
 
 

@@ -196,7 +196,7 @@ def test_many_features_leave_room_for_the_averages() -> None:
     maps = input_maps(60, 600)
     assert set(maps) == {"averages", "last 1 rows"}
     assert {name: len(rows) for name, rows in input_maps(168, 8).items()} == {
-        "averages": 4,
+        "averages": 8,
         "last 1 rows": 1,
         "last 5 rows": 5,
         "last 22 rows": 22,

@@ -55,7 +55,7 @@ def test_ridge_is_scikit_learns(targets: list[Target], arguments: dict[str, obje
         held_out, _, _ = standard_labels(data, data.parts.validation, k)
         _, loc, scale = standard_labels(data, data.parts.test, k)
         candidates = []
-        for name, spans in {"averages": (1, 5, 6), "last 1 rows": 1, "last 5 rows": 5, "last 6 rows": 6}.items():
+        for name, spans in {"averages": (1, 2, 5, 6), "last 1 rows": 1, "last 5 rows": 5, "last 6 rows": 6}.items():
             train, validation, test = (inputs_of_a_line(part, spans) for part in windows.values())
             for penalty in PENALTIES:
                 model = Ridge(alpha=penalty * len(train)).fit(train, labels)
@@ -152,7 +152,7 @@ def test_logistic_is_scikit_learns(thresholds: list[float]) -> None:
     train, test = (
         flat_windows(data, rows).reshape(len(rows), data.window, -1) for rows in (data.parts.train, data.parts.test)
     )
-    spans = (1, 5, 6) if fitted.line.inputs == ["averages"] else int(fitted.line.inputs[0].split()[1])
+    spans = (1, 2, 5, 6) if fitted.line.inputs == ["averages"] else int(fitted.line.inputs[0].split()[1])
     strengths = [strength / len(train) for strength in STRENGTHS]
     assert min(abs(np.log(fitted.line.penalties[0] / strength)) for strength in strengths) < 1e-9
     model = LogisticRegression(C=fitted.line.penalties[0], tol=1e-8, max_iter=5000).fit(
