@@ -82,10 +82,11 @@ class Forecaster(LightningModule):
             o, monitor="val_loss", factor=0.5, patience=5
         ),
         scheduler_interval: Literal["epoch", "step"] = "epoch",
-        linear: Mode = "fixed",
+        linear: Mode | Literal[False] = "fixed",
         samples: int = 0,
     ) -> None:
         super().__init__()
+        linear = linear or "off"  # as YAML reads `off`
         require(linear in get_args(Mode), f"linear={linear!r}", "model.linear", f"one of {', '.join(get_args(Mode))}")
         require(samples >= 0, f"samples={samples}", "model.samples", "give 0 or more passes")
         # Lightning's `load_from_checkpoint` gives the specs of the checkpoint

@@ -135,9 +135,10 @@ def test_only_a_fine_tuned_line_learns(tmp_path: Path, mode: Any, same: bool) ->
     assert ("linear.weight" in dict(forecaster.named_parameters())) != same
 
 
-def test_off_leaves_it_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("off", ["off", False], ids=["by name", "as YAML reads it"])
+def test_off_leaves_it_out(tmp_path: Path, off: Any) -> None:
     data = small_data(tmp_path)
-    forecaster = started(data, linear="off")
+    forecaster = started(data, linear=off)
     assert "y_linear" not in columns_of(forecaster, data, "validation")
     assert bool(forecaster.head.weight.any())
     assert not [name for name in forecaster.state_dict() if name.startswith("linear")]
