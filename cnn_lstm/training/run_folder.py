@@ -146,7 +146,7 @@ def resolve_run(command: str, config: Any, defaults: dict[str, dict[str, Any]], 
         given = folder.checkpoint(str(given))
     checkpoint = read_checkpoint(given)
     require_single(checkpoint, given)
-    _require_same_model(checkpoint, config.model, defaults)
+    require_same_model(checkpoint, config.model, defaults)
     config.ckpt_path = str(given)
     run = RunFolder(Path(config.run_dir)) if config.run_dir else run_of_checkpoint(Path(given))
     require_writable(run.path)
@@ -161,8 +161,17 @@ def _run_of_config(files: list[Path]) -> RunFolder:
     raise CheckpointError("best|last of which run?", fix="add --run_dir RUN, or use --config RUN/config.yaml", code=437)
 
 
-def _require_same_model(checkpoint: dict[str, Any], model: Any, defaults: dict[str, dict[str, Any]]) -> None:
-    """Refuses a checkpoint whose network or objective is not that of the configuration."""
+def require_same_model(checkpoint: dict[str, Any], model: Any, defaults: dict[str, dict[str, Any]]) -> None:
+    """Refuses a checkpoint whose network or objective is not that of the configuration.
+
+    Args:
+        checkpoint: As `read_checkpoint` returns it.
+        model: The section `model` of the configuration.
+        defaults: Spec of each class that a configuration may leave out, by its key.
+
+    Raises:
+        CheckpointError: Naming each difference.
+    """
     for part in ("network", "objective"):
         saved: dict[str, Any] = checkpoint["hyper_parameters"][part]
         asked: dict[str, Any] = model[part].as_dict() if model[part] else dict(defaults[f"model.{part}"])
