@@ -195,6 +195,7 @@ class ForecastCLI(LightningCLI):
         config.trainer.default_root_dir = str(self.run_folder.path)
         if is_final(config):
             config.checkpoint.monitor = None  # the newest epoch is kept as best.ckpt
+        if self._is_final:
             config.trainer.limit_val_batches = 0
         try:
             with self._one_line_errors():
