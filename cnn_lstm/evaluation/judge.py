@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract, TrainingRange, digest_of
 from cnn_lstm.model.forecaster import Forecaster
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ def judge(
     uses = count_use(folder, rows_tested(table, data), digest_of(saved))
     info: JudgedModelInfo = {**model_info(data, model, Contract.of(saved)), "test_rows_used": uses}
     contract, calibration = model.contract, model.contract.calibration
+    if contract.fitted_on:
+        log.warning("the comparison favours the final model: its baselines are fitted on the training part alone")
     if calibration is None or not calibration.smearing:  # older checkpoints have no smearing factors
         contract = replace(contract, calibration=calibration_of(Predictor(model), data))
     table = with_baselines(table, data, contract, settings)

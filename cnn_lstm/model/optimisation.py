@@ -154,7 +154,9 @@ class WarmupCosine(LRScheduler):
         super().load_state_dict({**state_dict, **planned})
         for name, value in planned.items():
             if value != state_dict[name]:
-                log.warning("resume: %s.%s: %s -> %s, as the configuration says", SCHEDULE, name, state_dict[name], value)
+                log.warning(
+                    "resume: %s.%s: %s -> %s, as the configuration says", SCHEDULE, name, state_dict[name], value
+                )
         self._apply()
 
     def _apply(self) -> None:

@@ -107,7 +107,9 @@ class CalibrationOfFit(Callback):
         require(usable, "the checkpoint has no calibration of its own", f"{CALIBRATION_FROM}={self.checkpoint}", fix)
         pl_module.contract = replace(own, calibration=saved.calibration)
         before = int(content["epoch"]) + 1
-        rank_zero_info(f"final fit: {trainer.max_epochs} epochs; the checkpoint of its calibration had trained {before}")
+        rank_zero_info(
+            f"final fit: {trainer.max_epochs} epochs; the checkpoint of its calibration had trained {before}"
+        )
 
 
 def _data_of(contract: Contract) -> dict[str, Any]:
