@@ -81,8 +81,8 @@ def without_validation(callbacks: list[Callback]) -> list[Callback]:
 class CalibrationOfFit(Callback):
     """Gives a final model the calibration of the fit that its settings come from.
 
-    The scores are errors of a model that had not seen the validation rows. A model that has seen more data errs a little
-    less on new rows, so its intervals begin a little wide; they adapt in the test part as those of any model.
+    The scores are errors of a model that had not seen the validation rows. A model that has seen more data errs a
+    little less on new rows, so its intervals begin a little wide; they adapt in the test part as those of any model.
 
     Args:
         checkpoint: Checkpoint of that fit.
@@ -107,9 +107,7 @@ class CalibrationOfFit(Callback):
         require(usable, "the checkpoint has no calibration of its own", f"{CALIBRATION_FROM}={self.checkpoint}", fix)
         pl_module.contract = replace(own, calibration=saved.calibration)
         before = int(content["epoch"]) + 1
-        rank_zero_info(
-            f"final fit: {trainer.max_epochs} epochs; the checkpoint of its calibration had trained {before}"
-        )
+        rank_zero_info(f"final fit: {trainer.max_epochs} epochs; the checkpoint of its calibration took {before}")
 
 
 def _data_of(contract: Contract) -> dict[str, Any]:

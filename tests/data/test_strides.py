@@ -43,7 +43,7 @@ def test_the_rows_of_a_symbol_lie_a_stride_apart_and_none_comes_twice(stride: in
     for seed in range(20):
         drawn = Strides(SYMBOL, stride).draw(torch.Generator().manual_seed(seed)).numpy()
         for symbol in np.unique(SYMBOL):
-            own = np.flatnonzero(SYMBOL == symbol)
+            own = np.flatnonzero(symbol == SYMBOL)
             positions = np.flatnonzero(np.isin(own, drawn))
             assert set(np.diff(positions)) <= {stride}
             assert positions[0] < stride
@@ -59,7 +59,7 @@ def test_over_the_epochs_each_row_comes_as_often_as_the_others_of_its_symbol(str
     for _ in range(epochs):
         counts[strides.draw(generator).numpy()] += 1
     for symbol in np.unique(SYMBOL):
-        own = counts[SYMBOL == symbol] / epochs
+        own = counts[symbol == SYMBOL] / epochs
         share = 1 / min(stride, len(own))
         assert own == pytest.approx(share, abs=5 * np.sqrt(share * (1 - share) / epochs))
 

@@ -93,7 +93,7 @@ def test_its_batches_and_statistics_are_those_of_train_and_validation(tmp_path: 
 
 def test_it_trains_the_stated_epochs_without_a_validation_or_a_stop(case: Case) -> None:
     table = pd.read_csv(case.final / "metrics.csv")
-    assert not [name for name in table if name.startswith("val_")]
+    assert not [name for name in map(str, table) if name.startswith("val_")]
     assert table["train_loss"].notna().sum() == 3
     best, last = (read_checkpoint(case.final / "checkpoints" / f"{alias}.ckpt") for alias in ("best", "last"))
     assert best["epoch"] == last["epoch"] == 2

@@ -86,7 +86,7 @@ def test_the_state_of_an_older_checkpoint_is_found_and_read() -> None:
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0])
 def test_shares_out_of_range_are_refused(smoothing: float) -> None:
-    with pytest.raises(ConfigError, match="early_stopping.smoothing"):
+    with pytest.raises(ConfigError, match=f"smoothing={smoothing}"):
         SmoothedEarlyStopping("val_loss", smoothing=smoothing)
 
 
