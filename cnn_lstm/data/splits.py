@@ -270,6 +270,25 @@ def _split_by_label(rows: Rows, decision: Times, label_end: Times, boundaries: B
     return SplitRows(train, validation, test, purged, edges)
 
 
+def rows_before_test(rows: Rows, decision: Times, label_end: Times, boundaries: Boundaries) -> Rows:
+    """Rows that a final model is fitted on, (n,): those of train and validation, and those purged between the two.
+
+    Args:
+        rows: As for `split_rows`.
+        decision: As for `split_rows`.
+        label_end: As for `split_rows`.
+        boundaries: The dates; no label reaches the test part, or the embargo before it.
+
+    Example:
+        >>> days = np.arange("2020-01-01", "2020-01-10", dtype="datetime64[D]").astype("datetime64[us]")
+        >>> rows_before_test(np.arange(7), days[:7], days[2:], Boundaries(days[0], days[4], days[6], days[8])).tolist()
+        [0, 1, 2, 3]
+    """
+    (start, *_), (_, stop, unreached), _ = boundaries.parts
+    inside = (decision >= start) & (decision < stop)
+    return rows[inside if unreached is None else inside & (label_end < unreached)]
+
+
 def require_rows(parts: SplitRows) -> None:
     """Refuses an empty part.
 

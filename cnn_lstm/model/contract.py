@@ -54,6 +54,8 @@ class Contract:
         target_mean: Mean of each target over the training rows.
         boundaries: Dates of the parts.
         training: Dates of the training rows; None in checkpoints of older versions.
+        fitted_on: `train_and_validation` of a final model, which has trained on all rows before the test part; else
+            empty.
         fingerprint: SHA-256 of the prices.
         members: Digests of the members' weights; empty unless the checkpoint is an ensemble.
         calibration: Scores of the validation forecasts; None where no fit has made them.
@@ -75,6 +77,7 @@ class Contract:
     target_mean: Sequence[float] = ()
     boundaries: PartDates = PartDates("", "", "", "")
     training: TrainingRange | None = None
+    fitted_on: str = ""
     fingerprint: str = ""
     members: Sequence[str] = ()
     calibration: Calibration | None = None
@@ -122,7 +125,7 @@ class Contract:
         Args:
             saved: The contract of the checkpoint.
         """
-        with_weights_of = ("target_mean", "boundaries", "training", "members", "calibration")
+        with_weights_of = ("target_mean", "boundaries", "training", "fitted_on", "members", "calibration")
         return replace(self, **{name: getattr(saved, name) for name in with_weights_of})
 
 
@@ -147,6 +150,10 @@ def refuse_other_data(saved: Contract, data: Contract, *, fit: bool, refuse_othe
     if fit:
         parts = ("train", "validation", "test")
         refuse_differences(*({f"data.split.{part}": edges[part] for part in parts} for edges in (dates, asked)))
+        refuse_differences(*({"data.fit_on": contract.fitted_on or "train"} for contract in (saved, data)))
+    for edges, contract in ((dates, saved), (asked, data)):
+        if contract.fitted_on:  # the model saw the validation part too
+            edges["validation"] = edges["test"]
     for part in () if fit else ("validation", "test"):
         if asked[part] < dates[part]:
             what = f"the {part} part is not untouched: it starts at {asked[part][:10]}"
