@@ -46,9 +46,10 @@ def repeat(
         ConfigError: If an option is wrong, before anything is trained.
         SystemExit: With the exit code of the first run that failed.
     """
-    # each seed is one member of the ensemble of all, also where the configuration asks for one
-    argv = [*REPEAT.argv_of_fit(argv, jobs, folder, resume), "--ensemble=1"]
+    argv = REPEAT.argv_of_fit(argv, jobs, folder, resume)
     cli = REPEAT.parsed(argv)
+    if cli.makes_ensemble:  # each seed is one member of the ensemble of all
+        argv = [*argv, "--ensemble=1"]
     data, folder = cli.build_data(), folder or REPEAT.new_folder(cli)
     members = [
         Member("seed", seed, folder, [*argv, "--seed_everything", str(seed)]) for seed in _seeds(seeds, first_seed)
