@@ -20,6 +20,7 @@ import torch
 import yaml
 from mlflow import MlflowClient
 
+from cnn_lstm.inference.ensemble import write_ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import digest_of
@@ -235,6 +236,21 @@ def test_audit_encode_export_plot_and_agents(finished: Path, config: Path) -> No
     small += ["--agent.arguments", "{n_steps: 16, batch_size: 16}", "--market.part", "validation", "--folder", "agents"]
     assert run("rl", "train", "--ckpt_path", checkpoint, *small) == 0
     assert run("rl", "evaluate", finished / "rl/agents") == 0
+
+
+def test_one_of_several_networks_has_to_be_that_of_the_configuration(
+    finished: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wider = ["--model.network.init_args.lstm_hidden", 8, "--run_dir", tmp_path / "wider"]
+    assert run("fit", "--config", config, *wider) == 0
+    folders = finished / "members/seed_7", tmp_path / "wider"
+    file = tmp_path / "mixed.ckpt"
+    write_ensemble([folder / "checkpoints/best.ckpt" for folder in folders], file)
+    for folder in folders:
+        assert run("validate", "--config", folder / "config.yaml", "--ckpt_path", file, "--mlflow", "false") == 0
+    third = ["--model.network.init_args.lstm_hidden", 16, "--ckpt_path", file]
+    assert run("validate", "--config", config, *third) == 4
+    assert "model.network.lstm_hidden: 4 -> 16" in capsys.readouterr().err
 
 
 @pytest.mark.slow
