@@ -256,8 +256,8 @@ def test_one_of_several_networks_has_to_be_that_of_the_configuration(
 @pytest.mark.slow
 def test_each_fold_of_walk_forward_is_an_ensemble(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "walk"
-    argv = ["--config", config, "--folds", 2, "--ensemble", 2, "--trainer.max_epochs", 2, "--folder", folder]
-    done("walk-forward", *argv)
+    argv = ["--config", config, "--folds", 2, "--trainer.max_epochs", 2, "--data.symbols", "[AAA,BBB]"]
+    done("walk-forward", *argv, "--ensemble", 2, "--folder", folder)
     table = pd.read_parquet(folder / "predictions.parquet")
     assert bool((table["ensemble_std"] > 0).any())
     assert len(list(folder.glob("fold_*/members/seed_*/checkpoints/best.ckpt"))) == 4

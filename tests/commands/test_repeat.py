@@ -240,17 +240,17 @@ def test_killed_and_started_again_it_ends_as_if_never_killed(finished: Path, con
 
 def test_every_command_takes_the_ensemble(finished: Path, tmp_path: Path) -> None:
     copied = Path(shutil.copytree(finished, tmp_path / "repeat"))
-    argv = ["--config", copied / "config.yaml", "--ckpt_path", copied / "ensemble.ckpt"]
+    folder = copied / "ensemble"
+    judged, report = pd.read_parquet(folder / "predictions.parquet"), (folder / "report.json").read_text()
     for command in ("validate", "test", "predict"):
-        assert run(command, *argv) == 0
-    tested, judged = (pd.read_parquet(copied / name / "predictions.parquet") for name in ("", "ensemble"))
-    pd.testing.assert_frame_equal(tested, judged)
-    assert json.loads((copied / "report.json").read_text()) == json.loads((copied / "ensemble/report.json").read_text())
+        assert run(command, "--config", folder / "config.yaml", "--ckpt_path", copied / "ensemble.ckpt") == 0
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "predictions.parquet"), judged)
+    assert json.loads((folder / "report.json").read_text()) == json.loads(report)  # also the number of models tried
     assert run("encode", "--ckpt_path", copied / "ensemble.ckpt") == 0
 
 
 def test_a_fit_does_not_go_on_from_an_ensemble(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("fit", "--config", finished / "config.yaml", "--ckpt_path", finished / "ensemble.ckpt") == 4
+    assert run("fit", "--config", finished / "repeat.yaml", "--ckpt_path", finished / "ensemble.ckpt") == 4
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error[")]
     assert line.startswith("error[E439]")
 
