@@ -121,9 +121,14 @@ def _unused(path: Path) -> Path:
 
 
 def run_of_checkpoint(file: Path) -> RunFolder:
-    """The run that a checkpoint file belongs to: the folder above `checkpoints`, else the folder that it lies in."""
-    folder = file.resolve().parent
-    return RunFolder(folder.parent if folder.name == "checkpoints" else folder)
+    """The run that a checkpoint file belongs to: the folder above `checkpoints`, else the folder that it lies in.
+
+    `repeat` keeps what belongs to its ensemble.ckpt in the folder `ensemble` next to it.
+    """
+    folder, named = file.resolve().parent, RunFolder(file.resolve().with_suffix(""))
+    if folder.name == "checkpoints":
+        return RunFolder(folder.parent)
+    return named if named.config.is_file() else RunFolder(folder)
 
 
 def resolve_run(command: str, config: Any, defaults: dict[str, dict[str, Any]], files: list[Path]) -> RunFolder:
