@@ -176,7 +176,7 @@ class LabelColumn(Target):
         odd = column.notna() & ~column.isin(self.values or column)
         if not odd.any():
             return []
-        what = f"{column[odd.idxmax()]:g} is not a class of the labels"
+        what = f"{column[odd].iloc[0]:g} is not a class of the labels"
         where = f"{self.column}, {at_row(prices, odd.idxmax())}, {count_rows(odd.sum())}"
         return [Defect(324, what, where, f"list it in `values` (now {self.values}), or leave the cells empty")]
 

@@ -21,7 +21,8 @@ NAMES = ["GBP", "JPY", "SGD"]
 
 
 def matrix(rows: int = 6) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.round(np.exp(np.random.default_rng(1).normal(0, 0.01, (rows, 3)).cumsum(axis=0)), 6)
+    values: np.ndarray[Any, np.dtype[np.float64]] = np.random.default_rng(1).normal(0, 0.01, (rows, 3)).cumsum(axis=0)
+    return np.round(np.exp(values), 6)
 
 
 def write(folder: Path, rows: int = 6, name: str = "rates.txt") -> str:

@@ -64,7 +64,7 @@ def class_scores(run_dir: Path) -> Scores:
     """Accuracy and MCC of every forecaster where the label is known, and the accuracy's error, clustered by day."""
     table = pd.read_parquet(run_dir / "predictions.parquet").dropna(subset="y_true")
     scores: Scores = {}
-    for column in [name for name in table if name.startswith("y_") and name != "y_true"]:
+    for column in [str(name) for name in table if str(name).startswith("y_") and name != "y_true"]:
         rows = table.dropna(subset=column)
         true, chosen = rows["y_true"].astype(int), rows[column].astype(int)
         scores[NAMES.get(column, column[2:])] = {
@@ -165,14 +165,17 @@ def main() -> None:
     for name in ("exchange_rate", "acl18", "realised_variance"):
         parser.add_argument(f"--{name}", type=Path, default=None)
     options, argv = parser.parse_known_args()  # the rest goes to fit, for example --trainer.max_epochs 1
-    files = {"exchange_rate": options.exchange_rate or benchmark_data.exchange_rate(options.folder / "data")}
+    files: dict[str, Path | None] = {}
+    files["exchange_rate"] = options.exchange_rate or benchmark_data.exchange_rate(options.folder / "data")
     files["acl18"] = options.acl18 or benchmark_data.acl18(options.folder / "data")
     files["realised_variance"] = options.realised_variance
     for protocol in PROTOCOLS:
         file = files[protocol.file]
-        if protocol.config in options.only and file is None:
+        if protocol.config not in options.only:
+            continue
+        if file is None:
             print(f"{protocol.config}: no file, give --{protocol.file}\n")
-        elif protocol.config in options.only:
+        else:
             print(table_of(protocol, seeds_of(protocol, file, options.folder, tuple(options.seeds), *argv)), flush=True)
 
 
