@@ -128,6 +128,7 @@ class LabelColumn(Target):
         sound = values is None or (len(values) >= 2 and len(set(values)) == len(values))
         require(sound, f"values={values}", where, "list at least two different values, or none for a number")
         self.column, self.horizon, self.delay, self.stands, self.price = column, horizon, delay, stands, price
+        self.stands_at_decision = stands == "decision"
         self.values = None if values is None else [float(value) for value in values]
         self.classes = len(self.values or ())
         self.kind = self.unit = "class" if self.values else "value"

@@ -61,12 +61,12 @@ def unlabelled(table: pd.DataFrame, name: str, checks: Checks) -> Iterator[Defec
     runs = runs[~runs["trailing"]]
     symbols = runs.groupby(table["symbol"][runs["first"]].to_numpy())
     if checks.on_unlabelled == "skip" and len(runs):  # labels may be rare by design: one line is enough
-        where = f"{count_rows(runs['rows'].sum())} of {symbols.ngroups} symbols"
+        where = f"{count_rows(int(runs['rows'].sum()))} of {symbols.ngroups} symbols"
         yield Defect(312, f"the label {name} is empty", where, "no decision there", fatal=False)
         return
     for symbol, of_symbol in symbols:
         first = day(table["timestamp"][of_symbol["first"].iloc[0]])
-        where = f"{symbol} @ {first}, {count_rows(of_symbol['rows'].sum())}"
+        where = f"{symbol} @ {first}, {count_rows(int(of_symbol['rows'].sum()))}"
         yield Defect(312, f"the label {name} is missing", where, "supply it, or set data.checks.on_unlabelled: skip")
 
 

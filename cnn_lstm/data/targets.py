@@ -37,6 +37,8 @@ class Target(Serializable, ABC):
             `level`, or `value` for anything else.
         classes: Number of classes; 0 for a number.
         holds_labels: Whether the column holds labels; an empty cell is then a label that is not known.
+        stands_at_decision: Whether the column holds each label at the row that it is forecast from: then nothing in the
+            table can show when it becomes known.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Target(Serializable, ABC):
     kind: str = "value"
     classes: int = 0
     holds_labels: bool = False
+    stands_at_decision: bool = False
 
     @abstractmethod
     def present(self, bars: pd.DataFrame) -> Floats:
