@@ -46,7 +46,7 @@ class Checks:
         on_unlisted: Whether the first and last rows of a symbol in which a price or the volume is missing are an error,
             or are skipped with a warning: a symbol before its listing and behind its last bar.
         on_unlabelled: Whether an empty cell of a column of labels is an error, or a row that nothing is forecast at,
-            with a warning. The last rows of a symbol may always be empty, as their labels are not known yet.
+            with a warning. The first and the last rows of a symbol may always be empty.
 
     Raises:
         ConfigError: E2xx, a value is out of range.
