@@ -260,14 +260,12 @@ def _split_by_label(rows: Rows, decision: Times, label_end: Times, boundaries: B
     """Parts by the ends of labels, purged where one reaches the first decision of the next part."""
     inside = [(label_end >= start) & (label_end < stop) for start, stop, _ in boundaries.parts]
     if not all(part.any() for part in inside):
-        train, validation, test = (rows[part] for part in inside)
-        return SplitRows(train, validation, test, 0, boundaries)
-    first = [decision[part].min() for part in inside]
-    edges = Boundaries(*first, end=_after(np.sort(decision[inside[2]])))
+        return SplitRows(rows[inside[0]], rows[inside[1]], rows[inside[2]], 0, boundaries)
+    train, validation, test = (decision[part].min() for part in inside)
+    edges = Boundaries(train, validation, test, _after(np.sort(decision[inside[2]])))
     kept = [inside[0] & (label_end < edges.validation), inside[1] & (label_end < edges.test), inside[2]]
     purged = sum(int(one.sum() - other.sum()) for one, other in zip(inside, kept, strict=True))
-    train, validation, test = (rows[part] for part in kept)
-    return SplitRows(train, validation, test, purged, edges)
+    return SplitRows(rows[kept[0]], rows[kept[1]], rows[kept[2]], purged, edges)
 
 
 def rows_before_test(rows: Rows, decision: Times, label_end: Times, boundaries: Boundaries) -> Rows:

@@ -20,7 +20,7 @@ from cnn_lstm.data.times import Times, time_text, utc_times
 from cnn_lstm.data.windows import Rows
 from cnn_lstm.errors import DataError
 from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, result
-from cnn_lstm.evaluation.audit.perturbations import as_floats, moved
+from cnn_lstm.evaluation.audit.perturbations import as_floats, few_numbers, moved
 from cnn_lstm.evaluation.audit.stages import bits, earliest, tolerant
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.calibration import Calibration, calibrate
@@ -65,7 +65,8 @@ def training_statistics(data: MarketDataModule, table: pd.DataFrame) -> Result:
     """
     later = utc_times(table["timestamp"]) >= data.fit_end
     tenfold = as_floats(table)
-    tenfold.loc[later, table.columns.difference(KEYS)] *= TENFOLD
+    sizes = [name for name in table.columns.difference(KEYS) if not few_numbers(table[name])]
+    tenfold.loc[later, sizes] *= TENFOLD
     findings: list[Finding] = []
     for done, changed in (("moved", moved(table, later)), ("taken tenfold", tenfold)):
         what = f"it changed when the rows of validation and test were {done}"
