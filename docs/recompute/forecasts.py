@@ -29,8 +29,10 @@ def losses(rows: pd.DataFrame, column: str, about: dict) -> pd.Series | None:
     y, f = rows["y_true"], rows[column]
     if about["kind"] == "class":
         p = probabilities(rows, column, about["classes"])
-        chosen = None if p is None else pd.Series(p[np.arange(len(y)), y.astype(int)], rows.index)
-        return None if chosen is None else -np.log(chosen.clip(lower=2.0**-52)).where(f.notna())
+        if p is None:
+            return None
+        chosen = pd.Series(p[np.arange(len(y)), y.astype(int)], rows.index)
+        return -np.log(chosen.clip(lower=2.0**-52)).where(f.notna() & ~np.isnan(p).any(axis=1))
     if about["kind"] not in VOLATILITIES:
         return (y - f) ** 2
     realized = variances(rows[["y_true"]], "y_true", about["kind"])

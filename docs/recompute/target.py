@@ -39,7 +39,7 @@ def target_report(table: pd.DataFrame, target: str, about: dict) -> dict:
     tests = compare_all(rows, loss, h, settings)
     for column, name in names.items():
         if name in tests:
-            saving = divergence(rows, column, about)
+            saving = divergence(rows[known[name]], column, about)
             tests[name]["smallest_skill"] = smallest_skill(tests[name], saving, settings["level"])
     concluded = conclusion(tests, len(rows), h, settings, table.attrs.get("failed_checks") or [])
     best = known[concluded["best_baseline"]]

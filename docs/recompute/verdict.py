@@ -30,12 +30,11 @@ def compare_all(rows: pd.DataFrame, loss: dict, horizon: int, settings: dict) ->
     return tests
 
 
-def divergence(rows: pd.DataFrame, column: str, about: dict) -> float:
-    """Expected saving of the model over a baseline if the model is right."""
-    known = rows[rows[column].notna()]
+def divergence(known: pd.DataFrame, column: str, about: dict) -> float:
+    """Expected saving of the model over a baseline if the model is right, on the rows that the baseline knows."""
     if about["kind"] == "class":
         p, q = (np.maximum(probabilities(known, name, about["classes"]), 2.0**-52) for name in ("y_pred", column))
-        return float(np.nanmean(special.rel_entr(p, q).sum(axis=1)))
+        return float(special.rel_entr(p, q).sum(axis=1).mean())
     if about["kind"] not in VOLATILITIES:
         return float(((known["y_pred"] - known[column]) ** 2).mean())
     model, baseline = (variances(known, name, about["kind"]) for name in ("y_pred", column))
