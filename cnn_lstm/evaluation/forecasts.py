@@ -55,7 +55,6 @@ class Forecast:
     probabilities: Floats | None = None
     variance: Floats | None = None
 
-
     @property
     def known(self) -> NDArray[np.bool_]:
         """Which rows it forecasts, (n,)."""
@@ -113,7 +112,8 @@ def divergences(model: Forecast, baseline: Forecast) -> Floats:
         Gneiting and Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation.
     """
     if model.probabilities is not None and baseline.probabilities is not None:
-        p, q = (np.maximum(one.probabilities, np.finfo(np.float64).eps) for one in (model, baseline))
+        least = np.finfo(np.float64).eps
+        p, q = np.maximum(model.probabilities, least), np.maximum(baseline.probabilities, least)
         return np.asarray((p * np.log(p / q)).sum(axis=1))
     if model.variance is not None and baseline.variance is not None:
         return qlike(np.maximum(model.variance, LOWEST_SHARE * baseline.variance), baseline.variance)

@@ -56,11 +56,11 @@ def smearing(validation: LogRatios, training: LogRatios | None = None) -> float:
     of the errors. Training rows show too little of it where a model is overfitted, which validation rows do not, but a
     few days of a crisis can double it there.
 
-    So the level is the mean of both parts, each with the weight of the time that it spans. The dispersion of the validation rows, V, is shrunk towards
-    that of the training rows, T: T + w (V - T), with w = (b + t) / (b + t + v). Here v and t are the variances of V and
-    T, from the differences between blocks of time, which keep together what overlaps in time or shares a date; and
-    b = max(0, (V - T)^2 - v - t) is what the two differ by more than chance explains, as by overfitting. A V that agrees
-    with T within its error is mostly replaced by T; one that is clearly larger is kept.
+    So the level is the mean of both parts, each with the weight of the time that it spans. The dispersion of the
+    validation rows, V, is shrunk towards that of the training rows, T: T + w (V - T), w = (b + t) / (b + t + v). Here v
+    and t are the variances of V and T, from the differences between blocks of time, which keep together what overlaps
+    or shares a date; and b = max(0, (V - T)^2 - v - t) is what the two differ by more than chance explains, as by
+    overfitting. A V that agrees with T within its error is mostly replaced by T; one that is clearly larger is kept.
 
     Args:
         validation: Errors on validation rows.

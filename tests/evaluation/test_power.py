@@ -37,7 +37,7 @@ def returns(random: np.random.Generator, r2: float, right: bool = True, dates: i
 
 
 def variances(random: np.random.Generator, spread: float) -> Table:
-    """Realised variances of four degrees of freedom around a variance that the model knows and the baseline does not."""
+    """Realised variances of four degrees of freedom around a variance that only the model knows."""
     right = np.exp(spread * random.normal(size=538))
     true = right * random.chisquare(4, 538) / 4
     constant = np.full(538, math.exp(spread**2 / 2))

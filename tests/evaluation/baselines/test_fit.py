@@ -108,9 +108,7 @@ def test_factors_follow_from_the_errors_on_training_and_validation_rows(log: boo
         columns = {name: values for name, values in fitted.forecast(rows)[target.name].items() if name not in NAIVE}
         columns |= {"y_last": data.present(rows, 0), "y_mean": np.full(len(rows), float(data.statistics.y_mean[0]))}
         truth, date = torch.from_numpy(data.labels(rows, 0)), torch.from_numpy(data.panel.time[rows].astype(np.int64))
-        parts.append(
-            {name: log_ratios(target.kind, truth, torch.from_numpy(v), date) for name, v in columns.items()}
-        )
+        parts.append({name: log_ratios(target.kind, truth, torch.from_numpy(v), date) for name, v in columns.items()})
     factors = fitted.smearing[target.name]
     assert set(factors) == set(parts[0])
     for name, factor in factors.items():
