@@ -235,7 +235,7 @@ def test_forecasts_of_each_objective_are_judged(case: str, tmp_path: Path, capsy
     assert done.printed.count("EVIDENCE OF SKILL: ") == len(losses)
 
 
-def test_a_checkpoint_without_smearing_gets_it_from_its_validation_forecasts(
+def test_a_checkpoint_without_smearing_gets_it_from_its_own_forecasts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = {"targets": [target("RealizedVolatility", horizon=3, log=True)]}
@@ -246,7 +246,8 @@ def test_a_checkpoint_without_smearing_gets_it_from_its_validation_forecasts(
     del checkpoint["cnn_lstm"]["calibration"]
     torch.save(checkpoint, run / "checkpoints/best.ckpt")
     target_report = only(judged(capsys, run).report)
-    assert target_report["forecasts"]["model"]["qlike"] == pytest.approx(wanted, rel=1e-5)
+    # a fit takes its training forecasts from weights that still change, this the finished ones
+    assert target_report["forecasts"]["model"]["qlike"] == pytest.approx(wanted, rel=0.05)
     assert target_report["intervals"] == {}
 
 
