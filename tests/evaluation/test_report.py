@@ -237,7 +237,7 @@ def test_every_kind_can_have_baselines_with_holes(kind: str) -> None:
     table = made("return" if kind == "level" else kind)
     if kind == "level":
         table.attrs["targets"]["return_1"]["kind"] = "level"
-    for number, name in enumerate(sorted(name for name in table if str(name).startswith("y_"))):
+    for number, name in enumerate(sorted(str(name) for name in table if str(name).startswith("y_"))):
         if name not in ("y_true", "y_pred"):
             table.loc[table.index % 5 == number % 5, name] = NAN
     result = target(table)

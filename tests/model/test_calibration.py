@@ -11,8 +11,9 @@ import torch
 
 from cnn_lstm.data.splits import FractionSplit
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility
+from cnn_lstm.model import calibration
 from cnn_lstm.model import forecaster as module
-from cnn_lstm.model.calibration import MOST_SCORES, Calibration, calibrate
+from cnn_lstm.model.calibration import MOST_SCORES, Calibration, calibrate, calibrate_epoch
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.smearing import log_ratios, smearing
 from tests.fits import small_data, small_network, small_trainer
@@ -92,7 +93,8 @@ def test_training_rows_and_dates_have_a_part_in_the_smearing() -> None:
     assert found.smearing == [smearing(*given)]
     assert found.linear_smearing == ()
     alone = calibrate(validation, torch.ones(200, 1), 0, ["log_volatility"])
-    assert alone.smearing == [pytest.approx(smearing(given[0]))] != found.smearing
+    assert list(alone.smearing) == pytest.approx([smearing(given[0])])
+    assert alone.smearing != found.smearing
     assert alone.scores == found.scores
 
 
@@ -102,14 +104,14 @@ def test_the_linear_part_has_a_factor_of_its_own() -> None:
     found = calibrate(validation, torch.ones(200, 1), 0, ["log_volatility"], training)
     # training rows without forecasts of the linear part have no say in its factor
     expected = smearing(log_ratios("log_volatility", validation["y_true"][:, 0], linear[:, 0], validation["date"]))
-    assert found.linear_smearing == [pytest.approx(expected)]
+    assert list(found.linear_smearing) == pytest.approx([expected])
     assert found.linear_smearing != found.smearing
 
 
 def test_a_fit_takes_the_forecasts_of_its_training_epoch(tmp_path: Path) -> None:
     data = small_data(tmp_path, targets=[RealizedVolatility(5, log=True)])
     forecaster = Forecaster(small_network())
-    with patch.object(module, "calibrate", wraps=calibrate) as counted:
+    with patch.object(calibration, "calibrate", wraps=calibrate) as counted:
         small_trainer(max_epochs=2).fit(forecaster, datamodule=data)
     validation, *_, training = counted.call_args.args
     assert len(validation["row"]) == len(data.parts.validation)
@@ -139,7 +141,7 @@ def test_the_scale_of_a_label_is_that_of_the_table(tmp_path: Path) -> None:
 
 def test_only_the_validation_of_a_fit_is_kept(tmp_path: Path) -> None:
     data, forecaster = small_data(tmp_path), Forecaster(small_network())
-    with patch.object(module, "calibrate", wraps=calibrate) as counted:
+    with patch.object(module, "calibrate_epoch", wraps=calibrate_epoch) as counted:
         small_trainer(max_epochs=3, num_sanity_val_steps=1).fit(forecaster, datamodule=data)
     assert counted.call_count == 3, "one an epoch, none for the sanity check"
     before = forecaster.contract.calibration

@@ -60,8 +60,8 @@ def fold(config: str, year: int) -> pd.DataFrame:
     )
     lines = []
     for name, later in test.items():
-        factors = (smearing(train[name]), smearing(validation[name]))
-        factors += (fitted.smearing[data.targets[0].name][name], smearing(later))
+        both = fitted.smearing[data.targets[0].name][name]
+        factors = (smearing(train[name]), smearing(validation[name]), both, smearing(later))
         losses = {kind: qlike(later, factor) for kind, factor in zip(FACTORS, factors, strict=True)}
         lines.append({"config": config, "year": year, "baseline": name.removeprefix("y_"), **losses})
     return pd.DataFrame(lines)
