@@ -112,9 +112,7 @@ class Contract:
         """The form of a checkpoint, in plain values; what is empty or None is left out."""
         plain = specs.plain(asdict(self))
         calibration = plain["calibration"] or {}
-        plain["calibration"] = {
-            name: values for name, values in calibration.items() if values or "smearing" not in name
-        }
+        plain["calibration"] = {name: part for name, part in calibration.items() if part or "smearing" not in name}
         return {name: value for name, value in plain.items() if value not in (None, [], {}, "")}
 
     def with_weights_of(self, saved: Contract) -> Contract:

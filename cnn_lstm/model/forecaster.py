@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from cnn_lstm import specs
 from cnn_lstm.errors import require
-from cnn_lstm.model.calibration import calibrate
+from cnn_lstm.model.calibration import calibrate_epoch
 from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, refuse_other_data, require_intact, with_digest
 from cnn_lstm.model.dropout import dropout_samples
 from cnn_lstm.model.linear import LinearPath, Mode, line_columns
@@ -221,12 +221,9 @@ class Forecaster(LightningModule):
         """Logs the metrics of the validation; those of a fit keep their scores for the checkpoint's intervals."""
         self._log_metrics("val")
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            # the forecasts of the training epoch, of weights that still changed: near enough for the smearing factors
             training = self._training_outputs.gather(self.trainer.world_size)
-            parts = [part | {"date": self._data.dates(part["row"])} for part in (self.forecasts, training)]
-            scale, kinds = self._data.surprise_scale(self.forecasts["row"]), self.contract.target_kinds
-            scores = calibrate(parts[0], scale, self.objective.classes, kinds, parts[1])
-            self.contract = replace(self.contract, calibration=scores)
+            parts = (self.forecasts, training, self.objective.classes, self.contract.target_kinds)
+            self.contract = replace(self.contract, calibration=calibrate_epoch(self._data, *parts))
         self.outputs = self._training_outputs
 
     def on_test_epoch_end(self) -> None:
