@@ -20,7 +20,10 @@ from cnn_lstm.hints import one_of
 from cnn_lstm.specs import trust
 
 COMMANDS = {
-    "fit": ("cnn_lstm.commands.fit", "train a forecaster from a YAML file"),
+    "fit": (
+        "cnn_lstm.commands.fit",
+        "train a forecaster from a YAML file; with --ensemble N, N seeds and their average",
+    ),
     "validate": ("cnn_lstm.commands.fit", "metrics of a checkpoint on the validation part"),
     "test": ("cnn_lstm.commands.fit", "judge a checkpoint on the untouched test part: verdict, baselines, report"),
     "predict": ("cnn_lstm.commands.fit", "write the forecasts of a checkpoint to forecasts.parquet"),

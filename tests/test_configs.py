@@ -10,10 +10,11 @@ import pytest
 
 from tests import experiments, fake_yahoo
 from tests.markets import market
+from tools.acl18_table import table_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-EXPERIMENTS = sorted(CONFIGS.glob("*.yaml"))
-AUDITED = ("levels", "own_files", "quickstart")  # the others take minutes together
+EXPERIMENTS = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("papers/*.yaml")])
+AUDITED = ("levels", "own_files", "quickstart", "realised_variance")  # the others take minutes together
 FAST = ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 2]
 QUIET = ["--mlflow", "false", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
 
@@ -32,7 +33,25 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rates = pd.DataFrame({"symbol": "GBP", "timestamp": pd.bdate_range("2010-01-04", periods=600)})
     rates["value"] = 1.5 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.005, 600)))
     rates.to_csv(tmp_path / "rates.csv", index=False)
+    write_papers(tmp_path / "papers")
     return tmp_path
+
+
+def write_papers(folder: Path) -> None:
+    """Made-up files in the form of those that the published protocols name; the real ones: tests/validity."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    walks = pd.DataFrame(np.exp(random.normal(0, 0.005, (1200, 8)).cumsum(axis=0)))
+    walks.to_csv(folder / "exchange_rate.txt", header=False, index=False)
+    days = pd.bdate_range("2013-06-03", "2015-12-31")
+    moves, stocks = random.normal(0, 0.01, (len(days), 3)), []
+    for number, symbol in enumerate(("AAA", "BBB", "CCC")):
+        close = 100 * np.exp(moves[:, number].cumsum())
+        bars = pd.DataFrame({"date": days, "close": close, "adj_close": close})
+        stocks.append(table_of(bars.assign(open=close, high=close * 1.01, low=close * 0.99)).assign(symbol=symbol))
+    pd.concat(stocks).to_parquet(folder / "acl18.parquet", index=False)
+    measure = {"date": days, "realised_variance": np.exp(-9 + random.normal(0, 0.5, len(days)).cumsum() / 10)}
+    pd.DataFrame(measure).to_csv(folder / "realised_variance.csv", index=False)
 
 
 @pytest.mark.parametrize("config", EXPERIMENTS, ids=lambda path: path.stem)

@@ -58,7 +58,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     # the sizes of the parts are odd, so that the two processes never get equal shares
     # and no Adam: it blows rounding errors of gradients that are 0, such as that of the key bias, up to steps
     model = {"network": CALM, "optimizer": spec("torch.optim.SGD", lr=0.05, momentum=0.9)}
-    config = experiment(folder, market(150, symbols=("AAA", "BBB")), model=model)
+    settling = {"kind": "ema", "decay": 0.8}
+    config = experiment(
+        folder, market(150, symbols=("AAA", "BBB")), {"train_stride": 2}, model=model, weight_averaging=settling
+    )
     one = fit(config, folder / "one", *ONE)
     command("fit", "--config", config, "--run_dir", folder / "two", *TWO)
     return Pair(folder / "two", one)

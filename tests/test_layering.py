@@ -49,6 +49,7 @@ LATE: dict[tuple[str, str], str] = {
     ): "imports mlflow, in the sending thread",
     ("training/tracking/record.py", "cnn_lstm.training.tracking.machine"): "as cnn_lstm.training.tracking.store",
     ("runs/outcome.py", "cnn_lstm.evaluation.judge"): "imports the statistics libraries; only for test",
+    ("model/linear.py", "cnn_lstm.model.logistic"): "imports scikit-learn, and only for classes",
     ("inference/pyfunc.py", "mlflow.pyfunc"): "slow, and only to write a model",
     ("inference/pyfunc.py", "mlflow.models"): "as mlflow.pyfunc",
     ("inference/pyfunc.py", "mlflow.types.schema"): "as mlflow.pyfunc",

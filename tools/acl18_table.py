@@ -2,9 +2,9 @@
 
 python tools/acl18_table.py price/raw papers/acl18.parquet
 
-The first argument is the folder with one CSV file per stock (Date, Open, High, Low, Close, Adj Close, Volume) of the data
-set of Xu and Cohen (2018), Stock Movement Prediction from Tweets and Historical Prices. Features and labels are those
-of Feng, Chen, He, Ding, Sun and Chua (2019), Enhancing Stock Movement Prediction with Adversarial Training.
+The first argument is the folder with one CSV file per stock (Date, Open, High, Low, Close, Adj Close, Volume) of the
+data set of Xu and Cohen (2018), Stock Movement Prediction from Tweets and Historical Prices. Features and labels are
+those of Feng, Chen, He, Ding, Sun and Chua (2019), Enhancing Stock Movement Prediction with Adversarial Training.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ def table_of(bars: pd.DataFrame) -> pd.DataFrame:
         more, -1 for a fall of 0.5 % or more, empty in between.
 
     Example:
-        >>> bars = pd.DataFrame({"date": ["2014-01-02", "2014-01-03", "2014-01-06"], "open": 1.0, "high": 1.0, "low": 1.0})
-        >>> table_of(bars.assign(close=[1.0, 1.01, 1.012], adj_close=[1.0, 1.01, 1.012]))["label"].tolist()
+        >>> bars = pd.DataFrame({"date": ["2014-01-02", "2014-01-03", "2014-01-06"], "close": [1.0, 1.01, 1.012]})
+        >>> bars = bars.assign(open=1.0, high=1.0, low=1.0, adj_close=bars["close"])
+        >>> table_of(bars)["label"].tolist()
         [nan, 1.0, nan]
     """
     bars = bars.dropna(subset=["close", "adj_close"]).reset_index(drop=True)

@@ -14,6 +14,7 @@ from cnn_lstm.files import write_whole
 from cnn_lstm.inference.embeddings import embeddings_table
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.runs import forecast_cli
+from cnn_lstm.training.run_folder import run_of_checkpoint
 
 FILE = "embeddings.parquet"
 
@@ -54,7 +55,8 @@ def _prices(options: Namespace) -> pd.DataFrame:
     if options.data:
         return PriceFiles(options.data).load(None, None, None)
     folder = options.ckpt_path.absolute().parent
-    files = [options.config] if options.config else [folder / "config.yaml", folder.parent / "config.yaml"]
+    kept = [run_of_checkpoint(options.ckpt_path).config, folder / "config.yaml", folder.parent / "config.yaml"]
+    files = [options.config] if options.config else kept
     file = next((file for file in files if options.config or file.is_file()), None)
     if file is None:
         where = f"no config.yaml next to {options.ckpt_path}"

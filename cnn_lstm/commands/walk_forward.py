@@ -15,7 +15,8 @@ def run(argv: list[str]) -> None:
     """
     parser = CommandParser(
         prog="cnn-lstm walk-forward",
-        description="Trains and tests a configuration fold by fold; every other option is passed on to fit.",
+        description="Trains and tests a configuration fold by fold; every other option is passed on "
+        "to fit: with --ensemble N each fold is the average of N seeds.",
     )
     parser.add_argument("--folds", type=int, default=5, metavar="N", help="number of folds; 5 by default")
     parser.add_flag("--sliding", "train on as many dates in each fold; else on all before")

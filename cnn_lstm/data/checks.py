@@ -24,7 +24,7 @@ QUIET_MOVE = math.log(1.6)  # below the smallest move that may look like a split
 OHLC_TOLERANCE = 1e-6
 COLLINEAR = 1 - 1e-9
 COLLINEAR_ROWS = 100  # a handful of rows says nothing
-OnShort = OnUnlisted = OnUnlabelled = Literal["error", "skip"]
+OnShort = Literal["error", "skip"]  # of symbols too short, and of rows without a bar or a label
 # a setting whose name in YAML has changed: checkpoints of both times are compared, so theirs stays
 STORED_AS = {"refuse_unsorted": "strict"}
 # settings that older checkpoints do not have: they are kept where they differ from what those did
@@ -46,7 +46,7 @@ class Checks:
         on_unlisted: Whether the first and last rows of a symbol in which a price or the volume is missing are an error,
             or are skipped with a warning: a symbol before its listing and behind its last bar.
         on_unlabelled: Whether an empty cell of a column of labels is an error, or a row that nothing is forecast at,
-            with a warning. The last rows of a symbol may always be empty, as their labels are not known yet.
+            with a warning. The first and the last rows of a symbol may always be empty.
 
     Raises:
         ConfigError: E2xx, a value is out of range.
@@ -62,8 +62,8 @@ class Checks:
     allow_ohlc: bool = False
     max_gap_days: float = 10.0
     on_short: OnShort = "error"
-    on_unlisted: OnUnlisted = "error"
-    on_unlabelled: OnUnlabelled = "error"
+    on_unlisted: OnShort = "error"
+    on_unlabelled: OnShort = "error"
 
     def __post_init__(self) -> None:
         says = {name: f"data.checks.{name} is {value!r}" for name, value in asdict(self).items()}

@@ -128,6 +128,7 @@ class LabelColumn(Target):
         sound = values is None or (len(values) >= 2 and len(set(values)) == len(values))
         require(sound, f"values={values}", where, "list at least two different values, or none for a number")
         self.column, self.horizon, self.delay, self.stands, self.price = column, horizon, delay, stands, price
+        self.stands_at_decision = stands == "decision"
         self.values = None if values is None else [float(value) for value in values]
         self.classes = len(self.values or ())
         self.kind = self.unit = "class" if self.values else "value"
@@ -176,7 +177,7 @@ class LabelColumn(Target):
         odd = column.notna() & ~column.isin(self.values or column)
         if not odd.any():
             return []
-        what = f"{column[odd.idxmax()]:g} is not a class of the labels"
+        what = f"{column[odd].iloc[0]:g} is not a class of the labels"
         where = f"{self.column}, {at_row(prices, odd.idxmax())}, {count_rows(odd.sum())}"
         return [Defect(324, what, where, f"list it in `values` (now {self.values}), or leave the cells empty")]
 

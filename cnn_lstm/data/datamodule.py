@@ -34,16 +34,26 @@ from cnn_lstm.data.prices import CheckedPrices, Checks, data_fingerprint
 from cnn_lstm.data.recipe import BoundRecipe, Recipe
 from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.data.sources.sample import SampleBars
-from cnn_lstm.data.splits import FractionSplit, Split, SplitRows, require_rows, split_rows
+from cnn_lstm.data.splits import (
+    Boundaries,
+    FractionSplit,
+    Split,
+    SplitRows,
+    require_rows,
+    rows_before_test,
+    split_rows,
+)
 from cnn_lstm.data.statistics import Scaler, Scaling, TrainingStatistics, training_statistics
 from cnn_lstm.data.strides import Strides
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, with_symbol_code
 from cnn_lstm.data.targets import ForwardReturn, Target, check_targets
+from cnn_lstm.data.times import Times
 from cnn_lstm.data.windows import Batch, Panel, RowBatches, Rows, WindowDataset, complete_windows, labelled, make_loader
 from cnn_lstm.errors import Defect, require
 
 log = logging.getLogger(__name__)
 CHUNK_BYTES = 32 << 20
+FitOn = Literal["train", "train_and_validation"]
 
 
 class MarketDataModule(LightningDataModule):
@@ -67,6 +77,8 @@ class MarketDataModule(LightningDataModule):
         predict_part: What `predict` forecasts: the test part and everything after it, or every window.
         train_stride: Each training epoch takes every n-th training row of each symbol, from a random phase; 1 takes
             all rows. Statistics and baselines use all rows in any case.
+        fit_on: Rows that a model and its statistics are fitted on. `train_and_validation` is for the final model, whose
+            settings and number of epochs were chosen before: a fit then has no validation.
         per_symbol: Whether each symbol's features and targets are scaled by its own training rows; `auto` does it
             where the scale of one symbol is ten times that of another. A symbol with few training rows, or one that
             comes later, is scaled by all symbols together.
@@ -89,6 +101,7 @@ class MarketDataModule(LightningDataModule):
         panel_device: Literal["auto", "cpu"] = "auto",
         predict_part: Literal["test", "all"] = "test",
         train_stride: int = 1,
+        fit_on: FitOn = "train",
         per_symbol: bool | Literal["auto"] = False,
     ) -> None:
         super().__init__()
@@ -100,7 +113,8 @@ class MarketDataModule(LightningDataModule):
         check_targets(self.targets)
         self.split = split or FractionSplit()
         self.batch_size, self.scaling, self.train_stride = batch_size, scaling, train_stride
-        self.panel_device, self.predict_part, self.per_symbol = panel_device, predict_part, per_symbol
+        self.panel_device, self.predict_part = panel_device, predict_part
+        self.fit_on, self.per_symbol = fit_on, per_symbol
         self.recipe = Recipe(
             features=with_symbol_code(DEFAULT_FEATURES if features is None else features, bool(per_symbol)),
             targets=tuple(target.spec() for target in self.targets),
@@ -140,8 +154,8 @@ class MarketDataModule(LightningDataModule):
         self.windows: Rows = complete_windows(self.panel, self.recipe.window)
         self.parts: SplitRows = self.parts_of(self.split)
         self.require_sound(self.parts)
-        check_leak(self.panel, self.parts.train, self.recipe.features, self.targets)
-        self.statistics = self.statistics_of(self.panel, self.parts.train)
+        check_leak(self.panel, self.fit_rows, self.recipe.features, self.targets)
+        self.statistics = self.statistics_of(self.panel, self.fit_rows)
         for name in muted_features(self.statistics, self.recipe.features):
             log.warning("%s is constant over the training rows — data.features — it is muted (always 0)", name)
         if not self.per_symbol:
@@ -181,9 +195,23 @@ class MarketDataModule(LightningDataModule):
 
     def parts_of(self, split: Split) -> SplitRows:
         """Labelled windows of the parts of a split, the one of this data module or another."""
-        known = self.windows[labelled(self.panel, self.windows)]
-        boundaries = split.boundaries(np.unique(self.panel.time))
-        return split_rows(known, self.panel.time[known], self.panel.time[known + self.bound.reach], boundaries)
+        return split_rows(*self._known(split))
+
+    def _known(self, split: Split) -> tuple[Rows, Times, Times, Boundaries]:
+        """Labelled windows, their decisions, the ends of their labels, and the dates of a split."""
+        known, time = self.windows[labelled(self.panel, self.windows)], self.panel.time
+        return known, time[known], time[known + self.bound.reach], split.boundaries(np.unique(time))
+
+    @property
+    def fit_rows(self) -> Rows:
+        """Rows that a model and its statistics are fitted on, (n,)."""
+        return self.parts.train if self.fit_on == "train" else rows_before_test(*self._known(self.split))
+
+    @property
+    def fit_end(self) -> np.datetime64:
+        """First date that a fit knows nothing of: that of the validation part, or of the test part of a final fit."""
+        edges = self.parts.boundaries
+        return edges.validation if self.fit_on == "train" else edges.test
 
     def require_sound(self, parts: SplitRows) -> None:
         """Refuses parts that nothing can be learnt from or judged on.
@@ -215,14 +243,22 @@ class MarketDataModule(LightningDataModule):
         return (dataset[piece] for piece in chosen.split(size))
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled batches of the training part."""
-        rows = self.parts.train
+        """Shuffled batches of the rows that a model is fitted on."""
+        rows = self.fit_rows
         strides = Strides(self.panel.symbol[rows], self.train_stride) if self.train_stride > 1 else None
         return self._loader(rows, shuffle=True, strides=strides)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Batches of the validation part, in order."""
-        return self._loader(self.parts.validation)
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """Batches of the validation part, in order; none in a final fit, which has trained on them.
+
+        Raises:
+            ConfigError: If they are to validate a final model.
+        """
+        command = self.trainer.state.fn if self.trainer else None
+        final = self.fit_on == "train_and_validation"
+        what = "the validation part belongs to what the final model was fitted on"
+        require(not (final and command == "validate"), what, "data.fit_on", "judge it on the test part")
+        return [] if final and command == "fit" else self._loader(self.parts.validation)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Batches of the test part, in order."""
@@ -261,7 +297,7 @@ class MarketDataModule(LightningDataModule):
 
     def contract(self) -> dict[str, Any]:
         """What a checkpoint must know of the data, in plain values."""
-        edges, trained = self.parts.boundaries, self.panel.time[self.parts.train]
+        edges, trained = self.parts.boundaries, self.panel.time[self.fit_rows]
         return {
             "recipe": self.recipe.to_plain(),
             "source": type(self.source).__name__,
@@ -273,6 +309,7 @@ class MarketDataModule(LightningDataModule):
             "target_mean": self.statistics.y_mean.tolist(),
             "boundaries": {name: str(getattr(edges, name)) for name in ("train", "validation", "test", "end")},
             "training": {"first": str(trained.min()), "last": str(trained.max())},
+            "fitted_on": "" if self.fit_on == "train" else self.fit_on,
             "fingerprint": self.fingerprint,
         }
 

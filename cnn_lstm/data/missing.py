@@ -47,7 +47,9 @@ def listed(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Defect]]:
 
 
 def unlabelled(table: pd.DataFrame, name: str, checks: Checks) -> Iterator[Defect]:
-    """Empty cells of a column of labels, but for the last rows of each symbol, whose labels are not known yet.
+    """Empty cells of a column of labels, but for the first and last rows of each symbol.
+
+    A column may start later than the prices, and the last labels are not known yet.
 
     Args:
         table: Sorted by symbol and timestamp, with a RangeIndex.
@@ -58,15 +60,15 @@ def unlabelled(table: pd.DataFrame, name: str, checks: Checks) -> Iterator[Defec
     if not gap.any():
         return
     runs = missing_runs(table, gap)
-    runs = runs[~runs["trailing"]]
+    runs = runs[~(runs["leading"] | runs["trailing"]) | runs["never"]]
     symbols = runs.groupby(table["symbol"][runs["first"]].to_numpy())
     if checks.on_unlabelled == "skip" and len(runs):  # labels may be rare by design: one line is enough
-        where = f"{count_rows(runs['rows'].sum())} of {symbols.ngroups} symbols"
+        where = f"{count_rows(int(runs['rows'].sum()))} of {symbols.ngroups} symbols"
         yield Defect(312, f"the label {name} is empty", where, "no decision there", fatal=False)
         return
     for symbol, of_symbol in symbols:
         first = day(table["timestamp"][of_symbol["first"].iloc[0]])
-        where = f"{symbol} @ {first}, {count_rows(of_symbol['rows'].sum())}"
+        where = f"{symbol} @ {first}, {count_rows(int(of_symbol['rows'].sum()))}"
         yield Defect(312, f"the label {name} is missing", where, "supply it, or set data.checks.on_unlabelled: skip")
 
 

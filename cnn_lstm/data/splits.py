@@ -260,14 +260,31 @@ def _split_by_label(rows: Rows, decision: Times, label_end: Times, boundaries: B
     """Parts by the ends of labels, purged where one reaches the first decision of the next part."""
     inside = [(label_end >= start) & (label_end < stop) for start, stop, _ in boundaries.parts]
     if not all(part.any() for part in inside):
-        train, validation, test = (rows[part] for part in inside)
-        return SplitRows(train, validation, test, 0, boundaries)
-    first = [decision[part].min() for part in inside]
-    edges = Boundaries(*first, end=_after(np.sort(decision[inside[2]])))
+        return SplitRows(rows[inside[0]], rows[inside[1]], rows[inside[2]], 0, boundaries)
+    train, validation, test = (decision[part].min() for part in inside)
+    edges = Boundaries(train, validation, test, _after(np.sort(decision[inside[2]])))
     kept = [inside[0] & (label_end < edges.validation), inside[1] & (label_end < edges.test), inside[2]]
     purged = sum(int(one.sum() - other.sum()) for one, other in zip(inside, kept, strict=True))
-    train, validation, test = (rows[part] for part in kept)
-    return SplitRows(train, validation, test, purged, edges)
+    return SplitRows(rows[kept[0]], rows[kept[1]], rows[kept[2]], purged, edges)
+
+
+def rows_before_test(rows: Rows, decision: Times, label_end: Times, boundaries: Boundaries) -> Rows:
+    """Rows that a final model is fitted on, (n,): those of train and validation, and those purged between the two.
+
+    Args:
+        rows: As for `split_rows`.
+        decision: As for `split_rows`.
+        label_end: As for `split_rows`.
+        boundaries: The dates; no label reaches the test part, or the embargo before it.
+
+    Example:
+        >>> days = np.arange("2020-01-01", "2020-01-10", dtype="datetime64[D]").astype("datetime64[us]")
+        >>> rows_before_test(np.arange(7), days[:7], days[2:], Boundaries(days[0], days[4], days[6], days[8])).tolist()
+        [0, 1, 2, 3]
+    """
+    (start, *_), (_, stop, unreached), _ = boundaries.parts
+    inside = (decision >= start) & (decision < stop)
+    return rows[inside if unreached is None else inside & (label_end < unreached)]
 
 
 def require_rows(parts: SplitRows) -> None:

@@ -40,6 +40,8 @@ class Target(Serializable, ABC):
         anchor: Feature of the same unit whose last value is subtracted from the label and added back to the forecast;
             empty for none.
         holds_labels: Whether the column holds labels; an empty cell is then a label that is not known.
+        stands_at_decision: Whether the column holds each label at the row that it is forecast from: then nothing in the
+            table can show when it becomes known.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Target(Serializable, ABC):
     classes: int = 0
     anchor: str = ""
     holds_labels: bool = False
+    stands_at_decision: bool = False
 
     @abstractmethod
     def present(self, bars: pd.DataFrame) -> Floats:

@@ -55,12 +55,10 @@ class Forecast:
     probabilities: Floats | None = None
     variance: Floats | None = None
 
-
     @property
     def known(self) -> NDArray[np.bool_]:
         """Which rows it forecasts, (n,)."""
-        known = ~np.isnan(self.point)
-        return known if self.loss is None else known & ~np.isnan(self.loss)
+        return ~np.isnan(self.point if self.loss is None else self.loss)
 
     def of(self, rows: NDArray[np.bool_]) -> Forecast:
         """The same on chosen rows, (n,)."""
@@ -114,7 +112,8 @@ def divergences(model: Forecast, baseline: Forecast) -> Floats:
         Gneiting and Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation.
     """
     if model.probabilities is not None and baseline.probabilities is not None:
-        p, q = (np.maximum(one.probabilities, np.finfo(np.float64).eps) for one in (model, baseline))
+        least = np.finfo(np.float64).eps
+        p, q = np.maximum(model.probabilities, least), np.maximum(baseline.probabilities, least)
         return np.asarray((p * np.log(p / q)).sum(axis=1))
     if model.variance is not None and baseline.variance is not None:
         return qlike(np.maximum(model.variance, LOWEST_SHARE * baseline.variance), baseline.variance)
@@ -129,11 +128,13 @@ def _forecast(rows: pd.DataFrame, column: str, about: TargetInfo) -> Forecast:
         if not set(names) <= set(rows.columns):
             return Forecast(point, None)
         probabilities = rows[names].to_numpy(np.float64)
-        return Forecast(point, log_losses(true, probabilities), probabilities)
+        missing = np.isnan(probabilities).any(axis=1) | np.isnan(point)
+        return Forecast(point, np.where(missing, np.nan, log_losses(true, probabilities)), probabilities)
     if quantity.is_volatility:
         known = variance_name(column)
         variance = rows[known].to_numpy(np.float64) if known in rows else quantity.variance(point)
-        return Forecast(point, qlike(quantity.variance(true), variance), variance=variance)
+        losses = np.where(np.isnan(point), np.nan, qlike(quantity.variance(true), variance))
+        return Forecast(point, losses, variance=variance)
     return Forecast(point, (true - point) ** 2)
 
 

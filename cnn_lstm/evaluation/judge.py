@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract, TrainingRange, digest_of
 from cnn_lstm.model.forecaster import Forecaster
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ def judge(
     uses = count_use(folder, rows_tested(table, data), digest_of(saved))
     info: JudgedModelInfo = {**model_info(data, model, Contract.of(saved)), "test_rows_used": uses}
     contract, calibration = model.contract, model.contract.calibration
+    if contract.fitted_on:
+        log.warning("the comparison favours the final model: its baselines are fitted on the training part alone")
     # older checkpoints have no smearing factors, and those of a fit none of a linear part that only `forecast` gives
     linear = "y_linear" in table and not (calibration and calibration.linear_smearing)
     if calibration is None or not calibration.smearing or linear:

@@ -49,7 +49,7 @@ def model_info(data: MarketDataModule, model: Forecaster | Ensemble, contract: C
         },
         "split": {
             "purged_rows": data.parts.purged,
-            "train": _part(data.panel, data.parts.train),
+            "train": _part(data.panel, data.fit_rows),
             "validation": _part(data.panel, data.parts.validation),
             "test": _part(data.panel, data.parts.test),
         },
@@ -83,7 +83,7 @@ def leakage_checks(data: MarketDataModule, model: Forecaster | Ensemble, contrac
         model: The tested forecaster or ensemble, with the statistics of its checkpoint.
         contract: What its checkpoint says of its data.
     """
-    past = Prefix(data, data.parts.boundaries.validation)
+    past = Prefix(data, data.fit_end)
     return [
         _separate_parts(data),
         _training_statistics(data, model, past, trained_on(data, contract)),
@@ -121,7 +121,7 @@ def _training_statistics(data: MarketDataModule, model: Forecaster | Ensemble, p
 
 def _feature_choice(data: MarketDataModule, past: Prefix) -> CheckRecord:
     names = data.recipe.features
-    muted = muted_features(data.statistics_of(past.panel, past.rows(data.parts.train)), names)
+    muted = muted_features(data.statistics_of(past.panel, past.rows(data.fit_rows)), names)
     used = muted_features(data.statistics, names)
     return _check(
         "L1.3 feature selection on training and test data",
@@ -134,7 +134,7 @@ def _feature_choice(data: MarketDataModule, past: Prefix) -> CheckRecord:
 def _duplicates(data: MarketDataModule) -> CheckRecord:
     """Rows whose features are equal in every bit make equal last rows of windows."""
     values = data.panel.values.numpy()
-    train, test = ({values[row].tobytes() for row in rows} for rows in (data.parts.train, data.parts.test))
+    train, test = ({values[row].tobytes() for row in rows} for rows in (data.fit_rows, data.parts.test))
     doubled = len(train & test)
     return _check(
         "L1.4 duplicates in the data",
@@ -149,7 +149,7 @@ def _features_of_the_future(data: MarketDataModule) -> CheckRecord:
     # the first stage that moved is enough: the windows follow from the features
     moved = sorted({finding.column for finding in result.findings if finding.stage == result.findings[0].stage})
     highest = max(
-        float(values.abs().max()) for values in label_correlations(data.panel, data.parts.train, data.targets).values()
+        float(values.abs().max()) for values in label_correlations(data.panel, data.fit_rows, data.targets).values()
     )
     return _check(
         "L2 features that are not legitimate",

@@ -25,8 +25,8 @@ MADE = {
 # question of the verdict -> key of its answer
 QUESTIONS = {"skill over naive forecasts": "over_naive", "better than the best fitted baseline": "over_fitted"}
 FEWER_ROWS = (
-    "a method without a forecast of some rows is judged, and the model against it, on the rows that it knows; it can be "
-    "the best baseline if these are at least half of all"
+    "a method without a forecast of some rows is judged, and the model against it, on the rows that it knows; it can "
+    "be the best baseline if these are at least half of all"
 )
 TOLERANCE = 0.02  # of a measured coverage
 TWO_SIDED = 1.96  # standard errors of the 95 % interval
@@ -119,11 +119,13 @@ def linear_sentence(target: TargetReport) -> Iterator[str]:
         yield f"what the network adds to its linear part: no ratio, the linear part alone has no {target['loss']}"
         return
     size = f"{abs(compared['skill']):.1%} {'below' if compared['skill'] > 0 else 'above'}"
+    if not compared["skill"]:
+        size = "equal to"
     low, high = compared["skill_interval"]
     yield (
-        f"what the network adds to its linear part: {target['loss']} {size if compared['skill'] else 'equal to'} that of the "
-        f"linear part alone (95% interval of the skill {signed(low)} to {signed(high)}, Diebold-Mariano p "
-        f"{p_value(compared['dm_p'])}, bootstrap p {p_value(compared['bootstrap_p'])})"
+        f"what the network adds to its linear part: {target['loss']} {size} that of the linear part alone (95% "
+        f"interval of the skill {signed(low)} to {signed(high)}, Diebold-Mariano p {p_value(compared['dm_p'])}, "
+        f"bootstrap p {p_value(compared['bootstrap_p'])})"
     )
 
 

@@ -72,17 +72,10 @@ def _target_report(
             "no forecast can be judged: fewer than 2 rows have a known truth", target, "test on later dates", code=336
         )
     forecasts = {name: one for name, one in read_forecasts(rows, about).items() if one.known.sum() >= FEWEST_ROWS}
-    model, others = forecasts["model"], {name: one for name, one in forecasts.items() if name != "model"}
-    losses = {name: one.loss for name, one in others.items() if one.loss is not None}
-    assert model.loss is not None, "the model's forecasts have a loss"
-    comparisons = compare(model.loss, losses, rows["as_of"], about.horizon, settings.resamples, settings.seed)
-    compared = {
-        name: as_plain(comparison, smallest_skill(comparison, _divergence(model, others[name]), settings.level))
-        for name, comparison in comparisons.items()
-    }
-    loss, failed = about.quantity.loss, table.attrs.get("failed_checks", [])
-    concluded = answers(loss, comparisons, compared, settings.level, about.horizon, len(rows), failed)
-    known = others[concluded["best_baseline"]].known
+    losses = {name: one.loss for name, one in forecasts.items() if one.loss is not None}
+    compared, concluded = _conclusion(rows, forecasts, about, settings, table.attrs.get("failed_checks", []))
+    model, best = losses["model"], losses[concluded["best_baseline"]]
+    known = ~np.isnan(best)
     return {
         "kind": about.kind,
         "unit": about.unit,
@@ -90,18 +83,37 @@ def _target_report(
         "delay": about.delay,
         "classes": about.classes,
         **_extent(table[table["target"] == target], rows, about.horizon),
-        "loss": loss,
-        "loss_model": float(model.loss.mean()),
+        "loss": about.quantity.loss,
+        "loss_model": float(model.mean()),
         **concluded,
         "forecasts": {name: _metrics(rows, name, forecasts, about) for name in forecasts},
         "comparisons": compared,
         "selection": json_types.Selection(trials=trials, spa_p=(settings.spa or {}).get(target)),
-        **_breakdowns(rows[known], model.loss[known], losses[concluded["best_baseline"]][known]),
+        **_breakdowns(rows[known], model[known], best[known]),
         "intervals": _intervals(rows, about),
         "distribution": _distribution(rows, about),
-        "spread": _spreads(rows, model),
+        "spread": _spreads(rows, forecasts["model"]),
         "strategy": _strategy(rows, about, settings, trials),
     }
+
+
+def _conclusion(
+    rows: pd.DataFrame,
+    forecasts: Mapping[str, Forecast],
+    about: TargetInfo,
+    settings: Evaluation,
+    failed: Sequence[str],
+) -> tuple[dict[str, json_types.ComparedLosses], json_types.Answers]:
+    """The model against each baseline that has a loss, and the verdict that follows."""
+    losses = {name: one.loss for name, one in forecasts.items() if one.loss is not None}
+    model, loss = forecasts["model"], about.quantity.loss
+    own = losses.pop("model")
+    comparisons = compare(own, losses, rows["as_of"], about.horizon, settings.resamples, settings.seed)
+    compared = {
+        name: as_plain(one, smallest_skill(one, _divergence(model, forecasts[name]), settings.level))
+        for name, one in comparisons.items()
+    }
+    return compared, answers(loss, comparisons, compared, settings.level, about.horizon, len(rows), failed)
 
 
 def _divergence(model: Forecast, baseline: Forecast) -> float:

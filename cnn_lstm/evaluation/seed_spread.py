@@ -69,8 +69,9 @@ def _number(value: float | None) -> float:
 def seed_spread(reports: Mapping[int, Report], ensemble: Report | None = None) -> dict[str, TargetSpread]:
     """Mean and spread of each metric over seeds, by target.
 
-    The baseline of the claim is the hardest one for the mean of the seeds, see `verdict.hardest`, the same for all
-    seeds: the best of each run may be another one each time. The claim needs the lower end, mean - 2 std / sqrt(k), of the skill to be above 0.
+    The baseline of the claim is the one over which the mean skill of the seeds is least, see `verdict.hardest`. It is
+    the same for all seeds: the best of each run may be another one each time. The claim needs the lower end of that
+    skill, mean - 2 std / sqrt(k), to be above 0.
 
     Args:
         reports: Content of report.json by seed.

@@ -25,6 +25,7 @@ from cnn_lstm.evaluation.series import (
     variance_of_mean,
 )
 
+
 @dataclass(frozen=True)
 class Comparison:
     """A model against one baseline; signed values are above 0 where the model is better.

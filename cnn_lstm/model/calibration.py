@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -33,6 +34,16 @@ class Calibration:
     typical_scale: Sequence[float]
     smearing: Sequence[float] = ()
     linear_smearing: Sequence[float] = ()
+
+
+class EpochData(Protocol):
+    """What is known of the panel rows of an epoch, (n,)."""
+
+    def surprise_scale(self, rows: Tensor) -> Tensor:
+        """Size of each label's surprise, (n, H)."""
+
+    def dates(self, rows: Tensor) -> Tensor:
+        """A number of the date of each row, (n,), rising with time."""
 
 
 def calibrate(
@@ -77,6 +88,29 @@ def calibrate(
     factors = {name: _factors(forecasts, training, named, name) for name in ("y_pred", "y_linear") if name in forecasts}
     ordered = [_order_statistics(column) for column in scores.T]
     return Calibration(ordered, typical_scale, factors["y_pred"], factors.get("y_linear", ()))
+
+
+def calibrate_epoch(
+    data: EpochData,
+    validation: Mapping[str, Tensor],
+    training: Mapping[str, Tensor],
+    classes: int,
+    kinds: Sequence[str],
+) -> Calibration:
+    """`calibrate` of the forecasts that an epoch of a fit made anyway.
+
+    Those of its training rows are of weights that still changed, under dropout: near enough for the smearing factors,
+    and without a second pass over the rows.
+
+    Args:
+        data: What is known of panel rows.
+        validation: Columns of the validation rows as for `calibrate`, and their panel rows `row`, (n,).
+        training: The same of the training rows.
+        classes: Number of classes; 0 for numbers.
+        kinds: Kind of each target.
+    """
+    dated = [{**part, "date": data.dates(part["row"])} for part in (validation, training)]
+    return calibrate(dated[0], data.surprise_scale(validation["row"]), classes, kinds, dated[1])
 
 
 def _factors(

@@ -56,6 +56,8 @@ class Contract:
         target_mean: Mean of each target over the training rows.
         boundaries: Dates of the parts.
         training: Dates of the training rows; None in checkpoints of older versions.
+        fitted_on: `train_and_validation` of a final model, which has trained on all rows before the test part; else
+            empty.
         fingerprint: SHA-256 of the prices.
         members: Digests of the members' weights; empty unless the checkpoint is an ensemble.
         calibration: Scores of the validation forecasts; None where no fit has made them.
@@ -78,6 +80,7 @@ class Contract:
     target_mean: Sequence[float] = ()
     boundaries: PartDates = PartDates("", "", "", "")
     training: TrainingRange | None = None
+    fitted_on: str = ""
     fingerprint: str = ""
     members: Sequence[str] = ()
     calibration: Calibration | None = None
@@ -112,9 +115,7 @@ class Contract:
         """The form of a checkpoint, in plain values; what is empty or None is left out."""
         plain = specs.plain(asdict(self))
         calibration = plain["calibration"] or {}
-        plain["calibration"] = {
-            name: values for name, values in calibration.items() if values or "smearing" not in name
-        }
+        plain["calibration"] = {name: part for name, part in calibration.items() if part or "smearing" not in name}
         return {name: value for name, value in plain.items() if value not in (None, [], {}, "")}
 
     def with_weights_of(self, saved: Contract) -> Contract:
@@ -125,8 +126,8 @@ class Contract:
         Args:
             saved: The contract of the checkpoint.
         """
-        with_weights_of = ("scaled_symbols", "target_mean", "boundaries", "training", "members", "calibration")
-        return replace(self, **{name: getattr(saved, name) for name in with_weights_of})
+        kept = ("scaled_symbols", "target_mean", "boundaries", "training", "fitted_on", "members", "calibration")
+        return replace(self, **{name: getattr(saved, name) for name in kept})
 
 
 # -- which checkpoint goes with which data -----------------------------------------------------------------------------
@@ -150,6 +151,10 @@ def refuse_other_data(saved: Contract, data: Contract, *, fit: bool, refuse_othe
     if fit:
         parts = ("train", "validation", "test")
         refuse_differences(*({f"data.split.{part}": edges[part] for part in parts} for edges in (dates, asked)))
+        refuse_differences(*({"data.fit_on": contract.fitted_on or "train"} for contract in (saved, data)))
+    for edges, contract in ((dates, saved), (asked, data)):
+        if contract.fitted_on:  # the model saw the validation part too
+            edges["validation"] = edges["test"]
     for part in () if fit else ("validation", "test"):
         if asked[part] < dates[part]:
             what = f"the {part} part is not untouched: it starts at {asked[part][:10]}"

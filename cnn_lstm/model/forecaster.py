@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from cnn_lstm import specs
 from cnn_lstm.errors import require
+from cnn_lstm.model.calibration import calibrate_epoch
 from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, refuse_other_data, require_intact, with_digest
 from cnn_lstm.model.dropout import dropout_columns
 from cnn_lstm.model.linear import LinearPath, Mode, line_columns
@@ -31,7 +32,6 @@ from cnn_lstm.model.training_data import (
     ForecastData,
     Statistics,
     Windows,
-    calibration_of,
     require_fitting,
     standardised,
 )
@@ -84,10 +84,11 @@ class Forecaster(TargetScale):
             o, monitor="val_loss", factor=0.5, patience=5
         ),
         scheduler_interval: Literal["epoch", "step"] = "epoch",
-        linear: Mode = "fixed",
+        linear: Mode | Literal[False] = "fixed",
         samples: int = 0,
     ) -> None:
         super().__init__(n_targets)
+        linear = linear or "off"  # as YAML reads `off`
         require(linear in get_args(Mode), f"linear={linear!r}", "model.linear", f"one of {', '.join(get_args(Mode))}")
         require(samples >= 0, f"samples={samples}", "model.samples", "give 0 or more passes")
         # Lightning's `load_from_checkpoint` gives the specs of the checkpoint
@@ -211,11 +212,9 @@ class Forecaster(TargetScale):
         """Logs the metrics of the validation; those of a fit keep their scores for the checkpoint's intervals."""
         self._log_metrics("val")
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            # the forecasts of the training epoch, of weights that still changed: near enough for the smearing factors
             training = self._training_outputs.gather(self.trainer.world_size)
-            classes, kinds = self.objective.classes, self.contract.target_kinds
-            scores = calibration_of(self._data, self.forecasts, training, classes, kinds)
-            self.contract = replace(self.contract, calibration=scores)
+            parts = (self.forecasts, training, self.objective.classes, self.contract.target_kinds)
+            self.contract = replace(self.contract, calibration=calibrate_epoch(self._data, *parts))
         self.outputs = self._training_outputs
 
     def on_test_epoch_end(self) -> None:

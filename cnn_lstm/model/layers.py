@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnn_lstm.errors import require
-from cnn_lstm.model.scales import of_windows, take_rows
+from cnn_lstm.model.scales import like, of_windows, take_rows
 
 HALF = 2  # bytes of a number in half precision
 Padding = Literal["causal", "same"]
@@ -66,7 +66,7 @@ class Standardize(nn.Module):
         what, fix = "data.per_symbol with a model in half precision", "use 32-true, 16-mixed or bf16-mixed"
         require(not len(codes) or self.loc.dtype.itemsize > HALF, what, "trainer.precision", fix)
         for name, values in (("loc", loc), ("scale", scale), ("anchored", anchored)):
-            setattr(self, name, values.to(self.loc, copy=True))
+            setattr(self, name, like(self.loc, values))
         self._set_codes(codes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Standardize(nn.Module):
 
     def _set_codes(self, codes: Tensor) -> None:
         # a checkpoint without scales per symbol is as it was before there were any
-        self.register_buffer("codes", codes.to(self.loc, copy=True), persistent=len(codes) > 0)
+        self.register_buffer("codes", like(self.loc, codes), persistent=len(codes) > 0)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
         """Takes the symbols of what is loaded."""

@@ -1,69 +1,29 @@
 """The linear path of a forecast: the best line through the training windows, in closed form, next to the network.
 
-Ridge regression for numbers, logistic regression for classes. Every line is a weighted sum of the standardised window,
-whatever inputs it was fitted on, so that one matrix holds it in checkpoints, exports and streams.
+Ridge regression for numbers, logistic regression for classes.
 
 Shapes: B batch, n windows, T window length, F features, H targets, L outputs per target (1 for numbers, the classes
-otherwise), I candidate inputs, P penalties.
+otherwise).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cnn_lstm.model.line import Line, Pairs
 from cnn_lstm.model.objectives import Objective
+from cnn_lstm.model.ridge import fit_ridge
 from cnn_lstm.model.training_data import Part
 
 log = logging.getLogger(__name__)
 Mode = Literal["off", "fixed", "fine_tuned"]
-Pairs = Iterable[tuple[Tensor, Tensor]]  # standardised windows (n, T, F), standardised labels (n, H)
 MAX_WINDOWS = 50_000
 MAX_LOGISTIC_WINDOWS = 20_000  # scikit-learn holds all of them at once
-MAX_INPUTS = 2048  # the eigendecomposition of more takes longer than most fits
-PENALTIES = 10.0 ** np.arange(-4, 3.5, 0.5)  # per window; the penalty of the sum of squares is n times as large
-LEAST_PROBABILITY = 1e-6  # a class without a training row must not make the log loss infinite
-SHORT = (1, 5, 22)  # rows of the shorter windows: a day, a week and a month of daily bars
-AVERAGES = "averages"
-
-
-@dataclass(frozen=True)
-class Line:
-    """A fitted line for each target.
-
-    Attributes:
-        weight: Coefficients of the standardised window, (T, F, H L) float32.
-        bias: Intercepts, (H L,) float32.
-        inputs: What each target's line was fitted on, such as `last 5 rows` or `averages`.
-        penalties: Chosen penalty of each target: sum of squared errors + penalty * sum of squared coefficients; for
-            classes the inverse strength.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    inputs: list[str]
-    penalties: list[float]
-
-    @classmethod
-    def joined(cls, lines: Sequence[Line]) -> Line:
-        """The lines of several targets as one."""
-        return cls(
-            torch.cat([line.weight for line in lines], dim=-1),
-            torch.cat([line.bias for line in lines]),
-            [name for line in lines for name in line.inputs],
-            [penalty for line in lines for penalty in line.penalties],
-        )
-
-    def __call__(self, windows: Tensor) -> Tensor:
-        """Standardised forecasts, (n, H L), of standardised windows, (n, T, F)."""
-        return torch.addmm(self.bias, windows.flatten(1), self.weight.flatten(0, 1))
 
 
 class LinearPath(nn.Module):
@@ -164,138 +124,3 @@ def fit_line(train: Pairs, validation: Pairs, classes: int = 0) -> Line:
 
         return fit_logistic(train, validation, classes)
     return fit_ridge(train, validation)
-
-
-# -- the search --------------------------------------------------------------------------------------------------------
-
-
-def input_maps(length: int, features: int) -> dict[str, Tensor]:
-    """Which weighted sums over the rows of a window a line may read, by name.
-
-    They are the last rows alone, all of the rows that `MAX_INPUTS` allows, and the averages over a day, a week, a month
-    and the whole window: the inputs of a heterogeneous autoregression.
-
-    Args:
-        length: Rows of a window, T.
-        features: Features in a row, F.
-
-    Returns:
-        By name the weights of each row in each input, (inputs, T) float64.
-
-    Source:
-        Corsi (2009), A Simple Approximate Long-Memory Model of Realized Volatility: averages over 1, 5 and 22 rows.
-
-    Example:
-        >>> {name: len(rows) for name, rows in input_maps(60, 14).items()}
-        {'averages': 4, 'last 1 rows': 1, 'last 5 rows': 5, 'last 22 rows': 22, 'last 60 rows': 60}
-    """
-    spans = [span for span in SHORT if span < length] + [length]
-    averages = torch.zeros(len(spans), length, dtype=torch.float64)
-    for row, span in enumerate(spans):
-        averages[row, -span:] = 1.0 / span
-    most = max(1, MAX_INPUTS // features - len(spans))
-    rows = torch.eye(length, dtype=torch.float64)
-    lengths = dict.fromkeys(min(span, most) for span in spans)
-    return {AVERAGES: averages, **{f"last {span} rows": rows[length - span :] for span in lengths}}
-
-
-def fit_ridge(train: Pairs, validation: Pairs) -> Line:
-    """Ridge regressions of all targets, for all inputs and penalties from one pass over the windows.
-
-    For each target the inputs and the penalty with the lowest mean squared error on the validation rows are chosen.
-
-    Args:
-        train: Standardised windows and labels to fit on, in chunks; the windows are never in memory together.
-        validation: The same, to choose on.
-
-    Source:
-        Hoerl, Kennard (1970), Ridge Regression; the path of penalties as in Hastie, Tibshirani, Friedman (2009), 3.4.
-    """
-    # Not scikit-learn's Ridge: it holds all windows at once (50,000 of 2,048 inputs: 0.4 GB, and a centred copy) and
-    # solves again for each penalty. The Gram matrix is summed over chunks and serves all inputs and penalties.
-    first, train = peeked(train)
-    length, features = first[0].shape[1:]
-    maps = input_maps(length, features)
-    base = _joint(maps)
-    fitted, held_out = (_Moments.of(part, base) for part in (train, validation))
-    # each map as weighted sums of the joint inputs: rows = mixing @ base, exactly
-    mixings = {name: torch.linalg.lstsq(base.T, rows.T).solution.T for name, rows in maps.items()}
-    paths = {
-        name: _path(*(part.mixed(mixing, features) for part in (fitted, held_out))) for name, mixing in mixings.items()
-    }
-    errors = torch.stack([errors for _, errors in paths.values()])  # (maps, P, H)
-    lines = []
-    for target in range(errors.shape[2]):
-        which, penalty = divmod(int(errors[..., target].argmin()), len(PENALTIES))
-        name = list(paths)[which]
-        of_inputs = paths[name][0][:, penalty, target].view(-1, features)
-        weight = mixings[name].T @ of_inputs  # of the joint inputs, (I, F)
-        bias = fitted.y_mean[[target]] - weight.flatten() @ fitted.x_mean
-        of_rows = (base.T @ weight)[..., None]  # (T, F, 1)
-        lines.append(Line(of_rows.float(), bias.float(), [name], [float(PENALTIES[penalty]) * fitted.rows]))
-    return Line.joined(lines)
-
-
-def peeked(pairs: Pairs) -> tuple[tuple[Tensor, Tensor], Pairs]:
-    """The first of some pairs, and all of them."""
-    pairs = iter(pairs)
-    first = next(pairs)
-    return first, chain([first], pairs)
-
-
-def _joint(maps: Mapping[str, Tensor]) -> Tensor:
-    """Inputs from which those of all maps are weighted sums, (I, T): the most rows, and the averages over more."""
-    longest = max((name for name in maps if name != AVERAGES), key=lambda name: len(maps[name]))
-    rows, averages = maps[longest], maps[AVERAGES]
-    beyond = averages[(averages > 0).sum(dim=1) > len(rows)]
-    return torch.cat([rows, beyond])
-
-
-@dataclass(frozen=True)
-class _Moments:
-    """Centred sums over windows: of inputs (K, K), of inputs and labels (K, H), of labels (H,); and the means."""
-
-    rows: int
-    gram: Tensor
-    cross: Tensor
-    squares: Tensor
-    x_mean: Tensor
-    y_mean: Tensor
-
-    @classmethod
-    def of(cls, pairs: Pairs, base: Tensor) -> _Moments:
-        """Of weighted sums of the windows' rows, K = I F, in float64."""
-        rows = 0
-        gram, cross, squares, x_sum, y_sum = (torch.zeros(1, dtype=torch.float64) for _ in range(5))
-        for windows, labels in pairs:
-            x, y = torch.einsum("it,ntf->nif", base, windows.double()).flatten(1), labels.double()
-            rows += len(x)
-            gram, cross, squares = gram + x.T @ x, cross + x.T @ y, squares + y.square().sum(dim=0)
-            x_sum, y_sum = x_sum + x.sum(dim=0), y_sum + y.sum(dim=0)
-        x_mean, y_mean = x_sum / rows, y_sum / rows
-        centred = gram - rows * torch.outer(x_mean, x_mean), cross - rows * torch.outer(x_mean, y_mean)
-        return cls(rows, *centred, squares - rows * y_mean.square(), x_mean, y_mean)
-
-    def mixed(self, mixing: Tensor, features: int) -> _Moments:
-        """The moments of weighted sums, (inputs, I), of these inputs."""
-        gram = self.gram.view(-1, features, len(self.gram) // features, features)
-        gram = torch.einsum("ai,ifjg,bj->afbg", mixing, gram, mixing)
-        cross = torch.einsum("ai,ifh->afh", mixing, self.cross.view(-1, features, len(self.y_mean)))
-        mean = mixing @ self.x_mean.view(-1, features)
-        size = mean.numel()
-        return _Moments(
-            self.rows, gram.reshape(size, size), cross.flatten(0, 1), self.squares, mean.flatten(), self.y_mean
-        )
-
-
-def _path(train: _Moments, held_out: _Moments) -> tuple[Tensor, Tensor]:
-    """Coefficients of each penalty, (K, P, H), and mean squared errors on the held-out rows, (P, H)."""
-    penalties = torch.from_numpy(PENALTIES) * train.rows
-    roots, vectors = torch.linalg.eigh(train.gram)
-    shrunk = (vectors.T @ train.cross)[:, None] / (roots.clamp(min=0)[:, None, None] + penalties[None, :, None])
-    weights = torch.einsum("ij,jph->iph", vectors, shrunk)
-    intercepts = train.y_mean - torch.einsum("i,iph->ph", train.x_mean, weights)
-    explained = torch.einsum("iph,ih->ph", weights, held_out.cross)
-    squares = torch.einsum("iph,iph->ph", weights, torch.einsum("ij,jph->iph", held_out.gram, weights))
-    bias = held_out.y_mean - intercepts - torch.einsum("i,iph->ph", held_out.x_mean, weights)
-    return weights, (held_out.squares - 2 * explained + squares) / held_out.rows + bias.square()

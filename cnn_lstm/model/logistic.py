@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from cnn_lstm.model.linear import LEAST_PROBABILITY, Line, Pairs, input_maps
+from cnn_lstm.model.line import LEAST_PROBABILITY, Line, Pairs, input_maps
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)  # C of the logistic regression, times n
 ITERATIONS = 100

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cnn_lstm.errors import CheckpointError, ConfigError, require
+from cnn_lstm.plain_values import differences
 
 log = logging.getLogger(__name__)
 SCHEDULE = "model.scheduler"
@@ -152,11 +153,8 @@ class WarmupCosine(LRScheduler):
             raise CheckpointError(other, SCHEDULE, fix, code=436)
         planned = {name: getattr(self, name) for name in ("total_steps", "warm_up", "final")}
         super().load_state_dict({**state_dict, **planned})
-        for name, value in planned.items():
-            if value != state_dict[name]:
-                log.warning(
-                    "resume: %s.%s: %s -> %s, as the configuration says", SCHEDULE, name, state_dict[name], value
-                )
+        for difference in differences({name: state_dict.get(name) for name in planned}, planned):
+            log.warning("resume: %s.%s, as the configuration says", SCHEDULE, difference)
         self._apply()
 
     def _apply(self) -> None:

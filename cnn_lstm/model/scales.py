@@ -32,6 +32,11 @@ def of_windows(table: Tensor, codes: Tensor, x: Tensor) -> Tensor:
     return table.index_select(0, rows)
 
 
+def like(own: Tensor, values: Tensor) -> Tensor:
+    """A copy of values with the type and device of others, rows behind one another in memory."""
+    return own.new_empty(values.shape).copy_(values)
+
+
 def take_rows(module: nn.Module, state: Mapping[str, Any], prefix: str, names: Sequence[str]) -> None:
     """Gives tables of a module as many rows as those that are about to be loaded.
 

@@ -3,7 +3,7 @@
 The square of a volatility forecast is too low for the variance, by the spread of the forecast's errors. The factor is
 estimated from the errors on training and validation rows together, see `smearing`.
 
-Shapes: n rows, d dates, b blocks of dates.
+Shapes: n rows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BLOCKS = 10  # of the validation dates; those of the training dates are as long
+BLOCKS = 10  # of the time that the validation part spans; those of the training part are as long
 
 
 class LogRatios(NamedTuple):
@@ -56,11 +56,11 @@ def smearing(validation: LogRatios, training: LogRatios | None = None) -> float:
     of the errors. Training rows show too little of it where a model is overfitted, which validation rows do not, but a
     few days of a crisis can double it there.
 
-    So the level is the mean of both parts, each with the weight of its number of dates. The dispersion of the validation rows, V, is shrunk towards
-    that of the training rows, T: T + w (V - T), with w = (b + t) / (b + t + v). Here v and t are the variances of V and
-    T, from the differences between blocks of dates, which keep together what overlaps in time or shares a date; and
-    b = max(0, (V - T)^2 - v - t) is what the two differ by more than chance explains, as by overfitting. A V that agrees
-    with T within its error is mostly replaced by T; one that is clearly larger is kept.
+    So the level is the mean of both parts, each with the weight of the time that it spans. The dispersion of the
+    validation rows, V, is shrunk towards that of the training rows, T: T + w (V - T), w = (b + t) / (b + t + v). Here v
+    and t are the variances of V and T, from the differences between blocks of time, which keep together what overlaps
+    or shares a date; and b = max(0, (V - T)^2 - v - t) is what the two differ by more than chance explains, as by
+    overfitting. A V that agrees with T within its error is mostly replaced by T; one that is clearly larger is kept.
 
     Args:
         validation: Errors on validation rows.
@@ -81,15 +81,15 @@ def smearing(validation: LogRatios, training: LogRatios | None = None) -> float:
         >>> 1.0 < smearing(validation, training) < 5.0
         True
     """
-    parts = [_per_date(part) for part in (validation, training) if part is not None and len(part.values)]
+    parts = [part for part in (validation, training) if part is not None and len(part.values)]
     if not parts:
         return 1.0
-    block = max(1, round(len(parts[0]) / BLOCKS))
-    weighted = sum(float(part[:, 1].sum() / part[:, 2].sum()) * len(part) for part in parts)
-    level = weighted / sum(map(len, parts))
-    dispersion, variance = _dispersion(parts[0], block)
+    spans = [_span(part) for part in parts]
+    level = sum(float(part.values.mean()) * span for part, span in zip(parts, spans, strict=True)) / sum(spans)
+    estimates = [_dispersion(part, spans[0] / BLOCKS) for part in parts]
+    dispersion, variance = estimates[0]
     if len(parts) > 1:
-        other, other_variance = _dispersion(parts[1], block)
+        other, other_variance = estimates[1]
         dispersion = other + _weight(dispersion - other, variance, other_variance) * (dispersion - other)
     return math.exp(level + dispersion)
 
@@ -104,20 +104,21 @@ def _weight(difference: float, variance: float, other_variance: float) -> float:
     return doubt / (doubt + variance)
 
 
-def _per_date(ratios: LogRatios) -> Tensor:
-    """Sums over the rows of each date, in the order of time, (d, 3): ratio, its logarithm, number of rows."""
-    dates, codes = ratios.date.unique(return_inverse=True)
-    columns = torch.stack([ratios.values.exp(), ratios.values, torch.ones_like(ratios.values)], dim=1)
-    return columns.new_zeros(len(dates), 3).index_add(0, codes, columns)
+def _span(ratios: LogRatios) -> float:
+    """Time from the first date to one step behind the last one, in the unit of the dates."""
+    dates = ratios.date.unique().double()
+    return float(dates[-1] - dates[0]) * len(dates) / (len(dates) - 1) if len(dates) > 1 else 1.0
 
 
-def _dispersion(per_date: Tensor, block: int) -> tuple[float, float]:
-    """Log of the mean ratio - mean of its logarithm, and the variance of that; infinite with fewer than two blocks."""
-    ratio, log, rows = (float(total) for total in per_date.sum(dim=0))
-    value, count = math.log(ratio / rows) - log / rows, max(1, round(len(per_date) / block))
+def _dispersion(ratios: LogRatios, block: float) -> tuple[float, float]:
+    """Log of the mean ratio - mean log ratio, and its variance from blocks of so much time; infinite for one block."""
+    ratio, log = ratios.values.exp(), ratios.values
+    value = float(ratio.mean().log() - log.mean())
+    numbers = ((ratios.date - ratios.date.min()).double() / block).floor().long()
+    blocks, codes = numbers.unique(return_inverse=True)
+    count = len(blocks)
     if count < 2:
         return value, math.inf
-    codes = (torch.arange(len(per_date)) // block).clamp(max=count - 1)
-    blocks = per_date.new_zeros(count, 3).index_add(0, codes, per_date)
-    influence = blocks[:, 0] * (rows / ratio) - blocks[:, 2] - (blocks[:, 1] - blocks[:, 2] * (log / rows))
-    return value, float((influence**2).sum() * count / (count - 1) / rows**2)
+    influence = (ratio / ratio.mean() - 1) - (log - log.mean())
+    totals = influence.new_zeros(count).index_add(0, codes, influence)
+    return value, float((totals**2).sum() * count / (count - 1) / len(log) ** 2)

@@ -14,7 +14,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from cnn_lstm.model.network import Backbone
-from cnn_lstm.model.scales import of_windows, take_rows
+from cnn_lstm.model.scales import like, of_windows, take_rows
 from cnn_lstm.model.training_data import Statistics
 
 UNLEARNT = {"y_loc": 0.0, "y_scale": 1.0, "y_anchor": -1}
@@ -47,7 +47,7 @@ class TargetScale(LightningModule, ABC):
         """Fills the buffers of network and targets."""
         self.network.standardize.take(statistics.x_loc, statistics.x_scale, statistics.x_anchored, statistics.codes)
         for name in UNLEARNT:
-            setattr(self, name, getattr(statistics, name).to(self.get_buffer(name), copy=True))
+            setattr(self, name, like(self.get_buffer(name), getattr(statistics, name)))
 
     def _loc(self, x: Tensor) -> Tensor:
         """What standardisation subtracts from the targets, (B, H): location, and last value where anchored."""

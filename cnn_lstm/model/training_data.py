@@ -5,14 +5,13 @@ Shapes: B batch, T window length, F features, H targets, C classes, n rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from cnn_lstm.errors import require
-from cnn_lstm.model.calibration import Calibration, calibrate
 
 Part = Literal["train", "validation"]
 
@@ -106,26 +105,6 @@ def standardised(
     for x, y, _ in data.windows_of(part, most):
         divisor = scale(x)
         yield standardize(x), (y.double() - location(x)) / torch.where(divisor.isinf(), 1.0, divisor)
-
-
-def calibration_of(
-    data: ForecastData,
-    validation: Mapping[str, Tensor],
-    training: Mapping[str, Tensor],
-    classes: int,
-    kinds: Sequence[str],
-) -> Calibration:
-    """Scores of the forecasts of a validation, and smearing factors that count those of the training too.
-
-    Args:
-        data: The data module.
-        validation: Columns of the validation rows, `row` among them; see `calibrate`.
-        training: The same of training rows.
-        classes: Number of classes; 0 for numbers.
-        kinds: Kind of each target.
-    """
-    parts = [{**part, "date": data.dates(part["row"])} for part in (validation, training)]
-    return calibrate(parts[0], data.surprise_scale(validation["row"]), classes, kinds, parts[1])
 
 
 def require_fitting(statistics: Statistics, classes: int, n_targets: int, n_features: int) -> None:

@@ -31,6 +31,13 @@ from cnn_lstm.model.checkpoints import is_ensemble, read_checkpoint
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of
 from cnn_lstm.runs.config import RENAMED, check_keys, check_values, with_current_files
+from cnn_lstm.runs.final_fit import (
+    CalibrationOfFit,
+    check_final,
+    is_final,
+    require_rate_without_validation,
+    without_validation,
+)
 from cnn_lstm.runs.outcome import Outcome
 from cnn_lstm.runs.parser_errors import one_line_errors
 from cnn_lstm.runs.tracking import ENVIRONMENT, add_tracking_arguments, record_of_run, recording
@@ -130,6 +137,8 @@ class ForecastCLI(LightningCLI):
             explicit = explicit_flags(args, flags_of(self._subcommand_parsers[self._command]))
             self.config = parser.parse_args(with_current_files(explicit))
         check_values(self.command_config)
+        if self._command == "fit":
+            check_final(self.command_config, CLASS_DEFAULTS)
 
     def _known_keys(self) -> set[str]:
         return {action.dest for action in self._subcommand_parsers[self._command]._actions}
@@ -173,11 +182,17 @@ class ForecastCLI(LightningCLI):
         config = self.command_config
         config.checkpoint.dirpath = str(self.run_folder.checkpoints)
         config.trainer.default_root_dir = str(self.run_folder.path)
+        if is_final(config):
+            config.checkpoint.monitor = None  # the newest epoch is kept as best.ckpt
+        if self._is_final:
+            config.trainer.limit_val_batches = 0
         try:
             with self._one_line_errors():
                 super().instantiate_classes()
                 if self._command == "fit":  # refuses a wrong setting of optimiser or scheduler before any data is read
-                    self.model.configure_optimizers()
+                    configured = self.model.configure_optimizers()
+                    if self._is_final:
+                        require_rate_without_validation(configured)
                 else:
                     self.model = _with_members(self.model, config.ckpt_path)
                 self.model.refuse_other_prices = config.same_prices
@@ -198,6 +213,10 @@ class ForecastCLI(LightningCLI):
         """The configuration of the command, as it was parsed."""
         config: Namespace = self.config[self._command]
         return config
+
+    @property
+    def _is_final(self) -> bool:
+        return self._command == "fit" and is_final(self.command_config)
 
     @property
     def evaluation(self) -> Evaluation:
@@ -249,11 +268,15 @@ class ForecastCLI(LightningCLI):
 
     def _callbacks(self) -> list[Callback]:
         callbacks = [InterruptBetweenBatches(), *guards(self.run_folder.checkpoints), Resources(), *self._trial]
+        if self._is_final:
+            callbacks.append(CalibrationOfFit(self.command_config.calibration_from))
         if self._command == "fit":
             callbacks.append(TrackedData(self.record, yaml.safe_load(self.config_text)["data"]["source"]))
         return callbacks
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        if self._is_final:
+            callbacks = without_validation(callbacks)
         if config["logger"] is False:  # nobody could write down the learning rate
             callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
         trainer: Trainer = super()._instantiate_trainer(config, callbacks)
@@ -330,6 +353,12 @@ def add_run_arguments(parser: LightningArgumentParser) -> None:
     parser.add_argument("--csv", type=bool, default=False, help="predict: write forecasts.csv too.")
     parser.add_argument("--ensemble", type=int, default=1, help="fit: train so many seeds; best.ckpt is their average.")
     parser.add_argument("--n_jobs", type=int, default=1, help="fit: members of an ensemble at a time.")
+    parser.add_argument(
+        "--calibration_from",
+        type=str | None,
+        default=None,
+        help="fit with data.fit_on train_and_validation: checkpoint of the fit on train, for the intervals.",
+    )
     parser.add_argument(
         "--same_prices", type=bool, default=False, help="Refuse a checkpoint that was trained on other prices."
     )
@@ -417,8 +446,9 @@ def set_up_messages() -> None:
     warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint.*BoardPictures.*")
     # our predict_step keeps its forecasts itself
     warnings.filterwarnings("ignore", ".*predict returned None.*")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_not_a_tip)  # the same one is added once
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_of_use)  # the same one is added once
 
 
-def _not_a_tip(record: logging.LogRecord) -> bool:
-    return "Tip:" not in record.getMessage()
+def _of_use(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    return "Tip:" not in message and "to estimate number of stepping batches" not in message

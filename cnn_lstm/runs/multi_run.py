@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from cnn_lstm.errors import ConfigError
+from cnn_lstm.errors import ConfigError, require
 from cnn_lstm.files import disk_errors_in_one_line, try_lock, write_text_whole
 from cnn_lstm.plain_values import differences, flattened
 from cnn_lstm.runs import forecast_cli
@@ -126,6 +126,8 @@ class MultiRunCommand:
         cli = forecast_cli.parsed(["fit", *argv])
         if cli.command_config.get("ckpt_path"):
             raise self._not_for_users("ckpt_path")
+        what, fix = f"{self.command} of final fits", "leave it out, and fit the final model once, with fit"
+        require(cli.command_config.data.fit_on == "train", what, "data.fit_on", fix)
         return cli
 
     def new_folder(self, cli: ForecastCLI) -> Path:

@@ -46,9 +46,10 @@ def repeat(
         ConfigError: If an option is wrong, before anything is trained.
         SystemExit: With the exit code of the first run that failed.
     """
-    # each seed is one member of the ensemble of all, also where the configuration asks for one
-    argv = [*REPEAT.argv_of_fit(argv, jobs, folder, resume), "--ensemble=1"]
+    argv = REPEAT.argv_of_fit(argv, jobs, folder, resume)
     cli = REPEAT.parsed(argv)
+    if cli.makes_ensemble:  # each seed is one member of the ensemble of all
+        argv = [*argv, "--ensemble=1"]
     data, folder = cli.build_data(), folder or REPEAT.new_folder(cli)
     members = [
         Member("seed", seed, folder, [*argv, "--seed_everything", str(seed)]) for seed in _seeds(seeds, first_seed)
@@ -110,13 +111,14 @@ def _conclude(members: Sequence[Member], data: MarketDataModule, settings: Evalu
 def _average(members: Sequence[Member], data: MarketDataModule, settings: Evaluation) -> Report:
     """Writes the ensemble, and judges its forecasts of the test part as `test` does; returns its report.
 
-    The configuration lies next to the file, so that every command finds what belongs to it.
+    The folder has the configuration too, so that every command takes the file and works in this folder, whose uses of
+    the test rows are counted together with those of the seeds.
     """
     data.setup()
     file, folder = members[0].folder / "ensemble.ckpt", members[0].folder / "ensemble"
     ensemble = write_average([member.run.checkpoint("best") for member in members], file, data)
     kept = REPEAT.kept_config(members[0].folder).read_text(encoding="utf-8")
-    write_text_whole(RunFolder(members[0].folder).config, kept)
     folder.mkdir(exist_ok=True)
+    write_text_whole(RunFolder(folder).config, kept)
     table = Predictor(ensemble).predict_rows(data.panel, data.parts.test)
     return judge(folder, table, data, ensemble, settings, file).report

@@ -99,9 +99,15 @@ class BestForecasts(Callback):
 
     def _table(self, data: MarketDataModule) -> pd.DataFrame:
         table = collected_table(data.panel, data.targets, self._forecasts, self._contract.target_mean)
-        calibration = self._contract.calibration
-        described = zip(target_infos(table).items(), calibration.smearing if calibration else (), strict=True)
-        set_target_infos(
-            table, {name: replace(about, smearing={"y_pred": factor}) for (name, about), factor in described}
-        )
+        if (calibration := self._contract.calibration) is not None:
+            factors = {"y_pred": calibration.smearing, "y_linear": calibration.linear_smearing}
+            known = {name: values for name, values in factors.items() if values}
+            described = enumerate(target_infos(table).items())
+            set_target_infos(
+                table,
+                {
+                    name: replace(about, smearing={column: values[k] for column, values in known.items()})
+                    for k, (name, about) in described
+                },
+            )
         return table

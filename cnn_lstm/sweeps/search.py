@@ -159,6 +159,9 @@ def _read_file(options: SweepOptions) -> tuple[Path, Any]:
 
 def _configuration(options: SweepOptions, argv: Sequence[str], definition: Definition) -> ForecastCLI:
     """The configuration that all trials share, once every key of the space was tried on it."""
+    if "ensemble" in definition.space.keys:
+        fix = "leave it out of the space: a trial is one member; give --ensemble to the fit of best.yaml"
+        raise ConfigError("ensemble cannot be searched", f"{definition.where}: space", fix, code=250)
     argv = SWEEP.with_kept_config(argv, options.folder, options.resume)
     monitor = monitored(definition.objectives)
     before = SWEEP.parsed(argv).command_config.checkpoint.monitor

@@ -114,11 +114,13 @@ def _losses(table: pd.DataFrame, target: str) -> pd.DataFrame:
 def _tested(baselines: pd.DataFrame, trials: pd.DataFrame, best: int, about: TargetInfo, settings: Any) -> ChoiceTest:
     """The test of one target, on the rows that every trial and the best baseline have forecast."""
     joint = baselines.join(trials, how="inner").dropna(subset=list(trials.columns))
-    known = joint[baselines.columns].notna()
-    loss = joint[baselines.columns].mean()
-    skill = {str(name): float(1 - joint.loc[known[name], best].mean() / loss[name]) for name in baselines.columns}
-    baseline = hardest(skill, loss.to_dict(), known.mean().to_dict())
-    rows = joint[known[baseline]]
+    skill, loss, share = dict[str, float](), dict[str, float](), dict[str, float]()
+    for name in map(str, baselines.columns):
+        known = joint[joint[name].notna()]
+        loss[name], share[name] = float(known[name].mean()), len(known) / len(joint)
+        skill[name] = 1 - float(known[best].mean()) / loss[name] if loss[name] else np.nan
+    baseline = hardest(skill, loss, share)
+    rows = joint[joint[baseline].notna()]
     means = rows.mean()
     date, horizon = rows.index.get_level_values("as_of"), about.horizon
     p = None

@@ -1,8 +1,8 @@
 """Weights averaged over the steps of a training: they are validated, saved and used; the training goes on with its own.
 
-Lightning's `WeightAveraging` (2.6) copies the model before its statistics are there, validates and saves that copy until
-the first update (https://github.com/Lightning-AI/pytorch-lightning/issues/21724), resumes without the last averaged
-epoch, and averages every buffer, whole numbers too.
+Not Lightning's `WeightAveraging` (2.6): it copies the model before its statistics are there, validates and saves that
+copy until the first update (https://github.com/Lightning-AI/pytorch-lightning/issues/21724), forgets on resume which
+epoch it averaged last, and averages every buffer, whole numbers too.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class WeightAveraging(Callback):
     The processes of a `ddp` training have equal weights after each step, and so equal averages.
 
     Args:
-        kind: `off`, which YAML reads as False; `ema`, an exponential moving average; or `tail`, the mean of all steps since `from_epoch`.
+        kind: `off`, which YAML reads as False; `ema`, an exponential moving average; or `tail`, the mean of all steps
+            since `from_epoch`.
         decay: Share of the old average that a step of `ema` keeps. Step n keeps at most (1 + n) / (10 + n) of it, so
             that the first weights are soon forgotten.
         from_epoch: First epoch whose steps are averaged, counted from 0; `tail` needs it.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor
 
@@ -34,12 +33,13 @@ class SmoothedEarlyStopping(EarlyStopping):
         smoothing: Share of the old value that a new one keeps; 0 for none.
 
     Example:
+        >>> import torch
         >>> stopping = SmoothedEarlyStopping("val_loss", smoothing=0.5)
         >>> [round(float(stopping.smooth(torch.tensor(loss))), 3) for loss in (1.0, 0.5, 1.0)]
         [1.0, 0.75, 0.875]
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each argument is a key of the YAML
         self,
         monitor: str,
         min_delta: float = 0.0,

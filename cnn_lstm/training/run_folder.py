@@ -121,9 +121,14 @@ def _unused(path: Path) -> Path:
 
 
 def run_of_checkpoint(file: Path) -> RunFolder:
-    """The run that a checkpoint file belongs to: the folder above `checkpoints`, else the folder that it lies in."""
-    folder = file.resolve().parent
-    return RunFolder(folder.parent if folder.name == "checkpoints" else folder)
+    """The run that a checkpoint file belongs to: the folder above `checkpoints`, else the folder that it lies in.
+
+    `repeat` keeps what belongs to its ensemble.ckpt in the folder `ensemble` next to it.
+    """
+    folder, named = file.resolve().parent, RunFolder(file.resolve().with_suffix(""))
+    if folder.name == "checkpoints":
+        return RunFolder(folder.parent)
+    return named if named.config.is_file() else RunFolder(folder)
 
 
 def resolve_run(command: str, config: Any, defaults: dict[str, dict[str, Any]], files: list[Path]) -> RunFolder:
@@ -153,7 +158,7 @@ def resolve_run(command: str, config: Any, defaults: dict[str, dict[str, Any]], 
     checkpoint = read_checkpoint(given)
     if command == "fit":
         require_single(checkpoint, given)
-    _require_same_model(checkpoint, config.model, defaults)
+    require_same_model(checkpoint, config.model, defaults)
     config.ckpt_path = str(given)
     run = RunFolder(Path(config.run_dir)) if config.run_dir else run_of_checkpoint(Path(given))
     require_writable(run.path)
@@ -183,10 +188,18 @@ def named_run(run_dir: str | None, files: list[Path]) -> RunFolder:
     raise CheckpointError("best|last of which run?", fix="add --run_dir RUN, or use --config RUN/config.yaml", code=437)
 
 
-def _require_same_model(checkpoint: dict[str, Any], model: Any, defaults: dict[str, dict[str, Any]]) -> None:
+def require_same_model(checkpoint: dict[str, Any], model: Any, defaults: dict[str, dict[str, Any]]) -> None:
     """Refuses a checkpoint whose network or objective is not that of the configuration.
 
     Members of an ensemble may differ in their network: one of them has to be that of the configuration.
+
+    Args:
+        checkpoint: As `read_checkpoint` returns it.
+        model: The section `model` of the configuration.
+        defaults: Spec of each class that a configuration may leave out, by its key.
+
+    Raises:
+        CheckpointError: Naming each difference.
     """
     pairs = [_saved_and_asked(plain, model, defaults) for plain in plain_members(checkpoint)]
     if all(differences(*pair) for pair in pairs):

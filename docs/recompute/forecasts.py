@@ -18,17 +18,26 @@ def probabilities(rows: pd.DataFrame, column: str, classes: int) -> np.ndarray |
     return rows[names].to_numpy() if set(names) <= set(rows) else None
 
 
+def variances(rows: pd.DataFrame, column: str, kind: str) -> pd.Series:
+    """Variance forecasts that belong to a column of volatilities: their own column, else the square."""
+    square = np.exp(2 * rows[column]) if kind == "log_volatility" else rows[column].clip(lower=0) ** 2
+    return rows.get(f"variance_{column[2:]}", square)
+
+
 def losses(rows: pd.DataFrame, column: str, about: dict) -> pd.Series | None:
-    """QLIKE of a volatility, log loss of classes, else squared error."""
+    """QLIKE of a volatility, log loss of classes, else squared error; NaN where nothing is forecast."""
     y, f = rows["y_true"], rows[column]
     if about["kind"] == "class":
         p = probabilities(rows, column, about["classes"])
-        return None if p is None else -np.log(pd.Series(p[rows.index, y.astype(int)]).clip(lower=2.0**-52))
+        if p is None:
+            return None
+        chosen = pd.Series(p[np.arange(len(y)), y.astype(int)], rows.index)
+        return -np.log(chosen.clip(lower=2.0**-52)).where(f.notna() & ~np.isnan(p).any(axis=1))
     if about["kind"] not in VOLATILITIES:
         return (y - f) ** 2
-    realized, square = (np.exp(2 * v) if about["kind"] == "log_volatility" else v.clip(lower=0) ** 2 for v in (y, f))
-    ratio = realized / np.maximum(rows.get(f"variance_{column[2:]}", square), 1e-4 * realized)
-    return ratio - np.log(ratio) - 1
+    realized = variances(rows[["y_true"]], "y_true", about["kind"])
+    ratio = realized / np.maximum(variances(rows, column, about["kind"]), 1e-4 * realized)
+    return (ratio - np.log(ratio) - 1).where(f.notna())
 
 
 def number_metrics(rows: pd.DataFrame, column: str, loss: pd.Series, about: dict) -> dict:
@@ -54,7 +63,8 @@ def number_metrics(rows: pd.DataFrame, column: str, loss: pd.Series, about: dict
     change = [np.round((x - rows["y_last"]) / unit) * unit if kind == "level" else x for x in (y, f)]
     values = values if kind == "return" else {name: value for name, value in values.items() if name != "r2_zero"}
     names = ["directional_accuracy", "pesaran_timmermann_p"] if kind not in ("return", "level") else []
-    related = association(*change, rows["as_of"], about["horizon"])
+    moved = rows["y_last"].notna() if kind == "level" else y.notna()
+    related = association(*(x[moved] for x in change), rows["as_of"][moved], about["horizon"])
     return values | {name: value for name, value in related.items() if name not in names}
 
 

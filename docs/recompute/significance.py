@@ -23,12 +23,14 @@ def compare(daily: np.ndarray, draws: np.ndarray, horizon: int) -> dict:
     difference, drawn = daily[:, 1] - daily[:, 0], draws[:, 1] - draws[:, 0]
     error = standard_error(difference, horizon - 1, "uniform")
     error = error if error > 0 else standard_error(difference, horizon - 1)
-    dm = difference.mean() / error * math.sqrt((n + 1 - 2 * horizon + horizon * (horizon - 1) / n) / n)
+    error /= math.sqrt((n + 1 - 2 * horizon + horizon * (horizon - 1) / n) / n)
+    dm = difference.mean() / error
     values = {"loss_model": model, "loss_baseline": baseline, "skill": 1 - model / baseline}
     values["skill_interval"] = np.percentile(1 - draws[:, 0] / draws[:, 1], [2.5, 97.5]).tolist()
     values["difference_interval"] = np.percentile(drawn, [2.5, 97.5]).tolist()
     dm = dm if error > 0 else 0.0  # equal losses: no evidence
     values |= {"dm_statistic": dm, "dm_p": 2 * stats.t.sf(abs(dm), n - 1)}
+    values["standard_error"] = error if error > 0 else 0.0
     extreme = np.sum(abs(drawn - difference.mean()) >= abs(difference.mean()))
     return values | {"bootstrap_p": (1 + extreme) / (1 + len(draws))}
 

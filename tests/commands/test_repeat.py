@@ -238,12 +238,30 @@ def test_killed_and_started_again_it_ends_as_if_never_killed(finished: Path, con
     assert len(epochs) >= EPOCHS - 1  # the row of an epoch is written after its checkpoint
 
 
-@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
-def test_an_ensemble_is_for_predictor(command: str, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    argv = [command, "--config", finished / "repeat.yaml", "--ckpt_path", finished / "ensemble.ckpt"]
-    assert run(*argv) == 4
+def test_every_command_takes_the_ensemble(finished: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(finished, tmp_path / "repeat"))
+    folder = copied / "ensemble"
+    judged, report = pd.read_parquet(folder / "predictions.parquet"), (folder / "report.json").read_text()
+    for command in ("validate", "test", "predict"):
+        assert run(command, "--config", folder / "config.yaml", "--ckpt_path", copied / "ensemble.ckpt") == 0
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "predictions.parquet"), judged)
+    assert json.loads((folder / "report.json").read_text()) == json.loads(report)  # also the number of models tried
+    assert run("encode", "--ckpt_path", copied / "ensemble.ckpt") == 0
+
+
+def test_a_fit_does_not_go_on_from_an_ensemble(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", "--config", finished / "repeat.yaml", "--ckpt_path", finished / "ensemble.ckpt") == 4
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error[")]
     assert line.startswith("error[E439]")
+
+
+@pytest.mark.usefixtures("pretending")
+def test_each_seed_is_one_member_where_the_configuration_asks_for_an_ensemble(config: Path, tmp_path: Path) -> None:
+    asking, folder = tmp_path / "asking.yaml", tmp_path / "repeat"
+    asking.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"ensemble": 5}))
+    assert run("repeat", "--config", asking, "--seeds", 1, "--folder", folder) == 0
+    argv = json.loads((folder / "seed_42.log").read_text().splitlines()[0])
+    assert argv[-5:] == ["--ensemble=1", "--seed_everything", "42", "--run_dir", str(folder / "seed_42")]
 
 
 # -- what a run needs next -----------------------------------------------------------------------------------------

@@ -354,6 +354,24 @@ def test_wrong_options_are_reported_in_one_line(
     assert message in line
 
 
+def test_a_trial_is_one_member_and_the_best_config_asks_for_all(config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    ended(started(*argv_of(config, folder, trials=1), "--ensemble", 3))
+    (trial,) = folder.glob("trial_*/config.yaml")
+    assert yaml.safe_load(trial.read_text())["ensemble"] == 1
+    assert not list(folder.glob("trial_*/members"))
+    assert yaml.safe_load((folder / "best.yaml").read_text())["ensemble"] == 3
+
+
+def test_the_number_of_members_cannot_be_searched(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = tmp_path / "space.yaml"
+    space.write_text(yaml.safe_dump({"space": {"ensemble": {"categorical": [1, 3]}}}))
+    assert run("sweep", "--config", config, "--space", space, "--folder", tmp_path / "sweep") == 2
+    assert "error[E250]: ensemble cannot be searched" in capsys.readouterr().err
+
+
 def test_a_misspelt_key_of_the_space_is_refused(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

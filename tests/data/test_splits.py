@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +17,7 @@ from cnn_lstm.data.splits import (
     Boundaries,
     DateSplit,
     FractionSplit,
+    RowSplit,
     Split,
     SplitRows,
     WalkForward,
@@ -55,7 +57,7 @@ def tables(draw: st.DrawFn) -> pd.DataFrame:
 
 @st.composite
 def rules(draw: st.DrawFn) -> Split:
-    kind = draw(st.sampled_from(["fraction", "date", "walk"]))
+    kind = draw(st.sampled_from(["fraction", "date", "walk", "row"]))
     if kind == "fraction":
         train = draw(st.floats(0.3, 0.7))
         return FractionSplit(train, draw(st.floats(0.1, 0.95 - train)))
@@ -65,6 +67,9 @@ def rules(draw: st.DrawFn) -> Split:
         end = draw(st.one_of(st.none(), st.integers(second + 1, 190)))
         validation, test = (str(when[k])[:10] for k in (first, second))
         return DateSplit(validation, test, end=None if end is None else str(when[end])[:10])
+    if kind == "row":
+        counts = draw(st.integers(30, 60)), draw(st.integers(10, 30))
+        return RowSplit(*(counts if draw(st.booleans()) else (0.5, 0.25)))
     folds = draw(st.integers(1, 4))
     fold, embargo = draw(st.integers(0, folds - 1)), draw(st.integers(0, 6))
     return WalkForward(folds, fold, sliding=draw(st.booleans()), embargo=embargo)
@@ -321,3 +326,87 @@ def test_a_split_that_leaves_a_part_empty_after_the_purge_is_refused() -> None:
     )
     with pytest.raises(DataError, match="the validation part has no window"):
         data.setup()
+
+
+# -- by the ends of labels ---------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@given(table=tables(), horizon=st.integers(1, 10), delay=st.integers(0, 4), share=st.floats(0.3, 0.6))
+def test_split_by_label_the_parts_are_those_of_the_labels_and_no_label_touches_a_later_decision(
+    table: pd.DataFrame, horizon: int, delay: int, share: float
+) -> None:
+    target: list[Target] = [ForwardReturn(horizon, delay)]
+    data = MarketDataModule(TableSource(table), features=["log_return_1"], targets=target, window=3)
+    data.bound = data.recipe.bind_to(table, data.targets)
+    data.panel = data.bound.panel(table)
+    data.windows = complete_windows(data.panel, 3)
+    rule = RowSplit(share, 0.2, by="label")
+    parts, asked = data.parts_of(rule), rule.boundaries(np.unique(data.panel.time))
+    when = table["timestamp"].dt.tz_localize(None).to_numpy("datetime64[us]")
+    ends = table.groupby("symbol")["timestamp"].shift(-horizon - delay).dt.tz_localize(None).to_numpy("datetime64[us]")
+    known = data.windows[labelled(data.panel, data.windows)]
+    assert set(parts.test) == set(known[ends[known] >= asked.test])
+    if parts.boundaries.by == "label":  # a part is empty, which `require_rows` refuses
+        assert not all(len(rows) for rows in parts.by_name.values())
+        return
+    for rows, later, start, stop in (
+        (parts.train, parts.validation, asked.train, asked.validation),
+        (parts.validation, parts.test, asked.validation, asked.test),
+    ):
+        inside = known[(ends[known] >= start) & (ends[known] < stop)]
+        if len(rows) and len(later):
+            assert ends[rows].max() < when[later].min()
+            assert set(inside) - set(rows) == set(inside[ends[inside] >= when[later].min()])
+
+
+def test_a_split_by_label_keeps_dates_of_decisions_for_everyone_else() -> None:
+    target: list[Target] = [ForwardReturn(3, 0)]
+    data = MarketDataModule(
+        TableSource(walk(200)), features=["log_return_1"], targets=target, window=3, split=RowSplit(120, 40, by="label")
+    )
+    data.setup()
+    time, edges = data.panel.time, data.parts.boundaries
+    assert (edges.validation, edges.test, edges.by) == (time[117], time[157], "decision")
+    assert data.parts.test.tolist() == list(range(157, 197))
+    assert data.parts.purged == 2 * 3
+    assert data.rows_to_predict().tolist() == list(range(157, 200))
+
+
+def test_rows_are_counted_as_papers_count_them() -> None:
+    """LSTNet: int(0.6 n) and int(0.8 n) of 7,588 rows."""
+    times = calendar(7588)
+    edges = RowSplit(0.6, 0.2).boundaries(times)
+    assert (edges.validation, edges.test) == (times[4552], times[6070])
+    assert RowSplit(4552, 1518).boundaries(times) == edges
+
+
+@pytest.mark.parametrize("parts", [(0.6, 0.4), (0, 10), (10, 0.2), (0.5, -0.1), (5, -1)])
+def test_impossible_numbers_of_rows_are_refused(parts: tuple[float, float]) -> None:
+    with pytest.raises(ConfigError, match="E223"):
+        RowSplit(*parts)
+
+
+def test_more_rows_than_there_are_are_refused() -> None:
+    with pytest.raises(ConfigError, match="E223"):
+        RowSplit(90, 20).boundaries(calendar(100))
+
+
+def test_an_unknown_rule_of_membership_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"E223.*by='labels'"):
+        RowSplit(by="labels")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "day", [date(2020, 1, 3), datetime(2020, 1, 3), pd.Timestamp("2020-01-03"), pd.Timestamp("2020-01-03", tz="UTC")]
+)
+def test_dates_may_be_objects(day: date) -> None:
+    one, other = DateSplit(day, date(2020, 1, 5)), DateSplit("2020-01-03", "2020-01-05")
+    assert one.boundaries(calendar(9)) == other.boundaries(calendar(9))
+    twin = specs.build(one.spec(), Split)
+    assert twin.boundaries(calendar(9)) == other.boundaries(calendar(9))
+
+
+def test_a_timestamp_keeps_its_zone() -> None:
+    split = DateSplit(pd.Timestamp("2020-01-03", tz="Asia/Tokyo"), "2020-01-05")
+    assert split.boundaries(calendar(9)).validation == np.datetime64("2020-01-02T15:00")

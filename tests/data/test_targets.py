@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cnn_lstm import specs
+from cnn_lstm.data.column_targets import LabelColumn, RealizedMeasure
 from cnn_lstm.data.targets import (
     Direction,
     ForwardReturn,
@@ -32,6 +33,10 @@ MAKERS: dict[str, Make] = {
     "volatility": lambda h, d: RealizedVolatility(h, d),
     "log volatility": lambda h, d: RealizedVolatility(h, d, log=True),
     "value": lambda h, d: ForwardValue("close", h, d),
+    "measure": lambda h, d: RealizedMeasure("volume", h, d),
+    "measured volatility": lambda h, d: RealizedMeasure("volume", h, d, log=False, measure="volatility"),
+    "labels at their end": lambda h, d: LabelColumn("close", h, d),
+    "labels at their decision": lambda h, d: LabelColumn("volume", h, d, stands="decision"),
 }
 CASES = [pytest.param(make, *span, id=f"{name}-{span}") for name, make in MAKERS.items() for span in SPANS]
 

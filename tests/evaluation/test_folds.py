@@ -97,3 +97,16 @@ def test_the_sheet_has_the_worst_outcome_and_all_test_dates() -> None:
     assert result["split"]["test"] == {"forecasts": 6_010, "first": "2001-01-01", "last": "2023-12-01"}
     assert result["test_rows_used"] == {"times": 7, "models": 2}
     assert len(result["folds"]) == 3
+
+
+def test_the_rows_of_a_fold_are_those_of_its_comparison() -> None:
+    parts = folds()
+    stitched = stitch(parts)
+    reports = [evaluate(part) for part in parts]
+    target = reports[0]["targets"]["return_1"]
+    target["comparisons"][target["best_baseline"]]["rows"] = 7
+    lines = fold_metrics(stitched, reports, evaluate(stitched))["return_1"]["folds"]
+    assert [line["rows"] for line in lines[:2]] == [7, reports[1]["targets"]["return_1"]["rows"]]
+    del target["comparisons"][target["best_baseline"]]["rows"]  # as in reports of older versions
+    lines = fold_metrics(stitched, reports, evaluate(stitched))["return_1"]["folds"]
+    assert lines[0]["rows"] == target["rows"]

@@ -10,7 +10,7 @@ import pytest
 
 from cnn_lstm.data.predictions import TargetInfo
 from cnn_lstm.data.quantities import quantity
-from cnn_lstm.evaluation.forecasts import judged_rows, read_forecasts
+from cnn_lstm.evaluation.forecasts import divergences, judged_rows, read_forecasts
 
 NAN = float("nan")
 RETURN = TargetInfo("return")
@@ -33,14 +33,37 @@ def classes(**columns: list[float]) -> pd.DataFrame:
 # -- rows ------------------------------------------------------------------------------------------------------------
 
 
-def test_rows_with_anything_missing_are_left_out() -> None:
+def test_only_the_truth_and_the_models_own_forecast_decide_on_a_row() -> None:
     given = table(
         y_true=[NAN, 0.1, 0.2, 0.3, 0.4],
         y_pred=[0.0, NAN, 0.0, 0.0, 0.0],
         y_ridge=[0.0, 0.0, NAN, 0.0, 0.0],
         std=[NAN] * 5,  # no forecast
     )
-    assert judged_rows(given, "return_1", RETURN).index.tolist() == [3, 4]
+    rows = judged_rows(given, "return_1", RETURN)
+    assert rows.index.tolist() == [2, 3, 4]
+    ridge = read_forecasts(rows, RETURN)["ridge"]
+    assert ridge.known.tolist() == [False, True, True]
+    assert ridge.loss is not None
+    assert np.isnan(ridge.loss).tolist() == [True, False, False]
+
+
+def test_a_model_without_probabilities_or_variance_of_a_row_does_not_know_it() -> None:
+    rows = judged_rows(classes(p1=[NAN, 0.4]), "direction_1", TargetInfo("class", classes=3))
+    assert rows.index.tolist() == [1]
+    given = table("v", y_true=[0.1, 0.1], variance_pred=[0.01, NAN])
+    assert judged_rows(given, "v", TargetInfo("volatility")).index.tolist() == [0]
+    no_model = table(y_pred=[NAN, NAN])
+    assert judged_rows(no_model, "return_1", RETURN).empty
+
+
+def test_a_baseline_needs_its_point_and_its_probabilities_to_know_a_row() -> None:
+    parts = {f"gbm_p{number}": [1 / 3, 1 / 3] for number in range(3)}
+    about = TargetInfo("class", classes=3)
+    for changed in ({"y_gbm": [NAN, 1.0]}, {"y_gbm": [0.0, 1.0], "gbm_p1": [NAN, 1 / 3]}):
+        assert read_forecasts(classes(**(parts | changed)), about)["gradient boosting"].known.tolist() == [False, True]
+    given = table("v", y_true=[0.1, 0.1], y_har=[NAN, 0.1], variance_har=[0.01, 0.01])
+    assert read_forecasts(given, TargetInfo("volatility"))["HAR"].known.tolist() == [False, True]
 
 
 def test_only_rows_of_the_target_and_only_its_baselines() -> None:
@@ -51,7 +74,7 @@ def test_only_rows_of_the_target_and_only_its_baselines() -> None:
     assert rows.index.tolist() == [0, 1]
     assert [name for name in rows if str(name).startswith("y_")] == ["y_true", "y_pred", "y_mean", "y_ridge"]
     rows = judged_rows(both, "volatility_5", TargetInfo("volatility"))
-    assert rows.index.tolist() == [2, 3]
+    assert rows.index.tolist() == [2, 3, 4]
     assert [name for name in rows if str(name).startswith("y_")] == ["y_true", "y_pred", "y_mean", "y_har"]
 
 
@@ -81,9 +104,10 @@ def test_the_table_is_not_changed() -> None:
 def test_names_in_a_fixed_order_with_the_users_own_last() -> None:
     names = ["gbm", "log_har", "har", "dlinear", "logistic", "ridge", "seasonal", "last", "zero", "mean"]
     columns: dict[str, Any] = {f"y_{name}": [0.0] for name in names}
-    given = table(y_foo=[0.3], **columns)
+    given = table(y_foo=[0.3], y_linear=[0.1], **columns)
     assert list(read_forecasts(given, RETURN)) == [
         "model",
+        "linear part",
         "zero",
         "training mean",
         "last value",
@@ -148,6 +172,35 @@ def test_classes_are_judged_by_the_log_loss_of_their_own_probabilities() -> None
 def test_incomplete_probabilities_count_as_none() -> None:
     given = classes(y_foo=[0.0, 1.0], foo_p0=[0.5, 0.5], foo_p1=[0.5, 0.5])
     assert read_forecasts(given, TargetInfo("class", classes=3))["foo"].loss is None
+
+
+def test_the_linear_part_of_classes_has_its_own_probabilities() -> None:
+    parts: dict[str, Any] = {f"linear_p{number}": [share] * 2 for number, share in enumerate((0.5, 0.3, 0.2))}
+    result = read_forecasts(classes(y_linear=[0.0, 0.0], **parts), TargetInfo("class", classes=3))
+    assert result["linear part"].loss == pytest.approx(-np.log([0.2, 0.5]))
+
+
+@pytest.mark.parametrize("kind", ["return", "volatility", "log_volatility", "class"])
+def test_a_divergence_is_the_expected_saving_of_a_right_model(kind: str) -> None:
+    """Truths drawn from what the model says: the mean difference of the losses tends to the divergence."""
+    random, rows = np.random.default_rng(0), 200_000
+    if kind == "class":
+        p, q = np.array([0.2, 0.5, 0.3]), np.array([0.3, 0.3, 0.4])
+        drawn = random.choice(3, rows, p=p).astype(float)
+        given = {f"p{k}": np.full(rows, p[k]) for k in range(3)} | {f"foo_p{k}": np.full(rows, q[k]) for k in range(3)}
+        frame = pd.DataFrame({"y_true": drawn, "y_pred": 1.0, "y_foo": 2.0, **given})
+    else:
+        noise = random.normal(size=rows)
+        true = {"return": 0.1 + 0.3 * noise, "volatility": 0.3 * np.abs(noise)}.get(kind, np.log(0.3 * np.abs(noise)))
+        points = {"return": (0.1, 0.2), "volatility": (0.3, 0.4)}.get(kind, (np.log(0.3), np.log(0.4)))
+        frame = pd.DataFrame({"y_true": true, "y_pred": points[0], "y_foo": points[1]})
+    forecasts = read_forecasts(frame, TargetInfo(kind, classes=3 * (kind == "class")))
+    model, foo = forecasts["model"], forecasts["foo"]
+    assert model.loss is not None
+    assert foo.loss is not None
+    expected = divergences(model, foo)
+    assert np.ptp(expected) < 1e-12
+    assert foo.loss.mean() - model.loss.mean() == pytest.approx(expected.mean(), rel=0.1)
 
 
 def test_variance_is_not_negative_volatility_squared() -> None:

@@ -145,6 +145,35 @@ def test_the_verdicts_come_first_in_the_order_of_the_targets(html: str, report: 
     assert places == sorted(places)
 
 
+def test_both_questions_and_the_smallest_skill_stand_under_the_verdict(html: str, report: Report) -> None:
+    first = Page(html).text.partition("Key metrics")[0]
+    for target in report["targets"].values():
+        for question, key in (
+            ("Skill over naive forecasts", "over_naive"),
+            ("Better than the best fitted baseline", "over_fitted"),
+        ):
+            answer: Any = target[key]  # type: ignore[literal-required]
+            assert f"{question}: {'yes' if answer['evidence'] else 'no'}; {answer['reason']}." in first
+    assert first.count("This test could have found a skill of ") == len(report["targets"])
+    assert "linear part" not in first
+
+
+def test_what_the_network_adds_and_the_rows_that_a_baseline_knows_are_shown() -> None:
+    table = small(dates=60)
+    attrs = table.attrs
+    table = table.assign(y_linear=0.5 * table["y_pred"])
+    table.loc[table.index % 3 == 0, "y_ridge"] = np.nan
+    table.attrs = attrs
+    page = Page(page_of(table))
+    assert "What the network adds to its linear part: squared error " in page.text.partition("Key metrics")[0]
+    rows = next(lines for lines in page.tables if lines[0][0] == "forecast")
+    assert rows[0][-1] == "rows"
+    known = {line[0].removesuffix(" best baseline"): line[-1] for line in rows[1:]}
+    assert known["ridge"] == str(int(table["y_ridge"].notna().sum()))
+    assert known["model"] == known["zero"] == known["linear part"] == str(len(table))
+    assert "on the rows that it knows" in page.text
+
+
 def test_no_evidence_is_neither_green_nor_ticked() -> None:
     table = small(skill=0.0)
     html = page_of(table)

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from cnn_lstm.evaluation.plain_language import interval_sentence, strategy_sentences, uses_sentence, verdict_sentence
+from cnn_lstm.evaluation.plain_language import (
+    answer_lines,
+    interval_sentence,
+    linear_sentence,
+    power_sentence,
+    strategy_sentences,
+    uses_sentence,
+    verdict_sentence,
+)
 
 STRATEGY: Any = {
     "rule": "long above 0",
@@ -60,6 +68,47 @@ def test_few_dates_are_named_where_all_else_speaks_for_the_model() -> None:
     few = target(0.021) | {"dates": 29}
     assert "a test of 29 dates is too short to tell skill from luck: at least 30 are needed" in verdict_sentence(few)
     assert "too short" not in verdict_sentence(few | {"dates": 30})
+
+
+def test_fewer_rows_and_dates_of_the_best_baseline_are_those_of_the_sentence() -> None:
+    few = target(0.021, rows=700, dates=29)
+    assert "On 700 forecasts" in verdict_sentence(few)
+    assert "a test of 29 dates is too short" in verdict_sentence(few)
+
+
+@pytest.mark.parametrize(
+    ("smallest", "expected"),
+    [
+        (0.0584, ["this test could have found a skill of 5.8% or more over HAR-X in 8 of 10 such tables"]),
+        (1.0, ["this test is too short for any skill over HAR-X to be found in 8 of 10 such tables"]),
+        (None, []),
+    ],
+)
+def test_the_smallest_skill_is_said_where_it_is_known(smallest: float | None, expected: list[str]) -> None:
+    assert list(power_sentence(target(0.1, smallest_skill=smallest))) == expected
+
+
+def test_older_reports_have_no_answers_to_print() -> None:
+    assert list(answer_lines(target(0.1))) == []
+
+
+@pytest.mark.parametrize(
+    ("skill", "expected"),
+    [
+        (0.021, "QLIKE 2.1% below that of the linear part alone (95% interval of the skill -2.0% to +6.0%, "),
+        (-0.3, "QLIKE 30.0% above that of the linear part alone"),
+        (0.0, "QLIKE equal to that of the linear part alone"),
+        (None, "no ratio, the linear part alone has no QLIKE"),
+    ],
+)
+def test_what_the_network_adds_to_its_linear_part_is_one_line(skill: float | None, expected: str) -> None:
+    given = target(0.1)
+    assert list(linear_sentence(given)) == []
+    given["comparisons"]["linear part"] = target(skill)["comparisons"]["HAR-X"]
+    (line,) = linear_sentence(given)
+    assert line.startswith("what the network adds to its linear part: ")
+    assert expected in line
+    assert line in answer_lines(given)
 
 
 def test_leakage_outweighs_all_metrics() -> None:

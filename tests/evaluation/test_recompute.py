@@ -125,8 +125,32 @@ def labels_without_a_price() -> pd.DataFrame:
     return one_target("class")[0].assign(bar_return=np.nan)
 
 
+def holes() -> pd.DataFrame:
+    """Baselines that lack rows, one of them most; the best one knows two thirds. A linear part that knows all."""
+    table, _ = one_target("log_volatility")
+    attrs = table.attrs
+    linear = 0.5 * table["y_har"] + 0.5 * table["y_mean"]
+    own, few = (0.7 * table["y_true"] + 0.3 * table[name] for name in ("y_har", "y_mean"))
+    table = table.assign(y_linear=linear, variance_linear=1.3 * np.exp(2 * linear))
+    table = table.assign(y_own=own.where(table.index % 3 != 0), y_few=few.where(table.index % 3 == 0))
+    table.loc[table.index % 5 == 1, ["y_har", "y_pred"]] = np.nan
+    table.loc[table.index % 7 == 1, "y_last"] = np.nan
+    table.attrs = attrs
+    return table
+
+
+def classes_with_holes() -> pd.DataFrame:
+    """Probabilities that are known without a point, and points without probabilities."""
+    table = one_target("class")[0]
+    table.loc[table.index % 5 == 1, "y_logistic"] = np.nan
+    table.loc[table.index % 5 == 2, "logistic_p1"] = np.nan
+    table.loc[table.index % 5 == 3, "y_last"] = np.nan
+    table.loc[table.index % 50 == 4, "p2"] = np.nan
+    return table
+
+
 TABLES = [returns, few_symbols, suspended, ranked_weeks, log_volatilities, volatilities, folds, classes, levels]
-TABLES += [pools, labels_without_a_price]
+TABLES += [pools, labels_without_a_price, holes, classes_with_holes]
 
 
 def write(run: Path, table: pd.DataFrame, report: Report) -> None:

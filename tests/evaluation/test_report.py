@@ -36,6 +36,7 @@ KEYS = {
     "last",
 }
 KEYS |= {"loss", "best_baseline", "evidence", "verdict", "reason", "forecasts", "comparisons", "selection", "win_rate"}
+KEYS |= {"loss_model", "over_naive", "over_fitted"}
 KEYS |= {"dates_needed", "breakdowns", "intervals", "distribution", "spread", "strategy"}
 
 
@@ -140,19 +141,111 @@ def test_the_loss_follows_from_the_kind(report: dict[str, Any]) -> None:
 # -- rows --------------------------------------------------------------------------------------------------------------
 
 
-def test_all_forecasters_are_judged_on_the_rows_that_all_have() -> None:
+def test_an_unknown_forecast_of_a_baseline_takes_a_row_from_that_baseline_alone() -> None:
     table = made()
+    whole = target(table)
     table.loc[table.index % 7 == 0, "y_ridge"] = NAN
+    result = target(table)
+    assert (result["rows"], result["left_out"]) == (len(table), 0)
+    kept = table[table.index % 7 != 0]
+    compared = result["comparisons"]["ridge"]
+    assert (compared["rows"], compared["dates"]) == (len(kept), kept["as_of"].nunique())
+    assert compared["loss_model"] == pytest.approx(loss_of(kept).mean(), rel=1e-12)
+    assert compared["loss_baseline"] == pytest.approx(loss_of(kept, "y_ridge").mean(), rel=1e-12)
+    assert result["forecasts"]["ridge"]["rows"] == len(kept)
+    assert result["forecasts"]["ridge"]["rmse"] == pytest.approx(np.sqrt(loss_of(kept, "y_ridge").mean()), rel=1e-12)
+    # nothing else of the report moves
+    for part in ("forecasts", "comparisons"):
+        others = [name for name in whole[part] if name != "ridge"]
+        assert {name: result[part][name] for name in others} == {name: whole[part][name] for name in others}
+    for key in ("loss_model", "intervals", "distribution", "spread", "strategy", "over_naive"):
+        assert result[key] == whole[key], key
+
+
+def test_a_comparison_on_fewer_rows_is_that_of_a_table_with_these_rows_alone() -> None:
+    table = made()
+    alone = table[table.index % 3 == 0].copy()
+    alone.attrs = table.attrs
+    expected = target(alone)["comparisons"]["ridge"]
+    table.loc[table.index % 3 != 0, "y_ridge"] = NAN
+    assert close(target(table)["comparisons"]["ridge"], expected)
+
+
+def test_an_unknown_truth_or_forecast_of_the_model_takes_a_row_from_all() -> None:
+    table = made()
     table.loc[table.index % 11 == 0, "y_true"] = NAN
-    kept = table[(table.index % 7 != 0) & (table.index % 11 != 0)]
+    table.loc[table.index % 13 == 0, "y_pred"] = NAN
+    kept = table[(table.index % 11 != 0) & (table.index % 13 != 0)]
     result = target(table)
     assert (result["rows"], result["left_out"]) == (len(kept), len(table) - len(kept))
-    assert result["forecasts"]["model"]["rmse"] == pytest.approx(np.sqrt(loss_of(kept).mean()), rel=1e-12)
+    assert {compared["rows"] for compared in result["comparisons"].values()} == {len(kept)}
+    assert result["loss_model"] == pytest.approx(loss_of(kept).mean(), rel=1e-12)
     assert result["forecasts"]["zero"]["mae"] == pytest.approx(kept["y_true"].abs().mean(), rel=1e-12)
-    for name, column in (("ridge", "y_ridge"), ("zero", "y_zero")):
-        compared = result["comparisons"][name]
-        assert compared["loss_model"] == pytest.approx(loss_of(kept).mean(), rel=1e-12)
-        assert compared["loss_baseline"] == pytest.approx(loss_of(kept, column).mean(), rel=1e-12)
+
+
+def test_the_best_baseline_is_chosen_by_the_skill_on_its_own_rows() -> None:
+    """A baseline that knows the easy rows only has the lowest loss, and does not win by that."""
+    table = made(skill=0.3, dates=250)
+    attrs = table.attrs
+    easy = table["y_true"].abs() < table["y_true"].abs().quantile(0.7)
+    table = table.assign(y_easy=(-table["y_pred"]).where(easy))
+    table.attrs = attrs
+    result = target(table)
+    easy_loss = result["comparisons"]["easy"]["loss_baseline"]
+    assert easy_loss < min(one["loss_baseline"] for name, one in result["comparisons"].items() if name != "easy")
+    assert result["best_baseline"] != "easy"
+
+
+@pytest.mark.parametrize(("share", "best"), [(0.6, True), (0.4, False)])
+def test_a_baseline_that_knows_less_than_half_of_the_rows_is_compared_but_not_the_best(
+    share: float, best: bool
+) -> None:
+    table = made(dates=100)
+    attrs, few = table.attrs, table["as_of"].rank(pct=True) <= share
+    table = table.assign(y_own=(0.9 * table["y_true"]).where(few))
+    table.attrs = attrs
+    result = target(table)
+    assert (result["best_baseline"] == "own") == best
+    assert result["comparisons"]["own"]["skill"] < 0
+    assert result["comparisons"]["own"]["rows"] == few.sum()
+    rows = few.sum() if best else len(table)
+    assert all(sum(line["rows"] for line in lines) == rows for lines in result["breakdowns"].values())
+    assert (f"on the {few.sum():,} of {len(table):,} rows that it knows" in result["reason"]) == best
+
+
+def test_a_baseline_with_one_row_is_left_out() -> None:
+    table = made(dates=40)
+    table.loc[1:, "y_ridge"] = NAN
+    result = target(table)
+    assert "ridge" not in result["forecasts"]
+    assert "ridge" not in result["comparisons"]
+
+
+def test_too_few_dates_are_those_of_the_best_baseline() -> None:
+    table = made(dates=50)
+    attrs, first = table.attrs, table["as_of"] < table["as_of"].unique()[28]
+    table = table.assign(y_own=(0.9 * table["y_true"]).where(first))
+    table.attrs = attrs
+    result = target(table)
+    assert (result["best_baseline"], result["dates"] >= 30) == ("own", True)
+    assert result["reason"].startswith("too few dates: 28, at least 30 are needed; ")
+    assert not result["over_naive"]["reason"].startswith("too few dates")
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "level"])
+def test_every_kind_can_have_baselines_with_holes(kind: str) -> None:
+    table = made("return" if kind == "level" else kind)
+    if kind == "level":
+        table.attrs["targets"]["return_1"]["kind"] = "level"
+    for number, name in enumerate(sorted(str(name) for name in table if str(name).startswith("y_"))):
+        if name not in ("y_true", "y_pred"):
+            table.loc[table.index % 5 == number % 5, name] = NAN
+    result = target(table)
+    assert result["rows"] == len(table)
+    assert result["left_out"] == 0
+    for name, metrics in result["forecasts"].items():
+        assert (metrics.get("rows", len(table)) < len(table)) == (name != "model")
+    json.dumps(result, allow_nan=False)
 
 
 @pytest.mark.parametrize("known", [0, 1])
@@ -204,6 +297,52 @@ def test_optional_columns_may_be_missing() -> None:
 
 
 # -- the verdict -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("skill", [0.0, 0.3])
+def test_both_questions_are_answered_by_the_comparison_with_the_best_of_their_baselines(skill: float) -> None:
+    result = target(made(skill=skill, dates=250))
+    naive = {"zero", "training mean", "last value", "seasonal naive"}
+    for key, names in (("over_naive", naive), ("over_fitted", {"ridge"})):
+        answer, compared = result[key], {name: result["comparisons"][name] for name in names}
+        best = min(compared, key=lambda name: compared[name]["loss_baseline"])
+        assert answer["best_baseline"] == best
+        assert {name: answer[name] for name in compared[best]} == compared[best]
+        conditions = [answer["dm_statistic"] > 0, answer["dm_p"] < 0.05, answer["bootstrap_p"] < 0.05]
+        assert answer["evidence"] == all([*conditions, answer["skill_interval"][0] > 0]) == (skill > 0)
+        assert answer["reason"].startswith("squared error ")
+        assert best in answer["reason"]
+    assert result["best_baseline"] in (result["over_naive"]["best_baseline"], result["over_fitted"]["best_baseline"])
+
+
+def test_a_model_may_beat_naive_forecasts_and_not_a_fitted_one() -> None:
+    table = made(skill=0.3, dates=250)
+    attrs = table.attrs
+    table = table.assign(y_own=table["y_pred"])
+    table.attrs = attrs
+    result = target(table)
+    assert (result["over_naive"]["evidence"], result["over_fitted"]["evidence"]) == (True, False)
+    assert (result["over_fitted"]["best_baseline"], result["evidence"]) == ("own", False)
+    table.attrs["failed_checks"] = ["L2"]
+    assert not target(table)["over_naive"]["evidence"]
+
+
+def test_a_question_without_a_baseline_has_no_answer() -> None:
+    table = made(dates=60)
+    attrs = table.attrs
+    table = table.drop(columns="y_ridge")
+    table.attrs = attrs
+    result = target(table)
+    assert result["over_fitted"] is None
+    assert result["over_naive"]["best_baseline"] == result["best_baseline"]
+
+
+def test_every_comparison_says_which_skill_it_could_have_found(report: dict[str, Any]) -> None:
+    for result in report["targets"].values():
+        for compared in result["comparisons"].values():
+            assert 0 < compared["smallest_skill"] <= 1
+            found = compared["dm_statistic"] > 3
+            assert not found or compared["smallest_skill"] <= compared["skill"]
 
 
 @pytest.mark.parametrize("name", NAMES)

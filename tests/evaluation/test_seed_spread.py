@@ -68,6 +68,22 @@ def test_a_baseline_without_a_loss_is_never_the_best() -> None:
         assert over(*cases)["best_baseline"] == "ridge"
 
 
+def test_a_baseline_that_knows_few_rows_is_never_the_best_and_the_models_loss_is_that_of_all_rows() -> None:
+    cases = [report(0.5, 1.0, 0.6) for _ in range(2)]
+    for case in cases:
+        target = case["targets"]["return_1"]
+        target |= {"rows": 100, "loss_model": 0.55}
+        target["comparisons"]["zero"]["rows"] = 100
+        target["comparisons"]["ridge"]["rows"] = 49
+    result = over(*cases)
+    assert result["best_baseline"] == "zero"
+    assert result["figures"]["mse"]["mean"] == 0.55
+    assert result["skills"]["ridge"]["mean"] == pytest.approx(1 - 0.5 / 0.6)
+    for case in cases:
+        case["targets"]["return_1"]["comparisons"]["ridge"]["rows"] = 50
+    assert over(*cases)["best_baseline"] == "ridge"
+
+
 @pytest.mark.parametrize(("losses", "better"), [((1.1, 1.2, 1.3), 0), ((0.9, 1.2, 1.0), 1), ((0.9, 0.8, 0.7), 3)])
 def test_the_baseline_is_ranked_among_the_seeds(losses: tuple[float, ...], better: int) -> None:
     result = over(*(report(loss) for loss in losses))

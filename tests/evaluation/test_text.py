@@ -41,13 +41,41 @@ def block_of(text: str, name: str) -> str:
     return text.split(f"\n\n{name}: ")[1]
 
 
-def test_the_verdicts_of_all_targets_come_first(report: Report) -> None:
-    lines = render_report(report).splitlines()
-    for number_of, name in enumerate(report["targets"]):
-        target = report["targets"][name]
-        assert lines[2 * number_of] == f"{target['verdict']}: {name}"
-        assert lines[2 * number_of + 1] == f"  {target['reason']}"
-    assert lines[2 * len(NAMES)] == ""
+def test_the_verdicts_of_all_targets_come_first_each_with_two_questions(report: Report) -> None:
+    lines = iter(render_report(report).splitlines())
+    for name, target in report["targets"].items():
+        assert next(lines) == f"{target['verdict']}: {name}"
+        assert next(lines) == f"  {target['reason']}"
+        for question, key in (
+            ("skill over naive forecasts", "over_naive"),
+            ("better than the best fitted baseline", "over_fitted"),
+        ):
+            answer: Any = target[key]  # type: ignore[literal-required]
+            assert next(lines) == f"  {question}: {'yes' if answer['evidence'] else 'no'}; {answer['reason']}"
+        smallest = target["comparisons"][target["best_baseline"]]["smallest_skill"]
+        assert smallest is not None
+        assert next(lines) == (
+            f"  this test could have found a skill of {smallest:.1%} or more over {target['best_baseline']} in 8 of 10 "
+            "such tables"
+        )
+    assert next(lines) == ""
+
+
+def test_an_answer_that_does_not_exist_is_not_printed(one: Any) -> None:
+    one["targets"]["return_1"] |= {"over_fitted": None}
+    text = render_report(one)
+    assert "skill over naive forecasts: " in text
+    assert "fitted baseline" not in text
+
+
+def test_rows_are_printed_only_where_they_differ(one: Any) -> None:
+    assert "rows" not in block_of(render_report(one), "return_1").split("\n\n")[1]
+    one["targets"]["return_1"]["forecasts"]["ridge"]["rows"] = 573
+    block = block_of(render_report(one), "return_1").split("\n\n")[1]
+    assert block.splitlines()[0].endswith("rows")
+    assert line_of(block, "ridge").endswith("  573")
+    assert line_of(block, "zero").endswith(f"  {one['targets']['return_1']['rows']:,}")
+    assert "judged, and the model against it, on the rows that it knows" in block
 
 
 def test_evidence_is_printed_as_evidence(one: Any) -> None:

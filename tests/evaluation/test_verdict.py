@@ -9,7 +9,7 @@ import pytest
 
 from cnn_lstm.evaluation.json_types import Verdict
 from cnn_lstm.evaluation.significance import Comparison
-from cnn_lstm.evaluation.verdict import verdict
+from cnn_lstm.evaluation.verdict import hardest, verdict
 
 NAN = float("nan")
 BETTER = Comparison(
@@ -87,3 +87,38 @@ def test_an_unusual_level_stands_in_the_reason() -> None:
 def test_equal_losses_and_losses_without_a_ratio_have_their_own_words() -> None:
     assert "QLIKE equal to that of the best baseline" in judged(skill=0.0)["reason"]
     assert "not comparable with the best baseline" in judged(skill=float("nan"))["reason"]
+
+
+def test_fewer_rows_stand_in_the_reason() -> None:
+    fewer = replace(BETTER, rows=2573)
+    reason = verdict("QLIKE", "HAR", fewer, 0.05, rows=3720)["reason"]
+    assert reason == f"{judged()['reason']}; on the 2,573 of 3,720 rows that it knows"
+    assert "rows" not in verdict("QLIKE", "HAR", fewer, 0.05, rows=2573)["reason"]
+
+
+# -- the best baseline -------------------------------------------------------------------------------------------------
+
+
+def best(**baselines: tuple[float, float, float]) -> str:
+    """The hardest of baselines, each given as skill, loss and share of the rows."""
+    skill, loss, share = ({name: values[k] for name, values in baselines.items()} for k in range(3))
+    return hardest(skill, loss, share)
+
+
+def test_the_hardest_baseline_is_the_one_with_the_least_skill_over_it() -> None:
+    assert best(zero=(0.2, 1.0, 1.0), ridge=(0.1, 0.9, 1.0)) == "ridge"
+    # a low loss on easy rows is not a high skill
+    assert best(zero=(0.2, 0.1, 0.9), ridge=(0.1, 0.9, 1.0)) == "ridge"
+    assert best(zero=(0.1, 1.0, 1.0), ridge=(0.1, 0.9, 1.0)) == "ridge"  # equal skill: the lower loss
+
+
+def test_half_of_the_rows_are_enough() -> None:
+    assert best(zero=(0.2, 1.0, 1.0), own=(-0.5, 0.9, 0.5)) == "own"
+    assert best(zero=(0.2, 1.0, 1.0), own=(-0.5, 0.9, 0.499)) == "zero"
+    assert best(other=(0.2, 1.0, 0.3), own=(-0.5, 0.9, 0.1)) == "own"  # where none knows more
+
+
+def test_a_baseline_without_a_loss_is_hardest_and_one_of_unknown_loss_never() -> None:
+    assert best(zero=(NAN, 0.0, 1.0), ridge=(-3.0, 0.9, 1.0)) == "zero"
+    assert best(zero=(NAN, NAN, 1.0), ridge=(0.5, 0.9, 1.0)) == "ridge"
+    assert best(zero=(0.1, NAN, 1.0), ridge=(0.5, 0.9, 1.0)) == "ridge"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cnn_lstm.data.targets import Direction, ForwardReturn, RealizedVolatility
-from cnn_lstm.errors import CheckpointError, ResourceError
+from cnn_lstm.errors import CheckpointError, DataError, ResourceError
 from cnn_lstm.inference.ensemble import Ensemble, combine, ensemble_from, model_from, write_ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.calibration import Calibration
@@ -22,7 +22,7 @@ from cnn_lstm.model.checkpoints import forecaster_from, read_checkpoint, require
 from cnn_lstm.model.contract import CHECKPOINT_KEY, state_digest
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.objectives import Classes, Gaussian, Mixture, Objective, Point, Qlike, Quantiles, SkewStudentT
-from tests.fits import FEATURES, small_checkpoint, small_data, small_network
+from tests.fits import FEATURES, small_checkpoint, small_data, small_network, small_trainer
 from tests.markets import market
 
 MEMBERS = 3
@@ -251,6 +251,52 @@ def test_calibration_is_the_ensembles_own(points: list[Path], tmp_path: Path) ->
     write_ensemble(points, tmp_path / "own.ckpt", own)
     assert load(tmp_path / "own.ckpt").contract.calibration == own
     assert "lower_90" in Predictor.from_checkpoint(tmp_path / "own.ckpt").predict(prices())
+
+
+# -- in the hands of a trainer -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_a_trainer_forecasts_the_bits_of_predictor(command: str, members: list[Path], tmp_path: Path) -> None:
+    ensemble = loaded(members, tmp_path)
+    predictor = Predictor(loaded(members, tmp_path))
+    data, trainer = small_data(members[0].parent, targets=predictor.targets), small_trainer()
+    options: dict[str, Any] = {"return_predictions": False} if command == "predict" else {"verbose": False}
+    getattr(trainer, command)(ensemble, datamodule=data, **options)
+    parts = {"validate": data.parts.validation, "test": data.parts.test, "predict": data.rows_to_predict()}
+    rows = np.sort(parts[command])
+    wanted = predictor.forecast_rows(data.panel, rows)
+    assert ensemble.forecasts["row"].tolist() == rows.tolist()
+    for name, values in wanted.items():
+        assert torch.equal(ensemble.forecasts[name], values), name
+    errors = (wanted["y_pred"] - data.panel.labels[torch.from_numpy(rows)]).double()
+    logged = trainer.callback_metrics
+    assert not any(name.endswith("loss") for name in logged)
+    if command == "test" and not predictor.targets[0].classes:
+        each = errors.square().mean(dim=0).sqrt()
+        assert float(logged["test_rmse"]) == pytest.approx(float(each.mean()), rel=1e-5)
+    assert ensemble.contract.members == predictor.forecaster.contract.members
+
+
+def test_a_trainer_refuses_other_data(points: list[Path], tmp_path: Path) -> None:
+    ensemble = loaded(points, tmp_path)
+    with pytest.raises(CheckpointError, match=r"E436.*window: 6 -> 7"):
+        small_trainer().test(ensemble, datamodule=small_data(points[0].parent, window=7), verbose=False)
+    with pytest.raises(CheckpointError, match=r"E436.*is not untouched"):
+        small_trainer().test(ensemble, datamodule=small_data(points[0].parent, end="2020-05-01"), verbose=False)
+    changed = pd.read_csv(points[0].parent / "prices.csv")
+    changed.assign(volume=changed["volume"] + 1).to_csv(tmp_path / "prices.csv", index=False)
+    ensemble.refuse_other_prices = True
+    with pytest.raises(DataError, match="E337"):
+        small_trainer().test(ensemble, datamodule=small_data(tmp_path), verbose=False)
+
+
+def test_called_it_gives_the_combined_columns(written: Path) -> None:
+    ensemble = load(written)
+    with torch.inference_mode():
+        found, wanted = ensemble(X), ensemble.forecast(X).columns
+    assert found.keys() == wanted.keys()
+    torch.testing.assert_close(found, wanted)
 
 
 # -- what does not belong together ---------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 
 from cnn_lstm.data import features as feature_list
+from cnn_lstm.data.checks import Checks
+from cnn_lstm.data.column_targets import LabelColumn, RealizedMeasure
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility
 from cnn_lstm.errors import CheckpointError, CnnLstmError, ConfigError, DataError
@@ -36,6 +38,11 @@ CASES: dict[str, tuple[int, dict[str, Any], Any]] = {
         {"features": CROSSED, "anchor": ["close"], "targets": [ForwardValue("close", horizon=3)]},
         None,
     ),
+    "a measure in a column": (
+        150,
+        {"features": ["log_mean_3:rv", "mean_5:rv", "log_return_1"], "targets": [RealizedMeasure("rv", horizon=2)]},
+        None,
+    ),
 }
 
 
@@ -50,6 +57,7 @@ def short_blocks() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def prices() -> pd.DataFrame:
     table = market(820)
+    table["rv"] = np.log(table["high"] / table["low"]) ** 2
     return table.sort_values(["symbol", "timestamp"], ignore_index=True)
 
 
@@ -150,6 +158,29 @@ def test_an_ensemble_streams_like_a_single_model(checkpoint: Path, prices: pd.Da
     found = fed(predictor.stream(prices[prices["timestamp"] < since]), moments(prices, since))
     table = whole(predictor, prices)
     assert_same_bits(found.drop(columns=LATER), table[table["as_of"] >= since].drop(columns=LATER))
+
+
+def with_labels(prices: pd.DataFrame) -> pd.DataFrame:
+    """Whether a bar closed above the one before, with many cells empty."""
+    change = prices.groupby("symbol")["close"].diff()
+    label = (change > 0).astype(float).where(np.random.default_rng(3).random(len(prices)) < 0.6)
+    return prices.assign(rose=label.where(change.notna()))
+
+
+def test_labels_in_a_column_come_late_or_not_at_all(prices: pd.DataFrame, tmp_path: Path) -> None:
+    target = LabelColumn("rose", values=[0, 1], price="close")
+    given = with_labels(prices)
+    path = trained(tmp_path, given, Classes(2), targets=[target], checks=Checks(on_unlabelled="skip"))
+    predictor, since = Predictor.from_checkpoint(path), first_streamed(prices, 40)
+    stream = predictor.stream(given[given["timestamp"] < since])
+    assert stream.rows is None, "the latest label may be far back"
+    wanted = whole(predictor, given)
+    wanted = wanted[wanted["as_of"] >= since].reset_index(drop=True)
+    assert_same_bits(fed(stream, moments(given, since))[wanted.columns].drop(columns=LATER), wanted.drop(columns=LATER))
+    live = predictor.stream(given[given["timestamp"] < since])
+    found = fed(live, moments(prices, since))
+    assert found["y_pred"].equals(wanted["y_pred"])
+    assert predictor.predict(prices)["y_pred"].notna().all()
 
 
 @pytest.mark.parametrize("bar", [1, 3, 40])

@@ -11,9 +11,11 @@ import torch
 
 from cnn_lstm.data.splits import FractionSplit
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility
+from cnn_lstm.model import calibration
 from cnn_lstm.model import forecaster as module
-from cnn_lstm.model.calibration import MOST_SCORES, Calibration, calibrate
+from cnn_lstm.model.calibration import MOST_SCORES, Calibration, calibrate, calibrate_epoch
 from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.smearing import log_ratios, smearing
 from tests.fits import small_data, small_network, small_trainer
 
 
@@ -74,6 +76,55 @@ def test_a_volatility_forecast_below_zero_has_no_part_in_the_smearing() -> None:
     assert calibrate(columns, torch.ones(2, 1), kinds=["volatility"]).smearing == pytest.approx([4.0], rel=1e-6)
 
 
+def columns_of(seed: int, rows: int, spread: float, **more: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Log volatilities with normal errors, two rows a date."""
+    random = torch.Generator().manual_seed(seed)
+    truth = spread * torch.randn(rows, 1, generator=random, dtype=torch.float64)
+    return {"y_true": truth, "y_pred": torch.zeros_like(truth), "date": torch.arange(rows) // 2, **more}
+
+
+def test_training_rows_and_dates_have_a_part_in_the_smearing() -> None:
+    validation, training = columns_of(0, 200, 0.5), columns_of(1, 2000, 0.4)
+    given = [
+        log_ratios("log_volatility", part["y_true"][:, 0], part["y_pred"][:, 0], part["date"])
+        for part in (validation, training)
+    ]
+    found = calibrate(validation, torch.ones(200, 1), 0, ["log_volatility"], training)
+    assert found.smearing == [smearing(*given)]
+    assert found.linear_smearing == ()
+    alone = calibrate(validation, torch.ones(200, 1), 0, ["log_volatility"])
+    assert list(alone.smearing) == pytest.approx([smearing(given[0])])
+    assert alone.smearing != found.smearing
+    assert alone.scores == found.scores
+
+
+def test_the_linear_part_has_a_factor_of_its_own() -> None:
+    linear = torch.full((200, 1), 0.3, dtype=torch.float64)
+    validation, training = columns_of(0, 200, 0.5, y_linear=linear), columns_of(1, 2000, 0.4)
+    found = calibrate(validation, torch.ones(200, 1), 0, ["log_volatility"], training)
+    # training rows without forecasts of the linear part have no say in its factor
+    expected = smearing(log_ratios("log_volatility", validation["y_true"][:, 0], linear[:, 0], validation["date"]))
+    assert list(found.linear_smearing) == pytest.approx([expected])
+    assert found.linear_smearing != found.smearing
+
+
+def test_a_fit_takes_the_forecasts_of_its_training_epoch(tmp_path: Path) -> None:
+    data = small_data(tmp_path, targets=[RealizedVolatility(5, log=True)])
+    forecaster = Forecaster(small_network())
+    with patch.object(calibration, "calibrate", wraps=calibrate) as counted:
+        small_trainer(max_epochs=2).fit(forecaster, datamodule=data)
+    validation, *_, training = counted.call_args.args
+    assert len(validation["row"]) == len(data.parts.validation)
+    assert len(training["row"]) > 0.9 * len(data.parts.train)  # the last batch may be incomplete
+    assert set(training["row"].tolist()) <= set(data.parts.train.tolist())
+    times = data.panel.time[training["row"].numpy()].astype(np.int64)
+    assert torch.equal(training["date"], torch.from_numpy(times))
+    stored = forecaster.contract.calibration
+    assert stored is not None
+    alone = calibrate(validation, torch.ones(len(validation["row"]), 1), 0, ["log_volatility"])
+    assert stored.smearing != alone.smearing
+
+
 def test_a_forecast_that_is_no_number_has_no_score() -> None:
     columns = {"y_true": torch.tensor([[1.0], [2.0]]), "y_pred": torch.tensor([[float("nan")], [0.0]])}
     assert calibrate(columns, torch.ones(2, 1)).scores == [[2.0]]
@@ -90,7 +141,7 @@ def test_the_scale_of_a_label_is_that_of_the_table(tmp_path: Path) -> None:
 
 def test_only_the_validation_of_a_fit_is_kept(tmp_path: Path) -> None:
     data, forecaster = small_data(tmp_path), Forecaster(small_network())
-    with patch.object(module, "calibrate", wraps=calibrate) as counted:
+    with patch.object(module, "calibrate_epoch", wraps=calibrate_epoch) as counted:
         small_trainer(max_epochs=3, num_sanity_val_steps=1).fit(forecaster, datamodule=data)
     assert counted.call_count == 3, "one an epoch, none for the sanity check"
     before = forecaster.contract.calibration

@@ -16,8 +16,10 @@ from cnn_lstm.errors import ConfigError
 from cnn_lstm.model.checkpoints import forecaster_from, read_checkpoint
 from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, with_digest
 from cnn_lstm.model.forecaster import Forecaster
-from cnn_lstm.model.linear import Line, LinearPath, fit_ridge, input_maps
+from cnn_lstm.model.line import Line, input_maps
+from cnn_lstm.model.linear import LinearPath
 from cnn_lstm.model.objectives import Classes, Gaussian, Objective, Point, Quantiles
+from cnn_lstm.model.ridge import fit_ridge
 from cnn_lstm.model.training_data import Part
 from tests.fits import FEATURES, small_checkpoint, small_data, small_network, small_trainer
 
@@ -135,9 +137,10 @@ def test_only_a_fine_tuned_line_learns(tmp_path: Path, mode: Any, same: bool) ->
     assert ("linear.weight" in dict(forecaster.named_parameters())) != same
 
 
-def test_off_leaves_it_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("off", ["off", False], ids=["by name", "as YAML reads it"])
+def test_off_leaves_it_out(tmp_path: Path, off: Any) -> None:
     data = small_data(tmp_path)
-    forecaster = started(data, linear="off")
+    forecaster = started(data, linear=off)
     assert "y_linear" not in columns_of(forecaster, data, "validation")
     assert bool(forecaster.head.weight.any())
     assert not [name for name in forecaster.state_dict() if name.startswith("linear")]
@@ -196,7 +199,7 @@ def test_many_features_leave_room_for_the_averages() -> None:
     maps = input_maps(60, 600)
     assert set(maps) == {"averages", "last 1 rows"}
     assert {name: len(rows) for name, rows in input_maps(168, 8).items()} == {
-        "averages": 4,
+        "averages": 8,
         "last 1 rows": 1,
         "last 5 rows": 5,
         "last 22 rows": 22,
@@ -206,7 +209,7 @@ def test_many_features_leave_room_for_the_averages() -> None:
 
 def test_inputs_beyond_the_most_rows_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """A window that is too long for all of its rows still has the average over all of them."""
-    monkeypatch.setattr("cnn_lstm.model.linear.MAX_INPUTS", 40)
+    monkeypatch.setattr("cnn_lstm.model.line.MAX_INPUTS", 40)
     random = torch.Generator().manual_seed(0)
     x = torch.randn(500, 30, 2, generator=random)
     y = x.mean(dim=1)[:, :1] * 8 + 0.1 * torch.randn(500, 1, generator=random)

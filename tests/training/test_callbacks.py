@@ -173,7 +173,9 @@ def test_gradient_norm_is_that_of_the_true_gradient(tmp_path: Path, clip: float 
         forecaster.load_state_dict(state)
         forecaster.train()
         target = (batch.y - forecaster._loc(batch.x)) / forecaster.y_scale
-        loss = forecaster.objective.loss(forecaster.head(forecaster.network(batch.x)).unflatten(1, (1, -1)), target)
+        line = forecaster.linear(forecaster.network.standardize(batch.x))
+        raw = forecaster.head(forecaster.network(batch.x)).unflatten(1, (1, -1))
+        loss = forecaster.objective.loss(raw + line, target)
         gradients = torch.autograd.grad(loss, list(forecaster.parameters()))
         true.append(float(torch.cat([gradient.flatten() for gradient in gradients]).double().norm()))
     assert column(logger, "grad_norm") == pytest.approx(true, rel=1e-4)

@@ -129,6 +129,7 @@ def test_best_epoch_is_marked_in_each_panel(tmp_path: Path) -> None:
         ({"max_epochs": 5, "patience": 2}, False),
         ({"max_epochs": 30, "patience": 4, "min_delta": 0.5}, True),
         ({"max_epochs": 30, "patience": 3, "mode": "max"}, True),
+        ({"max_epochs": 30, "patience": 2, "smoothing": 0.9}, False),
         ({"max_epochs": 30, "patience": 2, "monitor": "val_r2"}, False),
     ],
 )

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cnn_lstm.data.column_targets import LabelColumn
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.feature_catalogue import available_features
 from cnn_lstm.data.picks import evenly_spread
@@ -31,6 +32,7 @@ from cnn_lstm.errors import ValidityError
 from cnn_lstm.evaluation.audit import decision_shift, invariance, labels, learning, lookahead, model_rows
 from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, PASSED, WARNED, Result
 from cnn_lstm.evaluation.audit.lookahead import cuts_of
+from cnn_lstm.evaluation.audit.perturbations import moved
 from cnn_lstm.evaluation.audit.run_audit import Audit, audit, short_form
 from cnn_lstm.evaluation.audit.stages import Base, Pipeline, members
 from cnn_lstm.inference import intervals
@@ -41,7 +43,7 @@ from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.objectives import Classes
 from tests import experiments
 from tests.fits import small_network
-from tests.markets import TableSource, market
+from tests.markets import TableSource, market, walk
 from tests.validity import zoo
 
 FEATURES = ["log_return_1", "close_location"]
@@ -583,3 +585,35 @@ def test_a_checkpoint_of_another_window_is_refused(tmp_path: Path, capsys: pytes
     words = ["--config", run / "config.yaml", "--ckpt_path", "best", "--data.window", 9]
     assert experiments.run("audit", *words) == 4
     assert "window: 8 -> 9" in capsys.readouterr().err
+
+
+def test_classes_in_a_column_are_shuffled_and_stay_classes() -> None:
+    """A label times a random factor would not be a label any more: nothing could be trained on the changed table."""
+    table = walk(300).assign(label=np.tile([1.0, -1.0, np.nan], 100), size=np.arange(300.0) / 7)
+    later = np.arange(300) >= 200
+    changed = moved(table, later)
+    assert changed["label"][:200].equals(table["label"][:200])
+    one, other = (np.sort(labels["label"].to_numpy()[200:]) for labels in (changed, table))
+    assert np.array_equal(one, other, equal_nan=True)
+    assert (changed["label"][200:] != table["label"][200:]).sum() > 30
+    assert (changed["size"][200:] != table["size"][200:]).all()
+
+
+def test_statistics_are_audited_where_labels_are_classes_of_a_column() -> None:
+    table = walk(400)
+    table["label"] = np.sign(table["close"].diff())
+    target = LabelColumn("label", values=[-1, 1], price="close")
+    data = MarketDataModule(TableSource(table), targets=[target], features=["log_return_1"], window=5)
+    data.setup()
+    assert learning.training_statistics(data, table).outcome == PASSED
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_a_label_that_stands_at_its_decision_is_no_look_ahead(horizon: int) -> None:
+    table = walk(300)
+    table["ahead"] = table["close"].shift(-horizon) / table["close"] - 1
+    target = LabelColumn("ahead", horizon, stands="decision")
+    data = MarketDataModule(TableSource(table), targets=[target], features=["log_return_1"], window=5)
+    data.setup()
+    assert labels.label_alignment(data).outcome == PASSED
+    assert not short_form(data).findings

@@ -27,7 +27,8 @@ def log_mean(values: pd.Series, rows: int) -> pd.Series:
         [0.0, 1.0, 0.0]
     """
     average = mean(values, rows)
-    return np.log(average.where(average > 0))
+    logs: pd.Series = np.log(average.where(average > 0))
+    return logs
 
 
 OF_ANY_COLUMN: dict[str, Callable[[pd.Series, int], pd.Series]] = {"mean": mean, "log_mean": log_mean}

@@ -6,9 +6,9 @@ import glob
 import gzip
 import warnings
 import zlib
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pandas as pd
 import pyarrow as pa
@@ -113,7 +113,7 @@ def read_csv(
     path: Path,
     rows: int | None,
     text: Collection[str] = (),
-    numbers: Collection[Hashable] = (),
+    numbers: Collection[Any] = (),
     header: bool = True,
 ) -> pd.DataFrame:
     """Reads text columns as they are; number columns keep what is not a number as text.

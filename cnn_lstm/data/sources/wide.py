@@ -75,15 +75,16 @@ class WideFile(PriceSource):
     def _table(self, path: Path) -> pd.DataFrame:
         """The long table of one file."""
         cells, first_row = self._cells(path)
-        dates = [name for name in cells if self.start is None and name.strip().lower() in DATES][:1]
-        series = [name for name in cells if name not in dates]
+        names = [str(name) for name in cells.columns]
+        dates = [name for name in names if self.start is None and name.strip().lower() in DATES][:1]
+        series = [name for name in names if name not in dates]
         if self.start is not None:
-            when: pd.Series = self._artificial(len(cells), path)
+            when: pd.Series = self._artificial(self.start, len(cells), path)
         elif dates:
             when = Clock(None, None).read(cells[dates[0]], str(path), first_row)
         else:
             fix = "name the column of dates `date`, or set data.source.artificial_start"
-            raise DataError("no column of dates", f"{path} has {', '.join(cells)}", fix, code=303)
+            raise DataError("no column of dates", f"{path} has {', '.join(names)}", fix, code=303)
         values = number_columns({name: cells[name] for name in series}, set(series), path, first_row)
         if self.layout == "columns":
             parts = [pd.DataFrame({"symbol": self._symbol_of(path), "timestamp": when, **values})]
@@ -108,9 +109,9 @@ class WideFile(PriceSource):
             raise DataError(what, str(path), "give data.source.names one name per column", code=303)
         return cells.set_axis([str(name) for name in self.names or cells.columns], axis=1), first_row
 
-    def _artificial(self, rows: int, path: Path) -> pd.Series:
+    def _artificial(self, start: pd.Timestamp, rows: int, path: Path) -> pd.Series:
         """Dates for a file that has none."""
-        when = pd.date_range(self.start, periods=rows, freq=FREQUENCIES[self.step]).as_unit("us")
+        when = pd.date_range(start, periods=rows, freq=FREQUENCIES[self.step]).as_unit("us")
         first = f"{when[0]:%Y-%m-%d}"
         log.warning("%s has no dates: its rows are dated from %s on, one %s each", path, first, self.step)
         return pd.Series(when)

@@ -26,7 +26,8 @@ def label_alignment(data: MarketDataModule) -> Result:
 
     One price in the middle is changed: the labels that move are those whose interval holds it, and with a delay the
     label of its own row, which is decided on that price, does not move. And of all lags, a label equals the value
-    known k rows later at k = delay + horizon alone.
+    known k rows later at k = delay + horizon alone. Of labels that a column holds at their decision only the second can
+    be checked.
 
     Args:
         data: A data module that has read its data.
@@ -37,7 +38,8 @@ def label_alignment(data: MarketDataModule) -> Result:
     findings: list[Finding] = []
     for k, target in enumerate(data.targets):
         with muted_warnings(), np.errstate(all="ignore"):
-            outside = {finding.column: finding for finding in reversed(list(_span(target, bars)))}
+            spans = [] if target.stands_at_decision else list(_span(target, bars))
+            outside = {finding.column: finding for finding in reversed(spans)}
         findings += outside.values() or _lag(data, k, target)
     delays = ", ".join(f"{target.name} (t+{target.delay}, t+{target.reach}]" for target in data.targets)
     return result(ALIGNMENT, f"{len(bars):,} bars of {data.panel.symbols[longest]}, {delays}", findings)

@@ -20,7 +20,7 @@ from cnn_lstm.data.times import Times, time_text, utc_times
 from cnn_lstm.data.windows import Rows
 from cnn_lstm.errors import DataError
 from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, result
-from cnn_lstm.evaluation.audit.perturbations import as_floats, moved
+from cnn_lstm.evaluation.audit.perturbations import as_floats, few_numbers, moved
 from cnn_lstm.evaluation.audit.stages import bits, earliest, tolerant
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.calibration import Calibration, calibrate
@@ -63,9 +63,10 @@ def training_statistics(data: MarketDataModule, table: pd.DataFrame) -> Result:
         data: A data module that has read its data.
         table: Raw price table.
     """
-    later = utc_times(table["timestamp"]) >= data.parts.boundaries.validation
+    later = utc_times(table["timestamp"]) >= data.fit_end
     tenfold = as_floats(table)
-    tenfold.loc[later, table.columns.difference(KEYS)] *= TENFOLD
+    sizes = [name for name in table.columns.difference(KEYS) if not few_numbers(table[name])]
+    tenfold.loc[later, sizes] *= TENFOLD
     findings: list[Finding] = []
     for done, changed in (("moved", moved(table, later)), ("taken tenfold", tenfold)):
         what = f"it changed when the rows of validation and test were {done}"
@@ -76,14 +77,14 @@ def training_statistics(data: MarketDataModule, table: pd.DataFrame) -> Result:
             return Result(STATISTICS, NOT_APPLICABLE, f"the changed table has no such parts: {error.what}")
         findings += _other_training_rows(data, again, what)
         findings += different_statistics(data, data.statistics, again.statistics, what)
-    return result(STATISTICS, f"2 other futures, {len(data.parts.train):,} training rows", findings)
+    return result(STATISTICS, f"2 other futures, {len(data.fit_rows):,} training rows", findings)
 
 
 def _other_training_rows(data: MarketDataModule, again: MarketDataModule, what: str) -> Iterator[Finding]:
     """Training rows, by symbol and date, that only one of two set-ups has."""
     keys = []
     for module in (data, again):
-        symbols, rows = np.asarray(module.panel.symbols, dtype=object), module.parts.train
+        symbols, rows = np.asarray(module.panel.symbols, dtype=object), module.fit_rows
         keys.append(set(zip(module.panel.time[rows].tolist(), symbols[module.panel.symbol[rows]], strict=True)))
     different = keys[0] ^ keys[1]
     if different:
@@ -122,10 +123,10 @@ def refit(data: MarketDataModule, models: list[Forecaster], same: bool, past: Pr
     if not same:
         reason = "the checkpoint was trained on other data or dates than those of this test"
         return Result(REFIT, NOT_APPLICABLE, reason)
-    past = past or Prefix(data, data.parts.boundaries.validation)
-    again = data.statistics_of(past.panel, past.rows(data.parts.train))
+    past = past or Prefix(data, data.fit_end)
+    again = data.statistics_of(past.panel, past.rows(data.fit_rows))
     findings = [Finding("statistics", name, what="not that of the training rows") for name in _unlike(again, models)]
-    return result(REFIT, f"{len(data.parts.train):,} training rows, {data.n_features} features", findings)
+    return result(REFIT, f"{len(data.fit_rows):,} training rows, {data.n_features} features", findings)
 
 
 def _unlike(again: TrainingStatistics, models: list[Forecaster]) -> Iterator[str]:
@@ -151,7 +152,8 @@ def trained_on(data: MarketDataModule, contract: Contract) -> bool:
     """
     edges, trained = data.parts.boundaries, contract.boundaries
     same_dates = (trained.train, trained.validation) == (str(edges.train), str(edges.validation))
-    return same_dates and contract.fingerprint == data.fingerprint
+    same_rows = (contract.fitted_on or "train") == data.fit_on
+    return same_dates and same_rows and contract.fingerprint == data.fingerprint
 
 
 # -- parts -----------------------------------------------------------------------------------------------------------
@@ -197,7 +199,7 @@ def part_rows(data: MarketDataModule, checkpoint: Mapping[str, Any] | None = Non
     """
     edges, panel, findings = data.parts.boundaries, data.panel, []
     spans = {
-        "train": (data.train_dataloader(), edges.train, edges.validation),
+        "train": (data.train_dataloader(), edges.train, data.fit_end),
         "validation": (data.val_dataloader(), edges.validation, edges.test),
     }
     seen = 0
@@ -229,6 +231,8 @@ def calibration(data: MarketDataModule, predictor: Predictor, same: bool) -> Res
     stored = predictor.forecaster.contract.calibration
     if stored is None:
         return Result(CALIBRATION, NOT_APPLICABLE, "the checkpoint has no calibration scores")
+    if predictor.forecaster.contract.fitted_on:
+        return Result(CALIBRATION, NOT_APPLICABLE, "the scores of a final model are those of the fit before it")
     if not same or str(data.parts.boundaries.test) != predictor.forecaster.contract.boundaries.test:
         return Result(CALIBRATION, NOT_APPLICABLE, "the checkpoint was trained on other data or dates")
     validation, test = data.parts.validation, data.parts.test

@@ -13,12 +13,14 @@ from cnn_lstm.data.checks import KEYS, PRICES
 Mask = NDArray[np.bool_]
 Perturbation = Callable[[pd.DataFrame, Mask], pd.DataFrame]
 SEED = 20
+MOST_NAMES = 20
 
 
 def moved(table: pd.DataFrame, later: Mask) -> pd.DataFrame:
     """Prices times a lognormal factor with sigma 1, shapes of the bars too; volume drawn again; others moved as far.
 
-    The bars stay valid: high is the highest of a bar, low its lowest.
+    The bars stay valid: high is the highest of a bar, low its lowest. A column of few whole numbers, such as classes,
+    is shuffled.
 
     Args:
         table: Price table.
@@ -36,9 +38,17 @@ def moved(table: pd.DataFrame, later: Mask) -> pd.DataFrame:
     for name in table.columns.difference([*KEYS, *PRICES], sort=False):
         if name == "volume":
             changed.loc[later, name] = np.round(np.exp(random.normal(10.0, 2.0, rows)))
+        elif few_numbers(table[name]):
+            changed.loc[later, name] = random.permutation(changed.loc[later, name].to_numpy())
         else:
             changed.loc[later, name] *= np.exp(random.normal(0.0, 1.0, rows))
     return changed
+
+
+def few_numbers(column: pd.Series) -> bool:
+    """Whether a column, (n,), holds at most 20 different values, all whole numbers: they are names, not sizes."""
+    values = column.dropna().unique()
+    return len(values) <= MOST_NAMES and bool((values % 1 == 0).all())
 
 
 def blanked(table: pd.DataFrame, later: Mask) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from cnn_lstm.data.statistics import TrainingStatistics
 from cnn_lstm.data.targets import Floats, Target
 from cnn_lstm.data.windows import Panel, Rows, cut_windows
 from cnn_lstm.model.layers import Standardize
-from cnn_lstm.model.linear import LEAST_PROBABILITY
+from cnn_lstm.model.line import LEAST_PROBABILITY
 from cnn_lstm.model.scales import of_windows
 
 Columns = dict[str, Floats]

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Rows
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, Spread, class_columns
-from cnn_lstm.model.linear import LEAST_PROBABILITY
+from cnn_lstm.model.line import LEAST_PROBABILITY
 
 MAX_WINDOWS = 50_000
 KERNEL = 25

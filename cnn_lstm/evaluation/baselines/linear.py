@@ -15,8 +15,10 @@ from torch import Tensor
 
 from cnn_lstm.data.windows import Rows
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, class_columns
-from cnn_lstm.model.linear import MAX_LOGISTIC_WINDOWS, MAX_WINDOWS, Line, fit_ridge
+from cnn_lstm.model.line import Line
+from cnn_lstm.model.linear import MAX_LOGISTIC_WINDOWS, MAX_WINDOWS
 from cnn_lstm.model.logistic import fit_logistic
+from cnn_lstm.model.ridge import fit_ridge
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from cnn_lstm.evaluation.baselines import fit
 from cnn_lstm.evaluation.baselines.fit import fit_baselines
 from cnn_lstm.evaluation.baselines.linear import ridge_baseline
 from cnn_lstm.evaluation.baselines.trivial import naive_errors
-from cnn_lstm.model.calibration import smearing
+from cnn_lstm.model.smearing import log_ratios, smearing
 from tests.evaluation.baselines.inputs import FEATURES, inputs_of, with_other_future
 from tests.markets import market, walk
 
@@ -99,21 +99,22 @@ def test_coefficients_come_from_training_labels_alone() -> None:
 
 
 @pytest.mark.parametrize("log", [False, True], ids=["volatility", "log volatility"])
-def test_factors_make_the_variance_unbiased_on_validation_rows(log: bool) -> None:
+def test_factors_follow_from_the_errors_on_training_and_validation_rows(log: bool) -> None:
     target = RealizedVolatility(log=log)
     data = inputs_of(market(400), target)
     fitted = fit_baselines(data)
-    rows = data.parts.validation
-    columns = {name: values for name, values in fitted.forecast(rows)[target.name].items() if name not in NAIVE}
-    columns |= {"y_last": data.present(rows, 0), "y_mean": np.full(len(rows), float(data.statistics.y_mean[0]))}
+    parts = []
+    for rows in (data.parts.validation, data.parts.train):
+        columns = {name: values for name, values in fitted.forecast(rows)[target.name].items() if name not in NAIVE}
+        columns |= {"y_last": data.present(rows, 0), "y_mean": np.full(len(rows), float(data.statistics.y_mean[0]))}
+        truth, date = torch.from_numpy(data.labels(rows, 0)), torch.from_numpy(data.panel.time[rows].astype(np.int64))
+        parts.append({name: log_ratios(target.kind, truth, torch.from_numpy(v), date) for name, v in columns.items()})
     factors = fitted.smearing[target.name]
-    assert set(factors) == set(columns)
-    truth = data.labels(rows, 0)
-    for name, values in columns.items():
-        ratio = (truth - values) * 2 if log else 2 * np.log(truth / values)
-        assert np.mean(np.exp(ratio)) / factors[name] == pytest.approx(1)
-    given = (torch.from_numpy(values) for values in (truth, columns["y_ridge"]))
-    assert factors["y_ridge"] == smearing(target.kind, *given)
+    assert set(factors) == set(parts[0])
+    for name, factor in factors.items():
+        assert factor == pytest.approx(smearing(parts[0][name], parts[1][name]), rel=1e-12), name
+        alone = sorted(smearing(part[name]) for part in parts)
+        assert alone[0] * 0.9 < factor < alone[1] * 1.1
 
 
 def test_forecast_volatilities_are_positive() -> None:

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 
+from cnn_lstm.data.checks import Checks
+from cnn_lstm.data.column_targets import RealizedMeasure
 from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs
 from cnn_lstm.evaluation.baselines.har import LEAST_ROWS, fit_har, least_squares, one_bar_moves, realised
@@ -108,3 +110,42 @@ def test_a_linear_forecast_below_zero_is_the_least_training_volatility() -> None
     equation = least_squares(np.array([0.05, 0.25, 0.45]), components, log=False)
     forecast = equation.volatility(np.array([[0.001, 0.1, 0.1], [0.2, 0.1, 0.1]]))
     np.testing.assert_allclose(forecast, [0.05, 0.25])
+
+
+@pytest.mark.parametrize("log", [False, True], ids=["volatility", "log volatility"])
+def test_har_of_a_measure_is_fitted_on_the_measure_itself(log: bool) -> None:
+    """Oracle: statsmodels on the root mean variances of 1, 5 and 22 rows of the column; the prices play no part."""
+    table = market(700, symbols=("AAA",), gaps=False)
+    random, level = np.random.default_rng(5), np.zeros(len(table))
+    for row in range(1, len(table)):
+        level[row] = 0.95 * level[row - 1] + random.normal(0, 0.3)
+    table["rv"] = 1e-4 * np.exp(level)
+    data = inputs_of(table, RealizedMeasure("rv", horizon=2, log=log))
+    assert data.prices is not None
+    train, test = data.parts.train, data.parts.test
+    found = fit_har(data, data.prices).forecast(test)[0]
+    variance = pd.Series(table["rv"].to_numpy())
+    parts = np.column_stack([np.sqrt(variance.rolling(rows, min_periods=1).mean()) for rows in (1, 5, 22)])
+    truth = np.sqrt((variance.shift(-1) + variance.shift(-2)) / 2).to_numpy()
+    floor = np.quantile(parts[train, 0], 0.01)
+    design = sm.add_constant(np.log(np.maximum(parts, floor)))
+    fit = sm.OLS(np.log(np.maximum(truth[train], floor)), design[train]).fit()
+    wanted = fit.predict(design[test])
+    np.testing.assert_allclose(found["y_log_har"], wanted if log else np.exp(wanted), rtol=1e-5)
+    plain = sm.OLS(truth[train], sm.add_constant(parts)[train]).fit().predict(sm.add_constant(parts)[test])
+    wanted = np.maximum(plain, truth[train].min())
+    np.testing.assert_allclose(found["y_har"], np.log(wanted) if log else wanted, rtol=1e-5)
+    shuffled = table.assign(close=table["close"][::-1].to_numpy())
+    other = inputs_of(shuffled, RealizedMeasure("rv", horizon=2, log=log), checks=Checks(allow_ohlc=True))
+    assert other.prices is not None
+    again = fit_har(other, other.prices).forecast(test)[0]
+    np.testing.assert_array_equal(again["y_har"], found["y_har"])
+
+
+def test_the_last_value_of_a_measure_is_the_measure() -> None:
+    table = market(300, symbols=("AAA",), gaps=False)
+    table["rv"] = np.log(table["high"] / table["low"]) ** 2
+    data = inputs_of(table, RealizedMeasure("rv", log=False))
+    rows = data.parts.test
+    np.testing.assert_allclose(data.present(rows, 0), np.sqrt(table["rv"].to_numpy()[rows]), rtol=1e-6)
+    np.testing.assert_allclose(data.labels(rows, 0), np.sqrt(table["rv"].to_numpy()[rows + 1]), rtol=1e-6)

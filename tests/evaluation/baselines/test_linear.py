@@ -16,8 +16,8 @@ from cnn_lstm.data.windows import cut_windows
 from cnn_lstm.evaluation.baselines import baseline_inputs, linear
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs
 from cnn_lstm.evaluation.baselines.linear import logistic_baseline, ridge_baseline
-from cnn_lstm.model.linear import PENALTIES
 from cnn_lstm.model.logistic import STRENGTHS
+from cnn_lstm.model.ridge import PENALTIES
 from tests.evaluation.baselines.inputs import FEATURES, flat_windows, inputs_of, r2
 from tests.markets import autoregressive, market
 
@@ -55,7 +55,8 @@ def test_ridge_is_scikit_learns(targets: list[Target], arguments: dict[str, obje
         held_out, _, _ = standard_labels(data, data.parts.validation, k)
         _, loc, scale = standard_labels(data, data.parts.test, k)
         candidates = []
-        for name, spans in {"averages": (1, 5, 6), "last 1 rows": 1, "last 5 rows": 5, "last 6 rows": 6}.items():
+        spans_by_name: dict[str, int | tuple[int, ...]] = {"averages": (1, 2, 5, 6)}
+        for name, spans in (spans_by_name | {f"last {rows} rows": rows for rows in (1, 5, 6)}).items():
             train, validation, test = (inputs_of_a_line(part, spans) for part in windows.values())
             for penalty in PENALTIES:
                 model = Ridge(alpha=penalty * len(train)).fit(train, labels)
@@ -152,7 +153,7 @@ def test_logistic_is_scikit_learns(thresholds: list[float]) -> None:
     train, test = (
         flat_windows(data, rows).reshape(len(rows), data.window, -1) for rows in (data.parts.train, data.parts.test)
     )
-    spans = (1, 5, 6) if fitted.line.inputs == ["averages"] else int(fitted.line.inputs[0].split()[1])
+    spans = (1, 2, 5, 6) if fitted.line.inputs == ["averages"] else int(fitted.line.inputs[0].split()[1])
     strengths = [strength / len(train) for strength in STRENGTHS]
     assert min(abs(np.log(fitted.line.penalties[0] / strength)) for strength in strengths) < 1e-9
     model = LogisticRegression(C=fitted.line.penalties[0], tol=1e-8, max_iter=5000).fit(
@@ -176,4 +177,4 @@ def test_inputs_and_strength_follow_the_validation_rows() -> None:
     """Training rows alone would always take the most inputs and the weakest penalty."""
     data = inputs_of(market(400), Direction(), window=30)
     line = logistic_baseline(data).line
-    assert (line.inputs[0], line.penalties[0] * len(data.parts.train)) != ("last 30 rows", pytest.approx(STRENGTHS[-1]))
+    assert line.inputs[0] != "last 30 rows" or line.penalties[0] * len(data.parts.train) < 0.9 * STRENGTHS[-1]
