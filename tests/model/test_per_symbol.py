@@ -27,6 +27,7 @@ from cnn_lstm.inference.export import export
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.inference.pyfunc import PriceModel
 from cnn_lstm.model.checkpoints import forecaster_from, read_checkpoint
+from cnn_lstm.model.contract import state_digest
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.layers import Standardize
 from cnn_lstm.model.objectives import Classes, Gaussian, Mixture, Objective, Point, Qlike, Quantiles, StudentT
@@ -347,6 +348,16 @@ def test_an_agents_encoder_takes_the_scales_with_its_weights(checkpoint: Path) -
         columns = model(windows)
         z = (columns["y_pred"] - model._loc(windows)) / model._scale(windows)
     torch.testing.assert_close(encoder(x)[:, -2:], z, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("per_symbol", [True, False])
+def test_robust_scales_have_a_digest(per_symbol: bool) -> None:
+    data = data_of(table_of(1e-3), scaling="robust", per_symbol=per_symbol)
+    data.setup()
+    forecaster = Forecaster(small_network(n_features=data.n_features))
+    forecaster.learn_statistics(data.statistics)
+    assert len(state_digest(forecaster.state_dict())) == 64
+    assert all(values.is_contiguous() for values in forecaster.state_dict().values())
 
 
 # -- the audit -------------------------------------------------------------------------------------------------------
