@@ -6,12 +6,10 @@ same draws). It names each metric that differs and each kind that it does not co
 """
 
 import json
-import math
 import sys
 import warnings
 from numbers import Number
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from arch.bootstrap import StationaryBootstrap
@@ -19,6 +17,8 @@ from recompute.forecasts import VOLATILITIES, class_metrics, losses, number_metr
 from recompute.intervals import distribution, interval_metrics, set_metrics, spreads
 from recompute.significance import breakdowns, compare, holds_up
 from recompute.strategy import strategy_metrics
+from recompute.tail_risk import tail_risk
+from recompute.values import leaves, same
 
 NAMES = {"y_pred": "model", "y_zero": "zero", "y_mean": "training mean", "y_last": "last value"}
 NAMES |= {"y_seasonal": "seasonal naive", "y_ridge": "ridge", "y_logistic": "logistic", "y_dlinear": "DLinear"}
@@ -46,8 +46,8 @@ def target_report(table: pd.DataFrame, target: str, about: dict) -> dict:
     evidence = holds_up(tests[best], settings["level"]) and not table.attrs.get("failed_checks")
     evidence = evidence and count >= max(30, 5 * h)
     report = {name: about[name] for name in ("kind", "unit", "horizon", "delay", "classes")}
-    report |= {"first": date.min().isoformat(), "last": date.max().isoformat(), "dates": count}
-    report["dates_needed"] = max(30, 5 * h)
+    report |= {"first": date.min().isoformat(), "last": date.max().isoformat()}
+    report |= {"dates": count, "dates_needed": max(30, 5 * h)}
     report |= {"rows": len(rows), "left_out": len(given) - len(rows), "symbols": rows["symbol"].nunique()}
     report |= {"loss": LOSS.get(kind, "squared error"), "best_baseline": best, "comparisons": tests}
     report |= {"evidence": evidence, "verdict": "EVIDENCE OF SKILL" if evidence else "NO EVIDENCE OF SKILL"}
@@ -58,25 +58,11 @@ def target_report(table: pd.DataFrame, target: str, about: dict) -> dict:
     levels = [level for level in (50, 80, 90, 95) if {f"lower_{level}", f"set_{level}"} & {*rows}]
     judge = set_metrics if kind == "class" else interval_metrics
     report["intervals"] = {str(level): judge(rows, level) for level in levels}
-    report["distribution"] = distribution(rows, about)
-    report["spread"] = spreads(rows)
+    report |= {"distribution": distribution(rows, about), "spread": spreads(rows)}
+    report["tail_risk"] = tail_risk(rows, about, settings) if kind == "return" else {}
     if kind in ("return", "class"):
         report["strategy"] = strategy_metrics(rows, about, settings, table.attrs["trials"])
     return report
-
-
-def leaves(value: Any, path: str = "") -> dict:
-    """Dotted path of each single value; what is not finite has no value."""
-    if isinstance(value, dict | list):
-        pairs = value.items() if isinstance(value, dict) else enumerate(value)
-        return {p: v for key, item in pairs for p, v in leaves(item, f"{path}.{key}").items()}
-    return {path[1:]: None if isinstance(value, Number) and not math.isfinite(value) else value}
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two single values agree to 1e-9."""
-    both = isinstance(a, Number) and isinstance(b, Number)
-    return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12) if both else a == b
 
 
 def main(run: Path) -> bool:

@@ -23,8 +23,10 @@ from cnn_lstm.evaluation.metrics import distribution
 from cnn_lstm.evaluation.metrics.book import make_book
 from cnn_lstm.evaluation.metrics.classes import mcnemar_p, point_metrics, probability_metrics
 from cnn_lstm.evaluation.metrics.errors import association_metrics, error_metrics, volatility_metrics
+from cnn_lstm.evaluation.metrics.heads import NormalHead, read_head
 from cnn_lstm.evaluation.metrics.intervals import interval_metrics, set_metrics
 from cnn_lstm.evaluation.metrics.strategy import strategy_metrics
+from cnn_lstm.evaluation.metrics.tail_risk import tail_risk
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.significance import compare, verdict
 from cnn_lstm.inference.adaptive import LEVELS
@@ -72,7 +74,7 @@ def _target_report(
     model = losses.pop("model")
     comparisons = compare(model, dict(losses), rows["as_of"], about.horizon, settings.resamples, settings.seed)
     best = min(losses, key=lambda name: comparisons[name].loss_baseline)
-    loss = about.quantity.loss
+    loss, is_return = about.quantity.loss, about.quantity.is_return
     extent = _extent(table[table["target"] == target], rows, about.horizon)
     # leakage, and fewer dates than the tests need to keep their level, rule out evidence
     failed, dates, needed = table.attrs.get("failed_checks", []), extent["dates"], extent["dates_needed"]
@@ -96,6 +98,7 @@ def _target_report(
         **_breakdowns(rows, model, losses[best]),
         "intervals": _intervals(rows, about),
         "distribution": _distribution(rows, about),
+        "tail_risk": tail_risk(rows, about.horizon, settings.resamples, settings.seed) if is_return else {},
         "spread": _spreads(rows, forecasts["model"]),
         "strategy": _strategy(rows, about, settings, trials),
     }
@@ -212,8 +215,7 @@ def _intervals(rows: pd.DataFrame, about: TargetInfo) -> dict[str, Metrics]:
 
 
 def _distribution(rows: pd.DataFrame, about: TargetInfo) -> json_types.Distribution:
-    """CRPS and PIT of the distribution that the calibration scores span, CRPS of the normal one of the model."""
-    true, point = rows["y_true"].to_numpy(), rows["y_pred"].to_numpy()
+    """CRPS and PIT of the distribution that the calibration scores span, and of the one that the head forecasts."""
     scored: json_types.Distribution = {}
     if about.scores is not None and not about.quantity.is_class:
         parts = _with_scores(rows, about.scores)
@@ -222,8 +224,13 @@ def _distribution(rows: pd.DataFrame, about: TargetInfo) -> json_types.Distribut
             for score in (distribution.crps_of_scores, distribution.pit)
         )
         scored = {"crps": float(np.mean(crps)), "pit": distribution.pit_metrics(ranks)}
-    if "std" in rows and rows["std"].notna().all():
-        scored["crps_normal"] = float(np.mean(distribution.gaussian_crps(true, point, rows["std"].to_numpy())))
+    head = None if about.quantity.is_class else read_head(rows)
+    if head is not None:
+        true = rows["y_true"].to_numpy(np.float64)
+        score = float(np.mean(head.crps(true)))
+        scored["head"] = {"name": head.name, "crps": score, "pit": distribution.pit_metrics(head.cdf(true))}
+        if isinstance(head, NormalHead):
+            scored["crps_normal"] = score
     return scored
 
 
