@@ -45,8 +45,8 @@ def test_crps_is_the_integral_that_defines_it() -> None:
         return float(((weights * stats.norm.cdf(x, means, spreads)).sum() - (x >= 0.7)) ** 2)
 
     wanted = integrate.quad(gap, -12, 0.7)[0] + integrate.quad(gap, 0.7, 12)[0]
-    tensors = [torch.from_numpy(values)[None, None] for values in (weights, means, spreads)]
-    found = mixture_crps(*tensors, torch.tensor([[0.7]], dtype=torch.float64))
+    one, two, three = (torch.from_numpy(values)[None, None] for values in (weights, means, spreads))
+    found = mixture_crps(one, two, three, torch.tensor([[0.7]], dtype=torch.float64))
     assert float(found) == pytest.approx(wanted, rel=1e-6)
 
 
