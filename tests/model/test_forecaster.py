@@ -20,7 +20,17 @@ from cnn_lstm.model.forecaster import (
     Windows,
     fixed_shape,
 )
-from cnn_lstm.model.objectives import Classes, Gaussian, Objective, Point, Quantiles
+from cnn_lstm.model.objectives import (
+    Classes,
+    Gaussian,
+    Mixture,
+    Objective,
+    Point,
+    Qlike,
+    Quantiles,
+    SkewStudentT,
+    StudentT,
+)
 from tests.fits import small_data, small_network, small_trainer
 
 
@@ -127,6 +137,10 @@ def test_embeddings_are_those_of_the_network() -> None:
         (Gaussian(), ["y_pred", "std"]),
         (Quantiles((0.1, 0.5, 0.9)), ["y_pred", "q10", "q50", "q90"]),
         (Classes(2), ["y_pred", "p0", "p1"]),
+        (Qlike(), ["y_pred"]),
+        (StudentT(), ["y_pred", "std", "df"]),
+        (SkewStudentT(), ["y_pred", "std", "df", "skew"]),
+        (Mixture(2), ["y_pred", "std", "weight_0", "weight_1", "mean_0", "mean_1", "std_0", "std_1"]),
     ],
 )
 def test_columns_of_the_forecast(objective: Objective, columns: list[str]) -> None:
