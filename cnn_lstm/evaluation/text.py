@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cnn_lstm.data.quantities import quantity
 from cnn_lstm.evaluation.formatting import COLUMNS, TITLES, aligned, comparison_cells, number, p_value, percent
 from cnn_lstm.evaluation.json_types import Report, TailTest, TargetReport
-from cnn_lstm.evaluation.plain_language import selection_sentence, suspicions, rows_under_test
+from cnn_lstm.evaluation.plain_language import rows_under_test, selection_sentence, suspicions
 
 TAIL_RISK: dict[TailTest, str] = {
     "kupiec_p": "Kupiec p",
