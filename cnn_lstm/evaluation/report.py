@@ -265,7 +265,7 @@ def _with_scores(rows: pd.DataFrame, scores: Sequence[float] | Mapping[str, Sequ
     ]
 
 
-def _tail_risk(rows: pd.DataFrame, about: TargetInfo, settings: Evaluation) -> dict[str, Metrics]:
+def _tail_risk(rows: pd.DataFrame, about: TargetInfo, settings: Evaluation) -> dict[str, json_types.TailRisk]:
     return tail_risk(rows, about.horizon, settings.resamples, settings.seed) if about.quantity.is_return else {}
 
 

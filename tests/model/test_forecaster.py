@@ -19,7 +19,6 @@ from cnn_lstm.model.forecaster import (
     Forecaster,
     fixed_shape,
 )
-from cnn_lstm.model.training_data import Windows
 from cnn_lstm.model.objectives import (
     Classes,
     Gaussian,
@@ -31,6 +30,7 @@ from cnn_lstm.model.objectives import (
     SkewStudentT,
     StudentT,
 )
+from cnn_lstm.model.training_data import Windows
 from tests.fits import small_data, small_network, small_trainer
 
 
