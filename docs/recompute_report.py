@@ -6,30 +6,15 @@ same draws). It names each metric that differs and each kind that it does not co
 """
 
 import json
-import math
 import sys
 import warnings
 from numbers import Number
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from recompute.pooled import pooled
 from recompute.target import NAMES, target_report
-
-
-def leaves(value: Any, path: str = "") -> dict:
-    """Dotted path of each single value; what is not finite has no value."""
-    if isinstance(value, dict | list):
-        pairs = value.items() if isinstance(value, dict) else enumerate(value)
-        return {p: v for key, item in pairs for p, v in leaves(item, f"{path}.{key}").items()}
-    return {path[1:]: None if isinstance(value, Number) and not math.isfinite(value) else value}
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two single values agree to 1e-9."""
-    both = isinstance(a, Number) and isinstance(b, Number)
-    return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12) if both else a == b
+from recompute.values import leaves, same
 
 
 def main(run: Path) -> bool:

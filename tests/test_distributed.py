@@ -20,8 +20,9 @@ import torch
 
 from cnn_lstm.data.windows import RowBatches
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import Forecaster, Windows
+from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import CNNLSTM
+from cnn_lstm.model.training_data import Windows
 from tests.experiments import FEATURES, experiment, fit, network, predict, run, spec
 from tests.markets import market
 

@@ -248,7 +248,7 @@ class MarketDataModule(LightningDataModule):
         strides = Strides(self.panel.symbol[rows], self.train_stride) if self.train_stride > 1 else None
         return self._loader(rows, shuffle=True, strides=strides)
 
-    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+    def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of the validation part, in order; none in a final fit, which has trained on them.
 
         Raises:
@@ -258,7 +258,9 @@ class MarketDataModule(LightningDataModule):
         final = self.fit_on == "train_and_validation"
         what = "the validation part belongs to what the final model was fitted on"
         require(not (final and command == "validate"), what, "data.fit_on", "judge it on the test part")
-        return [] if final and command == "fit" else self._loader(self.parts.validation)
+        if final and command == "fit":
+            return []  # type: ignore[return-value]  # how Lightning is told that there is no validation
+        return self._loader(self.parts.validation)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Batches of the test part, in order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,16 @@ INTERVALS = {
     "coverage_middle_volatility": ("middle", percent),
     "coverage_high_volatility": ("turbulent", percent),
     "lowest_rolling_coverage": ("lowest over 250 dates", percent),
+}
+TAIL_RISK: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "rows": ("rows", "{:,}".format),
+    "breaches": ("breaches", "{:,}".format),
+    "breach_rate": ("share", percent),
+    "kupiec_p": ("Kupiec p", p_value),
+    "independence_p": ("independence p", p_value),
+    "conditional_p": ("both p", p_value),
+    "shortfall_z2": ("shortfall Z2", number),
+    "shortfall_p": ("Z2 p", p_value),
 }
 STRATEGY = {
     "net_annual_return": ("return per year after costs", percent),
@@ -97,6 +107,8 @@ def _target(name: str, target: TargetReport, table: pd.DataFrame, failed: Sequen
             for column in BREAKDOWNS
         ],
         "intervals": _interval_table(target),
+        "head": list(_head_remarks(target)),
+        "tail_risk": _tail_risk_table(target),
         "strategy": _strategy_table(target),
     }
 
@@ -193,13 +205,36 @@ def _distribution_remarks(target: TargetReport) -> Iterator[str]:
             f"Whole distribution: CRPS {number(whole['crps'])} (lower is better), probability integral transform "
             f"uniform with Kolmogorov-Smirnov p {p_value(whole['pit']['ks_p'])}."
         )
-    if "crps_normal" in whole:
-        yield f"Normal distribution that the model forecasts: CRPS {number(whole['crps_normal'])}."
     for name, spread in target["spread"].items():
         yield (
             f"{SPREADS.get(name, name)}: mean {number(spread['mean'])}, rank correlation with the error "
             f"{number(spread['rank_correlation'])}. It measures the model's doubt about itself; it is not an interval."
         )
+
+
+def _head_remarks(target: TargetReport) -> Iterator[str]:
+    head = target["distribution"].get("head")
+    if head is not None:
+        yield (
+            f"Distribution that the model itself forecasts ({head['name']}): CRPS {number(head['crps'])}, probability "
+            f"integral transform uniform with Kolmogorov-Smirnov p {p_value(head['pit']['ks_p'])}."
+        )
+
+
+def _tail_risk_table(target: TargetReport) -> dict[str, Any] | None:
+    """Tests of value at risk and expected shortfall by level, with a sentence; None without any."""
+    levels: Mapping[str, Mapping[str, Any]] = target["tail_risk"]
+    if not levels:
+        return None
+    return {
+        "columns": [title for title, _ in TAIL_RISK.values()],
+        "lines": {
+            f"{level}%": [write(tested[key]) for key, (_, write) in TAIL_RISK.items()]
+            for level, tested in levels.items()
+        },
+        "sentence": plain_language.tail_risk_sentence(target, list(levels)[-1]),
+        "rows": plain_language.rows_under_test(target),
+    }
 
 
 def _strategy_table(target: TargetReport) -> dict[str, Any] | None:

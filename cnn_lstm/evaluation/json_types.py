@@ -5,7 +5,7 @@ JSON has no NaN: in a file, a number that has no value is None.
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 # name of a metric -> its value; which metrics there are follows from the kind of the target. Classes also have lists:
 # precision, recall, confusion, reliability
@@ -134,12 +134,42 @@ class Pit(TypedDict):
     cramer_von_mises_p: float | None
 
 
+class HeadScores(TypedDict):
+    """The distribution that the model's own head forecasts: its name, CRPS, and probability integral transform."""
+
+    name: str
+    crps: float
+    pit: Pit
+
+
 class Distribution(TypedDict, total=False):
-    """Scores of the whole forecast distribution, as far as there is one."""
+    """Scores of whole forecast distributions, as far as there are any.
+
+    `crps` and `pit` are those of the distribution that the calibration scores span, `head` that of the model's own
+    head; `crps_normal` is the CRPS of a normal head once more, by the name of earlier versions.
+    """
 
     crps: float
     pit: Pit
     crps_normal: float
+    head: HeadScores
+
+
+TailTest = Literal["kupiec_p", "independence_p", "conditional_p", "shortfall_z2", "shortfall_p"]
+
+
+class TailRisk(TypedDict):
+    """Tests of value at risk and expected shortfall at one level, see `metrics.tail_risk.tail_risk`."""
+
+    rows: int
+    symbols: int
+    breaches: int
+    breach_rate: float | None
+    kupiec_p: float | None
+    independence_p: float | None
+    conditional_p: float | None
+    shortfall_z2: float | None
+    shortfall_p: float | None
 
 
 class Spread(TypedDict):
@@ -188,7 +218,8 @@ class TargetReport(QuantityRecord, Extent, Answers, Breakdowns):
     """What the report says of one target; forecasts and comparisons by name of the forecaster, intervals by level.
 
     `loss_model` is the model's mean loss on all its rows, which reports of older versions do not have. The metrics of a
-    baseline that knows fewer rows name their number, `rows`.
+    baseline that knows fewer rows name their number, `rows`. `tail_risk` is by level in percent; empty unless returns
+    are forecast with a distribution or low quantiles.
     """
 
     loss: str
@@ -198,6 +229,7 @@ class TargetReport(QuantityRecord, Extent, Answers, Breakdowns):
     selection: Selection
     intervals: dict[str, Metrics]
     distribution: Distribution
+    tail_risk: dict[str, TailRisk]
     spread: dict[str, Spread]
     strategy: StrategyMetrics | None
 

@@ -31,6 +31,7 @@ FEWER_ROWS = (
 TOLERANCE = 0.02  # of a measured coverage
 TWO_SIDED = 1.96  # standard errors of the 95 % interval
 SUSPICIOUS_IC = 0.1
+SMALL_P = 0.05
 
 
 def verdict_sentence(target: TargetReport, failed_checks: Sequence[str] = ()) -> str:
@@ -254,6 +255,42 @@ def interval_sentence(target: TargetReport, level: str) -> str:
     else:
         remark = "They were wider than they needed to be."
     return f"The {level}% intervals were to hold {level} of 100 truths; they held {share}. {remark}"
+
+
+def rows_under_test(target: TargetReport) -> str:
+    """Which rows the tests of value at risk are made on.
+
+    Args:
+        target: What the report says of a target.
+
+    Example:
+        >>> rows_under_test({"horizon": 1, "symbols": 1}), rows_under_test({"horizon": 5, "symbols": 3})
+        ('every row', "every 5th row of a symbol, p-values of the symbols' tests merged")
+    """
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(target["horizon"] % 10, "th")
+    nth = f"{target['horizon']}{'th' if target['horizon'] % 100 in (11, 12, 13) else ending}"
+    rows = "every row" if target["horizon"] == 1 else f"every {nth} row of a symbol"
+    return f"{rows}, p-values of the symbols' tests merged" if target["symbols"] > 1 else rows
+
+
+def tail_risk_sentence(target: TargetReport, level: str) -> str:
+    """Whether losses beyond the value at risk of a level came as often as promised; empty without rows.
+
+    Args:
+        target: What the report says of a target.
+        level: A level of its tests, such as "5".
+    """
+    tested = target["tail_risk"][level]
+    if tested["breach_rate"] is None:
+        return ""
+    sentence = (
+        f"One unit held long was to lose more than its value at risk in {level} of 100 cases; it did in "
+        f"{100 * tested['breach_rate']:.1f}, {tested['breaches']:,} times."
+    )
+    p = tested["conditional_p"]
+    if p is not None and p < SMALL_P:
+        return f"{sentence} By number and clusters of these breaches the forecast of the tail is wrong."
+    return f"{sentence} Number and clusters of these breaches do not speak against the forecast of the tail."
 
 
 def strategy_sentences(strategy: StrategyMetrics) -> Iterator[str]:

@@ -22,8 +22,10 @@ from cnn_lstm.evaluation.metrics import distribution
 from cnn_lstm.evaluation.metrics.book import make_book
 from cnn_lstm.evaluation.metrics.classes import mcnemar_p, point_metrics, probability_metrics
 from cnn_lstm.evaluation.metrics.errors import association_metrics, error_metrics, level_correlation, volatility_metrics
+from cnn_lstm.evaluation.metrics.heads import NormalHead, read_head
 from cnn_lstm.evaluation.metrics.intervals import interval_metrics, set_metrics
 from cnn_lstm.evaluation.metrics.strategy import strategy_metrics
+from cnn_lstm.evaluation.metrics.tail_risk import tail_risk
 from cnn_lstm.evaluation.pooled import pooled_levels
 from cnn_lstm.evaluation.power import smallest_skill
 from cnn_lstm.evaluation.settings import Evaluation
@@ -92,6 +94,7 @@ def _target_report(
         **_breakdowns(rows[known], model[known], best[known]),
         "intervals": _intervals(rows, about),
         "distribution": _distribution(rows, about),
+        "tail_risk": _tail_risk(rows, about, settings),
         "spread": _spreads(rows, forecasts["model"]),
         "strategy": _strategy(rows, about, settings, trials),
     }
@@ -232,8 +235,7 @@ def _intervals(rows: pd.DataFrame, about: TargetInfo) -> dict[str, Metrics]:
 
 
 def _distribution(rows: pd.DataFrame, about: TargetInfo) -> json_types.Distribution:
-    """CRPS and PIT of the distribution that the calibration scores span, CRPS of the normal one of the model."""
-    true, point = rows["y_true"].to_numpy(), rows["y_pred"].to_numpy()
+    """CRPS and PIT of the distribution that the calibration scores span, and of the one that the head forecasts."""
     scored: json_types.Distribution = {}
     if about.scores is not None and not about.quantity.is_class:
         parts = _with_scores(rows, about.scores)
@@ -242,8 +244,13 @@ def _distribution(rows: pd.DataFrame, about: TargetInfo) -> json_types.Distribut
             for score in (distribution.crps_of_scores, distribution.pit)
         )
         scored = {"crps": float(np.mean(crps)), "pit": distribution.pit_metrics(ranks)}
-    if "std" in rows and rows["std"].notna().all():
-        scored["crps_normal"] = float(np.mean(distribution.gaussian_crps(true, point, rows["std"].to_numpy())))
+    head = None if about.quantity.is_class else read_head(rows)
+    if head is not None:
+        true = rows["y_true"].to_numpy(np.float64)
+        score = float(np.mean(head.crps(true)))
+        scored["head"] = {"name": head.name, "crps": score, "pit": distribution.pit_metrics(head.cdf(true))}
+        if isinstance(head, NormalHead):
+            scored["crps_normal"] = score
     return scored
 
 
@@ -256,6 +263,10 @@ def _with_scores(rows: pd.DataFrame, scores: Sequence[float] | Mapping[str, Sequ
         for part, known in parts
         if len(part)
     ]
+
+
+def _tail_risk(rows: pd.DataFrame, about: TargetInfo, settings: Evaluation) -> dict[str, json_types.TailRisk]:
+    return tail_risk(rows, about.horizon, settings.resamples, settings.seed) if about.quantity.is_return else {}
 
 
 def _spreads(rows: pd.DataFrame, model: Forecast) -> dict[str, json_types.Spread]:

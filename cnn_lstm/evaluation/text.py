@@ -15,8 +15,22 @@ from cnn_lstm.evaluation.formatting import (
     percent,
     rows_cells,
 )
-from cnn_lstm.evaluation.json_types import PooledLevels, Report, TargetReport
-from cnn_lstm.evaluation.plain_language import FEWER_ROWS, answer_lines, selection_sentence, suspicions
+from cnn_lstm.evaluation.json_types import PooledLevels, Report, TailTest, TargetReport
+from cnn_lstm.evaluation.plain_language import (
+    FEWER_ROWS,
+    answer_lines,
+    rows_under_test,
+    selection_sentence,
+    suspicions,
+)
+
+TAIL_RISK: dict[TailTest, str] = {
+    "kupiec_p": "Kupiec p",
+    "independence_p": "independence p",
+    "conditional_p": "both p",
+    "shortfall_z2": "Z2",
+    "shortfall_p": "Z2 p",
+}
 
 
 def render_report(report: Report) -> str:
@@ -45,7 +59,7 @@ def _pooled(reach: str, levels: PooledLevels) -> str:
 
 def _target(name: str, target: TargetReport) -> str:
     blocks = [_headline(name, target), _forecasts(target), selection_sentence(target), *suspicions(target)]
-    blocks += [_breakdown(target), _intervals(target), *_strategy(target)]
+    blocks += [_breakdown(target), _intervals(target), _head(target), _tail_risk(target), *_strategy(target)]
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -106,6 +120,27 @@ def _intervals(target: TargetReport) -> str:
         for name, spread in target["spread"].items()
     ]
     return "\n".join(blocks)
+
+
+def _head(target: TargetReport) -> str:
+    head = target["distribution"].get("head")
+    if head is None:
+        return ""
+    return (
+        f"distribution of the model's head, {head['name']}\n"
+        f"CRPS {number(head['crps'])}, PIT Kolmogorov-Smirnov p {p_value(head['pit']['ks_p'])}"
+    )
+
+
+def _tail_risk(target: TargetReport) -> str:
+    if not target["tail_risk"]:
+        return ""
+    lines = [["", "rows", "breaches", "rate", *TAIL_RISK.values()]]
+    for level, tested in target["tail_risk"].items():
+        cells = f"{tested['rows']:,}", f"{tested['breaches']:,}", percent(tested["breach_rate"])
+        tests = (number(tested[key]) if key == "shortfall_z2" else p_value(tested[key]) for key in TAIL_RISK)
+        lines.append([f"{level}%", *cells, *tests])
+    return f"value at risk and expected shortfall, {rows_under_test(target)}\n{aligned(lines, left=1)}"
 
 
 def _strategy(target: TargetReport) -> Iterator[str]:

@@ -266,5 +266,5 @@ def _uncertainty(columns: Mapping[str, Tensor], classes: list[Tensor]) -> Tensor
         return 1 - torch.stack(classes).amax(dim=0)
     if "ensemble_std" in columns:
         return columns["ensemble_std"]
-    fix = "train with the objective Gaussian or Quantiles, or give an ensemble"
+    fix = "train with an objective that forecasts a distribution, such as Gaussian, or Quantiles, or give an ensemble"
     raise ConfigError("the checkpoint forecasts no uncertainty", "uncertainty=True", fix, code=262)

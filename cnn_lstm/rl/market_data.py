@@ -163,7 +163,11 @@ def recipe_of(
     content = read_checkpoint(checkpoint)
     contract = Contract.of(content)
     edges = {name: np.datetime64(day) for name, day in asdict(contract.boundaries).items()}
-    return Recipe.from_plain(contract.recipe), Boundaries(**edges), digest_of(content)
+    return (
+        Recipe.from_plain(contract.recipe),
+        Boundaries(edges["train"], edges["validation"], edges["test"], edges["end"]),
+        digest_of(content),
+    )
 
 
 def _chosen(known: Sequence[str], symbols: Sequence[str] | None) -> tuple[str, ...]:

@@ -1,9 +1,8 @@
 """Metrics of intervals, of class sets and of predictive distributions."""
 
-import math
-
 import numpy as np
 import pandas as pd
+from recompute.heads import head
 from scipy import special, stats
 
 
@@ -61,22 +60,29 @@ def members(rows: pd.DataFrame, scores: np.ndarray) -> tuple[np.ndarray, np.ndar
     return crps, (rank + 1) / (2 * (len(scores) + 1))
 
 
+def uniform(pit: np.ndarray) -> dict:
+    """Whether probability integral transforms are uniform."""
+    values = {"rows": len(pit), "histogram": (np.histogram(pit, 10, (0, 1))[0] / len(pit)).tolist()}
+    tests = stats.kstest(pit, "uniform").pvalue, stats.cramervonmises(pit, "uniform").pvalue
+    return values | dict(zip(("ks_p", "cramer_von_mises_p"), tests, strict=True))
+
+
 def distribution(rows: pd.DataFrame, about: dict) -> dict:
-    """CRPS by its definition, E|X - y| - E|X - X'| / 2, and PIT of the members forecast + score * scale."""
-    error, values = (rows["y_true"] - rows["y_pred"]).to_numpy(), {}
+    """CRPS and PIT of the members forecast + score * scale, and of the distribution of the model's head."""
+    values = {}
     if "scores" in about and about["kind"] != "class":
         folds = about["scores"] if isinstance(about["scores"], dict) else {"0": about["scores"]}
         fold = rows["fold"] if isinstance(about["scores"], dict) else pd.Series(0, rows.index)
         parts = [members(rows[fold == int(number)], np.array(scores)) for number, scores in folds.items()]
         crps, pit = (np.concatenate(column) for column in zip(*parts, strict=True))
         values["crps"] = crps.mean()
-        values["pit"] = {"rows": len(pit), "histogram": (np.histogram(pit, 10, (0, 1))[0] / len(pit)).tolist()}
-        values["pit"] |= {"ks_p": stats.kstest(pit, "uniform").pvalue}
-        values["pit"] |= {"cramer_von_mises_p": stats.cramervonmises(pit, "uniform").pvalue}
-    if "std" in rows:
-        z, std = error / rows["std"], rows["std"]
-        normal = std * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / math.sqrt(math.pi))
-        values["crps_normal"] = normal.where(std > 0, abs(error)).mean()
+        values["pit"] = uniform(pit)
+    own = None if about["kind"] == "class" else head(rows)
+    if own is not None:
+        name, cdf, _, _, score = own
+        true = rows["y_true"].to_numpy()
+        values["head"] = {"name": name, "crps": score(true).mean(), "pit": uniform(cdf(true))}
+        values |= {"crps_normal": values["head"]["crps"]} if name == "normal" else {}
     return values
 
 

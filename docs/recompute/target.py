@@ -5,6 +5,7 @@ from recompute.forecasts import VOLATILITIES, class_metrics, losses, number_metr
 from recompute.intervals import distribution, interval_metrics, set_metrics, spreads
 from recompute.significance import breakdowns
 from recompute.strategy import strategy_metrics
+from recompute.tail_risk import tail_risk
 from recompute.verdict import compare_all, conclusion, divergence, smallest_skill
 
 NAMES = {
@@ -58,6 +59,7 @@ def target_report(table: pd.DataFrame, target: str, about: dict) -> dict:
     report["intervals"] = {str(level): judge(rows, level) for level in levels}
     report["distribution"] = distribution(rows, about)
     report["spread"] = spreads(rows)
+    report["tail_risk"] = tail_risk(rows, about, settings) if kind == "return" else {}
     if kind in ("return", "class") and "bar_return" in rows:
         report["strategy"] = strategy_metrics(rows, about, settings, table.attrs["trials"])
     return report

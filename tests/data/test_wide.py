@@ -22,7 +22,7 @@ NAMES = ["GBP", "JPY", "SGD"]
 
 def matrix(rows: int = 6) -> np.ndarray[Any, np.dtype[np.float64]]:
     values: np.ndarray[Any, np.dtype[np.float64]] = np.random.default_rng(1).normal(0, 0.01, (rows, 3)).cumsum(axis=0)
-    return np.round(np.exp(values), 6)
+    return np.asarray(np.round(np.exp(values), 6), dtype=np.float64)
 
 
 def write(folder: Path, rows: int = 6, name: str = "rates.txt") -> str:

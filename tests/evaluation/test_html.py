@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from cnn_lstm.errors import ResourceError
-from cnn_lstm.evaluation.formatting import COLUMNS, number
+from cnn_lstm.evaluation.formatting import COLUMNS, number, p_value, percent
 from cnn_lstm.evaluation.html import render_page
 from cnn_lstm.evaluation.json_types import Report
 from cnn_lstm.evaluation.report import evaluate
@@ -121,6 +121,23 @@ def test_every_metric_of_the_forecasts_stands_in_their_table(html: str, report: 
             assert lines[name][len(expected)] == number(compared["skill"] if compared else None)
         marked = [line[0] for line in rows if "best baseline" in line[0]]
         assert marked == [f"{target['best_baseline']} best baseline"]
+
+
+def test_the_tail_of_the_head_stands_in_a_table_of_its_own(html: str, report: Report) -> None:
+    page, tested = Page(html), report["targets"]["return_1"]["tail_risk"]
+    (rows,) = [rows for rows in page.tables if rows[0][0] == "level"]
+    assert [line[0] for line in rows[1:]] == ["1%", "5%"]
+    for line, level in zip(rows[1:], tested.values(), strict=True):
+        assert line[1:4] == [f"{level['rows']:,}", f"{level['breaches']:,}", percent(level["breach_rate"])]
+        assert line[4:] == [
+            *(p_value(level[name]) for name in ("kupiec_p", "independence_p", "conditional_p")),
+            number(level["shortfall_z2"]),
+            p_value(level["shortfall_p"]),
+        ]
+    assert f"in 5 of 100 cases; it did in {100 * (tested['5']['breach_rate'] or 0):.1f}" in page.text
+    head = report["targets"]["return_1"]["distribution"]["head"]
+    assert f"Distribution that the model itself forecasts (normal): CRPS {number(head['crps'])}" in page.text
+    assert page.headings.count("Value at risk and expected shortfall") == 1
 
 
 @pytest.mark.parametrize(("column", "best"), [("rmse", min), ("r2_mean", max), ("directional_accuracy", max)])

@@ -212,6 +212,17 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], dict[str, str]]] = 
         {"direction_1": "log loss"},
     ),
     "quantiles": ([target("ForwardReturn")], objective("Quantiles"), {"return_1": "squared error"}),
+    "volatilities": (
+        [target("RealizedVolatility", horizon=3), target("RealizedVolatility", horizon=3, log=True)],
+        objective("Qlike"),
+        {"volatility_3": "QLIKE", "log_volatility_3": "QLIKE"},
+    ),
+    "skewed_t": ([target("ForwardReturn", horizon=2)], objective("SkewStudentT"), {"return_2": "squared error"}),
+    "mixture": (
+        [target("ForwardReturn")],
+        objective("Mixture", components=2, loss="crps"),
+        {"return_1": "squared error"},
+    ),
     "two_targets": (
         [target("ForwardReturn"), target("RealizedVolatility", horizon=3, log=True)],
         objective("Gaussian"),
@@ -236,6 +247,11 @@ def test_forecasts_of_each_objective_are_judged(case: str, tmp_path: Path, capsy
         assert target_report["symbols"] == 3
         assert set(target_report["intervals"]) == {"50", "80", "90", "95"}
         assert target_report["best_baseline"] in target_report["comparisons"]
+        is_tested = target_report["kind"] == "return" and not case.startswith("level")
+        assert list(target_report["tail_risk"]) == (
+            [] if not is_tested else ["5"] if case == "quantiles" else ["1", "5"]
+        )
+        assert ("head" in target_report["distribution"]) == (case in ("skewed_t", "mixture", "two_targets"))
         assert (target_report["strategy"] is None) == (target_report["kind"] not in ("return", "class"))
     assert [check["kind"] for check in done.info["leakage"] if check["outcome"] == "failed"] == []
     assert done.printed.startswith(VERDICTS)

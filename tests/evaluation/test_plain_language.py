@@ -11,7 +11,9 @@ from cnn_lstm.evaluation.plain_language import (
     interval_sentence,
     linear_sentence,
     power_sentence,
+    rows_under_test,
     strategy_sentences,
+    tail_risk_sentence,
     uses_sentence,
     verdict_sentence,
 )
@@ -136,6 +138,26 @@ def test_sets_say_how_many_classes_they_name() -> None:
 def test_an_interval_without_rows_has_no_sentence() -> None:
     given: Any = {"intervals": {"90": {"coverage": None}}}
     assert interval_sentence(given, "90") == ""
+
+
+@pytest.mark.parametrize(
+    ("p", "expected"), [(0.049, "the forecast of the tail is wrong"), (0.051, "do not speak against"), (None, "do not")]
+)
+def test_the_tail_is_judged_by_number_and_clusters(p: float | None, expected: str) -> None:
+    given: Any = {"tail_risk": {"5": {"breach_rate": 0.0623, "breaches": 31, "conditional_p": p}}}
+    sentence = tail_risk_sentence(given, "5")
+    assert "in 5 of 100 cases; it did in 6.2, 31 times" in sentence
+    assert expected in sentence
+    given["tail_risk"]["5"]["breach_rate"] = None
+    assert tail_risk_sentence(given, "5") == ""
+
+
+@pytest.mark.parametrize(
+    ("horizon", "nth"), [(2, "2nd"), (3, "3rd"), (11, "11th"), (12, "12th"), (21, "21st"), (22, "22nd"), (111, "111th")]
+)
+def test_rows_apart_are_counted_in_english(horizon: int, nth: str) -> None:
+    given: Any = {"horizon": horizon, "symbols": 1}
+    assert rows_under_test(given) == f"every {nth} row of a symbol"
 
 
 @pytest.mark.parametrize(

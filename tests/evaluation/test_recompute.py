@@ -149,7 +149,58 @@ def classes_with_holes() -> pd.DataFrame:
     return table
 
 
-TABLES = [returns, few_symbols, suspended, ranked_weeks, log_volatilities, volatilities, folds, classes, levels]
+def heads(*columns: str) -> pd.DataFrame:
+    """Returns with the columns of another head than the normal one."""
+    table, random = returns(), np.random.default_rng(0)
+    table = table[table["symbol"] < "CCC"].reset_index(drop=True)
+    count, size = len(table), table["std"].to_numpy()
+    values = {"df": 3.0 + random.random(count), "skew": random.uniform(-0.5, 0.3, count)}
+    for k, share in enumerate((0.3, 0.7)):
+        values |= {f"weight_{k}": np.full(count, share), f"mean_{k}": (k - 0.5) * size, f"std_{k}": (0.5 + k) * size}
+    values["q05"] = table["y_pred"].to_numpy() - 1.5 * size
+    attrs = table.attrs
+    table = table.assign(**{name: values[name] for name in columns})
+    table.attrs = attrs
+    return table
+
+
+def student_t() -> pd.DataFrame:
+    return heads("df")
+
+
+def skewed_t() -> pd.DataFrame:
+    table = heads("df", "skew")
+    table.attrs["targets"]["return_1"]["horizon"] = 5
+    return table
+
+
+def mixture() -> pd.DataFrame:
+    return heads(*(f"{name}_{k}" for name in ("weight", "mean", "std") for k in range(2)))
+
+
+def quantiles() -> pd.DataFrame:
+    table = heads("q05")
+    attrs = table.attrs
+    table = table.drop(columns="std")
+    table.attrs = attrs
+    return table
+
+
+TABLES = [
+    student_t,
+    skewed_t,
+    mixture,
+    quantiles,
+    returns,
+    few_symbols,
+    suspended,
+    ranked_weeks,
+    log_volatilities,
+    volatilities,
+    folds,
+    classes,
+    levels,
+]
 TABLES += [pools, labels_without_a_price, holes, classes_with_holes]
 
 

@@ -37,7 +37,7 @@ KEYS = {
 }
 KEYS |= {"loss", "best_baseline", "evidence", "verdict", "reason", "forecasts", "comparisons", "selection", "win_rate"}
 KEYS |= {"loss_model", "over_naive", "over_fitted"}
-KEYS |= {"dates_needed", "breakdowns", "intervals", "distribution", "spread", "strategy"}
+KEYS |= {"dates_needed", "breakdowns", "intervals", "distribution", "tail_risk", "spread", "strategy"}
 
 
 def made(*kinds: str, **options: Any) -> pd.DataFrame:
@@ -492,7 +492,10 @@ def test_intervals_distribution_and_spread_are_in_the_report(three: pd.DataFrame
     hits = [str(int(true)) in given for true, given in zip(sets["y_true"], sets["set_80"], strict=True)]
     assert direction["intervals"]["80"]["coverage"] == pytest.approx(np.mean(hits))
     assert list(direction["intervals"]) == ["50", "80", "90", "95"]
-    assert set(returns["distribution"]) == {"crps", "pit", "crps_normal"}
+    assert set(returns["distribution"]) == {"crps", "pit", "crps_normal", "head"}
+    assert returns["distribution"]["head"]["crps"] == returns["distribution"]["crps_normal"]
+    assert list(returns["tail_risk"]) == ["1", "5"]
+    assert volatility["tail_risk"] == direction["tail_risk"] == {}
     assert set(volatility["distribution"]) == {"crps", "pit"}
     assert direction["distribution"] == {}
     assert (list(returns["spread"]), list(volatility["spread"])) == (["ensemble_std"], ["mc_std"])

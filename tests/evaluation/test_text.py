@@ -215,3 +215,37 @@ def test_numbers_are_written_with_few_digits() -> None:
     assert (number(0.0), number(123456.0), number(7)) == ("0", "1.235e+05", "7")
     assert (p_value(0.001), p_value(0.00099999), p_value(1.0)) == ("0.001", "<0.001", "1.000")
     assert (percent(None), percent(0.12345), percent(-0.5)) == ("-", "12.3%", "-50.0%")
+
+
+def test_the_distribution_of_the_head_and_its_tail_are_printed(one: Any) -> None:
+    target = one["targets"]["return_1"]
+    text = render_report(one)
+    head, tail = target["distribution"]["head"], target["tail_risk"]["5"]
+    assert "distribution of the model's head, normal\n" in text
+    assert line_of(text.split("head, normal")[1], "CRPS") == (
+        f"CRPS {number(head['crps'])}, PIT Kolmogorov-Smirnov p {p_value(head['pit']['ks_p'])}"
+    )
+    block = text.split("value at risk and expected shortfall, every row, p-values of the symbols' tests merged\n")[1]
+    assert line_of(block, "5%").split() == [
+        "5%",
+        f"{tail['rows']:,}",
+        str(tail["breaches"]),
+        percent(tail["breach_rate"]),
+        *(p_value(tail[name]) for name in ("kupiec_p", "independence_p", "conditional_p")),
+        number(tail["shortfall_z2"]),
+        p_value(tail["shortfall_p"]),
+    ]
+
+
+def test_quantiles_without_shortfall_have_a_dash(one: Any) -> None:
+    one["targets"]["return_1"]["tail_risk"]["5"] |= {"shortfall_z2": None, "shortfall_p": None}
+    assert line_of(render_report(one).split("value at risk")[1], "5%").split()[-2:] == ["-", "-"]
+
+
+def test_without_a_distribution_there_is_no_block(one: Any) -> None:
+    target = one["targets"]["return_1"]
+    target["tail_risk"] = {}
+    del target["distribution"]["head"]
+    text = render_report(one)
+    assert "value at risk" not in text
+    assert "head" not in text

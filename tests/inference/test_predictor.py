@@ -82,6 +82,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "quantiles": ({}, {"objective": spec("cnn_lstm.model.objectives.Quantiles", levels=[0.1, 0.5, 0.9])}),
     "gaussian": ({"batch_size": 33}, {"objective": spec("cnn_lstm.model.objectives.Gaussian")}),
+    "skewed t": ({}, {"objective": spec("cnn_lstm.model.objectives.SkewStudentT")}),
+    "mixture": ({}, {"objective": spec("cnn_lstm.model.objectives.Mixture", components=2)}),
+    "QLIKE": (
+        {"targets": [spec("cnn_lstm.data.targets.RealizedVolatility", log=log) for log in (False, True)]},
+        {"objective": spec("cnn_lstm.model.objectives.Qlike")},
+    ),
     "classes": (
         {
             "targets": [spec("cnn_lstm.data.targets.Direction", thresholds=[-0.005, 0.005], horizon=h) for h in (1, 3)],

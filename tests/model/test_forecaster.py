@@ -17,10 +17,20 @@ from cnn_lstm.model.dropout import dropout_samples
 from cnn_lstm.model.forecaster import (
     INFERENCE_BATCH,
     Forecaster,
-    Windows,
     fixed_shape,
 )
-from cnn_lstm.model.objectives import Classes, Gaussian, Objective, Point, Quantiles
+from cnn_lstm.model.objectives import (
+    Classes,
+    Gaussian,
+    Mixture,
+    Objective,
+    Point,
+    Qlike,
+    Quantiles,
+    SkewStudentT,
+    StudentT,
+)
+from cnn_lstm.model.training_data import Windows
 from tests.fits import small_data, small_network, small_trainer
 
 
@@ -128,6 +138,10 @@ def test_embeddings_are_those_of_the_network() -> None:
         (Gaussian(), ["y_pred", "std"]),
         (Quantiles((0.1, 0.5, 0.9)), ["y_pred", "q10", "q50", "q90"]),
         (Classes(2), ["y_pred", "p0", "p1"]),
+        (Qlike(), ["y_pred"]),
+        (StudentT(), ["y_pred", "std", "df"]),
+        (SkewStudentT(), ["y_pred", "std", "df", "skew"]),
+        (Mixture(2), ["y_pred", "std", "weight_0", "weight_1", "mean_0", "mean_1", "std_0", "std_1"]),
     ],
 )
 def test_columns_of_the_forecast(objective: Objective, columns: list[str]) -> None:
@@ -148,7 +162,8 @@ def test_fixed_shape_always_asks_for_the_same_shape(size: int) -> None:
         return (x.sum(dim=(1, 2)),)
 
     x = windows(size)
-    assert torch.equal(*fixed_shape(function, x), x.sum(dim=(1, 2)))
+    (sums,) = fixed_shape(function, x)
+    assert torch.equal(sums, x.sum(dim=(1, 2)))
     assert set(shapes) == {(INFERENCE_BATCH, 6, 3)}
 
 

@@ -19,7 +19,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, StepLR
 
 from cnn_lstm.errors import ConfigError, DivergedError
-from cnn_lstm.model.forecaster import Forecaster, Windows
+from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.training_data import Windows
 from cnn_lstm.training.callbacks import FiniteGuard, GradientNorm, OptimizerSettings, RandomState, gradient_norms
 from tests.fits import small_data, small_network, small_trainer
 

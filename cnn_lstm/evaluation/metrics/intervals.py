@@ -95,10 +95,20 @@ def kupiec_p(misses: int, count: int, level: float) -> float:
         >>> round(kupiec_p(misses=10, count=100, level=0.9), 6)
         1.0
     """
+    return float(chdtrc(1, coverage_ratio(misses, count, level)))
+
+
+def coverage_ratio(misses: int, count: int, level: float) -> float:
+    """Likelihood ratio statistic of `kupiec_p`, chi-squared with one degree of freedom; NaN without rows.
+
+    Example:
+        >>> round(coverage_ratio(misses=6, count=250, level=0.99), 2)
+        3.56
+    """
     if count == 0:
         return math.nan
     promised = _log_likelihood(count - misses, misses, 1 - level)
-    return _likelihood_ratio_p(promised, _log_likelihood(count - misses, misses, misses / count))
+    return _likelihood_ratio(promised, _log_likelihood(count - misses, misses, misses / count))
 
 
 def christoffersen_p(missed: Bools, symbol: NDArray[Any], date: NDArray[Any]) -> float:
@@ -116,6 +126,21 @@ def christoffersen_p(missed: Bools, symbol: NDArray[Any], date: NDArray[Any]) ->
         >>> christoffersen_p(clustered, np.zeros(40), np.arange(40)) < 1e-6
         True
     """
+    return float(chdtrc(1, independence_ratio(missed, symbol, date)))
+
+
+def independence_ratio(missed: Bools, symbol: NDArray[Any], date: NDArray[Any]) -> float:
+    """Likelihood ratio statistic of `christoffersen_p`, chi-squared with one degree of freedom; NaN without pairs.
+
+    Args:
+        missed: Whether each row is a miss, shape (n,).
+        symbol: Symbol of each row, shape (n,).
+        date: Time of each row, shape (n,); anything that can be sorted.
+
+    Example:
+        >>> independence_ratio(np.array([False, True, False, True]), np.zeros(4), np.arange(4)) > 3
+        True
+    """
     order = np.lexsort((date, symbol))
     missed, symbol = missed[order], symbol[order]
     before, after = missed[:-1], missed[1:]
@@ -127,7 +152,7 @@ def christoffersen_p(missed: Bools, symbol: NDArray[Any], date: NDArray[Any]) ->
     hits, misses = (counts[0][b] + counts[1][b] for b in (0, 1))
     same = _log_likelihood(hits, misses, misses / (hits + misses))
     free = sum(_log_likelihood(h, m, m / max(h + m, 1)) for h, m in counts)
-    return _likelihood_ratio_p(same, free)
+    return _likelihood_ratio(same, free)
 
 
 def set_metrics(true: Floats, sets: Sequence[str], classes: int, level: float = 0.9) -> dict[str, float]:
@@ -170,9 +195,9 @@ def _log_likelihood(hits: int, misses: int, probability: float) -> float:
     return float(xlogy(hits, 1 - probability) + xlogy(misses, probability))
 
 
-def _likelihood_ratio_p(restricted: float, free: float) -> float:
-    """p-value of a likelihood ratio with one degree of freedom; rounding may take the ratio below 0."""
-    return float(chdtrc(1, max(2 * (free - restricted), 0.0)))
+def _likelihood_ratio(restricted: float, free: float) -> float:
+    """Likelihood ratio statistic; rounding may take it below 0."""
+    return max(2 * (free - restricted), 0.0)
 
 
 def _coverage_by_tercile(held: Bools, volatility: Floats) -> dict[str, float]:
