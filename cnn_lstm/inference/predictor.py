@@ -43,6 +43,7 @@ class Predictor:
         self.forecaster = forecaster.eval()
         self.recipe = Recipe.from_plain(forecaster.contract.recipe)
         self.targets = self.recipe.build_targets()
+        self._named = set[str]()  # symbols whose scale was looked for: each is named once
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, device: str = "cpu") -> Predictor:
@@ -187,7 +188,8 @@ class Predictor:
         bound = self.recipe.bind_to(prices, self.targets)
         checked = bound.check(bound.with_label_columns(prices)).table
         panel = bound.panel(checked)
-        warn_of_unscaled(panel.symbols, self.forecaster.contract)
+        warn_of_unscaled(set(panel.symbols) - self._named, self.forecaster.contract)
+        self._named.update(panel.symbols)
         return panel, complete_windows(panel, self.recipe.window), checked, bound
 
     def _require_history(self, panel: Panel, start: np.datetime64, needed: int) -> None:

@@ -206,6 +206,7 @@ def test_an_unknown_symbol_is_named_and_takes_the_scale_of_all(
         known = predictor.predict(table)
         assert caplog.records == []
         found = predictor.predict(pd.concat([table, stranger], ignore_index=True))
+        predictor.predict(stranger)
         (record,) = caplog.records
     assert "[W343] no scale of its own for ZZZ" in record.getMessage()
     assert len(record.getMessage()) <= 400
