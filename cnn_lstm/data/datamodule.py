@@ -16,7 +16,6 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cnn_lstm.data.anchors import anchor_positions
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
 from cnn_lstm.data.panel_checks import (
     check_columns,
@@ -179,18 +178,9 @@ class MarketDataModule(LightningDataModule):
 
     def statistics_of(self, panel: Panel, rows: Rows) -> TrainingStatistics:
         """Statistics of training rows, (n,), of a panel of this recipe."""
-        names, anchor = self.recipe.features, self.recipe.anchor
-        y_anchor = anchor_positions(names, anchor, self.targets)
-        scaler = Scaler(
-            length=self.recipe.window,
-            anchored=[names.index(name) for name in anchor],
-            y_anchor=y_anchor,
-            classes=self.targets[0].classes,
-            scaling=self.scaling,
-            muted=[names.index(SYMBOL_CODE)] if self.per_symbol else [],
-        )
-        auto = self.per_symbol == "auto"
-        per_symbol = bool(uneven_scales(panel, rows, self.bound, y_anchor)) if auto else bool(self.per_symbol)
+        scaler, per_symbol = Scaler.of(self.recipe, self.targets, self.scaling), bool(self.per_symbol)
+        if self.per_symbol == "auto":
+            per_symbol = bool(uneven_scales(panel, rows, self.bound, scaler.y_anchor))
         return training_statistics(panel, rows, scaler, per_symbol)
 
     def parts_of(self, split: Split) -> SplitRows:

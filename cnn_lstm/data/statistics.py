@@ -13,7 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnn_lstm.data.symbol_codes import distinct_codes
+from cnn_lstm.data.anchors import anchor_positions
+from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.symbol_codes import SYMBOL_CODE, distinct_codes
+from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, Rows, cut_windows
 
 Scaling = Literal["standard", "robust"]
@@ -76,6 +79,19 @@ class Scaler:
     classes: int
     scaling: Scaling
     muted: Sequence[int] = ()
+
+    @classmethod
+    def of(cls, recipe: Recipe, targets: Sequence[Target], scaling: Scaling) -> Scaler:
+        """That of a recipe and its targets."""
+        names = recipe.features
+        return cls(
+            length=recipe.window,
+            anchored=[names.index(name) for name in recipe.anchor],
+            y_anchor=anchor_positions(names, recipe.anchor, targets),
+            classes=targets[0].classes,
+            scaling=scaling,
+            muted=[k for k, name in enumerate(names) if name == SYMBOL_CODE],
+        )
 
     def measure(self, values: Tensor, labels: Tensor, rows: Rows) -> list[Tensor]:
         """Location and scale of features, each (F,), and of targets, each (H,).
