@@ -125,8 +125,16 @@ def labels_without_a_price() -> pd.DataFrame:
     return one_target("class")[0].assign(bar_return=np.nan)
 
 
+def numbers_without_a_price() -> pd.DataFrame:
+    """Plain values, of which no volatility is known."""
+    table, about = one_target("return")
+    about["kind"] = "value"
+    table.attrs["targets"] = dict.fromkeys(table.attrs["targets"], about)
+    return table.assign(volatility=np.nan, bar_return=np.nan)
+
+
 TABLES = [returns, few_symbols, suspended, ranked_weeks, log_volatilities, volatilities, folds, classes, levels]
-TABLES += [pools, labels_without_a_price]
+TABLES += [pools, labels_without_a_price, numbers_without_a_price]
 
 
 def write(run: Path, table: pd.DataFrame, report: Report) -> None:
