@@ -84,6 +84,10 @@ planted: $(VENV)/.installed-test  ## what sweeps and pretrained encoders are wor
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.validity.sweeps --folder runs/planted-sweeps
 	$(BIN)/python -m tests.validity.rl_planted
 
+.PHONY: papers
+papers: $(VENV)/.installed-test  ## published protocols, five seeds each, on the files in the folder CNN_LSTM_BENCHMARKS; opens test parts
+	$(BIN)/python -m tests.validity.papers
+
 .PHONY: clean
 clean:  ## remove the environment and caches, not the runs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

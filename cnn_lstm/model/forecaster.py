@@ -259,7 +259,7 @@ class Forecaster(TargetScale):
     def learn_line(self, data: ForecastData) -> None:
         """Fits the line on training windows, its inputs and penalty on validation windows; see `LinearPath.learn`."""
         pairs = partial(standardised, data, self.network.standardize, self._loc, self._scale)
-        self.linear.learn(pairs, self.objective, self.head)
+        self.linear.learn(pairs, self.objective, self.head, final=bool(self.contract.fitted_on))
 
     def configure_optimizers(self) -> Any:
         """Optimiser and scheduler as injected."""

@@ -52,19 +52,22 @@ class LinearPath(nn.Module):
         """Uses a line from now on."""
         self._set(line.weight, line.bias)
 
-    def learn(self, pairs: Callable[[Part, int], Pairs], objective: Objective, head: nn.Linear) -> None:
+    def learn(
+        self, pairs: Callable[[Part, int], Pairs], objective: Objective, head: nn.Linear, final: bool = False
+    ) -> None:
         """Takes the best line, unless it is off; a head that is not trained yet starts as that line alone.
 
         Args:
             pairs: Gives at most so many standardised windows and labels of a part, in chunks.
             objective: Meaning of the head's outputs.
             head: What turns embeddings, (B, D), into outputs, (B, H K).
+            final: Whether the line is fitted on the validation rows too, once they have chosen its inputs and penalty.
         """
         if self.mode == "off":
             return
         classes = objective.classes
         most = MAX_LOGISTIC_WINDOWS if classes else MAX_WINDOWS
-        line = fit_line(pairs("train", most), pairs("validation", most), classes)
+        line = fit_line(pairs("train", most), pairs("validation", most), classes, final)
         if not self.learnt:
             residual = torch.zeros(1, self.shape[0])
             if not classes:
@@ -111,16 +114,17 @@ def line_columns(line: Tensor, loc: Tensor, scale: Tensor) -> dict[str, Tensor]:
     return {"y_linear": line.argmax(dim=-1).to(line.dtype), **columns}
 
 
-def fit_line(train: Pairs, validation: Pairs, classes: int = 0) -> Line:
+def fit_line(train: Pairs, validation: Pairs, classes: int = 0, refit: bool = False) -> Line:
     """The best line: logistic regression for classes, ridge regression for numbers.
 
     Args:
         train: Standardised windows and labels to fit on, in chunks.
         validation: The same, to choose on.
         classes: Number of classes; 0 for numbers.
+        refit: Whether the chosen line is fitted again on both.
     """
     if classes:
         from cnn_lstm.model.logistic import fit_logistic
 
-        return fit_logistic(train, validation, classes)
-    return fit_ridge(train, validation)
+        return fit_logistic(train, validation, classes, refit)
+    return fit_ridge(train, validation, refit)

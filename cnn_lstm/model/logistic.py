@@ -21,22 +21,36 @@ ITERATIONS = 100
 TOLERANCE = 1e-3
 
 
-def fit_logistic(train: Pairs, validation: Pairs, classes: int) -> Line:
+def fit_logistic(train: Pairs, validation: Pairs, classes: int, refit: bool = False) -> Line:
     """Multinomial logistic regressions of all targets; inputs and strength by the log loss on the validation rows.
 
     Args:
         train: Standardised windows and class numbers to fit on, in chunks, of which all are held in memory.
         validation: The same, to choose on.
         classes: Number of classes, C.
+        refit: Whether the chosen line is fitted again on both.
     """
-    (windows, labels), (held_windows, held_labels) = (
-        [torch.cat(tensors) for tensors in zip(*part, strict=True)] for part in (train, validation)
-    )
-    lines = (
-        min(_lines((windows, truth), (held_windows, held_truth.long()), classes), key=itemgetter(0))[1]
-        for truth, held_truth in zip(labels.T, held_labels.T, strict=True)
-    )
-    return Line.joined(list(lines))
+    fitted, held_out = ([torch.cat(tensors) for tensors in zip(*part, strict=True)] for part in (train, validation))
+    both = [torch.cat(tensors) for tensors in zip(fitted, held_out, strict=True)]
+    lines = []
+    for k in range(fitted[1].shape[1]):
+        one, other, joint = ((windows, labels[:, k]) for windows, labels in (fitted, held_out, both))
+        _, line = min(_lines(one, (other[0], other[1].long()), classes), key=itemgetter(0))
+        lines.append(_refitted(line, joint, classes, len(one[0])) if refit else line)
+    return Line.joined(lines)
+
+
+def _refitted(line: Line, both: tuple[Tensor, Tensor], classes: int, rows: int) -> Line:
+    """A line with the inputs and the strength per row of another one, fitted on other rows."""
+    windows, labels = both
+    of_inputs = input_maps(*windows.shape[1:])[line.inputs[0]].float()
+    model = LogisticRegression(C=line.penalties[0] * rows / len(labels), max_iter=ITERATIONS, tol=TOLERANCE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # as on the path
+        model.fit(torch.einsum("it,ntf->nif", of_inputs, windows).flatten(1).numpy(), labels.numpy())
+    slope, bias = _all_classes(model, classes)
+    of_rows = torch.einsum("it,ifc->tfc", of_inputs, slope.view(len(of_inputs), -1, classes))
+    return Line(of_rows, bias, line.inputs, [float(model.C)])
 
 
 def _lines(train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], classes: int) -> Iterator[tuple[float, Line]]:

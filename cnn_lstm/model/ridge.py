@@ -11,6 +11,7 @@ from itertools import chain
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cnn_lstm.model.line import AVERAGES, Line, Pairs, input_maps
@@ -18,7 +19,7 @@ from cnn_lstm.model.line import AVERAGES, Line, Pairs, input_maps
 PENALTIES = 10.0 ** np.arange(-4, 3.5, 0.5)  # per window; the penalty of the sum of squares is n times as large
 
 
-def fit_ridge(train: Pairs, validation: Pairs) -> Line:
+def fit_ridge(train: Pairs, validation: Pairs, refit: bool = False) -> Line:
     """Ridge regressions of all targets, for all inputs and penalties from one pass over the windows.
 
     For each target the inputs and the penalty with the lowest mean squared error on the validation rows are chosen.
@@ -26,6 +27,7 @@ def fit_ridge(train: Pairs, validation: Pairs) -> Line:
     Args:
         train: Standardised windows and labels to fit on, in chunks; the windows are never in memory together.
         validation: The same, to choose on.
+        refit: Whether the chosen line is fitted again on both.
 
     Source:
         Hoerl, Kennard (1970), Ridge Regression; the path of penalties as in Hastie, Tibshirani, Friedman (2009), 3.4.
@@ -39,19 +41,19 @@ def fit_ridge(train: Pairs, validation: Pairs) -> Line:
     fitted, held_out = (_Moments.of(part, base) for part in (train, validation))
     # each map as weighted sums of the joint inputs: rows = mixing @ base, exactly
     mixings = {name: torch.linalg.lstsq(base.T, rows.T).solution.T for name, rows in maps.items()}
-    paths = {
-        name: _path(*(part.mixed(mixing, features) for part in (fitted, held_out))) for name, mixing in mixings.items()
-    }
-    errors = torch.stack([errors for _, errors in paths.values()])  # (maps, P, H)
+    errors = torch.stack(
+        [_errors(fitted.mixed(one, features), held_out.mixed(one, features)) for one in mixings.values()]
+    )
+    known = fitted.joined(held_out) if refit else fitted
     lines = []
-    for target in range(errors.shape[2]):
+    for target in range(errors.shape[2]):  # (maps, P, H)
         which, penalty = divmod(int(errors[..., target].argmin()), len(PENALTIES))
-        name = list(paths)[which]
-        of_inputs = paths[name][0][:, penalty, target].view(-1, features)
-        weight = mixings[name].T @ of_inputs  # of the joint inputs, (I, F)
-        bias = fitted.y_mean[[target]] - weight.flatten() @ fitted.x_mean
+        name = list(maps)[which]
+        weight = known.mixed(mixings[name], features).solved(PENALTIES[[penalty]])[:, 0, target].view(-1, features)
+        weight = mixings[name].T @ weight  # of the joint inputs, (I, F)
+        bias = known.y_mean[[target]] - weight.flatten() @ known.x_mean
         of_rows = (base.T @ weight)[..., None]  # (T, F, 1)
-        lines.append(Line(of_rows.float(), bias.float(), [name], [float(PENALTIES[penalty]) * fitted.rows]))
+        lines.append(Line(of_rows.float(), bias.float(), [name], [float(PENALTIES[penalty]) * known.rows]))
     return Line.joined(lines)
 
 
@@ -95,6 +97,26 @@ class _Moments:
         centred = gram - rows * torch.outer(x_mean, x_mean), cross - rows * torch.outer(x_mean, y_mean)
         return cls(rows, *centred, squares - rows * y_mean.square(), x_mean, y_mean)
 
+    def joined(self, other: _Moments) -> _Moments:
+        """Of the rows of both, merged as Chan, Golub and LeVeque (1983) do."""
+        rows = self.rows + other.rows
+        x, y, share = other.x_mean - self.x_mean, other.y_mean - self.y_mean, self.rows * other.rows / rows
+        return _Moments(
+            rows,
+            self.gram + other.gram + share * torch.outer(x, x),
+            self.cross + other.cross + share * torch.outer(x, y),
+            self.squares + other.squares + share * y.square(),
+            self.x_mean + x * (other.rows / rows),
+            self.y_mean + y * (other.rows / rows),
+        )
+
+    def solved(self, penalties: NDArray[np.float64]) -> Tensor:
+        """Coefficients of each penalty, (K, P, H)."""
+        roots, vectors = torch.linalg.eigh(self.gram)
+        added = torch.from_numpy(penalties) * self.rows
+        shrunk = (vectors.T @ self.cross)[:, None] / (roots.clamp(min=0)[:, None, None] + added[None, :, None])
+        return torch.einsum("ij,jph->iph", vectors, shrunk)
+
     def mixed(self, mixing: Tensor, features: int) -> _Moments:
         """The moments of weighted sums, (inputs, I), of these inputs."""
         gram = self.gram.view(-1, features, len(self.gram) // features, features)
@@ -107,14 +129,11 @@ class _Moments:
         )
 
 
-def _path(train: _Moments, held_out: _Moments) -> tuple[Tensor, Tensor]:
-    """Coefficients of each penalty, (K, P, H), and mean squared errors on the held-out rows, (P, H)."""
-    penalties = torch.from_numpy(PENALTIES) * train.rows
-    roots, vectors = torch.linalg.eigh(train.gram)
-    shrunk = (vectors.T @ train.cross)[:, None] / (roots.clamp(min=0)[:, None, None] + penalties[None, :, None])
-    weights = torch.einsum("ij,jph->iph", vectors, shrunk)
+def _errors(train: _Moments, held_out: _Moments) -> Tensor:
+    """Mean squared errors of each penalty on the held-out rows, (P, H)."""
+    weights = train.solved(PENALTIES)
     intercepts = train.y_mean - torch.einsum("i,iph->ph", train.x_mean, weights)
     explained = torch.einsum("iph,ih->ph", weights, held_out.cross)
     squares = torch.einsum("iph,iph->ph", weights, torch.einsum("ij,jph->iph", held_out.gram, weights))
     bias = held_out.y_mean - intercepts - torch.einsum("i,iph->ph", held_out.x_mean, weights)
-    return weights, (held_out.squares - 2 * explained + squares) / held_out.rows + bias.square()
+    return (held_out.squares - 2 * explained + squares) / held_out.rows + bias.square()

@@ -39,8 +39,9 @@ def interval_metrics(rows: pd.DataFrame, level: int) -> dict:
     counts = np.array([[(before.eq(a) & held.eq(b)).sum() for b in (True, False)] for a in (True, False)])
     after, same = counts[:, 1] / np.maximum(counts.sum(axis=1), 1), counts[:, 1].sum() / counts.sum()
     values["christoffersen_p"] = ratio_p(counts, after, [same, same])
-    known = rows["volatility"].dropna()
-    third = sum((known > edge).astype(int) for edge in np.quantile(known, [1 / 3, 2 / 3]))
+    known = rows.get("volatility", pd.Series(dtype=float)).dropna()  # labels of a column may have no price
+    edges = np.quantile(known, [1 / 3, 2 / 3]) if len(known) else []
+    third = sum(((known > edge).astype(int) for edge in edges), start=pd.Series(0, known.index))
     parts = [held[third.index[third == number]] for number in range(3)]
     names = [f"coverage_{name}_volatility" for name in ("low", "middle", "high")]
     values |= {name: part.mean() for name, part in zip(names, parts, strict=True)}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.sources import WideFile
@@ -20,9 +21,9 @@ from cnn_lstm.errors import CnnLstmError, DefectsError
 NAMES = ["GBP", "JPY", "SGD"]
 
 
-def matrix(rows: int = 6) -> np.ndarray[Any, np.dtype[np.float64]]:
-    values: np.ndarray[Any, np.dtype[np.float64]] = np.random.default_rng(1).normal(0, 0.01, (rows, 3)).cumsum(axis=0)
-    return np.asarray(np.round(np.exp(values), 6), dtype=np.float64)
+def matrix(rows: int = 6) -> NDArray[np.float64]:
+    steps = np.random.default_rng(1).normal(0, 0.01, (rows, 3))
+    return np.asarray(np.round(np.exp(steps.cumsum(axis=0)), 6), dtype=np.float64)
 
 
 def write(folder: Path, rows: int = 6, name: str = "rates.txt") -> str:

@@ -125,6 +125,14 @@ def labels_without_a_price() -> pd.DataFrame:
     return one_target("class")[0].assign(bar_return=np.nan)
 
 
+def numbers_without_a_price() -> pd.DataFrame:
+    """Plain values, of which no volatility is known."""
+    table, about = one_target("return")
+    about["kind"] = "value"
+    table.attrs["targets"] = dict.fromkeys(table.attrs["targets"], about)
+    return table.assign(volatility=np.nan, bar_return=np.nan)
+
+
 def holes() -> pd.DataFrame:
     """Baselines that lack rows, one of them most; the best one knows two thirds. A linear part that knows all."""
     table, _ = one_target("log_volatility")
@@ -201,7 +209,7 @@ TABLES = [
     classes,
     levels,
 ]
-TABLES += [pools, labels_without_a_price, holes, classes_with_holes]
+TABLES += [pools, labels_without_a_price, numbers_without_a_price, holes, classes_with_holes]
 
 
 def write(run: Path, table: pd.DataFrame, report: Report) -> None:

@@ -18,6 +18,7 @@ from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, with_digest
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.line import Line, input_maps
 from cnn_lstm.model.linear import LinearPath
+from cnn_lstm.model.logistic import fit_logistic
 from cnn_lstm.model.objectives import Classes, Gaussian, Objective, Point, Quantiles
 from cnn_lstm.model.ridge import fit_ridge
 from cnn_lstm.model.training_data import Part
@@ -216,3 +217,33 @@ def test_inputs_beyond_the_most_rows_are_exact(monkeypatch: pytest.MonkeyPatch) 
     line = fit_ridge([(x[:400], y[:400])], [(x[400:], y[400:])])
     assert line.inputs == ["averages"]
     assert float((line(x[400:]) - y[400:]).square().mean()) < 0.02
+
+
+def test_a_final_line_is_fitted_on_both_parts() -> None:
+    """With the inputs and the penalty that the validation rows chose."""
+    random = torch.Generator().manual_seed(1)
+    x = torch.randn(600, 6, 2, generator=random)
+    y = (
+        x[:, -1:, 0]
+        + torch.cat([torch.zeros(400, 1), torch.full((200, 1), 0.5)])
+        + 0.5 * torch.randn(600, 1, generator=random)
+    )
+    train, validation = (x[:400], y[:400]), (x[400:], y[400:])
+    chosen, line = fit_ridge([train], [validation]), fit_ridge([train], [validation], refit=True)
+    assert line.inputs == chosen.inputs
+    assert line.penalties[0] == pytest.approx(chosen.penalties[0] * 600 / 400)
+    inputs = torch.einsum("it,ntf->nif", input_maps(6, 2)[line.inputs[0]], x.double()).flatten(1).numpy()
+    expected = Ridge(alpha=line.penalties[0]).fit(inputs, y.double().numpy()[:, 0]).predict(inputs)
+    np.testing.assert_allclose(line(x)[:, 0].numpy(), expected, rtol=0, atol=1e-5)
+
+
+def test_a_final_logistic_line_is_fitted_on_both_parts() -> None:
+    random = torch.Generator().manual_seed(1)
+    x = torch.randn(600, 6, 2, generator=random)
+    y = (x[:, -1:, 0] + torch.randn(600, 1, generator=random) > 0).float()
+    train, validation = (x[:400], y[:400]), (x[400:], y[400:])
+    chosen, line = fit_logistic([train], [validation], 2), fit_logistic([train], [validation], 2, refit=True)
+    assert line.inputs == chosen.inputs
+    assert line.penalties[0] == pytest.approx(chosen.penalties[0] * 400 / 600)
+    assert not torch.equal(line.weight, chosen.weight)
+    assert ((line(x).argmax(dim=1) == y[:, 0]).float().mean()) > 0.7
