@@ -129,7 +129,8 @@ def training_statistics(panel: Panel, rows: Rows, scaler: Scaler, per_symbol: bo
         rows: Last row of each training window, (n,).
         scaler: How location and scale are measured.
         per_symbol: Whether each symbol with 30 training rows or more has a location and scale of its own. What never
-            changes within a symbol keeps those of all symbols together: there it may tell symbols apart.
+            changes within a symbol keeps those of all symbols together: there it may tell symbols apart. What is
+            anchored has a scale of its own, and the location 0.
     """
     scales = scaler.measure(panel.values, panel.labels, rows)
     codes = torch.zeros(0)
@@ -165,6 +166,9 @@ def _by_symbol(panel: Panel, rows: Rows, scaler: Scaler, pooled: list[Tensor]) -
         for at in (0, 2):
             constant = scales[at + 1].isinf()
             scales[at], scales[at + 1] = (torch.where(constant, pooled[k], scales[k]) for k in (at, at + 1))
+        # the mean change of one symbol is mostly a drift that does not last
+        scales[0][list(scaler.anchored)] = 0.0
+        scales[2][[feature >= 0 for feature in scaler.y_anchor]] = 0.0
         known[codes[name]] = scales
     return known
 
