@@ -132,7 +132,7 @@ def test_a_mixture_of_mixtures_has_the_components_of_all_members(tmp_path: Path)
     found = loaded(paths, tmp_path).forecast(X).columns
     numbers = range(6)
     names = [f"{name}_{k}" for name in ("weight", "mean", "std") for k in numbers]
-    assert list(found) == ["y_pred", "std", *names, "ensemble_std"]
+    assert list(found) == ["y_pred", "std", "y_linear", *names, "ensemble_std"]
 
     def density(columns: dict[str, Tensor], components: int) -> Tensor:
         normals = (torch.distributions.Normal(columns[f"mean_{k}"], columns[f"std_{k}"]) for k in range(components))

@@ -230,8 +230,8 @@ def test_embeddings_belong_to_the_windows_of_the_forecasts(plain: Run) -> None:
     assert isinstance(forecaster, Forecaster)
     weight, bias = (part.detach().numpy().astype(float) for part in (forecaster.head.weight, forecaster.head.bias))
     scaled = found.drop(columns=["symbol", "as_of"]).to_numpy(float) @ weight.T + bias
-    expected = scaled[:, 0] * float(forecaster.y_scale[0]) + float(forecaster.y_loc[0])
-    np.testing.assert_allclose(expected, plain.table["y_pred"], rtol=1e-4, atol=1e-8)
+    added = scaled[:, 0] * float(forecaster.y_scale[0])  # to the linear part
+    np.testing.assert_allclose(plain.table["y_linear"] + added, plain.table["y_pred"], rtol=1e-4, atol=1e-8)
 
 
 def test_embeddings_of_one_symbol_are_those_of_the_whole_table(plain: Run) -> None:
