@@ -30,6 +30,20 @@ def is_final(config: Namespace) -> bool:
     return bool(config.data.fit_on == "train_and_validation")
 
 
+def leave_validation_out(config: Namespace, command: str) -> None:
+    """Sets what a final fit needs in a configuration: no validation, and the newest epoch as best.ckpt.
+
+    Args:
+        config: Configuration of a command.
+        command: The command, such as `fit`.
+    """
+    if not is_final(config):
+        return
+    config.checkpoint.monitor = None
+    if command == "fit":
+        config.trainer.limit_val_batches = 0
+
+
 def check_final(config: Namespace, defaults: Mapping[str, dict[str, Any]]) -> None:
     """Refuses a final fit without a calibration or with that of another model, and a calibration for another fit.
 

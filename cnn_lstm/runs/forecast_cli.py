@@ -35,6 +35,7 @@ from cnn_lstm.runs.final_fit import (
     CalibrationOfFit,
     check_final,
     is_final,
+    leave_validation_out,
     require_rate_without_validation,
     without_validation,
 )
@@ -182,16 +183,13 @@ class ForecastCLI(LightningCLI):
         config = self.command_config
         config.checkpoint.dirpath = str(self.run_folder.checkpoints)
         config.trainer.default_root_dir = str(self.run_folder.path)
-        if is_final(config):
-            config.checkpoint.monitor = None  # the newest epoch is kept as best.ckpt
-        if self._is_final:
-            config.trainer.limit_val_batches = 0
+        leave_validation_out(config, self._command)
         try:
             with self._one_line_errors():
                 super().instantiate_classes()
                 if self._command == "fit":  # refuses a wrong setting of optimiser or scheduler before any data is read
                     configured = self.model.configure_optimizers()
-                    if self._is_final:
+                    if is_final(config):
                         require_rate_without_validation(configured)
                 else:
                     self.model = _with_members(self.model, config.ckpt_path)
@@ -213,10 +211,6 @@ class ForecastCLI(LightningCLI):
         """The configuration of the command, as it was parsed."""
         config: Namespace = self.config[self._command]
         return config
-
-    @property
-    def _is_final(self) -> bool:
-        return self._command == "fit" and is_final(self.command_config)
 
     @property
     def evaluation(self) -> Evaluation:
@@ -268,14 +262,14 @@ class ForecastCLI(LightningCLI):
 
     def _callbacks(self) -> list[Callback]:
         callbacks = [InterruptBetweenBatches(), *guards(self.run_folder.checkpoints), Resources(), *self._trial]
-        if self._is_final:
-            callbacks.append(CalibrationOfFit(self.command_config.calibration_from))
         if self._command == "fit":
+            if is_final(self.command_config):
+                callbacks.append(CalibrationOfFit(self.command_config.calibration_from))
             callbacks.append(TrackedData(self.record, yaml.safe_load(self.config_text)["data"]["source"]))
         return callbacks
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        if self._is_final:
+        if self._command == "fit" and is_final(self.command_config):
             callbacks = without_validation(callbacks)
         if config["logger"] is False:  # nobody could write down the learning rate
             callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
