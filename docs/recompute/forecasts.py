@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 from recompute.significance import association
+from recompute.values import pearson
 from scipy import stats
 from sklearn import metrics
 
@@ -49,9 +50,8 @@ def number_metrics(rows: pd.DataFrame, column: str, loss: pd.Series, about: dict
     values["rmsse"] = math.sqrt(((y - f) ** 2 / rows["naive_mse"])[rows["naive_mse"] > 0].mean())
     values["rse"] = math.sqrt(mse(y, f) / np.var(y)) if np.ptp(y) else math.nan
     if kind == "level":  # correlation of the levels themselves
-        values["corr"] = np.mean(
-            [r for _, part in rows.groupby("symbol") if (r := pearson(part, column)) == r] or math.nan
-        )
+        each = [pearson(part, column) for _, part in rows.groupby("symbol")]
+        values["corr"] = np.mean([r for r in each if r == r] or math.nan)
     values |= {f"r2_{n}": 1 - mse(y, f) / np.mean((y - b) ** 2) for n, b in (("zero", 0), ("mean", rows["y_mean"]))}
     if kind in VOLATILITIES:
         true, size = (np.exp(y), np.exp(f)) if kind == "log_volatility" else (y, f)
@@ -66,12 +66,6 @@ def number_metrics(rows: pd.DataFrame, column: str, loss: pd.Series, about: dict
     moved = rows["y_last"].notna() if kind == "level" else y.notna()
     related = association(*(x[moved] for x in change), rows["as_of"][moved], about["horizon"])
     return values | {name: value for name, value in related.items() if name not in names}
-
-
-def pearson(rows: pd.DataFrame, column: str) -> float:
-    """Correlation with the truth; NaN for a constant."""
-    constant = rows[column].nunique() == 1 or rows["y_true"].nunique() == 1
-    return math.nan if constant else float(np.corrcoef(rows["y_true"], rows[column])[0, 1])
 
 
 def class_metrics(rows: pd.DataFrame, column: str, loss: pd.Series | None, about: dict) -> dict:

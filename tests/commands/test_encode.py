@@ -50,7 +50,11 @@ def test_rows_are_those_of_encode_and_predict(finished: Path, encoded: pd.DataFr
 
 def test_no_column_holds_what_is_forecast(encoded: pd.DataFrame) -> None:
     forecasts = {name.partition("__")[0] for name in map(str, encoded) if "__" in name}
-    assert forecasts == {"y_pred", *(f"{side}_{level}" for side in ("lower", "upper") for level in (50, 80, 90, 95))}
+    assert forecasts == {
+        "y_pred",
+        "y_linear",
+        *(f"{side}_{level}" for side in ("lower", "upper") for level in (50, 80, 90, 95)),
+    }
 
 
 def test_attributes_name_checkpoint_data_and_training(finished: Path, encoded: pd.DataFrame) -> None:
