@@ -152,7 +152,7 @@ def uneven_scales(panel: Panel, rows: Rows, bound: BoundRecipe, y_anchor: Sequen
 
     The pooled scale is then that of the wildest symbols. What is left of the calm ones is next to a constant: the
     training hardly sees their errors, and the pooled error hides them. Looked at are the targets, and the features
-    that are no indicators of ours: these are free of scale.
+    that are not indicators of ours: these are free of scale.
 
     Args:
         panel: The panel.

@@ -70,7 +70,7 @@ class Scaler:
         y_anchor: For each target the position of its anchor feature, or -1.
         classes: Number of classes of the targets, 0 for numbers.
         scaling: Mean and standard deviation, or median and interquartile range.
-        muted: Positions of features that are no input.
+        muted: Positions of features that are not inputs.
     """
 
     length: int

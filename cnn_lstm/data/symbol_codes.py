@@ -38,7 +38,7 @@ def with_symbol_code(features: Sequence[str], wanted: bool) -> tuple[str, ...]:
     """Names of features, followed by that of the code where it is wanted.
 
     Raises:
-        ConfigError: If the code is among them already: it is no input, but says whose window it is.
+        ConfigError: If the code is among them already: it is not an input, but says whose window it is.
     """
     fix = "leave it out, and set data.per_symbol instead"
     require(SYMBOL_CODE not in features, f"{SYMBOL_CODE} is not a feature of yours", "data.features", fix, code=225)

@@ -50,7 +50,7 @@ def test_a_measure_of_0_has_no_logarithm_and_one_below_0_is_unknown() -> None:
 @pytest.mark.parametrize("value", ["std", ""])
 def test_a_measure_says_what_it_is(value: str) -> None:
     with pytest.raises(ConfigError, match=r"E224.*variance or volatility"):
-        RealizedMeasure("rv", measure=value)  # type: ignore[arg-type]
+        RealizedMeasure("rv", measure=value)  # type: ignore[arg-type]  # on purpose: not one of them
 
 
 @pytest.mark.parametrize(("horizon", "delay"), SPANS)

@@ -73,7 +73,7 @@ def test_unsorted_rows_do_not_hide_a_listing() -> None:
 @pytest.mark.parametrize("name", ["on_unlisted", "on_unlabelled"])
 def test_the_switches_have_two_positions(name: str) -> None:
     with pytest.raises(ConfigError, match=f"E206.*data.checks.{name} is 'drop'"):
-        Checks(**{name: "drop"})  # type: ignore[arg-type]
+        Checks(**{name: "drop"})  # type: ignore[arg-type]  # on purpose: not one of them
 
 
 def test_checkpoints_of_the_time_before_the_switches_are_the_same_recipe() -> None:

@@ -40,7 +40,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_data_sets_load_without_a_network(offline: None, dataset: str, symbols: int, rows: int) -> None:
     pytest.importorskip("skfolio")
-    table = SkfolioBars(dataset).load(None, None, None)  # type: ignore[arg-type]
+    table = SkfolioBars(dataset).load(None, None, None)  # type: ignore[arg-type]  # pytest knows no Literal
     assert list(table.columns) == ["symbol", "timestamp", "close"]
     assert str(table["timestamp"].dtype) == "datetime64[us, UTC]"
     assert (table["timestamp"] == table["timestamp"].dt.normalize()).all()
@@ -96,4 +96,4 @@ def test_a_missing_package_and_an_unknown_data_set_are_refused(monkeypatch: pyte
     with pytest.raises(ConfigError, match=r"E235.*skfolio is not installed.*pip install skfolio"):
         SkfolioBars().load(None, None, None)
     with pytest.raises(ConfigError, match=r"E233.*use one of sp500"):
-        SkfolioBars("sp501")  # type: ignore[arg-type]
+        SkfolioBars("sp501")  # type: ignore[arg-type]  # on purpose: not one of them

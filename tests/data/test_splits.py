@@ -394,7 +394,7 @@ def test_more_rows_than_there_are_are_refused() -> None:
 
 def test_an_unknown_rule_of_membership_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"E223.*by='labels'"):
-        RowSplit(by="labels")  # type: ignore[arg-type]
+        RowSplit(by="labels")  # type: ignore[arg-type]  # on purpose: not one of them
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def test_both_questions_and_the_smallest_skill_stand_under_the_verdict(html: str
             ("Skill over naive forecasts", "over_naive"),
             ("Better than the best fitted baseline", "over_fitted"),
         ):
-            answer: Any = target[key]  # type: ignore[literal-required]
+            answer: Any = target[key]  # type: ignore[literal-required]  # the key is a variable
             assert f"{question}: {'yes' if answer['evidence'] else 'no'}; {answer['reason']}." in first
     assert first.count("This test could have found a skill of ") == len(report["targets"])
     assert "linear part" not in first

@@ -50,7 +50,7 @@ def test_the_verdicts_of_all_targets_come_first_each_with_two_questions(report: 
             ("skill over naive forecasts", "over_naive"),
             ("better than the best fitted baseline", "over_fitted"),
         ):
-            answer: Any = target[key]  # type: ignore[literal-required]
+            answer: Any = target[key]  # type: ignore[literal-required]  # the key is a variable
             assert next(lines) == f"  {question}: {'yes' if answer['evidence'] else 'no'}; {answer['reason']}"
         smallest = target["comparisons"][target["best_baseline"]]["smallest_skill"]
         assert smallest is not None

@@ -193,7 +193,7 @@ def test_an_unlearnt_line_forecasts_zero() -> None:
 
 def test_unknown_mode_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"linear='on' — model\.linear — one of off, fixed, fine_tuned"):
-        Forecaster(small_network(), linear="on")  # type: ignore[arg-type]
+        Forecaster(small_network(), linear="on")  # type: ignore[arg-type]  # on purpose: not one of them
 
 
 def test_many_features_leave_room_for_the_averages() -> None:

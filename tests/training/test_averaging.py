@@ -116,7 +116,7 @@ def test_each_validation_is_of_the_average_and_before_it_begins_of_the_model(tmp
     """Lightning's own callback validates its first copy until then, whose statistics are those of no data."""
     _, watching, trainer = trained(tmp_path, WeightAveraging("tail", from_epoch=1), num_sanity_val_steps=1)
     sanity, first, second, third = watching.validated
-    data = trainer.datamodule  # type: ignore[attr-defined]
+    data = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning's connectors
     for state in (sanity, first, second, third):
         assert torch.equal(state["network.standardize.scale"], data.statistics.x_scale)
     ends = dict(watching.steps)

@@ -237,7 +237,7 @@ def test_half_precision_outputs_lose_no_more_than_their_own_digits(objective: Ob
         (lambda: Classes(1), "classes=1"),
         (lambda: Mixture(1), "components=1"),
         (lambda: Mixture(33), "components=33"),
-        (lambda: Mixture(2, "mse"), "loss='mse'"),  # type: ignore[arg-type]
+        (lambda: Mixture(2, "mse"), "loss='mse'"),  # type: ignore[arg-type]  # on purpose: not one of them
         (lambda: Point("rmse"), "rmse"),  # type: ignore[arg-type]
     ],
 )
