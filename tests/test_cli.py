@@ -462,7 +462,7 @@ def test_an_interruption_that_breaks_what_it_cuts_off_is_one(
 def test_an_interruption_that_looks_like_a_full_disk_is_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(argv: list[str]) -> None:
+    def run(argv: list[str], **_: Any) -> None:
         try:
             raise KeyboardInterrupt
         finally:

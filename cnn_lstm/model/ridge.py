@@ -41,16 +41,22 @@ def fit_ridge(train: Pairs, validation: Pairs, refit: bool = False) -> Line:
     fitted, held_out = (_Moments.of(part, base) for part in (train, validation))
     # each map as weighted sums of the joint inputs: rows = mixing @ base, exactly
     mixings = {name: torch.linalg.lstsq(base.T, rows.T).solution.T for name, rows in maps.items()}
+    paths = {name: fitted.mixed(mixing, features).solved(PENALTIES) for name, mixing in mixings.items()}
     errors = torch.stack(
-        [_errors(fitted.mixed(one, features), held_out.mixed(one, features)) for one in mixings.values()]
+        [
+            _errors(fitted.mixed(one, features), held_out.mixed(one, features), paths[name])
+            for name, one in mixings.items()
+        ]
     )
     known = fitted.joined(held_out) if refit else fitted
     lines = []
     for target in range(errors.shape[2]):  # (maps, P, H)
         which, penalty = divmod(int(errors[..., target].argmin()), len(PENALTIES))
         name = list(maps)[which]
-        weight = known.mixed(mixings[name], features).solved(PENALTIES[[penalty]])[:, 0, target].view(-1, features)
-        weight = mixings[name].T @ weight  # of the joint inputs, (I, F)
+        weight = paths[name][:, penalty, target]
+        if refit:
+            weight = known.mixed(mixings[name], features).solved(PENALTIES[[penalty]])[:, 0, target]
+        weight = mixings[name].T @ weight.view(-1, features)  # of the joint inputs, (I, F)
         bias = known.y_mean[[target]] - weight.flatten() @ known.x_mean
         of_rows = (base.T @ weight)[..., None]  # (T, F, 1)
         lines.append(Line(of_rows.float(), bias.float(), [name], [float(PENALTIES[penalty]) * known.rows]))
@@ -129,9 +135,8 @@ class _Moments:
         )
 
 
-def _errors(train: _Moments, held_out: _Moments) -> Tensor:
-    """Mean squared errors of each penalty on the held-out rows, (P, H)."""
-    weights = train.solved(PENALTIES)
+def _errors(train: _Moments, held_out: _Moments, weights: Tensor) -> Tensor:
+    """Mean squared errors on the held-out rows, (P, H), of the coefficients of each penalty, (K, P, H)."""
     intercepts = train.y_mean - torch.einsum("i,iph->ph", train.x_mean, weights)
     explained = torch.einsum("iph,ih->ph", weights, held_out.cross)
     squares = torch.einsum("iph,iph->ph", weights, torch.einsum("ij,jph->iph", held_out.gram, weights))

@@ -91,7 +91,7 @@ def test_the_large_space_has_all_that_the_replaced_system_searched_and_promised(
         *("model.network.lstm_hidden", "model.network.lstm_layers", "model.network.bidirectional"),
         *("model.network.attention_heads", "model.network.conv_dropout", "model.network.lstm_dropout"),
         *("model.optimizer.lr", "model.optimizer.weight_decay", "data.batch_size", "early_stopping.patience"),
-        *("model.scheduler.patience", "trainer.gradient_clip_val", "data.window", "data.features", "data.scaling"),
+        *("early_stopping.patience", "trainer.gradient_clip_val", "data.window", "data.features", "data.scaling"),
     }
 
 
