@@ -341,6 +341,7 @@ def test_a_checkpoint_of_other_features_is_refused(trained: Path, capsys: pytest
     [
         (["--data.window", 9], "window: 8 -> 9"),
         (["--model.network.lstm_hidden", 8], "lstm_hidden: 4 -> 8"),
+        (["--model.linear", "off"], "linear: fixed -> off"),
         (["--model.objective", "Gaussian"], "Point -> "),
     ],
 )

@@ -189,7 +189,7 @@ def named_run(run_dir: str | None, files: list[Path]) -> RunFolder:
 
 
 def require_same_model(checkpoint: dict[str, Any], model: Any, defaults: dict[str, dict[str, Any]]) -> None:
-    """Refuses a checkpoint whose network or objective is not that of the configuration.
+    """Refuses a checkpoint whose network, objective or linear path is not that of the configuration.
 
     Members of an ensemble may differ in their network: one of them has to be that of the configuration.
 
@@ -209,7 +209,7 @@ def require_same_model(checkpoint: dict[str, Any], model: Any, defaults: dict[st
 def _saved_and_asked(
     plain: Mapping[str, Any], model: Any, defaults: dict[str, dict[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Network and objective of a model in plain values, and those of a configuration, by dotted key."""
+    """Network, objective and linear path of a model in plain values, and those of a configuration, by dotted key."""
     values: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for part in ("network", "objective"):
         saved: dict[str, Any] = plain[part]
@@ -219,6 +219,8 @@ def _saved_and_asked(
         values[0].update(_by_dotted_key(f"model.{part}", saved["class_path"], saved["init_args"]))
         # YAML may name a class where it is re-exported; the parser has imported it already
         values[1].update(_by_dotted_key(f"model.{part}", class_path(imported(asked["class_path"])), arguments))
+    if "linear" in plain:  # older checkpoints do not say it, and have no line
+        values[0]["model.linear"], values[1]["model.linear"] = plain["linear"], model.linear or "off"
     return values
 
 

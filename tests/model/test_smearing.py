@@ -78,7 +78,7 @@ def excess(best: float, chosen: float) -> float:
 @pytest.mark.parametrize("shown", [1.0, 0.85, 0.6])
 @pytest.mark.parametrize("drift", [0.12, 0.2])
 def test_both_parts_together_cost_less_than_the_better_one_alone(shown: float, drift: float) -> None:
-    """The next period has errors of the size that validation had, and training shows a share of it: 1 is no overfit."""
+    """The next period has errors of the size that validation had, and training shows a share of it, or all."""
     costs: dict[str, list[float]] = {"both": [], "training": [], "validation": []}
     for seed in range(100):
         random = np.random.default_rng(seed)

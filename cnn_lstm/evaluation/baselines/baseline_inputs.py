@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.datamodule import CHUNK_BYTES, MarketDataModule
 from cnn_lstm.data.panel_checks import scaled_symbols
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.splits import SplitRows
@@ -27,7 +27,6 @@ from cnn_lstm.model.line import LEAST_PROBABILITY
 from cnn_lstm.model.scales import of_windows
 
 Columns = dict[str, Floats]
-CHUNK_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,7 @@ def test_every_horizon_th_row_of_a_symbol_is_tested(horizon: int) -> None:
 
 
 def test_symbols_are_tested_by_themselves_and_merged() -> None:
-    """Ten copies of one symbol are no more evidence than twice its own p-value allows."""
+    """Ten copies of one symbol give no more evidence than twice its own p-value allows."""
     true = np.random.default_rng(3).normal(size=300) * 1.3
     alone: dict[str, Any] = dict(tail_risk(table(true), 1)["5"])
     copies: dict[str, Any] = dict(tail_risk(table(np.tile(true, 10), symbols=10), 1)["5"])
