@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor
@@ -37,6 +38,11 @@ class Line:
     bias: Tensor
     inputs: list[str]
     penalties: list[float]
+
+    @classmethod
+    def nothing(cls, length: int, features: int) -> Line:
+        """A line that reads nothing of windows (n, T, F), and forecasts 0."""
+        return cls(torch.zeros(length, features, 1), torch.zeros(1), ["no inputs"], [inf])
 
     @classmethod
     def joined(cls, lines: Sequence[Line]) -> Line:

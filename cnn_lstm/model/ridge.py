@@ -22,7 +22,9 @@ PENALTIES = 10.0 ** np.arange(-4, 3.5, 0.5)  # per window; the penalty of the su
 def fit_ridge(train: Pairs, validation: Pairs, refit: bool = False) -> Line:
     """Ridge regressions of all targets, for all inputs and penalties from one pass over the windows.
 
-    For each target the inputs and the penalty with the lowest mean squared error on the validation rows are chosen.
+    For each target the inputs and the penalty with the lowest mean squared error on the validation rows are chosen. No
+    inputs at all are a choice too: the forecast is then 0, which is the training mean of a target that is standardised,
+    and the last value of one that is anchored.
 
     Args:
         train: Standardised windows and labels to fit on, in chunks; the windows are never in memory together.
@@ -48,9 +50,13 @@ def fit_ridge(train: Pairs, validation: Pairs, refit: bool = False) -> Line:
             for name, one in mixings.items()
         ]
     )
+    nothing = held_out.squares / held_out.rows + held_out.y_mean.square()
     known = fitted.joined(held_out) if refit else fitted
     lines = []
     for target in range(errors.shape[2]):  # (maps, P, H)
+        if nothing[target] <= errors[..., target].min():
+            lines.append(Line.nothing(length, features))
+            continue
         which, penalty = divmod(int(errors[..., target].argmin()), len(PENALTIES))
         name = list(maps)[which]
         weight = paths[name][:, penalty, target]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import Ridge
+from torch import Tensor
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility
@@ -217,6 +218,22 @@ def test_inputs_beyond_the_most_rows_are_exact(monkeypatch: pytest.MonkeyPatch) 
     line = fit_ridge([(x[:400], y[:400])], [(x[400:], y[400:])])
     assert line.inputs == ["averages"]
     assert float((line(x[400:]) - y[400:]).square().mean()) < 0.02
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_a_line_that_does_not_hold_on_the_validation_rows_reads_nothing(refit: bool) -> None:
+    """One target follows its input all the time, the other turns its sign after the training rows."""
+    draw = torch.Generator().manual_seed(0)
+    train, validation = (torch.randn(400, 4, 2, generator=draw, dtype=torch.float64) for _ in range(2))
+
+    def labels(windows: Tensor, sign: float) -> Tensor:
+        return torch.stack([windows[:, -1, 0], sign * windows[:, -1, 1] + sign * 0.5], dim=1)
+
+    line = fit_ridge([(train, labels(train, 1.0))], [(validation, labels(validation, -1.0))], refit)
+    forecast = line(validation.float())
+    torch.testing.assert_close(forecast[:, 0], validation[:, -1, 0].float(), atol=1e-3, rtol=0)
+    assert line.inputs[1] == "no inputs"
+    assert forecast[:, 1].eq(0).all(), "neither weights nor the intercept of the training rows"
 
 
 def test_a_final_line_is_fitted_on_both_parts() -> None:
