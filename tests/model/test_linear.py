@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility
+from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.model.checkpoints import forecaster_from, read_checkpoint
 from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, with_digest
@@ -23,7 +23,13 @@ from cnn_lstm.model.logistic import fit_logistic
 from cnn_lstm.model.objectives import Classes, Gaussian, Objective, Point, Quantiles
 from cnn_lstm.model.ridge import fit_ridge
 from cnn_lstm.model.training_data import Part
-from tests.fits import FEATURES, small_checkpoint, small_data, small_network, small_trainer
+from tests.fits import FEATURES, price_file, small_checkpoint, small_data, small_network, small_trainer
+
+
+def predictable(folder: Path, **arguments: Any) -> MarketDataModule:
+    """Data on which a line has something to read."""
+    price_file(folder, momentum=0.9)
+    return small_data(folder, **arguments)
 
 
 def started(data: MarketDataModule, objective: Objective | None = None, **arguments: Any) -> Forecaster:
@@ -65,7 +71,7 @@ def by_scikit_learn(data: MarketDataModule, line: Line, k: int) -> np.ndarray:
     "objective", [Point(), Point("mae"), Gaussian(), Quantiles()], ids=lambda one: type(one).__name__
 )
 def test_the_model_starts_as_ridge(tmp_path: Path, objective: Objective) -> None:
-    data = small_data(tmp_path, targets=[ForwardReturn(), RealizedVolatility(horizon=3, log=True)])
+    data = predictable(tmp_path, targets=[ForwardReturn(), ForwardReturn(horizon=2)])
     forecaster = started(data, objective)
     (train,), (validation,) = (
         [(forecaster.network.standardize(b.x), (b.y.double() - forecaster._loc(b.x)) / forecaster.y_scale)]
@@ -83,7 +89,7 @@ def test_the_model_starts_as_ridge(tmp_path: Path, objective: Objective) -> None
 
 def test_an_anchored_level_is_forecast_as_a_change(tmp_path: Path) -> None:
     arguments: dict[str, Any] = {"features": [*FEATURES, "close"], "anchor": ["close"]}
-    data = small_data(tmp_path, targets=[ForwardValue("close")], **arguments)
+    data = predictable(tmp_path, targets=[ForwardValue("close")], **arguments)
     forecaster = started(data)
     (batch,) = data.windows_of("validation", 10_000)
     with torch.no_grad():
@@ -94,7 +100,7 @@ def test_an_anchored_level_is_forecast_as_a_change(tmp_path: Path) -> None:
 
 
 def test_classes_start_as_logistic_regression(tmp_path: Path) -> None:
-    data = small_data(tmp_path, targets=[Direction()])
+    data = predictable(tmp_path, targets=[Direction()])
     forecasts = columns_of(started(data, Classes(2)), data, "validation")
     assert torch.equal(forecasts["p1"], forecasts["linear_p1"])
     assert torch.equal(forecasts["y_pred"], forecasts["y_linear"])
@@ -102,7 +108,7 @@ def test_classes_start_as_logistic_regression(tmp_path: Path) -> None:
 
 
 def test_a_distribution_starts_with_the_spread_of_the_residuals(tmp_path: Path) -> None:
-    data = small_data(tmp_path, targets=[ForwardReturn()])
+    data = predictable(tmp_path, targets=[ForwardReturn()])
     forecasts = columns_of(started(data, Gaussian()), data, "train")
     (batch,) = data.windows_of("train", 10_000)
     spread = (batch.y - forecasts["y_linear"]).square().mean().sqrt()
@@ -110,7 +116,7 @@ def test_a_distribution_starts_with_the_spread_of_the_residuals(tmp_path: Path) 
 
 
 def test_quantiles_start_at_those_of_the_residuals(tmp_path: Path) -> None:
-    data = small_data(tmp_path, targets=[ForwardReturn()])
+    data = predictable(tmp_path, targets=[ForwardReturn()])
     forecasts = columns_of(started(data, Quantiles()), data, "train")
     (batch,) = data.windows_of("train", 10_000)
     residual = (batch.y - forecasts["y_linear"])[:, 0]
@@ -119,7 +125,7 @@ def test_quantiles_start_at_those_of_the_residuals(tmp_path: Path) -> None:
 
 
 def test_rows_of_the_test_part_change_nothing(tmp_path: Path) -> None:
-    data = small_data(tmp_path)
+    data = predictable(tmp_path)
     before = started(data).linear.weight.clone()
     later = torch.from_numpy(data.panel.time >= data.parts.boundaries.test)
     data.panel.values[later] = 100.0
@@ -129,7 +135,7 @@ def test_rows_of_the_test_part_change_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("mode", "same"), [("fixed", True), ("fine_tuned", False)])
 def test_only_a_fine_tuned_line_learns(tmp_path: Path, mode: Any, same: bool) -> None:
-    data = small_data(tmp_path)
+    data = predictable(tmp_path)
     first = started(data, linear=mode).linear.weight.clone()
     torch.manual_seed(0)
     forecaster = Forecaster(small_network(), linear=mode)
@@ -141,7 +147,7 @@ def test_only_a_fine_tuned_line_learns(tmp_path: Path, mode: Any, same: bool) ->
 
 @pytest.mark.parametrize("off", ["off", False], ids=["by name", "as YAML reads it"])
 def test_off_leaves_it_out(tmp_path: Path, off: Any) -> None:
-    data = small_data(tmp_path)
+    data = predictable(tmp_path)
     forecaster = started(data, linear=off)
     assert "y_linear" not in columns_of(forecaster, data, "validation")
     assert bool(forecaster.head.weight.any())
@@ -149,7 +155,7 @@ def test_off_leaves_it_out(tmp_path: Path, off: Any) -> None:
 
 
 def test_a_second_fit_goes_on_with_the_head(tmp_path: Path) -> None:
-    data = small_data(tmp_path)
+    data = predictable(tmp_path)
     forecaster = Forecaster(small_network())
     small_trainer().fit(forecaster, datamodule=data)
     head = forecaster.head.weight.clone()
@@ -161,7 +167,7 @@ def test_a_second_fit_goes_on_with_the_head(tmp_path: Path) -> None:
 def test_it_travels_with_the_checkpoint(tmp_path: Path, mode: Any) -> None:
     forecaster = Forecaster(small_network(), linear=mode)
     path = small_checkpoint(tmp_path, forecaster)
-    loaded, data = forecaster_from(read_checkpoint(path)), small_data(tmp_path)
+    loaded, data = forecaster_from(read_checkpoint(path)), predictable(tmp_path)
     data.setup()
     for name, values in columns_of(forecaster.eval(), data, "validation").items():
         assert torch.equal(values, columns_of(loaded, data, "validation")[name])
@@ -171,7 +177,7 @@ def test_it_travels_with_the_checkpoint(tmp_path: Path, mode: Any) -> None:
 
 
 def test_a_checkpoint_of_before_there_was_a_line_forecasts_as_it_did(tmp_path: Path) -> None:
-    data = small_data(tmp_path)
+    data = predictable(tmp_path)
     content = read_checkpoint(small_checkpoint(tmp_path, Forecaster(small_network(), linear="off")))
     del content["hyper_parameters"]["linear"]
     content[CHECKPOINT_KEY] = with_digest(Contract.of(content), content["state_dict"])
