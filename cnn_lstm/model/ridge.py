@@ -17,15 +17,16 @@ from torch import Tensor
 from cnn_lstm.model.line import AVERAGES, Line, Pairs, input_maps
 
 BLOCKS = 20
+LEAST_T = 1.729  # Student's t with 19 degrees of freedom exceeds it once in 20 times
 PENALTIES = 10.0 ** np.arange(-4, 3.5, 0.5)  # per window; the penalty of the sum of squares is n times as large
 
 
 def fit_ridge(train: Pairs, validation: Pairs, refit: bool = False) -> Line:
     """Ridge regressions of all targets, for all inputs and penalties from one pass over the windows.
 
-    For each target the inputs and the penalty with the lowest mean squared error on the validation rows are chosen. If
-    that error is not at least one standard error below that of the forecast 0, the line reads nothing and forecasts 0:
-    the training mean of a target that is standardised, the last value of one that is anchored.
+    For each target the inputs and the penalty with the lowest mean squared error on the validation rows are chosen.
+    Without evidence there that this error is below that of the forecast 0, the line reads nothing and forecasts 0: the
+    training mean of a target that is standardised, the last value of one that is anchored.
 
     Args:
         train: Standardised windows and labels to fit on, in chunks; the windows are never in memory together.
@@ -33,8 +34,7 @@ def fit_ridge(train: Pairs, validation: Pairs, refit: bool = False) -> Line:
         refit: Whether the chosen line is fitted again on both.
 
     Source:
-        Hoerl, Kennard (1970), Ridge Regression; the path of penalties as in Hastie, Tibshirani, Friedman (2009), 3.4,
-        and the rule of one standard error as in their 7.10.
+        Hoerl, Kennard (1970), Ridge Regression; the path of penalties as in Hastie, Tibshirani, Friedman (2009), 3.4.
     """
     # Not scikit-learn's Ridge: it holds all windows at once (50,000 of 2,048 inputs: 0.4 GB, and a centred copy) and
     # solves again for each penalty. The Gram matrix is summed over chunks and serves all inputs and penalties.
@@ -90,15 +90,15 @@ class _Choice:
 
 
 def _better_than_nothing(line: Line, validation: Pairs) -> list[bool]:
-    """For each target whether a line's squared error is at least one standard error below that of the forecast 0.
+    """For each target whether there is evidence, at 5 %, that a line's squared error is below that of the forecast 0.
 
-    The standard error is that of the means of up to 20 blocks of rows that follow each other: the errors of overlapping
-    labels depend on each other.
+    The standard error of the difference is that of the means of up to 20 blocks of rows that follow each other: the
+    errors of overlapping labels depend on each other.
     """
     gains = torch.cat([labels.square() - (labels - line(x.float())).square() for x, labels in validation]).double()
     means = torch.stack([block.mean(dim=0) for block in gains.tensor_split(min(BLOCKS, len(gains)))])
     error = means.std(dim=0, correction=len(means) > 1) / len(means) ** 0.5
-    better: list[bool] = (means.mean(dim=0) >= error.clamp(min=torch.finfo().tiny)).tolist()
+    better: list[bool] = (means.mean(dim=0) >= LEAST_T * error.clamp(min=torch.finfo().tiny)).tolist()
     return better
 
 

@@ -28,7 +28,7 @@ from tests.fits import FEATURES, price_file, small_checkpoint, small_data, small
 
 def predictable(folder: Path, **arguments: Any) -> MarketDataModule:
     """Data on which a line has something to read."""
-    price_file(folder, momentum=0.9)
+    price_file(folder, momentum=0.9, rows=300)
     return small_data(folder, **arguments)
 
 
