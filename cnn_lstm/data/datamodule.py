@@ -47,7 +47,17 @@ from cnn_lstm.data.strides import Strides
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, with_symbol_code
 from cnn_lstm.data.targets import ForwardReturn, Target, check_targets
 from cnn_lstm.data.times import Times
-from cnn_lstm.data.windows import Batch, Panel, RowBatches, Rows, WindowDataset, complete_windows, labelled, make_loader
+from cnn_lstm.data.windows import (
+    Batch,
+    FixedBatches,
+    Panel,
+    RowBatches,
+    Rows,
+    WindowDataset,
+    complete_windows,
+    labelled,
+    make_loader,
+)
 from cnn_lstm.errors import Defect, require
 
 log = logging.getLogger(__name__)
@@ -265,9 +275,13 @@ class MarketDataModule(LightningDataModule):
         if self._placed is None or self._placed.values.device != device:  # moved there once for all loaders
             values, labels = self.panel.values.to(device), self.panel.labels.to(device)
             self._placed = WindowDataset(values, labels, self.recipe.window)
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        # without a trainer, as where a script passes a loader on, the process group says it
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (None, None)
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
-        return make_loader(self._placed, RowBatches(rows, self.batch_size, shuffle, seed, rank, world, strides))
+        batches = RowBatches(rows, self.batch_size, shuffle, seed, rank, world, strides)
+        if self.trainer and self.trainer.overfit_batches:  # type: ignore[attr-defined]  # set by Lightning's connectors
+            return FixedBatches(self._placed, batches)  # type: ignore[return-value]  # Lightning takes any iterable
+        return make_loader(self._placed, batches)
 
     def _device(self) -> torch.device:
         """The accelerator if the panel takes at most half of its free memory, else the CPU."""

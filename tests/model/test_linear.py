@@ -107,6 +107,13 @@ def test_classes_start_as_logistic_regression(tmp_path: Path) -> None:
     torch.testing.assert_close(forecasts["linear_p0"] + forecasts["linear_p1"], torch.ones_like(forecasts["p0"]))
 
 
+def test_weighted_classes_start_as_logistic_regression_too(tmp_path: Path) -> None:
+    data = small_data(tmp_path, targets=[Direction(thresholds=[0.01])])
+    forecasts = columns_of(started(data, Classes(2, weighted=True)), data, "validation")
+    torch.testing.assert_close(forecasts["p1"], forecasts["linear_p1"])
+    assert torch.equal(forecasts["y_pred"], forecasts["y_linear"])
+
+
 def test_a_distribution_starts_with_the_spread_of_the_residuals(tmp_path: Path) -> None:
     data = predictable(tmp_path, targets=[ForwardReturn()])
     forecasts = columns_of(started(data, Gaussian()), data, "train")
