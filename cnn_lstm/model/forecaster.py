@@ -22,7 +22,7 @@ from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, refuse_other_data,
 from cnn_lstm.model.dropout import dropout_columns
 from cnn_lstm.model.linear import LinearPath, Mode, line_columns
 from cnn_lstm.model.metrics import epoch_metrics
-from cnn_lstm.model.network import Backbone
+from cnn_lstm.model.network import Backbone, require_backbone, require_embeddings
 from cnn_lstm.model.objectives import Objective, Point
 from cnn_lstm.model.optimisation import Clipping, step_plateau
 from cnn_lstm.model.optimised import OptimisedModule
@@ -93,8 +93,11 @@ class Forecaster(TargetScale, OptimisedModule):
         require(samples >= 0, f"samples={samples}", "model.samples", "give 0 or more passes")
         # Lightning's `load_from_checkpoint` gives the specs of the checkpoint
         network = specs.build(network, Backbone) if isinstance(network, Mapping) else network
+        require_backbone(network)
         objective = specs.build(objective, Objective) if isinstance(objective, Mapping) else objective
         self.network, self.objective = network, objective or Point()
+        fix = "set it in the class, see docs/model.md"
+        specs.require_attributes(self.objective, {"n_outputs": int}, "model.objective", fix)
         self.n_targets, self.samples = n_targets, samples
         self.linear = LinearPath(n_targets, self.objective.linear_outputs, linear)
         self.optimizer, self.scheduler, self.scheduler_interval = optimizer, scheduler, scheduler_interval
@@ -242,6 +245,8 @@ class Forecaster(TargetScale, OptimisedModule):
         if stage == "fit":
             self.objective.learn_kinds(self.contract.target_kinds)
             self.learn_statistics(self._data.statistics)
+            for x, *_ in self._data.windows_of("train", 2):
+                require_embeddings(self.network, x.to(self.device))
             self.learn_line(self._data)
 
     def learn_statistics(self, statistics: Statistics) -> None:
