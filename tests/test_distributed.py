@@ -123,7 +123,10 @@ def test_the_processes_of_a_trainer_of_ones_own_see_each_row_once(tmp_path: Path
     script = Path(__file__).with_name("seen_rows.py")
     root = os.pathsep.join([str(script.parents[1]), os.environ.get("PYTHONPATH", "")])
     subprocess.run(
-        [sys.executable, script, tmp_path, str(processes)], env=os.environ | {"PYTHONPATH": root}, timeout=240, check=True
+        [sys.executable, script, tmp_path, str(processes)],
+        env=os.environ | {"PYTHONPATH": root},
+        timeout=240,
+        check=True,
     )
     data = small_data(tmp_path)
     data.setup()

@@ -13,13 +13,14 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.cli import ReduceLROnPlateau
 from lightning_utilities.core.rank_zero import rank_zero_info
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cnn_lstm.errors import require
 from cnn_lstm.model.checkpoints import read_checkpoint, require_single
 from cnn_lstm.model.contract import Contract, refuse_differences
 from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.optimisation import monitor_of
 from cnn_lstm.training.run_folder import require_same_model
 
 FIT_ON, CALIBRATION_FROM = "data.fit_on", "calibration_from"
@@ -78,7 +79,7 @@ def require_rate_without_validation(configured: Any) -> None:
         ConfigError: If the scheduler waits for a metric of the validation.
     """
     scheduler = configured["lr_scheduler"]["scheduler"] if isinstance(configured, dict) else None
-    waits = isinstance(scheduler, ReduceLROnPlateau) and scheduler.monitor.startswith("val_")
+    waits = isinstance(scheduler, ReduceLROnPlateau) and monitor_of(scheduler).startswith("val_")
     what = "the learning rate waits for a metric of the validation, which a final fit does not have"
     require(not waits, what, "model.scheduler", "set it to null or to cnn_lstm.model.optimisation.WarmupCosine")
 

@@ -19,6 +19,7 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.windows import Batch
 from cnn_lstm.errors import ConfigError, DivergedError
 from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.trial_step import SCHEDULER, with_current_length
 from cnn_lstm.specs import class_path, plain
 from cnn_lstm.training.loggers import AppendingCSVLogger
 
@@ -239,6 +240,9 @@ class OptimizerSettings(Callback):
         else:
             for group in checkpoint["optimizer_states"][0]["param_groups"]:
                 group |= {key: asked.defaults[key] for key in changed}
+        for state in checkpoint["lr_schedulers"] if isinstance(configured, dict) else ():
+            for difference in with_current_length(state, configured["lr_scheduler"]["scheduler"]):
+                log.warning("resume: %s.%s, as the configuration says", SCHEDULER, difference)
         if "lr" in changed:
             for state in checkpoint["lr_schedulers"]:
                 if "base_lrs" in state:

@@ -182,16 +182,16 @@ def test_a_loader_without_a_trainer_takes_its_share_from_the_process_group(monke
 
 
 @pytest.mark.parametrize(("wanted", "steps"), [(1, 1), (3, 3), (0.5, 4)])
-def test_overfit_batches_trains_on_the_same_batches_again_and_again(
-    tmp_path: Path, wanted: float, steps: int
-) -> None:
+def test_overfit_batches_trains_on_the_same_batches_again_and_again(tmp_path: Path, wanted: float, steps: int) -> None:
     seen: list[list[list[int]]] = []
 
     class Seen(Callback):
         def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
             seen.append([])
 
-        def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        def on_train_batch_start(
+            self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+        ) -> None:
             seen[-1].append(batch.row.tolist())
 
     trainer = small_trainer(max_epochs=3, overfit_batches=wanted, callbacks=[Seen()])
