@@ -142,7 +142,7 @@ class MarketDataModule(LightningDataModule):
         """Reads, checks and splits the data once, for all stages."""
         if self._ready:
             return
-        table = self.source.load(self.symbols, self.start, self.end)
+        table = self.load()
         self.bound: BoundRecipe = self.recipe.bind_to(table, self.targets)
         self.checked: CheckedPrices = self.bound.check(table)
         _warn(self.checked.warnings)
@@ -161,6 +161,14 @@ class MarketDataModule(LightningDataModule):
             _warn(uneven_scales(self.panel, self.parts.train, self.bound, self.statistics.y_anchor.tolist()))
         _warn(without_scale(self.panel, self.statistics))
         self._ready = True
+
+    def load(self, end: str | None = None) -> pd.DataFrame:
+        """The raw price table of the source, in the form of `price_table`.
+
+        Args:
+            end: Day after the last one, ISO; that of the data module by default.
+        """
+        return self.recipe.read(self.source.load(self.symbols, self.start, end or self.end))
 
     def on_prices(self, table: pd.DataFrame, checks: Checks) -> MarketDataModule:
         """The same data module, set up on another price table: what it would have made of that one.

@@ -95,7 +95,7 @@ def read_market_data(
     features of the first dates are the forecaster's.
 
     Args:
-        prices: Long price table, or a file or pattern of files that hold one.
+        prices: Price table, see `price_table`, or a file or pattern of files that hold one.
         recipe: Features, window and checks.
         boundaries: Dates of the parts, or the rule that gives them; as in `FractionSplit` by default.
         part: Part in which episodes lie with all of their bars: no price of a later part is ever seen or earned. All
@@ -107,7 +107,8 @@ def read_market_data(
         DataError: If the table is damaged, or leaves no date to trade.
         ConfigError: E265, if a symbol, a part or a day is unknown.
     """
-    table = prices if isinstance(prices, pd.DataFrame) else PriceFiles(str(prices)).load(None, None, None)
+    files = isinstance(prices, str | Path)
+    table = recipe.read(PriceFiles(str(prices)).load(None, None, None) if files else prices)
     bound = recipe.bind(table.columns, [])
     checked = check_prices(table, recipe.checks, required=[*bound.needed_columns, "close"])
     for defect in checked.warnings:

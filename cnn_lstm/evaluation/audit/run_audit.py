@@ -86,7 +86,7 @@ def audit(
     began = time.perf_counter()
     data.setup()
     with muted_warnings():
-        loaded = data.source.load(data.symbols, data.start, data.end)
+        loaded = data.load()
         table = loaded[loaded["symbol"].isin(data.panel.symbols)].reset_index(drop=True)
         base = Base(Pipeline(data, predictor), table)
         results = (
