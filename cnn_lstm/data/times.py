@@ -55,7 +55,7 @@ def utc_or_dates(local: pd.Series, daily: bool | None = None) -> pd.Series:
     if daily is None and not first.all():
         return moments
     dates = days.dt.tz_localize("UTC").dt.as_unit("us")
-    return cast(pd.Series, moments.where(~first, dates))
+    return moments.where(~first, dates)
 
 
 def require_years(moments: pd.Series, where: str) -> None:

@@ -50,7 +50,7 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     return Predictor.from_checkpoint(small_checkpoint(tmp_path_factory.mktemp("doors"), features=FEATURES))
 
 
-@pytest.fixture(params=FORMS.values(), ids=FORMS.keys())
+@pytest.fixture(params=list(FORMS.values()), ids=list(FORMS))
 def frame(request: pytest.FixtureRequest) -> pd.DataFrame:
     change: Change = request.param
     return change(prices())
@@ -124,7 +124,7 @@ def test_agents_trade_the_dates_of_local_midnights(predictor: Predictor, frame: 
 
 
 def test_a_report_counts_the_years_of_local_midnights(predictor: Predictor) -> None:
-    table = predictor.predict(prices()).assign(naive_mae=1.0)
+    table = predictor.predict(prices()).assign(naive_mae=1.0, naive_mse=1.0)
     table.attrs |= {"settings": {}, "trials": 1, "failed_checks": []}
     local = table.assign(as_of=table["as_of"].dt.tz_localize(None).dt.tz_localize("Asia/Tokyo"))
     assert evaluate(local) == evaluate(table)
