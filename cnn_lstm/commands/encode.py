@@ -62,7 +62,7 @@ def _prices(options: Namespace) -> pd.DataFrame:
         where = f"no config.yaml next to {options.ckpt_path}"
         raise ConfigError("no prices", where, "give --data or --config", code=258)
     data = forecast_cli.parsed(["test", "--config", str(file)]).build_data()
-    return data.source.load(data.symbols, data.start, data.end)
+    return data.load()
 
 
 def _parser() -> CommandParser:

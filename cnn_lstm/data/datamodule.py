@@ -36,17 +36,19 @@ from cnn_lstm.data.sources.sample import SampleBars
 from cnn_lstm.data.splits import (
     Boundaries,
     FractionSplit,
+    KeptSplit,
     Split,
     SplitRows,
     require_rows,
     rows_before_test,
+    same_dates,
     split_rows,
 )
 from cnn_lstm.data.statistics import Scaler, Scaling, TrainingStatistics, training_statistics
 from cnn_lstm.data.strides import Strides
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, with_symbol_code
 from cnn_lstm.data.targets import ForwardReturn, Target, check_targets
-from cnn_lstm.data.times import Times
+from cnn_lstm.data.times import Times, time_text
 from cnn_lstm.data.windows import (
     Batch,
     FixedBatches,
@@ -136,7 +138,19 @@ class MarketDataModule(LightningDataModule):
         unknown = [name for name in self.recipe.anchor if name not in self.recipe.features or name == SYMBOL_CODE]
         require(not unknown, f"anchor {unknown} is not a feature", "data.anchor", "name listed features", code=225)
         self._ready = False
+        self._kept: Boundaries | None = None
         self._placed: WindowDataset | None = None
+
+    def keep_dates(self, dates: Boundaries) -> None:
+        """Splits by the dates of a checkpoint, before the data are read.
+
+        A split by shares of the rows moves with each new bar, and what was a test row becomes one of validation. The
+        dates of a `DateSplit` are the user's, and stay these.
+
+        Args:
+            dates: The dates of the checkpoint.
+        """
+        self._kept = dates
 
     @property
     def n_features(self) -> int:
@@ -152,7 +166,7 @@ class MarketDataModule(LightningDataModule):
         """Reads, checks and splits the data once, for all stages."""
         if self._ready:
             return
-        table = self.source.load(self.symbols, self.start, self.end)
+        table = self.load()
         self.bound: BoundRecipe = self.recipe.bind_to(table, self.targets)
         self.checked: CheckedPrices = self.bound.check(table)
         _warn(self.checked.warnings)
@@ -161,6 +175,8 @@ class MarketDataModule(LightningDataModule):
         self.fingerprint = data_fingerprint(self.prices)
         self.panel: Panel = self.bound.panel(self.prices)
         self.windows: Rows = complete_windows(self.panel, self.recipe.window)
+        if self._kept is not None:
+            self.split = self._split_of(self._kept)
         self.parts: SplitRows = self.parts_of(self.split)
         self.require_sound(self.parts)
         check_leak(self.panel, self.fit_rows, self.recipe.features, self.targets)
@@ -171,6 +187,14 @@ class MarketDataModule(LightningDataModule):
             _warn(uneven_scales(self.panel, self.parts.train, self.bound, self.statistics.y_anchor.tolist()))
         _warn(without_scale(self.panel, self.statistics))
         self._ready = True
+
+    def load(self, end: str | None = None) -> pd.DataFrame:
+        """The raw price table of the source, in the form of `price_table`.
+
+        Args:
+            end: Day after the last one, ISO; that of the data module by default.
+        """
+        return self.recipe.read(self.source.load(self.symbols, self.start, end or self.end))
 
     def on_prices(self, table: pd.DataFrame, checks: Checks) -> MarketDataModule:
         """The same data module, set up on another price table: what it would have made of that one.
@@ -202,6 +226,25 @@ class MarketDataModule(LightningDataModule):
         known, time = self.windows[labelled(self.panel, self.windows)], self.panel.time
         return known, time[known], time[known + self.bound.reach], split.boundaries(np.unique(time))
 
+    def _split_of(self, dates: Boundaries) -> Split:
+        """The split of the configuration where it gives the dates of a checkpoint, or is made of dates; else these.
+
+        Prices that do not reach back to the training part of the checkpoint are split as configured.
+        """
+        kept, times = KeptSplit(self.split, dates), np.unique(self.panel.time)
+        if self.split.gives_dates or same_dates(self.parts_of(self.split).boundaries, dates):
+            return self.split
+        parts = self.parts_of(kept)
+        reached = len(parts.train) > 0 and len(parts.validation) > 0
+        before = times[times < dates.end]
+        if not reached or not len(before) or not same_dates(self.split.boundaries(before), dates):
+            # other dates not for new bars alone
+            begins, would = (time_text(edges.test) for edges in (dates, self.split.boundaries(times)))
+            what = f"the test part of the checkpoint begins at {begins}, by data.split at {would}"
+            fix = "the checkpoint's dates decide" if reached else "data.split decides: no bars of its training part"
+            log.warning("[W351] %s — these are other prices — %s; choose dates by DateSplit", what, fix)
+        return kept if reached else self.split
+
     @property
     def fit_rows(self) -> Rows:
         """Rows that a model and its statistics are fitted on, (n,)."""
@@ -227,7 +270,10 @@ class MarketDataModule(LightningDataModule):
         """Rows that `predict` forecasts, (n,), also those whose label is not known yet."""
         if self.predict_part == "all":
             return self.windows
-        return self.windows[self.panel.time[self.windows] >= self.parts.boundaries.test]
+        begins = self.parts.boundaries.test
+        if self._kept is not None and not self.split.gives_dates:
+            begins = self._kept.test  # also where the prices do not reach back to the training part
+        return self.windows[self.panel.time[self.windows] >= begins]
 
     def windows_of(self, part: Literal["train", "validation"], most: int) -> Iterator[Batch]:
         """Labelled windows of a part, in chunks of at most 32 MiB, to spare memory.

@@ -23,6 +23,7 @@ from cnn_lstm.data.checks import (
 )
 from cnn_lstm.data.missing import listed, missing_runs, unlabelled
 from cnn_lstm.data.sources.base import TIME_DTYPE, validate_symbol
+from cnn_lstm.data.times import require_years, utc_or_dates
 from cnn_lstm.errors import DataError, Defect, DefectsError
 from cnn_lstm.hints import nearest
 
@@ -48,7 +49,8 @@ def check_prices(
     """Find every defect of a price table in one pass; sort, deduplicate and fill what `checks` allow.
 
     Args:
-        table: Long table: `symbol`, `timestamp` (with a time zone), numeric columns. It is not changed.
+        table: Long table: `symbol`, `timestamp` (with a time zone), numeric columns. It is not changed. Times are read
+            by the one time rule, see `utc_or_dates`; `price_table` reads frames of other forms.
         checks: What is tolerated.
         required: Columns that must be there, next to `symbol` and `timestamp`.
         labels: Columns whose empty cells are labels that are not known: they are never filled.
@@ -95,7 +97,8 @@ def check_bars(
     Defects that only a whole table shows, such as mixed intervals, are not looked for.
 
     Args:
-        bars: Raw table of at most one new bar per symbol.
+        bars: Table of at most one new bar per symbol, with times in UTC: one bar alone does not say whether midnight
+            is a date.
         latest: The last bar of each symbol that has one, sound.
         checks: What is tolerated.
         columns: What to keep next to symbol and timestamp.
@@ -108,7 +111,7 @@ def check_bars(
         DefectsError: E3xx, all fatal defects together.
     """
     check_structure(bars, columns)
-    sound = _normalised(bars[[*KEYS, *columns]]).sort_values(KEYS, ignore_index=True)
+    sound = _normalised(bars[[*KEYS, *columns]], daily=False).sort_values(KEYS, ignore_index=True)
     if plainly_sound(sound, latest):
         return sound
     joined = sound if latest.empty else pd.concat([latest, sound]).sort_values(KEYS, kind="stable", ignore_index=True)
@@ -187,7 +190,7 @@ def _structure(table: pd.DataFrame, required: Collection[str]) -> Iterator[Defec
         if name not in names:
             hint = nearest(name, names) or "name the column that holds it"
             where = f"found {', '.join(names)}"
-            yield Defect(303, f"no column {name}", where, f"{hint} (data.source.columns)")
+            yield Defect(303, f"no column {name}", where, f"{hint} (of files: data.source.columns)")
     if table.empty:
         yield Defect(302, "0 rows", "", "give a table with at least one bar")
     elif names != list(table.columns) or len(set(names)) < len(names):
@@ -200,18 +203,28 @@ def _types(table: pd.DataFrame) -> Iterator[Defect]:
     """Timestamps without a time zone or missing, and columns that do not hold numbers."""
     when = table["timestamp"]
     if not isinstance(when.dtype, pd.DatetimeTZDtype):
-        yield Defect(310, f"timestamp is {when.dtype}", "", "give UTC timestamps: .dt.tz_localize('UTC')")
+        fix = "give UTC timestamps: .dt.tz_localize('UTC')"
+        if not pd.api.types.is_datetime64_any_dtype(when.dtype):
+            fix = "give UTC timestamps: pd.to_datetime(prices['timestamp'], utc=True)"
+        yield Defect(310, f"timestamp is {when.dtype}", "", fix)
     elif when.isna().any():
         yield Defect(309, "no timestamp", f"{count_rows(when.isna().sum())}", "remove or date these rows")
+    else:
+        try:
+            require_years(when, "timestamp")
+        except DataError as error:
+            yield Defect(error.code, error.what, error.where, error.fix)
     for name in table.columns.difference(KEYS):
         dtype = table[name].dtype
         if not pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_complex_dtype(dtype):
             yield Defect(304, f"column {name} is {dtype}", "", "give numbers or remove the column")
 
 
-def _normalised(table: pd.DataFrame) -> pd.DataFrame:
+def _normalised(table: pd.DataFrame, daily: bool | None = None) -> pd.DataFrame:
     numbers = dict.fromkeys(table.columns.difference(KEYS), "float64")
-    return table.astype(numbers | {"symbol": "str", "timestamp": TIME_DTYPE}).reset_index(drop=True)
+    if table["timestamp"].dtype != TIME_DTYPE:
+        table = table.assign(timestamp=utc_or_dates(table["timestamp"], daily))
+    return table.astype(numbers | {"symbol": "str"}).reset_index(drop=True)
 
 
 def _order(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:

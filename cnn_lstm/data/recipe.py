@@ -14,9 +14,10 @@ import pandas as pd
 from cnn_lstm import specs
 from cnn_lstm.data.anchors import check_anchors
 from cnn_lstm.data.checks import BARS
-from cnn_lstm.data.feature_catalogue import default_importer, required_columns, resolve_features
+from cnn_lstm.data.feature_catalogue import default_importer, raw_columns, required_columns, resolve_features
 from cnn_lstm.data.features import Feature
-from cnn_lstm.data.prices import CheckedPrices, Checks, check_prices, require_table
+from cnn_lstm.data.frames import price_table
+from cnn_lstm.data.prices import CheckedPrices, Checks, check_prices
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, build_panel
 from cnn_lstm.errors import require
@@ -59,6 +60,20 @@ class Recipe:
         """The target objects; their classes must lie in trusted packages."""
         return [specs.build(spec, Target) for spec in self.targets]
 
+    def read(self, prices: object, zone: str | None = None, daily: bool | None = None) -> pd.DataFrame:
+        """The long table that a DataFrame stands for, see `price_table`: the way in at every door.
+
+        Args:
+            prices: Price table in any of the usual forms.
+            zone: As for `price_table`.
+            daily: As for `price_table`.
+
+        Raises:
+            DataError: If it is not a table, or names or times of it are not clear.
+        """
+        columns = (value for spec in self.targets for value in spec["init_args"].values() if isinstance(value, str))
+        return price_table(prices, {*raw_columns(self.features), *columns}, zone, daily)
+
     def bind(self, columns: Collection[str], targets: Sequence[Target]) -> BoundRecipe:
         """The recipe with its features found; a user's own function must lie in a trusted package.
 
@@ -77,13 +92,7 @@ class Recipe:
         return BoundRecipe(self, tuple(features), tuple(targets))
 
     def bind_to(self, prices: pd.DataFrame, targets: Sequence[Target]) -> BoundRecipe:
-        """`bind` to the columns of a price table.
-
-        Raises:
-            DataError: If it is not a table.
-            ConfigError: As `bind`.
-        """
-        require_table(prices)
+        """`bind` to the columns of a price table, as `read` returns it."""
         return self.bind(list(prices.columns), targets)
 
 

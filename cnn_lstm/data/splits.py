@@ -9,7 +9,7 @@ labels some timestamps further away from the border.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Literal, get_args
 
@@ -64,11 +64,29 @@ class Boundaries:
 
 
 class Split(Serializable, ABC):
-    """A rule that turns the dates of a table into boundaries."""
+    """A rule that turns the dates of a table into boundaries.
+
+    Attributes:
+        gives_dates: Whether the dates are the user's own, and do not depend on the table.
+    """
+
+    gives_dates: bool = False
 
     @abstractmethod
     def boundaries(self, times: Times) -> Boundaries:
         """Boundaries for a table with these distinct ascending timestamps (UTC)."""
+
+    def kept(self, times: Times, dates: Boundaries) -> Boundaries:
+        """The dates of a checkpoint on a table that may have grown since.
+
+        An end that follows the table follows it again; any other stays.
+
+        Args:
+            times: Distinct ascending timestamps of the table, (n,).
+            dates: The dates of the checkpoint.
+        """
+        end = self.boundaries(times).end
+        return replace(dates, end=end if end > times[-1] else dates.end)
 
 
 class DateSplit(Split):
@@ -86,6 +104,8 @@ class DateSplit(Split):
         >>> DateSplit("2020-01-03", "2020-01-05").boundaries(days).test.astype(str)[:10]
         '2020-01-05'
     """
+
+    gives_dates = True
 
     def __init__(
         self, validation: Day, test: Day, train: Day | None = None, end: Day | None = None, by: By = "decision"
@@ -202,6 +222,38 @@ class WalkForward(Split):
             validation_end=times[test - self.embargo],
         )
 
+    def kept(self, times: Times, dates: Boundaries) -> Boundaries:
+        """The dates of a checkpoint, with the embargo before each; see `Split.kept`."""
+        validation, test = np.searchsorted(times, [dates.validation, dates.test])
+        return replace(
+            super().kept(times, dates),
+            train_end=times[max(validation - self.embargo, 0)],
+            validation_end=times[max(test - self.embargo, 0)],
+        )
+
+
+class KeptSplit(Split):
+    """The dates of a checkpoint, in place of those that its split gives a table that has changed since.
+
+    Args:
+        split: The split of the configuration.
+        dates: The dates of the checkpoint.
+
+    Example:
+        >>> days = np.arange("2020-01-01", "2020-01-21", dtype="datetime64[D]").astype("datetime64[us]")
+        >>> split = FractionSplit(0.6, 0.2)
+        >>> kept = KeptSplit(split, split.boundaries(days[:10]))
+        >>> [str(rule.boundaries(days).test)[:10] for rule in (kept, split)]
+        ['2020-01-09', '2020-01-17']
+    """
+
+    def __init__(self, split: Split, dates: Boundaries) -> None:
+        self.split, self.dates = split, dates
+
+    def boundaries(self, times: Times) -> Boundaries:
+        """The dates of the checkpoint; an end that follows the table follows this one."""
+        return self.split.kept(times, self.dates)
+
 
 @dataclass(frozen=True)
 class SplitRows:
@@ -285,6 +337,11 @@ def rows_before_test(rows: Rows, decision: Times, label_end: Times, boundaries: 
     (start, *_), (_, stop, unreached), _ = boundaries.parts
     inside = (decision >= start) & (decision < stop)
     return rows[inside if unreached is None else inside & (label_end < unreached)]
+
+
+def same_dates(one: Boundaries, other: Boundaries) -> bool:
+    """Whether the parts begin at the same dates; their end follows the table."""
+    return (one.train, one.validation, one.test) == (other.train, other.validation, other.test)
 
 
 def require_rows(parts: SplitRows) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cnn_lstm.errors import DataError
+
 Times = NDArray[np.datetime64]
+FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799  # of the years 1 and 9999, since 1970
+_INSTANT = pd.Timedelta(1, unit="us")
 
 
 def utc_times(column: pd.Series) -> Times:
@@ -18,6 +24,56 @@ def utc_times(column: pd.Series) -> Times:
     """
     times: Times = column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
     return times
+
+
+def utc_or_dates(local: pd.Series, daily: bool | None = None) -> pd.Series:
+    """The one time rule: local times that are all midnight are dates and stay these; others are moments in UTC.
+
+    Midnight is the first instant of a local day. Where a clock jumps over 0:00, as in Beirut, that is 1:00.
+
+    Args:
+        local: Timestamps with a time zone.
+        daily: Whether times at midnight are dates, where that is known: a single one could be either. None looks at
+            all of `local`.
+
+    Returns:
+        UTC, microseconds.
+
+    Example:
+        >>> days = pd.Series(pd.to_datetime(["2024-01-02", "2024-01-03"]).tz_localize("Asia/Tokyo"))
+        >>> utc_or_dates(days).iloc[0], utc_or_dates(days, daily=False).iloc[0]
+        (Timestamp('2024-01-02 00:00:00+0000', tz='UTC'), Timestamp('2024-01-01 15:00:00+0000', tz='UTC'))
+    """
+    moments = cast(pd.Series, local.dt.tz_convert("UTC").dt.as_unit("us"))
+    if daily is False:
+        return moments
+    clock = local.dt.tz_localize(None)
+    days = clock.dt.normalize()
+    first = (clock == days) | clock.isna()
+    if not first.all():
+        first |= (local - _INSTANT).dt.tz_localize(None).dt.normalize() != days
+    if daily is None and not first.all():
+        return moments
+    dates = days.dt.tz_localize("UTC").dt.as_unit("us")
+    return moments.where(~first, dates)
+
+
+def require_years(moments: pd.Series, where: str) -> None:
+    """Refuses timestamps that no calendar can print, most often numbers of another unit than they were read in.
+
+    Args:
+        moments: Timestamps, with or without a zone.
+        where: Where they come from, for the message.
+
+    Raises:
+        DataError: E311, one lies outside of the years 1 to 9999.
+    """
+    seconds = moments.dt.tz_localize(None).dt.as_unit("s").dropna().to_numpy().astype(np.int64)
+    odd = (seconds < FIRST_SECOND) | (seconds > LAST_SECOND)
+    if odd.any():
+        year = seconds[int(odd.argmax())].astype("datetime64[s]").astype("datetime64[Y]")
+        rows = "1 row" if odd.sum() == 1 else f"{int(odd.sum())} rows"
+        raise DataError(f"the year {year}", f"{where}, {rows}", "correct the dates, or the unit of numbers", code=311)
 
 
 def utc_index(times: NDArray[np.datetime64] | NDArray[np.int64]) -> pd.DatetimeIndex:

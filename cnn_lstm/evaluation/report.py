@@ -14,6 +14,7 @@ import pandas as pd
 
 from cnn_lstm.data.predictions import TargetInfo, target_infos
 from cnn_lstm.data.targets import Floats
+from cnn_lstm.data.times import utc_or_dates
 from cnn_lstm.errors import DataError
 from cnn_lstm.evaluation import json_types
 from cnn_lstm.evaluation.forecasts import Forecast, divergences, judged_rows, read_forecasts
@@ -43,9 +44,9 @@ def evaluate(table: pd.DataFrame) -> Report:
     """Judges a predictions table.
 
     Args:
-        table: Predictions table with its `attrs`: `targets` as `predictions_table` writes them, `settings` as
-            `Evaluation.to_plain` gives them, `trials` the number of models tried, `failed_checks` the kinds of
-            leakage whose check failed.
+        table: Predictions table; its times are read by the one time rule, see `utc_or_dates`. Its `attrs` hold
+            `targets` as `predictions_table` writes them, `settings` as `Evaluation.to_plain` gives them, `trials` the
+            number of models tried, `failed_checks` the kinds of leakage whose check failed.
 
     Returns:
         The report in plain values, as report.json holds it. A metric that has no value is None.
@@ -54,6 +55,8 @@ def evaluate(table: pd.DataFrame) -> Report:
         DataError: If fewer than two truths of a target are known.
     """
     settings = Evaluation(**table.attrs["settings"])
+    if isinstance(table["as_of"].dtype, pd.DatetimeTZDtype):
+        table = table.assign(as_of=utc_or_dates(table["as_of"]))
     targets = {
         name: _target_report(table, name, about, settings, table.attrs["trials"])
         for name, about in target_infos(table).items()

@@ -37,6 +37,7 @@ def embeddings_table(predictor: Predictor, prices: pd.DataFrame, samples: int = 
         >>> table.attrs["training"]  # doctest: +SKIP
         {'first': '2000-06-01T00:00:00.000000', 'last': '2008-12-30T00:00:00.000000'}
     """
+    prices = predictor.recipe.read(prices)
     table, forecasts = predictor.encode(prices), predictor.predict(prices, samples=samples)
     attrs = table.attrs
     forecasts.attrs = {}  # pandas copies them with every piece of the table

@@ -20,6 +20,7 @@ from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.data.times import utc_index
 from cnn_lstm.data.windows import Panel, Rows, complete_windows, cut_windows
 from cnn_lstm.errors import DataError, require
+from cnn_lstm.inference.devices import require_device
 from cnn_lstm.inference.ensemble import Ensemble, model_from
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.stream import Stream
@@ -55,14 +56,17 @@ class Predictor:
 
         Raises:
             CheckpointError: If the file is missing, damaged, unsafe or not ours.
+            ConfigError: E238, the device is not there.
         """
+        require_device(device, "Predictor.from_checkpoint")
         return cls(model_from(read_checkpoint(path)).to(device))
 
     def predict(self, prices: pd.DataFrame, start: str | None = None, samples: int = 0) -> pd.DataFrame:
         """Forecasts of all complete windows of a price table.
 
         Args:
-            prices: Long table with symbol, timestamp and the columns that the features need.
+            prices: Table with symbol, timestamp and the columns that the features need; frames as yfinance and others
+                give them are taken too, see `price_table`.
             start: First decision day, ISO; everything by default. Intervals adapt to all forecasts since the test part
                 of the checkpoint, so these are computed in any case and then left out.
             samples: Passes of Monte Carlo dropout; 0 for one plain pass. Intervals lie around their mean, with the
@@ -83,9 +87,14 @@ class Predictor:
         table = self.predict_rows(panel, windows[panel.time[windows] >= begins], samples)
         return table[table["as_of"] >= pd.Timestamp(first, tz="UTC")].reset_index(drop=True)
 
-    def predict_if_any(self, prices: pd.DataFrame) -> pd.DataFrame:
-        """`predict`, with an empty table of the same columns where no window is complete."""
-        panel, rows, *_ = self._complete(prices)
+    def predict_if_any(self, prices: pd.DataFrame, zone: str | None = None) -> pd.DataFrame:
+        """`predict`, with an empty table of the same columns where no window is complete.
+
+        Args:
+            prices: As for `predict`.
+            zone: Zone of times without one; None refuses them unless all are midnight.
+        """
+        panel, rows, *_ = self._complete(prices, zone)
         return self.predict_rows(panel, rows)
 
     def predict_rows(self, panel: Panel, rows: Rows, samples: int = 0) -> pd.DataFrame:
@@ -183,8 +192,9 @@ class Predictor:
             raise DataError(what, "longest symbol", "give a longer price table", code=335)
         return panel, rows
 
-    def _complete(self, prices: pd.DataFrame) -> tuple[Panel, Rows, pd.DataFrame, BoundRecipe]:
+    def _complete(self, prices: pd.DataFrame, zone: str | None = None) -> tuple[Panel, Rows, pd.DataFrame, BoundRecipe]:
         """The panel, the last rows of its complete windows, the checked table, and the recipe bound to its columns."""
+        prices = self.recipe.read(prices, zone)
         bound = self.recipe.bind_to(prices, self.targets)
         checked = bound.check(bound.with_label_columns(prices)).table
         panel = bound.panel(checked)

@@ -41,7 +41,8 @@ class PriceModel:
         """Forecasts of all complete windows.
 
         Args:
-            model_input: Long table with symbol, timestamp (UTC where it names no zone) and the columns of the recipe.
+            model_input: Table with symbol, timestamp (UTC where it names no zone) and the columns of the recipe; dates
+                keep their day as everywhere, see `price_table`.
             params: Unused; MLflow passes it.
 
         Returns:
@@ -50,8 +51,7 @@ class PriceModel:
         Raises:
             DataError: If the table is damaged.
         """
-        times = pd.to_datetime(model_input["timestamp"], utc=True)
-        forecasts = self.predictor.predict_if_any(model_input.assign(timestamp=times))
+        forecasts = self.predictor.predict_if_any(model_input, zone="UTC")
         if forecasts.empty:
             window = self.predictor.recipe.window
             log.warning("no forecast: no symbol has the history of a window of %d rows", window)

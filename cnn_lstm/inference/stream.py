@@ -16,7 +16,7 @@ import torch
 
 from cnn_lstm.data.features import latest_values, most_history, needed_history
 from cnn_lstm.data.predictions import TargetInfo, predictions_table
-from cnn_lstm.data.prices import check_bars, check_structure, require_table
+from cnn_lstm.data.prices import check_bars, check_structure
 from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.targets import MEMORY
 from cnn_lstm.data.times import utc_index
@@ -28,6 +28,7 @@ from cnn_lstm.inference.stream_state import StreamState, Tail, read_state, refus
 from cnn_lstm.model.contract import state_digest
 from cnn_lstm.model.forecaster import Forecaster
 
+DAY = 86_400_000_000  # microseconds
 TARGETS_OF_OURS = ("cnn_lstm.data.targets", "cnn_lstm.data.column_targets")
 
 
@@ -72,7 +73,8 @@ class Stream:
         """Takes the bars of one moment, one of each symbol that has one.
 
         Args:
-            bars: symbol, timestamp and the columns that features and targets need; all of one timestamp.
+            bars: symbol, timestamp and the columns that features and targets need; all of one timestamp, in any form
+                that `price_table` takes. A bar at midnight of its own zone is a date if the bars so far are.
             absent: Symbols without a bar at this moment; needed only where a feature compares the symbols, so that one
                 that is late is not taken for one that does not trade.
 
@@ -84,8 +86,7 @@ class Stream:
             DataError: If the bars are damaged, late, given twice, of several moments or of an unknown symbol, or one is
                 missing; the stream is as it was before.
         """
-        require_table(bars)
-        bars = self._bound.with_label_columns(bars)
+        bars = self._bound.with_label_columns(self._recipe.read(bars, daily=self._daily()))
         check_structure(bars, self._columns)
         moment, arrived = moment_of(bars), bars["symbol"].tolist()
         last = {symbol: int(tail.time[-1]) for symbol, tail in self._tails.items()}
@@ -108,6 +109,20 @@ class Stream:
         self._tails |= {symbol: self._cut(tail) for symbol, tail in tails.items()}
         self._latest = moment if self._latest is None else max(moment, self._latest)
         return table
+
+    def _daily(self) -> bool | None:
+        """Whether bars are daily, as the times of the bars kept say, or of the training before these; None if unknown.
+
+        One bar at midnight may be one of every hour; two in a row are not.
+        """
+        kept = [tail.time for tail in self._tails.values()]
+        if any((time % DAY).any() for time in kept):
+            return False
+        training = self._forecaster.contract.training
+        if any(len(time) > 1 for time in kept) or training is None:
+            return True if kept else None
+        ends = np.array([training.first, training.last], dtype="datetime64[us]").astype(np.int64)
+        return not bool((ends % DAY).any())
 
     def _last_bars(self) -> pd.DataFrame:
         tails = self._tails

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,6 +24,7 @@ from cnn_lstm.data.splits import Boundaries, FractionSplit, Split
 from cnn_lstm.data.windows import Panel, complete_windows
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.hints import nearest
+from cnn_lstm.inference.dates import dates_of
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract, digest_of
 
@@ -95,7 +96,7 @@ def read_market_data(
     features of the first dates are the forecaster's.
 
     Args:
-        prices: Long price table, or a file or pattern of files that hold one.
+        prices: Price table, see `price_table`, or a file or pattern of files that hold one.
         recipe: Features, window and checks.
         boundaries: Dates of the parts, or the rule that gives them; as in `FractionSplit` by default.
         part: Part in which episodes lie with all of their bars: no price of a later part is ever seen or earned. All
@@ -107,7 +108,8 @@ def read_market_data(
         DataError: If the table is damaged, or leaves no date to trade.
         ConfigError: E265, if a symbol, a part or a day is unknown.
     """
-    table = prices if isinstance(prices, pd.DataFrame) else PriceFiles(str(prices)).load(None, None, None)
+    files = isinstance(prices, str | Path)
+    table = recipe.read(PriceFiles(str(prices)).load(None, None, None) if files else prices)
     bound = recipe.bind(table.columns, [])
     checked = check_prices(table, recipe.checks, required=[*bound.needed_columns, "close"])
     for defect in checked.warnings:
@@ -162,12 +164,7 @@ def recipe_of(
         raise ConfigError("features, window or split next to a checkpoint", "MarketEnv", fix, code=266)
     content = read_checkpoint(checkpoint)
     contract = Contract.of(content)
-    edges = {name: np.datetime64(day) for name, day in asdict(contract.boundaries).items()}
-    return (
-        Recipe.from_plain(contract.recipe),
-        Boundaries(edges["train"], edges["validation"], edges["test"], edges["end"]),
-        digest_of(content),
-    )
+    return Recipe.from_plain(contract.recipe), dates_of(contract), digest_of(content)
 
 
 def _chosen(known: Sequence[str], symbols: Sequence[str] | None) -> tuple[str, ...]:

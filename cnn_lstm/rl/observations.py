@@ -18,7 +18,7 @@ from gymnasium.vector import VectorEnv, VectorObservationWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from cnn_lstm.data.times import utc_times
+from cnn_lstm.data.times import utc_or_dates, utc_times
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.rl.episodes import Observation
 from cnn_lstm.rl.market import MarketVectorEnv, market_of
@@ -111,6 +111,9 @@ def aligned(
         what = f"the embeddings have no column {', '.join(missing) or 'e0'}"
         raise ConfigError(what, "EncoderObservation", "name other columns, or encode the prices", code=269)
     _require_same_checkpoint(rows, digest)
+    if not isinstance(rows["as_of"].dtype, pd.DatetimeTZDtype):
+        raise DataError(f"as_of is {rows['as_of'].dtype}", "", "give dates with a time zone, UTC", code=363)
+    rows = rows.assign(as_of=utc_or_dates(rows["as_of"]))
     if any(EMBEDDING.fullmatch(name) for name in columns):
         _require_one_network(rows, data)
     values = np.full((len(data.dates), len(data.symbols), len(columns)), np.nan, dtype=np.float32)
@@ -144,8 +147,6 @@ def _require_one_network(rows: pd.DataFrame, data: MarketData) -> None:
 
 def _positions(rows: pd.DataFrame, data: MarketData, symbol: str) -> tuple[Integers, NDArray[np.bool_]]:
     """Positions in `data.dates` of those rows of a symbol that lie on one of them, and which rows those are."""
-    if not isinstance(rows["as_of"].dtype, pd.DatetimeTZDtype):
-        raise DataError(f"as_of is {rows['as_of'].dtype}", symbol, "give dates with a time zone, UTC", code=363)
     times = utc_times(rows["as_of"])
     at = np.minimum(np.searchsorted(data.dates, times), len(data.dates) - 1)
     known = data.dates[at] == times

@@ -22,7 +22,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.files import write_text_whole, write_whole
-from cnn_lstm.rl.agents import agent_file, blank_agent, make_agent, require_device
+from cnn_lstm.inference.devices import require_device
+from cnn_lstm.rl.agents import agent_file, blank_agent, make_agent
 from cnn_lstm.rl.job import Job, JobConfig, job_of, saved_config
 from cnn_lstm.rl.record import TrackedMetrics, recorded
 from cnn_lstm.rl.settings import AgentSettings
@@ -48,7 +49,7 @@ def train(config: JobConfig, resume: bool = False) -> Path:
     name = config.folder or f"{config.agent.algo}-{time.strftime('%Y%m%d-%H%M%S')}"
     if name in (".", "..") or "/" in name or "\\" in name or len(name) > MAX_NAME:
         raise ConfigError(f"{name!r} is not the name of a folder", "--folder", "give a word, such as ppo", code=273)
-    require_device(config.agent.device)
+    require_device("cpu" if config.agent.device == "auto" else config.agent.device, "agent.device")
     job = job_of(replace(config, folder=name))
     folder, settings = job.home.path / "rl" / name, job.config
     _require_folder(folder, resume)

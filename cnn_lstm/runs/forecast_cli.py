@@ -26,8 +26,10 @@ from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.hints import refuse_renamed
+from cnn_lstm.inference.dates import dates_of
 from cnn_lstm.inference.ensemble import Ensemble, ensemble_from
 from cnn_lstm.model.checkpoints import is_ensemble, read_checkpoint
+from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of
 from cnn_lstm.runs.config import RENAMED, check_keys, check_values, with_current_files
@@ -192,7 +194,7 @@ class ForecastCLI(LightningCLI):
                     if is_final(config):
                         require_rate_without_validation(configured)
                 else:
-                    self.model = _with_members(self.model, config.ckpt_path)
+                    self.model = _of_checkpoint(self.model, self.datamodule, config.ckpt_path)
                 self.model.refuse_other_prices = config.same_prices
         except (MisconfigurationException, TypeError, ValueError, ZeroDivisionError) as error:
             if isinstance(error, ConfigError):
@@ -358,9 +360,10 @@ def add_run_arguments(parser: LightningArgumentParser) -> None:
     )
 
 
-def _with_members(forecaster: Forecaster, ckpt_path: str) -> Forecaster | Ensemble:
-    """The ensemble of a checkpoint in place of a forecaster without weights; the forecaster, if it holds none."""
+def _of_checkpoint(forecaster: Forecaster, data: MarketDataModule, ckpt_path: str) -> Forecaster | Ensemble:
+    """The ensemble of a checkpoint in place of a forecaster without weights; the data keep the checkpoint's dates."""
     checkpoint = read_checkpoint(ckpt_path)
+    data.keep_dates(dates_of(Contract.of(checkpoint)))
     if not is_ensemble(checkpoint):
         return forecaster
     ensemble = ensemble_from(checkpoint)

@@ -14,7 +14,7 @@ from cnn_lstm.data.checks import Checks
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.feature_catalogue import resolve_features
 from cnn_lstm.data.recipe import Recipe
-from cnn_lstm.data.targets import ForwardReturn, Target
+from cnn_lstm.data.targets import ForwardReturn
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.evaluation.audit.run_audit import short_form
 from cnn_lstm.evaluation.audit.stages import Base, Pipeline
@@ -128,9 +128,8 @@ def test_an_unknown_feature_is_refused_when_it_is_bound() -> None:
 
 
 def test_what_is_not_a_table_is_refused() -> None:
-    nothing: list[Target] = []
     with pytest.raises(DataError, match=r"E338.*prices are str"):
-        RECIPE.bind_to("prices.csv", nothing)  # type: ignore[arg-type]  # what a user gives by mistake
+        RECIPE.read("prices.csv")  # what a user gives by mistake
 
 
 def test_other_checks_keep_the_features_that_were_found() -> None:

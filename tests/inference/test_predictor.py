@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cnn_lstm.errors import CheckpointError, ConfigError, DataError, DefectsError
+from cnn_lstm.errors import CheckpointError, CnnLstmError, ConfigError, DataError
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecaster import Forecaster
 from tests.experiments import FEATURES, experiment, fit, network, predict, spec
@@ -291,13 +291,15 @@ def test_a_start_without_enough_history_before_it_is_refused(plain: Run) -> None
         (lambda t: t.assign(close=t["close"].where(t.index != 50, -1.0)), "close <= 0"),
         (lambda t: t.assign(volume=t["volume"].where(t.index != 50, np.inf)), "volume is infinite"),
         (lambda t: t.drop(columns="volume"), "volume"),
-        (lambda t: t.assign(timestamp=t["timestamp"].dt.tz_localize(None)), "timestamp is"),
+        (lambda t: t.assign(timestamp=t["timestamp"].dt.tz_localize(None) + pd.Timedelta("1h")), "without a time zone"),
+        (lambda t: t.assign(timestamp=t["timestamp"].dt.strftime("%d/%m/%Y")), "is not an ISO date"),
         (lambda t: t.iloc[:0], "0 rows"),
-        (lambda t: t.assign(close=t["close"].astype(str)), "column close is"),
+        (lambda t: t.assign(close="x"), "'x' is not a number"),
+        (lambda t: t.assign(close=t["close"] + 1j), "column close is complex128"),
     ],
 )
 def test_a_damaged_table_is_refused_as_in_training(plain: Run, damage: Any, message: str) -> None:
-    with pytest.raises((DefectsError, ConfigError), match=message):
+    with pytest.raises(CnnLstmError, match=message):
         Predictor.from_checkpoint(plain.checkpoint).predict(damage(plain.prices))
 
 

@@ -248,13 +248,16 @@ DAMAGES: dict[str, tuple[Any, str]] = {
     "no volume": (lambda b, last: b.drop(columns="volume"), "no column volume"),
     "missing value": (lambda b, last: b.assign(close=np.nan), "close is missing"),
     "infinite": (lambda b, last: b.assign(volume=np.inf), "volume is infinite"),
-    "text": (lambda b, last: b.assign(close=b["close"].astype(str)), "column close is str"),
+    "text": (lambda b, last: b.assign(close="x"), "'x' is not a number"),
     "negative": (lambda b, last: b.assign(close=-1.0), "close <= 0"),
     "an unadjusted split": (
         lambda b, last: b.assign(**{name: b[name] / 2 for name in ("open", "high", "low", "close")}),
         "looks like an unadjusted split",
     ),
-    "no zone": (lambda b, last: b.assign(timestamp=b["timestamp"].dt.tz_localize(None)), "timestamp is datetime64"),
+    "no zone": (
+        lambda b, last: b.assign(timestamp=b["timestamp"].dt.tz_localize(None) + pd.Timedelta("9h")),
+        "without a time zone",
+    ),
     "no row": (lambda b, last: b.iloc[:0], "0 rows"),
     "no table": (lambda b, last: b.to_dict(), "prices are dict"),
 }

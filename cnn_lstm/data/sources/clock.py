@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pandas as pd
 
+from cnn_lstm.data.times import require_years, utc_or_dates
 from cnn_lstm.errors import DataError
 
 Unit = Literal["s", "ms", "us", "ns"]
@@ -49,7 +50,7 @@ class Clock:
 
         Raises:
             DataError: E309 a cell is not a date in the format; E310 offsets are mixed, or a local time exists
-                twice or not at all.
+                twice or not at all; E311 a year is behind 9999.
         """
         if pd.api.types.is_datetime64_any_dtype(cells.dtype):
             moments: pd.Series = cells
@@ -63,13 +64,11 @@ class Clock:
             what = f"{str(cells.iloc[row])!r} is not {self.date_format or 'an ISO date'}"
             fix = "set data.source.date_format: 01/02/2024 could be two days"
             raise DataError(what, f"{where}:{row + first_row}, {int(bad.sum())} rows", fix, code=309)
+        require_years(moments, where)
         # dates come before zones: a date exists also where the clock jumps at midnight
         if not _zoned(moments) and _midnights(moments):
             return cast(pd.Series, moments.dt.tz_localize("UTC").dt.as_unit("us"))
-        local = self._local(moments, where, first_row)
-        clock = local.dt.tz_localize(None)
-        utc = clock.dt.tz_localize("UTC") if _midnights(clock) else local.dt.tz_convert("UTC")
-        return cast(pd.Series, utc.dt.as_unit("us"))
+        return utc_or_dates(self._local(moments, where, first_row))
 
     def _parsed(self, text: pd.Series, where: str, first_row: int) -> pd.Series:
         """Datetimes, with a zone if the text has offsets; NaT where the text is not a date."""

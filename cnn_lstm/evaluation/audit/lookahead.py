@@ -148,7 +148,7 @@ def prices_as_known(data: MarketDataModule, table: pd.DataFrame) -> Result:
 def _reloaded(data: MarketDataModule, table: pd.DataFrame, when: Times, end: np.datetime64) -> Iterator[Finding]:
     what = f"other prices when loaded with the end {end}"
     try:
-        again = data.source.load(data.symbols, data.start, str(end))
+        again = data.load(str(end))
     except CnnLstmError as error:
         yield Finding("prices", "rows", "", str(end), f"cannot be loaded with this end: {error.what}")
         return

@@ -19,6 +19,7 @@ from cnn_lstm.evaluation.audit.findings import FAILED, NO_CHECKPOINT, NOT_APPLIC
 from cnn_lstm.evaluation.audit.lookahead import Cuts, cuts_of
 from cnn_lstm.evaluation.audit.stages import Base, Pipeline, members
 from cnn_lstm.files import write_text_whole
+from cnn_lstm.inference.dates import dates_of
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import refuse_differences
@@ -86,7 +87,7 @@ def audit(
     began = time.perf_counter()
     data.setup()
     with muted_warnings():
-        loaded = data.source.load(data.symbols, data.start, data.end)
+        loaded = data.load()
         table = loaded[loaded["symbol"].isin(data.panel.symbols)].reset_index(drop=True)
         base = Base(Pipeline(data, predictor), table)
         results = (
@@ -135,6 +136,7 @@ def audit_files(data: MarketDataModule, ckpt_path: str | None, output: Path | No
         checkpoint = read_checkpoint(ckpt_path)
         predictor = Predictor.from_checkpoint(ckpt_path)
         refuse_differences(predictor.recipe.to_plain(), data.recipe.to_plain())
+        data.keep_dates(dates_of(predictor.forecaster.contract))
     findings = audit(data, predictor, checkpoint, warnings_fail=warnings_fail)
     print(f"{findings}\n{findings.seconds:.1f} s")
     if output is not None:
