@@ -182,6 +182,8 @@ def test_too_little_is_refused() -> None:
     every_second = np.arange(len(env.episodes.data.dates)) % 2 == 0
     with pytest.raises(DataError, match=r"E362.*no stretch of 2 bars"):
         EncoderObservation(env, forecasts_of(env.episodes.data, every_second), ["y_pred"], "skip")
-    nothing = np.zeros(len(every_second), dtype=bool)
+    env = small_market()
+    table = forecasts_of(env.episodes.data, ~np.zeros_like(every_second))
+    table["as_of"] += pd.Timedelta(days=4000)
     with pytest.raises(DataError, match=r"E363.*no date with a row of every traded symbol"):
-        EncoderObservation(small_market(), forecasts_of(env.episodes.data, nothing), ["y_pred"], "skip")
+        EncoderObservation(env, table, ["y_pred"], "skip")
