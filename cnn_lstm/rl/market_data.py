@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -79,6 +79,18 @@ class MarketData:
         shape, strides = (count - self.window + 1, self.window, width), (self.values.strides[0], *self.values.strides)
         overlapping = np.lib.stride_tricks.as_strided(self.values, shape, strides, writeable=False)
         return overlapping[self.rows[at] - (self.window - 1)]
+
+    def kept_to(self, dates: NDArray[np.bool_]) -> MarketData:
+        """The same market, in which no episode lies on other dates than these: a date left out ends a stretch.
+
+        Args:
+            dates: Whether each date may be part of an episode, (D,).
+
+        Raises:
+            DataError: E361, if no date is left.
+        """
+        starts = np.diff(self.last, prepend=-1) != 0
+        return replace(self, last=_stretches((self.last >= 0) & dates, starts))
 
 
 def read_market_data(

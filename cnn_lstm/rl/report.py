@@ -50,6 +50,7 @@ class EvaluationReport:
             costs, the 5%, 50% and 95% quantile.
         test_rows_used: How often the test rows were used so far.
         in_sample_rows: Rows in the agents' training that come from a model's training dates.
+        dates_without_forecast: Dates of the test part that are not judged, since they have no forecast to show.
         settings: Settings of `market` and `agent`.
     """
 
@@ -66,6 +67,7 @@ class EvaluationReport:
     random: dict[str, list[float | None]]
     test_rows_used: Uses
     in_sample_rows: int
+    dates_without_forecast: int
     settings: dict[str, MarketSettings | AgentSettings]
 
 
@@ -150,6 +152,11 @@ def _remarks(report: EvaluationReport) -> Iterator[str]:
         yield (
             "There is no rule that follows the sign of the forecasts: the forecaster has no target that can be traded, "
             "a return or a direction."
+        )
+    if report.dates_without_forecast:
+        yield (
+            f"Dates of the test part that are left out, since they have no forecast of every symbol to show: "
+            f"{report.dates_without_forecast:,}."
         )
     if report.in_sample_rows:
         yield (

@@ -25,6 +25,7 @@ from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.devices import require_device
 from cnn_lstm.rl.agents import agent_file, blank_agent, make_agent
 from cnn_lstm.rl.job import Job, JobConfig, job_of, saved_config
+from cnn_lstm.rl.market import market_of
 from cnn_lstm.rl.record import TrackedMetrics, recorded
 from cnn_lstm.rl.settings import AgentSettings
 from cnn_lstm.training.run_folder import require_writable
@@ -84,6 +85,8 @@ def _train_missing(job: Job, env: gymnasium.Env[Any, Any], folder: Path, resumed
     """Trains the agents that have no file yet, and records their training in MLflow."""
     wanted, name = job.config.agent.seeds, job.config.folder
     seeds = [seed for seed in wanted if not agent_file(folder, seed).is_file()]
+    if left_out := market_of(env).episodes.left_out:
+        print(f"dates of the {job.config.market.part} part without a forecast of every symbol, left out: {left_out:,}")
     print(f"training {len(seeds)} of {len(wanted)} seeds; if cut short, go on with --resume --folder {name}")
     if seeds:
         with recorded(job.home, folder, _config_text(job, folder), "fit", resumed) as record:
