@@ -126,7 +126,9 @@ def check_keys(files: Sequence[Path], known: Collection[str]) -> None:
         }
         for key in sorted(keys - levels):
             if key.split(".")[0] in levels or "." not in key:
-                raise ConfigError(f"unknown key {key!r}", str(file), nearest_key(key, levels), code=225)
+                fix = f"a file gives whole lists: append with --{key} on the command line"
+                fix = fix if key.endswith("+") and key[:-1] in levels else nearest_key(key, levels)
+                raise ConfigError(f"unknown key {key!r}", str(file), fix, code=225)
 
 
 def check_values(config: Namespace) -> None:

@@ -29,6 +29,7 @@ from cnn_lstm.hints import refuse_renamed
 from cnn_lstm.inference.ensemble import Ensemble, ensemble_from
 from cnn_lstm.model.checkpoints import is_ensemble, read_checkpoint
 from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.runs.appended import with_meant_lists
 from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of
 from cnn_lstm.runs.config import RENAMED, check_keys, check_values, with_current_files
 from cnn_lstm.runs.final_fit import (
@@ -136,7 +137,10 @@ class ForecastCLI(LightningCLI):
         check_keys(self.files, self._known_keys())
         with self._one_line_errors():
             explicit = explicit_flags(args, flags_of(self._subcommand_parsers[self._command]))
-            self.config = parser.parse_args(with_current_files(explicit))
+            argv = with_meant_lists(
+                with_current_files(explicit), lambda before, key: parser.parse_args(before)[self._command].get(key)
+            )
+            self.config = parser.parse_args(argv)
         check_values(self.command_config)
         if self._command == "fit":
             check_final(self.command_config, CLASS_DEFAULTS)
