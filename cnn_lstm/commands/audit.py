@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.evaluation.audit.run_audit import audit_files
+from cnn_lstm.files import refuse_input_as_output
 from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.forecast_cli import CLASS_DEFAULTS
 from cnn_lstm.training.run_folder import resolve_run
@@ -29,6 +30,8 @@ def run(argv: list[str]) -> None:
     if config.get("ckpt_path") is not None:
         folder = resolve_run("test", config, CLASS_DEFAULTS, cli.files).path
         output = output or folder / FILE
+    if output is not None:
+        refuse_input_as_output(output, [*cli.files, *filter(None, [config.get("ckpt_path")])])
     audit_files(data, config.get("ckpt_path"), output, options.warnings_fail)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.errors import ConfigError, ResourceError
-from cnn_lstm.files import write_whole
+from cnn_lstm.files import refuse_input_as_output, write_whole
 from cnn_lstm.inference.embeddings import embeddings_table
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.runs import forecast_cli
@@ -47,6 +47,7 @@ def _output(options: Namespace) -> Path:
         )
     if not output.parent.is_dir() and options.output:
         raise ResourceError("cannot write the file", f"{output}: no such folder", "make the folder first", code=606)
+    refuse_input_as_output(output, options.data or [])
     return output
 
 

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,7 +53,7 @@ from cnn_lstm.training.early_stopping import SmoothedEarlyStopping
 from cnn_lstm.training.history_callback import HistoryPlot
 from cnn_lstm.training.interrupts import InterruptBetweenBatches
 from cnn_lstm.training.loggers import MLflowTracker, TrackedData, build_loggers
-from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, resolve_run
+from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, keep_config_of_user, resolve_run
 from cnn_lstm.training.tensorboard import TensorBoardPlots
 from cnn_lstm.training.tracking.credentials import without_credentials
 
@@ -137,9 +138,7 @@ class ForecastCLI(LightningCLI):
         check_keys(self.files, self._known_keys())
         with self._one_line_errors():
             explicit = explicit_flags(args, flags_of(self._subcommand_parsers[self._command]))
-            argv = with_meant_lists(
-                with_current_files(explicit), lambda before, key: parser.parse_args(before)[self._command].get(key)
-            )
+            argv = with_meant_lists(with_current_files(explicit), partial(_value, parser, self._command))
             self.config = parser.parse_args(argv)
         check_values(self.command_config)
         if self._command == "fit":
@@ -160,16 +159,9 @@ class ForecastCLI(LightningCLI):
         self._runs = self._runs and not self.makes_ensemble
         if self._runs:
             self.run_folder = resolve_run(self._command, config, CLASS_DEFAULTS, self.files)
-        saved = config.clone()
-        saved.run_dir = saved.ckpt_path = None  # on one line each, or dropping them would leave a part behind
-        try:
-            text = self._parser(self._command).dump(saved, skip_unset=False)
-        except (ValueError, TypeError, yaml.YAMLError) as error:
-            raise ConfigError(f"cannot be saved: {_one_line(error)}", "the configuration", code=225) from error
-        # without what belongs to one start of it, so that it reruns under every command
-        skipped = ("ckpt_path:", "run_dir:", "csv:", "n_jobs:")
-        lines = (line for line in text.splitlines(keepends=True) if not line.startswith(skipped))
-        self.config_text = without_credentials("".join(lines))
+        self.config_text = _rerunning_text(self._parser(self._command), config)
+        if self._runs and self._command == "fit":
+            keep_config_of_user(self.run_folder, self.config_text, self.files)
 
     def _set_seed(self) -> None:
         seed = self.command_config.seed_everything
@@ -360,6 +352,22 @@ def add_run_arguments(parser: LightningArgumentParser) -> None:
     parser.add_argument(
         "--same_prices", type=bool, default=False, help="Refuse a checkpoint that was trained on other prices."
     )
+
+
+def _value(parser: LightningArgumentParser, command: str, argv: list[str], key: str) -> Any:
+    return parser.parse_args(argv)[command].get(key)
+
+
+def _rerunning_text(parser: LightningArgumentParser, config: Namespace) -> str:
+    """A configuration without what belongs to one start of it, so that it reruns under every command."""
+    saved = config.clone()
+    saved.run_dir = saved.ckpt_path = None  # on one line each, or dropping them would leave a part behind
+    try:
+        text = parser.dump(saved, skip_unset=False)
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot be saved: {_one_line(error)}", "the configuration", code=225) from error
+    skipped = ("ckpt_path:", "run_dir:", "csv:", "n_jobs:")
+    return without_credentials("".join(line for line in text.splitlines(keepends=True) if not line.startswith(skipped)))
 
 
 def _with_members(forecaster: Forecaster, ckpt_path: str) -> Forecaster | Ensemble:
