@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 
 from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.errors import CnnLstmError, ConfigError, interruption
@@ -108,7 +109,8 @@ def _shared_options(args: Sequence[str]) -> tuple[bool, list[str]]:
         if not packages or not all(package.isidentifier() for package in packages):
             raise ConfigError(f"--trust-imports {value!r}", fix="name packages, separated by commas", code=228)
         trust(*packages)
-        sys.path.insert(0, "")  # the user's own module often lies in the current folder
+        if (here := str(Path.cwd())) not in sys.path:  # the user's own module often lies in the current folder
+            sys.path.insert(0, here)  # by its name, since the parser reads each file in the file's own folder
     return options.debug, argv
 
 
