@@ -35,6 +35,8 @@ SMALLEST = {
     "trainer.log_every_n_steps": 1,
     "trainer.check_val_every_n_epoch": 1,
 }
+LARGEST = 2**53  # no size, and what is larger does not fit into the numbers of the libraries
+SEEDS = 2**32 - 1  # the largest seed of numpy and of Lightning
 HIGHER_IS_BETTER = ("_r2", "_explained_variance", "_correlation", "accuracy", "_f1", "_mcc")
 # sections that only a configuration of `fit` has
 SECTIONS_OF_FIT = {"data", "model", "trainer"}
@@ -119,8 +121,13 @@ def check_keys(files: Sequence[Path], known: Collection[str]) -> None:
         ConfigError: Naming file, key and the nearest known one.
     """
     levels = {".".join(key.split(".")[:depth]) for key in known for depth in (1, 2)}
+    sections = {level.split(".")[0] for level in levels if "." in level and not level.endswith((".help", "config"))}
     for file in files:
         tree = read_config(file)
+        for key in sorted(sections & set(tree)):
+            if not isinstance(tree[key], dict):
+                what = f"the section {key} is empty" if tree[key] is None else f"{key}={tree[key]} is not a section"
+                raise ConfigError(what, str(file), "write keys and values below it, or remove it", code=225)
         keys = set(tree) | {
             f"{key}.{inner}" for key, value in tree.items() if isinstance(value, dict) for inner in value
         }
@@ -141,9 +148,15 @@ def check_values(config: Namespace) -> None:
         for number in value if isinstance(value, list | tuple) else [value]:
             if isinstance(number, float) and not math.isfinite(number):
                 raise ConfigError(f"{key}={number}", fix="give a finite number", code=224)
+            if isinstance(number, int) and abs(number) > LARGEST:
+                raise ConfigError(f"{key}={number:.3g}", fix=f"give a whole number of at most {LARGEST}", code=224)
         smallest = SMALLEST.get(key, SMALLEST.get(key.rsplit(".", 1)[-1]))
         if smallest is not None and isinstance(value, int | float) and value < smallest:
             raise ConfigError(f"{key}={value}", fix=f"give at least {smallest:g}", code=224)
+    seed, members = config.get("seed_everything"), max(1, config.get("ensemble") or 1)
+    if not isinstance(seed, bool) and isinstance(seed, int) and seed + members - 1 > SEEDS:
+        what = f"seed_everything={seed}" + (f" with ensemble={members}" if members > 1 else "")
+        raise ConfigError(what, fix=f"give seeds of at most {SEEDS}", code=224)
     for callback in ("checkpoint", "early_stopping"):
         monitor, mode = config[callback].monitor, config[callback].mode
         if mode == "min" and str(monitor).endswith(HIGHER_IS_BETTER):

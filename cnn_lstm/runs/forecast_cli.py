@@ -23,7 +23,7 @@ from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.errors import ConfigError, ResourceError
+from cnn_lstm.errors import CnnLstmError, ConfigError, ResourceError, shortened
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.hints import refuse_renamed
@@ -42,7 +42,7 @@ from cnn_lstm.runs.final_fit import (
     without_validation,
 )
 from cnn_lstm.runs.outcome import Outcome
-from cnn_lstm.runs.parser_errors import one_line_errors
+from cnn_lstm.runs.parser_errors import one_line_errors, without_inner_names
 from cnn_lstm.runs.tracking import ENVIRONMENT, add_tracking_arguments, record_of_run, recording
 from cnn_lstm.runs.yaml_guard import guard_parser
 from cnn_lstm.training.averaging import WeightAveraging
@@ -180,20 +180,15 @@ class ForecastCLI(LightningCLI):
         config.checkpoint.dirpath = str(self.run_folder.checkpoints)
         config.trainer.default_root_dir = str(self.run_folder.path)
         leave_validation_out(config, self._command)
-        try:
-            with self._one_line_errors():
-                super().instantiate_classes()
-                if self._command == "fit":  # refuses a wrong setting of optimiser or scheduler before any data is read
-                    configured = self.model.configure_optimizers()
-                    if is_final(config):
-                        require_rate_without_validation(configured)
-                else:
-                    self.model = _with_members(self.model, config.ckpt_path)
-                self.model.refuse_other_prices = config.same_prices
-        except (MisconfigurationException, TypeError, ValueError, ZeroDivisionError) as error:
-            if isinstance(error, ConfigError):
-                raise
-            raise ConfigError(_one_line(error), "the configuration", "correct the value", code=224) from error
+        with _constructing(), self._one_line_errors():
+            super().instantiate_classes()
+            if self._command == "fit":  # refuses a wrong setting of optimiser or scheduler before any data is read
+                configured = self.model.configure_optimizers()
+                if is_final(config):
+                    require_rate_without_validation(configured)
+            else:
+                self.model = _with_members(self.model, config.ckpt_path)
+            self.model.refuse_other_prices = config.same_prices
 
     @property
     def makes_ensemble(self) -> bool:
@@ -215,7 +210,7 @@ class ForecastCLI(LightningCLI):
 
     def built(self) -> Any:
         """The objects of a configuration that was only parsed, by section; no trainer among them."""
-        with self._one_line_errors():
+        with _constructing(), self._one_line_errors():
             return self.parser.instantiate_classes(self.config)[self._command]
 
     def build_data(self) -> MarketDataModule:
@@ -380,12 +375,32 @@ def _with_members(forecaster: Forecaster, ckpt_path: str) -> Forecaster | Ensemb
     return ensemble
 
 
+@contextmanager
+def _constructing() -> Iterator[None]:
+    """Turns what a constructor raises into one line: an error of ours as it is, memory, or a value to correct."""
+    try:
+        yield
+    except CnnLstmError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _out_of_memory(error) from error
+    except (MisconfigurationException, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        if "memory" in str(error) or "Storage size" in str(error):
+            raise _out_of_memory(error) from error
+        raise ConfigError(_one_line(error), "the configuration", "correct the value", code=224) from error
+
+
+def _out_of_memory(error: BaseException) -> ResourceError:
+    what = f"out of memory: {_one_line(error)}"
+    return ResourceError(what, fix="use a smaller network, data.batch_size or data.window", code=608)
+
+
 def _is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _one_line(error: BaseException) -> str:
+    return without_inner_names(str(error)) or type(error).__name__
 
 
 def run(
@@ -436,7 +451,7 @@ def _restored_environment() -> Iterator[None]:
 def set_up_messages() -> None:
     """Sets up the messages of a command: one line per warning of ours, none for what nobody can act on."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("warning: %(message)s"))
+    handler.setFormatter(_OneLine("warning: %(message)s"))
     logger = logging.getLogger("cnn_lstm")
     logger.handlers, logger.propagate = [handler], True
     # one gather per batch: worker processes only slow it down
@@ -453,6 +468,13 @@ def set_up_messages() -> None:
     # our predict_step keeps its forecasts itself
     warnings.filterwarnings("ignore", ".*predict returned None.*")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_of_use)  # the same one is added once
+
+
+class _OneLine(logging.Formatter):
+    """A warning in one line of at most 400 letters, whatever value or library text it holds."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shortened(" ".join(super().format(record).split()))
 
 
 def _of_use(record: logging.LogRecord) -> bool:
