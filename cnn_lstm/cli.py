@@ -6,6 +6,7 @@ it is called.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -16,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cnn_lstm.commands.parser import CommandParser
-from cnn_lstm.errors import CnnLstmError, ConfigError, interruption
+from cnn_lstm.errors import CnnLstmError, ConfigError, interruption, shortened
 from cnn_lstm.hints import one_of
 from cnn_lstm.specs import trust
 
@@ -144,6 +145,9 @@ def _failure(error: BaseException, debug: bool) -> int:
         return _fail(f"error[E608]: out of memory — {error} — use a smaller data.batch_size or data.window", 6)
     if isinstance(error, BrokenPipeError):
         raise error  # to `script`
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        name = shortened(str(error.filename), 100)
+        return _fail(ConfigError("the name of a file is too long", name, "give a shorter one", code=285))
     traceback.print_exc()  # anything that comes here is a bug of ours
     return _fail(f"error[E100]: {type(error).__name__}: {error} — this is a bug: please report it", 1)
 

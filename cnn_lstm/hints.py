@@ -18,13 +18,13 @@ CALLED_ELSEWHERE = {
     "data.batch_size": "batch batchsize bs train_batch_size per_device_train_batch_size minibatch",
     "data.window": "window_size lookback look_back lookback_window seq_len seq_length sequence_length context_length "
     "input_size input_length input_chunk_length timesteps time_steps n_steps_in history_length",
-    "data.targets.horizon": "horizon h forecast_horizon prediction_length prediction_horizon pred_len output_chunk_length",
+    "data.targets.horizon": "horizon h forecast_horizon prediction_length pred_len output_chunk_length",
     "data.targets": "target label labels y",
     "data.features": "feature columns covariates inputs indicators",
     "data.symbols": "symbol ticker tickers tic stock stocks assets instruments universe pairs pair",
     "data.start": "start_date from_date date_from since",
     "data.end": "end_date to_date date_to until",
-    "data.split": "train_size test_size val_size train_ratio test_ratio val_ratio train_split validation_split val_split",
+    "data.split": "train_size test_size val_size train_ratio test_ratio val_ratio validation_split val_split",
     "data.scaling": "scaler normalize normalization standardize",
     "data.source.init_args.paths": "file files path paths csv_path csv_file data_path data_file filename",
     "model.optimizer.init_args.lr": "lr learning_rate learningrate base_lr init_lr eta alpha",
@@ -67,7 +67,7 @@ def nearest(word: object, known: Iterable[str]) -> str:
 def _called_here(word: str, known: Collection[str]) -> str | None:
     """The key for what other programs call by this word, if the command has its section."""
     key = next((key for key, words in CALLED_ELSEWHERE.items() if word in words.split()), None)
-    return key if key and key.partition(".init_args")[0] in known else None
+    return key if key and any(key.startswith(name) for name in known if "." in name or name == key) else None
 
 
 def nearest_key(key: str, known: Collection[str]) -> str:
@@ -84,7 +84,7 @@ def nearest_key(key: str, known: Collection[str]) -> str:
     known = [name for name in known if name.rpartition(".")[2] != "help"]
     by_name = {name.rpartition(".")[2]: name for name in known}
     word = key.rpartition(".")[2].lower().replace("-", "_")
-    exact = by_name.get(word) or _called_here(word, known)
+    exact = _called_here(word, known) or by_name.get(word)
     if exact:
         return f"did you mean {exact}?"
     matches = difflib.get_close_matches(word, by_name, n=1)
@@ -131,3 +131,17 @@ def first_names(names: Sequence[str], most: int = 10) -> str:
         'A, B and 1 more'
     """
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts, which has an s unless it is one.
+
+    Args:
+        number: The number.
+        noun: What it counts, one of it; a plural of another form is not known here.
+
+    Example:
+        >>> counted(1, "gap"), counted(0, "gap"), counted(2500, "gap")
+        ('1 gap', '0 gaps', '2,500 gaps')
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from cnn_lstm.commands.parser import CommandParser
+from cnn_lstm.commands.parser import CommandParser, filled_path
 from cnn_lstm.evaluation.audit.run_audit import audit_files
 from cnn_lstm.files import refuse_input_as_output
 from cnn_lstm.runs import forecast_cli
@@ -48,7 +46,7 @@ def _parser() -> CommandParser:
     parser.add_flag("--warnings_fail", "a warning is a failure")
     parser.add_argument(
         "--output",
-        type=Path,
+        type=filled_path,
         metavar="FILE",
         help=f"where to write the findings as JSON; {FILE} in the run folder of a checkpoint by default",
     )

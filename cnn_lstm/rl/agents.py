@@ -30,22 +30,6 @@ ACTIONS = "ppo and a2c act in all markets, sac and td3 with continuous actions, 
 RESERVED = {"self", "policy", "env", "seed", "device", "verbose", "tensorboard_log", "_init_setup_model"}
 
 
-def require_device(name: str) -> None:
-    """Refuses a device that is not there, where Stable-Baselines3 would take the CPU without a word.
-
-    Args:
-        name: Name of a device of PyTorch, or auto.
-
-    Raises:
-        ConfigError: E238.
-    """
-    try:
-        torch.zeros(1, device="cpu" if name == "auto" else name).item()
-    except (AssertionError, RuntimeError) as error:
-        fix = "choose cpu, or a device that is there"
-        raise ConfigError(f"no device {name} here", "agent.device", fix, code=238) from error
-
-
 def make_agent(settings: AgentSettings, env: VecEnv | gymnasium.Env[Any, Any], seed: int) -> BaseAlgorithm:
     """An agent that has learnt nothing yet.
 

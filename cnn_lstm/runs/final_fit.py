@@ -17,6 +17,7 @@ from lightning.pytorch.cli import ReduceLROnPlateau
 from lightning_utilities.core.rank_zero import rank_zero_info
 
 from cnn_lstm.errors import require
+from cnn_lstm.hints import counted
 from cnn_lstm.model.checkpoints import read_checkpoint, require_single
 from cnn_lstm.model.contract import Contract, refuse_differences, refuse_other_scales
 from cnn_lstm.model.forecaster import Forecaster
@@ -122,7 +123,9 @@ class CalibrationOfFit(Callback):
         require(usable, "the checkpoint has no calibration of its own", f"{CALIBRATION_FROM}={self.checkpoint}", fix)
         pl_module.contract = replace(own, calibration=saved.calibration)
         before = int(content["epoch"]) + 1
-        rank_zero_info(f"final fit: {trainer.max_epochs} epochs; the checkpoint of its calibration took {before}")
+        rank_zero_info(
+            f"final fit: {counted(trainer.max_epochs or 0, 'epoch')}; the checkpoint of its calibration took {before}"
+        )
 
 
 def _data_of(contract: Contract) -> dict[str, Any]:

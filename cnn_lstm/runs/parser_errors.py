@@ -31,7 +31,7 @@ KINDS = {
 # the same where nothing else is allowed
 NOT = {"bool": "is neither true nor false"}
 CLASS = "the name of a class that fits here"
-EXPECTED = re.compile(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[(.*?)\]|(dot import path))")
+EXPECTED = re.compile(r"Expected (?:an? )?(?:<class '([\w.]+)'>|typing\.Literal\[(.*?)\]|(dot import path))")
 VALUE = re.compile(r"(?:Got|Given) value: (.*?)(?=\.? Got value: | - Expected |$)")
 NOT_A_CLASS = re.compile(
     r"Not a valid subclass of|Dict must include a class_path|does not correspond to a subclass|"
@@ -73,7 +73,7 @@ def _wrapped_error(error: BaseException | None) -> ConfigError | None:
 
 
 def in_plain_words(message: str, command: str, known: Collection[str]) -> ConfigError:
-    """A parser's message in the words of a user.
+    r"""A parser's message in the words of a user.
 
     Args:
         message: The message, of several lines.
@@ -83,7 +83,7 @@ def in_plain_words(message: str, command: str, known: Collection[str]) -> Config
     Example:
         >>> print(in_plain_words("Parser key 'a'", "fit", []).fix)
         see --help
-        >>> text = 'Parser key "data.window": Expected a <class \\'int\\'>. Got value: 3x'
+        >>> text = 'Parser key "data.window": Expected a <class \'int\'>. Got value: 3x'
         >>> in_plain_words(text, "fit", []).what
         'data.window=3x is not a whole number'
     """
@@ -98,14 +98,17 @@ def in_plain_words(message: str, command: str, known: Collection[str]) -> Config
         found = words(text, keys, known)
         if found is not None:
             return ConfigError(found[0], command, found[1] or SEE_HELP, code=225)
-    return ConfigError(without_inner_names(text), command, SEE_HELP, code=225)
+    reason = re.search(r"Errors: - (.*?)(?= - Expected| Given value|$)", text)
+    inner = reason[1] if reason else text.rpartition(f'Parser key "{keys[-1]}":')[2] if keys else text
+    what = f"{'.'.join(keys)}: {without_inner_names(inner)}" if keys else without_inner_names(inner)
+    return ConfigError(what, command, SEE_HELP, code=225)
 
 
 def without_inner_names(text: str) -> str:
-    """A library's text in one line, with the names of types in place of what Python prints for them.
+    r"""A library's text in one line, with the names of types in place of what Python prints for them.
 
     Example:
-        >>> without_inner_names("expected <class 'int'>,\\n got <function f at 0x7f>")
+        >>> without_inner_names("expected <class 'int'>,\n got <function f at 0x7f>")
         'expected int, got f'
     """
     text = re.sub(r"functools\.partial\(.*\) argument after \*\*", "the arguments", " ".join(text.split()))
@@ -118,7 +121,9 @@ def _unknown(text: str, keys: Sequence[str], known: Collection[str]) -> tuple[st
     if option:
         first = option[1].split()[0] if option[1].split() else ""
         fix = "" if first.startswith("--") else "write a value as --KEY=VALUE if it begins with -"
-        return f"unrecognized arguments: {_short(option[1])}", fix or nearest_key(first.lstrip("-").split("=")[0], known)
+        return f"unrecognized arguments: {_short(option[1])}", fix or nearest_key(
+            first.lstrip("-").split("=")[0], known
+        )
     argument = re.search(r"Option '(.*?)' is not accepted", text)
     if not argument or not keys:
         return None

@@ -49,7 +49,10 @@ def main() -> int:
             run = experiments.fit(config, here / "trained", "--quiet")
             known = command_lines.lines(run, config)
             faulty += report(
-                "line", options.lines, lambda number: command_lines.case(number, options.seed, known, here), options.first
+                "line",
+                options.lines,
+                lambda number: command_lines.case(number, options.seed, known, here),
+                options.first,
             )
     return int(faulty > 0)
 

@@ -84,7 +84,9 @@ def _changed(tree: dict[str, Any], way: tuple[Any, ...], chance: random.Random) 
 
 def _misspelt(text: str, chance: random.Random) -> str:
     place = chance.randrange(max(1, len(text)))
-    return chance.choice((text[:place] + text[place + 1 :], text[:place] + "x" + text[place:], text.upper(), text + "+"))
+    return chance.choice(
+        (text[:place] + text[place + 1 :], text[:place] + "x" + text[place:], text.upper(), text + "+")
+    )
 
 
 def text_of(tree: Any, chance: random.Random) -> tuple[str, str]:

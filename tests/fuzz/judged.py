@@ -23,7 +23,9 @@ STEPS, TRAINING = 30, 10.0  # steps and seconds of training after which a fit is
 FINE = (0, 2, 3, 4, 5, 6, 7, 8, 130)
 OUR_WORDS = ("error[", "warning: ")
 # what a parser or Python says to programmers
-INSIDE = re.compile(r"<class '|functools\.partial|Traceback \(|object at 0x|jsonargparse|Namespace\(|NestedArg|Parser key|NoneType")
+INSIDE = re.compile(
+    r"<class '|functools\.partial|Traceback \(|object at 0x|jsonargparse|Namespace\(|NestedArg|Parser key|NoneType"
+)
 
 
 @dataclass(frozen=True)

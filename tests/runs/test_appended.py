@@ -23,7 +23,9 @@ def saved_data(*argv: object) -> dict[str, Any]:
 
 
 def targets(section: dict[str, Any]) -> list[tuple[str, int]]:
-    return [(target["class_path"].removeprefix(TARGET), target["init_args"]["horizon"]) for target in section["targets"]]
+    return [
+        (target["class_path"].removeprefix(TARGET), target["init_args"]["horizon"]) for target in section["targets"]
+    ]
 
 
 def without(*names: str) -> list[str]:

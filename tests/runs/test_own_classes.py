@@ -13,7 +13,7 @@ from tests import experiments
 from tests.experiments import spec
 from tests.markets import market
 
-MODULE = '''
+MODULE = """
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger
@@ -65,7 +65,7 @@ class Scheduler(torch.optim.lr_scheduler.ExponentialLR):
 @feature(warmup=1, inputs=("close",))
 def change(bars):
     return bars["close"].diff()
-'''
+"""
 
 
 def configuration(name: str, folder: Path) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def test_the_configuration_of_a_user_is_not_replaced(
         run.config.write_text(before)
     files = [tmp_path / "absent.yaml", *([tmp_path / "." / "config.yaml"] if given else [])]
     if refused:
-        with pytest.raises(ConfigError, match="E284.*choose another --run_dir"):
+        with pytest.raises(ConfigError, match=r"E284.*choose another --run_dir"):
             keep_config_of_user(run, SAVED, files)
     else:
         keep_config_of_user(run, SAVED, files)
