@@ -124,8 +124,12 @@ class MarketDataModule(LightningDataModule):
         check_targets(self.targets)
         self.split = split or FractionSplit()
         self.batch_size, self.scaling, self.train_stride = batch_size, scaling, train_stride
-        self.panel_device, self.predict_part = panel_device, predict_part
-        self.fit_on, self.per_symbol = fit_on, per_symbol
+        self.panel_device, self.predict_part, self.fit_on, self.per_symbol = (
+            panel_device,
+            predict_part,
+            fit_on,
+            per_symbol,
+        )
         self.recipe = Recipe(
             features=with_symbol_code(DEFAULT_FEATURES if features is None else features, bool(per_symbol)),
             targets=tuple(target.spec() for target in self.targets),
@@ -363,6 +367,8 @@ class MarketDataModule(LightningDataModule):
             "training": {"first": str(trained.min()), "last": str(trained.max())},
             "fitted_on": "" if self.fit_on == "train" else self.fit_on,
             "fingerprint": self.fingerprint,
+            "scaling": self.scaling,
+            "per_symbol": str(self.per_symbol).lower(),
         }
 
 

@@ -20,7 +20,7 @@ from cnn_lstm.data.symbol_codes import SYMBOL_CODE, code_of
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, Rows
 from cnn_lstm.errors import DataError, Defect, DefectsError, ValidityError
-from cnn_lstm.hints import first_names
+from cnn_lstm.hints import counted, first_names
 
 log = logging.getLogger(__name__)
 LEAK_CORRELATION = 0.999
@@ -43,7 +43,7 @@ def skip_short(prices: pd.DataFrame, bound: BoundRecipe) -> pd.DataFrame:
     warmup = needed - recipe.window - reach - 1
     parts = f"warm-up {warmup} + window {recipe.window} + label {reach} + 1"
     needs, fix = f"needs at least {needed} ({parts})", "give more history, or set data.checks.on_short to skip"
-    defects = [Defect(306, f"{rows} rows, {needs}", str(symbol), fix) for symbol, rows in short.items()]
+    defects = [Defect(306, f"{counted(rows, 'row')}, {needs}", str(symbol), fix) for symbol, rows in short.items()]
     if recipe.checks.on_short == "error" or len(short) == len(counts):
         raise DefectsError(defects)
     for defect in defects:
@@ -99,7 +99,7 @@ def check_labels(panel: Panel, parts: SplitRows, targets: Sequence[Target]) -> N
         labels = panel.labels[torch.from_numpy(parts.train), column]
         if not target.classes and float(labels.max()) == float(labels.min()):
             what = f"the target never changes: always {float(labels[0]):g}"
-            where = f"{target.name}, {len(labels)} training rows"
+            where = f"{target.name}, {counted(len(labels), 'training row')}"
             raise DataError(what, where, "choose another target or longer data", code=318)
 
 
@@ -120,7 +120,7 @@ def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Seque
             if abs(correlation) > LEAK_CORRELATION and feature != SYMBOL_CODE:
                 what = f"the feature {feature} is the target {target}: correlation {correlation:.5f}"
                 fix = "remove the feature: it knows the future"
-                raise ValidityError(what, f"{len(rows)} training rows", fix, code=819)
+                raise ValidityError(what, counted(len(rows), "training row"), fix, code=819)
 
 
 def label_correlations(panel: Panel, rows: Rows, targets: Sequence[Target]) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ from cnn_lstm.rl.settings import AgentSettings, MarketSettings
 from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of
 from cnn_lstm.runs.config import is_of_fit, read_config, with_current_files
 from cnn_lstm.runs.forecast_cli import ForecastCLI
-from cnn_lstm.runs.parser_errors import in_plain_words, one_line_errors
+from cnn_lstm.runs.parser_errors import SEE_HELP, one_line_errors
 from cnn_lstm.training.run_folder import RunFolder, run_of_checkpoint
 
 # keys of earlier versions, and what they are called now
@@ -148,7 +148,8 @@ def parse_config(argv: Sequence[str], command: str = "rl train") -> JobConfig:
             current = with_current_files(explicit_flags(argv, flags_of(parser)), RENAMED)
             parsed = parser.instantiate_classes(parser.parse_args(current))
     except ConfigError as error:
-        raise in_plain_words(error) from error
+        fix = "see docs/rl.md" if error.fix == SEE_HELP else error.fix
+        raise ConfigError(error.what, error.where, fix, code=error.code) from error
     config = JobConfig(**{each.name: parsed[each.name] for each in fields(JobConfig)})
     for file, tree in trees.items():
         # agents name their checkpoint relative to their own folder, so that a run can be moved

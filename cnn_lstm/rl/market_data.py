@@ -23,7 +23,7 @@ from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.data.splits import Boundaries, FractionSplit, Split
 from cnn_lstm.data.windows import Panel, complete_windows
 from cnn_lstm.errors import ConfigError, DataError
-from cnn_lstm.hints import nearest
+from cnn_lstm.hints import counted, nearest
 from cnn_lstm.inference.dates import dates_of
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract, digest_of
@@ -236,7 +236,7 @@ def _stretches(usable: NDArray[np.bool_], starts: NDArray[np.bool_]) -> Integers
     if not usable.any():
         what = "no date on which all traded symbols have a complete window"
         fix = "trade fewer symbols, or give more history, another part, start or end"
-        raise DataError(what, f"{len(usable)} common dates", fix, code=361)
+        raise DataError(what, counted(len(usable), "common date"), fix, code=361)
     ends = np.flatnonzero(usable & ~np.append(usable[1:] & ~starts[1:], False))
     last = np.full(len(usable), -1, dtype=np.int64)
     inside = np.flatnonzero(usable)

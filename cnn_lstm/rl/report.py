@@ -12,6 +12,7 @@ from cnn_lstm.evaluation.canvas import finished_plot
 from cnn_lstm.evaluation.formatting import number, percent
 from cnn_lstm.evaluation.json_types import Uses
 from cnn_lstm.evaluation.plain_language import probability, signed, uses_sentence
+from cnn_lstm.hints import counted
 from cnn_lstm.pages.environment import page_environment
 from cnn_lstm.rl.metrics import AgentMetrics, Claim
 from cnn_lstm.rl.plots import draw_returns
@@ -117,7 +118,7 @@ def evaluation_page(report: EvaluationReport, net: pd.DataFrame, title: str) -> 
 
 def _market(report: EvaluationReport) -> str:
     return (
-        f"{report.bars:,} bars, {report.first[:10]} to {report.last[:10]}, {', '.join(report.symbols)}; "
+        f"{counted(report.bars, 'bar')}, {report.first[:10]} to {report.last[:10]}, {', '.join(report.symbols)}; "
         f"{report.cost_bp:g} bp of what is traded, each side; profits not reinvested"
     )
 
@@ -160,8 +161,8 @@ def _remarks(report: EvaluationReport) -> Iterator[str]:
         )
     if report.in_sample_rows:
         yield (
-            f"The agents learnt from {report.in_sample_rows:,} rows of a model's own training dates, which look "
-            "better than what they see here (market.in_sample)."
+            f"The agents learnt from {counted(report.in_sample_rows, 'row')} of a model's own training dates, which "
+            "look better than what they see here (market.in_sample)."
         )
     yield uses_sentence(report.test_rows_used)
     paid = "one trial" if report.trials == 1 else f"all {report.trials:,} trials"

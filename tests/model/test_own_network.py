@@ -59,7 +59,7 @@ def test_a_missing_attribute_is_named(name: str) -> None:
 
 
 def test_an_objective_without_its_outputs_is_refused() -> None:
-    with pytest.raises(ConfigError, match="Unfinished has no n_outputs — model.objective"):
+    with pytest.raises(ConfigError, match=r"Unfinished has no n_outputs — model\.objective"):
         Forecaster(small_network(), Unfinished())
 
 
