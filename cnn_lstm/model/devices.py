@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 
 from cnn_lstm.errors import ConfigError
@@ -21,7 +23,7 @@ def require_device(name: object, where: str) -> None:
         >>> require_device("cpu", "device")
     """
     try:
-        torch.zeros(1, device=name).item()  # type: ignore[arg-type]  # whatever a user gives
+        torch.zeros(1, device=cast("str", name)).item()  # whatever a user gives
     except (AssertionError, RuntimeError, NotImplementedError, TypeError) as error:
         fix = "choose cpu, or a device that is there"
         raise ConfigError(f"no device {name} here", where, fix, code=238) from error
