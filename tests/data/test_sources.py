@@ -95,9 +95,31 @@ class TestSample:
         fails(lambda: SampleBars().load(symbols, start, end), code)
 
 
-@pytest.mark.parametrize("name", ["../../etc/x", "a/b", "A\0", "A" * 300, "", "=cmd|x", "=1", "-1", "A B", "é", None])
+STRANGE = [
+    *("../../etc/x", "/etc/x", "a//b", "a/../b", "a/", "./a", "..", "A\0", "A\nB", "A" * 41, "", "é", "a\\b"),
+    *("=cmd|x", "=1", "-1", "+1", "@x", "!x", "#x", ":x", " A", "A ", "A  B", "A,B", "A;B", "A'B", '"A"', None, 5),
+]
+
+
+@pytest.mark.parametrize("name", STRANGE)
 def test_strange_symbols_are_refused(name: Any) -> None:
     fails(lambda: validate_symbol(name), 231)
+
+
+def test_symbols_of_every_market_are_taken(tmp_path: Path) -> None:
+    names = ["BTC/USDT", "BTC/USDT:USDT", "M&M.NS", "AT&T", "$SPX", "S&P 500", "EURUSD=X", "^GSPC", "BRK.B", "ES1!"]
+    lines = "".join(f"2024-01-0{day},{name},{day}\n" for name in names for day in (2, 3))
+    path = write(tmp_path / "x.csv", f"date,symbol,close\n{lines}")
+    assert list(load(path)["symbol"].unique()) == names
+    wanted = PriceFiles(str(path)).load(["BTC/USDT", "$SPX"], None, None)
+    assert list(wanted["symbol"].unique()) == ["BTC/USDT", "$SPX"]
+
+
+def test_a_file_of_one_symbol_may_be_given_another_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", "date,symbol,close\n2024-01-02,BTC/USDT,1\n2024-01-03,BTC/USDT,2\n")
+    assert list(load(path, symbol="BTC-USDT")["symbol"]) == ["BTC-USDT"] * 2
+    several = write(tmp_path / "y.csv", "date,symbol,close\n2024-01-02,A,1\n2024-01-02,B,2\n")
+    fails(lambda: load(several, symbol="X"), 231, "A, B")
 
 
 class TestFiles:
@@ -260,7 +282,7 @@ class TestFiles:
 
     def test_symbols_in_cells_and_file_names_are_checked(self, tmp_path: Path) -> None:
         fails(lambda: load(write(tmp_path / "A.csv", "date,symbol,close\n2024-01-02,=cmd|x,1\n")), 231)
-        path = write(tmp_path / "my prices.csv")
+        path = write(tmp_path / "-prices.csv")
         fails(lambda: load(path), 231, "data.source.symbol")
         assert set(load(path, symbol="X")["symbol"]) == {"X"}
 
@@ -270,7 +292,7 @@ class TestFiles:
             ({"tz": "America/NewYork"}, 210),
             ({"date_format": "dd/mm"}, 209),
             ({"date_format": "%Q"}, 209),
-            ({"symbol": "a/b"}, 231),
+            ({"symbol": "a/../b"}, 231),
         ],
     )
     def test_malformed_arguments_are_refused(self, options: dict[str, Any], code: int) -> None:
@@ -468,7 +490,7 @@ class TestYahoo:
         source = YahooBars(cache_dir=str(tmp_path))
         fails(lambda: source.load(["AAPL"], None, None), 233, "data.start")
         fails(lambda: source.load(None, self.START, None), 233, "data.symbols")
-        fails(lambda: source.load(["a/b"], self.START, None), 231)
+        fails(lambda: source.load(["a//b"], self.START, None), 231)
         fails(lambda: source.load(["AAPL"], self.END, self.START), 223)
         assert not yahoo.asked
 

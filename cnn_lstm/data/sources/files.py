@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import pandas as pd
 
 from cnn_lstm.data.checks import BARS
-from cnn_lstm.data.sources.base import PriceSource, select, validate_symbol
+from cnn_lstm.data.sources.base import PriceSource, select, under_symbol, validate_symbol
 from cnn_lstm.data.sources.cells import guard, is_parquet, matching_files, number_columns, read_csv, read_parquet
 from cnn_lstm.data.sources.clock import UNITS, Clock
 from cnn_lstm.errors import ConfigError, DataError
@@ -43,7 +43,8 @@ class PriceFiles(PriceSource):
             UTC. Daily bars are never shifted: the date is kept.
         date_format: Format of the timestamps as in `strptime`, for example `%d/%m/%Y`; or the unit of numbers
             since 1970: s, ms, us or ns. None accepts ISO dates only.
-        symbol: Symbol of a file without a symbol column. None takes the file's name without its endings.
+        symbol: Symbol of a file of one symbol, in place of the one that it names. None takes the column of symbols, or
+            the file's name without its endings.
 
     Raises:
         ConfigError: E2xx, an argument is malformed.
@@ -76,7 +77,7 @@ class PriceFiles(PriceSource):
 
     def load(self, symbols: Sequence[str] | None, start: str | None, end: str | None) -> pd.DataFrame:
         """Load bars of all files; see `PriceSource.load`."""
-        tables = {path: self._table(path) for path in matching_files(self.paths)}
+        tables = {path: under_symbol(self._table(path), self.symbol, str(path)) for path in matching_files(self.paths)}
         first = next(iter(tables))
         for path, table in tables.items():
             if odd := sorted(set(table.columns) ^ set(tables[first].columns)):
