@@ -10,6 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from zoneinfo import available_timezones
 
 import numpy as np
 import pandas as pd
@@ -65,6 +66,22 @@ def under_symbol(table: pd.DataFrame, symbol: str | None, where: str) -> pd.Data
     fix = "leave it out, and choose symbols by data.symbols"
     require(len(names) == 1, f"data.source.symbol is {symbol}", f"{where} has {first_names(names)}", fix, code=231)
     return table.assign(symbol=symbol).astype({"symbol": "str"})
+
+
+def known_zone(name: str, key: str) -> str:
+    """The name of a time zone.
+
+    Args:
+        name: For example America/New_York.
+        key: Name of the option, for the message.
+
+    Raises:
+        ConfigError: E210, there is no such zone.
+    """
+    zones = available_timezones()
+    fix = nearest(name, zones) or "use a name such as America/New_York"
+    require(name in zones, f"unknown time zone {name!r}", key, fix, code=210)
+    return name
 
 
 def utc_moment(text: str | date, key: str) -> pd.Timestamp:
