@@ -76,7 +76,7 @@ reports: $(VENV)/.installed-docs $(VENV)/.installed-test  ## make the example re
 	$(BIN)/python -m docs.reports
 
 .PHONY: controls
-controls: $(VENV)/.installed-test  ## what the verdict says on 30 random walks and 10 planted signals
+controls: $(VENV)/.installed-test  ## what the verdict says on 30 random walks, 10 planted signals and 10 that a line sees
 	$(BIN)/python -m tests.validity.controls
 
 .PHONY: planted

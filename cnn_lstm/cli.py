@@ -6,6 +6,7 @@ it is called.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -13,9 +14,10 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 
 from cnn_lstm.commands.parser import CommandParser
-from cnn_lstm.errors import CnnLstmError, ConfigError, interruption
+from cnn_lstm.errors import CnnLstmError, ConfigError, interruption, shortened
 from cnn_lstm.hints import one_of
 from cnn_lstm.specs import trust
 
@@ -108,7 +110,8 @@ def _shared_options(args: Sequence[str]) -> tuple[bool, list[str]]:
         if not packages or not all(package.isidentifier() for package in packages):
             raise ConfigError(f"--trust-imports {value!r}", fix="name packages, separated by commas", code=228)
         trust(*packages)
-        sys.path.insert(0, "")  # the user's own module often lies in the current folder
+        if (here := str(Path.cwd())) not in sys.path:  # the user's own module often lies in the current folder
+            sys.path.insert(0, here)  # by its name, since the parser reads each file in the file's own folder
     return options.debug, argv
 
 
@@ -142,6 +145,9 @@ def _failure(error: BaseException, debug: bool) -> int:
         return _fail(f"error[E608]: out of memory — {error} — use a smaller data.batch_size or data.window", 6)
     if isinstance(error, BrokenPipeError):
         raise error  # to `script`
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        name = shortened(str(error.filename), 100)
+        return _fail(ConfigError("the name of a file is too long", name, "give a shorter one", code=285))
     traceback.print_exc()  # anything that comes here is a bug of ours
     return _fail(f"error[E100]: {type(error).__name__}: {error} — this is a bug: please report it", 1)
 

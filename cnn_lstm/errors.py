@@ -9,6 +9,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAX_LINES = 20
+MAX_LETTERS = 400  # of one message: a value of a file or a library's text may have any length
+CUT = " ... "
+
+
+def shortened(text: str, most: int = MAX_LETTERS) -> str:
+    """A text without its middle if it is longer than a message may be; both ends of a path or a list say most.
+
+    Args:
+        text: The text.
+        most: Letters that it may have.
+
+    Example:
+        >>> shortened("/a/rather/long/way/to/prices.csv", 20)
+        '/a/rath ... ices.csv'
+    """
+    if len(text) <= most:
+        return text
+    kept = most - len(CUT)
+    return f"{text[: kept // 2]}{CUT}{text[len(text) - (kept + 1) // 2 :]}"
+
+
+def _one_line(text: str) -> str:
+    """A part of a message without the line ends that a value in it may have."""
+    return " ".join(text.split()) if "\n" in text or "\r" in text else text
 
 
 class CnnLstmError(Exception):
@@ -33,7 +57,11 @@ class CnnLstmError(Exception):
         super().__init__(self._text())
 
     def _text(self) -> str:
-        return f"error[E{self.code}]: " + " — ".join(part for part in (self.what, self.where, self.fix) if part)
+        begin, parts = f"error[E{self.code}]: ", [_one_line(part) for part in (self.what, self.where, self.fix) if part]
+        while len(text := begin + " — ".join(parts)) > MAX_LETTERS:
+            longest = max(range(len(parts)), key=lambda k: len(parts[k]))
+            parts[longest] = shortened(parts[longest], max(40, len(parts[longest]) - (len(text) - MAX_LETTERS)))
+        return text
 
 
 class ConfigError(CnnLstmError, ValueError):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from filelock import lock_descriptor
 
-from cnn_lstm.errors import ResourceError
+from cnn_lstm.errors import ConfigError, ResourceError
 
 
 def replace_file(path: Path, write: Callable[[Path], object], partial: str | None = None) -> None:
@@ -124,3 +124,19 @@ def try_lock(path: Path) -> IO[bytes] | None:
         raise
     file.close()
     return None
+
+
+def refuse_input_as_output(output: Path, inputs: Iterable[str | Path]) -> None:
+    """Refuses to write over a file that a command reads.
+
+    Args:
+        output: The file to write.
+        inputs: Files to read; those that do not exist are passed over.
+
+    Raises:
+        ConfigError: E284.
+    """
+    for file in map(Path, inputs):
+        if output.exists() and file.exists() and output.samefile(file):
+            what, fix = "the output would replace a file that is read", "give --output another name"
+            raise ConfigError(what, str(output), fix, code=284)

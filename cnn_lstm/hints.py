@@ -7,6 +7,47 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from cnn_lstm.errors import ConfigError
 
+# words of other programs for our keys; spelling alone would find another key, as min_epochs for epochs
+CALLED_ELSEWHERE = {
+    "trainer.max_epochs": "epochs epoch n_epochs num_epochs nb_epochs nb_epoch num_train_epochs total_epochs",
+    "trainer.max_steps": "steps n_steps num_steps total_steps iterations n_iter num_iterations",
+    "trainer.devices": "gpu gpus num_gpus n_gpus n_devices device_ids",
+    "trainer.accelerator": "device cuda cpu",
+    "trainer.precision": "fp16 bf16 amp half dtype",
+    "trainer.gradient_clip_val": "clip grad_clip gradient_clip clip_norm clip_grad_norm max_grad_norm clipnorm",
+    "data.batch_size": "batch batchsize bs train_batch_size per_device_train_batch_size minibatch",
+    "data.window": "window_size lookback look_back lookback_window seq_len seq_length sequence_length context_length "
+    "input_size input_length input_chunk_length timesteps time_steps n_steps_in history_length",
+    "data.targets.horizon": "horizon h forecast_horizon prediction_length pred_len output_chunk_length",
+    "data.targets": "target label labels y",
+    "data.features": "feature columns covariates inputs indicators",
+    "data.symbols": "symbol ticker tickers tic stock stocks assets instruments universe pairs pair",
+    "data.start": "start_date from_date date_from since",
+    "data.end": "end_date to_date date_to until",
+    "data.split": "train_size test_size val_size train_ratio test_ratio val_ratio validation_split val_split",
+    "data.scaling": "scaler normalize normalization standardize",
+    "data.source.init_args.paths": "file files path paths csv_path csv_file data_path data_file filename",
+    "model.optimizer.init_args.lr": "lr learning_rate learningrate base_lr init_lr eta alpha",
+    "model.optimizer.init_args.weight_decay": "weight_decay wd l2 decay",
+    "model.optimizer": "optimizer optim solver",
+    "model.scheduler": "scheduler lr_scheduler lr_schedule",
+    "model.objective": "loss criterion loss_fn loss_function objective task",
+    "model.network.init_args.lstm_hidden": "hidden hidden_size hidden_dim hidden_units units lstm_units lstm_size",
+    "model.network.init_args.lstm_layers": "layers num_layers n_layers lstm_num_layers",
+    "model.network.init_args.attention_heads": "heads num_heads n_heads nhead attention_head",
+    "model.network.init_args.channels": "filters n_filters conv_channels conv_filters out_channels",
+    "model.network.init_args.kernel_sizes": "kernel kernels kernel_size",
+    "model.network.init_args.lstm_dropout": "dropout drop dropout_rate drop_rate",
+    "early_stopping.patience": "patience early_stop early_stopping_patience early_stopping_rounds",
+    "seed_everything": "seed random_seed random_state rng_seed",
+    "ckpt_path": "checkpoint_path ckpt resume resume_from resume_from_checkpoint model_path weights weights_path load",
+    "run_dir": "output output_dir out out_dir outdir save_dir save_path log_dir logdir result_dir folder",
+    "tracking_uri": "mlflow_uri mlflow_tracking_uri",
+    "experiment": "experiment_name exp_name project",
+    "ensemble": "members n_members num_models n_models",
+    "quiet": "verbose verbosity silent",
+}
+
 
 def nearest(word: object, known: Iterable[str]) -> str:
     """The question that names the closest known word, or nothing.
@@ -23,6 +64,12 @@ def nearest(word: object, known: Iterable[str]) -> str:
     return f"did you mean {matches[0]}?" if matches else ""
 
 
+def _called_here(word: str, known: Collection[str]) -> str | None:
+    """The key for what other programs call by this word, if the command has its section."""
+    key = next((key for key, words in CALLED_ELSEWHERE.items() if word in words.split()), None)
+    return key if key and any(key.startswith(name) for name in known if "." in name or name == key) else None
+
+
 def nearest_key(key: str, known: Collection[str]) -> str:
     """The question that names the known dotted key that is closest, by its whole path or else by its last part.
 
@@ -34,8 +81,13 @@ def nearest_key(key: str, known: Collection[str]) -> str:
         >>> nearest_key("windw", ["data.window", "trainer"]), nearest_key("x", ["data.window"])
         ('did you mean data.window?', 'see --help')
     """
+    known = [name for name in known if name.rpartition(".")[2] != "help"]
     by_name = {name.rpartition(".")[2]: name for name in known}
-    matches = difflib.get_close_matches(key.rpartition(".")[2], by_name, n=1)
+    word = key.rpartition(".")[2].lower().replace("-", "_")
+    exact = _called_here(word, known) or by_name.get(word)
+    if exact:
+        return f"did you mean {exact}?"
+    matches = difflib.get_close_matches(word, by_name, n=1)
     return nearest(key, known) or nearest(by_name[matches[0]] if matches else "", known) or "see --help"
 
 
@@ -79,3 +131,17 @@ def first_names(names: Sequence[str], most: int = 10) -> str:
         'A, B and 1 more'
     """
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts, which has an s unless it is one.
+
+    Args:
+        number: The number.
+        noun: What it counts, one of it; a plural of another form is not known here.
+
+    Example:
+        >>> counted(1, "gap"), counted(0, "gap"), counted(2500, "gap")
+        ('1 gap', '0 gaps', '2,500 gaps')
+    """
+    return f"{number:,} {noun}{'s' * (number != 1)}"

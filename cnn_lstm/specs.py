@@ -15,7 +15,7 @@ from datetime import date
 from types import MappingProxyType
 from typing import Any
 
-from cnn_lstm.errors import CheckpointError
+from cnn_lstm.errors import CheckpointError, require
 
 _trusted = {"cnn_lstm"}
 
@@ -68,6 +68,22 @@ class Serializable:
             TypeError: If an argument is not made of numbers, strings, lists and dicts.
         """
         return {"class_path": class_path(type(self)), "init_args": plain(self._init_args)}
+
+
+def require_attributes(made: object, wanted: Mapping[str, type[Any]], where: str, fix: str) -> None:
+    """Refuses an object of a user's class that lacks what its base class promises.
+
+    Args:
+        made: The object.
+        wanted: Type of each attribute.
+        where: Its section of the configuration.
+        fix: What the class should do.
+
+    Raises:
+        ConfigError: E282, naming what is missing.
+    """
+    missing = [name for name, kind in wanted.items() if not isinstance(getattr(made, name, None), kind)]
+    require(not missing, f"{type(made).__name__} has no {', '.join(missing)}", where, fix, code=282)
 
 
 def class_path(cls: type[Any]) -> str:

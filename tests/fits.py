@@ -18,28 +18,31 @@ FEATURES = ["log_return_1", "log_return_5", "close_location"]
 ROWS = 120
 
 
-def price_file(folder: Path) -> Path:
-    """A CSV file of random walks of two symbols, written once a folder."""
+def price_file(folder: Path, momentum: float = 0.0, rows: int = ROWS) -> Path:
+    """A CSV file of two symbols, written once a folder: random walks, or returns that follow the one before."""
     path = folder / "prices.csv"
     if not path.exists():
-        tables = [_bars(symbol, seed) for seed, symbol in enumerate(("AAA", "BBB"))]
+        tables = [_bars(symbol, seed, momentum, rows) for seed, symbol in enumerate(("AAA", "BBB"))]
         pd.concat(tables).to_csv(path, index=False)
     return path
 
 
-def _bars(symbol: str, seed: int) -> pd.DataFrame:
+def _bars(symbol: str, seed: int, momentum: float, rows: int) -> pd.DataFrame:
     random = np.random.default_rng(seed)
-    close = 100 * np.exp(np.cumsum(random.normal(0, 0.01, ROWS)))
-    opened = close * np.exp(random.normal(0, 0.003, ROWS))
+    returns = random.normal(0, 0.01, rows)
+    for row in range(1, rows if momentum else 0):
+        returns[row] += momentum * returns[row - 1]
+    close = 100 * np.exp(np.cumsum(returns))
+    opened = close * np.exp(random.normal(0, 0.003, rows))
     return pd.DataFrame(
         {
             "symbol": symbol,
-            "date": pd.bdate_range("2020-01-01", periods=ROWS).strftime("%Y-%m-%d"),
+            "date": pd.bdate_range("2020-01-01", periods=rows).strftime("%Y-%m-%d"),
             "open": opened,
             "high": np.maximum(opened, close) * 1.01,
             "low": np.minimum(opened, close) * 0.99,
             "close": close,
-            "volume": 1e6 + random.integers(0, 1000, ROWS),
+            "volume": 1e6 + random.integers(0, 1000, rows),
         }
     )
 

@@ -343,6 +343,9 @@ def test_a_checkpoint_of_other_features_is_refused(trained: Path, capsys: pytest
         (["--model.network.lstm_hidden", 8], "lstm_hidden: 4 -> 8"),
         (["--model.linear", "off"], "linear: fixed -> off"),
         (["--model.objective", "Gaussian"], "Point -> "),
+        (["--data.scaling", "robust"], "data.scaling: standard -> robust"),
+        (["--data.per_symbol", "auto"], "symbol_code"),
+        (["--data.fit_on", "train_and_validation"], "data.fit_on: train -> train_and_validation"),
     ],
 )
 def test_a_checkpoint_of_another_model_is_refused(

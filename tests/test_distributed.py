@@ -24,6 +24,7 @@ from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import CNNLSTM
 from cnn_lstm.model.training_data import Windows
 from tests.experiments import FEATURES, experiment, fit, network, predict, run, spec
+from tests.fits import small_data
 from tests.markets import market
 
 COMMAND = Path(sys.executable).with_name("cnn-lstm")
@@ -32,7 +33,9 @@ CALM = network(
     channels=[6], kernel_sizes=[3], norm="layer", conv_dropout=0.0, lstm_hidden=4, lstm_dropout=0.0,
     attention_heads=2, attention_dropout=0.0,
 )  # fmt: skip
+# Lightning's own default for the sampler too, which must change nothing
 TWO = ["--trainer.strategy", "ddp", "--trainer.devices", "2", "--data.batch_size", "16"]
+TWO += ["--trainer.use_distributed_sampler", "true"]
 ONE = ["--data.batch_size", "32"]
 
 
@@ -112,6 +115,42 @@ def test_two_processes_find_the_figures_of_one(pair: Pair, stage: str) -> None:
     for name, value in alone.items():
         assert both[name] == pytest.approx(value, rel=1e-5, abs=1e-7, nan_ok=True), name
     assert (pair.two / f"{stage}.txt").read_text() == board
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_the_processes_of_a_trainer_of_ones_own_see_each_row_once(tmp_path: Path, processes: int) -> None:
+    script = Path(__file__).with_name("seen_rows.py")
+    root = os.pathsep.join([str(script.parents[1]), os.environ.get("PYTHONPATH", "")])
+    subprocess.run(
+        [sys.executable, script, tmp_path, str(processes)],
+        env=os.environ | {"PYTHONPATH": root},
+        timeout=240,
+        check=True,
+    )
+    data = small_data(tmp_path)
+    data.setup()
+    parts = {"train": data.fit_rows, "validation": data.parts.validation, "test": data.parts.test}
+    for stage, rows in (parts | {"predict": data.rows_to_predict()}).items():
+        files = list(tmp_path.glob(f"{stage}_*.txt"))
+        assert len(files) == processes, stage
+        seen = [int(line) for file in files for line in file.read_text().split()]
+        left_out = len(rows) % (data.batch_size * processes) if stage == "train" else 0  # an incomplete last batch
+        assert len(seen) == len(set(seen)) == len(rows) - left_out, stage
+        assert set(seen) <= set(rows.tolist()), stage
+
+
+@pytest.mark.parametrize("strategy", ["ddp_fork", "ddp_spawn", "ddp_notebook"])
+def test_the_command_line_refuses_processes_that_take_their_results_with_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], strategy: str
+) -> None:
+    config = experiment(tmp_path, market(150))
+    argv = ["--trainer.strategy", strategy, "--trainer.devices", 2]
+    assert run("fit", "--config", config, "--run_dir", tmp_path / "run", *argv) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("error[E418]: ")
+    assert "ddp" in message.rsplit(" — ", 1)[1]
+    assert not (tmp_path / "run").exists()
 
 
 # -- what each process does, without the processes -----------------------------------------------------------

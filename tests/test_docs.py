@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yfinance
+from _pytest.mark import ParameterSet
 
 from cnn_lstm import specs
 from cnn_lstm.data.sources import SampleBars
@@ -185,7 +186,18 @@ def batches(command: str) -> list[str]:
     return ["--trainer.limit_train_batches", "2"] if command in TRAINING else []
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=name_of)
+# a sweep in Python has a test of its own
+SLOW_PAGES = ("sweep.md",)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=name_of(page), marks=[pytest.mark.slow] if page.name in SLOW_PAGES else [])
+        for page in PAGES
+        if blocks_of(page)
+    ],
+)
 def test_python_blocks_run(page: Path, request: pytest.FixtureRequest) -> None:
     for package in NEEDED.get(page.name, ()):
         pytest.importorskip(package)
@@ -198,7 +210,13 @@ def test_python_blocks_run(page: Path, request: pytest.FixtureRequest) -> None:
             exec(compile(lines, str(page), "exec"), namespace)
 
 
-@pytest.mark.parametrize("command", list(commands()), ids=lambda command: command.place)
+def timed(command: Command) -> ParameterSet:
+    """A command; what trains several times is slow where the README shows it too."""
+    again = command.page.name != "README.md" and command.argv[0] in ("repeat", "walk-forward", "sweep", "audit")
+    return pytest.param(command, id=command.place, marks=[pytest.mark.slow] if again else [])
+
+
+@pytest.mark.parametrize("command", [timed(command) for command in commands()])
 def test_commands_run(command: Command, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_modules(command.page, workplace)
     if command.argv[:2] == ["rl", "evaluate"]:  # of the agents that the page has trained before

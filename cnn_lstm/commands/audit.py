@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from cnn_lstm.commands.parser import CommandParser
+from cnn_lstm.commands.parser import CommandParser, filled_path
 from cnn_lstm.evaluation.audit.run_audit import audit_files
+from cnn_lstm.files import refuse_input_as_output
 from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.forecast_cli import CLASS_DEFAULTS
 from cnn_lstm.training.run_folder import resolve_run
@@ -29,6 +28,8 @@ def run(argv: list[str]) -> None:
     if config.get("ckpt_path") is not None:
         folder = resolve_run("test", config, CLASS_DEFAULTS, cli.files).path
         output = output or folder / FILE
+    if output is not None:
+        refuse_input_as_output(output, [*cli.files, *filter(None, [config.get("ckpt_path")])])
     audit_files(data, config.get("ckpt_path"), output, options.warnings_fail)
 
 
@@ -45,7 +46,7 @@ def _parser() -> CommandParser:
     parser.add_flag("--warnings_fail", "a warning is a failure")
     parser.add_argument(
         "--output",
-        type=Path,
+        type=filled_path,
         metavar="FILE",
         help=f"where to write the findings as JSON; {FILE} in the run folder of a checkpoint by default",
     )

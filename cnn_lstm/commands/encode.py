@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from cnn_lstm.commands.parser import CommandParser
+from cnn_lstm.commands.parser import CommandParser, filled_path
 from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.errors import ConfigError, ResourceError
-from cnn_lstm.files import write_whole
+from cnn_lstm.files import refuse_input_as_output, write_whole
+from cnn_lstm.hints import counted
 from cnn_lstm.inference.embeddings import embeddings_table
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.runs import forecast_cli
@@ -32,7 +33,7 @@ def run(argv: list[str]) -> None:
     table = embeddings_table(predictor, _prices(options), options.samples)
     write_whole(output, lambda partial: table.to_parquet(partial, index=False))
     span = f"{table['as_of'].min():%Y-%m-%d}..{table['as_of'].max():%Y-%m-%d}"
-    print(f"{len(table):,} embeddings of {table['symbol'].nunique()} symbols, {span}, in {output}")
+    print(f"{counted(len(table), 'embedding')} of {counted(table['symbol'].nunique(), 'symbol')}, {span}, in {output}")
     print(f"trained on decisions {table.attrs['training']['first'][:10]}..{table.attrs['training']['last'][:10]}")
 
 
@@ -47,6 +48,7 @@ def _output(options: Namespace) -> Path:
         )
     if not output.parent.is_dir() and options.output:
         raise ResourceError("cannot write the file", f"{output}: no such folder", "make the folder first", code=606)
+    refuse_input_as_output(output, options.data or [])
     return output
 
 
@@ -69,12 +71,12 @@ def _parser() -> CommandParser:
     parser = CommandParser(
         prog="cnn-lstm encode", description="Writes embeddings and forecasts of all windows of a price table."
     )
-    parser.add_argument("--ckpt_path", metavar="FILE", type=Path, required=True, help="checkpoint of fit or repeat")
+    parser.add_argument("--ckpt_path", metavar="FILE", type=filled_path, required=True, help="of fit or repeat")
     prices = parser.add_mutually_exclusive_group()
     prices.add_argument(
         "--data", metavar="FILE", nargs="+", help="CSV or Parquet files; by default the prices of the configuration"
     )
-    prices.add_argument("--config", metavar="FILE", type=Path, help="config.yaml of the checkpoint's run by default")
-    parser.add_argument("--output", metavar="FILE", type=Path, help=f"{FILE} next to the checkpoint by default")
+    prices.add_argument("--config", metavar="FILE", type=filled_path, help="that of the checkpoint's run by default")
+    parser.add_argument("--output", metavar="FILE", type=filled_path, help=f"{FILE} next to the checkpoint by default")
     parser.add_argument("--samples", metavar="N", type=int, default=0, help="passes of Monte Carlo dropout: mc_std")
     return parser

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from cnn_lstm.commands.parser import CommandParser
+from cnn_lstm.commands.parser import CommandParser, filled_path
 from cnn_lstm.inference.export import FORMATS, export
 from cnn_lstm.runs.forecast_cli import set_up_messages
 
@@ -18,10 +16,10 @@ def run(argv: list[str]) -> None:
     parser = CommandParser(
         prog="cnn-lstm export", description="Writes a checkpoint for other programs, with a JSON that describes it."
     )
-    parser.add_argument("--ckpt_path", metavar="FILE", type=Path, required=True, help="checkpoint of fit or repeat")
+    parser.add_argument("--ckpt_path", metavar="FILE", type=filled_path, required=True, help="of fit or repeat")
     parser.add_argument("--format", choices=list(FORMATS), default="onnx", help="onnx by default")
     parser.add_argument(
-        "--output", metavar="FILE", type=Path, help="next to the checkpoint by default; the JSON is FILE.json"
+        "--output", metavar="FILE", type=filled_path, help="next to the checkpoint by default; the JSON is FILE.json"
     )
     options = parser.options(argv[1:])
     set_up_messages()

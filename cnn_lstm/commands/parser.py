@@ -55,7 +55,7 @@ class CommandParser(argparse.ArgumentParser):
         Args:
             holds: What the folder holds, for `--help`.
         """
-        self.add_argument("--folder", type=Path, metavar="DIR", help=f"folder of {holds}; a new one by default")
+        self.add_argument("--folder", type=filled_path, metavar="DIR", help=f"folder of {holds}; a new one by default")
         self.add_flag("--resume", "go on in --folder where it stopped")
 
     def add_jobs(self) -> None:
@@ -98,6 +98,32 @@ class CommandParser(argparse.ArgumentParser):
             known = [name for action in self._actions for name in action.choices or ()]
         hint = unknown and nearest((unknown[1] or unknown[2]).partition("=")[0], known)
         raise ConfigError(message, self.prog, hint or f"see {self.prog} --help", code=225)
+
+
+def filled(text: str) -> str:
+    """The text of an option that must not be empty: a shell leaves `--folder "$UNSET"` empty.
+
+    Args:
+        text: What the user gives.
+
+    Raises:
+        ArgumentTypeError: If it is.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty: give a value, or leave it out")
+    return text
+
+
+def filled_path(text: str) -> Path:
+    """`filled`, as a path; an empty one would be the current folder.
+
+    Args:
+        text: What the user gives.
+
+    Raises:
+        ArgumentTypeError: If it is empty.
+    """
+    return Path(filled(text))
 
 
 def _truth(text: str) -> bool:

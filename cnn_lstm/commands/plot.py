@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cnn_lstm.commands.parser import CommandParser
+from cnn_lstm.commands.parser import CommandParser, filled_path
 from cnn_lstm.training.history import PLOT_FILE, curves_of
 from cnn_lstm.training.history_plot import draw_history
 
@@ -18,11 +18,11 @@ def run(argv: list[str]) -> None:
     parser = CommandParser(
         prog="cnn-lstm plot", description="Draws the history of a run, or the validation curves of several."
     )
-    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run, or of an ensemble")
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=filled_path, help="folder of a run, or of an ensemble")
     parser.add_argument(
         "--output",
         metavar="FILE",
-        type=Path,
+        type=filled_path,
         help=f"PNG, PDF or SVG to write; RUN/{PLOT_FILE} for one run, {PLOT_FILE} in the current folder for several",
     )
     options = parser.options(argv[1:])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from cnn_lstm.commands.parser import CommandParser
+from cnn_lstm.commands.parser import CommandParser, filled, filled_path
 from cnn_lstm.training.tracking.delivery import sync
 
 
@@ -17,9 +15,12 @@ def run(argv: list[str]) -> None:
     parser = CommandParser(
         prog="cnn-lstm sync-tracking", description="Sends what waits in the run folder to MLflow, each point once."
     )
-    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run")
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=filled_path, help="folder of a run")
     parser.add_argument(
-        "--tracking_uri", metavar="URI", help="MLflow server or database; the one that the run was sent to by default"
+        "--tracking_uri",
+        metavar="URI",
+        type=filled,
+        help="server or database; the one that it was sent to by default",
     )
     options = parser.options(argv[1:])
     for folder in options.runs:

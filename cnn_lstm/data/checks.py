@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.errors import Defect, require
+from cnn_lstm.hints import counted
 
 KEYS = ["symbol", "timestamp"]
 PRICES = ["open", "high", "low", "close"]
@@ -182,7 +183,7 @@ def _gaps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
     for symbol, gaps in step[wide].groupby(table["symbol"]):
         row = gaps.idxmax()
         days = gaps.max() / pd.Timedelta(days=1)
-        where = f"{at_row(table, row)}, {len(gaps)} gaps, the longest {days:.0f} days before it"
+        where = f"{at_row(table, row)}, {counted(len(gaps), 'gap')}, the longest {days:.0f} days before it"
         what = f"gap of more than {checks.max_gap_days:g} days in {symbol}"
         yield Defect(320, what, where, "no window bridges a gap", fatal=False)
 
@@ -259,4 +260,4 @@ def day(moment: pd.Timestamp) -> str:
 
 def count_rows(rows: int) -> str:
     """`1 row`, `2 rows`."""
-    return "1 row" if rows == 1 else f"{rows} rows"
+    return counted(rows, "row")

@@ -50,7 +50,17 @@ from cnn_lstm.data.strides import Strides
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, with_symbol_code
 from cnn_lstm.data.targets import ForwardReturn, Target, check_targets
 from cnn_lstm.data.times import Times, time_text
-from cnn_lstm.data.windows import Batch, Panel, RowBatches, Rows, WindowDataset, complete_windows, labelled, make_loader
+from cnn_lstm.data.windows import (
+    Batch,
+    FixedBatches,
+    Panel,
+    RowBatches,
+    Rows,
+    WindowDataset,
+    complete_windows,
+    labelled,
+    make_loader,
+)
 from cnn_lstm.errors import Defect, require
 
 log = logging.getLogger(__name__)
@@ -118,8 +128,12 @@ class MarketDataModule(LightningDataModule):
         check_targets(self.targets)
         self.split = split or FractionSplit()
         self.batch_size, self.scaling, self.train_stride = batch_size, scaling, train_stride
-        self.panel_device, self.predict_part = panel_device, predict_part
-        self.fit_on, self.per_symbol = fit_on, per_symbol
+        self.panel_device, self.predict_part, self.fit_on, self.per_symbol = (
+            panel_device,
+            predict_part,
+            fit_on,
+            per_symbol,
+        )
         self.recipe = Recipe(
             features=with_symbol_code(DEFAULT_FEATURES if features is None else features, bool(per_symbol)),
             targets=tuple(target.spec() for target in self.targets),
@@ -317,9 +331,13 @@ class MarketDataModule(LightningDataModule):
         if self._placed is None or self._placed.values.device != device:  # moved there once for all loaders
             values, labels = self.panel.values.to(device), self.panel.labels.to(device)
             self._placed = WindowDataset(values, labels, self.recipe.window)
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        # without a trainer, as where a script passes a loader on, the process group says it
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (None, None)
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
-        return make_loader(self._placed, RowBatches(rows, self.batch_size, shuffle, seed, rank, world, strides))
+        batches = RowBatches(rows, self.batch_size, shuffle, seed, rank, world, strides)
+        if self.trainer and self.trainer.overfit_batches:  # type: ignore[attr-defined]  # set by Lightning's connectors
+            return FixedBatches(self._placed, batches)  # type: ignore[return-value]  # Lightning takes any iterable
+        return make_loader(self._placed, batches)
 
     def _device(self) -> torch.device:
         """The accelerator if the panel takes at most half of its free memory, else the CPU."""
@@ -355,6 +373,8 @@ class MarketDataModule(LightningDataModule):
             "training": {"first": str(trained.min()), "last": str(trained.max())},
             "fitted_on": "" if self.fit_on == "train" else self.fit_on,
             "fingerprint": self.fingerprint,
+            "scaling": self.scaling,
+            "per_symbol": str(self.per_symbol).lower(),
         }
 
 

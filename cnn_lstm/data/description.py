@@ -11,6 +11,7 @@ from cnn_lstm.data.panel_checks import muted_features
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE
 from cnn_lstm.data.times import time_text
 from cnn_lstm.data.windows import Panel
+from cnn_lstm.hints import counted
 
 
 def check_text(data: MarketDataModule) -> str:
@@ -24,7 +25,7 @@ def check_text(data: MarketDataModule) -> str:
     """
     data.setup()
     rows, symbols, warnings = len(data.panel), len(data.panel.symbols), len(data.checked.warnings)
-    return f"{rows:,} rows, symbols: {symbols}, warnings: {warnings}, no fatal defect\n"
+    return f"{counted(rows, 'row')}, symbols: {symbols}, warnings: {warnings}, no fatal defect\n"
 
 
 def description(data: MarketDataModule) -> str:
@@ -72,7 +73,7 @@ def _features(data: MarketDataModule) -> pd.DataFrame:
     for k, name in enumerate(data.recipe.features):
         scale = "muted: constant" if name in muted else f"{float(scales[k]):.4g}"
         if name == SYMBOL_CODE:
-            scale = f"its own for {len(data.statistics.codes)} of {len(data.panel.symbols)} symbols"
+            scale = f"its own for {len(data.statistics.codes)} of {counted(len(data.panel.symbols), 'symbol')}"
         lines.append((name, _first_valid(data.panel, k), float(location[k]), scale))
     return pd.DataFrame(lines, columns=["feature", "first valid row", "location", "scale"])
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from cnn_lstm.data.indicators.declare import feature
 from cnn_lstm.errors import CnnLstmError, ConfigError, require
+from cnn_lstm.hints import counted
 
 # `feature` is declared elsewhere; users import it from here
 __all__ = ["Feature", "compute_features", "feature", "latest_values", "most_history", "needed_history"]
@@ -186,7 +187,7 @@ def _evaluate(item: Feature, bars: pd.DataFrame) -> npt.NDArray[np.float64]:
     except Exception as error:  # a user's function may fail in any way
         reason = f"{type(error).__name__}: {error}"
         raise ConfigError(f"feature {item.name!r} failed", reason, "repair the function", code=_CODE) from error
-    what = f"feature {item.name!r} returned {len(column)} values for {len(bars)} rows"
+    what = f"feature {item.name!r} returned {counted(len(column), 'value')} for {counted(len(bars), 'row')}"
     require(len(column) == len(bars), what, "", "return one value per row", code=_CODE)
     numeric = pd.api.types.is_numeric_dtype(column.dtype)
     require(numeric, f"feature {item.name!r} is not numeric", f"dtype {column.dtype}", "return numbers", code=_CODE)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from cnn_lstm.data.checks import BARS, Checks, at_row, count_rows, day, present
 from cnn_lstm.errors import DataError, Defect
+from cnn_lstm.hints import counted
 
 
 def listed(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Defect]]:
@@ -63,7 +64,7 @@ def unlabelled(table: pd.DataFrame, name: str, checks: Checks) -> Iterator[Defec
     runs = runs[~(runs["leading"] | runs["trailing"]) | runs["never"]]
     symbols = runs.groupby(table["symbol"][runs["first"]].to_numpy())
     if checks.on_unlabelled == "skip" and len(runs):  # labels may be rare by design: one line is enough
-        where = f"{count_rows(int(runs['rows'].sum()))} of {symbols.ngroups} symbols"
+        where = f"{count_rows(int(runs['rows'].sum()))} of {counted(symbols.ngroups, 'symbol')}"
         yield Defect(312, f"the label {name} is empty", where, "no decision there", fatal=False)
         return
     for symbol, of_symbol in symbols:

@@ -22,7 +22,7 @@ from cnn_lstm.data.symbol_codes import SYMBOL_CODE, code_of
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, Rows
 from cnn_lstm.errors import DataError, Defect, DefectsError, ValidityError, require
-from cnn_lstm.hints import first_names
+from cnn_lstm.hints import counted, first_names
 
 log = logging.getLogger(__name__)
 LEAK_CORRELATION = 0.999
@@ -47,7 +47,7 @@ def skip_short(prices: pd.DataFrame, bound: BoundRecipe) -> pd.DataFrame:
     warmup = needed - recipe.window - reach - 1
     parts = f"warm-up {warmup} + window {recipe.window} + label {reach} + 1"
     needs, fix = f"needs at least {needed} ({parts})", "give more history, or set data.checks.on_short to skip"
-    defects = [Defect(306, f"{rows} rows, {needs}", str(symbol), fix) for symbol, rows in short.items()]
+    defects = [Defect(306, f"{counted(rows, 'row')}, {needs}", str(symbol), fix) for symbol, rows in short.items()]
     if recipe.checks.on_short == "error" or len(short) == len(counts):
         raise DefectsError(defects)
     for defect in defects:
@@ -103,7 +103,7 @@ def check_labels(panel: Panel, parts: SplitRows, targets: Sequence[Target]) -> N
         labels = panel.labels[torch.from_numpy(parts.train), column]
         if not target.classes and float(labels.max()) == float(labels.min()):
             what = f"the target never changes: always {float(labels[0]):g}"
-            where = f"{target.name}, {len(labels)} training rows"
+            where = f"{target.name}, {counted(len(labels), 'training row')}"
             raise DataError(what, where, "choose another target or longer data", code=318)
 
 
@@ -130,7 +130,7 @@ def check_calendar(timestamps: pd.Series, bound: BoundRecipe) -> list[Defect]:
         return []
     what = f"sessions begin at {begin[0]} UTC in winter and at {begin[1]} in summer, and {hours[0]} runs in UTC"
     fix = "set data.calendar_zone to the zone of the market, for example America/New_York"
-    return [Defect(352, what, f"{len(timestamps)} rows", fix, fatal=False)]
+    return [Defect(352, what, counted(len(timestamps), "row"), fix, fatal=False)]
 
 
 def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Sequence[Target]) -> list[Defect]:
@@ -148,7 +148,7 @@ def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Seque
     Raises:
         ValidityError: Naming feature and target.
     """
-    warnings, where = [], f"{len(rows)} training rows"
+    warnings, where = [], counted(len(rows), "training row")
     for target, (name, correlations) in zip(targets, label_correlations(panel, rows, targets).items(), strict=True):
         likely = LIKELY_LEAK[_is_hard(target)]
         for feature, correlation in zip(features, correlations.tolist(), strict=True):

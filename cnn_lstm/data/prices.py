@@ -25,7 +25,7 @@ from cnn_lstm.data.missing import listed, missing_runs, unlabelled
 from cnn_lstm.data.sources.base import TIME_DTYPE, validate_symbol
 from cnn_lstm.data.times import require_years, utc_or_dates
 from cnn_lstm.errors import DataError, Defect, DefectsError
-from cnn_lstm.hints import nearest
+from cnn_lstm.hints import counted, nearest
 
 __all__ = ["CheckedPrices", "Checks", "check_bars", "check_prices", "check_structure", "data_fingerprint"]
 
@@ -232,7 +232,7 @@ def _order(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
     step = table.groupby("symbol")["timestamp"].diff()
     back = step < pd.Timedelta(0)
     if back.any():
-        where = f"{at_row(table, back.idxmax())}, {back.sum()} inversions"
+        where = f"{at_row(table, back.idxmax())}, {counted(int(back.sum()), 'inversion')}"
         yield Defect(307, "rows are not in the order of time", where, "sorted", fatal=checks.refuse_unsorted)
 
 

@@ -19,6 +19,7 @@ from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.data.times import Times
 from cnn_lstm.data.windows import Rows
 from cnn_lstm.errors import DataError, require
+from cnn_lstm.hints import counted
 from cnn_lstm.specs import Serializable
 
 By = Literal["decision", "label"]
@@ -207,7 +208,7 @@ class WalkForward(Split):
     def boundaries(self, times: Times) -> Boundaries:
         """Boundaries of this fold."""
         block = len(times) // (self.folds + 2)
-        what = f"embargo={self.embargo} of a part of {block} timestamps"
+        what = f"embargo={self.embargo} of a part of {counted(block, 'timestamp')}"
         require(self.embargo < max(block, 1), what, "data.split", "give a shorter one", code=223)
         test = len(times) - (self.folds - self.fold) * block
         validation = test - block
@@ -365,7 +366,7 @@ def _by(by: By) -> By:
 
 
 def _at(times: Times, position: int) -> np.datetime64:
-    what = f"{len(times)} timestamps are too few for this split"
+    what = f"{counted(len(times), 'timestamp')} are too few for this split"
     require(position < len(times), what, "data.split", "give more data", code=223)
     time: np.datetime64 = times[position]
     return time

@@ -118,7 +118,10 @@ class Scaler:
             if feature >= 0:
                 moves[:, target] -= values[index, feature]
         every = torch.ones(len(moves), dtype=torch.bool)
-        return [x_loc, x_scale, *_location_and_scale(moves, every, self.scaling)]
+        y_loc, y_scale = _location_and_scale(moves, every, self.scaling)
+        # the mean change of the training rows is mostly a drift that does not last: 0 forecasts the last value
+        y_loc[[feature >= 0 for feature in self.y_anchor]] = 0.0
+        return [x_loc, x_scale, y_loc, y_scale]
 
 
 def training_statistics(panel: Panel, rows: Rows, scaler: Scaler, per_symbol: bool = False) -> TrainingStatistics:
@@ -129,8 +132,8 @@ def training_statistics(panel: Panel, rows: Rows, scaler: Scaler, per_symbol: bo
         rows: Last row of each training window, (n,).
         scaler: How location and scale are measured.
         per_symbol: Whether each symbol with 30 training rows or more has a location and scale of its own. What never
-            changes within a symbol keeps those of all symbols together: there it may tell symbols apart. What is
-            anchored has a scale of its own, and the location 0.
+            changes within a symbol keeps those of all symbols together: there it may tell symbols apart. An anchored
+            feature has a scale of its own, and the location 0.
     """
     scales = scaler.measure(panel.values, panel.labels, rows)
     codes = torch.zeros(0)
@@ -166,9 +169,7 @@ def _by_symbol(panel: Panel, rows: Rows, scaler: Scaler, pooled: list[Tensor]) -
         for at in (0, 2):
             constant = scales[at + 1].isinf()
             scales[at], scales[at + 1] = (torch.where(constant, pooled[k], scales[k]) for k in (at, at + 1))
-        # the mean change of one symbol is mostly a drift that does not last
-        scales[0][list(scaler.anchored)] = 0.0
-        scales[2][[feature >= 0 for feature in scaler.y_anchor]] = 0.0
+        scales[0][list(scaler.anchored)] = 0.0  # as of anchored targets: the mean change of one symbol does not last
         known[codes[name]] = scales
     return known
 

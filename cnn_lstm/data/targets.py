@@ -219,7 +219,7 @@ class RealizedVolatility(Target):
         log: Natural logarithm of the volatility: closer to normal, and its forecast is positive by construction.
         column: Price column.
         anchor: Listed feature that is a volatility as well, or a log volatility where `log` is true. The label is then
-            forecast as its change from the feature's last value, for example from `log_realised_volatility_5`.
+            forecast as its change from the feature's last value, for example from `har_log_volatility`.
 
     Source:
         Andersen, Bollerslev, Diebold, Labys (2003), Modeling and Forecasting Realized Volatility.

@@ -8,16 +8,17 @@ Shapes: N panel rows, F features, H targets, T window length, B windows in a bat
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from cnn_lstm.data.features import Feature, compute_features
 from cnn_lstm.data.strides import Strides
@@ -188,7 +189,7 @@ class WindowDataset(Dataset[Batch]):
         return Batch(cut_windows(self.values, rows, self.length), self.labels.index_select(0, rows), rows)
 
 
-class RowBatches(Sampler[Tensor]):
+class RowBatches(DistributedSampler[Tensor]):
     """Batches of row numbers, sharded over processes.
 
     In training each epoch draws one permutation from (seed, epoch), so that a resumed run sees the batches of an
@@ -196,13 +197,16 @@ class RowBatches(Sampler[Tensor]):
     when there is a complete one. In evaluation each row is seen by exactly one process, none is repeated, and all
     processes make the same number of steps.
 
+    It is a `DistributedSampler`, since Lightning and Fabric wrap any other sampler in a second one where there are
+    several processes, and each of them would see a share of a share.
+
     Args:
         rows: Row numbers, (n,).
         batch_size: Windows in a batch of one process.
         shuffle: Training order instead of the given one.
         seed: Seed of the permutations.
-        rank: Number of this process.
-        world_size: Number of processes.
+        rank: Number of this process; by default that of the process group in which the batches are read.
+        world_size: Number of processes; by default that of the process group, 1 without one.
         strides: What each training epoch takes of the rows; all of them by default.
 
     Example:
@@ -216,15 +220,28 @@ class RowBatches(Sampler[Tensor]):
         batch_size: int,
         shuffle: bool,
         seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
         strides: Strides | None = None,
     ) -> None:
+        # not its constructor: that one asks for the process group, which may be there only when batches are read
         self.rows = torch.from_numpy(np.ascontiguousarray(rows))
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
-        self.rank, self.world_size = rank, world_size
+        self._rank, self._world_size = rank, world_size
         self.strides = strides if shuffle else None
         self.epoch = 0
+
+    @property
+    def rank(self) -> int:  # type: ignore[override]  # an attribute of the base
+        """Number of this process."""
+        return _in_group(dist.get_rank, 0) if self._rank is None else self._rank
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes."""
+        return _in_group(dist.get_world_size, 1) if self._world_size is None else self._world_size
+
+    num_replicas = world_size  # its name in the base
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the permutation; Lightning calls it before each epoch."""
@@ -253,6 +270,32 @@ class RowBatches(Sampler[Tensor]):
             start = step * self.batch_size * self.world_size
             stop = min(start + self.batch_size * self.world_size, len(order))
             yield rows[order[start + self.rank : stop : self.world_size]]
+
+
+def _in_group(ask: Callable[[], int], alone: int) -> int:
+    """What the process group answers; the other value where there is none."""
+    return ask() if dist.is_available() and dist.is_initialized() else alone
+
+
+class FixedBatches:
+    """The same training batches in each epoch, for a check that a network can learn a few of them by heart.
+
+    Lightning's `overfit_batches` takes the first ones of a loader in the order of its data set, item by item. This is
+    no loader of torch, so it is left as it is; nobody calls `set_epoch`, so the first order of the batches stays.
+
+    Args:
+        dataset: The windows.
+        batches: Their row numbers, batch by batch.
+    """
+
+    def __init__(self, dataset: WindowDataset, batches: RowBatches) -> None:
+        self._dataset, self._batches = dataset, batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self._dataset[rows] for rows in self._batches)
 
 
 def make_loader(dataset: WindowDataset, batches: RowBatches) -> DataLoader[Batch]:

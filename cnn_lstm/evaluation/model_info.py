@@ -18,6 +18,7 @@ from cnn_lstm.evaluation.audit.learning import Prefix, label_ends, purge, refit,
 from cnn_lstm.evaluation.audit.run_audit import short_form
 from cnn_lstm.evaluation.audit.stages import members
 from cnn_lstm.evaluation.json_types import CheckRecord, ModelInfo, ModelRecord, PartRecord
+from cnn_lstm.hints import counted
 from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
@@ -182,7 +183,7 @@ def _shared_dates(data: MarketDataModule) -> CheckRecord:
         "L3.2 training and test samples that depend on each other",
         "the parts are cut by date over all symbols, so that no date is in two parts; tests cluster by date",
         shared == 0,
-        f"{shared} shared dates, {len(data.panel.symbols)} symbols",
+        f"{shared} shared dates, {counted(len(data.panel.symbols), 'symbol')}",
     )
 
 
@@ -195,7 +196,7 @@ def _test_population(data: MarketDataModule) -> CheckRecord:
         "which rows and symbols the test part holds; whether they are the market of interest is for the reader to say",
         NOTE,
         f"{len(parts.test) / max(int(in_test.sum()), 1):.1%} of the rows after the test date; "
-        f"{len(trained - tested)} symbols end before it, {len(tested - trained)} begin after training",
+        f"{counted(len(trained - tested), 'symbol')} end before it, {len(tested - trained)} begin after training",
     )
 
 

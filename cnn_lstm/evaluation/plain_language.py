@@ -8,6 +8,7 @@ from cnn_lstm.data.quantities import quantity
 from cnn_lstm.evaluation.forecasts import LINEAR
 from cnn_lstm.evaluation.formatting import p_value
 from cnn_lstm.evaluation.json_types import Answer, ComparedLosses, StrategyMetrics, TargetReport, Uses
+from cnn_lstm.hints import counted
 
 # what the simple methods forecast, for those whose name does not say it
 MADE = {
@@ -47,7 +48,7 @@ def verdict_sentence(target: TargetReport, failed_checks: Sequence[str] = ()) ->
             "metric on this page can be relied on until that is fixed."
         )
     best, compared = target["best_baseline"], target["comparisons"][target["best_baseline"]]
-    tested = f"On {compared.get('rows', target['rows']):,} forecasts of the test period, "
+    tested = f"On {counted(compared.get('rows', target['rows']), 'forecast')} of the test period, "
     if compared["skill"] is None:
         return f"{tested}the simple method {best} made no error at all: no model can do better."
     outcome = f"{tested}the model's error ({target['loss']}) was {_difference(compared['skill'], best)}"
@@ -62,7 +63,7 @@ def verdict_sentence(target: TargetReport, failed_checks: Sequence[str] = ()) ->
     dates = compared.get("dates", target["dates"])
     if dates < target["dates_needed"]:
         return (
-            f"{outcome}, but a test of {dates:,} dates is too short to tell skill from luck: at least "
+            f"{outcome}, but a test of {counted(dates, 'date')} is too short to tell skill from luck: at least "
             f"{target['dates_needed']:,} are needed. Until there is evidence, the simple method is the safer choice."
         )
     return (
@@ -285,7 +286,7 @@ def tail_risk_sentence(target: TargetReport, level: str) -> str:
         return ""
     sentence = (
         f"One unit held long was to lose more than its value at risk in {level} of 100 cases; it did in "
-        f"{100 * tested['breach_rate']:.1f}, {tested['breaches']:,} times."
+        f"{100 * tested['breach_rate']:.1f}, {counted(tested['breaches'], 'time')}."
     )
     p = tested["conditional_p"]
     if p is not None and p < SMALL_P:
@@ -368,8 +369,8 @@ def uses_sentence(uses: Uses) -> str:
     """
     if uses["times"] == 1:
         return "The test rows were used once, by this model: an untouched test."
-    models = "1 model" if uses["models"] == 1 else f"{uses['models']:,} models"
+    models = counted(uses["models"], "model")
     return (
-        f"The test rows were used {uses['times']:,} times by {models}. Each choice made after looking at them makes "
-        "good metrics more likely by chance."
+        f"The test rows were used {counted(uses['times'], 'time')} by {models}. Each choice made after looking at them "
+        "makes good metrics more likely by chance."
     )

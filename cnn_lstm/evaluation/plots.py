@@ -26,6 +26,7 @@ from cnn_lstm.evaluation.metrics.book import make_book
 from cnn_lstm.evaluation.metrics.strategy import strategy_curves
 from cnn_lstm.evaluation.plain_language import signed
 from cnn_lstm.evaluation.settings import Evaluation
+from cnn_lstm.hints import counted
 from cnn_lstm.pages.environment import Plot
 
 # the colours of history.png: the model is blue, what it is measured against orange, what really happened grey
@@ -79,7 +80,7 @@ def _courses(rows: pd.DataFrame, about: TargetInfo) -> Iterator[Plot]:
         yield finished_plot(
             figure,
             f"Forecast and truth: {symbol}",
-            f"The last {len(kept):,} forecasts: truth, {what}{band}. Unit: {about.unit}.",
+            f"The last {counted(len(kept), 'forecast')}: truth, {what}{band}. Unit: {about.unit}.",
             f"{symbol}: truth, forecast{band} over time",
         )
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from cnn_lstm.data.predictions import target_infos
 from cnn_lstm.data.quantities import Quantity
 from cnn_lstm.evaluation.formatting import aligned
+from cnn_lstm.hints import counted
 from cnn_lstm.model.metrics import classification_metrics, regression_metrics
 
 REGRESSION = ("mae", "rmse", "r2", "correlation")
@@ -83,7 +84,7 @@ def render(scores: pd.DataFrame) -> str:
             ]
             for _, row in group.iterrows()
         ]
-        blocks.append(f"{target}, {group['rows'].iloc[0]:,} forecasts\n{aligned(lines)}")
+        blocks.append(f"{target}, {counted(int(group['rows'].iloc[0]), 'forecast')}\n{aligned(lines)}")
     return "\n\n".join(blocks)
 
 

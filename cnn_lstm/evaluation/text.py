@@ -23,6 +23,7 @@ from cnn_lstm.evaluation.plain_language import (
     selection_sentence,
     suspicions,
 )
+from cnn_lstm.hints import counted
 
 TAIL_RISK: dict[TailTest, str] = {
     "kupiec_p": "Kupiec p",
@@ -52,8 +53,8 @@ def _pooled(reach: str, levels: PooledLevels) -> str:
     lines = [["", "RSE", "CORR"]]
     for name, metrics in levels["forecasts"].items():
         lines.append([name, *(number(metrics[key]) for key in ("rse", "corr"))])
-    rows = _count(int(reach), "row")
-    title = f"all {levels['targets']} levels {rows} ahead together, {levels['rows']:,} forecasts"
+    rows = counted(int(reach), "row")
+    title = f"all {levels['targets']} levels {rows} ahead together, {counted(levels['rows'], 'forecast')}"
     return f"{title}\n{aligned(lines, left=1)}"
 
 
@@ -65,15 +66,11 @@ def _target(name: str, target: TargetReport) -> str:
 
 def _headline(name: str, target: TargetReport) -> str:
     left_out = f", {target['left_out']:,} left out" if target["left_out"] else ""
-    symbols, dates = _count(target["symbols"], "symbol"), _count(target["dates"], "date")
+    symbols, dates = counted(target["symbols"], "symbol"), counted(target["dates"], "date")
     return (
-        f"{name}: {target['rows']:,} forecasts of {symbols} on {dates}, "
+        f"{name}: {counted(target['rows'], 'forecast')} of {symbols} on {dates}, "
         f"{target['first'][:10]}..{target['last'][:10]}{left_out}"
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _forecasts(target: TargetReport) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from cnn_lstm.data.checks import day
 from cnn_lstm.errors import DataError
+from cnn_lstm.hints import counted
 
 
 def moment_of(bars: pd.DataFrame) -> int:
@@ -90,7 +91,7 @@ def require_together(
     if missing:
         what = f"no bar of {', '.join(missing[:5])}, and {feature} compares the symbols"
         fix = "give the bars of all symbols in one call; name those that do not trade in absent"
-        raise _refused(what, f"{len(arrived)} of {len(symbols)} symbols", fix)
+        raise _refused(what, f"{len(arrived)} of {counted(len(symbols), 'symbol')}", fix)
 
 
 def _refused(what: str, where: str, fix: str) -> DataError:

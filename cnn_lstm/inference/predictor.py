@@ -20,12 +20,13 @@ from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.data.times import utc_index
 from cnn_lstm.data.windows import Panel, Rows, complete_windows, cut_windows
 from cnn_lstm.errors import DataError, require
-from cnn_lstm.inference.devices import require_device
+from cnn_lstm.hints import counted
 from cnn_lstm.inference.ensemble import Ensemble, model_from
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.stream import Stream
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import state_digest, warn_of_unscaled
+from cnn_lstm.model.devices import require_device
 from cnn_lstm.model.forecaster import INFERENCE_BATCH, Forecaster
 
 
@@ -56,9 +57,9 @@ class Predictor:
 
         Raises:
             CheckpointError: If the file is missing, damaged, unsafe or not ours.
-            ConfigError: E238, the device is not there.
+            ConfigError: E238, if the device is not there.
         """
-        require_device(device, "Predictor.from_checkpoint")
+        require_device(device, "device")
         return cls(model_from(read_checkpoint(path)).to(device))
 
     def predict(self, prices: pd.DataFrame, start: str | None = None, samples: int = 0) -> pd.DataFrame:
@@ -188,7 +189,7 @@ class Predictor:
             rows = rows[panel.time[rows] >= stamp(start, "start")]
         if not len(rows):
             longest = int(checked.groupby("symbol").size().max())
-            what = f"no complete window: need {bound.needed_rows} rows of history, have {longest}"
+            what = f"no complete window: need {counted(bound.needed_rows, 'row')} of history, have {longest}"
             raise DataError(what, "longest symbol", "give a longer price table", code=335)
         return panel, rows
 
@@ -211,7 +212,7 @@ class Predictor:
             days = panel.time[panel.symbol == code]
             before = int((days < start).sum())
             if before < needed - 1 and (days >= start).any():
-                what = f"need {needed - 1} rows before {str(start)[:10]}, have {before}"
+                what = f"need {counted(needed - 1, 'row')} before {str(start)[:10]}, have {before}"
                 raise DataError(what, symbol, "give a longer price table, or a later start", code=335)
 
     def _batches(self, panel: Panel, rows: Rows) -> Iterator[Tensor]:

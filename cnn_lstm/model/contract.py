@@ -59,6 +59,8 @@ class Contract:
         fitted_on: `train_and_validation` of a final model, which has trained on all rows before the test part; else
             empty.
         fingerprint: SHA-256 of the prices.
+        scaling: `data.scaling` of the fit; empty in checkpoints of older versions, as the next one.
+        per_symbol: `data.per_symbol` of the fit: true, false or auto.
         members: Digests of the members' weights; empty unless the checkpoint is an ensemble.
         calibration: Scores of the validation forecasts; None where no fit has made them.
 
@@ -82,6 +84,8 @@ class Contract:
     training: TrainingRange | None = None
     fitted_on: str = ""
     fingerprint: str = ""
+    scaling: str = ""
+    per_symbol: str = ""
     members: Sequence[str] = ()
     calibration: Calibration | None = None
 
@@ -127,6 +131,7 @@ class Contract:
             saved: The contract of the checkpoint.
         """
         kept = ("scaled_symbols", "target_mean", "boundaries", "training", "fitted_on", "members", "calibration")
+        kept += ("scaling", "per_symbol")
         return replace(self, **{name: getattr(saved, name) for name in kept})
 
 
@@ -147,11 +152,14 @@ def refuse_other_data(saved: Contract, data: Contract, *, fit: bool, refuse_othe
         DataError: If the prices are others.
     """
     refuse_differences(saved.recipe, data.recipe)
+    refuse_other_scales(saved, data.scaling, data.per_symbol)
     dates, asked = asdict(saved.boundaries), asdict(data.boundaries)
     if fit:
         parts = ("train", "validation", "test")
         refuse_differences(*({f"data.split.{part}": edges[part] for part in parts} for edges in (dates, asked)))
         refuse_differences(*({"data.fit_on": contract.fitted_on or "train"} for contract in (saved, data)))
+    elif data.fitted_on and not saved.fitted_on:  # its baselines would be fitted on rows that the model never saw
+        refuse_differences({"data.fit_on": "train"}, {"data.fit_on": data.fitted_on})
     for edges, contract in ((dates, saved), (asked, data)):
         if contract.fitted_on:  # the model saw the validation part too
             edges["validation"] = edges["test"]
@@ -167,6 +175,22 @@ def refuse_other_data(saved: Contract, data: Contract, *, fit: bool, refuse_othe
             raise DataError(what, where, "give those of the training, or leave out --same_prices", code=337)
         log.warning("%s — data SHA-256 differs", what)
     warn_of_unscaled(data.symbols, saved)
+
+
+def refuse_other_scales(saved: Contract, scaling: str, per_symbol: str | bool) -> None:
+    """Refuses settings of how windows are scaled that a checkpoint was not trained with: its own scales would be used.
+
+    Args:
+        saved: The contract of the checkpoint; older ones do not say it.
+        scaling: `data.scaling` of the configuration.
+        per_symbol: `data.per_symbol` of the configuration.
+
+    Raises:
+        CheckpointError: Naming each difference.
+    """
+    if saved.scaling:
+        asked = {"data.per_symbol": str(per_symbol).lower(), "data.scaling": scaling}
+        refuse_differences({"data.per_symbol": saved.per_symbol, "data.scaling": saved.scaling}, asked)
 
 
 def warn_of_unscaled(symbols: Iterable[str], contract: Contract) -> None:

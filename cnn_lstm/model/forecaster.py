@@ -12,9 +12,8 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
-from lightning.pytorch.utilities.types import LRSchedulerTypeUnion
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import lr_scheduler
 
 from cnn_lstm import specs
 from cnn_lstm.errors import require
@@ -23,9 +22,10 @@ from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, refuse_other_data,
 from cnn_lstm.model.dropout import dropout_columns
 from cnn_lstm.model.linear import LinearPath, Mode, line_columns
 from cnn_lstm.model.metrics import epoch_metrics
-from cnn_lstm.model.network import Backbone
+from cnn_lstm.model.network import Backbone, require_backbone, require_embeddings
 from cnn_lstm.model.objectives import Objective, Point
-from cnn_lstm.model.optimisation import Clipping, optimization, step_plateau
+from cnn_lstm.model.optimisation import Clipping, step_plateau
+from cnn_lstm.model.optimised import OptimisedModule
 from cnn_lstm.model.outputs import EpochOutputs
 from cnn_lstm.model.target_scale import TargetScale
 from cnn_lstm.model.training_data import (
@@ -46,7 +46,7 @@ class Forecast(NamedTuple):
     embedding: Tensor
 
 
-class Forecaster(TargetScale):
+class Forecaster(TargetScale, OptimisedModule):
     """Trains a network to forecast, and forecasts.
 
     Args:
@@ -93,8 +93,11 @@ class Forecaster(TargetScale):
         require(samples >= 0, f"samples={samples}", "model.samples", "give 0 or more passes")
         # Lightning's `load_from_checkpoint` gives the specs of the checkpoint
         network = specs.build(network, Backbone) if isinstance(network, Mapping) else network
+        require_backbone(network)
         objective = specs.build(objective, Objective) if isinstance(objective, Mapping) else objective
         self.network, self.objective = network, objective or Point()
+        fix = "set it in the class, see docs/model.md"
+        specs.require_attributes(self.objective, {"n_outputs": int}, "model.objective", fix)
         self.n_targets, self.samples = n_targets, samples
         self.linear = LinearPath(n_targets, self.objective.linear_outputs, linear)
         self.optimizer, self.scheduler, self.scheduler_interval = optimizer, scheduler, scheduler_interval
@@ -200,13 +203,8 @@ class Forecaster(TargetScale):
         if self.clipping.share is not None:  # gradients are averaged over the processes: all have the same share
             self.log("clipped_share", self.clipping.share, sync_dist=self.trainer.world_size > 1)
         scheduler = self.lr_schedulers()
-        if isinstance(scheduler, ReduceLROnPlateau):
+        if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
             step_plateau(scheduler, self.trainer)
-
-    def lr_scheduler_step(self, scheduler: LRSchedulerTypeUnion, metric: Any | None) -> None:
-        """Steps the other schedulers; see `on_train_epoch_end`."""
-        if not isinstance(scheduler, ReduceLROnPlateau):
-            super().lr_scheduler_step(scheduler, metric)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics of the validation; those of a fit keep their scores for the checkpoint's intervals."""
@@ -247,6 +245,8 @@ class Forecaster(TargetScale):
         if stage == "fit":
             self.objective.learn_kinds(self.contract.target_kinds)
             self.learn_statistics(self._data.statistics)
+            for x, *_ in self._data.windows_of("train", 2):
+                require_embeddings(self.network, x.to(self.device))
             self.learn_line(self._data)
 
     def learn_statistics(self, statistics: Statistics) -> None:
@@ -260,18 +260,6 @@ class Forecaster(TargetScale):
         """Fits the line on training windows, its inputs and penalty on validation windows; see `LinearPath.learn`."""
         pairs = partial(standardised, data, self.network.standardize, self._loc, self._scale)
         self.linear.learn(pairs, self.objective, self.head, final=bool(self.contract.fitted_on))
-
-    def configure_optimizers(self) -> Any:
-        """Optimiser and scheduler as injected."""
-        return optimization(self.optimizer(self.parameters()), self.scheduler, self.scheduler_interval, self._trainer)
-
-    def configure_gradient_clipping(
-        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
-    ) -> None:
-        """Clips, and counts the steps where that changed the norm; see `Clipping.step`."""
-        precision = self.trainer.precision_plugin
-        if not self.clipping.step(precision, optimizer, gradient_clip_val, gradient_clip_algorithm):
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds how to rebuild the model and its inputs, in plain values."""

@@ -7,8 +7,9 @@ Shapes: n windows, T window length, F features, H targets, L outputs per target 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor
@@ -19,6 +20,16 @@ SHORT = (1, 5, 22)  # rows of the shorter windows: a day, a week and a month of 
 SPANS = (1, 2, 5, 10, 22, 44, 88, 176, 352)  # rows of the averages: those three, and about twice as many each time
 AVERAGES = "averages"
 LEAST_PROBABILITY = 1e-6  # a class without a training row must not make the log loss infinite
+
+
+@dataclass(frozen=True)
+class Repeatable:
+    """Chunks that are made each time they are read, so that all of them are never in memory together."""
+
+    make: Callable[[], Pairs]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(self.make())
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,11 @@ class Line:
     bias: Tensor
     inputs: list[str]
     penalties: list[float]
+
+    @classmethod
+    def nothing(cls, length: int, features: int) -> Line:
+        """A line that reads nothing of windows (n, T, F), and forecasts 0."""
+        return cls(torch.zeros(length, features, 1), torch.zeros(1), ["no inputs"], [inf])
 
     @classmethod
     def joined(cls, lines: Sequence[Line]) -> Line:

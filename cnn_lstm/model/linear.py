@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from cnn_lstm.model.line import Line, Pairs
+from cnn_lstm.model.line import Line, Pairs, Repeatable
 from cnn_lstm.model.objectives import Objective
 from cnn_lstm.model.ridge import fit_ridge
 from cnn_lstm.model.training_data import Part
@@ -67,7 +68,8 @@ class LinearPath(nn.Module):
             return
         classes = objective.classes
         most = MAX_LOGISTIC_WINDOWS if classes else MAX_WINDOWS
-        line = fit_line(pairs("train", most), pairs("validation", most), classes, final)
+        validation = Repeatable(partial(pairs, "validation", most))
+        line = fit_line(pairs("train", most), validation, classes, final)
         if not self.learnt:
             residual = torch.zeros(1, self.shape[0])
             if not classes:
@@ -119,7 +121,7 @@ def fit_line(train: Pairs, validation: Pairs, classes: int = 0, refit: bool = Fa
 
     Args:
         train: Standardised windows and labels to fit on, in chunks.
-        validation: The same, to choose on.
+        validation: The same, to choose on; it may be read twice.
         classes: Number of classes; 0 for numbers.
         refit: Whether the chosen line is fitted again on both.
     """

@@ -9,11 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
-from cnn_lstm.errors import require
+from cnn_lstm.errors import ConfigError, require
 from cnn_lstm.model import layers
-from cnn_lstm.specs import Serializable
+from cnn_lstm.specs import Serializable, require_attributes
 
 Pooling = Literal["last", "mean", "attention"]
 POOLINGS: dict[str, type[nn.Module]] = {"last": layers.LastStep, "mean": layers.MeanStep}
@@ -35,6 +36,52 @@ class Backbone(nn.Module, Serializable, ABC):
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """Embeddings, (B, D), of windows, (B, T, F)."""
+
+
+def require_backbone(network: nn.Module) -> None:
+    """Refuses a network that lacks what a forecaster asks of it.
+
+    Args:
+        network: One of the user's own, it may be.
+
+    Raises:
+        ConfigError: E282, naming what is missing.
+
+    Example:
+        >>> require_backbone(nn.Linear(2, 2))
+        Traceback (most recent call last):
+        cnn_lstm.errors.ConfigError: error[E282]: Linear has no n_features, embedding_dim, standardize — \
+model.network — set them in its constructor, see docs/model.md
+    """
+    wanted = {"n_features": int, "embedding_dim": int, "standardize": layers.Standardize}
+    require_attributes(network, wanted, "model.network", "set them in its constructor, see docs/model.md")
+
+
+def require_embeddings(network: Backbone, windows: Tensor) -> None:
+    """Tries a network out on a few windows; weights, modes and random numbers stay as they are.
+
+    Args:
+        network: The network.
+        windows: Raw windows, (B, T, F).
+
+    Raises:
+        ConfigError: E282, if it fails, or its embeddings are not (B, D).
+    """
+    name, wanted = type(network).__name__, (len(windows), network.embedding_dim)
+    modes = [(part, part.training) for part in network.modules()]
+    fix = "correct its forward or its embedding_dim, see docs/model.md"
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            found = network.eval()(windows)
+    except Exception as error:  # anything that a class of the user's own may raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ConfigError(f"{name} fails on windows {tuple(windows.shape)}: {reason}", "model.network", fix,
+                          code=282) from error  # fmt: skip
+    finally:
+        for part, mode in modes:
+            part.training = mode
+    shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    require(shape == wanted, f"{name} gives {shape}, its embedding_dim says {wanted}", "model.network", fix, code=282)
 
 
 class CNNLSTM(Backbone):

@@ -8,15 +8,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.cli import LRSchedulerCallable, ReduceLROnPlateau
+from lightning.pytorch.cli import LRSchedulerCallable
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import LRSchedulerTypeUnion
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from cnn_lstm.errors import CheckpointError, ConfigError, require
+from cnn_lstm.model.trial_step import require_long_enough
 from cnn_lstm.plain_values import differences
 
 log = logging.getLogger(__name__)
@@ -182,12 +183,19 @@ def settings_of(scheduler: LRSchedulerTypeUnion, interval: str, trainer: Trainer
     """
     if isinstance(scheduler, ReduceLROnPlateau):
         # not strict: `step_plateau` steps it, and the first validation may be some epochs away
-        return {"scheduler": scheduler, "interval": "epoch", "monitor": scheduler.monitor, "strict": False}
+        return {"scheduler": scheduler, "interval": "epoch", "monitor": monitor_of(scheduler), "strict": False}
     if isinstance(scheduler, WarmupCosine):
         if trainer is not None:
             scheduler.plan(trainer.estimated_stepping_batches)
         return {"scheduler": scheduler, "interval": "step"}
+    if trainer is not None:
+        require_long_enough(scheduler, interval, trainer)
     return {"scheduler": scheduler, "interval": interval}
+
+
+def monitor_of(scheduler: ReduceLROnPlateau) -> str:
+    """Metric that a scheduler waits for: that of Lightning's class; torch's own names none and gets `val_loss`."""
+    return str(getattr(scheduler, "monitor", "val_loss"))
 
 
 def step_plateau(scheduler: ReduceLROnPlateau, trainer: Trainer) -> None:
@@ -197,8 +205,9 @@ def step_plateau(scheduler: ReduceLROnPlateau, trainer: Trainer) -> None:
         ConfigError: If a validation has ended, and the metric was not logged.
     """
     metrics, every = trainer.callback_metrics, trainer.check_val_every_n_epoch or 1
-    if scheduler.monitor in metrics:
-        scheduler.step(metrics[scheduler.monitor])
+    monitor = monitor_of(scheduler)
+    if monitor in metrics:
+        scheduler.step(metrics[monitor])
     elif trainer.enable_validation and trainer.is_last_batch and (trainer.current_epoch + 1) % every == 0:
         known = f"one of {', '.join(sorted(metrics))}"
-        raise ConfigError(f"no metric is named {scheduler.monitor!r}", "model.scheduler.monitor", known, code=224)
+        raise ConfigError(f"no metric is named {monitor!r}", "model.scheduler.monitor", known, code=224)

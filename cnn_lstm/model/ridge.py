@@ -6,7 +6,7 @@ Shapes: n windows, T window length, F features, H targets, I joint inputs, K = I
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from cnn_lstm.model.line import AVERAGES, Line, Pairs, input_maps
 
+BLOCKS = 20
+LEAST_T = 1.729  # Student's t with 19 degrees of freedom exceeds it once in 20 times
 PENALTIES = 10.0 ** np.arange(-4, 3.5, 0.5)  # per window; the penalty of the sum of squares is n times as large
 
 
@@ -23,10 +25,12 @@ def fit_ridge(train: Pairs, validation: Pairs, refit: bool = False) -> Line:
     """Ridge regressions of all targets, for all inputs and penalties from one pass over the windows.
 
     For each target the inputs and the penalty with the lowest mean squared error on the validation rows are chosen.
+    Without evidence there that this error is below that of the forecast 0, the line reads nothing and forecasts 0: the
+    training mean of a target that is standardised, the last value of one that is anchored.
 
     Args:
         train: Standardised windows and labels to fit on, in chunks; the windows are never in memory together.
-        validation: The same, to choose on.
+        validation: The same, to choose on; it is read twice.
         refit: Whether the chosen line is fitted again on both.
 
     Source:
@@ -48,19 +52,54 @@ def fit_ridge(train: Pairs, validation: Pairs, refit: bool = False) -> Line:
             for name, one in mixings.items()
         ]
     )
-    known = fitted.joined(held_out) if refit else fitted
-    lines = []
+    found = []
     for target in range(errors.shape[2]):  # (maps, P, H)
         which, penalty = divmod(int(errors[..., target].argmin()), len(PENALTIES))
         name = list(maps)[which]
-        weight = paths[name][:, penalty, target]
-        if refit:
-            weight = known.mixed(mixings[name], features).solved(PENALTIES[[penalty]])[:, 0, target]
-        weight = mixings[name].T @ weight.view(-1, features)  # of the joint inputs, (I, F)
+        found.append(_Choice(name, float(PENALTIES[penalty]), mixings[name], paths[name][:, penalty, target]))
+    lines = [choice.line(fitted, base, target) for target, choice in enumerate(found)]
+    held = _better_than_nothing(Line.joined(lines), validation)
+    if refit:
+        both = fitted.joined(held_out)
+        lines = [choice.solved_on(both, target).line(both, base, target) for target, choice in enumerate(found)]
+    return Line.joined(
+        [line if holds else Line.nothing(length, features) for line, holds in zip(lines, held, strict=True)]
+    )
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Inputs of one target, as weighted sums, (inputs, I), of the joint ones; its penalty and coefficients (K,)."""
+
+    name: str
+    penalty: float
+    mixing: Tensor
+    weight: Tensor
+
+    def solved_on(self, known: _Moments, target: int) -> _Choice:
+        """With the coefficients of other rows."""
+        inputs = known.mixed(self.mixing, len(self.weight) // len(self.mixing))
+        return replace(self, weight=inputs.solved(np.array([self.penalty]))[:, 0, target])
+
+    def line(self, known: _Moments, base: Tensor, target: int) -> Line:
+        """The line, with the intercept of some rows."""
+        weight = self.mixing.T @ self.weight.view(len(self.mixing), -1)  # of the joint inputs, (I, F)
         bias = known.y_mean[[target]] - weight.flatten() @ known.x_mean
         of_rows = (base.T @ weight)[..., None]  # (T, F, 1)
-        lines.append(Line(of_rows.float(), bias.float(), [name], [float(PENALTIES[penalty]) * known.rows]))
-    return Line.joined(lines)
+        return Line(of_rows.float(), bias.float(), [self.name], [self.penalty * known.rows])
+
+
+def _better_than_nothing(line: Line, validation: Pairs) -> list[bool]:
+    """For each target whether there is evidence, at 5 %, that a line's squared error is below that of the forecast 0.
+
+    The standard error of the difference is that of the means of up to 20 blocks of rows that follow each other: the
+    errors of overlapping labels depend on each other.
+    """
+    gains = torch.cat([labels.square() - (labels - line(x.float())).square() for x, labels in validation]).double()
+    means = torch.stack([block.mean(dim=0) for block in gains.tensor_split(min(BLOCKS, len(gains)))])
+    error = means.std(dim=0, correction=len(means) > 1) / len(means) ** 0.5
+    better: list[bool] = (means.mean(dim=0) >= LEAST_T * error.clamp(min=torch.finfo().tiny)).tolist()
+    return better
 
 
 def peeked(pairs: Pairs) -> tuple[tuple[Tensor, Tensor], Pairs]:

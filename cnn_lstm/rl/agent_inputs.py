@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from cnn_lstm.errors import ConfigError, DataError
+from cnn_lstm.hints import counted
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract
@@ -136,7 +137,7 @@ def _forecasts(file: str | None) -> pd.DataFrame:
     twice = table.duplicated(["symbol", "as_of", "target"])
     if twice.any():
         row = table[twice].iloc[0]
-        where = f"{file}: {row['symbol']} @ {row['as_of']}, {int(twice.sum()):,} rows"
+        where = f"{file}: {row['symbol']} @ {row['as_of']}, {counted(int(twice.sum()), 'row')}"
         raise DataError("two forecasts of one date", where, WALK_FORWARD, code=363)
     wide = table.pivot(index=KEYS, columns="target", values="y_pred")
     return wide.add_prefix("y_pred__").rename_axis(columns=None).reset_index()

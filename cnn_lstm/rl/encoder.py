@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cnn_lstm import specs
@@ -22,6 +24,7 @@ from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import Backbone
 from cnn_lstm.model.objectives import Objective
+from cnn_lstm.rl.second_scaling import ScaleWatch
 from cnn_lstm.rl.step_size import scale_steps
 
 
@@ -96,6 +99,7 @@ class Encoder(nn.Module):
         self.members = nn.ModuleList(_Member(member, with_head) for member in members)
         self.register_buffer("has_weights", torch.tensor(forecasters is not None))
         self._frozen = _make_buffers(self) if frozen else []
+        self._watch: ScaleWatch | None = None
         if not frozen:
             for part in self.modules():
                 if isinstance(part, nn.RNNBase):  # these cannot stay in evaluation mode, see `train`
@@ -144,6 +148,9 @@ class Encoder(nn.Module):
             what = "the encoder has no weights, and no saved agent has brought any"
             fix = "load that agent, or make a new environment where the checkpoint is"
             raise CheckpointError(what, "the observation space was saved with an agent", fix, code=437)
+        if self._watch is None:
+            self._watch = ScaleWatch(self.plan["features"], self._parts[0].raw_scale())
+        self._watch.see(windows)
         if self.frozen:
             with torch.no_grad(), _like_parameters(self._frozen):
                 return _never_alone(self._features, windows)
@@ -198,6 +205,15 @@ class _Member(nn.Module):
         """Embeddings, (B, D), of windows, (B, T, F)."""
         embedding: Tensor = self.network(windows)
         return embedding
+
+    def raw_scale(self) -> NDArray[np.float64]:
+        """Scale of each raw feature in the training rows, (F,); NaN where it is muted, a code or taken relative."""
+        standardize = self.network.standardize
+        scale = standardize.scale.detach().double().cpu().reshape(-1, standardize.anchored.numel())[-1]
+        scale = scale.where(torch.isfinite(scale) & (standardize.anchored.cpu() == 0), math.nan)
+        if len(standardize.codes):
+            scale[-1] = math.nan
+        return scale.numpy()
 
     def columns(self, embedding: Tensor, windows: Tensor) -> dict[str, Tensor]:
         """Forecast columns in standardised units, each (B, H), of embeddings (B, D) of windows (B, T, F)."""

@@ -34,6 +34,7 @@ class Episodes:
 
     Attributes:
         position: Date of each episode, as a position in `data.dates`, (n,).
+        left_out: Number of dates that `keep_to` took out of the episodes.
 
     Raises:
         ConfigError: E266, if `observe` is unknown or an episode would be too short for a trade.
@@ -52,14 +53,32 @@ class Episodes:
     ) -> None:
         if observe not in get_args(Observe):
             raise ConfigError(f"observe={observe!r}", "observe", f"one of {', '.join(get_args(Observe))}", code=266)
-        self.data, self.terms, self.decisions = data, terms, decisions
-        self.length, self.observe = length, observe
+        self.terms, self.decisions, self.length, self.observe = terms, decisions, length, observe
         self.accounts = Accounts(terms, count, len(data.symbols))
-        self._startable = _startable(data, terms.delay, length)
+        self.left_out = 0
+        self._lie_in(data)
+
+    def _lie_in(self, data: MarketData) -> None:
+        """Finds the dates on which episodes can start."""
+        self.data = data
+        self._startable = _startable(data, self.terms.delay, self.length)
         self._firsts = self._startable[np.diff(data.last[self._startable], prepend=-1) != 0]
-        self._starts = self._firsts if length is None else self._startable
-        self.position = np.full(count, self._starts[0])
+        self._starts = self._firsts if self.length is None else self._startable
+        self.position = np.full(len(self.accounts.equity), self._starts[0])
         self._end = self.position + 1
+
+    def keep_to(self, dates: NDArray[np.bool_]) -> None:
+        """Keeps episodes to some of their dates, such as those of which something is known.
+
+        Args:
+            dates: Whether each date may be part of an episode, (D,).
+
+        Raises:
+            DataError: E361 or E362, if no date is left, or each stretch of what is left is too short.
+        """
+        before = int((self.data.last >= 0).sum())
+        self._lie_in(self.data.kept_to(dates))
+        self.left_out += before - int((self.data.last >= 0).sum())
 
     def spaces(self) -> spaces.Dict:
         """The space of an observation of one episode; `window` carries the names of its `features`."""

@@ -164,6 +164,7 @@ def _report(
         random={"net_annual_return": json_values(quantiles)},
         test_rows_used=uses,
         in_sample_rows=job.inputs.in_sample_rows(job.env(job.config.market.part)),
+        dates_without_forecast=episodes.left_out,
         settings={"market": job.config.market, "agent": job.config.agent},
     )
 

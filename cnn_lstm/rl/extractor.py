@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.rl.encoder import Encoder, EncoderPlan
+from cnn_lstm.rl.second_scaling import refuse_vec_normalize
 
 NOTES = "encoder_plans"  # attribute of the observation space; saved agents hold it
 PROCESS = uuid.uuid4().hex
@@ -51,8 +52,8 @@ class CNNLSTMExtractor(BaseFeaturesExtractor):
         pretrained: False replaces the trained weights by random ones and keeps the scaling of the features.
 
     Raises:
-        ConfigError: E260 to E263, if the observation space holds no windows or other windows than the checkpoint's, or
-            an option does not fit the checkpoint.
+        ConfigError: E260 to E263, if the observation space holds no windows or other windows than the checkpoint's,
+            `VecNormalize` scales them, or an option does not fit the checkpoint.
         CheckpointError: If the file is missing, damaged, unsafe or of another program.
 
     Example:
@@ -75,7 +76,7 @@ class CNNLSTMExtractor(BaseFeaturesExtractor):
     ) -> None:
         windows = _windows(observation_space, key)
         options = {"frozen": frozen, "lr_factor": lr_factor, "forecast": forecast, "uncertainty": uncertainty}
-        encoder = _encoder(observation_space, checkpoint, pretrained, options)
+        encoder = _encoder(observation_space, checkpoint, key, pretrained, options)
         _require_same(windows, encoder)
         parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {}
         rest = {name: part for name, part in parts.items() if name != key}
@@ -107,7 +108,9 @@ def _windows(space: spaces.Space[Any], key: str) -> spaces.Box:
     return windows
 
 
-def _encoder(space: spaces.Space[Any], path: str | Path, pretrained: bool, options: dict[str, Any]) -> Encoder:
+def _encoder(
+    space: spaces.Space[Any], path: str | Path, key: str, pretrained: bool, options: dict[str, Any]
+) -> Encoder:
     """The encoder of a file, or one without weights by the note of a saved agent, whose zip holds the weights.
 
     In another process than the one that wrote the note, a saved agent is being loaded, and a file of that name there
@@ -117,6 +120,7 @@ def _encoder(space: spaces.Space[Any], path: str | Path, pretrained: bool, optio
     note = notes.get(str(path))
     if note is not None and (note["process"] != PROCESS or not Path(path).is_file()):
         return Encoder(note["plan"], **options)
+    refuse_vec_normalize(key)
     encoder = Encoder.from_checkpoint(path, pretrained, **options)
     notes[str(path)] = {"plan": encoder.plan, "process": PROCESS}
     return encoder

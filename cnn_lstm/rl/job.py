@@ -19,12 +19,12 @@ from cnn_lstm.rl.agent_inputs import AgentInputs, read_inputs, require_used
 from cnn_lstm.rl.extractor import CNNLSTMExtractor
 from cnn_lstm.rl.market import MarketEnv
 from cnn_lstm.rl.market_data import Part
-from cnn_lstm.rl.observations import EncoderObservation
+from cnn_lstm.rl.observations import EncoderObservation, OnMissing
 from cnn_lstm.rl.settings import AgentSettings, MarketSettings
 from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of
 from cnn_lstm.runs.config import is_of_fit, read_config, with_current_files
 from cnn_lstm.runs.forecast_cli import ForecastCLI
-from cnn_lstm.runs.parser_errors import in_plain_words, one_line_errors
+from cnn_lstm.runs.parser_errors import SEE_HELP, one_line_errors
 from cnn_lstm.training.run_folder import RunFolder, run_of_checkpoint
 
 # keys of earlier versions, and what they are called now
@@ -92,18 +92,19 @@ class Job:
         """
         settings, table = self.config.market, self.inputs.table
         names = ("symbols", "actions", "positions", "delay", "fee_bp", "slippage_bp", "reward")
-        # forecasts of walk-forward begin where its first fold is tested
-        start = table["as_of"].min().isoformat() if table is not None and settings.see == "forecast" else None
         market = MarketEnv(
             self.data.prices,
             checkpoint=self.checkpoint,
             part=part,
-            start=start,
             observe="window" if table is None else "account",
             episode_length=episode_length,
             **{name: getattr(settings, name) for name in names},
         )
-        return market if table is None else EncoderObservation(market, table, self.inputs.columns)
+        if table is None:
+            return market
+        # walk-forward forecasts from its first test part on, and where a label is known: not before a gap or at the end
+        on_missing: OnMissing = "skip" if settings.see == "forecast" else "error"
+        return EncoderObservation(market, table, self.inputs.columns, on_missing)
 
     def checked_env(self, part: Part, episode_length: int | None = None) -> gymnasium.Env[Any, Any]:
         """`env`, refused if a model was trained on dates that it describes there, unless `market.in_sample` allows it.
@@ -147,7 +148,8 @@ def parse_config(argv: Sequence[str], command: str = "rl train") -> JobConfig:
             current = with_current_files(explicit_flags(argv, flags_of(parser)), RENAMED)
             parsed = parser.instantiate_classes(parser.parse_args(current))
     except ConfigError as error:
-        raise in_plain_words(error) from error
+        fix = "see docs/rl.md" if error.fix == SEE_HELP else error.fix
+        raise ConfigError(error.what, error.where, fix, code=error.code) from error
     config = JobConfig(**{each.name: parsed[each.name] for each in fields(JobConfig)})
     for file, tree in trees.items():
         # agents name their checkpoint relative to their own folder, so that a run can be moved

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,7 +23,7 @@ from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.data.splits import Boundaries, FractionSplit, Split
 from cnn_lstm.data.windows import Panel, complete_windows
 from cnn_lstm.errors import ConfigError, DataError
-from cnn_lstm.hints import nearest
+from cnn_lstm.hints import counted, nearest
 from cnn_lstm.inference.dates import dates_of
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract, digest_of
@@ -79,6 +79,18 @@ class MarketData:
         shape, strides = (count - self.window + 1, self.window, width), (self.values.strides[0], *self.values.strides)
         overlapping = np.lib.stride_tricks.as_strided(self.values, shape, strides, writeable=False)
         return overlapping[self.rows[at] - (self.window - 1)]
+
+    def kept_to(self, dates: NDArray[np.bool_]) -> MarketData:
+        """The same market, in which no episode lies on other dates than these: a date left out ends a stretch.
+
+        Args:
+            dates: Whether each date may be part of an episode, (D,).
+
+        Raises:
+            DataError: E361, if no date is left.
+        """
+        starts = np.diff(self.last, prepend=-1) != 0
+        return replace(self, last=_stretches((self.last >= 0) & dates, starts))
 
 
 def read_market_data(
@@ -224,7 +236,7 @@ def _stretches(usable: NDArray[np.bool_], starts: NDArray[np.bool_]) -> Integers
     if not usable.any():
         what = "no date on which all traded symbols have a complete window"
         fix = "trade fewer symbols, or give more history, another part, start or end"
-        raise DataError(what, f"{len(usable)} common dates", fix, code=361)
+        raise DataError(what, counted(len(usable), "common date"), fix, code=361)
     ends = np.flatnonzero(usable & ~np.append(usable[1:] & ~starts[1:], False))
     last = np.full(len(usable), -1, dtype=np.int64)
     inside = np.flatnonzero(usable)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import gymnasium
 import numpy as np
@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from cnn_lstm.data.times import utc_or_dates, utc_times
 from cnn_lstm.errors import ConfigError, DataError
-from cnn_lstm.rl.episodes import Observation
+from cnn_lstm.rl.episodes import Episodes, Observation
 from cnn_lstm.rl.market import MarketVectorEnv, market_of
 from cnn_lstm.rl.market_data import Integers, MarketData
 
 EMBEDDING = re.compile(r"e\d+")
+OnMissing = Literal["error", "skip"]
 
 
 class EncoderObservation(gymnasium.ObservationWrapper[Observation, Any, Observation]):
@@ -37,20 +38,27 @@ class EncoderObservation(gymnasium.ObservationWrapper[Observation, Any, Observat
         table: Embeddings: symbol, as_of and columns of numbers, as `Predictor.encode` or `cnn-lstm walk-forward`
             returns them; or a Parquet file of them.
         columns: Columns to show, for example forecasts next to the embedding; e0, e1, ... by default.
+        on_missing: Whether a date of an episode without a row of every traded symbol is an error, or is left out of the
+            episodes. Forecasts of walk-forward have no row where the label is not known: at the end of each symbol, and
+            before a gap.
 
     Raises:
         ConfigError: E269, if the table lacks a column, comes from another checkpoint than the market's or from several
             networks, or the environment is not a `MarketEnv`.
-        DataError: E363, if a date of an episode has no row.
+        DataError: E363, if a date of an episode has no row, or no date has one; E362, if too few dates in a row do.
     """
 
     def __init__(
-        self, env: gymnasium.Env[Any, Any], table: pd.DataFrame | str | Path, columns: Sequence[str] | None = None
+        self,
+        env: gymnasium.Env[Any, Any],
+        table: pd.DataFrame | str | Path,
+        columns: Sequence[str] | None = None,
+        on_missing: OnMissing = "error",
     ) -> None:
         super().__init__(env)
         market = market_of(env)
         self._episodes = market.episodes
-        self._values = aligned(table, self._episodes.data, columns, market.digest)
+        self._values = _fitted(table, self._episodes, columns, market.digest, on_missing)
         # Gymnasium declares any space
         self.observation_space: spaces.Dict = _space(env.observation_space, self._values)  # type: ignore[assignment]
 
@@ -66,10 +74,15 @@ class VectorEncoderObservation(VectorObservationWrapper[Observation, Any, NDArra
         env: A `MarketVectorEnv`.
         table: See `EncoderObservation`.
         columns: See `EncoderObservation`.
+        on_missing: See `EncoderObservation`.
     """
 
     def __init__(
-        self, env: VectorEnv[Any, Any, Any], table: pd.DataFrame | str | Path, columns: Sequence[str] | None = None
+        self,
+        env: VectorEnv[Any, Any, Any],
+        table: pd.DataFrame | str | Path,
+        columns: Sequence[str] | None = None,
+        on_missing: OnMissing = "error",
     ) -> None:
         super().__init__(env)
         market = env.unwrapped
@@ -77,13 +90,38 @@ class VectorEncoderObservation(VectorObservationWrapper[Observation, Any, NDArra
             what = f"{type(market).__name__} is not a MarketVectorEnv"
             raise ConfigError(what, "VectorEncoderObservation", "wrap a MarketVectorEnv", code=269)
         self._episodes = market.episodes
-        self._values = aligned(table, self._episodes.data, columns, market.digest)
+        self._values = _fitted(table, self._episodes, columns, market.digest, on_missing)
         self.single_observation_space = _space(env.single_observation_space, self._values)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
 
     def observations(self, observations: Any) -> Observation:
         """The accounts, (n, S * (1 + delay)), with the embeddings of their dates, (n, S * C)."""
         return {"account": observations["account"], "embedding": self._values.take(self._episodes.position, axis=0)}
+
+
+def _fitted(
+    table: pd.DataFrame | str | Path,
+    episodes: Episodes,
+    columns: Sequence[str] | None,
+    digest: str | None,
+    on_missing: OnMissing,
+) -> NDArray[np.float32]:
+    """`aligned` values of all dates of episodes, which are kept to the dates of the table where that is asked for."""
+    if on_missing not in get_args(OnMissing):
+        fix = f"one of {', '.join(get_args(OnMissing))}"
+        raise ConfigError(f"on_missing={on_missing!r}", "EncoderObservation", fix, code=269)
+    values = aligned(table, episodes.data, columns, digest)
+    known = np.asarray(np.isfinite(values).all(axis=1))
+    if on_missing == "error":
+        _require_all(known, values, episodes.data)
+    elif not (known & (episodes.data.last >= 0)).any():
+        inside = episodes.data.dates[episodes.data.last >= 0]
+        where = f"{', '.join(episodes.data.symbols)}, {str(inside[0])[:10]} to {str(inside[-1])[:10]}"
+        fix = "give a table of these symbols and dates, or keep the episodes to its dates with part, start or end"
+        raise DataError("the table has no date with a row of every traded symbol", where, fix, code=363)
+    else:
+        episodes.keep_to(known)
+    return values
 
 
 def aligned(
@@ -98,11 +136,11 @@ def aligned(
         digest: Digest of the market's checkpoint; the table's must be the same if both are known.
 
     Returns:
-        Values, (D, S * C), one symbol after another; NaN on dates outside of all episodes.
+        Values, (D, S * C), one symbol after another; NaN on dates of which the table has no row.
 
     Raises:
         ConfigError: E269, if a column is missing, or the table is of another checkpoint or of several networks.
-        DataError: E363, if a row is missing, stands twice or is not finite.
+        DataError: E363, if a row stands twice, or its date has no time zone.
     """
     rows = table if isinstance(table, pd.DataFrame) else pd.read_parquet(table)
     columns = [name for name in map(str, rows) if EMBEDDING.fullmatch(name)] if columns is None else list(columns)
@@ -121,7 +159,6 @@ def aligned(
         symbol_rows = rows[rows["symbol"] == symbol]
         at, known = _positions(symbol_rows, data, symbol)
         values[at, number] = symbol_rows[columns].to_numpy(dtype=np.float32)[known]
-    _require_all(values, data)
     return values.reshape(len(data.dates), -1)
 
 
@@ -155,13 +192,14 @@ def _positions(rows: pd.DataFrame, data: MarketData, symbol: str) -> tuple[Integ
     return at[known], known
 
 
-def _require_all(values: NDArray[np.float32], data: MarketData) -> None:
-    """Refuses dates of episodes that have no embedding; `values` is (D, S, C)."""
-    holes = ~np.isfinite(values).all(axis=2) & (data.last >= 0)[:, None]
-    if holes.any():
+def _require_all(known: NDArray[np.bool_], values: NDArray[np.float32], data: MarketData) -> None:
+    """Refuses dates of episodes that have no embedding; `known` is (D,), `values` (D, S * C)."""
+    if (~known & (data.last >= 0)).any():
+        by_symbol = values.reshape(len(data.dates), len(data.symbols), -1)
+        holes = ~np.isfinite(by_symbol).all(axis=2) & (data.last >= 0)[:, None]
         date, symbol = (int(number) for number in np.argwhere(holes)[0])
         where = f"{data.symbols[symbol]} @ {str(data.dates[date])[:10]}, {holes.sum():,} of {holes.size:,} in all"
-        fix = "encode the same prices, or keep the episodes to the encoded dates with part, start or end"
+        fix = 'encode the same prices, or leave such dates out: on_missing="skip", or part, start or end'
         raise DataError("no embedding of a date that episodes can be on", where, fix, code=363)
 
 

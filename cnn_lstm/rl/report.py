@@ -12,6 +12,7 @@ from cnn_lstm.evaluation.canvas import finished_plot
 from cnn_lstm.evaluation.formatting import number, percent
 from cnn_lstm.evaluation.json_types import Uses
 from cnn_lstm.evaluation.plain_language import probability, signed, uses_sentence
+from cnn_lstm.hints import counted
 from cnn_lstm.pages.environment import page_environment
 from cnn_lstm.rl.metrics import AgentMetrics, Claim
 from cnn_lstm.rl.plots import draw_returns
@@ -50,6 +51,7 @@ class EvaluationReport:
             costs, the 5%, 50% and 95% quantile.
         test_rows_used: How often the test rows were used so far.
         in_sample_rows: Rows in the agents' training that come from a model's training dates.
+        dates_without_forecast: Dates of the test part that are not judged, since they have no forecast to show.
         settings: Settings of `market` and `agent`.
     """
 
@@ -66,6 +68,7 @@ class EvaluationReport:
     random: dict[str, list[float | None]]
     test_rows_used: Uses
     in_sample_rows: int
+    dates_without_forecast: int
     settings: dict[str, MarketSettings | AgentSettings]
 
 
@@ -115,7 +118,7 @@ def evaluation_page(report: EvaluationReport, net: pd.DataFrame, title: str) -> 
 
 def _market(report: EvaluationReport) -> str:
     return (
-        f"{report.bars:,} bars, {report.first[:10]} to {report.last[:10]}, {', '.join(report.symbols)}; "
+        f"{counted(report.bars, 'bar')}, {report.first[:10]} to {report.last[:10]}, {', '.join(report.symbols)}; "
         f"{report.cost_bp:g} bp of what is traded, each side; profits not reinvested"
     )
 
@@ -151,10 +154,15 @@ def _remarks(report: EvaluationReport) -> Iterator[str]:
             "There is no rule that follows the sign of the forecasts: the forecaster has no target that can be traded, "
             "a return or a direction."
         )
+    if report.dates_without_forecast:
+        yield (
+            f"Dates of the test part that are left out, since they have no forecast of every symbol to show: "
+            f"{report.dates_without_forecast:,}."
+        )
     if report.in_sample_rows:
         yield (
-            f"The agents learnt from {report.in_sample_rows:,} rows of a model's own training dates, which look "
-            "better than what they see here (market.in_sample)."
+            f"The agents learnt from {counted(report.in_sample_rows, 'row')} of a model's own training dates, which "
+            "look better than what they see here (market.in_sample)."
         )
     yield uses_sentence(report.test_rows_used)
     paid = "one trial" if report.trials == 1 else f"all {report.trials:,} trials"

@@ -22,9 +22,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.files import write_text_whole, write_whole
-from cnn_lstm.inference.devices import require_device
+from cnn_lstm.hints import counted
+from cnn_lstm.model.devices import require_device
 from cnn_lstm.rl.agents import agent_file, blank_agent, make_agent
 from cnn_lstm.rl.job import Job, JobConfig, job_of, saved_config
+from cnn_lstm.rl.market import market_of
 from cnn_lstm.rl.record import TrackedMetrics, recorded
 from cnn_lstm.rl.settings import AgentSettings
 from cnn_lstm.training.run_folder import require_writable
@@ -49,7 +51,8 @@ def train(config: JobConfig, resume: bool = False) -> Path:
     name = config.folder or f"{config.agent.algo}-{time.strftime('%Y%m%d-%H%M%S')}"
     if name in (".", "..") or "/" in name or "\\" in name or len(name) > MAX_NAME:
         raise ConfigError(f"{name!r} is not the name of a folder", "--folder", "give a word, such as ppo", code=273)
-    require_device("cpu" if config.agent.device == "auto" else config.agent.device, "agent.device")
+    if config.agent.device != "auto":  # else Stable-Baselines3 would take the CPU without a word
+        require_device(config.agent.device, "agent.device")
     job = job_of(replace(config, folder=name))
     folder, settings = job.home.path / "rl" / name, job.config
     _require_folder(folder, resume)
@@ -84,7 +87,9 @@ def _train_missing(job: Job, env: gymnasium.Env[Any, Any], folder: Path, resumed
     """Trains the agents that have no file yet, and records their training in MLflow."""
     wanted, name = job.config.agent.seeds, job.config.folder
     seeds = [seed for seed in wanted if not agent_file(folder, seed).is_file()]
-    print(f"training {len(seeds)} of {len(wanted)} seeds; if cut short, go on with --resume --folder {name}")
+    if left_out := market_of(env).episodes.left_out:
+        print(f"dates of the {job.config.market.part} part without a forecast of every symbol, left out: {left_out:,}")
+    print(f"training {len(seeds)} of {counted(len(wanted), 'seed')}; if cut short, go on with --resume --folder {name}")
     if seeds:
         with recorded(job.home, folder, _config_text(job, folder), "fit", resumed) as record:
             for seed in seeds:
@@ -123,7 +128,8 @@ def learn(
     write_whole(file, agent.save)
     latest = [episode["r"] for episode in agent.ep_info_buffer or ()]
     reward = f"{np.mean(latest):.4f}" if latest else "-"
-    print(f"seed {seed}: {agent.num_timesteps:,} steps, mean reward of the latest {len(latest)} episodes {reward}")
+    of, steps = counted(len(latest), "episode"), counted(agent.num_timesteps, "step")
+    print(f"seed {seed}: {steps}, mean reward of the latest {of} {reward}")
     return file
 
 

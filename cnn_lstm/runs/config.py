@@ -35,6 +35,10 @@ SMALLEST = {
     "trainer.log_every_n_steps": 1,
     "trainer.check_val_every_n_epoch": 1,
 }
+# a path or a name that a shell has left empty, where an empty one would mean the current folder, or nothing
+NAMES = ("run_dir", "runs_dir", "tracking_uri", "experiment", "register_model", "ckpt_path", "calibration_from")
+LARGEST = 2**53  # no size, and what is larger does not fit into the numbers of the libraries
+SEEDS = 2**32 - 1  # the largest seed of numpy and of Lightning
 HIGHER_IS_BETTER = ("_r2", "_explained_variance", "_correlation", "accuracy", "_f1", "_mcc")
 # sections that only a configuration of `fit` has
 SECTIONS_OF_FIT = {"data", "model", "trainer"}
@@ -119,31 +123,56 @@ def check_keys(files: Sequence[Path], known: Collection[str]) -> None:
         ConfigError: Naming file, key and the nearest known one.
     """
     levels = {".".join(key.split(".")[:depth]) for key in known for depth in (1, 2)}
+    sections = {level.split(".")[0] for level in levels if "." in level and not level.endswith((".help", "config"))}
     for file in files:
         tree = read_config(file)
+        for key in sorted(sections & set(tree)):
+            if not isinstance(tree[key], dict):
+                what = f"the section {key} is empty" if tree[key] is None else f"{key}={tree[key]} is not a section"
+                raise ConfigError(what, str(file), "write keys and values below it, or remove it", code=225)
         keys = set(tree) | {
             f"{key}.{inner}" for key, value in tree.items() if isinstance(value, dict) for inner in value
         }
         for key in sorted(keys - levels):
             if key.split(".")[0] in levels or "." not in key:
-                raise ConfigError(f"unknown key {key!r}", str(file), nearest_key(key, levels), code=225)
+                fix = f"a file gives whole lists: append with --{key} on the command line"
+                fix = fix if key.endswith("+") and key[:-1] in levels else nearest_key(key, levels)
+                raise ConfigError(f"unknown key {key!r}", str(file), fix, code=225)
 
 
 def check_values(config: Namespace) -> None:
-    """Refuses numbers that no training can use, wherever they stand.
+    """Refuses numbers that no training can use, wherever they stand, and empty names.
 
     Raises:
         ConfigError: Naming the key.
     """
+    for name in NAMES:
+        if (text := config.get(name)) is not None and not str(text).strip():
+            raise ConfigError(f"--{name} is empty", fix="give a value, or leave it out", code=224)
     for key, value in flattened(config.as_dict(), into=bool).items():
-        for number in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(number, float) and not math.isfinite(number):
-                raise ConfigError(f"{key}={number}", fix="give a finite number", code=224)
-        smallest = SMALLEST.get(key, SMALLEST.get(key.rsplit(".", 1)[-1]))
-        if smallest is not None and isinstance(value, int | float) and value < smallest:
-            raise ConfigError(f"{key}={value}", fix=f"give at least {smallest:g}", code=224)
+        _check_number(key, value)
+    _check_seeds(config)
     for callback in ("checkpoint", "early_stopping"):
         monitor, mode = config[callback].monitor, config[callback].mode
         if mode == "min" and str(monitor).endswith(HIGHER_IS_BETTER):
             where, fix = f"{callback}.monitor={monitor}", "higher is better: set mode to max"
             raise ConfigError(f"{callback}.mode=min", where, fix, code=224)
+
+
+def _check_number(key: str, value: object) -> None:
+    for number in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(number, float) and not math.isfinite(number):
+            raise ConfigError(f"{key}={number}", fix="give a finite number", code=224)
+        if isinstance(number, int) and abs(number) > LARGEST:
+            raise ConfigError(f"{key}={number:.3g}", fix=f"give a whole number of at most {LARGEST}", code=224)
+    smallest = SMALLEST.get(key, SMALLEST.get(key.rsplit(".", 1)[-1]))
+    if smallest is not None and isinstance(value, int | float) and value < smallest:
+        raise ConfigError(f"{key}={value}", fix=f"give at least {smallest:g}", code=224)
+
+
+def _check_seeds(config: Namespace) -> None:
+    """Refuses a seed that the libraries do not take; the members of an ensemble have the seed and those after it."""
+    seed, members = config.get("seed_everything"), config.get("ensemble") or 1
+    if not isinstance(seed, bool) and isinstance(seed, int) and seed + members - 1 > SEEDS:
+        what = f"seed_everything={seed}" + (f" with ensemble={members}" if members > 1 else "")
+        raise ConfigError(what, fix=f"give seeds of at most {SEEDS}", code=224)

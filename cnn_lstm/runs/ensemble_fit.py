@@ -38,7 +38,7 @@ from cnn_lstm.runs.tracking import keep_model, record_of_run, recording
 from cnn_lstm.training.console import Totals, totals_line
 from cnn_lstm.training.history import PLOT_FILE
 from cnn_lstm.training.history_plot import draw_history
-from cnn_lstm.training.run_folder import RunFolder, name_of_run, named_run, new_run
+from cnn_lstm.training.run_folder import RunFolder, keep_config_of_user, name_of_run, named_run, new_run
 from cnn_lstm.training.tracking.events import Parent
 from cnn_lstm.training.tracking.parent import write_parent
 from cnn_lstm.training.tracking.record import Record
@@ -86,6 +86,7 @@ def fit_ensemble(cli: ForecastCLI, argv: Sequence[str]) -> None:
         SystemExit: With the exit code of the first member that failed.
     """
     run, resumed = _run_folder(cli)
+    keep_config_of_user(run, cli.config_text, cli.files)
     record = record_of_run(run, "fit", cli.command_config)
     fit = EnsembleFit(cli, run, _members(cli, argv, run, record), record)
     with ENSEMBLE.locked(run.path) as lock:

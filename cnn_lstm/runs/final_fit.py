@@ -13,13 +13,15 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.cli import ReduceLROnPlateau
 from lightning_utilities.core.rank_zero import rank_zero_info
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from cnn_lstm.errors import require
+from cnn_lstm.hints import counted
 from cnn_lstm.model.checkpoints import read_checkpoint, require_single
-from cnn_lstm.model.contract import Contract, refuse_differences
+from cnn_lstm.model.contract import Contract, refuse_differences, refuse_other_scales
 from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.optimisation import monitor_of
 from cnn_lstm.training.run_folder import require_same_model
 
 FIT_ON, CALIBRATION_FROM = "data.fit_on", "calibration_from"
@@ -78,7 +80,7 @@ def require_rate_without_validation(configured: Any) -> None:
         ConfigError: If the scheduler waits for a metric of the validation.
     """
     scheduler = configured["lr_scheduler"]["scheduler"] if isinstance(configured, dict) else None
-    waits = isinstance(scheduler, ReduceLROnPlateau) and scheduler.monitor.startswith("val_")
+    waits = isinstance(scheduler, ReduceLROnPlateau) and monitor_of(scheduler).startswith("val_")
     what = "the learning rate waits for a metric of the validation, which a final fit does not have"
     require(not waits, what, "model.scheduler", "set it to null or to cnn_lstm.model.optimisation.WarmupCosine")
 
@@ -116,12 +118,15 @@ class CalibrationOfFit(Callback):
         content = read_checkpoint(self.checkpoint)
         saved, own = Contract.of(content), pl_module.contract
         refuse_differences(_data_of(saved), _data_of(own))
+        refuse_other_scales(saved, own.scaling, own.per_symbol)
         usable = saved.calibration is not None and not saved.fitted_on
         fix = "name a checkpoint of a fit on train"
         require(usable, "the checkpoint has no calibration of its own", f"{CALIBRATION_FROM}={self.checkpoint}", fix)
         pl_module.contract = replace(own, calibration=saved.calibration)
         before = int(content["epoch"]) + 1
-        rank_zero_info(f"final fit: {trainer.max_epochs} epochs; the checkpoint of its calibration took {before}")
+        rank_zero_info(
+            f"final fit: {counted(trainer.max_epochs or 0, 'epoch')}; the checkpoint of its calibration took {before}"
+        )
 
 
 def _data_of(contract: Contract) -> dict[str, Any]:

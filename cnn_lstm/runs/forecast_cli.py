@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.errors import ConfigError, ResourceError
+from cnn_lstm.errors import CnnLstmError, ConfigError, ResourceError, shortened
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.hints import refuse_renamed
@@ -31,6 +32,7 @@ from cnn_lstm.inference.ensemble import Ensemble, ensemble_from
 from cnn_lstm.model.checkpoints import is_ensemble, read_checkpoint
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.runs.appended import with_meant_lists
 from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of
 from cnn_lstm.runs.config import RENAMED, check_keys, check_values, with_current_files
 from cnn_lstm.runs.final_fit import (
@@ -42,7 +44,7 @@ from cnn_lstm.runs.final_fit import (
     without_validation,
 )
 from cnn_lstm.runs.outcome import Outcome
-from cnn_lstm.runs.parser_errors import one_line_errors
+from cnn_lstm.runs.parser_errors import one_line_errors, without_inner_names
 from cnn_lstm.runs.symbols_text import with_listed_symbols
 from cnn_lstm.runs.tracking import ENVIRONMENT, add_tracking_arguments, record_of_run, recording
 from cnn_lstm.runs.yaml_guard import guard_parser
@@ -54,7 +56,7 @@ from cnn_lstm.training.early_stopping import SmoothedEarlyStopping
 from cnn_lstm.training.history_callback import HistoryPlot
 from cnn_lstm.training.interrupts import InterruptBetweenBatches
 from cnn_lstm.training.loggers import MLflowTracker, TrackedData, build_loggers
-from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, resolve_run
+from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, keep_config_of_user, resolve_run
 from cnn_lstm.training.tensorboard import TensorBoardPlots
 from cnn_lstm.training.tracking.credentials import without_credentials
 
@@ -139,7 +141,8 @@ class ForecastCLI(LightningCLI):
         check_keys(self.files, self._known_keys())
         with self._one_line_errors():
             explicit = explicit_flags(with_listed_symbols(args), flags_of(self._subcommand_parsers[self._command]))
-            self.config = parser.parse_args(with_current_files(explicit))
+            argv = with_meant_lists(with_current_files(explicit), partial(_value, parser, self._command))
+            self.config = parser.parse_args(argv)
         check_values(self.command_config)
         if self._command == "fit":
             check_final(self.command_config, CLASS_DEFAULTS)
@@ -159,16 +162,9 @@ class ForecastCLI(LightningCLI):
         self._runs = self._runs and not self.makes_ensemble
         if self._runs:
             self.run_folder = resolve_run(self._command, config, CLASS_DEFAULTS, self.files)
-        saved = config.clone()
-        saved.run_dir = saved.ckpt_path = None  # on one line each, or dropping them would leave a part behind
-        try:
-            text = self._parser(self._command).dump(saved, skip_unset=False)
-        except (ValueError, TypeError, yaml.YAMLError) as error:
-            raise ConfigError(f"cannot be saved: {_one_line(error)}", "the configuration", code=225) from error
-        # without what belongs to one start of it, so that it reruns under every command
-        skipped = ("ckpt_path:", "run_dir:", "csv:", "n_jobs:")
-        lines = (line for line in text.splitlines(keepends=True) if not line.startswith(skipped))
-        self.config_text = without_credentials("".join(lines))
+        self.config_text = _rerunning_text(self._parser(self._command), config)
+        if self._runs and self._command == "fit":
+            keep_config_of_user(self.run_folder, self.config_text, self.files)
 
     def _set_seed(self) -> None:
         seed = self.command_config.seed_everything
@@ -187,20 +183,15 @@ class ForecastCLI(LightningCLI):
         config.checkpoint.dirpath = str(self.run_folder.checkpoints)
         config.trainer.default_root_dir = str(self.run_folder.path)
         leave_validation_out(config, self._command)
-        try:
-            with self._one_line_errors():
-                super().instantiate_classes()
-                if self._command == "fit":  # refuses a wrong setting of optimiser or scheduler before any data is read
-                    configured = self.model.configure_optimizers()
-                    if is_final(config):
-                        require_rate_without_validation(configured)
-                else:
-                    self.model = _of_checkpoint(self.model, self.datamodule, config.ckpt_path)
-                self.model.refuse_other_prices = config.same_prices
-        except (MisconfigurationException, TypeError, ValueError, ZeroDivisionError) as error:
-            if isinstance(error, ConfigError):
-                raise
-            raise ConfigError(_one_line(error), "the configuration", "correct the value", code=224) from error
+        with _constructing(), self._one_line_errors():
+            super().instantiate_classes()
+            if self._command == "fit":  # refuses a wrong setting of optimiser or scheduler before any data is read
+                configured = self.model.configure_optimizers()
+                if is_final(config):
+                    require_rate_without_validation(configured)
+            else:
+                self.model = _of_checkpoint(self.model, self.datamodule, config.ckpt_path)
+            self.model.refuse_other_prices = config.same_prices
 
     @property
     def makes_ensemble(self) -> bool:
@@ -222,7 +213,7 @@ class ForecastCLI(LightningCLI):
 
     def built(self) -> Any:
         """The objects of a configuration that was only parsed, by section; no trainer among them."""
-        with self._one_line_errors():
+        with _constructing(), self._one_line_errors():
             return self.parser.instantiate_classes(self.config)[self._command]
 
     def build_data(self) -> MarketDataModule:
@@ -361,6 +352,22 @@ def add_run_arguments(parser: LightningArgumentParser) -> None:
     )
 
 
+def _value(parser: LightningArgumentParser, command: str, argv: list[str], key: str) -> Any:
+    return parser.parse_args(argv)[command].get(key)
+
+
+def _rerunning_text(parser: LightningArgumentParser, config: Namespace) -> str:
+    """A configuration without what belongs to one start of it, so that it reruns under every command."""
+    saved = config.clone()
+    saved.run_dir = saved.ckpt_path = None  # on one line each, or dropping them would leave a part behind
+    try:
+        text = parser.dump(saved, skip_unset=False)
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot be saved: {_one_line(error)}", "the configuration", code=225) from error
+    skipped = ("ckpt_path:", "run_dir:", "csv:", "n_jobs:")
+    return without_credentials("".join(line for line in text.splitlines(keepends=True) if not line.startswith(skipped)))
+
+
 def _of_checkpoint(forecaster: Forecaster, data: MarketDataModule, ckpt_path: str) -> Forecaster | Ensemble:
     """The ensemble of a checkpoint in place of a forecaster without weights; the data keep the checkpoint's dates."""
     checkpoint = read_checkpoint(ckpt_path)
@@ -372,12 +379,32 @@ def _of_checkpoint(forecaster: Forecaster, data: MarketDataModule, ckpt_path: st
     return ensemble
 
 
+@contextmanager
+def _constructing() -> Iterator[None]:
+    """Turns what a constructor raises into one line: an error of ours as it is, memory, or a value to correct."""
+    try:
+        yield
+    except CnnLstmError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _out_of_memory(error) from error
+    except (MisconfigurationException, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        if "memory" in str(error) or "Storage size" in str(error):
+            raise _out_of_memory(error) from error
+        raise ConfigError(_one_line(error), "the configuration", "correct the value", code=224) from error
+
+
+def _out_of_memory(error: BaseException) -> ResourceError:
+    what = f"out of memory: {_one_line(error)}"
+    return ResourceError(what, fix="use a smaller network, data.batch_size or data.window", code=608)
+
+
 def _is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _one_line(error: BaseException) -> str:
+    return without_inner_names(str(error)) or type(error).__name__
 
 
 def run(
@@ -428,7 +455,7 @@ def _restored_environment() -> Iterator[None]:
 def set_up_messages() -> None:
     """Sets up the messages of a command: one line per warning of ours, none for what nobody can act on."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("warning: %(message)s"))
+    handler.setFormatter(_OneLine("warning: %(message)s"))
     logger = logging.getLogger("cnn_lstm")
     logger.handlers, logger.propagate = [handler], True
     # one gather per batch: worker processes only slow it down
@@ -445,6 +472,13 @@ def set_up_messages() -> None:
     # our predict_step keeps its forecasts itself
     warnings.filterwarnings("ignore", ".*predict returned None.*")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_of_use)  # the same one is added once
+
+
+class _OneLine(logging.Formatter):
+    """A warning in one line of at most 400 letters, whatever value or library text it holds."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shortened(" ".join(super().format(record).split()))
 
 
 def _of_use(record: logging.LogRecord) -> bool:

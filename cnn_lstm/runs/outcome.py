@@ -17,6 +17,7 @@ from cnn_lstm.data.predictions import collected_table
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole, write_whole
+from cnn_lstm.hints import counted
 from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.model.forecaster import Forecaster
@@ -135,7 +136,7 @@ class Outcome:
             table.to_csv(path.with_suffix(".csv"), index=False)
         self.record.keep(path, path.with_suffix(".csv"))
         span = f"{table['as_of'].min():%Y-%m-%d}..{table['as_of'].max():%Y-%m-%d}"
-        print(f"{len(table):,} forecasts of {table['symbol'].nunique()} symbols, {span}, in {path}")
+        print(f"{counted(len(table), 'forecast')} of {counted(table['symbol'].nunique(), 'symbol')}, {span}, in {path}")
 
     def predictions(self) -> pd.DataFrame:
         """The predictions table of the forecasts that the command made."""

@@ -17,6 +17,7 @@ from cnn_lstm.evaluation.forecasts import judged_rows, read_forecasts
 from cnn_lstm.evaluation.plain_language import odds
 from cnn_lstm.evaluation.significance import superior_predictive_ability
 from cnn_lstm.evaluation.verdict import dates_needed, hardest
+from cnn_lstm.hints import counted
 from cnn_lstm.runs.forecast_cli import ForecastCLI
 from cnn_lstm.sweeps.study import FINISHED, Plan
 
@@ -54,14 +55,14 @@ class ChoiceTest:
             target: Name of the target.
         """
         losses = (
-            f"{target}: on {self.rows:,} validation rows the best trial has a {self.loss} of "
+            f"{target}: on {counted(self.rows, 'validation row')} the best trial has a {self.loss} of "
             f"{self.loss_best_trial:.4g}, the best baseline, {self.best_baseline}, {self.loss_baseline:.4g}"
         )
         if self.spa_p is None:
-            return f"{losses}; {self.dates} dates are too few to test that"
+            return f"{losses}; {counted(self.dates, 'date')} are too few to test that"
         return (
-            f"{losses}; if none of {self.trials} trials were better than it, their best would look as good in "
-            f"{odds(self.spa_p)} sweeps (SPA p {self.spa_p:.3g})"
+            f"{losses}; if none of {counted(self.trials, 'trial')} were better than it, their best would look as good "
+            f"in {odds(self.spa_p)} sweeps (SPA p {self.spa_p:.3g})"
         )
 
 

@@ -21,6 +21,7 @@ from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from cnn_lstm.errors import CnnLstmError, ConfigError, interruption
+from cnn_lstm.hints import counted
 from cnn_lstm.runs.forecast_cli import set_up_messages
 from cnn_lstm.sweeps.callbacks import PRUNED_AT
 from cnn_lstm.sweeps.definition import experimental
@@ -192,7 +193,7 @@ class Worker:
         failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
         reasons = [trial.user_attrs[REASON] for trial in failed if REASON in trial.user_attrs]
         if len(reasons) > 2 * self.plan.n_trials + FAILURES_ALIKE:
-            raise ConfigError(f"{len(reasons)} trials failed", f"the last one: {reasons[-1]}", code=244)
+            raise ConfigError(f"{counted(len(reasons), 'trial')} failed", f"the last one: {reasons[-1]}", code=244)
         kinds = {reason.partition(":")[0] for reason in reasons}
         if len(reasons) >= FAILURES_ALIKE and len(kinds) == 1 and not study.get_trials(deepcopy=False, states=FINISHED):
             raise ConfigError(f"the first {len(reasons)} trials fail alike", reasons[-1], code=244)
@@ -219,7 +220,7 @@ def line_of(plan: Plan, study: optuna.Study, trial: FrozenTrial) -> str:
     """What became of a trial, for people."""
     if trial.state == TrialState.FAIL:
         return f"trial {trial.number}: failed: {trial.user_attrs.get(REASON, '')} ({plan.log(trial.number)})"
-    epochs = f"{trial.user_attrs['epochs']} epochs, {trial.user_attrs['seconds']:.1f} s"
+    epochs = f"{counted(trial.user_attrs['epochs'], 'epoch')}, {trial.user_attrs['seconds']:.1f} s"
     if trial.state == TrialState.PRUNED:
         return f"trial {trial.number}: pruned after {epochs}"
     pairs = zip(plan.definition.objectives, trial.values, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from torch.optim import Optimizer
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.windows import Batch
 from cnn_lstm.errors import ConfigError, DivergedError
+from cnn_lstm.files import replace_file
 from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.trial_step import SCHEDULER, with_current_length
 from cnn_lstm.specs import class_path, plain
 from cnn_lstm.training.loggers import AppendingCSVLogger
 
@@ -173,10 +176,10 @@ class ForgetRepeatedSteps(Callback):
 
 
 class RelocateCheckpoints(Callback):
-    """Makes a run that was moved or copied go on where it lies now.
+    """Makes a run that was moved or copied, or that goes on in a new folder, go on where it lies now.
 
     Lightning forgets the best score when the folder of a `ModelCheckpoint` has changed, and then overwrites best.ckpt
-    (2.6).
+    (2.6). A new folder gets a copy of the best checkpoint so far; where there is none any more, its score is forgotten.
 
     Args:
         checkpoints: Folder of the checkpoints now.
@@ -194,9 +197,23 @@ class RelocateCheckpoints(Callback):
                 for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
                     state[key] = self._moved(state[key])
                 state["best_k_models"] = {self._moved(path): score for path, score in state["best_k_models"].items()}
+                best = Path(state["best_model_path"])
+                if trainer.training and state["best_model_score"] is not None and not self._brought(best, trainer):
+                    state |= {"best_model_path": "", "best_model_score": None, "best_k_models": {}}
+                    state |= {"kth_best_model_path": ""}
 
     def _moved(self, path: str) -> str:
         return str(self.checkpoints / Path(path).name) if path else path
+
+    def _brought(self, best: Path, trainer: Trainer) -> bool:
+        """Whether the best checkpoint lies here, or is copied from next to the one that the fit goes on from."""
+        origin = Path(str(trainer.ckpt_path)).with_name(best.name)
+        if best.is_file() or not origin.is_file():
+            return best.is_file()
+        if trainer.is_global_zero:
+            best.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(best, lambda partial: shutil.copyfile(origin, partial))
+        return True
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -239,6 +256,9 @@ class OptimizerSettings(Callback):
         else:
             for group in checkpoint["optimizer_states"][0]["param_groups"]:
                 group |= {key: asked.defaults[key] for key in changed}
+        for state in checkpoint["lr_schedulers"] if isinstance(configured, dict) else ():
+            for difference in with_current_length(state, configured["lr_scheduler"]["scheduler"]):
+                log.warning("resume: %s.%s, as the configuration says", SCHEDULER, difference)
         if "lr" in changed:
             for state in checkpoint["lr_schedulers"]:
                 if "base_lrs" in state:

@@ -17,6 +17,8 @@ from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 from tqdm import tqdm
 
+from cnn_lstm.hints import counted
+
 BarMetrics = dict[str, int | str | float | dict[str, float]]
 
 
@@ -189,7 +191,7 @@ def totals_line(totals: Totals) -> str:
         '12 epochs took 65.2 s of training, 12,300 windows/s, peak memory 612 MiB'
     """
     return (
-        f"{totals['epochs']} epoch{'s' * (totals['epochs'] != 1)} took {totals['seconds']:,.1f} s of training, "
+        f"{counted(totals['epochs'], 'epoch')} took {totals['seconds']:,.1f} s of training, "
         f"{totals['windows_per_s']:,.0f} windows/s, peak memory {totals['peak_memory_mib']:,.0f} MiB"
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.files import disk_errors_in_one_line, replace_file
+from cnn_lstm.hints import counted
 from cnn_lstm.training.history import Curve, History, read_history
 
 if TYPE_CHECKING:
@@ -109,8 +110,8 @@ def _add_legend(figure: Figure, panels: list[Axes]) -> None:
 
 
 def _headline(history: History) -> str:
-    done = f"{len(history.epochs)}"
-    parts = [f"{done} of {history.max_epochs} epochs" if history.max_epochs else f"{done} epochs"]
+    done = len(history.epochs)
+    parts = [f"{done} of {counted(history.max_epochs, 'epoch')}" if history.max_epochs else counted(done, "epoch")]
     if history.stopped:
         parts[0] += " (early stop)"
     if history.best is not None:

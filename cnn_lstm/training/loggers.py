@@ -20,7 +20,10 @@ from cnn_lstm.training.tracking.record import Record
 
 
 def build_loggers(run: RunFolder, command: str, tensorboard: bool, record: Record) -> list[Logger]:
-    """The loggers of a command; validate and test add to those of the fit.
+    """The loggers of a command; only those of a fit draw curves.
+
+    A later command has no steps, and what it logs lies at step 0: `test` adds its own metrics, which are points.
+    `validate` repeats metrics of the fit, whose curves would jump back to their start, so that it adds none.
 
     Lightning takes its log folder from the first logger. MLflow's journal comes before the CSV file: a Ctrl-C between
     two loggers leaves no metric in the file that the record lacks.
@@ -32,13 +35,22 @@ def build_loggers(run: RunFolder, command: str, tensorboard: bool, record: Recor
         record: The MLflow record of the run.
     """
     loggers: list[Logger] = []
-    if tensorboard:
-        loggers.append(TensorBoardLogger(run.path, name="", version="", sub_dir="tensorboard", default_hp_metric=False))
+    if tensorboard and command != "validate":
+        kind = TensorBoardLogger if command == "fit" else TensorBoardPoints
+        loggers.append(kind(run.path, name="", version="", sub_dir="tensorboard", default_hp_metric=False))
     if record.enabled:
-        loggers.append(MLflowTracker(record))
+        loggers.append(MLflowTracker(record, metrics=command != "validate"))
     if command == "fit":
         loggers.append(AppendingCSVLogger(run.path, name="", version=""))
     return loggers
+
+
+class TensorBoardPoints(TensorBoardLogger):
+    """Adds metrics that a fit does not log; Lightning (2.6) puts the number of the epoch next to them, which is 0."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Writes all metrics but the epoch, whose curve is that of the fit."""
+        super().log_metrics({name: value for name, value in metrics.items() if name != "epoch"}, step)
 
 
 class AppendingWriter(ExperimentWriter):
@@ -101,11 +113,12 @@ class MLflowTracker(Logger):
 
     Args:
         record: The record.
+        metrics: Whether it passes metrics on.
     """
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, metrics: bool = True) -> None:
         super().__init__()
-        self.record = record
+        self.record, self.metrics = record, metrics
 
     @property
     def name(self) -> str:
@@ -124,7 +137,8 @@ class MLflowTracker(Logger):
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Passes metrics on; the record keeps those of the main process."""
-        self.record.log(metrics, 0 if step is None else step)
+        if self.metrics:
+            self.record.log(metrics, 0 if step is None else step)
 
     def log_hyperparams(self, params: Mapping[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Passes parameters on."""

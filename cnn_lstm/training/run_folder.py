@@ -17,6 +17,7 @@ from cnn_lstm.plain_values import differences
 from cnn_lstm.specs import class_path, imported
 
 ENVIRONMENT_KEY = "CNN_LSTM_RUN_DIR"
+SAVED = "# lightning.pytorch=="  # how the configuration of a run begins
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def resolve_run(command: str, config: Any, defaults: dict[str, dict[str, Any]], 
             )
         return new_run(config.run_dir, config.runs_dir, name_of_run(files))
     if str(given) in ("best", "last"):
-        given = named_run(config.run_dir, files).checkpoint(str(given))
+        given = _run_with_checkpoints(config.run_dir, files).checkpoint(str(given))
     checkpoint = read_checkpoint(given)
     if command == "fit":
         require_single(checkpoint, given)
@@ -182,10 +183,43 @@ def named_run(run_dir: str | None, files: list[Path]) -> RunFolder:
     """
     if run_dir:
         return RunFolder(Path(run_dir))
-    for file in files:
-        if file.name == "config.yaml":
-            return RunFolder(file.resolve().parent)
+    run = _run_of_config(files)
+    if run is not None:
+        return run
     raise CheckpointError("best|last of which run?", fix="add --run_dir RUN, or use --config RUN/config.yaml", code=437)
+
+
+def _run_with_checkpoints(run_dir: str | None, files: list[Path]) -> RunFolder:
+    """`named_run`; where the given folder holds no checkpoints, it is for the results, and the config.yaml counts."""
+    run = named_run(run_dir, files)
+    return run if not run_dir or any(run.checkpoints.glob("*.ckpt")) else _run_of_config(files) or run
+
+
+def _run_of_config(files: list[Path]) -> RunFolder | None:
+    """The run whose config.yaml was given."""
+    return next((RunFolder(file.resolve().parent) for file in files if file.name == "config.yaml"), None)
+
+
+def keep_config_of_user(run: RunFolder, text: str, files: list[Path]) -> None:
+    """Refuses a new run in a folder whose config.yaml the user wrote, since that of the run would replace it.
+
+    A fit that failed before its first checkpoint has left a file too; it is ours unless the user gives it as input.
+
+    Args:
+        run: The folder.
+        text: The configuration that the run would keep.
+        files: Configuration files that the command line names.
+
+    Raises:
+        ConfigError: E284.
+    """
+    if not run.config.is_file() or any(run.checkpoints.glob("*.ckpt")) or run.members.is_dir():
+        return
+    before = run.config.read_text(encoding="utf-8", errors="replace")
+    given = any(file.is_file() and file.samefile(run.config) for file in files)
+    if before != text and (given or not before.startswith(SAVED)):
+        what, fix = "fit would write its own config.yaml over this file", "choose another --run_dir, or rename the file"
+        raise ConfigError(what, str(run.config), fix, code=284)
 
 
 def require_same_model(checkpoint: dict[str, Any], model: Any, defaults: dict[str, dict[str, Any]]) -> None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from cnn_lstm.data.windows import RowBatches, WindowDataset, make_loader
+from cnn_lstm.model.forecaster import Forecaster
+from tests.fits import small_data, small_network, small_trainer
 
 ROWS = np.arange(100, 150)
 
@@ -145,3 +153,50 @@ def test_a_loader_follows_the_epoch_of_its_sampler() -> None:
     first, second = rows(0), rows(1)
     assert not torch.equal(first, second)
     assert torch.equal(rows(0), first)
+
+
+# -- what Lightning makes of a loader -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["ddp_fork", "ddp"])
+@pytest.mark.parametrize("stage", [RunningStage.TRAINING, RunningStage.VALIDATING, RunningStage.PREDICTING])
+def test_a_trainer_of_several_processes_does_not_shard_a_second_time(stage: RunningStage, strategy: str) -> None:
+    trainer = small_trainer(devices=2, strategy=strategy)  # its default: use_distributed_sampler=True
+    loader = make_loader(dataset(), RowBatches(ROWS, 8, stage == RunningStage.TRAINING, rank=1, world_size=2))
+    prepared = trainer._data_connector._prepare_dataloader(loader, shuffle=True, mode=stage)
+    assert isinstance(prepared, DataLoader)
+    assert [batch.row.tolist() for batch in prepared] == [batch.row.tolist() for batch in loader]
+
+
+def test_a_loader_without_a_trainer_takes_its_share_from_the_process_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = RowBatches(np.arange(9), 2, shuffle=False)
+    assert len(batches) == 5
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    seen = []
+    for rank in range(3):
+        monkeypatch.setattr("torch.distributed.get_rank", lambda rank=rank: rank)
+        monkeypatch.setattr("torch.distributed.get_world_size", lambda: 3)
+        assert (batches.rank, batches.world_size, batches.num_replicas, len(batches)) == (rank, 3, 3, 2)
+        seen += order_of(batches)
+    assert sorted(seen) == list(range(9))
+
+
+@pytest.mark.parametrize(("wanted", "steps"), [(1, 1), (3, 3), (0.5, 4)])
+def test_overfit_batches_trains_on_the_same_batches_again_and_again(tmp_path: Path, wanted: float, steps: int) -> None:
+    seen: list[list[list[int]]] = []
+
+    class Seen(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            seen.append([])
+
+        def on_train_batch_start(
+            self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+        ) -> None:
+            seen[-1].append(batch.row.tolist())
+
+    trainer = small_trainer(max_epochs=3, overfit_batches=wanted, callbacks=[Seen()])
+    trainer.fit(Forecaster(small_network()), datamodule=small_data(tmp_path))
+    assert len(seen) == 3
+    assert seen[0] == seen[1] == seen[2]
+    assert len(seen[0]) == steps
+    assert len({row for batch in seen[0] for row in batch}) == 16 * steps

@@ -491,6 +491,11 @@ def test_log_volatility_is_what_the_volatility_target_was_last(bars: Table, peri
     np.testing.assert_allclose(feature_values[after:], label[after:], rtol=1e-12)
 
 
+def test_the_har_value_is_the_mean_of_day_week_and_month(bars: Table) -> None:
+    parts = [values_of(bars, f"log_realised_volatility_{period}") for period in (1, 5, 22)]
+    np.testing.assert_allclose(values_of(bars, "har_log_volatility"), np.mean(parts, axis=0), rtol=1e-12)
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e-6])
 def test_a_row_without_a_move_has_the_floor_as_its_log_volatility(bars: Table, scale: float) -> None:
     calm = bars.assign(close=bars["close"] * scale)

@@ -138,6 +138,34 @@ def test_other_data_are_refused(data: Contract, fit: bool, message: str) -> None
     assert caught.value.code == 436
 
 
+SCALES = {"scaling": "standard", "per_symbol": "false"}
+
+
+@pytest.mark.parametrize("fit", [False, True])
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"scaling": "robust"}, "data.scaling: standard -> robust"),
+        ({"per_symbol": "auto"}, "data.per_symbol: false -> auto"),
+        ({"fitted_on": "train_and_validation"}, "data.fit_on: train -> train_and_validation"),
+    ],
+)
+def test_settings_that_the_weights_hold_are_refused(asked: dict[str, str], message: str, fit: bool) -> None:
+    saved = replace(dated(), **SCALES)
+    refuse_other_data(saved, saved, fit=fit, refuse_other_prices=True)
+    with pytest.raises(CheckpointError) as caught:
+        refuse_other_data(saved, replace(saved, **asked), fit=fit, refuse_other_prices=False)
+    assert message in str(caught.value)
+    assert caught.value.code == 436
+
+
+def test_a_checkpoint_that_does_not_say_its_scaling_is_taken_as_before() -> None:
+    old, data = dated(), replace(dated(), **SCALES)
+    refuse_other_data(old, data, fit=False, refuse_other_prices=True)
+    assert not data.with_weights_of(old).scaling
+    assert data.with_weights_of(replace(old, scaling="robust")).scaling == "robust"
+
+
 @pytest.mark.parametrize(
     ("data", "fit"), [(dated(), True), (dated(end="2015-01-01"), True), (dated(test="2013-02-01"), False)]
 )

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import Ridge
+from torch import Tensor
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility
+from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.model.checkpoints import forecaster_from, read_checkpoint
 from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, with_digest
@@ -22,7 +23,13 @@ from cnn_lstm.model.logistic import fit_logistic
 from cnn_lstm.model.objectives import Classes, Gaussian, Objective, Point, Quantiles
 from cnn_lstm.model.ridge import fit_ridge
 from cnn_lstm.model.training_data import Part
-from tests.fits import FEATURES, small_checkpoint, small_data, small_network, small_trainer
+from tests.fits import FEATURES, price_file, small_checkpoint, small_data, small_network, small_trainer
+
+
+def predictable(folder: Path, **arguments: Any) -> MarketDataModule:
+    """Data on which a line has something to read."""
+    price_file(folder, momentum=0.9, rows=300)
+    return small_data(folder, **arguments)
 
 
 def started(data: MarketDataModule, objective: Objective | None = None, **arguments: Any) -> Forecaster:
@@ -64,7 +71,7 @@ def by_scikit_learn(data: MarketDataModule, line: Line, k: int) -> np.ndarray:
     "objective", [Point(), Point("mae"), Gaussian(), Quantiles()], ids=lambda one: type(one).__name__
 )
 def test_the_model_starts_as_ridge(tmp_path: Path, objective: Objective) -> None:
-    data = small_data(tmp_path, targets=[ForwardReturn(), RealizedVolatility(horizon=3, log=True)])
+    data = predictable(tmp_path, targets=[ForwardReturn(), ForwardReturn(horizon=2)])
     forecaster = started(data, objective)
     (train,), (validation,) = (
         [(forecaster.network.standardize(b.x), (b.y.double() - forecaster._loc(b.x)) / forecaster.y_scale)]
@@ -82,7 +89,7 @@ def test_the_model_starts_as_ridge(tmp_path: Path, objective: Objective) -> None
 
 def test_an_anchored_level_is_forecast_as_a_change(tmp_path: Path) -> None:
     arguments: dict[str, Any] = {"features": [*FEATURES, "close"], "anchor": ["close"]}
-    data = small_data(tmp_path, targets=[ForwardValue("close")], **arguments)
+    data = predictable(tmp_path, targets=[ForwardValue("close")], **arguments)
     forecaster = started(data)
     (batch,) = data.windows_of("validation", 10_000)
     with torch.no_grad():
@@ -93,15 +100,22 @@ def test_an_anchored_level_is_forecast_as_a_change(tmp_path: Path) -> None:
 
 
 def test_classes_start_as_logistic_regression(tmp_path: Path) -> None:
-    data = small_data(tmp_path, targets=[Direction()])
+    data = predictable(tmp_path, targets=[Direction()])
     forecasts = columns_of(started(data, Classes(2)), data, "validation")
     assert torch.equal(forecasts["p1"], forecasts["linear_p1"])
     assert torch.equal(forecasts["y_pred"], forecasts["y_linear"])
     torch.testing.assert_close(forecasts["linear_p0"] + forecasts["linear_p1"], torch.ones_like(forecasts["p0"]))
 
 
+def test_weighted_classes_start_as_logistic_regression_too(tmp_path: Path) -> None:
+    data = small_data(tmp_path, targets=[Direction(thresholds=[0.01])])
+    forecasts = columns_of(started(data, Classes(2, weighted=True)), data, "validation")
+    torch.testing.assert_close(forecasts["p1"], forecasts["linear_p1"])
+    assert torch.equal(forecasts["y_pred"], forecasts["y_linear"])
+
+
 def test_a_distribution_starts_with_the_spread_of_the_residuals(tmp_path: Path) -> None:
-    data = small_data(tmp_path, targets=[ForwardReturn()])
+    data = predictable(tmp_path, targets=[ForwardReturn()])
     forecasts = columns_of(started(data, Gaussian()), data, "train")
     (batch,) = data.windows_of("train", 10_000)
     spread = (batch.y - forecasts["y_linear"]).square().mean().sqrt()
@@ -109,7 +123,7 @@ def test_a_distribution_starts_with_the_spread_of_the_residuals(tmp_path: Path) 
 
 
 def test_quantiles_start_at_those_of_the_residuals(tmp_path: Path) -> None:
-    data = small_data(tmp_path, targets=[ForwardReturn()])
+    data = predictable(tmp_path, targets=[ForwardReturn()])
     forecasts = columns_of(started(data, Quantiles()), data, "train")
     (batch,) = data.windows_of("train", 10_000)
     residual = (batch.y - forecasts["y_linear"])[:, 0]
@@ -118,7 +132,7 @@ def test_quantiles_start_at_those_of_the_residuals(tmp_path: Path) -> None:
 
 
 def test_rows_of_the_test_part_change_nothing(tmp_path: Path) -> None:
-    data = small_data(tmp_path)
+    data = predictable(tmp_path)
     before = started(data).linear.weight.clone()
     later = torch.from_numpy(data.panel.time >= data.parts.boundaries.test)
     data.panel.values[later] = 100.0
@@ -128,7 +142,7 @@ def test_rows_of_the_test_part_change_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("mode", "same"), [("fixed", True), ("fine_tuned", False)])
 def test_only_a_fine_tuned_line_learns(tmp_path: Path, mode: Any, same: bool) -> None:
-    data = small_data(tmp_path)
+    data = predictable(tmp_path)
     first = started(data, linear=mode).linear.weight.clone()
     torch.manual_seed(0)
     forecaster = Forecaster(small_network(), linear=mode)
@@ -140,7 +154,7 @@ def test_only_a_fine_tuned_line_learns(tmp_path: Path, mode: Any, same: bool) ->
 
 @pytest.mark.parametrize("off", ["off", False], ids=["by name", "as YAML reads it"])
 def test_off_leaves_it_out(tmp_path: Path, off: Any) -> None:
-    data = small_data(tmp_path)
+    data = predictable(tmp_path)
     forecaster = started(data, linear=off)
     assert "y_linear" not in columns_of(forecaster, data, "validation")
     assert bool(forecaster.head.weight.any())
@@ -148,7 +162,7 @@ def test_off_leaves_it_out(tmp_path: Path, off: Any) -> None:
 
 
 def test_a_second_fit_goes_on_with_the_head(tmp_path: Path) -> None:
-    data = small_data(tmp_path)
+    data = predictable(tmp_path)
     forecaster = Forecaster(small_network())
     small_trainer().fit(forecaster, datamodule=data)
     head = forecaster.head.weight.clone()
@@ -160,7 +174,7 @@ def test_a_second_fit_goes_on_with_the_head(tmp_path: Path) -> None:
 def test_it_travels_with_the_checkpoint(tmp_path: Path, mode: Any) -> None:
     forecaster = Forecaster(small_network(), linear=mode)
     path = small_checkpoint(tmp_path, forecaster)
-    loaded, data = forecaster_from(read_checkpoint(path)), small_data(tmp_path)
+    loaded, data = forecaster_from(read_checkpoint(path)), predictable(tmp_path)
     data.setup()
     for name, values in columns_of(forecaster.eval(), data, "validation").items():
         assert torch.equal(values, columns_of(loaded, data, "validation")[name])
@@ -170,7 +184,7 @@ def test_it_travels_with_the_checkpoint(tmp_path: Path, mode: Any) -> None:
 
 
 def test_a_checkpoint_of_before_there_was_a_line_forecasts_as_it_did(tmp_path: Path) -> None:
-    data = small_data(tmp_path)
+    data = predictable(tmp_path)
     content = read_checkpoint(small_checkpoint(tmp_path, Forecaster(small_network(), linear="off")))
     del content["hyper_parameters"]["linear"]
     content[CHECKPOINT_KEY] = with_digest(Contract.of(content), content["state_dict"])
@@ -217,6 +231,22 @@ def test_inputs_beyond_the_most_rows_are_exact(monkeypatch: pytest.MonkeyPatch) 
     line = fit_ridge([(x[:400], y[:400])], [(x[400:], y[400:])])
     assert line.inputs == ["averages"]
     assert float((line(x[400:]) - y[400:]).square().mean()) < 0.02
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_a_line_that_does_not_hold_on_the_validation_rows_reads_nothing(refit: bool) -> None:
+    """One target follows its input all the time, the other turns its sign after the training rows."""
+    draw = torch.Generator().manual_seed(0)
+    train, validation = (torch.randn(400, 4, 2, generator=draw, dtype=torch.float64) for _ in range(2))
+
+    def labels(windows: Tensor, sign: float) -> Tensor:
+        return torch.stack([windows[:, -1, 0], sign * windows[:, -1, 1] + sign * 0.5], dim=1)
+
+    line = fit_ridge([(train, labels(train, 1.0))], [(validation, labels(validation, -1.0))], refit)
+    forecast = line(validation.float())
+    torch.testing.assert_close(forecast[:, 0], validation[:, -1, 0].float(), atol=1e-3, rtol=0)
+    assert line.inputs[1] == "no inputs"
+    assert forecast[:, 1].eq(0).all(), "neither weights nor the intercept of the training rows"
 
 
 def test_a_final_line_is_fitted_on_both_parts() -> None:

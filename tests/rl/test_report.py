@@ -34,6 +34,7 @@ def evaluation(seeds: int = 2, rules: tuple[str, ...] = RULES, trials: int = 3) 
         rules={name: replace(metrics, sharpe=None) for name in rules},
         random={"net_annual_return": [-0.01, 0.0, 0.02]},
         test_rows_used=Uses(times=1, models=1),
+        dates_without_forecast=0,
         in_sample_rows=0,
         settings={"market": MarketSettings(), "agent": AgentSettings()},
     )

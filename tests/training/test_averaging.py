@@ -14,12 +14,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from cnn_lstm.errors import ConfigError
+from cnn_lstm.inference.export import export
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.training.averaging import AVERAGING_KEY, WeightAveraging
 from tests.experiments import experiment, fit, network, run
-from tests.fits import small_data, small_network, small_trainer
+from tests.fits import price_file, small_data, small_network, small_trainer
 from tests.markets import market
 
 State = dict[str, Tensor]
@@ -164,6 +165,23 @@ def test_a_checkpoint_forecasts_with_the_average(tmp_path: Path) -> None:
     predictor = Predictor.from_checkpoint(tmp_path / "averaged.ckpt")
     columns = predictor.forecast_rows(data.panel, data.parts.validation)
     torch.testing.assert_close(columns["y_pred"], watching.forecasts, atol=1e-6, rtol=1e-4)
+
+
+def test_exports_and_streams_hold_the_average(tmp_path: Path) -> None:
+    _, watching, trainer = trained(tmp_path, WeightAveraging("ema", decay=0.9))
+    trainer.save_checkpoint(tmp_path / "averaged.ckpt")
+    data = small_data(tmp_path)
+    data.setup()
+    ((x, _, rows),) = data.windows_of("validation", 10_000)
+    module = torch.export.load(export(tmp_path / "averaged.ckpt", tmp_path / "model.pt2", "pt2").path).module()
+    torch.testing.assert_close(module(x)["y_pred"], watching.forecasts, atol=1e-6, rtol=1e-4)
+    prices = pd.read_csv(price_file(tmp_path)).rename(columns={"date": "timestamp"})
+    prices["timestamp"] = pd.to_datetime(prices["timestamp"], utc=True)
+    as_of = pd.Timestamp(data.panel.time[rows[-1]], tz="utc")  # of the second symbol
+    stream = Predictor.from_checkpoint(tmp_path / "averaged.ckpt").stream(prices[prices["timestamp"] < as_of])
+    bar = prices[prices["timestamp"] == as_of]
+    forecast = stream.update(bar).set_index("symbol")["y_pred"]
+    assert float(forecast["BBB"]) == pytest.approx(float(watching.forecasts[-1, 0]), rel=1e-4, abs=1e-6)
 
 
 def test_a_training_that_ends_before_its_tail_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
-from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, RunFolder, new_run, run_of_checkpoint
+from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, RunFolder, keep_config_of_user, new_run, run_of_checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +84,40 @@ def test_process_of_a_strategy_shares_the_folder(tmp_path: Path, monkeypatch: py
     shared = new_run(None, str(tmp_path), "quick")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert new_run(None, str(tmp_path), "quick") == shared
+
+
+SAVED = "# lightning.pytorch==2.6.6\nseed_everything: 42\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "given", "refused"),
+    [
+        (None, False, False),
+        (SAVED, False, False),  # what a fit that failed has left
+        (SAVED + "quiet: true\n", False, False),
+        (SAVED, True, False),  # nothing changes
+        (SAVED + "quiet: true\n", True, True),
+        ("seed_everything: 42  # mine\n", False, True),
+        ("seed_everything: 42  # mine\n", True, True),
+    ],
+)
+def test_the_configuration_of_a_user_is_not_replaced(
+    before: str | None, given: bool, refused: bool, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path)
+    if before is not None:
+        run.config.write_text(before)
+    files = [tmp_path / "absent.yaml", *([tmp_path / "." / "config.yaml"] if given else [])]
+    if refused:
+        with pytest.raises(ConfigError, match=r"E284.*choose another --run_dir"):
+            keep_config_of_user(run, SAVED, files)
+    else:
+        keep_config_of_user(run, SAVED, files)
+
+
+def test_the_configuration_of_a_run_that_goes_on_is_its_own(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.config.write_text(SAVED + "quiet: true\n")
+    run.checkpoints.mkdir()
+    (run.checkpoints / "last.ckpt").touch()
+    keep_config_of_user(run, SAVED, [run.config])

@@ -1,4 +1,4 @@
-"""What the verdict of `test` says where the truth is known: nothing on random walks, skill on a planted signal.
+"""What the verdict of `test` says where the truth is known: nothing on random walks, skill on planted signals.
 
 A script too: `python -m tests.validity.controls --folder controls` prints a line a market and the counts, with
 `--walk_forward` those of stitched folds.
@@ -17,6 +17,8 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
+from cnn_lstm.evaluation.json_types import Report, TargetReport
+from cnn_lstm.evaluation.report import evaluate
 from tests.experiments import run, spec
 from tests.markets import bars_of, days
 
@@ -74,6 +76,15 @@ def signal(returns: NDArray[np.float64], row: int) -> float:
     return float(now * before / 0.92)
 
 
+def straight(seed: int, rows: int = 3000, share: float = 0.05) -> pd.DataFrame:
+    """A market whose return after the next one follows the last: a line explains `share` of its variance."""
+    random = np.random.default_rng(seed)
+    returns = random.normal(0, 1, rows)
+    for row in range(2, rows):
+        returns[row] = np.sqrt(share) * returns[row - 2] + np.sqrt(1 - share) * returns[row]
+    return bars_of(100 * np.exp(0.01 * np.cumsum(returns)), days(rows, START), "LINE", seed + 1)
+
+
 def oracle(table: pd.DataFrame) -> pd.Series:
     """Best forecast of the next-day return behind a delay of one day, for each row of a planted market."""
     returns = np.log(table["close"]).groupby(table["symbol"]).diff() * 100
@@ -111,6 +122,21 @@ def null_of(folder: Path, seed: int) -> Outcome:
 def signal_of(folder: Path, seed: int) -> Outcome:
     """`judge` of a planted signal."""
     return judge(folder, planted(seed), seed, window=20)
+
+
+def line_of(folder: Path, seed: int) -> dict[str, bool]:
+    """Whether the model, and ridge in its place, have evidence of skill over naive forecasts on a `straight` market."""
+    judge(folder, straight(seed), seed, window=20)
+    table = pd.read_parquet(folder / "run" / "predictions.parquet")
+    fitted = ("y_linear", "y_ridge", "y_dlinear", "y_gbm")
+    tables = {"model": table, "ridge": table.assign(y_pred=table["y_ridge"])}
+    naive = {name: one.drop(columns=[column for column in fitted if column in one]) for name, one in tables.items()}
+    return {name: _target(evaluate(one))["evidence"] for name, one in naive.items()}
+
+
+def _target(report: Report) -> TargetReport:
+    (target,) = report["targets"].values()
+    return target
 
 
 def null_over_folds(folder: Path, seed: int) -> Outcome:
@@ -160,6 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--walks", type=int, default=30)
     parser.add_argument("--planted", type=int, default=10)
+    parser.add_argument("--straight", type=int, default=10)
     parser.add_argument("--folder", type=Path, default=Path("controls"))
     parser.add_argument("--walk_forward", action="store_true")
     given = parser.parse_args()
@@ -171,10 +198,16 @@ def main() -> None:
     for seed in range(given.planted):
         signals.append(signal(given.folder / f"planted-{seed}", seed))
         print(f"planted {seed}: {signals[-1]}", flush=True)
+    lines = []
+    for seed in range(0 if given.walk_forward else given.straight):
+        lines.append(line_of(given.folder / f"straight-{seed}", seed))
+        print(f"straight {seed}: {lines[-1]}", flush=True)
     print(f"no evidence on {sum(not walk.evidence for walk in walks)} of {len(walks)} random walks")
     print(f"mean IC on random walks {np.mean([walk.ic for walk in walks] or [0.0]):+.4f}")
     enough = sum(one.evidence and one.r2 >= 0.5 * one.oracle_r2 for one in signals)
     print(f"evidence, with half of the oracle's R2, on {enough} of {len(signals)} planted signals")
+    found = {name: sum(one[name] for one in lines) for name in ("model", "ridge")}
+    print(f"linear signals found of {len(lines)}: {found}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from tests.validity.controls import (
     random_walk,
     signal_of,
     signal_over_folds,
+    straight,
     walk,
 )
 
@@ -46,6 +47,12 @@ def shuffled(self, split):
 MarketDataModule.parts_of = shuffled
 cli.script()
 """
+
+
+def test_a_line_sees_its_share_of_a_straight_market() -> None:
+    returns = np.log(straight(0, rows=20_000)["close"]).diff()
+    assert returns.corr(returns.shift(-2)) ** 2 == pytest.approx(0.05, abs=0.02)
+    assert abs(returns.corr(returns.shift(-1))) < 0.03
 
 
 def test_a_line_sees_nothing_of_the_planted_signal() -> None:

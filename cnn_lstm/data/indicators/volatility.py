@@ -66,6 +66,15 @@ def log_realised_volatility(bars: pd.DataFrame, period: int = 5) -> pd.Series:
     return log_root_mean_square(log_returns(bars), period)
 
 
+@feature(warmup=log_memory(22), kind="log_volatility")
+def har_log_volatility(bars: pd.DataFrame) -> pd.Series:
+    """Mean of `log_realised_volatility` of a day, a week and a month: log-HAR with equal weights (Corsi 2009).
+
+    A value to anchor a volatility target on, which is less noisy than the last week's.
+    """
+    return sum((log_realised_volatility(bars, period) for period in (1, 5, 22)), start=pd.Series(0.0, bars.index)) / 3
+
+
 @feature(inputs=("high", "low"), warmup=lambda period: period - 1, kind="volatility")
 def parkinson_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Volatility from high and low over n bars (Parkinson 1980)."""

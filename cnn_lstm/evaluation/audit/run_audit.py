@@ -22,7 +22,7 @@ from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.dates import dates_of
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.contract import refuse_differences
+from cnn_lstm.model.contract import refuse_differences, refuse_other_scales
 
 SHORT_FORM = ("moved", "removed")  # its perturbations
 MOST_LINES = 12
@@ -137,6 +137,7 @@ def audit_files(data: MarketDataModule, ckpt_path: str | None, output: Path | No
         predictor = Predictor.from_checkpoint(ckpt_path)
         refuse_differences(predictor.recipe.to_plain(), data.recipe.to_plain())
         data.keep_dates(dates_of(predictor.forecaster.contract))
+        refuse_other_scales(predictor.forecaster.contract, data.scaling, data.per_symbol)
     findings = audit(data, predictor, checkpoint, warnings_fail=warnings_fail)
     print(f"{findings}\n{findings.seconds:.1f} s")
     if output is not None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from cnn_lstm.data.windows import Rows
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, class_columns
-from cnn_lstm.model.line import Line
+from cnn_lstm.model.line import Line, Repeatable
 from cnn_lstm.model.linear import MAX_LOGISTIC_WINDOWS, MAX_WINDOWS
 from cnn_lstm.model.logistic import fit_logistic
 from cnn_lstm.model.ridge import fit_ridge
@@ -45,7 +46,10 @@ def ridge_baseline(inputs: BaselineInputs) -> Ridge:
 
     An anchored target is fitted as its change from the last value.
     """
-    train, validation = (_pairs(inputs, rows) for rows in (inputs.train(MAX_WINDOWS), inputs.validation(MAX_WINDOWS)))
+    train, validation = (
+        Repeatable(partial(_pairs, inputs, rows))
+        for rows in (inputs.train(MAX_WINDOWS), inputs.validation(MAX_WINDOWS))
+    )
     return Ridge(inputs, fit_ridge(train, validation))
 
 

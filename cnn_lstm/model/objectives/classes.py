@@ -16,15 +16,26 @@ from cnn_lstm.model.objectives.base import Objective
 class Classes(Objective):
     """Probability of each class, by cross-entropy.
 
+    With weights the logits learn log(w_k P(k)) instead of log(P(k)), up to a constant. The loss is of those logits; the
+    forecast takes the weights out again, so that `p0`, `p1`, ... are probabilities, weighted or not.
+
     Args:
         classes: Number of classes; two more cuts in `Direction` than one give one more class.
-        weighted: Weighs each class by the inverse of its share of the training labels.
+        weighted: Weighs each class in the loss by the inverse of its share of the training labels.
+
+    Source:
+        Elkan (2001), The Foundations of Cost-Sensitive Learning, theorem 2: a change of the base rates.
 
     Example:
         >>> import torch
         >>> columns = Classes(2).forecast(torch.tensor([[[0.0, 1.0]]]), torch.zeros(1, 1), torch.ones(1))
         >>> {name: round(float(values), 3) for name, values in columns.items()}
         {'y_pred': 1.0, 'p0': 0.269, 'p1': 0.731}
+        >>> rare = Classes(2, weighted=True)
+        >>> rare.learn_classes(torch.tensor([[90.0, 10.0]]))
+        >>> columns = rare.forecast(torch.zeros(1, 1, 2), torch.zeros(1, 1), torch.ones(1))
+        >>> {name: round(float(values), 3) for name, values in columns.items()}
+        {'y_pred': 0.0, 'p0': 0.9, 'p1': 0.1}
     """
 
     weights: Tensor
@@ -55,7 +66,12 @@ class Classes(Objective):
         return (losses * picked).sum() / picked.sum()
 
     def forecast(self, raw: Tensor, loc: Tensor, scale: Tensor) -> dict[str, Tensor]:
-        """Most probable class as `y_pred`, and a column `p0`, `p1`, ... for each class."""
-        probabilities = raw.softmax(dim=-1)
+        """Most probable class as `y_pred`, and a column `p0`, `p1`, ... for each class, without the weights."""
+        logits = raw - self.weights.log()
+        probabilities = logits.softmax(dim=-1)
         columns = {f"p{k}": probabilities[..., k] for k in range(self.classes)}
-        return {"y_pred": raw.argmax(dim=-1).to(raw.dtype), **columns}
+        return {"y_pred": logits.argmax(dim=-1).to(raw.dtype), **columns}
+
+    def start(self, residual: Tensor) -> Tensor:
+        """Raw outputs, (H, K), under which the forecast is the line's, whose logits know no weights."""
+        return self.weights.log().expand(residual.shape[1], -1)

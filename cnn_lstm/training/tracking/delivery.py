@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from cnn_lstm.errors import ConfigError, TrackingError
 from cnn_lstm.files import replace_file
+from cnn_lstm.hints import counted
 from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.events import Content, End
 from cnn_lstm.training.tracking.journal import Event, Journal
@@ -205,7 +206,9 @@ def sync(run: Path, uri: str | None) -> str:
         delivery.deliver()
     finally:
         journal.give_back()
-    return f"{run}: {delivery.sent} events sent to {without_credentials(delivery.uri)}, run {delivery.run_id}"
+    return (
+        f"{run}: {counted(delivery.sent, 'event')} sent to {without_credentials(delivery.uri)}, run {delivery.run_id}"
+    )
 
 
 class Sender:
