@@ -22,6 +22,7 @@ from cnn_lstm.data.checks import (
     plainly_sound,
 )
 from cnn_lstm.data.missing import listed, missing_runs, unlabelled
+from cnn_lstm.data.odd_bars import ODD_CHECKS
 from cnn_lstm.data.sources.base import TIME_DTYPE, validate_symbol
 from cnn_lstm.errors import DataError, Defect, DefectsError
 from cnn_lstm.hints import nearest
@@ -79,7 +80,7 @@ def check_prices(
     if checks.on_unlisted == "skip":
         table, unlisted = listed(table)
         defects += unlisted
-    for check in ROW_CHECKS:
+    for check in (*ROW_CHECKS, *ODD_CHECKS):
         defects += check(table, checks)
     defects += [defect for name in labels for defect in unlabelled(table, name, checks)]
     filled, gaps = _filled(table, checks, labels)

@@ -27,8 +27,8 @@ MAX_COLUMNS = 10_000
 MAX_EXPANDED = 4 * 2**30
 # real bars compress 3 to 10 times; a bomb reaches 1000
 MAX_RATIO = 200
-PARQUET, FEATHER = b"PAR1", (b"ARROW1", b"FEA1")
-GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
+PARQUET, FEATHER = b"PAR1", b"ARROW1"
+GZIP, ZIP = b"\x1f\x8b", (b"PK\x03\x04", b"PK\x05\x06")
 UNPACK, AS_CSV = "unpack it, or pack it with gzip or zip", "save it as CSV UTF-8"
 # first bytes of what is not a table of text: what it is, and what to do
 FOREIGN: dict[bytes, tuple[str, str]] = {
@@ -40,6 +40,7 @@ FOREIGN: dict[bytes, tuple[str, str]] = {
     b"\xd0\xcf\x11\xe0": ("an Excel workbook", AS_CSV),
     b"\x89HDF": ("an HDF5 file", "write Parquet or CSV"),
     b"SQLite format 3": ("an SQLite database", "write its table to Parquet or CSV"),
+    b"FEA1": ("a Feather file of version 1", "write Parquet or CSV"),
     b"\x93NUMPY": ("a NumPy array", "write Parquet or CSV"),
     b'{"': ("JSON", "write Parquet or CSV"),
     b"[{": ("JSON", "write Parquet or CSV"),
@@ -77,7 +78,7 @@ def _magic(path: Path) -> bytes:
 def is_arrow(path: Path) -> bool:
     """Whether a file is Parquet or Feather, or says so by its name."""
     named = path.suffix.lower() in {".parquet", ".pq", ".feather", ".ftr", ".arrow"}
-    return named or _magic(path).startswith((PARQUET, *FEATHER))
+    return named or _magic(path).startswith((PARQUET, FEATHER))
 
 
 def read_arrow(path: Path) -> pd.DataFrame:

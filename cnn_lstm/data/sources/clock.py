@@ -22,7 +22,7 @@ PER_SECOND: dict[Unit, float] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 # numbers of these moments lie 38 times apart at most, and units 1000 times: each number has one unit
 FIRST_PROVEN = pd.Timestamp("1971-06-01").timestamp()
 EARLY = pd.Timestamp("1970-02-01").timestamp()  # where numbers of the next smaller unit are taken to lie
-STRICT = r"\d{4}-\d{2}-\d{2}(?:[T ].*)?|\d{8}(?:[T ]\d{4}(?:\d{2})?)?"
+STRICT = r"\d{4}-\d{2}-\d{2}(?:[T ].*)?|\d{8}(?:[T ].*)?"
 YEAR_FIRST = r"^(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?:[T ]+(\S.*))?$"
 OFFSET = r":\d{2}\S*?\s?(Z|[+-]\d{2}(?::?\d{2})?)$"
 TIME_OF_DAY = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:\s?[AaPp][Mm])?|\d{1,6}"

@@ -192,7 +192,7 @@ def levels_of_pairs(pairs: Sequence[tuple[str, str]], lines: int = 0) -> Levels 
     values = [k for k, time in enumerate(times) if not time]
     for fields, symbols in ((one, two), (two, one)):
         known = all(plain_name(fields[k]) in FIELDS for k in values)
-        texts = all(symbols[k] and plain_name(symbols[k]) not in FIELDS and not _is_number(symbols[k]) for k in values)
+        texts = all(re.search("[^\\W\\d]", symbols[k]) and plain_name(symbols[k]) not in FIELDS for k in values)
         if values and known and texts:
             names = tuple(a if time else field for a, field, time in zip(one, fields, times, strict=True))
             of = tuple("" if time else symbol for symbol, time in zip(symbols, times, strict=True))
@@ -219,14 +219,6 @@ def _pair(name: object) -> tuple[str, str]:
     if isinstance(name, tuple) and len(name) == 2:
         return str(name[0]), str(name[1])
     return str(name), ""
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def symbol_candidates(cells: pd.DataFrame, header: Sequence[str], taken: Sequence[int], when: pd.Series) -> list[str]:

@@ -117,7 +117,7 @@ class PriceFiles(PriceSource):
         """The bars of a file, or of one symbol of a file whose header names several."""
         if raw.cells.empty:
             raise DataError("0 rows", str(path), "give a file with at least one bar", code=302)
-        names = bind_columns(raw.header, self.columns, str(path))
+        names = bind_columns(raw.header, self._mapping(symbol), str(path))
         when = self._moments(raw, names, path)
         names, raw_close = with_adjustment(names, raw.header, self.adjust, str(path))
         if symbol is not None:
@@ -156,6 +156,11 @@ class PriceFiles(PriceSource):
             return numbers
         close = numbers.pop(RAW_CLOSE)
         return scaled(numbers, close, {ours: raw.header[names[ours]] for ours in numbers})
+
+    def _mapping(self, symbol: str | None) -> dict[str, str]:
+        """The user's mapping; a header of two levels says itself which column has the times."""
+        times = () if symbol is None else ("timestamp", "symbol")
+        return {ours: theirs for ours, theirs in self.columns.items() if ours not in times}
 
     def _names(self, header: Sequence[str], path: Path) -> dict[str, int]:
         """Positions of the columns that are text."""

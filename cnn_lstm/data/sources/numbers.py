@@ -22,7 +22,7 @@ STYLES = {
     ".": r"[+-]?(?:\d+|\d{1,3}(?:,\d{2,3})*,\d{3})?(?:\.\d*)?(?:[eE][+-]?\d+)?",
     ",": r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+)?(?:,\d*)?(?:[eE][+-]?\d+)?",
 }
-CURRENCY = r"^([+-]?)\s*[$€£¥₹]\s*|\s*[$€£¥₹]$"
+CURRENCY = r"^([+-]?)\s*[$€£¥₹]\s*(?=\S)|(?<=\d)\s*[$€£¥₹]$"
 BLANKS = r"(?<=\d)[ \u00a0\u202f'’](?=\d{3}(?!\d))"
 SUFFIX = r"^(?P<number>.*\d)\s*(?P<suffix>[KkMmBbTt])$"
 FACTORS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
@@ -101,11 +101,11 @@ def decimal_of(texts: Mapping[str, pd.Series], wanted: Collection[str], where: s
         one, two = (f"{cells.iloc[0]!r} in line {cells.index[0]}" for cells in proofs.values())
         what = f"decimal points and decimal commas: {one}, {two}"
         raise DataError(what, where, f"write all numbers alike, or {fix}", code=345)
-    if not proven:
-        first = every[every.str.contains(",", regex=False)]
-        what = f"{first.iloc[0]!r} could have thousands or decimals behind the comma"
-        raise DataError(what, f"{where}:{first.index[0]}, {count_cells(len(first))}", fix, code=345)
-    return proven[0]
+    unclear = every[fits["."] & fits[","] & every.str.contains(",", regex=False)]
+    if not proven and len(unclear):
+        what = f"{unclear.iloc[0]!r} could have thousands or decimals behind the comma"
+        raise DataError(what, f"{where}:{unclear.index[0]}, {count_cells(len(unclear))}", fix, code=345)
+    return proven[0] if proven else "."
 
 
 def count_cells(cells: int) -> str:

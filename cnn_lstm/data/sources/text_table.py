@@ -13,7 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -29,7 +29,8 @@ SEPARATORS = (";", "\t", "|", ",")
 HEAD_LINES = 100
 PREAMBLE = 50
 EXCEL = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
-DATA = re.compile(r"[+-]?[\d.,]*\d[\d.,]*(?:[eE][+-]?\d+)?|\d{1,4}([-/.])\d{1,2}\1\d{1,4}.*|\d{8}[T ]\d+|\d{1,2}:\d{2}.*")
+NUMBER = r"[+-]?[$€£¥₹]?[\d.,]*\d[\d.,]*(?:[eE][+-]?\d+)?[KMB%]?"
+DATA = re.compile(rf"{NUMBER}|\d{{1,4}}([-/.])\d{{1,2}}\1\d{{1,4}}.*|\d{{8}}[T ]\d+|\d{{1,2}}:\d{{2}}.*")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def layout_of(path: Path, separator: str | None, header: bool, known: Collection
     if not header:
         first = next(k for k, row in enumerate(rows) if len(row) == width)
         return Layout(separator or found, first, tuple(str(k + 1) for k in range(width)))
-    for at, (row, below) in enumerate(zip(rows[:PREAMBLE], rows[1:], strict=False)):
+    for at, (row, below) in enumerate(pairwise(rows[: PREAMBLE + 1])):
         beneath = rows[at + 2] if at + 2 < len(rows) else []
         if (levels := levels_of_rows(row, below, beneath)) is not None:
             return Layout(separator or found, at + levels.lines, levels.names, levels)
@@ -93,7 +94,8 @@ def looks_like_data(row: Sequence[str], known: Collection[str] = ()) -> bool:
     cells = [cell.strip() for cell in row if cell.strip()]
     words = {*BARS, *(alias for aliases in ALIASES.values() for alias in aliases)}
     values = [cell for cell in cells if DATA.fullmatch(cell)]
-    named = any(plain_name(cell) in words or cell in known for cell in cells if cell not in values)
+    given = set() if set(known) & set(values) else set(known)  # the user took values for names
+    named = any(plain_name(cell) in words or cell in given for cell in cells if cell not in values)
     counted = cells in ([str(k + first) for k in range(len(cells))] for first in (0, 1))
     return bool(values) and 2 * len(values) >= len(cells) and not named and not counted
 
