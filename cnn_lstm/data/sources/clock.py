@@ -182,6 +182,7 @@ def _since_1970(cells: pd.Series, unit: Unit | Literal["auto"], where: str) -> p
         DataError: E346.
     """
     numbers = pd.to_numeric(cells, errors="coerce")
+    numbers = numbers.mask(numbers.abs() == float("inf"))
     likely = _units(numbers)
     if unit == AUTO:
         unclear = numbers.notna() & (likely == "")
@@ -192,9 +193,13 @@ def _since_1970(cells: pd.Series, unit: Unit | Literal["auto"], where: str) -> p
             raise DataError(what, place, f"set data.source.date_format to one of {', '.join(UNITS)}", code=346)
         return _moments(numbers, likely)
     _refuse_days(numbers, unit, where)
+    own = pd.Series(unit, index=numbers.index, dtype="str")
     seconds = numbers / PER_SECOND[unit]
     strange = (seconds >= 0) & (seconds < EARLY) | (seconds > pd.Timestamp.now("UTC").timestamp() + 86_400)
     other = strange & (likely != "") & (likely != unit)
+    rest = seconds[~strange]
+    if len(rest) and 0 <= rest.min() - seconds[other].max() < EARLY:
+        return _moments(numbers, own)  # the first days of a table that begins in January 1970
     if other.any():
         row = other.idxmax()
         right = likely[row]
@@ -204,7 +209,7 @@ def _since_1970(cells: pd.Series, unit: Unit | Literal["auto"], where: str) -> p
         raise DataError(what, f"{where}:{row}, {count_rows(int(other.sum()))} of {len(cells)}", fix, code=346)
     if len(numbers) > 1 and ((seconds >= 0) & (seconds < EARLY)).all():
         log.warning("all bars lie in January 1970 — %s — check data.source.date_format", where)
-    return _moments(numbers, pd.Series(unit, index=numbers.index, dtype="str"))
+    return _moments(numbers, own)
 
 
 def _refuse_days(numbers: pd.Series, unit: Unit, where: str) -> None:
@@ -245,7 +250,7 @@ def _plain_offsets(text: pd.Series, form: str) -> tuple[pd.Series, str]:
         return text, form
     plain = text[named].str.replace(r"^([^:]*\d)\s*(?:GMT|UTC)$", r"\1", regex=True)  # a day alone has no offset
     plain = plain.str.replace(r"(?:GMT|UTC)$", "+0000", regex=True)
-    plain = plain.str.replace(r"(?:GMT|UTC)([+-])(\d)$", r"\g<1>0\2", regex=True)
+    plain = plain.str.replace(r"(?:GMT|UTC)([+-])(\d)$", r"\g<1>0\g<2>00", regex=True)
     plain = plain.str.replace(r"(?:GMT|UTC)([+-]\d{2})$", r"\g<1>00", regex=True)
     plain = plain.str.replace(r"(?:GMT|UTC)([+-])", r"\1", regex=True)
     # the letters stand in the format as they are, with the offset or in its place
