@@ -70,7 +70,9 @@ def _gaps(panel: Panel, bound: BoundRecipe, rows: Rows) -> Iterator[Cause]:
     limit = bound.recipe.checks.max_gap_days
     same = np.diff(panel.symbol[rows]) == 0
     step = float(np.median(np.diff(panel.time[rows])[same] / np.timedelta64(1, "D")))
-    what = f"{gaps} {'gap' if gaps == 1 else 'gaps'} of more than {limit:g} days (data.checks.max_gap_days) leave at most"
+    what = (
+        f"{gaps} {'gap' if gaps == 1 else 'gaps'} of more than {limit:g} days (data.checks.max_gap_days) leave at most"
+    )
     what = f"{what} {lengths.max()} {'row' if lengths.max() == 1 else 'rows'} in a row, and one window takes {needed}"
     if step > limit:
         yield Cause(what, f"bars are {step:.0f} days apart: set data.checks.max_gap_days: {math.ceil(1.5 * step)}")

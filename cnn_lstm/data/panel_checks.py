@@ -77,9 +77,7 @@ def check_parts(panel: Panel, parts: SplitRows, bound: BoundRecipe) -> None:
         log.warning("%s — %s — used where it has windows", defect.what, defect.where)
 
 
-def _lacking(
-    panel: Panel, parts: SplitRows, bound: BoundRecipe, lacking: Sequence[tuple[str, int]]
-) -> list[Defect]:
+def _lacking(panel: Panel, parts: SplitRows, bound: BoundRecipe, lacking: Sequence[tuple[str, int]]) -> list[Defect]:
     """Symbols without a window in a part, each with the dates of its windows, or the cause that it has none."""
     rows = np.concatenate(list(parts.by_name.values()))
     defects = []
@@ -89,7 +87,9 @@ def _lacking(
         if not span and (found := cause_of_no_window(panel, bound, parts.boundaries, code)):
             cause, fix = found.what, found.fix
         where = f"{panel.symbols[code]}: {cause}" if cause else panel.symbols[code]
-        defects.append(Defect(306, f"no window in the {name} part", where, f"{fix}, or set data.checks.on_short to skip"))
+        defects.append(
+            Defect(306, f"no window in the {name} part", where, f"{fix}, or set data.checks.on_short to skip")
+        )
     return defects
 
 

@@ -35,7 +35,7 @@ def message(table: pd.DataFrame, code: int, **options: Any) -> str:
     return line
 
 
-@pytest.mark.parametrize(("freq", "days"), [("MS", 31), ("QS", 92), ("14D", 14)])
+@pytest.mark.parametrize(("freq", "days"), [("MS", 31), ("QS", 91), ("14D", 14)])
 def test_bars_that_are_further_apart_than_the_limit_name_it(freq: str, days: int) -> None:
     table = bars(250, freq, start="1955-01-01")
     line = message(table, 323)

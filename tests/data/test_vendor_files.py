@@ -1,4 +1,4 @@
-"""Files as vendors write them: each way of writing one table gives that table back, or one line that says what helps."""
+"""Files as vendors write them: each way of writing a table gives that table back, or one line that says what helps."""
 
 from __future__ import annotations
 
@@ -98,7 +98,13 @@ def investing(bars: pd.DataFrame) -> str:
 def stooq(bars: pd.DataFrame) -> str:
     frame = pd.DataFrame({"<TICKER>": bars["symbol"], "<PER>": "D", "<DATE>": bars["timestamp"].dt.strftime("%Y%m%d")})
     frame["<TIME>"] = "000000"
-    for theirs, ours in {"<OPEN>": "open", "<HIGH>": "high", "<LOW>": "low", "<CLOSE>": "close", "<VOL>": "volume"}.items():
+    for theirs, ours in {
+        "<OPEN>": "open",
+        "<HIGH>": "high",
+        "<LOW>": "low",
+        "<CLOSE>": "close",
+        "<VOL>": "volume",
+    }.items():
         frame[theirs] = bars[ours]
     return frame.assign(**{"<OPENINT>": 0}).to_csv(index=False)
 
@@ -217,7 +223,11 @@ KLINES = "1725148800000,40006.5,40328.6,39936.0,40235.8,5.4\n1725235200000,40437
         (KLINES, "timestamp open high low close volume", {"date_format": "ms"}),
         ("ACME,20240102,1,2,1,2,9\nACME,20240103,1,2,1,2,9\n", "symbol date open high low close volume", {}),
         ("2024.01.02,00:00,1,2,1,2,9\n2024.01.03,00:00,1,2,1,2,9\n", "date time open high low close volume", {}),
-        ("20240102 170000;1.1;1.2;1.0;1.1;0\n20240102 170100;1.1;1.2;1;1;0\n", "timestamp open high low close volume", {}),
+        (
+            "20240102 170000;1.1;1.2;1.0;1.1;0\n20240102 170100;1.1;1.2;1;1;0\n",
+            "timestamp open high low close volume",
+            {},
+        ),
         ("2024-01-02\t$1.5\t9\n2024-01-03\t$1.6\t8\n", "date close volume", {}),
     ],
 )
@@ -267,7 +277,10 @@ def test_the_only_column_that_sounds_like_a_time_is_proposed(header: str, tmp_pa
 @pytest.mark.parametrize(
     ("last", "part"),
     [
-        ('"Downloaded from example.com as of 10-02-2023 11:16pm CDT"', "line 32 is not a bar: it begins with 'Downloaded"),
+        (
+            '"Downloaded from example.com as of 10-02-2023 11:16pm CDT"',
+            "line 32 is not a bar: it begins with 'Downloaded",
+        ),
         ("Average,1,2,3,4,5", "line 32 is not a bar: it begins with 'Average'"),
         ("Date,Open,High,Low,Close,Volume", "line 32 repeats the header ('Date')"),
         (",1,2,3,4,5", "no date"),
@@ -378,7 +391,12 @@ def test_stretches_of_one_symbol_are_not_symbols(names: list[str], symbol: str, 
 
 def test_files_of_different_symbols_stay_symbols(tmp_path: Path) -> None:
     bars = table(120)
-    for name, rows in (("600519", slice(0, 60)), ("000001", slice(60, 120)), ("S1", slice(0, 70)), ("S2", slice(50, 120))):
+    for name, rows in (
+        ("600519", slice(0, 60)),
+        ("000001", slice(60, 120)),
+        ("S1", slice(0, 70)),
+        ("S2", slice(50, 120)),
+    ):
         capitals(bars[rows]).to_csv(tmp_path / f"{name}.csv", index=False)
     assert load(tmp_path / "*.csv")["symbol"].nunique() == 4
 

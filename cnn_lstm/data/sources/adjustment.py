@@ -46,7 +46,9 @@ def with_adjustment(
     raw = next((k for k, name in enumerate(header) if plain_name(name) in CLOSES), None)
     if adjust:
         fix = "leave out data.source.adjust"
-        require(None not in (adjusted, raw), "adjust: true, without a close and an adjusted close", where, fix, code=274)
+        require(
+            None not in (adjusted, raw), "adjust: true, without a close and an adjusted close", where, fix, code=274
+        )
     if "close" in names and is_adjusted(header[names["close"]]):
         adjusted = names["close"]
     kept = {ours: position for ours, position in names.items() if position != adjusted}

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -126,7 +126,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
                 yield stream
         else:
             with gzip.open(path, "rb") if magic.startswith(GZIP) else path.open("rb") as stream:
-                yield stream
+                yield cast(IO[bytes], stream)
     except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
         kind = "zip" if magic.startswith(ZIP) else "gzip"
         raise DataError(f"damaged {kind} file: {error}", str(path), "compress it again", code=305) from error

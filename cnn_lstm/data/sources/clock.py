@@ -67,7 +67,7 @@ class Clock:
         if pd.api.types.is_datetime64_any_dtype(cells.dtype):
             moments: pd.Series = cells
         elif self.date_format in EPOCHS:
-            moments = _since_1970(cells, cast(Unit, self.date_format), where)
+            moments = _since_1970(cells, str(self.date_format), where)
         else:
             moments = self._parsed(cells.astype("str").fillna("").str.strip(), where)
         if (bad := moments.isna()).any():
@@ -83,9 +83,12 @@ class Clock:
     def read_joined(self, dates: pd.Series, times: pd.Series, where: str) -> pd.Series:
         """Convert a column of dates and one of times of day.
 
-        A `date_format` without a time of day is that of the dates alone; the times are then `09:30`, `0930` or `093000`.
+        A `date_format` without a time of day is that of the dates alone; the times are then `09:30`, `0930` or
+        `093000`.
         """
-        day = dates.dt.strftime("%Y-%m-%d") if pd.api.types.is_datetime64_any_dtype(dates.dtype) else dates.astype("str")
+        day = (
+            dates.dt.strftime("%Y-%m-%d") if pd.api.types.is_datetime64_any_dtype(dates.dtype) else dates.astype("str")
+        )
         form, time = self.date_format, times.astype("str").str.strip()
         if form is None or not re.search("%[HIMSpTXcfr]", form):
             form, time = form and f"{form} %H:%M:%S.%f", _plain_times(time)
@@ -120,9 +123,8 @@ class Clock:
             return moments if self.zone is None else cast(pd.Series, moments.dt.tz_convert(self.zone))
         local = cast(pd.Series, moments.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT"))
         if (bad := local.isna() & moments.notna()).any():
-            row = bad.idxmax()
-            what = f"{moments[row]} exists twice or not at all in {zone} (daylight saving time)"
-            place = f"{where}:{row}, {count_rows(int(bad.sum()))}"
+            at, place = _first(bad, where)
+            what = f"{moments.iloc[at]} exists twice or not at all in {zone} (daylight saving time)"
             raise DataError(what, place, "write timestamps with their UTC offset", code=310)
         return local
 
@@ -175,7 +177,7 @@ def _units(numbers: pd.Series) -> pd.Series:
     return units
 
 
-def _since_1970(cells: pd.Series, unit: Unit | Literal["auto"], where: str) -> pd.Series:
+def _since_1970(cells: pd.Series, date_format: str, where: str) -> pd.Series:
     """Moments of numbers since 1970; NaT where a cell is not a number.
 
     Raises:
@@ -184,14 +186,14 @@ def _since_1970(cells: pd.Series, unit: Unit | Literal["auto"], where: str) -> p
     numbers = pd.to_numeric(cells, errors="coerce")
     numbers = numbers.mask(numbers.abs() == float("inf"))
     likely = _units(numbers)
-    if unit == AUTO:
+    if date_format == AUTO:
         unclear = numbers.notna() & (likely == "")
         if unclear.any():
-            row = unclear.idxmax()
-            what = f"{cells[row]} does not prove its unit: it is not a moment since June 1971 in any"
-            place = f"{where}:{row}, {count_rows(int(unclear.sum()))}"
+            at, place = _first(unclear, where)
+            what = f"{cells.iloc[at]} does not prove its unit: it is not a moment since June 1971 in any"
             raise DataError(what, place, f"set data.source.date_format to one of {', '.join(UNITS)}", code=346)
         return _moments(numbers, likely)
+    unit = cast(Unit, date_format)
     _refuse_days(numbers, unit, where)
     own = pd.Series(unit, index=numbers.index, dtype="str")
     seconds = numbers / PER_SECOND[unit]
@@ -201,12 +203,12 @@ def _since_1970(cells: pd.Series, unit: Unit | Literal["auto"], where: str) -> p
     if len(rest) and 0 <= rest.min() - seconds[other].max() < EARLY:
         return _moments(numbers, own)  # the first days of a table that begins in January 1970
     if other.any():
-        row = other.idxmax()
-        right = likely[row]
-        moment = pd.Timestamp(numbers[row] / PER_SECOND[cast(Unit, right)], unit="s")
-        what = f"{cells[row]} is in {right} since 1970 ({moment:%Y-%m-%d}), not in {unit}"
+        at, place = _first(other, where)
+        right = likely.iloc[at]
+        moment = pd.Timestamp(numbers.iloc[at] / PER_SECOND[cast(Unit, right)], unit="s")
+        what = f"{cells.iloc[at]} is in {right} since 1970 ({moment:%Y-%m-%d}), not in {unit}"
         fix = f"set data.source.date_format: {right if other.all() and likely.nunique() == 1 else AUTO}"
-        raise DataError(what, f"{where}:{row}, {count_rows(int(other.sum()))} of {len(cells)}", fix, code=346)
+        raise DataError(what, f"{place} of {len(cells)}", fix, code=346)
     if len(numbers) > 1 and ((seconds >= 0) & (seconds < EARLY)).all():
         log.warning("all bars lie in January 1970 — %s — check data.source.date_format", where)
     return _moments(numbers, own)
@@ -260,10 +262,9 @@ def _plain_offsets(text: pd.Series, form: str) -> tuple[pd.Series, str]:
 
 def _not_a_date(cells: pd.Series, bad: pd.Series, date_format: str | None, where: str) -> DataError:
     """Why a cell is not a date, and what helps."""
-    row, count = bad.idxmax(), int(bad.sum())
-    text = str(cells[row]).strip()
+    (at, place), count = _first(bad, where), int(bad.sum())
+    row, text, place = cells.index[at], str(cells.iloc[at]).strip(), f"{place} of {len(cells)}"
     short = repr(text if len(text) <= 40 else text[:40] + "...")
-    place = f"{where}:{row}, {count_rows(count)} of {len(cells)}"
     few = count < len(cells) / 2 and not re.match(r"\d", text)
     if not text or text.lower() in {"nan", "nat", "none"}:
         return DataError("no date", place, "give each row a date, or remove these rows", code=309)
@@ -281,6 +282,12 @@ def _not_a_date(cells: pd.Series, bad: pd.Series, date_format: str | None, where
     elif re.fullmatch(TIME_OF_DAY, text):
         fix = "name the days too: data.source.columns: {date: ..., time: ...}"
     return DataError(f"{short} is not an ISO date", place, fix, code=309)
+
+
+def _first(bad: pd.Series, where: str) -> tuple[int, str]:
+    """Position of the first bad row, and its place in the file with the number of bad rows."""
+    at = int(bad.to_numpy().argmax())
+    return at, f"{where}:{bad.index[at]}, {count_rows(int(bad.sum()))}"
 
 
 def _mixed(where: str, offset: pd.Series, fix: str) -> DataError:

@@ -59,8 +59,8 @@ def bind_columns(header: Sequence[str], mapping: Mapping[str, str], where: str) 
         where: The file, for messages.
 
     Returns:
-        Our name -> position. `timestamp` is always there. `time` is there where a column next to that of the dates could
-        hold the times of day: its cells decide.
+        Our name -> position. `timestamp` is always there. `time` is there where a column next to that of the dates
+        could hold the times of day: its cells decide.
 
     Raises:
         DataError: E303, a column is not there, or two could be the same.

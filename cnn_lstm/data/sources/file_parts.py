@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from itertools import pairwise
-from os.path import commonprefix
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 import pandas as pd
@@ -43,4 +42,5 @@ def refuse_parts(tables: Mapping[Path, pd.DataFrame], name_of: Callable[[Path], 
 
 def _common(names: list[str]) -> str:
     """What names have in common before the first number that differs."""
-    return re.sub(r"[-_. \d]+$", "", commonprefix(names)) or "..."
+    prefix = "".join(one for one, *_ in takewhile(lambda signs: len(set(signs)) == 1, zip(*names, strict=False)))
+    return re.sub(r"[-_. \d]+$", "", prefix) or "..."

@@ -66,7 +66,7 @@ class PriceFiles(PriceSource):
         ['prices/*.csv']
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each argument is a key of the YAML
         self,
         paths: str | list[str],
         columns: dict[str, str | int] | None = None,

@@ -23,7 +23,7 @@ STYLES = {
     ",": r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+)?(?:,\d*)?(?:[eE][+-]?\d+)?",
 }
 CURRENCY = r"^([+-]?)\s*[$€£¥₹]\s*(?=\S)|(?<=\d)\s*[$€£¥₹]$"
-BLANKS = r"(?<=\d)[ \u00a0\u202f'’](?=\d{3}(?!\d))"
+BLANKS = r"(?<=\d)[ \u00a0\u202f'\u2019](?=\d{3}(?!\d))"
 SUFFIX = r"^(?P<number>.*\d)\s*(?P<suffix>[KkMmBbTt])$"
 FACTORS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
@@ -61,9 +61,9 @@ def number_columns(
         if bad.equals(known) and name not in wanted:
             log.warning("column %s holds text — %s — it is left out", name, where)
         elif bad.any():
-            first = bad.idxmax()
-            place = f"{where}:{first}, column {name}, {count_cells(int(bad.sum()))}"
-            text = str(cells[first]).strip()
+            first = int(bad.to_numpy().argmax())
+            place = f"{where}:{cells.index[first]}, column {name}, {count_cells(int(bad.sum()))}"
+            text = str(cells.iloc[first]).strip()
             defects.append(Defect(304, f"{text[:40]!r} is not a number", place, "correct the cells"))
         else:
             values[name] = number
@@ -116,7 +116,7 @@ def count_cells(cells: int) -> str:
 def _bare(cells: pd.Series) -> pd.Series:
     """Texts without the sign of a currency and blanks or apostrophes between thousands."""
     text = cells.astype("str").fillna("").str.strip()
-    odd = text.str.contains(r"[$€£¥₹ \u00a0\u202f'’]")
+    odd = text.str.contains(r"[$€£¥₹ \u00a0\u202f'\u2019]")
     if odd.any():
         plain = text[odd].str.replace(CURRENCY, r"\1", regex=True).str.replace(BLANKS, "", regex=True)
         text = text.where(~odd, plain.reindex(text.index))

@@ -1,7 +1,7 @@
 """Text files as tables: which line has the names, what separates the cells, and the cells as they are.
 
-Only what the lines themselves prove is taken from them: the separator that cuts most lines into equally many cells, lines
-above the header that are cut into fewer, and the header lines of a table with two levels of names.
+Only what the lines themselves prove is taken from them: the separator that cuts most lines into equally many cells,
+lines above the header that are cut into fewer, and the header lines of a table with two levels of names.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -117,6 +118,7 @@ def read_text(path: Path, layout: Layout, text: Collection[int]) -> pd.DataFrame
         DataError: E302 or E305.
     """
     columns = list(range(len(layout.names)))
+    missing: dict[Any, list[str]] = {column: MISSING for column in columns if column not in text}
     with opened(path) as stream, warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # it would lose the last columns of long rows
         lines = io.TextIOWrapper(stream, encoding="utf-8-sig", newline=None)
@@ -131,7 +133,7 @@ def read_text(path: Path, layout: Layout, text: Collection[int]) -> pd.DataFrame
                 index_col=False,
                 dtype=dict.fromkeys(text, "str"),
                 keep_default_na=False,
-                na_values={column: MISSING for column in columns if column not in text},
+                na_values=missing,
                 skip_blank_lines=False,
                 skipinitialspace=True,
                 low_memory=False,
