@@ -19,6 +19,7 @@ from cnn_lstm.errors import Defect
 WIDE = math.log(5.0)
 WIDE_FOR_ITSELF = math.log(1.5)
 TIMES_USUAL = 20.0
+DOUBLE = math.log(2.0)  # half of the monthly bars of Bitcoin span 1.5 times their low
 FAR = math.log(5.0)
 # a listing or a rebalancing day trades some hundred times what the days around it do
 LOUD = 1e3
@@ -35,7 +36,7 @@ def _ranges(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
         return
     span = np.log(_positive(table["high"])) - np.log(_positive(table["low"]))
     usual = span.groupby(table["symbol"]).transform("median")
-    odd = (span > WIDE) | ((span > WIDE_FOR_ITSELF) & (span > TIMES_USUAL * usual))
+    odd = (span > WIDE) | ((span > WIDE_FOR_ITSELF) & (span > TIMES_USUAL * usual)) | (np.minimum(span, usual) > DOUBLE)
     for symbol, spans in span[odd].groupby(table["symbol"]):
         row = spans.idxmax()
         factor, at = math.exp(min(spans.max(), 700.0)), day(table["timestamp"][row])
@@ -55,8 +56,8 @@ def _leaps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
         split |= (np.exp(size.clip(upper=10.0)) / factor - 1).abs() <= SPLIT_TOLERANCE
     for symbol, steps in step[(size > FAR) & ~split].groupby(table["symbol"]):
         row = steps.abs().idxmax()
-        factor = math.exp(min(max(steps[row], -700.0), 700.0))
-        what = f"the close is {factor:.4g} times the one before on {day(table['timestamp'][row])}"
+        times = math.exp(min(max(steps[row], -700.0), 700.0))
+        what = f"the close is {times:.4g} times the one before on {day(table['timestamp'][row])}"
         yield _odd(344, what, table, str(symbol), steps)
 
 

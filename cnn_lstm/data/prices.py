@@ -187,14 +187,22 @@ def _structure(table: pd.DataFrame, required: Collection[str]) -> Iterator[Defec
     for name in dict.fromkeys([*KEYS, *required]):
         if name not in names:
             hint = nearest(name, names) or "name the column that holds it"
-            where = f"found {', '.join(names)}"
-            yield Defect(303, f"no column {name}", where, f"{hint} (data.source.columns)")
+            fix = f"{hint} (data.source.columns)"
+            if name not in {*KEYS, "close"}:
+                fix = f"{fix}, or leave out the features that read it (data.features)"
+            yield Defect(303, f"no column {name}", f"found {_listed(names)}", fix)
     if table.empty:
         yield Defect(302, "0 rows", "", "give a table with at least one bar")
     elif names != list(table.columns) or len(set(names)) < len(names):
         yield Defect(303, "columns need one name each, as text", f"found {', '.join(names)}", "rename them")
     elif set(KEYS) <= set(names):
         yield from _types(table)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names of columns for a message, cut off where they are long."""
+    text = ", ".join(names)
+    return text if len(text) <= 160 else text[:160] + "..."
 
 
 def _types(table: pd.DataFrame) -> Iterator[Defect]:

@@ -137,6 +137,10 @@ def test_a_footer_is_named_although_the_bars_have_offsets() -> None:
         assert "line 4 is not a bar: it begins with 'Total'" in refused(cells, 309, tz=tz)
 
 
+def test_names_of_zones_are_not_guessed() -> None:
+    assert "set data.source.tz" in refused(["2024-01-02 09:30:00 EST"], 309)
+
+
 @pytest.mark.parametrize("text", ["2024/1/8", "2024.01.08", "20240108", "2024-1-08", "2024-01-08 00:00"])
 def test_a_date_with_the_year_first_is_one_date(text: str) -> None:
     assert read([text]) == [pd.Timestamp("2024-01-08", tz="UTC")]

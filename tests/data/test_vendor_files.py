@@ -454,6 +454,38 @@ def test_malformed_options_are_refused(options: dict[str, Any]) -> None:
         PriceFiles("A.csv", **options)
 
 
+def test_words_that_mean_nothing_are_named_by_the_user(tmp_path: Path) -> None:
+    path = tmp_path / "A.csv"
+    path.write_text("Date,Close,Volume\n2024-01-02,1,--\n2024-01-03,1.5,3\n")
+    refused(path, 304, "'--' is not a number", f"{path}:2, column volume, 1 cell", "data.source.missing")
+    found = load(path, missing=["--", "."])
+    np.testing.assert_array_equal(found["volume"], [np.nan, 3.0])
+    path.write_text("Date;Close;Volume\n2024-01-02;1,25;--\n2024-01-03;.;3\n")
+    found = load(path, missing=["--", "."])
+    np.testing.assert_array_equal(found[["close", "volume"]], [[1.25, np.nan], [np.nan, 3.0]])
+
+
+def test_a_column_without_any_value_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "ACME.csv"
+    capitals(table()).assign(Volume="", Extra=np.nan).to_csv(path, index=False)
+    with caplog.at_level(logging.WARNING):
+        same(load(path), table(), BARS[:4])
+    assert "column volume is empty — 30 rows" in caplog.text
+    (tmp_path / "B.csv").write_text("date,close\n2024-01-02,\n")
+    assert load(tmp_path / "B.csv")["close"].isna().all()
+
+
+def test_a_time_under_another_name_is_proposed(tmp_path: Path) -> None:
+    path = tmp_path / "A.csv"
+    frame = pd.DataFrame(
+        {"Date": ["2024-01-08"] * 3 + ["2024-01-09"] * 3, "Time (EST)": ["09:30", "09:45", "10:00"] * 2}
+    )
+    frame.assign(Close=1.5).to_csv(path, index=False)
+    refused(path, 303, "data.source.columns: {date: Date, time: Time (EST)}")
+    found = load(path, columns={"date": "Date", "time": "Time (EST)"}, tz="America/New_York")
+    assert found["timestamp"].iloc[0] == pd.Timestamp("2024-01-08 14:30", tz="UTC")
+
+
 def test_text_columns_are_left_out_with_a_warning_of_ours(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "ACME.csv"
     capitals(table()).assign(Note="split, 2:1", Change="0.10%").to_csv(path, index=False)

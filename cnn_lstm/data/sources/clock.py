@@ -281,6 +281,8 @@ def _not_a_date(cells: pd.Series, bad: pd.Series, date_format: str | None, where
         fix = f"set data.source.date_format: {unit} for a number since 1970, or auto"
     elif re.fullmatch(TIME_OF_DAY, text):
         fix = "name the days too: data.source.columns: {date: ..., time: ...}"
+    elif re.search(r":\d{2}\s*[A-Z]{3,5}$", text):
+        fix = "leave out the zone's name and set data.source.tz, or write UTC offsets"
     return DataError(f"{short} is not an ISO date", place, fix, code=309)
 
 

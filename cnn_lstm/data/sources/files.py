@@ -6,6 +6,7 @@ name the row. The only cells that count as missing are empty ones and those in `
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import pandas as pd
 
-from cnn_lstm.data.checks import BARS
+from cnn_lstm.data.checks import BARS, PRICES
 from cnn_lstm.data.sources.adjustment import scaled, with_adjustment
 from cnn_lstm.data.sources.base import PriceSource, select, validate_symbol
 from cnn_lstm.data.sources.cells import matching_files
@@ -31,6 +32,7 @@ from cnn_lstm.data.sources.raw_table import RawTable, TextForm, read_raw
 from cnn_lstm.errors import ConfigError, DataError, require
 from cnn_lstm.hints import nearest
 
+log = logging.getLogger(__name__)
 ENDING = re.compile(r"(\.csv|\.parquet|\.pq|\.txt|\.tsv|\.feather)?(\.gz|\.zip)?$", re.IGNORECASE)
 
 
@@ -55,6 +57,7 @@ class PriceFiles(PriceSource):
         names: Names of the columns, in order, of a text file whose first line is data.
         separator: What stands between two cells of a text file. None takes what the lines prove.
         decimal: Sign before the decimals, a point or a comma. None takes what the cells prove.
+        missing: Words for cells that are not known, such as `-`, next to the empty cell, `NaN`, `N/A` and the like.
         adjust: Whether open, high and low are scaled by the ratio of the adjusted close to the close, and the adjusted
             close becomes the close. None does it where `columns` takes an adjusted close as close.
 
@@ -77,6 +80,7 @@ class PriceFiles(PriceSource):
         names: list[str] | None = None,
         separator: str | None = None,
         decimal: Decimal | None = None,
+        missing: list[str] | None = None,
         adjust: bool | None = None,
     ) -> None:
         self.paths = [paths] if isinstance(paths, str) else list(paths)
@@ -92,7 +96,9 @@ class PriceFiles(PriceSource):
         self.columns = {ours: str(theirs) for ours, theirs in (columns or {}).items()}
         self.clock = Clock(ZoneInfo(tz) if tz else None, date_format)
         self.symbol = None if symbol is None else validate_symbol(symbol)
-        self.form = TextForm(header, tuple(names or ()), separator, frozenset(self.columns.values()))
+        self.form = TextForm(
+            header, tuple(names or ()), separator, frozenset(self.columns.values()), tuple(missing or ())
+        )
         self.decimal, self.adjust = decimal, adjust
 
     def load(self, symbols: Sequence[str] | None, start: str | None, end: str | None) -> pd.DataFrame:
@@ -106,7 +112,7 @@ class PriceFiles(PriceSource):
                 raise DataError(f"columns {', '.join(odd)} are in one file only", where, fix, code=303)
         refuse_parts(tables, lambda path: ENDING.sub("", path.name))
         table = pd.concat(list(tables.values()), ignore_index=True)
-        return select(table, symbols, start, end, ", ".join(self.paths))
+        return select(_without_empty(table), symbols, start, end, ", ".join(self.paths))
 
     def _table(self, path: Path) -> pd.DataFrame:
         raw = read_raw(path, self.form, lambda header: set(self._names(header, path).values()))
@@ -151,7 +157,7 @@ class PriceFiles(PriceSource):
         if raw_close is not None:
             columns[RAW_CLOSE] = raw.cells[raw_close]
         columns = raw.with_points(columns, wanted, self.decimal)
-        numbers = number_columns(columns, wanted, where, self.decimal)
+        numbers = number_columns(columns, wanted, where, self.decimal, self.form.missing)
         if raw_close is None:
             return numbers
         close = numbers.pop(RAW_CLOSE)
@@ -172,7 +178,12 @@ class PriceFiles(PriceSource):
         if not when.duplicated().any():
             return
         prices = [position for ours, position in names.items() if ours in {*ALIASES, *BARS}]
-        if likely := symbol_candidates(raw.cells, raw.header, prices, when):
+        likely = symbol_candidates(raw.cells, raw.header, prices, when)
+        if times := [name for name in likely if re.search("time|hour", name, re.IGNORECASE)]:
+            what = f"each date is there several times, and the column {times[0]} could be the time of day"
+            fix = f"set data.source.columns: {{date: {raw.header[names['timestamp']]}, time: {times[0]}}}"
+            raise DataError(what, str(path), fix, code=303)
+        if likely:
             what = f"each date is there for several symbols, and the column {likely[0]} could name them"
             fix = f"set data.source.columns: {{symbol: {likely[0]}}}"
             raise DataError(what, str(path), fix, code=303)
@@ -187,6 +198,14 @@ class PriceFiles(PriceSource):
 
 
 RAW_CLOSE = "close before adjustment"
+
+
+def _without_empty(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without columns that hold nothing, such as the volume of an index; prices stay."""
+    empty = [str(name) for name in table.columns if name not in {*ALIASES, *PRICES} and table[name].isna().all()]
+    for name in empty:
+        log.warning("column %s is empty — %s rows — it is left out", name, len(table))
+    return table.drop(columns=empty)
 
 
 def _require_form(names: Sequence[str] | None, separator: str | None, decimal: str | None) -> None:

@@ -25,11 +25,16 @@ STYLES = {
 CURRENCY = r"^([+-]?)\s*[$€£¥₹]\s*(?=\S)|(?<=\d)\s*[$€£¥₹]$"
 BLANKS = r"(?<=\d)[ \u00a0\u202f'\u2019](?=\d{3}(?!\d))"
 SUFFIX = r"^(?P<number>.*\d)\s*(?P<suffix>[KkMmBbTt])$"
+FIX = "correct the cells, or name what counts as missing in data.source.missing"
 FACTORS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
 
 def number_columns(
-    columns: Mapping[str, pd.Series], wanted: Collection[str], where: str, decimal: Decimal | None = None
+    columns: Mapping[str, pd.Series],
+    wanted: Collection[str],
+    where: str,
+    decimal: Decimal | None = None,
+    missing: Collection[str] = (),
 ) -> dict[str, pd.Series[float]]:
     """Float columns; a column with no number at all is left out with a warning, unless it is `wanted`.
 
@@ -38,6 +43,7 @@ def number_columns(
         wanted: Columns that must be numbers.
         where: The file, for messages.
         decimal: Sign before the decimals; None takes a point, or what `decimal_of` proves.
+        missing: Words that count as missing next to those of `MISSING`.
 
     Raises:
         DefectsError: E304, cells that are not numbers.
@@ -48,6 +54,7 @@ def number_columns(
         [1234.5, 1200000.0]
     """
     texts = {name: _bare(cells) for name, cells in columns.items() if not pd.api.types.is_numeric_dtype(cells)}
+    texts = {name: text.mask(text.isin([*missing]), "") for name, text in texts.items()}
     decimal = decimal or decimal_of(texts, wanted, where)
     values: dict[str, pd.Series[float]] = {}
     defects: list[Defect] = []
@@ -64,7 +71,7 @@ def number_columns(
             first = int(bad.to_numpy().argmax())
             place = f"{where}:{cells.index[first]}, column {name}, {count_cells(int(bad.sum()))}"
             text = str(cells.iloc[first]).strip()
-            defects.append(Defect(304, f"{text[:40]!r} is not a number", place, "correct the cells"))
+            defects.append(Defect(304, f"{text[:40]!r} is not a number", place, FIX))
         else:
             values[name] = number
     if defects:

@@ -24,12 +24,14 @@ class TextForm:
         names: Names of the columns of a file without such a line.
         separator: What stands between two cells; None finds it.
         known: Names that may be in the header.
+        missing: Words that count as missing.
     """
 
     header: bool = True
     names: tuple[str, ...] = ()
     separator: str | None = None
     known: frozenset[str] = frozenset()
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,5 +104,5 @@ def read_raw(path: Path, form: TextForm, text: Callable[[Sequence[str]], Collect
         layout = replace(layout, names=form.names)
     levels = layout.levels
     keys = text(layout.names) if levels is None else [k for k, symbol in enumerate(levels.symbols) if not symbol]
-    cells = read_text(path, layout, keys)
+    cells = read_text(path, layout, keys, form.missing)
     return RawTable(cells, list(layout.names), path, levels, layout)

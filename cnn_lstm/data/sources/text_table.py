@@ -101,7 +101,7 @@ def looks_like_data(row: Sequence[str], known: Collection[str] = ()) -> bool:
     return bool(values) and 2 * len(values) >= len(cells) and not named and not counted
 
 
-def read_text(path: Path, layout: Layout, text: Collection[int]) -> pd.DataFrame:
+def read_text(path: Path, layout: Layout, text: Collection[int], missing: Sequence[str] = ()) -> pd.DataFrame:
     """The cells of a text file: text columns as they are, and other columns as numbers where all their cells are.
 
     All columns are read: with `usecols`, pandas cuts rows that are too long without a word.
@@ -110,6 +110,7 @@ def read_text(path: Path, layout: Layout, text: Collection[int]) -> pd.DataFrame
         path: The file.
         layout: Where its cells are.
         text: Positions of the columns that are kept as text.
+        missing: Words that count as missing next to those of `MISSING`.
 
     Returns:
         Columns by position. The index is the number of the line in the file; lines without a cell are left out.
@@ -118,7 +119,7 @@ def read_text(path: Path, layout: Layout, text: Collection[int]) -> pd.DataFrame
         DataError: E302 or E305.
     """
     columns = list(range(len(layout.names)))
-    missing: dict[Any, list[str]] = {column: MISSING for column in columns if column not in text}
+    words: dict[Any, list[str]] = {column: [*MISSING, *missing] for column in columns if column not in text}
     with opened(path) as stream, warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # it would lose the last columns of long rows
         lines = io.TextIOWrapper(stream, encoding="utf-8-sig", newline=None)
@@ -133,7 +134,7 @@ def read_text(path: Path, layout: Layout, text: Collection[int]) -> pd.DataFrame
                 index_col=False,
                 dtype=dict.fromkeys(text, "str"),
                 keep_default_na=False,
-                na_values=missing,
+                na_values=words,
                 skip_blank_lines=False,
                 skipinitialspace=True,
                 low_memory=False,
