@@ -41,7 +41,7 @@ def _ranges(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
         row = spans.idxmax()
         factor, at = math.exp(min(spans.max(), 700.0)), day(table["timestamp"][row])
         what = f"the high is {factor:.4g} times the low on {at}, usually {math.exp(min(usual[row], 700.0)):.4g} times"
-        yield _odd(344, what, table, str(symbol), spans)
+        yield _odd(347, what, table, str(symbol), spans)
 
 
 def _leaps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
@@ -58,7 +58,7 @@ def _leaps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
         row = steps.abs().idxmax()
         times = math.exp(min(max(steps[row], -700.0), 700.0))
         what = f"the close is {times:.4g} times the one before on {day(table['timestamp'][row])}"
-        yield _odd(344, what, table, str(symbol), steps)
+        yield _odd(347, what, table, str(symbol), steps)
 
 
 def _volumes(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
@@ -78,7 +78,7 @@ def _volumes(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
             row = (values / around)[odd].idxmax()
             times = values[row] / around[row]
             what = f"the volume is {times:.3g} times that of the bars around it on {day(table['timestamp'][row])}"
-            yield _odd(345, what, table, str(symbol), values[odd])
+            yield _odd(348, what, table, str(symbol), values[odd])
 
 
 def _three_for_two(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:

@@ -30,7 +30,7 @@ def scaled(values: pd.Series[float], row: int, factor: float) -> pd.Series[float
 
 def odd(table: pd.DataFrame) -> list[Defect]:
     checks = Checks(allow_ohlc=True, allow_jumps=True)
-    return [one for one in check_prices(table, checks).warnings if one.code in (317, 344, 345)]
+    return [one for one in check_prices(table, checks).warnings if one.code in (317, 347, 348)]
 
 
 def at(table: pd.DataFrame, row: int = ROW) -> str:
@@ -45,7 +45,7 @@ def test_a_high_or_low_far_from_the_other_is_named(sample: pd.DataFrame, factor:
         table = sample.copy()
         table[name] = scaled(table[name], row, factor**power)
         (found,) = odd(table)
-        assert (found.code, found.where, found.fatal) == (344, f"{at(table, row)}, 1 row", False)
+        assert (found.code, found.where, found.fatal) == (347, f"{at(table, row)}, 1 row", False)
 
 
 def test_all_highs_of_a_symbol_at_once_are_named(sample: pd.DataFrame) -> None:
@@ -61,9 +61,9 @@ def test_a_volume_far_above_those_around_it_is_named(sample: pd.DataFrame, facto
     table = sample.copy()
     table["volume"] = scaled(table["volume"], ROW, factor)
     (found,) = odd(table)
-    assert (found.code, found.where) == (345, f"{at(table)}, 1 row")
+    assert (found.code, found.where) == (348, f"{at(table)}, 1 row")
     table.loc[ROW, "volume"] = 1e308
-    assert [one.code for one in odd(table)] == [345]
+    assert [one.code for one in odd(table)] == [348]
 
 
 @pytest.mark.parametrize("factor", [37.0, 1 / 37, 1e6, 1e300, 1e-300])
@@ -71,7 +71,7 @@ def test_a_bar_of_another_scale_is_named(sample: pd.DataFrame, factor: float) ->
     table = sample.copy()
     table = table.assign(**{name: scaled(table[name], ROW, factor) for name in PRICES})
     (found,) = odd(table)
-    assert (found.code, found.where) == (344, f"{at(table)}, 2 rows")
+    assert (found.code, found.where) == (347, f"{at(table)}, 2 rows")
 
 
 @pytest.mark.parametrize(("factor", "kind"), [(1.5, "3:2"), (1 / 1.5, "2:3")])
