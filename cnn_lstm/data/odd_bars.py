@@ -41,7 +41,7 @@ def _ranges(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
         row = spans.idxmax()
         factor, at = math.exp(min(spans.max(), 700.0)), day(table["timestamp"][row])
         what = f"the high is {factor:.4g} times the low on {at}, usually {math.exp(min(usual[row], 700.0)):.4g} times"
-        yield _odd(347, what, table, str(symbol), spans)
+        yield _odd(what, table, str(symbol), spans, code=347)
 
 
 def _leaps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
@@ -58,7 +58,7 @@ def _leaps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
         row = steps.abs().idxmax()
         times = math.exp(min(max(steps[row], -700.0), 700.0))
         what = f"the close is {times:.4g} times the one before on {day(table['timestamp'][row])}"
-        yield _odd(347, what, table, str(symbol), steps)
+        yield _odd(what, table, str(symbol), steps, code=347)
 
 
 def _volumes(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
@@ -78,7 +78,7 @@ def _volumes(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
             row = (values / around)[odd].idxmax()
             times = values[row] / around[row]
             what = f"the volume is {times:.3g} times that of the bars around it on {day(table['timestamp'][row])}"
-            yield _odd(348, what, table, str(symbol), values[odd])
+            yield _odd(what, table, str(symbol), values[odd], code=348)
 
 
 def _three_for_two(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
@@ -107,6 +107,6 @@ def _positive(values: pd.Series) -> pd.Series:
     return values.where((values > 0) & np.isfinite(values))
 
 
-def _odd(code: int, what: str, table: pd.DataFrame, symbol: str, rows: pd.Series) -> Defect:
+def _odd(what: str, table: pd.DataFrame, symbol: str, rows: pd.Series, code: int) -> Defect:
     first = table["timestamp"][rows.index[0]]
     return Defect(code, what, f"{symbol} @ {day(first)}, {count_rows(len(rows))}", FIX, fatal=False)

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cnn_lstm.data.sources import PriceFiles, WideFile
 from cnn_lstm.errors import CnnLstmError
@@ -271,6 +273,14 @@ def test_the_only_column_that_sounds_like_a_time_is_proposed(header: str, tmp_pa
     refused(tmp_path / "A.csv", 303, "no column timestamp", f"{{timestamp: {header}}}")
 
 
+@pytest.mark.parametrize("second", [",USD,USD,USD,USD,shares", "2024-01-01,a,b,c,d,e", "x,Open,Close,High,Low,Volume"])
+def test_a_line_of_words_below_the_names_is_not_a_second_level(second: str, tmp_path: Path) -> None:
+    lines = capitals(table()).to_csv(index=False).split("\n")
+    (tmp_path / "A.csv").write_text("\n".join([lines[0], second, *lines[1:]]))
+    with pytest.raises(CnnLstmError, match=r"A\.csv:2"):
+        load(tmp_path / "A.csv")
+
+
 # -- lines that are no bars --------------------------------------------------------------------------------------------
 
 
@@ -445,6 +455,38 @@ def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "A.zip", 330, "expands to more than 6")
 
 
+MUTATIONS = ["", "nan", "-", "1e308", '"', ",", ";", "\n", "\r", "\0", "\ufeff", "2024-01-02", "9999-12-31", "Date"]
+MUTATIONS += ["Ticker", "Price", "ACME", "$", "1,234", "UTC", "GMT+0100", "1725148800000", "inf", "=cmd", "\u202f", "{"]
+OPTIONS: list[dict[str, Any]] = [
+    *({}, {"date_format": "ms"}, {"date_format": "auto"}, {"date_format": "%d/%m/%Y"}, {"tz": "America/New_York"}),
+    *({"header": False}, {"names": ["date", *BARS]}, {"columns": {"close": "Adj Close"}}, {"adjust": True}),
+    *({"columns": {"date": "Date", "time": "Time"}}, {"decimal": ","}, {"separator": ";"}, {"missing": ["-"]}),
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(sorted(WRITERS)),
+    st.lists(st.tuples(st.floats(0, 1), st.sampled_from(MUTATIONS), st.integers(0, 9))),
+)
+def test_any_damaged_file_is_read_or_refused_in_lines(
+    tmp_path_factory: pytest.TempPathFactory, way: str, edits: list[tuple[float, str, int]]
+) -> None:
+    text = WRITERS[way](table())
+    for place, insert, cut in edits:
+        at = int(place * len(text))
+        text = text[:at] + insert + text[at + cut :]
+    path = tmp_path_factory.mktemp("damaged") / "ACME.csv"
+    path.write_bytes(text.encode())
+    options = OPTIONS[len(text) % len(OPTIONS)]
+    lines: list[str] = []
+    try:
+        load(path, **options)
+    except CnnLstmError as error:
+        lines = str(error).splitlines()
+    assert all(len(line) <= 400 for line in lines)
+
+
 @pytest.mark.parametrize(
     "options",
     [{"names": []}, {"names": ["a", "a"]}, {"separator": ";;"}, {"separator": "a"}, {"decimal": "x"}],
@@ -488,12 +530,14 @@ def test_a_time_under_another_name_is_proposed(tmp_path: Path) -> None:
 
 def test_text_columns_are_left_out_with_a_warning_of_ours(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "ACME.csv"
-    capitals(table()).assign(Note="split, 2:1", Change="0.10%").to_csv(path, index=False)
+    share_class = ["5B", "3A"] * 15
+    capitals(table()).assign(Note="split, 2:1", Change="0.10%", Class=share_class).to_csv(path, index=False)
     with caplog.at_level(logging.WARNING):
         same(load(path), table())
     assert [record.getMessage().split(" — ")[0] for record in caplog.records] == [
         "column note holds text",
         "column change holds text",
+        "column class holds text",
     ]
 
 

@@ -168,7 +168,7 @@ def levels_of_rows(first: Sequence[str], second: Sequence[str], third: Sequence[
         >>> levels_of_rows(["Price", "Close", "Open"], ["Ticker", "ACME", "ACME"], ["Date", "", ""])
         Levels(names=('Date', 'Close', 'Open'), symbols=('', 'ACME', 'ACME'), lines=3)
     """
-    if len(first) != len(second) or len(first) < 2:
+    if len(first) != len(second) or len(first) < 2 or re.search(r"\d", second[0]):
         return None
     named = len(third) == len(first) and bool(third[0].strip()) and not any(cell.strip() for cell in third[1:])
     time = third[0] if named else first[0] if our_name(first[0]) == "timestamp" else ""
@@ -193,7 +193,9 @@ def levels_of_pairs(pairs: Sequence[tuple[str, str]], lines: int = 0) -> Levels 
     for fields, symbols in ((one, two), (two, one)):
         known = all(plain_name(fields[k]) in FIELDS for k in values)
         texts = all(re.search("[^\\W\\d]", symbols[k]) and plain_name(symbols[k]) not in FIELDS for k in values)
-        if values and known and texts:
+        each = [sorted(fields[k] for k in values if symbols[k] == name) for name in {symbols[k] for k in values}]
+        alike = all(one == each[0] for one in each) and len(set(each[0])) == len(each[0]) if each else False
+        if known and texts and alike:
             names = tuple(a if time else field for a, field, time in zip(one, fields, times, strict=True))
             of = tuple("" if time else symbol for symbol, time in zip(symbols, times, strict=True))
             return Levels(names, of, lines)

@@ -65,7 +65,11 @@ def number_columns(
         known = ~texts[name].isin(MISSING)
         number = _numbers(texts[name], decimal)
         bad = known & number.isna()
-        if bad.equals(known) and name not in wanted:
+        if (
+            name not in wanted
+            and bad.any()
+            and not pd.to_numeric(texts[name].where(known), errors="coerce").notna().any()
+        ):
             log.warning("column %s holds text — %s — it is left out", name, where)
         elif bad.any():
             first = int(bad.to_numpy().argmax())

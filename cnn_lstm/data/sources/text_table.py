@@ -97,7 +97,7 @@ def looks_like_data(row: Sequence[str], known: Collection[str] = ()) -> bool:
     values = [cell for cell in cells if DATA.fullmatch(cell)]
     given = set() if set(known) & set(values) else set(known)  # the user took values for names
     named = any(plain_name(cell) in words or cell in given for cell in cells if cell not in values)
-    counted = cells in ([str(k + first) for k in range(len(cells))] for first in (0, 1))
+    counted = values in ([str(k + first) for k in range(len(values))] for first in (0, 1))
     return bool(values) and 2 * len(values) >= len(cells) and not named and not counted
 
 
