@@ -40,7 +40,6 @@ from cnn_lstm.data.splits import (
     KeptSplit,
     Split,
     SplitRows,
-    require_rows,
     rows_before_test,
     same_dates,
     split_rows,
@@ -272,8 +271,7 @@ class MarketDataModule(LightningDataModule):
         Raises:
             DataError: If a part has no window, a symbol has none in a part, or labels are all the same.
         """
-        require_rows(parts)
-        check_parts(self.panel, parts, self.recipe.checks)
+        check_parts(self.panel, parts, self.bound)
         check_labels(self.panel, parts, self.targets)
 
     def rows_to_predict(self) -> Rows:

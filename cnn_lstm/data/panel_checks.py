@@ -11,12 +11,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cnn_lstm.data.checks import Checks
 from cnn_lstm.data.features import FAMILY_OF_USER
 from cnn_lstm.data.indicators.calendars import wandering_sessions
+from cnn_lstm.data.no_windows import cause_of_no_window, span_of_windows
 from cnn_lstm.data.quantities import quantity
 from cnn_lstm.data.recipe import BoundRecipe
-from cnn_lstm.data.splits import SplitRows
+from cnn_lstm.data.splits import SplitRows, empty_part, require_rows
 from cnn_lstm.data.statistics import LEAST_ROWS, TrainingStatistics
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, code_of
 from cnn_lstm.data.targets import Target
@@ -55,25 +55,46 @@ def skip_short(prices: pd.DataFrame, bound: BoundRecipe) -> pd.DataFrame:
     return prices[~prices["symbol"].isin(short.index)].reset_index(drop=True)
 
 
-def check_parts(panel: Panel, parts: SplitRows, checks: Checks) -> None:
-    """Refuses symbols without a window in some part; with `on_short: skip` they stay where they have some.
+def check_parts(panel: Panel, parts: SplitRows, bound: BoundRecipe) -> None:
+    """Refuses a part without a window, and symbols without one in some part, saying why there is none.
 
-    They are not left out then: dropping those that end before the test part would keep the survivors only.
+    With `on_short: skip` such symbols stay where they have some. They are not left out: dropping those that end before
+    the test part would keep the survivors only.
 
     Raises:
-        DefectsError: Naming each symbol and part.
+        DataError: E323, naming the empty part.
+        DefectsError: E306, naming each symbol and part.
     """
-    fix = "give more history, move the dates, or set data.checks.on_short to skip"
-    defects = [
-        Defect(306, f"no window in the {name} part", symbol, fix)
-        for code, symbol in enumerate(panel.symbols)
+    if empty_part(parts):
+        cause = cause_of_no_window(panel, bound, parts.boundaries)
+        require_rows(parts, *(() if cause is None else (cause.what, cause.fix)))
+    lacking = [
+        (name, code)
+        for code in range(len(panel.symbols))
         for name, rows in parts.by_name.items()
         if not (panel.symbol[rows] == code).any()
     ]
-    if defects and checks.on_short == "error":
+    defects = _lacking(panel, parts, bound, lacking)
+    if defects and bound.recipe.checks.on_short == "error":
         raise DefectsError(defects)
     for defect in defects:
         log.warning("%s — %s — used where it has windows", defect.what, defect.where)
+
+
+def _lacking(panel: Panel, parts: SplitRows, bound: BoundRecipe, lacking: Sequence[tuple[str, int]]) -> list[Defect]:
+    """Symbols without a window in a part, each with the dates of its windows, or the cause that it has none."""
+    rows = np.concatenate(list(parts.by_name.values()))
+    defects = []
+    for name, code in lacking:
+        cause = span = span_of_windows(panel, rows, code)
+        fix = "give more history, move the dates"
+        if not span and (found := cause_of_no_window(panel, bound, parts.boundaries, code)):
+            cause, fix = found.what, found.fix
+        where = f"{panel.symbols[code]}: {cause}" if cause else panel.symbols[code]
+        defects.append(
+            Defect(306, f"no window in the {name} part", where, f"{fix}, or set data.checks.on_short to skip")
+        )
+    return defects
 
 
 def check_columns(prices: pd.DataFrame, targets: Sequence[Target]) -> None:

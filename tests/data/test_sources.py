@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import logging
 import pickle
 import re
 import time
@@ -159,10 +160,11 @@ class TestFiles:
         frame.reset_index(names="date").to_csv(tmp_path / "B.csv")
         assert list(load(str(tmp_path / "*.csv")).columns) == ["symbol", "timestamp", "close"]
 
-    def test_text_column_is_left_out_aloud(self, tmp_path: Path) -> None:
+    def test_text_column_is_left_out_aloud(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         path = write(tmp_path / "A.csv", "date,close,name\n2024-01-02,1,Apple\n")
-        with pytest.warns(UserWarning, match="column name holds text"):
+        with caplog.at_level(logging.WARNING):
             assert "name" not in load(path)
+        assert f"column name holds text — {path} — it is left out" in caplog.text
 
     def test_a_missing_file_and_a_folder_are_refused(self, tmp_path: Path) -> None:
         fails(lambda: load(str(tmp_path / "no.csv")), 301, "no.csv", str(Path.cwd()))
@@ -186,10 +188,10 @@ class TestFiles:
         write(tmp_path / "A2.csv", "date,close\n2024-01-02,1\n")
         fails(lambda: load(str(tmp_path / "A*.csv")), 303, "in one file only")
 
-    @pytest.mark.parametrize("cell", ['"1,234.5"', "N/A?", "—", "1.5x"])
+    @pytest.mark.parametrize("cell", ["N/A?", "—", "1.5x", '"1,2,3"', "1.2.3", "$", "M"])
     def test_a_cell_that_is_not_a_number_is_refused_with_its_place(self, tmp_path: Path, cell: str) -> None:
         path = write(tmp_path / "A.csv", f"date,close\n2024-01-02,1\n2024-01-03,{cell}\n")
-        fails(lambda: load(path), 304, cell.strip('"'), "A.csv:3, column close, 1 cells")
+        fails(lambda: load(path), 304, cell.strip('"'), "A.csv:3, column close, 1 cell")
 
     def test_only_known_marks_are_missing(self, tmp_path: Path) -> None:
         table = load(write(tmp_path / "A.csv", "date,close\n2024-01-02,\n2024-01-03,NaN\n2024-01-04,1\n"))
@@ -204,24 +206,24 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("content", "part"),
         [
-            (CSV.replace(",", ";").encode(), "';'"),
             (CSV.encode("utf-16"), "UTF-16"),
             (CSV.encode() + b"2024-01-04,1,2,3,4,5,6,7\n", "not a CSV table"),
             (CSV.replace("Open", "Größe").encode("latin-1"), "not a CSV table"),
             (gzip.compress(CSV.encode(), mtime=0)[:-9], "damaged gzip"),
         ],
-        ids=["semicolons", "utf-16", "ragged", "latin-1", "cut-gzip"],
+        ids=["utf-16", "ragged", "latin-1", "cut-gzip"],
     )
     def test_damaged_text_is_refused(self, tmp_path: Path, content: bytes, part: str) -> None:
         fails(lambda: load(write(tmp_path / "A.csv", content)), 305, part)
 
     @pytest.mark.parametrize(
-        "dates", [["01/02/2024"], ["2024-01-02", "13/01/2024"], ["2024-13-01"], [""], ["1704153600"]]
+        "dates",
+        [["01/02/2024"], ["2024-01-02", "13/01/2024"], ["2024-13-01"], ["1704153600"], ["1/2/24"], ['"Jan 2, 2024"']],
     )
     def test_dates_are_not_guessed(self, tmp_path: Path, dates: list[str]) -> None:
         rows = "".join(f"{date},1\n" for date in dates)
         path = write(tmp_path / "A.csv", f"date,close\n{rows}")
-        fails(lambda: load(path), 309, f"A.csv:{len(dates) + 1}, 1 rows", "data.source.date_format")
+        fails(lambda: load(path), 309, f"A.csv:{len(dates) + 1}, 1 row of", "data.source.date_format")
 
     def test_dates_follow_the_given_format(self, tmp_path: Path) -> None:
         path = write(tmp_path / "A.csv", "date,close\n01/02/2024,1\n")
