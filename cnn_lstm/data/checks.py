@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from datetime import MAXYEAR
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -185,7 +186,8 @@ def _gaps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
         days = gaps.max() / pd.Timedelta(days=1)
         where = f"{at_row(table, row)}, {counted(len(gaps), 'gap')}, the longest {days:.0f} days before it"
         what = f"gap of more than {checks.max_gap_days:g} days in {symbol}"
-        yield Defect(320, what, where, "no window bridges a gap", fatal=False)
+        fix = "no window bridges a gap; data.checks.max_gap_days sets what is one"
+        yield Defect(320, what, where, fix, fatal=False)
 
 
 def _steps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
@@ -255,6 +257,8 @@ def at_row(table: pd.DataFrame, row: Any) -> str:
 
 def day(moment: pd.Timestamp) -> str:
     """The date, with the time of day if it is not midnight."""
+    if moment.year > MAXYEAR:  # a date in another unit, which `strftime` does not write
+        return str(moment)
     return f"{moment:%Y-%m-%d}" if moment == moment.normalize() else f"{moment:%Y-%m-%d %H:%M}"
 
 

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
 from cnn_lstm.data.panel_checks import (
+    check_calendar,
     check_columns,
     check_labels,
     check_leak,
@@ -31,7 +32,7 @@ from cnn_lstm.data.panel_checks import (
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.prices import CheckedPrices, Checks, data_fingerprint
 from cnn_lstm.data.recipe import BoundRecipe, Recipe
-from cnn_lstm.data.sources.base import PriceSource
+from cnn_lstm.data.sources.base import PriceSource, known_zone
 from cnn_lstm.data.sources.sample import SampleBars
 from cnn_lstm.data.splits import (
     Boundaries,
@@ -39,7 +40,6 @@ from cnn_lstm.data.splits import (
     KeptSplit,
     Split,
     SplitRows,
-    require_rows,
     rows_before_test,
     same_dates,
     split_rows,
@@ -93,6 +93,8 @@ class MarketDataModule(LightningDataModule):
         per_symbol: Whether each symbol's features and targets are scaled by its own training rows; `auto` does it
             where the scale of one symbol is ten times that of another. A symbol with few training rows, or one that
             comes later, is scaled by all symbols together.
+        calendar_zone: Zone of the features of the calendar, for example America/New_York, so that a session has the
+            same hours in summer and winter; UTC by default. Daily bars have dates, and no zone.
     """
 
     def __init__(  # noqa: PLR0913 - each argument is a key of the YAML
@@ -114,6 +116,7 @@ class MarketDataModule(LightningDataModule):
         train_stride: int = 1,
         fit_on: FitOn = "train",
         per_symbol: bool | Literal["auto"] = False,
+        calendar_zone: str | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("window", window), ("batch_size", batch_size), ("train_stride", train_stride)):
@@ -136,6 +139,7 @@ class MarketDataModule(LightningDataModule):
             window=window,
             anchor=tuple(anchor or ()),
             checks=checks or Checks(),
+            zone=known_zone(calendar_zone, "data.calendar_zone") if calendar_zone else "",
         )
         fix = "list at least one, see docs/features.md"
         require(features is None or bool(features), "no feature", "data.features", fix, code=225)
@@ -175,6 +179,7 @@ class MarketDataModule(LightningDataModule):
         self.checked: CheckedPrices = self.bound.check(table)
         _warn(self.checked.warnings)
         check_columns(self.checked.table, self.targets)
+        _warn(check_calendar(self.checked.table["timestamp"], self.bound))
         self.prices: pd.DataFrame = skip_short(self.checked.table, self.bound)
         self.fingerprint = data_fingerprint(self.prices)
         self.panel: Panel = self.bound.panel(self.prices)
@@ -183,7 +188,7 @@ class MarketDataModule(LightningDataModule):
             self.split = self._split_of(self._kept)
         self.parts: SplitRows = self.parts_of(self.split)
         self.require_sound(self.parts)
-        check_leak(self.panel, self.fit_rows, self.recipe.features, self.targets)
+        _warn(check_leak(self.panel, self.fit_rows, self.recipe.features, self.targets))
         self.statistics = self.statistics_of(self.panel, self.fit_rows)
         for name in muted_features(self.statistics, self.recipe.features):
             log.warning("%s is constant over the training rows — data.features — it is muted (always 0)", name)
@@ -266,8 +271,7 @@ class MarketDataModule(LightningDataModule):
         Raises:
             DataError: If a part has no window, a symbol has none in a part, or labels are all the same.
         """
-        require_rows(parts)
-        check_parts(self.panel, parts, self.recipe.checks)
+        check_parts(self.panel, parts, self.bound)
         check_labels(self.panel, parts, self.targets)
 
     def rows_to_predict(self) -> Rows:

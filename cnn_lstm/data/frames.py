@@ -7,9 +7,7 @@ columns of Arrow. Each becomes the long table of `data/sources/base.py`.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Collection
-from pathlib import Path
 from typing import cast
 from zoneinfo import ZoneInfo
 
@@ -20,9 +18,9 @@ import pyarrow as pa
 from cnn_lstm.data.checks import BARS, KEYS
 from cnn_lstm.data.prices import require_table
 from cnn_lstm.data.sources.base import TIME_DTYPE
-from cnn_lstm.data.sources.cells import number_columns
 from cnn_lstm.data.sources.clock import OFFSET, Clock
-from cnn_lstm.data.sources.files import ALIASES
+from cnn_lstm.data.sources.column_names import our_name
+from cnn_lstm.data.sources.numbers import number_columns
 from cnn_lstm.data.times import require_years, utc_or_dates
 from cnn_lstm.errors import DataError
 from cnn_lstm.hints import first_names
@@ -132,8 +130,8 @@ def _stacked(table: pd.DataFrame) -> pd.DataFrame:
 
 def _role(name: object) -> str:
     """Which key a name stands for; nothing where it is none."""
-    plain = str(name).strip().lower()
-    return next((key for key, aliases in ALIASES.items() if plain in aliases), "")
+    ours = our_name(str(name))
+    return ours if ours in KEYS else ""
 
 
 def _holds_times(level: pd.Series, levels: int) -> bool:
@@ -150,8 +148,7 @@ def _named(table: pd.DataFrame, wanted: Collection[str]) -> pd.DataFrame:
     ours = set(KEYS) <= set(names)
     renamed: dict[str, str] = {}
     for name in names:
-        plain = re.sub(r"\s+", "_", name.strip().lower())
-        new = _role(name) or plain
+        new = our_name(name)
         known = new in (*KEYS, *BARS)
         new = name if name in wanted or (ours and (not known or new in names)) else new
         if (twin := next((one for one, other in renamed.items() if other == new), None)) is not None:
@@ -192,13 +189,13 @@ def _times(cells: pd.Series, zone: str | None, daily: bool | None) -> pd.Series:
         require_years(known, PLACE)
         if not zone and (daily is False or not (known == known.dt.normalize()).all()):
             raise _without_zone(str(cells.dtype))
-        return cells.dt.tz_localize("UTC").dt.as_unit("us") if known.empty or not zone else clock.read(cells, PLACE, 0)
+        return cells.dt.tz_localize("UTC").dt.as_unit("us") if known.empty or not zone else clock.read(cells, PLACE)
     text = cells.map(str) if cells.dtype == object else cells.astype("str")
     offset = text.str.strip().str.extract(OFFSET, expand=False)
     if offset.notna().all():
         return _of_offsets(text, daily)
     try:
-        utc = clock.read(text, PLACE, 0)
+        utc = clock.read(text, PLACE)
     except DataError as error:
         fix = DATES.format(name=cells.name) if error.code == 309 else error.fix
         raise DataError(error.what, error.where, fix, code=error.code) from None
@@ -235,4 +232,4 @@ def _numbers(columns: pd.DataFrame, wanted: set[str]) -> dict[str, pd.Series]:
             cells[str(name)] = pd.Series(column.to_numpy(dtype=np.float64, na_value=np.nan))
         else:
             cells[str(name)] = column
-    return {**number_columns(cells, wanted & set(cells), Path(PLACE), 0), **strange}
+    return {**number_columns(cells, wanted & set(cells), PLACE), **strange}

@@ -11,19 +11,23 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cnn_lstm.data.checks import Checks
 from cnn_lstm.data.features import FAMILY_OF_USER
+from cnn_lstm.data.indicators.calendars import wandering_sessions
+from cnn_lstm.data.no_windows import cause_of_no_window, span_of_windows
+from cnn_lstm.data.quantities import quantity
 from cnn_lstm.data.recipe import BoundRecipe
-from cnn_lstm.data.splits import SplitRows
+from cnn_lstm.data.splits import SplitRows, empty_part, require_rows
 from cnn_lstm.data.statistics import LEAST_ROWS, TrainingStatistics
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, code_of
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, Rows
-from cnn_lstm.errors import DataError, Defect, DefectsError, ValidityError
+from cnn_lstm.errors import DataError, Defect, DefectsError, ValidityError, require
 from cnn_lstm.hints import counted, first_names
 
 log = logging.getLogger(__name__)
 LEAK_CORRELATION = 0.999
+# warned of from here on, by whether the target is hard to know: volatilities of the past reach 0.8 with those to come
+LIKELY_LEAK = {True: 0.5, False: 0.9}
 UNEVEN = 10.0  # a symbol whose scale is one in so many of another's is drowned by it
 RAW = ("columns", FAMILY_OF_USER)
 
@@ -51,25 +55,46 @@ def skip_short(prices: pd.DataFrame, bound: BoundRecipe) -> pd.DataFrame:
     return prices[~prices["symbol"].isin(short.index)].reset_index(drop=True)
 
 
-def check_parts(panel: Panel, parts: SplitRows, checks: Checks) -> None:
-    """Refuses symbols without a window in some part; with `on_short: skip` they stay where they have some.
+def check_parts(panel: Panel, parts: SplitRows, bound: BoundRecipe) -> None:
+    """Refuses a part without a window, and symbols without one in some part, saying why there is none.
 
-    They are not left out then: dropping those that end before the test part would keep the survivors only.
+    With `on_short: skip` such symbols stay where they have some. They are not left out: dropping those that end before
+    the test part would keep the survivors only.
 
     Raises:
-        DefectsError: Naming each symbol and part.
+        DataError: E323, naming the empty part.
+        DefectsError: E306, naming each symbol and part.
     """
-    fix = "give more history, move the dates, or set data.checks.on_short to skip"
-    defects = [
-        Defect(306, f"no window in the {name} part", symbol, fix)
-        for code, symbol in enumerate(panel.symbols)
+    if empty_part(parts):
+        cause = cause_of_no_window(panel, bound, parts.boundaries)
+        require_rows(parts, *(() if cause is None else (cause.what, cause.fix)))
+    lacking = [
+        (name, code)
+        for code in range(len(panel.symbols))
         for name, rows in parts.by_name.items()
         if not (panel.symbol[rows] == code).any()
     ]
-    if defects and checks.on_short == "error":
+    defects = _lacking(panel, parts, bound, lacking)
+    if defects and bound.recipe.checks.on_short == "error":
         raise DefectsError(defects)
     for defect in defects:
         log.warning("%s — %s — used where it has windows", defect.what, defect.where)
+
+
+def _lacking(panel: Panel, parts: SplitRows, bound: BoundRecipe, lacking: Sequence[tuple[str, int]]) -> list[Defect]:
+    """Symbols without a window in a part, each with the dates of its windows, or the cause that it has none."""
+    rows = np.concatenate(list(parts.by_name.values()))
+    defects = []
+    for name, code in lacking:
+        cause = span = span_of_windows(panel, rows, code)
+        fix = "give more history, move the dates"
+        if not span and (found := cause_of_no_window(panel, bound, parts.boundaries, code)):
+            cause, fix = found.what, found.fix
+        where = f"{panel.symbols[code]}: {cause}" if cause else panel.symbols[code]
+        defects.append(
+            Defect(306, f"no window in the {name} part", where, f"{fix}, or set data.checks.on_short to skip")
+        )
+    return defects
 
 
 def check_columns(prices: pd.DataFrame, targets: Sequence[Target]) -> None:
@@ -103,8 +128,34 @@ def check_labels(panel: Panel, parts: SplitRows, targets: Sequence[Target]) -> N
             raise DataError(what, where, "choose another target or longer data", code=318)
 
 
-def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Sequence[Target]) -> None:
-    """Refuses a feature that is the target itself, known too early.
+def check_calendar(timestamps: pd.Series, bound: BoundRecipe) -> list[Defect]:
+    """Refuses a zone of the calendar for daily bars; warns where hours in UTC wander with a clock change.
+
+    Args:
+        timestamps: Those of a checked table, UTC.
+        bound: The recipe.
+
+    Returns:
+        None or one warning.
+
+    Raises:
+        ConfigError: E278.
+    """
+    zone = bound.recipe.zone
+    daily = bool((timestamps == timestamps.dt.normalize()).all())
+    fix = "leave it out: a date has no zone"
+    require(not (zone and daily), f"calendar_zone={zone} for daily bars", "data.calendar_zone", fix, code=278)
+    hours = [one.name for one in bound.features if one.name.startswith(("hour_", "minute_of_day_"))]
+    begin = None if zone or daily or not hours else wandering_sessions(timestamps)
+    if begin is None:
+        return []
+    what = f"sessions begin at {begin[0]} UTC in winter and at {begin[1]} in summer, and {hours[0]} runs in UTC"
+    fix = "set data.calendar_zone to the zone of the market, for example America/New_York"
+    return [Defect(352, what, counted(len(timestamps), "row"), fix, fatal=False)]
+
+
+def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Sequence[Target]) -> list[Defect]:
+    """Refuses a feature that is the target itself, known too early; warns of one that is it with some noise.
 
     Args:
         panel: The panel.
@@ -112,15 +163,32 @@ def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Seque
         features: Names of its features, in order.
         targets: Its targets.
 
+    Returns:
+        A warning for each feature that says more of a target than any honest one does, see `LIKELY_LEAK`.
+
     Raises:
         ValidityError: Naming feature and target.
     """
-    for target, correlations in label_correlations(panel, rows, targets).items():
+    warnings, where = [], counted(len(rows), "training row")
+    for target, (name, correlations) in zip(targets, label_correlations(panel, rows, targets).items(), strict=True):
+        likely = LIKELY_LEAK[_is_hard(target)]
         for feature, correlation in zip(features, correlations.tolist(), strict=True):
-            if abs(correlation) > LEAK_CORRELATION and feature != SYMBOL_CODE:
-                what = f"the feature {feature} is the target {target}: correlation {correlation:.5f}"
-                fix = "remove the feature: it knows the future"
-                raise ValidityError(what, counted(len(rows), "training row"), fix, code=819)
+            if feature == SYMBOL_CODE:
+                continue
+            if abs(correlation) > LEAK_CORRELATION:
+                what = f"the feature {feature} is the target {name}: correlation {correlation:.5f}"
+                raise ValidityError(what, where, "remove the feature: it knows the future", code=819)
+            if abs(correlation) > likely:
+                what = f"the feature {feature} nearly is the target {name}: correlation {correlation:.3f}"
+                fix = "remove it if it knows the future; `cnn-lstm audit` looks for the row that it knows too early"
+                warnings.append(Defect(819, what, where, fix, fatal=False))
+    return warnings
+
+
+def _is_hard(target: Target) -> bool:
+    """Whether no honest feature is close to the target: a return, its class, or the change of a level."""
+    about = quantity(target.kind)
+    return about.is_return or about.is_level or (about.is_class and not target.holds_labels)
 
 
 def label_correlations(panel: Panel, rows: Rows, targets: Sequence[Target]) -> dict[str, Tensor]:

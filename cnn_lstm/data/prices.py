@@ -22,6 +22,7 @@ from cnn_lstm.data.checks import (
     plainly_sound,
 )
 from cnn_lstm.data.missing import listed, missing_runs, unlabelled
+from cnn_lstm.data.odd_bars import ODD_CHECKS
 from cnn_lstm.data.sources.base import TIME_DTYPE, validate_symbol
 from cnn_lstm.data.times import require_years, utc_or_dates
 from cnn_lstm.errors import DataError, Defect, DefectsError
@@ -81,7 +82,7 @@ def check_prices(
     if checks.on_unlisted == "skip":
         table, unlisted = listed(table)
         defects += unlisted
-    for check in ROW_CHECKS:
+    for check in (*ROW_CHECKS, *ODD_CHECKS):
         defects += check(table, checks)
     defects += [defect for name in labels for defect in unlabelled(table, name, checks)]
     filled, gaps = _filled(table, checks, labels)
@@ -189,14 +190,22 @@ def _structure(table: pd.DataFrame, required: Collection[str]) -> Iterator[Defec
     for name in dict.fromkeys([*KEYS, *required]):
         if name not in names:
             hint = nearest(name, names) or "name the column that holds it"
-            where = f"found {', '.join(names)}"
-            yield Defect(303, f"no column {name}", where, f"{hint} (of files: data.source.columns)")
+            fix = f"{hint} (of files: data.source.columns)"
+            if name not in {*KEYS, "close"}:
+                fix = f"{fix}, or leave out the features that read it (data.features)"
+            yield Defect(303, f"no column {name}", f"found {_listed(names)}", fix)
     if table.empty:
         yield Defect(302, "0 rows", "", "give a table with at least one bar")
     elif names != list(table.columns) or len(set(names)) < len(names):
         yield Defect(303, "columns need one name each, as text", f"found {', '.join(names)}", "rename them")
     elif set(KEYS) <= set(names):
         yield from _types(table)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names of columns for a message, cut off where they are long."""
+    text = ", ".join(names)
+    return text if len(text) <= 160 else text[:160] + "..."
 
 
 def _types(table: pd.DataFrame) -> Iterator[Defect]:

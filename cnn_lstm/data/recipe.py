@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -17,10 +18,13 @@ from cnn_lstm.data.checks import BARS
 from cnn_lstm.data.feature_catalogue import default_importer, raw_columns, required_columns, resolve_features
 from cnn_lstm.data.features import Feature
 from cnn_lstm.data.frames import price_table
+from cnn_lstm.data.indicators.calendars import in_zone
 from cnn_lstm.data.prices import CheckedPrices, Checks, check_prices
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, build_panel
 from cnn_lstm.errors import require
+
+CALENDARS = "calendars"  # the family of features that read the timestamp
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Recipe:
         window: Rows of a window.
         anchor: Features taken relative to the window's last value.
         checks: How defects of a table are treated.
+        zone: Zone of the features of the calendar; empty for UTC.
     """
 
     features: tuple[str, ...]
@@ -40,10 +45,12 @@ class Recipe:
     window: int
     anchor: tuple[str, ...]
     checks: Checks
+    zone: str = ""
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        return dict(specs.plain(asdict(self) | {"checks": self.checks.to_plain()}))
+        plain = dict(specs.plain(asdict(self) | {"checks": self.checks.to_plain()}))
+        return plain if self.zone else {name: value for name, value in plain.items() if name != "zone"}
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Recipe:
@@ -54,6 +61,7 @@ class Recipe:
             window=int(values["window"]),
             anchor=tuple(values["anchor"]),
             checks=Checks.from_plain(values["checks"]),
+            zone=str(values.get("zone", "")),
         )
 
     def build_targets(self) -> list[Target]:
@@ -87,9 +95,15 @@ class Recipe:
                 anchor of a target.
         """
         known = list(dict.fromkeys([*columns, *BARS]))
-        features = resolve_features(self.features, known, _trusted_function)
+        features = [self._in_zone(one) for one in resolve_features(self.features, known, _trusted_function)]
         check_anchors(features, targets)
         return BoundRecipe(self, tuple(features), tuple(targets))
+
+    def _in_zone(self, feature: Feature) -> Feature:
+        """A feature of the calendar in the zone of the recipe; any other as it is."""
+        if not self.zone or feature.family != CALENDARS:
+            return feature
+        return replace(feature, function=partial(in_zone, feature.function, self.zone))
 
     def bind_to(self, prices: pd.DataFrame, targets: Sequence[Target]) -> BoundRecipe:
         """`bind` to the columns of a price table, as `read` returns it."""

@@ -345,19 +345,29 @@ def same_dates(one: Boundaries, other: Boundaries) -> bool:
     return (one.train, one.validation, one.test) == (other.train, other.validation, other.test)
 
 
-def require_rows(parts: SplitRows) -> None:
+def empty_part(parts: SplitRows) -> str:
+    """Name of the first part without a window, or nothing."""
+    return next((name for name, rows in parts.by_name.items() if not len(rows)), "")
+
+
+def require_rows(parts: SplitRows, cause: str = "", fix: str = "") -> None:
     """Refuses an empty part.
+
+    Args:
+        parts: Rows of the parts.
+        cause: Why it is empty, if that is known.
+        fix: What helps then.
 
     Raises:
         DataError: Naming the part and the three ranges.
     """
-    for name, rows in parts.by_name.items():
-        if not len(rows):
-            edges = parts.boundaries
-            train = f"train {_day(edges.train)}..{_day(edges.validation)}"
-            where = f"{train}, validation ..{_day(edges.test)}, test ..{_day(edges.end)}"
-            fix = "move the dates of data.split, or shorten data.window or the horizon"
-            raise DataError(f"the {name} part has no window", where, fix, code=323)
+    if name := empty_part(parts):
+        edges = parts.boundaries
+        train = f"train {_day(edges.train)}..{_day(edges.validation)}"
+        where = f"{train}, validation ..{_day(edges.test)}, test ..{_day(edges.end)}"
+        fix = fix or "move the dates of data.split, or shorten data.window or the horizon"
+        where = f"{where}: {cause}" if cause else where
+        raise DataError(f"the {name} part has no window", where, fix, code=323)
 
 
 def _by(by: By) -> By:

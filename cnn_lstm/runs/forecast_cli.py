@@ -45,6 +45,7 @@ from cnn_lstm.runs.final_fit import (
 )
 from cnn_lstm.runs.outcome import Outcome
 from cnn_lstm.runs.parser_errors import one_line_errors, without_inner_names
+from cnn_lstm.runs.symbols_text import with_listed_symbols
 from cnn_lstm.runs.tracking import ENVIRONMENT, add_tracking_arguments, record_of_run, recording
 from cnn_lstm.runs.yaml_guard import guard_parser
 from cnn_lstm.training.averaging import WeightAveraging
@@ -139,7 +140,7 @@ class ForecastCLI(LightningCLI):
         self.files = config_files(args)
         check_keys(self.files, self._known_keys())
         with self._one_line_errors():
-            explicit = explicit_flags(args, flags_of(self._subcommand_parsers[self._command]))
+            explicit = explicit_flags(with_listed_symbols(args), flags_of(self._subcommand_parsers[self._command]))
             argv = with_meant_lists(with_current_files(explicit), partial(_value, parser, self._command))
             self.config = parser.parse_args(argv)
         check_values(self.command_config)

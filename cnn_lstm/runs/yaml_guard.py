@@ -9,6 +9,7 @@ import jsonargparse
 import yaml
 
 from cnn_lstm.errors import ConfigError
+from cnn_lstm.runs.symbols_text import with_quoted_symbols
 from cnn_lstm.specs import trusted_packages
 
 MAX_BYTES = 10 << 20
@@ -53,6 +54,7 @@ def load_yaml(text: str) -> Any:
         node = yaml.compose(text, Loader=jsonargparse._loaders_dumpers.get_yaml_default_loader())
         if node is not None:
             _count_values(node, {})
+            text = with_quoted_symbols(text, node)
         return jsonargparse._loaders_dumpers.yaml_load(text)
     except RecursionError as error:
         raise ConfigError("the YAML is nested too deep", fix="write it flatter", code=227) from error

@@ -57,7 +57,8 @@ def forecast_plot(
         rows = np.flatnonzero(np.asarray(symbols) == symbol)[-DATES:]
         axes.plot(dates[rows], y_true[rows], color="0.55", linewidth=1.0, label="truth")
         axes.plot(dates[rows], y_pred[rows], color="#a8320a", linewidth=1.4, label="forecast")
-        axes.set_title(symbol, loc="left", y=1.02, fontsize=9)  # without y, matplotlib measures all labels
+        # without y, matplotlib measures all labels; a symbol may begin with $
+        axes.set_title(symbol, loc="left", y=1.02, fontsize=9, parse_math=False)
         axes.grid(color="0.92", linewidth=0.6)
         axes.margins(x=0.01)
     label = name if unit == name else f"{name} [{unit}]"

@@ -17,6 +17,7 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
 from cnn_lstm.data.prices import Checks
 from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.sources.sample import SampleBars
 from cnn_lstm.data.splits import DateSplit, FractionSplit, WalkForward
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility
 from cnn_lstm.errors import CnnLstmError, ConfigError, DataError, DefectsError, ValidityError
@@ -395,3 +396,24 @@ def test_rows_in_any_order_give_the_same_panel() -> None:
 def test_a_target_of_a_trusted_package_is_written_by_its_class_path() -> None:
     target = ready(walk(200)).contract()["recipe"]["targets"][0]
     assert target == spec("cnn_lstm.data.targets.ForwardReturn", horizon=1, delay=1, log=True, column="close")
+
+
+@pytest.mark.parametrize(("noise", "warned"), [(0.2, True), (1.0, True), (3.0, False)])
+def test_a_leak_with_noise_is_warned_of(noise: float, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
+    table = walk(600)
+    future = np.log(table["close"]).diff().shift(-2)
+    random = np.random.default_rng(0).normal(0, noise * float(future.std()), len(table))
+    leaked = oracle(table, future.fillna(0.0) + random)
+    with caplog.at_level(logging.WARNING, "cnn_lstm"):
+        data = ready(leaked, features=["log_return_1", "oracle"], targets=[ForwardReturn(1, 1)])
+    assert ("the feature oracle nearly is the target" in caplog.text) == warned
+    correlation = np.corrcoef(data.panel.values[data.fit_rows, 1], data.panel.labels[data.fit_rows, 0])[0, 1]
+    assert warned == (correlation > 0.5)
+
+
+def test_the_past_of_a_volatility_is_no_leak_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    bars = SampleBars().load(["IBM"], "2000-03-01", None)
+    features = ["log_realised_volatility_5", "log_realised_volatility_22", "garman_klass_volatility_20"]
+    with caplog.at_level(logging.WARNING, "cnn_lstm"):
+        ready(bars, features=features, targets=[RealizedVolatility(20, log=True)], window=10)
+    assert "nearly is the target" not in caplog.text

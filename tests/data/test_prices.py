@@ -224,7 +224,7 @@ def test_equal_columns_are_a_warning() -> None:
 def test_a_gap_is_a_warning_with_its_place() -> None:
     table = bars(symbols=("A",)).drop(index=range(5, 20))
     message = warned(check_prices(table, Checks()), 320)
-    assert "A @ 2020-01-21, 1 gaps, the longest 16 days" in message
+    assert "A @ 2020-01-21, 1 gap, the longest 16 days" in message
     assert check_prices(table, Checks(max_gap_days=16)).warnings == ()
 
 

@@ -91,7 +91,7 @@ def test_a_header_and_real_dates_are_read(tmp_path: Path) -> None:
         ({"names": NAMES, "artificial_start": "1990-01-01", "layout": "long"}, 224, "layout='long'"),
         ({"names": NAMES, "artificial_start": "1990-01-01", "artificial_step": "week"}, 224, "artificial_step='week'"),
         ({"names": ["A", "B", "=C"], "artificial_start": "1990-01-01", "layout": "series"}, 231, "'=C' is not allowed"),
-        ({"names": NAMES, "artificial_start": "1990-01-01", "symbol": "a/b"}, 231, "'a/b' is not allowed"),
+        ({"names": NAMES, "artificial_start": "1990-01-01", "symbol": "a//b"}, 231, "'a//b' is not allowed"),
     ],
 )
 def test_what_cannot_be_read_is_refused(tmp_path: Path, options: dict[str, Any], code: int, message: str) -> None:

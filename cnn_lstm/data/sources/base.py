@@ -10,6 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from zoneinfo import available_timezones
 
 import numpy as np
 import pandas as pd
@@ -17,29 +18,69 @@ import pandas as pd
 from cnn_lstm.errors import ConfigError, DataError, require
 from cnn_lstm.hints import first_names, nearest
 
-SYMBOL = re.compile(r"[A-Za-z0-9.^_][A-Za-z0-9.^=_-]{0,19}")
+MOST_LETTERS = 40
+SIGNS = ". ^ = _ - / & $ : + ! # @"
+SYMBOL = re.compile(r"(?![=+@#!:/ -])[A-Za-z0-9.^=_/&$:+!#@ -]+")
+PATH = re.compile(r"(^|/)\.*(/|$)|  | $")  # a part of a path that is empty or dots; two blanks, or one at the end
 TIME_DTYPE = "datetime64[us, UTC]"
 
 
 def validate_symbol(name: str) -> str:
     """Refuse a symbol that could be a path, a spreadsheet formula or rubbish; return it unchanged otherwise.
 
-    A first `=` or `-` is refused too: no market uses it and a spreadsheet would run it as a formula.
+    A first `=`, `+`, `-` or `@` is refused too: no market uses it and a spreadsheet would run it as a formula. Nothing
+    that we write is named after a symbol, so that one may hold what a file name may not.
 
     Args:
         name: Symbol as the user or the table gives it.
 
     Raises:
-        ConfigError: E231, the symbol is not 1 to 20 letters, digits or `. ^ = _ -`.
+        ConfigError: E231, the symbol is not 1 to 40 letters, digits, `. ^ = _ - / & $ : + ! # @` or single blanks.
 
     Example:
-        >>> validate_symbol("BRK-B"), validate_symbol("^GSPC"), validate_symbol("EURUSD=X")
-        ('BRK-B', '^GSPC', 'EURUSD=X')
+        >>> [validate_symbol(name) for name in ("BRK-B", "^GSPC", "EURUSD=X", "BTC/USDT:USDT", "M&M.NS", "$SPX")]
+        ['BRK-B', '^GSPC', 'EURUSD=X', 'BTC/USDT:USDT', 'M&M.NS', '$SPX']
     """
-    if not isinstance(name, str) or not SYMBOL.fullmatch(name):
-        short = repr(name if len(str(name)) <= 40 else str(name)[:40] + "...")
-        fix = "use 1 to 20 letters, digits or . ^ = _ -"
+    known = isinstance(name, str) and len(name) <= MOST_LETTERS and SYMBOL.fullmatch(name)
+    if not known or PATH.search(name):
+        short = repr(name if len(str(name)) <= MOST_LETTERS else str(name)[:MOST_LETTERS] + "...")
+        fix = f"use 1 to {MOST_LETTERS} letters, digits, single blanks or {SIGNS}, and begin with none of = + - @"
         raise ConfigError(f"symbol {short} is not allowed", "", fix, code=231)
+    return name
+
+
+def under_symbol(table: pd.DataFrame, symbol: str | None, where: str) -> pd.DataFrame:
+    """A table of one symbol, under another name.
+
+    Args:
+        table: Price table.
+        symbol: The name; None leaves the table as it is.
+        where: The file, for the message.
+
+    Raises:
+        ConfigError: E231, the table has several symbols.
+    """
+    if symbol is None:
+        return table
+    names = [str(name) for name in table["symbol"].unique()]
+    fix = "leave it out, and choose symbols by data.symbols"
+    require(len(names) == 1, f"data.source.symbol is {symbol}", f"{where} has {first_names(names)}", fix, code=231)
+    return table.assign(symbol=symbol).astype({"symbol": "str"})
+
+
+def known_zone(name: str, key: str) -> str:
+    """The name of a time zone.
+
+    Args:
+        name: For example America/New_York.
+        key: Name of the option, for the message.
+
+    Raises:
+        ConfigError: E210, there is no such zone.
+    """
+    zones = available_timezones()
+    fix = nearest(name, zones) or "use a name such as America/New_York"
+    require(name in zones, f"unknown time zone {name!r}", key, fix, code=210)
     return name
 
 

@@ -1,27 +1,54 @@
-"""Cells of CSV, gzipped CSV and Parquet files, as they are: nothing is guessed and nothing is unpickled."""
+"""Files as bytes: found by their names, guarded, unpacked, and Arrow files read; nothing is unpickled.
+
+`text_table.py` reads the cells of text files.
+"""
 
 from __future__ import annotations
 
 import glob
 import gzip
-import warnings
+import io
+import zipfile
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, cast
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.feather as feather
 import pyarrow.parquet as pq
 
-from cnn_lstm.errors import DataError, Defect, DefectsError
+from cnn_lstm.errors import DataError
 
-MISSING = ["", "NaN", "nan", "NA", "N/A", "n/a", "NULL", "null", "None"]
 MIB = 2**20
 MAX_COLUMNS = 10_000
 MAX_EXPANDED = 4 * 2**30
 # real bars compress 3 to 10 times; a bomb reaches 1000
 MAX_RATIO = 200
+PARQUET, FEATHER = b"PAR1", b"ARROW1"
+GZIP, ZIP = b"\x1f\x8b", (b"PK\x03\x04", b"PK\x05\x06")
+UNPACK, AS_CSV = "unpack it, or pack it with gzip or zip", "save it as CSV UTF-8"
+# first bytes of what is not a table of text: what it is, and what to do
+FOREIGN: dict[bytes, tuple[str, str]] = {
+    b"BZh": ("packed with bzip2", UNPACK),
+    b"\xfd7zXZ": ("packed with xz", UNPACK),
+    b"\x28\xb5\x2f\xfd": ("packed with zstd", UNPACK),
+    b"7z\xbc\xaf": ("packed with 7-Zip", UNPACK),
+    b"Rar!": ("packed with rar", UNPACK),
+    b"\xd0\xcf\x11\xe0": ("an Excel workbook", AS_CSV),
+    b"\x89HDF": ("an HDF5 file", "write Parquet or CSV"),
+    b"SQLite format 3": ("an SQLite database", "write its table to Parquet or CSV"),
+    b"FEA1": ("a Feather file of version 1", "write Parquet or CSV"),
+    b"\x93NUMPY": ("a NumPy array", "write Parquet or CSV"),
+    b'{"': ("JSON", "write Parquet or CSV"),
+    b"[{": ("JSON", "write Parquet or CSV"),
+    b"[[": ("JSON", "write Parquet or CSV"),
+    b"<!": ("a web page", "download the file again"),
+    b"<html": ("a web page", "download the file again"),
+    b"<?xml": ("XML", AS_CSV),
+}
 
 
 def matching_files(patterns: Sequence[str]) -> list[Path]:
@@ -43,35 +70,81 @@ def matching_files(patterns: Sequence[str]) -> list[Path]:
 def _magic(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
-            return stream.read(4)
+            return stream.read(16)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", str(path), "check the file", code=301) from error
 
 
-def is_parquet(path: Path) -> bool:
-    """Whether a file is Parquet, or says so by its name."""
-    return _magic(path) == b"PAR1" or path.suffix.lower() in {".parquet", ".pq"}
+def is_arrow(path: Path) -> bool:
+    """Whether a file is Parquet or Feather, or says so by its name."""
+    named = path.suffix.lower() in {".parquet", ".pq", ".feather", ".ftr", ".arrow"}
+    return named or _magic(path).startswith((PARQUET, FEATHER))
 
 
-def read_parquet(path: Path) -> pd.DataFrame:
-    """All columns of a Parquet file.
+def read_arrow(path: Path) -> pd.DataFrame:
+    """All columns of a Parquet or Feather file.
 
     Raises:
         DataError: E330 or E339.
     """
+    feathered = _magic(path).startswith(FEATHER)
     try:
-        with pq.ParquetFile(path) as file:
-            if file.metadata.num_columns > MAX_COLUMNS:
-                raise _too_much(f"{file.metadata.num_columns} columns", path)
-            raw: pd.DataFrame = file.read().to_pandas(ignore_metadata=True, date_as_object=False)
+        table = _feather(path) if feathered else _parquet(path)
+        raw: pd.DataFrame = table.to_pandas(ignore_metadata=True, date_as_object=False)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"no intact Parquet file: {reason}", str(path), "write it again", code=339) from error
+        kind = "Feather" if feathered else "Parquet"
+        raise DataError(f"no intact {kind} file: {reason}", str(path), "write it again", code=339) from error
     return raw
 
 
-def _open(path: Path) -> BinaryIO | gzip.GzipFile:
-    return gzip.open(path, "rb") if _magic(path)[:2] == b"\x1f\x8b" else path.open("rb")
+def _parquet(path: Path) -> pa.Table:
+    with pq.ParquetFile(path) as file:
+        if file.metadata.num_columns > MAX_COLUMNS:
+            raise _too_much(f"{file.metadata.num_columns} columns", path)
+        return file.read()
+
+
+def _feather(path: Path) -> pa.Table:
+    table = feather.read_table(path)
+    if table.num_columns > MAX_COLUMNS:
+        raise _too_much(f"{table.num_columns} columns", path)
+    return table
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """The bytes of a file, unpacked where it is a gzip file or a zip file of one member.
+
+    Raises:
+        DataError: E305, the file is packed and damaged, or a zip file of another content.
+    """
+    magic = _magic(path)
+    try:
+        if magic.startswith(ZIP):
+            with zipfile.ZipFile(path) as archive, archive.open(_only_member(archive, path)) as stream:
+                yield stream
+        else:
+            with gzip.open(path, "rb") if magic.startswith(GZIP) else path.open("rb") as stream:
+                yield cast(IO[bytes], stream)
+    except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
+        kind = "zip" if magic.startswith(ZIP) else "gzip"
+        raise DataError(f"damaged {kind} file: {error}", str(path), "compress it again", code=305) from error
+    except RuntimeError as error:  # what zipfile raises for a password
+        if not magic.startswith(ZIP):
+            raise
+        raise DataError(f"the zip file cannot be opened: {error}", str(path), "unpack it", code=305) from error
+
+
+def _only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
+    members = [one for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
+    names = [one.filename for one in members]
+    if "[Content_Types].xml" in names:
+        raise DataError("an Excel workbook", str(path), AS_CSV, code=305)
+    if len(members) != 1:
+        what = f"a zip file of {len(members)} files ({', '.join(names[:3])})"
+        raise DataError(what, str(path), "unpack it, and name the files", code=305)
+    return members[0]
 
 
 def _too_much(what: str, path: Path) -> DataError:
@@ -79,100 +152,32 @@ def _too_much(what: str, path: Path) -> DataError:
 
 
 def guard(path: Path) -> None:
-    """Refuse what would exhaust the memory, and encodings other than UTF-8, before anything is parsed."""
+    """Refuse what would exhaust the memory, and what is not text in UTF-8, before anything is parsed."""
     limit = min(MAX_EXPANDED, max(64 * MIB, MAX_RATIO * path.stat().st_size))
     length = total = 0
-    try:
-        with _open(path) as stream:
-            while chunk := stream.read(MIB):
-                if not total:
-                    _guard_head(chunk, path)
-                total += len(chunk)
-                end = chunk.find(b"\n")
-                if length + (end if end >= 0 else len(chunk)) > MIB:
-                    raise _too_much("a line is longer than 1 MiB", path)
-                length = len(chunk) - 1 - chunk.rfind(b"\n") if end >= 0 else length + len(chunk)
-                if total > limit and isinstance(stream, gzip.GzipFile):
-                    raise _too_much(f"it expands to more than {total // MIB} MiB", path)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"damaged gzip file: {error}", str(path), "compress it again", code=305) from error
+    with opened(path) as stream:
+        while chunk := stream.read(MIB):
+            chunk = chunk.replace(b"\r", b"\n")  # lines of an old Mac end so
+            if not total:
+                _guard_head(chunk, path)
+            total += len(chunk)
+            end = chunk.find(b"\n")
+            if length + (end if end >= 0 else len(chunk)) > MIB:
+                raise _too_much("a line is longer than 1 MiB", path)
+            length = len(chunk) - 1 - chunk.rfind(b"\n") if end >= 0 else length + len(chunk)
+            if total > limit and not isinstance(stream, io.BufferedReader):
+                raise _too_much(f"it expands to more than {total // MIB} MiB", path)
 
 
 def _guard_head(chunk: bytes, path: Path) -> None:
+    """Looks at the first bytes of a text."""
+    start = chunk.removeprefix(b"\xef\xbb\xbf").lstrip()
+    for magic, (what, fix) in FOREIGN.items():
+        if start[:16].lower().startswith(magic.lower()):
+            raise DataError(f"not a CSV table but {what}", str(path), fix, code=305)
     if chunk[:2] in {b"\xff\xfe", b"\xfe\xff"} or b"\0" in chunk[:1000]:
-        raise DataError("not UTF-8 text (UTF-16 or binary)", str(path), "save it as CSV UTF-8", code=305)
-    header = chunk.split(b"\n", 1)[0]
-    if header.count(b",") >= MAX_COLUMNS:
+        raise DataError("not UTF-8 text (UTF-16 or binary)", str(path), AS_CSV, code=305)
+    if start.startswith(PARQUET):
+        raise DataError("a packed Parquet file", str(path), "unpack it", code=305)
+    if max(map(chunk.split(b"\n", 1)[0].count, (b",", b";", b"\t", b"|"))) >= MAX_COLUMNS:
         raise _too_much(f"more than {MAX_COLUMNS} columns", path)
-    if b"," not in header and (rival := next((c for c in (b";", b"\t", b"|") if c in header), None)):
-        what = f"columns are separated by {rival.decode()!r}"
-        raise DataError(what, str(path), "save it with commas and decimal points", code=305)
-
-
-def read_csv(
-    path: Path,
-    rows: int | None,
-    text: Collection[str] = (),
-    numbers: Collection[Any] = (),
-    header: bool = True,
-) -> pd.DataFrame:
-    """Reads text columns as they are; number columns keep what is not a number as text.
-
-    All columns are read: with `usecols`, pandas cuts rows that are too long without a word.
-
-    Args:
-        path: CSV or gzipped CSV.
-        rows: Rows to read; None reads all.
-        text: Columns that are kept as text.
-        numbers: Columns in which the words of `MISSING` count as missing.
-        header: Whether the first line has the names of the columns; else they are numbered from 0 on.
-
-    Raises:
-        DataError: E302 or E305.
-    """
-    with _open(path) as stream, warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # it would lose the last columns of long rows
-        try:
-            return pd.read_csv(
-                stream,
-                encoding="utf-8-sig",
-                index_col=False,
-                header=0 if header else None,
-                nrows=rows,
-                dtype=dict.fromkeys(text, "str"),
-                keep_default_na=False,
-                na_values=dict.fromkeys(numbers, MISSING),
-                low_memory=False,
-            )
-        except pd.errors.EmptyDataError:
-            raise DataError("0 rows", str(path), "give a file with at least one bar", code=302) from None
-        except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
-            reason = " ".join(str(error).split())
-            raise DataError(f"not a CSV table: {reason}", str(path), "save it as CSV UTF-8", code=305) from error
-
-
-def number_columns(
-    columns: dict[str, pd.Series], wanted: set[str], path: Path, first_row: int
-) -> dict[str, pd.Series[float]]:
-    """Float columns; a column with no number at all is left out with a warning, unless it is `wanted`."""
-    values: dict[str, pd.Series[float]] = {}
-    defects: list[Defect] = []
-    for name, cells in columns.items():
-        if pd.api.types.is_numeric_dtype(cells):
-            values[name] = cells.astype("float64")
-            continue
-        text = cells.astype("str").str.strip()
-        known = text.notna() & ~text.isin(MISSING)
-        number = pd.to_numeric(text.where(known), errors="coerce").astype("float64")
-        bad = known & number.isna()
-        if bad.equals(known) and name not in wanted:
-            warnings.warn(f"{path}: column {name} holds text and is left out", stacklevel=2)
-        elif bad.any():
-            row = int(bad.to_numpy().argmax())
-            where = f"{path}:{row + first_row}, column {name}, {int(bad.sum())} cells"
-            defects.append(Defect(304, f"{text.iloc[row]!r} is not a number", where, "correct the cells"))
-        else:
-            values[name] = number
-    if defects:
-        raise DefectsError(defects)
-    return values

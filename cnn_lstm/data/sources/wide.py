@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
 import pandas as pd
 
 from cnn_lstm.data.sources.base import PriceSource, select, utc_moment, validate_symbol
-from cnn_lstm.data.sources.cells import guard, is_parquet, matching_files, number_columns, read_csv, read_parquet
+from cnn_lstm.data.sources.cells import matching_files
 from cnn_lstm.data.sources.clock import Clock
+from cnn_lstm.data.sources.numbers import number_columns
+from cnn_lstm.data.sources.raw_table import RawTable, TextForm, read_raw
 from cnn_lstm.errors import DataError, require
+from cnn_lstm.hints import first_names
 
 log = logging.getLogger(__name__)
 Layout = Literal["columns", "series"]
@@ -22,7 +26,7 @@ DATES = ("date", "timestamp", "datetime", "time")
 
 
 class WideFile(PriceSource):
-    """A table with one column per series, from CSV, gzipped CSV or Parquet.
+    """A table with one column per series, from CSV, plain or packed, Parquet or Feather.
 
     Args:
         paths: One path, several, or a pattern.
@@ -74,40 +78,41 @@ class WideFile(PriceSource):
 
     def _table(self, path: Path) -> pd.DataFrame:
         """The long table of one file."""
-        cells, first_row = self._cells(path)
-        names = [str(name) for name in cells.columns]
-        dates = [name for name in names if self.start is None and name.strip().lower() in DATES][:1]
-        series = [name for name in names if name not in dates]
+        raw = self._raw(path)
+        dates = self._dates(raw.header)[:1]
+        series = {name: raw.cells[k] for k, name in enumerate(raw.header) if k not in dates}
         if self.start is not None:
-            when: pd.Series = self._artificial(self.start, len(cells), path)
+            when = self._artificial(self.start, len(raw.cells), path)
         elif dates:
-            when = Clock(None, None).read(cells[dates[0]], str(path), first_row)
+            when = Clock(None, None).read(raw.column(dates[0]), str(path)).reset_index(drop=True)
         else:
             fix = "name the column of dates `date`, or set data.source.artificial_start"
-            raise DataError("no column of dates", f"{path} has {', '.join(names)}", fix, code=303)
-        values = number_columns({name: cells[name] for name in series}, set(series), path, first_row)
+            raise DataError("no column of dates", f"{path} has {first_names(raw.header)}", fix, code=303)
+        numbers = number_columns(raw.with_points(series, set(series), None), set(series), str(path))
+        values = {name: column.reset_index(drop=True) for name, column in numbers.items()}
         if self.layout == "columns":
             parts = [pd.DataFrame({"symbol": self._symbol_of(path), "timestamp": when, **values})]
         else:
             parts = [pd.DataFrame({"symbol": name, "timestamp": when, self.value: values[name]}) for name in series]
         return pd.concat(parts, ignore_index=True).astype({"symbol": "str"})
 
-    def _cells(self, path: Path) -> tuple[pd.DataFrame, int]:
-        """Cells under their names, and the number of their first row in the file."""
-        header = self.names is None
-        if is_parquet(path):
-            cells, first_row = read_parquet(path), 1
-        else:
-            guard(path)
-            names = list(read_csv(path, rows=1, header=header).columns)
-            numbers = [name for name in names if str(name).strip().lower() not in DATES]
-            cells, first_row = read_csv(path, rows=None, numbers=numbers, header=header), 1 + header
-        if cells.empty:
+    def _raw(self, path: Path) -> RawTable:
+        """The cells of a file under the names of its columns, each of which is there once."""
+        raw = read_raw(path, TextForm(self.names is None, tuple(self.names or ())), self._dates)
+        if raw.cells.empty:
             raise DataError("0 rows", str(path), "give a table with at least one row", code=302)
-        if self.names is not None and len(self.names) != cells.shape[1]:
-            what = f"{cells.shape[1]} columns, and {len(self.names)} names"
+        if self.names is not None and len(self.names) != len(raw.header):
+            what = f"{len(raw.header)} columns, and {len(self.names)} names"
             raise DataError(what, str(path), "give data.source.names one name per column", code=303)
-        return cells.set_axis([str(name) for name in self.names or cells.columns], axis=1), first_row
+        header = self.names or [name or f"column {k + 1}" for k, name in enumerate(raw.header)]
+        if twice := [name for name in dict.fromkeys(header) if header.count(name) > 1]:
+            what, fix = f"{first_names(twice)}: a name of several columns", "give each column a name of its own"
+            raise DataError(what, str(path), fix, code=303)
+        return replace(raw, header=list(header), levels=None)
+
+    def _dates(self, header: Sequence[str]) -> list[int]:
+        """Positions of the columns of dates."""
+        return [k for k, name in enumerate(header) if self.start is None and name.strip().lower() in DATES]
 
     def _artificial(self, start: pd.Timestamp, rows: int, path: Path) -> pd.Series:
         """Dates for a file that has none."""
