@@ -11,10 +11,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import yaml
 from jsonargparse import Namespace
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -22,14 +20,14 @@ from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.errors import ConfigError, ResourceError
+from cnn_lstm.errors import CnnLstmError, ConfigError
 from cnn_lstm.evaluation.settings import Evaluation
-from cnn_lstm.files import write_text_whole
 from cnn_lstm.hints import refuse_renamed
 from cnn_lstm.inference.ensemble import Ensemble, ensemble_from
 from cnn_lstm.model.checkpoints import is_ensemble, read_checkpoint
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of
+from cnn_lstm.runs.beginning import Beginning
 from cnn_lstm.runs.config import RENAMED, check_keys, check_values, with_current_files
 from cnn_lstm.runs.final_fit import (
     CalibrationOfFit,
@@ -41,7 +39,8 @@ from cnn_lstm.runs.final_fit import (
 )
 from cnn_lstm.runs.outcome import Outcome
 from cnn_lstm.runs.parser_errors import one_line_errors
-from cnn_lstm.runs.tracking import ENVIRONMENT, add_tracking_arguments, record_of_run, recording
+from cnn_lstm.runs.run_errors import one_line, run_errors_in_one_line
+from cnn_lstm.runs.tracking import ENVIRONMENT, add_tracking_arguments, record_of_run, recorded_fit, recording
 from cnn_lstm.runs.yaml_guard import guard_parser
 from cnn_lstm.training.averaging import WeightAveraging
 from cnn_lstm.training.callbacks import GradientNorm, LastCheckpoint, guards
@@ -51,7 +50,8 @@ from cnn_lstm.training.early_stopping import SmoothedEarlyStopping
 from cnn_lstm.training.history_callback import HistoryPlot
 from cnn_lstm.training.interrupts import InterruptBetweenBatches
 from cnn_lstm.training.loggers import MLflowTracker, TrackedData, build_loggers
-from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, resolve_run
+from cnn_lstm.training.plan import TrainingPlan, require_processes_that_stay
+from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, empty_run_removed, resolve_run
 from cnn_lstm.training.tensorboard import TensorBoardPlots
 from cnn_lstm.training.tracking.credentials import without_credentials
 
@@ -161,7 +161,7 @@ class ForecastCLI(LightningCLI):
         try:
             text = self._parser(self._command).dump(saved, skip_unset=False)
         except (ValueError, TypeError, yaml.YAMLError) as error:
-            raise ConfigError(f"cannot be saved: {_one_line(error)}", "the configuration", code=225) from error
+            raise ConfigError(f"cannot be saved: {one_line(error)}", "the configuration", code=225) from error
         # without what belongs to one start of it, so that it reruns under every command
         skipped = ("ckpt_path:", "run_dir:", "csv:", "n_jobs:")
         lines = (line for line in text.splitlines(keepends=True) if not line.startswith(skipped))
@@ -194,10 +194,10 @@ class ForecastCLI(LightningCLI):
                 else:
                     self.model = _with_members(self.model, config.ckpt_path)
                 self.model.refuse_other_prices = config.same_prices
-        except (MisconfigurationException, TypeError, ValueError, ZeroDivisionError) as error:
-            if isinstance(error, ConfigError):
-                raise
-            raise ConfigError(_one_line(error), "the configuration", "correct the value", code=224) from error
+        except (CnnLstmError, OSError):
+            raise
+        except Exception as error:  # anything that a class of the configuration may raise
+            raise ConfigError(one_line(error), "the configuration", "correct the value", code=224) from error
 
     @property
     def makes_ensemble(self) -> bool:
@@ -238,12 +238,13 @@ class ForecastCLI(LightningCLI):
         bars = [ProgressBar(console, config.trainer.log_every_n_steps)] if bar else []
         of_user = config.trainer.callbacks or []
         of_user = of_user if isinstance(of_user, list) else [of_user]
-        config.trainer.callbacks = [*of_user, *self._callbacks(), *bars]
+        config.trainer.callbacks = [*self._first_callbacks(), *of_user, *self._callbacks(), *bars]
         config.trainer.plugins = [*(config.trainer.plugins or []), DurableCheckpointIO()]
         try:
             trainer: Trainer = super().instantiate_trainer(logger=loggers)
-        except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
-            raise ConfigError(_one_line(error), "trainer", "choose another setting or device", code=238) from error
+        except Exception as error:  # anything that Lightning, a strategy or a plugin may raise
+            raise ConfigError(one_line(error), "trainer", "choose another setting or device", code=238) from error
+        require_processes_that_stay(trainer)
         # after the best one, so that it holds that one's newest state
         trainer.callbacks.append(LastCheckpoint(self.run_folder.checkpoints))  # type: ignore[attr-defined]
         return trainer
@@ -259,6 +260,14 @@ class ForecastCLI(LightningCLI):
         if isinstance(of_user, list):
             return [*loggers, *of_user]
         return loggers if of_user in (None, True) else [*loggers, of_user]
+
+    def _first_callbacks(self) -> list[Callback]:
+        """What comes before the callbacks of the user."""
+        if self._command != "fit":
+            return []
+        resumed = bool(self.command_config.get("ckpt_path"))
+        self._beginning = Beginning(self.run_folder, self.record, self.config_text, resumed)
+        return [self._beginning, TrainingPlan(self.command_config.checkpoint.monitor)]
 
     def _callbacks(self) -> list[Callback]:
         callbacks = [InterruptBetweenBatches(), *guards(self.run_folder.checkpoints), Resources(), *self._trial]
@@ -279,26 +288,15 @@ class ForecastCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         if not self._runs:
             return
-        resumed = bool(self.command_config.get("ckpt_path"))
         # without loggers, as under `fast_dev_run`, nothing is kept
         self.record.enabled = any(isinstance(logger, MLflowTracker) for logger in self.trainer.loggers)
-        with recording(self.record, self.config_text, resumed, lambda: self.trainer.received_sigterm):
-            self._run_with_one_line_errors(subcommand)
-
-    def _run_with_one_line_errors(self, subcommand: str) -> None:
-        try:
+        if subcommand == "fit":
+            recorded = recorded_fit(self._beginning, lambda: self.trainer.received_sigterm)
+        else:
+            recorded = recording(self.record, self.config_text, resumed=True)
+        with recorded, run_errors_in_one_line():
             super()._run_subcommand(subcommand)
             self._conclude()
-        except torch.OutOfMemoryError as error:
-            raise ResourceError(
-                f"out of memory: {str(error).splitlines()[0]}", fix="use a smaller data.batch_size", code=608
-            ) from error
-        except MisconfigurationException as error:
-            raise ConfigError(_one_line(error), "trainer", code=238) from error
-        except RuntimeError as error:
-            if "Early stopping conditioned on metric" not in str(error):
-                raise
-            raise ConfigError(_one_line(error), "early_stopping.monitor", code=224) from error
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         arguments: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
@@ -311,12 +309,7 @@ class ForecastCLI(LightningCLI):
             arguments["ckpt_path"] = None
         return arguments
 
-    # -- before and after ----------------------------------------------------------------------------------------
-
-    def before_fit(self) -> None:
-        """Writes the configuration that reruns this run."""
-        if self.trainer.is_global_zero:
-            write_text_whole(self.run_folder.config, self.config_text)
+    # -- at the end --------------------------------------------------------------------------------------------------
 
     @rank_zero_only
     def _conclude(self) -> None:
@@ -372,10 +365,6 @@ def _is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
 def run(
     argv: list[str],
     trial: Sequence[Callback] = (),
@@ -389,7 +378,7 @@ def run(
         ensemble: Runs a fit of several members, given its configuration and its arguments; None where the arguments
             ask for one member.
     """
-    with _restored_environment():
+    with _restored_environment(), empty_run_removed():
         cli = ForecastCLI(argv, trial=trial)
         if cli.makes_ensemble:
             assert ensemble is not None, "nobody can train the members"
