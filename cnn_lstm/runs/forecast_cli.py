@@ -40,7 +40,9 @@ from cnn_lstm.runs.final_fit import (
 from cnn_lstm.runs.outcome import Outcome
 from cnn_lstm.runs.parser_errors import one_line_errors
 from cnn_lstm.runs.run_errors import one_line, run_errors_in_one_line
+from cnn_lstm.runs.saved_config import require_rerun, saved_text
 from cnn_lstm.runs.tracking import ENVIRONMENT, add_tracking_arguments, record_of_run, recorded_fit, recording
+from cnn_lstm.runs.trainer_settings import callbacks_of_user, without_doubles
 from cnn_lstm.runs.yaml_guard import guard_parser
 from cnn_lstm.training.averaging import WeightAveraging
 from cnn_lstm.training.callbacks import GradientNorm, LastCheckpoint, guards
@@ -53,7 +55,6 @@ from cnn_lstm.training.loggers import MLflowTracker, TrackedData, build_loggers
 from cnn_lstm.training.plan import TrainingPlan, require_processes_that_stay
 from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, empty_run_removed, resolve_run
 from cnn_lstm.training.tensorboard import TensorBoardPlots
-from cnn_lstm.training.tracking.credentials import without_credentials
 
 TRAINER_DEFAULTS = {
     "max_epochs": 100,
@@ -156,16 +157,10 @@ class ForecastCLI(LightningCLI):
         self._runs = self._runs and not self.makes_ensemble
         if self._runs:
             self.run_folder = resolve_run(self._command, config, CLASS_DEFAULTS, self.files)
-        saved = config.clone()
-        saved.run_dir = saved.ckpt_path = None  # on one line each, or dropping them would leave a part behind
-        try:
-            text = self._parser(self._command).dump(saved, skip_unset=False)
-        except (ValueError, TypeError, yaml.YAMLError) as error:
-            raise ConfigError(f"cannot be saved: {one_line(error)}", "the configuration", code=225) from error
-        # without what belongs to one start of it, so that it reruns under every command
-        skipped = ("ckpt_path:", "run_dir:", "csv:", "n_jobs:")
-        lines = (line for line in text.splitlines(keepends=True) if not line.startswith(skipped))
-        self.config_text = without_credentials("".join(lines))
+        parser = self._parser(self._command)
+        self.config_text = saved_text(parser, config)
+        if self._runs and self._command == "fit":
+            require_rerun(parser, self.config_text)
 
     def _set_seed(self) -> None:
         seed = self.command_config.seed_everything
@@ -233,11 +228,8 @@ class ForecastCLI(LightningCLI):
         self.record = record_of_run(self.run_folder, self._command, config)
         console = ConsoleLogger(config.trainer.max_epochs, config.checkpoint.monitor, config.checkpoint.mode)
         loggers = self._loggers(config, console)
-        bar = config.trainer.enable_progress_bar is not False and not config.quiet and _is_terminal()
-        config.trainer.enable_progress_bar = bar
+        of_user, bar = callbacks_of_user(config.trainer, config.quiet, _is_terminal())
         bars = [ProgressBar(console, config.trainer.log_every_n_steps)] if bar else []
-        of_user = config.trainer.callbacks or []
-        of_user = of_user if isinstance(of_user, list) else [of_user]
         config.trainer.callbacks = [*self._first_callbacks(), *of_user, *self._callbacks(), *bars]
         config.trainer.plugins = [*(config.trainer.plugins or []), DurableCheckpointIO()]
         try:
@@ -280,6 +272,7 @@ class ForecastCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         if self._command == "fit" and is_final(self.command_config):
             callbacks = without_validation(callbacks)
+        callbacks = without_doubles(callbacks, config["callbacks"])
         if config["logger"] is False:  # nobody could write down the learning rate
             callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
         trainer: Trainer = super()._instantiate_trainer(config, callbacks)

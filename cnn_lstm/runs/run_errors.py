@@ -14,6 +14,7 @@ from cnn_lstm.model.trial_step import OPTIMIZER
 from cnn_lstm.specs import trusted_packages
 
 MOST_LETTERS = 250
+WRAPPED = ("Does not validate against any", "Problem with given class")
 DEBUG = "correct it; --debug shows the traceback"
 
 
@@ -55,9 +56,18 @@ def one_line(error: Exception, named: bool = False) -> str:
         error: The error.
         named: Whether its class stands before it; it does in any case where there is no message.
     """
+    if any(sign in str(error) for sign in WRAPPED):
+        error = _first(error)
     name, text = type(error).__name__, " ".join(str(error).split())
     text = f"{name}: {text}" if named and text else text or name
     return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]} ..."
+
+
+def _first(error: Exception) -> Exception:
+    """The error that led to another one: a parser wraps that of a constructor in its own words, with all its types."""
+    while isinstance(before := error.__cause__ or error.__context__, Exception):
+        error = before
+    return error
 
 
 def _owner(error: Exception) -> tuple[str, int] | None:

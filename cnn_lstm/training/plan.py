@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import require
+from cnn_lstm.hints import nearest
+from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.metrics import metric_names
 
 log = logging.getLogger(__name__)
 WHERE, CODE = "trainer", 280
+# what is logged next to the metrics of the forecasts, and how the names of more of it begin
+OTHER_METRICS = {"train_loss_step", "clipped_share", "epoch_s", "windows_per_s", "peak_memory_mib"}
+LOGGED = ("lr-", "grad_norm")
 
 
 @dataclass(frozen=True)
@@ -72,10 +79,27 @@ class TrainingPlan(Callback):
             trainer.fit_loop.setup_data()
         except ValueError as error:  # Lightning's words for what is checked below
             refused = error
-        if trainer.num_training_batches:  # else the end of the fit says that nothing was trained
+        # of nothing, the end of the fit says that nothing was trained
+        if trainer.limit_train_batches and trainer.num_training_batches and trainer.max_epochs and trainer.max_steps:
             self._check(trainer, Lengths.of(trainer))
         if refused is not None:
             raise refused
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lightning calls this when the optimiser is built, too.
+
+        Raises:
+            ConfigError: E224, if something waits for a metric that no part of the training logs.
+        """
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        ours = all(type(one).__module__.split(".")[0] in ("cnn_lstm", "lightning") for one in (pl_module, *callbacks))
+        if not ours or not isinstance(pl_module, Forecaster) or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return  # what a class of the user's own logs, nobody knows before
+        classes, names = pl_module.objective.classes, pl_module.contract.target_names
+        known = metric_names("train", classes, names) | metric_names("val", classes, names) | OTHER_METRICS
+        for where, monitor in _monitors(trainer):
+            fix = nearest(monitor, known) or "name a metric of metrics.csv, see docs/training.md"
+            require(monitor in known or monitor.startswith(LOGGED), f"no metric is named {monitor!r}", where, fix)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
         """Stops as early stopping does, which validates first."""
@@ -103,6 +127,18 @@ class TrainingPlan(Callback):
         for callback in trainer.early_stopping_callbacks:
             if isinstance(callback, EarlyStopping) and callback.monitor.startswith("val_"):
                 callback.strict = False  # it waits for a metric that does not come
+
+
+def _monitors(trainer: Trainer) -> Iterator[tuple[str, str]]:
+    """Key of the configuration, and metric, of everything that waits for one."""
+    for stopping in trainer.early_stopping_callbacks:
+        yield "early_stopping.monitor", str(stopping.monitor)  # type: ignore[attr-defined]
+    for checkpoint in trainer.checkpoint_callbacks:
+        if isinstance(checkpoint, ModelCheckpoint) and checkpoint.monitor is not None:
+            yield "checkpoint.monitor", checkpoint.monitor
+    for config in trainer.lr_scheduler_configs:
+        if config.monitor is not None:
+            yield "model.scheduler.monitor", config.monitor
 
 
 def _require_a_whole_batch(trainer: Trainer) -> None:
