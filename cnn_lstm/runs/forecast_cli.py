@@ -413,6 +413,8 @@ def set_up_messages() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     # https://github.com/pytorch/pytorch: Lightning 2.6 still uses the old name
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    # we step the scheduler ourselves, see `Forecaster.on_train_epoch_end`
+    warnings.filterwarnings("ignore", "ReduceLROnPlateau conditioned on metric.*")
     # the run folder is ours, and a resumed fit writes into it on purpose
     warnings.filterwarnings("ignore", ".*exists and is not empty.*")
     warnings.filterwarnings("ignore", ".*checkpoint directory.*exists.*")

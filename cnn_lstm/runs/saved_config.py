@@ -34,7 +34,7 @@ def saved_text(parser: LightningArgumentParser, config: Namespace) -> str:
     saved.run_dir = saved.ckpt_path = None  # on one line each, or dropping them would leave a part behind
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", f".*{UNKNOWN}.*")
+            warnings.filterwarnings("ignore", f"(?s).*{UNKNOWN}")
             text = parser.dump(saved, skip_unset=False)
     except (ValueError, TypeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot be saved: {one_line(error)}", WHERE, code=225) from error

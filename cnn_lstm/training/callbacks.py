@@ -54,8 +54,9 @@ class GradientNorm(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Lightning calls this after unscaling and before clipping."""
-        regular = (trainer.global_step + 1) % self.every_n_steps == 0
-        if not regular and not trainer.is_last_batch:
+        step = trainer.global_step + 1
+        regular = step % self.every_n_steps == 0
+        if not regular and not trainer.is_last_batch and step != trainer.max_steps:
             return
         gradients = {name: p.grad for name, p in pl_module.named_parameters() if p.grad is not None}
         norms = gradient_norms(gradients) if self.per_module else {"": nn.utils.get_total_norm(gradients.values())}

@@ -132,7 +132,7 @@ class TrainingPlan(Callback):
 def _monitors(trainer: Trainer) -> Iterator[tuple[str, str]]:
     """Key of the configuration, and metric, of everything that waits for one."""
     for stopping in trainer.early_stopping_callbacks:
-        yield "early_stopping.monitor", str(stopping.monitor)  # type: ignore[attr-defined]
+        yield "early_stopping.monitor", str(stopping.monitor)
     for checkpoint in trainer.checkpoint_callbacks:
         if isinstance(checkpoint, ModelCheckpoint) and checkpoint.monitor is not None:
             yield "checkpoint.monitor", checkpoint.monitor

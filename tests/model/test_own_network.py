@@ -53,13 +53,13 @@ class Unfinished(Objective):
 
 @pytest.mark.parametrize("name", ["n_features", "embedding_dim", "standardize"])
 def test_a_missing_attribute_is_named(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"Own has no {name} — model.network — .*docs/model.md") as caught:
+    with pytest.raises(ConfigError, match=rf"Own has no {name} — model\.network — .*docs/model\.md") as caught:
         Forecaster(Own(without=name))
     assert caught.value.code == 282
 
 
 def test_an_objective_without_its_outputs_is_refused() -> None:
-    with pytest.raises(ConfigError, match="Unfinished has no n_outputs — model.objective"):
+    with pytest.raises(ConfigError, match=r"Unfinished has no n_outputs — model\.objective"):
         Forecaster(small_network(), Unfinished())
 
 
