@@ -144,6 +144,7 @@ def test_only_a_fit_that_has_begun_has_an_end(
     else:
         with pytest.raises(type(error)):
             fit()
+    journal.give_back()
     ends = [event.content.status for event in journal.events() if isinstance(event.content, End)]
     assert ends == ["FINISHED", *([status] if status else [])]
     assert folder.config.exists() == (status is not None)
