@@ -26,6 +26,7 @@ RENAMED = {
 # smallest value of a key, or of any key with that last part
 SMALLEST = {
     "lr": 1e-12,
+    "patience": 0,
     "seed_everything": 0,
     "ensemble": 1,
     "n_jobs": 1,
