@@ -108,7 +108,6 @@ class TimedCLI(ForecastCLI):
     """The command line, with the clock in front of all other callbacks."""
 
     def before_fit(self) -> None:
-        super().before_fit()
         self.rivals = Rivals(copy.deepcopy(self.model))
         self.trainer.callbacks.insert(0, self.rivals)  # type: ignore[attr-defined]  # set by Lightning's connectors
 
