@@ -19,12 +19,12 @@ from cnn_lstm.model.contract import digest_of
 from cnn_lstm.training.interrupts import ended_by_sigterm
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.credentials import TrackingUri, without_credentials
-from cnn_lstm.training.tracking.delivery import SETTINGS, Delivery
+from cnn_lstm.training.tracking.delivery import LITE, SETTINGS, Delivery
 from cnn_lstm.training.tracking.record import EXPERIMENT, Record
 
 log = logging.getLogger(__name__)
 # what MLflow sets in the environment, and what we set for it
-ENVIRONMENT = ("MLFLOW_TRACKING_URI", *SETTINGS)
+ENVIRONMENT = ("MLFLOW_TRACKING_URI", *SETTINGS, *LITE)
 Tracking = Literal["lenient", "strict"]
 
 register_type(TrackingUri, serializer=without_credentials, deserializer=TrackingUri)

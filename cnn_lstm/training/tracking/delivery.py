@@ -32,6 +32,8 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+# MLflow keeps its connections to a database as long as the process lives; one to a file costs nothing to open again
+LITE = {"MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool"}
 MOST = 500  # events of one request
 INTERVAL = 5.0  # seconds between two deliveries
 PAUSES = (5.0, 15.0)  # seconds after the first failure, and at most
@@ -141,7 +143,8 @@ class Delivery:
         if self._store is None:
             from cnn_lstm.training.tracking.store import MlflowStore
 
-            for name, value in SETTINGS.items():
+            settings = SETTINGS | (LITE if urlsplit(self.uri).scheme.startswith("sqlite") else {})
+            for name, value in settings.items():
                 os.environ.setdefault(name, value)
             store = MlflowStore(self.uri, self.run, self.run_id)
             if self.run_id is not None and not store.knows_run():  # another database at the same address
