@@ -251,7 +251,8 @@ class MarketDataModule(LightningDataModule):
             begins, would = (time_text(edges.test) for edges in (dates, self.split.boundaries(times)))
             what = f"the test part of the checkpoint begins at {begins}, by data.split at {would}"
             fix = "the checkpoint's dates decide" if reached else "data.split decides: no bars of its training part"
-            log.warning("[W351] %s — these are other prices — %s; choose dates by DateSplit", what, fix)
+            fix = f"{fix}; choose dates by DateSplit"
+            _warn([Defect(351, what, "the prices are others than in the training", fix, fatal=False)])
         return kept if reached else self.split
 
     @property

@@ -22,7 +22,7 @@ from cnn_lstm.data.sources.clock import OFFSET, Clock
 from cnn_lstm.data.sources.column_names import our_name
 from cnn_lstm.data.sources.numbers import number_columns
 from cnn_lstm.data.times import require_years, utc_or_dates
-from cnn_lstm.errors import DataError
+from cnn_lstm.errors import DataError, Defect
 from cnn_lstm.hints import first_names
 
 log = logging.getLogger(__name__)
@@ -164,7 +164,9 @@ def _as_one_symbol(table: pd.DataFrame) -> pd.DataFrame:
     texts = [name for name in table.columns.drop("timestamp") if _is_text(table[name])]
     if texts or table["timestamp"].duplicated().any():
         raise DataError("no column symbol", where, "rename the column that holds it to symbol", code=303)
-    log.warning("[W350] no column symbol — %s — taken as one symbol: prices.assign(symbol='...') names it", PLACE)
+    fix = "taken as one symbol: prices.assign(symbol='...') names it"
+    warning = Defect(350, "no column symbol", PLACE, fix, fatal=False)
+    log.warning("[W%d] %s — %s — %s", warning.code, warning.what, warning.where, warning.fix)
     return table.assign(symbol=UNNAMED)
 
 
