@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
+from cnn_lstm.data.loaders import FitOn, WindowLoaders
 from cnn_lstm.data.panel_checks import (
     check_calendar,
     check_columns,
@@ -29,7 +27,6 @@ from cnn_lstm.data.panel_checks import (
     uneven_scales,
     without_scale,
 )
-from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.prices import CheckedPrices, Checks, data_fingerprint
 from cnn_lstm.data.recipe import BoundRecipe, Recipe
 from cnn_lstm.data.sources.base import PriceSource, known_zone
@@ -45,29 +42,21 @@ from cnn_lstm.data.splits import (
     split_rows,
 )
 from cnn_lstm.data.statistics import Scaler, Scaling, TrainingStatistics, training_statistics
-from cnn_lstm.data.strides import Strides
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, with_symbol_code
 from cnn_lstm.data.targets import ForwardReturn, Target, check_targets
 from cnn_lstm.data.times import Times, time_text
 from cnn_lstm.data.windows import (
-    Batch,
-    FixedBatches,
     Panel,
-    RowBatches,
     Rows,
-    WindowDataset,
     complete_windows,
     labelled,
-    make_loader,
 )
 from cnn_lstm.errors import Defect, require
 
 log = logging.getLogger(__name__)
-CHUNK_BYTES = 32 << 20
-FitOn = Literal["train", "train_and_validation"]
 
 
-class MarketDataModule(LightningDataModule):
+class MarketDataModule(WindowLoaders):
     """Windows of a price table, split by date.
 
     Args:
@@ -147,7 +136,6 @@ class MarketDataModule(LightningDataModule):
         require(not unknown, f"anchor {unknown} is not a feature", "data.anchor", "name listed features", code=225)
         self._ready = False
         self._kept: Boundaries | None = None
-        self._placed: WindowDataset | None = None
 
     def keep_dates(self, dates: Boundaries) -> None:
         """Splits by the dates of a checkpoint, before the data are read.
@@ -283,68 +271,6 @@ class MarketDataModule(LightningDataModule):
         if self._kept is not None and not self.split.gives_dates:
             begins = self._kept.test  # also where the prices do not reach back to the training part
         return self.windows[self.panel.time[self.windows] >= begins]
-
-    def windows_of(self, part: Literal["train", "validation"], most: int) -> Iterator[Batch]:
-        """Labelled windows of a part, in chunks of at most 32 MiB, to spare memory.
-
-        Args:
-            part: Which part of the split.
-            most: Number of windows at most; they are spread evenly over the part's rows.
-        """
-        rows: Rows = getattr(self.parts, part)
-        chosen = torch.from_numpy(rows[evenly_spread(len(rows), most, down=True)])
-        dataset = WindowDataset(self.panel.values, self.panel.labels, self.recipe.window)
-        size = max(1, CHUNK_BYTES // (4 * self.recipe.window * self.n_features))
-        return (dataset[piece] for piece in chosen.split(size))
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled batches of the rows that a model is fitted on."""
-        rows = self.fit_rows
-        strides = Strides(self.panel.symbol[rows], self.train_stride) if self.train_stride > 1 else None
-        return self._loader(rows, shuffle=True, strides=strides)
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Batches of the validation part, in order; none in a final fit, which has trained on them.
-
-        Raises:
-            ConfigError: If they are to validate a final model.
-        """
-        command = self.trainer.state.fn if self.trainer else None
-        final = self.fit_on == "train_and_validation"
-        what = "the validation part belongs to what the final model was fitted on"
-        require(not (final and command == "validate"), what, "data.fit_on", "judge it on the test part")
-        if final and command == "fit":
-            return []  # type: ignore[return-value]  # how Lightning is told that there is no validation
-        return self._loader(self.parts.validation)
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Batches of the test part, in order."""
-        return self._loader(self.parts.test)
-
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """Batches of the rows to forecast, in order."""
-        return self._loader(self.rows_to_predict())
-
-    def _loader(self, rows: Rows, shuffle: bool = False, strides: Strides | None = None) -> DataLoader[Batch]:
-        device = self._device()
-        if self._placed is None or self._placed.values.device != device:  # moved there once for all loaders
-            values, labels = self.panel.values.to(device), self.panel.labels.to(device)
-            self._placed = WindowDataset(values, labels, self.recipe.window)
-        # without a trainer, as where a script passes a loader on, the process group says it
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (None, None)
-        seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
-        batches = RowBatches(rows, self.batch_size, shuffle, seed, rank, world, strides)
-        if self.trainer and self.trainer.overfit_batches:  # type: ignore[attr-defined]  # set by Lightning's connectors
-            return FixedBatches(self._placed, batches)  # type: ignore[return-value]  # Lightning takes any iterable
-        return make_loader(self._placed, batches)
-
-    def _device(self) -> torch.device:
-        """The accelerator if the panel takes at most half of its free memory, else the CPU."""
-        root = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        if self.panel_device == "cpu" or root.type != "cuda":
-            return torch.device("cpu")
-        free, _ = torch.cuda.mem_get_info(root)
-        return root if self.panel.values.nbytes < free / 2 else torch.device("cpu")
 
     def surprise_scale(self, rows: Tensor) -> Tensor:
         """Size of each label's surprise as known at the panel rows (n,): (n, H) float64, see `Target.scale`."""

@@ -312,7 +312,7 @@ def test_a_loader_serves_the_rows_of_its_part(part: str) -> None:
 def test_all_loaders_share_one_panel() -> None:
     data = ready(market(200))
     loaders = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()]
-    assert {loader.dataset.values.data_ptr() for loader in loaders} == {data.panel.values.data_ptr()}  # type: ignore[attr-defined]
+    assert {loader.dataset.values.data_ptr() for loader in loaders} == {data.panel.values.data_ptr()}
 
 
 def test_batches_hold_no_missing_value_outside_of_predict() -> None:

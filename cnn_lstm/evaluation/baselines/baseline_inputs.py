@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnn_lstm.data.datamodule import CHUNK_BYTES, MarketDataModule
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.loaders import CHUNK_BYTES
 from cnn_lstm.data.panel_checks import scaled_symbols
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.splits import SplitRows

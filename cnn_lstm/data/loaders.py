@@ -1,0 +1,119 @@
+"""Batches of windows for a trainer: which rows, in which order, on which device.
+
+Shapes: T window length, F features, n rows.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from cnn_lstm.data.picks import evenly_spread
+from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.splits import SplitRows
+from cnn_lstm.data.strides import Strides
+from cnn_lstm.data.windows import Batch, FixedBatches, Panel, RowBatches, Rows, WindowDataset, make_loader
+from cnn_lstm.errors import require
+
+CHUNK_BYTES = 32 << 20
+FitOn = Literal["train", "train_and_validation"]
+
+
+class WindowLoaders(LightningDataModule, ABC):
+    """A data module whose batches are windows of a panel.
+
+    Attributes:
+        panel: Features and labels of all rows; known after `setup`.
+        parts: Rows of the parts of the split; known after `setup`.
+        recipe: How windows are made.
+        batch_size: Windows in a batch of one process.
+        panel_device: `auto` puts the panel on the accelerator when it fits, `cpu` never does.
+        train_stride: Each training epoch takes every n-th training row of each symbol.
+        fit_on: Rows that a model is fitted on.
+    """
+
+    panel: Panel
+    parts: SplitRows
+    recipe: Recipe
+    batch_size: int
+    panel_device: Literal["auto", "cpu"]
+    train_stride: int
+    fit_on: FitOn
+    _placed: WindowDataset | None = None
+
+    @property
+    @abstractmethod
+    def fit_rows(self) -> Rows:
+        """Rows that a model and its statistics are fitted on, (n,)."""
+
+    @abstractmethod
+    def rows_to_predict(self) -> Rows:
+        """Rows that `predict` forecasts, (n,), also those whose label is not known yet."""
+
+    def windows_of(self, part: Literal["train", "validation"], most: int) -> Iterator[Batch]:
+        """Labelled windows of a part, in chunks of at most 32 MiB, to spare memory.
+
+        Args:
+            part: Which part of the split.
+            most: Number of windows at most; they are spread evenly over the part's rows.
+        """
+        rows: Rows = getattr(self.parts, part)
+        chosen = torch.from_numpy(rows[evenly_spread(len(rows), most, down=True)])
+        dataset = WindowDataset(self.panel.values, self.panel.labels, self.recipe.window)
+        size = max(1, CHUNK_BYTES // (4 * self.recipe.window * len(self.recipe.features)))
+        return (dataset[piece] for piece in chosen.split(size))
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled batches of the rows that a model is fitted on."""
+        rows = self.fit_rows
+        strides = Strides(self.panel.symbol[rows], self.train_stride) if self.train_stride > 1 else None
+        return self._loader(rows, shuffle=True, strides=strides)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the validation part, in order; none in a final fit, which has trained on them.
+
+        Raises:
+            ConfigError: If they are to validate a final model.
+        """
+        command = self.trainer.state.fn if self.trainer else None
+        final = self.fit_on == "train_and_validation"
+        what = "the validation part belongs to what the final model was fitted on"
+        require(not (final and command == "validate"), what, "data.fit_on", "judge it on the test part")
+        if final and command == "fit":
+            return []  # type: ignore[return-value]  # how Lightning is told that there is no validation
+        return self._loader(self.parts.validation)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the test part, in order."""
+        return self._loader(self.parts.test)
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Batches of the rows to forecast, in order."""
+        return self._loader(self.rows_to_predict())
+
+    def _loader(self, rows: Rows, shuffle: bool = False, strides: Strides | None = None) -> DataLoader[Batch]:
+        device = self._device()
+        if self._placed is None or self._placed.values.device != device:  # moved there once for all loaders
+            values, labels = self.panel.values.to(device), self.panel.labels.to(device)
+            self._placed = WindowDataset(values, labels, self.recipe.window)
+        # without a trainer, as where a script passes a loader on, the process group says it
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (None, None)
+        seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+        batches = RowBatches(rows, self.batch_size, shuffle, seed, rank, world, strides)
+        if self.trainer and self.trainer.overfit_batches:  # type: ignore[attr-defined]  # set by Lightning's connectors
+            return FixedBatches(self._placed, batches)  # type: ignore[return-value]  # Lightning takes any iterable
+        return make_loader(self._placed, batches)
+
+    def _device(self) -> torch.device:
+        """The accelerator if the panel takes at most half of its free memory, else the CPU."""
+        root = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if self.panel_device == "cpu" or root.type != "cuda":
+            return torch.device("cpu")
+        free, _ = torch.cuda.mem_get_info(root)
+        return root if self.panel.values.nbytes < free / 2 else torch.device("cpu")
