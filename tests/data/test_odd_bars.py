@@ -52,7 +52,7 @@ def test_all_highs_of_a_symbol_at_once_are_named(sample: pd.DataFrame) -> None:
     for factor in (3, 100):
         table = sample.assign(high=sample["high"].where(sample["symbol"] != "IBM", sample["high"] * factor))
         (found,) = odd(table)
-        assert found.where == "IBM @ 2000-03-01, 3270 rows"
+        assert found.where == "IBM @ 2000-03-01, 3,270 rows"
         assert "times the low" in found.what
 
 

@@ -101,7 +101,7 @@ def test_missing_timestamps_and_those_without_a_zone_are_refused() -> None:
 def test_unsorted_rows_are_sorted_or_refused() -> None:
     shuffled = bars().iloc[[1, 0, *range(2, 60)]]
     result = check_prices(shuffled, Checks())
-    assert "1 inversions" in warned(result, 307)
+    assert "1 inversion" in warned(result, 307)
     pd.testing.assert_frame_equal(result.table, bars())
     refused(shuffled, 307, Checks(refuse_unsorted=True))
 
