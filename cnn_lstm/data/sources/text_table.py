@@ -201,7 +201,9 @@ def _header(rows: Sequence[Sequence[str]], width: int, known: Collection[str], p
     if above:
         raise _ragged(path, above[-1] + 1, len(rows[above[-1]]), at + 1, width)
     short = ", ".join(cell[:20] for cell in rows[at][:4])
-    fix = f"set data.source.header: false and data.source.names: [timestamp, open, ...], {width} names"
+    fix = (
+        f"name its {width} columns: data.source.names: [timestamp, open, ...]; PriceFiles has data.source.header: false"
+    )
     raise DataError(f"line {at + 1} looks like data ({short}, ...), not like names", str(path), fix, code=344)
 
 
