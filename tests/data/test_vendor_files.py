@@ -137,6 +137,7 @@ WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {
     "slashes": lambda bars: capitals(bars).to_csv(index=False).replace("-", "/"),
     "single digits": lambda bars: capitals(bars).to_csv(index=False).replace("-0", "-"),
     "tabs": lambda bars: capitals(bars).to_csv(index=False, sep="\t"),
+    "fixed widths": lambda bars: capitals(bars).to_string(index=False),
     "pipes": lambda bars: capitals(bars).to_csv(index=False, sep="|"),
     "excel": lambda bars: "sep=,\n" + capitals(bars).to_csv(index=False),
     "excel with semicolons": lambda bars: "sep=;\r\n" + german(bars),
