@@ -84,6 +84,10 @@ planted: $(VENV)/.installed-test  ## what sweeps and pretrained encoders are wor
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.validity.sweeps --folder runs/planted-sweeps
 	$(BIN)/python -m tests.validity.rl_planted
 
+.PHONY: fuzz
+fuzz: $(VENV)/.installed-test  ## 1,000 wrong configurations, 300 tables, 150 command lines: no bug, no hang, short messages
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz
+
 .PHONY: papers
 papers: $(VENV)/.installed-test  ## published protocols, five seeds each, on the files in the folder CNN_LSTM_BENCHMARKS; opens test parts
 	$(BIN)/python -m tests.validity.papers

@@ -148,7 +148,7 @@ def test_the_command_line_refuses_processes_that_take_their_results_with_them(
     argv = ["--trainer.strategy", strategy, "--trainer.devices", 2]
     assert run("fit", "--config", config, "--run_dir", tmp_path / "run", *argv) == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert message.startswith("error[E418]: ")
+    assert message.startswith("error[E280]: ")
     assert "ddp" in message.rsplit(" — ", 1)[1]
     assert not (tmp_path / "run").exists()
 

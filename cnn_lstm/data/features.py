@@ -92,7 +92,7 @@ def compute_features(table: pd.DataFrame, features: Sequence[Feature]) -> pd.Dat
                     values[column, rows] = _in_blocks(item, bars)
         for column, item in enumerate(features):
             if item.cross_sectional:
-                values[column] = _evaluate(item, table)
+                values[column] = evaluate_feature(item, table)
     values[~np.isfinite(values)] = np.nan
     for rows in symbols:
         for column, item in enumerate(features):
@@ -103,12 +103,12 @@ def compute_features(table: pd.DataFrame, features: Sequence[Feature]) -> pd.Dat
 def _in_blocks(item: Feature, bars: pd.DataFrame) -> npt.NDArray[np.float64]:
     rows = len(bars)
     if rows <= BLOCK or item.reads_all_rows:
-        return _evaluate(item, bars)
+        return evaluate_feature(item, bars)
     values = np.empty(rows)
     for start in range(0, rows, BLOCK):
         first, stop = _first_row(item, start), min(start + BLOCK, rows)
         part = bars.iloc[first:stop].reset_index(drop=True)
-        values[start:stop] = _evaluate(item, part)[start - first :]
+        values[start:stop] = evaluate_feature(item, part)[start - first :]
     return values
 
 
@@ -162,7 +162,7 @@ def latest_values(
         for column, item in enumerate(features):
             known = {symbol: bars for symbol, bars in tails.items() if seen[symbol] > item.warmup}
             if item.cross_sectional:
-                latest = dict(zip(tails, _evaluate(item, joined)[ends], strict=True))
+                latest = dict(zip(tails, evaluate_feature(item, joined)[ends], strict=True))
             else:
                 latest = {symbol: _latest(item, bars, seen[symbol], parts[symbol]) for symbol, bars in known.items()}
             for symbol in known:
@@ -175,10 +175,19 @@ def _latest(item: Feature, bars: pd.DataFrame, seen: int, parts: dict[int, pd.Da
     first = _first_row(item, seen - 1) - (seen - len(bars))
     if first not in parts:
         parts[first] = bars.iloc[first:].reset_index(drop=True)
-    return float(_evaluate(item, parts[first])[-1])
+    return float(evaluate_feature(item, parts[first])[-1])
 
 
-def _evaluate(item: Feature, bars: pd.DataFrame) -> npt.NDArray[np.float64]:
+def evaluate_feature(item: Feature, bars: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """What the function of a feature makes of bars in one go, (n,), before anything is blanked.
+
+    Args:
+        item: The feature.
+        bars: Bars of one symbol; of all symbols for a cross-sectional feature.
+
+    Raises:
+        ConfigError: The function failed, or did not return one number per row.
+    """
     try:
         # a shallow copy: what a user's function writes into its bars must not reach the next function
         column = pd.Series(item.function(bars.copy(deep=False)))

@@ -131,8 +131,7 @@ class Contract:
             saved: The contract of the checkpoint.
         """
         kept = ("scaled_symbols", "target_mean", "boundaries", "training", "fitted_on", "members", "calibration")
-        kept += ("scaling", "per_symbol")
-        return replace(self, **{name: getattr(saved, name) for name in kept})
+        return replace(self, **{name: getattr(saved, name) for name in (*kept, "scaling", "per_symbol")})
 
 
 # -- which checkpoint goes with which data -----------------------------------------------------------------------------

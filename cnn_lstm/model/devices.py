@@ -7,7 +7,7 @@ import torch
 from cnn_lstm.errors import ConfigError
 
 
-def require_device(name: object, where: str) -> None:
+def require_device(name: str | int, where: str) -> None:
     """Refuses a device that is not there, which PyTorch reports in a way of its own for each kind.
 
     Args:
@@ -21,7 +21,7 @@ def require_device(name: object, where: str) -> None:
         >>> require_device("cpu", "device")
     """
     try:
-        torch.zeros(1, device=name).item()  # type: ignore[arg-type]  # whatever a user gives
+        torch.zeros(1, device=name).item()
     except (AssertionError, RuntimeError, NotImplementedError, TypeError) as error:
         fix = "choose cpu, or a device that is there"
         raise ConfigError(f"no device {name} here", where, fix, code=238) from error

@@ -123,3 +123,19 @@ def epoch_metrics(stage: str, columns: Mapping[str, Tensor], classes: int, names
     metrics = {"loss": float(columns["loss"].double().mean())}
     metrics |= forecast_metrics(columns["y_pred"], columns["y_true"], classes, names)
     return {f"{stage}_{name}": value for name, value in metrics.items()}
+
+
+def metric_names(stage: str, classes: int, names: Sequence[str]) -> set[str]:
+    """What `epoch_metrics` calls its metrics.
+
+    Args:
+        stage: `train`, `val` or `test`.
+        classes: Number of classes; 0 for numbers.
+        names: Names of the targets.
+
+    Example:
+        >>> sorted(metric_names("val", 2, ["up"]))
+        ['val_accuracy', 'val_balanced_accuracy', 'val_f1', 'val_loss', 'val_mcc']
+    """
+    values = torch.arange(2.0)[:, None].expand(2, len(names))
+    return set(epoch_metrics(stage, {"loss": values[:, 0], "y_pred": values, "y_true": values}, classes, names))

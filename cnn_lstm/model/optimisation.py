@@ -204,10 +204,9 @@ def step_plateau(scheduler: ReduceLROnPlateau, trainer: Trainer) -> None:
     Raises:
         ConfigError: If a validation has ended, and the metric was not logged.
     """
-    metrics, every = trainer.callback_metrics, trainer.check_val_every_n_epoch or 1
-    monitor = monitor_of(scheduler)
+    metrics, monitor = trainer.callback_metrics, monitor_of(scheduler)
     if monitor in metrics:
         scheduler.step(metrics[monitor])
-    elif trainer.enable_validation and trainer.is_last_batch and (trainer.current_epoch + 1) % every == 0:
+    elif any(name.startswith("val_") for name in metrics):
         known = f"one of {', '.join(sorted(metrics))}"
         raise ConfigError(f"no metric is named {monitor!r}", "model.scheduler.monitor", known, code=224)

@@ -26,6 +26,7 @@ RENAMED = {
 # smallest value of a key, or of any key with that last part
 SMALLEST = {
     "lr": 1e-12,
+    "patience": 0,
     "seed_everything": 0,
     "ensemble": 1,
     "n_jobs": 1,
@@ -127,9 +128,7 @@ def check_keys(files: Sequence[Path], known: Collection[str]) -> None:
     for file in files:
         tree = read_config(file)
         for key in sorted(sections & set(tree)):
-            if not isinstance(tree[key], dict):
-                what = f"the section {key} is empty" if tree[key] is None else f"{key}={tree[key]} is not a section"
-                raise ConfigError(what, str(file), "write keys and values below it, or remove it", code=225)
+            _require_section(key, tree[key], file)
         keys = set(tree) | {
             f"{key}.{inner}" for key, value in tree.items() if isinstance(value, dict) for inner in value
         }
@@ -138,6 +137,14 @@ def check_keys(files: Sequence[Path], known: Collection[str]) -> None:
                 fix = f"a file gives whole lists: append with --{key} on the command line"
                 fix = fix if key.endswith("+") and key[:-1] in levels else nearest_key(key, levels)
                 raise ConfigError(f"unknown key {key!r}", str(file), fix, code=225)
+
+
+def _require_section(key: str, value: object, file: Path) -> None:
+    """Refuses what is neither keys and values, nor the name of a file that holds them."""
+    part = isinstance(value, str) and 0 < len(value) <= MAX_PATH and (file.parent / value).is_file()
+    if not isinstance(value, dict) and not part:
+        what = f"the section {key} is empty" if value is None else f"{key}={value} is not a section"
+        raise ConfigError(what, str(file), "write keys and values below it, or remove it", code=225)
 
 
 def check_values(config: Namespace) -> None:

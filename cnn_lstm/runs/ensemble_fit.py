@@ -87,13 +87,15 @@ def fit_ensemble(cli: ForecastCLI, argv: Sequence[str]) -> None:
     """
     run, resumed = _run_folder(cli)
     keep_config_of_user(run, cli.config_text, cli.files)
+    data = cli.build_data()
+    data.setup()  # before anything is written: bad data leaves nothing behind
     record = record_of_run(run, "fit", cli.command_config)
     fit = EnsembleFit(cli, run, _members(cli, argv, run, record), record)
     with ENSEMBLE.locked(run.path) as lock:
         ENSEMBLE.require_same_configuration(run.path, cli.config_text)
         write_text_whole(run.config, cli.config_text)  # with the number of members that is asked for now
         with recording(record, cli.config_text, resumed):
-            _train(fit, lock)
+            _train(fit, data, lock)
 
 
 def _run_folder(cli: ForecastCLI) -> tuple[RunFolder, bool]:
@@ -128,10 +130,9 @@ def _members(cli: ForecastCLI, argv: Sequence[str], run: RunFolder, record: Reco
     ]
 
 
-def _train(fit: EnsembleFit, lock: int) -> None:
+def _train(fit: EnsembleFit, data: MarketDataModule, lock: int) -> None:
     """Trains what is missing, and concludes unless a member failed."""
-    data, config = fit.cli.build_data(), fit.cli.command_config
-    data.setup()
+    config = fit.cli.command_config
     fit.record.dataset(data, yaml.safe_load(fit.cli.config_text)["data"]["source"])
     fit.run.members.mkdir(exist_ok=True)
     start = fit.record.journal.start()

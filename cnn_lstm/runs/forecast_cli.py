@@ -12,10 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import yaml
 from jsonargparse import Namespace
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -23,9 +21,8 @@ from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.errors import CnnLstmError, ConfigError, ResourceError, shortened
+from cnn_lstm.errors import ConfigError, shortened
 from cnn_lstm.evaluation.settings import Evaluation
-from cnn_lstm.files import write_text_whole
 from cnn_lstm.hints import refuse_renamed
 from cnn_lstm.inference.dates import dates_of
 from cnn_lstm.inference.ensemble import Ensemble, ensemble_from
@@ -34,6 +31,7 @@ from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.runs.appended import with_meant_lists
 from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of
+from cnn_lstm.runs.beginning import Beginning
 from cnn_lstm.runs.config import RENAMED, check_keys, check_values, with_current_files
 from cnn_lstm.runs.final_fit import (
     CalibrationOfFit,
@@ -44,9 +42,12 @@ from cnn_lstm.runs.final_fit import (
     without_validation,
 )
 from cnn_lstm.runs.outcome import Outcome
-from cnn_lstm.runs.parser_errors import one_line_errors, without_inner_names
+from cnn_lstm.runs.parser_errors import one_line_errors
+from cnn_lstm.runs.run_errors import constructing, one_line, run_errors_in_one_line
+from cnn_lstm.runs.saved_config import require_rerun, saved_text
 from cnn_lstm.runs.symbols_text import with_listed_symbols
-from cnn_lstm.runs.tracking import ENVIRONMENT, add_tracking_arguments, record_of_run, recording
+from cnn_lstm.runs.tracking import ENVIRONMENT, add_tracking_arguments, record_of_run, recorded_fit, recording
+from cnn_lstm.runs.trainer_settings import callbacks_of_user, without_doubles
 from cnn_lstm.runs.yaml_guard import guard_parser
 from cnn_lstm.training.averaging import WeightAveraging
 from cnn_lstm.training.callbacks import GradientNorm, LastCheckpoint, guards
@@ -56,9 +57,9 @@ from cnn_lstm.training.early_stopping import SmoothedEarlyStopping
 from cnn_lstm.training.history_callback import HistoryPlot
 from cnn_lstm.training.interrupts import InterruptBetweenBatches
 from cnn_lstm.training.loggers import MLflowTracker, TrackedData, build_loggers
-from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, keep_config_of_user, resolve_run
+from cnn_lstm.training.plan import TrainingPlan, require_processes_that_stay
+from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, empty_run_removed, keep_config_of_user, resolve_run
 from cnn_lstm.training.tensorboard import TensorBoardPlots
-from cnn_lstm.training.tracking.credentials import without_credentials
 
 TRAINER_DEFAULTS = {
     "max_epochs": 100,
@@ -162,8 +163,10 @@ class ForecastCLI(LightningCLI):
         self._runs = self._runs and not self.makes_ensemble
         if self._runs:
             self.run_folder = resolve_run(self._command, config, CLASS_DEFAULTS, self.files)
-        self.config_text = _rerunning_text(self._parser(self._command), config)
+        parser = self._parser(self._command)
+        self.config_text = saved_text(parser, config)
         if self._runs and self._command == "fit":
+            require_rerun(parser, self.config_text)
             keep_config_of_user(self.run_folder, self.config_text, self.files)
 
     def _set_seed(self) -> None:
@@ -183,7 +186,7 @@ class ForecastCLI(LightningCLI):
         config.checkpoint.dirpath = str(self.run_folder.checkpoints)
         config.trainer.default_root_dir = str(self.run_folder.path)
         leave_validation_out(config, self._command)
-        with _constructing(), self._one_line_errors():
+        with constructing(), self._one_line_errors():
             super().instantiate_classes()
             if self._command == "fit":  # refuses a wrong setting of optimiser or scheduler before any data is read
                 configured = self.model.configure_optimizers()
@@ -213,7 +216,7 @@ class ForecastCLI(LightningCLI):
 
     def built(self) -> Any:
         """The objects of a configuration that was only parsed, by section; no trainer among them."""
-        with _constructing(), self._one_line_errors():
+        with constructing(), self._one_line_errors():
             return self.parser.instantiate_classes(self.config)[self._command]
 
     def build_data(self) -> MarketDataModule:
@@ -227,17 +230,15 @@ class ForecastCLI(LightningCLI):
         self.record = record_of_run(self.run_folder, self._command, config)
         console = ConsoleLogger(config.trainer.max_epochs, config.checkpoint.monitor, config.checkpoint.mode)
         loggers = self._loggers(config, console)
-        bar = config.trainer.enable_progress_bar is not False and not config.quiet and _is_terminal()
-        config.trainer.enable_progress_bar = bar
+        of_user, bar = callbacks_of_user(config.trainer, config.quiet, _is_terminal())
         bars = [ProgressBar(console, config.trainer.log_every_n_steps)] if bar else []
-        of_user = config.trainer.callbacks or []
-        of_user = of_user if isinstance(of_user, list) else [of_user]
-        config.trainer.callbacks = [*of_user, *self._callbacks(), *bars]
+        config.trainer.callbacks = [*self._first_callbacks(), *of_user, *self._callbacks(), *bars]
         config.trainer.plugins = [*(config.trainer.plugins or []), DurableCheckpointIO()]
         try:
             trainer: Trainer = super().instantiate_trainer(logger=loggers)
-        except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
-            raise ConfigError(_one_line(error), "trainer", "choose another setting or device", code=238) from error
+        except Exception as error:  # anything that Lightning, a strategy or a plugin may raise
+            raise ConfigError(one_line(error), "trainer", "choose another setting or device", code=238) from error
+        require_processes_that_stay(trainer)
         # after the best one, so that it holds that one's newest state
         trainer.callbacks.append(LastCheckpoint(self.run_folder.checkpoints))  # type: ignore[attr-defined]
         return trainer
@@ -254,6 +255,14 @@ class ForecastCLI(LightningCLI):
             return [*loggers, *of_user]
         return loggers if of_user in (None, True) else [*loggers, of_user]
 
+    def _first_callbacks(self) -> list[Callback]:
+        """What comes before the callbacks of the user."""
+        if self._command != "fit":
+            return []
+        resumed = bool(self.command_config.get("ckpt_path"))
+        self._beginning = Beginning(self.run_folder, self.record, self.config_text, resumed)
+        return [self._beginning, TrainingPlan(self.command_config.checkpoint.monitor)]
+
     def _callbacks(self) -> list[Callback]:
         callbacks = [InterruptBetweenBatches(), *guards(self.run_folder.checkpoints), Resources(), *self._trial]
         if self._command == "fit":
@@ -265,6 +274,7 @@ class ForecastCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         if self._command == "fit" and is_final(self.command_config):
             callbacks = without_validation(callbacks)
+        callbacks = without_doubles(callbacks, config["callbacks"])
         if config["logger"] is False:  # nobody could write down the learning rate
             callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateMonitor)]
         trainer: Trainer = super()._instantiate_trainer(config, callbacks)
@@ -273,26 +283,15 @@ class ForecastCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         if not self._runs:
             return
-        resumed = bool(self.command_config.get("ckpt_path"))
         # without loggers, as under `fast_dev_run`, nothing is kept
         self.record.enabled = any(isinstance(logger, MLflowTracker) for logger in self.trainer.loggers)
-        with recording(self.record, self.config_text, resumed, lambda: self.trainer.received_sigterm):
-            self._run_with_one_line_errors(subcommand)
-
-    def _run_with_one_line_errors(self, subcommand: str) -> None:
-        try:
+        if subcommand == "fit":
+            recorded = recorded_fit(self._beginning, lambda: self.trainer.received_sigterm)
+        else:
+            recorded = recording(self.record, self.config_text, resumed=True)
+        with recorded, run_errors_in_one_line():
             super()._run_subcommand(subcommand)
             self._conclude()
-        except torch.OutOfMemoryError as error:
-            raise ResourceError(
-                f"out of memory: {str(error).splitlines()[0]}", fix="use a smaller data.batch_size", code=608
-            ) from error
-        except MisconfigurationException as error:
-            raise ConfigError(_one_line(error), "trainer", code=238) from error
-        except RuntimeError as error:
-            if "Early stopping conditioned on metric" not in str(error):
-                raise
-            raise ConfigError(_one_line(error), "early_stopping.monitor", code=224) from error
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         arguments: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
@@ -305,12 +304,7 @@ class ForecastCLI(LightningCLI):
             arguments["ckpt_path"] = None
         return arguments
 
-    # -- before and after ----------------------------------------------------------------------------------------
-
-    def before_fit(self) -> None:
-        """Writes the configuration that reruns this run."""
-        if self.trainer.is_global_zero:
-            write_text_whole(self.run_folder.config, self.config_text)
+    # -- at the end --------------------------------------------------------------------------------------------------
 
     @rank_zero_only
     def _conclude(self) -> None:
@@ -356,18 +350,6 @@ def _value(parser: LightningArgumentParser, command: str, argv: list[str], key: 
     return parser.parse_args(argv)[command].get(key)
 
 
-def _rerunning_text(parser: LightningArgumentParser, config: Namespace) -> str:
-    """A configuration without what belongs to one start of it, so that it reruns under every command."""
-    saved = config.clone()
-    saved.run_dir = saved.ckpt_path = None  # on one line each, or dropping them would leave a part behind
-    try:
-        text = parser.dump(saved, skip_unset=False)
-    except (ValueError, TypeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot be saved: {_one_line(error)}", "the configuration", code=225) from error
-    skipped = ("ckpt_path:", "run_dir:", "csv:", "n_jobs:")
-    return without_credentials("".join(line for line in text.splitlines(keepends=True) if not line.startswith(skipped)))
-
-
 def _of_checkpoint(forecaster: Forecaster, data: MarketDataModule, ckpt_path: str) -> Forecaster | Ensemble:
     """The ensemble of a checkpoint in place of a forecaster without weights; the data keep the checkpoint's dates."""
     checkpoint = read_checkpoint(ckpt_path)
@@ -379,32 +361,8 @@ def _of_checkpoint(forecaster: Forecaster, data: MarketDataModule, ckpt_path: st
     return ensemble
 
 
-@contextmanager
-def _constructing() -> Iterator[None]:
-    """Turns what a constructor raises into one line: an error of ours as it is, memory, or a value to correct."""
-    try:
-        yield
-    except CnnLstmError:
-        raise
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _out_of_memory(error) from error
-    except (MisconfigurationException, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        if "memory" in str(error) or "Storage size" in str(error):
-            raise _out_of_memory(error) from error
-        raise ConfigError(_one_line(error), "the configuration", "correct the value", code=224) from error
-
-
-def _out_of_memory(error: BaseException) -> ResourceError:
-    what = f"out of memory: {_one_line(error)}"
-    return ResourceError(what, fix="use a smaller network, data.batch_size or data.window", code=608)
-
-
 def _is_terminal() -> bool:
     return sys.stdout.isatty()
-
-
-def _one_line(error: BaseException) -> str:
-    return without_inner_names(str(error)) or type(error).__name__
 
 
 def run(
@@ -420,7 +378,7 @@ def run(
         ensemble: Runs a fit of several members, given its configuration and its arguments; None where the arguments
             ask for one member.
     """
-    with _restored_environment():
+    with _restored_environment(), empty_run_removed():
         cli = ForecastCLI(argv, trial=trial)
         if cli.makes_ensemble:
             assert ensemble is not None, "nobody can train the members"
@@ -462,6 +420,8 @@ def set_up_messages() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     # https://github.com/pytorch/pytorch: Lightning 2.6 still uses the old name
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    # we step the scheduler ourselves, see `Forecaster.on_train_epoch_end`
+    warnings.filterwarnings("ignore", "ReduceLROnPlateau conditioned on metric.*")
     # the run folder is ours, and a resumed fit writes into it on purpose
     warnings.filterwarnings("ignore", ".*exists and is not empty.*")
     warnings.filterwarnings("ignore", ".*checkpoint directory.*exists.*")

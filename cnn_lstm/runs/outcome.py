@@ -72,6 +72,8 @@ class Outcome:
         self._summarize(first_best)
         if not any(self.run.checkpoints.glob("*.ckpt")):
             print("nothing was trained: no epoch was finished")
+        elif "val_loss" not in self.trainer.callback_metrics and not (self.run.checkpoints / "best.ckpt").is_file():
+            print("nothing was validated: there is no best.ckpt; the newest epoch is last.ckpt (--ckpt_path last)")
         self._print_places()
 
     def _summarize(self, best: dict[str, Any]) -> None:

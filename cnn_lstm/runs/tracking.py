@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -16,15 +16,16 @@ from lightning.pytorch.cli import LightningArgumentParser
 from cnn_lstm.errors import TrackingError, interruption
 from cnn_lstm.inference.pyfunc import save_pyfunc
 from cnn_lstm.model.contract import digest_of
+from cnn_lstm.runs.beginning import Beginning
 from cnn_lstm.training.interrupts import ended_by_sigterm
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.credentials import TrackingUri, without_credentials
-from cnn_lstm.training.tracking.delivery import SETTINGS, Delivery
-from cnn_lstm.training.tracking.record import EXPERIMENT, Record
+from cnn_lstm.training.tracking.delivery import LITE, SETTINGS, Delivery
+from cnn_lstm.training.tracking.record import EXPERIMENT, Record, status_of
 
 log = logging.getLogger(__name__)
 # what MLflow sets in the environment, and what we set for it
-ENVIRONMENT = ("MLFLOW_TRACKING_URI", *SETTINGS)
+ENVIRONMENT = ("MLFLOW_TRACKING_URI", *SETTINGS, *LITE)
 Tracking = Literal["lenient", "strict"]
 
 register_type(TrackingUri, serializer=without_credentials, deserializer=TrackingUri)
@@ -75,29 +76,46 @@ def record_of_run(run: RunFolder, command: str, config: Any) -> Record:
 
 
 @contextmanager
-def recording(
-    record: Record, config: str, resumed: bool, terminated: Callable[[], bool] = lambda: False
-) -> Iterator[None]:
+def recording(record: Record, config: str, resumed: bool) -> Iterator[None]:
     """Begins a record, and ends it with what became of the command.
 
     Args:
         record: The record.
         config: The configuration as it is saved.
         resumed: Whether a fit goes on from a checkpoint.
+    """
+    with record.ended() if record.enabled else nullcontext(), _interruptible(record):
+        record.begin(config, resumed)
+        yield
+
+
+@contextmanager
+def recorded_fit(beginning: Beginning, terminated: Callable[[], bool]) -> Iterator[None]:
+    """Ends the record of a fit with what became of it, if it has begun; a fit of no epochs begins at its end.
+
+    Args:
+        beginning: It begins the record when the training starts.
         terminated: Whether somebody else has handled a SIGTERM already, such as a trainer's loops.
     """
+    with ExitStack() as ends, _interruptible(beginning.record, terminated):
+        ends.push(lambda kind, error, trace: beginning.begun and beginning.record.end(status_of(error)))
+        yield
+        beginning.begin()
+
+
+@contextmanager
+def _interruptible(record: Record, terminated: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Makes SIGTERM an orderly end of a command with a record, and lets a second Ctrl-C leave at once."""
     if not record.enabled:
         yield
         return
-    with record.ended():
-        try:
-            with ended_by_sigterm(terminated):
-                record.begin(config, resumed)
-                yield
-        except BaseException as error:
-            if interruption(error) is not None:
-                signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C leaves at once
-            raise
+    try:
+        with ended_by_sigterm(terminated):
+            yield
+    except BaseException as error:
+        if interruption(error) is not None:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C leaves at once
+        raise
 
 
 def keep_model(record: Record) -> None:

@@ -12,6 +12,7 @@ import optuna
 
 from cnn_lstm.errors import CnnLstmError
 from cnn_lstm.runs.processes import PROGRAM, trust_argv
+from cnn_lstm.sweeps.study import open_storage
 
 
 def sweep(
@@ -63,4 +64,5 @@ def sweep(
     # the folder does not keep the password of a storage; the options have it
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--storage", default=kept["storage"])
-    return optuna.load_study(study_name=kept["study_name"], storage=parser.parse_known_args(options)[0].storage)
+    storage = open_storage(parser.parse_known_args(options)[0].storage)
+    return optuna.load_study(study_name=kept["study_name"], storage=storage)

@@ -15,6 +15,7 @@ import optuna
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import NullPool
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.sweeps.definition import Definition, experimental
@@ -27,6 +28,8 @@ HEARTBEAT = 5  # seconds between two signs of life of a trial
 GRACE = 15  # seconds without one, after which its worker counts as dead
 RETRIES = 2  # of a trial whose worker died
 PATIENCE = 60  # seconds to wait for a locked database
+# a file is closed after each use: nothing says when a study is not needed any more, to close a pool of them
+LITE = {"connect_args": {"timeout": PATIENCE}, "poolclass": NullPool}
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -99,7 +102,7 @@ def open_storage(url: str) -> RDBStorage:
     with experimental():  # the heartbeat, since Optuna 2.9
         return RDBStorage(
             url,
-            engine_kwargs={"connect_args": {"timeout": PATIENCE}} if lite else {"pool_pre_ping": True},
+            engine_kwargs=LITE if lite else {"pool_pre_ping": True},
             heartbeat_interval=HEARTBEAT,
             grace_period=GRACE,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),

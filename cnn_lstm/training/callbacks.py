@@ -42,6 +42,8 @@ def guards(checkpoints: Path) -> list[Callback]:
 class GradientNorm(Callback):
     """Logs the total gradient norm, unscaled and before clipping, by one fused call.
 
+    The last step of each epoch is measured too, so that the shortest training has a norm.
+
     Args:
         every_n_steps: Steps between two measurements.
         per_module: Whether to log the norm of each part of the model too, for example `grad_norm/network.lstm`.
@@ -54,12 +56,14 @@ class GradientNorm(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Lightning calls this after unscaling and before clipping."""
-        if (trainer.global_step + 1) % self.every_n_steps:
+        step = trainer.global_step + 1
+        regular = step % self.every_n_steps == 0
+        if not regular and not trainer.is_last_batch and step != trainer.max_steps:
             return
         gradients = {name: p.grad for name, p in pl_module.named_parameters() if p.grad is not None}
         norms = gradient_norms(gradients) if self.per_module else {"": nn.utils.get_total_norm(gradients.values())}
         metrics = {f"grad_norm/{part}" if part else "grad_norm": norm for part, norm in norms.items()}
-        if self.every_n_steps == trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        if regular and self.every_n_steps == trainer.log_every_n_steps:  # type: ignore[attr-defined]
             pl_module.log_dict(metrics)  # one write together with the loss of the step
             return
         for logger in trainer.loggers:

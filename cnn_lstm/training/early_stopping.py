@@ -67,6 +67,7 @@ class SmoothedEarlyStopping(EarlyStopping):
             check_on_train_epoch_end,
             log_rank_zero_only,
         )
+        require(patience >= 0, f"patience={patience}", "early_stopping.patience", "give 0 or more validations")
         where, fix = "early_stopping.smoothing", "give a share from 0 to below 1"
         require(0 <= smoothing < 1, f"smoothing={smoothing}", where, fix)
         self.smoothing = smoothing

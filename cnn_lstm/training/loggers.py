@@ -156,8 +156,8 @@ class TrackedData(Callback):
     def __init__(self, record: Record, source: Mapping[str, Any]) -> None:
         self.record, self.source = record, source
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lightning calls this once the data module has read its data."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The record begins when the training does."""
         data = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning's connectors
         if isinstance(data, MarketDataModule):
             self.record.dataset(data, self.source)

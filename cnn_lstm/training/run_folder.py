@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from cnn_lstm.specs import class_path, imported
 
 ENVIRONMENT_KEY = "CNN_LSTM_RUN_DIR"
 SAVED = "# lightning.pytorch=="  # how the configuration of a run begins
+_made: ContextVar[tuple[Path, ...]] = ContextVar(
+    "folders that were made for a run, the innermost one first", default=()
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class RunFolder:
 
     Attributes:
         path: The folder.
+        made: Folders that were made for it, the outermost one first.
     """
 
     path: Path
@@ -97,9 +103,27 @@ def new_run(explicit: str | None, root: str, name: str) -> RunFolder:
             "choose another --run_dir, or continue it with --ckpt_path last",
             code=206,
         )
+    _made.set(tuple(folder for folder in (path, *path.parents) if not folder.exists()))
     require_writable(path)
     os.environ[ENVIRONMENT_KEY] = str(path)
     return RunFolder(path)
+
+
+@contextmanager
+def empty_run_removed() -> Iterator[None]:
+    """Removes the folders that `new_run` makes in here, if an error comes before anything lies in them."""
+    token = _made.set(())
+    try:
+        yield
+    except BaseException:
+        for folder in _made.get():
+            try:
+                folder.rmdir()
+            except OSError:  # something lies there, or somebody else removed it
+                break
+        raise
+    finally:
+        _made.reset(token)
 
 
 def require_writable(path: Path) -> None:

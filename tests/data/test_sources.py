@@ -394,6 +394,16 @@ class TestYahoo:
         reason = "1h data not available for startTime=1; must be within the last 730 days."
         yahoo.answers["IBM"] = [YFPricesMissingError("IBM", "", yahoo_reason=reason)]
         fails(lambda: self.bars(tmp_path, ["IBM"], interval="1h"), 333, reason)
+        fails(lambda: self.bars(tmp_path, ["IBM"], interval="1h"), 333, "leave data.start out, or give 20")
+
+    @pytest.mark.parametrize(("interval", "days"), [("1h", 729), ("60m", 729), ("15m", 59), ("1m", 29)])
+    def test_intraday_bars_need_no_start(self, yahoo: Yahoo, tmp_path: Path, interval: str, days: int) -> None:
+        """A fixed start in a configuration would one day be older than what Yahoo keeps."""
+        with pytest.raises(DataError):  # the stand-in has bars of 2024 only
+            YahooBars(interval=interval, cache_dir=str(tmp_path)).load(["IBM"], None, None)
+        asked = pd.Timestamp(yahoo.asked[-1][1]["start"], tz="UTC")
+        assert abs(pd.Timestamp.now("UTC").normalize() - asked - pd.Timedelta(days=days)) <= pd.Timedelta(days=1)
+        fails(lambda: YahooBars(cache_dir=str(tmp_path)).load(["IBM"], None, None), 233, "data.start")
 
     @pytest.mark.parametrize(
         "answer",

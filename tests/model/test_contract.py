@@ -138,7 +138,7 @@ def test_other_data_are_refused(data: Contract, fit: bool, message: str) -> None
     assert caught.value.code == 436
 
 
-SCALES = {"scaling": "standard", "per_symbol": "false"}
+SCALES: dict[str, Any] = {"scaling": "standard", "per_symbol": "false"}
 
 
 @pytest.mark.parametrize("fit", [False, True])
@@ -150,7 +150,7 @@ SCALES = {"scaling": "standard", "per_symbol": "false"}
         ({"fitted_on": "train_and_validation"}, "data.fit_on: train -> train_and_validation"),
     ],
 )
-def test_settings_that_the_weights_hold_are_refused(asked: dict[str, str], message: str, fit: bool) -> None:
+def test_settings_that_the_weights_hold_are_refused(asked: dict[str, Any], message: str, fit: bool) -> None:
     saved = replace(dated(), **SCALES)
     refuse_other_data(saved, saved, fit=fit, refuse_other_prices=True)
     with pytest.raises(CheckpointError) as caught:

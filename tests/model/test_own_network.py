@@ -53,7 +53,7 @@ class Unfinished(Objective):
 
 @pytest.mark.parametrize("name", ["n_features", "embedding_dim", "standardize"])
 def test_a_missing_attribute_is_named(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"Own has no {name} — model.network — .*docs/model.md") as caught:
+    with pytest.raises(ConfigError, match=rf"Own has no {name} — model\.network — .*docs/model\.md") as caught:
         Forecaster(Own(without=name))
     assert caught.value.code == 282
 

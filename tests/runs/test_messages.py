@@ -215,7 +215,9 @@ def test_an_option_that_a_shell_left_empty_is_refused(argv: list[str], capsys: p
 
 @pytest.mark.parametrize("long", ["what", "where", "fix", "all"])
 def test_no_message_is_longer_than_the_limit(long: str) -> None:
-    parts = {part: f"{part} begins{' x' * 500 * (long in (part, 'all'))} ends" for part in ("what", "where", "fix")}
+    parts: dict[str, Any] = {
+        part: f"{part} begins{' x' * 500 * (long in (part, 'all'))} ends" for part in ("what", "where", "fix")
+    }
     text = str(DataError(**parts, code=302))
     assert len(text) <= MAX_LETTERS
     assert re.fullmatch(r"error\[E302\]: what begins.* ends — where begins.* ends — fix begins.* ends", text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,16 @@ from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, Realiz
 from cnn_lstm.data.times import utc_times
 from cnn_lstm.data.windows import Panel, Rows, complete_windows, cut_windows, labelled
 from cnn_lstm.errors import ValidityError
-from cnn_lstm.evaluation.audit import decision_shift, invariance, labels, learning, lookahead, model_rows
+from cnn_lstm.evaluation.audit import (
+    decision_shift,
+    every_row,
+    invariance,
+    labels,
+    learning,
+    lookahead,
+    model_rows,
+    run_audit,
+)
 from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, PASSED, WARNED, Result
 from cnn_lstm.evaluation.audit.lookahead import cuts_of
 from cnn_lstm.evaluation.audit.perturbations import moved
@@ -107,7 +117,11 @@ def columns(result: Result, stage: str = "") -> set[str]:
 
 
 def outcomes(found: Audit) -> dict[str, str]:
-    return {part.name: part.outcome for part in found.results}
+    """Outcomes by check, without the one for functions of the user's own where there are none."""
+    outcomes = {part.name: str(part.outcome) for part in found.results}
+    if outcomes[every_row.EVERY_ROW] == NOT_APPLICABLE:
+        del outcomes[every_row.EVERY_ROW]
+    return outcomes
 
 
 def of(found: Audit, name: str) -> Result:
@@ -553,12 +567,39 @@ def test_audit_of_a_run_writes_into_its_folder(tmp_path: Path, capsys: pytest.Ca
     run = experiments.fit(config, tmp_path / "run")
     capsys.readouterr()
     assert experiments.run("audit", "--config", run / "config.yaml", "--ckpt_path", "best") == 0
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr()
     written = json.loads((run / "audit.json").read_text())
     assert written["passed"]
-    assert {check["name"]: check["outcome"] for check in written["checks"]} == dict.fromkeys(
-        [line.split("  ")[0] for line in printed.splitlines()[: len(written["checks"])]], PASSED
-    )
+    by_check = {check["name"]: check["outcome"] for check in written["checks"]}
+    assert by_check.pop(every_row.EVERY_ROW) == NOT_APPLICABLE
+    lines = [line for line in printed.out.splitlines()[: len(written["checks"])] if every_row.EVERY_ROW not in line]
+    assert by_check == dict.fromkeys([line.split("  ")[0] for line in lines], PASSED)
+    assert re.search(r"^auditing [\d,]+ rows of 3 symbols, 4 features, 0 of them your own$", printed.err, re.MULTILINE)
+
+
+def test_each_result_is_printed_before_the_next_check_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: list[str] = []
+
+    def noted(data: MarketDataModule, *given: Any) -> Result:
+        printed.append(capsys.readouterr().out)
+        return honest(data, *given)
+
+    honest = learning.training_statistics
+    monkeypatch.setattr(learning, "training_statistics", noted)
+    assert experiments.run("audit", "--config", experiments.experiment(tmp_path, table())) == 0
+    assert [line.split("  ")[0] for line in printed[0].splitlines()] == [
+        *(lookahead.SOURCE, lookahead.FUTURE, every_row.EVERY_ROW)
+    ]
+
+
+def test_a_terminal_shows_the_check_that_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    run_audit._say(lookahead.FUTURE, None)
+    assert capsys.readouterr().out == f"{lookahead.FUTURE} ...\r"
 
 
 def test_a_leak_ends_with_code_8_and_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.data.features import feature
+from tests.markets import market
 
 
 @feature()
@@ -120,6 +121,142 @@ LEAKS = (
     first_component,
     others_on_their_next_day,
     mean_of_the_survivors,
+)
+
+
+# -- rare leaks: they see the future at a few rows alone ---------------------------------------------------------------
+
+
+def eventful(rows: int = 420, seed: int = 4) -> pd.DataFrame:
+    """A market in which things happen: bad ticks, limit moves, stale prices, spikes of volume and days without one."""
+    table: pd.DataFrame = market(rows, seed=seed)
+    random = np.random.default_rng(seed)
+    prices = ["open", "high", "low", "close"]
+    for symbol in table["symbol"].unique():
+        at = table.index[table["symbol"] == symbol]
+        chosen = random.permutation(at[30:-5])[:18]
+        ticks, limits, stale, spikes, silent = np.split(chosen, [3, 6, 10, 14])
+        table.loc[ticks, prices] *= 1.15  # for one bar
+        for row in limits:
+            table.loc[at[at >= row], prices] *= 1.12  # and it stays there
+        for row in stale:
+            table.loc[row, prices] = table.loc[row - 1, "close"]
+        table.loc[spikes, "volume"] *= 40.0
+        table.loc[silent, "volume"] = 0.0
+    table = table.drop(index=at[-12:])
+    return table.reset_index(drop=True)  # the last symbol is taken off the list
+
+
+@feature()
+def outliers_filled_backwards(bars: pd.DataFrame) -> pd.Series:
+    """The close, where it moved by more than 8 % that of the next bar."""
+    return bars["close"].where(~(bars["close"].pct_change().abs() > 0.08)).bfill()
+
+
+@feature(warmup=5)
+def bad_ticks_smoothed(bars: pd.DataFrame) -> pd.Series:
+    """The close, or the median with its neighbours where it lies far from that."""
+    median = bars["close"].rolling(3, center=True).median()
+    far = (bars["close"] / median - 1).abs() > 0.08
+    return pd.Series(bars["close"].where(~far, median) / bars["close"].rolling(5).mean())
+
+
+@feature(warmup=1)
+def limit_move_tomorrow(bars: pd.DataFrame) -> pd.Series:
+    """The size of the limit move that the next bar brings, else today's return."""
+    returns = bars["close"].pct_change()
+    return returns.shift(-1).where(returns.shift(-1).abs() > 0.1, returns)
+
+
+@feature(inputs=("high", "low", "close"))
+def locked_until_released(bars: pd.DataFrame) -> pd.Series:
+    """The close, on a bar without a range that of the next bar with one."""
+    return bars["close"].where(bars["high"] > bars["low"]).bfill().fillna(bars["close"])
+
+
+@feature()
+def stale_prices_interpolated(bars: pd.DataFrame) -> pd.Series:
+    """The close, where it did not move the line between its neighbours."""
+    return bars["close"].where(bars["close"].diff() != 0).interpolate()
+
+
+@feature(inputs=("volume",))
+def silent_days_filled(bars: pd.DataFrame) -> pd.Series:
+    """The volume, on a day without any that of the next one."""
+    return pd.Series(np.log(bars["volume"].replace(0.0, np.nan).bfill()))
+
+
+@feature(warmup=20, inputs=("volume",))
+def event_window(bars: pd.DataFrame) -> pd.Series:
+    """Whether a spike of volume lies within three rows, before or after."""
+    spike = bars["volume"] > 8 * bars["volume"].rolling(20).median()
+    return spike.astype(float).rolling(7, center=True, min_periods=1).max()
+
+
+@feature()
+def before_a_holiday(bars: pd.DataFrame) -> pd.Series:
+    """Whether the next bar is more than a weekend away."""
+    away = bars["timestamp"].shift(-1) - bars["timestamp"]
+    return (away > pd.Timedelta(days=3)).astype(float)
+
+
+@feature()
+def first_bars_filled(bars: pd.DataFrame) -> pd.Series:
+    """A trend whose first rows are filled from its first value."""
+    return (bars["close"] / bars["close"].rolling(20).mean()).bfill()
+
+
+@feature()
+def last_bar_of_the_month(bars: pd.DataFrame) -> pd.Series:
+    month = bars["timestamp"].dt.tz_localize(None).dt.to_period("M")
+    return pd.Series((month != month.shift(-1).fillna(month)).astype(float))
+
+
+@feature()
+def one_split_adjusted(bars: pd.DataFrame) -> pd.Series:
+    """The close, the bar before a jump of 10 % and more in units of the one after it."""
+    ratio = bars["close"].shift(-1) / bars["close"]
+    return bars["close"].where(~(ratio > 1.1), bars["close"] * ratio)
+
+
+@feature(cross_sectional=True)
+def delisting_is_near(table: pd.DataFrame) -> pd.Series:
+    """1 at the last three bars of a symbol that ends before the others."""
+    of_symbol = table.groupby("symbol")["timestamp"]
+    left = of_symbol.cumcount(ascending=False)
+    return pd.Series(((left < 3) & (of_symbol.transform("max") < table["timestamp"].max())).astype(float))
+
+
+@feature(cross_sectional=True)
+def halted_ones_take_their_next_close(table: pd.DataFrame) -> pd.Series:
+    """The close, where the symbol has a bar without volume that of its next bar."""
+    close = table["close"].where(table["volume"] > 0)
+    return pd.Series(close.groupby(table["symbol"]).bfill())
+
+
+@feature(warmup=5, inputs=("high", "close"))
+def best_price_of_the_event(bars: pd.DataFrame) -> pd.Series:
+    """On a bar that moved by 10 % and more the highest of the next three bars, else the close; over its mean."""
+    best = bars["high"][::-1].rolling(4, min_periods=1).max()[::-1]
+    moved = bars["close"].pct_change().abs() > 0.1
+    return pd.Series(best.where(moved, bars["close"]) / bars["close"].rolling(5).mean())
+
+
+RARE = (
+    outliers_filled_backwards,
+    bad_ticks_smoothed,
+    limit_move_tomorrow,
+    locked_until_released,
+    stale_prices_interpolated,
+    silent_days_filled,
+    event_window,
+    before_a_holiday,
+    first_bars_filled,
+    last_bar_of_the_month,
+    one_split_adjusted,
+    delisting_is_near,
+    halted_ones_take_their_next_close,
+    best_price_of_the_event,
 )
 
 

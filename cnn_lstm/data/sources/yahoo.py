@@ -25,6 +25,9 @@ from cnn_lstm.hints import nearest
 
 DAILY = ("1d", "5d", "1wk", "1mo", "3mo")
 INTRADAY = ("1m", "2m", "5m", "15m", "30m", "60m", "90m", "1h")
+# days that Yahoo keeps the bars of an interval; less a day, for its clock is that of the exchange
+KEPT_DAYS = {"1m": 29, "60m": 729, "1h": 729}
+KEPT_DAYS |= {interval: 59 for interval in INTRADAY if interval not in KEPT_DAYS}
 BARS = ["open", "high", "low", "close", "volume"]
 MAX_WAIT = 60.0
 TIMEOUT = 10.0
@@ -56,8 +59,8 @@ class YahooBars(PriceSource):
     exclusive.
 
     Args:
-        interval: One of 1d, 5d, 1wk, 1mo, 3mo, 1m, 2m, 5m, 15m, 30m, 60m, 90m, 1h. Yahoo has intraday bars of
-            the last weeks only.
+        interval: One of 1d, 5d, 1wk, 1mo, 3mo, 1m, 2m, 5m, 15m, 30m, 60m, 90m, 1h. Yahoo keeps hourly bars for
+            two years, bars of minutes for 60 days, of one minute for 30. Without `data.start` all of them are loaded.
         adjust: Correct open, high, low and close for splits and dividends. False corrects for splits only and
             adds the column `adj_close`.
         cache_dir: Folder of the cache.
@@ -100,6 +103,8 @@ class YahooBars(PriceSource):
             ConfigError: Symbols or start are not given, or malformed.
             DataError: E333 Yahoo has no bars of a symbol or cannot be reached; E334 unknown layout.
         """
+        if start is None and self.interval in KEPT_DAYS:
+            start = f"{_oldest(self.interval):%Y-%m-%d}"
         if symbols is None or start is None:
             missing = "symbols" if symbols is None else "start"
             raise ConfigError(f"data.{missing} is not given", "YahooBars", f"give data.{missing}", code=233)
@@ -119,6 +124,9 @@ class YahooBars(PriceSource):
                 reasons[symbol] = str(reason)
         where = f"{start} to {end or 'today'}"
         fix = "correct the symbols or the span, or set data.source.on_missing: skip"
+        if self.interval in KEPT_DAYS and first < (oldest := _oldest(self.interval)):
+            kept_for = f"Yahoo keeps {self.interval} bars for {KEPT_DAYS[self.interval]} days"
+            fix = f"{kept_for}: leave data.start out, or give {oldest:%Y-%m-%d} or later"
         defects = [Defect(333, f"no rows for {name}: {why}", where, fix) for name, why in reasons.items()]
         if defects and (self.on_missing == "error" or not tables):
             raise DefectsError(defects)
@@ -164,6 +172,11 @@ class YahooBars(PriceSource):
             except (ValueError, LookupError, TypeError) as error:  # an HTML page, or a changed layout, ends here
                 raise _MissingError(f"unreadable answer, {type(error).__name__}: {_line(error)}") from error
         raise AssertionError("the last attempt returns or raises")
+
+
+def _oldest(interval: str) -> pd.Timestamp:
+    """The first day whose intraday bars Yahoo still has."""
+    return pd.Timestamp.now("UTC").normalize() - pd.Timedelta(days=KEPT_DAYS[interval])
 
 
 def _span(start: str, end: str | None) -> tuple[pd.Timestamp, pd.Timestamp]:

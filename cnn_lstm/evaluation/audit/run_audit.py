@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,16 @@ import numpy as np
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.errors import ValidityError
-from cnn_lstm.evaluation.audit import decision_shift, invariance, labels, learning, lookahead, model_rows
+from cnn_lstm.evaluation.audit import (
+    decision_shift,
+    every_row,
+    invariance,
+    label_selection,
+    labels,
+    learning,
+    lookahead,
+    model_rows,
+)
 from cnn_lstm.evaluation.audit.findings import FAILED, NO_CHECKPOINT, NOT_APPLICABLE, Result
 from cnn_lstm.evaluation.audit.lookahead import Cuts, cuts_of
 from cnn_lstm.evaluation.audit.stages import Base, Pipeline, members
@@ -26,6 +37,9 @@ from cnn_lstm.model.contract import refuse_differences, refuse_other_scales
 
 SHORT_FORM = ("moved", "removed")  # its perturbations
 MOST_LINES = 12
+WIDTH = len(learning.REFIT)  # of the longest name of a check
+Check = Callable[[], Result]
+Listener = Callable[[str, Result | None], None]
 
 
 @dataclass(frozen=True)
@@ -51,14 +65,16 @@ class Audit:
         return {"passed": not self.failed, "seconds": round(self.seconds, 2), "checks": checks}
 
     def __str__(self) -> str:
-        width = max(len(part.name) for part in self.results)
-        lines = []
-        for part in self.results:
-            lines.append(f"{part.name:<{width}}  {part.outcome:<14}  {part.compared}")
-            lines += [f"  {finding}" for finding in part.findings[:MOST_LINES]]
-            if len(part.findings) > MOST_LINES:
-                lines.append(f"  ... {len(part.findings) - MOST_LINES} more columns")
-        return "\n".join(lines)
+        return "\n".join(map(_lines, self.results))
+
+
+def _lines(part: Result) -> str:
+    """A check in words, with its findings below."""
+    lines = [f"{part.name:<{WIDTH}}  {part.outcome:<14}  {part.compared}"]
+    lines += [f"  {finding}" for finding in part.findings[:MOST_LINES]]
+    if len(part.findings) > MOST_LINES:
+        lines.append(f"  ... {len(part.findings) - MOST_LINES} more columns")
+    return "\n".join(lines)
 
 
 def audit(
@@ -67,6 +83,7 @@ def audit(
     checkpoint: Mapping[str, Any] | None = None,
     seed: int = 0,
     warnings_fail: bool = False,
+    listener: Listener | None = None,
 ) -> Audit:
     """Runs every check on a data module's own prices, and on a checkpoint if there is one.
 
@@ -76,6 +93,7 @@ def audit(
         checkpoint: Its content as `read_checkpoint` gives it.
         seed: Seed of the random cuts.
         warnings_fail: Whether a warning is a failure.
+        listener: Is called with the name of each check when it begins, and again with its result when it ends.
 
     Example:
         >>> from cnn_lstm.data.datamodule import MarketDataModule
@@ -90,32 +108,49 @@ def audit(
         loaded = data.load()
         table = loaded[loaded["symbol"].isin(data.panel.symbols)].reset_index(drop=True)
         base = Base(Pipeline(data, predictor), table)
-        results = (
-            lookahead.prices_as_known(data, loaded),
-            lookahead.future_perturbation(base, cuts_of(data, table, seed)),
-            learning.training_statistics(data, loaded),
-            *_of_the_checkpoint(data, predictor),
-            learning.purge(data),
-            learning.part_rows(data, checkpoint),
-            labels.label_alignment(data),
-            invariance.adjustment(base, warnings_fail),
-            invariance.start_up(base),
-            invariance.symbol_isolation(base),
-            model_rows.batch_independence(base),
-            model_rows.streaming(base),
-            decision_shift.shifted_decision(base, warnings_fail),
-            invariance.determinism(base),
-        )
+        checks = {
+            lookahead.SOURCE: lambda: lookahead.prices_as_known(data, loaded),
+            lookahead.FUTURE: lambda: lookahead.future_perturbation(base, cuts_of(data, table, seed)),
+            every_row.EVERY_ROW: lambda: every_row.own_features_at_every_row(data),
+            learning.STATISTICS: lambda: learning.training_statistics(data, loaded),
+            **_of_the_checkpoint(data, predictor),
+            learning.PURGE: lambda: learning.purge(data),
+            learning.PARTS: lambda: learning.part_rows(data, checkpoint),
+            label_selection.SELECTION: lambda: label_selection.label_selection(data, warnings_fail),
+            labels.ALIGNMENT: lambda: labels.label_alignment(data),
+            invariance.ADJUSTMENT: lambda: invariance.adjustment(base, warnings_fail),
+            invariance.START_UP: lambda: invariance.start_up(base),
+            invariance.ISOLATION: lambda: invariance.symbol_isolation(base),
+            model_rows.BATCH: lambda: model_rows.batch_independence(base),
+            model_rows.STREAMING: lambda: model_rows.streaming(base),
+            decision_shift.SHIFTED: lambda: decision_shift.shifted_decision(base, warnings_fail),
+            invariance.DETERMINISM: lambda: invariance.determinism(base),
+        }
+        results = tuple(_run(checks, listener))
     return Audit(results, time.perf_counter() - began)
 
 
-def _of_the_checkpoint(data: MarketDataModule, predictor: Predictor | None) -> Iterator[Result]:
+def _run(checks: Mapping[str, Check], listener: Listener | None) -> Iterator[Result]:
+    for name, check in checks.items():
+        if listener is not None:
+            listener(name, None)
+        result = check()
+        if listener is not None:
+            listener(name, result)
+        yield result
+
+
+def _of_the_checkpoint(data: MarketDataModule, predictor: Predictor | None) -> dict[str, Check]:
     if predictor is None:
-        yield from (Result(name, NOT_APPLICABLE, NO_CHECKPOINT) for name in (learning.REFIT, learning.CALIBRATION))
-        return
+        return {
+            name: partial(Result, name, NOT_APPLICABLE, NO_CHECKPOINT)
+            for name in (learning.REFIT, learning.CALIBRATION)
+        }
     same = learning.trained_on(data, predictor.forecaster.contract)
-    yield learning.refit(data, members(predictor.forecaster), same)
-    yield learning.calibration(data, predictor, same)
+    return {
+        learning.REFIT: lambda: learning.refit(data, members(predictor.forecaster), same),
+        learning.CALIBRATION: lambda: learning.calibration(data, predictor, same),
+    }
 
 
 def audit_files(data: MarketDataModule, ckpt_path: str | None, output: Path | None, warnings_fail: bool) -> None:
@@ -138,8 +173,15 @@ def audit_files(data: MarketDataModule, ckpt_path: str | None, output: Path | No
         refuse_differences(predictor.recipe.to_plain(), data.recipe.to_plain())
         data.keep_dates(dates_of(predictor.forecaster.contract))
         refuse_other_scales(predictor.forecaster.contract, data.scaling, data.per_symbol)
-    findings = audit(data, predictor, checkpoint, warnings_fail=warnings_fail)
-    print(f"{findings}\n{findings.seconds:.1f} s")
+    data.setup()
+    own = sum(item.reads_all_rows for item in data.bound.features)
+    print(
+        f"auditing {len(data.prices):,} rows of {_count(len(data.panel.symbols), 'symbol')}, "
+        f"{_count(data.n_features, 'feature')}, {own} of them your own",
+        file=sys.stderr,
+    )
+    findings = audit(data, predictor, checkpoint, warnings_fail=warnings_fail, listener=_say)
+    print(f"{findings.seconds:.1f} s")
     if output is not None:
         write_text_whole(output, json.dumps(findings.to_plain(), indent=2) + "\n")
         print(f"audit: {output}")
@@ -151,6 +193,18 @@ def audit_files(data: MarketDataModule, ckpt_path: str | None, output: Path | No
             "correct the first finding, the others may follow from it; see docs/audit.md",
             code=820,
         )
+
+
+def _say(name: str, result: Result | None) -> None:
+    """Prints each result as it comes; a terminal shows the check that runs, too."""
+    if result is not None:
+        print(_lines(result), flush=True)
+    elif sys.stdout.isatty():
+        print(f"{name} ...", end="\r", flush=True)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def short_form(data: MarketDataModule) -> Result:

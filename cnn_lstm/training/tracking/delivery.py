@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from cnn_lstm.hints import counted
 from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.events import Content, End
 from cnn_lstm.training.tracking.journal import Event, Journal
+from cnn_lstm.training.tracking.remedies import in_short, remedy
 
 if TYPE_CHECKING:
     from cnn_lstm.training.tracking.store import MlflowStore
@@ -32,6 +32,8 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+# MLflow keeps its connections to a database as long as the process lives; one to a file costs nothing to open again
+LITE = {"MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool"}
 MOST = 500  # events of one request
 INTERVAL = 5.0  # seconds between two deliveries
 PAUSES = (5.0, 15.0)  # seconds after the first failure, and at most
@@ -130,18 +132,17 @@ class Delivery:
                 self._write(self._read() | {self._key: {"run_id": store.run_id, "offset": events[-1].end}})
                 self.sent += len(events)
         except Exception as error:  # anything that a server, a database or a network may raise
-            raise TrackingError(
-                f"MLflow does not take the run: {_in_short(error)}",
-                without_credentials(self.uri),
-                f"when it does: cnn-lstm sync-tracking {self.journal.folder.parent}",
-                code=701,
-            ) from error
+            where, again = without_credentials(self.uri), f"cnn-lstm sync-tracking {self.journal.folder.parent}"
+            help_first = remedy(error, where)
+            fix = f"{help_first}; then: {again}" if help_first else f"when it does: {again}"
+            raise TrackingError(f"MLflow does not take the run: {in_short(error)}", where, fix, code=701) from error
 
     def _opened(self) -> MlflowStore:
         if self._store is None:
             from cnn_lstm.training.tracking.store import MlflowStore
 
-            for name, value in SETTINGS.items():
+            settings = SETTINGS | (LITE if urlsplit(self.uri).scheme.startswith("sqlite") else {})
+            for name, value in settings.items():
                 os.environ.setdefault(name, value)
             store = MlflowStore(self.uri, self.run, self.run_id)
             if self.run_id is not None and not store.knows_run():  # another database at the same address
@@ -266,7 +267,7 @@ class Sender:
             if self.sample is not None:
                 self.sample(last)
         except Exception as error:  # a metric of the machine is not worth a record
-            log.warning("no metrics of the machine: %s", _in_short(error))
+            log.warning("no metrics of the machine: %s", in_short(error))
             self.sample = None
 
     def _delivered(self) -> bool:
@@ -276,21 +277,11 @@ class Sender:
         except TrackingError as error:
             self.problem = error
             if before is None and not self.quiet:
-                log.warning("%s — %s — the journal keeps it, the training goes on", error.what, error.where)
+                kept = "the journal keeps it, the training goes on"
+                helps = error.fix.partition("; then: ")[0] if "; then: " in error.fix else ""
+                log.warning("%s — %s — %s", error.what, error.where, f"{helps}; {kept}" if helps else kept)
             return False
         self.problem = None
         if before is not None:
             log.warning("MLflow answers again: %d events of the journal have arrived", self.delivery.sent - sent)
         return True
-
-
-def _in_short(error: Exception) -> str:
-    """What happened, without credentials: the messages of a failed request hold its whole address."""
-    text = without_credentials(str(error))
-    if "timed out" in text:
-        return "no answer in time"
-    refused = re.search(r"\[Errno -?\d+\] ([\w ]+)", text)
-    if refused:
-        return refused[1].lower()
-    lines = text.strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:200]}"

@@ -103,9 +103,9 @@ class Record:
         try:
             yield
         except BaseException as error:
-            self.end("FAILED" if interruption(error) is None else "KILLED")
+            self.end(status_of(error))
             raise
-        self.end("FINISHED")
+        self.end(status_of(None))
 
     @rank_zero_only
     def end(self, status: events.Status) -> None:
@@ -241,6 +241,8 @@ class Record:
             self._warned = True
 
     def _start(self, config: str) -> None:
+        if self.journal.start() is not None and not self.journal.has_ended():
+            self._write(events.End("KILLED"))  # a fit that was killed here before its first checkpoint
         start = events.Start(
             uid=uuid.uuid4().hex,
             name=self.run.path.resolve().name,
@@ -265,6 +267,17 @@ class Record:
         if metrics:
             self._write(events.Metrics(self._samples, metrics))
             self._samples += 1
+
+
+def status_of(error: BaseException | None) -> events.Status:
+    """What MLflow calls a run that ended so.
+
+    Args:
+        error: What ended it; None if nothing did.
+    """
+    if error is None:
+        return "FINISHED"
+    return "FAILED" if interruption(error) is None else "KILLED"
 
 
 def reopened_record(run: RunFolder, uri: str | None) -> Record:

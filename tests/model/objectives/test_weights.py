@@ -38,7 +38,7 @@ def learnt(objective: Classes, inputs: Tensor, labels: Tensor) -> Tensor:
         loss.backward()
         return loss
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)
     columns = objective.forecast((inputs @ slope.detach())[:, None], ZERO, ONE)
     return torch.cat([columns[f"p{k}"] for k in range(objective.classes)], dim=1)
 
