@@ -312,6 +312,15 @@ def test_a_column_that_tells_repeated_dates_apart_is_proposed_as_symbol(tmp_path
         assert load(tmp_path / "all.csv", columns={"symbol": name})["symbol"].nunique() == 2
 
 
+@pytest.mark.parametrize(
+    "values", [[[1]] * 4, [{"a": 1}] * 4, [b"x"] * 4, [True, False] * 2, [None] * 4, [1.5, 2.5] * 2]
+)
+def test_columns_of_other_kinds_are_not_proposed_as_symbols(values: list[object], tmp_path: Path) -> None:
+    frame = pd.DataFrame({"date": ["2024-01-02", "2024-01-02", "2024-01-03", "2024-01-03"], "close": 1.5, "x": values})
+    frame.to_parquet(tmp_path / "A.parquet")
+    assert len(load(tmp_path / "A.parquet")) == 4
+
+
 # -- days and times in two columns -------------------------------------------------------------------------------------
 
 
