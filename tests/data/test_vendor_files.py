@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from cnn_lstm.data.sources import PriceFiles, WideFile
 from cnn_lstm.errors import CnnLstmError
-from tests.markets import days, walk
+from tests.markets import walk
 
 BARS = ["open", "high", "low", "close", "volume"]
 CAPITALS = {"timestamp": "Date", **{name: name.title() for name in BARS}}
@@ -549,7 +549,3 @@ def test_text_columns_are_left_out_with_a_warning_of_ours(tmp_path: Path, caplog
         "column change holds text",
         "column class holds text",
     ]
-
-
-def test_days_of_the_index_are_those_of_the_market() -> None:
-    assert list(table()["timestamp"]) == list(days(30))
