@@ -14,7 +14,7 @@ from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.splits import Boundaries
 from cnn_lstm.data.times import time_text
 from cnn_lstm.data.windows import Panel, Rows, complete_windows, labelled
-from cnn_lstm.hints import first_names
+from cnn_lstm.hints import counted, first_names
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,8 @@ def _gaps(panel: Panel, bound: BoundRecipe, rows: Rows) -> Iterator[Cause]:
     limit = bound.recipe.checks.max_gap_days
     same = np.diff(panel.symbol[rows]) == 0
     step = float(np.median(np.diff(panel.time[rows])[same] / np.timedelta64(1, "D")))
-    what = (
-        f"{gaps} {'gap' if gaps == 1 else 'gaps'} of more than {limit:g} days (data.checks.max_gap_days) leave at most"
-    )
-    what = f"{what} {lengths.max()} {'row' if lengths.max() == 1 else 'rows'} in a row, and one window takes {needed}"
+    what = f"{counted(gaps, 'gap')} of more than {limit:g} days (data.checks.max_gap_days) leave at most"
+    what = f"{what} {counted(int(lengths.max()), 'row')} in a row, and one window takes {needed}"
     if step > limit:
         yield Cause(what, f"bars are {step:.0f} days apart: set data.checks.max_gap_days: {math.ceil(1.5 * step)}")
     else:

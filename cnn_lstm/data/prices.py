@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +53,7 @@ def check_prices(
         table: Long table: `symbol`, `timestamp` (with a time zone), numeric columns. It is not changed. Times are read
             by the one time rule, see `utc_or_dates`; `price_table` reads frames of other forms.
         checks: What is tolerated.
-        required: Columns that must be there, next to `symbol` and `timestamp`.
+        required: Columns that must be there, next to `symbol` and `timestamp`; or what reads each of them, by its name.
         labels: Columns whose empty cells are labels that are not known: they are never filled.
 
     Returns:
@@ -191,8 +191,8 @@ def _structure(table: pd.DataFrame, required: Collection[str]) -> Iterator[Defec
         if name not in names:
             hint = nearest(name, names) or "name the column that holds it"
             fix = f"{hint} (of files: data.source.columns)"
-            if name not in {*KEYS, "close"}:
-                fix = f"{fix}, or leave out the features that read it (data.features)"
+            if isinstance(required, Mapping) and name in required:
+                fix = f"{fix}, or leave out what reads it: {required[name]}"
             yield Defect(303, f"no column {name}", f"found {_listed(names)}", fix)
     if table.empty:
         yield Defect(302, "0 rows", "", "give a table with at least one bar")

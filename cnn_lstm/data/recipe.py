@@ -23,6 +23,7 @@ from cnn_lstm.data.prices import CheckedPrices, Checks, check_prices
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, build_panel
 from cnn_lstm.errors import require
+from cnn_lstm.hints import first_names
 
 CALENDARS = "calendars"  # the family of features that read the timestamp
 
@@ -130,6 +131,15 @@ class BoundRecipe:
         return sorted({*required_columns(self.features), *(name for one in self.targets for name in one.columns)})
 
     @property
+    def readers(self) -> dict[str, str]:
+        """Names of the features and targets that read each needed column, for messages."""
+        inputs = {one.name: one.inputs for one in self.features} | {one.name: one.columns for one in self.targets}
+        by_column = {
+            column: [name for name, read in inputs.items() if column in read] for column in self.needed_columns
+        }
+        return {column: first_names(names, most=3) for column, names in by_column.items()}
+
+    @property
     def label_columns(self) -> list[str]:
         """Columns of labels that nothing else reads: an empty cell of theirs is a label that is not known."""
         read = {*required_columns(self.features), *(one.column for one in self.targets if not one.holds_labels)}
@@ -151,7 +161,7 @@ class BoundRecipe:
 
     def check(self, prices: pd.DataFrame) -> CheckedPrices:
         """Checks a price table for what the features and targets need."""
-        return check_prices(prices, self.recipe.checks, required=self.needed_columns, labels=self.label_columns)
+        return check_prices(prices, self.recipe.checks, required=self.readers, labels=self.label_columns)
 
     def with_label_columns(self, prices: pd.DataFrame) -> pd.DataFrame:
         """The price table with an empty column for each label column that it lacks: new bars have no labels yet."""

@@ -94,6 +94,10 @@ def test_a_number_without_a_format_is_refused_with_its_unit(number: int, unit: s
     assert f"data.source.date_format: {unit}" in refused([number], 309)
 
 
+def test_days_of_excel_are_named() -> None:
+    assert "Excel counts days" in refused(["45292", "45293"], 309)
+
+
 @pytest.mark.parametrize("bad", ["x", "1e400", "", None])
 def test_what_is_not_a_number_is_refused(bad: object) -> None:
     for form in ("ms", "auto"):

@@ -61,6 +61,12 @@ def test_a_feature_of_a_volume_that_is_nothing_but_zeros_is_named() -> None:
     assert "leave it out of data.features" in line
 
 
+def test_what_reads_a_missing_column_is_named() -> None:
+    line = message(bars(700, "B").drop(columns="volume"), 303, features=None, window=20)
+    assert "no column volume" in line
+    assert line.endswith("or leave out what reads it: volume_trend_5_20")
+
+
 def test_a_feature_that_is_empty_too_often_is_named() -> None:
     table = bars(400, "B")
     table.loc[::4, "volume"] = 0.0

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from cnn_lstm.data.sources import PriceFiles, WideFile
 from cnn_lstm.errors import CnnLstmError
-from tests.markets import days, walk
+from tests.markets import walk
 
 BARS = ["open", "high", "low", "close", "volume"]
 CAPITALS = {"timestamp": "Date", **{name: name.title() for name in BARS}}
@@ -137,6 +137,7 @@ WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {
     "slashes": lambda bars: capitals(bars).to_csv(index=False).replace("-", "/"),
     "single digits": lambda bars: capitals(bars).to_csv(index=False).replace("-0", "-"),
     "tabs": lambda bars: capitals(bars).to_csv(index=False, sep="\t"),
+    "fixed widths": lambda bars: capitals(bars).to_string(index=False),
     "pipes": lambda bars: capitals(bars).to_csv(index=False, sep="|"),
     "excel": lambda bars: "sep=,\n" + capitals(bars).to_csv(index=False),
     "excel with semicolons": lambda bars: "sep=;\r\n" + german(bars),
@@ -309,6 +310,15 @@ def test_a_column_that_tells_repeated_dates_apart_is_proposed_as_symbol(tmp_path
         capitals(bars).assign(**{name: values}).to_csv(tmp_path / "all.csv", index=False)
         refused(tmp_path / "all.csv", 303, f"data.source.columns: {{symbol: {name}}}")
         assert load(tmp_path / "all.csv", columns={"symbol": name})["symbol"].nunique() == 2
+
+
+@pytest.mark.parametrize(
+    "values", [[[1]] * 4, [{"a": 1}] * 4, [b"x"] * 4, [True, False] * 2, [None] * 4, [1.5, 2.5] * 2]
+)
+def test_columns_of_other_kinds_are_not_proposed_as_symbols(values: list[object], tmp_path: Path) -> None:
+    frame = pd.DataFrame({"date": ["2024-01-02", "2024-01-02", "2024-01-03", "2024-01-03"], "close": 1.5, "x": values})
+    frame.to_parquet(tmp_path / "A.parquet")
+    assert len(load(tmp_path / "A.parquet")) == 4
 
 
 # -- days and times in two columns -------------------------------------------------------------------------------------
@@ -539,7 +549,3 @@ def test_text_columns_are_left_out_with_a_warning_of_ours(tmp_path: Path, caplog
         "column change holds text",
         "column class holds text",
     ]
-
-
-def test_days_of_the_index_are_those_of_the_market() -> None:
-    assert list(table()["timestamp"]) == list(days(30))

@@ -47,6 +47,11 @@ def test_a_bare_matrix_becomes_one_symbol_and_the_first_line_is_data(tmp_path: P
     assert list(table["timestamp"]) == list(pd.bdate_range("1990-01-01", periods=6, tz="UTC"))
 
 
+def test_a_bare_matrix_without_names_is_refused_and_loses_no_row(tmp_path: Path) -> None:
+    with pytest.raises(CnnLstmError, match=r"E344.*line 1 looks like data.*data\.source\.names"):
+        load(write(tmp_path), artificial_start="1990-01-01")
+
+
 def test_the_dates_are_declared_to_be_artificial(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         load(write(tmp_path), names=NAMES, artificial_start="1990-01-01", artificial_step="day")

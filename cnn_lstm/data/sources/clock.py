@@ -278,6 +278,8 @@ def _not_a_date(cells: pd.Series, bad: pd.Series, date_format: str | None, where
     fix = "set data.source.date_format: 01/02/2024 could be two days"
     if re.fullmatch(r"\d+(\.\d+)?", text) and (unit := unit_of(float(text))):
         fix = f"set data.source.date_format: {unit} for a number since 1970, or auto"
+    elif re.fullmatch(r"[2-6]\d{4}(\.\d+)?", text):
+        fix = "write the column as dates: Excel counts days"
     elif re.fullmatch(TIME_OF_DAY, text):
         fix = "name the days too: data.source.columns: {date: ..., time: ...}"
     elif re.search(r":\d{2}\s*[A-Z]{3,5}$", text):

@@ -240,7 +240,8 @@ def symbol_candidates(cells: pd.DataFrame, header: Sequence[str], taken: Sequenc
     names = []
     for position, name in enumerate(header):
         column = cells[position]
-        if position in taken or pd.api.types.is_float_dtype(column) or column.nunique() > len(column) / 2:
+        named = pd.api.types.infer_dtype(column) in {"string", "integer", "categorical"}
+        if position in taken or not named or column.nunique() > len(column) / 2:
             continue
         if not pd.DataFrame({"symbol": column, "when": when}).duplicated().any():
             names.append(name)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from cnn_lstm.data.sources.text_table import MISSING
 from cnn_lstm.errors import DataError, Defect, DefectsError
+from cnn_lstm.hints import counted
 
 log = logging.getLogger(__name__)
 Decimal = Literal[".", ","]
@@ -73,7 +74,7 @@ def number_columns(
             log.warning("column %s holds text — %s — it is left out", name, where)
         elif bad.any():
             first = int(bad.to_numpy().argmax())
-            place = f"{where}:{cells.index[first]}, column {name}, {count_cells(int(bad.sum()))}"
+            place = f"{where}:{cells.index[first]}, column {name}, {counted(int(bad.sum()), 'cell')}"
             text = str(cells.iloc[first]).strip()
             defects.append(Defect(304, f"{text[:40]!r} is not a number", place, FIX))
         else:
@@ -115,13 +116,8 @@ def decimal_of(texts: Mapping[str, pd.Series], wanted: Collection[str], where: s
     unclear = every[fits["."] & fits[","] & every.str.contains(",", regex=False)]
     if not proven and len(unclear):
         what = f"{unclear.iloc[0]!r} could have thousands or decimals behind the comma"
-        raise DataError(what, f"{where}:{unclear.index[0]}, {count_cells(len(unclear))}", fix, code=345)
+        raise DataError(what, f"{where}:{unclear.index[0]}, {counted(len(unclear), 'cell')}", fix, code=345)
     return proven[0] if proven else "."
-
-
-def count_cells(cells: int) -> str:
-    """`1 cell`, `2 cells`."""
-    return "1 cell" if cells == 1 else f"{cells} cells"
 
 
 def _bare(cells: pd.Series) -> pd.Series:

@@ -27,6 +27,7 @@ from cnn_lstm.errors import DataError
 MISSING = ["", "NaN", "nan", "NA", "N/A", "n/a", "NULL", "null", "None"]
 # in this order where two cut all lines: a decimal comma stands between other separators, seldom the other way round
 SEPARATORS = (";", "\t", "|", ",")
+BLANK = " "  # any number of them: a table of fixed widths
 HEAD_LINES = 100
 PREAMBLE = 50
 EXCEL = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
@@ -128,7 +129,7 @@ def read_text(path: Path, layout: Layout, text: Collection[int], missing: Sequen
         try:
             cells: pd.DataFrame = pd.read_csv(
                 lines,
-                sep=layout.separator,
+                sep=r"\s+" if layout.separator == BLANK else layout.separator,
                 header=None,
                 names=columns,
                 index_col=False,
@@ -163,6 +164,8 @@ def _head(path: Path) -> list[str]:
 
 
 def _split(line: str, separator: str) -> list[str]:
+    if separator == BLANK:
+        return line.split()
     try:
         row = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
     except csv.Error:  # a cell of more than 128 KiB
@@ -184,7 +187,9 @@ def _separator(lines: Sequence[str]) -> str:
         return max(counts.values(), default=0)
 
     best = max(SEPARATORS, key=cut)
-    return best if cut(best) else ","
+    if cut(best):
+        return best
+    return BLANK if 2 * cut(BLANK) > len(lines) else ","
 
 
 def _header(rows: Sequence[Sequence[str]], width: int, known: Collection[str], path: Path) -> int:
@@ -201,7 +206,9 @@ def _header(rows: Sequence[Sequence[str]], width: int, known: Collection[str], p
     if above:
         raise _ragged(path, above[-1] + 1, len(rows[above[-1]]), at + 1, width)
     short = ", ".join(cell[:20] for cell in rows[at][:4])
-    fix = f"set data.source.header: false and data.source.names: [timestamp, open, ...], {width} names"
+    fix = (
+        f"name its {width} columns: data.source.names: [timestamp, open, ...]; PriceFiles has data.source.header: false"
+    )
     raise DataError(f"line {at + 1} looks like data ({short}, ...), not like names", str(path), fix, code=344)
 
 
