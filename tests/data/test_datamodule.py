@@ -6,7 +6,7 @@ import io
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.sources.sample import SampleBars
 from cnn_lstm.data.splits import DateSplit, FractionSplit, WalkForward
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility
+from cnn_lstm.data.windows import WindowDataset
 from cnn_lstm.errors import CnnLstmError, ConfigError, DataError, DefectsError, ValidityError
 from tests.experiments import experiment, run, spec
 from tests.markets import PRICES, TableSource, market, walk
@@ -312,7 +313,8 @@ def test_a_loader_serves_the_rows_of_its_part(part: str) -> None:
 def test_all_loaders_share_one_panel() -> None:
     data = ready(market(200))
     loaders = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()]
-    assert {loader.dataset.values.data_ptr() for loader in loaders} == {data.panel.values.data_ptr()}
+    panels = [cast("WindowDataset", loader.dataset).values for loader in loaders]
+    assert {values.data_ptr() for values in panels} == {data.panel.values.data_ptr()}
 
 
 def test_batches_hold_no_missing_value_outside_of_predict() -> None:
