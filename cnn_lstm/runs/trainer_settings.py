@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ProgressBar, WeightAverag
 
 from cnn_lstm.errors import require
 
-WHERE, CODE = "trainer", 280
+WHERE = "trainer"
 
 
 def callbacks_of_user(trainer: Namespace, quiet: bool, on_terminal: bool) -> tuple[list[Callback], bool]:
@@ -46,14 +46,14 @@ def _require_a_whole_run(trainer: Namespace, callbacks: Sequence[Callback]) -> N
         ConfigError: E280.
     """
     fix = "leave it out; --quiet true --mlflow false --tensorboard false is the leanest run"
-    require(not trainer.barebones, "trainer.barebones=true leaves out all that a run keeps", WHERE, fix, code=CODE)
+    require(not trainer.barebones, "trainer.barebones=true leaves out all that a run keeps", WHERE, fix, code=280)
     what = "trainer.enable_checkpointing=false, but a run is its checkpoints"
-    require(trainer.enable_checkpointing is not False, what, WHERE, "leave it out", code=CODE)
+    require(trainer.enable_checkpointing is not False, what, WHERE, "leave it out", code=280)
     for callback in callbacks:
         # https://github.com/Lightning-AI/pytorch-lightning/issues/21724: it copies the model before its line is known
         averages, name = isinstance(callback, WeightAveraging), type(callback).__name__
         fix = "set weight_averaging.kind to ema or tail, see docs/training.md"
-        require(not averages, f"{name} cannot average this model", f"{WHERE}.callbacks", fix, code=CODE)
+        require(not averages, f"{name} cannot average this model", f"{WHERE}.callbacks", fix, code=280)
 
 
 def without_doubles(ours: Sequence[Callback], of_user: object) -> list[Callback]:

@@ -19,7 +19,7 @@ from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.metrics import metric_names
 
 log = logging.getLogger(__name__)
-WHERE, CODE = "trainer", 280
+WHERE = "trainer"
 # what is logged next to the metrics of the forecasts, and how the names of more of it begin
 OTHER_METRICS = {"train_loss_step", "clipped_share", "epoch_s", "windows_per_s", "peak_memory_mib"}
 LOGGED = ("lr-", "grad_norm")
@@ -109,7 +109,7 @@ class TrainingPlan(Callback):
     def _check(self, trainer: Trainer, lengths: Lengths) -> None:
         accumulated, batches = trainer.accumulate_grad_batches, lengths.batches
         what = f"trainer.accumulate_grad_batches={accumulated}, but an epoch has {_count(batches, 'batch')}"
-        require(accumulated <= batches, what, WHERE, f"give at most {batches}", code=CODE)
+        require(accumulated <= batches, what, WHERE, f"give at most {batches}", code=280)
         _require_validations_that_fit(trainer, lengths)
         data: object = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, MarketDataModule) and data.fit_on == "train_and_validation":
@@ -153,7 +153,7 @@ def _require_a_whole_batch(trainer: Trainer) -> None:
         return
     for loader in (data.train_dataloader(), data.val_dataloader()):
         what = f"trainer.overfit_batches={share} of {_count(len(loader), 'batch')} is less than one"
-        require(not len(loader) or int(share * len(loader)) > 0, what, WHERE, "give a number, such as 1", code=CODE)
+        require(not len(loader) or int(share * len(loader)) > 0, what, WHERE, "give a number, such as 1", code=280)
 
 
 def _require_validations_that_fit(trainer: Trainer, lengths: Lengths) -> None:
@@ -166,10 +166,10 @@ def _require_validations_that_fit(trainer: Trainer, lengths: Lengths) -> None:
     if not isinstance(interval, int) or trainer.limit_val_batches == 0:
         return
     what, batches = f"trainer.val_check_interval={interval}", lengths.batches
-    require(interval > 0, what, WHERE, "give at least 1 batch, or a share of the epoch", code=CODE)
+    require(interval > 0, what, WHERE, "give at least 1 batch, or a share of the epoch", code=280)
     fits = interval <= batches or trainer.check_val_every_n_epoch is None
     fix = f"give at most {batches}, or set check_val_every_n_epoch to null to count over epochs"
-    require(fits, f"{what}, but an epoch has {_count(batches, 'batch')}", WHERE, fix, code=CODE)
+    require(fits, f"{what}, but an epoch has {_count(batches, 'batch')}", WHERE, fix, code=280)
 
 
 def _unvalidated(trainer: Trainer, lengths: Lengths) -> str:
@@ -196,7 +196,7 @@ def require_processes_that_stay(trainer: Trainer) -> None:
     """
     ending = isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
     what = "processes that are forked or spawned take their results with them"
-    require(not ending, what, "trainer.strategy", "use ddp", code=CODE)
+    require(not ending, what, "trainer.strategy", "use ddp", code=280)
 
 
 def _say(trainer: Trainer, sentence: str) -> None:

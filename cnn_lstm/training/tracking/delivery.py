@@ -135,7 +135,9 @@ class Delivery:
             where, again = without_credentials(self.uri), f"cnn-lstm sync-tracking {self.journal.folder.parent}"
             help_first = remedy(error, where)
             fix = f"{help_first}; then: {again}" if help_first else f"when it does: {again}"
-            raise TrackingError(f"MLflow does not take the run: {in_short(error)}", where, fix, code=701) from error
+            start = self.journal.start()
+            reason = in_short(error, start.experiment if start else "")
+            raise TrackingError(f"MLflow does not take the run: {reason}", where, fix, code=701) from error
 
     def _opened(self) -> MlflowStore:
         if self._store is None:

@@ -13,17 +13,18 @@ HALF_MADE = re.compile(
 DELETED = re.compile(r"experiment (\S+) must be in the 'active' state")
 
 
-def in_short(error: Exception) -> str:
+def in_short(error: Exception, experiment: str = "") -> str:
     """What happened, without credentials: the messages of a failed request hold its whole address.
 
     Args:
         error: What MLflow, a database or a network raised.
+        experiment: Name of the run's experiment.
     """
     text = without_credentials(str(error))
     if "timed out" in text:
         return "no answer in time"
     if DELETED.search(text):
-        return "its experiment is deleted"
+        return f"the experiment {experiment!r} is deleted"
     if "MLFLOW_ALLOW_FILE_STORE" in text:
         return "it does not write to folders any more"
     if HALF_MADE.search(text):
@@ -47,9 +48,7 @@ def remedy(error: Exception, uri: str) -> str:
     """
     text = str(error)
     if deleted := DELETED.search(text):
-        return (
-            f"restore it (mlflow experiments restore --experiment-id {deleted[1]}), or give --experiment another name"
-        )
+        return f"restore it (mlflow experiments restore --experiment-id {deleted[1]}), or give another --experiment"
     if "MLFLOW_ALLOW_FILE_STORE" in text:
         return "give --tracking_uri sqlite:///FILE.db, or set MLFLOW_ALLOW_FILE_STORE=true"
     if HALF_MADE.search(text) and uri.startswith("sqlite:///"):

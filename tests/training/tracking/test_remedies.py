@@ -39,7 +39,7 @@ def test_a_deleted_experiment_is_named_with_its_cure(tmp_path: Path, made: bytes
     file = tmp_path / "mlflow.db"
     file.write_bytes(made)
     error = refused(tmp_path, f"sqlite:///{file}")
-    assert "its experiment is deleted" in error.what
+    assert "the experiment 'cnn_lstm' is deleted" in error.what
     assert "mlflow experiments restore --experiment-id 1" in error.fix
     assert "--experiment" in error.fix
     MlflowClient(f"sqlite:///{file}").restore_experiment("1")
