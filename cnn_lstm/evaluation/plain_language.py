@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from cnn_lstm.data.quantities import quantity
 from cnn_lstm.evaluation.forecasts import LINEAR
-from cnn_lstm.evaluation.formatting import p_value
+from cnn_lstm.evaluation.formatting import count, p_value, time_noun
 from cnn_lstm.evaluation.json_types import Answer, ComparedLosses, StrategyMetrics, TargetReport, Uses
 
 # what the simple methods forecast, for those whose name does not say it
@@ -62,8 +62,9 @@ def verdict_sentence(target: TargetReport, failed_checks: Sequence[str] = ()) ->
     dates = compared.get("dates", target["dates"])
     if dates < target["dates_needed"]:
         return (
-            f"{outcome}, but a test of {dates:,} dates is too short to tell skill from luck: at least "
-            f"{target['dates_needed']:,} are needed. Until there is evidence, the simple method is the safer choice."
+            f"{outcome}, but a test of {count(dates, time_noun(target))} is too short to tell skill from luck: at "
+            f"least {target['dates_needed']:,} are needed. Until there is evidence, the simple method is the safer "
+            "choice."
         )
     return (
         f"{outcome}, but luck cannot be ruled out: if the model were truly no better, a difference this large would "

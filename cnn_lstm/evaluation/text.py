@@ -10,10 +10,12 @@ from cnn_lstm.evaluation.formatting import (
     TITLES,
     aligned,
     comparison_cells,
+    count,
     number,
     p_value,
     percent,
     rows_cells,
+    time_noun,
 )
 from cnn_lstm.evaluation.json_types import PooledLevels, Report, TailTest, TargetReport
 from cnn_lstm.evaluation.plain_language import (
@@ -52,7 +54,7 @@ def _pooled(reach: str, levels: PooledLevels) -> str:
     lines = [["", "RSE", "CORR"]]
     for name, metrics in levels["forecasts"].items():
         lines.append([name, *(number(metrics[key]) for key in ("rse", "corr"))])
-    rows = _count(int(reach), "row")
+    rows = count(int(reach), "row")
     title = f"all {levels['targets']} levels {rows} ahead together, {levels['rows']:,} forecasts"
     return f"{title}\n{aligned(lines, left=1)}"
 
@@ -65,15 +67,11 @@ def _target(name: str, target: TargetReport) -> str:
 
 def _headline(name: str, target: TargetReport) -> str:
     left_out = f", {target['left_out']:,} left out" if target["left_out"] else ""
-    symbols, dates = _count(target["symbols"], "symbol"), _count(target["dates"], "date")
+    symbols, dates = count(target["symbols"], "symbol"), count(target["dates"], time_noun(target))
     return (
         f"{name}: {target['rows']:,} forecasts of {symbols} on {dates}, "
         f"{target['first'][:10]}..{target['last'][:10]}{left_out}"
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _forecasts(target: TargetReport) -> str:
