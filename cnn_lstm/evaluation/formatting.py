@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from cnn_lstm.evaluation.json_types import ComparedLosses, TargetReport
+from cnn_lstm.evaluation.json_types import ComparedLosses, Extent, TargetReport
 
 ERRORS = ("rmse", "mae", "mase", "r2_mean")
 # kind of the target -> metrics of its table of forecasts
@@ -105,3 +106,20 @@ def aligned(rows: Sequence[Sequence[str]], left: int | None = None) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     styles = [f"{'<' if left is None or k < left else '>'}{width}" for k, width in enumerate(widths)]
     return "\n".join("  ".join(map(format, row, styles)).rstrip() for row in rows)
+
+
+def time_noun(extent: Extent | TargetReport) -> str:
+    """What the moments of decisions are called: dates, where no day has two; timestamps of bars within the day.
+
+    Args:
+        extent: `first`, `last` and `dates` of the rows.
+
+    Example:
+        >>> days = {"first": "2024-01-01T00:00:00", "last": "2024-01-12T00:00:00"}
+        >>> [time_noun(Extent(rows=9, left_out=0, symbols=1, dates=n, dates_needed=9, **days)) for n in (9, 13)]
+        ['date', 'timestamp']
+    """
+    if "first" not in extent:
+        return "date"
+    first, last = (datetime.fromisoformat(extent[name]) for name in ("first", "last"))
+    return "timestamp" if extent["dates"] > (last.date() - first.date()).days + 1 else "date"

@@ -12,10 +12,20 @@ import pandas as pd
 
 from cnn_lstm.data.quantities import quantity
 from cnn_lstm.evaluation import plain_language
-from cnn_lstm.evaluation.formatting import COLUMNS, TITLES, comparison_cells, number, p_value, percent, rows_cells
+from cnn_lstm.evaluation.formatting import (
+    COLUMNS,
+    TITLES,
+    comparison_cells,
+    number,
+    p_value,
+    percent,
+    rows_cells,
+    time_noun,
+)
 from cnn_lstm.evaluation.json_types import GroupLosses, JudgedModelInfo, Metrics, Report, TargetReport
 from cnn_lstm.evaluation.plain_language import probability, signed
 from cnn_lstm.evaluation.plots import embedded, target_plots
+from cnn_lstm.hints import counted
 from cnn_lstm.pages.environment import page_environment
 
 TEMPLATE = "report.html.jinja"
@@ -81,6 +91,7 @@ def render_page(report: Report, table: pd.DataFrame, info: JudgedModelInfo, plot
     failed = list(table.attrs.get("failed_checks", []))
     environment = page_environment(Path(__file__).parent)
     environment.filters |= {"number": number, "percent": percent, "few": _few, "p": p_value, "arguments": _arguments}
+    environment.filters["moments"] = lambda target: counted(target["dates"], time_noun(target))
     targets = [_target(name, target, table, failed) for name, target in report["targets"].items()]
     return environment.get_template(TEMPLATE).render(
         targets=targets,

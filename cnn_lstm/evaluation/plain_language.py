@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from cnn_lstm.data.quantities import quantity
 from cnn_lstm.evaluation.forecasts import LINEAR
-from cnn_lstm.evaluation.formatting import p_value
+from cnn_lstm.evaluation.formatting import p_value, time_noun
 from cnn_lstm.evaluation.json_types import Answer, ComparedLosses, StrategyMetrics, TargetReport, Uses
 from cnn_lstm.hints import counted
 
@@ -63,8 +63,9 @@ def verdict_sentence(target: TargetReport, failed_checks: Sequence[str] = ()) ->
     dates = compared.get("dates", target["dates"])
     if dates < target["dates_needed"]:
         return (
-            f"{outcome}, but a test of {counted(dates, 'date')} is too short to tell skill from luck: at least "
-            f"{target['dates_needed']:,} are needed. Until there is evidence, the simple method is the safer choice."
+            f"{outcome}, but a test of {counted(dates, time_noun(target))} is too short to tell skill from luck: at "
+            f"least {target['dates_needed']:,} are needed. Until there is evidence, the simple method is the safer "
+            "choice."
         )
     return (
         f"{outcome}, but luck cannot be ruled out: if the model were truly no better, a difference this large would "

@@ -18,6 +18,7 @@ from cnn_lstm.data.times import utc_or_dates
 from cnn_lstm.errors import DataError
 from cnn_lstm.evaluation import json_types
 from cnn_lstm.evaluation.forecasts import Forecast, divergences, judged_rows, read_forecasts
+from cnn_lstm.evaluation.formatting import time_noun
 from cnn_lstm.evaluation.json_types import Metrics, Report, TargetReport
 from cnn_lstm.evaluation.metrics import distribution
 from cnn_lstm.evaluation.metrics.book import make_book
@@ -119,7 +120,8 @@ def _conclusion(
         name: as_plain(one, smallest_skill(one, _divergence(model, forecasts[name]), settings.level))
         for name, one in comparisons.items()
     }
-    return compared, answers(loss, comparisons, compared, settings.level, about.horizon, len(rows), failed)
+    moments = f"{time_noun(_extent(rows, rows, about.horizon))}s"
+    return compared, answers(loss, comparisons, compared, settings.level, about.horizon, len(rows), failed, moments)
 
 
 def _divergence(model: Forecast, baseline: Forecast) -> float:

@@ -14,6 +14,7 @@ from cnn_lstm.evaluation.formatting import (
     p_value,
     percent,
     rows_cells,
+    time_noun,
 )
 from cnn_lstm.evaluation.json_types import PooledLevels, Report, TailTest, TargetReport
 from cnn_lstm.evaluation.plain_language import (
@@ -66,7 +67,7 @@ def _target(name: str, target: TargetReport) -> str:
 
 def _headline(name: str, target: TargetReport) -> str:
     left_out = f", {target['left_out']:,} left out" if target["left_out"] else ""
-    symbols, dates = counted(target["symbols"], "symbol"), counted(target["dates"], "date")
+    symbols, dates = counted(target["symbols"], "symbol"), counted(target["dates"], time_noun(target))
     return (
         f"{name}: {counted(target['rows'], 'forecast')} of {symbols} on {dates}, "
         f"{target['first'][:10]}..{target['last'][:10]}{left_out}"

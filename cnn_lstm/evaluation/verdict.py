@@ -120,6 +120,7 @@ def answers(
     horizon: int,
     rows: int,
     failed: Sequence[str] = (),
+    moments: str = "dates",
 ) -> Answers:
     """The verdict over all baselines, and the answers to its two questions: over naive ones, and over fitted ones.
 
@@ -131,12 +132,13 @@ def answers(
         horizon: Steps that a target spans.
         rows: Rows that the model knows.
         failed: Kinds of leakage whose check failed; they rule out any evidence.
+        moments: What the moments of decisions are called.
     """
     leaks = [f"leakage found: {', '.join(failed)}"] if failed else []
 
     def objections(name: str) -> list[str]:
         dates, needed = comparisons[name].dates, dates_needed(horizon)
-        return [*leaks, *([f"too few dates: {dates}, at least {needed} are needed"] if dates < needed else [])]
+        return [*leaks, *([f"too few {moments}: {dates}, at least {needed} are needed"] if dates < needed else [])]
 
     def answer(names: Iterable[str]) -> Answer | None:
         chosen = {name: comparisons[name] for name in names}

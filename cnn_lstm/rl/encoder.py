@@ -23,7 +23,9 @@ from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import Backbone
-from cnn_lstm.model.objectives import Objective
+from cnn_lstm.model.objectives import Objective, Qlike
+from cnn_lstm.model.scales import of_windows, take_rows
+from cnn_lstm.model.target_scale import UNLEARNT
 from cnn_lstm.rl.second_scaling import ScaleWatch
 from cnn_lstm.rl.step_size import scale_steps
 
@@ -200,6 +202,11 @@ class _Member(nn.Module):
         if with_head:
             self.head, self.objective = forecaster.head, forecaster.objective
             self.linear = forecaster.linear
+        # what a volatility is standardised by decides where its forecast bends away from 0; others are linear in it
+        self.bends = with_head and isinstance(forecaster.objective, Qlike)
+        if self.bends:
+            for name in UNLEARNT:
+                self.register_buffer(name, forecaster.get_buffer(name).clone())
 
     def forward(self, windows: Tensor) -> Tensor:
         """Embeddings, (B, D), of windows, (B, T, F)."""
@@ -219,8 +226,30 @@ class _Member(nn.Module):
         """Forecast columns in standardised units, each (B, H), of embeddings (B, D) of windows (B, T, F)."""
         raw = self.head(embedding).view(len(embedding), self.n_targets, self.objective.n_outputs)
         raw = self.objective.shifted(raw, self.linear(self.network.standardize(windows)))
-        loc, scale = embedding.new_zeros(len(embedding), self.n_targets), embedding.new_ones(self.n_targets)
-        return self.objective.forecast(raw.float(), loc, scale)
+        scale = embedding.new_ones(self.n_targets)
+        if not self.bends:
+            return self.objective.forecast(raw.float(), embedding.new_zeros(len(embedding), self.n_targets), scale)
+        # a forecast of scale * z + loc is scale times one of z + loc / scale
+        moved = self._location(windows)
+        columns = self.objective.forecast(raw.float(), moved, scale)
+        return columns | {"y_pred": columns["y_pred"] - moved}
+
+    def _location(self, windows: Tensor) -> Tensor:
+        """What is subtracted from the targets in units of their scale, (B, H), as `TargetScale` does it."""
+        codes = self.network.standardize.codes
+        loc, scale = (of_windows(self.get_buffer(name), codes, windows) for name in ("y_loc", "y_scale"))
+        anchor = self.get_buffer("y_anchor")
+        last = windows[:, -1].index_select(1, anchor.clamp(min=0))
+        moved: Tensor = (loc + torch.where(anchor >= 0, last, 0.0)) / scale
+        return moved.expand(len(windows), -1)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """An agent of an earlier version has no such buffers, and learnt from forecasts without them."""
+        if self.bends:
+            for name, value in UNLEARNT.items():
+                state_dict.setdefault(f"{prefix}{name}", torch.full_like(self.get_buffer(name), value))
+            take_rows(self, state_dict, prefix, list(UNLEARNT))
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
 
 def _untrained(plan: EncoderPlan) -> list[Forecaster]:

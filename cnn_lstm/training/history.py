@@ -36,6 +36,8 @@ class History:
         norms: Gradient norms before clipping: epochs and values.
         max_epochs: The number of epochs that the run was to have; None if it is not known.
         stopped: Whether early stopping ended the run.
+        targets: What it forecasts, as classes with their arguments; empty if that is not known.
+        objective: What it is trained on, likewise.
     """
 
     name: str
@@ -45,6 +47,8 @@ class History:
     norms: Curve
     max_epochs: int | None = None
     stopped: bool = False
+    targets: tuple[str, ...] = ()
+    objective: str = ""
 
     @property
     def best(self) -> int | None:
@@ -96,6 +100,7 @@ def read_history(run: Path) -> History:
     rates = {name for row in rows for name in row if name.startswith("lr-")}
     rates = {name for name in rates if not name.endswith(("-momentum", "-weight_decay"))}
     max_epochs, stopping = _settings(run)
+    targets, objective = _forecast(run)
     stopped = max_epochs is not None and max(finished) + 1 < max_epochs and _has_stopped(metrics, stopping)
     return History(
         name=run.resolve().name,
@@ -105,6 +110,8 @@ def read_history(run: Path) -> History:
         norms=_by_step(rows, "grad_norm", ends),
         max_epochs=max_epochs,
         stopped=stopped,
+        targets=targets,
+        objective=objective,
     )
 
 
@@ -161,6 +168,21 @@ def _settings(run: Path) -> tuple[int | None, dict[str, Any]]:
         return None, {}
     known = isinstance(epochs, int) and epochs > 0
     return epochs if known else None, stopping if isinstance(stopping, dict) else {}
+
+
+def _forecast(run: Path) -> tuple[tuple[str, ...], str]:
+    """Targets and objective of the run; empty where its configuration cannot be read or does not say."""
+    try:
+        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        targets, objective = config["data"]["targets"], config["model"]["objective"]
+        return tuple(_class_text(target) for target in targets or ()), _class_text(objective) if objective else ""
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return (), ""
+
+
+def _class_text(spec: dict[str, Any]) -> str:
+    arguments = ", ".join(f"{name}={value}" for name, value in sorted((spec.get("init_args") or {}).items()))
+    return f"{str(spec['class_path']).rpartition('.')[2]}({arguments})"
 
 
 def _has_stopped(metrics: dict[str, NDArray[np.float64]], stopping: dict[str, Any]) -> bool:

@@ -53,7 +53,7 @@ def draw_history(runs: Sequence[Path], target: Path) -> None:
         target: PNG, PDF or SVG file to write; it is replaced in one step.
 
     Raises:
-        ConfigError: If a folder is not there, or the file has another ending.
+        ConfigError: If a folder is not there, the file has another ending, or the runs have different targets.
         DataError: If a run has no metrics.csv, or one without an epoch.
         ResourceError: If the file cannot be written.
     """
@@ -62,11 +62,24 @@ def draw_history(runs: Sequence[Path], target: Path) -> None:
     from matplotlib import rc_context, rc_file_defaults
 
     histories = [read_history(run) for run in runs]
+    _require_one_unit(histories)
     with rc_context():
         rc_file_defaults()  # a notebook may have set another style
         figure = history_figure(histories)
         with disk_errors_in_one_line("cannot write the plot", target, "choose another --output"):
             replace_file(target, lambda partial: figure.savefig(partial, format=target.suffix[1:].lower()))
+
+
+def _require_one_unit(histories: Sequence[History]) -> None:
+    """Refuses runs with different targets: their errors have different units, and lines next to each other compare."""
+    known = [history for history in histories if history.targets]
+    other = next((history for history in known if history.targets != known[0].targets), None)
+    if other is not None:
+        names = [", ".join(target.partition("(")[0] for target in history.targets) for history in (known[0], other)]
+        names = list(map(", ".join, (known[0].targets, other.targets))) if names[0] == names[1] else names
+        what = f"runs with different targets: {names[0][:100]} and {names[1][:100]}"
+        fix = "plot runs of one target together: errors of different units do not belong on one axis"
+        raise ConfigError(what, f"{known[0].name}, {other.name}"[:100], fix, code=224)
 
 
 def history_figure(histories: Sequence[History]) -> Figure:
@@ -86,6 +99,8 @@ def history_figure(histories: Sequence[History]) -> Figure:
     difference = any((values <= 0).any() for values in losses)
     norm = ("Gradient norm before clipping", "norm" if len(histories) == 1 else "median of the epoch")
     labels = [*metrics.values(), ("Learning rate", "rate"), norm, DIFFERENCE if difference else RATIO]
+    if len({history.objective for history in histories} - {""}) > 1:
+        labels[0] = ("Loss of different objectives", "each in its own unit")
     for panel, (title, unit) in zip(panels, labels, strict=True):
         panel.set_title(title, loc="left", fontsize=12, fontweight="bold")
         panel.set_ylabel(unit, fontsize=10)

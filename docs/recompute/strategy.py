@@ -18,10 +18,21 @@ def book(rows: pd.DataFrame, about: dict, settings: dict) -> tuple[pd.DataFrame,
     decision = ranked.where(count >= 5, np.sign(signal)) if settings["position"] == "rank" else np.sign(signal)
     position = decision.groupby(symbol).rolling(about["horizon"], min_periods=1).sum().droplevel(0) / about["horizon"]
     first, last = ~symbol.duplicated(), ~symbol.duplicated(keep="last")
+    gap = behind_a_gap(rows)
+    first, last = first | gap, last | gap.shift(-1, fill_value=False)
     values = {"gross": position * known, "exposure": position.abs(), "market": known, "round_trip": first * 1.0 + last}
-    values["turnover"] = position.groupby(symbol).diff().fillna(position).abs() + position.abs() * last
+    values["turnover"] = position.groupby(symbol).diff().mask(first, position).abs() + position.abs() * last
     values["timing"] = (position - position.groupby(symbol).transform("mean")) * known
     return pd.DataFrame(values).groupby(date).mean(), rows["bar_return"].isna().sum()
+
+
+def behind_a_gap(rows: pd.DataFrame) -> pd.Series:
+    """Whether the row before one is not the bar before it; all that begins or ends at a row is a bar of its symbol."""
+    times = [rows[["symbol", name]].set_axis(["symbol", "as_of"], axis=1) for name in ("target_start", "target_end")]
+    bars = pd.concat([rows[["symbol", "as_of"]], *times]).dropna().drop_duplicates()
+    bars["number"] = bars.groupby("symbol")["as_of"].rank()
+    number = rows[["symbol", "as_of"]].merge(bars, how="left")["number"].set_axis(rows.index)
+    return number.groupby(rows["symbol"]).diff() > 1
 
 
 def sharpe_metrics(net: np.ndarray, trials: int, year: float) -> dict:

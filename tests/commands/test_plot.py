@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from matplotlib.image import imread
 
+from cnn_lstm.training.history import read_history
+from cnn_lstm.training.history_plot import history_figure
 from tests.experiments import experiment, fit, run
 from tests.markets import market
 from tests.training.test_history import whole
@@ -68,3 +71,37 @@ def test_fit_draws_and_resumes(tmp_path: Path) -> None:
     before = (folder / "history.png").read_bytes()
     assert run("fit", "--config", folder / "config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", 3) == 0
     assert (folder / "history.png").read_bytes() != before
+
+
+def with_config(run: Path, target: str, objective: str = "Point", **arguments: object) -> Path:
+    """A run with the part of its configuration that says what it forecasts."""
+    target_spec = {"class_path": f"cnn_lstm.data.targets.{target}", "init_args": arguments}
+    objective_spec = {"class_path": f"cnn_lstm.model.objectives.{objective}", "init_args": {}}
+    config = {"data": {"targets": [target_spec]}, "model": {"objective": objective_spec}}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    return run
+
+
+def test_runs_with_different_targets_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    returns = with_config(whole(tmp_path / "a"), "ForwardReturn", horizon=1)
+    longer = with_config(whole(tmp_path / "b"), "ForwardReturn", horizon=5)
+    volatility = with_config(whole(tmp_path / "c"), "RealizedVolatility", horizon=1)
+    unknown, output = whole(tmp_path / "d"), tmp_path / "plot.png"
+    for pair, text in (
+        ((returns, longer), "ForwardReturn(horizon=1) and ForwardReturn(horizon=5) — a, b"),
+        ((returns, unknown, volatility), "ForwardReturn and RealizedVolatility — a, c"),
+    ):
+        assert run("plot", *pair, "--output", output) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error[E224]: runs with different targets: {text}")
+        assert not output.exists()
+    assert run("plot", returns, with_config(whole(tmp_path / "e"), "ForwardReturn", horizon=1), "--output", output) == 0
+    assert run("plot", returns, unknown, "--output", output) == 0
+
+
+def test_losses_of_different_objectives_are_said_to_differ(tmp_path: Path) -> None:
+    one = with_config(whole(tmp_path / "a"), "ForwardReturn", "Point")
+    other = with_config(whole(tmp_path / "b"), "ForwardReturn", "Gaussian")
+    figures = [history_figure([read_history(run) for run in runs]) for runs in ((one, one), (one, other))]
+    titles = [figure.axes[0].get_title(loc="left") for figure in figures]
+    assert titles == ["Loss", "Loss of different objectives"]

@@ -124,10 +124,10 @@ def test_levels_values_and_volatilities_have_a_text_without_a_strategy(one: Any,
 
 
 def test_the_headline_counts_forecasts_symbols_and_dates(one: Any) -> None:
-    one["targets"]["return_1"] |= {"rows": 1234, "symbols": 2, "dates": 5678, "left_out": 1050}
+    one["targets"]["return_1"] |= {"rows": 1234, "symbols": 2, "dates": 178, "left_out": 1050}
     target = one["targets"]["return_1"]
     days = f"{target['first'][:10]}..{target['last'][:10]}"
-    start = f"return_1: 1,234 forecasts of 2 symbols on 5,678 dates, {days}"
+    start = f"return_1: 1,234 forecasts of 2 symbols on 178 dates, {days}"
     assert f"\n{start}, 1,050 left out\n" in render_report(one)
     target["left_out"] = 0
     assert f"\n{start}\n" in render_report(one)

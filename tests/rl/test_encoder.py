@@ -19,7 +19,7 @@ from cnn_lstm.inference.ensemble import write_ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecaster import Forecaster, fixed_shape
 from cnn_lstm.model.network import CNNLSTM
-from cnn_lstm.model.objectives import Classes, Gaussian, Objective, Point, Quantiles
+from cnn_lstm.model.objectives import Classes, Gaussian, Objective, Point, Qlike, Quantiles
 from cnn_lstm.rl.encoder import Encoder, EncoderPlan
 from cnn_lstm.rl.extractor import CNNLSTMExtractor
 from tests.fits import FEATURES, small_checkpoint, small_network
@@ -64,6 +64,32 @@ def test_gaussian_gives_mean_and_deviation_of_each_target(tmp_path: Path, window
 
     expected = torch.cat([(columns["y_pred"] - model.y_loc) / model.y_scale, columns["std"] / model.y_scale], dim=1)
     torch.testing.assert_close(appended, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("log", [True, False], ids=["log", "plain"])
+def test_a_volatility_is_that_of_the_forecaster_in_units_of_its_target(
+    log: bool, tmp_path: Path, windows: Tensor
+) -> None:
+    """Without a logarithm it is bent away from 0 in original units, not below a tenth of a standard deviation."""
+    path = checkpoint(tmp_path, Qlike(), {"targets": [RealizedVolatility(horizon=3, log=log)]})
+    model, columns = forecasts(path, windows)
+    encoder = Encoder.from_checkpoint(path, forecast=True)
+    expected = (columns["y_pred"] - model.y_loc) / model.y_scale
+    torch.testing.assert_close(encoder(windows)[:, -1:], expected, rtol=1e-4, atol=1e-4)
+    assert log or (expected < 0.1).any()
+
+
+def test_an_agent_without_the_location_of_its_volatility_loads_as_it_was(tmp_path: Path, windows: Tensor) -> None:
+    path = checkpoint(tmp_path, Qlike(), {"targets": [RealizedVolatility(horizon=3, log=False)]})
+    encoder = Encoder.from_checkpoint(path, forecast=True)
+    state = {name: values for name, values in encoder.state_dict().items() if ".y_" not in name}
+    assert len(state) == len(encoder.state_dict()) - 3
+    earlier = Encoder(encoder.plan, forecast=True)
+    earlier.load_state_dict(state)
+    assert (earlier(windows)[:, -1] > 0).all()
+    new = Encoder(encoder.plan, forecast=True)
+    new.load_state_dict(encoder.state_dict())
+    torch.testing.assert_close(new(windows), encoder(windows))
 
 
 def test_quantiles_give_median_and_half_their_width(tmp_path: Path, windows: Tensor) -> None:

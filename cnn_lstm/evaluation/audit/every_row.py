@@ -23,6 +23,7 @@ from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.times import time_text, utc_times
 from cnn_lstm.errors import CnnLstmError
 from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, result
+from cnn_lstm.hints import counted
 
 EVERY_ROW = "own features at every row"
 GAP = 250  # dropped behind a cut: about a year of days
@@ -68,8 +69,7 @@ def own_features_at_every_row(data: MarketDataModule) -> Result:
         findings += [_finding(item, bars, each.rows) for bars, each in late if len(each.rows)]
         cuts = sum(each.cuts for _, each in late)
         partly += [f"{item.name} at {cuts:,} of them"] if cuts < rows else []
-    what = "1 feature" if len(own) == 1 else f"{len(own)} features"
-    compared = f"{what}, {rows:,} rows, each of them a cut"
+    compared = f"{counted(len(own), 'feature')}, {counted(rows, 'row')}, each of them a cut"
     return result(EVERY_ROW, f"{compared}, but {', '.join(partly)}" if partly else compared, findings)
 
 

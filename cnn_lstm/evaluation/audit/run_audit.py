@@ -30,6 +30,7 @@ from cnn_lstm.evaluation.audit.findings import FAILED, NO_CHECKPOINT, NOT_APPLIC
 from cnn_lstm.evaluation.audit.lookahead import Cuts, cuts_of
 from cnn_lstm.evaluation.audit.stages import Base, Pipeline, members
 from cnn_lstm.files import write_text_whole
+from cnn_lstm.hints import counted
 from cnn_lstm.inference.dates import dates_of
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
@@ -176,8 +177,8 @@ def audit_files(data: MarketDataModule, ckpt_path: str | None, output: Path | No
     data.setup()
     own = sum(item.reads_all_rows for item in data.bound.features)
     print(
-        f"auditing {len(data.prices):,} rows of {_count(len(data.panel.symbols), 'symbol')}, "
-        f"{_count(data.n_features, 'feature')}, {own} of them your own",
+        f"auditing {len(data.prices):,} rows of {counted(len(data.panel.symbols), 'symbol')}, "
+        f"{counted(data.n_features, 'feature')}, {own} of them your own",
         file=sys.stderr,
     )
     findings = audit(data, predictor, checkpoint, warnings_fail=warnings_fail, listener=_say)
@@ -201,10 +202,6 @@ def _say(name: str, result: Result | None) -> None:
         print(_lines(result), flush=True)
     elif sys.stdout.isatty():
         print(f"{name} ...", end="\r", flush=True)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def short_form(data: MarketDataModule) -> Result:

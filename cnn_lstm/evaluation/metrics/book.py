@@ -6,6 +6,7 @@ traded. Shapes: n rows of the predictions table of one target, d dates.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -23,6 +24,7 @@ FEE_BP = 5.0
 HALF_SPREAD_BP = 5.0
 # of fewer symbols a third would be a single one
 RANKED_SYMBOLS = 5
+SPAN = ("target_start", "target_end")  # of a label: its first and last bar
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,13 @@ def make_book(
 
     A decision is +1, 0 or -1 for each row. The position over a bar is the mean of the symbol's last `horizon`
     decisions, those before its first row being 0: each decision is held with 1 / horizon of the stake for as long as
-    its label runs. "Last" counts rows, so a table with gaps carries positions across them.
+    its label runs. "Last" counts rows, so decisions are carried across a gap; the position itself is left before it
+    and taken again behind it.
 
     Args:
-        table: Rows of the predictions table of one target: symbol, as_of, y_pred, bar_return. No other column
-            is read. Rows at a symbol's end whose bar_return is not known yet are dropped.
+        table: Rows of the predictions table of one target: symbol, as_of, y_pred, bar_return, and target_start and
+            target_end, by which gaps are known; without these there are none. No other column is read. Rows at a
+            symbol's end whose bar_return is not known yet are dropped.
         horizon: Bars that a label spans, at least 1.
         rule: "sign" is long above 0 and short below; "rank" is long the top third and short the bottom third of a
             date's forecasts, and as "sign" on dates of fewer than 5 symbols. Equal forecasts share their mean rank.
@@ -110,15 +114,15 @@ def make_book(
     signal = np.nan_to_num(rows["y_pred"].to_numpy(np.float64) - max(classes - 1, 0) / 2)
     decision = np.sign(signal) if rule == "sign" else _rank_decisions(signal, date)
     position = ladder(decision, symbol, horizon)
-    average = _mean_by(symbol, position)[symbol]
+    average, ended = _mean_by(symbol, position)[symbol], _before_a_gap(rows, symbol)
     return Book(
         dates=pd.DatetimeIndex(dates),
         gross=_mean_by(date, position * known),
-        turnover=_mean_by(date, trades(position, symbol)),
+        turnover=_mean_by(date, trades(position, symbol, ended)),
         exposure=_mean_by(date, np.abs(position)),
         timing=_mean_by(date, (position - average) * known),
         market=_mean_by(date, known),
-        market_turnover=_mean_by(date, trades(np.ones(len(rows)), symbol)),
+        market_turnover=_mean_by(date, trades(np.ones(len(rows)), symbol, ended)),
         cost_bp=cost_bp,
         periods=periods_per_year(pd.DatetimeIndex(dates)),
         rule=_sentence(rule, horizon, cost_bp, classes),
@@ -145,14 +149,23 @@ def ladder(decision: Floats, symbol: Integers, horizon: int) -> Floats:
     return np.asarray((sums[row + 1] - sums[oldest]) / horizon, dtype=np.float64)
 
 
-def trades(position: Floats, symbol: Integers) -> Floats:
-    """Absolute change of position at each row, (n,); entries count, and the last exit counts at the symbol's last row.
+def trades(position: Floats, symbol: Integers, ended: NDArray[np.bool_] | None = None) -> Floats:
+    """Absolute change of position at each row, (n,); entries count, and an exit counts at the last row before it.
+
+    Args:
+        position: Position over the bar of each row, rows of a symbol together and in time order, (n,).
+        symbol: Number of each row's symbol, (n,).
+        ended: Whether a gap follows the row, (n,): the position is left, and taken again behind the gap.
 
     Example:
         >>> trades(np.array([1.0, -1.0, 0.5]), np.array([0, 0, 1])).tolist()
         [1.0, 3.0, 1.0]
+        >>> trades(np.array([1.0, 1.0]), np.array([0, 0]), np.array([True, False])).tolist()
+        [2.0, 2.0]
     """
     first = _first_row(symbol) == np.arange(len(symbol))
+    if ended is not None:
+        first |= np.roll(ended, 1)
     before = np.where(first, 0.0, np.roll(position, 1))
     return np.abs(position - before) + np.where(np.roll(first, -1), np.abs(position), 0.0)
 
@@ -176,10 +189,27 @@ def periods_per_year(dates: pd.DatetimeIndex) -> float:
 
 def _tradable_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Rows by symbol and date, without those at a symbol's end whose return is not known yet."""
-    rows = table[["symbol", "as_of", "y_pred", "bar_return"]].sort_values(["symbol", "as_of"], ignore_index=True)
+    names = ["symbol", "as_of", "y_pred", "bar_return", *(name for name in SPAN if name in table)]
+    rows = table[names].sort_values(["symbol", "as_of"], ignore_index=True)
     row = rows.index.to_series()
     last = row.where(rows["bar_return"].notna()).groupby(rows["symbol"], observed=True).transform("max")
     return rows[row <= last].reset_index(drop=True)
+
+
+def _before_a_gap(rows: pd.DataFrame, symbol: Integers) -> NDArray[np.bool_]:
+    """Whether the row after one is not the next bar of its symbol, (n,): nothing was forecast there.
+
+    The labels of a symbol end at its bars, so they name also those without a row.
+    """
+    ended = np.zeros(len(rows), dtype=bool)
+    if not {*SPAN} <= {*rows}:
+        return ended
+    times = rows[["as_of", *SPAN]].apply(lambda column: column.dt.tz_localize(None)).to_numpy("datetime64[us]")
+    edges = np.flatnonzero(np.diff(symbol, prepend=-1, append=-1))
+    for first, last in itertools.pairwise(edges.tolist()):
+        bars = np.unique(times[first:last])
+        ended[first : last - 1] = np.diff(np.searchsorted(bars, times[first:last, 0])) > 1
+    return ended
 
 
 def _rank_decisions(signal: Floats, date: Integers) -> Floats:

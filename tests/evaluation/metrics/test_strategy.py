@@ -324,3 +324,55 @@ def test_a_hundred_thousand_forecasts_take_seconds(symbols: int) -> None:
     start = time.process_time()
     strategy_metrics(make_book(data, 5, rule="rank"))
     assert time.process_time() - start < 4
+
+
+# -- gaps --------------------------------------------------------------------------------------------------------------
+
+
+def dated(rows: pd.DataFrame, delay: int, horizon: int) -> pd.DataFrame:
+    """A table of one symbol without a gap, with the bars at which its labels begin and end."""
+    bars = pd.date_range("2024-01-01", periods=len(rows) + delay + horizon, tz="UTC")
+    start, end = bars[delay : delay + len(rows)], bars[delay + horizon :]
+    return rows.assign(target_start=start, target_end=end)
+
+
+@pytest.mark.parametrize(("delay", "horizon"), [(1, 1), (0, 1), (0, 5), (2, 3), (1, 5)])
+@pytest.mark.parametrize("missing", [1, 2, 30])
+def test_a_position_is_left_before_a_gap_and_taken_again_behind_it(missing: int, delay: int, horizon: int) -> None:
+    """By hand: an exit at the last row before the gap, an entry at the first row behind it, for book and market."""
+    whole = dated(market(1, symbols=1, days=120), delay, horizon)
+    gap = whole.drop(index=range(50, 50 + missing)).reset_index(drop=True)
+    position = ladder(np.sign(gap["y_pred"].to_numpy()), np.zeros(len(gap), dtype=np.int64), horizon)
+    expected = np.abs(np.diff(position, prepend=0.0))
+    expected[50] = abs(position[50])
+    expected[49] += abs(position[49])
+    expected[-1] += abs(position[-1])
+    book = make_book(gap, horizon)
+    np.testing.assert_allclose(book.turnover, expected, atol=1e-12)
+    assert book.market_turnover.sum() == 4
+    assert make_book(whole, horizon).market_turnover.sum() == 2
+
+
+def test_a_holiday_of_one_symbol_is_no_gap() -> None:
+    """One symbol trades every day and one on weekdays: its next bar is that of Monday, and it is held until then."""
+    every_day = dated(market(2, symbols=1, days=70), 1, 1)
+    weekdays = dated(market(3, symbols=1, days=50).assign(symbol="W", y_pred=1.0), 1, 1)
+    bars = pd.bdate_range("2024-01-01", periods=60, tz="UTC")
+    weekdays = weekdays.assign(as_of=bars[:50], target_start=bars[1:51], target_end=bars[2:52])
+    book = make_book(pd.concat([every_day, weekdays], ignore_index=True), 1)
+    alone = make_book(weekdays, 1)
+    assert alone.turnover.sum() == 2
+    assert book.market_turnover.max() == 1
+
+
+def test_holding_always_costs_what_buying_and_holding_does() -> None:
+    gap = dated(market(4, symbols=1, days=90), 1, 1).drop(index=range(20, 40)).assign(y_pred=1.0)
+    book = make_book(gap, 1)
+    np.testing.assert_allclose(book.net, book.buy_and_hold, atol=1e-15)
+
+
+def test_labels_that_are_not_known_yet_end_at_no_bar() -> None:
+    rows = dated(market(5, symbols=2, days=40).query("symbol == 'S000'"), 1, 2)
+    rows.loc[rows.index[-3:], "target_end"] = pd.NaT
+    rows.loc[rows.index[-1:], "target_start"] = pd.NaT
+    assert make_book(rows, 2).market_turnover.sum() == 2
