@@ -144,4 +144,4 @@ def counted(number: int, noun: str) -> str:
         >>> counted(1, "gap"), counted(0, "gap"), counted(2500, "gap")
         ('1 gap', '0 gaps', '2,500 gaps')
     """
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

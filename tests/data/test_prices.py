@@ -101,7 +101,7 @@ def test_missing_timestamps_and_those_without_a_zone_are_refused() -> None:
 def test_unsorted_rows_are_sorted_or_refused() -> None:
     shuffled = bars().iloc[[1, 0, *range(2, 60)]]
     result = check_prices(shuffled, Checks())
-    assert "1 inversions" in warned(result, 307)
+    assert "1 inversion" in warned(result, 307)
     pd.testing.assert_frame_equal(result.table, bars())
     refused(shuffled, 307, Checks(refuse_unsorted=True))
 
@@ -224,7 +224,7 @@ def test_equal_columns_are_a_warning() -> None:
 def test_a_gap_is_a_warning_with_its_place() -> None:
     table = bars(symbols=("A",)).drop(index=range(5, 20))
     message = warned(check_prices(table, Checks()), 320)
-    assert "A @ 2020-01-21, 1 gaps, the longest 16 days" in message
+    assert "A @ 2020-01-21, 1 gap, the longest 16 days" in message
     assert check_prices(table, Checks(max_gap_days=16)).warnings == ()
 
 
