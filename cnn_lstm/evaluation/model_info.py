@@ -196,7 +196,7 @@ def _test_population(data: MarketDataModule) -> CheckRecord:
         "which rows and symbols the test part holds; whether they are the market of interest is for the reader to say",
         NOTE,
         f"{len(parts.test) / max(int(in_test.sum()), 1):.1%} of the rows after the test date; "
-        f"{counted(len(trained - tested), 'symbol')} end before it, {len(tested - trained)} begin after training",
+        f"symbols that end before it: {len(trained - tested)}, that begin after training: {len(tested - trained)}",
     )
 
 

@@ -19,6 +19,8 @@ from cnn_lstm.specs import Serializable, require_attributes
 Pooling = Literal["last", "mean", "attention"]
 POOLINGS: dict[str, type[nn.Module]] = {"last": layers.LastStep, "mean": layers.MeanStep}
 
+MOST_LAYERS = 100
+
 
 class Backbone(nn.Module, Serializable, ABC):
     """Anything that maps windows of raw features to embeddings.
@@ -144,6 +146,8 @@ class CNNLSTM(Backbone):
         counts |= {f"{name}[{i}]": value for name, values in lists.items() for i, value in enumerate(values)}
         for name, count in counts.items():
             _require(count >= 1, f"{name}={count}", "give at least 1")
+        # the layers are built one by one, so that an absurd number would neither end nor fail
+        _require(lstm_layers <= MOST_LAYERS, f"lstm_layers={lstm_layers}", f"give at most {MOST_LAYERS}")
         rates = {"conv_dropout": conv_dropout, "lstm_dropout": lstm_dropout, "attention_dropout": attention_dropout}
         for name, rate in rates.items():
             _require(0 <= rate < 1, f"{name}={rate}", "a dropout lies in [0, 1)")

@@ -38,7 +38,7 @@ SMALLEST = {
 }
 # a path or a name that a shell has left empty, where an empty one would mean the current folder, or nothing
 NAMES = ("run_dir", "runs_dir", "tracking_uri", "experiment", "register_model", "ckpt_path", "calibration_from")
-LARGEST = 2**53  # no size, and what is larger does not fit into the numbers of the libraries
+LARGEST = 2**63 - 1  # what the libraries take; an argument of an own class may be an epoch in nanoseconds
 SEEDS = 2**32 - 1  # the largest seed of numpy and of Lightning
 HIGHER_IS_BETTER = ("_r2", "_explained_variance", "_correlation", "accuracy", "_f1", "_mcc")
 # sections that only a configuration of `fit` has

@@ -128,7 +128,7 @@ def test_checks_of_clean_data_count_rows_dates_and_symbols(data: MarketDataModul
     assert results["L1.4"][1] == f"0 of {len(parts.test)} test rows have them"
     assert results["L3.1"][1].endswith(f" and {TEST}; {parts.purged} rows purged")
     assert results["L3.2"][1] == "0 shared dates, 3 symbols"
-    assert results["L3.3"][1].endswith("; 0 symbols end before it, 0 begin after training")
+    assert results["L3.3"][1].endswith("; symbols that end before it: 0, that begin after training: 0")
 
 
 # -- test rows in training -----------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def test_symbols_that_come_and_go_are_noted() -> None:
     assert failed(results) == []
     outcome, expected = results["L3.3"]
     assert outcome == "note"
-    assert expected.endswith("; 1 symbols end before it, 2 begin after training")
+    assert expected.endswith("; symbols that end before it: 1, that begin after training: 2")
     panel, edges = data.panel, data.parts.boundaries
     share = len(data.parts.test) / int((panel.time >= edges.test).sum())
     assert 0.5 < share < 1

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from cnn_lstm.errors import MAX_LETTERS, ConfigError, DataError, Defect, DefectsError
+from cnn_lstm.errors import MAX_LETTERS, ConfigError, DataError, Defect, DefectsError, ResourceError
 from cnn_lstm.hints import CALLED_ELSEWHERE, counted, nearest_key
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.devices import require_device
@@ -109,6 +109,7 @@ def test_every_word_leads_to_a_key_that_exists() -> None:
         ("model.network.channels", "[{a: 1}]", "is not a whole number"),
         ("model.network.channels", f"[{2**64}]", "channels"),
         ("model.network.kernel_sizes", "2", "is not a list"),
+        ("model.network.lstm_layers", 2**31, "give at most 100"),
         ("model.network.init_args.foo", "1", "foo is unknown in model.network: CNNLSTM has no such argument"),
         ("model.network.init_args.help", "1", "help is unknown in model.network"),
         ("model.optimizer.bxetas", "3", "did you mean betas?"),
@@ -129,6 +130,12 @@ def test_every_word_leads_to_a_key_that_exists() -> None:
 )
 def test_a_wrong_value_is_named_in_plain_words(option: str, value: object, says: str) -> None:
     assert says in message(f"--{option}={value}")
+
+
+@pytest.mark.parametrize("hidden", [2**40, 2**60])
+def test_a_network_that_no_memory_holds_is_refused_in_one_line(hidden: int) -> None:
+    with pytest.raises(ResourceError, match=r"E608.*out of memory.*use a smaller network"):
+        parsed(["fit", f"--model.network.lstm_hidden={hidden}"]).built()
 
 
 def test_a_value_that_begins_with_a_minus_says_how_to_write_it() -> None:
