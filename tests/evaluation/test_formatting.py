@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cnn_lstm.evaluation.formatting import count, time_noun
+from cnn_lstm.evaluation.formatting import time_noun
 from cnn_lstm.evaluation.report import _extent
+from cnn_lstm.hints import counted
 
 
 @pytest.mark.parametrize(
@@ -30,4 +31,4 @@ def test_the_noun_follows_the_interval(start: str, freq: str, rows: int, noun: s
 
 
 def test_one_of_anything_is_not_several() -> None:
-    assert [count(number, "bar") for number in (0, 1, 2, 1000)] == ["0 bars", "1 bar", "2 bars", "1,000 bars"]
+    assert [counted(number, "bar") for number in (0, 1, 2, 1000)] == ["0 bars", "1 bar", "2 bars", "1,000 bars"]
