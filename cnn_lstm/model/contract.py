@@ -130,8 +130,8 @@ class Contract:
         Args:
             saved: The contract of the checkpoint.
         """
-        kept = ("scaled_symbols", "target_mean", "boundaries", "training", "fitted_on", "members", "calibration")
-        kept += ("scaling", "per_symbol")
+        kept = ["scaled_symbols", "target_mean", "boundaries", "training", "fitted_on", "members", "calibration"]
+        kept += ["scaling", "per_symbol"]
         return replace(self, **{name: getattr(saved, name) for name in kept})
 
 
