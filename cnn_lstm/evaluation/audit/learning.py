@@ -22,6 +22,7 @@ from cnn_lstm.errors import DataError
 from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, result
 from cnn_lstm.evaluation.audit.perturbations import as_floats, few_numbers, moved
 from cnn_lstm.evaluation.audit.stages import bits, earliest, tolerant
+from cnn_lstm.hints import counted
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.calibration import Calibration, calibrate
 from cnn_lstm.model.contract import Contract
@@ -178,7 +179,8 @@ def purge(data: MarketDataModule) -> Result:
             what = f"its label ends {time_text(panel.time[min(row + reach, len(panel) - 1)])}, the next part decides "
             what += f"from {time_text(first)}"
             findings.append(Finding("split", f"{one} labels", *earliest(panel, late), what, len(late)))
-    compared = f"{len(panel.symbols)} symbols, labels reach {reach} rows, {parts.purged} rows purged"
+    reached, purged = counted(reach, "row"), counted(parts.purged, "row")
+    compared = f"{counted(len(panel.symbols), 'symbol')}, labels reach {reached}, {purged} purged"
     return result(PURGE, compared, findings)
 
 
