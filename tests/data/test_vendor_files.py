@@ -81,6 +81,10 @@ def german(bars: pd.DataFrame) -> str:
     return frame.to_csv(index=False, sep=";")
 
 
+def german_words(bars: pd.DataFrame) -> str:
+    return german(bars).replace("Date;Open;High;Low;Close;Volume", "Datum;Erster;Hoch;Tief;Schlusskurs;Stuecke", 1)
+
+
 def dollars(bars: pd.DataFrame) -> str:
     frame = capitals(bars).rename(columns={"Close": "Close/Last"})
     for name in ("Open", "High", "Low", "Close/Last"):
@@ -140,6 +144,7 @@ WRITERS: dict[str, Callable[[pd.DataFrame], str]] = {
     "fixed widths": lambda bars: capitals(bars).to_string(index=False),
     "pipes": lambda bars: capitals(bars).to_csv(index=False, sep="|"),
     "excel": lambda bars: "sep=,\n" + capitals(bars).to_csv(index=False),
+    "german words": german_words,
     "excel with semicolons": lambda bars: "sep=;\r\n" + german(bars),
     "link above": lambda bars: "https://www.example.com/data\n" + capitals(bars).to_csv(index=False),
     "lines above": lambda bars: "Some vendor, daily\nSymbol:,ACME\n\n" + capitals(bars).to_csv(index=False),

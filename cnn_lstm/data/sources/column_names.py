@@ -22,6 +22,9 @@ ALIASES = {
 }
 # names of vendors that mean one of ours and nothing else
 VENDORS = {"close/last": "close", "vol.": "volume", "<vol>": "volume", "<dtyyyymmdd>": "date"}
+# German exchanges and banks: their files have semicolons and decimal commas too
+VENDORS |= {"datum": "date", "erster": "open", "eröffnung": "open", "hoch": "high", "tief": "low", "schluss": "close"}
+VENDORS |= {"schlusskurs": "close", "stuecke": "volume", "stücke": "volume", "volumen": "volume"}
 NAMELESS = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 REPEATED = re.compile(r"(open|high|low|close|adj_close|volume)\.\d+")
 FIELDS = {*BARS, "adj_close", "dividends", "stock_splits", "capital_gains"}
@@ -32,7 +35,7 @@ def plain_name(name: str) -> str:
     """A column's name in lower case, without the signs around it, blanks as underscores.
 
     Example:
-        >>> plain_name(" Adj Close"), plain_name("<CLOSE>"), plain_name("Vol."), plain_name("$close")
+        >>> plain_name(" Adj Close"), plain_name("<CLOSE>"), plain_name("Vol."), plain_name("Schlusskurs")
         ('adj_close', 'close', 'volume', 'close')
     """
     plain = re.sub(r"\s+", "_", name.strip().lstrip("$").lower())
