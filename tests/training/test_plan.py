@@ -47,6 +47,7 @@ def test_a_length_that_does_not_fit_the_data_is_refused(tmp_path: Path, argument
 
 
 @pytest.mark.filterwarnings("ignore:ReduceLROnPlateau conditioned")  # Lightning's; the command line hides it
+@pytest.mark.filterwarnings("ignore:.*could not find the monitored key")  # Lightning's own way to say it
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
