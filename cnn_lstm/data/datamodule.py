@@ -240,7 +240,7 @@ class MarketDataModule(WindowLoaders):
             what = f"the test part of the checkpoint begins at {begins}, by data.split at {would}"
             fix = "the checkpoint's dates decide" if reached else "data.split decides: no bars of its training part"
             fix = f"{fix}; choose dates by DateSplit"
-            _warn([Defect(351, what, "the prices are others than in the training", fix, fatal=False)])
+            _warn([Defect(351, what, "other prices, or another data.split, than in training", fix, fatal=False)])
         return kept if reached else self.split
 
     @property

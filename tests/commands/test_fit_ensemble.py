@@ -267,6 +267,7 @@ def test_each_fold_of_walk_forward_is_an_ensemble(config: Path, tmp_path: Path) 
 # -- stopped, resumed, failed ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_stopped_by_ctrl_c_it_goes_on_and_ends_as_if_never_stopped(
     output: tuple[Path, str], config: Path, tmp_path: Path
 ) -> None:

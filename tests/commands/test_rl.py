@@ -545,7 +545,7 @@ def test_agents_of_a_moved_run_are_judged_and_go_on_with_its_own_checkpoint(
     assert run("rl", "evaluate", folder) == 0
     (folder / "agent_seed0.zip").unlink()
     assert run("rl", "train", "--config", folder / "config.yaml", "--resume") == 0
-    assert "training 1 of 1 seeds" in capsys.readouterr().out
+    assert "training 1 of 1 seed;" in capsys.readouterr().out
     assert (folder / "agent_seed0.zip").is_file()
 
 

@@ -187,6 +187,7 @@ def test_a_folder_that_holds_a_sweep_needs_resume(
     assert "error[E245]" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_it_goes_on_to_more_trials(finished: Path) -> None:
     before = [trial.params for trial in study_in(finished).trials]
     ended(started("sweep", "--resume", "--folder", finished, "--n_trials", 10, "--quiet", "true"))
@@ -224,6 +225,7 @@ def require_whole(study: optuna.Study, trials: int) -> None:
     assert failed == retried
 
 
+@pytest.mark.slow
 def test_a_killed_worker_and_a_killed_parent_lose_nothing(long_config: Path, tmp_path: Path) -> None:
     require_whole(kill_worker_then_parent(long_config, tmp_path / "sweep", 6), 6)
 
@@ -256,6 +258,7 @@ def test_an_interruption_hands_back_the_best_so_far(
     assert "RUNNING" not in states(study_in(folder))
 
 
+@pytest.mark.slow
 def test_a_grid_ends_with_its_last_combination(config: Path, tmp_path: Path) -> None:
     space = tmp_path / "grid.yaml"
     grid = {"data.window": {"categorical": [6, 8]}, "model.network.lstm_hidden": {"int": [4, 5]}}
@@ -402,6 +405,7 @@ def spaced(folder: Path, **sections: Any) -> list[str]:
 EAGER_PRUNER = {"name": "percentile", "percentile": 1.0, "n_startup_trials": 1, "n_warmup_steps": 0}
 
 
+@pytest.mark.slow
 def test_mlflow_shows_the_trials_and_their_states_under_one_run(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     ended(started(*argv_of(config, folder, 4), *spaced(tmp_path, pruner=EAGER_PRUNER), "--mlflow", "true"))
@@ -432,6 +436,7 @@ def test_trials_in_two_processes_are_pruned_without_a_hang(config: Path, tmp_pat
         assert (len(trial.intermediate_values) < 4) == (trial.state.name == "PRUNED")
 
 
+@pytest.mark.slow
 def test_each_of_several_objectives_has_a_value_per_trial(config: Path, tmp_path: Path) -> None:
     objectives = [{"metric": name, "direction": "minimize"} for name in ("val_mae", "parameters", "latency_ms")]
     folder = tmp_path / "sweep"
@@ -445,6 +450,7 @@ def test_each_of_several_objectives_has_a_value_per_trial(config: Path, tmp_path
     assert kept["checkpoint"]["monitor"] == "val_mae"
 
 
+@pytest.mark.slow
 def test_sweep_in_python_returns_the_study(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "sweep"
     study = sweep(config, config.with_name("space.yaml"), n_trials=2, folder=folder)

@@ -61,5 +61,6 @@ def server() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_two_sweeps_share_a_fresh_server(server: str, config: Path, tmp_path: Path) -> None:  # noqa: F811
     share(config, tmp_path / "pair", server)

@@ -663,7 +663,7 @@ def test_the_importer_may_refuse() -> None:
     ("function", "message"),
     [
         (lambda bars: bars["close"].iloc[1:], "values for"),
-        (lambda bars: 1.0, "returned 1 values"),
+        (lambda bars: 1.0, "returned 1 value for"),
         (lambda bars: bars["timestamp"], "not numeric"),
         (lambda bars: bars["symbol"], "not numeric"),
         (lambda bars: bars["closing"], "KeyError: 'closing'"),

@@ -68,9 +68,11 @@ def test_the_checks_refuse_one_stock_and_no_other(stocks: pd.DataFrame) -> None:
     with pytest.raises(DefectsError) as caught:
         check_prices(stocks, Checks(), ["close"])
     assert [(defect.code, defect.where[:16]) for defect in caught.value.defects] == [(317, "RRC @ 1990-04-10")]
-    assert check_prices(stocks[stocks["symbol"] != "RRC"], Checks(), ["close"]).warnings == ()
     later = stocks[stocks["timestamp"] >= pd.Timestamp("1993-01-01", tz="UTC")]
-    assert check_prices(later, Checks(), ["close"]).warnings == ()
+    for sound in (stocks[stocks["symbol"] != "RRC"], later):
+        warned = check_prices(sound, Checks(), ["close"]).warnings  # of moves by a third or a half, which are real
+        assert {(defect.code, defect.fatal) for defect in warned} == {(317, False)}
+        assert len(warned) <= 8
 
 
 def test_close_only_bars_make_windows_of_log_volatilities(stocks: pd.DataFrame) -> None:

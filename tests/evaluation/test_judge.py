@@ -293,7 +293,7 @@ def test_the_linear_part_has_a_variance_by_its_own_factor(tmp_path: Path) -> Non
 
 
 def test_few_dates_are_no_evidence(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    done = judged(capsys, run, "--data.end", "2010-12-25", "--data.split.init_args.train", 0.75)
+    done = judged(capsys, run, "--data.end", "2010-12-20")  # the checkpoint's dates decide where the test part begins
     target_report = only(done.report)
     assert target_report["dates"] < 30
     assert target_report["reason"].startswith(f"too few dates: {target_report['dates']}, at least 30 are needed; ")
@@ -371,7 +371,8 @@ def test_each_row_says_what_its_model_was_trained_on(run: Path, capsys: pytest.C
     assert {f"{day:%Y-%m-%d}" for day in table["train_first"]} == {split["first"]}
     assert {f"{day:%Y-%m-%d}" for day in table["train_last"]} == {split["last"]}
     assert set(table["data_sha256"]) == {done.info["data"]["sha256"]}
-    later = judged(capsys, run, "--data.split.init_args.train", "0.75")  # a later test of the same checkpoint
+    dates = ["--data.split.validation", "2010-09-20", "--data.split.test", "2010-11-25"]
+    later = judged(capsys, run, "--data.split", "cnn_lstm.data.splits.DateSplit", *dates)  # of the same checkpoint
     assert later.table["as_of"].min() > table["as_of"].min()
     assert set(later.table["train_last"]) == set(table["train_last"])
 

@@ -192,7 +192,7 @@ def test_a_table_or_a_market_without_a_named_checkpoint_is_accepted(
 
 def test_dates_without_a_zone_are_refused(checkpoint: Path, prices: pd.DataFrame, embeddings: pd.DataFrame) -> None:
     market = MarketEnv(prices, checkpoint=checkpoint, symbols=["AAA"], observe="account")
-    with pytest.raises(DataError, match=r"E363.*AAA.*time zone"):
+    with pytest.raises(DataError, match=r"E363.*as_of is.*time zone"):
         EncoderObservation(market, embeddings.assign(as_of=embeddings["as_of"].dt.tz_localize(None)))
 
 

@@ -137,6 +137,7 @@ def test_a_server_that_dies_and_comes_back_has_it_all(endless: Path, tmp_path: P
     assert assert_each_once(running.uri, run).info.status == "KILLED"
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_for_good_leaves_the_rest_in_the_journal(
     endless: Path, tmp_path: Path, running: Server
 ) -> None:

@@ -261,6 +261,7 @@ def test_a_run_that_fails_is_failed(tmp_path: Path) -> None:
     assert only_run(uri_of(tmp_path), "run").info.status == "FAILED"
 
 
+@pytest.mark.slow
 def test_a_run_killed_outright_goes_on_in_the_same_record(endless: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start_fit(endless, run)
