@@ -49,7 +49,7 @@ def price_table(
         daily: As for `utc_or_dates`.
 
     Returns:
-        symbol, timestamp, and columns of numbers; not sorted, not checked. What cannot be told apart is left for
+        symbol, timestamp, and columns of numbers; not sorted, not checked. What has no symbol of its own is left for
         `check_structure` to refuse.
 
     Raises:

@@ -86,7 +86,7 @@ class WindowLoaders(LightningDataModule, ABC):
         what = "the validation part belongs to what the final model was fitted on"
         require(not (final and command == "validate"), what, "data.fit_on", "judge it on the test part")
         if final and command == "fit":
-            return []  # type: ignore[return-value]  # how Lightning is told that there is no validation
+            return []  # type: ignore[return-value]  # what Lightning takes as no validation
         return self._loader(self.parts.validation)
 
     def test_dataloader(self) -> DataLoader[Batch]:

@@ -185,9 +185,7 @@ class MultiRunCommand:
         before = {"ensemble": 1} | with_current_keys(yaml.safe_load(kept.read_text(encoding="utf-8")), RENAMED)
         different = differences(self.settings_of(before), self.settings_of(yaml.safe_load(text)))
         if different:
-            different.sort(
-                key=lambda line: ": None -> " in line
-            )  # what both say comes first
+            different.sort(key=lambda line: ": None -> " in line)  # what both say comes first
             raise ConfigError(
                 f"the {self.command} folder was made of another configuration",
                 f"{folder}: {'; '.join(different)}",

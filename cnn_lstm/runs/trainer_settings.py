@@ -15,7 +15,7 @@ WHERE = "trainer"
 
 
 def callbacks_of_user(trainer: Namespace, quiet: bool, on_terminal: bool) -> tuple[list[Callback], bool]:
-    """The callbacks of the user that take part, and whether our own progress bar does; sets what Lightning is told.
+    """The callbacks of the user that take part, and whether our own progress bar does; Lightning then adds none.
 
     A bar of the user's choice replaces ours; where no bar is wanted there is none.
 

@@ -63,7 +63,7 @@ class GradientNorm(Callback):
         gradients = {name: p.grad for name, p in pl_module.named_parameters() if p.grad is not None}
         norms = gradient_norms(gradients) if self.per_module else {"": nn.utils.get_total_norm(gradients.values())}
         metrics = {f"grad_norm/{part}" if part else "grad_norm": norm for part, norm in norms.items()}
-        if regular and self.every_n_steps == trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        if regular and self.every_n_steps == trainer.log_every_n_steps:  # type: ignore[attr-defined]  # set by Lightning
             pl_module.log_dict(metrics)  # one write together with the loss of the step
             return
         for logger in trainer.loggers:
@@ -106,7 +106,7 @@ class FiniteGuard(Callback):
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Checks the training loss."""
-        if loss.device.type == "cpu" or (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if loss.device.type == "cpu" or (trainer.global_step + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]  # set by Lightning
             self._require_finite("training", loss.detach(), trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -119,7 +119,7 @@ class FiniteGuard(Callback):
         if torch.isfinite(loss):
             return
         where = f"epoch {trainer.current_epoch}, step {trainer.global_step}"
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
         if stage == "training" and isinstance(data, MarketDataModule):
             rows = self._rows.cpu().numpy()
             symbols = sorted({data.panel.symbols[code] for code in data.panel.symbol[rows]})

@@ -91,9 +91,9 @@ class TrainingPlan(Callback):
         Raises:
             ConfigError: E224, if something waits for a metric that no part of the training logs.
         """
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning
         ours = all(type(one).__module__.split(".")[0] in ("cnn_lstm", "lightning") for one in (pl_module, *callbacks))
-        if not ours or not isinstance(pl_module, Forecaster) or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if not ours or not isinstance(pl_module, Forecaster) or trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by Lightning
             return  # what a class of the user's own logs, nobody knows before
         classes, names = pl_module.objective.classes, pl_module.contract.target_names
         known = metric_names("train", classes, names) | metric_names("val", classes, names) | OTHER_METRICS
@@ -111,7 +111,7 @@ class TrainingPlan(Callback):
         what = f"trainer.accumulate_grad_batches={accumulated}, but an epoch has {_count(batches, 'batch')}"
         require(accumulated <= batches, what, WHERE, f"give at most {batches}", code=280)
         _require_validations_that_fit(trainer, lengths)
-        data: object = trainer.datamodule  # type: ignore[attr-defined]
+        data: object = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
         if isinstance(data, MarketDataModule) and data.fit_on == "train_and_validation":
             return  # a final fit, which has no validation
         if reason := _unvalidated(trainer, lengths):
@@ -147,8 +147,8 @@ def _require_a_whole_batch(trainer: Trainer) -> None:
     Raises:
         ConfigError: E280.
     """
-    share = trainer.overfit_batches  # type: ignore[attr-defined]
-    data: object = trainer.datamodule  # type: ignore[attr-defined]
+    share = trainer.overfit_batches  # type: ignore[attr-defined]  # set by Lightning
+    data: object = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
     if not isinstance(share, float) or not 0 < share < 1 or not isinstance(data, MarketDataModule):
         return
     for loader in (data.train_dataloader(), data.val_dataloader()):

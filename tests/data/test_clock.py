@@ -42,7 +42,7 @@ def moments(draw: st.DrawFn) -> list[int]:
 @given(moments(), units, st.sampled_from([*UNITS, "auto"]))
 def test_a_number_is_read_in_its_unit_and_in_no_other(seconds: list[int], unit: Unit, given_unit: str) -> None:
     cells: list[object] = [second * int(PER_SECOND[unit]) for second in seconds]
-    assert unit_of(float(cells[0])) == unit  # type: ignore[arg-type]
+    assert unit_of(float(cells[0])) == unit  # type: ignore[arg-type]  # wrong on purpose
     if given_unit not in (unit, "auto"):
         message = refused(cells, 346, given_unit)
         assert f"set data.source.date_format: {unit}" in message

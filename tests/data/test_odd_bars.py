@@ -109,5 +109,5 @@ def test_no_value_breaks_the_checks(check: Callable[..., object], value: float, 
     table = sample[:50].copy()
     for columns in (PRICES, ["volume"], ["close"]):
         table.loc[10:20, columns] = value
-        list(check(table, Checks()))  # type: ignore[call-overload]
-    list(check(table[["symbol", "timestamp"]], Checks()))  # type: ignore[call-overload]
+        list(check(table, Checks()))  # type: ignore[call-overload]  # pandas' stubs
+    list(check(table[["symbol", "timestamp"]], Checks()))  # type: ignore[call-overload]  # pandas' stubs

@@ -101,11 +101,11 @@ def _interrupted_training() -> Iterator[None]:
             raise KeyboardInterrupt
         return original(self, *args)
 
-    Forecaster.training_step = step  # type: ignore[method-assign, assignment]
+    Forecaster.training_step = step  # type: ignore[method-assign, assignment]  # a spy
     try:
         yield
     finally:
-        Forecaster.training_step = original  # type: ignore[method-assign]
+        Forecaster.training_step = original  # type: ignore[method-assign]  # a spy
 
 
 @contextmanager

@@ -38,7 +38,7 @@ class Own(Backbone):
             raise KeyError("hidden")
         steps = self.linear(self.norm(self.standardize(x).mean(dim=1)))
         dropped: Tensor = self.dropout(steps)
-        return (dropped, dropped) if self.fault == "tuple" else dropped  # type: ignore[return-value]
+        return (dropped, dropped) if self.fault == "tuple" else dropped  # type: ignore[return-value]  # wrong on purpose
 
 
 class Unfinished(Objective):
@@ -87,7 +87,7 @@ def test_trying_a_network_out_changes_nothing(tmp_path: Path) -> None:
     trainer = small_trainer()
     trainer.strategy.connect(forecaster)
     forecaster.trainer = trainer
-    trainer.datamodule = data  # type: ignore[attr-defined]
+    trainer.datamodule = data  # type: ignore[attr-defined]  # set by Lightning
     before, random = forecaster.network.get_buffer("norm.running_mean").clone(), torch.get_rng_state()
     forecaster.setup("fit")
     assert torch.equal(forecaster.network.get_buffer("norm.running_mean"), before)

@@ -31,7 +31,7 @@ def weights() -> list[nn.Parameter]:
 class Unfinished(optim.SGD):
     """An optimiser whose author forgot an attribute."""
 
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # as torch calls it
         self.not_there  # type: ignore[attr-defined]  # noqa: B018 - the fault itself
 
 
@@ -117,7 +117,7 @@ def test_the_plateau_of_torch_waits_for_the_validation_loss(tmp_path: Path) -> N
         small_network(), scheduler=lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=0, threshold=1e9)
     )
     small_trainer(max_epochs=3).fit(forecaster, datamodule=small_data(tmp_path))
-    assert forecaster.optimizers().param_groups[0]["lr"] == pytest.approx(1e-6)  # type: ignore[union-attr]
+    assert forecaster.optimizers().param_groups[0]["lr"] == pytest.approx(1e-6)  # type: ignore[union-attr]  # one optimiser
 
 
 # -- the learning rate as an attribute -----------------------------------------------------------------------------

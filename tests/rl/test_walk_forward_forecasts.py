@@ -115,7 +115,7 @@ def test_forecasts_of_other_dates_are_refused_before_training(
 
 def small_market(**arguments: object) -> MarketEnv:
     prices = market(90, ("AAA", "BBB"), seed=1)
-    return MarketEnv(prices, features=["log_return_1"], window=3, observe="account", **arguments)  # type: ignore[arg-type]
+    return MarketEnv(prices, features=["log_return_1"], window=3, observe="account", **arguments)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def forecasts_of(data: MarketData, kept: np.ndarray) -> pd.DataFrame:

@@ -76,7 +76,7 @@ def known_zone(name: str, key: str) -> str:
         key: Name of the option, for the message.
 
     Raises:
-        ConfigError: E210, there is no such zone.
+        ConfigError: E210, the zone is unknown.
     """
     zones = available_timezones()
     fix = nearest(name, zones) or "use a name such as America/New_York"

@@ -75,7 +75,7 @@ def test_without_weights_nothing_is_corrected() -> None:
 def test_a_checkpoint_forecasts_the_shares_where_nothing_can_be_learnt(tmp_path: Path, linear: str) -> None:
     """Random walks: the odds of a rise of more than one standard deviation are always the same."""
     torch.manual_seed(0)
-    forecaster = Forecaster(small_network(), Classes(2, weighted=True), linear=linear)  # type: ignore[arg-type]
+    forecaster = Forecaster(small_network(), Classes(2, weighted=True), linear=linear)  # type: ignore[arg-type]  # wrong on purpose
     with torch.no_grad():
         forecaster.head.weight.zero_()
     path = small_checkpoint(tmp_path, forecaster, targets=[Direction(thresholds=[0.01])])
