@@ -71,6 +71,12 @@ class RunFolder:
         """The best checkpoint as an MLflow model."""
         return self.path / "model"
 
+    @property
+    def newest(self) -> str:
+        """Which checkpoint a fit goes on from: `best` where it was killed before the first `last` was written."""
+        written = [alias for alias in ("last", "best") if (self.checkpoints / f"{alias}.ckpt").is_file()]
+        return written[0] if written else "last"
+
     def checkpoint(self, alias: str) -> Path:
         """The file that `best` or `last` means.
 
@@ -96,13 +102,10 @@ def new_run(explicit: str | None, root: str, name: str) -> RunFolder:
     if shared and "LOCAL_RANK" in os.environ:
         return RunFolder(Path(shared))
     path = Path(explicit) if explicit else _unused(Path(root) / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    if any((path / "checkpoints").glob("*.ckpt")) or RunFolder(path).members.is_dir():
-        raise ConfigError(
-            "the run folder holds a run already",
-            str(path),
-            "choose another --run_dir, or continue it with --ckpt_path last",
-            code=206,
-        )
+    run = RunFolder(path)
+    if any(run.checkpoints.glob("*.ckpt")) or run.members.is_dir():
+        fix = f"choose another --run_dir, or continue it with --ckpt_path {run.newest}"
+        raise ConfigError("the run folder holds a run already", str(path), fix, code=206)
     _made.set(tuple(folder for folder in (path, *path.parents) if not folder.exists()))
     require_writable(path)
     os.environ[ENVIRONMENT_KEY] = str(path)

@@ -60,6 +60,16 @@ def test_given_folder_is_taken_also_if_it_exists(tmp_path: Path) -> None:
     assert new_run(str(tmp_path / "a" / "b"), "elsewhere", "quick").path == tmp_path / "a" / "b"
 
 
+@pytest.mark.parametrize(("written", "named"), [(["best"], "best"), (["best", "last"], "last"), (["mine"], "last")])
+def test_a_fit_goes_on_from_what_was_written(written: list[str], named: str, tmp_path: Path) -> None:
+    """A kill between the first best.ckpt and the first last.ckpt leaves the best one alone."""
+    (tmp_path / "checkpoints").mkdir()
+    for name in written:
+        (tmp_path / "checkpoints" / f"{name}.ckpt").touch()
+    with pytest.raises(ConfigError, match=rf"E206.*--ckpt_path {named}$"):
+        new_run(str(tmp_path), "runs", "fit")
+
+
 def test_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     kept = tmp_path / "checkpoints/last.ckpt"
     kept.parent.mkdir()
