@@ -22,7 +22,7 @@ INPUTS: dict[str, Series] = {
     "repaired": lambda bars: bars["close"].where(~(bars["close"].pct_change().abs() > 0.08)).ffill(),
     "spike": lambda bars: (bars["volume"] > 8 * bars["volume"].rolling(20).median()).astype(float),
     "pause": lambda bars: (bars["timestamp"].diff() > pd.Timedelta(days=4)).astype(float),
-    "weekday": lambda bars: bars["timestamp"].dt.dayofweek.astype(float),
+    "weekday": lambda bars: bars["timestamp"].dt.day_of_week.astype(float),
     "week": lambda bars: bars["close"] / bars.groupby(_week(bars))["close"].transform("first"),
 }
 # name: operation, and rows that it looks back; None without an end
