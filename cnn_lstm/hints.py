@@ -133,15 +133,16 @@ def first_names(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: float, noun: str) -> str:
     """A number and what it counts, which has an s unless it is one.
 
     Args:
         number: The number.
-        noun: What it counts, one of it; a plural of another form is not known here.
+        noun: What it counts, one of it: with the plural in s, or batch.
 
     Example:
-        >>> counted(1, "gap"), counted(0, "gap"), counted(2500, "gap")
-        ('1 gap', '0 gaps', '2,500 gaps')
+        >>> counted(1, "gap"), counted(0, "epoch"), counted(2500, "batch")
+        ('1 gap', '0 epochs', '2,500 batches')
     """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    plural = "es" if noun.endswith("batch") else "s"
+    return f"{number:,.0f} {noun}{'' if number == 1 else plural}"

@@ -19,7 +19,7 @@ from cnn_lstm.hints import counted, first_names
 
 @dataclass(frozen=True)
 class Cause:
-    """Why there is no window.
+    """What keeps a part of the data from having a window.
 
     Attributes:
         what: What keeps rows from being a window.

@@ -76,7 +76,7 @@ def one_line(error: Exception, named: bool = False) -> str:
 
     Args:
         error: The error.
-        named: Whether its class stands before it; it does in any case where there is no message.
+        named: Whether its class stands before it; it always does where the message is empty.
     """
     if any(sign in str(error) for sign in WRAPPED):
         error = _first(error)

@@ -14,7 +14,7 @@ from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import require
-from cnn_lstm.hints import nearest
+from cnn_lstm.hints import counted, nearest
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.metrics import metric_names
 
@@ -108,7 +108,7 @@ class TrainingPlan(Callback):
 
     def _check(self, trainer: Trainer, lengths: Lengths) -> None:
         accumulated, batches = trainer.accumulate_grad_batches, lengths.batches
-        what = f"trainer.accumulate_grad_batches={accumulated}, but an epoch has {_count(batches, 'batch')}"
+        what = f"trainer.accumulate_grad_batches={accumulated}, but an epoch has {counted(batches, 'batch')}"
         require(accumulated <= batches, what, WHERE, f"give at most {batches}", code=280)
         _require_validations_that_fit(trainer, lengths)
         data: object = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
@@ -117,7 +117,7 @@ class TrainingPlan(Callback):
         if reason := _unvalidated(trainer, lengths):
             self._say_unvalidated(trainer, reason)
         elif lengths.steps == trainer.max_steps and (left := trainer.max_steps % lengths.epoch):
-            last = f"its last {_count(left, 'step')} of {lengths.epoch} are an unfinished epoch"
+            last = f"its last {counted(left, 'step')} of {lengths.epoch} are an unfinished epoch"
             _say(trainer, f"the training ends at trainer.max_steps={trainer.max_steps}: {last}")
 
     def _say_unvalidated(self, trainer: Trainer, reason: str) -> None:
@@ -152,7 +152,7 @@ def _require_a_whole_batch(trainer: Trainer) -> None:
     if not isinstance(share, float) or not 0 < share < 1 or not isinstance(data, MarketDataModule):
         return
     for loader in (data.train_dataloader(), data.val_dataloader()):
-        what = f"trainer.overfit_batches={share} of {_count(len(loader), 'batch')} is less than one"
+        what = f"trainer.overfit_batches={share} of {counted(len(loader), 'batch')} is less than one"
         require(not len(loader) or int(share * len(loader)) > 0, what, WHERE, "give a number, such as 1", code=280)
 
 
@@ -169,7 +169,7 @@ def _require_validations_that_fit(trainer: Trainer, lengths: Lengths) -> None:
     require(interval > 0, what, WHERE, "give at least 1 batch, or a share of the epoch", code=280)
     fits = interval <= batches or trainer.check_val_every_n_epoch is None
     fix = f"give at most {batches}, or set check_val_every_n_epoch to null to count over epochs"
-    require(fits, f"{what}, but an epoch has {_count(batches, 'batch')}", WHERE, fix, code=280)
+    require(fits, f"{what}, but an epoch has {counted(batches, 'batch')}", WHERE, fix, code=280)
 
 
 def _unvalidated(trainer: Trainer, lengths: Lengths) -> str:
@@ -178,10 +178,10 @@ def _unvalidated(trainer: Trainer, lengths: Lengths) -> str:
     if trainer.limit_val_batches == 0:
         return "trainer.limit_val_batches=0"
     if every is not None and every > lengths.epochs:
-        return f"trainer.check_val_every_n_epoch={every}, but the training has {_count(lengths.epochs, 'epoch')}"
+        return f"trainer.check_val_every_n_epoch={every}, but the training has {counted(lengths.epochs, 'epoch')}"
     total = lengths.steps * trainer.accumulate_grad_batches  # an epoch may end with fewer
     if every is None and isinstance(interval, int) and interval > total and lengths.steps != trainer.max_steps:
-        return f"trainer.val_check_interval={interval}, but the training has {_count(total, 'batch')}"
+        return f"trainer.val_check_interval={interval}, but the training has {counted(total, 'batch')}"
     return ""
 
 
@@ -202,8 +202,3 @@ def require_processes_that_stay(trainer: Trainer) -> None:
 def _say(trainer: Trainer, sentence: str) -> None:
     if trainer.is_global_zero:
         log.warning("%s", sentence)
-
-
-def _count(number: float, noun: str) -> str:
-    plural = "es" if noun.endswith("ch") and noun != "epoch" else "s"
-    return f"{number:.0f} {noun}{plural * (number != 1)}"

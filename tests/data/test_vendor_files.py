@@ -287,7 +287,7 @@ def test_a_line_of_words_below_the_names_is_not_a_second_level(second: str, tmp_
         load(tmp_path / "A.csv")
 
 
-# -- lines that are no bars --------------------------------------------------------------------------------------------
+# -- lines that hold no bar --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

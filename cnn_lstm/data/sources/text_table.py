@@ -62,7 +62,7 @@ def layout_of(path: Path, separator: str | None, header: bool, known: Collection
         known: Names of columns that the user gave.
 
     Raises:
-        DataError: E302 no line; E305 lines that are no table; E344 the first line looks like data.
+        DataError: E302 the file is empty; E305 the lines do not make a table; E344 the first line looks like data.
     """
     lines = _head(path)
     marked = EXCEL.fullmatch(lines[0])

@@ -3,7 +3,7 @@
 A leak that needs an event shows at the few rows before it, and sampled cuts miss them. To cut the table at each row
 would take a call per row. So the cuts are screened together: a table that keeps `memory` rows before each of some cuts,
 and drops the next `GAP` rows behind it, has the values of all these cuts in one call. What differs there is computed
-again from the rows until it, which alone decides: a value that only reaches further back than `memory` is no leak. A
+again from the rows until it, which alone decides: a value that only reaches further back than `memory` is not a leak. A
 feature of which much differs without a leak, such as a running sum, cannot be screened, and takes a call per row.
 Shapes: n rows of the bars, d positions in time (rows of one symbol, or dates of a cross-sectional feature).
 """

@@ -26,7 +26,7 @@ USUAL = 0.8  # share of the weeks that have a weekday of the calendar
 
 
 def label_selection(data: MarketDataModule, warnings_fail: bool = False) -> Result:
-    """The test part holds every labelled window of its dates, and rows that it lacks are no other than those it has.
+    """The test part holds every labelled window of its dates, and the rows that it lacks are like those that it has.
 
     A row that a split or a loader leaves out is a failure. A row that the table lacks, between rows of its symbol and
     on a date of other symbols or a usual weekday, or whose cell of labels is empty, is a hole. What the price did after
