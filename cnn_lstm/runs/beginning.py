@@ -14,8 +14,8 @@ class Beginning(Callback):
     """Writes config.yaml and begins the MLflow record of a fit when its training starts.
 
     Bad data, a refused checkpoint or a setting that the trainer does not take end a command before that. Such a command
-    leaves neither a folder nor a failed run in MLflow, and a run that was to go on stays as it was. This callback has to
-    be the first one, so that what others log comes behind the beginning.
+    leaves neither a folder nor a failed run in MLflow, and a run that was to go on stays as it was. This callback has
+    to be the first one, so that what others log comes behind the beginning.
 
     Args:
         run: The run folder.
