@@ -17,6 +17,7 @@ from cnn_lstm.evaluation.json_types import Uses
 from cnn_lstm.evaluation.ledger import count_use, rows_key
 from cnn_lstm.evaluation.report import json_values
 from cnn_lstm.files import write_text_whole, write_whole
+from cnn_lstm.hints import first_names
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.rl.agents import agent_file, load_agent, play_agent
 from cnn_lstm.rl.episodes import Episodes
@@ -96,16 +97,17 @@ def _require_agents(folder: Path) -> None:
     keys = read_config(folder / "config.yaml")
     if is_of_fit(keys):
         what = "a forecaster's run, not agents of rl train"
-        raise ConfigError(what, str(folder), _agents_in(folder / "rl") or "train some first: rl train", code=273)
+        raise ConfigError(what, str(folder), _agents_in(folder, "rl/") or "train some first: rl train", code=273)
     if "agent" not in keys or "ckpt_path" not in keys:
         fix = _agents_in(folder) or "give the folder that rl train printed"
         raise ConfigError("no agents of rl train", str(folder), fix, code=273)
 
 
-def _agents_in(folder: Path) -> str:
-    """Advice that names the agents within a folder; empty without any."""
-    folders = sorted(file.parent for file in folder.glob("*/config.yaml") if "agent" in read_config(file))
-    return f"its agents are in {', '.join(map(str, folders))}" if folders else ""
+def _agents_in(folder: Path, below: str = "") -> str:
+    """Advice that names the folders of agents within a folder; empty without any."""
+    files = sorted(file for file in folder.glob(f"{below}*/config.yaml") if "agent" in read_config(file))
+    names = [file.parent.relative_to(folder).as_posix() for file in files]
+    return f"give one of its folders of agents: {first_names(names, 5)}" if names else ""
 
 
 def _count_uses(job: Job, models: Sequence[Path]) -> Uses:

@@ -507,9 +507,9 @@ def test_evaluate_names_the_agents_of_a_forecasters_run(
     assert run("rl", "evaluate", home) == 2
     error = capsys.readouterr().err
     assert "error[E273]: a forecaster's run" in error
-    assert str(agents) in error
+    assert f"rl/{agents.name}" in error
     assert run("rl", "evaluate", home / "rl") == 2
-    assert str(agents) in capsys.readouterr().err
+    assert agents.name in capsys.readouterr().err
     shutil.copy(home / "config.yaml", tmp_path)
     assert run("rl", "evaluate", tmp_path) == 2
     assert "train some first" in capsys.readouterr().err
