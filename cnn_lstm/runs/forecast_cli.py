@@ -59,6 +59,7 @@ from cnn_lstm.training.interrupts import InterruptBetweenBatches
 from cnn_lstm.training.loggers import MLflowTracker, TrackedData, build_loggers
 from cnn_lstm.training.plan import TrainingPlan, require_processes_that_stay
 from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, empty_run_removed, keep_config_of_user, resolve_run
+from cnn_lstm.training.starting_line import StartingLine
 from cnn_lstm.training.tensorboard import TensorBoardPlots
 
 TRAINER_DEFAULTS = {
@@ -127,6 +128,7 @@ class ForecastCLI(LightningCLI):
         parser.add_lightning_class_args(GradientNorm, "grad_norm")
         parser.add_lightning_class_args(TensorBoardPlots, "tensorboard_plots")
         parser.add_lightning_class_args(HistoryPlot, "history_plot")
+        parser.add_lightning_class_args(StartingLine, "starting_line")
         # the last one, so that the plots of a validation show its weights
         parser.add_lightning_class_args(WeightAveraging, "weight_averaging")
         parser.set_defaults(CALLBACK_DEFAULTS | CLASS_DEFAULTS)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cnn_lstm.data.datamodule import MarketDataModule
@@ -25,6 +26,7 @@ from cnn_lstm.runs.tracking import keep_model
 from cnn_lstm.training.console import Resources, totals_line
 from cnn_lstm.training.plots import attention_windows_plot
 from cnn_lstm.training.run_folder import RunFolder
+from cnn_lstm.training.starting_line import StartingLine
 from cnn_lstm.training.tracking.record import Record
 
 ATTENTION_WINDOWS = 3
@@ -78,8 +80,12 @@ class Outcome:
 
     def _summarize(self, best: dict[str, Any]) -> None:
         """Prints what the run took, and keeps it next to the best epoch in summary.json."""
-        # set by Lightning's connectors, not declared by the class
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning's connectors
+        for callback in callbacks:
+            if isinstance(callback, StartingLine) and callback.compared:
+                print(callback.compared)
+                best = best | {"starting_line": asdict(callback.compared)}
+        for callback in callbacks:
             if isinstance(callback, Resources) and (totals := callback.totals()):
                 print(totals_line(totals))
                 write_text_whole(self.run.summary, json.dumps(best | totals, indent=2) + "\n")
