@@ -12,12 +12,13 @@ from itertools import chain
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 from torch import Tensor
 
 from cnn_lstm.model.line import AVERAGES, Line, Pairs, input_maps
 
 BLOCKS = 20
-LEAST_T = 1.729  # Student's t with 19 degrees of freedom exceeds it once in 20 times
+EVIDENCE = 0.05  # the chance that one of the targets of a market with nothing to find gets a line
 PENALTIES = 10.0 ** np.arange(-4, 3.5, 0.5)  # per window; the penalty of the sum of squares is n times as large
 
 
@@ -25,8 +26,9 @@ def fit_ridge(train: Pairs, validation: Pairs, refit: bool = False) -> Line:
     """Ridge regressions of all targets, for all inputs and penalties from one pass over the windows.
 
     For each target the inputs and the penalty with the lowest mean squared error on the validation rows are chosen.
-    Without evidence there that this error is below that of the forecast 0, the line reads nothing and forecasts 0: the
-    training mean of a target that is standardised, the last value of one that is anchored.
+    Without evidence there, at 5 % for all targets together, that this error is below that of the forecast 0, the line
+    reads nothing and forecasts 0: the training mean of a target that is standardised, the last value of one that is
+    anchored.
 
     Args:
         train: Standardised windows and labels to fit on, in chunks; the windows are never in memory together.
@@ -90,15 +92,17 @@ class _Choice:
 
 
 def _better_than_nothing(line: Line, validation: Pairs) -> list[bool]:
-    """For each target whether there is evidence, at 5 %, that a line's squared error is below that of the forecast 0.
+    """For each target whether there is evidence that a line's squared error is below that of the forecast 0.
 
     The standard error of the difference is that of the means of up to 20 blocks of rows that follow each other: the
-    errors of overlapping labels depend on each other.
+    errors of overlapping labels depend on each other. All targets together are tested at 5 %, each at its share of it
+    (Bonferroni): among many, one line would look good by chance.
     """
     gains = torch.cat([labels.square() - (labels - line(x.float())).square() for x, labels in validation]).double()
     means = torch.stack([block.mean(dim=0) for block in gains.tensor_split(min(BLOCKS, len(gains)))])
     error = means.std(dim=0, correction=len(means) > 1) / len(means) ** 0.5
-    better: list[bool] = (means.mean(dim=0) >= LEAST_T * error.clamp(min=torch.finfo().tiny)).tolist()
+    least = float(stdtrit(BLOCKS - 1, 1.0 - EVIDENCE / means.shape[1]))
+    better: list[bool] = (means.mean(dim=0) >= least * error.clamp(min=torch.finfo().tiny)).tolist()
     return better
 
 

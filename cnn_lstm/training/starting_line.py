@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from cnn_lstm.errors import require
 from cnn_lstm.model.calibration import Calibration, calibrate
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, with_digest
@@ -20,6 +21,7 @@ from cnn_lstm.model.outputs import EpochOutputs
 from cnn_lstm.model.training_data import ForecastData
 
 OF_START = ("head.", "linear.")  # what makes the start: with a head of zero weights, the rest of the model adds nothing
+TIE = 1e-6  # Lightning keeps metrics as 32-bit numbers
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class StartingLine(Callback):
     """Puts the starting line into best.ckpt at the end of a fit, if no epoch of the network validated better.
 
     A model with a linear part starts as the best line through the training windows. Where a market has nothing to add
-    to it, the network adds noise: each epoch is then worse than the start, and the best epoch is the least bad one.
+    to it, the network adds noise: the best epoch is then the least bad one.
     The start is measured by a validation before the first step, on the metric that chooses best.ckpt. The network's
     own weights stay in the checkpoint, so that its embeddings are those of the best epoch; the head ignores them.
 
@@ -84,14 +86,18 @@ class StartingLine(Callback):
 
     Args:
         candidate: Whether the starting line is a candidate.
+        min_gain: Share of the start's metric by which an epoch must be better. The best of several epochs is a little
+            better by chance.
 
     Attributes:
         start: The start of this fit, once it is measured.
         compared: What came of it, at the end of the fit.
     """
 
-    def __init__(self, candidate: bool = False) -> None:
-        self.candidate = candidate
+    def __init__(self, candidate: bool = False, min_gain: float = 0.001) -> None:
+        fix = "give a share from 0 to below 1"
+        require(0 <= min_gain < 1, f"min_gain={min_gain}", "starting_line.min_gain", fix)
+        self.candidate, self.min_gain = candidate, min_gain
         self.start: Start | None = None
         self.compared: Compared | None = None
 
@@ -113,9 +119,9 @@ class StartingLine(Callback):
         value = start.metrics.get(str(best.monitor))
         if value is None:
             return
-        value = float(torch.tensor(value))  # in the precision of what Lightning logs
         epoch = float(best.best_model_score)  # type: ignore[arg-type]  # on_train_end has seen that there is one
-        kept = value <= epoch if best.mode == "min" else value >= epoch
+        gain = value - epoch if best.mode == "min" else epoch - value
+        kept = gain <= max(self.min_gain * abs(value), TIE)
         self.compared = Compared(str(best.monitor), value, epoch, kept)
         if kept and trainer.is_global_zero:
             _write(start, best.best_model_path, trainer)

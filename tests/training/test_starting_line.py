@@ -103,12 +103,14 @@ def test_its_factor_makes_a_variance_of_its_own_forecast(objective: str, tmp_pat
     assert calibration(ours).smearing == pytest.approx(calibration(epoch).smearing, rel=1e-3)
 
 
-def test_a_network_that_helps_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A line that is switched off forecasts nothing; the product of two returns is beyond every line."""
-    table = market(600, ["AAA", "BBB"])
-    run_dir = fit_on(tmp_path, planted(table))
-    assert "best.ckpt is the best epoch" in capsys.readouterr().out
-    assert best(run_dir)["head.weight"].any()
+@pytest.mark.parametrize(("min_gain", "kept"), [(0.001, False), (0.9, True)])
+def test_a_network_that_helps_stays(min_gain: float, kept: bool, tmp_path: Path) -> None:
+    """The volatility after a large move of either sign is beyond every line, but not nine tenths lower in loss."""
+    run_dir = fit_on(tmp_path, planted(market(600, ["AAA", "BBB"])), min_gain)
+    said = json.loads((run_dir / "summary.json").read_text())["starting_line"]
+    assert said["kept"] == kept
+    assert 0.9 * said["start"] > said["best"]
+    assert best(run_dir)["head.weight"].any() != kept
 
 
 def planted(table: pd.DataFrame) -> pd.DataFrame:
@@ -125,12 +127,12 @@ def planted(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def fit_on(folder: Path, table: pd.DataFrame) -> Path:
+def fit_on(folder: Path, table: pd.DataFrame, min_gain: float) -> Path:
     file = experiment(
         folder,
         table,
         {"targets": [spec("cnn_lstm.data.targets.RealizedVolatility", horizon=2)], "features": ["log_return_1"]},
-        starting_line={"candidate": True},
+        starting_line={"candidate": True, "min_gain": min_gain},
         trainer={"max_epochs": 8},
         model={"optimizer": spec("torch.optim.Adam", lr=0.01)},
     )
@@ -167,4 +169,4 @@ def test_nothing_is_compared_without_a_line(tmp_path: Path, capsys: pytest.Captu
     run_dir = fit(tmp_path, HURTS, candidate=True, linear="off")
     assert "starting line" not in capsys.readouterr().out
     assert "starting_line" not in json.loads((run_dir / "summary.json").read_text())
-    assert yaml.safe_load((run_dir / "config.yaml").read_text())["starting_line"] == {"candidate": True}
+    assert yaml.safe_load((run_dir / "config.yaml").read_text())["starting_line"]["candidate"]
