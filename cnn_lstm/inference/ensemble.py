@@ -78,7 +78,7 @@ class Ensemble(LightningModule):
         Args:
             x: Raw windows, (B, T, F).
             samples: Passes of Monte Carlo dropout of each member; 0 for none.
-            seed: Reproduces the dropout masks.
+            seed: Gives other dropout masks, see `Forecaster.forecast`.
         """
         first = seed * len(self.members)  # no two members share their masks
         parts = [member.forecast(x, samples, first + k) for k, member in enumerate(self.forecasters)]
@@ -108,7 +108,7 @@ class Ensemble(LightningModule):
 
     def predict_step(self, batch: Windows, batch_idx: int) -> None:
         """Keeps the forecasts of a batch; labels may be missing."""
-        columns = self.forecast(batch.x, self.samples, seed=batch_idx).columns
+        columns = self.forecast(batch.x, self.samples).columns
         self.outputs.add(row=batch.row, y_true=batch.y, **columns)
 
     def on_test_epoch_start(self) -> None:

@@ -130,7 +130,7 @@ class Forecaster(TargetScale, OptimisedModule):
             x: Raw windows, (B, T, F).
             samples: Passes of Monte Carlo dropout; 0 for none. With them `y_pred` of numbers is their mean, and
                 `mc_std` their spread.
-            seed: Reproduces the dropout masks.
+            seed: Gives other dropout masks; those of a window depend on it and the window's values alone.
         """
         embedding, raw, line = fixed_shape(self._outputs, x)
         columns = self._decode(raw, line, x)
@@ -180,7 +180,7 @@ class Forecaster(TargetScale, OptimisedModule):
 
     def predict_step(self, batch: Windows, batch_idx: int) -> None:
         """Keeps the forecasts of a batch; labels may be missing."""
-        columns = self.forecast(batch.x, self.samples, seed=batch_idx).columns
+        columns = self.forecast(batch.x, self.samples).columns
         self.outputs.add(row=batch.row, y_true=batch.y, **columns)
 
     def on_train_epoch_start(self) -> None:

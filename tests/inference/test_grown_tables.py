@@ -70,6 +70,20 @@ def test_predictor_and_its_intervals(predictor: Predictor, days: int, more: int)
     assert_past_unmoved(predictor.predict(upto(old, days), start=late), predictor.predict(old, start=late))
 
 
+@given(days=st.integers(80, 190), more=st.integers(1, 60), samples=st.integers(1, 5))
+@settings(max_examples=3, **QUICK)
+def test_dropout_passes(predictor: Predictor, days: int, more: int, samples: int) -> None:
+    """Also where a symbol came, and where only the last rows of the history are given."""
+    table = grown()
+    old = upto(table[table["symbol"] != "NEW"], days)
+    late = old[old["timestamp"] >= sorted(set(old["timestamp"]))[40]]
+    before, after = (predictor.predict(each, samples=samples) for each in (old, upto(table, days + more)))
+    assert_past_unmoved(before, after)
+    assert bool((before["mc_std"] > 0).any()) == (samples > 1)
+    columns = [*KEYS, "y_pred", "mc_std"]
+    assert_past_unmoved(predictor.predict(late, samples=samples)[columns], after[columns])
+
+
 @given(days=st.integers(80, 150), more=st.integers(1, 5))
 @settings(max_examples=4, **QUICK)
 def test_what_a_stream_said_is_what_the_grown_table_says(predictor: Predictor, days: int, more: int) -> None:
@@ -164,24 +178,24 @@ def test_recent_prices_alone_are_forecast_from_the_test_part_on(caplog: pytest.L
 
 
 @pytest.mark.parametrize(
-    ("commands", "evenings"),
+    ("commands", "evenings", "samples"),
     [
-        (("predict",), (170, 175)),
-        pytest.param(("predict", "test", "validate"), (170, 175, 220), marks=pytest.mark.slow),
+        (("predict",), (170, 175), 3),
+        pytest.param(("predict", "test", "validate"), (170, 175, 220), 0, marks=pytest.mark.slow),
     ],
 )
 def test_commands_after_new_bars(
-    commands: Sequence[str], evenings: Sequence[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    commands: Sequence[str], evenings: Sequence[int], samples: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = market(220, gaps=False)
     run_dir = fit(experiment(tmp_path, upto(table, 170)), tmp_path / "run")
     names = {"predict": "forecasts.parquet", "test": "predictions.parquet", "validate": "validate_metrics.json"}
     tables: dict[str, list[pd.DataFrame]] = {command: [] for command in commands if command != "validate"}
-    metrics = set()
+    words, metrics = ("--config", run_dir / "config.yaml", "--ckpt_path", "best"), set()
     for days in evenings:
         upto(table, days).to_parquet(tmp_path / "prices.parquet")
         for command in commands:
-            assert run(command, "--config", run_dir / "config.yaml", "--ckpt_path", "best") == 0
+            assert run(command, *words, "--model.samples", str(samples)) == 0
             if command == "validate":
                 metrics.add((run_dir / names[command]).read_text())
             else:
@@ -190,6 +204,6 @@ def test_commands_after_new_bars(
         assert_past_unmoved(before, after)
         assert len(before) < len(after)
     assert len(metrics) <= 1
-    wanted = Predictor.from_checkpoint(run_dir / "checkpoints" / "best.ckpt").predict(table)
+    wanted = Predictor.from_checkpoint(run_dir / "checkpoints" / "best.ckpt").predict(table, samples=samples)
     assert_past_unmoved(tables["predict"][-1], wanted)
     assert "W351" not in capsys.readouterr().err
