@@ -61,7 +61,8 @@ def dropout_samples(
     with torch.random.fork_rng(devices), only_dropout(module), _seeded_kernels(module, x):
         for window, own in zip(x, _seeds(x, seed), strict=True):
             torch.manual_seed(own)
-            draws.append(torch.cat([forward(part) for part in window.expand(samples, -1, -1).split(MOST_COPIES)]))
+            copies = window.expand(samples, -1, -1).split(MOST_COPIES)
+            draws.append(torch.cat([forward(part.clone()) for part in copies]))
     return torch.stack(draws, dim=1)
 
 
@@ -89,5 +90,9 @@ def dropout_columns(module: nn.Module, x: Tensor, samples: int, seed: int, class
         classes: Number of classes; 0 for numbers.
     """
     draws = dropout_samples(lambda batch: module(batch)["y_pred"], module, x, samples, seed)  # (S, B, H)
-    mean = {} if classes else {"y_pred": draws.mean(dim=0)}
-    return {**mean, "mc_std": draws.std(dim=0, correction=0)}
+    # window by window, always of one shape and from fresh memory: kernels round by the shape
+    each = [window.clone(memory_format=torch.contiguous_format) for window in draws.unbind(dim=1)]
+    if not each:
+        return {name: draws.new_empty(draws.shape[1:]) for name in ("y_pred", "mc_std")[bool(classes) :]}
+    mean = {} if classes else {"y_pred": torch.stack([window.mean(dim=0) for window in each])}
+    return {**mean, "mc_std": torch.stack([window.std(dim=0, correction=0) for window in each])}

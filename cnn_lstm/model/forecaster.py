@@ -18,7 +18,7 @@ from torch.optim import lr_scheduler
 from cnn_lstm import specs
 from cnn_lstm.errors import require
 from cnn_lstm.model.calibration import calibrate_epoch
-from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, refuse_other_data, require_intact, with_digest
+from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, require_intact, with_digest
 from cnn_lstm.model.dropout import dropout_columns
 from cnn_lstm.model.linear import LinearPath, Mode, line_columns
 from cnn_lstm.model.metrics import epoch_metrics
@@ -32,6 +32,7 @@ from cnn_lstm.model.training_data import (
     ForecastData,
     Statistics,
     Windows,
+    contract_with,
     require_fitting,
     standardised,
 )
@@ -240,8 +241,10 @@ class Forecaster(TargetScale, OptimisedModule):
 
     def setup(self, stage: str) -> None:
         """Takes the training statistics before a fit, and what the data module says of the data."""
-        calibration = None if stage == "fit" else self.contract.calibration
-        self.contract = replace(Contract.from_plain(self._data.contract()), calibration=calibration)
+        if stage != "fit" and self.contract != Contract():  # loaded, or fitted before
+            self.contract = contract_with(self.contract, self._data, refuse_other_prices=self.refuse_other_prices)
+            return
+        self.contract = Contract.from_plain(self._data.contract())
         if stage == "fit":
             self.objective.learn_kinds(self.contract.target_kinds)
             self.learn_statistics(self._data.statistics)
@@ -272,13 +275,12 @@ class Forecaster(TargetScale, OptimisedModule):
         checkpoint[CHECKPOINT_KEY] = with_digest(self.contract, checkpoint["state_dict"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the contract of a checkpoint; see `refuse_other_data` for when it is refused."""
+        """Takes the contract of a checkpoint; see `contract_with` for when it is refused."""
         require_intact(checkpoint)
         saved = Contract.of(checkpoint)
         if self.contract != Contract():
             fit = self.trainer.state.fn == "fit"
-            refuse_other_data(saved, self.contract, fit=fit, refuse_other_prices=self.refuse_other_prices)
-            saved = self.contract.with_weights_of(saved)
+            saved = contract_with(saved, self._data, fit=fit, refuse_other_prices=self.refuse_other_prices)
         self.contract = saved
 
 

@@ -24,7 +24,6 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError, shortened
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.hints import refuse_renamed
-from cnn_lstm.inference.dates import dates_of
 from cnn_lstm.inference.ensemble import Ensemble, ensemble_from
 from cnn_lstm.model.checkpoints import is_ensemble, read_checkpoint
 from cnn_lstm.model.contract import Contract
@@ -353,7 +352,7 @@ def _value(parser: LightningArgumentParser, command: str, argv: list[str], key: 
 def _of_checkpoint(forecaster: Forecaster, data: MarketDataModule, ckpt_path: str) -> Forecaster | Ensemble:
     """The ensemble of a checkpoint in place of a forecaster without weights; the data keep the checkpoint's dates."""
     checkpoint = read_checkpoint(ckpt_path)
-    data.keep_dates(dates_of(Contract.of(checkpoint)))
+    data.keep_dates(Contract.of(checkpoint).boundaries)
     if not is_ensemble(checkpoint):
         return forecaster
     ensemble = ensemble_from(checkpoint)
