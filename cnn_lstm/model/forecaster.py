@@ -107,6 +107,7 @@ class Forecaster(TargetScale, OptimisedModule):
         nn.init.zeros_(self.head.bias)
         self.objective.prepare(n_targets)
         self.contract, self.refuse_other_prices = Contract(), False
+        self._joined: Contract | None = None  # what the data of this run were compared with
         self.outputs, self.clipping = EpochOutputs(), Clipping()
         self.forecasts: dict[str, Tensor] = {}
 
@@ -242,6 +243,7 @@ class Forecaster(TargetScale, OptimisedModule):
     def setup(self, stage: str) -> None:
         """Takes the training statistics before a fit, and what the data module says of the data."""
         if stage != "fit" and self.contract != Contract():  # loaded, or fitted before
+            self._joined = self.contract
             self.contract = contract_with(self.contract, self._data, refuse_other_prices=self.refuse_other_prices)
             return
         self.contract = Contract.from_plain(self._data.contract())
@@ -278,6 +280,8 @@ class Forecaster(TargetScale, OptimisedModule):
         """Takes the contract of a checkpoint; see `contract_with` for when it is refused."""
         require_intact(checkpoint)
         saved = Contract.of(checkpoint)
+        if saved == self._joined:
+            return
         if self.contract != Contract():
             fit = self.trainer.state.fn == "fit"
             saved = contract_with(saved, self._data, fit=fit, refuse_other_prices=self.refuse_other_prices)

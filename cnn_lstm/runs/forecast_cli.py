@@ -57,7 +57,13 @@ from cnn_lstm.training.history_callback import HistoryPlot
 from cnn_lstm.training.interrupts import InterruptBetweenBatches
 from cnn_lstm.training.loggers import MLflowTracker, TrackedData, build_loggers
 from cnn_lstm.training.plan import TrainingPlan, require_processes_that_stay
-from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, empty_run_removed, keep_config_of_user, resolve_run
+from cnn_lstm.training.run_folder import (
+    ENVIRONMENT_KEY,
+    empty_run_removed,
+    interruption_with_advice,
+    keep_config_of_user,
+    resolve_run,
+)
 from cnn_lstm.training.tensorboard import TensorBoardPlots
 
 TRAINER_DEFAULTS = {
@@ -377,7 +383,7 @@ def run(
         ensemble: Runs a fit of several members, given its configuration and its arguments; None where the arguments
             ask for one member.
     """
-    with _restored_environment(), empty_run_removed():
+    with _restored_environment(), empty_run_removed(), interruption_with_advice():
         cli = ForecastCLI(argv, trial=trial)
         if cli.makes_ensemble:
             assert ensemble is not None, "nobody can train the members"
