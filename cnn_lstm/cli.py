@@ -130,7 +130,10 @@ def _guarded(argv: list[str], debug: bool) -> int:
         if debug:
             traceback.print_exc()
         how = "interrupted" if code == 130 else "terminated"
-        return _fail(f"{how}: continue with --ckpt_path last" if argv[0] == "fit" else how, code)
+        hint = next(
+            iter(getattr(error, "__notes__", ())), "continue with --ckpt_path last"
+        )  # of `interruption_with_advice`
+        return _fail(f"{how}: {hint}" if argv[0] == "fit" else how, code)
 
 
 def _failure(error: BaseException, debug: bool) -> int:

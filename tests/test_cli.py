@@ -480,6 +480,33 @@ def test_an_interruption_that_looks_like_a_full_disk_is_one(
     assert capsys.readouterr().err == "interrupted: continue with --ckpt_path last\n"
 
 
+@pytest.mark.parametrize(
+    ("files", "advice"),
+    [
+        ((), "no checkpoint was written, start again"),
+        (("best",), "continue with --ckpt_path best"),
+        (("best", "last"), "continue with --ckpt_path last"),
+    ],
+)
+def test_an_interrupted_fit_names_the_checkpoint_that_is_there(
+    files: tuple[str, ...],
+    advice: str,
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fit(*_: Any, **__: Any) -> None:
+        (tmp_path / "new" / "checkpoints").mkdir(exist_ok=True)
+        for name in files:
+            (tmp_path / "new" / "checkpoints" / f"{name}.ckpt").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lightning.pytorch.loops.fit_loop._FitLoop.run", fit)
+    assert experiments.run("fit", "--config", config, "--run_dir", tmp_path / "new") == 130
+    assert capsys.readouterr().err.splitlines()[-1] == f"interrupted: {advice}"
+
+
 def test_debug_shows_where_an_error_came_from(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert experiments.run("--debug", "test", "--config", config) == 4
     assert "Traceback" in capsys.readouterr().err

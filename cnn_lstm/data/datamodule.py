@@ -33,18 +33,19 @@ from cnn_lstm.data.sources.base import PriceSource, known_zone
 from cnn_lstm.data.sources.sample import SampleBars
 from cnn_lstm.data.splits import (
     Boundaries,
+    Dates,
     FractionSplit,
-    KeptSplit,
     Split,
     SplitRows,
     rows_before_test,
     same_dates,
+    split_keeping,
     split_rows,
 )
 from cnn_lstm.data.statistics import Scaler, Scaling, TrainingStatistics, training_statistics
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, with_symbol_code
 from cnn_lstm.data.targets import ForwardReturn, Target, check_targets
-from cnn_lstm.data.times import Times, time_text
+from cnn_lstm.data.times import Times
 from cnn_lstm.data.windows import (
     Panel,
     Rows,
@@ -137,16 +138,17 @@ class MarketDataModule(WindowLoaders):
         self._ready = False
         self._kept: Boundaries | None = None
 
-    def keep_dates(self, dates: Boundaries) -> None:
-        """Splits by the dates of a checkpoint, before the data are read.
+    def keep_dates(self, dates: Dates) -> None:
+        """Splits by the dates of a checkpoint, before or after the data are read; see `split_keeping`.
 
-        A split by shares of the rows moves with each new bar, and what was a test row becomes one of validation. The
-        dates of a `DateSplit` are the user's, and stay these.
+        A `Forecaster` or an `Ensemble` that a trainer tests, validates or predicts with calls it.
 
         Args:
             dates: The dates of the checkpoint.
         """
-        self._kept = dates
+        self._kept = Boundaries.of(dates)
+        if self._ready and not same_dates(self.parts.boundaries, self._kept):
+            self._split_rows()
 
     @property
     def n_features(self) -> int:
@@ -172,18 +174,23 @@ class MarketDataModule(WindowLoaders):
         self.fingerprint = data_fingerprint(self.prices)
         self.panel: Panel = self.bound.panel(self.prices)
         self.windows: Rows = complete_windows(self.panel, self.recipe.window)
-        if self._kept is not None:
-            self.split = self._split_of(self._kept)
-        self.parts: SplitRows = self.parts_of(self.split)
-        self.require_sound(self.parts)
+        self._split_rows()
         _warn(check_leak(self.panel, self.fit_rows, self.recipe.features, self.targets))
-        self.statistics = self.statistics_of(self.panel, self.fit_rows)
         for name in muted_features(self.statistics, self.recipe.features):
             log.warning("%s is constant over the training rows — data.features — it is muted (always 0)", name)
         if not self.per_symbol:
             _warn(uneven_scales(self.panel, self.parts.train, self.bound, self.statistics.y_anchor.tolist()))
         _warn(without_scale(self.panel, self.statistics))
         self._ready = True
+
+    def _split_rows(self) -> None:
+        """Cuts the parts, by the dates of a checkpoint where there is one, and takes the statistics."""
+        if self._kept is not None:
+            self.split, warnings = split_keeping(self._kept, self.split, np.unique(self.panel.time), self.parts_of)
+            _warn(warnings)
+        self.parts: SplitRows = self.parts_of(self.split)
+        self.require_sound(self.parts)
+        self.statistics: TrainingStatistics = self.statistics_of(self.panel, self.fit_rows)
 
     def load(self, end: str | None = None) -> pd.DataFrame:
         """The raw price table of the source, in the form of `price_table`.
@@ -222,26 +229,6 @@ class MarketDataModule(WindowLoaders):
         """Labelled windows, their decisions, the ends of their labels, and the dates of a split."""
         known, time = self.windows[labelled(self.panel, self.windows)], self.panel.time
         return known, time[known], time[known + self.bound.reach], split.boundaries(np.unique(time))
-
-    def _split_of(self, dates: Boundaries) -> Split:
-        """The split of the configuration where it gives the dates of a checkpoint, or is made of dates; else these.
-
-        Prices that do not reach back to the training part of the checkpoint are split as configured.
-        """
-        kept, times = KeptSplit(self.split, dates), np.unique(self.panel.time)
-        if self.split.gives_dates or same_dates(self.parts_of(self.split).boundaries, dates):
-            return self.split
-        parts = self.parts_of(kept)
-        reached = len(parts.train) > 0 and len(parts.validation) > 0
-        before = times[times < dates.end]
-        if not reached or not len(before) or not same_dates(self.split.boundaries(before), dates):
-            # other dates not for new bars alone
-            begins, would = (time_text(edges.test) for edges in (dates, self.split.boundaries(times)))
-            what = f"the test part of the checkpoint begins at {begins}, by data.split at {would}"
-            fix = "the checkpoint's dates decide" if reached else "data.split decides: no bars of its training part"
-            fix = f"{fix}; choose dates by DateSplit"
-            _warn([Defect(351, what, "other prices, or another data.split, than in training", fix, fatal=False)])
-        return kept if reached else self.split
 
     @property
     def fit_rows(self) -> Rows:

@@ -9,21 +9,42 @@ labels some timestamps further away from the border.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
 from cnn_lstm.data.sources.base import stamp
-from cnn_lstm.data.times import Times
+from cnn_lstm.data.times import Times, time_text
 from cnn_lstm.data.windows import Rows
-from cnn_lstm.errors import DataError, require
+from cnn_lstm.errors import DataError, Defect, require
 from cnn_lstm.hints import counted
 from cnn_lstm.specs import Serializable
 
 By = Literal["decision", "label"]
 Day = str | date
+
+
+class Dates(Protocol):
+    """Where the parts begin and the last one ends, in UTC: times, or ISO texts as a checkpoint has them."""
+
+    @property
+    def train(self) -> str | np.datetime64:
+        """First training decision."""
+
+    @property
+    def validation(self) -> str | np.datetime64:
+        """First validation decision."""
+
+    @property
+    def test(self) -> str | np.datetime64:
+        """First test decision."""
+
+    @property
+    def end(self) -> str | np.datetime64:
+        """Where the test part ends."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +74,15 @@ class Boundaries:
         what = f"the parts are not in order: {', '.join(f'{name} {_day(edge)}' for name, edge in edges.items())}"
         in_order = self.train < self.validation < self.test < self.end
         require(bool(in_order), what, "data.split", "give ascending dates inside the data", code=223)
+
+    @classmethod
+    def of(cls, dates: Dates) -> Boundaries:
+        """The dates of a checkpoint, or boundaries as they are."""
+        if isinstance(dates, Boundaries):
+            return dates
+        moments = (dates.train, dates.validation, dates.test, dates.end)
+        train, validation, test, end = (np.datetime64(str(moment), "us") for moment in moments)
+        return cls(train, validation, test, end)
 
     @property
     def parts(self) -> tuple[tuple[np.datetime64, np.datetime64, np.datetime64 | None], ...]:
@@ -343,6 +373,41 @@ def rows_before_test(rows: Rows, decision: Times, label_end: Times, boundaries: 
 def same_dates(one: Boundaries, other: Boundaries) -> bool:
     """Whether the parts begin at the same dates; their end follows the table."""
     return (one.train, one.validation, one.test) == (other.train, other.validation, other.test)
+
+
+def split_keeping(
+    dates: Boundaries, split: Split, times: Times, parts_of: Callable[[Split], SplitRows]
+) -> tuple[Split, list[Defect]]:
+    """The split of a configuration where it gives the dates of a checkpoint, or is made of dates; else these dates.
+
+    A split by shares of the rows moves with each new bar, and what was a test row becomes one of validation. The dates
+    of a `DateSplit` are the user's, and stay these. Prices that do not reach back to the training part of the
+    checkpoint are split as configured.
+
+    Args:
+        dates: The dates of the checkpoint.
+        split: The split of the configuration, or what this function made of it before.
+        times: Distinct ascending timestamps of the table, (n,).
+        parts_of: The parts that a split gives.
+
+    Returns:
+        The split, and a warning if the dates are others not for new bars alone.
+    """
+    split = split.split if isinstance(split, KeptSplit) else split
+    ended = times[-1] < dates.test  # no row is left for the test part: the checkpoint is refused for this split
+    if split.gives_dates or ended or same_dates(parts_of(split).boundaries, dates):
+        return split, []
+    kept = KeptSplit(split, dates)
+    parts, before = parts_of(kept), times[times < dates.end]
+    reached = len(parts.train) > 0 and len(parts.validation) > 0
+    chosen = kept if reached else split
+    if reached and len(before) and same_dates(split.boundaries(before), dates):
+        return chosen, []
+    begins, would = (time_text(edges.test) for edges in (dates, split.boundaries(times)))
+    what = f"the test part of the checkpoint begins at {begins}, by data.split at {would}"
+    fix = "the checkpoint's dates decide" if reached else "data.split decides: no bars of its training part"
+    where, fix = "other prices, or another data.split, than in training", f"{fix}; choose dates by DateSplit"
+    return chosen, [Defect(351, what, where, fix, fatal=False)]
 
 
 def empty_part(parts: SplitRows) -> str:

@@ -24,12 +24,12 @@ from cnn_lstm.model.checkpoints import (
     require_single,
     write_checkpoint,
 )
-from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, digest_of, refuse_other_data, with_digest
+from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, digest_of, with_digest
 from cnn_lstm.model.forecaster import Forecast, Forecaster
 from cnn_lstm.model.metrics import forecast_metrics
 from cnn_lstm.model.objectives.mixture import COMPONENT_COLUMNS, components_of, is_component
 from cnn_lstm.model.outputs import EpochOutputs
-from cnn_lstm.model.training_data import Windows
+from cnn_lstm.model.training_data import ForecastData, Windows, contract_with
 
 FEWEST = 2
 
@@ -78,7 +78,7 @@ class Ensemble(LightningModule):
         Args:
             x: Raw windows, (B, T, F).
             samples: Passes of Monte Carlo dropout of each member; 0 for none.
-            seed: Reproduces the dropout masks.
+            seed: Gives other dropout masks, see `Forecaster.forecast`.
         """
         first = seed * len(self.members)  # no two members share their masks
         parts = [member.forecast(x, samples, first + k) for k, member in enumerate(self.forecasters)]
@@ -96,9 +96,8 @@ class Ensemble(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Refuses data that the members do not go with, and takes what the data module says of the others."""
-        data = Contract.from_plain(self.trainer.datamodule.contract())  # type: ignore[attr-defined]  # as `Forecaster`
-        refuse_other_data(self.contract, data, fit=False, refuse_other_prices=self.refuse_other_prices)
-        self.contract = data.with_weights_of(self.contract)
+        data: ForecastData = self.trainer.datamodule  # type: ignore[attr-defined]  # as `Forecaster`
+        self.contract = contract_with(self.contract, data, refuse_other_prices=self.refuse_other_prices)
 
     def test_step(self, batch: Windows, batch_idx: int) -> None:
         """Keeps the forecasts of a batch."""
@@ -108,7 +107,7 @@ class Ensemble(LightningModule):
 
     def predict_step(self, batch: Windows, batch_idx: int) -> None:
         """Keeps the forecasts of a batch; labels may be missing."""
-        columns = self.forecast(batch.x, self.samples, seed=batch_idx).columns
+        columns = self.forecast(batch.x, self.samples).columns
         self.outputs.add(row=batch.row, y_true=batch.y, **columns)
 
     def on_test_epoch_start(self) -> None:

@@ -115,9 +115,9 @@ class Predictor:
     def forecast_rows(self, panel: Panel, rows: Rows, samples: int = 0) -> dict[str, Tensor]:
         """Forecast columns alone, each (n, H) on the CPU, of chosen windows; see `predict_rows`."""
         parts: list[dict[str, Tensor]] = []
-        for number, windows in enumerate(self._batches(panel, rows)):
+        for windows in self._batches(panel, rows):
             with torch.inference_mode():
-                parts.append(self.forecaster.forecast(windows, samples, seed=number).columns)
+                parts.append(self.forecaster.forecast(windows, samples).columns)
         return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
 
     def plain_rows(self, panel: Panel, rows: Rows, samples: int = 0) -> pd.DataFrame:

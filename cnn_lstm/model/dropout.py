@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 STOCHASTIC = (_DropoutNd, nn.RNNBase, nn.MultiheadAttention)
+MOST_COPIES = 256  # of a window in one batch, to spare memory
 
 
 @contextmanager
@@ -38,6 +40,10 @@ def dropout_samples(
 ) -> Tensor:
     """Forecasts of several passes.
 
+    The masks of a window depend on its values and the seed, never on the batch: the draws of past bars stay the same
+    when new bars or symbols come. All passes of a window are one batch, of copies of it, so that a mask without a
+    batch dimension, as of an own network's positions, would be shared by the passes.
+
     Args:
         forward: Forecast of a batch, (B, H).
         module: The network whose dropout is switched on.
@@ -48,10 +54,29 @@ def dropout_samples(
     Returns:
         Forecasts, (S, B, H).
     """
+    if not len(x):  # a process without rows
+        return forward(x).expand(samples, -1, -1)
     devices = [x.device] if x.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), only_dropout(module):
-        torch.manual_seed(seed)
-        return torch.stack([forward(x) for _ in range(samples)])
+    draws = []
+    with torch.random.fork_rng(devices), only_dropout(module), _seeded_kernels(module, x):
+        for window, own in zip(x, _seeds(x, seed), strict=True):
+            torch.manual_seed(own)
+            copies = window.expand(samples, -1, -1).split(MOST_COPIES)
+            draws.append(torch.cat([forward(part.clone()) for part in copies]))
+    return torch.stack(draws, dim=1)
+
+
+def _seeds(x: Tensor, seed: int) -> Iterator[int]:
+    """A seed of each window, of its values and the given seed."""
+    key = str(seed).encode()
+    for window in x.contiguous().cpu().numpy():
+        yield int.from_bytes(hashlib.blake2b(window.tobytes(), digest_size=8, key=key).digest(), "big") >> 1
+
+
+def _seeded_kernels(module: nn.Module, x: Tensor) -> AbstractContextManager[None]:
+    """Keeps cuDNN away from dropout between the layers of an LSTM: its masks do not start again with `manual_seed`."""
+    between = any(isinstance(part, nn.RNNBase) and part.dropout > 0 for part in module.modules())
+    return torch.backends.cudnn.flags(enabled=False) if between and x.device.type == "cuda" else nullcontext()
 
 
 def dropout_columns(module: nn.Module, x: Tensor, samples: int, seed: int, classes: int) -> dict[str, Tensor]:
@@ -65,5 +90,9 @@ def dropout_columns(module: nn.Module, x: Tensor, samples: int, seed: int, class
         classes: Number of classes; 0 for numbers.
     """
     draws = dropout_samples(lambda batch: module(batch)["y_pred"], module, x, samples, seed)  # (S, B, H)
-    mean = {} if classes else {"y_pred": draws.mean(dim=0)}
-    return {**mean, "mc_std": draws.std(dim=0, correction=0)}
+    # window by window, always of one shape and from fresh memory: kernels round by the shape
+    each = [window.clone(memory_format=torch.contiguous_format) for window in draws.unbind(dim=1)]
+    if not each:
+        return {name: draws.new_empty(draws.shape[1:]) for name in ("y_pred", "mc_std")[bool(classes) :]}
+    mean = {} if classes else {"y_pred": torch.stack([window.mean(dim=0) for window in each])}
+    return {**mean, "mc_std": torch.stack([window.std(dim=0, correction=0) for window in each])}

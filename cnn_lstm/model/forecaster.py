@@ -18,7 +18,7 @@ from torch.optim import lr_scheduler
 from cnn_lstm import specs
 from cnn_lstm.errors import require
 from cnn_lstm.model.calibration import calibrate_epoch
-from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, refuse_other_data, require_intact, with_digest
+from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, require_intact, with_digest
 from cnn_lstm.model.dropout import dropout_columns
 from cnn_lstm.model.linear import LinearPath, Mode, line_columns
 from cnn_lstm.model.metrics import epoch_metrics
@@ -32,6 +32,7 @@ from cnn_lstm.model.training_data import (
     ForecastData,
     Statistics,
     Windows,
+    contract_with,
     require_fitting,
     standardised,
 )
@@ -106,6 +107,7 @@ class Forecaster(TargetScale, OptimisedModule):
         nn.init.zeros_(self.head.bias)
         self.objective.prepare(n_targets)
         self.contract, self.refuse_other_prices = Contract(), False
+        self._joined: Contract | None = None  # what the data of this run were compared with
         self.outputs, self.clipping = EpochOutputs(), Clipping()
         self.forecasts: dict[str, Tensor] = {}
 
@@ -130,7 +132,7 @@ class Forecaster(TargetScale, OptimisedModule):
             x: Raw windows, (B, T, F).
             samples: Passes of Monte Carlo dropout; 0 for none. With them `y_pred` of numbers is their mean, and
                 `mc_std` their spread.
-            seed: Reproduces the dropout masks.
+            seed: Gives other dropout masks; those of a window depend on it and the window's values alone.
         """
         embedding, raw, line = fixed_shape(self._outputs, x)
         columns = self._decode(raw, line, x)
@@ -180,7 +182,7 @@ class Forecaster(TargetScale, OptimisedModule):
 
     def predict_step(self, batch: Windows, batch_idx: int) -> None:
         """Keeps the forecasts of a batch; labels may be missing."""
-        columns = self.forecast(batch.x, self.samples, seed=batch_idx).columns
+        columns = self.forecast(batch.x, self.samples).columns
         self.outputs.add(row=batch.row, y_true=batch.y, **columns)
 
     def on_train_epoch_start(self) -> None:
@@ -240,8 +242,11 @@ class Forecaster(TargetScale, OptimisedModule):
 
     def setup(self, stage: str) -> None:
         """Takes the training statistics before a fit, and what the data module says of the data."""
-        calibration = None if stage == "fit" else self.contract.calibration
-        self.contract = replace(Contract.from_plain(self._data.contract()), calibration=calibration)
+        if stage != "fit" and self.contract != Contract():  # loaded, or fitted before
+            self._joined = self.contract
+            self.contract = contract_with(self.contract, self._data, refuse_other_prices=self.refuse_other_prices)
+            return
+        self.contract = Contract.from_plain(self._data.contract())
         if stage == "fit":
             self.objective.learn_kinds(self.contract.target_kinds)
             self.learn_statistics(self._data.statistics)
@@ -272,13 +277,14 @@ class Forecaster(TargetScale, OptimisedModule):
         checkpoint[CHECKPOINT_KEY] = with_digest(self.contract, checkpoint["state_dict"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the contract of a checkpoint; see `refuse_other_data` for when it is refused."""
+        """Takes the contract of a checkpoint; see `contract_with` for when it is refused."""
         require_intact(checkpoint)
         saved = Contract.of(checkpoint)
+        if saved == self._joined:
+            return
         if self.contract != Contract():
             fit = self.trainer.state.fn == "fit"
-            refuse_other_data(saved, self.contract, fit=fit, refuse_other_prices=self.refuse_other_prices)
-            saved = self.contract.with_weights_of(saved)
+            saved = contract_with(saved, self._data, fit=fit, refuse_other_prices=self.refuse_other_prices)
         self.contract = saved
 
 

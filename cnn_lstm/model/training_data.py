@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cnn_lstm.errors import require
+from cnn_lstm.model.contract import Contract, PartDates, refuse_other_data
 
 Part = Literal["train", "validation"]
 
@@ -73,6 +74,9 @@ class ForecastData(Protocol):
     def contract(self) -> Mapping[str, Any]:
         """What `Contract.from_plain` reads."""
 
+    def keep_dates(self, dates: PartDates) -> None:
+        """Cuts the parts by the dates of a checkpoint."""
+
     def windows_of(self, part: Part, most: int) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
         """At most so many windows of a part, evenly spread, in chunks: raw features, labels, rows; see `Windows`."""
 
@@ -81,6 +85,29 @@ class ForecastData(Protocol):
 
     def dates(self, rows: Tensor) -> Tensor:
         """A number of the date of each of the panel rows, both (n,)."""
+
+
+def contract_with(saved: Contract, data: ForecastData, *, fit: bool = False, refuse_other_prices: bool) -> Contract:
+    """What a checkpoint says, on other data than those that it was trained on.
+
+    The checkpoint's dates decide which rows it is judged on, as long as no fit goes on with it: a split by shares of
+    the rows moves with each new bar.
+
+    Args:
+        saved: The contract of the checkpoint.
+        data: The data module, set up.
+        fit: Whether a fit is resumed.
+        refuse_other_prices: Whether prices other than those of the training are refused.
+
+    Raises:
+        CheckpointError: If the data do not go with the checkpoint, see `refuse_other_data`.
+        DataError: If the prices are others and refused.
+    """
+    if not fit:
+        data.keep_dates(saved.boundaries)
+    new = Contract.from_plain(data.contract())
+    refuse_other_data(saved, new, fit=fit, refuse_other_prices=refuse_other_prices)
+    return new.with_weights_of(saved)
 
 
 def standardised(

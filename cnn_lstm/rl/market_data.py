@@ -24,7 +24,6 @@ from cnn_lstm.data.splits import Boundaries, FractionSplit, Split
 from cnn_lstm.data.windows import Panel, complete_windows
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.hints import counted, nearest
-from cnn_lstm.inference.dates import dates_of
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract, digest_of
 
@@ -176,7 +175,7 @@ def recipe_of(
         raise ConfigError("features, window or split next to a checkpoint", "MarketEnv", fix, code=266)
     content = read_checkpoint(checkpoint)
     contract = Contract.of(content)
-    return Recipe.from_plain(contract.recipe), dates_of(contract), digest_of(content)
+    return Recipe.from_plain(contract.recipe), Boundaries.of(contract.boundaries), digest_of(content)
 
 
 def _chosen(known: Sequence[str], symbols: Sequence[str] | None) -> tuple[str, ...]:

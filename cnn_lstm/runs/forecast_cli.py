@@ -24,7 +24,6 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError, shortened
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.hints import refuse_renamed
-from cnn_lstm.inference.dates import dates_of
 from cnn_lstm.inference.ensemble import Ensemble, ensemble_from
 from cnn_lstm.model.checkpoints import is_ensemble, read_checkpoint
 from cnn_lstm.model.contract import Contract
@@ -58,7 +57,13 @@ from cnn_lstm.training.history_callback import HistoryPlot
 from cnn_lstm.training.interrupts import InterruptBetweenBatches
 from cnn_lstm.training.loggers import MLflowTracker, TrackedData, build_loggers
 from cnn_lstm.training.plan import TrainingPlan, require_processes_that_stay
-from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, empty_run_removed, keep_config_of_user, resolve_run
+from cnn_lstm.training.run_folder import (
+    ENVIRONMENT_KEY,
+    empty_run_removed,
+    interruption_with_advice,
+    keep_config_of_user,
+    resolve_run,
+)
 from cnn_lstm.training.starting_line import StartingLine
 from cnn_lstm.training.tensorboard import TensorBoardPlots
 
@@ -355,7 +360,7 @@ def _value(parser: LightningArgumentParser, command: str, argv: list[str], key: 
 def _of_checkpoint(forecaster: Forecaster, data: MarketDataModule, ckpt_path: str) -> Forecaster | Ensemble:
     """The ensemble of a checkpoint in place of a forecaster without weights; the data keep the checkpoint's dates."""
     checkpoint = read_checkpoint(ckpt_path)
-    data.keep_dates(dates_of(Contract.of(checkpoint)))
+    data.keep_dates(Contract.of(checkpoint).boundaries)
     if not is_ensemble(checkpoint):
         return forecaster
     ensemble = ensemble_from(checkpoint)
@@ -380,7 +385,7 @@ def run(
         ensemble: Runs a fit of several members, given its configuration and its arguments; None where the arguments
             ask for one member.
     """
-    with _restored_environment(), empty_run_removed():
+    with _restored_environment(), empty_run_removed(), interruption_with_advice():
         cli = ForecastCLI(argv, trial=trial)
         if cli.makes_ensemble:
             assert ensemble is not None, "nobody can train the members"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnn_lstm.errors import CheckpointError, ConfigError
+from cnn_lstm.errors import CheckpointError, ConfigError, interruption
 from cnn_lstm.files import disk_errors_in_one_line
 from cnn_lstm.model.checkpoints import candidates, plain_members, read_checkpoint, require_single
 from cnn_lstm.model.contract import refuse_differences
@@ -23,6 +23,7 @@ SAVED = "# lightning.pytorch=="  # how the configuration of a run begins
 _made: ContextVar[tuple[Path, ...]] = ContextVar(
     "folders that were made for a run, the innermost one first", default=()
 )
+_current: ContextVar[Path | None] = ContextVar("folder of the run that is at work", default=None)
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def new_run(explicit: str | None, root: str, name: str) -> RunFolder:
     if any(run.checkpoints.glob("*.ckpt")) or run.members.is_dir():
         fix = f"choose another --run_dir, or continue it with --ckpt_path {run.newest}"
         raise ConfigError("the run folder holds a run already", str(path), fix, code=206)
+    _current.set(path)
     _made.set(tuple(folder for folder in (path, *path.parents) if not folder.exists()))
     require_writable(path)
     os.environ[ENVIRONMENT_KEY] = str(path)
@@ -127,6 +129,24 @@ def empty_run_removed() -> Iterator[None]:
         raise
     finally:
         _made.reset(token)
+
+
+@contextmanager
+def interruption_with_advice() -> Iterator[None]:
+    """Notes on an interruption how the fit in here goes on."""
+    token = _current.set(None)
+    try:
+        yield
+    except BaseException as error:
+        path = _current.get()
+        if path is not None and interruption(error) is not None:
+            run = RunFolder(path)
+            goes_on = run.members.is_dir() or any(run.checkpoints.glob("*.ckpt"))
+            advice = f"continue with --ckpt_path {run.newest}" if goes_on else "no checkpoint was written, start again"
+            error.add_note(advice)
+        raise
+    finally:
+        _current.reset(token)
 
 
 def require_writable(path: Path) -> None:
@@ -190,6 +210,7 @@ def resolve_run(command: str, config: Any, defaults: dict[str, dict[str, Any]], 
     config.ckpt_path = str(given)
     run = RunFolder(Path(config.run_dir)) if config.run_dir else run_of_checkpoint(Path(given))
     require_writable(run.path)
+    _current.set(run.path)
     return run
 
 

@@ -17,9 +17,13 @@ from hypothesis import strategies as st
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.splits import DateSplit, FractionSplit, RowSplit, Split, WalkForward
+from cnn_lstm.errors import CheckpointError
+from cnn_lstm.inference.ensemble import model_from, write_ensemble
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.checkpoints import read_checkpoint
+from cnn_lstm.model.forecaster import Forecaster
 from tests.experiments import experiment, fit, run
-from tests.fits import FEATURES, small_checkpoint
+from tests.fits import FEATURES, small_checkpoint, small_data, small_network, small_trainer
 from tests.markets import TableSource, market, walk
 
 KEYS = ["target", "symbol", "as_of"]
@@ -68,6 +72,20 @@ def test_predictor_and_its_intervals(predictor: Predictor, days: int, more: int)
     assert_past_unmoved(before, after)
     late, old = str(before["as_of"].max())[:10], table[table["symbol"] != "NEW"]
     assert_past_unmoved(predictor.predict(upto(old, days), start=late), predictor.predict(old, start=late))
+
+
+@given(days=st.integers(80, 190), more=st.integers(1, 60), samples=st.integers(1, 5))
+@settings(max_examples=3, **QUICK)
+def test_dropout_passes(predictor: Predictor, days: int, more: int, samples: int) -> None:
+    """Also where a symbol came, and where only the last rows of the history are given."""
+    table = grown()
+    old = upto(table[table["symbol"] != "NEW"], days)
+    late = old[old["timestamp"] >= sorted(set(old["timestamp"]))[40]]
+    before, after = (predictor.predict(each, samples=samples) for each in (old, upto(table, days + more)))
+    assert_past_unmoved(before, after)
+    assert bool((before["mc_std"] > 0).any()) == (samples > 1)
+    columns = [*KEYS, "y_pred", "mc_std"]
+    assert_past_unmoved(predictor.predict(late, samples=samples)[columns], after[columns])
 
 
 @given(days=st.integers(80, 150), more=st.integers(1, 5))
@@ -160,28 +178,78 @@ def test_recent_prices_alone_are_forecast_from_the_test_part_on(caplog: pytest.L
     assert recent.panel.time[recent.rows_to_predict()].min() >= first.parts.boundaries.test
 
 
+# -- a script's own trainer --------------------------------------------------------------------------------------------
+
+
+def forecasts_of(command: str, path: Path, table: pd.DataFrame, way: str, split: Split) -> pd.DataFrame:
+    """Forecasts of a script that says nothing of dates, by symbol and time."""
+    data, trainer = module(table, split), small_trainer()
+    if way == "file":
+        model: Any = Forecaster(small_network())
+        getattr(trainer, command)(model, datamodule=data, ckpt_path=path, **({} if command == "predict" else QUIET))
+    else:
+        model = Forecaster.load_from_checkpoint(path) if way == "model" else model_from(read_checkpoint(path))
+        getattr(trainer, command)(model, datamodule=data, **({} if command == "predict" else QUIET))
+    rows = model.forecasts["row"].numpy()
+    known = {"symbol": data.panel.symbol[rows], "as_of": data.panel.time[rows]}
+    return pd.DataFrame({**known, "y_pred": model.forecasts["y_pred"][:, 0].numpy()})
+
+
+QUIET = {"verbose": False}
+
+
+@pytest.mark.parametrize("command", ["test", "predict", "validate"])
+@pytest.mark.parametrize("way", ["file", "model", "ensemble"])
+def test_a_script_says_nothing_of_dates(
+    command: str, way: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table, split = market(220, ("AAA", "BBB")), FractionSplit()
+    trainer, path = small_trainer(), tmp_path / "small.ckpt"
+    trainer.fit(Forecaster(small_network()), datamodule=module(upto(table, 170), split))
+    trainer.save_checkpoint(path)
+    if way == "ensemble":
+        write_ensemble([path, path], tmp_path / "ensemble.ckpt")
+        path = tmp_path / "ensemble.ckpt"
+    before, after = (forecasts_of(command, path, upto(table, days), way, split) for days in (170, 215))
+    assert "W351" not in caplog.text
+    if command == "validate":
+        pd.testing.assert_frame_equal(before, after)
+        return
+    both = before.merge(after, on=["symbol", "as_of"], suffixes=("", "_later"))
+    assert (len(both), len(after) > len(before)) == (len(before), True)
+    assert (both["y_pred"] == both["y_pred_later"]).all()
+    assert after["as_of"].min() == before["as_of"].min()
+
+
+def test_a_script_with_other_data_is_refused(tmp_path: Path) -> None:
+    """A loaded forecaster would read other columns than it was trained on."""
+    path, other = small_checkpoint(tmp_path), small_data(tmp_path, features=FEATURES[::-1])
+    with pytest.raises(CheckpointError, match="features"):
+        small_trainer().test(Forecaster.load_from_checkpoint(path), datamodule=other, verbose=False)
+
+
 # -- the commands ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("commands", "evenings"),
+    ("commands", "evenings", "samples"),
     [
-        (("predict",), (170, 175)),
-        pytest.param(("predict", "test", "validate"), (170, 175, 220), marks=pytest.mark.slow),
+        (("predict",), (170, 175), 3),
+        pytest.param(("predict", "test", "validate"), (170, 175, 220), 0, marks=pytest.mark.slow),
     ],
 )
 def test_commands_after_new_bars(
-    commands: Sequence[str], evenings: Sequence[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    commands: Sequence[str], evenings: Sequence[int], samples: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = market(220, gaps=False)
     run_dir = fit(experiment(tmp_path, upto(table, 170)), tmp_path / "run")
     names = {"predict": "forecasts.parquet", "test": "predictions.parquet", "validate": "validate_metrics.json"}
     tables: dict[str, list[pd.DataFrame]] = {command: [] for command in commands if command != "validate"}
-    metrics = set()
+    words, metrics = ("--config", run_dir / "config.yaml", "--ckpt_path", "best"), set()
     for days in evenings:
         upto(table, days).to_parquet(tmp_path / "prices.parquet")
         for command in commands:
-            assert run(command, "--config", run_dir / "config.yaml", "--ckpt_path", "best") == 0
+            assert run(command, *words, "--model.samples", str(samples)) == 0
             if command == "validate":
                 metrics.add((run_dir / names[command]).read_text())
             else:
@@ -190,6 +258,6 @@ def test_commands_after_new_bars(
         assert_past_unmoved(before, after)
         assert len(before) < len(after)
     assert len(metrics) <= 1
-    wanted = Predictor.from_checkpoint(run_dir / "checkpoints" / "best.ckpt").predict(table)
+    wanted = Predictor.from_checkpoint(run_dir / "checkpoints" / "best.ckpt").predict(table, samples=samples)
     assert_past_unmoved(tables["predict"][-1], wanted)
     assert "W351" not in capsys.readouterr().err

@@ -105,7 +105,31 @@ def test_seed_reproduces_and_the_global_state_is_left_alone() -> None:
     assert not torch.equal(dropout_samples(network, network, x, samples=3, seed=2), first)
 
 
-def test_more_passes_go_on_where_fewer_stopped() -> None:
-    network, x = small_network(), windows()
-    few = dropout_samples(network, network, x, samples=2, seed=0)
-    assert torch.equal(dropout_samples(network, network, x, samples=5, seed=0)[:2], few)
+@pytest.mark.parametrize("layers", [1, 2])
+def test_masks_belong_to_the_window(layers: int) -> None:
+    """Whatever batch a window is in, and wherever: its draws are the same to the bit."""
+    network, x = small_network(lstm_layers=layers, lstm_dropout=0.4), windows(11)
+    whole = dropout_samples(network, network, x, samples=5, seed=2)
+    order = torch.randperm(11, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(dropout_samples(network, network, x[order], samples=5, seed=2), whole[:, order])
+    for k in range(11):
+        assert torch.equal(dropout_samples(network, network, x[k : k + 1], samples=5, seed=2), whole[:, k : k + 1])
+
+
+def test_windows_do_not_share_masks() -> None:
+    """Errors of the mean of a few passes average out over many rows."""
+    part, x = nn.Dropout(0.5), 1 + 1e-6 * torch.randn(200, 1, 1, generator=torch.Generator().manual_seed(0))
+    draws = dropout_samples(lambda batch: part(batch)[:, 0], part, x, samples=4, seed=0)  # 0 or 2, each
+    assert abs(float(draws.mean()) - 1) < 0.15
+    assert len({tuple((column > 0).tolist()) for column in draws[..., 0].T}) == 16
+
+
+def test_many_passes_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnn_lstm.model.dropout.MOST_COPIES", 4)
+    draws = dropout_samples(small_network(), small_network(), windows(2), samples=10, seed=0)
+    assert draws.shape == (10, 2, 4)
+
+
+def test_no_window() -> None:
+    network = small_network().eval()
+    assert dropout_samples(network, network, windows()[:0], samples=3, seed=0).shape == (3, 0, 4)

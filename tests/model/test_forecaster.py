@@ -205,6 +205,18 @@ def test_samples_give_mean_and_spread_of_the_passes() -> None:
     assert torch.equal(columns["std"], forecaster.forecast(x).columns["std"])
 
 
+@pytest.mark.parametrize("samples", [1, 3, 7, 20])
+def test_passes_of_a_row_owe_nothing_to_the_others(samples: int) -> None:
+    """Also the mean over the passes: a reduction rounds by the shape of what it reduces."""
+    forecaster, x = Forecaster(small_network()).eval(), windows(33)
+    whole = forecaster.forecast(x, samples).columns
+    for size in (1, 2, 5, 32):
+        parts = [forecaster.forecast(part, samples).columns for part in x.split(size)]
+        for name, values in whole.items():
+            assert torch.equal(torch.cat([part[name] for part in parts]), values), (name, size)
+    assert forecaster.forecast(x[:0], samples).columns["mc_std"].shape == (0, 1)
+
+
 def test_one_pass_has_no_spread() -> None:
     assert torch.equal(Forecaster(small_network()).forecast(windows(), 1).columns["mc_std"], torch.zeros(6, 1))
 

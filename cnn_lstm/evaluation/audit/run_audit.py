@@ -31,7 +31,6 @@ from cnn_lstm.evaluation.audit.lookahead import Cuts, cuts_of
 from cnn_lstm.evaluation.audit.stages import Base, Pipeline, members
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.hints import counted
-from cnn_lstm.inference.dates import dates_of
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import refuse_differences, refuse_other_scales
@@ -172,7 +171,7 @@ def audit_files(data: MarketDataModule, ckpt_path: str | None, output: Path | No
         checkpoint = read_checkpoint(ckpt_path)
         predictor = Predictor.from_checkpoint(ckpt_path)
         refuse_differences(predictor.recipe.to_plain(), data.recipe.to_plain())
-        data.keep_dates(dates_of(predictor.forecaster.contract))
+        data.keep_dates(predictor.forecaster.contract.boundaries)
         refuse_other_scales(predictor.forecaster.contract, data.scaling, data.per_symbol)
     data.setup()
     own = sum(item.reads_all_rows for item in data.bound.features)
