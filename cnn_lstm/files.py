@@ -1,15 +1,11 @@
-"""Files that are whole or unchanged, also after a power cut; and locks that the death of a process frees."""
+"""Files that are whole or unchanged, also after a power cut."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
-
-from filelock import lock_descriptor
 
 from cnn_lstm.errors import ConfigError, ResourceError
 
@@ -86,44 +82,6 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def write_text_whole(path: Path, text: str) -> None:
     """Writes a text in UTF-8 by `write_whole`."""
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
-
-
-def lock_file(path: Path, poll_seconds: float = 0.05) -> IO[bytes]:
-    """Opens a file and locks it, once every other process that did the same has freed it.
-
-    The lock lives as long as the open file: closing it, or the death of the process, frees it. A process that inherits
-    the open file holds the lock too.
-
-    Args:
-        path: The file, which is made if it does not exist.
-        poll_seconds: Time between two attempts.
-
-    Returns:
-        The open file.
-
-    Raises:
-        OSError: If the file cannot be opened, or its file system has no locks.
-
-    Example:
-        >>> with lock_file(Path("study.lock")):  # doctest: +SKIP
-        ...     print("no other process is here")
-    """
-    while (file := try_lock(path)) is None:
-        time.sleep(poll_seconds)
-    return file
-
-
-def try_lock(path: Path) -> IO[bytes] | None:
-    """As `lock_file`, without waiting: None if another process holds the lock."""
-    file = path.open("ab")
-    try:
-        if lock_descriptor(file.fileno(), blocking=False):
-            return file
-    except BaseException:
-        file.close()
-        raise
-    file.close()
-    return None
 
 
 def refuse_input_as_output(output: Path, inputs: Iterable[str | Path]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cnn_lstm.errors import ResourceError
-from cnn_lstm.files import disk_errors_in_one_line, lock_file, try_lock, write_text_whole, write_whole
+from cnn_lstm.files import disk_errors_in_one_line, write_text_whole, write_whole
 
 KILLED = """
 import os, signal, sys
@@ -97,39 +97,3 @@ def test_a_kill_leaves_the_old_file_alone(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert path.read_text() == "old"
-
-
-# -- locks -----------------------------------------------------------------------------------------------------------
-
-HOLDS = """
-import sys, time
-from pathlib import Path
-from cnn_lstm.files import lock_file
-lock = lock_file(Path(sys.argv[1]))
-print("held", flush=True)
-time.sleep(600)
-"""
-
-
-def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    with subprocess.Popen([sys.executable, "-c", HOLDS, str(path)], stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
-        assert try_lock(path) is None
-        holder.kill()
-    with lock_file(path):
-        assert try_lock(path) is None
-    again = try_lock(path)
-    assert again is not None
-    again.close()
-
-
-def test_a_process_that_inherits_the_file_holds_the_lock(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    lock = lock_file(path)
-    with subprocess.Popen(["sleep", "600"], pass_fds=[lock.fileno()]) as child:
-        lock.close()
-        assert try_lock(path) is None
-        child.kill()
-    lock_file(path).close()

@@ -7,7 +7,7 @@ from cnn_lstm.evaluation.audit.run_audit import audit_files
 from cnn_lstm.files import refuse_input_as_output
 from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.forecast_cli import CLASS_DEFAULTS
-from cnn_lstm.training.run_folder import resolve_run
+from cnn_lstm.training.run_folder import OneWriter, resolve_run, writing
 
 FILE = "audit.json"
 
@@ -25,12 +25,13 @@ def run(argv: list[str]) -> None:
     cli = forecast_cli.parsed(["test", *argv_of_test])
     config, output = cli.command_config, options.output
     data = cli.build_data()
-    if config.get("ckpt_path") is not None:
-        folder = resolve_run("test", config, CLASS_DEFAULTS, cli.files).path
-        output = output or folder / FILE
-    if output is not None:
-        refuse_input_as_output(output, [*cli.files, *filter(None, [config.get("ckpt_path")])])
-    audit_files(data, config.get("ckpt_path"), output, options.warnings_fail)
+    with OneWriter("audit") as writer, writing(output, "audit"):
+        if config.get("ckpt_path") is not None:
+            folder = resolve_run("test", config, CLASS_DEFAULTS, cli.files, None if output else writer).path
+            output = output or folder / FILE
+        if output is not None:
+            refuse_input_as_output(output, [*cli.files, *filter(None, [config.get("ckpt_path")])])
+        audit_files(data, config.get("ckpt_path"), output, options.warnings_fail)
 
 
 def _parser() -> CommandParser:

@@ -15,7 +15,7 @@ from cnn_lstm.hints import counted
 from cnn_lstm.inference.embeddings import embeddings_table
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.runs import forecast_cli
-from cnn_lstm.training.run_folder import run_of_checkpoint
+from cnn_lstm.training.run_folder import run_of_checkpoint, writing
 
 FILE = "embeddings.parquet"
 
@@ -29,9 +29,10 @@ def run(argv: list[str]) -> None:
     options = _parser().options(argv[1:])
     output = _output(options)
     forecast_cli.set_up_messages()
-    predictor = Predictor.from_checkpoint(options.ckpt_path)
-    table = embeddings_table(predictor, _prices(options), options.samples)
-    write_whole(output, lambda partial: table.to_parquet(partial, index=False))
+    with writing(output, "encode"):
+        predictor = Predictor.from_checkpoint(options.ckpt_path)
+        table = embeddings_table(predictor, _prices(options), options.samples)
+        write_whole(output, lambda partial: table.to_parquet(partial, index=False))
     span = f"{table['as_of'].min():%Y-%m-%d}..{table['as_of'].max():%Y-%m-%d}"
     print(f"{counted(len(table), 'embedding')} of {counted(table['symbol'].nunique(), 'symbol')}, {span}, in {output}")
     print(f"trained on decisions {table.attrs['training']['first'][:10]}..{table.attrs['training']['last'][:10]}")

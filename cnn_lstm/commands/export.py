@@ -5,6 +5,7 @@ from __future__ import annotations
 from cnn_lstm.commands.parser import CommandParser, filled_path
 from cnn_lstm.inference.export import FORMATS, export
 from cnn_lstm.runs.forecast_cli import set_up_messages
+from cnn_lstm.training.run_folder import writing
 
 
 def run(argv: list[str]) -> None:
@@ -23,7 +24,8 @@ def run(argv: list[str]) -> None:
     )
     options = parser.options(argv[1:])
     set_up_messages()
-    written = export(options.ckpt_path, options.output, options.format)
+    with writing(options.output or options.ckpt_path, "export"):
+        written = export(options.ckpt_path, options.output, options.format)
     differences = ", ".join(f"batch {size}: {value:.1e}" for size, value in written.differences.items())
     print(f"agrees with eager — largest difference {differences}")
     print(written.path)

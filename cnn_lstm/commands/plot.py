@@ -7,6 +7,7 @@ from pathlib import Path
 from cnn_lstm.commands.parser import CommandParser, filled_path
 from cnn_lstm.training.history import PLOT_FILE, curves_of
 from cnn_lstm.training.history_plot import draw_history
+from cnn_lstm.training.run_folder import writing
 
 
 def run(argv: list[str]) -> None:
@@ -27,5 +28,6 @@ def run(argv: list[str]) -> None:
     )
     options = parser.options(argv[1:])
     target = options.output or (options.runs[0] / PLOT_FILE if len(options.runs) == 1 else Path(PLOT_FILE))
-    draw_history([folder for run in options.runs for folder in curves_of(run)], target)
+    with writing(target, "plot"):
+        draw_history([folder for run in options.runs for folder in curves_of(run)], target)
     print(target)

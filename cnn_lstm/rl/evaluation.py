@@ -19,6 +19,7 @@ from cnn_lstm.evaluation.report import json_values
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.hints import first_names
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.locks import take_folder
 from cnn_lstm.rl.agents import agent_file, load_agent, play_agent
 from cnn_lstm.rl.episodes import Episodes
 from cnn_lstm.rl.job import Job, job_of, saved_config
@@ -63,9 +64,15 @@ def evaluate(folder: Path) -> EvaluationFiles:
 
     Raises:
         ConfigError: E270, if a model was trained on test dates; E273, if the folder is not one of `rl train`, or agents
-            are missing or damaged.
+            are missing or damaged; E243, if another command writes there.
     """
     _require_agents(folder)
+    with take_folder(folder, "rl evaluate", "agents"):
+        return _evaluated(folder)
+
+
+def _evaluated(folder: Path) -> EvaluationFiles:
+    """Plays the agents, and writes what they earn."""
     job = job_of(saved_config(folder, "rl evaluate"))
     seeds = job.config.agent.seeds
     models = [agent_file(folder, seed) for seed in seeds]

@@ -23,13 +23,14 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.hints import counted
+from cnn_lstm.locks import take_folder
 from cnn_lstm.model.devices import require_device
 from cnn_lstm.rl.agents import agent_file, blank_agent, make_agent
 from cnn_lstm.rl.job import Job, JobConfig, job_of, saved_config
 from cnn_lstm.rl.market import market_of
 from cnn_lstm.rl.record import TrackedMetrics, recorded
 from cnn_lstm.rl.settings import AgentSettings
-from cnn_lstm.training.run_folder import require_writable
+from cnn_lstm.training.run_folder import unused_folder
 
 MAX_NAME = 100  # letters; file systems allow 255 bytes
 
@@ -45,25 +46,29 @@ def train(config: JobConfig, resume: bool = False) -> Path:
         The folder of the agents, RUN/rl/NAME.
 
     Raises:
-        ConfigError: E270, E271 or E273, if a setting is impossible, or the folder holds agents of other settings.
+        ConfigError: E270, E271 or E273, if a setting is impossible, or the folder holds agents of other settings; E243,
+            if another command writes there.
         CheckpointError: If the checkpoint cannot be read.
     """
-    name = config.folder or f"{config.agent.algo}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if name in (".", "..") or "/" in name or "\\" in name or len(name) > MAX_NAME:
+    name = config.folder
+    if name and (name in (".", "..") or "/" in name or "\\" in name or len(name) > MAX_NAME):
         raise ConfigError(f"{name!r} is not the name of a folder", "--folder", "give a word, such as ppo", code=273)
     if config.agent.device != "auto":  # else Stable-Baselines3 would take the CPU without a word
         require_device(config.agent.device, "agent.device")
-    job = job_of(replace(config, folder=name))
-    folder, settings = job.home.path / "rl" / name, job.config
-    _require_folder(folder, resume)
+    job = job_of(config)
+    home, market = job.home.path / "rl", job.config.market
+    _require_folder(home / (name or ""), resume)
     if resume:
-        _require_same(settings, folder)
-    env = job.checked_env(settings.market.part, settings.market.episode_length)
+        _require_same(job.config, home / str(name))
+    env = job.checked_env(market.part, market.episode_length)
     blank_agent(job.learner, env)  # what the algorithm refuses is reported before anything is written
-    require_writable(folder)
-    if not resume:
-        write_text_whole(folder / "config.yaml", _config_text(job, folder))
-    _train_missing(job, env, folder, resume)
+    folder = home / name if name else unused_folder(home / f"{config.agent.algo}-{time.strftime('%Y%m%d-%H%M%S')}")
+    with take_folder(folder, "rl train", "agents", "--folder"):
+        _require_folder(folder, resume)  # nobody has begun there meanwhile
+        job = replace(job, config=replace(job.config, folder=folder.name))
+        if not resume:
+            write_text_whole(folder / "config.yaml", _config_text(job, folder))
+        _train_missing(job, env, folder, resume)
     return folder
 
 

@@ -38,7 +38,7 @@ from cnn_lstm.runs.tracking import keep_model, record_of_run, recording
 from cnn_lstm.training.console import Totals, totals_line
 from cnn_lstm.training.history import PLOT_FILE
 from cnn_lstm.training.history_plot import draw_history
-from cnn_lstm.training.run_folder import RunFolder, keep_config_of_user, name_of_run, named_run, new_run
+from cnn_lstm.training.run_folder import OneWriter, RunFolder, keep_config_of_user, name_of_run, named_run, new_run
 from cnn_lstm.training.tracking.events import Parent
 from cnn_lstm.training.tracking.parent import write_parent
 from cnn_lstm.training.tracking.record import Record
@@ -85,21 +85,21 @@ def fit_ensemble(cli: ForecastCLI, argv: Sequence[str]) -> None:
         CheckpointError: If there is no run to go on with.
         SystemExit: With the exit code of the first member that failed.
     """
-    run, resumed = _run_folder(cli)
-    keep_config_of_user(run, cli.config_text, cli.files)
-    data = cli.build_data()
-    data.setup()  # before anything is written: bad data leaves nothing behind
-    record = record_of_run(run, "fit", cli.command_config)
-    fit = EnsembleFit(cli, run, _members(cli, argv, run, record), record)
-    with ENSEMBLE.locked(run.path) as lock:
+    with OneWriter("fit") as writer:
+        run, resumed = _run_folder(cli, writer)
+        keep_config_of_user(run, cli.config_text, cli.files)
+        data = cli.build_data()
+        data.setup()  # before anything is written: bad data leaves nothing behind
+        record = record_of_run(run, "fit", cli.command_config)
+        fit = EnsembleFit(cli, run, _members(cli, argv, run, record), record)
         ENSEMBLE.require_same_configuration(run.path, cli.config_text)
         write_text_whole(run.config, cli.config_text)  # with the number of members that is asked for now
         with recording(record, cli.config_text, resumed):
-            _train(fit, data, lock)
+            _train(fit, data, writer.descriptor)
 
 
-def _run_folder(cli: ForecastCLI) -> tuple[RunFolder, bool]:
-    """The folder of the run, and whether an earlier one goes on in it."""
+def _run_folder(cli: ForecastCLI, writer: OneWriter) -> tuple[RunFolder, bool]:
+    """The folder of the run, locked, and whether an earlier one goes on in it."""
     config = cli.command_config
     seed, given = config.seed_everything, config.get("ckpt_path")
     fix = "give a number; the members have it and those after it"
@@ -107,7 +107,7 @@ def _run_folder(cli: ForecastCLI) -> tuple[RunFolder, bool]:
     fix = "start one process; the members start those that their trainer asks for"
     require("LOCAL_RANK" not in os.environ, "an ensemble inside a distributed launch", "LOCAL_RANK is set", fix)
     if given is None:
-        return new_run(config.run_dir, config.runs_dir, name_of_run(cli.files)), False
+        return new_run(config.run_dir, config.runs_dir, name_of_run(cli.files), writer), False
     if str(given) != "last":
         fix = "give --ckpt_path last, or --ensemble 1 to train one member"
         raise ConfigError(f"--ckpt_path {given}", "an ensemble goes on as a whole", fix, code=224)
@@ -115,6 +115,7 @@ def _run_folder(cli: ForecastCLI) -> tuple[RunFolder, bool]:
     if not run.members.is_dir():
         fix = "leave --ckpt_path out for a new run, or give --ensemble 1"
         raise CheckpointError("no ensemble to go on with", str(run.members), fix, code=437)
+    writer.take(run.path)
     return run, True
 
 
@@ -130,7 +131,7 @@ def _members(cli: ForecastCLI, argv: Sequence[str], run: RunFolder, record: Reco
     ]
 
 
-def _train(fit: EnsembleFit, data: MarketDataModule, lock: int) -> None:
+def _train(fit: EnsembleFit, data: MarketDataModule, lock: int | None) -> None:
     """Trains what is missing, and concludes unless a member failed."""
     config = fit.cli.command_config
     fit.record.dataset(data, yaml.safe_load(fit.cli.config_text)["data"]["source"])

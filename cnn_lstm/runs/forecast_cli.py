@@ -59,6 +59,7 @@ from cnn_lstm.training.loggers import MLflowTracker, TrackedData, build_loggers
 from cnn_lstm.training.plan import TrainingPlan, require_processes_that_stay
 from cnn_lstm.training.run_folder import (
     ENVIRONMENT_KEY,
+    OneWriter,
     empty_run_removed,
     interruption_with_advice,
     keep_config_of_user,
@@ -106,17 +107,18 @@ class ForecastCLI(LightningCLI):
         set_up_messages()
         guard_parser()
         self._command, self._runs, self._trial = args[0], run, trial
-        super().__init__(
-            Forecaster,
-            MarketDataModule,
-            save_config_callback=None,
-            seed_everything_default=42,
-            trainer_defaults=dict(TRAINER_DEFAULTS),
-            parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            args=args,
-        )
+        with OneWriter(args[0]) as self._writer:
+            super().__init__(
+                Forecaster,
+                MarketDataModule,
+                save_config_callback=None,
+                seed_everything_default=42,
+                trainer_defaults=dict(TRAINER_DEFAULTS),
+                parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                args=args,
+            )
 
     # -- parser --------------------------------------------------------------------------------------------------
 
@@ -169,7 +171,7 @@ class ForecastCLI(LightningCLI):
         config = self.command_config
         self._runs = self._runs and not self.makes_ensemble
         if self._runs:
-            self.run_folder = resolve_run(self._command, config, CLASS_DEFAULTS, self.files)
+            self.run_folder = resolve_run(self._command, config, CLASS_DEFAULTS, self.files, self._writer)
         parser = self._parser(self._command)
         self.config_text = saved_text(parser, config)
         if self._runs and self._command == "fit":

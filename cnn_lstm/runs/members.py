@@ -94,10 +94,10 @@ class MemberProcesses:
     """The processes of runs that belong together.
 
     Args:
-        lock: File that each process holds open.
+        lock: Descriptor of the folder's lock, which each process holds open; None where there is none.
     """
 
-    lock: int
+    lock: int | None
     running: list[tuple[Member, subprocess.Popen[bytes], list[str]]] = field(default_factory=list)
     failed: dict[int, int] = field(default_factory=dict)
 
@@ -115,7 +115,7 @@ class MemberProcesses:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                pass_fds=(self.lock,),
+                pass_fds=() if self.lock is None else (self.lock,),
             )
         self.running.append((member, process, command))
 
@@ -143,13 +143,13 @@ class MemberProcesses:
             processes.wait_or_kill(process, PATIENCE_SECONDS)
 
 
-def train_all(members: Sequence[Member], jobs: int, lock: int, advice: str | None = None) -> dict[int, int]:
+def train_all(members: Sequence[Member], jobs: int, lock: int | None, advice: str | None = None) -> dict[int, int]:
     """Trains and tests what is missing.
 
     Args:
         members: The runs.
         jobs: Runs at a time.
-        lock: File that each process holds open.
+        lock: See `MemberProcesses`.
         advice: How to go on after an interruption; by default the options of a command that makes several runs.
 
     Returns:

@@ -12,12 +12,14 @@ from typing import Any
 import yaml
 
 from cnn_lstm.errors import ConfigError, require
-from cnn_lstm.files import disk_errors_in_one_line, try_lock, write_text_whole
+from cnn_lstm.files import write_text_whole
+from cnn_lstm.locks import LOCK, take_folder
 from cnn_lstm.plain_values import differences, flattened
 from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.argv import config_files
 from cnn_lstm.runs.config import RENAMED, with_current_keys
 from cnn_lstm.runs.forecast_cli import ForecastCLI
+from cnn_lstm.training.run_folder import unused_folder
 
 # keys that change no metric, or that differ between the runs
 FREE_KEYS = (
@@ -131,13 +133,14 @@ class MultiRunCommand:
         return cli
 
     def new_folder(self, cli: ForecastCLI) -> Path:
-        """A folder that nobody named, in the folder of all runs.
+        """Makes a folder that nobody named, in the folder of all runs.
 
         Args:
             cli: The configuration of the runs.
         """
         name = cli.files[0].stem if cli.files else "fit"
-        return Path(cli.command_config.runs_dir) / f"{name}-{self.command}-{time.strftime('%Y%m%d-%H%M%S')}"
+        folder = f"{name}-{self.command}-{time.strftime('%Y%m%d-%H%M%S')}"
+        return unused_folder(Path(cli.command_config.runs_dir) / folder)
 
     @contextmanager
     def locked(self, folder: Path) -> Iterator[int]:
@@ -150,19 +153,10 @@ class MultiRunCommand:
 
         Raises:
             ResourceError: E606, if it cannot be written.
-            ConfigError: E243, if the same command, or a run of it, is at work there.
+            ConfigError: E243, if another command, or a run of one, is at work there.
         """
-        with disk_errors_in_one_line(
-            f"cannot write the {self.command} folder", folder, f"choose another {self.option}"
-        ):
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = try_lock(folder / ".lock")
-        if lock is None:
-            raise ConfigError(
-                f"another {self.command}, or a run of it, is at work here", str(folder), "wait for its end", code=243
-            )
-        with lock:
-            yield lock.fileno()
+        with take_folder(folder, self.command, self.command, self.option) as lock:
+            yield lock.descriptor
 
     def require_same_configuration(self, folder: Path, text: str) -> None:
         """Keeps the configuration in a new folder, and refuses a folder that was made of another one.
@@ -176,7 +170,7 @@ class MultiRunCommand:
         """
         kept = self.kept_config(folder)
         if not kept.exists():
-            if any(path.name != ".lock" for path in folder.iterdir()):
+            if any(path.name != LOCK for path in folder.iterdir()):
                 what = "the folder holds something else"
                 raise ConfigError(what, str(folder), f"choose a new {self.option}", code=242)
             write_text_whole(kept, text)

@@ -16,6 +16,7 @@ from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.ensemble import FEWEST
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.locks import take_folder
 from cnn_lstm.runs.average import write_average
 from cnn_lstm.runs.members import Member, leave_with, train_all
 from cnn_lstm.runs.multi_run import MultiRunCommand
@@ -118,7 +119,7 @@ def _average(members: Sequence[Member], data: MarketDataModule, settings: Evalua
     file, folder = members[0].folder / "ensemble.ckpt", members[0].folder / "ensemble"
     ensemble = write_average([member.run.checkpoint("best") for member in members], file, data)
     kept = REPEAT.kept_config(members[0].folder).read_text(encoding="utf-8")
-    folder.mkdir(exist_ok=True)
-    write_text_whole(RunFolder(folder).config, kept)
     table = Predictor(ensemble).predict_rows(data.panel, data.parts.test)
-    return judge(folder, table, data, ensemble, settings, file).report
+    with take_folder(folder, REPEAT.command, "ensemble"):
+        write_text_whole(RunFolder(folder).config, kept)
+        return judge(folder, table, data, ensemble, settings, file).report

@@ -15,9 +15,10 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from cnn_lstm.errors import ConfigError, ResourceError
-from cnn_lstm.files import lock_file
+from cnn_lstm.locks import lock_file
 from cnn_lstm.training.tracking.credentials import without_credentials
 
+PATIENCE = 60  # seconds to wait for a locked database, and for a process that has locked it
 # how a session on a server waits for a named lock, and releases it
 SESSION_LOCKS = {
     "postgresql": ("SELECT pg_advisory_lock(:number)", "SELECT pg_advisory_unlock(:number)"),
@@ -57,10 +58,17 @@ def exclusive(storage: str) -> Iterator[None]:
 
     Args:
         storage: Address of the database.
+
+    Raises:
+        ResourceError: E609, if another process keeps its lock, such as one that was stopped.
     """
     url = parsed_url(storage)
     if url.get_backend_name() == "sqlite":
-        with lock_file(Path(f"{url.database}.lock")):
+        try:
+            lock = lock_file(Path(f"{url.database}.lock"), "sweep", PATIENCE)
+        except OSError as error:
+            raise _failing(storage, error.strerror or str(error)) from error
+        with lock:
             yield
         return
     acquire, release = SESSION_LOCKS[url.get_backend_name()]
@@ -92,11 +100,12 @@ def storage_errors(storage: str) -> Iterator[None]:
         failure = error if isinstance(error, DBAPIError) else error.__cause__  # Optuna wraps it in errors of its own
         if not isinstance(failure, DBAPIError):
             raise
-        what = without_credentials(str(failure.orig).strip().splitlines()[0])
-        fix = "once it works again, run the same command with --resume"
-        raise ResourceError(
-            f"the study's database fails: {what}", without_credentials(storage), fix, code=609
-        ) from error
+        raise _failing(storage, str(failure.orig).strip().splitlines()[0]) from error
+
+
+def _failing(storage: str, why: str) -> ResourceError:
+    what, fix = without_credentials(why), "once it works again, run the same command with --resume"
+    return ResourceError(f"the study's database fails: {what}", without_credentials(storage), fix, code=609)
 
 
 def _unusable(storage: str, why: str) -> ConfigError:

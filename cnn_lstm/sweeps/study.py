@@ -21,13 +21,12 @@ from cnn_lstm.errors import ConfigError
 from cnn_lstm.sweeps.definition import Definition, experimental
 from cnn_lstm.sweeps.objectives import Objective, monitored
 from cnn_lstm.sweeps.space import Draw
-from cnn_lstm.sweeps.storage import exclusive, parsed_url, storage_errors
+from cnn_lstm.sweeps.storage import PATIENCE, exclusive, parsed_url, storage_errors
 from cnn_lstm.training.run_folder import RunFolder
 
 HEARTBEAT = 5  # seconds between two signs of life of a trial
 GRACE = 15  # seconds without one, after which its worker counts as dead
 RETRIES = 2  # of a trial whose worker died
-PATIENCE = 60  # seconds to wait for a locked database
 # a file is closed after each use: nothing says when a study is not needed any more, to close a pool of them
 LITE = {"connect_args": {"timeout": PATIENCE}, "poolclass": NullPool}
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from cnn_lstm.errors import CheckpointError, ConfigError, interruption
 from cnn_lstm.files import disk_errors_in_one_line
+from cnn_lstm.locks import LOCK, Lock, take_folder
 from cnn_lstm.model.checkpoints import candidates, plain_members, read_checkpoint, require_single
 from cnn_lstm.model.contract import refuse_differences
 from cnn_lstm.plain_values import differences
@@ -20,6 +21,9 @@ from cnn_lstm.specs import class_path, imported
 
 ENVIRONMENT_KEY = "CNN_LSTM_RUN_DIR"
 SAVED = "# lightning.pytorch=="  # how the configuration of a run begins
+LEVELS = 3  # of folders, within a run, that commands write files into
+# what launchers give the processes of one run; the first of them has 0 in each that is set
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 _made: ContextVar[tuple[Path, ...]] = ContextVar(
     "folders that were made for a run, the innermost one first", default=()
 )
@@ -90,28 +94,110 @@ class RunFolder:
         return file
 
 
-def new_run(explicit: str | None, root: str, name: str) -> RunFolder:
+@final
+class OneWriter:
+    """Keeps other writers out of the run folder that a command works in, until the end of the `with` block.
+
+    Of the processes of a distributed strategy the first one holds the lock, since it alone writes.
+
+    Args:
+        command: Name of the command.
+    """
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+        self.lock: Lock | None = None
+
+    def __enter__(self) -> OneWriter:
+        """Holds nothing yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Lets others write."""
+        if self.lock is not None:
+            self.lock.release()
+
+    @property
+    def descriptor(self) -> int | None:
+        """What processes that work in the folder have to inherit to hold the lock too; None if nothing is held."""
+        return None if self.lock is None else self.lock.descriptor
+
+    def take(self, folder: Path) -> None:
+        """Makes the folder where there is none, and locks it, before anything is read or written there.
+
+        Args:
+            folder: The folder.
+
+        Raises:
+            ConfigError: E243, if another command writes there.
+            ResourceError: E606, if it cannot be written.
+        """
+        if is_first_process():
+            self.lock = take_folder(folder, self.command, "run", "--run_dir")
+
+
+def is_first_process() -> bool:
+    """Whether this is the only process of a run, or the first of several, which alone writes."""
+    return all(os.environ.get(name, "0") in ("", "0") for name in RANKS)
+
+
+def new_run(explicit: str | None, root: str, name: str, writer: OneWriter) -> RunFolder:
     """A folder for a new fit: the given one, or `root/name-date-time`.
 
     Processes that a distributed strategy starts from this one share the folder through the environment.
 
+    Args:
+        explicit: The given one.
+        root: Where a folder is made that nobody named.
+        name: What it is called after.
+        writer: Takes the folder.
+
     Raises:
-        ConfigError: If the given folder holds a run already.
+        ConfigError: If the given folder holds a run already, or another command writes there.
         ResourceError: If the folder cannot be made.
     """
     shared = os.environ.get(ENVIRONMENT_KEY)
     if shared and "LOCAL_RANK" in os.environ:
         return RunFolder(Path(shared))
-    path = Path(explicit) if explicit else _unused(Path(root) / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    if explicit:
+        path = Path(explicit)
+        _made.set(tuple(folder for folder in (path, *path.parents) if not folder.exists()))
+    else:
+        path = unused_folder(Path(root) / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    writer.take(path)
     run = RunFolder(path)
     if any(run.checkpoints.glob("*.ckpt")) or run.members.is_dir():
         fix = f"choose another --run_dir, or continue it with --ckpt_path {run.newest}"
         raise ConfigError("the run folder holds a run already", str(path), fix, code=206)
     _current.set(path)
-    _made.set(tuple(folder for folder in (path, *path.parents) if not folder.exists()))
-    require_writable(path)
     os.environ[ENVIRONMENT_KEY] = str(path)
-    return RunFolder(path)
+    return run
+
+
+def unused_folder(path: Path) -> Path:
+    """Makes a folder that nobody has yet, of this name or with a number behind it.
+
+    Commands that begin in the same second get different ones.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        ResourceError: E606, if it cannot be made.
+    """
+    missing = [folder for folder in path.parents if not folder.exists()]
+    number, unused = 1, path
+    with disk_errors_in_one_line("cannot write the run folder", path, "choose another --run_dir"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                unused.mkdir()
+            except FileExistsError:
+                number += 1
+                unused = path.with_name(f"{path.name}-{number}")
+            else:
+                _made.set((unused, *missing))
+                return unused
 
 
 @contextmanager
@@ -149,25 +235,6 @@ def interruption_with_advice() -> Iterator[None]:
         _current.reset(token)
 
 
-def require_writable(path: Path) -> None:
-    """Makes a folder where there is none, and refuses one that cannot be written before any work is done.
-
-    Raises:
-        ResourceError: If it cannot be made or written.
-    """
-    with disk_errors_in_one_line("cannot write the run folder", path, "choose another --run_dir"):
-        path.mkdir(parents=True, exist_ok=True)
-        (path / ".writable").touch()
-        (path / ".writable").unlink()
-
-
-def _unused(path: Path) -> Path:
-    number, unused = 2, path
-    while unused.exists():
-        unused, number = path.with_name(f"{path.name}-{number}"), number + 1
-    return unused
-
-
 def run_of_checkpoint(file: Path) -> RunFolder:
     """The run that a checkpoint file belongs to: the folder above `checkpoints`, else the folder that it lies in.
 
@@ -179,7 +246,45 @@ def run_of_checkpoint(file: Path) -> RunFolder:
     return named if named.config.is_file() else RunFolder(folder)
 
 
-def resolve_run(command: str, config: Any, defaults: dict[str, dict[str, Any]], files: list[Path]) -> RunFolder:
+def run_around(file: Path) -> RunFolder | None:
+    """The run that a file lies in, or is to lie in: the nearest folder above it that is one, or that is being written.
+
+    Args:
+        file: The file.
+    """
+    for folder in list(file.resolve().parents)[:LEVELS]:
+        run = RunFolder(folder)
+        if (folder / LOCK).exists() or (run.config.is_file() and run.checkpoints.is_dir()):
+            return run
+    return None
+
+
+@contextmanager
+def writing(file: Path | None, command: str) -> Iterator[None]:
+    """Keeps other writers out of the run that a file is written into, if it lies in one.
+
+    Args:
+        file: The file; None if none is written.
+        command: Name of the command.
+
+    Raises:
+        ConfigError: E243, if another command writes there.
+    """
+    run = None if file is None else run_around(file)
+    if run is None:
+        yield
+        return
+    with take_folder(run.path, command, "run", "--output"):
+        yield
+
+
+def resolve_run(
+    command: str,
+    config: Any,
+    defaults: dict[str, dict[str, Any]],
+    files: list[Path],
+    writer: OneWriter | None,
+) -> RunFolder:
     """The run folder of a command; sets `ckpt_path` to a file where a checkpoint is named.
 
     Args:
@@ -187,20 +292,22 @@ def resolve_run(command: str, config: Any, defaults: dict[str, dict[str, Any]], 
         config: Its configuration.
         defaults: Spec of each class that a configuration may leave out, by its key.
         files: Configuration files that the command line names.
+        writer: Takes the folder; None for a command that only reads there.
 
     Raises:
         CheckpointError: If the command needs a checkpoint and none is named, it is of another model, or a fit is to go
             on from an ensemble.
+        ConfigError: If another command writes in the folder.
     """
     given = config.get("ckpt_path")
     if given is None:
-        if command != "fit":
+        if writer is None or command != "fit":
             raise CheckpointError(
                 f"{command} needs a checkpoint",
                 fix="add --ckpt_path RUN/checkpoints/best.ckpt, or best|last with --run_dir RUN",
                 code=437,
             )
-        return new_run(config.run_dir, config.runs_dir, name_of_run(files))
+        return new_run(config.run_dir, config.runs_dir, name_of_run(files), writer)
     if str(given) in ("best", "last"):
         given = _run_with_checkpoints(config.run_dir, files).checkpoint(str(given))
     checkpoint = read_checkpoint(given)
@@ -209,7 +316,8 @@ def resolve_run(command: str, config: Any, defaults: dict[str, dict[str, Any]], 
     require_same_model(checkpoint, config.model, defaults)
     config.ckpt_path = str(given)
     run = RunFolder(Path(config.run_dir)) if config.run_dir else run_of_checkpoint(Path(given))
-    require_writable(run.path)
+    if writer is not None:
+        writer.take(run.path)
     _current.set(run.path)
     return run
 

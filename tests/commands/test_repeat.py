@@ -20,8 +20,8 @@ import torch
 import yaml
 
 from cnn_lstm import specs
-from cnn_lstm.files import lock_file
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.locks import take_folder
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.runs import members as members_module
 from cnn_lstm.runs import processes
@@ -383,7 +383,9 @@ def test_a_run_that_outlives_its_repeat_keeps_others_out(
     try:
         assert alive(pid)
         assert run("repeat", *argv, "--resume") == 2
-        assert "error[E243]" in capsys.readouterr().err
+        message = capsys.readouterr().err
+        assert "error[E243]" in message
+        assert f"cnn-lstm repeat, pid {process.pid} has ended, but not what it started" in message
     finally:
         os.kill(pid, signal.SIGKILL)
 
@@ -494,9 +496,11 @@ def test_more_seeds_join_those_that_are_there(config: Path, tmp_path: Path) -> N
 
 
 def test_a_locked_folder_is_refused(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with lock_file(tmp_path / ".lock"):
+    with take_folder(tmp_path, "walk-forward", "walk-forward"):
         assert run("repeat", "--config", config, "--folder", tmp_path) == 2
-    assert "error[E243]" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    holder = f"cnn-lstm walk-forward, pid {os.getpid()}"
+    assert f"error[E243]: another command is at work here — {tmp_path}: {holder}" in message
 
 
 @pytest.mark.usefixtures("pretending")

@@ -8,13 +8,26 @@ from pathlib import Path
 import pytest
 
 from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
-from cnn_lstm.training.run_folder import ENVIRONMENT_KEY, RunFolder, keep_config_of_user, new_run, run_of_checkpoint
+from cnn_lstm.training.run_folder import (
+    ENVIRONMENT_KEY,
+    OneWriter,
+    RunFolder,
+    keep_config_of_user,
+    new_run,
+    run_of_checkpoint,
+)
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ENVIRONMENT_KEY, "")  # set, so that it is restored after `new_run` has written it
     monkeypatch.delenv("LOCAL_RANK", raising=False)
+
+
+def made(explicit: Path | None, root: Path = Path("elsewhere")) -> RunFolder:
+    """A new run, whose command has ended."""
+    with OneWriter("fit") as writer:
+        return new_run(None if explicit is None else str(explicit), str(root), "quick", writer)
 
 
 def test_a_run_folder_names_its_files(tmp_path: Path) -> None:
@@ -43,7 +56,7 @@ def test_a_checkpoint_belongs_to_the_run_above_it(tmp_path: Path, monkeypatch: p
 
 
 def test_new_run_is_named_by_name_and_time(tmp_path: Path) -> None:
-    run = new_run(None, str(tmp_path), "quick")
+    run = made(None, tmp_path)
     assert re.fullmatch(r"quick-\d{8}-\d{6}", run.path.name)
     assert run.path.parent == tmp_path
     assert list(run.path.iterdir()) == []
@@ -51,13 +64,13 @@ def test_new_run_is_named_by_name_and_time(tmp_path: Path) -> None:
 
 def test_runs_of_one_second_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.strftime", lambda _: "now")
-    names = [new_run(None, str(tmp_path), "quick").path.name for _ in range(3)]
+    names = [made(None, tmp_path).path.name for _ in range(3)]
     assert names == ["quick-now", "quick-now-2", "quick-now-3"]
 
 
 def test_given_folder_is_taken_also_if_it_exists(tmp_path: Path) -> None:
-    assert new_run(str(tmp_path / "a" / "b"), "elsewhere", "quick").path == tmp_path / "a" / "b"
-    assert new_run(str(tmp_path / "a" / "b"), "elsewhere", "quick").path == tmp_path / "a" / "b"
+    assert made(tmp_path / "a" / "b").path == tmp_path / "a" / "b"
+    assert made(tmp_path / "a" / "b").path == tmp_path / "a" / "b"
 
 
 @pytest.mark.parametrize(("written", "named"), [(["best"], "best"), (["best", "last"], "last"), (["mine"], "last")])
@@ -67,7 +80,7 @@ def test_a_fit_goes_on_from_what_was_written(written: list[str], named: str, tmp
     for name in written:
         (tmp_path / "checkpoints" / f"{name}.ckpt").touch()
     with pytest.raises(ConfigError, match=rf"E206.*--ckpt_path {named}$"):
-        new_run(str(tmp_path), "runs", "fit")
+        made(tmp_path)
 
 
 def test_folder_of_another_run_is_refused(tmp_path: Path) -> None:
@@ -75,7 +88,7 @@ def test_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     kept.parent.mkdir()
     kept.write_text("kept")
     with pytest.raises(ConfigError, match="holds a run already") as caught:
-        new_run(str(tmp_path), "elsewhere", "quick")
+        made(tmp_path)
     assert caught.value.exit_code == 2
     assert kept.read_text() == "kept"
 
@@ -84,16 +97,16 @@ def test_folder_of_another_run_is_refused(tmp_path: Path) -> None:
 def test_folder_that_cannot_be_made_is_an_error(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ResourceError, match="cannot write the run folder") as caught:
-        new_run(str(tmp_path / place), "elsewhere", "quick")
+        made(tmp_path / place)
     assert caught.value.exit_code == 6
 
 
 def test_process_of_a_strategy_shares_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = new_run(None, str(tmp_path), "quick")
-    assert new_run(None, str(tmp_path), "quick") != first
-    shared = new_run(None, str(tmp_path), "quick")
+    first = made(None, tmp_path)
+    assert made(None, tmp_path) != first
+    shared = made(None, tmp_path)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert new_run(None, str(tmp_path), "quick") == shared
+    assert made(None, tmp_path) == shared
 
 
 SAVED = "# lightning.pytorch==2.6.6\nseed_everything: 42\n"

@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 from cnn_lstm.errors import ConfigError, TrackingError
 from cnn_lstm.files import replace_file
 from cnn_lstm.hints import counted
+from cnn_lstm.locks import take_folder
 from cnn_lstm.training.tracking.credentials import without_credentials
-from cnn_lstm.training.tracking.events import Content, End
+from cnn_lstm.training.tracking.events import Content, End, Start
 from cnn_lstm.training.tracking.journal import Event, Journal
 from cnn_lstm.training.tracking.remedies import in_short, remedy
 
@@ -183,6 +184,25 @@ def of_one_kind(events: Iterator[Event[Content]]) -> Iterator[list[Event[Content
 
 
 def sync(run: Path, uri: str | None) -> str:
+    """As `send_rest`, for a command of its own: nobody else may write in the run folder.
+
+    Args:
+        run: The run folder.
+        uri: Tracking URI; by default the one that the run was sent to.
+
+    Returns:
+        What was done.
+
+    Raises:
+        ConfigError: If the folder has no journal, or another command writes there.
+        TrackingError: If the server does not take it, or another process is sending it.
+    """
+    _started(Journal(run / "tracking"))
+    with take_folder(run, "sync-tracking", "run"):
+        return send_rest(run, uri)
+
+
+def send_rest(run: Path, uri: str | None) -> str:
     """Sends what waits in the journal of a run; a record without an end gets one, since its process was killed.
 
     Args:
@@ -197,12 +217,10 @@ def sync(run: Path, uri: str | None) -> str:
         TrackingError: If the server does not take it, or another process is sending it.
     """
     journal = Journal(run / "tracking")
-    start = journal.start()
-    if start is None:
-        raise ConfigError("no MLflow record", str(journal.path), "name the folder of a run of fit", code=241)
-    delivery = Delivery.of_run(run, uri or start.uri)
-    if not journal.take():
-        raise TrackingError("another process is sending the record", str(run), "wait for its end", code=702)
+    delivery = Delivery.of_run(run, uri or _started(journal).uri)
+    if not journal.take("sync-tracking"):
+        where = f"{run}: {journal.sender()}"
+        raise TrackingError("another process is sending the record", where, "wait for its end", code=702)
     try:
         if not journal.has_ended():
             journal.append(End("KILLED"))
@@ -212,6 +230,14 @@ def sync(run: Path, uri: str | None) -> str:
     return (
         f"{run}: {counted(delivery.sent, 'event')} sent to {without_credentials(delivery.uri)}, run {delivery.run_id}"
     )
+
+
+def _started(journal: Journal) -> Start:
+    """The beginning of a journal."""
+    start = journal.start()
+    if start is None:
+        raise ConfigError("no MLflow record", str(journal.path), "name the folder of a run of fit", code=241)
+    return start
 
 
 class Sender:

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from cnn_lstm.files import disk_errors_in_one_line, try_lock
+from cnn_lstm.files import disk_errors_in_one_line
+from cnn_lstm.locks import LOCK, Lock, holder_of, try_lock
 from cnn_lstm.training.tracking.events import KINDS, Content, End, Metrics, Params, Resume, Start
 
 ContentT = TypeVar("ContentT", bound=Content, covariant=True)
@@ -45,7 +46,7 @@ class Journal:
     """
 
     folder: Path
-    _lock: IO[bytes] | None = field(default=None, init=False, repr=False)
+    _lock: Lock | None = field(default=None, init=False, repr=False)
     _last_line_whole: bool = field(default=False, init=False, repr=False)
 
     @property
@@ -107,18 +108,27 @@ class Journal:
         """Bytes of the file."""
         return self.path.stat().st_size if self.exists() else 0
 
-    def take(self) -> bool:
-        """Whether this process is now the one that sends the journal; it stays so until it ends or gives back."""
+    def take(self, command: str) -> bool:
+        """Whether this process is now the one that sends the journal; it stays so until it ends or gives back.
+
+        Args:
+            command: Its command, for others that would send it.
+        """
         if self._lock is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with suppress(OSError):  # a file system without locks
-                self._lock = try_lock(self.folder / "lock")
+            self._lock = try_lock(self.folder / LOCK)
+            if self._lock is not None:
+                self._lock.sign(command)
         return self._lock is not None
+
+    def sender(self) -> str:
+        """Who sends the journal, for people."""
+        return holder_of(self.folder / LOCK)
 
     def give_back(self) -> None:
         """Lets another process send the journal."""
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
 

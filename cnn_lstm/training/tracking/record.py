@@ -17,7 +17,7 @@ from cnn_lstm.training.history import METRICS_FILE, PLOT_FILE
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking import events, identity
 from cnn_lstm.training.tracking.credentials import without_credentials
-from cnn_lstm.training.tracking.delivery import Delivery, Sender, sync
+from cnn_lstm.training.tracking.delivery import Delivery, Sender, send_rest
 from cnn_lstm.training.tracking.journal import Journal, KnownValues
 from cnn_lstm.training.tracking.parent import parent_of
 
@@ -89,7 +89,7 @@ class Record:
             if resumed:
                 self._write(events.Resume())
             self.params(identity.parameters(config))
-        if self.journal.take():  # else the process that trains this run sends
+        if self.journal.take(self.command):  # else the process that trains this run sends
             sample = self._sample if self.command == "fit" else None
             self._sender = Sender(self.delivery, sample, quiet=self.required)
             self._sender.start()
@@ -142,7 +142,7 @@ class Record:
         if not self.enabled:
             return
         try:
-            sync(self.run.path, self.delivery.uri)
+            send_rest(self.run.path, self.delivery.uri)
         except TrackingError as error:
             log.warning("%s — %s", error.what, error.where)
 

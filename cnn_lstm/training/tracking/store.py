@@ -20,11 +20,14 @@ import mlflow
 from mlflow import MlflowClient, entities
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from sqlalchemy.engine import make_url
 
-from cnn_lstm.files import lock_file
+from cnn_lstm.files import replace_file
+from cnn_lstm.locks import lock_file
 from cnn_lstm.training.tracking import events
 from cnn_lstm.training.tracking.journal import Event
 
+PATIENCE = 60.0  # seconds that another process may keep what only one at a time may do
 UID_TAG = "cnn_lstm.run"
 MODEL_TAG = "cnn_lstm.model"
 PARENT_TAG = "mlflow.parentRunId"
@@ -46,9 +49,9 @@ class MlflowStore:
         for name in ("alembic", "mlflow"):  # they log each step of making a database and of registering a model
             logging.getLogger(name).setLevel(logging.WARNING)
         self.uri, self.run, self.run_id = uri, run, run_id
-        with _alone(uri):
-            self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            self.client.search_experiments(max_results=1)
+        make_database(uri)
+        self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        self.client.search_experiments(max_results=1)
 
     def knows_run(self) -> bool:
         """Whether the run is there."""
@@ -84,7 +87,7 @@ class MlflowStore:
 
     def _parent(self, experiment: str, parent: events.Parent, at: int) -> str:
         """The run that this one is shown under. The first child creates it; it holds nothing else."""
-        with lock_file(self.run.parent / ".parent_run.lock"):
+        with lock_file(self.run.parent / ".parent_run.lock", "fit", PATIENCE):
             run_id = self._known_run(experiment, parent["uid"])
             if run_id is None:
                 tags = {UID_TAG: parent["uid"]}
@@ -223,14 +226,46 @@ class MlflowStore:
         self.client.set_registered_model_alias(name, ALIAS, version.version)
 
 
-@contextmanager
-def _alone(uri: str) -> Iterator[None]:
-    """Two processes that make the tables of a new database at the same moment stop each other."""
-    if urlsplit(uri).scheme != "sqlite":
-        yield
+def make_database(uri: str) -> None:
+    """Makes the SQLite file of an address where there is none, with all of MLflow's tables or not at all.
+
+    MLflow itself makes table after table in the file, for seconds. A kill in between leaves a file that it refuses for
+    ever, and two processes that begin at the same moment stop each other. So one process at a time makes it, under
+    another name, and moves it into its place.
+
+    Args:
+        uri: Tracking URI; nothing is done for a server, or another kind of database.
+
+    Raises:
+        TimeoutError: If another process keeps it locked.
+        OSError: If it cannot be written.
+    """
+    file = _sqlite_file(uri)
+    if file is None or _has_content(file):
         return
-    with lock_file(Path(f"{uri.removeprefix('sqlite:///').partition('?')[0]}.lock")):
-        yield
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with lock_file(file.with_name(f"{file.name}.lock"), "tracking", PATIENCE):
+        if not _has_content(file):
+            replace_file(file, _make_tables, f".{file.name}.partial")
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite address; None for any other one, and for a database in memory."""
+    if not urlsplit(uri).scheme.startswith("sqlite"):
+        return None
+    name = make_url(uri).database
+    return None if not name or name == ":memory:" or name.startswith("file:") else Path(name)
+
+
+def _has_content(file: Path) -> bool:
+    return file.is_file() and file.stat().st_size > 0  # SQLite's first act is an empty file
+
+
+def _make_tables(file: Path) -> None:
+    for left in (file, file.with_name(f"{file.name}-journal")):  # by an attempt that was killed
+        left.unlink(missing_ok=True)
+    uri = f"sqlite:///{file}"
+    MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
 
 
 def _key(name: str) -> str:

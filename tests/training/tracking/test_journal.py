@@ -57,10 +57,10 @@ def test_a_whole_line_without_its_end_waits_for_it(tmp_path: Path) -> None:
 
 def test_one_process_sends(tmp_path: Path) -> None:
     mine = Journal(tmp_path)
-    assert mine.take()
-    assert mine.take()
+    assert mine.take("fit")
+    assert mine.take("fit")
     take = "import sys, pathlib; from cnn_lstm.training.tracking.journal import Journal; "
-    script = take + "print(Journal(pathlib.Path(sys.argv[1])).take())"
+    script = take + "print(Journal(pathlib.Path(sys.argv[1])).take('fit'))"
     other = [sys.executable, "-c", script, str(tmp_path)]
     assert subprocess.run(other, capture_output=True, text=True, check=True).stdout == "False\n"
     mine.give_back()
