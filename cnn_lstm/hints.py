@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from cnn_lstm.errors import ConfigError
@@ -146,3 +147,16 @@ def counted(number: float, noun: str) -> str:
     """
     plural = "es" if noun.endswith("batch") else "s"
     return f"{number:,.0f} {noun}{'' if number == 1 else plural}"
+
+
+def without_operands(text: str) -> str:
+    """Python's text on an operation that two values do not have, in the words of who gave the values.
+
+    Example:
+        >>> without_operands("'>=' not supported between instances of 'NoneType' and 'int'")
+        'a value is empty'
+        >>> without_operands("unsupported operand type(s) for -: 'float' and 'str'")
+        'a value is of the wrong kind'
+    """
+    pattern = r"(?:'\S+' not supported between instances of|unsupported operand type\(s\) for \S+:) '(\w+)' and '(\w+)'"
+    return re.sub(pattern, lambda m: f"a value is {'empty' if 'NoneType' in m.groups() else 'of the wrong kind'}", text)

@@ -24,7 +24,7 @@ from cnn_lstm.model.checkpoints import (
     require_single,
     write_checkpoint,
 )
-from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, digest_of, with_digest
+from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, digest_of, warn_of_weighted_sets, with_digest
 from cnn_lstm.model.forecaster import Forecast, Forecaster
 from cnn_lstm.model.metrics import forecast_metrics
 from cnn_lstm.model.objectives.mixture import COMPONENT_COLUMNS, components_of, is_component
@@ -266,6 +266,7 @@ def ensemble_from(checkpoint: Mapping[str, Any]) -> Ensemble:
             CHECKPOINT_KEY: checkpoint[CHECKPOINT_KEY] | {"digest": digest},
         }
         members.append(forecaster_from(part))
+    warn_of_weighted_sets(contract, members[0].objective.weighted)
     return Ensemble(members, contract).eval()
 
 

@@ -192,6 +192,18 @@ def refuse_other_scales(saved: Contract, scaling: str, per_symbol: str | bool) -
         refuse_differences({"data.per_symbol": saved.per_symbol, "data.scaling": saved.scaling}, asked)
 
 
+def warn_of_weighted_sets(contract: Contract, weighted: bool) -> None:
+    """Logs one line where the sets of classes were calibrated on probabilities that still had the class weights.
+
+    Args:
+        contract: What the checkpoint says; those of that time do not say their scaling.
+        weighted: Whether its objective weighs the classes.
+    """
+    if weighted and contract.calibration is not None and not contract.scaling:
+        what = "the sets of classes (set_90) were calibrated on weighted probabilities, and do not hold"
+        log.warning("[W379] %s — a checkpoint of an earlier version — train it again, or leave the sets alone", what)
+
+
 def warn_of_unscaled(symbols: Iterable[str], contract: Contract) -> None:
     """Logs one line that names the symbols without a scale of their own, where others have one.
 

@@ -18,7 +18,7 @@ from torch.optim import lr_scheduler
 from cnn_lstm import specs
 from cnn_lstm.errors import require
 from cnn_lstm.model.calibration import calibrate_epoch
-from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, require_intact, with_digest
+from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, require_intact, warn_of_weighted_sets, with_digest
 from cnn_lstm.model.dropout import dropout_columns
 from cnn_lstm.model.linear import LinearPath, Mode, line_columns
 from cnn_lstm.model.metrics import epoch_metrics
@@ -282,6 +282,8 @@ class Forecaster(TargetScale, OptimisedModule):
         saved = Contract.of(checkpoint)
         if saved == self._joined:
             return
+        if not saved.members:  # else once for all of them
+            warn_of_weighted_sets(saved, self.objective.weighted)
         if self.contract != Contract():
             fit = self.trainer.state.fn == "fit"
             saved = contract_with(saved, self._data, fit=fit, refuse_other_prices=self.refuse_other_prices)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from cnn_lstm.errors import ConfigError, require
+from cnn_lstm.hints import without_operands
 from cnn_lstm.plain_values import differences
 
 OPTIMIZER, SCHEDULER = "model.optimizer", "model.scheduler"
@@ -65,7 +66,7 @@ def _in_one_line(name: str, where: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # anything that a class of the user's choice may raise
-        reason = " ".join((str(error) or type(error).__name__).split())[:200]
+        reason = without_operands(" ".join((str(error) or type(error).__name__).split()))[:200]
         what = f"{name} fails at its first step: {reason}"
         raise ConfigError(what, where, "correct its arguments, or name another class", code=281) from error
 

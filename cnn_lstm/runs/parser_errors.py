@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import jsonargparse
 
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.hints import nearest, nearest_key
+from cnn_lstm.hints import nearest, nearest_key, without_operands
 
 SEE_HELP = "see --help"
 KINDS = {
@@ -111,7 +111,9 @@ def without_inner_names(text: str) -> str:
         >>> without_inner_names("expected <class 'int'>,\n got <function f at 0x7f>")
         'expected int, got f'
     """
-    text = re.sub(r"functools\.partial\(.*\) argument after \*\*", "the arguments", " ".join(text.split()))
+    text = re.sub(
+        r"functools\.partial\(.*\) argument after \*\*", "the arguments", without_operands(" ".join(text.split()))
+    )
     return re.sub(r"<(?:class|function|bound method) '?([\w.<>]+?)'?(?: (?:at|of) [^>]*)?>", r"\1", text)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.evaluation.json_types import Report
 from cnn_lstm.evaluation.judge import judge
@@ -52,6 +53,8 @@ def repeat(
     if cli.makes_ensemble:  # each seed is one member of the ensemble of all
         argv = [*argv, "--ensemble=1"]
     data, folder = cli.build_data(), folder or REPEAT.new_folder(cli)
+    with muted_warnings():  # bad data leave no folder behind; the seeds warn for themselves
+        data.setup()
     members = [
         Member("seed", seed, folder, [*argv, "--seed_everything", str(seed)]) for seed in _seeds(seeds, first_seed)
     ]
@@ -115,7 +118,6 @@ def _average(members: Sequence[Member], data: MarketDataModule, settings: Evalua
     The folder has the configuration too, so that every command takes the file and works in this folder, whose uses of
     the test rows are counted together with those of the seeds.
     """
-    data.setup()
     file, folder = members[0].folder / "ensemble.ckpt", members[0].folder / "ensemble"
     ensemble = write_average([member.run.checkpoint("best") for member in members], file, data)
     kept = REPEAT.kept_config(members[0].folder).read_text(encoding="utf-8")

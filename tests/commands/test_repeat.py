@@ -504,6 +504,13 @@ def test_a_locked_folder_is_refused(config: Path, tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.usefixtures("pretending")
+def test_bad_data_leave_no_folder(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "new"
+    assert run("repeat", "--config", config, "--seeds", 2, "--folder", folder, "--data.window", 10_000) == 3
+    assert "error[E3" in capsys.readouterr().err
+    assert not folder.exists()
+
+
 def test_a_folder_is_made_under_runs_dir(config: Path, tmp_path: Path) -> None:
     assert run("repeat", "--config", config, "--seeds", "20,", "--runs_dir", tmp_path / "runs") == 0
     (folder,) = (tmp_path / "runs").iterdir()

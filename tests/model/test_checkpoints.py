@@ -16,8 +16,9 @@ import torch
 
 from cnn_lstm.data.targets import Direction
 from cnn_lstm.errors import CheckpointError
+from cnn_lstm.inference.ensemble import model_from, write_ensemble
 from cnn_lstm.model.checkpoints import candidates, forecaster_from, read_checkpoint
-from cnn_lstm.model.contract import CHECKPOINT_KEY
+from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import CNNLSTM
 from cnn_lstm.model.objectives import Classes
@@ -92,6 +93,29 @@ def test_class_weights_travel(tmp_path: Path) -> None:
     assert torch.equal(weights, forecaster.objective.get_buffer("weights"))
     assert weights.shape == (1, 2)
     assert float(weights[0, 0]) != float(weights[0, 1])
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_sets_of_weighted_probabilities_are_warned_of(
+    weighted: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only those of earlier versions, whose checkpoints do not say their scaling; once, also of several members."""
+    objective = Classes(2, weighted=weighted)
+    path = small_checkpoint(tmp_path, Forecaster(small_network(), objective), targets=[Direction([0.005])])
+    load(path)
+    assert "W379" not in caplog.text
+    content = torch.load(path, weights_only=True)
+    del content[CHECKPOINT_KEY]["scaling"], content[CHECKPOINT_KEY]["per_symbol"]
+    torch.save(content, path)
+    for load_old in (load, Forecaster.load_from_checkpoint):
+        caplog.clear()
+        load_old(path)
+        assert caplog.text.count("[W379]") == int(weighted)
+    scores = Contract.of(content).calibration
+    write_ensemble([path, path], tmp_path / "old.ckpt", calibration=scores)
+    caplog.clear()
+    model_from(read_checkpoint(tmp_path / "old.ckpt"))
+    assert caplog.text.count("[W379]") == int(weighted)
 
 
 def test_network_of_a_subclass_without_constructor_travels() -> None:

@@ -24,10 +24,12 @@ class Objective(nn.Module, Serializable, ABC):
     Attributes:
         n_outputs: Outputs of the head for each target, K.
         classes: Number of classes; 0 when numbers are forecast.
+        weighted: Whether the loss weighs the classes.
     """
 
     n_outputs: int
     classes: int = 0
+    weighted: bool = False
 
     @abstractmethod
     def loss(self, raw: Tensor, z: Tensor) -> Tensor:
