@@ -26,7 +26,7 @@ from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.files import disk_errors_in_one_line
 
 log = logging.getLogger(__name__)
-LOCK = ".lock"  # of a folder
+LOCK = ".cnn_lstm.lock"  # of a folder; other programs leave a `.lock` in folders of theirs
 POLL = 0.05  # seconds between two attempts
 GRACE = 0.5  # seconds that a process which was killed may take to be gone
 NESTED = (f"*/{LOCK}", f"members/*/{LOCK}")  # of runs that belong to a folder
@@ -80,7 +80,7 @@ class Lock:
             ResourceError: E606.
         """
         if not _is_at(self._file, self.path):
-            what, fix = "the folder was moved or removed while it was written", "go on where it lies now"
+            what, fix = "the folder was moved or removed while it was written", "begin or go on where it lies now"
             raise ResourceError(what, str(self.path.parent), fix, code=606)
 
     def release(self) -> None:

@@ -49,7 +49,7 @@ from cnn_lstm.runs.tracking import ENVIRONMENT, add_tracking_arguments, record_o
 from cnn_lstm.runs.trainer_settings import callbacks_of_user, without_doubles
 from cnn_lstm.runs.yaml_guard import guard_parser
 from cnn_lstm.training.averaging import WeightAveraging
-from cnn_lstm.training.callbacks import GradientNorm, LastCheckpoint, guards
+from cnn_lstm.training.callbacks import FolderStays, GradientNorm, LastCheckpoint, guards
 from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources
 from cnn_lstm.training.durable import DurableCheckpointIO
 from cnn_lstm.training.early_stopping import SmoothedEarlyStopping
@@ -270,7 +270,7 @@ class ForecastCLI(LightningCLI):
             return []
         resumed = bool(self.command_config.get("ckpt_path"))
         self._beginning = Beginning(self.run_folder, self.record, self.config_text, resumed)
-        return [self._beginning, TrainingPlan(self.command_config.checkpoint.monitor)]
+        return [self._beginning, FolderStays(self._writer), TrainingPlan(self.command_config.checkpoint.monitor)]
 
     def _callbacks(self) -> list[Callback]:
         callbacks = [InterruptBetweenBatches(), *guards(self.run_folder.checkpoints), Resources(), *self._trial]
@@ -298,7 +298,7 @@ class ForecastCLI(LightningCLI):
             recorded = recorded_fit(self._beginning, lambda: self.trainer.received_sigterm)
         else:
             recorded = recording(self.record, self.config_text, resumed=True)
-        with recorded, run_errors_in_one_line():
+        with recorded, self._writer.in_place(), run_errors_in_one_line():
             super()._run_subcommand(subcommand)
             self._conclude()
 
@@ -318,6 +318,7 @@ class ForecastCLI(LightningCLI):
     @rank_zero_only
     def _conclude(self) -> None:
         """Writes and prints what the command leaves behind."""
+        self._writer.require_in_place()
         outcome = Outcome(self.run_folder, self.record, self.trainer, self.model, self.datamodule)
         config = self.config_init[self._command]
         if self._command == "fit":

@@ -21,6 +21,7 @@ from cnn_lstm.runs.config import RENAMED, with_current_keys
 from cnn_lstm.runs.forecast_cli import ForecastCLI
 from cnn_lstm.training.run_folder import unused_folder
 
+FORMER_LOCK = ".lock"  # of earlier versions
 # keys that change no metric, or that differ between the runs
 FREE_KEYS = (
     *("runs_dir", "quiet", "csv", "n_jobs", "tensorboard", "mlflow"),
@@ -170,7 +171,7 @@ class MultiRunCommand:
         """
         kept = self.kept_config(folder)
         if not kept.exists():
-            if any(path.name != LOCK for path in folder.iterdir()):
+            if any(path.name not in (LOCK, FORMER_LOCK) for path in folder.iterdir()):
                 what = "the folder holds something else"
                 raise ConfigError(what, str(folder), f"choose a new {self.option}", code=242)
             write_text_whole(kept, text)

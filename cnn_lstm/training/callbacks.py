@@ -24,6 +24,7 @@ from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.trial_step import SCHEDULER, with_current_length
 from cnn_lstm.specs import class_path, plain
 from cnn_lstm.training.loggers import AppendingCSVLogger
+from cnn_lstm.training.run_folder import OneWriter
 
 log = logging.getLogger(__name__)
 OPTIMIZER_KEY = "cnn_lstm_optimizer"
@@ -37,6 +38,25 @@ def guards(checkpoints: Path) -> list[Callback]:
     """
     relocate = RelocateCheckpoints(checkpoints)
     return [ForgetRepeatedSteps(), FiniteGuard(), RandomState(), OptimizerSettings(), relocate]
+
+
+class FolderStays(Callback):
+    """Ends a command whose run folder was moved or removed, before it writes where the folder was.
+
+    Args:
+        writer: Holds the folder.
+    """
+
+    def __init__(self, writer: OneWriter) -> None:
+        self.writer = writer
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        """Before what is logged of a step; it takes some microseconds."""
+        self.writer.require_in_place()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Before a checkpoint."""
+        self.writer.require_in_place()
 
 
 class GradientNorm(Callback):

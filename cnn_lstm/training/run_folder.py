@@ -122,6 +122,28 @@ class OneWriter:
         """What processes that work in the folder have to inherit to hold the lock too; None if nothing is held."""
         return None if self.lock is None else self.lock.descriptor
 
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Says of what fails in here that the folder is gone, if it is: files that are open meet that in many ways.
+
+        Raises:
+            ResourceError: E606.
+        """
+        try:
+            yield
+        except Exception:
+            self.require_in_place()
+            raise
+
+    def require_in_place(self) -> None:
+        """Refuses to go on where the folder was moved or removed meanwhile: what is written would lie elsewhere.
+
+        Raises:
+            ResourceError: E606.
+        """
+        if self.lock is not None:
+            self.lock.require_in_place()
+
     def take(self, folder: Path) -> None:
         """Makes the folder where there is none, and locks it, before anything is read or written there.
 

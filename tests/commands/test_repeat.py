@@ -402,7 +402,7 @@ def test_jobs_run_side_by_side_and_never_more(
 
     monkeypatch.setattr(members_module.MemberProcesses, "start", counted)
     monkeypatch.setattr(processes, "PROGRAM", [sys.executable, "-c", PRETENDING])
-    with (tmp_path / ".lock").open("w") as lock:
+    with (tmp_path / "lock").open("w") as lock:
         members = [Member("seed", seed, tmp_path, []) for seed in range(5)]
         failed = members_module.train_all(members, 3, lock.fileno())
     assert failed == {}

@@ -66,7 +66,7 @@ class Journal:
         """
         event = {"kind": content.kind, "at": time.time_ns() // 1_000_000, **vars(content)}
         with disk_errors_in_one_line("cannot write the run folder", self.path, "free disk space"):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(exist_ok=True)  # and not the run folder, which may have been moved
             start = b"" if self._last_line_whole else self._missing_end()
             with self.path.open("ab", buffering=0) as file:
                 file.write(start + json.dumps(event).encode() + b"\n")
@@ -115,7 +115,7 @@ class Journal:
             command: Its command, for others that would send it.
         """
         if self._lock is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(exist_ok=True)
             self._lock = try_lock(self.folder / LOCK)
             if self._lock is not None:
                 self._lock.sign(command)
