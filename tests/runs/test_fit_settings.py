@@ -129,7 +129,7 @@ def test_only_a_fit_that_has_begun_has_an_end(
     journal = Journal(folder.tracking)
     journal.append(Start("abc", "one", "trial", {}))
     journal.append(End("FINISHED"))
-    assert journal.take()  # so that nobody sends it
+    assert journal.take("fit")  # so that nobody sends it
     beginning = Beginning(folder, Record(folder, "fit", Delivery.of_run(tmp_path, "http://127.0.0.1:9")), "a: 1", True)
 
     def fit() -> None:
