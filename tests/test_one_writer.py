@@ -180,7 +180,7 @@ def test_a_checkpoint_is_whole_at_each_read_while_two_fits_race(tmp_path: Path) 
     assert fits[loser].returncode == 2
     assert f"pid {fits[winner].pid}" in ended(fits[loser])
     wait_for((folder / BEST).is_file, fits[winner])
-    challengers = []
+    challengers: list[subprocess.Popen[str]] = []
     for _ in range(22):
         Predictor.from_checkpoint(folder / BEST)
         if len(challengers) < 3:
