@@ -21,7 +21,7 @@ from cnn_lstm.runs.yaml_guard import load_yaml
 
 ENDINGS = (".yaml", ".yml", ".json")
 # of a web page, a bucket, a database, or a chain of them as `simplecache::s3://bucket/file`
-ADDRESS = re.compile(r"\s*[A-Za-z][\w+.-]+(://|::)")
+ADDRESS = re.compile(r"\s*[A-Za-z][\w+.-]+(:/|::)")
 DOWNLOAD = "download the file: only local files are read"
 
 

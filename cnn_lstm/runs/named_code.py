@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -26,10 +27,12 @@ DECLARED = (
     *(Serializable, PriceSource, Callback, Logger),
     *(torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.nn.Module),
 )
+# modules of settings, whose dataclasses the parser names by itself
+SETTINGS = ("cnn_lstm.data.checks", "cnn_lstm.evaluation.settings", "cnn_lstm.rl.settings")
 # functions that a network of PyTorch takes, such as its activation
 FUNCTIONS = "torch.nn.functional"
-# keys whose values are addresses, texts, or for a logger of the user's choice
-FREE = ("tracking_uri", "experiment", "register_model", "quiet")
+# keys whose values are addresses or texts, or checkpoints, which have a message of their own
+FREE = ("tracking_uri", "experiment", "register_model", "ckpt_path", "calibration_from")
 FOLDERS = ("save_dir", "root_dir", "log_dir", "dir", "dirpath")  # of a logger
 
 
@@ -43,7 +46,7 @@ def require_declared(config: Namespace) -> None:
         ConfigError: E291, for an address; E292, for anything else, naming its key.
     """
     for key, value in _values("", config, free=False):
-        if isinstance(value, str):
+        if isinstance(value, str) and not key.endswith(".class_path"):
             _require_local(key, value)
         else:
             _require_class(key, value)
@@ -56,8 +59,9 @@ def _values(key: str, value: Any, free: bool) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         named = value.get("class_path")
         if isinstance(named, str):
-            yield f"{key}.class_path", _imported(named)
-            free = free or is_of_user(_imported(named))
+            found = _imported(named)
+            yield f"{key}.class_path", named if found is None else found
+            free = free or is_of_user(found)
         for name, inner in value.items():
             if name != "class_path" or not isinstance(named, str):
                 yield from _values(f"{key}.{name}".lstrip("."), inner, free)
@@ -79,20 +83,21 @@ def _imported(path: str) -> Any:
 
 def _require_class(key: str, value: Any) -> None:
     """Refuses what is not a class that may be named."""
+    if isinstance(value, str):  # where the parser expects no class it has not looked for one
+        raise _refused(key, f"{value} is not a class for this place")
     module = defined_in(value)
-    if is_of_user(value) or (module == FUNCTIONS and callable(value)):
+    if is_of_user(value) or module == FUNCTIONS or (module in SETTINGS and is_dataclass(value)):
         return
     if not isinstance(value, type):
-        shown = f"{module}.{getattr(value, '__name__', type(value).__name__)}"
-        raise _refused(key, f"{shown} is a function, or an object", module)
+        name = getattr(value, "__name__", type(value).__name__)
+        raise _refused(key, f"{module}.{name} is not a class")
     if module.startswith("cnn_lstm") and (value.__name__.startswith("_") or not issubclass(value, DECLARED)):
-        raise _refused(key, f"{class_path(value)} is not a class for configurations", module)
+        raise _refused(key, f"{class_path(value)} is not a class for configurations")
 
 
-def _refused(key: str, what: str, module: str) -> ConfigError:
-    root = module.partition(".")[0]
-    fix = "name a class that fits here" if root in ("cnn_lstm", "") else "name a class, or write one of your own"
-    return ConfigError(what, key, f"{fix}; docs/command_line.md says what a file may name", code=292)
+def _refused(key: str, what: str) -> ConfigError:
+    fix = "name a class that fits here; docs/command_line.md says what a file may name"
+    return ConfigError(what, key, fix, code=292)
 
 
 def _require_local(key: str, value: str) -> None:

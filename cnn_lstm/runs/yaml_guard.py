@@ -16,7 +16,9 @@ MAX_BYTES = 10 << 20
 MAX_NODES = 100_000
 ALLOWED_IMPORTS = [
     "cnn_lstm.data",
+    "cnn_lstm.evaluation.settings",
     "cnn_lstm.model",
+    "cnn_lstm.rl.settings",
     "cnn_lstm.training",
     "lightning.pytorch.callbacks",
     "lightning.pytorch.cli.ReduceLROnPlateau",
