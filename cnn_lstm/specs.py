@@ -46,7 +46,7 @@ def is_trusted(path: str) -> bool:
 def defined_in(thing: object) -> str:
     """Module that holds the code of a class, a function or a callable object; empty where nothing says it.
 
-    A name says where something is imported from, which may be elsewhere: `my_features.trust` may be that of this module.
+    A name says where something is imported from, which may be elsewhere: `my_features.trust` may be our own.
 
     Example:
         >>> defined_in(functools.partial(trust)), defined_in(date.today())

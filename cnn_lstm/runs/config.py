@@ -59,6 +59,9 @@ def read_config(file: Path, renamed: Mapping[str, str] | None = None) -> dict[st
         raise ConfigError("the configuration is a folder", str(file), f"give {file / 'config.yaml'}", code=225)
     try:
         tree = load_yaml(file.read_text(encoding="utf-8")) if file.is_file() else None
+    except OSError as error:
+        reason = f"{file}: {error.strerror}"
+        raise ConfigError("cannot read the configuration", reason, "correct the file's rights", code=225) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError("not plain YAML", f"{file}: {reason}", "write plain keys and values", code=227) from error
@@ -103,7 +106,9 @@ def check_values(config: Namespace) -> None:
         if (text := config.get(name)) is not None and not str(text).strip():
             raise ConfigError(f"--{name} is empty", fix="give a value, or leave it out", code=224)
         if str(text or "").startswith("-"):  # as a word of a command it would be an option
-            raise ConfigError(f"{name}={text} begins with -", fix="choose another name, or write ./ before it", code=224)
+            raise ConfigError(
+                f"{name}={text} begins with -", fix="choose another name, or write ./ before it", code=224
+            )
     for key, value in flattened(config.as_dict(), into=bool).items():
         _check_number(key, value)
     _check_seeds(config)

@@ -1,7 +1,7 @@
 """The files that a configuration is read from: those of `--config`, and the parts of it that they name.
 
-The parser reads no file by itself, see `yaml_guard`: it gets the content. A section may name a file that holds its keys,
-as in `model: model/reference.yaml`. A file can only name one below its own folder, and no file can name an address.
+The parser reads no file by itself, see `yaml_guard`: it gets the content. A section may name a file that holds its
+keys, as in `model: model/reference.yaml`. A file can only name one below its own folder, and no file can name an address.
 """
 
 from __future__ import annotations
@@ -48,13 +48,21 @@ def part_of(folder: Path, section: str, value: object, where: str) -> Path | Non
         ConfigError: E290, if the file lies outside of the folder; E291, if the value is an address.
     """
     require(not is_address(value), f"{section}={value} is an address", where, DOWNLOAD, code=291)
-    if not isinstance(value, str) or len(value) > MAX_PATH or not value.lower().endswith(ENDINGS):
+    if not _is_name(value):
         return None
     home = folder.resolve()
-    file = (home / value).resolve()
+    try:
+        file = (home / str(value)).resolve()
+    except (OSError, RuntimeError):  # a circle of links
+        return None
     inside = f"a configuration names files below its own folder only; move the file, or give --{section} {value}"
     require(file.is_relative_to(home), f"{section}={value} lies outside of the folder", where, inside, code=290)
     return file if file.is_file() else None
+
+
+def _is_name(value: object) -> bool:
+    """Whether a value may be the name of a file with keys and values."""
+    return isinstance(value, str) and len(value) <= MAX_PATH and "\0" not in value and value.lower().endswith(ENDINGS)
 
 
 def with_parts(tree: Mapping[str, Any], sections: Collection[str], folder: Path, where: str) -> dict[str, Any]:
@@ -98,7 +106,7 @@ def with_read_files(
             continue
         value = value if equals else argv[position + 1]
         require(not is_address(value), f"{option} {value} is an address", "the command line", DOWNLOAD, code=291)
-        if value.lower().endswith(ENDINGS) and Path(value).is_file():
+        if _is_name(value) and Path(value).is_file():
             text = _dumped(_keys_of(Path(value)))
             read[position if equals else position + 1] = f"{option}={text}" if equals else text
     return read
@@ -110,7 +118,7 @@ def _content(file: Path, sections: Collection[str], renamed: Mapping[str, str]) 
     A file that needs neither is given as it is, so that the parser reads what its author wrote.
     """
     text = str(file)
-    if not file.is_dir() and (len(text) > MAX_PATH or not file.is_file()):
+    if len(text) > MAX_PATH or not (file.is_dir() or file.is_file()):
         what = f"no such file: {text}"
         require(not is_address(text), f"--config {text} is an address", "the command line", DOWNLOAD, code=291)
         require(isinstance(_loaded(text), dict), what, "the command line", "correct --config", code=225)
@@ -143,7 +151,7 @@ def _dumped(tree: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(tree), sort_keys=False, default_style='"')
 
 
-# -- keys ---------------------------------------------------------------------------------------------------------------
+# -- keys ------------------------------------------------------------------------------------------------------------
 
 
 def check_keys(files: Sequence[Path], known: Collection[str]) -> None:
@@ -181,9 +189,7 @@ def sections_of(known: Collection[str]) -> set[str]:
         >>> sections_of(["config", "quiet", "data.window", "market.help"])
         {'data'}
     """
-    return {
-        level.split(".")[0] for level in _levels(known) if "." in level and not level.endswith((".help", "config"))
-    }
+    return {level.split(".")[0] for level in _levels(known) if "." in level and not level.endswith((".help", "config"))}
 
 
 def _levels(known: Collection[str]) -> set[str]:

@@ -42,8 +42,8 @@ from cnn_lstm.runs.final_fit import (
     require_rate_without_validation,
     without_validation,
 )
-from cnn_lstm.runs.outcome import Outcome
 from cnn_lstm.runs.named_code import require_declared
+from cnn_lstm.runs.outcome import Outcome
 from cnn_lstm.runs.parser_errors import one_line_errors
 from cnn_lstm.runs.run_errors import constructing, one_line, run_errors_in_one_line
 from cnn_lstm.runs.saved_config import require_rerun, saved_text

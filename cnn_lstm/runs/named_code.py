@@ -1,7 +1,7 @@
 """What code a parsed configuration may name: declared classes, and what the user trusts on the command line.
 
-The parser imports nothing outside of a short list of modules, see `yaml_guard`. These modules hold functions and helpers
-too, and a function that runs where a rate is asked for could do anything. So each name is looked at once more before
+The parser imports nothing outside of a short list of modules, see `yaml_guard`. These modules hold functions and
+helpers too, and a function that runs where a rate is asked for could do anything. So each name is looked at once more before
 anything is built or called.
 """
 

@@ -15,7 +15,9 @@ import pytest
 from cnn_lstm import specs
 
 MODULE = "module_of_a_stranger"
-CODE = "import pathlib; pathlib.Path(__file__).with_name('pwned').touch()\nclass X: pass\ndef f(bars): return bars.close\n"
+CODE = (
+    "import pathlib; pathlib.Path(__file__).with_name('pwned').touch()\nclass X: pass\ndef f(bars): return bars.close\n"
+)
 
 
 class Stranger:

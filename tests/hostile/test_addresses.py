@@ -60,7 +60,13 @@ KEYS: dict[str, dict[str, Any]] = {
     "runs_dir": {"runs_dir": URL},
     "nested": {"data": {"source": {"class_path": "PriceFiles", "init_args": URL}}},
 }
-SCHEMES = ["s3://bucket/x.yaml", "github://a:b@c/x.yaml", "file:///etc/passwd", "simplecache::http://a/x.yaml", "ftp://a/x"]
+SCHEMES = [
+    "s3://bucket/x.yaml",
+    "github://a:b@c/x.yaml",
+    "file:///etc/passwd",
+    "simplecache::http://a/x.yaml",
+    "ftp://a/x",
+]
 
 
 def with_address(tree: Any, address: str) -> Any:
@@ -186,7 +192,12 @@ def test_no_value_waits_for_the_standard_input(
     stranger: Stranger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{SECRET}: 1"))
-    for tree in ({"trainer": {"callbacks": ["-"]}}, {"model": {"network": "-"}}, {"model": "-"}, {"data": {"checks": "-"}}):
+    for tree in (
+        {"trainer": {"callbacks": ["-"]}},
+        {"model": {"network": "-"}},
+        {"model": "-"},
+        {"data": {"checks": "-"}},
+    ):
         (stranger.folder / "config.yaml").write_text(yaml.safe_dump(tree))
         assert SECRET not in refused(capsys, "data", "check", "--config", "config.yaml")
     refused(capsys, "fit", "--config", "-")
@@ -222,7 +233,9 @@ def test_a_part_on_the_command_line_may_lie_anywhere(parts: Path) -> None:
         assert forecast_cli.parsed(["fit", *argv]).command_config.data.window == 34
 
 
-@pytest.mark.parametrize("value", ["../outside.yaml", "deep/../../outside.yaml", "{folder}/../outside.yaml", "link.yaml"])
+@pytest.mark.parametrize(
+    "value", ["../outside.yaml", "deep/../../outside.yaml", "{folder}/../outside.yaml", "link.yaml"]
+)
 def test_parts_outside_of_the_folder_are_refused(value: str, parts: Path) -> None:
     (parts / "link.yaml").symlink_to(parts.parent / "outside.yaml")
     (parts / "config.yaml").write_text(yaml.safe_dump({"data": value.format(folder=parts)}))

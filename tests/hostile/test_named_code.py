@@ -81,7 +81,9 @@ HELPERS: dict[str, dict[str, Any]] = {
     "function as source": {"data": {"source": "cnn_lstm.data.frames.price_table"}},
     "private class": {"data": {"source": "cnn_lstm.data.datamodule._OneTable"}},
     "other base": {"model": {"network": "cnn_lstm.data.targets.ForwardReturn"}},
-    "helper in an argument": {"trainer": nested("dict_kwargs", {"class_path": "cnn_lstm.training.run_folder.RunFolder"})},
+    "helper in an argument": {
+        "trainer": nested("dict_kwargs", {"class_path": "cnn_lstm.training.run_folder.RunFolder"})
+    },
     "function in an argument": {"trainer": nested("dict_kwargs", {"class_path": "cnn_lstm.specs.trust"})},
     "feature": {"data": {"features": ["rsi_14", "cnn_lstm.cli._shared_options"]}},
     "trusting feature": {"data": {"features": ["cnn_lstm.specs.trust"]}},
@@ -96,7 +98,8 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: Any) -> str:
     assert time.monotonic() - begun < LIMIT
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith("error[E") and len(lines[0]) <= 400
+    assert lines[0].startswith("error[E")
+    assert len(lines[0]) <= 400
     return lines[0]
 
 
@@ -141,7 +144,9 @@ def ForwardRecipe(features: tuple[str, ...]) -> Recipe:  # noqa: N802 - made lik
 
 def test_a_column_named_as_the_option_lifts_nothing(stranger: Stranger, capsys: pytest.CaptureFixture[str]) -> None:
     """A function of ours would get the table, whose column names are words of a command line."""
-    table = pd.DataFrame({"date": pd.bdate_range("2020-01-01", periods=90), "close": [50.0 + k * k % 17 for k in range(90)]})
+    table = pd.DataFrame(
+        {"date": pd.bdate_range("2020-01-01", periods=90), "close": [50.0 + k * k % 17 for k in range(90)]}
+    )
     table[f"--trust-imports={MODULE}"] = 1.0
     table.to_csv(stranger.folder / "prices.csv", index=False)
     section = {
@@ -163,9 +168,7 @@ def test_no_name_of_a_file_is_an_option(key: str, stranger: Stranger, capsys: py
     assert "begins with -" in refused(capsys, "fit", "--config", "config.yaml")
 
 
-def test_a_file_that_gives_the_option_itself_is_refused(
-    stranger: Stranger, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_that_gives_the_option_itself_is_refused(stranger: Stranger, capsys: pytest.CaptureFixture[str]) -> None:
     for key in ("trust_imports", "trust-imports", "--trust-imports"):
         (stranger.folder / "config.yaml").write_text(yaml.safe_dump({key: MODULE}))
         assert "unknown key" in refused(capsys, "fit", "--config", "config.yaml")
@@ -198,9 +201,13 @@ def test_words_of_our_own_commands_are_no_options() -> None:
 )
 def test_a_space_names_nothing_either(tree: dict[str, Any], stranger: Stranger) -> None:
     """What a trial would be started with, each value of the space once."""
-    with pytest.raises(ConfigError):
+
+    def tried() -> None:
         for example in Definition.from_plain(tree).space.examples():
             forecast_cli.parsed(["fit", *options_of(example)])
+
+    with pytest.raises(ConfigError):
+        tried()
     assert stranger.untouched
     assert specs.trusted_packages() == {"cnn_lstm"}
 
@@ -294,7 +301,8 @@ def test_modules_in_the_current_folder_replace_no_library(stranger: Stranger) ->
     begun = time.monotonic()
     command = [*PROGRAM, "fit", "--config", "config.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=stranger.folder, check=False)
-    assert done.returncode == 2 and done.stderr.startswith("error[E228]")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error[E228]")
     assert not (stranger.folder / "pwned").exists()
     assert time.monotonic() - begun < 3 * LIMIT
     assert sys.executable in PROGRAM

@@ -112,7 +112,12 @@ def test_files_are_replaced_by_what_they_hold(tmp_path: Path) -> None:
     text = "\n---\ndata: {window: 33}"  # as its author wrote it, and never an option
     assert with_read_files(argv, ["data"]) == ["--config", text, f"--config={text}", "--config"]
     assert config_files(argv) == [file, file]
-    assert replace_configs(argv, lambda path: path.name) == ["--config", "config.yaml", "--config=config.yaml", "--config"]
+    assert replace_configs(argv, lambda path: path.name) == [
+        "--config",
+        "config.yaml",
+        "--config=config.yaml",
+        "--config",
+    ]
 
 
 # -- errors of ours --------------------------------------------------------------------------------------------------
