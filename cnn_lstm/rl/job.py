@@ -137,7 +137,7 @@ def parse_config(argv: Sequence[str], command: str = "rl train") -> JobConfig:
     Raises:
         ConfigError: If an option or a key is wrong.
     """
-    guard_parser()
+    guard_parser(AgentSettings.__module__)
     parser = jsonargparse.ArgumentParser(prog="cnn-lstm rl train", exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with these keys.")
     parser.add_class_arguments(JobConfig)

@@ -1,7 +1,7 @@
 """The files that a configuration is read from: those of `--config`, and the parts of it that they name.
 
 The parser reads no file by itself, see `yaml_guard`: it gets the content. A section may name a file that holds its
-keys, as in `model: model/reference.yaml`. A file can only name one below its own folder, and no file can name an address.
+keys, as in `model: model/reference.yaml`. A file can only name one below its own folder, and never an address.
 """
 
 from __future__ import annotations

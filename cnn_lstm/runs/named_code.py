@@ -1,8 +1,8 @@
 """What code a parsed configuration may name: declared classes, and what the user trusts on the command line.
 
 The parser imports nothing outside of a short list of modules, see `yaml_guard`. These modules hold functions and
-helpers too, and a function that runs where a rate is asked for could do anything. So each name is looked at once more before
-anything is built or called.
+helpers too, and a function that runs where a rate is asked for could do anything. So each name is looked at once more
+before anything is built or called.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ DECLARED = (
     *(Serializable, PriceSource, Callback, Logger),
     *(torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.nn.Module),
 )
-# modules of settings, whose dataclasses the parser names by itself
-SETTINGS = ("cnn_lstm.data.checks", "cnn_lstm.evaluation.settings", "cnn_lstm.rl.settings")
+# endings of modules of settings, whose dataclasses the parser names by itself
+SETTINGS = ("data.checks", ".settings")
 # functions that a network of PyTorch takes, such as its activation
 FUNCTIONS = "torch.nn.functional"
 # keys whose values are addresses or texts, or checkpoints, which have a message of their own
@@ -86,7 +86,7 @@ def _require_class(key: str, value: Any) -> None:
     if isinstance(value, str):  # where the parser expects no class it has not looked for one
         raise _refused(key, f"{value} is not a class for this place")
     module = defined_in(value)
-    if is_of_user(value) or module == FUNCTIONS or (module in SETTINGS and is_dataclass(value)):
+    if is_of_user(value) or module == FUNCTIONS or (module.endswith(SETTINGS) and is_dataclass(value)):
         return
     if not isinstance(value, type):
         name = getattr(value, "__name__", type(value).__name__)

@@ -16,9 +16,7 @@ MAX_BYTES = 10 << 20
 MAX_NODES = 100_000
 ALLOWED_IMPORTS = [
     "cnn_lstm.data",
-    "cnn_lstm.evaluation.settings",
     "cnn_lstm.model",
-    "cnn_lstm.rl.settings",
     "cnn_lstm.training",
     "lightning.pytorch.callbacks",
     "lightning.pytorch.cli.ReduceLROnPlateau",
@@ -37,12 +35,16 @@ DENIED_IMPORTS = ["*", "lightning.pytorch.callbacks.LambdaCallback", "lightning.
 NO_FILE = "fF"
 
 
-def guard_parser() -> None:
-    """Sets the import policy and the YAML loader of this process, and lets the parser read no file by itself."""
+def guard_parser(settings: str = "cnn_lstm.evaluation.settings") -> None:
+    """Sets the import policy and the YAML loader of this process, and lets the parser read no file by itself.
+
+    Args:
+        settings: Module of a command's own settings, whose classes the parser names by itself.
+    """
     jsonargparse._optionals._config_read_mode = NO_FILE
     jsonargparse.set_parsing_settings(
         import_path_denylist=DENIED_IMPORTS,
-        import_path_allowlist=[*ALLOWED_IMPORTS, *sorted(trusted_packages() - {"cnn_lstm"})],
+        import_path_allowlist=[*ALLOWED_IMPORTS, settings, *sorted(trusted_packages() - {"cnn_lstm"})],
     )
     # choices of Lightning's callbacks, such as the interval of `Timer`
     yaml.SafeDumper.add_multi_representer(enum.Enum, lambda dumper, choice: dumper.represent_data(choice.value))
