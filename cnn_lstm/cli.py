@@ -111,7 +111,7 @@ def _shared_options(args: Sequence[str]) -> tuple[bool, list[str]]:
             raise ConfigError(f"--trust-imports {value!r}", fix="name packages, separated by commas", code=228)
         trust(*packages)
         if (here := str(Path.cwd())) not in sys.path:  # the user's own module often lies in the current folder
-            sys.path.insert(0, here)  # by its name, since the parser reads each file in the file's own folder
+            sys.path.append(here)  # behind all others, so that a stray yaml.py there does not replace a library
     return options.debug, argv
 
 

@@ -19,6 +19,7 @@ from cnn_lstm.data.feature_catalogue import default_importer, raw_columns, requi
 from cnn_lstm.data.features import Feature
 from cnn_lstm.data.frames import price_table
 from cnn_lstm.data.indicators.calendars import in_zone
+from cnn_lstm.data.indicators.declare import declaration_of
 from cnn_lstm.data.prices import CheckedPrices, Checks, check_prices
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, build_panel
@@ -176,4 +177,9 @@ def _trusted_function(path: str) -> Callable[..., Any]:
     package, what = path.split(".")[0], f"the feature {path} is a function outside the trusted packages"
     fix = f"if you trust it, add --trust-imports {package}, or call cnn_lstm.trust({package!r}) in Python"
     require(specs.is_trusted(path), what, "data.features", fix, code=228)
-    return default_importer(path)
+    function = default_importer(path)
+    # any other function of ours would be called with whatever the table holds, the names of its columns too
+    declared = declaration_of(function) is not None or specs.is_of_user(function)
+    fix = "docs/features.md lists the features; a function of your own has the decorator feature"
+    require(declared, f"{path} is not declared as a feature", "data.features", fix, code=293)
+    return function
