@@ -23,6 +23,7 @@ from cnn_lstm.files import replace_file
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.trial_step import SCHEDULER, with_current_length
 from cnn_lstm.specs import class_path, plain
+from cnn_lstm.training.epoch_record import EpochRecord
 from cnn_lstm.training.loggers import AppendingCSVLogger
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ def guards(checkpoints: Path) -> list[Callback]:
         checkpoints: Folder of the checkpoints.
     """
     relocate = RelocateCheckpoints(checkpoints)
-    return [ForgetRepeatedSteps(), FiniteGuard(), RandomState(), OptimizerSettings(), relocate]
+    return [ForgetRepeatedSteps(), EpochRecord(), FiniteGuard(), RandomState(), OptimizerSettings(), relocate]
 
 
 class GradientNorm(Callback):

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.files import replace_file
+from cnn_lstm.files import flush_file, replace_file
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.record import Record
 
@@ -61,6 +61,16 @@ class AppendingWriter(ExperimentWriter):
         if file.is_file():
             with file.open(newline="") as lines:
                 self.metrics_keys = next(csv.reader(lines), [])
+
+    def flush(self) -> None:
+        """Waits until all rows are on the disk.
+
+        Raises:
+            OSError: If they cannot be written.
+        """
+        self.save()
+        if Path(self.metrics_file_path).is_file():
+            flush_file(Path(self.metrics_file_path))
 
     def forget_from(self, step: int) -> None:
         """Drops the rows at and after a step, and those that a kill has cut off; the file is replaced in one step."""
