@@ -15,8 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Generic, TypeVar
 
+from cnn_lstm.bounded import load_json
+from cnn_lstm.credentials import clean
 from cnn_lstm.files import disk_errors_in_one_line, try_lock
-from cnn_lstm.training.tracking.events import KINDS, Content, End, Metrics, Params, Resume, Start
+from cnn_lstm.training.tracking.event_checks import event_of
+from cnn_lstm.training.tracking.events import Content, End, Metrics, Params, Resume, Start
 
 ContentT = TypeVar("ContentT", bound=Content, covariant=True)
 
@@ -63,7 +66,7 @@ class Journal:
         Raises:
             ResourceError: If the run folder cannot be written.
         """
-        event = {"kind": content.kind, "at": time.time_ns() // 1_000_000, **vars(content)}
+        event = {"kind": content.kind, "at": time.time_ns() // 1_000_000, **clean(vars(content))}
         with disk_errors_in_one_line("cannot write the run folder", self.path, "free disk space"):
             self.folder.mkdir(parents=True, exist_ok=True)
             start = b"" if self._last_line_whole else self._missing_end()
@@ -89,10 +92,9 @@ class Journal:
                 offset += len(line)
                 if not line.endswith(b"\n"):
                     return  # it is being written
-                with suppress(ValueError, KeyError, TypeError):  # broken off
-                    fields = json.loads(line)
-                    content, at = KINDS[fields.pop("kind")], fields.pop("at")
-                    yield Event(at, content(**fields), offset)
+                with suppress(ValueError):  # broken off, damaged, or not an event of ours
+                    at, content = event_of(load_json(line))
+                    yield Event(at, content, offset)
 
     def start(self) -> Start | None:
         """The beginning of the record; None where there is none."""

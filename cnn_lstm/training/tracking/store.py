@@ -24,6 +24,7 @@ from mlflow.models import Model
 from cnn_lstm.files import lock_file
 from cnn_lstm.training.tracking import events
 from cnn_lstm.training.tracking.journal import Event
+from cnn_lstm.training.tracking.run_files import lies_inside
 
 UID_TAG = "cnn_lstm.run"
 MODEL_TAG = "cnn_lstm.model"
@@ -157,7 +158,7 @@ class MlflowStore:
     def _on_artifact(self, batch: Sequence[Event[events.Artifact]]) -> None:
         for name in dict.fromkeys(event.content.file for event in batch):  # each file once, as it is now
             file = self.run / name
-            if file.is_file():
+            if file.is_file() and lies_inside(self.run, name):
                 self.client.log_artifact(self._id(), str(file))
 
     def _on_model(self, batch: Sequence[Event[events.LoggedModel]]) -> None:
@@ -186,6 +187,8 @@ class MlflowStore:
             params=run.data.params,
         )
         self.client.log_outputs(self._id(), [entities.LoggedModelOutput(model.model_id, step=content.step)])
+        if not lies_inside(self.run, content.folder):
+            raise LookupError(f"{content.folder} lies outside of the run")
         with tempfile.TemporaryDirectory() as scratch:
             copy = Path(shutil.copytree(self.run / content.folder, Path(scratch) / MODEL_NAME))
             described = Model.load(str(copy))
