@@ -6,6 +6,7 @@ A YAML text of 100,000 brackets ends the process: its parser is written in C, an
 from __future__ import annotations
 
 import json
+import zipfile
 from typing import Any
 
 import yaml
@@ -16,6 +17,27 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 class TooDeepError(ValueError):
     """A text whose lists and mappings are nested deeper than any file of ours."""
+
+
+class PackedError(ValueError):
+    """A zip file that says it holds more than its own size."""
+
+
+def require_stored(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuses a zip file with packed or overlapping members: those that we write are stored one after another.
+
+    Args:
+        archive: The zip file, open.
+        size: Its bytes.
+
+    Raises:
+        PackedError: If it is one.
+    """
+    members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise PackedError("its content is packed")
+    if sum(member.file_size for member in members) > size:
+        raise PackedError("its content is larger than the file")
 
 
 def require_shallow(text: str) -> None:

@@ -6,6 +6,7 @@ Shapes: n rows of a symbol, C columns of a bar, T window length, F features.
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cnn_lstm.bounded import load_json, require_stored
 from cnn_lstm.errors import CheckpointError
 from cnn_lstm.files import write_whole
 from cnn_lstm.inference.adaptive import Learnt
@@ -168,9 +170,11 @@ def read_state(path: Path, weights: str, contract: str) -> StreamState:
     if not path.is_file():
         raise CheckpointError("no such state of a stream", str(path), "write one with Stream.save", code=411)
     # opened here, since numpy leaves a damaged file open
+    with zipfile.ZipFile(path) as archive:
+        require_stored(archive, path.stat().st_size)
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
-    plain = json.loads(arrays["state"].tobytes())
+    plain = load_json(arrays["state"].tobytes())
     if (plain["format"], plain["weights"], plain["contract"]) != (FORMAT, weights, contract):
         what = "the state was saved by a stream of another checkpoint"
         raise CheckpointError(what, str(path), "use that checkpoint, or start from a history", code=410)
