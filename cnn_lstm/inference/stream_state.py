@@ -24,6 +24,7 @@ from cnn_lstm.files import write_whole
 from cnn_lstm.inference.adaptive import Learnt
 
 FORMAT = 1
+MOST_ROWS = 2**53
 COUNTS = ("seen", "unbroken", "complete")
 
 
@@ -109,8 +110,12 @@ class Tail:
         shapes = self.time.shape == (rows,) and self.bars.shape == (rows, columns)
         if not (kinds and shapes and rows and tuple(self.window.shape) == (window, features)):
             raise ValueError("arrays that do not go together")
-        if not all(type(count) is int and count >= 0 for count in counts) or self.seen < rows:
+        if not all(type(count) is int and 0 <= count <= self.seen for count in counts) or self.seen < rows:
             raise ValueError("counts that do not go together")
+        if (np.diff(self.time) <= 0).any() or self.complete > self.unbroken or self.seen > MOST_ROWS:
+            raise ValueError("bars out of their order")
+        if np.isinf(self.bars).any() or torch.isinf(self.window).any():
+            raise ValueError("numbers that no bar has")
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,30 @@ class StreamState:
     tails: Mapping[str, Tail]
     latest: int | None
     intervals: Sequence[tuple[str, str, Learnt]]
+
+    def require_sound(self, columns: Sequence[str], window: int, features: int) -> None:
+        """Refuses a state of a file whose parts do not go together.
+
+        Args:
+            columns: Columns of a bar, C of them.
+            window: Rows of a window, T.
+            features: Number of features, F.
+
+        Raises:
+            ValueError: If they do not.
+        """
+        for tail in self.tails.values():
+            tail.require_sound(len(columns), window, features)
+        symbols = list(self.symbols)
+        if list(self.columns) != list(columns) or not symbols or not all(isinstance(name, str) for name in symbols):
+            raise ValueError("other columns or symbols")
+        if symbols != sorted(set(symbols)) or not set(self.tails) <= set(symbols):
+            raise ValueError("symbols that do not go together")
+        ends = [int(tail.time[-1]) for tail in self.tails.values()]
+        if self.latest is None and not ends:
+            return
+        if type(self.latest) is not int or not ends or self.latest != max(ends):
+            raise ValueError("a last bar that is not there")
 
 
 def write_state(state: StreamState, path: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_key_of_an_own_source_is_used_and_written_nowhere(
 def test_an_address_without_its_secret_is_not_called(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "tracking")
     journal.append(Start("1", "a", "b", {}))
-    with pytest.raises(TrackingError, match=r"lacks a secret.*sync-tracking .* --tracking_uri https://host"):
+    with pytest.raises(TrackingError, match=r"lacks a secret.*MLFLOW_TRACKING_URI"):
         Delivery.of_run(tmp_path, "https://host/?token=***").deliver()
 
 

@@ -136,7 +136,7 @@ class Delivery:
         if not self.journal.exists() or self._offset() == self.journal.size():
             return
         if f"={MASK}" in self.uri:
-            fix = f"give the whole address as MLFLOW_TRACKING_URI or --tracking_uri; then: {self.again}"
+            fix = f"set MLFLOW_TRACKING_URI to the whole address; then: cnn-lstm sync-tracking {self.run}"
             raise TrackingError("the address of MLflow lacks a secret, which is not saved", self.uri, fix, code=701)
         try:
             store = self._opened()
