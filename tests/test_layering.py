@@ -19,7 +19,7 @@ BASE = {"bounded", "credentials", "errors", "files", "hints", "pages", "plain_va
 MAY_IMPORT: dict[str, set[str]] = {
     "bounded": set(),
     "credentials": set(),
-    "errors": set(),
+    "errors": {"credentials"},
     "files": set(),
     "hints": set(),
     "pages": set(),
