@@ -92,6 +92,28 @@ fuzz: $(VENV)/.installed-test  ## 1,000 wrong configurations, 300 tables, 150 co
 papers: $(VENV)/.installed-test  ## published protocols, five seeds each, on the files in the folder CNN_LSTM_BENCHMARKS; opens test parts
 	$(BIN)/python -m tests.validity.papers
 
+LOCKED := .venv-locked
+.PHONY: locked
+locked:  ## install what constraints.txt names into .venv-locked, each file checked by its SHA-256
+	$(PYTHON) -m venv $(LOCKED)
+	$(LOCKED)/bin/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(LOCKED)/bin/python -m pip install --quiet --no-deps --editable .
+	$(LOCKED)/bin/python -m pip check
+
+.PHONY: lock
+lock: $(BIN)/python  ## write requirements.lock again after a change of constraints.txt
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --no-deps --universal --python-version 3.11.7 --generate-hashes --no-header --no-annotate \
+	  --output-file requirements.lock constraints.txt
+
+.PHONY: audit-deps
+audit-deps: $(BIN)/python  ## known vulnerabilities of the locked versions, by pip-audit
+	@$(BIN)/python -m pip install --quiet pip-audit || { echo "pip-audit cannot be installed from this index"; exit 1; }
+	@$(BIN)/pip-audit --disable-pip --no-deps --requirement requirements.lock > $(VENV)/audit.txt 2>&1; code=$$?; \
+	  if grep -q 'could not be audited\|ConnectionError' $(VENV)/audit.txt; then \
+	  echo "the package index gives no list of vulnerabilities: not everything was audited, see $(VENV)/audit.txt"; exit 1; fi; \
+	  cat $(VENV)/audit.txt; exit $$code
+
 .PHONY: clean
 clean:  ## remove the environment and caches, not the runs
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) $(LOCKED) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

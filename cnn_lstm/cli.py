@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cnn_lstm.commands.parser import CommandParser
+from cnn_lstm.credentials import keep_out_of_logs, without_credentials
 from cnn_lstm.errors import CnnLstmError, ConfigError, interruption, shortened
 from cnn_lstm.hints import one_of
 from cnn_lstm.specs import trust
@@ -117,6 +118,7 @@ def _shared_options(args: Sequence[str]) -> tuple[bool, list[str]]:
 
 def _guarded(argv: list[str], debug: bool) -> int:
     """Runs a command; returns the exit code."""
+    keep_out_of_logs()
     modules = INTERNAL | {name: module for name, (module, _) in COMMANDS.items()}
     try:
         if argv[0] not in modules:
@@ -128,7 +130,7 @@ def _guarded(argv: list[str], debug: bool) -> int:
         if code is None:
             return _failure(error, debug)
         if debug:
-            traceback.print_exc()
+            _print_trace()
         how = "interrupted" if code == 130 else "terminated"
         hint = next(
             iter(getattr(error, "__notes__", ())), "continue with --ckpt_path last"
@@ -142,7 +144,7 @@ def _failure(error: BaseException, debug: bool) -> int:
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 2
     if isinstance(error, CnnLstmError):
         if debug:
-            traceback.print_exc()
+            _print_trace()
         return _fail(error, error.exit_code)
     if isinstance(error, MemoryError):
         return _fail(f"error[E608]: out of memory — {error} — use a smaller data.batch_size or data.window", 6)
@@ -151,13 +153,17 @@ def _failure(error: BaseException, debug: bool) -> int:
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         name = shortened(str(error.filename), 100)
         return _fail(ConfigError("the name of a file is too long", name, "give a shorter one", code=285))
-    traceback.print_exc()  # anything that comes here is a bug of ours
+    _print_trace()  # anything that comes here is a bug of ours
     return _fail(f"error[E100]: {type(error).__name__}: {error} — this is a bug: please report it", 1)
+
+
+def _print_trace() -> None:
+    print(without_credentials(traceback.format_exc()), end="", file=sys.stderr)
 
 
 def _fail(error: object, code: int = 2) -> int:
     with suppress(BrokenPipeError):  # a Ctrl-C ends what reads us too
-        print(error, file=sys.stderr, flush=True)
+        print(without_credentials(str(error)), file=sys.stderr, flush=True)
     return code
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cnn_lstm.credentials import without_credentials
+
 MAX_LINES = 20
 MAX_LETTERS = 400  # of one message: a value of a file or a library's text may have any length
 CUT = " ... "
@@ -36,7 +38,7 @@ def _one_line(text: str) -> str:
 
 
 class CnnLstmError(Exception):
-    """An expected failure, reported in one line.
+    """An expected failure, reported in one line, without the passwords and tokens that a value in it may hold.
 
     Args:
         what: What is wrong.
@@ -53,7 +55,7 @@ class CnnLstmError(Exception):
 
     def __init__(self, what: str, where: str = "", fix: str = "", *, code: int | None = None) -> None:
         self.code = code if code is not None else self.exit_code * 100
-        self.what, self.where, self.fix = what, where, fix
+        self.what, self.where, self.fix = (without_credentials(part) for part in (what, where, fix))
         super().__init__(self._text())
 
     def _text(self) -> str:

@@ -177,5 +177,5 @@ def build(spec: Mapping[str, Any], base: type[Any]) -> Any:
         if not (isinstance(cls, type) and issubclass(cls, base)):
             raise TypeError(f"it is not a {base.__name__}")
         return cls(**spec["init_args"])
-    except (ImportError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except Exception as error:  # anything that a constructor may raise
         raise CheckpointError(f"cannot build {path} of the checkpoint", str(error), code=417) from error

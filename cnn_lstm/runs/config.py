@@ -12,7 +12,7 @@ from jsonargparse import Namespace
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.plain_values import flattened
-from cnn_lstm.runs.yaml_guard import load_yaml
+from cnn_lstm.runs.yaml_guard import MAX_BYTES, load_yaml
 
 MAX_PATH = 255
 # keys of earlier versions, and what they are called now; a file that was written then is read as if it were new
@@ -57,6 +57,9 @@ def read_config(file: Path, renamed: Mapping[str, str] | None = None) -> dict[st
         return {}
     if file.is_dir():
         raise ConfigError("the configuration is a folder", str(file), f"give {file / 'config.yaml'}", code=225)
+    if file.is_file() and file.stat().st_size > MAX_BYTES:  # before it is read
+        what = f"a configuration of {file.stat().st_size >> 20} MiB"
+        raise ConfigError(what, str(file), "keep it below 10 MiB", code=227)
     try:
         tree = load_yaml(file.read_text(encoding="utf-8")) if file.is_file() else None
     except OSError as error:

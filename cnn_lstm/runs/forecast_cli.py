@@ -45,7 +45,7 @@ from cnn_lstm.runs.named_code import require_declared
 from cnn_lstm.runs.outcome import Outcome
 from cnn_lstm.runs.parser_errors import one_line_errors
 from cnn_lstm.runs.run_errors import constructing, one_line, run_errors_in_one_line
-from cnn_lstm.runs.saved_config import require_rerun, saved_text
+from cnn_lstm.runs.saved_config import refuse_masked, require_rerun, saved_text
 from cnn_lstm.runs.symbols_text import with_listed_symbols
 from cnn_lstm.runs.tracking import ENVIRONMENT, add_tracking_arguments, record_of_run, recorded_fit, recording
 from cnn_lstm.runs.trainer_settings import callbacks_of_user, without_doubles
@@ -158,6 +158,7 @@ class ForecastCLI(LightningCLI):
             self.config = parser.parse_args(with_meant_lists(read, partial(_value, parser, self._command)))
         require_declared(self.command_config)
         check_values(self.command_config)
+        refuse_masked(self.command_config)
         if self._command == "fit":
             check_final(self.command_config, CLASS_DEFAULTS)
 

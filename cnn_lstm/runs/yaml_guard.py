@@ -8,6 +8,7 @@ from typing import Any
 import jsonargparse
 import yaml
 
+from cnn_lstm.bounded import TooDeepError, require_shallow
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.runs.symbols_text import with_quoted_symbols
 from cnn_lstm.specs import trusted_packages
@@ -68,7 +69,7 @@ def load_yaml(text: str) -> Any:
     """Plain values of a YAML text.
 
     Raises:
-        ConfigError: If it is too large, repeats a key, multiplies itself by aliases, or holds objects.
+        ConfigError: If it is too large, nested too deep, repeats a key, multiplies itself by aliases, or holds objects.
 
     Example:
         >>> load_yaml("{lr: 1e-3, layers: [1, 2]}")
@@ -77,13 +78,14 @@ def load_yaml(text: str) -> Any:
     if len(text) > MAX_BYTES:
         raise ConfigError(f"a configuration of {len(text) >> 20} MiB", fix="keep it below 10 MiB", code=227)
     try:
+        require_shallow(text)
         node = yaml.compose(text, Loader=jsonargparse._loaders_dumpers.get_yaml_default_loader())
         if node is not None:
             _count_values(node, {})
             text = with_quoted_symbols(text, node)
         return jsonargparse._loaders_dumpers.yaml_load(text)
-    except RecursionError as error:
-        raise ConfigError("the YAML is nested too deep", fix="write it flatter", code=227) from error
+    except TooDeepError as error:
+        raise ConfigError(f"the YAML is {error}", fix="write it flatter", code=227) from error
 
 
 def _count_values(node: yaml.Node, sizes: dict[int, int]) -> int:

@@ -14,9 +14,9 @@ from sqlalchemy import URL, NullPool, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
+from cnn_lstm.credentials import without_credentials
 from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.locks import lock_file
-from cnn_lstm.training.tracking.credentials import without_credentials
 
 PATIENCE = 60  # seconds to wait for a locked database, and for a process that has locked it
 # how a session on a server waits for a named lock, and releases it

@@ -20,6 +20,7 @@ import torch
 from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
+from cnn_lstm.credentials import without_credentials
 from cnn_lstm.errors import CnnLstmError, ConfigError, interruption
 from cnn_lstm.hints import counted
 from cnn_lstm.runs.forecast_cli import set_up_messages
@@ -175,11 +176,11 @@ class Worker:
     def _failed(self, trial: optuna.Trial, error: BaseException) -> TrialFailedError:
         """Writes the reason into the study and into the log."""
         reason = str(error) if isinstance(error, CnnLstmError) else f"{type(error).__name__}: {error}"
-        reason = " ".join(reason.split())
+        reason = without_credentials(" ".join(reason.split()))
         trial.set_user_attr(REASON, reason[:1000])
         with self.plan.log(trial.number).open("a", encoding="utf-8") as log:
             text = reason if isinstance(error, CnnLstmError) else "".join(traceback.format_exception(error))
-            log.write(f"{text}\n")
+            log.write(f"{without_credentials(text)}\n")
         return TrialFailedError(reason)
 
     def _ended(self, study: optuna.Study, trial: FrozenTrial) -> None:

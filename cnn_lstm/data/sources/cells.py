@@ -17,16 +17,10 @@ from typing import IO, cast
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.feather as feather
-import pyarrow.parquet as pq
 
+from cnn_lstm.data.sources.arrow_files import MAX_COLUMNS, MIB, TooLargeError, most_bytes, read_feather, read_parquet
 from cnn_lstm.errors import DataError
 
-MIB = 2**20
-MAX_COLUMNS = 10_000
-MAX_EXPANDED = 4 * 2**30
-# real bars compress 3 to 10 times; a bomb reaches 1000
-MAX_RATIO = 200
 PARQUET, FEATHER = b"PAR1", b"ARROW1"
 GZIP, ZIP = b"\x1f\x8b", (b"PK\x03\x04", b"PK\x05\x06")
 UNPACK, AS_CSV = "unpack it, or pack it with gzip or zip", "save it as CSV UTF-8"
@@ -89,27 +83,16 @@ def read_arrow(path: Path) -> pd.DataFrame:
     """
     feathered = _magic(path).startswith(FEATHER)
     try:
-        table = _feather(path) if feathered else _parquet(path)
-        raw: pd.DataFrame = table.to_pandas(ignore_metadata=True, date_as_object=False)
+        table = read_feather(path) if feathered else read_parquet(path)
+        # what pandas has noted of its own types may be damaged
+        raw: pd.DataFrame = table.replace_schema_metadata(None).to_pandas(ignore_metadata=True, date_as_object=False)
+    except TooLargeError as error:
+        raise _too_much(str(error), path) from error
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         kind = "Feather" if feathered else "Parquet"
         raise DataError(f"no intact {kind} file: {reason}", str(path), "write it again", code=339) from error
     return raw
-
-
-def _parquet(path: Path) -> pa.Table:
-    with pq.ParquetFile(path) as file:
-        if file.metadata.num_columns > MAX_COLUMNS:
-            raise _too_much(f"{file.metadata.num_columns} columns", path)
-        return file.read()
-
-
-def _feather(path: Path) -> pa.Table:
-    table = feather.read_table(path)
-    if table.num_columns > MAX_COLUMNS:
-        raise _too_much(f"{table.num_columns} columns", path)
-    return table
 
 
 @contextmanager
@@ -153,7 +136,7 @@ def _too_much(what: str, path: Path) -> DataError:
 
 def guard(path: Path) -> None:
     """Refuse what would exhaust the memory, and what is not text in UTF-8, before anything is parsed."""
-    limit = min(MAX_EXPANDED, max(64 * MIB, MAX_RATIO * path.stat().st_size))
+    limit = most_bytes(path.stat().st_size)
     length = total = 0
     with opened(path) as stream:
         while chunk := stream.read(MIB):

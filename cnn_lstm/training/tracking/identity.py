@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import yaml
 
+from cnn_lstm.credentials import without_credentials
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.plain_values import flattened
-from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.events import Dataset, Profile
 
 GIT_SECONDS = 5

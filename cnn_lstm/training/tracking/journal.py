@@ -15,9 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from cnn_lstm.bounded import load_json
+from cnn_lstm.credentials import clean
 from cnn_lstm.files import disk_errors_in_one_line, flush_file
 from cnn_lstm.locks import LOCK, Lock, holder_of, try_lock
-from cnn_lstm.training.tracking.events import KINDS, Content, End, Metrics, Params, Resume, Start
+from cnn_lstm.training.tracking.event_checks import event_of
+from cnn_lstm.training.tracking.events import Content, End, Metrics, Params, Resume, Start
 
 ContentT = TypeVar("ContentT", bound=Content, covariant=True)
 
@@ -64,7 +67,7 @@ class Journal:
         Raises:
             ResourceError: If the run folder cannot be written.
         """
-        event = {"kind": content.kind, "at": time.time_ns() // 1_000_000, **vars(content)}
+        event = {"kind": content.kind, "at": time.time_ns() // 1_000_000, **clean(vars(content))}
         with disk_errors_in_one_line("cannot write the run folder", self.path, "free disk space"):
             self.folder.mkdir(exist_ok=True)  # and not the run folder, which may have been moved
             start = b"" if self._last_line_whole else self._missing_end()
@@ -99,10 +102,9 @@ class Journal:
                 offset += len(line)
                 if not line.endswith(b"\n"):
                     return  # it is being written
-                with suppress(ValueError, KeyError, TypeError):  # broken off
-                    fields = json.loads(line)
-                    content, at = KINDS[fields.pop("kind")], fields.pop("at")
-                    yield Event(at, content(**fields), offset)
+                with suppress(ValueError):  # broken off, damaged, or not an event of ours
+                    at, content = event_of(load_json(line))
+                    yield Event(at, content, offset)
 
     def start(self) -> Start | None:
         """The beginning of the record; None where there is none."""

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 
+from cnn_lstm.credentials import without_credentials
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ResourceError, TrackingError, interruption
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.training.history import METRICS_FILE, PLOT_FILE
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking import events, identity
-from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.delivery import Delivery, Sender, send_rest
 from cnn_lstm.training.tracking.journal import Journal, KnownValues
 from cnn_lstm.training.tracking.parent import parent_of
@@ -134,10 +134,10 @@ class Record:
                 raise problem
         elif not arrived:
             log.warning(
-                "%d events wait for MLflow in %s — when it is back: cnn-lstm sync-tracking %s",
+                "%d events wait for MLflow in %s — when it is back: %s",
                 self.delivery.waiting,
                 self.journal.folder,
-                self.run.path,
+                self.delivery.again,
             )
 
     def send(self) -> None:
