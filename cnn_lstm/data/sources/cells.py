@@ -99,7 +99,7 @@ def read_arrow(path: Path) -> pd.DataFrame:
 
 
 def _parquet(path: Path) -> pa.Table:
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:  # where the file has checksums
         if file.metadata.num_columns > MAX_COLUMNS:
             raise _too_much(f"{file.metadata.num_columns} columns", path)
         return file.read()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, cast
 from urllib.parse import urlsplit
 
 from cnn_lstm.errors import ConfigError, TrackingError
@@ -18,7 +18,7 @@ from cnn_lstm.files import replace_file
 from cnn_lstm.hints import counted
 from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.events import Content, End
-from cnn_lstm.training.tracking.journal import Event, Journal
+from cnn_lstm.training.tracking.journal import Event, Journal, with_checksum, without_checksum
 from cnn_lstm.training.tracking.remedies import in_short, remedy
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class Delivery:
         self._key = DEFAULT_PLACE if default else without_credentials(uri)
         self._file = journal.folder / "sent.json"
         self._store: MlflowStore | None = None
+        self._warned = False
         self.patience = PATIENCE if urlsplit(uri).scheme in ("http", "https") else MAKING
         self.sent = 0
 
@@ -161,13 +162,19 @@ class Delivery:
 
     def _read(self) -> dict[str, Place]:
         try:
-            places: dict[str, Place] = json.loads(self._file.read_text())
-        except (OSError, ValueError):
+            content = json.loads(self._file.read_text(encoding="utf-8"))
+            places = {name: place for name, place in without_checksum(content).items() if isinstance(place, dict)}
+        except FileNotFoundError:
             return {}
-        return places
+        except (OSError, ValueError, AttributeError):
+            if not self._warned:
+                log.warning("[W371] a damaged file is passed over: the record is sent again — %s", self._file)
+            self._warned = True
+            return {}
+        return cast("dict[str, Place]", places)
 
     def _write(self, places: dict[str, Place]) -> None:
-        text = json.dumps(places, indent=2) + "\n"
+        text = json.dumps(with_checksum(places), indent=2) + "\n"
         replace_file(self._file, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
