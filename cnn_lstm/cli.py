@@ -153,6 +153,9 @@ def _failure(error: BaseException, debug: bool) -> int:
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         name = shortened(str(error.filename), 100)
         return _fail(ConfigError("the name of a file is too long", name, "give a shorter one", code=285))
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" — {shortened(str(error.filename), 100)}" if error.filename else ""
+        return _fail(f"error[E610]: {error.strerror}{where} — free disk space, then repeat the command", 6)
     _print_trace()  # anything that comes here is a bug of ours
     return _fail(f"error[E100]: {type(error).__name__}: {error} — this is a bug: please report it", 1)
 

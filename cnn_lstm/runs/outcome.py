@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import collected_table
+from cnn_lstm.data.stored_tables import write_table
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole, write_whole
@@ -139,7 +140,7 @@ class Outcome:
             csv: Whether to write them as CSV too.
         """
         table, path = self.predictions(), self.run.path / "forecasts.parquet"
-        write_whole(path, lambda partial: table.to_parquet(partial, index=False))
+        write_table(path, table)
         if csv:
             write_whole(path.with_suffix(".csv"), lambda partial: table.to_csv(partial, index=False))
         self.record.keep(path, path.with_suffix(".csv"))

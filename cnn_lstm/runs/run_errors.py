@@ -17,6 +17,7 @@ from cnn_lstm.specs import trusted_packages
 
 RESTORING = "lightning.pytorch.trainer.connectors.checkpoint_connector"  # of 2.6
 MOST_LETTERS = 250
+CPU_MEMORY = "DefaultCPUAllocator"  # torch raises a bare RuntimeError there
 WRAPPED = ("Does not validate against any", "Problem with given class")
 DEBUG = "correct it; --debug shows the traceback"
 
@@ -31,7 +32,7 @@ def run_errors_in_one_line() -> Iterator[None]:
     Raises:
         ConfigError: E238 of Lightning, E281 of an optimiser or scheduler, E282 of a class of the user's own.
         CheckpointError: E422, if a fit cannot go on from the state in its checkpoint.
-        ResourceError: E608, if the accelerator's memory ran out.
+        ResourceError: E608, if the memory ran out, of the accelerator or of the machine.
     """
     try:
         yield
@@ -43,6 +44,9 @@ def run_errors_in_one_line() -> Iterator[None]:
     except MisconfigurationException as error:
         raise ConfigError(one_line(error), "trainer", code=238) from error
     except Exception as error:  # anything that their classes may raise
+        if CPU_MEMORY in str(error):
+            fix = "use a smaller data.batch_size or data.window"
+            raise ResourceError(f"out of memory: {one_line(error)}", fix=fix, code=608) from error
         if "Early stopping conditioned on metric" in str(error):
             what = one_line(error).split(". Pass in", maxsplit=1)[0]
             raise ConfigError(what, "early_stopping.monitor", "name a metric of metrics.csv", code=224) from error

@@ -57,7 +57,8 @@ def read_parquet(path: Path) -> pa.Table:
         _require(file.metadata.num_rows * file.metadata.num_columns * CELL, limit)
         _require(sum(_bytes_of_chunks(file.metadata)), limit)
         texts = [field.name for field in file.schema_arrow if _is_text(field.type)]
-    with pq.ParquetFile(path, read_dictionary=texts) as file:  # the texts that rows share are read once
+    # the texts that rows share are read once; checksums are compared where the file has them
+    with pq.ParquetFile(path, read_dictionary=texts, page_checksum_verification=True) as file:
         table = file.read()
     for position, (field, column) in enumerate(zip(table.schema, table.columns, strict=True)):
         if pa.types.is_dictionary(column.type) and _is_text(column.type.value_type):

@@ -21,7 +21,7 @@ from cnn_lstm.files import replace_file
 from cnn_lstm.hints import counted
 from cnn_lstm.locks import take_folder
 from cnn_lstm.training.tracking.events import Content, End, Start
-from cnn_lstm.training.tracking.journal import Event, Journal
+from cnn_lstm.training.tracking.journal import Event, Journal, with_checksum, without_checksum
 from cnn_lstm.training.tracking.remedies import in_short, remedy
 from cnn_lstm.training.tracking.run_files import refuse_files_outside
 
@@ -95,6 +95,7 @@ class Delivery:
         self._key = DEFAULT_PLACE if default else without_credentials(uri)
         self._file = journal.folder / "sent.json"
         self._store: MlflowStore | None = None
+        self._warned = False
         self.patience = PATIENCE if urlsplit(uri).scheme in ("http", "https") else MAKING
         self.sent = 0
 
@@ -175,13 +176,18 @@ class Delivery:
 
     def _read(self) -> dict[str, Place]:
         try:
-            places = load_json(self._file.read_text())
-        except (OSError, ValueError):
+            places = without_checksum(load_json(self._file.read_text(encoding="utf-8")))
+        except FileNotFoundError:
             return {}
-        return {key: place for key, place in places.items() if _is_place(place)} if isinstance(places, dict) else {}
+        except (OSError, ValueError):
+            if not self._warned:
+                log.warning("[W371] a damaged file is passed over: the record is sent again — %s", self._file)
+            self._warned = True
+            return {}
+        return {key: place for key, place in places.items() if _is_place(place)}
 
     def _write(self, places: dict[str, Place]) -> None:
-        text = json.dumps(places, indent=2) + "\n"
+        text = json.dumps(with_checksum(places), indent=2) + "\n"
         replace_file(self._file, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
