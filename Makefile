@@ -101,10 +101,10 @@ locked:  ## install what constraints.txt names into .venv-locked, each file chec
 	$(LOCKED)/bin/python -m pip check
 
 .PHONY: lock
-lock: $(BIN)/python  ## write requirements.lock again after a change of constraints.txt
+lock: $(BIN)/python  ## resolve constraints.txt again into lock.txt; the libraries of CUDA and the CPU build of torch are by hand
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --no-deps --universal --python-version 3.11.7 --generate-hashes --no-header --no-annotate \
-	  --output-file requirements.lock constraints.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11.7 --generate-hashes --no-header --no-annotate \
+	  --output-file lock.txt constraints.txt
 
 .PHONY: audit-deps
 audit-deps: $(BIN)/python  ## known vulnerabilities of the locked versions, by pip-audit

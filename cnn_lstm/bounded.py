@@ -62,7 +62,9 @@ def require_shallow(text: str) -> None:
         elif isinstance(event, yaml.events.CollectionEndEvent):
             depth -= 1
         if depth > MAX_DEPTH:
-            raise TooDeepError(f"nested deeper than {MAX_DEPTH} levels, at line {event.start_mark.line + 1}")
+            raise TooDeepError(
+                f"nested deeper than {MAX_DEPTH} levels, at line {event.start_mark.line + 1 if event.start_mark else 1}"
+            )
 
 
 def load_yaml_values(text: str) -> Any:

@@ -50,7 +50,7 @@ def require_form(checkpoint: Mapping[Any, Any], where: str) -> None:
     kinds |= dict.fromkeys(("callbacks", "loops"), Mapping)
     for name, kind in kinds.items():
         held = checkpoint.get(name)
-        if held is not None and (not isinstance(held, kind) or (kind is int and not 0 <= held <= LARGEST)):
+        if held is not None and (not isinstance(held, kind) or (isinstance(held, int) and not 0 <= held <= LARGEST)):
             raise CheckpointError(f"the state of the training is damaged: {name}", where, FIX, code=422)
 
 

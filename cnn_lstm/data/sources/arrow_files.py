@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 MIB = 2**20
 MAX_COLUMNS = 10_000
@@ -172,11 +173,14 @@ def _length_of_texts(column: pa.ChunkedArray) -> int:
     return total
 
 
-def _lengths(texts: pa.Array) -> np.ndarray:
+def _lengths(texts: pa.Array) -> NDArray[np.int64]:
     if str(texts.type) in VIEWS:  # each view begins with the length of its text
         views = np.frombuffer(texts.buffers()[1], dtype="<i4")[4 * texts.offset : 4 * (texts.offset + len(texts)) : 4]
         return np.where(texts.is_valid(), views, 0).astype(np.int64)
-    return pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    lengths: NDArray[np.int64] = (
+        pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    )
+    return lengths
 
 
 def _require_columns(number: int) -> None:
