@@ -154,7 +154,9 @@ class Delivery:
         return self._store
 
     def _offset(self) -> int:
-        return self._place().get("offset", 0)
+        """Where the next event begins; of a journal that a power cut has shortened, all is sent again, each once."""
+        offset = self._place().get("offset", 0)
+        return offset if offset <= self.journal.size() else 0
 
     def _place(self) -> Place:
         return self._read().get(self._key, {})
