@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import NullPool
 
 from cnn_lstm.errors import ConfigError
+from cnn_lstm.files import write_whole
 from cnn_lstm.sweeps.definition import Definition, experimental
 from cnn_lstm.sweeps.objectives import Objective, monitored
 from cnn_lstm.sweeps.space import Draw
@@ -121,6 +122,7 @@ def join(plan: Plan) -> optuna.Study:
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with storage_errors(plan.storage), exclusive(plan.storage):
+        _make_whole(plan.storage)
         study = optuna.create_study(
             study_name=plan.study_name,
             storage=open_storage(plan.storage),
@@ -130,14 +132,33 @@ def join(plan: Plan) -> optuna.Study:
         )
         known = study.user_attrs.get("fingerprint")
         if known is None:
+            if plan.first:  # before the fingerprint: a process that is killed between them would leave it out
+                study.enqueue_trial(dict(plan.first), skip_if_exists=True)
             study.set_user_attr("fingerprint", plan.fingerprint)
-            if plan.first:
-                study.enqueue_trial(dict(plan.first))
     if known not in (None, plan.fingerprint):
         what = f"the study {plan.study_name} is of another configuration or space"
         fix = "give another --study_name, or its own configuration and space"
         raise ConfigError(what, plan.storage, fix, code=248)
     return study
+
+
+def _make_whole(storage: str) -> None:
+    """Makes a SQLite database with all tables and indices, in one step.
+
+    Optuna commits each of them, and never adds an index to a table that is there: a process that is killed among them
+    would leave a database in which one name can have several studies, and then no study can be found.
+
+    Args:
+        storage: Address of the database.
+    """
+    url = parsed_url(storage)
+    if url.get_backend_name() != "sqlite" or str(url.database).startswith("file:"):
+        return
+    file = Path(str(url.database))
+    if file.is_file() and file.stat().st_size:
+        return
+    Path(f"{file}-journal").unlink(missing_ok=True)  # of a file that is gone; SQLite would apply it to the new one
+    write_whole(file, lambda partial: open_storage(str(url.set(database=str(partial)))))
 
 
 def sampler_of(plan: Plan, number: int) -> optuna.samplers.BaseSampler:

@@ -310,7 +310,9 @@ class Streamed(Scenario):
         return ""
 
     def result(self, folder: Path, user: User, elsewhere: str) -> Result:
-        return {"forecasts": (folder / "streamed.csv").read_text()}
+        """The forecasts of one more bar."""
+        user.does("Stream.update", lambda: next_forecasts(folder))
+        return {"forecasts": (folder / "next.csv").read_text()}
 
 
 def streamed_bars(folder: Path) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
@@ -321,21 +323,24 @@ def streamed_bars(folder: Path) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
 
 
 def stream_on(folder: Path, restored: bool) -> None:
-    """Feeds all bars that a stream has not seen, saves its state after each, and writes the last forecasts."""
+    """Feeds the bars that a stream has not seen, but for the last one, and saves its state after each."""
     predictor = Predictor.from_checkpoint(folder / BEST)
     history, bars = streamed_bars(folder)
     state = folder / "state.npz"
     stream: Stream = predictor.stream(state=state) if restored else predictor.stream(history)
-    for bar in bars:
+    for bar in bars[:-1]:
         try:
-            forecasts = stream.update(bar)
+            stream.update(bar)
         except DataError as error:  # the state has it already
             assert restored and ("already" in error.what or "late" in error.what), error
         else:
             stream.save(state)
-            forecasts.to_csv(folder / "streamed.csv", index=False)
-    if not (folder / "streamed.csv").exists():  # all bars are in the state, and the last forecasts were lost
-        stream_on(folder, restored=False)
+
+
+def next_forecasts(folder: Path) -> None:
+    """Writes the forecasts of the last bar."""
+    stream = Predictor.from_checkpoint(folder / BEST).stream(state=folder / "state.npz")
+    stream.update(streamed_bars(folder)[1][-1]).to_csv(folder / "next.csv", index=False)
 
 
 class Export(Scenario):

@@ -24,7 +24,7 @@ from cnn_lstm.errors import CnnLstmError
 from cnn_lstm.runs import members, processes
 from tests.crash_points.advice import advised
 
-LIMIT = 180.0  # seconds of a command
+LIMIT = 600.0  # seconds of a command
 POLL = 0.01
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +53,35 @@ def test_the_first_trial_is_the_given_configuration_whoever_joins(tmp_path: Path
     (waiting,) = study.trials
     assert waiting.state.name == "WAITING"
     assert waiting.system_attrs["fixed_params"] == first
+
+
+def test_a_kill_while_the_tables_are_made_leaves_no_half_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = tmp_path / "study.db"
+    database.touch()  # what an earlier version left
+    database.with_name("study.db-journal").write_bytes(b"of another file")
+    with monkeypatch.context() as kill:
+        kill.setattr(Path, "replace", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            join(plan(tmp_path))
+    assert database.stat().st_size == 0
+    for _ in range(2):
+        assert join(plan(tmp_path)).study_name == "tested"
+    with closing(sqlite3.connect(database)) as tables:
+        assert tables.execute("SELECT count(*) FROM sqlite_master WHERE name = 'ix_studies_study_name'").fetchone() == (1,)
+        assert tables.execute("SELECT count(*) FROM studies").fetchone() == (1,)
+
+
+def test_a_kill_before_the_fingerprint_neither_loses_nor_doubles_the_first_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = {"model.optimizer.lr": 0.003}
+    with monkeypatch.context() as kill:
+        kill.setattr(optuna.Study, "set_user_attr", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            join(plan(tmp_path, first=first))
+    assert [trial.system_attrs["fixed_params"] for trial in join(plan(tmp_path, first=first)).trials] == [first]
 
 
 def test_draws_depend_on_seed_and_number_only(tmp_path: Path) -> None:
