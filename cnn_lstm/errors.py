@@ -187,7 +187,9 @@ def interruption(error: BaseException) -> int | None:
     while cause is not None:
         if isinstance(cause, KeyboardInterrupt):
             return 130
-        if isinstance(cause, TerminatedError) or type(cause).__name__ == "SIGTERMException":  # the latter is Lightning's
+        if (
+            isinstance(cause, TerminatedError) or type(cause).__name__ == "SIGTERMException"
+        ):  # the latter is Lightning's
             return 143
         cause = cause.__context__
     return None

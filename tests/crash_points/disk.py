@@ -27,40 +27,47 @@ class Disk:
     """Files by number, names by path.
 
     Attributes:
-        bytes: Content of each file.
+        content: Bytes of each file.
         names: File of each name; -1 is a folder.
         links: Text of each symlink.
     """
 
-    bytes: dict[int, bytearray] = field(default_factory=dict)
+    content: dict[int, bytearray] = field(default_factory=dict)
     names: dict[str, int] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, folder: Path, files: Sequence[Path]) -> Disk:
-        """A folder as it is; the files have their place in the list as their number."""
-        disk = cls({number: bytearray(file.read_bytes()) for number, file in enumerate(files)})
-        disk.names = {str(file.relative_to(folder)): number for number, file in enumerate(files)}
-        disk.names |= {str(path.relative_to(folder)): -1 for path in folder.rglob("*") if path.is_dir()}
+    def of(cls, folder: Path) -> Disk:
+        """A folder as it is; its files are numbered in the order of their names."""
+        tree = read_tree(folder)
+        files = [name for name, content in tree.items() if content is not None]
+        disk = cls({number: bytearray(tree[name] or b"") for number, name in enumerate(files)})
+        disk.names = {name: number for number, name in enumerate(files)}
+        disk.names |= {name: -1 for name, content in tree.items() if content is None}
         return disk
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the files, by name."""
+        return {name: len(self.content[number]) for name, number in self.names.items() if number >= 0}
 
     def apply(self, step: Operation) -> None:
         """Does an operation, as far as it still can be done."""
         if step.kind in NAMES:
             self._name(step)
         elif step.kind == "write":
-            content = self.bytes.setdefault(step.file, bytearray())
+            content = self.content.setdefault(step.file, bytearray())
             content.extend(bytes(max(0, step.at - len(content))))
             content[step.at : step.at + len(step.data)] = step.data
         elif step.kind == "truncate":
-            content = self.bytes.setdefault(step.file, bytearray())
+            content = self.content.setdefault(step.file, bytearray())
             del content[step.at :]
             content.extend(bytes(step.at - len(content)))
 
     def _name(self, step: Operation) -> None:
         names = self.names
         if step.kind == "make":
-            self.bytes.setdefault(step.file, bytearray())
+            self.content.setdefault(step.file, bytearray())
             names[step.path] = step.file
         elif step.kind == "mkdir":
             names[step.path] = -1
@@ -82,7 +89,7 @@ class Disk:
             parent = os.path.dirname(name)  # noqa: PTH120 - a text
             if not parent or tree.get(parent, b"") is None:
                 number = self.names[name]
-                tree[name] = None if number < 0 else bytes(self.bytes.get(number, b""))
+                tree[name] = None if number < 0 else bytes(self.content.get(number, b""))
         return tree
 
 
@@ -94,7 +101,7 @@ def with_copies(steps: Sequence[Operation], start: Disk, final: Mapping[str, byt
         start: The disk before.
         final: The folder after the command, see `Disk.tree`.
     """
-    disk = Disk(dict(start.bytes), dict(start.names))
+    disk = Disk(dict(start.content), dict(start.names))
     for step in steps:
         if step.kind in NAMES:
             disk.apply(step)
@@ -128,7 +135,7 @@ def crashed(start: Disk, steps: Sequence[Operation], end: int, loss: str, seed: 
         _lose_names(done, kept, chance)
     if "bytes" in loss or loss == "zeros":
         done = _lose_bytes(done, kept, loss, chance)
-    disk = Disk({number: bytearray(content) for number, content in start.bytes.items()}, dict(start.names))
+    disk = Disk({number: bytearray(content) for number, content in start.content.items()}, dict(start.names))
     for step, keep in zip(done, kept, strict=True):
         if keep:
             disk.apply(step)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,10 +70,17 @@ def traced(argv: Sequence[str], folder: Path, environment: dict[str, str], trace
         return subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log, check=False).returncode
 
 
-def operations(trace: Path, folder: Path) -> list[Operation]:
-    """The operations of a trace in a folder."""
-    reader = TraceReader(folder.resolve())
-    return [operation for pid, name, text, value in calls_of(trace) for operation in reader.read(pid, name, text, value)]
+def operations(trace: Path, folder: Path, sizes: Mapping[str, int]) -> list[Operation]:
+    """The operations of a trace in a folder.
+
+    Args:
+        trace: The file that `strace` wrote.
+        folder: The folder.
+        sizes: Bytes of the files that lay there before, by their names; their places in the order are their numbers.
+    """
+    reader = TraceReader(folder)
+    reader.existing(sizes)
+    return [operation for call in calls_of(trace) for operation in reader.read(*call)]
 
 
 def calls_of(trace: Path) -> Iterator[tuple[int, str, str, int]]:
@@ -179,10 +186,10 @@ class TraceReader:
         self.made += 1
         return self.made - 1
 
-    def existing(self, files: Sequence[Path]) -> None:
-        """Numbers the files that lie in the folder before the command, in this order."""
-        for file in files:
-            self.sizes[self._number(file)] = file.stat().st_size
+    def existing(self, sizes: Mapping[str, int]) -> None:
+        """Numbers the files that lie in the folder before the command, in this order; bytes by name."""
+        for name, size in sizes.items():
+            self.sizes[self._number(self.folder / name)] = size
 
     def _rename(self, text: str, kind: str) -> Iterator[Operation]:
         old, new = self._path(text, 0), self._path(text, 1)

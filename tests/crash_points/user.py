@@ -28,7 +28,7 @@ LIMIT = 600.0  # seconds of a command
 POLL = 0.01
 
 
-class Fault(Exception):
+class FoundError(Exception):
     """What must not happen after a crash."""
 
 
@@ -74,7 +74,7 @@ class User:
         """Runs a command that has to work here."""
         answer = self.call(*argv)
         if answer.code:
-            raise Fault(f"wall: {' '.join(argv)}: {answer.error}")
+            raise FoundError(f"wall: {' '.join(argv)}: {answer.error}")
         return answer
 
     def gets_there(self, first: Sequence[str], original: Sequence[str]) -> list[str]:
@@ -93,7 +93,7 @@ class User:
                 return argv
             errors.append(answer.error)
             waiting = [line for line in advised(answer.error, argv, original) if line not in tried] + waiting
-        raise Fault(f"wall: {' | '.join(errors)}")
+        raise FoundError(f"wall: {' | '.join(errors)}")
 
     def _answer(self, name: str, function: Callable[[], int]) -> Answer:
         before = self.log.stat().st_size if self.log.exists() else 0
@@ -105,11 +105,11 @@ class User:
         text = self.log.read_bytes()[before:].decode(errors="replace")
         answer = Answer(code, text)
         if code is None:
-            raise Fault(f"hang: {name}")
+            raise FoundError(f"hang: {name}")
         if code == 1 or code < 0 or "Traceback (most recent" in text:
-            raise Fault(f"traceback: {name}: code {code}: {text.strip().splitlines()[-1][:300]}")
+            raise FoundError(f"traceback: {name}: code {code}: {text.strip().splitlines()[-1][:300]}")
         if code and not answer.error:
-            raise Fault(f"no line: {name}: code {code}: {text.strip().splitlines()[-1][:300]}")
+            raise FoundError(f"no line: {name}: code {code}: {text.strip().splitlines()[-1][:300]}")
         return answer
 
 
@@ -143,7 +143,8 @@ def forked(function: Callable[[], int], output: int, folder: Path | None = None,
         os.dup2(output, 1)
         os.dup2(output, 2)
         sys.stdin, sys.stdout, sys.stderr = (
-            open(number, mode, closefd=False) for number, mode in enumerate("rww")  # noqa: PTH123, SIM115
+            open(number, mode, closefd=False)
+            for number, mode in enumerate("rww")  # noqa: SIM115
         )
         if folder is not None:
             os.chdir(folder)
@@ -229,6 +230,11 @@ def _quickened() -> None:
     )
     for module in (members, processes):
         module.subprocess = stand_in  # type: ignore[attr-defined]
-    Figure.savefig = lambda self, target, **_: (  # type: ignore[method-assign]
-        target.write(b"") if hasattr(target, "write") else Path(target).write_bytes(b"")
-    )
+    Figure.savefig = _no_picture  # type: ignore[method-assign]
+
+
+def _no_picture(figure: Figure, target: Any, **_: Any) -> None:
+    if hasattr(target, "write"):
+        target.write(b"")
+    else:
+        Path(target).write_bytes(b"")

@@ -69,7 +69,9 @@ def test_a_kill_while_the_tables_are_made_leaves_no_half_of_them(
     for _ in range(2):
         assert join(plan(tmp_path)).study_name == "tested"
     with closing(sqlite3.connect(database)) as tables:
-        assert tables.execute("SELECT count(*) FROM sqlite_master WHERE name = 'ix_studies_study_name'").fetchone() == (1,)
+        assert tables.execute("SELECT count(*) FROM sqlite_master WHERE name = 'ix_studies_study_name'").fetchone() == (
+            1,
+        )
         assert tables.execute("SELECT count(*) FROM studies").fetchone() == (1,)
 
 
