@@ -143,8 +143,7 @@ def forked(function: Callable[[], int], output: int, folder: Path | None = None,
         os.dup2(output, 1)
         os.dup2(output, 2)
         sys.stdin, sys.stdout, sys.stderr = (
-            open(number, mode, closefd=False)
-            for number, mode in enumerate("rww")  # noqa: SIM115
+            os.fdopen(number, mode, closefd=False) for number, mode in enumerate("rww")
         )
         if folder is not None:
             os.chdir(folder)
@@ -230,7 +229,7 @@ def _quickened() -> None:
     )
     for module in (members, processes):
         module.subprocess = stand_in  # type: ignore[attr-defined]
-    Figure.savefig = _no_picture  # type: ignore[method-assign]
+    Figure.savefig = _no_picture  # type: ignore[method-assign, assignment]
 
 
 def _no_picture(figure: Figure, target: Any, **_: Any) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import optuna
 import pytest
 
-from cnn_lstm.errors import ConfigError, ResourceError
-from cnn_lstm.sweeps.study import Plan, best_first, join, sampler_of
+from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
+from cnn_lstm.sweeps.study import LITE, Plan, best_first, join, sampler_of
 
 DESCRIBED = {"space": {"model.optimizer.lr": {"float": [1e-4, 1e-1], "log": True}}}
 
@@ -75,6 +75,22 @@ def test_a_kill_while_the_tables_are_made_leaves_no_half_of_them(
         assert tables.execute("SELECT count(*) FROM studies").fetchone() == (1,)
 
 
+@pytest.mark.parametrize("kind", ["two of one name", "not a database", "torn"])
+def test_a_damaged_database_is_one_line(tmp_path: Path, kind: str) -> None:
+    database = tmp_path / "study.db"
+    join(plan(tmp_path))
+    if kind == "two of one name":  # as a kill left it when the tables were not yet made whole
+        with closing(sqlite3.connect(database)) as tables:
+            tables.execute("DROP INDEX ix_studies_study_name")
+            tables.execute("INSERT INTO studies (study_name) VALUES ('tested')")
+            tables.commit()
+    else:
+        content = database.read_bytes()
+        database.write_bytes(b"x" * 5000 if kind == "not a database" else content[:4096] + b"\1" * len(content[4096:]))
+    with pytest.raises(CheckpointError, match=r"E447.*choose a new --folder"):
+        join(plan(tmp_path))
+
+
 def test_a_kill_before_the_fingerprint_neither_loses_nor_doubles_the_first_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,10 +111,13 @@ def test_draws_depend_on_seed_and_number_only(tmp_path: Path) -> None:
     assert len({drawn(0), drawn(1), drawn(2), drawn(0, seed=8)}) == 4
 
 
-def test_a_locked_database_is_a_resource_error(tmp_path: Path) -> None:
-    (tmp_path / "study.db").write_text("no database at all, but long enough to be read as one" * 10)
-    with pytest.raises(ResourceError, match="E609"):
-        join(plan(tmp_path))
+def test_a_locked_database_is_a_resource_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LITE, "connect_args", {"timeout": 0.1})
+    join(plan(tmp_path))
+    with closing(sqlite3.connect(tmp_path / "study.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ResourceError, match=r"E609.*locked.*--resume"):
+            join(plan(tmp_path))
 
 
 def test_the_best_trials_come_first_and_of_several_objectives_only_those_that_no_other_beats() -> None:
