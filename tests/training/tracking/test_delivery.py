@@ -67,6 +67,19 @@ def test_everything_arrives_at_the_time_it_happened(journal: Journal, tmp_path: 
     assert {point.step: (point.timestamp, point.value) for point in history} == written
 
 
+def test_a_journal_that_a_power_cut_has_shortened_is_sent_from_its_beginning(
+    journal: Journal, tmp_path: Path
+) -> None:
+    uri = database(tmp_path)
+    deliver(journal, uri)
+    whole = journal.path.read_bytes()
+    journal.path.write_bytes(whole[: len(whole) // 2])
+    Journal(journal.folder).append(Tags({"after": "the cut"}))
+    run = deliver(journal, uri)
+    assert_whole(uri, run)
+    assert run.data.tags["after"] == "the cut"
+
+
 def test_nothing_is_sent_again(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = database(tmp_path)
     deliver(journal, uri)
