@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ import optuna
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import NullPool
+from sqlalchemy import NullPool, create_engine, text
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.files import write_whole
@@ -31,6 +32,10 @@ RETRIES = 2  # of a trial whose worker died
 PATIENCE = 60  # seconds to wait for a locked database
 # a file is closed after each use: nothing says when a study is not needed any more, to close a pool of them
 LITE = {"connect_args": {"timeout": PATIENCE}, "poolclass": NullPool}
+SILENT = text(
+    "SELECT trial_id FROM trials WHERE study_id = :study AND state = 'RUNNING' "
+    "AND trial_id NOT IN (SELECT trial_id FROM trial_heartbeats)"
+)
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -159,6 +164,30 @@ def _make_whole(storage: str) -> None:
         return
     Path(f"{file}-journal").unlink(missing_ok=True)  # of a file that is gone; SQLite would apply it to the new one
     write_whole(file, lambda partial: open_storage(str(url.set(database=str(partial)))))
+
+
+class SilentTrials:
+    """Trials whose worker was killed before its first sign of life: Optuna would count them as running for ever.
+
+    A trial that has none for a while gets one, after which it is as any other whose worker died.
+
+    Args:
+        storage: Address of the study's database.
+    """
+
+    def __init__(self, storage: str) -> None:
+        self._engine = create_engine(storage, poolclass=NullPool)
+        self._since: dict[int, float] = {}
+
+    def give_sign(self, study: optuna.Study) -> None:
+        """Looks for such trials of a study; use it under the lock of its storage."""
+        with self._engine.connect() as session:
+            silent = [number for (number,) in session.execute(SILENT, {"study": study._study_id})]
+        now = time.monotonic()
+        self._since = {number: self._since.get(number, now) for number in silent}
+        for number, since in self._since.items():
+            if now - since > HEARTBEAT:  # a live worker gives its first sign at once
+                study._storage.record_heartbeat(number)  # type: ignore[attr-defined]
 
 
 def sampler_of(plan: Plan, number: int) -> optuna.samplers.BaseSampler:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import optuna
 import pytest
 
 from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
-from cnn_lstm.sweeps.study import LITE, Plan, best_first, join, sampler_of
+from cnn_lstm.sweeps import study as module
+from cnn_lstm.sweeps.definition import experimental
+from cnn_lstm.sweeps.study import LITE, Plan, SilentTrials, best_first, join, sampler_of
 
 DESCRIBED = {"space": {"model.optimizer.lr": {"float": [1e-4, 1e-1], "log": True}}}
 
@@ -100,6 +103,25 @@ def test_a_kill_before_the_fingerprint_neither_loses_nor_doubles_the_first_trial
         with pytest.raises(KeyboardInterrupt):
             join(plan(tmp_path, first=first))
     assert [trial.system_attrs["fixed_params"] for trial in join(plan(tmp_path, first=first)).trials] == [first]
+
+
+def test_a_trial_whose_worker_died_before_its_first_sign_of_life_runs_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GRACE", 1)
+    study, silent = join(plan(tmp_path)), SilentTrials(plan(tmp_path).storage)
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        study.ask()
+    silent.give_sign(study)
+    with experimental():
+        optuna.storages.fail_stale_trials(study)
+        assert [trial.state.name for trial in study.trials] == ["RUNNING"]
+        monkeypatch.setattr(module, "HEARTBEAT", 0)
+        silent.give_sign(study)
+        time.sleep(2.1)  # the database counts whole seconds
+        silent.give_sign(study)  # does not take a sign for that of a live worker
+        optuna.storages.fail_stale_trials(study)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "WAITING"]
 
 
 def test_draws_depend_on_seed_and_number_only(tmp_path: Path) -> None:
