@@ -151,7 +151,7 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(target, save, f".{target.name}.partial")
+        replace_file(target, save)
     except (OSError, RuntimeError) as error:
         fix = "free disk space; the old file is intact"
         raise ResourceError("cannot write the checkpoint", f"{target}: {error}", fix, code=604) from error

@@ -123,7 +123,7 @@ class Outcome:
         if plot is None:
             return []
         path = self.run.path / "attention_test.png"
-        plot.savefig(path)
+        write_whole(path, lambda partial: plot.savefig(partial, format="png"))
         return [path]
 
     def predict(self, csv: bool) -> None:
@@ -135,7 +135,7 @@ class Outcome:
         table, path = self.predictions(), self.run.path / "forecasts.parquet"
         write_whole(path, lambda partial: table.to_parquet(partial, index=False))
         if csv:
-            table.to_csv(path.with_suffix(".csv"), index=False)
+            write_whole(path.with_suffix(".csv"), lambda partial: table.to_csv(partial, index=False))
         self.record.keep(path, path.with_suffix(".csv"))
         span = f"{table['as_of'].min():%Y-%m-%d}..{table['as_of'].max():%Y-%m-%d}"
         print(f"{counted(len(table), 'forecast')} of {counted(table['symbol'].nunique(), 'symbol')}, {span}, in {path}")

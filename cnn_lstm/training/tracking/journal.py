@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Generic, TypeVar
 
-from cnn_lstm.files import disk_errors_in_one_line, try_lock
+from cnn_lstm.files import disk_errors_in_one_line, flush_file, try_lock
 from cnn_lstm.training.tracking.events import KINDS, Content, End, Metrics, Params, Resume, Start
 
 ContentT = TypeVar("ContentT", bound=Content, covariant=True)
@@ -70,6 +70,15 @@ class Journal:
             with self.path.open("ab", buffering=0) as file:
                 file.write(start + json.dumps(event).encode() + b"\n")
             self._last_line_whole = True
+
+    def flush(self) -> None:
+        """Waits until all lines are on the disk.
+
+        Raises:
+            OSError: If they cannot be written.
+        """
+        if self.exists():
+            flush_file(self.path)
 
     def _missing_end(self) -> bytes:
         """The end of a line that a killed process broke off."""
