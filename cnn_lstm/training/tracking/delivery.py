@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
@@ -125,6 +126,8 @@ class Delivery:
         """
         if not self.journal.exists() or self._offset() == self.journal.size():
             return
+        with suppress(OSError):  # else a power cut could leave less of the journal than was sent
+            self.journal.flush()
         try:
             store = self._opened()
             for events in of_one_kind(self.journal.events(self._offset())):
