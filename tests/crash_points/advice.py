@@ -31,9 +31,9 @@ def advised(error: str, argv: Sequence[str], original: Sequence[str]) -> list[li
         commands.append(with_option(argv, "--ckpt_path", match[1].strip()))
     if re.search(r"(?<!leave )--resume", fix) and "--resume" not in argv:
         commands.append([*argv, "--resume"])
-    if "leave --resume out" in fix:
-        commands.append([word for word in argv if word != "--resume"])
-    if any(words in fix for words in ("train one with fit", "start again", "correct --config")):
+    if "add --space" in fix:
+        commands.append(with_option(argv, "--space", "space.yaml"))
+    if any(words in fix for words in ("leave --resume out", "train one with fit", "correct --config")):
         commands.append(list(original))
     for option in ("--run_dir", "--folder"):
         if re.search(rf"(another|a new) {option}", fix):

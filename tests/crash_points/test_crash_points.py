@@ -86,5 +86,5 @@ def test_advice_is_followed_to_what_goes_on_first() -> None:
         ["fit", "--ckpt_path", "runs/a/checkpoints/best.ckpt"]
     ]
     error = "error[E246]: no sweep to go on with — x — give the --folder of one, or leave --resume out"
-    assert advised(error, ["sweep", "--resume", "--folder", "x"], ["sweep"]) == [["sweep", "--folder", "x"]]
+    assert advised(error, ["sweep", "--resume", "--folder", "x"], ["sweep", "--space"]) == [["sweep", "--space"]]
     assert advised("error[E314]: price <= 0 — x — correct the rows", ["fit"], ["fit", "again"]) == []
