@@ -88,6 +88,18 @@ planted: $(VENV)/.installed-test  ## what sweeps and pretrained encoders are wor
 fuzz: $(VENV)/.installed-test  ## 1,000 wrong configurations, 300 tables, 150 command lines: no bug, no hang, short messages
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz
 
+.PHONY: crash-points
+crash-points: $(VENV)/.installed-test  ## every command crashed at every step, more than 2,000 states of the disk; an hour; needs strace
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.crash_points
+
+.PHONY: crash-point
+crash-point: $(VENV)/.installed-test  ## one of them again: make crash-point N=fit-17
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.crash_points $(N)
+
+.PHONY: kills
+kills: $(VENV)/.installed-test  ## 100 random commands killed with SIGKILL at random moments, and continued
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.crash_points.kills
+
 .PHONY: papers
 papers: $(VENV)/.installed-test  ## published protocols, five seeds each, on the files in the folder CNN_LSTM_BENCHMARKS; opens test parts
 	$(BIN)/python -m tests.validity.papers

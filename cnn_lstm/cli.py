@@ -9,16 +9,19 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 
 from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.credentials import keep_out_of_logs, without_credentials
-from cnn_lstm.errors import CnnLstmError, ConfigError, interruption, shortened
+from cnn_lstm.errors import CnnLstmError, ConfigError, TerminatedError, interruption, shortened
 from cnn_lstm.hints import one_of
 from cnn_lstm.specs import trust
 
@@ -123,7 +126,8 @@ def _guarded(argv: list[str], debug: bool) -> int:
     try:
         if argv[0] not in modules:
             raise ConfigError(f"unknown command {argv[0]!r}", fix=one_of(argv[0], COMMANDS), code=225)
-        importlib.import_module(modules[argv[0]]).run(argv)
+        with _terminated_in_order():
+            importlib.import_module(modules[argv[0]]).run(argv)
         return 0
     except BaseException as error:
         code = interruption(error)
@@ -136,6 +140,23 @@ def _guarded(argv: list[str], debug: bool) -> int:
             iter(getattr(error, "__notes__", ())), "continue with --ckpt_path last"
         )  # of `interruption_with_advice`
         return _fail(f"{how}: {hint}" if argv[0] == "fit" else how, code)
+
+
+@contextmanager
+def _terminated_in_order() -> Iterator[None]:
+    """Makes SIGTERM an orderly end from the first import on; what trains takes it over while it runs."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise TerminatedError
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _failure(error: BaseException, debug: bool) -> int:

@@ -168,6 +168,10 @@ def require(holds: bool, what: str, where: str, fix: str, *, code: int = 224) ->
         raise ConfigError(what, where, fix, code=code)
 
 
+class TerminatedError(BaseException):
+    """SIGTERM came; not an `Exception`, so that nothing takes it for a fault of its own."""
+
+
 def interruption(error: BaseException) -> int | None:
     """Exit code of an interruption: 130 for Ctrl-C, 143 for SIGTERM; None for anything else.
 
@@ -185,7 +189,9 @@ def interruption(error: BaseException) -> int | None:
     while cause is not None:
         if isinstance(cause, KeyboardInterrupt):
             return 130
-        if type(cause).__name__ == "SIGTERMException":
+        if (
+            isinstance(cause, TerminatedError) or type(cause).__name__ == "SIGTERMException"
+        ):  # the latter is Lightning's
             return 143
         cause = cause.__context__
     return None

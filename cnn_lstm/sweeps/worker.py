@@ -28,7 +28,7 @@ from cnn_lstm.sweeps.callbacks import PRUNED_AT
 from cnn_lstm.sweeps.definition import experimental
 from cnn_lstm.sweeps.space import options_of
 from cnn_lstm.sweeps.storage import exclusive, storage_errors
-from cnn_lstm.sweeps.study import FINISHED, Plan, best_first, drop_checkpoints, join, sampler_of
+from cnn_lstm.sweeps.study import FINISHED, Plan, SilentTrials, best_first, drop_checkpoints, join, sampler_of
 from cnn_lstm.sweeps.trial import END_WITHIN, TrialFits, TrialResult, record_state
 
 WORKER_COMMAND = "sweep-worker"
@@ -97,6 +97,7 @@ class Worker:
     def __init__(self, plan: Plan, fit: Fit, settle: Settle, stop: Stop) -> None:
         self.plan, self._fit, self._settle, self._stop = plan, fit, settle, stop
         self.study = join(plan)
+        self._silent = SilentTrials(plan.storage)
 
     def work(self) -> None:
         """Takes trials until there are enough.
@@ -113,6 +114,7 @@ class Worker:
         """Runs a trial, or waits for those that run elsewhere; false once there are enough."""
         with ExitStack() as lock:
             lock.enter_context(exclusive(self.plan.storage))
+            self._silent.give_sign(self.study)
             with experimental():  # the heartbeat, since Optuna 2.9
                 fail_stale_trials(self.study)  # whose workers were killed; they run again
             trials = self.study.get_trials(deepcopy=False)

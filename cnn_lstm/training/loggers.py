@@ -59,8 +59,10 @@ class AppendingWriter(ExperimentWriter):
     def _check_log_dir_exists(self) -> None:
         file = Path(self.metrics_file_path)
         if file.is_file():
-            with file.open(newline="") as lines:
-                self.metrics_keys = next(csv.reader(lines), [])
+            with file.open(newline="", encoding="utf-8", errors="replace") as lines:
+                header = lines.readline()
+            # a header that is not whole is written again, and would else make columns of its parts
+            self.metrics_keys = next(csv.reader([header]), []) if _is_whole(header) else []
 
     def flush(self) -> None:
         """Waits until all rows are on the disk.
@@ -105,7 +107,9 @@ class AppendingWriter(ExperimentWriter):
         """All rows but one at the end that a kill has cut off, maybe within its last number."""
         with Path(self.metrics_file_path).open(newline="", encoding="utf-8", errors="replace") as file:
             lines = file.readlines()
-        return list(csv.DictReader(line for line in lines if line.endswith("\n")))
+        if not lines or not _is_whole(lines[0]):
+            return []
+        return list(csv.DictReader(filter(_is_whole, lines)))
 
     def _replace(self, rows: list[dict[str, str]]) -> None:
         def write(partial: Path) -> None:
@@ -115,6 +119,11 @@ class AppendingWriter(ExperimentWriter):
                 writer.writerows(rows)
 
         replace_file(Path(self.metrics_file_path), write)
+
+
+def _is_whole(line: str) -> bool:
+    """Whether a crash has neither cut off a line nor left it as zeros."""
+    return line.endswith("\n") and "\0" not in line
 
 
 def _is_before(row: dict[str, str], step: int) -> bool:

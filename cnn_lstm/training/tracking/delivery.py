@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import groupby, islice
 from pathlib import Path
 from shlex import quote
@@ -140,6 +141,8 @@ class Delivery:
         if f"={MASK}" in self.uri:
             fix = f"set MLFLOW_TRACKING_URI to the whole address; then: cnn-lstm sync-tracking {self.run}"
             raise TrackingError("the address of MLflow lacks a secret, which is not saved", self.uri, fix, code=701)
+        with suppress(OSError):  # else a power cut could leave less of the journal than was sent
+            self.journal.flush()
         try:
             store = self._opened()
             for events in of_one_kind(self.journal.events(self._offset())):
@@ -169,7 +172,9 @@ class Delivery:
         return self._store
 
     def _offset(self) -> int:
-        return self._place().get("offset", 0)
+        """Where the next event begins; of a journal that a power cut has shortened, all is sent again, each once."""
+        offset = self._place().get("offset", 0)
+        return offset if offset <= self.journal.size() else 0
 
     def _place(self) -> Place:
         return self._read().get(self._key, {})

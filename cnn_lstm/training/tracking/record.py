@@ -82,7 +82,8 @@ class Record:
         """
         if not self.enabled:
             return
-        if self.command == "fit" and not (resumed and self.journal.exists()):
+        # a power cut can leave a journal without its start, which nothing could be sent of
+        if self.command == "fit" and not (resumed and self.journal.start() is not None):
             self._start(config)
         else:
             self._known.recall(self.journal)
