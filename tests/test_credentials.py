@@ -197,8 +197,8 @@ def test_a_tree_keeps_its_form(name: str) -> None:
 def test_no_error_of_ours_says_a_secret(part: str) -> None:
     uri = f"postgresql://me:{FIRST}/'@ {LAST}@host/{'long' * 200}"
     said = {"what": "a", "where": "b", "fix": "c"} | {part: f"it is {uri}"}
-    error = CnnLstmError(**said)
-    table = DefectsError([Defect(314, **said)])
+    error = CnnLstmError(said["what"], said["where"], said["fix"])
+    table = DefectsError([Defect(314, said["what"], said["where"], said["fix"])])
     for text in (str(error), repr(error), str(table), error.what, error.where, error.fix, str(TrackingError(uri))):
         assert FIRST not in text
         assert LAST not in text

@@ -67,7 +67,7 @@ def options_of_secrets(config: Namespace) -> list[str]:
 
 def _is_changed(key: str, value: str) -> bool:
     name = key.rpartition(".")[2]
-    return clean({name: value}) != {name: value}
+    return bool(clean({name: value}) != {name: value})
 
 
 def refuse_masked(config: Namespace) -> None:

@@ -89,7 +89,7 @@ def test_a_bomb_is_refused_before_it_takes_memory(name: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("kind", ["parquet", "feather", "packed", "parts", "category", "views"])
 def test_tables_of_real_writers_are_read(kind: str, tmp_path: Path) -> None:
-    bars = naive(400).assign(note=["a", None] * 200)
+    bars = naive(400).assign(note=pd.Series(["a", None] * 200))
     path = tmp_path / f"bars.{'parquet' if kind in ('parquet', 'category') else 'feather'}"
     if kind in ("parquet", "category"):
         bars.astype({"symbol": "category"} if kind == "category" else {}).to_parquet(path)

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from cnn_lstm.files import replace_file
 from cnn_lstm.model import checkpoints
 from tests.experiments import experiment, fit
 from tests.experiments import run as command
@@ -45,7 +46,7 @@ CLOCK = ["epoch_s", "windows_per_s", "peak_memory_mib"]
 
 def copied_after(alias: str, number: int, run: Path, copy: Path) -> Any:
     """A `replace_file` that copies a run as a kill leaves it right after the n-th write of a checkpoint."""
-    whole, count = checkpoints.replace_file, iter(range(1, 99))
+    whole, count = replace_file, iter(range(1, 99))
 
     def write(path: Path, content: Callable[[Path], object]) -> None:
         whole(path, content)
@@ -86,7 +87,7 @@ def test_forecasts_as_csv_are_whole_or_as_they_were(tmp_path: Path, monkeypatch:
     before = (run / "forecasts.csv").read_bytes()
     written = pd.DataFrame.to_csv
 
-    def half(table: pd.DataFrame, path: Path, **options: bool) -> None:
+    def half(table: pd.DataFrame, path: Path, **options: Any) -> None:
         written(table.head(len(table) // 2), path, **options)
         raise KeyboardInterrupt
 

@@ -249,7 +249,7 @@ def make_database(uri: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with lock_file(file.with_name(f"{file.name}.lock"), "tracking", PATIENCE):
         if not _has_content(file):
-            replace_file(file, _make_tables, f".{file.name}.partial")
+            replace_file(file, _make_tables)
 
 
 def _sqlite_file(uri: str) -> Path | None:
