@@ -130,6 +130,11 @@ class Delivery:
         address = "" if named else f" --tracking_uri {quote(self._key)}"
         return f"cnn-lstm sync-tracking {self.journal.folder.parent}{address}"
 
+    @property
+    def left(self) -> str:
+        """What has not been sent, where it is, and the command that sends it."""
+        return f"{self.waiting} events wait for MLflow in {self.journal.folder} — when it is back: {self.again}"
+
     def deliver(self) -> None:
         """Sends what the journal holds.
 

@@ -134,12 +134,7 @@ class Record:
             if status == "FINISHED":  # else it is being raised already
                 raise problem
         elif not arrived:
-            log.warning(
-                "%d events wait for MLflow in %s — when it is back: %s",
-                self.delivery.waiting,
-                self.journal.folder,
-                self.delivery.again,
-            )
+            log.warning(self.delivery.left)
 
     def send(self) -> None:
         """Delivers at once; what a server that is down does not take stays in the folder."""
