@@ -117,7 +117,8 @@ def _calm(table: pd.DataFrame, moves: pd.Series, usual: pd.Series) -> pd.Series:
     else:
         next_moves = pd.concat([moves.groupby(symbol).shift(-after) for after in (1, 2, 3)], axis=1)
         wild = next_moves.max(axis=1) > (AFTERSHOCKS * usual).clip(lower=SURELY_NEAR)
-    return ~wild
+    calm: pd.Series[bool] = ~wild
+    return calm
 
 
 ODD_CHECKS: tuple[RowCheck, ...] = (_ranges, _leaps, _volumes, _three_for_two)
