@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import MAXYEAR
 from typing import Any, Literal, get_args
 
@@ -24,6 +24,9 @@ SPLIT_TOLERANCE = 0.03
 DAY_TOLERANCE = 0.15
 QUIET_MOVE = math.log(1.6)  # below the smallest move that may look like a split, 2 less DAY_TOLERANCE
 OHLC_TOLERANCE = 1e-6
+# days; for bars of a day and less, of a week, two weeks, a month, a quarter, half a year and a year
+GAP_LIMITS = (10.0, 21.0, 45.0, 90.0, 270.0, 540.0, 1100.0)
+STEPS_OF_A_GAP = 2.5  # one bar may be missing, as in a week of holidays
 COLLINEAR = 1 - 1e-9
 COLLINEAR_ROWS = 100  # a handful of rows says nothing
 OnShort = Literal["error", "skip"]  # of symbols too short, and of rows without a bar or a label
@@ -44,7 +47,8 @@ class Checks:
             with 0. 0 refuses missing values. Nothing is ever filled from the future.
         allow_jumps: Only warn of one-step changes that look like an unadjusted split.
         allow_ohlc: Only warn of bars whose high is below low, or whose open or close is outside of both.
-        max_gap_days: Longest distance of two neighbouring bars, in days, before a gap is reported.
+        max_gap_days: Longest distance of two neighbouring bars, in days, that is no gap. By default it is 10 days, and
+            three steps or a little less of slower bars, see `gap_limit`.
         on_short: Whether a symbol with too few rows for one window is an error or is skipped with a warning.
         on_unlisted: Whether the first and last rows of a symbol in which a price or the volume is missing are an error,
             or are skipped with a warning: a symbol before its listing and behind its last bar.
@@ -63,7 +67,7 @@ class Checks:
     fill_max_gap: int = 0
     allow_jumps: bool = False
     allow_ohlc: bool = False
-    max_gap_days: float = 10.0
+    max_gap_days: float | None = None
     on_short: OnShort = "error"
     on_unlisted: OnShort = "error"
     on_unlabelled: OnShort = "error"
@@ -71,10 +75,39 @@ class Checks:
     def __post_init__(self) -> None:
         says = {name: f"data.checks.{name} is {value!r}" for name, value in asdict(self).items()}
         require(self.fill_max_gap >= 0, says["fill_max_gap"], "", "give a number of rows, 0 or more", code=212)
-        days = "give a positive number of days, at most 100000"
-        require(0 < self.max_gap_days <= LONGEST_GAP, says["max_gap_days"], "", days, code=220)
+        known = self.max_gap_days is None or 0 < self.max_gap_days <= LONGEST_GAP
+        fix = "give a positive number of days, at most 100000, or null for one that follows the bars"
+        require(known, says["max_gap_days"], "", fix, code=220)
         for name in ("on_short", *ADDED):
             require(getattr(self, name) in get_args(OnShort), says[name], "", "use error or skip", code=206)
+
+    def gap_limit(self, table: pd.DataFrame | None = None) -> float:
+        """`max_gap_days`, or the limit that goes with the usual step between two bars of a symbol.
+
+        It is one of `GAP_LIMITS`, so that further bars of the same kind do not move it.
+
+        Args:
+            table: Price table, sorted by symbol and timestamp; None where the settings name the limit.
+
+        Returns:
+            Days.
+
+        Example:
+            >>> months = pd.date_range("2020-01-01", periods=24, freq="MS", tz="UTC")
+            >>> Checks().gap_limit(pd.DataFrame({"symbol": "A", "timestamp": months}))
+            90.0
+        """
+        if self.max_gap_days is not None:
+            return self.max_gap_days
+        if table is None:
+            return GAP_LIMITS[0]
+        usual = float(table.groupby("symbol")["timestamp"].diff().dt.total_seconds().median()) / 86_400
+        needed = 0.0 if math.isnan(usual) else STEPS_OF_A_GAP * usual
+        return next((limit for limit in GAP_LIMITS if limit >= needed), float(math.ceil(needed)))
+
+    def on(self, table: pd.DataFrame) -> Checks:
+        """These checks with the limit of gaps that holds for a table, as a checkpoint keeps it."""
+        return replace(self, max_gap_days=self.gap_limit(table))
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values for a checkpoint, under the names that checkpoints have had from the first on."""
@@ -180,14 +213,14 @@ def _twins(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
 
 
 def _gaps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
-    """Pauses of a symbol that are longer than `max_gap_days`."""
-    step = table.groupby("symbol")["timestamp"].diff()
-    wide = step > pd.Timedelta(days=checks.max_gap_days)
+    """Pauses of a symbol that are longer than the limit of gaps."""
+    step, limit = table.groupby("symbol")["timestamp"].diff(), checks.gap_limit(table)
+    wide = step > pd.Timedelta(days=limit)
     for symbol, gaps in step[wide].groupby(table["symbol"]):
         row = gaps.idxmax()
         days = gaps.max() / pd.Timedelta(days=1)
         where = f"{at_row(table, row)}, {counted(len(gaps), 'gap')}, the longest {days:.0f} days before it"
-        what = f"gap of more than {checks.max_gap_days:g} days in {symbol}"
+        what = f"gap of more than {limit:g} days in {symbol}"
         fix = "no window bridges a gap; data.checks.max_gap_days sets what is one"
         yield Defect(320, what, where, fix, fatal=False)
 

@@ -137,6 +137,7 @@ class MarketDataModule(WindowLoaders):
         require(not unknown, f"anchor {unknown} is not a feature", "data.anchor", "name listed features", code=225)
         self._ready = False
         self._kept: Boundaries | None = None
+        self._own_gap_limit = self.recipe.checks.max_gap_days is not None
 
     def keep_dates(self, dates: Dates) -> None:
         """Splits by the dates of a checkpoint, before or after the data are read; see `split_keeping`.
@@ -149,6 +150,20 @@ class MarketDataModule(WindowLoaders):
         self._kept = Boundaries.of(dates)
         if self._ready and not same_dates(self.parts.boundaries, self._kept):
             self._split_rows()
+
+    def keep_gap_limit(self, days: float | None) -> None:
+        """Takes the limit of gaps of a checkpoint where the settings name none, before or after the data are read.
+
+        Args:
+            days: The limit, None if the checkpoint says none.
+        """
+        checks = self.recipe.checks
+        if days is None or self._own_gap_limit or days == checks.max_gap_days:
+            return
+        self.recipe = replace(self.recipe, checks=replace(checks, max_gap_days=days))
+        if self._ready:
+            self._ready, self._placed = False, None
+            self.setup()
 
     @property
     def n_features(self) -> int:
@@ -167,6 +182,8 @@ class MarketDataModule(WindowLoaders):
         table = self.load()
         self.bound: BoundRecipe = self.recipe.bind_to(table, self.targets)
         self.checked: CheckedPrices = self.bound.check(table)
+        self.bound = self.bound.with_checks(self.recipe.checks.on(self.checked.table))
+        self.recipe = self.bound.recipe
         _warn(self.checked.warnings)
         check_columns(self.checked.table, self.targets)
         _warn(check_calendar(self.checked.table["timestamp"], self.bound))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cnn_lstm.data.checks import STEPS_OF_A_GAP
 from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.splits import Boundaries
 from cnn_lstm.data.times import time_text
@@ -67,13 +68,14 @@ def _gaps(panel: Panel, bound: BoundRecipe, rows: Rows) -> Iterator[Cause]:
     needed, gaps = bound.recipe.window + bound.reach, len(lengths) - len(np.unique(panel.symbol[rows]))
     if gaps == 0 or lengths.max() >= needed:
         return
-    limit = bound.recipe.checks.max_gap_days
+    limit = bound.recipe.checks.gap_limit()
     same = np.diff(panel.symbol[rows]) == 0
     step = float(np.median(np.diff(panel.time[rows])[same] / np.timedelta64(1, "D")))
     what = f"{counted(gaps, 'gap')} of more than {limit:g} days (data.checks.max_gap_days) leave at most"
     what = f"{what} {counted(int(lengths.max()), 'row')} in a row, and one window takes {needed}"
     if step > limit:
-        yield Cause(what, f"bars are {step:.0f} days apart: set data.checks.max_gap_days: {math.ceil(1.5 * step)}")
+        fix = f"bars are {step:.0f} days apart: set data.checks.max_gap_days: {math.ceil(STEPS_OF_A_GAP * step)}"
+        yield Cause(what, f"{fix}, or null, which follows the bars")
     else:
         yield Cause(what, "raise data.checks.max_gap_days, or shorten data.window")
 

@@ -188,7 +188,7 @@ class BoundRecipe:
 
     def panel(self, checked: pd.DataFrame) -> Panel:
         """The panel of a checked price table."""
-        return build_panel(checked, self.features, self.targets, self.recipe.checks.max_gap_days)
+        return build_panel(checked, self.features, self.targets, self.recipe.checks.gap_limit(checked))
 
 
 def _trusted_function(path: str) -> Callable[..., Any]:

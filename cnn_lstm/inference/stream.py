@@ -150,7 +150,7 @@ class Stream:
         """What is known of each symbol with its new bar, still with all rows of its frame."""
         seen = {symbol: self._tails[symbol].seen + 1 if symbol in self._tails else 1 for symbol in frames}
         values = latest_values(frames, seen, self._features)
-        max_gap = round(self._recipe.checks.max_gap_days * 86_400e6)
+        max_gap = round(self._recipe.checks.gap_limit() * 86_400e6)
         empty = Tail.empty(len(self._columns), self._recipe.window, len(self._features))
         tails = {}
         for symbol, frame in frames.items():

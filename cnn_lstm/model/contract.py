@@ -125,6 +125,12 @@ class Contract:
         plain["calibration"] = {name: part for name, part in calibration.items() if part or "smearing" not in name}
         return {name: value for name, value in plain.items() if value not in (None, [], {}, "")}
 
+    @property
+    def gap_limit(self) -> float | None:
+        """Longest pause inside a window, in days, as the recipe says it."""
+        days: float | None = self.recipe.get("checks", {}).get("max_gap_days")
+        return days
+
     def with_weights_of(self, saved: Contract) -> Contract:
         """The contract of new data with what belongs to the weights of a checkpoint.
 

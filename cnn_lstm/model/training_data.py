@@ -77,6 +77,9 @@ class ForecastData(Protocol):
     def keep_dates(self, dates: PartDates) -> None:
         """Cuts the parts by the dates of a checkpoint."""
 
+    def keep_gap_limit(self, days: float | None) -> None:
+        """Takes the limit of gaps of a checkpoint where the settings name none."""
+
     def windows_of(self, part: Part, most: int) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
         """At most so many windows of a part, evenly spread, in chunks: raw features, labels, rows; see `Windows`."""
 
@@ -103,6 +106,7 @@ def contract_with(saved: Contract, data: ForecastData, *, fit: bool = False, ref
         CheckpointError: If the data do not go with the checkpoint, see `refuse_other_data`.
         DataError: If the prices are others and refused.
     """
+    data.keep_gap_limit(saved.gap_limit)
     if not fit:
         data.keep_dates(saved.boundaries)
     new = Contract.from_plain(data.contract())

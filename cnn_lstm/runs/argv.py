@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import get_args
@@ -12,6 +13,8 @@ import jsonargparse
 def explicit_flags(argv: Sequence[str], flags: Collection[str]) -> list[str]:
     """Gives each flag its value: `--quiet` means `--quiet=true`, and `--no_quiet` means `--quiet=false`.
 
+    What follows the help of a class is left out, see `up_to_help`.
+
     Args:
         argv: Arguments of a command.
         flags: Names of the options that are true or false.
@@ -21,6 +24,7 @@ def explicit_flags(argv: Sequence[str], flags: Collection[str]) -> list[str]:
         ['--quiet=true', '--mlflow=false', '--csv', 'false', '--seed', '1']
     """
     explicit = []
+    argv = up_to_help(argv)
     for argument, following in zip(argv, [*argv, "-"][1:], strict=True):
         name = argument[2:] if argument.startswith("--") else ""
         if name in flags and following.startswith("-"):
@@ -29,6 +33,32 @@ def explicit_flags(argv: Sequence[str], flags: Collection[str]) -> list[str]:
             argument = f"--{name[3:]}=false"
         explicit.append(argument)
     return explicit
+
+
+def up_to_help(argv: Sequence[str]) -> list[str]:
+    """The arguments up to the help of a class, with its class and the helps of classes within it.
+
+    The parser would read whatever follows as arguments of that class, and end with its usage.
+
+    Args:
+        argv: Arguments of a command.
+
+    Example:
+        >>> up_to_help(["fit", "--seed", "1", "--data.split.help", "DateSplit", "--quiet"])
+        ['fit', '--seed', '1', '--data.split.help', 'DateSplit']
+        >>> up_to_help(["--data.source.help=Own", "--data.window", "5", "--data.source.reader.help"])
+        ['--data.source.help=Own', '--data.source.reader.help']
+    """
+    kept: list[str] = []
+    first, of_help = "", False
+    for argument in argv:
+        asks = re.fullmatch(r"(--[\w.]+\.)help(=.*)?", argument)
+        helps = asks is not None and asks[1].startswith(first)
+        first = first or (asks[1] if asks else "")
+        if not first or helps or (of_help and not argument.startswith("-")):
+            kept.append(argument)
+        of_help = helps and "=" not in argument
+    return kept
 
 
 def flags_of(parser: jsonargparse.ArgumentParser) -> set[str]:

@@ -368,7 +368,9 @@ def _value(parser: LightningArgumentParser, command: str, argv: list[str], key: 
 def _of_checkpoint(forecaster: Forecaster, data: MarketDataModule, ckpt_path: str) -> Forecaster | Ensemble:
     """The ensemble of a checkpoint in place of a forecaster without weights; the data keep the checkpoint's dates."""
     checkpoint = read_checkpoint(ckpt_path)
-    data.keep_dates(Contract.of(checkpoint).boundaries)
+    contract = Contract.of(checkpoint)
+    data.keep_dates(contract.boundaries)
+    data.keep_gap_limit(contract.gap_limit)
     if not is_ensemble(checkpoint):
         return forecaster
     ensemble = ensemble_from(checkpoint)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.prices import Checks
+from cnn_lstm.data.prices import Checks, check_prices
 from cnn_lstm.data.splits import DateSplit
 from cnn_lstm.data.targets import ForwardReturn
 from cnn_lstm.errors import CnnLstmError
@@ -38,13 +38,53 @@ def message(table: pd.DataFrame, code: int, **options: Any) -> str:
 @pytest.mark.parametrize(("freq", "days"), [("MS", 31), ("QS", 91), ("14D", 14)])
 def test_bars_that_are_further_apart_than_the_limit_name_it(freq: str, days: int) -> None:
     table = bars(250, freq, start="1955-01-01")
-    line = message(table, 323)
+    line = message(table, 323, checks=Checks(max_gap_days=10))
     assert "249 gaps of more than 10 days" in line
     assert "at most 1 row in a row, and one window takes 7" in line
     fix = f"bars are {days} days apart: set data.checks.max_gap_days: "
     assert fix in line
-    limit = float(line.split(fix)[1])
-    data(table, checks=Checks(max_gap_days=limit)).setup()
+    limit = float(line.split(fix)[1].split(",")[0])
+    for good in (limit, None):
+        data(table, checks=Checks(max_gap_days=good)).setup()
+
+
+@pytest.mark.parametrize(
+    ("freq", "limit"),
+    [("h", 10), ("B", 10), ("D", 10), ("W", 21), ("14D", 45), ("MS", 90), ("BME", 90), ("QE", 270), ("YS", 1100)],
+)
+def test_the_limit_of_gaps_follows_the_step_of_the_bars(freq: str, limit: float) -> None:
+    table = pd.concat([bars(100, freq, name, start="1901-01-05") for name in ("AAA", "BBB")], ignore_index=True)
+    assert [Checks().gap_limit(table.iloc[:rows]) for rows in (30, 60, 100, 101, 200)] == [limit] * 5
+    assert Checks(max_gap_days=7.5).gap_limit(table) == 7.5, "a number that is given stays"
+    missing_one = table.drop(index=[50, 150]).reset_index(drop=True)
+    ready = data(missing_one)
+    ready.setup()
+    assert ready.recipe.checks.max_gap_days == limit
+    assert len(np.unique(ready.panel.segment)) == 2, "one missing bar is no gap"
+    assert Checks().gap_limit(table[:1]) == 10, "one bar has no step"
+
+
+def test_a_longer_pause_of_slow_bars_is_still_a_gap() -> None:
+    table = bars(250, "MS").drop(index=range(120, 124)).reset_index(drop=True)
+    checked = check_prices(table, Checks())
+    assert [(one.code, one.what) for one in checked.warnings] == [(320, "gap of more than 90 days in AAA")]
+    ready = data(table)
+    ready.setup()
+    assert len(np.unique(ready.panel.segment)) == 2
+
+
+def test_a_checkpoint_decides_where_the_settings_name_no_limit() -> None:
+    table = bars(300, "W-FRI").drop(index=range(100, 300, 40)).reset_index(drop=True)
+    fresh, read, own = data(table), data(table), data(table, checks=Checks(max_gap_days=30))
+    read.setup()
+    assert len(np.unique(read.panel.segment)) == 1
+    for module in (fresh, read, own):
+        module.keep_gap_limit(None)
+        module.keep_gap_limit(10.0)
+        module.setup()
+    assert [module.recipe.checks.max_gap_days for module in (fresh, read, own)] == [10, 10, 30]
+    assert [len(np.unique(module.panel.segment)) for module in (fresh, read, own)] == [6, 6, 1]
+    assert fresh.contract() == read.contract()
 
 
 def test_gaps_in_daily_bars_name_the_longest_stretch() -> None:

@@ -79,19 +79,36 @@ def test_a_bar_of_another_scale_is_named(sample: pd.DataFrame, factor: float) ->
 def test_a_split_3_to_2_is_named_and_not_refused(
     sample: pd.DataFrame, factor: float, kind: str, columns: list[str]
 ) -> None:
-    named = 0
-    for row in range(400, len(sample), 1500):
-        table = sample[["symbol", "timestamp", *columns]].copy()
+    table = sample[["symbol", "timestamp", *columns]].copy()
+    rows = [row for row in range(130, len(sample), 130) if table["symbol"][row - 1] == table["symbol"][row]]
+    assert len(rows) > 70
+    for row in rows:
         later = (table.index >= row) & (table["symbol"] == table["symbol"][row])
         table.loc[later, columns] /= factor
-        named += any(f"split {kind}" in one.what and at(table, row) in one.where for one in odd(table))
-    assert named >= 7  # of 8
+    found = odd(table)
+    named = {one.where.split(",")[0] for one in found if f"split {kind}" in one.what}
+    assert named <= {at(table, row) for row in rows}
+    assert len(named) / len(rows) >= (0.95 if "open" in columns else 0.8)
+    assert {one.code for one in found} == {317}
+
+
+@pytest.mark.parametrize("row", [ROW, -1])
+def test_a_move_by_a_third_with_a_wild_day_is_no_split(sample: pd.DataFrame, row: int) -> None:
+    row %= len(sample)
+    table = sample.copy()
+    later = (table.index >= row) & (table["symbol"] == table["symbol"][row])
+    table.loc[later, PRICES] /= table["open"][row] / table["close"][row - 1] * 1.5
+    assert [one.code for one in odd(table)] == [317], "the open is at 3:2 to the bit"
+    table.loc[row, "low"] = table["low"][row] * 0.8
+    assert odd(table) == []
 
 
 def test_bars_of_real_markets_are_not_odd(sample: pd.DataFrame) -> None:
     assert odd(sample) == []
-    index = SkfolioBars(dataset="sp500_index").load(None, None, None)
-    assert odd(index) == []
+    for name in ("sp500_index", "factors"):
+        assert odd(SkfolioBars(name).load(None, None, None)) == []
+    stocks = SkfolioBars().load(None, None, None)
+    assert [one.where[:16] for one in odd(stocks)] == ["RRC @ 1990-04-10"], "its fall to a third is refused elsewhere"
 
 
 def test_volumes_that_grow_or_are_wild_by_nature_are_not_odd(sample: pd.DataFrame) -> None:

@@ -70,9 +70,8 @@ def test_the_checks_refuse_one_stock_and_no_other(stocks: pd.DataFrame) -> None:
     assert [(defect.code, defect.where[:16]) for defect in caught.value.defects] == [(317, "RRC @ 1990-04-10")]
     later = stocks[stocks["timestamp"] >= pd.Timestamp("1993-01-01", tz="UTC")]
     for sound in (stocks[stocks["symbol"] != "RRC"], later):
-        warned = check_prices(sound, Checks(), ["close"]).warnings  # of moves by a third or a half, which are real
-        assert {(defect.code, defect.fatal) for defect in warned} == {(317, False)}
-        assert len(warned) <= 8
+        warned = check_prices(sound, Checks(), ["close"]).warnings
+        assert warned == (), "seven moves by a third or a half are real"
 
 
 def test_close_only_bars_make_windows_of_log_volatilities(stocks: pd.DataFrame) -> None:

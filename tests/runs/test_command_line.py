@@ -10,7 +10,7 @@ import yaml
 from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.runs import forecast_cli
-from cnn_lstm.runs.argv import config_files, replace_configs
+from cnn_lstm.runs.argv import config_files, replace_configs, up_to_help
 from cnn_lstm.runs.config import with_current_keys
 from cnn_lstm.runs.config_files import with_read_files
 from cnn_lstm.runs.parser_errors import one_line_errors
@@ -25,6 +25,44 @@ def test_bare_flags_of_fit_are_understood() -> None:
     assert (config.trainer.inference_mode, config.trainer.fast_dev_run) == (False, True)
     config = forecast_cli.parsed(["predict", "--quiet=false", "--mlflow", "--trainer.fast_dev_run", "3"]).command_config
     assert (config.quiet, config.mlflow, config.trainer.fast_dev_run) == (False, True, 3)
+
+
+@pytest.mark.parametrize("key", ["data.split", "data.source", "data.checks", "model.network", "model.objective"])
+@pytest.mark.parametrize("value", [[], ["CLASS"], ["=CLASS"]])
+@pytest.mark.parametrize("rest", [["--csv"], ["--data.window", "5", "--quiet=true"], ["--data.targets.help", "--csv"]])
+def test_the_help_of_a_class_is_shown_whatever_follows(key: str, value: list[str], rest: list[str]) -> None:
+    shipped = {"data.split": "DateSplit", "data.source": "PriceFiles"} | {"model.objective": "Classes"}
+    named = [word.replace("CLASS", shipped[key]) for word in value] if key in shipped else []
+    asked = [f"--{key}.help{named[0]}"] if named and named[0].startswith("=") else [f"--{key}.help", *named]
+    assert up_to_help(["predict", "--seed_everything", "1", *asked, *rest]) == [
+        "predict",
+        "--seed_everything",
+        "1",
+        *asked,
+    ]
+
+
+@pytest.mark.parametrize(
+    "asked", ["data.split.help", "data.split.help DateSplit", "data.checks.help", "trainer.logger.help CSVLogger"]
+)
+def test_a_help_ends_well_with_flags_behind_it(asked: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        forecast_cli.parsed(
+            ["predict", "--ckpt_path", "best", *f"--{asked}".split(), "--trainer.max_epochs", "1", "--csv"]
+        )
+    assert end.value.code == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith("usage:")
+    assert shown.err == ""
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["data.split.help Dates", "data.help", "data.split.help= ", "data.splits.help DateSplit", "trainer.logger.help"],
+)
+def test_a_help_of_nothing_is_refused_in_one_line(asked: str) -> None:
+    with pytest.raises(ConfigError, match="E225"):
+        forecast_cli.parsed(["predict", *f"--{asked}".split(), "--csv"])
 
 
 def test_what_is_not_a_flag_has_no_negative() -> None:

@@ -61,7 +61,7 @@ EXPECTED = {
     "15b": Expected((OR_DATA, OR_DATA), never=("date_format",)),
     "17": Expected((RUNS, RUNS, RUNS)),
     "17c": Expected((OR_CONFIG, (0, 2, 3)), (r"rows|write",)),
-    "19": Expected((OR_DATA,), (r"rows|max_gap_days",), ("move the dates of data.split",)),
+    "19": Expected((RUNS,), ("300 rows",), ("gap", "move the dates of data.split")),
     "20": Expected((OR_DATA, OR_DATA), never=("not UTF-8 text",)),
     "21": Expected((RUNS, OR_DATA, RUNS)),
     "22": Expected((OR_DATA, RUNS)),

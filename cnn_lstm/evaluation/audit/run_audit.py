@@ -170,6 +170,7 @@ def audit_files(data: MarketDataModule, ckpt_path: str | None, output: Path | No
     if ckpt_path is not None:
         checkpoint = read_checkpoint(ckpt_path)
         predictor = Predictor.from_checkpoint(ckpt_path)
+        data.keep_gap_limit(predictor.forecaster.contract.gap_limit)
         refuse_differences(predictor.recipe.to_plain(), data.recipe.to_plain())
         data.keep_dates(predictor.forecaster.contract.boundaries)
         refuse_other_scales(predictor.forecaster.contract, data.scaling, data.per_symbol)
