@@ -88,10 +88,44 @@ planted: $(VENV)/.installed-test  ## what sweeps and pretrained encoders are wor
 fuzz: $(VENV)/.installed-test  ## 1,000 wrong configurations, 300 tables, 150 command lines: no bug, no hang, short messages
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz
 
+.PHONY: crash-points
+crash-points: $(VENV)/.installed-test  ## every command crashed at every step, more than 2,000 states of the disk; an hour; needs strace
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.crash_points
+
+.PHONY: crash-point
+crash-point: $(VENV)/.installed-test  ## one of them again: make crash-point N=fit-17
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.crash_points $(N)
+
+.PHONY: kills
+kills: $(VENV)/.installed-test  ## 100 random commands killed with SIGKILL at random moments, and continued
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.crash_points.kills
+
 .PHONY: papers
 papers: $(VENV)/.installed-test  ## published protocols, five seeds each, on the files in the folder CNN_LSTM_BENCHMARKS; opens test parts
 	$(BIN)/python -m tests.validity.papers
 
+LOCKED := .venv-locked
+.PHONY: locked
+locked:  ## install what constraints.txt names into .venv-locked, each file checked by its SHA-256
+	$(PYTHON) -m venv $(LOCKED)
+	$(LOCKED)/bin/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(LOCKED)/bin/python -m pip install --quiet --no-deps --editable .
+	$(LOCKED)/bin/python -m pip check
+
+.PHONY: lock
+lock: $(BIN)/python  ## resolve constraints.txt again into lock.txt; the libraries of CUDA and the CPU build of torch are by hand
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.11.7 --generate-hashes --no-header --no-annotate \
+	  --output-file lock.txt constraints.txt
+
+.PHONY: audit-deps
+audit-deps: $(BIN)/python  ## known vulnerabilities of the locked versions, by pip-audit
+	@$(BIN)/python -m pip install --quiet pip-audit || { echo "pip-audit cannot be installed from this index"; exit 1; }
+	@$(BIN)/pip-audit --disable-pip --no-deps --requirement requirements.lock > $(VENV)/audit.txt 2>&1; code=$$?; \
+	  if grep -q 'could not be audited\|ConnectionError' $(VENV)/audit.txt; then \
+	  echo "the package index gives no list of vulnerabilities: not everything was audited, see $(VENV)/audit.txt"; exit 1; fi; \
+	  cat $(VENV)/audit.txt; exit $$code
+
 .PHONY: clean
 clean:  ## remove the environment and caches, not the runs
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) $(LOCKED) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

@@ -9,15 +9,19 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 
 from cnn_lstm.commands.parser import CommandParser
-from cnn_lstm.errors import CnnLstmError, ConfigError, interruption, shortened
+from cnn_lstm.credentials import keep_out_of_logs, without_credentials
+from cnn_lstm.errors import CnnLstmError, ConfigError, TerminatedError, interruption, shortened
 from cnn_lstm.hints import one_of
 from cnn_lstm.specs import trust
 
@@ -111,29 +115,48 @@ def _shared_options(args: Sequence[str]) -> tuple[bool, list[str]]:
             raise ConfigError(f"--trust-imports {value!r}", fix="name packages, separated by commas", code=228)
         trust(*packages)
         if (here := str(Path.cwd())) not in sys.path:  # the user's own module often lies in the current folder
-            sys.path.insert(0, here)  # by its name, since the parser reads each file in the file's own folder
+            sys.path.append(here)  # behind all others, so that a stray yaml.py there does not replace a library
     return options.debug, argv
 
 
 def _guarded(argv: list[str], debug: bool) -> int:
     """Runs a command; returns the exit code."""
+    keep_out_of_logs()
     modules = INTERNAL | {name: module for name, (module, _) in COMMANDS.items()}
     try:
         if argv[0] not in modules:
             raise ConfigError(f"unknown command {argv[0]!r}", fix=one_of(argv[0], COMMANDS), code=225)
-        importlib.import_module(modules[argv[0]]).run(argv)
+        with _terminated_in_order():
+            importlib.import_module(modules[argv[0]]).run(argv)
         return 0
     except BaseException as error:
         code = interruption(error)
         if code is None:
             return _failure(error, debug)
         if debug:
-            traceback.print_exc()
+            _print_trace()
         how = "interrupted" if code == 130 else "terminated"
         hint = next(
             iter(getattr(error, "__notes__", ())), "continue with --ckpt_path last"
         )  # of `interruption_with_advice`
         return _fail(f"{how}: {hint}" if argv[0] == "fit" else how, code)
+
+
+@contextmanager
+def _terminated_in_order() -> Iterator[None]:
+    """Makes SIGTERM an orderly end from the first import on; what trains takes it over while it runs."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise TerminatedError
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _failure(error: BaseException, debug: bool) -> int:
@@ -142,7 +165,7 @@ def _failure(error: BaseException, debug: bool) -> int:
         return error.code if isinstance(error.code, int) else 0 if error.code is None else 2
     if isinstance(error, CnnLstmError):
         if debug:
-            traceback.print_exc()
+            _print_trace()
         return _fail(error, error.exit_code)
     if isinstance(error, MemoryError):
         return _fail(f"error[E608]: out of memory — {error} — use a smaller data.batch_size or data.window", 6)
@@ -151,13 +174,20 @@ def _failure(error: BaseException, debug: bool) -> int:
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         name = shortened(str(error.filename), 100)
         return _fail(ConfigError("the name of a file is too long", name, "give a shorter one", code=285))
-    traceback.print_exc()  # anything that comes here is a bug of ours
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" — {shortened(str(error.filename), 100)}" if error.filename else ""
+        return _fail(f"error[E610]: {error.strerror}{where} — free disk space, then repeat the command", 6)
+    _print_trace()  # anything that comes here is a bug of ours
     return _fail(f"error[E100]: {type(error).__name__}: {error} — this is a bug: please report it", 1)
+
+
+def _print_trace() -> None:
+    print(without_credentials(traceback.format_exc()), end="", file=sys.stderr)
 
 
 def _fail(error: object, code: int = 2) -> int:
     with suppress(BrokenPipeError):  # a Ctrl-C ends what reads us too
-        print(error, file=sys.stderr, flush=True)
+        print(without_credentials(str(error)), file=sys.stderr, flush=True)
     return code
 
 

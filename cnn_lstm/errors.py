@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cnn_lstm.credentials import without_credentials
+
 MAX_LINES = 20
 MAX_LETTERS = 400  # of one message: a value of a file or a library's text may have any length
 CUT = " ... "
@@ -36,7 +38,7 @@ def _one_line(text: str) -> str:
 
 
 class CnnLstmError(Exception):
-    """An expected failure, reported in one line.
+    """An expected failure, reported in one line, without the passwords and tokens that a value in it may hold.
 
     Args:
         what: What is wrong.
@@ -53,7 +55,7 @@ class CnnLstmError(Exception):
 
     def __init__(self, what: str, where: str = "", fix: str = "", *, code: int | None = None) -> None:
         self.code = code if code is not None else self.exit_code * 100
-        self.what, self.where, self.fix = what, where, fix
+        self.what, self.where, self.fix = (without_credentials(part) for part in (what, where, fix))
         super().__init__(self._text())
 
     def _text(self) -> str:
@@ -166,6 +168,10 @@ def require(holds: bool, what: str, where: str, fix: str, *, code: int = 224) ->
         raise ConfigError(what, where, fix, code=code)
 
 
+class TerminatedError(BaseException):
+    """SIGTERM came; not an `Exception`, so that nothing takes it for a fault of its own."""
+
+
 def interruption(error: BaseException) -> int | None:
     """Exit code of an interruption: 130 for Ctrl-C, 143 for SIGTERM; None for anything else.
 
@@ -183,7 +189,9 @@ def interruption(error: BaseException) -> int | None:
     while cause is not None:
         if isinstance(cause, KeyboardInterrupt):
             return 130
-        if type(cause).__name__ == "SIGTERMException":
+        if (
+            isinstance(cause, TerminatedError) or type(cause).__name__ == "SIGTERMException"
+        ):  # the latter is Lightning's
             return 143
         cause = cause.__context__
     return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -10,38 +12,119 @@ from pathlib import Path
 from cnn_lstm.errors import ConfigError, ResourceError
 
 
-def replace_file(path: Path, write: Callable[[Path], object], partial: str | None = None) -> None:
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Replaces a file in one step: content to the disk, then the name, then the folder.
 
-    Any other order can lose the old file and the new one in a power cut.
+    Any other order can lose the old file and the new one in a power cut. Until then the content has a hidden name,
+    which bears the id of the process; what a killed process has left under such a name is removed.
 
     Args:
         path: The file.
         write: Writes the content to the path that it is given, in the same folder.
-        partial: Name of the file while it is written; one per process by default. Where a file has a single writer,
-            a fixed name lets the next attempt overwrite what a kill has left.
 
     Raises:
-        OSError: If the disk is full or the folder cannot be written; the old file stays.
+        OSError: If the disk is full, the folder cannot be written or a flush fails; the old file stays, but for a
+            flush of the folder, after which either file may come back from a power cut.
     """
-    unfinished = path.with_name(partial or f".{path.name}.{os.getpid()}.partial")
+    unfinished = partial_name(path)
+    _remove_abandoned(path)
     try:
         write(unfinished)
-        _flush(unfinished)
+        flush_file(unfinished)
         unfinished.replace(path)
-        if os.name == "posix":  # elsewhere a folder cannot be opened
-            _flush(path.parent)
+        flush_folder(path.parent)
     finally:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
+def partial_name(path: Path) -> Path:
+    """What a file or folder is called while this process writes it.
+
+    Example:
+        >>> partial_name(Path("runs/config.yaml")).name == f".config.yaml.{os.getpid()}.partial"
+        True
+    """
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes what killed processes have left of a file; a name without an id was given by older versions."""
+    begin, end = f".{path.name}.", "partial"
+    with suppress(OSError):
+        for entry in os.scandir(path.parent):
+            if entry.name.startswith(begin) and entry.name.endswith(end):
+                writer = entry.name[len(begin) : -len(end)].rstrip(".")
+                if not writer or (writer.isdecimal() and not _is_alive(int(writer))):
+                    left = Path(entry.path)
+                    shutil.rmtree(left) if entry.is_dir(follow_symlinks=False) else left.unlink()
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether there is a process with this id; taken for granted where asking would end it."""
+    if os.name != "posix" or pid == os.getpid():
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # it belongs to somebody else
+        return True
+    return True
+
+
+def flush_file(path: Path) -> None:
+    """Waits until the content of a file is on the disk.
+
+    Raises:
+        OSError: If it cannot be written there: what was written before may be lost then, and nothing says so later.
+    """
     handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def flush_folder(path: Path) -> None:
+    """As `flush_file`, for the names in a folder.
+
+    Raises:
+        OSError: If they cannot be written.
+    """
+    if os.name != "posix":  # elsewhere a folder cannot be opened
+        return
+    try:
+        flush_file(path)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system without flushes of folders, as PostgreSQL's durable_rename
+            raise
+
+
+def replace_folder(path: Path, write: Callable[[Path], object]) -> None:
+    """Replaces a folder: a kill leaves the old one, none, or the whole new one, and never a part.
+
+    Args:
+        path: The folder.
+        write: Makes the folder that it is given, next to the old one, and writes all files in it.
+
+    Raises:
+        OSError: If the disk is full or cannot be written.
+    """
+    unfinished = partial_name(path)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    _remove_abandoned(path)
+    try:
+        write(unfinished)
+        for folder, _, names in os.walk(unfinished, topdown=False):
+            for name in names:
+                flush_file(Path(folder, name))
+            flush_folder(Path(folder))
+        shutil.rmtree(path, ignore_errors=True)
+        unfinished.replace(path)
+        flush_folder(path.parent)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @contextmanager

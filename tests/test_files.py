@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from cnn_lstm.errors import ResourceError
-from cnn_lstm.files import disk_errors_in_one_line, write_text_whole, write_whole
+from cnn_lstm.files import disk_errors_in_one_line, replace_folder, write_text_whole, write_whole
 
 KILLED = """
 import os, signal, sys
@@ -97,3 +100,83 @@ def test_a_kill_leaves_the_old_file_alone(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("refused", ["file", "folder"])
+def test_a_flush_that_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def fsync(handle: int) -> None:
+        if Path(f"/proc/self/fd/{handle}").readlink().is_dir() == (refused == "folder"):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(ResourceError, match="Input/output error"):
+        write_text_whole(path, "new")
+    assert path.read_text() == ("old" if refused == "file" else "new")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_system_without_flushes_of_folders_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(handle: int) -> None:
+        if Path(f"/proc/self/fd/{handle}").readlink().is_dir():
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text_whole(tmp_path / "file.txt", "new")
+    assert (tmp_path / "file.txt").read_text() == "new"
+
+
+def test_what_killed_processes_left_is_removed_and_that_of_others_stays(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (abandoned,) = tmp_path.iterdir()
+    older = tmp_path / ".file.txt.partial"  # as older versions called it
+    others = [tmp_path / f".file.txt.{os.getppid()}.partial", tmp_path / f".other.txt{abandoned.name[9:]}"]
+    for file in (older, *others):
+        file.touch()
+    write_text_whole(path, "new")
+    assert set(tmp_path.iterdir()) == {path, *others}
+
+
+@pytest.mark.parametrize("at", ["write", "flush"])
+def test_a_folder_is_replaced_whole_or_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    folder = tmp_path / "model"
+
+    def write(text: str, partial: Path) -> None:
+        (partial / "below").mkdir(parents=True)
+        (partial / "below" / "file.txt").write_text(text)
+        if text == "stop":
+            raise KeyboardInterrupt
+
+    replace_folder(folder, partial(write, "one"))
+    replace_folder(folder, partial(write, "two"))
+    assert (folder / "below" / "file.txt").read_text() == "two"
+    if at == "flush":
+        monkeypatch.setattr(os, "fsync", lambda _: 1 / 0)
+    with pytest.raises((KeyboardInterrupt, ZeroDivisionError)):
+        replace_folder(folder, partial(write, "stop" if at == "write" else "three"))
+    assert (folder / "below" / "file.txt").read_text() == "two"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_all_of_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: calls.append(Path(f"/proc/self/fd/{handle}").readlink().name))
+    rename = Path.replace
+
+    def replace(self: Path, other: Path) -> Path:
+        calls.append("rename")
+        return rename(self, other)
+
+    monkeypatch.setattr(Path, "replace", replace)
+
+    def write(partial: Path) -> None:
+        (partial / "below").mkdir(parents=True)
+        for name in ("a", "below/b"):
+            (partial / name).touch()
+
+    replace_folder(tmp_path / "model", write)
+    assert calls == ["b", "below", "a", f".model.{os.getpid()}.partial", "rename", tmp_path.name]

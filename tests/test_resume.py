@@ -289,6 +289,17 @@ def test_a_row_that_was_cut_off_is_dropped(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
+@pytest.mark.parametrize("left", ["epoch,ste", "\0" * 9, "\0" * 9 + "\n0,1,2\n"])
+def test_a_header_that_a_crash_has_cut_off_makes_no_column(tmp_path: Path, left: str) -> None:
+    file = tmp_path / "metrics.csv"
+    file.write_text(left)
+    logger = AppendingCSVLogger(tmp_path, name="", version="")
+    logger.log_metrics({"epoch": 0, "x": 3.5}, step=5)
+    logger.save()
+    assert file.read_text().split()[0] == "epoch,step,x"
+    assert file.read_text().split()[-1] == "0,5,3.5"
+
+
 def test_a_kill_while_a_column_is_added_leaves_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logger = AppendingCSVLogger(tmp_path, name="", version="")
     logger.log_metrics({"x": 1.5}, step=0)

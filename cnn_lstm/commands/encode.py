@@ -9,8 +9,9 @@ import pandas as pd
 
 from cnn_lstm.commands.parser import CommandParser, filled_path
 from cnn_lstm.data.sources.files import PriceFiles
+from cnn_lstm.data.stored_tables import write_table
 from cnn_lstm.errors import ConfigError, ResourceError
-from cnn_lstm.files import refuse_input_as_output, write_whole
+from cnn_lstm.files import refuse_input_as_output
 from cnn_lstm.hints import counted
 from cnn_lstm.inference.embeddings import embeddings_table
 from cnn_lstm.inference.predictor import Predictor
@@ -32,7 +33,7 @@ def run(argv: list[str]) -> None:
     with writing(output, "encode"):
         predictor = Predictor.from_checkpoint(options.ckpt_path)
         table = embeddings_table(predictor, _prices(options), options.samples)
-        write_whole(output, lambda partial: table.to_parquet(partial, index=False))
+        write_table(output, table)
     span = f"{table['as_of'].min():%Y-%m-%d}..{table['as_of'].max():%Y-%m-%d}"
     print(f"{counted(len(table), 'embedding')} of {counted(table['symbol'].nunique(), 'symbol')}, {span}, in {output}")
     print(f"trained on decisions {table.attrs['training']['first'][:10]}..{table.attrs['training']['last'][:10]}")

@@ -9,7 +9,6 @@ from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import one_of
 from cnn_lstm.runs.forecast_cli import set_up_messages
-from cnn_lstm.runs.yaml_guard import guard_parser
 
 USAGE = """usage: cnn-lstm rl train --ckpt_path RUN/checkpoints/best.ckpt [--config FILE] [--algo ppo|a2c|sac|td3|dqn]
                          [--folder NAME] [--resume] [--market.KEY VALUE ...] [--agent.KEY VALUE ...]
@@ -49,7 +48,6 @@ def run(argv: list[str]) -> None:
     if missing:
         raise ConfigError(f"rl needs {' and '.join(missing)}", "", 'pip install "cnn_lstm[rl]"', code=272)
     set_up_messages()
-    guard_parser()
     if command == "train":
         _train(rest)
     else:

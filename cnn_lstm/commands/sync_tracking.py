@@ -20,7 +20,7 @@ def run(argv: list[str]) -> None:
         "--tracking_uri",
         metavar="URI",
         type=filled,
-        help="server or database; the one that it was sent to by default",
+        help="server or database; by default MLFLOW_TRACKING_URI, else mlflow.db next to the run folder",
     )
     options = parser.options(argv[1:])
     for folder in options.runs:

@@ -31,6 +31,7 @@ OnShort = Literal["error", "skip"]  # of symbols too short, and of rows without 
 STORED_AS = {"refuse_unsorted": "strict"}
 # settings that older checkpoints do not have: they are kept where they differ from what those did
 ADDED = ("on_unlisted", "on_unlabelled")
+LONGEST_GAP = 100_000  # days; a duration in nanoseconds ends soon after
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Checks:
     def __post_init__(self) -> None:
         says = {name: f"data.checks.{name} is {value!r}" for name, value in asdict(self).items()}
         require(self.fill_max_gap >= 0, says["fill_max_gap"], "", "give a number of rows, 0 or more", code=212)
-        require(0 < self.max_gap_days < math.inf, says["max_gap_days"], "", "give a positive number of days", code=220)
+        days = "give a positive number of days, at most 100000"
+        require(0 < self.max_gap_days <= LONGEST_GAP, says["max_gap_days"], "", days, code=220)
         for name in ("on_short", *ADDED):
             require(getattr(self, name) in get_args(OnShort), says[name], "", "use error or skip", code=206)
 

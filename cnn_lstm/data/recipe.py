@@ -19,10 +19,11 @@ from cnn_lstm.data.feature_catalogue import default_importer, raw_columns, requi
 from cnn_lstm.data.features import Feature
 from cnn_lstm.data.frames import price_table
 from cnn_lstm.data.indicators.calendars import in_zone
+from cnn_lstm.data.indicators.declare import declaration_of
 from cnn_lstm.data.prices import CheckedPrices, Checks, check_prices
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, build_panel
-from cnn_lstm.errors import require
+from cnn_lstm.errors import CheckpointError, require
 from cnn_lstm.hints import first_names
 
 CALENDARS = "calendars"  # the family of features that read the timestamp
@@ -55,7 +56,18 @@ class Recipe:
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Recipe:
-        """The recipe of a checkpoint."""
+        """The recipe of a checkpoint; `Contract` has checked its types.
+
+        Raises:
+            CheckpointError: E424, if a value of it cannot be.
+        """
+        try:
+            return cls._of(values)
+        except (LookupError, TypeError, ValueError) as error:
+            raise CheckpointError("the recipe of the checkpoint is damaged", str(error), code=424) from error
+
+    @classmethod
+    def _of(cls, values: Mapping[str, Any]) -> Recipe:
         return cls(
             features=tuple(values["features"]),
             targets=tuple(values["targets"]),
@@ -66,8 +78,15 @@ class Recipe:
         )
 
     def build_targets(self) -> list[Target]:
-        """The target objects; their classes must lie in trusted packages."""
-        return [specs.build(spec, Target) for spec in self.targets]
+        """The target objects; their classes must lie in trusted packages.
+
+        Raises:
+            CheckpointError: E416 or E417 for a class, E424 if a target names a column by something else than text.
+        """
+        targets = [specs.build(spec, Target) for spec in self.targets]
+        if odd := [name for target in targets for name in target.columns if not isinstance(name, str)]:
+            raise CheckpointError(f"a target of the recipe reads the column {odd[0]!r}", "its contract", code=424)
+        return targets
 
     def read(self, prices: object, zone: str | None = None, daily: bool | None = None) -> pd.DataFrame:
         """The long table that a DataFrame stands for, see `price_table`: the way in at every door.
@@ -176,4 +195,9 @@ def _trusted_function(path: str) -> Callable[..., Any]:
     package, what = path.split(".")[0], f"the feature {path} is a function outside the trusted packages"
     fix = f"if you trust it, add --trust-imports {package}, or call cnn_lstm.trust({package!r}) in Python"
     require(specs.is_trusted(path), what, "data.features", fix, code=228)
-    return default_importer(path)
+    function = default_importer(path)
+    # any other function of ours would be called with whatever the table holds, the names of its columns too
+    declared = declaration_of(function) is not None or specs.is_of_user(function)
+    fix = "docs/features.md lists the features; a function of your own has the decorator feature"
+    require(declared, f"{path} is not declared as a feature", "data.features", fix, code=293)
+    return function

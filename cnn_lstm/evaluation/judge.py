@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.stored_tables import write_table
 from cnn_lstm.evaluation.audit.findings import FAILED
 from cnn_lstm.evaluation.audit.learning import calibration_of
 from cnn_lstm.evaluation.baselines.fit import add_baselines, with_variances
@@ -23,7 +24,7 @@ from cnn_lstm.evaluation.plain_language import uses_sentence
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.text import render_report
-from cnn_lstm.files import write_text_whole, write_whole
+from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
@@ -154,7 +155,7 @@ def write_report(
         "report.json": _json(report),  # last: `repeat` takes it for the end of a test
     }
     predictions = folder / "predictions.parquet"
-    write_whole(predictions, lambda partial: table.to_parquet(partial, index=False))
+    write_table(predictions, table)
     for name, content in texts.items():
         write_text_whole(folder / name, content)
     files = [predictions, *(folder / name for name in texts), *plots]

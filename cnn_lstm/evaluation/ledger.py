@@ -9,6 +9,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cnn_lstm.bounded import load_json
 from cnn_lstm.errors import ResourceError
 from cnn_lstm.evaluation.json_types import Uses
 
@@ -73,9 +74,9 @@ def uses(path: Path, rows: str) -> Uses:
     models = []
     for line in path.read_bytes().splitlines():
         try:
-            use = Use(**json.loads(line))
+            use = Use(**load_json(line))
         except (ValueError, TypeError):
             continue
-        if use.rows == rows:
+        if use.rows == rows and isinstance(use.model, str):
             models.append(use.model)
     return Uses(times=len(models), models=len(set(models)))

@@ -23,6 +23,7 @@ from typing import Any, Generic, TypedDict, TypeVar, cast
 LEVELS = (50, 80, 90, 95)
 GAMMA = 0.02
 RECENT = 250
+MOST_PENDING = 1_000_000  # decisions without a label
 # below alpha = 0 no quantile is left: each further fall by this much doubles the range of all scores
 DOUBLING = 0.1
 MOST_DOUBLINGS = 50.0
@@ -112,13 +113,33 @@ class Adaptive(ABC, Generic[Bound]):
         return {"alphas": list(self._alphas), "recent": list(self._recent), "pending": pending}
 
     def go_on(self, learnt: Learnt) -> None:
-        """Goes on from what `learnt` of another object with the same arguments returned."""
+        """Goes on from what `learnt` of another object with the same arguments returned.
+
+        Raises:
+            ValueError: If a part of it cannot have been returned.
+        """
+        self._require_sound(learnt)
         self._alphas, self._recent = list(learnt["alphas"]), deque(learnt["recent"])
         self._scores = sorted([*self._calibration, *self._recent])
         self._pending = {
             as_of: (tuple(forecast), cast("list[Bound]", [tuple(bound) for bound in bounds]))  # JSON makes lists
             for as_of, forecast, bounds in learnt["pending"]
         }
+
+    def _require_sound(self, learnt: Learnt) -> None:
+        alphas, recent, pending = learnt["alphas"], learnt["recent"], learnt["pending"]
+        numbers = [*alphas, *recent, *(number for _, forecast, _ in pending for number in forecast)]
+        if not all(type(number) in (int, float) for number in numbers) or not all(map(math.isfinite, alphas + recent)):
+            raise ValueError("numbers that cannot have been learnt")
+        if len(alphas) != len(LEVELS) or len(recent) > RECENT or len(pending) > MOST_PENDING:
+            raise ValueError("another number of levels or scores")
+        times = [as_of for as_of, _, _ in pending]
+        if not all(type(as_of) is int for as_of in times) or times != sorted(set(times)):
+            raise ValueError("decisions out of their order")
+        for _, forecast, bounds in pending:  # as `observe` will
+            self._score(tuple(forecast), 0.0)
+            if len([self._covers(cast("Bound", tuple(bound)), 0.0) for bound in bounds]) != len(LEVELS):
+                raise ValueError("another number of bounds")
 
 
 class AdaptiveIntervals(Adaptive[tuple[float, float]]):

@@ -199,17 +199,21 @@ def export(checkpoint: str | Path, output: str | Path | None = None, format: For
     write_whole(path, written)
     with torch.no_grad():
         outputs = module(windows[1])
-    with Path(checkpoint).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     description = _description(model.contract, recipe, outputs) | {
         "format": format,
-        "checkpoint": {"name": Path(checkpoint).name, "sha256": digest},
+        "sha256": _digest(path),
+        "checkpoint": {"name": Path(checkpoint).name, "sha256": _digest(Path(checkpoint))},
         "largest difference to eager": {str(size): value for size, value in differences.items()},
         "tolerance": TOLERANCE,
     }
     described = path.with_name(f"{path.name}.json")
     write_text_whole(described, json.dumps(description, indent=2) + "\n")
     return Export(path, described, differences)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _written(write: Write, module: Exported, windows: Tensor, content: Mapping[str, Any], path: Path) -> Run:

@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import pandas as pd
 
 from cnn_lstm.data.feature_catalogue import raw_columns
 from cnn_lstm.data.muted_warnings import muted
+from cnn_lstm.files import replace_folder
 from cnn_lstm.inference.predictor import Predictor
 
 log = logging.getLogger(__name__)
@@ -78,9 +80,8 @@ def save_pyfunc(checkpoint: Path, folder: Path) -> None:
         # a copy of this package without caches and sample data
         package, unneeded = Path(__file__).parents[1], shutil.ignore_patterns("__pycache__", "*.parquet")
         source = shutil.copytree(package, Path(scratch) / package.name, ignore=unneeded)
-        shutil.rmtree(folder, ignore_errors=True)
-        mlflow.pyfunc.save_model(
-            folder,
+        write = partial(
+            mlflow.pyfunc.save_model,
             loader_module=__name__,
             data_path=str(checkpoint),
             code_paths=[str(source)],
@@ -88,6 +89,7 @@ def save_pyfunc(checkpoint: Path, folder: Path) -> None:
             input_example=example,
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],  # no build
         )
+        replace_folder(folder, write)
 
 
 def example_prices(predictor: Predictor) -> pd.DataFrame:

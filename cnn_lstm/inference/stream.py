@@ -257,8 +257,7 @@ class Stream:
         """
         with refused_if_damaged(Path(path)):
             state = read_state(Path(path), *self._identity())
-            for tail in state.tails.values():
-                tail.require_sound(len(self._columns), self._recipe.window, len(self._features))
+            state.require_sound(self._columns, self._recipe.window, len(self._features))
             self.symbols, self._latest, self._tails = tuple(state.symbols), state.latest, dict(state.tails)
             targets = {target.name: TargetInfo.of(target) for target in self._targets}
             self._intervals.go_on(state.intervals, targets)

@@ -6,6 +6,7 @@ Shapes: n rows of a symbol, C columns of a bar, T window length, F features.
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,11 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cnn_lstm.bounded import load_json, require_stored
 from cnn_lstm.errors import CheckpointError
 from cnn_lstm.files import write_whole
 from cnn_lstm.inference.adaptive import Learnt
 
 FORMAT = 1
+MOST_ROWS = 2**53
 COUNTS = ("seen", "unbroken", "complete")
 
 
@@ -107,8 +110,12 @@ class Tail:
         shapes = self.time.shape == (rows,) and self.bars.shape == (rows, columns)
         if not (kinds and shapes and rows and tuple(self.window.shape) == (window, features)):
             raise ValueError("arrays that do not go together")
-        if not all(type(count) is int and count >= 0 for count in counts) or self.seen < rows:
+        if not all(type(count) is int and 0 <= count <= self.seen for count in counts) or self.seen < rows:
             raise ValueError("counts that do not go together")
+        if (np.diff(self.time) <= 0).any() or self.complete > self.unbroken or self.seen > MOST_ROWS:
+            raise ValueError("bars out of their order")
+        if np.isinf(self.bars).any() or torch.isinf(self.window).any():
+            raise ValueError("numbers that no bar has")
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,30 @@ class StreamState:
     tails: Mapping[str, Tail]
     latest: int | None
     intervals: Sequence[tuple[str, str, Learnt]]
+
+    def require_sound(self, columns: Sequence[str], window: int, features: int) -> None:
+        """Refuses a state of a file whose parts do not go together.
+
+        Args:
+            columns: Columns of a bar, C of them.
+            window: Rows of a window, T.
+            features: Number of features, F.
+
+        Raises:
+            ValueError: If they do not.
+        """
+        for tail in self.tails.values():
+            tail.require_sound(len(columns), window, features)
+        symbols = list(self.symbols)
+        if list(self.columns) != list(columns) or not symbols or not all(isinstance(name, str) for name in symbols):
+            raise ValueError("other columns or symbols")
+        if symbols != sorted(set(symbols)) or not set(self.tails) <= set(symbols):
+            raise ValueError("symbols that do not go together")
+        ends = [int(tail.time[-1]) for tail in self.tails.values()]
+        if self.latest is None and not ends:
+            return
+        if type(self.latest) is not int or not ends or self.latest != max(ends):
+            raise ValueError("a last bar that is not there")
 
 
 def write_state(state: StreamState, path: Path) -> None:
@@ -168,9 +199,11 @@ def read_state(path: Path, weights: str, contract: str) -> StreamState:
     if not path.is_file():
         raise CheckpointError("no such state of a stream", str(path), "write one with Stream.save", code=411)
     # opened here, since numpy leaves a damaged file open
+    with zipfile.ZipFile(path) as archive:
+        require_stored(archive, path.stat().st_size)
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
-    plain = json.loads(arrays["state"].tobytes())
+    plain = load_json(arrays["state"].tobytes())
     if (plain["format"], plain["weights"], plain["contract"]) != (FORMAT, weights, contract):
         what = "the state was saved by a stream of another checkpoint"
         raise CheckpointError(what, str(path), "use that checkpoint, or start from a history", code=410)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import pickle
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from cnn_lstm import specs
+from cnn_lstm.bounded import PackedError, require_stored
 from cnn_lstm.errors import CheckpointError, ResourceError
 from cnn_lstm.files import replace_file
+from cnn_lstm.model.checkpoint_schema import FIX, require_forward, require_scales, require_size
 from cnn_lstm.model.contract import require_intact
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import Backbone
@@ -47,10 +49,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _require_whole(path: Path) -> None:
-    """Compares all content with its checksums, which `torch.load` does not."""
+    """Compares all content with its checksums, which `torch.load` does not; nothing in it may have to be unpacked."""
     try:
         with zipfile.ZipFile(path) as archive:
+            require_stored(archive, path.stat().st_size)
             damaged = archive.testzip()
+    except PackedError as error:
+        raise CheckpointError(f"refused: {error}", str(path), "use a checkpoint written by fit", code=418) from error
     except Exception as error:  # zipfile may stumble over a damaged header in any way
         raise CheckpointError("the checkpoint is damaged, or not one", str(path), candidates(path), code=414) from error
     if damaged is not None:
@@ -77,23 +82,32 @@ def forecaster_from(checkpoint: Mapping[str, Any]) -> Forecaster:
     """
     try:
         require_single(checkpoint)
-        plain = checkpoint["hyper_parameters"]
-        forecaster = Forecaster(
-            network=specs.build(plain["network"], Backbone),
-            objective=specs.build(plain["objective"], Objective),
-            n_targets=plain["n_targets"],
-            linear=plain.get("linear", "off"),
-        )
-    except (KeyError, TypeError) as error:
+        plain, state = checkpoint["hyper_parameters"], checkpoint["state_dict"]
+        require_size(partial(_untrained, plain), plain, state)
+        forecaster = _untrained(plain)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError("the checkpoint does not say how to build its model", repr(error), code=417) from error
-    state: dict[str, Tensor] = checkpoint["state_dict"]
     try:
         forecaster.load_state_dict(state)
-    except RuntimeError as error:
-        what = "the weights do not fit the network"
-        raise CheckpointError(what, str(error).split("\n")[1].strip(), code=417) from error
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError("the weights do not fit the network", reason, FIX, code=417) from error
     forecaster.on_load_checkpoint(dict(checkpoint))
+    require_scales(forecaster.contract.scaled_symbols, state)
+    if len(forecaster.contract.target_names) != forecaster.n_targets:
+        raise CheckpointError("the network and the contract differ in their number of targets", fix=FIX, code=421)
+    require_forward(forecaster, forecaster.contract.recipe, bool(forecaster.contract.scaled_symbols))
     return forecaster.eval()
+
+
+def _untrained(plain: Mapping[str, Any]) -> Forecaster:
+    """The forecaster that a checkpoint describes, without its weights."""
+    return Forecaster(
+        network=specs.build(plain["network"], Backbone),
+        objective=specs.build(plain["objective"], Objective),
+        n_targets=plain["n_targets"],
+        linear=plain.get("linear", "off"),
+    )
 
 
 def is_ensemble(checkpoint: Mapping[str, Any]) -> bool:
@@ -151,7 +165,7 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(target, save, f".{target.name}.partial")
+        replace_file(target, save)
     except (OSError, RuntimeError) as error:
         fix = "free disk space; the old file is intact"
         raise ResourceError("cannot write the checkpoint", f"{target}: {error}", fix, code=604) from error

@@ -15,6 +15,7 @@ from cnn_lstm import specs
 from cnn_lstm.errors import CheckpointError, DataError
 from cnn_lstm.hints import first_names
 from cnn_lstm.model.calibration import Calibration
+from cnn_lstm.model.checkpoint_schema import require_contract, require_form, require_recipe
 from cnn_lstm.plain_values import differences
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,8 @@ class Contract:
         if missing:
             what = f"the checkpoint does not say its {', '.join(missing)}"
             raise CheckpointError(what, fix="use a checkpoint written by fit", code=417)
+        require_contract(values)
+        require_recipe(values["recipe"])
         known = {part.name: values[part.name] for part in fields(cls) if values.get(part.name) is not None}
         try:
             known["boundaries"] = PartDates(**known["boundaries"])
@@ -273,6 +276,7 @@ def require_intact(checkpoint: object, where: str = "", instead: str = "") -> No
         raise CheckpointError(what, where, "use the version of cnn_lstm that wrote it", code=417)
     if not all(isinstance(part, Mapping) for part in (ours.get("recipe"), checkpoint.get("hyper_parameters"))):
         raise CheckpointError("the checkpoint does not say how to build its model", where, code=417)
+    require_form(checkpoint, where)
     if ours.get("digest") != state_digest(checkpoint.get("state_dict", {})):
         what = "the checkpoint is damaged: its weights do not match their digest"
         raise CheckpointError(what, where, instead, code=414)

@@ -8,8 +8,8 @@ from typing import Any
 
 import gymnasium
 import pandas as pd
-import pyarrow as pa
 
+from cnn_lstm.data.stored_tables import read_table
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.hints import counted
 from cnn_lstm.inference.predictor import Predictor
@@ -125,11 +125,7 @@ def _forecasts(file: str | None) -> pd.DataFrame:
     if not Path(file).is_file():
         what = "a folder, not a file" if Path(file).is_dir() else "no such file"
         raise DataError(what, f"market.forecasts: {file}", "name predictions.parquet of walk-forward", code=301)
-    try:
-        table = pd.read_parquet(file)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"no intact Parquet file: {reason}", str(file), "write it again", code=339) from error
+    table = read_table(file)
     missing = [name for name in (*KEYS, "target", "y_pred") if name not in table]
     if missing:
         what = f"the forecasts have no column {', '.join(missing)}"

@@ -18,6 +18,7 @@ from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from cnn_lstm.bounded import require_stored
 from cnn_lstm.errors import CnnLstmError, ConfigError
 from cnn_lstm.hints import one_of
 from cnn_lstm.rl.market import market_of
@@ -92,7 +93,11 @@ def load_agent(file: Path, settings: AgentSettings, env: gymnasium.Env[Any, Any]
     agent = blank_agent(settings, env)
     try:
         with zipfile.ZipFile(file) as archive:
+            require_stored(archive, file.stat().st_size)
             content = io.BytesIO(archive.read("policy.pth"))
+        with zipfile.ZipFile(content) as weights:
+            require_stored(weights, content.getbuffer().nbytes)
+        content.seek(0)
         agent.policy.load_state_dict(torch.load(content, map_location=agent.device, weights_only=True))
     except Exception as error:  # zipfile and torch raise many types for damaged files
         fix = "remove the file, and go on with rl train --resume --folder: it makes a new one"

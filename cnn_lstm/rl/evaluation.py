@@ -12,11 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from cnn_lstm.data.stored_tables import write_table
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.evaluation.json_types import Uses
 from cnn_lstm.evaluation.ledger import count_use, rows_key
 from cnn_lstm.evaluation.report import json_values
-from cnn_lstm.files import write_text_whole, write_whole
+from cnn_lstm.files import write_text_whole
 from cnn_lstm.hints import first_names
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.locks import take_folder
@@ -183,7 +184,7 @@ def _write(files: EvaluationFiles, report: EvaluationReport, records: Records) -
     columns = [record[["gross", "turnover", "net"]].assign(who=name) for name, record in records.items()]
     returns = pd.concat(columns).reset_index()
     net = returns.pivot(index="date", columns="who", values="net")[list(records)]
-    write_whole(files.returns, lambda partial: returns.to_parquet(partial, index=False))
+    write_table(files.returns, returns)
     write_text_whole(files.text, evaluation_text(report))
     write_text_whole(files.page, evaluation_page(report, net, files.page.parent.name))
     plain = json_values(asdict(report))

@@ -22,9 +22,12 @@ from cnn_lstm.rl.market_data import Part
 from cnn_lstm.rl.observations import EncoderObservation, OnMissing
 from cnn_lstm.rl.settings import AgentSettings, MarketSettings
 from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of
-from cnn_lstm.runs.config import is_of_fit, read_config, with_current_files
+from cnn_lstm.runs.config import is_of_fit, read_config
+from cnn_lstm.runs.config_files import sections_of, with_read_files
 from cnn_lstm.runs.forecast_cli import ForecastCLI
+from cnn_lstm.runs.named_code import require_declared
 from cnn_lstm.runs.parser_errors import SEE_HELP, one_line_errors
+from cnn_lstm.runs.yaml_guard import guard_parser, read_nothing
 from cnn_lstm.training.run_folder import RunFolder, run_of_checkpoint
 
 # keys of earlier versions, and what they are called now
@@ -134,9 +137,11 @@ def parse_config(argv: Sequence[str], command: str = "rl train") -> JobConfig:
     Raises:
         ConfigError: If an option or a key is wrong.
     """
+    guard_parser(AgentSettings.__module__)
     parser = jsonargparse.ArgumentParser(prog="cnn-lstm rl train", exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with these keys.")
     parser.add_class_arguments(JobConfig)
+    read_nothing(parser)
     trees = {file: read_config(file, RENAMED) for file in config_files(argv)}
     for file, tree in trees.items():
         if is_of_fit(tree):
@@ -145,8 +150,10 @@ def parse_config(argv: Sequence[str], command: str = "rl train") -> JobConfig:
     known = list(parser.get_defaults().keys(branches=True))
     try:
         with one_line_errors(command, known):
-            current = with_current_files(explicit_flags(argv, flags_of(parser)), RENAMED)
-            parsed = parser.instantiate_classes(parser.parse_args(current))
+            read = with_read_files(explicit_flags(argv, flags_of(parser)), sections_of(known), RENAMED)
+            named = parser.parse_args(read)
+            require_declared(named)
+            parsed = parser.instantiate_classes(named)
     except ConfigError as error:
         fix = "see docs/rl.md" if error.fix == SEE_HELP else error.fix
         raise ConfigError(error.what, error.where, fix, code=error.code) from error

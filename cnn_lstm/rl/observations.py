@@ -18,6 +18,7 @@ from gymnasium.vector import VectorEnv, VectorObservationWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from cnn_lstm.data.stored_tables import read_table
 from cnn_lstm.data.times import utc_or_dates, utc_times
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.rl.episodes import Episodes, Observation
@@ -142,7 +143,7 @@ def aligned(
         ConfigError: E269, if a column is missing, or the table is of another checkpoint or of several networks.
         DataError: E363, if a row stands twice, or its date has no time zone.
     """
-    rows = table if isinstance(table, pd.DataFrame) else pd.read_parquet(table)
+    rows = table if isinstance(table, pd.DataFrame) else read_table(table)
     columns = [name for name in map(str, rows) if EMBEDDING.fullmatch(name)] if columns is None else list(columns)
     missing = [name for name in ("symbol", "as_of", *columns) if name not in rows]
     if missing or not columns:

@@ -68,3 +68,18 @@ def replace_configs(argv: Sequence[str], content: Callable[[Path], str | None]) 
         if text is not None:
             replaced[position if equals else position + 1] = f"{option}={text}" if equals else text
     return replaced
+
+
+def word_of(path: Path) -> str:
+    """A path as an argument that is not an option, whatever a configuration or a folder is called.
+
+    Without this, a folder `--trust-imports=x` in a command that we start would be an option of the user.
+
+    Args:
+        path: The path.
+
+    Example:
+        >>> word_of(Path("runs/a")), word_of(Path("--trust-imports=x"))
+        ('runs/a', './--trust-imports=x')
+    """
+    return f"./{path}" if str(path).startswith("-") else str(path)

@@ -32,6 +32,11 @@ class Beginning(Callback):
         """Lightning calls this when data and checkpoint are read, and all settings are accepted."""
         self.begin()
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A fit that has nothing left to train begins at its end, before what it lacks is added."""
+        if self.resumed:
+            self.begin()
+
     def begin(self) -> None:
         """Begins, unless it has begun."""
         if not self.begun:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,8 @@ import yaml
 from jsonargparse import Namespace
 
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.hints import nearest_key
 from cnn_lstm.plain_values import flattened
-from cnn_lstm.runs.argv import replace_configs
-from cnn_lstm.runs.yaml_guard import load_yaml
+from cnn_lstm.runs.yaml_guard import MAX_BYTES, load_yaml
 
 MAX_PATH = 255
 # keys of earlier versions, and what they are called now; a file that was written then is read as if it were new
@@ -59,8 +57,14 @@ def read_config(file: Path, renamed: Mapping[str, str] | None = None) -> dict[st
         return {}
     if file.is_dir():
         raise ConfigError("the configuration is a folder", str(file), f"give {file / 'config.yaml'}", code=225)
+    if file.is_file() and file.stat().st_size > MAX_BYTES:  # before it is read
+        what = f"a configuration of {file.stat().st_size >> 20} MiB"
+        raise ConfigError(what, str(file), "keep it below 10 MiB", code=227)
     try:
         tree = load_yaml(file.read_text(encoding="utf-8")) if file.is_file() else None
+    except OSError as error:
+        reason = f"{file}: {error.strerror}"
+        raise ConfigError("cannot read the configuration", reason, "correct the file's rights", code=225) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError("not plain YAML", f"{file}: {reason}", "write plain keys and values", code=227) from error
@@ -90,61 +94,9 @@ def with_current_keys(tree: dict[str, Any], renamed: Mapping[str, str]) -> dict[
     return tree
 
 
-def with_current_files(argv: Sequence[str], renamed: Mapping[str, str] | None = None) -> list[str]:
-    """The arguments, with the content in place of each `--config` file that holds keys of earlier versions.
-
-    Args:
-        argv: Arguments of a command.
-        renamed: As for `read_config`.
-
-    Raises:
-        ConfigError: As of `read_config`.
-    """
-
-    def content(file: Path) -> str | None:
-        tree = read_config(file, renamed)
-        return None if tree == read_config(file, {}) else yaml.safe_dump(tree, sort_keys=False)
-
-    return replace_configs(argv, content)
-
-
 def is_of_fit(keys: Mapping[str, Any]) -> bool:
     """Whether the keys of a configuration are those of a forecaster."""
     return bool(SECTIONS_OF_FIT & {key.split(".")[0] for key in keys})
-
-
-def check_keys(files: Sequence[Path], known: Collection[str]) -> None:
-    """Refuses unknown keys of the first two levels; the parser overlooks those that hold nothing.
-
-    Args:
-        files: Configuration files.
-        known: Dotted keys of the parser.
-
-    Raises:
-        ConfigError: Naming file, key and the nearest known one.
-    """
-    levels = {".".join(key.split(".")[:depth]) for key in known for depth in (1, 2)}
-    sections = {level.split(".")[0] for level in levels if "." in level and not level.endswith((".help", "config"))}
-    for file in files:
-        tree = read_config(file)
-        for key in sorted(sections & set(tree)):
-            _require_section(key, tree[key], file)
-        keys = set(tree) | {
-            f"{key}.{inner}" for key, value in tree.items() if isinstance(value, dict) for inner in value
-        }
-        for key in sorted(keys - levels):
-            if key.split(".")[0] in levels or "." not in key:
-                fix = f"a file gives whole lists: append with --{key} on the command line"
-                fix = fix if key.endswith("+") and key[:-1] in levels else nearest_key(key, levels)
-                raise ConfigError(f"unknown key {key!r}", str(file), fix, code=225)
-
-
-def _require_section(key: str, value: object, file: Path) -> None:
-    """Refuses what is neither keys and values, nor the name of a file that holds them."""
-    part = isinstance(value, str) and 0 < len(value) <= MAX_PATH and (file.parent / value).is_file()
-    if not isinstance(value, dict) and not part:
-        what = f"the section {key} is empty" if value is None else f"{key}={value} is not a section"
-        raise ConfigError(what, str(file), "write keys and values below it, or remove it", code=225)
 
 
 def check_values(config: Namespace) -> None:
@@ -156,6 +108,10 @@ def check_values(config: Namespace) -> None:
     for name in NAMES:
         if (text := config.get(name)) is not None and not str(text).strip():
             raise ConfigError(f"--{name} is empty", fix="give a value, or leave it out", code=224)
+        if str(text or "").startswith("-"):  # as a word of a command it would be an option
+            raise ConfigError(
+                f"{name}={text} begins with -", fix="choose another name, or write ./ before it", code=224
+            )
     for key, value in flattened(config.as_dict(), into=bool).items():
         _check_number(key, value)
     _check_seeds(config)

@@ -31,7 +31,8 @@ from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.runs.appended import with_meant_lists
 from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of
 from cnn_lstm.runs.beginning import Beginning
-from cnn_lstm.runs.config import RENAMED, check_keys, check_values, with_current_files
+from cnn_lstm.runs.config import RENAMED, check_values
+from cnn_lstm.runs.config_files import check_keys, sections_of, with_read_files
 from cnn_lstm.runs.final_fit import (
     CalibrationOfFit,
     check_final,
@@ -40,14 +41,15 @@ from cnn_lstm.runs.final_fit import (
     require_rate_without_validation,
     without_validation,
 )
+from cnn_lstm.runs.named_code import require_declared
 from cnn_lstm.runs.outcome import Outcome
 from cnn_lstm.runs.parser_errors import one_line_errors
 from cnn_lstm.runs.run_errors import constructing, one_line, run_errors_in_one_line
-from cnn_lstm.runs.saved_config import require_rerun, saved_text
+from cnn_lstm.runs.saved_config import refuse_masked, require_rerun, saved_text
 from cnn_lstm.runs.symbols_text import with_listed_symbols
 from cnn_lstm.runs.tracking import ENVIRONMENT, add_tracking_arguments, record_of_run, recorded_fit, recording
 from cnn_lstm.runs.trainer_settings import callbacks_of_user, without_doubles
-from cnn_lstm.runs.yaml_guard import guard_parser
+from cnn_lstm.runs.yaml_guard import guard_parser, read_nothing
 from cnn_lstm.training.averaging import WeightAveraging
 from cnn_lstm.training.callbacks import FolderStays, GradientNorm, LastCheckpoint, guards
 from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources
@@ -147,13 +149,16 @@ class ForecastCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses; Lightning's own version warns about arguments that are not those of the process."""
         refuse_renamed(args, RENAMED_OPTIONS, self._command)
+        read_nothing(self._subcommand_parsers[self._command])
         self.files = config_files(args)
         check_keys(self.files, self._known_keys())
         with self._one_line_errors():
             explicit = explicit_flags(with_listed_symbols(args), flags_of(self._subcommand_parsers[self._command]))
-            argv = with_meant_lists(with_current_files(explicit), partial(_value, parser, self._command))
-            self.config = parser.parse_args(argv)
+            read = with_read_files(explicit, sections_of(self._known_keys()))
+            self.config = parser.parse_args(with_meant_lists(read, partial(_value, parser, self._command)))
+        require_declared(self.command_config)
         check_values(self.command_config)
+        refuse_masked(self.command_config)
         if self._command == "fit":
             check_final(self.command_config, CLASS_DEFAULTS)
 

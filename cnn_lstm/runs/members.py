@@ -17,6 +17,7 @@ from pathlib import Path
 from cnn_lstm.evaluation.json_types import Report
 from cnn_lstm.locks import LOCK
 from cnn_lstm.runs import processes
+from cnn_lstm.runs.argv import word_of
 from cnn_lstm.training.interrupts import ended_by_sigterm
 from cnn_lstm.training.run_folder import RunFolder
 
@@ -68,12 +69,12 @@ class Member:
         if self.report is not None:
             return None
         if run.summary.is_file():  # written at the end of a fit
-            return ["test", "--config", str(run.config), "--ckpt_path", "best"] if self.tested else None
+            return ["test", "--config", word_of(run.config), "--ckpt_path", "best"] if self.tested else None
         begun = {"last": run.members.is_dir()}  # an ensemble has no last.ckpt
         for alias in ("last", "best"):
             if (run.checkpoints / f"{alias}.ckpt").is_file() or begun.get(alias):
-                return ["fit", "--config", str(run.config), "--ckpt_path", alias]
-        return ["fit", *self.argv, "--run_dir", str(run.path)]
+                return ["fit", "--config", word_of(run.config), "--ckpt_path", alias]
+        return ["fit", *self.argv, "--run_dir", word_of(run.path)]
 
     def last_error(self) -> str:
         """The last error of the log; empty if there is none, as after a crash."""

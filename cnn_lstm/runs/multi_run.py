@@ -11,13 +11,14 @@ from typing import Any
 
 import yaml
 
+from cnn_lstm.credentials import clean
 from cnn_lstm.errors import ConfigError, require
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.locks import LOCK, take_folder
 from cnn_lstm.plain_values import differences, flattened
 from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.argv import config_files
-from cnn_lstm.runs.config import RENAMED, with_current_keys
+from cnn_lstm.runs.config import read_config
 from cnn_lstm.runs.forecast_cli import ForecastCLI
 from cnn_lstm.training.run_folder import unused_folder, will_make
 
@@ -178,7 +179,7 @@ class MultiRunCommand:
             write_text_whole(kept, text)
             return
         # a configuration of an earlier version names no ensemble
-        before = {"ensemble": 1} | with_current_keys(yaml.safe_load(kept.read_text(encoding="utf-8")), RENAMED)
+        before = {"ensemble": 1} | clean(read_config(kept))
         different = differences(self.settings_of(before), self.settings_of(yaml.safe_load(text)))
         if different:
             different.sort(key=lambda line: ": None -> " in line)  # what both say comes first

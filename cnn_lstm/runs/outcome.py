@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import collected_table
+from cnn_lstm.data.stored_tables import write_table
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole, write_whole
@@ -129,7 +130,7 @@ class Outcome:
         if plot is None:
             return []
         path = self.run.path / "attention_test.png"
-        plot.savefig(path)
+        write_whole(path, lambda partial: plot.savefig(partial, format="png"))
         return [path]
 
     def predict(self, csv: bool) -> None:
@@ -139,9 +140,9 @@ class Outcome:
             csv: Whether to write them as CSV too.
         """
         table, path = self.predictions(), self.run.path / "forecasts.parquet"
-        write_whole(path, lambda partial: table.to_parquet(partial, index=False))
+        write_table(path, table)
         if csv:
-            table.to_csv(path.with_suffix(".csv"), index=False)
+            write_whole(path.with_suffix(".csv"), lambda partial: table.to_csv(partial, index=False))
         self.record.keep(path, path.with_suffix(".csv"))
         span = f"{table['as_of'].min():%Y-%m-%d}..{table['as_of'].max():%Y-%m-%d}"
         print(f"{counted(len(table), 'forecast')} of {counted(table['symbol'].nunique(), 'symbol')}, {span}, in {path}")

@@ -15,7 +15,8 @@ from typing import Any
 
 from cnn_lstm.specs import trusted_packages
 
-PROGRAM = [sys.executable, "-m", "cnn_lstm"]
+# -P: without it a stray yaml.py in the current folder would be imported in place of the library
+PROGRAM = [sys.executable, "-P", "-m", "cnn_lstm"]
 POLL = 0.1
 PATIENCE = 15.0  # seconds that workers may take to end; they leave by themselves before
 REPLACEMENTS = 5  # of each worker, so that a fault that kills all of them has an end

@@ -10,12 +10,14 @@ from contextlib import contextmanager
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from cnn_lstm.errors import CnnLstmError, ConfigError, ResourceError
+from cnn_lstm.errors import CheckpointError, CnnLstmError, ConfigError, ResourceError
 from cnn_lstm.model.trial_step import OPTIMIZER
 from cnn_lstm.runs.parser_errors import without_inner_names
 from cnn_lstm.specs import trusted_packages
 
+RESTORING = "lightning.pytorch.trainer.connectors.checkpoint_connector"  # of 2.6
 MOST_LETTERS = 250
+CPU_MEMORY = "DefaultCPUAllocator"  # torch raises a bare RuntimeError there
 WRAPPED = ("Does not validate against any", "Problem with given class")
 DEBUG = "correct it; --debug shows the traceback"
 
@@ -29,7 +31,8 @@ def run_errors_in_one_line() -> Iterator[None]:
 
     Raises:
         ConfigError: E238 of Lightning, E281 of an optimiser or scheduler, E282 of a class of the user's own.
-        ResourceError: E608, if the accelerator's memory ran out.
+        CheckpointError: E422, if a fit cannot go on from the state in its checkpoint.
+        ResourceError: E608, if the memory ran out, of the accelerator or of the machine.
     """
     try:
         yield
@@ -41,9 +44,16 @@ def run_errors_in_one_line() -> Iterator[None]:
     except MisconfigurationException as error:
         raise ConfigError(one_line(error), "trainer", code=238) from error
     except Exception as error:  # anything that their classes may raise
+        if CPU_MEMORY in str(error):
+            fix = "use a smaller data.batch_size or data.window"
+            raise ResourceError(f"out of memory: {one_line(error)}", fix=fix, code=608) from error
         if "Early stopping conditioned on metric" in str(error):
             what = one_line(error).split(". Pass in", maxsplit=1)[0]
             raise ConfigError(what, "early_stopping.monitor", "name a metric of metrics.csv", code=224) from error
+        if _restores(error):
+            what = "the state of the training in the checkpoint cannot be restored"
+            fix = "use another checkpoint of the run, or train again"
+            raise CheckpointError(what, one_line(error, named=True), fix, code=422) from error
         owner = _owner(error)
         if owner is None:
             raise
@@ -90,6 +100,15 @@ def _first(error: Exception) -> Exception:
     while isinstance(before := error.__cause__ or error.__context__, Exception):
         error = before
     return error
+
+
+def _restores(error: Exception) -> bool:
+    """Whether an error was raised while a checkpoint's state of the training was read."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(
+        frame.f_globals.get("__name__") == RESTORING and frame.f_code.co_name.startswith(("restore", "resume"))
+        for frame in frames
+    )
 
 
 def _owner(error: Exception) -> tuple[str, int] | None:

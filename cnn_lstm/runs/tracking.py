@@ -13,13 +13,13 @@ import torch
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser
 
+from cnn_lstm.credentials import TrackingUri, without_credentials
 from cnn_lstm.errors import TrackingError, interruption
 from cnn_lstm.inference.pyfunc import save_pyfunc
 from cnn_lstm.model.contract import digest_of
 from cnn_lstm.runs.beginning import Beginning
 from cnn_lstm.training.interrupts import ended_by_sigterm
 from cnn_lstm.training.run_folder import RunFolder
-from cnn_lstm.training.tracking.credentials import TrackingUri, without_credentials
 from cnn_lstm.training.tracking.delivery import LITE, SETTINGS, Delivery
 from cnn_lstm.training.tracking.record import EXPERIMENT, Record, status_of
 

@@ -15,11 +15,12 @@ import pandas as pd
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.splits import WalkForward
+from cnn_lstm.data.stored_tables import read_table, write_table
 from cnn_lstm.evaluation.folds import fold_metrics, joint_sheet, render_folds, stitch
 from cnn_lstm.evaluation.json_types import TargetFolds
 from cnn_lstm.evaluation.judge import Judgement, write_report
 from cnn_lstm.evaluation.settings import Evaluation
-from cnn_lstm.files import write_text_whole, write_whole
+from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.contract import refuse_differences
 from cnn_lstm.runs.members import Member, leave_with, train_all
@@ -77,11 +78,11 @@ def _conclude(
     """Writes the stitched forecasts and embeddings, judges the forecasts, and prints the result."""
     folder = members[0].folder
     data.setup()
-    table = stitch([pd.read_parquet(member.run.path / "predictions.parquet") for member in members])
+    table = stitch([read_table(member.run.path / "predictions.parquet") for member in members])
     for fingerprint in table["data_sha256"].unique():
         refuse_differences({"data": fingerprint}, {"data": data.fingerprint})
     embeddings = _embeddings(members, splits, data)
-    write_whole(folder / "embeddings.parquet", lambda partial: embeddings.to_parquet(partial, index=False))
+    write_table(folder / "embeddings.parquet", embeddings)
     sheets = [json.loads((member.run.path / "model_info.json").read_text(encoding="utf-8")) for member in members]
     judgement = write_report(folder, table, joint_sheet(sheets), settings)
     reports = [report for member in members if (report := member.report) is not None]

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import collected_table, set_target_infos, target_infos
+from cnn_lstm.data.stored_tables import write_table
 from cnn_lstm.errors import ConfigError
-from cnn_lstm.files import write_whole
 from cnn_lstm.hints import one_of
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
@@ -95,7 +95,7 @@ class BestForecasts(Callback):
         """Writes what was kept, on the first process."""
         if trainer.is_global_zero and self._forecasts:
             table = self._table(trainer.datamodule)  # type: ignore[attr-defined]  # set by Lightning's connectors
-            write_whole(self.file, lambda partial: table.to_parquet(partial, index=False))
+            write_table(self.file, table)
 
     def _table(self, data: MarketDataModule) -> pd.DataFrame:
         table = collected_table(data.panel, data.targets, self._forecasts, self._contract.target_mean)

@@ -15,6 +15,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from cnn_lstm.credentials import without_credentials
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.errors import CnnLstmError
 from cnn_lstm.files import write_text_whole
@@ -24,7 +25,6 @@ from cnn_lstm.sweeps.selection import ChoiceTest, judge_choice
 from cnn_lstm.sweeps.space import options_of
 from cnn_lstm.sweeps.study import FINISHED, Plan, best_first, join
 from cnn_lstm.sweeps.trial import record_state
-from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.journal import Journal
 from cnn_lstm.training.tracking.record import parent_record
 

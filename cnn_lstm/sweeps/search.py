@@ -15,15 +15,17 @@ from typing import Any
 
 import yaml
 
+from cnn_lstm.credentials import without_credentials
 from cnn_lstm.data.muted_warnings import muted_warnings
-from cnn_lstm.errors import ConfigError
+from cnn_lstm.errors import ConfigError, require
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.runs.forecast_cli import ForecastCLI
 from cnn_lstm.runs.members import empty
 from cnn_lstm.runs.multi_run import require_jobs
 from cnn_lstm.runs.processes import EXPECTED, PROGRAM, WorkerPool, trust_argv
 from cnn_lstm.runs.repeat import REPEAT, repeat
-from cnn_lstm.runs.yaml_guard import load_yaml
+from cnn_lstm.runs.saved_config import options_of_secrets
+from cnn_lstm.runs.yaml_guard import MAX_BYTES, load_yaml
 from cnn_lstm.sweeps.definition import Definition
 from cnn_lstm.sweeps.objectives import monitored
 from cnn_lstm.sweeps.result import BEST, SPACE, SWEEP, finish_sweep
@@ -33,7 +35,6 @@ from cnn_lstm.sweeps.study import Plan, join
 from cnn_lstm.sweeps.worker import WORKER_COMMAND
 from cnn_lstm.training.interrupts import ended_by_sigterm
 from cnn_lstm.training.run_folder import empty_run_removed
-from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.parent import name_parent
 
 SETTINGS, STUDY, DATABASE = "settings.json", "study.json", "study.db"
@@ -149,7 +150,8 @@ def search(options: SweepOptions, argv: Sequence[str]) -> None:
         if options.refit and result.best is not None:
             refit = folder / "refit"
             begun = REPEAT.kept_config(refit).is_file()
-            repeat(["--config", str(folder / BEST)], str(options.refit), None, options.n_jobs, refit, resume=begun)
+            given = ["--config", str(folder / BEST), *options_of_secrets(cli.command_config)]
+            repeat(given, str(options.refit), None, options.n_jobs, refit, resume=begun)
 
 
 # -- what was asked for ----------------------------------------------------------------------------------------------
@@ -163,6 +165,7 @@ def _read_file(options: SweepOptions) -> tuple[Path, Any]:
     if file is None:
         raise ConfigError("no space to search", fix="add --space configs/sweep/cnn_lstm.yaml", code=250)
     try:
+        require(file.stat().st_size <= MAX_BYTES, "the space is larger than 10 MiB", str(file), "write less", code=250)
         return file, load_yaml(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError("cannot read the space", f"{file}: {' '.join(str(error).split())}", code=250) from error
@@ -196,10 +199,9 @@ def _plan(folder: Path, cli: ForecastCLI, definition: Definition, tree: Any, opt
     shared = json.dumps(settings_of_fit, sort_keys=True, default=str)
     name = cli.files[0].stem if cli.files else "fit"
     argv = ["--config", str(kept.resolve())]
-    uri = config.tracking_uri
     return Plan(
         folder=folder,
-        argv=[*argv, f"--tracking_uri={uri}"] if uri else argv,  # its password is not in the file
+        argv=[*argv, *options_of_secrets(config)],  # they are not in the file
         described=tree,
         fingerprint=hashlib.sha256(f"{definition.fingerprint}{shared}".encode()).hexdigest(),
         n_trials=options.n_trials,
@@ -209,7 +211,7 @@ def _plan(folder: Path, cli: ForecastCLI, definition: Definition, tree: Any, opt
         keep=options.keep,
         # a grid has an order of its own
         first={} if definition.is_grid else definition.space.drawn(yaml.safe_load(cli.config_text)),
-        tracking_uri=uri,
+        tracking_uri=config.tracking_uri,
     )
 
 

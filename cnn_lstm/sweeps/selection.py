@@ -12,6 +12,7 @@ import pandas as pd
 from optuna.trial import FrozenTrial
 
 from cnn_lstm.data.predictions import TargetInfo, target_infos
+from cnn_lstm.data.stored_tables import read_table
 from cnn_lstm.evaluation.baselines.fit import add_baselines, with_variances
 from cnn_lstm.evaluation.forecasts import judged_rows, read_forecasts
 from cnn_lstm.evaluation.plain_language import odds
@@ -99,7 +100,7 @@ def judge_choice(plan: Plan, study: optuna.Study, best: FrozenTrial, cli: Foreca
 
 
 def _read(file: Path) -> pd.DataFrame:
-    table = pd.read_parquet(file)
+    table = read_table(file)
     return with_variances(table, {name: about.smearing or {} for name, about in target_infos(table).items()})
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import one_of
+from cnn_lstm.runs.config_files import ENDINGS
 from cnn_lstm.specs import plain
 from cnn_lstm.sweeps.space import Choices, Domain, Draw, Numbers, Parameter, Space
 
@@ -143,6 +144,7 @@ def _categorical(name: str, values: Any, place: str) -> Choices:
         draw = _draw_of(value)
         if draw in choices:  # true and 1 are equal too, in Python and to Optuna
             raise ConfigError(f"the choice {value!r} is listed twice", place, "leave one out", code=251)
+        _refuse_file(name, value, place)
         choices[draw] = {name: value}
     return Choices(choices)
 
@@ -159,9 +161,16 @@ def _choose(options: Any, place: str) -> Choices:
         if not isinstance(settings, dict):
             fix = "give keys of the configuration and values"
             raise ConfigError("the option sets nothing", f"{place}.{name}", fix, code=251)
-        for key in settings:
+        for key, value in settings.items():
             _check_key(key, f"{place}.{name}")
+            _refuse_file(key, value, f"{place}.{name}")
     return Choices(options)
+
+
+def _refuse_file(key: str, value: Any, place: str) -> None:
+    """Refuses the name of a file in place of a section: on the command line a user may give any, here nobody may."""
+    if "." not in key and isinstance(value, str) and value.lower().endswith(ENDINGS):
+        raise ConfigError(f"{key}={value} is a file", place, "write the keys and values that are searched", code=251)
 
 
 def _check_each_key_once(parameters: Sequence[Parameter], where: str) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from sqlalchemy import URL, NullPool, create_engine, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, MultipleResultsFound, NoSuchModuleError
 
-from cnn_lstm.errors import ConfigError, ResourceError
+from cnn_lstm.credentials import without_credentials
+from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
 from cnn_lstm.locks import lock_file
-from cnn_lstm.training.tracking.credentials import without_credentials
 
 PATIENCE = 60  # seconds to wait for a locked database, and for a process that has locked it
 # how a session on a server waits for a named lock, and releases it
@@ -91,6 +91,7 @@ def storage_errors(storage: str) -> Iterator[None]:
     Raises:
         ConfigError: If the driver is missing.
         ResourceError: If the database does not answer, is locked or full.
+        CheckpointError: E447, if the database is damaged.
     """
     try:
         yield
@@ -98,6 +99,11 @@ def storage_errors(storage: str) -> Iterator[None]:
         raise _unusable(storage, f"its driver is missing: {error}") from error
     except Exception as error:
         failure = error if isinstance(error, DBAPIError) else error.__cause__  # Optuna wraps it in errors of its own
+        if why := _damage(failure):
+            fix = "choose a new --folder; the folders of the trials keep their runs"
+            raise CheckpointError(
+                f"the study's database is damaged: {why}", without_credentials(storage), fix, code=447
+            ) from error
         if not isinstance(failure, DBAPIError):
             raise
         raise _failing(storage, str(failure.orig).strip().splitlines()[0]) from error
@@ -106,6 +112,14 @@ def storage_errors(storage: str) -> Iterator[None]:
 def _failing(storage: str, why: str) -> ResourceError:
     what, fix = without_credentials(why), "once it works again, run the same command with --resume"
     return ResourceError(f"the study's database fails: {what}", without_credentials(storage), fix, code=609)
+
+
+def _damage(failure: BaseException | None) -> str:
+    """What is wrong with the content of a database; empty if nothing is."""
+    if isinstance(failure, MultipleResultsFound):
+        return "it holds several studies of one name"
+    text = str(failure.orig) if isinstance(failure, DBAPIError) else ""
+    return text if any(words in text for words in ("malformed", "not a database")) else ""
 
 
 def _unusable(storage: str, why: str) -> ConfigError:

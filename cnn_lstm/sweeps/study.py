@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -15,9 +16,10 @@ import optuna
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import NullPool
+from sqlalchemy import NullPool, create_engine, text
 
 from cnn_lstm.errors import ConfigError
+from cnn_lstm.files import write_whole
 from cnn_lstm.sweeps.definition import Definition, experimental
 from cnn_lstm.sweeps.objectives import Objective, monitored
 from cnn_lstm.sweeps.space import Draw
@@ -29,6 +31,10 @@ GRACE = 15  # seconds without one, after which its worker counts as dead
 RETRIES = 2  # of a trial whose worker died
 # a file is closed after each use: nothing says when a study is not needed any more, to close a pool of them
 LITE = {"connect_args": {"timeout": PATIENCE}, "poolclass": NullPool}
+SILENT = text(
+    "SELECT trial_id FROM trials WHERE study_id = :study AND state = 'RUNNING' "
+    "AND trial_id NOT IN (SELECT trial_id FROM trial_heartbeats)"
+)
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -120,6 +126,7 @@ def join(plan: Plan) -> optuna.Study:
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with storage_errors(plan.storage), exclusive(plan.storage):
+        _make_whole(plan.storage)
         study = optuna.create_study(
             study_name=plan.study_name,
             storage=open_storage(plan.storage),
@@ -129,14 +136,57 @@ def join(plan: Plan) -> optuna.Study:
         )
         known = study.user_attrs.get("fingerprint")
         if known is None:
+            if plan.first:  # before the fingerprint: a process that is killed between them would leave it out
+                study.enqueue_trial(dict(plan.first), skip_if_exists=True)
             study.set_user_attr("fingerprint", plan.fingerprint)
-            if plan.first:
-                study.enqueue_trial(dict(plan.first))
     if known not in (None, plan.fingerprint):
         what = f"the study {plan.study_name} is of another configuration or space"
         fix = "give another --study_name, or its own configuration and space"
         raise ConfigError(what, plan.storage, fix, code=248)
     return study
+
+
+def _make_whole(storage: str) -> None:
+    """Makes a SQLite database with all tables and indices, in one step.
+
+    Optuna commits each of them, and never adds an index to a table that is there: a process that is killed among them
+    would leave a database in which one name can have several studies, and then no study can be found.
+
+    Args:
+        storage: Address of the database.
+    """
+    url = parsed_url(storage)
+    if url.get_backend_name() != "sqlite" or str(url.database).startswith("file:"):
+        return
+    file = Path(str(url.database))
+    if file.is_file() and file.stat().st_size:
+        return
+    Path(f"{file}-journal").unlink(missing_ok=True)  # of a file that is gone; SQLite would apply it to the new one
+    write_whole(file, lambda partial: open_storage(str(url.set(database=str(partial)))))
+
+
+class SilentTrials:
+    """Trials whose worker was killed before its first sign of life: Optuna would count them as running for ever.
+
+    A trial that has none for a while gets one, after which it is as any other whose worker died.
+
+    Args:
+        storage: Address of the study's database.
+    """
+
+    def __init__(self, storage: str) -> None:
+        self._engine = create_engine(storage, poolclass=NullPool)
+        self._since: dict[int, float] = {}
+
+    def give_sign(self, study: optuna.Study) -> None:
+        """Looks for such trials of a study; use it under the lock of its storage."""
+        with self._engine.connect() as session:
+            silent = [number for (number,) in session.execute(SILENT, {"study": study._study_id})]
+        now = time.monotonic()
+        self._since = {number: self._since.get(number, now) for number in silent}
+        for number, since in self._since.items():
+            if now - since > HEARTBEAT:  # a live worker gives its first sign at once
+                study._storage.record_heartbeat(number)  # type: ignore[attr-defined]
 
 
 def sampler_of(plan: Plan, number: int) -> optuna.samplers.BaseSampler:

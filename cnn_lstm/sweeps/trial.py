@@ -28,6 +28,7 @@ from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import one_of
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.runs import forecast_cli
+from cnn_lstm.runs.argv import word_of
 from cnn_lstm.runs.forecast_cli import ForecastCLI, set_up_messages
 from cnn_lstm.runs.processes import PROGRAM, trust_argv
 from cnn_lstm.sweeps.callbacks import BestForecasts, StopPruned
@@ -81,7 +82,7 @@ class TrialFits:
         """
         run = self.plan.run(trial.number)
         # one member, also where the configuration asks for an ensemble: seeds would cost more than they tell apart
-        argv = [*self.plan.argv, *options, "--ensemble=1", "--run_dir", str(run.path)]
+        argv = [*self.plan.argv, *options, "--ensemble=1", "--run_dir", word_of(run.path)]
         if self._in_processes:
             self._fit_in_processes(trial, argv)
         else:
@@ -108,7 +109,8 @@ class TrialFits:
         with path.open("ab") as output:
             process = subprocess.Popen(
                 [*PROGRAM, *trust_argv(), TRIAL_COMMAND, *argv],
-                env=os.environ | {TRIAL_KEY: json.dumps(payload)},
+                # as -P of PROGRAM, for the processes that Lightning starts
+                env=os.environ | {TRIAL_KEY: json.dumps(payload), "PYTHONSAFEPATH": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -20,6 +20,7 @@ import torch
 from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
+from cnn_lstm.credentials import without_credentials
 from cnn_lstm.errors import CnnLstmError, ConfigError, interruption
 from cnn_lstm.hints import counted
 from cnn_lstm.runs.forecast_cli import set_up_messages
@@ -27,7 +28,7 @@ from cnn_lstm.sweeps.callbacks import PRUNED_AT
 from cnn_lstm.sweeps.definition import experimental
 from cnn_lstm.sweeps.space import options_of
 from cnn_lstm.sweeps.storage import exclusive, storage_errors
-from cnn_lstm.sweeps.study import FINISHED, Plan, best_first, drop_checkpoints, join, sampler_of
+from cnn_lstm.sweeps.study import FINISHED, Plan, SilentTrials, best_first, drop_checkpoints, join, sampler_of
 from cnn_lstm.sweeps.trial import END_WITHIN, TrialFits, TrialResult, record_state
 
 WORKER_COMMAND = "sweep-worker"
@@ -96,6 +97,7 @@ class Worker:
     def __init__(self, plan: Plan, fit: Fit, settle: Settle, stop: Stop) -> None:
         self.plan, self._fit, self._settle, self._stop = plan, fit, settle, stop
         self.study = join(plan)
+        self._silent = SilentTrials(plan.storage)
 
     def work(self) -> None:
         """Takes trials until there are enough.
@@ -112,6 +114,7 @@ class Worker:
         """Runs a trial, or waits for those that run elsewhere; false once there are enough."""
         with ExitStack() as lock:
             lock.enter_context(exclusive(self.plan.storage))
+            self._silent.give_sign(self.study)
             with experimental():  # the heartbeat, since Optuna 2.9
                 fail_stale_trials(self.study)  # whose workers were killed; they run again
             trials = self.study.get_trials(deepcopy=False)
@@ -175,11 +178,11 @@ class Worker:
     def _failed(self, trial: optuna.Trial, error: BaseException) -> TrialFailedError:
         """Writes the reason into the study and into the log."""
         reason = str(error) if isinstance(error, CnnLstmError) else f"{type(error).__name__}: {error}"
-        reason = " ".join(reason.split())
+        reason = without_credentials(" ".join(reason.split()))
         trial.set_user_attr(REASON, reason[:1000])
         with self.plan.log(trial.number).open("a", encoding="utf-8") as log:
             text = reason if isinstance(error, CnnLstmError) else "".join(traceback.format_exception(error))
-            log.write(f"{text}\n")
+            log.write(f"{without_credentials(text)}\n")
         return TrialFailedError(reason)
 
     def _ended(self, study: optuna.Study, trial: FrozenTrial) -> None:

@@ -23,6 +23,7 @@ from cnn_lstm.files import replace_file
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.trial_step import SCHEDULER, with_current_length
 from cnn_lstm.specs import class_path, plain
+from cnn_lstm.training.epoch_record import EpochRecord
 from cnn_lstm.training.loggers import AppendingCSVLogger
 from cnn_lstm.training.run_folder import OneWriter
 
@@ -37,7 +38,8 @@ def guards(checkpoints: Path) -> list[Callback]:
         checkpoints: Folder of the checkpoints.
     """
     relocate = RelocateCheckpoints(checkpoints)
-    return [ForgetRepeatedSteps(), FiniteGuard(), RandomState(), OptimizerSettings(), relocate]
+    record = EpochRecord(checkpoints)
+    return [ForgetRepeatedSteps(), record, FiniteGuard(), RandomState(), OptimizerSettings(), relocate]
 
 
 class FolderStays(Callback):
@@ -186,8 +188,21 @@ class ForgetRepeatedSteps(Callback):
     resume that is refused leaves everything as it is.
     """
 
+    def __init__(self) -> None:
+        self._resumed = False
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Only a fit that goes on has such points."""
+        self._resumed = True
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drops a row that a kill has cut off where nothing is left to train, so that no training starts."""
+        if self._resumed:
+            self.on_train_start(trainer, pl_module)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A point of step s belongs to the training that starts at s, since steps are counted from 0."""
+        self._resumed = False
         if not trainer.is_global_zero:
             return
         step = trainer.global_step

@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from cnn_lstm.bounded import load_yaml_values
 from cnn_lstm.errors import ConfigError, DataError
 
 METRICS_FILE = "metrics.csv"
@@ -162,7 +163,7 @@ def _epochs_of(steps: NDArray[np.float64], ends: dict[int, float]) -> NDArray[np
 def _settings(run: Path) -> tuple[int | None, dict[str, Any]]:
     """`trainer.max_epochs` and `early_stopping` of the run; empty where its configuration cannot be read."""
     try:
-        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        config = load_yaml_values((run / "config.yaml").read_text(encoding="utf-8"))
         epochs, stopping = config["trainer"]["max_epochs"], config["early_stopping"]
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
         return None, {}
@@ -173,7 +174,7 @@ def _settings(run: Path) -> tuple[int | None, dict[str, Any]]:
 def _forecast(run: Path) -> tuple[tuple[str, ...], str]:
     """Targets and objective of the run; empty where its configuration cannot be read or does not say."""
     try:
-        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        config = load_yaml_values((run / "config.yaml").read_text(encoding="utf-8"))
         targets, objective = config["data"]["targets"], config["model"]["objective"]
         return tuple(_class_text(target) for target in targets or ()), _class_text(objective) if objective else ""
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):

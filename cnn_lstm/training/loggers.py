@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.files import replace_file
+from cnn_lstm.files import flush_file, replace_file
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.record import Record
 
@@ -59,8 +59,36 @@ class AppendingWriter(ExperimentWriter):
     def _check_log_dir_exists(self) -> None:
         file = Path(self.metrics_file_path)
         if file.is_file():
-            with file.open(newline="") as lines:
-                self.metrics_keys = next(csv.reader(lines), [])
+            with file.open(newline="", encoding="utf-8", errors="replace") as lines:
+                header = lines.readline()
+            # a header that is not whole is written again, and would else make columns of its parts
+            self.metrics_keys = next(csv.reader([header]), []) if _is_whole(header) else []
+
+    def flush(self) -> None:
+        """Waits until all rows are on the disk.
+
+        Raises:
+            OSError: If they cannot be written.
+        """
+        self.save()
+        if Path(self.metrics_file_path).is_file():
+            flush_file(Path(self.metrics_file_path))
+
+    def missing(self, metrics: Mapping[str, float], step: int) -> dict[str, float]:
+        """Metrics that have no cell at a step, with the number of the epoch; empty if all are there.
+
+        Args:
+            metrics: Metrics by name.
+            step: The step.
+        """
+        rows = self._rows() if Path(self.metrics_file_path).is_file() else []
+        there = {name for row in rows if row.get("step") == str(step) for name, cell in row.items() if cell}
+        lacking = {name: value for name, value in metrics.items() if name not in there}
+        return (
+            {name: value for name, value in metrics.items() if name in lacking or name == "epoch"}
+            if (lacking.keys() - {"epoch"})
+            else {}
+        )
 
     def forget_from(self, step: int) -> None:
         """Drops the rows at and after a step, and those that a kill has cut off; the file is replaced in one step."""
@@ -76,8 +104,12 @@ class AppendingWriter(ExperimentWriter):
             raise
 
     def _rows(self) -> list[dict[str, str]]:
-        with Path(self.metrics_file_path).open(newline="") as lines:
-            return list(csv.DictReader(lines))
+        """All rows but one at the end that a kill has cut off, maybe within its last number."""
+        with Path(self.metrics_file_path).open(newline="", encoding="utf-8", errors="replace") as file:
+            lines = file.readlines()
+        if not lines or not _is_whole(lines[0]):
+            return []
+        return list(csv.DictReader(filter(_is_whole, lines)))
 
     def _replace(self, rows: list[dict[str, str]]) -> None:
         def write(partial: Path) -> None:
@@ -89,9 +121,14 @@ class AppendingWriter(ExperimentWriter):
         replace_file(Path(self.metrics_file_path), write)
 
 
+def _is_whole(line: str) -> bool:
+    """Whether a crash has neither cut off a line nor left it as zeros."""
+    return line.endswith("\n") and "\0" not in line
+
+
 def _is_before(row: dict[str, str], step: int) -> bool:
     whole = None not in row and None not in row.values()
-    return whole and row["step"].isdecimal() and int(row["step"]) < step
+    return whole and row.get("step", "").isdecimal() and int(row["step"]) < step
 
 
 class AppendingCSVLogger(CSVLogger):

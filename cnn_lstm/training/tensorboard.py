@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError
+from cnn_lstm.files import replace_file
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.training.loggers import MLflowTracker
 from cnn_lstm.training.plots import attention_windows_plot, forecast_plot, rendered, undisturbed
@@ -236,7 +237,7 @@ def _add_plot(trainer: Trainer, name: str, figure: Figure | None, step: int) -> 
         logger.experiment.add_image(name, rendered(figure), step, dataformats="HWC")
     for record in _records(trainer):
         file = record.run.path / f"{name}.png"
-        figure.savefig(file)
+        replace_file(file, lambda partial: figure.savefig(partial, format="png"))
         record.keep(file)
 
 

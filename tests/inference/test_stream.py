@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -385,3 +386,54 @@ def test_a_missing_state_and_two_beginnings_are_refused(predictor: Predictor, tm
 def test_a_damaged_history_is_refused(predictor: Predictor) -> None:
     with pytest.raises(CnnLstmError, match="close <= 0"):
         predictor.stream(walk(100).assign(close=-1.0))
+
+
+def _places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree[:3]) if isinstance(tree, list) else ()
+    for key, value in items:
+        yield (*path, key)
+        yield from _places(value, (*path, key))
+
+
+OTHERS: list[Any] = [None, "x", -1, 10**18, 10**40, float("nan"), float("inf"), [], [1, "a"], {"a": 1}, True]
+
+
+def test_every_value_of_a_state_may_be_anything(predictor: Predictor, state: Path, tmp_path: Path) -> None:
+    """A crafted state is refused in one line, or its stream goes on."""
+    with np.load(state) as file:
+        arrays = {name: file[name] for name in file.files}
+    plain, bars = json.loads(arrays["state"].tobytes()), market(125).groupby("symbol").tail(2)
+    crafted = 0
+    for number, path in enumerate(_places(plain)):
+        for value in OTHERS[number % 2 :: 2]:
+            changed = json.loads(json.dumps(plain))
+            inner = changed
+            for key in path[:-1]:
+                inner = inner[key]
+            inner[path[-1]] = value
+            text = json.dumps(changed).encode()
+            np.savez(tmp_path / "crafted.npz", **arrays | {"state": np.frombuffer(text, dtype=np.uint8)})
+            crafted += 1
+            with suppress(CnnLstmError):
+                predictor.stream(state=tmp_path / "crafted.npz").update(bars)
+    assert crafted > 100
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 0.0])
+@pytest.mark.parametrize("name", ["time_0", "bars_0", "window_0"])
+def test_numbers_of_a_state_may_be_anything(name: str, value: float, predictor: Predictor, state: Path) -> None:
+    with np.load(state) as file:
+        arrays = {name: file[name] for name in file.files}
+    with np.errstate(invalid="ignore"):
+        filled = np.full_like(arrays[name], value if name != "time_0" or np.isfinite(value) else 5)
+    for array in (filled, filled.astype("f4"), filled[:0], filled[None], np.array("x"), filled.astype(complex)):
+        np.savez(state, **arrays | {name: array})
+        with suppress(CnnLstmError):
+            predictor.stream(state=state).update(market(125).groupby("symbol").tail(2))
+
+
+def test_a_packed_state_is_refused(predictor: Predictor, state: Path) -> None:
+    with np.load(state) as file:
+        np.savez_compressed(state, **{name: file[name] for name in file.files})
+    with pytest.raises(CheckpointError, match="the state of the stream is damaged"):
+        predictor.stream(state=state)

@@ -11,7 +11,8 @@ from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.argv import config_files, replace_configs
-from cnn_lstm.runs.config import with_current_files, with_current_keys
+from cnn_lstm.runs.config import with_current_keys
+from cnn_lstm.runs.config_files import with_read_files
 from cnn_lstm.runs.parser_errors import one_line_errors
 
 # -- flags -----------------------------------------------------------------------------------------------------------
@@ -104,14 +105,19 @@ def test_only_the_key_itself_is_renamed() -> None:
     assert with_current_keys({"data": None}, renamed) == {"data": None}
 
 
-def test_files_of_today_stay_files(tmp_path: Path) -> None:
+def test_files_are_replaced_by_what_they_hold(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
-    file.write_text("data: {window: 33}")
-    argv = ["--config", str(file), f"--config={file}", "-c", "missing.yaml", "--config"]
-    assert with_current_files(argv) == argv
-    assert config_files(argv) == [file, file, Path("missing.yaml")]
-    new = replace_configs(argv, lambda path: path.name)
-    assert new == ["--config", "config.yaml", "--config=config.yaml", "-c", "missing.yaml", "--config"]
+    file.write_text("---\ndata: {window: 33}")
+    argv = ["--config", str(file), f"--config={file}", "--config"]
+    text = "\n---\ndata: {window: 33}"  # as its author wrote it, and never an option
+    assert with_read_files(argv, ["data"]) == ["--config", text, f"--config={text}", "--config"]
+    assert config_files(argv) == [file, file]
+    assert replace_configs(argv, lambda path: path.name) == [
+        "--config",
+        "config.yaml",
+        "--config=config.yaml",
+        "--config",
+    ]
 
 
 # -- errors of ours --------------------------------------------------------------------------------------------------

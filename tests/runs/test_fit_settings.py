@@ -129,7 +129,7 @@ def test_only_a_fit_that_has_begun_has_an_end(
     journal = Journal(folder.tracking)
     journal.append(Start("abc", "one", "trial", {}))
     journal.append(End("FINISHED"))
-    assert journal.take()  # so that nobody sends it
+    assert journal.take("fit")  # so that nobody sends it
     beginning = Beginning(folder, Record(folder, "fit", Delivery.of_run(tmp_path, "http://127.0.0.1:9")), "a: 1", True)
 
     def fit() -> None:
@@ -200,7 +200,7 @@ def test_the_saved_configuration_of_a_callback_reruns(config: Path, argv: list[A
 def test_a_configuration_that_would_not_rerun_is_refused(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnn_lstm.runs.saved_config.without_credentials", lambda text: text.replace("10", "11", 1))
+    monkeypatch.setattr("cnn_lstm.runs.saved_config._clean_text", lambda text: text.replace("10", "11", 1))
     assert run("fit", "--config", config, "--run_dir", tmp_path / "run", "--trainer.max_epochs", 10) == 2
     assert last_line(capsys).startswith("error[E283]: config.yaml would not rerun")
     assert not (tmp_path / "run").exists()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from cnn_lstm.errors import ConfigError
+from cnn_lstm.errors import ConfigError, ResourceError
+from cnn_lstm.sweeps import storage
 from cnn_lstm.sweeps.storage import exclusive, parsed_url, storage_errors
 
 
@@ -45,3 +47,18 @@ def test_only_one_thread_at_a_time_holds_the_lock_of_a_storage(tmp_path: Path) -
         thread.join()
     assert max(most) == 1
     assert len(most) == 80
+
+
+def test_a_process_that_keeps_the_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a worker that was stopped; the others used to wait for ever."""
+    monkeypatch.setattr(storage, "PATIENCE", 0.1)
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    with (
+        exclusive(url),
+        pytest.raises(ResourceError, match=rf"E609.*cnn-lstm sweep, pid {os.getpid()}"),
+        exclusive(url),
+    ):
+        pass
+    with exclusive(url):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 
-from cnn_lstm.errors import ConfigError, ResourceError
-from cnn_lstm.sweeps.study import Plan, best_first, join, sampler_of
+from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
+from cnn_lstm.sweeps import study as module
+from cnn_lstm.sweeps.definition import experimental
+from cnn_lstm.sweeps.study import LITE, Plan, SilentTrials, best_first, join, sampler_of
 
 DESCRIBED = {"space": {"model.optimizer.lr": {"float": [1e-4, 1e-1], "log": True}}}
 
@@ -51,6 +58,72 @@ def test_the_first_trial_is_the_given_configuration_whoever_joins(tmp_path: Path
     assert waiting.system_attrs["fixed_params"] == first
 
 
+def test_a_kill_while_the_tables_are_made_leaves_no_half_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = tmp_path / "study.db"
+    database.touch()  # what an earlier version left
+    database.with_name("study.db-journal").write_bytes(b"of another file")
+    with monkeypatch.context() as kill:
+        kill.setattr(Path, "replace", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            join(plan(tmp_path))
+    assert database.stat().st_size == 0
+    for _ in range(2):
+        assert join(plan(tmp_path)).study_name == "tested"
+    with closing(sqlite3.connect(database)) as tables:
+        assert tables.execute("SELECT count(*) FROM sqlite_master WHERE name = 'ix_studies_study_name'").fetchone() == (
+            1,
+        )
+        assert tables.execute("SELECT count(*) FROM studies").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("kind", ["two of one name", "not a database", "torn"])
+def test_a_damaged_database_is_one_line(tmp_path: Path, kind: str) -> None:
+    database = tmp_path / "study.db"
+    join(plan(tmp_path))
+    if kind == "two of one name":  # as a kill left it when the tables were not yet made whole
+        with closing(sqlite3.connect(database)) as tables:
+            tables.execute("DROP INDEX ix_studies_study_name")
+            tables.execute("INSERT INTO studies (study_name) VALUES ('tested')")
+            tables.commit()
+    else:
+        content = database.read_bytes()
+        database.write_bytes(b"x" * 5000 if kind == "not a database" else content[:4096] + b"\1" * len(content[4096:]))
+    with pytest.raises(CheckpointError, match=r"E447.*choose a new --folder"):
+        join(plan(tmp_path))
+
+
+def test_a_kill_before_the_fingerprint_neither_loses_nor_doubles_the_first_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = {"model.optimizer.lr": 0.003}
+    with monkeypatch.context() as kill:
+        kill.setattr(optuna.Study, "set_user_attr", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            join(plan(tmp_path, first=first))
+    assert [trial.system_attrs["fixed_params"] for trial in join(plan(tmp_path, first=first)).trials] == [first]
+
+
+def test_a_trial_whose_worker_died_before_its_first_sign_of_life_runs_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GRACE", 1)
+    study, silent = join(plan(tmp_path)), SilentTrials(plan(tmp_path).storage)
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        study.ask()
+    silent.give_sign(study)
+    with experimental():
+        optuna.storages.fail_stale_trials(study)
+        assert [trial.state.name for trial in study.trials] == ["RUNNING"]
+        monkeypatch.setattr(module, "HEARTBEAT", 0)
+        silent.give_sign(study)
+        time.sleep(2.1)  # the database counts whole seconds
+        silent.give_sign(study)  # does not take a sign for that of a live worker
+        optuna.storages.fail_stale_trials(study)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "WAITING"]
+
+
 def test_draws_depend_on_seed_and_number_only(tmp_path: Path) -> None:
     def drawn(number: int, seed: int = 7) -> float:
         study = optuna.create_study(sampler=sampler_of(plan(tmp_path, seed=seed), number))
@@ -60,10 +133,13 @@ def test_draws_depend_on_seed_and_number_only(tmp_path: Path) -> None:
     assert len({drawn(0), drawn(1), drawn(2), drawn(0, seed=8)}) == 4
 
 
-def test_a_locked_database_is_a_resource_error(tmp_path: Path) -> None:
-    (tmp_path / "study.db").write_text("no database at all, but long enough to be read as one" * 10)
-    with pytest.raises(ResourceError, match="E609"):
-        join(plan(tmp_path))
+def test_a_locked_database_is_a_resource_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LITE, "connect_args", {"timeout": 0.1})
+    join(plan(tmp_path))
+    with closing(sqlite3.connect(tmp_path / "study.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ResourceError, match=r"E609.*locked.*--resume"):
+            join(plan(tmp_path))
 
 
 def test_the_best_trials_come_first_and_of_several_objectives_only_those_that_no_other_beats() -> None:

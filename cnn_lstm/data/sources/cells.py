@@ -18,19 +18,13 @@ from typing import IO, cast
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.feather as feather
-import pyarrow.parquet as pq
 
+from cnn_lstm.data.sources.arrow_files import MAX_COLUMNS, MIB, TooLargeError, most_bytes, read_feather, read_parquet
 from cnn_lstm.data.sources.zip_members import archive_of, file_on_disk
 from cnn_lstm.errors import DataError
 from cnn_lstm.hints import first_names
 
 log = logging.getLogger(__name__)
-MIB = 2**20
-MAX_COLUMNS = 10_000
-MAX_EXPANDED = 4 * 2**30
-# real bars compress 3 to 10 times; a bomb reaches 1000
-MAX_RATIO = 200
 PARQUET, FEATHER = b"PAR1", b"ARROW1"
 GZIP, ZIP = b"\x1f\x8b", (b"PK\x03\x04", b"PK\x05\x06")
 UNPACK, AS_CSV = "unpack it, or pack it with gzip or zip", "save it as CSV UTF-8"
@@ -79,10 +73,13 @@ def _tables(path: Path) -> list[Path]:
     if not _magic(path).startswith(ZIP):
         return [path]
     with _damage_in_one_line(path, "zip"), archive_of(path) as archive:
-        if archive.expanded > (limit := _most_bytes(path)):
+        if archive.expanded > (limit := most_bytes(file_on_disk(path).stat().st_size)):
             raise _too_much(f"it expands to more than {limit // MIB} MiB", path)
         if archive.others:
-            what, where = f"left out of {path}: {first_names(archive.others, most=3)}", "they do not end as its tables do"
+            what, where = (
+                f"left out of {path}: {first_names(archive.others, most=3)}",
+                "they do not end as its tables do",
+            )
             log.warning("[W381] %s — %s — unpack it, and name the files, if they are needed", what, where)
         return list(archive.tables)
 
@@ -111,27 +108,16 @@ def read_arrow(path: Path) -> pd.DataFrame:
     """
     feathered = _magic(path).startswith(FEATHER)
     try:
-        table = _feather(path) if feathered else _parquet(path)
-        raw: pd.DataFrame = table.to_pandas(ignore_metadata=True, date_as_object=False)
+        table = read_feather(path) if feathered else read_parquet(path)
+        # what pandas has noted of its own types may be damaged
+        raw: pd.DataFrame = table.replace_schema_metadata(None).to_pandas(ignore_metadata=True, date_as_object=False)
+    except TooLargeError as error:
+        raise _too_much(str(error), path) from error
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         kind = "Feather" if feathered else "Parquet"
         raise DataError(f"no intact {kind} file: {reason}", str(path), "write it again", code=339) from error
     return raw
-
-
-def _parquet(path: Path) -> pa.Table:
-    with pq.ParquetFile(path) as file:
-        if file.metadata.num_columns > MAX_COLUMNS:
-            raise _too_much(f"{file.metadata.num_columns} columns", path)
-        return file.read()
-
-
-def _feather(path: Path) -> pa.Table:
-    table = feather.read_table(path)
-    if table.num_columns > MAX_COLUMNS:
-        raise _too_much(f"{table.num_columns} columns", path)
-    return table
 
 
 @contextmanager
@@ -199,18 +185,13 @@ class Utf8(io.BufferedIOBase):
         super().close()
 
 
-def _most_bytes(path: Path) -> int:
-    """What a file may expand to."""
-    return min(MAX_EXPANDED, max(64 * MIB, MAX_RATIO * file_on_disk(path).stat().st_size))
-
-
 def _too_much(what: str, path: Path) -> DataError:
     return DataError(what, str(path), "this is not a table of prices", code=330)
 
 
 def guard(path: Path) -> None:
     """Refuse what would exhaust the memory, and what is not text in UTF-8 or UTF-16, before anything is parsed."""
-    limit = _most_bytes(path)
+    limit = most_bytes(file_on_disk(path).stat().st_size)
     length = total = 0
     with opened(path) as stream:
         while chunk := stream.read(MIB):

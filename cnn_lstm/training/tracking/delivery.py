@@ -8,19 +8,23 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import groupby, islice
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, TypedDict
 from urllib.parse import urlsplit
 
+from cnn_lstm.bounded import load_json
+from cnn_lstm.credentials import MASK, without_credentials
 from cnn_lstm.errors import ConfigError, TrackingError
 from cnn_lstm.files import replace_file
 from cnn_lstm.hints import counted
 from cnn_lstm.locks import take_folder
-from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.events import Content, End, Start
-from cnn_lstm.training.tracking.journal import Event, Journal
+from cnn_lstm.training.tracking.journal import Event, Journal, with_checksum, without_checksum
 from cnn_lstm.training.tracking.remedies import in_short, remedy
+from cnn_lstm.training.tracking.run_files import refuse_files_outside
 
 if TYPE_CHECKING:
     from cnn_lstm.training.tracking.store import MlflowStore
@@ -92,6 +96,7 @@ class Delivery:
         self._key = DEFAULT_PLACE if default else without_credentials(uri)
         self._file = journal.folder / "sent.json"
         self._store: MlflowStore | None = None
+        self._warned = False
         self.patience = PATIENCE if urlsplit(uri).scheme in ("http", "https") else MAKING
         self.sent = 0
 
@@ -118,6 +123,13 @@ class Delivery:
         """Events that have not arrived yet."""
         return sum(1 for _ in self.journal.events(self._offset()))
 
+    @property
+    def again(self) -> str:
+        """The command that sends the rest; it names the server where nothing but the run folder would."""
+        named = self.default or without_credentials(os.environ.get("MLFLOW_TRACKING_URI", "")) == self._key
+        address = "" if named else f" --tracking_uri {quote(self._key)}"
+        return f"cnn-lstm sync-tracking {self.journal.folder.parent}{address}"
+
     def deliver(self) -> None:
         """Sends what the journal holds.
 
@@ -126,6 +138,11 @@ class Delivery:
         """
         if not self.journal.exists() or self._offset() == self.journal.size():
             return
+        if f"={MASK}" in self.uri:
+            fix = f"set MLFLOW_TRACKING_URI to the whole address; then: cnn-lstm sync-tracking {self.run}"
+            raise TrackingError("the address of MLflow lacks a secret, which is not saved", self.uri, fix, code=701)
+        with suppress(OSError):  # else a power cut could leave less of the journal than was sent
+            self.journal.flush()
         try:
             store = self._opened()
             for events in of_one_kind(self.journal.events(self._offset())):
@@ -133,9 +150,9 @@ class Delivery:
                 self._write(self._read() | {self._key: {"run_id": store.run_id, "offset": events[-1].end}})
                 self.sent += len(events)
         except Exception as error:  # anything that a server, a database or a network may raise
-            where, again = without_credentials(self.uri), f"cnn-lstm sync-tracking {self.journal.folder.parent}"
+            where = without_credentials(self.uri)
             help_first = remedy(error, where)
-            fix = f"{help_first}; then: {again}" if help_first else f"when it does: {again}"
+            fix = f"{help_first}; then: {self.again}" if help_first else f"when it does: {self.again}"
             start = self.journal.start()
             reason = in_short(error, start.experiment if start else "")
             raise TrackingError(f"MLflow does not take the run: {reason}", where, fix, code=701) from error
@@ -155,21 +172,36 @@ class Delivery:
         return self._store
 
     def _offset(self) -> int:
-        return self._place().get("offset", 0)
+        """Where the next event begins; of a journal that a power cut has shortened, all is sent again, each once."""
+        offset = self._place().get("offset", 0)
+        return offset if offset <= self.journal.size() else 0
 
     def _place(self) -> Place:
         return self._read().get(self._key, {})
 
     def _read(self) -> dict[str, Place]:
         try:
-            places: dict[str, Place] = json.loads(self._file.read_text())
-        except (OSError, ValueError):
+            places = without_checksum(load_json(self._file.read_text(encoding="utf-8")))
+        except FileNotFoundError:
             return {}
-        return places
+        except (OSError, ValueError):
+            if not self._warned:
+                log.warning("[W371] a damaged file is passed over: the record is sent again — %s", self._file)
+            self._warned = True
+            return {}
+        return {key: place for key, place in places.items() if _is_place(place)}
 
     def _write(self, places: dict[str, Place]) -> None:
-        text = json.dumps(places, indent=2) + "\n"
+        text = json.dumps(with_checksum(places), indent=2) + "\n"
         replace_file(self._file, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def _is_place(place: object) -> bool:
+    """Whether an entry of sent.json can be gone on from; without it, the run is sent from its start."""
+    if not isinstance(place, dict) or not isinstance(place.get("run_id"), str | None):
+        return False
+    offset = place.get("offset", 0)
+    return type(offset) is int and offset >= 0
 
 
 def of_one_kind(events: Iterator[Event[Content]]) -> Iterator[list[Event[Content]]]:
@@ -207,17 +239,19 @@ def send_rest(run: Path, uri: str | None) -> str:
 
     Args:
         run: The run folder.
-        uri: Tracking URI; by default the one that the run was sent to.
+        uri: Tracking URI; by default the one of MLFLOW_TRACKING_URI, else the database next to the run folder.
 
     Returns:
         What was done.
 
     Raises:
-        ConfigError: If the folder has no journal.
+        ConfigError: If the folder has no journal; E296, if only the journal names the server; E297, if it names a file
+            outside of the run.
         TrackingError: If the server does not take it, or another process is sending it.
     """
     journal = Journal(run / "tracking")
-    delivery = Delivery.of_run(run, uri or _started(journal).uri)
+    delivery = Delivery.of_run(run, uri or _known_address(run, _started(journal).uri))
+    refuse_files_outside(run, journal)
     if not journal.take("sync-tracking"):
         where = f"{run}: {journal.sender()}"
         raise TrackingError("another process is sending the record", where, "wait for its end", code=702)
@@ -238,6 +272,18 @@ def _started(journal: Journal) -> Start:
     if start is None:
         raise ConfigError("no MLflow record", str(journal.path), "name the folder of a run of fit", code=241)
     return start
+
+
+def _known_address(run: Path, named: str | None) -> str | None:
+    """The address of a journal, if the user's environment or the place of the run says the same.
+
+    A run folder may come from a stranger, whose server it would name.
+    """
+    given, here = os.environ.get("MLFLOW_TRACKING_URI"), default_uri(run.resolve().parent)
+    if named in (None, here) or (given is not None and without_credentials(given) == named):
+        return named
+    fix = "if you know it, add --tracking_uri with that address, or set MLFLOW_TRACKING_URI to it"
+    raise ConfigError(f"only the run folder says where to send it: {named}", str(run), fix, code=296)
 
 
 class Sender:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import yaml
 
+from cnn_lstm.credentials import without_credentials
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.plain_values import flattened
-from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.events import Dataset, Profile
 
 GIT_SECONDS = 5
@@ -114,7 +114,7 @@ def uncommitted(folder: Path) -> dict[str, str]:
     Args:
         folder: The current folder.
     """
-    diff = _git(folder, "diff", "--no-ext-diff", "HEAD")
+    diff = _git(folder, "diff", "--no-ext-diff", "--no-textconv", "HEAD")
     files = {"git.diff": diff[:DIFF_BYTES], "git_status.txt": _git(folder, "status", "--porcelain")}
     return {name: text for name, text in files.items() if text}
 
@@ -123,7 +123,11 @@ def _git(folder: Path, *arguments: str) -> str:
     """What git prints, without credentials; empty without git or outside of a repository."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, timeout=GIT_SECONDS, check=True
+            # a repository may name a program that git starts to look for changes
+            ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments],
+            capture_output=True,
+            timeout=GIT_SECONDS,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return ""

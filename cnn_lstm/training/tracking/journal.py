@@ -7,18 +7,27 @@ each line is one write, so that a killed process leaves at most one broken line,
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import time
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from cnn_lstm.files import disk_errors_in_one_line
+from cnn_lstm.bounded import load_json
+from cnn_lstm.credentials import clean
+from cnn_lstm.files import disk_errors_in_one_line, flush_file
 from cnn_lstm.locks import LOCK, Lock, holder_of, try_lock
-from cnn_lstm.training.tracking.events import KINDS, Content, End, Metrics, Params, Resume, Start
+from cnn_lstm.training.tracking.event_checks import event_of
+from cnn_lstm.training.tracking.events import Content, End, Metrics, Params, Resume, Start
 
+log = logging.getLogger(__name__)
+CHECKSUM = "crc32"
+# where a flipped bit has taken the end of a line, or a kill has left none
+GLUED = re.compile(rb'(?<=\})[^\n,\]](?=\{"kind": )', re.DOTALL)
 ContentT = TypeVar("ContentT", bound=Content, covariant=True)
 
 
@@ -47,6 +56,7 @@ class Journal:
 
     folder: Path
     _lock: Lock | None = field(default=None, init=False, repr=False)
+    _damaged: set[int] = field(default_factory=set, init=False, repr=False)
     _last_line_whole: bool = field(default=False, init=False, repr=False)
 
     @property
@@ -64,13 +74,22 @@ class Journal:
         Raises:
             ResourceError: If the run folder cannot be written.
         """
-        event = {"kind": content.kind, "at": time.time_ns() // 1_000_000, **vars(content)}
+        event = {"kind": content.kind, "at": time.time_ns() // 1_000_000, **clean(vars(content))}
         with disk_errors_in_one_line("cannot write the run folder", self.path, "free disk space"):
             self.folder.mkdir(exist_ok=True)  # and not the run folder, which may have been moved
             start = b"" if self._last_line_whole else self._missing_end()
             with self.path.open("ab", buffering=0) as file:
-                file.write(start + json.dumps(event).encode() + b"\n")
+                file.write(start + json.dumps(with_checksum(event)).encode() + b"\n")
             self._last_line_whole = True
+
+    def flush(self) -> None:
+        """Waits until all lines are on the disk.
+
+        Raises:
+            OSError: If they cannot be written.
+        """
+        if self.exists():
+            flush_file(self.path)
 
     def _missing_end(self) -> bytes:
         """The end of a line that a killed process broke off."""
@@ -90,10 +109,20 @@ class Journal:
                 offset += len(line)
                 if not line.endswith(b"\n"):
                     return  # it is being written
-                with suppress(ValueError, KeyError, TypeError):  # broken off
-                    fields = json.loads(line)
-                    content, at = KINDS[fields.pop("kind")], fields.pop("at")
-                    yield Event(at, content(**fields), offset)
+                for part in GLUED.split(line):
+                    try:
+                        at, content = event_of(without_checksum(load_json(part)))
+                    except ValueError:
+                        self._name_damaged(offset - len(line), len(line))
+                    else:
+                        yield Event(at, content, offset)
+
+    def _name_damaged(self, begin: int, length: int) -> None:
+        """Warns once of a line that a kill has broken off, or whose content does not have its checksum."""
+        if begin not in self._damaged:
+            self._damaged.add(begin)
+            where = f"{self.path}: bytes {begin} to {begin + length}"
+            log.warning("[W370] a damaged line of the record is skipped — %s — what follows it is kept", where)
 
     def start(self) -> Start | None:
         """The beginning of the record; None where there is none."""
@@ -195,3 +224,30 @@ class KnownValues:
             prefix: The prefix.
         """
         return 1 + max((step for name, (step, _) in self._points.items() if name.startswith(prefix)), default=-1)
+
+
+def with_checksum(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a JSON object, and the CRC-32 of their text.
+
+    Example:
+        >>> without_checksum(with_checksum({"kind": "resume"}))
+        {'kind': 'resume'}
+    """
+    return dict(fields) | {CHECKSUM: zlib.crc32(json.dumps(dict(fields)).encode())}
+
+
+def without_checksum(fields: Any) -> dict[str, Any]:
+    """The values alone; those that an older version wrote have no checksum.
+
+    Args:
+        fields: What a JSON text holds.
+
+    Raises:
+        ValueError: If it is not an object, or does not have its checksum.
+    """
+    if not isinstance(fields, dict):
+        raise ValueError("not an object")
+    plain = {name: value for name, value in fields.items() if name != CHECKSUM}
+    if CHECKSUM in fields and with_checksum(plain)[CHECKSUM] != fields[CHECKSUM]:
+        raise ValueError("the content does not have its checksum")
+    return plain

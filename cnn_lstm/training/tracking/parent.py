@@ -6,6 +6,7 @@ import json
 import uuid
 from pathlib import Path
 
+from cnn_lstm.bounded import load_json
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.training.tracking.events import Parent
 
@@ -39,7 +40,8 @@ def parent_of(run: Path) -> Parent | None:
         run: The run folder.
     """
     try:
-        parent: Parent = json.loads((run.resolve().parent / FILE).read_text(encoding="utf-8"))
-    except OSError:
+        parent = load_json((run.resolve().parent / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
-    return parent
+    texts = isinstance(parent, dict) and {"uid", "name"} <= set(parent)
+    return Parent(uid=str(parent["uid"]), name=str(parent["name"])) if texts else None

@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 
+from cnn_lstm.credentials import without_credentials
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ResourceError, TrackingError, interruption
+from cnn_lstm.files import write_text_whole
 from cnn_lstm.training.history import METRICS_FILE, PLOT_FILE
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking import events, identity
-from cnn_lstm.training.tracking.credentials import without_credentials
 from cnn_lstm.training.tracking.delivery import Delivery, Sender, send_rest
 from cnn_lstm.training.tracking.journal import Journal, KnownValues
 from cnn_lstm.training.tracking.parent import parent_of
@@ -82,7 +83,8 @@ class Record:
         """
         if not self.enabled:
             return
-        if self.command == "fit" and not (resumed and self.journal.exists()):
+        # a power cut can leave a journal without its start, which nothing could be sent of
+        if self.command == "fit" and not (resumed and self.journal.start() is not None):
             self._start(config)
         else:
             self._known.recall(self.journal)
@@ -122,9 +124,11 @@ class Record:
             self.keep(self.run.path / METRICS_FILE, self.run.path / PLOT_FILE)
         if self.command in ENDING:
             self._write(events.End(status))
+        self._flush()
         if self._sender is None:
             return
         arrived = self._sender.close()
+        self._flush()  # the sender has added its last sample of the machine
         problem, self._sender = self._sender.problem, None
         self.journal.give_back()
         if self.required and problem is not None:
@@ -132,10 +136,10 @@ class Record:
                 raise problem
         elif not arrived:
             log.warning(
-                "%d events wait for MLflow in %s — when it is back: cnn-lstm sync-tracking %s",
+                "%d events wait for MLflow in %s — when it is back: %s",
                 self.delivery.waiting,
                 self.journal.folder,
-                self.run.path,
+                self.delivery.again,
             )
 
     def send(self) -> None:
@@ -235,11 +239,19 @@ class Record:
         try:
             self.journal.append(content)
         except ResourceError as error:
-            if self.required:
-                raise
-            if not self._warned:
-                log.warning("%s — the training goes on without its record", error)
-            self._warned = True
+            self._refused(error)
+
+    def _refused(self, error: ResourceError) -> None:
+        """Warns once of what the disk refuses, or raises it where the record is required."""
+        if self.required:
+            raise error
+        if not self._warned:
+            log.warning("%s — the training goes on without its record", error)
+        self._warned = True
+
+    def _flush(self) -> None:
+        with suppress(OSError):  # a disk that refuses it; the run is over
+            self.journal.flush()
 
     def _start(self, config: str) -> None:
         if self.journal.start() is not None and not self.journal.has_ended():
@@ -254,8 +266,15 @@ class Record:
         )
         self._write(start)
         for name, text in ({"config.yaml": config} | identity.uncommitted(Path.cwd())).items():
-            (self.run.path / name).write_text(text)
-            self.keep(self.run.path / name)
+            self._keep_text(self.run.path / name, text)
+
+    def _keep_text(self, file: Path, text: str) -> None:
+        """Writes a file of the folder and keeps it; what the disk refuses is a warning, as for the journal."""
+        try:
+            write_text_whole(file, text)
+        except ResourceError as error:
+            self._refused(error)
+        self.keep(file)
 
     def _sample(self, last: bool) -> None:
         """Logs metrics of the machine; in the sender's thread, which has to import mlflow anyway."""

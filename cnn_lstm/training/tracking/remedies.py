@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cnn_lstm.training.tracking.credentials import without_credentials
+from cnn_lstm.credentials import without_credentials
 
 # signs of a database that was cut off while MLflow made its tables, or that another program or version made
 HALF_MADE = re.compile(

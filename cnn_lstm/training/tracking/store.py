@@ -26,6 +26,7 @@ from cnn_lstm.files import replace_file
 from cnn_lstm.locks import lock_file
 from cnn_lstm.training.tracking import events
 from cnn_lstm.training.tracking.journal import Event
+from cnn_lstm.training.tracking.run_files import lies_inside
 
 PATIENCE = 60.0  # seconds that another process may keep what only one at a time may do
 UID_TAG = "cnn_lstm.run"
@@ -160,7 +161,7 @@ class MlflowStore:
     def _on_artifact(self, batch: Sequence[Event[events.Artifact]]) -> None:
         for name in dict.fromkeys(event.content.file for event in batch):  # each file once, as it is now
             file = self.run / name
-            if file.is_file():
+            if file.is_file() and lies_inside(self.run, name):
                 self.client.log_artifact(self._id(), str(file))
 
     def _on_model(self, batch: Sequence[Event[events.LoggedModel]]) -> None:
@@ -189,6 +190,8 @@ class MlflowStore:
             params=run.data.params,
         )
         self.client.log_outputs(self._id(), [entities.LoggedModelOutput(model.model_id, step=content.step)])
+        if not lies_inside(self.run, content.folder):
+            raise LookupError(f"{content.folder} lies outside of the run")
         with tempfile.TemporaryDirectory() as scratch:
             copy = Path(shutil.copytree(self.run / content.folder, Path(scratch) / MODEL_NAME))
             described = Model.load(str(copy))
@@ -246,7 +249,7 @@ def make_database(uri: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with lock_file(file.with_name(f"{file.name}.lock"), "tracking", PATIENCE):
         if not _has_content(file):
-            replace_file(file, _make_tables, f".{file.name}.partial")
+            replace_file(file, _make_tables)
 
 
 def _sqlite_file(uri: str) -> Path | None:

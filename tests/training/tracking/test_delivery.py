@@ -67,6 +67,27 @@ def test_everything_arrives_at_the_time_it_happened(journal: Journal, tmp_path: 
     assert {point.step: (point.timestamp, point.value) for point in history} == written
 
 
+def test_a_journal_that_a_power_cut_has_shortened_is_sent_from_its_beginning(journal: Journal, tmp_path: Path) -> None:
+    uri = database(tmp_path)
+    deliver(journal, uri)
+    whole = journal.path.read_bytes()
+    journal.path.write_bytes(whole[: len(whole) // 2])
+    Journal(journal.folder).append(Tags({"after": "the cut"}))
+    run = deliver(journal, uri)
+    assert_whole(uri, run)
+    assert run.data.tags["after"] == "the cut"
+
+
+def test_a_journal_is_on_the_disk_before_it_is_sent(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(Journal, "flush", lambda self: order.append("flush"))
+    monkeypatch.setattr(MlflowStore, "apply", lambda self, events: order.append("send"))
+    Delivery(journal.folder.parent, journal, database(tmp_path)).deliver()
+    assert order[:2] == ["flush", "send"]
+
+
 def test_nothing_is_sent_again(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = database(tmp_path)
     deliver(journal, uri)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from itertools import pairwise
@@ -79,7 +80,7 @@ def test_a_line_on_the_disk_has_the_kind_the_time_and_the_fields(tmp_path: Path)
     journal = Journal(tmp_path)
     journal.append(Start("abc", "one", "trial", {"a": "b"}, {"uid": "def", "name": "all"}, "http://a"))
     fields = json.loads(journal.path.read_text())
-    assert list(fields) == ["kind", "at", "uid", "name", "experiment", "tags", "parent", "uri"]
+    assert list(fields) == ["kind", "at", "uid", "name", "experiment", "tags", "parent", "uri", "crc32"]
     assert fields["kind"] == "start"
     assert fields["parent"] == {"uid": "def", "name": "all"}
     assert journal.start() == Start("abc", "one", "trial", {"a": "b"}, {"uid": "def", "name": "all"}, "http://a")
@@ -99,3 +100,28 @@ def test_a_record_has_ended_until_it_goes_on(tmp_path: Path) -> None:
         journal.append(content)
         states.append(journal.has_ended())
     assert states == [False, False, True, True, False]
+
+
+def test_a_flipped_bit_loses_one_line_and_names_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    journal = Journal(tmp_path)
+    for number in range(5):
+        journal.append(Metrics(number, {"loss": 0.5 * number}))
+    whole, draw = journal.path.read_bytes(), random.Random(5)
+    before = [event.content for event in journal.events()]
+    for _ in range(400):
+        content, at = bytearray(whole), draw.randrange(len(whole) - 1)
+        content[at] ^= 1 << draw.randrange(8)
+        journal.path.write_bytes(content)
+        caplog.clear()
+        after = [event.content for event in Journal(tmp_path).events()]
+        assert all(event in before for event in after)
+        assert len(after) >= 4
+        assert after == before or "W370" in caplog.text
+
+
+def test_a_journal_of_an_older_version_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "journal.jsonl").write_text(
+        '{"kind": "resume", "at": 5}\n{"kind": "end", "at": 6, "status": "KILLED"}\n'
+    )
+    assert kinds(Journal(tmp_path)) == ["resume", "end"]
+    assert not caplog.text

@@ -8,7 +8,7 @@ import pytest
 
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.delivery import Delivery
-from cnn_lstm.training.tracking.events import Artifact, Content, End, Metrics, Start, Status, Tags
+from cnn_lstm.training.tracking.events import Artifact, Content, End, Metrics, Params, Start, Status, Tags
 from cnn_lstm.training.tracking.journal import Journal
 from cnn_lstm.training.tracking.parent import name_parent, parent_of
 from cnn_lstm.training.tracking.record import Record, parent_record, reopened_record
@@ -45,6 +45,17 @@ def test_metrics_without_a_value_and_files_that_are_missing_are_left_out(tmp_pat
     record.log({"skill": None})
     record.keep(tmp_path / "there", tmp_path / "missing")
     assert contents(tmp_path) == [Metrics(0, {"loss": 1.0}), Artifact("there")]
+
+
+@pytest.mark.parametrize("left", [b"", b'{"kind": "resu', b'{"kind": "tags", "at": 1, "values": {}}\n'])
+def test_a_fit_that_goes_on_without_the_start_of_its_journal_writes_one(tmp_path: Path, left: bytes) -> None:
+    record = record_of(tmp_path)
+    record.journal.folder.mkdir()
+    record.journal.path.write_bytes(left)
+    with record.ended():
+        record.begin("a: 1", resumed=True)
+    assert Journal(tmp_path / "tracking").start() is not None
+    assert "a" in {name for event in contents(tmp_path) if isinstance(event, Params) for name in event.values}
 
 
 @pytest.mark.parametrize(

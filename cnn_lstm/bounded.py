@@ -1,0 +1,101 @@
+"""Texts that are bounded before they are parsed: a file may come from a stranger, and parsers recurse without a limit.
+
+A YAML text of 100,000 brackets ends the process: its parser is written in C, and its stack overflows.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from typing import Any
+
+import yaml
+
+MAX_DEPTH = 100  # of a text; a configuration has 8 levels
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class TooDeepError(ValueError):
+    """A text whose lists and mappings are nested deeper than any file of ours."""
+
+
+class PackedError(ValueError):
+    """A zip file that says it holds more than its own size."""
+
+
+def require_stored(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuses a zip file with packed or overlapping members: those that we write are stored one after another.
+
+    Args:
+        archive: The zip file, open.
+        size: Its bytes.
+
+    Raises:
+        PackedError: If it is one.
+    """
+    members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise PackedError("its content is packed")
+    if sum(member.file_size for member in members) > size:
+        raise PackedError("its content is larger than the file")
+
+
+def require_shallow(text: str) -> None:
+    """Refuses a YAML text that is nested too deep. Its events come one by one, so that no stack grows.
+
+    Args:
+        text: A YAML text.
+
+    Raises:
+        TooDeepError: If it is.
+        yaml.YAMLError: If it is not YAML.
+
+    Example:
+        >>> require_shallow("[" * 100_000)
+        Traceback (most recent call last):
+        cnn_lstm.bounded.TooDeepError: nested deeper than 100 levels, at line 1
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=LOADER):
+        if isinstance(event, yaml.events.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.events.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise TooDeepError(
+                f"nested deeper than {MAX_DEPTH} levels, at line {event.start_mark.line + 1 if event.start_mark else 1}"
+            )
+
+
+def load_yaml_values(text: str) -> Any:
+    """Plain values of a YAML file of ours.
+
+    Raises:
+        TooDeepError: If it is nested too deep.
+        yaml.YAMLError: If it is not plain YAML.
+
+    Example:
+        >>> load_yaml_values("{window: 60}")
+        {'window': 60}
+    """
+    require_shallow(text)
+    return yaml.safe_load(text)
+
+
+def load_json(text: str | bytes) -> Any:
+    """Plain values of a JSON text of ours.
+
+    Raises:
+        ValueError: If it is not JSON, or nested too deep.
+
+    Example:
+        >>> load_json('{"window": 60}')
+        {'window': 60}
+        >>> load_json("[" * 100_000)
+        Traceback (most recent call last):
+        cnn_lstm.bounded.TooDeepError: nested too deep
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise TooDeepError("nested too deep") from error

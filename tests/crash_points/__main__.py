@@ -1,0 +1,207 @@
+"""`make crash-points`: every command is traced, crashed at every step, and continued; `make crash-point N=fit-17`.
+
+A trace is kept in the folder, so that a number stays the same state; without one the command is traced again, which may
+shift the numbers, since threads do not always write in the same order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import pickle
+import random
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.crash_points.disk import LOSSES, Disk, crashed, digest, read_tree, with_copies, write_tree
+from tests.crash_points.scenarios import SCENARIOS, Result, Scenario, compare
+from tests.crash_points.trace import STRACE, Operation, operations, traced
+from tests.crash_points.user import FoundError, User
+
+ROOT = Path(__file__).parents[2]
+# what every command may import, so that forks have it
+WARM = (
+    "cnn_lstm.commands.fit",
+    "cnn_lstm.runs.forecast_cli",
+    "cnn_lstm.commands.repeat",
+    "cnn_lstm.commands.sweep",
+    "cnn_lstm.commands.walk_forward",
+    "cnn_lstm.commands.sweep_worker",
+    "cnn_lstm.commands.export",
+    "mlflow",
+    "cnn_lstm.commands.sync_tracking",
+    "cnn_lstm.training.tracking.store",
+    "cnn_lstm.rl.training",
+    "sklearn",
+    "cnn_lstm.evaluation.judge",
+    "cnn_lstm.rl.evaluation",
+    "torch.utils.tensorboard",
+    "matplotlib.pyplot",
+)
+
+
+@dataclass(frozen=True)
+class Crash:
+    """A crash of a traced command.
+
+    Attributes:
+        number: Its number.
+        end: Operations that were done.
+        loss: What the crash loses; see `LOSSES`.
+    """
+
+    number: int
+    end: int
+    loss: str
+
+
+class Crashes:
+    """The crashes of one scenario.
+
+    Args:
+        name: Name of the scenario.
+        home: Folder that keeps its trace, and what the last state left.
+        seed: Chooses the crashes.
+    """
+
+    def __init__(self, name: str, home: Path, seed: int) -> None:
+        self.name, self.home, self.seed = name, home, seed
+        self.folder = home / "here"
+        self.scenario: Scenario = SCENARIOS[name]()
+        self.user = User(self.folder, home / "log")
+
+    def trace(self) -> None:
+        """Runs the command under the tracer, and learns its right result."""
+        shutil.rmtree(self.home, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        self.scenario.prepare(self.folder, self.user)
+        start = Disk.of(self.folder)
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        code = traced([sys.executable, *self.scenario.program], self.folder, environment, self.home / "trace")
+        assert code == 0, (self.home / "trace.log").read_text()
+        steps = operations(self.home / "trace", self.folder, start.sizes)
+        final = read_tree(self.folder)
+        self.start, self.steps = start, with_copies(steps, start, final)
+        whole = crashed(start, self.steps, len(steps), "nothing", "").tree()
+        different = [name for name in whole | final if whole.get(name, b"?") != final.get(name, b"?")]
+        assert not different, f"the trace does not explain {different[:5]}"
+        self.expected: Result = self.scenario.result(self.folder, self.user, "")
+        kept = (self.start, self.steps, self.expected, vars(self.scenario))
+        (self.home / "crashes.pickle").write_bytes(pickle.dumps(kept))
+        (self.home / "trace").unlink()
+
+    def load(self) -> None:
+        """Takes the trace that is kept, or makes it."""
+        kept = self.home / "crashes.pickle"
+        if not kept.exists():
+            self.trace()
+            return
+        self.start, self.steps, self.expected, values = pickle.loads(kept.read_bytes())
+        vars(self.scenario).update(values)
+
+    def chosen(self) -> list[Crash]:
+        """All crashes in an order that the seed gives; rarely written places come as often as busy ones."""
+        chance = random.Random(f"{self.seed}-{self.name}")
+        places = [_place(step) for step in self.steps]
+        busy = Counter(places)
+        every = [Crash(0, end, loss) for end in range(len(self.steps) + 1) for loss in LOSSES]
+        weights = [busy[places[min(crash.end, len(places) - 1)]] ** 0.5 for crash in every]
+        order = sorted(range(len(every)), key=lambda place: chance.expovariate(1.0) * weights[place])
+        return [Crash(number, every[place].end, every[place].loss) for number, place in enumerate(order)]
+
+    def tree_of(self, crash: Crash) -> dict[str, bytes | None]:
+        """The folder after a crash."""
+        return crashed(self.start, self.steps, crash.end, crash.loss, f"{self.seed}-{crash.number}").tree()
+
+    def describe(self, crash: Crash) -> str:
+        """A crash in words."""
+        step = self.steps[crash.end - 1] if crash.end else None
+        after = f"{step.kind} {step.path} {step.target}".strip() if step else "nothing"
+        return f"{self.name}-{crash.number}: after {crash.end} of {len(self.steps)} steps ({after}), {crash.loss} lost"
+
+    def check(self, tree: dict[str, bytes | None]) -> str:
+        """What is wrong with a state; empty if nothing is."""
+        write_tree(tree, self.folder)
+        try:
+            elsewhere = self.scenario.goes_on(self.folder, self.user)
+            compare(self.scenario.result(self.folder, self.user, elsewhere), self.expected)
+        except FoundError as fault:
+            return str(fault)
+        except Exception as error:
+            return f"cannot be read: {type(error).__name__}: {error}"
+        return ""
+
+
+def _place(step: Operation) -> str:
+    """Where a step writes, for a fair choice: copies of our own code and databases are many steps alike."""
+    parts = step.path.split("/")
+    return "code" if "code" in parts else step.path
+
+
+def run_scenario(crashes: Crashes, states: int, seconds: float) -> tuple[int, list[str]]:
+    """Tries states that differ; returns how many there were, and their faults."""
+    crashes.load()
+    seen: set[str] = set()
+    faults: list[str] = []
+    until = time.monotonic() + seconds
+    for crash in crashes.chosen():
+        if len(seen) >= states or time.monotonic() > until:
+            break
+        tree = crashes.tree_of(crash)
+        if (sha := digest(tree)) in seen:
+            continue
+        seen.add(sha)
+        if fault := crashes.check(tree):
+            faults.append(f"{crashes.describe(crash)}: {fault}")
+            print(f"FAULT {faults[-1]}", flush=True)
+    return len(seen), faults
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs all scenarios, or one crash."""
+    parser = argparse.ArgumentParser(prog="python -m tests.crash_points", description=__doc__)
+    parser.add_argument("which", nargs="*", help=f"scenarios, or a crash such as fit-17; {', '.join(SCENARIOS)}")
+    parser.add_argument("--folder", type=Path, default=Path("runs/crash-points"))
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--share", type=float, default=1.0, help="of the states of each scenario")
+    parser.add_argument("--seconds", type=float, default=1e9, help="of each scenario at most")
+    parser.add_argument("--again", action="store_true", help="trace the commands again")
+    options = parser.parse_args(argv)
+    if STRACE is None:
+        print("skipped: strace is not installed")
+        return 0
+    for module in WARM:
+        importlib.import_module(module)
+    which = options.which or list(SCENARIOS)
+    return max(_run(name, options) for name in which)
+
+
+def _run(name: str, options: argparse.Namespace) -> int:
+    scenario, _, number = name.rpartition("-")
+    one = number.isdigit()
+    scenario = scenario if one else name
+    crashes = Crashes(scenario, options.folder.resolve() / scenario, options.seed)
+    if options.again:
+        shutil.rmtree(crashes.home, ignore_errors=True)
+    if one:
+        crashes.load()
+        crash = crashes.chosen()[int(number)]
+        print(crashes.describe(crash))
+        fault = crashes.check(crashes.tree_of(crash))
+        print(fault or "passed", f"\nfolder: {crashes.folder}\nwhat the commands printed: {crashes.user.log}")
+        return int(bool(fault))
+    began = time.monotonic()
+    states, faults = run_scenario(crashes, round(crashes.scenario.states * options.share), options.seconds)
+    took = time.monotonic() - began
+    print(f"{scenario}: {len(crashes.steps)} steps, {states} states, {len(faults)} faults, {took:.0f} s", flush=True)
+    return int(bool(faults))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

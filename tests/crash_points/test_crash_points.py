@@ -1,0 +1,90 @@
+"""The tracer explains real programs, and crashed disks lose what they may lose, and no more."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.crash_points.advice import advised
+from tests.crash_points.disk import LOSSES, Disk, crashed, read_tree, with_copies, write_tree
+from tests.crash_points.trace import STRACE, Operation, operations, traced
+
+needs_strace = pytest.mark.skipif(STRACE is None, reason="strace is not installed")
+WRITING = """
+import os, shutil, sqlite3, subprocess, sys, threading
+from pathlib import Path
+os.mkdir("a")
+Path("a/first").write_text("one")
+with open("log", "ab") as log:
+    subprocess.run([sys.executable, "-c", "print('from a child')"], stdout=log)
+    log.write(b"and from its parent")
+thread = threading.Thread(target=lambda: Path("a/second").write_bytes(b"two" * 9))
+thread.start(); thread.join()
+os.rename("a/first", "a/third")
+os.rename("a", "b")
+shutil.copyfile("given", "copied")
+with open("given", "r+b") as file:
+    file.seek(3); file.write(b"XY"); file.truncate(6)
+with sqlite3.connect("study.db") as study:
+    study.execute("CREATE TABLE t (x)"); study.execute("INSERT INTO t VALUES (1)")
+os.unlink("copied")
+shutil.rmtree("old")
+"""
+
+
+@needs_strace
+def test_the_steps_of_a_trace_make_the_folder_that_the_program_made(tmp_path: Path) -> None:
+    folder = tmp_path / "here"
+    write_tree({"given": b"0123456789", "old": None, "old/file": b"x"}, folder)
+    start = Disk.of(folder)
+    assert traced([sys.executable, "-c", WRITING], folder, dict(os.environ), tmp_path / "trace") == 0
+    steps = operations(tmp_path / "trace", folder, start.sizes)
+    final = read_tree(folder)
+    whole = crashed(start, with_copies(steps, start, final), len(steps), "nothing", "").tree()
+    assert whole == final
+    assert {"sync", "write", "make", "rename", "unlink", "mkdir", "rmdir"} <= {step.kind for step in steps}
+
+
+def replaced(*, flushed: bool) -> list[Operation]:
+    """A file that is written next to an old one and takes its name."""
+    sync, syncdir = Operation("sync", "new", 1), Operation("syncdir", ".")
+    steps = [Operation("make", "new", 1), Operation("write", "new", 1, data=b"after")]
+    rename = Operation("rename", "new", target="file")
+    return [*steps, sync, rename, syncdir] if flushed else [*steps, rename]
+
+
+START = Disk({0: bytearray(b"before")}, {"file": 0})
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("end", range(6))
+def test_a_file_that_is_flushed_and_renamed_is_the_old_one_or_the_new_one(loss: str, end: int) -> None:
+    for seed in range(20):
+        content = crashed(START, replaced(flushed=True), end, loss, str(seed)).tree()["file"]
+        assert content in ((b"before", b"after") if end < 5 else (b"after",))
+
+
+def test_a_file_that_is_renamed_without_a_flush_can_be_empty_torn_or_zero() -> None:
+    steps = replaced(flushed=False)
+    found = {crashed(START, steps, 3, loss, str(seed)).tree()["file"] for loss in LOSSES for seed in range(40)}
+    assert found == {b"before", b"after", b"", *(b"after"[:length] for length in range(1, 5)), bytes(5)}
+
+
+def test_a_flush_keeps_what_was_written_before_it_alone() -> None:
+    steps = [Operation("write", "file", 0, at=6, data=b" and"), Operation("sync", "file", 0)]
+    steps += [Operation("write", "file", 0, at=10, data=b" after")]
+    assert crashed(START, steps, 3, "bytes", "").tree()["file"] == b"before and"
+    assert crashed(START, steps, 3, "zeros", "").tree()["file"] == b"before and" + bytes(6)
+
+
+def test_advice_is_followed_to_what_goes_on_first() -> None:
+    error = "error[E437]: no last checkpoint — x — candidates: runs/a/checkpoints/best.ckpt, b"
+    assert advised(error, ["fit", "--ckpt_path", "last"], ["fit"]) == [
+        ["fit", "--ckpt_path", "runs/a/checkpoints/best.ckpt"]
+    ]
+    error = "error[E246]: no sweep to go on with — x — give the --folder of one, or leave --resume out"
+    assert advised(error, ["sweep", "--resume", "--folder", "x"], ["sweep", "--space"]) == [["sweep", "--space"]]
+    assert advised("error[E314]: price <= 0 — x — correct the rows", ["fit"], ["fit", "again"]) == []
