@@ -42,6 +42,8 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
         features: Names of the feature columns, in place of a checkpoint.
         window: Rows of a window, T, in place of a checkpoint.
         split: How the dates are cut into parts, in place of a checkpoint.
+        calendar_zone: Zone of the features of the calendar, for example America/New_York, in place of a checkpoint; UTC
+            by default. Only for bars within the day.
         part: Part in which episodes lie, including its last bar; all dates by default.
         start: First day of episodes, ISO.
         end: Day after the last one, ISO.
@@ -61,7 +63,7 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
             a checkpoint.
 
     Raises:
-        ConfigError: E265 to E268, if an argument is impossible.
+        ConfigError: E210, E265 to E268 or E278, if an argument is impossible.
         DataError: E361, E362, or a defect of the prices.
 
     Example:
@@ -99,10 +101,11 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
         reward: Reward = "return",
         episode_length: int | None = None,
         render_mode: str | None = None,
+        calendar_zone: str | None = None,
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ConfigError(f"render_mode={render_mode!r}", "render_mode", "give rgb_array or None", code=266)
-        recipe, boundaries, self.digest = recipe_of(checkpoint, features, window, split)
+        recipe, boundaries, self.digest = recipe_of(checkpoint, features, window, split, calendar_zone)
         terms = TradingTerms(delay, fee_bp, slippage_bp, reward)
         data = read_market_data(prices, recipe, boundaries, part=part, symbols=symbols, between=(start, end))
         decisions = Decisions(actions, tuple(float(position) for position in positions), len(data.symbols))

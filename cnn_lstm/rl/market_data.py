@@ -16,9 +16,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
+from cnn_lstm.data.panel_checks import check_calendar
 from cnn_lstm.data.prices import Checks, check_prices
 from cnn_lstm.data.recipe import Recipe
-from cnn_lstm.data.sources.base import stamp
+from cnn_lstm.data.sources.base import known_zone, stamp
 from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.data.splits import Boundaries, FractionSplit, Split
 from cnn_lstm.data.windows import Panel, complete_windows
@@ -117,13 +118,15 @@ def read_market_data(
 
     Raises:
         DataError: If the table is damaged, or leaves no date to trade.
-        ConfigError: E265, if a symbol, a part or a day is unknown.
+        ConfigError: E265, if a symbol, a part or a day is unknown; E278, if daily bars are given a zone.
     """
     files = isinstance(prices, str | Path)
     table = recipe.read(PriceFiles(str(prices)).load(None, None, None) if files else prices)
     bound = recipe.bind(table.columns, [])
     checked = check_prices(table, recipe.checks, required=[*bound.needed_columns, "close"])
-    for defect in checked.warnings:
+    # a checkpoint has targets, and its training has looked at its zone
+    calendar = [] if recipe.targets else check_calendar(checked.table["timestamp"], bound)
+    for defect in [*checked.warnings, *calendar]:
         log.warning("[W%d] %s — %s — %s", defect.code, defect.what, defect.where, defect.fix)
     panel = bound.panel(checked.table)
     traded = _chosen(panel.symbols, symbols)
@@ -151,7 +154,11 @@ def read_market_data(
 
 
 def recipe_of(
-    checkpoint: str | Path | None, features: Sequence[str] | None, window: int | None, split: Split | None
+    checkpoint: str | Path | None,
+    features: Sequence[str] | None,
+    window: int | None,
+    split: Split | None,
+    calendar_zone: str | None = None,
 ) -> tuple[Recipe, Boundaries | Split | None, str | None]:
     """Recipe, dates of the parts and digest of the weights of a checkpoint, or what is given in place of one.
 
@@ -160,19 +167,21 @@ def recipe_of(
         features: Names of the feature columns, without a checkpoint.
         window: Rows of a window, T, without a checkpoint.
         split: How the dates are cut into parts, without a checkpoint.
+        calendar_zone: Zone of the features of the calendar, without a checkpoint; UTC by default.
 
     Returns:
         The recipe; the dates of the parts, or the rule that gives them; and the digest, None without a checkpoint.
 
     Raises:
-        ConfigError: E266, if there is a checkpoint and anything else.
+        ConfigError: E266, if there is a checkpoint and anything else; E210, if the zone is unknown.
     """
     if checkpoint is None:
         names = tuple(DEFAULT_FEATURES if features is None else features)
-        return Recipe(names, (), WINDOW if window is None else window, (), Checks()), split, None
-    if features is not None or window is not None or split is not None:
+        zone = "" if calendar_zone is None else known_zone(calendar_zone, "calendar_zone")
+        return Recipe(names, (), WINDOW if window is None else window, (), Checks(), zone), split, None
+    if any(given is not None for given in (features, window, split, calendar_zone)):
         fix = "leave them out: the checkpoint has its own"
-        raise ConfigError("features, window or split next to a checkpoint", "MarketEnv", fix, code=266)
+        raise ConfigError("features, window, split or calendar_zone next to a checkpoint", "MarketEnv", fix, code=266)
     content = read_checkpoint(checkpoint)
     contract = Contract.of(content)
     return Recipe.from_plain(contract.recipe), Boundaries.of(contract.boundaries), digest_of(content)

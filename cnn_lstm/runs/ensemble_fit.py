@@ -30,11 +30,12 @@ from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.metrics import forecast_metrics
 from cnn_lstm.runs.average import write_average
+from cnn_lstm.runs.beginning import Beginning
 from cnn_lstm.runs.forecast_cli import ForecastCLI
-from cnn_lstm.runs.members import Member, leave_with, train_all
+from cnn_lstm.runs.members import Member, leave_with, left_nothing, train_all
 from cnn_lstm.runs.multi_run import MultiRunCommand
 from cnn_lstm.runs.outcome import print_places
-from cnn_lstm.runs.tracking import keep_model, record_of_run, recording
+from cnn_lstm.runs.tracking import keep_model, record_of_run, recorded_fit
 from cnn_lstm.training.console import Totals, totals_line
 from cnn_lstm.training.history import PLOT_FILE
 from cnn_lstm.training.history_plot import draw_history
@@ -57,12 +58,24 @@ class EnsembleFit:
         run: Its run folder.
         members: The runs of its members.
         record: Its MLflow record, the parent of theirs.
+        beginning: It begins the record when a member begins its training.
     """
 
     cli: ForecastCLI
     run: RunFolder
     members: Sequence[Member]
     record: Record
+    beginning: Beginning
+
+    def begin(self, data: MarketDataModule) -> None:
+        """Begins the record, unless it has begun.
+
+        Args:
+            data: What the members are trained on.
+        """
+        if not self.beginning.begun:
+            self.beginning.begin()
+            self.record.dataset(data, yaml.safe_load(self.cli.config_text)["data"]["source"])
 
     @property
     def advice(self) -> str:
@@ -90,12 +103,19 @@ def fit_ensemble(cli: ForecastCLI, argv: Sequence[str]) -> None:
         keep_config_of_user(run, cli.config_text, cli.files)
         data = cli.build_data()
         data.setup()  # before anything is written: bad data leaves nothing behind
-        record = record_of_run(run, "fit", cli.command_config)
-        fit = EnsembleFit(cli, run, _members(cli, argv, run, record), record)
+        record, before = record_of_run(run, "fit", cli.command_config), [path.name for path in run.path.iterdir()]
+        beginning = Beginning(run, record, cli.config_text, resumed)
+        fit = EnsembleFit(cli, run, _members(cli, argv, run, record), record, beginning)
         ENSEMBLE.require_same_configuration(run.path, cli.config_text)
         write_text_whole(run.config, cli.config_text)  # with the number of members that is asked for now
-        with recording(record, cli.config_text, resumed):
-            _train(fit, data, writer.descriptor)
+        with recorded_fit(beginning, lambda: False):
+            failed = _train(fit, data, writer.descriptor)
+            if failed and (resumed or not left_nothing(fit.members, failed)):
+                seeds = ", ".join(f"seed {seed}" for seed in failed)
+                print(f"no average without {seeds}; to go on: {fit.advice}", file=sys.stderr)
+            leave_with(fit.members, failed, None if resumed else run.path, before)
+            fit.begin(data)
+            _conclude(fit, data)
 
 
 def _run_folder(cli: ForecastCLI, writer: OneWriter) -> tuple[RunFolder, bool]:
@@ -131,21 +151,16 @@ def _members(cli: ForecastCLI, argv: Sequence[str], run: RunFolder, record: Reco
     ]
 
 
-def _train(fit: EnsembleFit, data: MarketDataModule, lock: int | None) -> None:
-    """Trains what is missing, and concludes unless a member failed."""
-    config = fit.cli.command_config
-    fit.record.dataset(data, yaml.safe_load(fit.cli.config_text)["data"]["source"])
+def _train(fit: EnsembleFit, data: MarketDataModule, lock: int | None) -> dict[int, int]:
+    """Trains what is missing; returns the exit codes of the members that failed."""
     fit.run.members.mkdir(exist_ok=True)
-    start = fit.record.journal.start()
-    if fit.record.enabled and start is not None:
-        write_parent(fit.run.members, Parent(uid=start.uid, name=start.name))
+    if fit.record.enabled:
+        start = fit.record.journal.start() if fit.beginning.resumed else None
+        uid, name = (start.uid, start.name) if start else (fit.record.uid, fit.run.path.resolve().name)
+        write_parent(fit.run.members, Parent(uid=uid, name=name))
     print(f"run folder: {fit.run.path}\nmembers: {fit.run.members}, each with its output in a .log", flush=True)
-    failed = train_all(fit.members, config.n_jobs, lock, fit.advice)
-    if failed:
-        seeds = ", ".join(f"seed {seed}" for seed in failed)
-        print(f"no average without {seeds}; to go on: {fit.advice}", file=sys.stderr)
-    leave_with(fit.members, failed)
-    _conclude(fit, data)
+    jobs = fit.cli.command_config.n_jobs
+    return train_all(fit.members, jobs, lock, fit.advice, at_begin=lambda: fit.begin(data))
 
 
 # -- the end of it -----------------------------------------------------------------------------------------------------

@@ -6,14 +6,16 @@ The folders hold all state, so a command that was killed continues when it is st
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnn_lstm.evaluation.json_types import Report
+from cnn_lstm.locks import LOCK
 from cnn_lstm.runs import processes
 from cnn_lstm.runs.argv import word_of
 from cnn_lstm.training.interrupts import ended_by_sigterm
@@ -75,10 +77,9 @@ class Member:
         return ["fit", *self.argv, "--run_dir", word_of(run.path)]
 
     def last_error(self) -> str:
-        """The last error of the log, and where to read on."""
+        """The last error of the log; empty if there is none, as after a crash."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        errors = [line for line in lines if line.startswith("error[")]
-        return f"{errors[-1]} ({self.log})" if errors else f"see {self.log}"
+        return next((line for line in reversed(lines) if line.startswith("error[")), "")
 
 
 def read_report(folder: Path) -> Report | None:
@@ -144,7 +145,13 @@ class MemberProcesses:
             processes.wait_or_kill(process, PATIENCE_SECONDS)
 
 
-def train_all(members: Sequence[Member], jobs: int, lock: int | None, advice: str | None = None) -> dict[int, int]:
+def train_all(
+    members: Sequence[Member],
+    jobs: int,
+    lock: int | None,
+    advice: str | None = None,
+    at_begin: Callable[[], None] = lambda: None,
+) -> dict[int, int]:
     """Trains and tests what is missing.
 
     Args:
@@ -152,6 +159,7 @@ def train_all(members: Sequence[Member], jobs: int, lock: int | None, advice: st
         jobs: Runs at a time.
         lock: See `MemberProcesses`.
         advice: How to go on after an interruption; by default the options of a command that makes several runs.
+        at_begin: Called while a run has begun its training, so perhaps often.
 
     Returns:
         Exit codes of the runs that failed by their number, in order.
@@ -163,6 +171,8 @@ def train_all(members: Sequence[Member], jobs: int, lock: int | None, advice: st
                 while waiting and len(runs.running) < jobs:
                     runs.start(waiting.pop(0))
                 time.sleep(POLL_SECONDS)
+                if any(member.run.config.is_file() for member in members):  # the beginning of a training writes it
+                    at_begin()
                 waiting = runs.finish() + waiting
         except (KeyboardInterrupt, SystemExit):
             options = advice or f"the same command with --resume --folder {members[0].folder}"
@@ -173,11 +183,57 @@ def train_all(members: Sequence[Member], jobs: int, lock: int | None, advice: st
     return {member.number: runs.failed[member.number] for member in members if member.number in runs.failed}
 
 
-def leave_with(members: Sequence[Member], failed: dict[int, int]) -> None:
-    """Says which runs failed, and leaves with the exit code of the first of them."""
+def left_nothing(members: Sequence[Member], failed: Mapping[int, int]) -> bool:
+    """Whether no run has begun its training, and those that failed said why in one line.
+
+    A fit that fails before its training removes its run folder; nothing but its log is left.
+
+    Args:
+        members: The runs.
+        failed: As `train_all` returns it.
+    """
+    said = all(member.last_error() for member in members if member.number in failed)
+    return bool(failed) and said and not any(member.run.path.exists() for member in members)
+
+
+def leave_with(
+    members: Sequence[Member], failed: Mapping[int, int], new: Path | None, kept: Collection[str] = ()
+) -> None:
+    """Says which runs failed, and leaves with the exit code of the first of them.
+
+    Args:
+        members: The runs.
+        failed: As `train_all` returns it.
+        new: The folder that the command has made, which is emptied if nothing was trained; None where it goes on.
+        kept: Names of what lay there before.
+
+    Raises:
+        SystemExit: If a run failed.
+    """
+    if not failed:
+        return
+    nothing = new is not None and left_nothing(members, failed)
     for member in members:
         if member.number in failed:
-            code = failed[member.number]
-            print(f"{member.name} failed with exit code {code}: {member.last_error()}", file=sys.stderr)
-    if failed:
-        raise SystemExit(next(iter(failed.values())))
+            error = member.last_error()
+            reason = f"see {member.log}" if not error else error if nothing else f"{error} ({member.log})"
+            print(f"{member.name} failed with exit code {failed[member.number]}: {reason}", file=sys.stderr)
+    if new is not None and nothing:
+        print("nothing was trained, and nothing is left behind", file=sys.stderr)
+        empty(new, kept)
+    raise SystemExit(next(iter(failed.values())))
+
+
+def empty(folder: Path, kept: Collection[str] = ()) -> None:
+    """Removes what a command wrote into its folder, but for the lock.
+
+    Args:
+        folder: The folder.
+        kept: Names of what lay there before.
+    """
+    for path in folder.iterdir():
+        if path.name not in {LOCK, *kept}:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.argv import config_files
 from cnn_lstm.runs.config import read_config
 from cnn_lstm.runs.forecast_cli import ForecastCLI
-from cnn_lstm.training.run_folder import unused_folder
+from cnn_lstm.training.run_folder import unused_folder, will_make
 
 FORMER_LOCK = ".lock"  # of earlier versions
 # keys that change no metric, or that differ between the runs
@@ -157,6 +157,7 @@ class MultiRunCommand:
             ResourceError: E606, if it cannot be written.
             ConfigError: E243, if another command, or a run of one, is at work there.
         """
+        will_make(folder)
         with take_folder(folder, self.command, self.command, self.option) as lock:
             yield lock.descriptor
 

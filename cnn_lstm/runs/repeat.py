@@ -21,7 +21,7 @@ from cnn_lstm.locks import take_folder
 from cnn_lstm.runs.average import write_average
 from cnn_lstm.runs.members import Member, leave_with, train_all
 from cnn_lstm.runs.multi_run import MultiRunCommand
-from cnn_lstm.training.run_folder import RunFolder
+from cnn_lstm.training.run_folder import RunFolder, empty_run_removed
 
 FIRST_SEED = 42
 REPEAT = MultiRunCommand(
@@ -31,6 +31,7 @@ REPEAT = MultiRunCommand(
 )
 
 
+@empty_run_removed()
 def repeat(
     argv: Sequence[str], seeds: str, first_seed: int | None, jobs: int, folder: Path | None, resume: bool = False
 ) -> None:
@@ -52,9 +53,10 @@ def repeat(
     cli = REPEAT.parsed(argv)
     if cli.makes_ensemble:  # each seed is one member of the ensemble of all
         argv = [*argv, "--ensemble=1"]
-    data, folder = cli.build_data(), folder or REPEAT.new_folder(cli)
+    data = cli.build_data()
     with muted_warnings():  # bad data leave no folder behind; the seeds warn for themselves
         data.setup()
+    folder = folder or REPEAT.new_folder(cli)
     members = [
         Member("seed", seed, folder, [*argv, "--seed_everything", str(seed)]) for seed in _seeds(seeds, first_seed)
     ]
@@ -63,7 +65,7 @@ def repeat(
         print(f"repeat folder: {folder}")
         failed = train_all(members, jobs, lock)
         _conclude(members, data, cli.evaluation, failed)
-    leave_with(members, failed)
+        leave_with(members, failed, new=None if resume else folder)
 
 
 def _seeds(text: str, first: int | None) -> list[int]:

@@ -25,11 +25,13 @@ from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.contract import refuse_differences
 from cnn_lstm.runs.members import Member, leave_with, train_all
 from cnn_lstm.runs.multi_run import MultiRunCommand
+from cnn_lstm.training.run_folder import empty_run_removed
 from cnn_lstm.training.tracking.parent import name_parent
 
 WALK = MultiRunCommand(command="walk-forward", reserved=("--data.split", "--run_dir", "--ckpt_path"))
 
 
+@empty_run_removed()
 def walk_forward(
     argv: Sequence[str], splits: Sequence[WalkForward], jobs: int, folder: Path | None, resume: bool = False
 ) -> None:
@@ -59,7 +61,7 @@ def walk_forward(
         failed = train_all(members, jobs, lock)
         if not failed:
             _conclude(members, splits, data, cli.evaluation)
-    leave_with(members, failed)
+        leave_with(members, failed, new=None if resume else folder)
 
 
 def _require_sound(data: MarketDataModule, splits: Sequence[WalkForward]) -> None:

@@ -16,11 +16,13 @@ from typing import Any
 import yaml
 
 from cnn_lstm.credentials import without_credentials
+from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.errors import ConfigError, require
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.runs.forecast_cli import ForecastCLI
+from cnn_lstm.runs.members import empty
 from cnn_lstm.runs.multi_run import require_jobs
-from cnn_lstm.runs.processes import PROGRAM, WorkerPool, trust_argv
+from cnn_lstm.runs.processes import EXPECTED, PROGRAM, WorkerPool, trust_argv
 from cnn_lstm.runs.repeat import REPEAT, repeat
 from cnn_lstm.runs.saved_config import options_of_secrets
 from cnn_lstm.runs.yaml_guard import MAX_BYTES, load_yaml
@@ -32,6 +34,7 @@ from cnn_lstm.sweeps.storage import parsed_url
 from cnn_lstm.sweeps.study import Plan, join
 from cnn_lstm.sweeps.worker import WORKER_COMMAND
 from cnn_lstm.training.interrupts import ended_by_sigterm
+from cnn_lstm.training.run_folder import empty_run_removed
 from cnn_lstm.training.tracking.parent import name_parent
 
 SETTINGS, STUDY, DATABASE = "settings.json", "study.json", "study.db"
@@ -106,6 +109,7 @@ class SweepOptions:
         write_text_whole(folder / SETTINGS, json.dumps(kept, indent=2) + "\n")
 
 
+@empty_run_removed()
 def search(options: SweepOptions, argv: Sequence[str]) -> None:
     """Runs a sweep, or goes on with one, and hands back its result.
 
@@ -123,6 +127,9 @@ def search(options: SweepOptions, argv: Sequence[str]) -> None:
     SWEEP.refuse_reserved(argv)
     definition = Definition.from_plain(tree, str(file))
     cli = _configuration(options, argv, definition)
+    if not any(key.startswith("data.") for key in definition.space.keys):  # else each trial has data of its own
+        with muted_warnings():  # bad data leave no folder behind; the trials warn for themselves
+            cli.build_data().setup()
     folder = options.folder or SWEEP.new_folder(cli)
     with SWEEP.locked(folder):
         SWEEP.require_same_configuration(folder, cli.config_text)
@@ -134,7 +141,11 @@ def search(options: SweepOptions, argv: Sequence[str]) -> None:
         study = {"study_name": plan.study_name, "storage": without_credentials(plan.storage)}
         write_text_whole(folder / STUDY, json.dumps(study, indent=2) + "\n")
         print(f"sweep folder: {folder}", flush=True)
-        _run_workers(plan, options.n_jobs, options.timeout)
+        try:
+            _run_workers(plan, options.n_jobs, options.timeout)
+        except SystemExit as error:
+            _leave_nothing(plan, options, error.code)
+            raise
         result = finish_sweep(plan)
         if options.refit and result.best is not None:
             refit = folder / "refit"
@@ -205,6 +216,15 @@ def _plan(folder: Path, cli: ForecastCLI, definition: Definition, tree: Any, opt
 
 
 # -- the workers -----------------------------------------------------------------------------------------------------
+
+
+def _leave_nothing(plan: Plan, options: SweepOptions, code: object) -> None:
+    """Empties the folder of a new sweep whose trials all fail before their training; the error line says why."""
+    logs = [log.read_text(encoding="utf-8", errors="replace") for log in plan.folder.glob("trial_*.log")]
+    said = code in EXPECTED and not any("Traceback" in log for log in logs)
+    if said and not options.resume and not any(path.is_dir() for path in plan.folder.glob("trial_*")):
+        print("nothing was trained, and nothing is left behind", file=sys.stderr)
+        empty(plan.folder)
 
 
 def _run_workers(plan: Plan, jobs: int, timeout: float | None) -> None:

@@ -183,7 +183,7 @@ def new_run(explicit: str | None, root: str, name: str, writer: OneWriter) -> Ru
         return RunFolder(Path(shared))
     if explicit:
         path = Path(explicit)
-        _made.set(tuple(folder for folder in (path, *path.parents) if not folder.exists()))
+        will_make(path)
     else:
         path = unused_folder(Path(root) / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     writer.take(path)
@@ -222,9 +222,19 @@ def unused_folder(path: Path) -> Path:
                 return unused
 
 
+def will_make(path: Path) -> None:
+    """Notes a folder that is made next, for `empty_run_removed`; one that exists stays as it was noted.
+
+    Args:
+        path: The folder.
+    """
+    if not path.exists():
+        _made.set(tuple(folder for folder in (path, *path.parents) if not folder.exists()))
+
+
 @contextmanager
 def empty_run_removed() -> Iterator[None]:
-    """Removes the folders that `new_run` makes in here, if an error comes before anything lies in them."""
+    """Removes the folders that `new_run` and the like make in here, if an error comes before anything lies in them."""
     token = _made.set(())
     try:
         yield

@@ -34,9 +34,11 @@ SEEDS = (7, 8)
 EPOCHS = 6
 KEYS = ["target", "symbol", "as_of"]
 MODELLED = ("y_pred", "ensemble_std", "lower_50", "upper_90")
-# a member that fails at once
+# a member that fails when it has begun
 FAILING = """
 import sys
+from pathlib import Path
+Path(sys.argv[-1]).mkdir()
 print("error[E314]: price <= 0", file=sys.stderr)
 sys.exit(3)
 """

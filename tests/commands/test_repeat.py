@@ -509,8 +509,50 @@ def test_bad_data_leave_no_folder(config: Path, tmp_path: Path, capsys: pytest.C
     assert run("repeat", "--config", config, "--seeds", 2, "--folder", folder, "--data.window", 10_000) == 3
     assert "error[E3" in capsys.readouterr().err
     assert not folder.exists()
+    runs = tmp_path / "runs"  # one that nobody named
+    assert run("repeat", "--config", config, "--seeds", 2, "--runs_dir", runs, "--data.window", 10_000) == 3
+    assert not runs.exists()
 
 
+FAILING = """
+import sys
+print("error[E281]: no step")
+sys.exit(2)
+"""
+
+
+@pytest.mark.parametrize("said", [True, False])
+@pytest.mark.parametrize("command", ["repeat", "walk-forward", "ensemble"])
+def test_what_fails_before_any_training_leaves_nothing(
+    command: str, said: bool, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """The error line of the runs is in the message; without one, as after a crash, their logs stay."""
+    monkeypatch.setattr(processes, "PROGRAM", [sys.executable, "-c", FAILING if said else "raise SystemExit(1)"])
+    folder = tmp_path / "deep" / "new"
+    ways = {
+        "repeat": ["repeat", "--seeds", 2, "--folder", folder],
+        "walk-forward": ["walk-forward", "--folds", 2, "--data.checks.on_short", "skip", "--folder", folder],
+        "ensemble": ["fit", "--ensemble", 2, "--run_dir", folder, "--mlflow", "true"],
+    }
+    name, *options = ways[command]
+    assert run(name, "--config", config, *options) == (2 if said else 1)
+    error = capsys.readouterr().err
+    assert ("error[E281]: no step" in error) == said
+    assert ("to go on" in error) == (command == "ensemble" and not said)
+    assert folder.parent.exists() != said
+    assert not list(tmp_path.rglob("mlflow.db"))
+    if not said:
+        assert list(folder.rglob("*.log"))
+
+
+def test_what_lay_in_the_folder_stays(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "PROGRAM", [sys.executable, "-c", FAILING])
+    assert run("repeat", "--config", config, "--seeds", 2, "--folder", tmp_path) == 2
+    assert tmp_path.is_dir()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("pretending")
 def test_a_folder_is_made_under_runs_dir(config: Path, tmp_path: Path) -> None:
     assert run("repeat", "--config", config, "--seeds", "20,", "--runs_dir", tmp_path / "runs") == 0
     (folder,) = (tmp_path / "runs").iterdir()

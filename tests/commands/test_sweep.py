@@ -393,6 +393,20 @@ def test_a_metric_that_is_never_logged_is_an_error(config: Path, tmp_path: Path)
     assert "fail alike" in out
 
 
+def test_bad_data_leave_no_folder(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*argv_of(config, tmp_path / "deep" / "sweep", 2), "--data.window", 10_000) == 3
+    assert "error[E3" in capsys.readouterr().err
+    assert not (tmp_path / "deep").exists()
+
+
+def test_trials_that_fail_before_their_training_leave_no_folder(config: Path, tmp_path: Path) -> None:
+    space = spaced(tmp_path, space={"data.window": {"int": [10_000, 20_000]}})
+    out = ended(started(*argv_of(config, tmp_path / "sweep", 9), *space), 2)
+    assert "fail alike" in out
+    assert "error[E3" in out
+    assert not (tmp_path / "sweep").exists()
+
+
 # -- MLflow, several processes a trial, several objectives, Python ---------------------------------------------------
 
 

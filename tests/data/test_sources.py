@@ -206,12 +206,14 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("content", "part"),
         [
-            (CSV.encode("utf-16"), "UTF-16"),
+            (CSV.encode("utf-16-le"), "UTF-16 without a mark"),
+            (CSV.encode("utf-16")[:-1], "damaged UTF-16 text"),
+            (CSV.encode("utf-32"), "binary"),
             (CSV.encode() + b"2024-01-04,1,2,3,4,5,6,7\n", "not a CSV table"),
             (CSV.replace("Open", "Größe").encode("latin-1"), "not a CSV table"),
             (gzip.compress(CSV.encode(), mtime=0)[:-9], "damaged gzip"),
         ],
-        ids=["utf-16", "ragged", "latin-1", "cut-gzip"],
+        ids=["no-mark", "cut-utf-16", "utf-32", "ragged", "latin-1", "cut-gzip"],
     )
     def test_damaged_text_is_refused(self, tmp_path: Path, content: bytes, part: str) -> None:
         fails(lambda: load(write(tmp_path / "A.csv", content)), 305, part)

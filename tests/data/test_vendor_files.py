@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import logging
 import re
+import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -447,12 +449,20 @@ def test_files_that_are_no_tables_of_text_are_named(content: bytes, part: str, t
 
 
 def test_zip_files_of_another_content_are_refused(tmp_path: Path) -> None:
-    members = {"two": ["a.csv", "b.csv"], "none": [], "Excel": ["[Content_Types].xml", "xl/workbook.xml"]}
+    members = {
+        "two": ["a.pdf", "b.xlsx"],
+        "none": [],
+        "packed": ["a.csv.gz", "b.csv"],
+        "twice": ["a.csv", "/../a.csv"],
+        "Excel": ["[Content_Types].xml", "xl/workbook.xml"],
+    }
     for kind, names in members.items():
         with zipfile.ZipFile(tmp_path / f"{kind}.zip", "w") as archive:
             for name in names:
-                archive.writestr(name, "date,close\n2024-01-02,1\n")
-    refused(tmp_path / "two.zip", 305, "a zip file of 2 files (a.csv, b.csv)")
+                archive.writestr(name, "date,close\n2024-01-02,1\n" if ".gz" not in name else gzip.compress(b"date"))
+    refused(tmp_path / "two.zip", 305, "a zip file of 2 files, none of them a table (a.pdf, b.xlsx)")
+    refused(tmp_path / "packed.zip", 305, "packed twice")
+    refused(tmp_path / "twice.zip", 305, "several files of the name a.csv")
     refused(tmp_path / "none.zip", 305, "a zip file of 0 files")
     refused(tmp_path / "Excel.zip", 305, "an Excel workbook")
     whole = io.BytesIO()
@@ -468,6 +478,97 @@ def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "A.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("A.csv", b"date,close\n" + b"\n" * (80 * 2**20))
     refused(tmp_path / "A.zip", 330, "expands to more than 6")
+
+
+@pytest.mark.parametrize("size", [40 * 2**20, 2**16])
+def test_a_bomb_of_several_files_is_refused_before_one_is_read(size: int, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "A.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(80 * 2**20 // size):
+            archive.writestr(f"A{number}.csv", b"date,close\n" + b"\n" * size)
+    since = time.monotonic()
+    refused(tmp_path / "A.zip", 330, "expands to more than 6")
+    assert time.monotonic() - since < 5
+
+
+# -- zip files of several tables, and UTF-16 ---------------------------------------------------------------------------
+
+
+def zipped(path: Path, members: Mapping[str, str | bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+CLUTTER = {"data/": "", "__MACOSX/data/._A.csv": b"\0\5\x16", "README.md": "by hand", "data/ReadMe_first.txt": "a\nb"}
+CLUTTER |= {".DS_Store": b"\0", "Thumbs.db": b"\0", "LICENSE": "free", "data/license.txt": "free, as it is"}
+
+
+@pytest.mark.parametrize("way", ["symbols", "column", "years", "folders", "windows", "utf-16", "one"])
+def test_a_zip_file_of_tables_is_read_as_its_files(way: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    one, two = table(), table(20, "BOLT", 1)
+    named = {"ACME": one, "BOLT": two} if way != "one" else {"ACME": one}
+    options: dict[str, Any] = {}
+    if way == "years":
+        named, options = {"prices-2023": one[:15], "prices-2024": one[15:]}, {"symbol": "ACME"}
+    if way == "folders":
+        named = {"2023/ACME": one[:15], "2024/ACME": one[15:]}
+    bars = pd.concat(named.values(), ignore_index=True)
+    frames = {name: capitals(part) for name, part in named.items()}
+    if way == "column":
+        frames = {f"part {name[0]}": frame.assign(Symbol=name) for name, frame in frames.items()}
+    texts = {name: frame.to_csv(index=False) for name, frame in frames.items()}
+    encoding, between = "utf-16" if way == "utf-16" else "utf-8", "\\" if way == "windows" else "/"
+    members = {f"data{between}{name}.csv": text.encode(encoding) for name, text in texts.items()}
+    found = load(zipped(tmp_path / "prices.zip", CLUTTER | members), **options)
+    same(found, bars)
+    assert not caplog.records
+
+
+def test_what_is_left_out_of_a_zip_file_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = capitals(table()).to_csv(index=False)
+    members = {"ACME.csv": text, "BOLT.xlsx": "x", "fields.txt": "a: b"}
+    load(zipped(tmp_path / "prices.zip", members))
+    assert [record.message for record in caplog.records if "W381" in record.message and "BOLT.xlsx" in record.message]
+
+
+def test_years_of_a_zip_file_are_refused_as_those_of_a_folder(tmp_path: Path) -> None:
+    text = [capitals(part).to_csv(index=False) for part in (table()[:15], table()[15:])]
+    zipped(tmp_path / "prices.zip", {"ACME-2023.csv": text[0], "ACME-2024.csv": text[1]})
+    refused(tmp_path / "prices.zip", 303, "set data.source.symbol: ACME")
+    zipped(tmp_path / "odd.zip", {"ACME.csv": text[0], "BOLT.csv": "date,close,odd\n2024-01-02,1,2\n"})
+    refused(tmp_path / "odd.zip", 303, "odd.zip/BOLT.csv")
+    zipped(tmp_path / "bad.zip", {"ACME.csv": text[0], "BOLT.csv": "date,close\n2024-01-02,x\n"})
+    refused(tmp_path / "bad.zip", 304, "bad.zip/BOLT.csv")
+
+
+def test_a_zip_file_is_closed_and_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of members are not listed thousands of times."""
+    opened: list[zipfile.ZipFile] = []
+
+    class Counted(zipfile.ZipFile):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            opened.append(self)
+
+    text = capitals(table()).to_csv(index=False)
+    path = zipped(tmp_path / "prices.zip", {f"S{number}.csv": text for number in range(40)})
+    monkeypatch.setattr(zipfile, "ZipFile", Counted)
+    assert load(path)["symbol"].nunique() == 40
+    assert len(opened) <= 2
+    assert all(archive.fp is None for archive in opened)
+
+
+@pytest.mark.parametrize("separator", [",", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+@pytest.mark.parametrize("packed", ["", "gzip"])
+def test_text_in_utf_16_is_read(packed: str, encoding: str, separator: str, tmp_path: Path) -> None:
+    """What Excel saves as "Unicode text" has tabs and a mark."""
+    frame = capitals(table(3000)).assign(Note="été 東京 😀")
+    text = frame.to_csv(index=False, sep=separator, lineterminator="\r\n")
+    content = text.encode(encoding) if encoding == "utf-16" else b"\xfe\xff" + text.encode(encoding)
+    (tmp_path / "ACME.txt").write_bytes(gzip.compress(content) if packed else content)
+    same(load(tmp_path / "ACME.txt"), table(3000))
 
 
 MUTATIONS = ["", "nan", "-", "1e308", '"', ",", ";", "\n", "\r", "\0", "\ufeff", "2024-01-02", "9999-12-31", "Date"]

@@ -399,3 +399,38 @@ def test_actions_and_options_that_are_impossible_are_refused() -> None:
     for options in ({"stat": "2010-01-01"}, {"start": "2030-01-01"}):
         with pytest.raises(ConfigError, match="E268"):
             env.reset(options=options)
+
+
+# -- the zone of the calendar ----------------------------------------------------------------------------------------
+
+
+def hours(days: int = 200) -> pd.DataFrame:
+    """Hourly bars of a session in New York, in winter and in summer."""
+    dates = pd.bdate_range("2024-02-12", periods=days)
+    local = np.concatenate([pd.date_range(day + pd.Timedelta(hours=10), periods=6, freq="h") for day in dates])
+    when = pd.DatetimeIndex(local).tz_localize("America/New_York").tz_convert("UTC")
+    return walk(len(when)).assign(timestamp=when)
+
+
+def test_the_calendar_runs_in_the_given_zone(caplog: pytest.LogCaptureFixture) -> None:
+    bars = hours()
+    env = market_env(bars, features=["hour_sin", "hour_cos"], window=1, calendar_zone="America/New_York")
+    assert "W352" not in caplog.text
+    local = pd.DatetimeIndex(bars["timestamp"]).tz_convert("America/New_York").hour
+    np.testing.assert_allclose(env.episodes.data.values[:, 0], np.sin(2 * np.pi * local / 24), atol=1e-6)
+    market_env(bars, features=["hour_sin"], window=1)
+    assert "W352" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ({"calendar_zone": "New_York"}, 210),
+        ({"calendar_zone": ""}, 210),
+        ({"calendar_zone": "America/New_York"}, 278),
+        ({"calendar_zone": "UTC", "checkpoint": "best.ckpt", "features": None, "window": None}, 266),
+    ],
+)
+def test_a_zone_that_cannot_be_is_refused(arguments: dict[str, Any], code: int) -> None:
+    with pytest.raises(ConfigError, match=f"E{code}"):
+        market_env(**arguments)

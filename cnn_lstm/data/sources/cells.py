@@ -8,10 +8,11 @@ from __future__ import annotations
 import glob
 import gzip
 import io
+import logging
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, cast
 
@@ -19,11 +20,15 @@ import pandas as pd
 import pyarrow as pa
 
 from cnn_lstm.data.sources.arrow_files import MAX_COLUMNS, MIB, TooLargeError, most_bytes, read_feather, read_parquet
+from cnn_lstm.data.sources.zip_members import archive_of, file_on_disk
 from cnn_lstm.errors import DataError
+from cnn_lstm.hints import first_names
 
+log = logging.getLogger(__name__)
 PARQUET, FEATHER = b"PAR1", b"ARROW1"
 GZIP, ZIP = b"\x1f\x8b", (b"PK\x03\x04", b"PK\x05\x06")
 UNPACK, AS_CSV = "unpack it, or pack it with gzip or zip", "save it as CSV UTF-8"
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # the marks at the beginning of a text
 # first bytes of what is not a table of text: what it is, and what to do
 FOREIGN: dict[bytes, tuple[str, str]] = {
     b"BZh": ("packed with bzip2", UNPACK),
@@ -42,11 +47,13 @@ FOREIGN: dict[bytes, tuple[str, str]] = {
     b"<!": ("a web page", "download the file again"),
     b"<html": ("a web page", "download the file again"),
     b"<?xml": ("XML", AS_CSV),
+    GZIP: ("packed twice", "unpack it once"),
+    ZIP[0]: ("packed twice", "unpack it once"),
 }
 
 
 def matching_files(patterns: Sequence[str]) -> list[Path]:
-    """The files that the patterns name, each once."""
+    """The files that the patterns name, each once; a zip file of several tables stands for them."""
     files: dict[Path, None] = {}
     for pattern in patterns:
         path = Path(pattern).expanduser()
@@ -57,8 +64,24 @@ def matching_files(patterns: Sequence[str]) -> list[Path]:
             raise DataError("no such file", where, "check data.source.paths", code=301)
         if folders := [p for p in paths if p.is_dir()]:
             raise DataError("a folder, not a file", f"{folders[0]} (in {Path.cwd()})", "add /*.csv", code=301)
-        files |= dict.fromkeys(paths)
+        files |= dict.fromkeys(table for file in paths for table in _tables(file))
     return list(files)
+
+
+def _tables(path: Path) -> list[Path]:
+    """A file; of a zip file, its tables."""
+    if not _magic(path).startswith(ZIP):
+        return [path]
+    with _damage_in_one_line(path, "zip"), archive_of(path) as archive:
+        if archive.expanded > (limit := most_bytes(file_on_disk(path).stat().st_size)):
+            raise _too_much(f"it expands to more than {limit // MIB} MiB", path)
+        if archive.others:
+            what, where = (
+                f"left out of {path}: {first_names(archive.others, most=3)}",
+                "they do not end as its tables do",
+            )
+            log.warning("[W381] %s — %s — unpack it, and name the files, if they are needed", what, where)
+        return list(archive.tables)
 
 
 def _magic(path: Path) -> bytes:
@@ -70,7 +93,9 @@ def _magic(path: Path) -> bytes:
 
 
 def is_arrow(path: Path) -> bool:
-    """Whether a file is Parquet or Feather, or says so by its name."""
+    """Whether a file is Parquet or Feather, or says so by its name; not one in a zip file."""
+    if file_on_disk(path) != path:
+        return False
     named = path.suffix.lower() in {".parquet", ".pq", ".feather", ".ftr", ".arrow"}
     return named or _magic(path).startswith((PARQUET, FEATHER))
 
@@ -97,37 +122,67 @@ def read_arrow(path: Path) -> pd.DataFrame:
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """The bytes of a file, unpacked where it is a gzip file or a zip file of one member.
+    """The bytes of a file, unpacked where it is a gzip file or lies in a zip file; of UTF-16 text, as UTF-8.
 
     Raises:
         DataError: E305, the file is packed and damaged, or a zip file of another content.
     """
-    magic = _magic(path)
-    try:
+    file = file_on_disk(path)
+    magic = _magic(file)
+    kind = "zip" if magic.startswith(ZIP) else "gzip"
+    with _damage_in_one_line(path, kind), ExitStack() as stack:
+        # each of them can look ahead
         if magic.startswith(ZIP):
-            with zipfile.ZipFile(path) as archive, archive.open(_only_member(archive, path)) as stream:
-                yield stream
+            archive = stack.enter_context(archive_of(file))
+            stream = cast(io.BufferedReader, stack.enter_context(archive.file.open(archive.tables[path])))
         else:
-            with gzip.open(path, "rb") if magic.startswith(GZIP) else path.open("rb") as stream:
-                yield cast(IO[bytes], stream)
+            unpack = gzip.open if magic.startswith(GZIP) else open
+            stream = stack.enter_context(cast(io.BufferedReader, unpack(file, "rb")))
+        yield cast(IO[bytes], Utf8(stream)) if stream.peek(2)[:2] in UTF_16 else stream
+
+
+@contextmanager
+def _damage_in_one_line(path: Path, kind: str) -> Iterator[None]:
+    """Reports what is damaged, or locked, in one line."""
+    try:
+        yield
     except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
-        kind = "zip" if magic.startswith(ZIP) else "gzip"
         raise DataError(f"damaged {kind} file: {error}", str(path), "compress it again", code=305) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"damaged UTF-16 text: {error.reason}", str(path), AS_CSV, code=305) from error
     except RuntimeError as error:  # what zipfile raises for a password
-        if not magic.startswith(ZIP):
+        if kind != "zip":
             raise
         raise DataError(f"the zip file cannot be opened: {error}", str(path), "unpack it", code=305) from error
 
 
-def _only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
-    members = [one for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
-    names = [one.filename for one in members]
-    if "[Content_Types].xml" in names:
-        raise DataError("an Excel workbook", str(path), AS_CSV, code=305)
-    if len(members) != 1:
-        what = f"a zip file of {len(members)} files ({', '.join(names[:3])})"
-        raise DataError(what, str(path), "unpack it, and name the files", code=305)
-    return members[0]
+class Utf8(io.BufferedIOBase):
+    """UTF-16 text, which begins with a byte-order mark, as bytes of UTF-8.
+
+    Args:
+        stream: Its bytes; closed with this object.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._text = io.TextIOWrapper(stream, encoding="utf-16", newline="")
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """At most so many bytes, but at least a letter; all without a size, or with a negative one."""
+        # a letter has up to four bytes
+        return self._text.read(-1 if size is None or size < 0 else max(1, size // 4)).encode()
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """As `read`."""
+        return self.read(size)
+
+    def close(self) -> None:
+        """Closes the bytes too."""
+        self._text.close()
+        super().close()
 
 
 def _too_much(what: str, path: Path) -> DataError:
@@ -135,8 +190,8 @@ def _too_much(what: str, path: Path) -> DataError:
 
 
 def guard(path: Path) -> None:
-    """Refuse what would exhaust the memory, and what is not text in UTF-8, before anything is parsed."""
-    limit = most_bytes(path.stat().st_size)
+    """Refuse what would exhaust the memory, and what is not text in UTF-8 or UTF-16, before anything is parsed."""
+    limit = most_bytes(file_on_disk(path).stat().st_size)
     length = total = 0
     with opened(path) as stream:
         while chunk := stream.read(MIB):
@@ -158,9 +213,9 @@ def _guard_head(chunk: bytes, path: Path) -> None:
     for magic, (what, fix) in FOREIGN.items():
         if start[:16].lower().startswith(magic.lower()):
             raise DataError(f"not a CSV table but {what}", str(path), fix, code=305)
-    if chunk[:2] in {b"\xff\xfe", b"\xfe\xff"} or b"\0" in chunk[:1000]:
-        raise DataError("not UTF-8 text (UTF-16 or binary)", str(path), AS_CSV, code=305)
-    if start.startswith(PARQUET):
-        raise DataError("a packed Parquet file", str(path), "unpack it", code=305)
+    if start.startswith((PARQUET, FEATHER)):
+        raise DataError("a packed Parquet or Feather file", str(path), "unpack it", code=305)
+    if b"\0" in chunk[:1000]:
+        raise DataError("not UTF-8 text (UTF-16 without a mark, or binary)", str(path), AS_CSV, code=305)
     if max(map(chunk.split(b"\n", 1)[0].count, (b",", b";", b"\t", b"|"))) >= MAX_COLUMNS:
         raise _too_much(f"more than {MAX_COLUMNS} columns", path)

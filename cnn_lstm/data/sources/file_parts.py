@@ -33,8 +33,9 @@ def refuse_parts(tables: Mapping[Path, pd.DataFrame], name_of: Callable[[Path], 
         names = [name_of(path) for path in paths]
         # names of digits alone are codes of shares, unless they are the year of the rows
         yearly = all(str(tables[path]["timestamp"].iloc[0].year) in name_of(path) for path in paths)
-        if len(paths) > 1 and apart and (re.search("[A-Za-z]", pattern) or yearly):
-            what = f"{len(paths)} files, one after the other in time, became {len(paths)} symbols"
+        # files of one name, in several folders, are one symbol
+        if len(set(names)) > 1 and apart and (re.search("[A-Za-z]", pattern) or yearly):
+            what = f"{len(paths)} files, one after the other in time, became {len(set(names))} symbols"
             where = f"{paths[0].parent}: {first_names(names, most=3)}"
             fix = f"set data.source.symbol: {_common(names)}, or add a column of symbols"
             raise DataError(what, where, fix, code=303)

@@ -29,6 +29,7 @@ from cnn_lstm.data.sources.column_names import (
 from cnn_lstm.data.sources.file_parts import refuse_parts
 from cnn_lstm.data.sources.numbers import DECIMALS, Decimal, number_columns
 from cnn_lstm.data.sources.raw_table import RawTable, TextForm, read_raw
+from cnn_lstm.data.sources.zip_members import archives_stay_open
 from cnn_lstm.errors import ConfigError, DataError, require
 from cnn_lstm.hints import nearest
 
@@ -44,7 +45,8 @@ class PriceFiles(PriceSource):
     under their own name (lower case, blanks as underscores); columns of mere text are left out with a warning.
 
     Args:
-        paths: One path, several, or a pattern such as `prices/*.csv`.
+        paths: One path, several, or a pattern such as `prices/*.csv`. A zip file of several tables is read as they
+            are.
         columns: Our name of a column -> the name in the file, for example `{close: Adj Close}`. A column
             whose name is taken by this mapping is left out. `date` and `time` name a day and its time in two columns.
         tz: Time zone of timestamps without an offset, for example `America/New_York`. None takes them as
@@ -102,6 +104,7 @@ class PriceFiles(PriceSource):
         )
         self.decimal, self.adjust = decimal, adjust
 
+    @archives_stay_open()
     def load(self, symbols: Sequence[str] | None, start: str | None, end: str | None) -> pd.DataFrame:
         """Load bars of all files; see `PriceSource.load`."""
         tables = {path: under_symbol(self._table(path), self.symbol, str(path)) for path in matching_files(self.paths)}

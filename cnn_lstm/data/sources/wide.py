@@ -15,6 +15,7 @@ from cnn_lstm.data.sources.cells import matching_files
 from cnn_lstm.data.sources.clock import Clock
 from cnn_lstm.data.sources.numbers import number_columns
 from cnn_lstm.data.sources.raw_table import RawTable, TextForm, read_raw
+from cnn_lstm.data.sources.zip_members import archives_stay_open
 from cnn_lstm.errors import DataError, require
 from cnn_lstm.hints import first_names
 
@@ -71,6 +72,7 @@ class WideFile(PriceSource):
         self.start = None if artificial_start is None else utc_moment(artificial_start, f"{where}.artificial_start")
         self.step = artificial_step
 
+    @archives_stay_open()
     def load(self, symbols: Sequence[str] | None, start: str | None, end: str | None) -> pd.DataFrame:
         """Load all files; see `PriceSource.load`."""
         table = pd.concat([self._table(path) for path in matching_files(self.paths)], ignore_index=True)

@@ -62,6 +62,7 @@ class Record:
         self.run, self.command, self.experiment = run, command, experiment
         self.required, self.register, self.enabled = required, register, enabled
         self.journal, self.delivery = delivery.journal, delivery
+        self.uid = uuid.uuid4().hex  # of an MLflow run that begins
         self._known = KnownValues(fit=command == "fit")
         self._machine: Machine | None = None
         self._sender: Sender | None = None
@@ -251,7 +252,7 @@ class Record:
         if self.journal.start() is not None and not self.journal.has_ended():
             self._write(events.End("KILLED"))  # a fit that was killed here before its first checkpoint
         start = events.Start(
-            uid=uuid.uuid4().hex,
+            uid=self.uid,
             name=self.run.path.resolve().name,
             experiment=self.experiment,
             tags=identity.code_tags(Path.cwd(), self.command),
