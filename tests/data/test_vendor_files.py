@@ -520,7 +520,7 @@ def test_a_zip_file_of_tables_is_read_as_its_files(way: str, tmp_path: Path, cap
     texts = {name: frame.to_csv(index=False) for name, frame in frames.items()}
     encoding, between = "utf-16" if way == "utf-16" else "utf-8", "\\" if way == "windows" else "/"
     members = {f"data{between}{name}.csv": text.encode(encoding) for name, text in texts.items()}
-    found = load(zipped(tmp_path / "prices.zip", CLUTTER | members), **options)
+    found = load(zipped(tmp_path / "prices.zip", {**CLUTTER, **members}), **options)
     same(found, bars)
     assert not caplog.records
 

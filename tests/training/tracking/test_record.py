@@ -288,6 +288,7 @@ def test_a_run_killed_outright_goes_on_in_the_same_record(endless: Path, tmp_pat
 def test_a_new_fit_in_the_folder_of_one_that_was_killed_ends_that_ones_record(tmp_path: Path) -> None:
     """Killed before its first checkpoint: its folder may be used again, and nothing of it goes on."""
     config = experiments.experiment(tmp_path, market(140))
+    (tmp_path / "run").mkdir()
     killed = Record(RunFolder(tmp_path / "run"), "fit", Delivery.of_run(tmp_path / "run", uri_of(tmp_path)))
     killed.journal.append(Start("lost", "run", "cnn_lstm", {}))
     killed.delivery.deliver()
