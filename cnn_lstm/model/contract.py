@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cnn_lstm import specs
-from cnn_lstm.errors import CheckpointError, DataError
+from cnn_lstm.errors import CheckpointError, DataError, Defect
 from cnn_lstm.hints import first_names
 from cnn_lstm.model.calibration import Calibration
 from cnn_lstm.model.checkpoint_schema import require_contract, require_form, require_recipe
@@ -210,7 +210,9 @@ def warn_of_weighted_sets(contract: Contract, weighted: bool) -> None:
     """
     if weighted and contract.calibration is not None and not contract.scaling:
         what = "the sets of classes (set_90) were calibrated on weighted probabilities, and do not hold"
-        log.warning("[W379] %s — a checkpoint of an earlier version — train it again, or leave the sets alone", what)
+        fix = "train it again, or leave the sets alone"
+        said = Defect(379, what, "a checkpoint of an earlier version", fix, fatal=False)
+        log.warning("[W%d] %s — %s — %s", said.code, said.what, said.where, said.fix)
 
 
 def warn_of_unscaled(symbols: Iterable[str], contract: Contract) -> None:
