@@ -294,6 +294,8 @@ def codes_in(tree: ast.AST) -> Iterator[int]:
         yield from (v.value for v in values if isinstance(v, ast.Constant) and type(v.value) is int)
         if isinstance(node, ast.JoinedStr):
             yield from map(int, re.findall(r"error\[E(\d{3})\]", ast.unparse(node)))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):  # a warning that is logged as it is
+            yield from map(int, re.findall(r"\[W(\d{3})\]", node.value))
 
 
 def test_error_codes_of_code_and_guide_are_the_same() -> None:
