@@ -500,7 +500,17 @@ def zipped(path: Path, members: Mapping[str, str | bytes]) -> Path:
     return path
 
 
-CLUTTER = {"data/": "", "__MACOSX/data/._A.csv": b"\0\5\x16", "README.md": "by hand", "data/ReadMe_first.txt": "a\nb"}
+CLUTTER: dict[str, str | bytes] = {
+    "data/": "",
+    "__MACOSX/data/._A.csv": b"\0\5\x16",
+    "README.md": "by hand",
+    "data/ReadMe_first.txt": "a\nb",
+}
+    "data/": "",
+    "__MACOSX/data/._A.csv": b"\0\5\x16",
+    "README.md": "by hand",
+    "data/ReadMe_first.txt": "a\nb",
+}
 CLUTTER |= {".DS_Store": b"\0", "Thumbs.db": b"\0", "LICENSE": "free", "data/license.txt": "free, as it is"}
 
 
@@ -520,7 +530,7 @@ def test_a_zip_file_of_tables_is_read_as_its_files(way: str, tmp_path: Path, cap
     texts = {name: frame.to_csv(index=False) for name, frame in frames.items()}
     encoding, between = "utf-16" if way == "utf-16" else "utf-8", "\\" if way == "windows" else "/"
     members = {f"data{between}{name}.csv": text.encode(encoding) for name, text in texts.items()}
-    found = load(zipped(tmp_path / "prices.zip", {**CLUTTER, **members}), **options)
+    found = load(zipped(tmp_path / "prices.zip", CLUTTER | members), **options)
     same(found, bars)
     assert not caplog.records
 
