@@ -506,11 +506,6 @@ CLUTTER: dict[str, str | bytes] = {
     "README.md": "by hand",
     "data/ReadMe_first.txt": "a\nb",
 }
-    "data/": "",
-    "__MACOSX/data/._A.csv": b"\0\5\x16",
-    "README.md": "by hand",
-    "data/ReadMe_first.txt": "a\nb",
-}
 CLUTTER |= {".DS_Store": b"\0", "Thumbs.db": b"\0", "LICENSE": "free", "data/license.txt": "free, as it is"}
 
 
