@@ -84,7 +84,8 @@ def user_feature(monkeypatch: pytest.MonkeyPatch) -> OwnFeature:
         module = types.ModuleType(MODULE)
         module.mine = function  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, MODULE, module)
-        monkeypatch.setattr("cnn_lstm.specs._trusted", {"cnn_lstm", MODULE})
+        # the functions themselves are defined here
+        monkeypatch.setattr("cnn_lstm.specs._trusted", {"cnn_lstm", MODULE, __name__.split(".")[0]})
         return ready(features=[*FEATURES, f"{MODULE}.mine"])
 
     return with_feature
