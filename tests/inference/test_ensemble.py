@@ -386,7 +386,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], int]] = {
     "member without network": (lambda c: c["hyper_parameters"]["members"][1].pop("network"), 417),
     "member of another width": (
         lambda c: c["hyper_parameters"]["members"][1]["network"]["init_args"].update(lstm_hidden=8),
-        417,
+        423,
     ),
     "untrusted class": (
         lambda c: c["hyper_parameters"]["members"][1]["network"].update(class_path="antigravity.Evil"),
