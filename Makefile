@@ -100,6 +100,10 @@ crash-point: $(VENV)/.installed-test  ## one of them again: make crash-point N=f
 kills: $(VENV)/.installed-test  ## 100 random commands killed with SIGKILL at random moments, and continued
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.crash_points.kills
 
+.PHONY: flips
+flips: $(VENV)/.installed-test  ## 400 bit flips and cuts of every kind of file: the right result, a warning, or one line
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.flips
+
 .PHONY: papers
 papers: $(VENV)/.installed-test  ## published protocols, five seeds each, on the files in the folder CNN_LSTM_BENCHMARKS; opens test parts
 	$(BIN)/python -m tests.validity.papers

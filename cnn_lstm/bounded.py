@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
+CHECKSUM = "crc32"
 MAX_DEPTH = 100  # of a text; a configuration has 8 levels
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -99,3 +102,30 @@ def load_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError as error:
         raise TooDeepError("nested too deep") from error
+
+
+def with_checksum(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a JSON object, and the CRC-32 of their text.
+
+    Example:
+        >>> without_checksum(with_checksum({"kind": "resume"}))
+        {'kind': 'resume'}
+    """
+    return dict(fields) | {CHECKSUM: zlib.crc32(json.dumps(dict(fields)).encode())}
+
+
+def without_checksum(fields: Any) -> dict[str, Any]:
+    """The values alone; those that an older version wrote have no checksum.
+
+    Args:
+        fields: What a JSON text holds.
+
+    Raises:
+        ValueError: If it is not an object, or does not have its checksum.
+    """
+    if not isinstance(fields, dict):
+        raise ValueError("not an object")
+    plain = {name: value for name, value in fields.items() if name != CHECKSUM}
+    if CHECKSUM in fields and with_checksum(plain)[CHECKSUM] != fields[CHECKSUM]:
+        raise ValueError("the content does not have its checksum")
+    return plain

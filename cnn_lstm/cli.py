@@ -22,6 +22,7 @@ from types import FrameType
 from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.credentials import keep_out_of_logs, without_credentials
 from cnn_lstm.errors import CnnLstmError, ConfigError, TerminatedError, interruption, shortened
+from cnn_lstm.files import room_text
 from cnn_lstm.hints import one_of
 from cnn_lstm.specs import trust
 
@@ -175,8 +176,9 @@ def _failure(error: BaseException, debug: bool) -> int:
         name = shortened(str(error.filename), 100)
         return _fail(ConfigError("the name of a file is too long", name, "give a shorter one", code=285))
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f" — {shortened(str(error.filename), 100)}" if error.filename else ""
-        return _fail(f"error[E610]: {error.strerror}{where} — free disk space, then repeat the command", 6)
+        place = str(error.filename or "")
+        where = ": ".join(filter(None, (shortened(place, 100), room_text(Path(place or ".")))))
+        return _fail(f"error[E610]: {error.strerror} — {where} — free disk space, then repeat the command", 6)
     _print_trace()  # anything that comes here is a bug of ours
     return _fail(f"error[E100]: {type(error).__name__}: {error} — this is a bug: please report it", 1)
 

@@ -127,6 +127,57 @@ def replace_folder(path: Path, write: Callable[[Path], object]) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
+UNITS = ("B", "KB", "MB", "GB")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def size_text(size: float) -> str:
+    """A size in bytes, for people.
+
+    Args:
+        size: The size.
+
+    Example:
+        >>> size_text(0), size_text(1_234_567)
+        ('0 B', '1.2 MB')
+    """
+    unit = 0
+    while size >= 999.5 and unit < len(UNITS) - 1:
+        size, unit = size / 1000, unit + 1
+    return f"{size:.{int(unit > 0)}f} {UNITS[unit]}"
+
+
+def room_text(path: Path, needed: int | None = None) -> str:
+    """How much room is needed and free at a place, for a message; empty where nobody can say.
+
+    Args:
+        path: The file or folder that is written; it does not have to exist.
+        needed: Size in bytes of what is written.
+
+    Example:
+        >>> room_text(Path("/"), 2_000_000).startswith("2.0 MB needed, ")
+        True
+    """
+    parts = [] if needed is None else [f"{size_text(needed)} needed"]
+    place = next((place for place in (path, *path.absolute().parents) if place.exists()), Path("/"))
+    with suppress(OSError):
+        parts.append(f"{size_text(shutil.disk_usage(place).free)} free")
+    return ", ".join(parts)
+
+
+def reason_text(error: OSError, path: Path, needed: int | None = None) -> str:
+    """What the disk refuses, with the room that there is where it is a matter of room.
+
+    Args:
+        error: What it says.
+        path: The file or folder that is written.
+        needed: Size in bytes of what is written.
+    """
+    reason = error.strerror or str(error) or type(error).__name__
+    room = room_text(path, needed) if error.errno in FULL else ""
+    return f"{reason} ({room})" if room else reason
+
+
 @contextmanager
 def disk_errors_in_one_line(what: str, path: Path, fix: str) -> Iterator[None]:
     """Reports what the disk refuses.
@@ -142,7 +193,7 @@ def disk_errors_in_one_line(what: str, path: Path, fix: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ResourceError(what, f"{path}: {error.strerror}", fix, code=606) from error
+        raise ResourceError(what, f"{path}: {reason_text(error, path)}", fix, code=606) from error
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

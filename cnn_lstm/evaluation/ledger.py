@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cnn_lstm.bounded import load_json
+from cnn_lstm.bounded import load_json, with_checksum, without_checksum
 from cnn_lstm.errors import ResourceError
 from cnn_lstm.evaluation.json_types import Uses
 
+log = logging.getLogger(__name__)
 FILE = "test_uses.jsonl"
 
 
@@ -55,7 +57,8 @@ def count_use(run: Path, rows: str, model: str) -> Uses:
         ResourceError: If the use cannot be written down.
     """
     path = run.resolve().parent / FILE
-    line = json.dumps(asdict(Use(rows, model, run.resolve().name, round(time.time(), 3)))) + "\n"
+    use = asdict(Use(rows, model, run.resolve().name, round(time.time(), 3)))
+    line = json.dumps(with_checksum(use)) + "\n"
     try:
         with path.open("ab", buffering=0) as file:  # one write per line: several processes may append
             # ends a line that a kill cut off, or the new one would be appended to it
@@ -70,12 +73,16 @@ def count_use(run: Path, rows: str, model: str) -> Uses:
 
 
 def uses(path: Path, rows: str) -> Uses:
-    """Counts the uses of rows; a line that a kill cut off is not counted."""
+    """Counts the uses of rows; a line that a kill cut off, or that is damaged, is named and not counted."""
     models = []
-    for line in path.read_bytes().splitlines():
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if not line:
+            continue
         try:
-            use = Use(**load_json(line))
+            use = Use(**without_checksum(load_json(line)))
         except (ValueError, TypeError):
+            where = f"{path}: line {number}"
+            log.warning("[W370] a damaged line is skipped — %s — its use of test rows does not count", where)
             continue
         if use.rows == rows and isinstance(use.model, str):
             models.append(use.model)

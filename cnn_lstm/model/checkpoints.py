@@ -7,14 +7,14 @@ import zipfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from cnn_lstm import specs
 from cnn_lstm.bounded import PackedError, require_stored
 from cnn_lstm.errors import CheckpointError, ResourceError
-from cnn_lstm.files import replace_file
+from cnn_lstm.files import reason_text, replace_file, room_text
 from cnn_lstm.model.checkpoint_schema import FIX, require_forward, require_scales, require_size
 from cnn_lstm.model.contract import require_intact
 from cnn_lstm.model.forecaster import Forecaster
@@ -147,6 +147,31 @@ def require_single(checkpoint: Mapping[str, Any], path: str | Path = "") -> None
         raise CheckpointError("the checkpoint is an ensemble, not that of one run", str(path), fix, code=439)
 
 
+class _Counted:
+    """Takes all that is written to a file, and counts it, also what the disk refuses.
+
+    torch's writer turns a refused write into "unexpected pos 64 vs 0"; so it gets none, and the size is known.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.size = 0
+        self.error: OSError | None = None
+        self._file = file
+
+    def write(self, content: bytes) -> int:
+        """Never refuses."""
+        self.size += len(content)
+        if self.error is None:
+            try:
+                self._file.write(content)
+            except OSError as error:
+                self.error = error
+        return len(content)
+
+    def flush(self) -> None:
+        """Does nothing: torch asks for it at the end; the file is flushed where it is closed."""
+
+
 def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
     """Writes a checkpoint by `replace_file`: the old file lives until the new one is whole and on the disk.
 
@@ -155,17 +180,28 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
         path: The file; its folder is made.
 
     Raises:
-        ResourceError: If the disk is full or the folder cannot be written; the old file stays.
+        ResourceError: E604, with the room that is needed and free, if the disk is full or the folder cannot be
+            written; the old file stays.
     """
-    target = Path(path)
+    target, size = Path(path), None
 
     def save(partial: Path) -> None:
+        nonlocal size
         with partial.open("wb") as file:  # torch writes the name of a path into the file
-            torch.save(checkpoint, file)
+            counted = _Counted(file)
+            torch.save(checkpoint, counted)
+            size = counted.size
+            if counted.error is not None:
+                raise counted.error
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         replace_file(target, save)
     except (OSError, RuntimeError) as error:
+        reason = (
+            reason_text(error, target, size)
+            if isinstance(error, OSError)
+            else f"torch cannot write it ({room_text(target)})"
+        )
         fix = "free disk space; the old file is intact"
-        raise ResourceError("cannot write the checkpoint", f"{target}: {error}", fix, code=604) from error
+        raise ResourceError("cannot write the checkpoint", f"{target}: {reason}", fix, code=604) from error

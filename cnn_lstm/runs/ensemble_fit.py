@@ -174,7 +174,7 @@ def _conclude(fit: EnsembleFit, data: MarketDataModule) -> None:
     _draw(fit)
     average, members = _validation(ensemble, data), [_validation(model, data) for model in ensemble.forecasters]
     fit.record.log({f"val_{name}": value for name, value in average.items()}, step=len(members))
-    summaries = {member.number: json.loads(member.run.summary.read_text("utf-8")) for member in fit.members}
+    summaries = {member.number: member.run.read_summary() for member in fit.members}
     for seed, summary in summaries.items():
         if "best" in summary:
             print(f"seed {seed}: best {summary['monitor']} {summary['best']:.5f} at epoch {summary['best_epoch']}")

@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 import optuna
 import torch
@@ -186,7 +185,7 @@ def measured(run: RunFolder, metrics: Sequence[str]) -> TrialResult:
     Raises:
         ConfigError: If a metric was never logged.
     """
-    summary: dict[str, Any] = json.loads(run.summary.read_text(encoding="utf-8"))
+    summary = run.read_summary()
     values: dict[str, float] = {}
     for metric in metrics:
         if metric in MEASURES:

@@ -23,6 +23,7 @@ from cnn_lstm.files import replace_file
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.trial_step import SCHEDULER, with_current_length
 from cnn_lstm.specs import class_path, plain
+from cnn_lstm.training.durable import SavesAgain
 from cnn_lstm.training.epoch_record import EpochRecord
 from cnn_lstm.training.loggers import AppendingCSVLogger
 from cnn_lstm.training.run_folder import OneWriter
@@ -39,7 +40,15 @@ def guards(checkpoints: Path) -> list[Callback]:
     """
     relocate = RelocateCheckpoints(checkpoints)
     record = EpochRecord(checkpoints)
-    return [ForgetRepeatedSteps(), record, FiniteGuard(), RandomState(), OptimizerSettings(), relocate]
+    return [
+        SavesAgain(checkpoints),
+        ForgetRepeatedSteps(),
+        record,
+        FiniteGuard(),
+        RandomState(),
+        OptimizerSettings(),
+        relocate,
+    ]
 
 
 class FolderStays(Callback):

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import csv
+import logging
+import os
 from argparse import Namespace
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.files import flush_file, replace_file
+from cnn_lstm.files import disk_errors_in_one_line, flush_file, reason_text, replace_file
+from cnn_lstm.training.event_files import RunTensorBoard
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.record import Record
+
+log = logging.getLogger(__name__)
 
 
 def build_loggers(run: RunFolder, command: str, tensorboard: bool, record: Record) -> list[Logger]:
@@ -36,7 +42,7 @@ def build_loggers(run: RunFolder, command: str, tensorboard: bool, record: Recor
     """
     loggers: list[Logger] = []
     if tensorboard and command != "validate":
-        kind = TensorBoardLogger if command == "fit" else TensorBoardPoints
+        kind = RunTensorBoard if command == "fit" else TensorBoardPoints
         loggers.append(kind(run.path, name="", version="", sub_dir="tensorboard", default_hp_metric=False))
     if record.enabled:
         loggers.append(MLflowTracker(record, metrics=command != "validate"))
@@ -45,7 +51,7 @@ def build_loggers(run: RunFolder, command: str, tensorboard: bool, record: Recor
     return loggers
 
 
-class TensorBoardPoints(TensorBoardLogger):
+class TensorBoardPoints(RunTensorBoard):
     """Adds metrics that a fit does not log; Lightning (2.6) puts the number of the epoch next to them, which is 0."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -56,6 +62,8 @@ class TensorBoardPoints(TensorBoardLogger):
 class AppendingWriter(ExperimentWriter):
     """Goes on in the file of the run that is resumed; Lightning's class deletes it (2.6)."""
 
+    _whole: int | None = None  # bytes of the file before a write that has not ended
+
     def _check_log_dir_exists(self) -> None:
         file = Path(self.metrics_file_path)
         if file.is_file():
@@ -63,6 +71,37 @@ class AppendingWriter(ExperimentWriter):
                 header = lines.readline()
             # a header that is not whole is written again, and would else make columns of its parts
             self.metrics_keys = next(csv.reader([header]), []) if _is_whole(header) else []
+
+    def save(self) -> None:
+        """Adds the rows that wait. Where the disk refuses one, they go on to wait, and none is there in part.
+
+        Raises:
+            OSError: If the disk refuses them.
+        """
+        if not self.metrics:
+            return
+        file = Path(self.metrics_file_path)
+        self._take_back(file)
+        if self._record_new_keys() and file.is_file():
+            self._rewrite_with_new_header(self.metrics_keys)
+        self._whole = file.stat().st_size if file.is_file() else 0
+        try:
+            with file.open("a", newline="") as lines:
+                writer = csv.DictWriter(lines, self.metrics_keys)
+                if not self._whole:
+                    writer.writeheader()
+                writer.writerows(self.metrics)
+        except OSError:
+            with suppress(OSError):  # it is tried again before the next rows
+                self._take_back(file)
+            raise
+        self.metrics, self._whole = [], None
+
+    def _take_back(self, file: Path) -> None:
+        """Cuts off what a write that failed has left, or its rows would be there twice."""
+        if self._whole is not None and file.is_file() and file.stat().st_size > self._whole:
+            os.truncate(file, self._whole)
+        self._whole = None
 
     def flush(self) -> None:
         """Waits until all rows are on the disk.
@@ -132,7 +171,9 @@ def _is_before(row: dict[str, str], step: int) -> bool:
 
 
 class AppendingCSVLogger(CSVLogger):
-    """metrics.csv of a run, also across resumes."""
+    """metrics.csv of a run, also across resumes, and on a disk that is full for a while."""
+
+    _refused = False
 
     @property
     @rank_zero_experiment
@@ -143,6 +184,33 @@ class AppendingCSVLogger(CSVLogger):
             self._experiment = AppendingWriter(log_dir=self.log_dir)
         writer: AppendingWriter = self._experiment  # type: ignore[assignment]  # Lightning's is declared as its own
         return writer
+
+    def save(self) -> None:
+        """Adds the rows that wait; those that the disk refuses wait for the next time, with one warning."""
+        try:
+            super().save()
+        except OSError as error:
+            if not self._refused:
+                reason = reason_text(error, self._file)
+                log.warning("[W372] %s cannot be written, training goes on: %s — its rows are kept", self._file, reason)
+            self._refused = True
+        else:
+            self._refused = False
+
+    def finalize(self, status: str) -> None:
+        """Adds the last rows.
+
+        Raises:
+            ResourceError: E606, if the disk refuses the rows of a run that has ended well.
+        """
+        self.save()
+        if self._refused and status == "success":
+            with disk_errors_in_one_line("cannot write the metrics", self._file, "free disk space, then resume"):
+                self.experiment.save()
+
+    @property
+    def _file(self) -> Path:
+        return Path(self.log_dir) / AppendingWriter.NAME_METRICS_FILE
 
 
 class MLflowTracker(Logger):

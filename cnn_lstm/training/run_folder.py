@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from cnn_lstm.errors import CheckpointError, ConfigError, interruption
+from cnn_lstm.bounded import load_json
+from cnn_lstm.errors import CheckpointError, ConfigError, DataError, interruption
 from cnn_lstm.files import disk_errors_in_one_line
 from cnn_lstm.locks import LOCK, Lock, take_folder
 from cnn_lstm.model.checkpoints import candidates, plain_members, read_checkpoint, require_single
@@ -60,6 +61,21 @@ class RunFolder:
     def summary(self) -> Path:
         """Best epoch, and what the fit took."""
         return self.path / "summary.json"
+
+    def read_summary(self) -> dict[str, Any]:
+        """What summary.json holds.
+
+        Raises:
+            DataError: E339, if it is damaged.
+        """
+        try:
+            summary = load_json(self.summary.read_bytes())
+            if not isinstance(summary, dict):
+                raise ValueError("not an object")
+        except (OSError, ValueError) as error:
+            fix = "run the command that wrote it again"
+            raise DataError("no intact summary of a fit", str(self.summary), fix, code=339) from error
+        return summary
 
     @property
     def validation(self) -> Path:

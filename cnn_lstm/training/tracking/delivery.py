@@ -15,14 +15,14 @@ from shlex import quote
 from typing import TYPE_CHECKING, TypedDict
 from urllib.parse import urlsplit
 
-from cnn_lstm.bounded import load_json
+from cnn_lstm.bounded import load_json, with_checksum, without_checksum
 from cnn_lstm.credentials import MASK, without_credentials
 from cnn_lstm.errors import ConfigError, TrackingError
 from cnn_lstm.files import replace_file
 from cnn_lstm.hints import counted
 from cnn_lstm.locks import take_folder
 from cnn_lstm.training.tracking.events import Content, End, Start
-from cnn_lstm.training.tracking.journal import Event, Journal, with_checksum, without_checksum
+from cnn_lstm.training.tracking.journal import Event, Journal
 from cnn_lstm.training.tracking.remedies import in_short, remedy
 from cnn_lstm.training.tracking.run_files import refuse_files_outside
 

@@ -11,13 +11,12 @@ import logging
 import os
 import re
 import time
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from cnn_lstm.bounded import load_json
+from cnn_lstm.bounded import load_json, with_checksum, without_checksum
 from cnn_lstm.credentials import clean
 from cnn_lstm.files import disk_errors_in_one_line, flush_file
 from cnn_lstm.locks import LOCK, Lock, holder_of, try_lock
@@ -25,7 +24,6 @@ from cnn_lstm.training.tracking.event_checks import event_of
 from cnn_lstm.training.tracking.events import Content, End, Metrics, Params, Resume, Start
 
 log = logging.getLogger(__name__)
-CHECKSUM = "crc32"
 # where a flipped bit has taken the end of a line, or a kill has left none
 GLUED = re.compile(rb'(?<=\})[^\n,\]](?=\{"kind": )', re.DOTALL)
 ContentT = TypeVar("ContentT", bound=Content, covariant=True)
@@ -224,30 +222,3 @@ class KnownValues:
             prefix: The prefix.
         """
         return 1 + max((step for name, (step, _) in self._points.items() if name.startswith(prefix)), default=-1)
-
-
-def with_checksum(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of a JSON object, and the CRC-32 of their text.
-
-    Example:
-        >>> without_checksum(with_checksum({"kind": "resume"}))
-        {'kind': 'resume'}
-    """
-    return dict(fields) | {CHECKSUM: zlib.crc32(json.dumps(dict(fields)).encode())}
-
-
-def without_checksum(fields: Any) -> dict[str, Any]:
-    """The values alone; those that an older version wrote have no checksum.
-
-    Args:
-        fields: What a JSON text holds.
-
-    Raises:
-        ValueError: If it is not an object, or does not have its checksum.
-    """
-    if not isinstance(fields, dict):
-        raise ValueError("not an object")
-    plain = {name: value for name, value in fields.items() if name != CHECKSUM}
-    if CHECKSUM in fields and with_checksum(plain)[CHECKSUM] != fields[CHECKSUM]:
-        raise ValueError("the content does not have its checksum")
-    return plain
