@@ -189,7 +189,7 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
         nonlocal size
         with partial.open("wb") as file:  # torch writes the name of a path into the file
             counted = _Counted(file)
-            torch.save(checkpoint, counted)
+            torch.save(checkpoint, counted)  # type: ignore[arg-type]  # it needs no more than write and flush
             size = counted.size
             if counted.error is not None:
                 raise counted.error

@@ -56,7 +56,8 @@ class DurableCheckpointIO(TorchCheckpointIO):
     @contextmanager
     def refusals(self) -> Iterator[list[ResourceError]]:
         """Collects the errors of saves instead of raising them: other processes wait for one that saves."""
-        self._refused = refused = []
+        refused: list[ResourceError] = []
+        self._refused = refused
         try:
             yield refused
         finally:

@@ -103,9 +103,10 @@ class ForgivingSummaryWriter(SummaryWriter):
 
     def _get_file_writer(self) -> FileWriter:
         if self.all_writers is None or self.file_writer is None:
-            self.file_writer = ForgivingFileWriter(Path(self.log_dir), self.max_queue, self.flush_secs)
-            self.all_writers = {self.file_writer.get_logdir(): self.file_writer}
-        return self.file_writer
+            writer = ForgivingFileWriter(Path(self.log_dir), self.max_queue, self.flush_secs)
+            vars(self).update(file_writer=writer, all_writers={writer.get_logdir(): writer})
+        current: FileWriter = vars(self)["file_writer"]  # torch declares it as None
+        return current
 
 
 class RunTensorBoard(TensorBoardLogger):

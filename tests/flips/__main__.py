@@ -19,7 +19,7 @@ from pathlib import Path
 from cnn_lstm.errors import CnnLstmError
 from tests.flips.kinds import KINDS, Kind, make
 
-ENDS = ("right", "warned", "refused", "silent", "bug")
+ENDS = ("right", "warned", "refused", "earlier", "silent", "bug")
 
 
 class _Heard(logging.Handler):
@@ -76,6 +76,8 @@ def cases(kind: Kind, numbers: Iterable[int], seed: int, folder: Path) -> Iterat
             yield "right", what
         elif begin in ("refused", "bug"):
             yield begin, f"{what}: {found[:200]}"
+        elif kind.grows and what.startswith("cut") and b"\n" in whole[max(0, len(content) - 1) : len(content) + 1]:
+            yield "earlier", what
         else:
             yield ("warned" if set(said) - set(usual) else "silent"), what
 

@@ -35,6 +35,7 @@ class Kind:
         name: Its name.
         file: The file of a run, relative to the folder.
         read: What is read of the folder, as text that compares.
+        grows: Whether lines are added to it: cut at the end of a line, it is the file of an earlier time.
         silent: Whether a flip can pass without a word: plain text whose every letter is a value.
     """
 
@@ -42,6 +43,7 @@ class Kind:
     file: str
     read: Read
     silent: bool = False
+    grows: bool = False
 
 
 def make(folder: Path) -> None:
@@ -126,7 +128,7 @@ KINDS = (
     Kind("stream state", "state.npz", _state),
     Kind("journal.jsonl", "run/tracking/journal.jsonl", _journal),
     Kind("sent.json", "run/tracking/sent.json", _sent),
-    Kind("ledger", "test_uses.jsonl", lambda folder: _text(uses(folder / "test_uses.jsonl", "rows"))),
+    Kind("ledger", "test_uses.jsonl", lambda folder: _text(uses(folder / "test_uses.jsonl", "rows")), grows=True),
     Kind("config.yaml", "run/config.yaml", _config, silent=True),
     Kind("metrics.csv", "run/metrics.csv", _history, silent=True),
     Kind("prices.csv", "prices.csv", _prices("prices.csv"), silent=True),
