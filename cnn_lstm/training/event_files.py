@@ -104,7 +104,7 @@ class ForgivingSummaryWriter(SummaryWriter):
     def _get_file_writer(self) -> FileWriter:
         if self.all_writers is None or self.file_writer is None:
             writer = ForgivingFileWriter(Path(self.log_dir), self.max_queue, self.flush_secs)
-            vars(self).update(file_writer=writer, all_writers={writer.get_logdir(): writer})
+            vars(self).update(file_writer=writer, all_writers={str(self.log_dir): writer})
         current: FileWriter = vars(self)["file_writer"]  # torch declares it as None
         return current
 

@@ -278,8 +278,7 @@ class Record:
 
             self._machine = Machine()
             self._samples = self._known.next_step(MACHINE)
-        metrics = {f"{MACHINE}{name}": value for name, value in self._machine.sample(now=last).items()}
-        if metrics:
+        if metrics := {f"{MACHINE}{name}": value for name, value in self._machine.sample(now=last).items()}:
             self._write(events.Metrics(self._samples, metrics))
             self._samples += 1
 
