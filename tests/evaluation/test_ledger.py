@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cnn_lstm.evaluation.json_types import Uses
 from cnn_lstm.bounded import without_checksum
+from cnn_lstm.evaluation.json_types import Uses
 from cnn_lstm.evaluation.ledger import FILE, count_use, rows_key, uses
 
 APPEND = """
