@@ -148,8 +148,9 @@ def test_a_server_that_dies_for_good_leaves_the_rest_in_the_journal(
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 143, output
     assert time.monotonic() - since < AT_MOST
-    assert f"cnn-lstm sync-tracking {run}" in output
-    assert experiments.run("sync-tracking", run) == 7
+    assert f"cnn-lstm sync-tracking {run} --tracking_uri {running.uri}" in output
+    assert experiments.run("sync-tracking", run) == 2  # nobody but the run folder names the server
+    assert experiments.run("sync-tracking", run, "--tracking_uri", running.uri) == 7
     running.start()
     assert only_run(running.uri, "lost").info.status == "RUNNING"
     sync(run, running.uri)
