@@ -25,7 +25,7 @@ TRIED_WINDOW = 2000  # rows of the largest window that is tried
 FIX = "use a checkpoint written by fit"
 # numbers that divide or multiply whatever is forecast
 POSITIVE = ("y_scale", "standardize.scale")
-FINITE = ("y_loc", "standardize.loc", "standardize.anchored", *POSITIVE)
+FINITE = ("y_loc", "y_scale", "standardize.loc", "standardize.anchored")  # an infinite scale mutes a feature
 
 
 def require_form(checkpoint: Mapping[Any, Any], where: str) -> None:
@@ -132,13 +132,12 @@ def require_scales(scaled_symbols: Sequence[str], state: Mapping[str, Tensor]) -
             raise CheckpointError(what, fix=FIX, code=421)
 
 
-def require_forward(model: nn.Module, recipe: Mapping[str, Any], coded: bool) -> None:
+def require_forward(model: nn.Module, recipe: Mapping[str, Any]) -> None:
     """Refuses a model that cannot take the windows of its recipe, by two windows of zeros.
 
     Args:
         model: The model, with its weights.
         recipe: The recipe of its contract.
-        coded: Whether the last feature is the code of a symbol.
 
     Raises:
         CheckpointError: E423.
@@ -148,7 +147,7 @@ def require_forward(model: nn.Module, recipe: Mapping[str, Any], coded: bool) ->
         return
     try:
         with torch.inference_mode():
-            model.eval()(torch.zeros(2, rows, len(features) + coded))
+            model.eval()(torch.zeros(2, rows, len(features)))
     except Exception as error:  # whatever a network may raise
         reason = " ".join(str(error).split())
         raise CheckpointError("the network does not take the windows of its recipe", reason, FIX, code=423) from error

@@ -96,7 +96,7 @@ def forecaster_from(checkpoint: Mapping[str, Any]) -> Forecaster:
     require_scales(forecaster.contract.scaled_symbols, state)
     if len(forecaster.contract.target_names) != forecaster.n_targets:
         raise CheckpointError("the network and the contract differ in their number of targets", fix=FIX, code=421)
-    require_forward(forecaster, forecaster.contract.recipe, bool(forecaster.contract.scaled_symbols))
+    require_forward(forecaster, forecaster.contract.recipe)
     return forecaster.eval()
 
 
