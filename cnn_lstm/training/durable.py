@@ -109,7 +109,7 @@ class SavesAgain(Callback):
             ResourceError: E612.
         """
         if self._failed and self._error is not None:
-            raise self._ending(self._error, "the last checkpoint of the fit could not be written", 612)
+            raise self._ending(self._error, "the last checkpoint of the fit could not be written", code=612)
 
     def _save(self, callback: ModelCheckpoint, name: str, trainer: Trainer, candidates: dict[str, Tensor]) -> None:
         """Lightning's method, which may fail."""
@@ -141,7 +141,9 @@ class SavesAgain(Callback):
         self._failures += not self._failed
         self._failed, self._error = True, error
         if self._failures >= MOST_FAILURES:
-            raise self._ending(error, f"no checkpoint could be written {MOST_FAILURES} times in a row", 611) from error
+            raise self._ending(
+                error, f"no checkpoint could be written {MOST_FAILURES} times in a row", code=611
+            ) from error
         what, fix = "the checkpoint cannot be written, training goes on", "free disk space; the next one is tried again"
         log.warning("[W372] %s — %s — %s", what, error.where, fix)
 

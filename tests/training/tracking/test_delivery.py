@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from cnn_lstm.bounded import without_checksum
 from cnn_lstm.errors import TrackingError
 from cnn_lstm.training.tracking import delivery as module
 from cnn_lstm.training.tracking.delivery import Delivery, of_one_kind
@@ -23,6 +25,7 @@ POINTS = 1203
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
     """Of a run with more points than one request takes."""
+    (tmp_path / "one").mkdir()
     journal = Journal(tmp_path / "one" / "tracking")
     journal.append(Start("abc", "one", "trial", {"a": "b"}))
     journal.append(Params({f"p.{number}": "x" * 7000 for number in range(250)}))
@@ -135,7 +138,9 @@ def test_a_database_that_was_deleted_gets_the_whole_run_again(journal: Journal, 
     uri = database(tmp_path / "new")
     delivery = Delivery(journal.folder.parent, journal, uri, default=True)
     sent = journal.folder / "sent.json"
-    sent.write_text(sent.read_text().replace(database(tmp_path), "beside the runs"))
+    places = without_checksum(json.loads(sent.read_text()))
+    elsewhere = {name.replace(database(tmp_path), "beside the runs"): place for name, place in places.items()}
+    sent.write_text(json.dumps(elsewhere))
     assert delivery.waiting == 0
     journal.append(Tags({"late": "yes"}))
     delivery.deliver()
@@ -145,6 +150,7 @@ def test_a_database_that_was_deleted_gets_the_whole_run_again(journal: Journal, 
 
 
 def test_a_failure_keeps_the_rest_and_shows_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
     journal = Journal(tmp_path / "run" / "tracking")
     journal.append(Start("abc", "one", "trial", {}))
     delivery = Delivery(tmp_path / "run", journal, "http://me:secret@127.0.0.1:9")
