@@ -216,6 +216,7 @@ def test_validate_and_predict_with_dropout(finished: Path, config: Path, capsys:
     assert bool((table["mc_std"] > 0).all())
 
 
+@pytest.mark.slow
 def test_audit_encode_export_plot_and_agents(finished: Path, config: Path) -> None:
     checkpoint = finished / "checkpoints/best.ckpt"
     assert run("audit", *argv_of(finished)) == 0
@@ -293,6 +294,7 @@ def test_stopped_by_ctrl_c_it_goes_on_and_ends_as_if_never_stopped(
     assert same(state(folder / "checkpoints/best.ckpt"), state(output[0] / "checkpoints/best.ckpt"))
 
 
+@pytest.mark.slow
 def test_more_members_join_those_that_are_done(finished: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in finished.glob("members/seed_*/checkpoints/*.ckpt")}
     argv = ["--config", finished / "config.yaml", "--ckpt_path", "last", "--mlflow", "false"]

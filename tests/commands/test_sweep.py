@@ -272,6 +272,7 @@ def test_a_grid_ends_with_its_last_combination(config: Path, tmp_path: Path) -> 
     assert len(study_in(folder).trials) == 4
 
 
+@pytest.mark.slow
 def test_a_ctrl_c_that_ends_the_reader_too_hands_back(config: Path, tmp_path: Path) -> None:
     """As in `cnn-lstm sweep ... 2>&1 | tee log`."""
     folder = tmp_path / "sweep"

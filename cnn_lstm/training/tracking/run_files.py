@@ -19,6 +19,8 @@ def lies_inside(run: Path, name: str) -> bool:
     home = run.resolve()
     try:
         path = home / name
+        if path.is_symlink() and not path.exists():  # a link to itself, or to nothing
+            return False
         parts = [path, *path.rglob("*")] if path.is_dir() and path.resolve() != home else [path]
         return path.resolve() != home and all(part.resolve().is_relative_to(home) for part in parts)
     except (OSError, ValueError, RuntimeError):  # a name too long, with a NUL, or a link to itself

@@ -123,6 +123,7 @@ def fit_without(server: Server, config: Path, run: Path) -> subprocess.Popen[str
     return process
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_and_comes_back_has_it_all(endless: Path, tmp_path: Path, running: Server) -> None:
     run = tmp_path / "outage"
     process = fit_without(running, endless, run)

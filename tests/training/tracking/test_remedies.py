@@ -26,6 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def refused(folder: Path, uri: str) -> TrackingError:
     run = folder / "run"
+    run.mkdir(exist_ok=True)
     Journal(run / "tracking").append(Start("abc", "run", "cnn_lstm", {}))
     with pytest.raises(TrackingError) as caught:
         Delivery.of_run(run, uri).deliver()
