@@ -181,7 +181,7 @@ def keep_out_of_logs() -> None:
             made.msg, made.args = cleaned, ()
         return made
 
-    record.keeps_secrets = True  # type: ignore[attr-defined]
+    record.keeps_secrets = True  # type: ignore[attr-defined]  # a mark of ours on a record of logging
     logging.setLogRecordFactory(record)
     warnings.formatwarning = _clean_format(warnings.formatwarning)
 

@@ -47,8 +47,8 @@ class Checks:
             with 0. 0 refuses missing values. Nothing is ever filled from the future.
         allow_jumps: Only warn of one-step changes that look like an unadjusted split.
         allow_ohlc: Only warn of bars whose high is below low, or whose open or close is outside of both.
-        max_gap_days: Longest distance of two neighbouring bars, in days, that is no gap. By default it is 10 days, and
-            three steps or a little less of slower bars, see `gap_limit`.
+        max_gap_days: Longest distance of two neighbouring bars, in days, that is not a gap. By default it is 10 days,
+            and for slower bars about three of their steps, see `gap_limit`.
         on_short: Whether a symbol with too few rows for one window is an error or is skipped with a warning.
         on_unlisted: Whether the first and last rows of a symbol in which a price or the volume is missing are an error,
             or are skipped with a warning: a symbol before its listing and behind its last bar.

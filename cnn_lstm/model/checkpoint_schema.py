@@ -62,7 +62,7 @@ def _unusable(name: str, values: object) -> str:
         or values.layout is not torch.strided
         or values.device.type != "cpu"
     ):
-        return "are no plain tensor"
+        return "are not a plain tensor"
     if values.is_quantized or values.numel() * values.element_size() > values.untyped_storage().nbytes():
         return "repeat what the file holds once"
     if bool(torch.isnan(values).any()) or (name.endswith(FINITE) and not bool(torch.isfinite(values).all())):

@@ -186,7 +186,7 @@ class SilentTrials:
         self._since = {number: self._since.get(number, now) for number in silent}
         for number, since in self._since.items():
             if now - since > HEARTBEAT:  # a live worker gives its first sign at once
-                study._storage.record_heartbeat(number)  # type: ignore[attr-defined]
+                study._storage.record_heartbeat(number)  # type: ignore[attr-defined]  # of storages with heartbeats
 
 
 def sampler_of(plan: Plan, number: int) -> optuna.samplers.BaseSampler:

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.crash_points.disk import LOSSES, Disk, crashed, digest, read_tree, with_copies, write_tree
-from tests.crash_points.scenarios import SCENARIOS, Result, Scenario, compare
+from tests.crash_points.scenarios import SCENARIOS, Result, Scenario, fault_of
 from tests.crash_points.trace import STRACE, Operation, operations, traced
-from tests.crash_points.user import FoundError, User
+from tests.crash_points.user import User
 
 ROOT = Path(__file__).parents[2]
 # what every command may import, so that forks have it
@@ -128,14 +128,7 @@ class Crashes:
     def check(self, tree: dict[str, bytes | None]) -> str:
         """What is wrong with a state; empty if nothing is."""
         write_tree(tree, self.folder)
-        try:
-            elsewhere = self.scenario.goes_on(self.folder, self.user)
-            compare(self.scenario.result(self.folder, self.user, elsewhere), self.expected)
-        except FoundError as fault:
-            return str(fault)
-        except Exception as error:
-            return f"cannot be read: {type(error).__name__}: {error}"
-        return ""
+        return fault_of(self.scenario, self.folder, self.user, self.expected)
 
 
 def _place(step: Operation) -> str:

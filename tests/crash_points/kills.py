@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.crash_points.disk import read_tree, write_tree
-from tests.crash_points.scenarios import SCENARIOS, Result, Scenario, compare
-from tests.crash_points.user import FoundError, User
+from tests.crash_points.scenarios import SCENARIOS, Result, Scenario, fault_of
+from tests.crash_points.user import User
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,14 +67,7 @@ class Target:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        try:
-            elsewhere = self.scenario.goes_on(self.folder, self.user)
-            compare(self.scenario.result(self.folder, self.user, elsewhere), self.expected)
-        except FoundError as fault:
-            return str(fault)
-        except Exception as error:
-            return f"cannot be read: {type(error).__name__}: {error}"
-        return ""
+        return fault_of(self.scenario, self.folder, self.user, self.expected)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -429,6 +429,18 @@ class SyncTracking(Scenario):
         return record_of(folder / "tracking.db", "one")
 
 
+def fault_of(scenario: Scenario, folder: Path, user: User, expected: Result) -> str:
+    """What is wrong once the user has gone on in a folder; empty if nothing is."""
+    try:
+        elsewhere = scenario.goes_on(folder, user)
+        compare(scenario.result(folder, user, elsewhere), expected)
+    except FoundError as fault:
+        return str(fault)
+    except Exception as error:
+        return f"cannot be read: {type(error).__name__}: {error}"
+    return ""
+
+
 def record_of(database: Path, name: str) -> Result:
     """What an MLflow database holds of the run of a name."""
     clocks = f"{', '.join(repr(clock) for clock in CLOCKS)}"

@@ -60,7 +60,7 @@ def test_the_limit_of_gaps_follows_the_step_of_the_bars(freq: str, limit: float)
     ready = data(missing_one)
     ready.setup()
     assert ready.recipe.checks.max_gap_days == limit
-    assert len(np.unique(ready.panel.segment)) == 2, "one missing bar is no gap"
+    assert len(np.unique(ready.panel.segment)) == 2, "one missing bar is not a gap"
     assert Checks().gap_limit(table[:1]) == 10, "one bar has no step"
 
 

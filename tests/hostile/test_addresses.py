@@ -131,7 +131,7 @@ def test_no_command_fetches_a_configuration(
 
 
 def test_an_address_is_one_in_the_texts_of_a_user_too() -> None:
-    """What is no file may be an address, and the user's own class takes what it wants."""
+    """A value that does not name a file may be an address, and a class of the user takes what it wants."""
     config = {"tracking_uri": "http://127.0.0.1:1", "experiment": "see https://example.org"}
     assert forecast_cli.parsed(["fit", "--config", yaml.safe_dump(config)]).command_config.experiment.startswith("see")
     assert [is_address(text) for text in ("C:/prices", "a/b.csv", "12:30", "log_mean_5:rate", 3)] == [False] * 5
