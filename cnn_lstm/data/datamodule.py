@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -14,44 +14,39 @@ import torch
 from torch import Tensor
 
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
-from cnn_lstm.data.loaders import FitOn, WindowLoaders
+from cnn_lstm.data.loaders import FitOn, Order, WindowLoaders
 from cnn_lstm.data.panel_checks import (
-    check_calendar,
-    check_columns,
     check_labels,
     check_leak,
     check_parts,
     muted_features,
     scaled_symbols,
-    skip_short,
     uneven_scales,
     without_scale,
 )
-from cnn_lstm.data.prices import CheckedPrices, Checks, data_fingerprint
-from cnn_lstm.data.recipe import BoundRecipe, Recipe
+from cnn_lstm.data.prices import Checks
+from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.row_numbers import Rows, in_chunks, span_of_rows
 from cnn_lstm.data.sources.base import PriceSource, known_zone
 from cnn_lstm.data.sources.sample import SampleBars
 from cnn_lstm.data.splits import (
     Boundaries,
     Dates,
     FractionSplit,
+    Known,
     Split,
     SplitRows,
     rows_before_test,
     same_dates,
+    split_chunks,
     split_keeping,
-    split_rows,
 )
 from cnn_lstm.data.statistics import Scaler, Scaling, TrainingStatistics, training_statistics
+from cnn_lstm.data.storage import InMemory, PanelRequest, PanelStorage, StoredPanel
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, with_symbol_code
 from cnn_lstm.data.targets import ForwardReturn, Target, check_targets
 from cnn_lstm.data.times import Times
-from cnn_lstm.data.windows import (
-    Panel,
-    Rows,
-    complete_windows,
-    labelled,
-)
+from cnn_lstm.data.windows import Panel, labelled
 from cnn_lstm.errors import Defect, require
 
 log = logging.getLogger(__name__)
@@ -83,6 +78,9 @@ class MarketDataModule(WindowLoaders):
         per_symbol: Whether each symbol's features and targets are scaled by its own training rows; `auto` does it
             where the scale of one symbol is ten times that of another. A symbol with few training rows, or one that
             comes later, is scaled by all symbols together.
+        storage: Where the panel lies: in memory by default, or in files for data that do not fit there.
+        order: Order of the windows in a training epoch. `global` shuffles all of them; `blocks` shuffles blocks of
+            neighbouring windows, and the windows of some blocks together, for a panel in files that no memory holds.
         calendar_zone: Zone of the features of the calendar, for example America/New_York, so that a session has the
             same hours in summer and winter; UTC by default. Daily bars have dates, and no zone.
     """
@@ -107,12 +105,15 @@ class MarketDataModule(WindowLoaders):
         fit_on: FitOn = "train",
         per_symbol: bool | Literal["auto"] = False,
         calendar_zone: str | None = None,
+        storage: PanelStorage | None = None,
+        order: Order = "global",
     ) -> None:
         super().__init__()
         for name, value in (("window", window), ("batch_size", batch_size), ("train_stride", train_stride)):
             require(value >= 1, f"{name}={value}", f"data.{name}", "give at least 1")
         self.source = source or SampleBars()
         self.symbols, self.start, self.end = symbols, start, end
+        self.storage, self.order = storage or InMemory(), order
         self.targets: list[Target] = [ForwardReturn()] if targets is None else targets
         check_targets(self.targets)
         self.split = split or FractionSplit()
@@ -179,18 +180,9 @@ class MarketDataModule(WindowLoaders):
         """Reads, checks and splits the data once, for all stages."""
         if self._ready:
             return
-        table = self.load()
-        self.bound: BoundRecipe = self.recipe.bind_to(table, self.targets)
-        self.checked: CheckedPrices = self.bound.check(table)
-        self.bound = self.bound.with_checks(self.recipe.checks.on(self.checked.table))
-        self.recipe = self.bound.recipe
-        _warn(self.checked.warnings)
-        check_columns(self.checked.table, self.targets)
-        _warn(check_calendar(self.checked.table["timestamp"], self.bound))
-        self.prices: pd.DataFrame = skip_short(self.checked.table, self.bound)
-        self.fingerprint = data_fingerprint(self.prices)
-        self.panel: Panel = self.bound.panel(self.prices)
-        self.windows: Rows = complete_windows(self.panel, self.recipe.window)
+        stored = self.storage.panel_of(self._request())
+        _warn(stored.warnings)
+        self._take(stored)
         self._split_rows()
         _warn(check_leak(self.panel, self.fit_rows, self.recipe.features, self.targets))
         for name in muted_features(self.statistics, self.recipe.features):
@@ -200,10 +192,38 @@ class MarketDataModule(WindowLoaders):
         _warn(without_scale(self.panel, self.statistics))
         self._ready = True
 
+    def _request(self) -> PanelRequest:
+        return PanelRequest(self.source, self.symbols, self.start, self.end, self.recipe, self.targets)
+
+    def _take(self, stored: StoredPanel) -> None:
+        self.stored, self.bound = stored, stored.bound
+        self.recipe: Recipe = stored.bound.recipe
+        self.panel: Panel = stored.panel
+        self.windows: Rows = stored.windows
+
+    @property
+    def times(self) -> Times:
+        """Distinct timestamps of the panel, ascending."""
+        return self.stored.times
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the price table."""
+        return self.stored.fingerprint
+
+    @property
+    def prices(self) -> pd.DataFrame:
+        """The checked price table.
+
+        Raises:
+            ResourceError: E613, if the panel lies in files and the table is too large for memory.
+        """
+        return self.stored.prices()
+
     def _split_rows(self) -> None:
         """Cuts the parts, by the dates of a checkpoint where there is one, and takes the statistics."""
         if self._kept is not None:
-            self.split, warnings = split_keeping(self._kept, self.split, np.unique(self.panel.time), self.parts_of)
+            self.split, warnings = split_keeping(self._kept, self.split, self.times, self.parts_of)
             _warn(warnings)
         self.parts: SplitRows = self.parts_of(self.split)
         self.require_sound(self.parts)
@@ -225,7 +245,7 @@ class MarketDataModule(WindowLoaders):
             checks: How its defects are treated.
         """
         other = copy.copy(self)
-        other.source = _OneTable(table)
+        other.source, other.storage = _OneTable(table), InMemory()
         other.recipe = replace(self.recipe, checks=checks)
         other._ready, other._placed = False, None
         other.setup()
@@ -240,17 +260,24 @@ class MarketDataModule(WindowLoaders):
 
     def parts_of(self, split: Split) -> SplitRows:
         """Labelled windows of the parts of a split, the one of this data module or another."""
-        return split_rows(*self._known(split))
+        return split_chunks(self._known, split.boundaries(self.times), self.storage.collector)
 
-    def _known(self, split: Split) -> tuple[Rows, Times, Times, Boundaries]:
-        """Labelled windows, their decisions, the ends of their labels, and the dates of a split."""
-        known, time = self.windows[labelled(self.panel, self.windows)], self.panel.time
-        return known, time[known], time[known + self.bound.reach], split.boundaries(np.unique(time))
+    def _known(self) -> Iterator[Known]:
+        """Labelled windows, their decisions and the ends of their labels, in chunks."""
+        time = self.panel.time
+        for rows in in_chunks(self.windows):
+            known = rows[labelled(self.panel, rows)]
+            yield known, time[known], time[known + self.bound.reach]
 
     @property
     def fit_rows(self) -> Rows:
         """Rows that a model and its statistics are fitted on, (n,)."""
-        return self.parts.train if self.fit_on == "train" else rows_before_test(*self._known(self.split))
+        if self.fit_on == "train":
+            return self.parts.train
+        collector, boundaries = self.storage.collector(), self.split.boundaries(self.times)
+        for chunk in self._known():
+            collector.add(rows_before_test(*chunk, boundaries))
+        return collector.rows()
 
     @property
     def fit_end(self) -> np.datetime64:
@@ -274,7 +301,10 @@ class MarketDataModule(WindowLoaders):
         begins = self.parts.boundaries.test
         if self._kept is not None and not self.split.gives_dates:
             begins = self._kept.test  # also where the prices do not reach back to the training part
-        return self.windows[self.panel.time[self.windows] >= begins]
+        collector = self.storage.collector()
+        for rows in in_chunks(self.windows):
+            collector.add(rows[self.panel.time[rows] >= begins])
+        return collector.rows()
 
     def surprise_scale(self, rows: Tensor) -> Tensor:
         """Size of each label's surprise as known at the panel rows (n,): (n, H) float64, see `Target.scale`."""
@@ -288,7 +318,7 @@ class MarketDataModule(WindowLoaders):
 
     def contract(self) -> dict[str, Any]:
         """What a checkpoint must know of the data, in plain values."""
-        edges, trained = self.parts.boundaries, self.panel.time[self.fit_rows]
+        edges, trained = self.parts.boundaries, span_of_rows(self.panel.time, self.fit_rows)
         return {
             "recipe": self.recipe.to_plain(),
             "source": type(self.source).__name__,
@@ -299,7 +329,7 @@ class MarketDataModule(WindowLoaders):
             "target_units": [target.unit for target in self.targets],
             "target_mean": self.statistics.y_mean.tolist(),
             "boundaries": {name: str(getattr(edges, name)) for name in ("train", "validation", "test", "end")},
-            "training": {"first": str(trained.min()), "last": str(trained.max())},
+            "training": {"first": str(trained[0]), "last": str(trained[1])},
             "fitted_on": "" if self.fit_on == "train" else self.fit_on,
             "fingerprint": self.fingerprint,
             "scaling": self.scaling,

@@ -24,7 +24,7 @@ def check_text(data: MarketDataModule) -> str:
         DefectsError: If a defect is fatal.
     """
     data.setup()
-    rows, symbols, warnings = len(data.panel), len(data.panel.symbols), len(data.checked.warnings)
+    rows, symbols, warnings = len(data.panel), len(data.panel.symbols), len(data.stored.warnings)
     return f"{counted(rows, 'row')}, symbols: {symbols}, warnings: {warnings}, no fatal defect\n"
 
 

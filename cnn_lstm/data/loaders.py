@@ -23,6 +23,7 @@ from cnn_lstm.errors import require
 
 CHUNK_BYTES = 32 << 20
 FitOn = Literal["train", "train_and_validation"]
+Order = Literal["global", "blocks"]
 
 
 class WindowLoaders(LightningDataModule, ABC):
@@ -36,6 +37,7 @@ class WindowLoaders(LightningDataModule, ABC):
         panel_device: `auto` puts the panel on the accelerator when it fits, `cpu` never does.
         train_stride: Each training epoch takes every n-th training row of each symbol.
         fit_on: Rows that a model is fitted on.
+        order: Order of the windows in a training epoch.
     """
 
     panel: Panel
@@ -45,6 +47,7 @@ class WindowLoaders(LightningDataModule, ABC):
     panel_device: Literal["auto", "cpu"]
     train_stride: int
     fit_on: FitOn
+    order: Order
     _placed: WindowDataset | None = None
 
     @property
@@ -105,7 +108,7 @@ class WindowLoaders(LightningDataModule, ABC):
         # without a trainer, as where a script passes a loader on, the process group says it
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (None, None)
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
-        batches = RowBatches(rows, self.batch_size, shuffle, seed, rank, world, strides)
+        batches = RowBatches(rows, self.batch_size, shuffle, seed, rank, world, strides, self.order == "blocks")
         if self.trainer and self.trainer.overfit_batches:  # type: ignore[attr-defined]  # set by Lightning's connectors
             return FixedBatches(self._placed, batches)  # type: ignore[return-value]  # Lightning takes any iterable
         return make_loader(self._placed, batches)

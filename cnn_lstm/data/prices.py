@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import (
     BAR_CHECKS,
@@ -173,10 +174,15 @@ def data_fingerprint(table: pd.DataFrame) -> str:
         digest.update(f"{symbol}:{rows}\n".encode())
     digest.update(table["timestamp"].dt.as_unit("us").astype("int64").to_numpy("<i8").tobytes())
     for name in numbers:
-        values = table[name].to_numpy("<f8", copy=True) + 0.0  # -0.0 becomes 0.0
-        values[np.isnan(values)] = np.nan  # one bit pattern for all NaN
-        digest.update(f"{name}\n".encode() + values.tobytes())
+        digest.update(f"{name}\n".encode() + canonical(table[name].to_numpy("<f8")))
     return digest.hexdigest()
+
+
+def canonical(values: NDArray[np.float64]) -> bytes:
+    """Numbers as bytes that are the same for equal numbers: -0.0 becomes 0.0, and NaN has one bit pattern."""
+    values = values + 0.0
+    values[np.isnan(values)] = np.nan
+    return values.astype("<f8", copy=False).tobytes()
 
 
 def _refuse(defects: list[Defect]) -> None:

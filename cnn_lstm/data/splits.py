@@ -9,22 +9,24 @@ labels some timestamps further away from the border.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Literal, Protocol, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cnn_lstm.data.row_numbers import RowCollector, Rows
 from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.data.times import Times, time_text
-from cnn_lstm.data.windows import Rows
 from cnn_lstm.errors import DataError, Defect, require
 from cnn_lstm.hints import counted
 from cnn_lstm.specs import Serializable
 
 By = Literal["decision", "label"]
 Day = str | date
+Known = tuple[Rows, Times, Times]  # rows, their decisions and the ends of their labels, each (n,)
 
 
 class Dates(Protocol):
@@ -326,29 +328,54 @@ def split_rows(rows: Rows, decision: Times, label_end: Times, boundaries: Bounda
         >>> parts.train.tolist(), parts.validation.tolist(), parts.test.tolist(), parts.purged
         ([0, 1], [], [6], 4)
     """
-    if boundaries.by == "label":
-        return _split_by_label(rows, decision, label_end, boundaries)
-    parts: list[Rows] = []
-    purged = 0
-    for start, stop, unreached in boundaries.parts:
-        inside = (decision >= start) & (decision < stop)
-        kept = inside if unreached is None else inside & (label_end < unreached)
-        purged += int(inside.sum() - kept.sum())
-        parts.append(rows[kept])
-    train, validation, test = parts
-    return SplitRows(train, validation, test, purged, boundaries)
+    return split_chunks(lambda: [(rows, decision, label_end)], boundaries, RowCollector)
 
 
-def _split_by_label(rows: Rows, decision: Times, label_end: Times, boundaries: Boundaries) -> SplitRows:
-    """Parts by the ends of labels, purged where one reaches the first decision of the next part."""
-    inside = [(label_end >= start) & (label_end < stop) for start, stop, _ in boundaries.parts]
-    if not all(part.any() for part in inside):
-        return SplitRows(rows[inside[0]], rows[inside[1]], rows[inside[2]], 0, boundaries)
-    train, validation, test = (decision[part].min() for part in inside)
-    edges = Boundaries(train, validation, test, _after(np.sort(decision[inside[2]])))
-    kept = [inside[0] & (label_end < edges.validation), inside[1] & (label_end < edges.test), inside[2]]
-    purged = sum(int(one.sum() - other.sum()) for one, other in zip(inside, kept, strict=True))
-    return SplitRows(rows[kept[0]], rows[kept[1]], rows[kept[2]], purged, edges)
+def split_chunks(
+    chunks: Callable[[], Iterable[Known]], boundaries: Boundaries, collector: Callable[[], RowCollector]
+) -> SplitRows:
+    """`split_rows` of many rows.
+
+    Args:
+        chunks: Gives the chunks of rows, decisions and ends of labels; it may be called twice.
+        boundaries: As for `split_rows`.
+        collector: Keeps the rows of a part.
+    """
+    edges = _edges_of_labels(chunks(), boundaries) if boundaries.by == "label" else boundaries
+    parts, purged = (collector(), collector(), collector()), 0
+    for rows, decision, label_end in chunks():
+        for part, inside, unreached in zip(parts, *_inside(decision, label_end, boundaries, edges), strict=True):
+            kept = inside if unreached is None else inside & (label_end < unreached)
+            purged += int(inside.sum() - kept.sum())
+            part.add(rows[kept])
+    train, validation, test = (part.rows() for part in parts)
+    return SplitRows(train, validation, test, purged, edges)
+
+
+def _inside(
+    decision: Times, label_end: Times, boundaries: Boundaries, edges: Boundaries
+) -> tuple[list[NDArray[np.bool_]], list[np.datetime64 | None]]:
+    """Whether each row (n,) lies in each part, and the date that its label must not reach."""
+    deciding = decision if boundaries.by == "decision" else label_end
+    inside = [(deciding >= start) & (deciding < stop) for start, stop, _ in boundaries.parts]
+    if boundaries.by == "decision":
+        return inside, [unreached for *_, unreached in boundaries.parts]
+    return inside, [None, None, None] if edges is boundaries else [edges.validation, edges.test, None]
+
+
+def _edges_of_labels(chunks: Iterable[Known], boundaries: Boundaries) -> Boundaries:
+    """The first decision of each part by the ends of labels; the given boundaries where a part is empty."""
+    firsts: list[list[np.datetime64]] = [[], [], []]
+    lasts: list[np.datetime64] = []
+    for _, decision, label_end in chunks:
+        inside, _ = _inside(decision, label_end, boundaries, boundaries)
+        for first, part in zip(firsts, inside, strict=True):
+            first.extend([decision[part].min()] if part.any() else [])
+        lasts.extend([decision[inside[2]].max()] if inside[2].any() else [])
+    if not all(firsts):
+        return boundaries
+    train, validation, test = (min(first) for first in firsts)
+    return Boundaries(train, validation, test, _after(np.array([max(lasts)])))
 
 
 def rows_before_test(rows: Rows, decision: Times, label_end: Times, boundaries: Boundaries) -> Rows:

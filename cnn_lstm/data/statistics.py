@@ -14,13 +14,16 @@ import torch
 from torch import Tensor
 
 from cnn_lstm.data.anchors import anchor_positions
+from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.row_numbers import CHUNK_ROWS, Rows, in_chunks
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, distinct_codes
 from cnn_lstm.data.targets import Target
-from cnn_lstm.data.windows import Panel, Rows, cut_windows
+from cnn_lstm.data.windows import Panel, cut_windows
 
 Scaling = Literal["standard", "robust"]
 CHUNK = 1 << 16
+MOST_OF_QUARTILES = 10_000_000
 LEAST_ROWS = 30  # the scale of fewer training rows says nothing of a symbol
 ROBUST_TO_STD = 0.741301109252801  # interquartile range of a standard normal is 1 / this
 
@@ -101,27 +104,33 @@ class Scaler:
             labels: Its targets, (n, H).
             rows: Last row of each training window in it.
         """
-        edges = np.zeros(len(values) + 1, dtype=np.int64)  # + 1 where a window begins, - 1 behind its end
-        np.add.at(edges, rows - self.length + 1, 1)
-        np.add.at(edges, rows + 1, -1)
-        covered = torch.from_numpy(np.cumsum(edges[:-1]) > 0)
+        covered = _covered(len(values), rows, self.length)
         x_loc, x_scale = _location_and_scale(values, covered, self.scaling)
         for feature in self.anchored:
             x_loc[feature], x_scale[feature] = _anchored_moments(values[:, [feature]], rows, self.length)
         for feature in self.muted:
             x_loc[feature], x_scale[feature] = 0.0, torch.inf
-        index = torch.from_numpy(rows)
         if self.classes:
             return [x_loc, x_scale, torch.zeros(labels.shape[1]), torch.ones(labels.shape[1])]
+        y_loc, y_scale = self._moves_scale(values, labels, rows)
+        # the mean change of the training rows is mostly a drift that does not last: 0 forecasts the last value
+        y_loc[[feature >= 0 for feature in self.y_anchor]] = 0.0
+        return [x_loc, x_scale, y_loc, y_scale]
+
+    def _moves_scale(self, values: Tensor, labels: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Location and scale, (H,), of the labels of training rows, (n,), less what they are anchored on."""
+        if self.scaling == "robust":
+            moves = self._moves(values, labels, _thinned(rows))
+            return _robust(moves, torch.ones(len(moves), dtype=torch.bool))
+        return _moments(self._moves(values, labels, part).double() for part in in_chunks(rows, CHUNK))
+
+    def _moves(self, values: Tensor, labels: Tensor, rows: Rows) -> Tensor:
+        index = torch.from_numpy(rows)
         moves = labels[index]
         for target, feature in enumerate(self.y_anchor):
             if feature >= 0:
                 moves[:, target] -= values[index, feature]
-        every = torch.ones(len(moves), dtype=torch.bool)
-        y_loc, y_scale = _location_and_scale(moves, every, self.scaling)
-        # the mean change of the training rows is mostly a drift that does not last: 0 forecasts the last value
-        y_loc[[feature >= 0 for feature in self.y_anchor]] = 0.0
-        return [x_loc, x_scale, y_loc, y_scale]
+        return moves
 
 
 def training_statistics(panel: Panel, rows: Rows, scaler: Scaler, per_symbol: bool = False) -> TrainingStatistics:
@@ -142,13 +151,15 @@ def training_statistics(panel: Panel, rows: Rows, scaler: Scaler, per_symbol: bo
         codes = torch.tensor(list(known), dtype=torch.float32)
         scales = [torch.stack(parts) for parts in zip(*known.values(), scales, strict=True)]
     x_loc, x_scale, y_loc, y_scale = scales
-    labels = panel.labels[torch.from_numpy(rows)]
-    counts = torch.zeros(labels.shape[1], scaler.classes)
+    chunks = (panel.labels[torch.from_numpy(part)] for part in in_chunks(rows))
+    counts = torch.zeros(panel.labels.shape[1], scaler.classes)
     if scaler.classes:
-        counts = torch.stack([torch.bincount(column.long(), minlength=scaler.classes) for column in labels.T]).float()
+        counts = sum((_counts(labels, scaler.classes) for labels in chunks), torch.zeros_like(counts, dtype=torch.long))
+        counts = counts.float()
         y_mean = counts.argmax(dim=1).float()
     else:
-        y_mean = labels.double().mean(dim=0).float()
+        none = torch.zeros(panel.labels.shape[1], dtype=torch.float64)
+        y_mean = (sum((labels.double().sum(dim=0) for labels in chunks), none) / len(rows)).float()
     mask = torch.zeros(panel.values.shape[1])
     mask[list(scaler.anchored)] = 1.0
     return TrainingStatistics(
@@ -162,7 +173,7 @@ def _by_symbol(panel: Panel, rows: Rows, scaler: Scaler, pooled: list[Tensor]) -
     codes = distinct_codes(panel.symbols)
     edges = np.searchsorted(panel.symbol, np.arange(len(panel.symbols) + 1))  # the rows of a symbol lie together
     for name, start, stop in zip(panel.symbols, edges[:-1], edges[1:], strict=True):
-        own = rows[(rows >= start) & (rows < stop)]
+        own = rows[slice(*np.searchsorted(rows, [start, stop]))]
         if name not in codes or len(own) < LEAST_ROWS:
             continue
         scales = scaler.measure(panel.values[start:stop], panel.labels[start:stop], own - start)
@@ -172,6 +183,29 @@ def _by_symbol(panel: Panel, rows: Rows, scaler: Scaler, pooled: list[Tensor]) -
         scales[0][list(scaler.anchored)] = 0.0  # as of anchored targets: the mean change of one symbol does not last
         known[codes[name]] = scales
     return known
+
+
+def _covered(count: int, rows: Rows, length: int) -> Tensor:
+    """Whether a window that ends at one of the ascending rows, (n,), covers each row of a panel, (N,)."""
+    covered = np.empty(count, dtype=bool)
+    for start in range(0, count, CHUNK_ROWS):
+        stop = min(start + CHUNK_ROWS, count)
+        ends = rows[slice(*np.searchsorted(rows, [start, stop + length - 1]))]
+        places = stop - start + 1
+        begun = np.bincount(np.clip(ends - length + 1 - start, 0, places - 1), minlength=places)
+        over = np.bincount(np.clip(ends + 1 - start, 0, places - 1), minlength=places)
+        covered[start:stop] = np.cumsum(begun - over)[:-1] > 0
+    return torch.from_numpy(covered)
+
+
+def _counts(labels: Tensor, classes: int) -> Tensor:
+    """Labels, (n, H), of each class: (H, C)."""
+    return torch.stack([torch.bincount(column.long(), minlength=classes) for column in labels.T])
+
+
+def _thinned(rows: Rows) -> Rows:
+    """At most `MOST_OF_QUARTILES` of the rows, spread evenly."""
+    return rows[evenly_spread(len(rows), MOST_OF_QUARTILES)] if len(rows) > MOST_OF_QUARTILES else rows
 
 
 def _location_and_scale(values: Tensor, mask: Tensor, scaling: Scaling) -> tuple[Tensor, Tensor]:
@@ -185,8 +219,12 @@ def _masked(values: Tensor, mask: Tensor) -> Iterator[Tensor]:
 
 
 def _robust(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Median and scaled interquartile range of the marked rows, each (F,); column by column, to spare memory."""
-    quartiles = np.stack([np.quantile(column[mask].numpy(), [0.25, 0.5, 0.75]) for column in values.unbind(dim=1)])
+    """Median and scaled interquartile range of the marked rows, each (F,); column by column, to spare memory.
+
+    Of more than `MOST_OF_QUARTILES` rows, the quartiles are those of so many of them, spread evenly.
+    """
+    kept = torch.from_numpy(_thinned(np.flatnonzero(mask.numpy())))
+    quartiles = np.stack([np.quantile(column[kept].numpy(), [0.25, 0.5, 0.75]) for column in values.unbind(dim=1)])
     low, middle, high = torch.from_numpy(quartiles).T
     scale = _never_zero((high - low) * ROBUST_TO_STD)
     _, standard = _moments(_masked(values, mask))

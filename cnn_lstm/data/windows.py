@@ -7,8 +7,9 @@ Shapes: N panel rows, F features, H targets, T window length, B windows in a bat
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,11 +22,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from cnn_lstm.data.features import Feature, compute_features
+from cnn_lstm.data.row_numbers import Rows, stretches
 from cnn_lstm.data.strides import Strides
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.times import utc_times
 
-Rows = NDArray[np.int64]
+BLOCK_ROWS, MIXED_BLOCKS = 1 << 14, 64
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,21 @@ def _reaches(segment: NDArray[np.int32], rows: int) -> NDArray[np.bool_]:
 
 def complete_windows(panel: Panel, length: int) -> Rows:
     """Last rows, (n,), of all windows of `length` rows that lie in one segment and hold no missing value."""
-    index = np.arange(len(panel))
-    whole = torch.isfinite(panel.values).all(dim=1).numpy()
-    first = np.ones(len(panel), dtype=bool)
-    first[1:] = np.diff(panel.segment) != 0
+    return np.concatenate([np.empty(0, dtype=np.int64), *windows_by_stretch(panel, length)])
+
+
+def windows_by_stretch(panel: Panel, length: int) -> Iterator[Rows]:
+    """`complete_windows`, stretch by stretch of a panel that may be larger than memory."""
+    for part in stretches(panel.symbol):
+        yield part.start + _complete(panel.values[part], panel.segment[part], length)
+
+
+def _complete(values: Tensor, segment: NDArray[np.int32], length: int) -> Rows:
+    """Last rows, (n,), of the complete windows of a stretch of a panel, (N, F) and (N,)."""
+    index = np.arange(len(values))
+    whole = torch.isfinite(values).all(dim=1).numpy()
+    first = np.ones(len(values), dtype=bool)
+    first[1:] = np.diff(segment) != 0
     segment_start = np.maximum.accumulate(np.where(first, index, 0))
     last_hole = np.maximum.accumulate(np.where(whole, -1, index))
     run = index - np.maximum(last_hole, segment_start - 1)
@@ -208,6 +221,8 @@ class RowBatches(DistributedSampler[Tensor]):
         rank: Number of this process; by default that of the process group in which the batches are read.
         world_size: Number of processes; by default that of the process group, 1 without one.
         strides: What each training epoch takes of the rows; all of them by default.
+        in_blocks: Whether an epoch shuffles blocks of `BLOCK_ROWS` neighbouring rows, and the rows of `MIXED_BLOCKS`
+            blocks together, instead of all rows: so it reads a panel in files in long pieces.
 
     Example:
         >>> [batch.tolist() for batch in RowBatches(np.arange(5), batch_size=2, shuffle=False)]
@@ -223,12 +238,13 @@ class RowBatches(DistributedSampler[Tensor]):
         rank: int | None = None,
         world_size: int | None = None,
         strides: Strides | None = None,
+        in_blocks: bool = False,
     ) -> None:
         # not its constructor: that one asks for the process group, which may be there only when batches are read
         self.rows = torch.from_numpy(np.ascontiguousarray(rows))
         self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
         self._rank, self._world_size = rank, world_size
-        self.strides = strides if shuffle else None
+        self.strides, self.in_blocks = strides if shuffle else None, in_blocks
         self.epoch = 0
 
     @property
@@ -265,11 +281,35 @@ class RowBatches(DistributedSampler[Tensor]):
     def _training(self) -> Iterator[Tensor]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch * 1_000_003)
         rows = self.rows if self.strides is None else self.rows[self.strides.draw(generator)]
-        order = torch.randperm(len(rows), generator=generator)
-        for step in range(len(self)):
-            start = step * self.batch_size * self.world_size
-            stop = min(start + self.batch_size * self.world_size, len(order))
-            yield rows[order[start + self.rank : stop : self.world_size]]
+        shuffled = _in_blocks(len(rows), generator) if self.in_blocks else _at_once(len(rows), generator)
+        global_batches = _cut(shuffled, self.batch_size * self.world_size)
+        for order in itertools.islice(global_batches, len(self)):
+            yield rows[order[self.rank :: self.world_size]]
+
+
+def _at_once(count: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """All positions 0 to count - 1, shuffled."""
+    yield torch.randperm(count, generator=generator)
+
+
+def _in_blocks(count: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """The same, by blocks of neighbours: the blocks are shuffled, and what is in some blocks together."""
+    for group in torch.randperm(math.ceil(count / BLOCK_ROWS), generator=generator).split(MIXED_BLOCKS):
+        positions = (group[:, None] * BLOCK_ROWS + torch.arange(BLOCK_ROWS)).flatten()
+        positions = positions[positions < count]
+        yield positions[torch.randperm(len(positions), generator=generator)]
+
+
+def _cut(pieces: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Pieces, (n,) each, in parts of one size; the last one may be shorter."""
+    left = torch.empty(0, dtype=torch.long)
+    for piece in pieces:
+        left = torch.cat([left, piece]) if len(left) else piece
+        whole = len(left) // size * size
+        yield from left[:whole].split(size) if whole else ()
+        left = left[whole:]
+    if len(left):
+        yield left
 
 
 def _in_group(ask: Callable[[], int], alone: int) -> int:

@@ -24,6 +24,7 @@ from cnn_lstm.data.splits import (
     require_rows,
     split_rows,
 )
+from cnn_lstm.data.storage import StoredPanel
 from cnn_lstm.data.targets import ForwardReturn, Target
 from cnn_lstm.data.times import Times
 from cnn_lstm.data.windows import complete_windows, labelled
@@ -91,9 +92,7 @@ def test_no_label_touches_a_decision_of_a_later_part(
         TableSource(table), features=["log_return_1"], targets=[ForwardReturn(horizon, delay)], window=window
     )
     Seen.cases += 1
-    data.bound = data.recipe.bind_to(table, data.targets)
-    data.panel = data.bound.panel(table)
-    data.windows = complete_windows(data.panel, window)
+    take_unchecked(data, table)
     try:
         parts = data.parts_of(rule)
     except ConfigError:
@@ -101,6 +100,14 @@ def test_no_label_touches_a_decision_of_a_later_part(
     Seen.full += all(len(rows) for rows in (parts.train, parts.validation, parts.test))
     known = data.windows[labelled(data.panel, data.windows)]
     check_parts(parts, table, known, horizon + delay, getattr(rule, "embargo", 0))
+
+
+def take_unchecked(data: MarketDataModule, table: pd.DataFrame) -> None:
+    """Gives a data module the panel of a table that may hold any gap and any symbol."""
+    bound = data.recipe.bind_to(table, data.targets)
+    panel = bound.panel(table)
+    windows, times = complete_windows(panel, data.recipe.window), np.unique(panel.time)
+    data._take(StoredPanel(panel, windows, times, bound, (), "", (), lambda: table))
 
 
 def check_parts(parts: SplitRows, prices: pd.DataFrame, known: np.ndarray, reach: int, embargo: int) -> None:
@@ -338,9 +345,7 @@ def test_split_by_label_the_parts_are_those_of_the_labels_and_no_label_touches_a
 ) -> None:
     target: list[Target] = [ForwardReturn(horizon, delay)]
     data = MarketDataModule(TableSource(table), features=["log_return_1"], targets=target, window=3)
-    data.bound = data.recipe.bind_to(table, data.targets)
-    data.panel = data.bound.panel(table)
-    data.windows = complete_windows(data.panel, 3)
+    take_unchecked(data, table)
     rule = RowSplit(share, 0.2, by="label")
     parts, asked = data.parts_of(rule), rule.boundaries(np.unique(data.panel.time))
     when = table["timestamp"].dt.tz_localize(None).to_numpy("datetime64[us]")

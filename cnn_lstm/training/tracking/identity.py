@@ -21,7 +21,6 @@ from cnn_lstm.training.tracking.events import Dataset, Profile
 
 GIT_SECONDS = 5
 DIFF_BYTES = 5_000_000
-TYPES = {"f": "double", "i": "long", "M": "datetime"}  # of columns in MLflow, by numpy's kind; else "string"
 PACKAGES = ("cnn-lstm", "torch", "lightning")
 
 
@@ -46,13 +45,14 @@ def dataset(data: MarketDataModule, source: Mapping[str, Any]) -> Dataset:
         data: A data module that has read its data.
         source: Class and arguments of its source, as the configuration says.
     """
-    panel, table, edges = data.panel, data.checked.table, data.parts.boundaries
+    panel, edges = data.panel, data.parts.boundaries
+    schema = {"symbol": "string", "timestamp": "datetime"} | dict.fromkeys(data.stored.columns, "double")
     name = type(data.source).__name__
     return Dataset(
         name=name,
         source_type=name,
         source=dict(source),
-        schema=[{"name": str(name), "type": TYPES.get(kind.kind, "string")} for name, kind in table.dtypes.items()],
+        schema=[{"name": name, "type": kind} for name, kind in schema.items()],
         profile=Profile(
             rows=len(panel),
             symbols=list(panel.symbols),
