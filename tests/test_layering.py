@@ -46,6 +46,7 @@ LATE: dict[tuple[str, str], str] = {
     ("training/history_plot.py", "matplotlib.ticker"): "as matplotlib",
     ("data/sources/yahoo.py", "yfinance"): "slow, and only for this source",
     ("data/sources/yahoo.py", "yfinance.exceptions"): "as yfinance",
+    ("data/sources/sql.py", "cnn_lstm.data.sources.database"): "imports sqlalchemy, slow, and only for this source",
     (
         "training/tracking/delivery.py",
         "cnn_lstm.training.tracking.store",

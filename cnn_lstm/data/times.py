@@ -47,15 +47,29 @@ def utc_or_dates(local: pd.Series, daily: bool | None = None) -> pd.Series:
     moments = cast(pd.Series, local.dt.tz_convert("UTC").dt.as_unit("us"))
     if daily is False:
         return moments
-    clock = local.dt.tz_localize(None)
-    days = clock.dt.normalize()
-    first = (clock == days) | clock.isna()
-    if not first.all():
-        first |= (local - _INSTANT).dt.tz_localize(None).dt.normalize() != days
+    first = at_midnight(local)
     if daily is None and not first.all():
         return moments
-    dates = days.dt.tz_localize("UTC").dt.as_unit("us")
+    dates = local.dt.tz_localize(None).dt.normalize().dt.tz_localize("UTC").dt.as_unit("us")
     return moments.where(~first, dates)
+
+
+def at_midnight(local: pd.Series) -> pd.Series[bool]:
+    """Which local times are the first instant of their day; one that is not known counts as such.
+
+    Args:
+        local: Timestamps with a time zone.
+
+    Example:
+        >>> at_midnight(pd.Series(pd.date_range("2024-01-02", periods=2, freq="9h", tz="Asia/Tokyo"))).tolist()
+        [True, False]
+    """
+    clock = local.dt.tz_localize(None)
+    days = clock.dt.normalize()
+    first: pd.Series[bool] = (clock == days) | clock.isna()
+    if not first.all():
+        first |= (local - _INSTANT).dt.tz_localize(None).dt.normalize() != days
+    return first
 
 
 def require_years(moments: pd.Series, where: str) -> None:

@@ -69,6 +69,25 @@ def read_parquet(path: Path) -> pa.Table:
     return table
 
 
+def require_modest(metadata: pq.FileMetaData, size: int) -> None:
+    """Refuses a Parquet file that expands like no table of prices; one that is read by groups of rows may be large.
+
+    Args:
+        metadata: Its footer.
+        size: Bytes of the file.
+
+    Raises:
+        TooLargeError: If the whole file expands more than `MAX_RATIO` times, or one group of rows to more than
+            `MAX_EXPANDED`.
+    """
+    _require_columns(metadata.num_columns)
+    limit = max(64 * MIB, MAX_RATIO * size)
+    _require(metadata.num_rows * metadata.num_columns * CELL, limit)
+    _require(sum(_bytes_of_chunks(metadata)), limit)
+    groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
+    _require(max((group.total_byte_size for group in groups), default=0), MAX_EXPANDED)
+
+
 def _bytes_of_chunks(metadata: pq.FileMetaData) -> Iterator[int]:
     """What the columns of each group of rows take, unpacked; the values of a list count too."""
     for group in range(metadata.num_row_groups):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from zoneinfo import available_timezones
 
@@ -23,6 +23,7 @@ SIGNS = ". ^ = _ - / & $ : + ! # @"
 SYMBOL = re.compile(r"(?![=+@#!:/ -])[A-Za-z0-9.^=_/&$:+!#@ -]+")
 PATH = re.compile(r"(^|/)\.*(/|$)|  | $")  # a part of a path that is empty or dots; two blanks, or one at the end
 TIME_DTYPE = "datetime64[us, UTC]"
+BLOCK_ROWS = 1_000_000
 
 
 def validate_symbol(name: str) -> str:
@@ -158,28 +159,70 @@ def select(
         ConfigError: A symbol or date is malformed, or start is not before end.
         DataError: E333 symbols that are not there; E302 no row is left, of one requested symbol or at all.
     """
-    present = [validate_symbol(name) for name in table["symbol"].unique()]
-    wanted = present if symbols is None else check_symbols(symbols)
-    if missing := [name for name in wanted if name not in set(present)]:
-        hint = nearest(missing[0], present) or "ask for the symbols that are there"
-        raise DataError(f"no rows for {first_names(missing)}", f"{where} has {first_names(present)}", hint, code=333)
-    low = None if start is None else utc_moment(start, "start")
-    high = None if end is None else utc_moment(end, "end")
-    in_order = low is None or high is None or low < high
-    require(in_order, f"start {start} is not before end {end}", "", "end is exclusive", code=223)
-    keep = table["symbol"].isin(wanted)
-    if low is not None:
-        keep &= table["timestamp"] >= low
-    if high is not None:
-        keep &= table["timestamp"] < high
+    wanted = chosen_symbols(list(table["symbol"].unique()), symbols, where)
+    low, high = span_of(start, end)
+    keep = table["symbol"].isin(wanted) & within(table["timestamp"], low, high)
     kept = table.loc[keep].reset_index(drop=True)
     lost = sorted(set(wanted if symbols is not None else ()) - set(kept["symbol"]))
     if lost or kept.empty:
         first, last = table["timestamp"].min(), table["timestamp"].max()
         span = f"{where} runs from {first:%Y-%m-%d} to {last:%Y-%m-%d}" if len(table) else where
-        what = f"0 rows{' for ' + first_names(lost) if lost else ''} between {start or 'ever'} and {end or 'now'}"
-        raise DataError(what, span, "change start, end or symbols", code=302)
+        raise no_rows(lost, start, end, span)
     return kept
+
+
+def chosen_symbols(present: Sequence[str], symbols: Sequence[str] | None, where: str) -> list[str]:
+    """The requested symbols, each once, or all that there are.
+
+    Args:
+        present: Symbols of a source.
+        symbols: Requested symbols; None is all.
+        where: Name of the source, for messages.
+
+    Raises:
+        ConfigError: E231, a symbol is not allowed.
+        DataError: E333, a symbol is not there.
+
+    Example:
+        >>> chosen_symbols(["B", "A"], None, "prices/"), chosen_symbols(["B", "A"], ["A"], "prices/")
+        (['B', 'A'], ['A'])
+    """
+    present = [validate_symbol(name) for name in present]
+    wanted = present if symbols is None else check_symbols(symbols)
+    if missing := [name for name in wanted if name not in set(present)]:
+        hint = nearest(missing[0], present) or "ask for the symbols that are there"
+        raise DataError(f"no rows for {first_names(missing)}", f"{where} has {first_names(present)}", hint, code=333)
+    return wanted
+
+
+def span_of(start: str | None, end: str | None) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
+    """The first moment of a span and the one behind its last; None where it is open.
+
+    Raises:
+        ConfigError: E209, a date is malformed; E223, start is not before end.
+    """
+    low = None if start is None else utc_moment(start, "start")
+    high = None if end is None else utc_moment(end, "end")
+    in_order = low is None or high is None or low < high
+    require(in_order, f"start {start} is not before end {end}", "", "end is exclusive", code=223)
+    return low, high
+
+
+def within(times: pd.Series, low: pd.Timestamp | None, high: pd.Timestamp | None) -> pd.Series[bool]:
+    """Which times lie in a span of `span_of`."""
+    inside = pd.Series(True, index=times.index)
+    if low is not None:
+        inside &= times >= low
+    if high is not None:
+        inside &= times < high
+    return inside
+
+
+def no_rows(symbols: Sequence[str], start: str | None, end: str | None, where: str) -> DataError:
+    """The refusal of a span in which some symbols, or all, have no row."""
+    of = " for " + first_names(symbols) if symbols else ""
+    what = f"0 rows{of} between {start or 'ever'} and {end or 'now'}"
+    return DataError(what, where, "change start, end or symbols", code=302)
 
 
 class PriceSource(ABC):
@@ -207,3 +250,26 @@ class PriceSource(ABC):
             ConfigError: The request is malformed.
             DataError: The table is missing, damaged, or lacks a requested symbol.
         """
+
+    def blocks(
+        self, symbols: Sequence[str] | None, start: str | None, end: str | None, max_rows: int = BLOCK_ROWS
+    ) -> Iterator[pd.DataFrame]:
+        """The table of `load` in blocks, for tables that do not fit in memory.
+
+        The blocks of a source joined are its `load`. All rows of a symbol lie in one block, and several blocks follow
+        one another in the order of their symbols. A source that does not know better gives its whole table as one.
+
+        Args:
+            symbols: As for `load`.
+            start: As for `load`.
+            end: As for `load`.
+            max_rows: Rows of a block, unless a single symbol has more.
+
+        Yields:
+            Long tables with the same columns.
+
+        Raises:
+            ConfigError: The request is malformed.
+            DataError: As `load`; what is wrong with a later block is only seen there.
+        """
+        yield self.load(symbols, start, end)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 from zoneinfo import ZoneInfo
 
 import pandas as pd
 
 from cnn_lstm.data.checks import count_rows
-from cnn_lstm.data.times import require_years, utc_or_dates
-from cnn_lstm.errors import DataError
+from cnn_lstm.data.times import at_midnight, require_years, utc_or_dates
+from cnn_lstm.errors import DataError, require
 
 log = logging.getLogger(__name__)
 Unit = Literal["s", "ms", "us", "ns"]
@@ -40,6 +40,8 @@ class Clock:
         zone: Zone of timestamps without an offset; None takes them as UTC.
         date_format: As in `strptime`; or a unit in `UNITS` of numbers since 1970, or `auto` where each number proves
             its unit; None accepts dates with the year first only.
+        daily: Whether bars are daily, where that is known of a whole table of which a part is read. None looks at the
+            bars that are read.
 
     Example:
         >>> clock = Clock(ZoneInfo("America/New_York"), None)
@@ -49,6 +51,7 @@ class Clock:
 
     zone: ZoneInfo | None
     date_format: str | None
+    daily: bool | None = None
 
     def read(self, cells: pd.Series, where: str) -> pd.Series:
         """Convert one column.
@@ -65,6 +68,33 @@ class Clock:
             DataError: E309 a cell is not a date in the format; E310 offsets are mixed, or a local time exists
                 twice or not at all; E311 a year is behind 9999; E346 a number since 1970 is one of another unit.
         """
+        moments = self._moments(cells, where)
+        # dates come before zones: a date exists also where the clock jumps at midnight
+        if not _zoned(moments) and self.daily is not False and _midnights(moments):
+            return cast(pd.Series, moments.dt.tz_localize("UTC").dt.as_unit("us"))
+        return utc_or_dates(self._local(moments, where), self.daily)
+
+    def are_dates(self, cells: pd.Series, where: str) -> bool:
+        """Whether the local times of all cells are midnight, so that `read` keeps them as dates.
+
+        Args:
+            cells: As for `read`.
+            where: The file, for messages.
+
+        Raises:
+            DataError: As for `read`.
+
+        Example:
+            >>> Clock(None, None).are_dates(pd.Series(["2024-01-02", "2024-01-03 09:30"]), "prices.csv")
+            False
+        """
+        moments = self._moments(cells, where)
+        if not _zoned(moments) and _midnights(moments):
+            return True
+        return bool(at_midnight(self._local(moments, where)).all())
+
+    def _moments(self, cells: pd.Series, where: str) -> pd.Series:
+        """Datetimes of cells of any kind, with a zone where the cells have one."""
         if pd.api.types.is_datetime64_any_dtype(cells.dtype):
             moments: pd.Series = cells
         elif self.date_format in EPOCHS:
@@ -74,10 +104,7 @@ class Clock:
         if (bad := moments.isna()).any():
             raise _not_a_date(cells, bad, self.date_format, where)
         require_years(moments, where)
-        # dates come before zones: a date exists also where the clock jumps at midnight
-        if not _zoned(moments) and _midnights(moments):
-            return cast(pd.Series, moments.dt.tz_localize("UTC").dt.as_unit("us"))
-        return utc_or_dates(self._local(moments, where))
+        return moments
 
     def read_joined(self, dates: pd.Series, times: pd.Series, where: str) -> pd.Series:
         """Convert a column of dates and one of times of day.
@@ -92,7 +119,7 @@ class Clock:
         if form is None or not re.search("%[HIMSpTXcfr]", form):
             form, time = form and f"{form} %H:%M:%S.%f", _plain_times(time)
         joined = (day.str.strip() + " " + time).rename(f"{dates.name} {times.name}")
-        return Clock(self.zone, form).read(joined, where)
+        return replace(self, date_format=form).read(joined, where)
 
     def _parsed(self, text: pd.Series, where: str) -> pd.Series:
         """Datetimes, with a zone if the text has offsets; NaT where the text is not a date."""
@@ -126,6 +153,25 @@ class Clock:
             what = f"{moments.iloc[at]} exists twice or not at all in {zone} (daylight saving time)"
             raise DataError(what, place, "write timestamps with their UTC offset", code=310)
         return local
+
+
+def require_format(date_format: str | None) -> None:
+    """Refuses what is no `date_format` of a `Clock`.
+
+    Raises:
+        ConfigError: E209.
+    """
+    fix = f"use a format such as %d/%m/%Y, or one of {', '.join(EPOCHS)}"
+    known = date_format is None or date_format in EPOCHS or _is_format(date_format)
+    require(known, f"no date format: {date_format!r}", "data.source.date_format", fix, code=209)
+
+
+def _is_format(text: str) -> bool:
+    try:
+        pd.to_datetime(pd.Series(["x"]), format=text, errors="coerce")
+    except ValueError:
+        return False
+    return "%" in text
 
 
 def unit_of(number: float) -> Unit | None:

@@ -18,7 +18,7 @@ from cnn_lstm.data.checks import BARS, PRICES
 from cnn_lstm.data.sources.adjustment import scaled, with_adjustment
 from cnn_lstm.data.sources.base import PriceSource, select, under_symbol, validate_symbol
 from cnn_lstm.data.sources.cells import matching_files
-from cnn_lstm.data.sources.clock import EPOCHS, Clock, are_times_of_day
+from cnn_lstm.data.sources.clock import Clock, are_times_of_day, require_format
 from cnn_lstm.data.sources.column_names import (
     ALIASES,
     TIME_OF_DAY,
@@ -92,9 +92,7 @@ class PriceFiles(PriceSource):
         if tz is not None and tz not in available_timezones():
             fix = nearest(tz, available_timezones()) or "use a name such as America/New_York"
             raise ConfigError(f"unknown time zone {tz!r}", "data.source.tz", fix, code=210)
-        if date_format is not None and date_format not in EPOCHS and not _is_format(date_format):
-            fix = f"use a format such as %d/%m/%Y, or one of {', '.join(EPOCHS)}"
-            raise ConfigError(f"no date format: {date_format!r}", "data.source.date_format", fix, code=209)
+        require_format(date_format)
         _require_form(names, separator, decimal)
         self.columns = {ours: str(theirs) for ours, theirs in (columns or {}).items()}
         self.clock = Clock(ZoneInfo(tz) if tz else None, date_format)
@@ -219,11 +217,3 @@ def _require_form(names: Sequence[str] | None, separator: str | None, decimal: s
     require(one, f"separator={separator!r}", "data.source.separator", "give one sign, such as ';'", code=275)
     known = decimal is None or decimal in DECIMALS
     require(known, f"decimal={decimal!r}", "data.source.decimal", "use '.' or ','", code=275)
-
-
-def _is_format(text: str) -> bool:
-    try:
-        pd.to_datetime(pd.Series(["x"]), format=text, errors="coerce")
-    except ValueError:
-        return False
-    return "%" in text
