@@ -1,18 +1,18 @@
-"""`cnn-lstm data describe|check`: what the data module would build, and every defect of the table."""
+"""`cnn-lstm data describe|check|build`: what the data module would build, every defect of the table, its panel."""
 
 from __future__ import annotations
 
 from cnn_lstm.commands.parser import CommandParser
-from cnn_lstm.data.description import check_text, description
+from cnn_lstm.data.description import build_text, check_text, description
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import one_of
 from cnn_lstm.runs import forecast_cli
 
-VERBS = {"describe": description, "check": check_text}
+VERBS = {"describe": description, "check": check_text, "build": build_text}
 
 
 def run(argv: list[str]) -> None:
-    """Runs `data describe` or `data check`.
+    """Runs `data describe`, `data check` or `data build`.
 
     Args:
         argv: `data`, the verb, and the arguments of `fit` that choose the data.
@@ -24,9 +24,10 @@ def run(argv: list[str]) -> None:
     )
     parser.add_argument(
         "verb",
-        metavar="describe|check",
+        metavar="describe|check|build",
         help="describe: symbols, dates, rows, windows of each part, features, targets; "
-        "check: every defect of the price table, exit code 3 if one is fatal",
+        "check: every defect of the price table, exit code 3 if one is fatal; "
+        "build: makes the panel in the folder of data.storage, or checks the one that is there",
     )
     options, argv_of_fit = parser.split(argv[1:] or ["--help"])
     if options.verb not in VERBS:

@@ -180,7 +180,7 @@ class MarketDataModule(WindowLoaders):
         """Reads, checks and splits the data once, for all stages."""
         if self._ready:
             return
-        stored = self.storage.panel_of(self._request())
+        stored = self.storage.panel_of(self.request)
         _warn(stored.warnings)
         self._take(stored)
         self._split_rows()
@@ -192,7 +192,9 @@ class MarketDataModule(WindowLoaders):
         _warn(without_scale(self.panel, self.statistics))
         self._ready = True
 
-    def _request(self) -> PanelRequest:
+    @property
+    def request(self) -> PanelRequest:
+        """What the panel is made of."""
         return PanelRequest(self.source, self.symbols, self.start, self.end, self.recipe, self.targets)
 
     def _take(self, stored: StoredPanel) -> None:

@@ -7,10 +7,12 @@ import pandas as pd
 import torch
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.mapped import MappedPanel
 from cnn_lstm.data.panel_checks import muted_features
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE
 from cnn_lstm.data.times import time_text
 from cnn_lstm.data.windows import Panel
+from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import counted
 
 
@@ -26,6 +28,31 @@ def check_text(data: MarketDataModule) -> str:
     data.setup()
     rows, symbols, warnings = len(data.panel), len(data.panel.symbols), len(data.stored.warnings)
     return f"{counted(rows, 'row')}, symbols: {symbols}, warnings: {warnings}, no fatal defect\n"
+
+
+def build_text(data: MarketDataModule) -> str:
+    """Makes the panel of a data module in the folder of its storage, or checks the one that is there.
+
+    Args:
+        data: The data module, which is set up here.
+
+    Raises:
+        ConfigError: E277, if its panel is kept in memory.
+        DataError: E356, if a file is damaged.
+    """
+    storage = data.storage
+    if not isinstance(storage, MappedPanel):
+        fix = "give data.storage, see docs/large_data.md"
+        raise ConfigError("nothing to build: the panel is kept in memory", "data.storage", fix, code=277)
+    request = data.request
+    if made := not storage.has(request):
+        data.setup()
+    else:
+        storage.check(request)
+        data.setup()
+    rows, symbols, windows = len(data.panel), len(data.panel.symbols), len(data.windows)
+    done = "built" if made else "whole, every checksum is right"
+    return f"{counted(rows, 'row')}, {counted(symbols, 'symbol')}, {counted(windows, 'window')}: {done}\n"
 
 
 def description(data: MarketDataModule) -> str:

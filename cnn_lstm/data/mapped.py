@@ -11,7 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, is_dataclass, replace
 from glob import glob
 from operator import itemgetter
 from pathlib import Path
@@ -68,10 +68,13 @@ class MappedPanel(PanelStorage):
 
     def panel_of(self, request: PanelRequest) -> StoredPanel:
         """Finds the panel of the folder, or makes it."""
-        if self._found(request) is None:
+        key = _key(request)
+        if self._found(key) is None:
             with take_folder(self.folder, "data build", "panel", "data.storage folder"):
-                _Build(self, request).run()
-        files = self._found(request)
+                build = _Build(self, request, key)
+                with build.writer:
+                    build.run()
+        files = self._found(key)
         if files is None:  # another process has put another one in its place
             raise DataError("the panel was replaced meanwhile", str(self.folder), "choose another folder", code=355)
         return self._stored(files, request)
@@ -79,6 +82,10 @@ class MappedPanel(PanelStorage):
     def collector(self) -> RowCollector:
         """In a file of the folder that has no name."""
         return RowCollector(self.folder)
+
+    def has(self, request: PanelRequest) -> bool:
+        """Whether the panel of the folder is there and made of what is asked for."""
+        return self._found(_key(request)) is not None
 
     def check(self, request: PanelRequest) -> None:
         """Reads all files of the panel, and compares their checksums.
@@ -89,7 +96,7 @@ class MappedPanel(PanelStorage):
         Raises:
             DataError: E356, if a file is damaged.
         """
-        files = self._found(request)
+        files = self._found(_key(request))
         damaged = [] if files is None else files.damaged()
         if damaged:
             what, fix = f"the panel is damaged: {first_names(damaged)}", "remove the folder: the panel is made again"
@@ -111,9 +118,9 @@ class MappedPanel(PanelStorage):
             fix = "raise data.storage max_memory, or choose fewer symbols"
             raise ResourceError(what, f"{counted(rows, 'row')} in {self.folder}", fix, code=613)
 
-    def _found(self, request: PanelRequest) -> PanelFiles | None:
-        """The panel of the folder, if it is made of what is asked for."""
-        files, key = PanelFiles.find(self.folder), _key(request)
+    def _found(self, key: dict[str, Any]) -> PanelFiles | None:
+        """The panel of the folder, if it is made of what the key says."""
+        files = PanelFiles.find(self.folder)
         if files is None or files.state.key not in (key, key | {"gap_days": None}):
             return None
         # a checkpoint names the limit of gaps that the bars themselves gave its training
@@ -147,12 +154,13 @@ class _Build:
     Args:
         storage: Where it goes.
         request: What it is made of.
+        key: All that it is made of, see `_key`.
     """
 
-    def __init__(self, storage: MappedPanel, request: PanelRequest) -> None:
+    def __init__(self, storage: MappedPanel, request: PanelRequest, key: dict[str, Any]) -> None:
         self.storage, self.request = storage, request
         fresh: dict[str, Any] = {"seen": [], "columns": [], "gap_days": None, "warnings": [], "steps": []}
-        self.writer = PanelWriter(storage.folder, _key(request), fresh)
+        self.writer = PanelWriter(storage.folder, key, fresh)
         self.more = self.writer.state.more
 
     def run(self) -> None:
@@ -269,17 +277,37 @@ def _key(request: PanelRequest) -> dict[str, Any]:
     return {"digest": digest, "gap_days": days}
 
 
-def _identity(source: PriceSource) -> Any:
+def _identity(source: PriceSource) -> list[Any]:
     """What tells a source from others: its class and its settings, and of files their sizes and times of change.
 
     A source that holds a table, or anything else without a plain value, is like no other one.
     """
-    settings = dict(vars(source))
     try:
-        known = specs.plain(settings)
-    except (TypeError, ValueError):
+        settings = _plain(vars(source))
+    except TypeError:
         return [specs.class_path(type(source)), os.urandom(16).hex()]
-    return [specs.class_path(type(source)), known, list(_states_of_files(known))]
+    return [specs.class_path(type(source)), settings, list(_states_of_files(settings))]
+
+
+def _plain(value: Any) -> Any:
+    """Settings as plain values.
+
+    Raises:
+        TypeError: If a value is none that settings are made of.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(vars(value))
+    raise TypeError(type(value).__name__)
 
 
 def _states_of_files(value: Any) -> Iterator[list[Any]]:

@@ -103,6 +103,15 @@ class PanelWriter:
             self._open(name).truncate(state.size(name))
             self._files[name].seek(0, os.SEEK_END)
 
+    def __enter__(self) -> PanelWriter:
+        """Returns the writer."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes the files; what is not finished is gone on with by the next writer."""
+        for file in self._files.values():
+            file.close()
+
     def add(self, panel: Panel, numbers: Sequence[NDArray[np.float64]]) -> None:
         """Writes a block.
 
@@ -156,8 +165,6 @@ class PanelWriter:
         for name, array in self.state.arrays.items():
             array["crc"] = files.crc(name)
         self.flush()
-        for file in self._files.values():
-            file.close()
         place = self.folder / "panel"
         shutil.rmtree(place, ignore_errors=True)
         self._unfinished.replace(place)

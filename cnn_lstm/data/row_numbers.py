@@ -17,6 +17,7 @@ from cnn_lstm.data.times import Times
 
 Rows = NDArray[np.int64]
 CHUNK_ROWS = 1 << 22
+_NONE: Rows = np.empty(0, dtype=np.int64)
 
 
 class RowCollector:
@@ -38,7 +39,7 @@ class RowCollector:
         self._chunks: list[Rows] = []
         self._file: IO[bytes] | None = None
         if folder is not None:
-            self._file = TemporaryFile(dir=folder)  # noqa: SIM115 - the map of it keeps it
+            self._file = TemporaryFile(dir=folder)  # noqa: SIM115 - closed by `rows`
         self._count = 0
 
     def add(self, rows: Rows) -> None:
@@ -52,11 +53,10 @@ class RowCollector:
     def rows(self) -> Rows:
         """All row numbers in the order in which they came, (n,)."""
         if self._file is None:
-            return np.concatenate([np.empty(0, dtype=np.int64), *self._chunks])
-        if not self._count:
-            return np.empty(0, dtype=np.int64)
-        self._file.flush()
-        return np.memmap(self._file, dtype=np.int64, mode="c", shape=(self._count,))
+            return np.concatenate([_NONE, *self._chunks])
+        with self._file as file:  # its map outlives it
+            file.flush()
+            return np.memmap(file, dtype=np.int64, mode="c", shape=(self._count,)) if self._count else _NONE
 
 
 def in_chunks(rows: Rows, size: int = CHUNK_ROWS) -> Iterator[Rows]:
