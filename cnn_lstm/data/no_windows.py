@@ -40,7 +40,8 @@ def cause_of_no_window(panel: Panel, bound: BoundRecipe, edges: Boundaries, symb
         edges: The dates of the parts.
         symbol: Position of the symbol that lacks windows; None looks at all rows.
     """
-    rows: Rows = np.arange(len(panel)) if symbol is None else np.flatnonzero(panel.symbol == symbol)
+    every = slice(0, len(panel)) if symbol is None else panel.rows_of(symbol)
+    rows: Rows = np.arange(every.start, every.stop)
     return next(_causes(panel, bound, edges, rows), None)
 
 

@@ -160,9 +160,9 @@ def _by_symbol(panel: Panel, rows: Rows, scaler: Scaler, pooled: list[Tensor]) -
     """Location and scale of features and targets by the code of each symbol that has enough training rows."""
     known = {}
     codes = distinct_codes(panel.symbols)
-    edges = np.searchsorted(panel.symbol, np.arange(len(panel.symbols) + 1))  # the rows of a symbol lie together
-    for name, start, stop in zip(panel.symbols, edges[:-1], edges[1:], strict=True):
-        own = rows[(rows >= start) & (rows < stop)]
+    edges, places = panel.edges, panel.edges_among(rows)
+    for k, name in enumerate(panel.symbols):
+        start, stop, own = edges[k], edges[k + 1], rows[places[k] : places[k + 1]]
         if name not in codes or len(own) < LEAST_ROWS:
             continue
         scales = scaler.measure(panel.values[start:stop], panel.labels[start:stop], own - start)

@@ -209,7 +209,7 @@ class Predictor:
             last = str(panel.time.max())[:10]
             raise DataError(f"no bar at or after {str(start)[:10]}", f"the last is of {last}", code=335)
         for code, symbol in enumerate(panel.symbols):
-            days = panel.time[panel.symbol == code]
+            days = panel.time[panel.rows_of(code)]
             before = int((days < start).sum())
             if before < needed - 1 and (days >= start).any():
                 what = f"need {counted(needed - 1, 'row')} before {str(start)[:10]}, have {before}"

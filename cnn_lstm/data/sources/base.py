@@ -167,13 +167,15 @@ def select(
     high = None if end is None else utc_moment(end, "end")
     in_order = low is None or high is None or low < high
     require(in_order, f"start {start} is not before end {end}", "", "end is exclusive", code=223)
-    keep = table["symbol"].isin(wanted)
+    keep = np.ones(len(table), dtype=bool)
+    if symbols is not None and len(wanted) < len(present):
+        keep &= table["symbol"].isin(wanted).to_numpy()
     if low is not None:
-        keep &= table["timestamp"] >= low
+        keep &= (table["timestamp"] >= low).to_numpy()
     if high is not None:
-        keep &= table["timestamp"] < high
-    kept = table.loc[keep].reset_index(drop=True)
-    lost = sorted(set(wanted if symbols is not None else ()) - set(kept["symbol"]))
+        keep &= (table["timestamp"] < high).to_numpy()
+    kept = (table if keep.all() else table.loc[keep]).reset_index(drop=True)
+    lost = [] if symbols is None else sorted(set(wanted) - set(kept["symbol"].unique()))
     if lost or kept.empty:
         first, last = table["timestamp"].min(), table["timestamp"].max()
         span = f"{where} runs from {first:%Y-%m-%d} to {last:%Y-%m-%d}" if len(table) else where
