@@ -23,7 +23,16 @@ from cnn_lstm.data.panel_checks import label_correlations
 from cnn_lstm.data.prices import Checks, check_prices, data_fingerprint
 from cnn_lstm.data.splits import DateSplit
 from cnn_lstm.data.strides import Strides
-from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility, Target
+from cnn_lstm.data.targets import (
+    DECAY,
+    MEMORY,
+    Direction,
+    ForwardReturn,
+    ForwardValue,
+    RealizedVolatility,
+    Target,
+    ewma_volatility,
+)
 from cnn_lstm.data.windows import build_panel
 from cnn_lstm.errors import DefectsError
 from tests.markets import TableSource, days, walk
@@ -275,3 +284,29 @@ def test_strides_number_the_rows_of_each_symbol(seed: int) -> None:
     for code in np.unique(symbol):
         expected[symbol == code] = np.arange((symbol == code).sum()) % 7
     assert strides._position.tolist() == expected.tolist()
+
+
+# -- the volatility of one bar ------------------------------------------------------------------------------------------
+
+
+def plain_volatility(changes: NDArray[np.float64]) -> list[float]:
+    """`ewma_volatility` written out, row by row and lag by lag."""
+    found = []
+    for row in range(len(changes)):
+        total = weights = 0.0
+        for lag in range(min(MEMORY, row + 1)):
+            if np.isfinite(changes[row - lag]):
+                total += DECAY**lag * changes[row - lag] ** 2
+                weights += DECAY**lag
+        found.append(float(np.sqrt(total / weights)) if weights else np.nan)
+    return found
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 59, 60, 61, 200])
+@pytest.mark.parametrize("missing", ["none", "first", "some", "all"])
+def test_the_volatility_of_one_bar_has_the_bits_of_the_sum_written_out(rows: int, missing: str) -> None:
+    random = np.random.default_rng(rows)
+    changes = random.normal(size=rows)
+    hole = {"none": 0.0, "first": np.arange(rows) < 1, "some": random.random(rows) < 0.3, "all": 1.0}[missing]
+    changes[np.broadcast_to(hole, rows).astype(bool)] = np.nan
+    np.testing.assert_array_equal(ewma_volatility(changes), plain_volatility(changes))
