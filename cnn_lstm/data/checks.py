@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import MAXYEAR
@@ -11,7 +12,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from cnn_lstm.data.times import microseconds
 from cnn_lstm.errors import Defect, require
 from cnn_lstm.hints import counted
 
@@ -101,7 +104,7 @@ class Checks:
             return self.max_gap_days
         if table is None:
             return GAP_LIMITS[0]
-        usual = float(table.groupby("symbol")["timestamp"].diff().dt.total_seconds().median()) / 86_400
+        usual = _usual_step(table) / 86_400
         needed = 0.0 if math.isnan(usual) else STEPS_OF_A_GAP * usual
         return next((limit for limit in GAP_LIMITS if limit >= needed), float(math.ceil(needed)))
 
@@ -120,6 +123,13 @@ class Checks:
         """The checks of a checkpoint."""
         names = {stored: name for name, stored in STORED_AS.items()}
         return cls(**{names.get(stored, stored): value for stored, value in values.items()})
+
+
+def _usual_step(table: pd.DataFrame) -> float:
+    """Median of the seconds between two rows of a symbol; NaN where no symbol has two."""
+    codes, _ = pd.factorize(table["symbol"])  # sorted, so that the rows of a symbol lie together
+    steps = np.diff(microseconds(table["timestamp"]))[codes[1:] == codes[:-1]]
+    return float(np.median(steps / 1e6)) if len(steps) else math.nan
 
 
 def _dates(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
@@ -194,22 +204,31 @@ def _near(change: pd.Series, split: int, tolerance: float) -> pd.Series:
     return (size / split - 1).abs() <= tolerance
 
 
-def _twins(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
+def twins(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
     """Columns that say the same: equal in every bit, or collinear."""
-    groups: dict[bytes, list[str]] = {}
-    for name in table.columns.difference(KEYS, sort=False):
-        groups.setdefault(hashlib.sha256(table[name].to_numpy().tobytes()).digest(), []).append(str(name))
-    for names in groups.values():
+    groups = _equal_columns({str(name): table[name].to_numpy() for name in table.columns.difference(KEYS, sort=False)})
+    for names in groups:
         if len(names) > 1:
             where = f"{', '.join(names)}, {count_rows(len(table))}"
             yield Defect(319, "columns are equal", where, "keep one of them as a feature", fatal=False)
     if len(table) < COLLINEAR_ROWS:
         return
-    firsts = [names[0] for names in groups.values()]
+    firsts = [names[0] for names in groups]
     correlation = table[firsts].replace([np.inf, -np.inf], np.nan).corr().abs().to_numpy()
     for left, right in zip(*np.nonzero(np.triu(correlation > COLLINEAR, k=1)), strict=True):
         where = f"{firsts[left]}, {firsts[right]}, {count_rows(len(table))}"
         yield Defect(319, "columns are collinear", where, "keep one of them as a feature", fatal=False)
+
+
+def _equal_columns(columns: Mapping[str, NDArray[Any]]) -> list[list[str]]:
+    """Names of columns that are equal in every bit, in order; most differ in their first rows already."""
+    groups: dict[bytes, list[str]] = {}
+    begins = Counter(values[:COLLINEAR_ROWS].tobytes() for values in columns.values())
+    for name, values in columns.items():
+        begin = values[:COLLINEAR_ROWS].tobytes()
+        key = hashlib.sha256(values).digest() if begins[begin] > 1 else begin
+        groups.setdefault(key, []).append(name)
+    return list(groups.values())
 
 
 def _gaps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
@@ -225,14 +244,19 @@ def _gaps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
         yield Defect(320, what, where, fix, fatal=False)
 
 
-def _steps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
-    """Several sampling intervals in one table: all symbols must share one, and each must keep its own."""
+def intervals(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
+    """Symbols of different sampling intervals in one table."""
     step = table.groupby("symbol")["timestamp"].diff()
     median = step.groupby(table["symbol"]).median().dropna()
-    usual = step.groupby(table["symbol"]).transform("median")
     if len(median) > 1 and median.max() > 2 * median.min():
         where = f"{median.idxmin()} every {median.min()}, {median.idxmax()} every {median.max()}"
         yield Defect(321, "symbols with different intervals", where, "load one interval at a time")
+
+
+def _mixed(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
+    """Several sampling intervals in one symbol."""
+    step = table.groupby("symbol")["timestamp"].diff()
+    usual = step.groupby(table["symbol"]).transform("median")
     short = step < usual / 2
     for symbol, rows in short.groupby(table["symbol"]):
         if rows.sum() > 0.02 * (len(rows) - 1):
@@ -269,9 +293,9 @@ def plainly_sound(bars: pd.DataFrame, latest: pd.DataFrame) -> bool:
 
 
 RowCheck = Callable[[pd.DataFrame, Checks], Iterator[Defect]]
-# those that need a row and the one before it, and those that need the whole table
+# those that need a row and the one before it; all but `twins` and `intervals` look at one symbol at a time
 BAR_CHECKS: tuple[RowCheck, ...] = (_dates, _values, _bars, _jumps)
-ROW_CHECKS: tuple[RowCheck, ...] = (*BAR_CHECKS, _twins, _gaps, _steps)
+TABLE_CHECKS: tuple[RowCheck, ...] = (*BAR_CHECKS, twins, _gaps, intervals, _mixed)
 
 
 def present(table: pd.DataFrame, names: list[str]) -> list[str]:
@@ -281,7 +305,10 @@ def present(table: pd.DataFrame, names: list[str]) -> list[str]:
 
 def places(table: pd.DataFrame, bad: pd.Series[bool]) -> Iterator[str]:
     """`symbol @ first date, n rows` for each symbol that has bad rows."""
-    for symbol, when in table.loc[bad.fillna(False), "timestamp"].groupby(table["symbol"]):
+    bad = bad.fillna(False)
+    if not bad.any():
+        return
+    for symbol, when in table.loc[bad, "timestamp"].groupby(table["symbol"]):
         yield f"{symbol} @ {day(when.iloc[0])}, {count_rows(len(when))}"
 
 

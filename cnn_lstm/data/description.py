@@ -74,14 +74,12 @@ def description(data: MarketDataModule) -> str:
 
 def _symbols(data: MarketDataModule) -> pd.DataFrame:
     panel = data.panel
+    windows = np.diff(panel.edges_among(data.windows))
     lines = []
     for code, symbol in enumerate(panel.symbols):
-        rows = np.flatnonzero(panel.symbol == code)
-        windows = int(np.isin(data.windows, rows).sum())
-        days = panel.time[rows]
-        lines.append(
-            (symbol, len(rows), windows, time_text(days[0]), time_text(days[-1]), len(set(panel.segment[rows])))
-        )
+        days, segment = panel.time[panel.rows_of(code)], panel.segment[panel.rows_of(code)]
+        stretches = int(segment[-1] - segment[0]) + 1
+        lines.append((symbol, len(days), int(windows[code]), time_text(days[0]), time_text(days[-1]), stretches))
     return pd.DataFrame(lines, columns=["symbol", "rows", "windows", "first", "last", "gap-free stretches"])
 
 
@@ -109,11 +107,10 @@ def _first_valid(panel: Panel, column: int) -> str:
     """Row within its symbol at which a feature is first known, and its date, for the symbol that is latest."""
     first: tuple[int, str] = (0, "")
     for code in range(len(panel.symbols)):
-        rows = np.flatnonzero(panel.symbol == code)
-        finite = np.flatnonzero(torch.isfinite(panel.values[torch.from_numpy(rows), column]).numpy())
-        first = max(
-            first, (int(finite[0]), time_text(panel.time[rows[finite[0]]])) if len(finite) else (len(rows), "never")
-        )
+        rows = panel.rows_of(code)
+        values, days = panel.values[rows, column], panel.time[rows]
+        finite = np.flatnonzero(torch.isfinite(values).numpy())
+        first = max(first, (int(finite[0]), time_text(days[finite[0]])) if len(finite) else (len(days), "never"))
     return f"{first[0]} ({first[1]})"
 
 

@@ -14,11 +14,20 @@ import numpy.typing as npt
 import pandas as pd
 
 from cnn_lstm.data.indicators.declare import feature
+from cnn_lstm.data.symbol_rows import Places, rows_by_symbol
 from cnn_lstm.errors import CnnLstmError, ConfigError, require
 from cnn_lstm.hints import counted
 
 # `feature` is declared elsewhere; users import it from here
-__all__ = ["Feature", "compute_features", "feature", "latest_values", "most_history", "needed_history"]
+__all__ = [
+    "Feature",
+    "compute_features",
+    "feature",
+    "fill_features",
+    "latest_values",
+    "most_history",
+    "needed_history",
+]
 
 FAMILY_OF_USER = "own"
 # rows of a symbol that are computed in one go, see `compute_features`
@@ -82,22 +91,49 @@ def compute_features(table: pd.DataFrame, features: Sequence[Feature]) -> pd.Dat
         >>> compute_features(table, [twice])["twice"].tolist()
         [2.0, 4.0, 2.0]
     """
-    values = np.full((len(features), len(table)), np.nan)
-    symbols = [np.asarray(rows) for rows in table.groupby("symbol", sort=False).indices.values()]
+    values = np.empty((len(features), len(table)))
+    fill_features(table, features, values.T)
+    return pd.DataFrame(values.T, index=table.index, columns=[item.name for item in features])
+
+
+def fill_features(table: pd.DataFrame, features: Sequence[Feature], values: npt.NDArray[np.floating[Any]]) -> None:
+    """`compute_features` into an array that is there already, which may be of float32: no second copy is made.
+
+    Args:
+        table: As for `compute_features`.
+        features: As for `compute_features`.
+        values: What is filled, (n, F).
+
+    Raises:
+        ConfigError: As `compute_features`.
+    """
+    symbols = rows_by_symbol(table["symbol"])
+    own = [column for column, item in enumerate(features) if not item.cross_sectional]
     with np.errstate(all="ignore"):  # log of 0 and division by 0 give a missing value
-        for rows in symbols:
+        for rows in symbols if own else ():
             bars = table.iloc[rows].reset_index(drop=True)
-            for column, item in enumerate(features):
-                if not item.cross_sectional:
-                    values[column, rows] = _in_blocks(item, bars)
+            columns = np.empty((len(own), len(bars)))
+            for place, column in enumerate(own):
+                columns[place] = _in_blocks(features[column], bars)
+                columns[place, : features[column].warmup] = np.nan
+            columns[~np.isfinite(columns)] = np.nan
+            for place, column in enumerate(own):
+                values[rows, column] = columns[place]
         for column, item in enumerate(features):
             if item.cross_sectional:
-                values[column] = evaluate_feature(item, table)
-    values[~np.isfinite(values)] = np.nan
-    for rows in symbols:
-        for column, item in enumerate(features):
-            values[column, rows[: item.warmup]] = np.nan
-    return pd.DataFrame(values.T, index=table.index, columns=[item.name for item in features])
+                values[:, column] = _crossed(item, table, symbols)
+
+
+def _crossed(item: Feature, table: pd.DataFrame, symbols: Places) -> npt.NDArray[np.float64]:
+    """Values of a cross-sectional feature, (n,)."""
+    values = evaluate_feature(item, table)
+    values = np.where(np.isfinite(values), values, np.nan)
+    for rows in symbols if item.warmup else ():
+        if isinstance(rows, slice):
+            values[rows.start : min(rows.start + item.warmup, rows.stop)] = np.nan
+        else:
+            values[rows[: item.warmup]] = np.nan
+    return values
 
 
 def _in_blocks(item: Feature, bars: pd.DataFrame) -> npt.NDArray[np.float64]:

@@ -27,6 +27,7 @@ from cnn_lstm.data.prices import canonical
 from cnn_lstm.data.row_numbers import RowCollector
 from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.data.storage import CheckedBars, PanelRequest, PanelStorage, StoredPanel
+from cnn_lstm.data.symbol_rows import symbol_edges
 from cnn_lstm.data.times import utc_index
 from cnn_lstm.data.windows import windows_by_stretch
 from cnn_lstm.errors import DataError, Defect, DefectsError, ResourceError, require
@@ -371,7 +372,7 @@ def _price_table(files: PanelFiles, columns: Sequence[str]) -> pd.DataFrame:
 
 def _fingerprint(files: PanelFiles, columns: Sequence[str]) -> str:
     """`data_fingerprint` of the price table."""
-    counts = np.diff(np.searchsorted(files.array("symbol"), np.arange(len(files.state.symbols) + 1)))
+    counts = np.diff(symbol_edges(files.array("symbol"), len(files.state.symbols)))
     digest = hashlib.sha256()
     for symbol, rows in zip(files.state.symbols, counts, strict=True):
         digest.update(f"{symbol}:{rows}\n".encode())

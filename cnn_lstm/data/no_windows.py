@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import STEPS_OF_A_GAP
 from cnn_lstm.data.recipe import BoundRecipe
+from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.splits import Boundaries
 from cnn_lstm.data.times import time_text
-from cnn_lstm.data.windows import Panel, Rows, complete_windows, labelled
+from cnn_lstm.data.windows import Panel, complete_windows, labelled
 from cnn_lstm.hints import counted, first_names
 
 
@@ -40,7 +41,8 @@ def cause_of_no_window(panel: Panel, bound: BoundRecipe, edges: Boundaries, symb
         edges: The dates of the parts.
         symbol: Position of the symbol that lacks windows; None looks at all rows.
     """
-    rows: Rows = np.arange(len(panel)) if symbol is None else np.flatnonzero(panel.symbol == symbol)
+    every = slice(0, len(panel)) if symbol is None else panel.rows_of(symbol)
+    rows: Rows = np.arange(every.start, every.stop)
     return next(_causes(panel, bound, edges, rows), None)
 
 

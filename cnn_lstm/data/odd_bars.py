@@ -67,15 +67,17 @@ def _leaps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
         yield _odd(what, table, str(symbol), steps, code=347)
 
 
-def _volumes(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
+def volumes(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
     """A volume of a thousand times those around it."""
     if "volume" not in table:
         return
     volume = _positive(table["volume"])
-    usual = volume.groupby(table["symbol"]).transform("median")
-    if not (volume > LOUD * usual).any():
+    loud = volume > LOUD * volume.groupby(table["symbol"]).transform("median")
+    if not loud.any():
         return
     for symbol, values in volume.groupby(table["symbol"]):
+        if not values.max() > LOUD * values.min():  # a median of neighbours is not below the least
+            continue
         around = values.rolling(NEIGHBOURS, center=True, min_periods=3).median()
         spread = (np.log(values) - np.log(around)).abs().median()
         # where volumes of neighbours differ much, a thousand times is not odd
@@ -121,7 +123,7 @@ def _calm(table: pd.DataFrame, moves: pd.Series, usual: pd.Series) -> pd.Series:
     return calm
 
 
-ODD_CHECKS: tuple[RowCheck, ...] = (_ranges, _leaps, _volumes, _three_for_two)
+ODD_CHECKS: tuple[RowCheck, ...] = (_ranges, _leaps, volumes, _three_for_two)
 
 
 def _positive(values: pd.Series) -> pd.Series:

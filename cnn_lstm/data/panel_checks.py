@@ -16,11 +16,13 @@ from cnn_lstm.data.indicators.calendars import wandering_sessions
 from cnn_lstm.data.no_windows import cause_of_no_window, span_of_windows
 from cnn_lstm.data.quantities import quantity
 from cnn_lstm.data.recipe import BoundRecipe
+from cnn_lstm.data.row_numbers import Rows, in_chunks, thinned
 from cnn_lstm.data.splits import SplitRows, empty_part, require_rows
 from cnn_lstm.data.statistics import LEAST_ROWS, TrainingStatistics
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, code_of
 from cnn_lstm.data.targets import Target
-from cnn_lstm.data.windows import Panel, Rows
+from cnn_lstm.data.times import microseconds
+from cnn_lstm.data.windows import CHUNK, Panel
 from cnn_lstm.errors import DataError, Defect, DefectsError, ValidityError, require
 from cnn_lstm.hints import counted, first_names
 
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 LEAK_CORRELATION = 0.999
 # warned of from here on, by whether the target is hard to know: volatilities of the past reach 0.8 with those to come
 LIKELY_LEAK = {True: 0.5, False: 0.9}
+DAY = 86_400_000_000  # microseconds
+MOST_ROWS = 4_000_000  # whose scales are compared; of more rows so many, spread evenly
 UNEVEN = 10.0  # a symbol whose scale is one in so many of another's is drowned by it
 RAW = ("columns", FAMILY_OF_USER)
 
@@ -68,12 +72,8 @@ def check_parts(panel: Panel, parts: SplitRows, bound: BoundRecipe) -> None:
     if empty_part(parts):
         cause = cause_of_no_window(panel, bound, parts.boundaries)
         require_rows(parts, *(() if cause is None else (cause.what, cause.fix)))
-    lacking = [
-        (name, code)
-        for code in range(len(panel.symbols))
-        for name, rows in parts.by_name.items()
-        if not (panel.symbol[rows] == code).any()
-    ]
+    windows = {name: np.diff(panel.edges_among(rows)) for name, rows in parts.by_name.items()}
+    lacking = [(name, code) for code in range(len(panel.symbols)) for name in windows if not windows[name][code]]
     defects = _lacking(panel, parts, bound, lacking)
     if defects and bound.recipe.checks.on_short == "error":
         raise DefectsError(defects)
@@ -83,6 +83,8 @@ def check_parts(panel: Panel, parts: SplitRows, bound: BoundRecipe) -> None:
 
 def _lacking(panel: Panel, parts: SplitRows, bound: BoundRecipe, lacking: Sequence[tuple[str, int]]) -> list[Defect]:
     """Symbols without a window in a part, each with the dates of its windows, or the cause that it has none."""
+    if not lacking:
+        return []
     rows = np.concatenate(list(parts.by_name.values()))
     defects = []
     for name, code in lacking:
@@ -115,16 +117,19 @@ def check_labels(panel: Panel, parts: SplitRows, targets: Sequence[Target]) -> N
     """
     for column, target in enumerate(targets):
         for name, rows in parts.by_name.items() if target.classes else ():
-            known = panel.labels[torch.from_numpy(rows), column].long().numpy()
-            counts = np.bincount(known, minlength=target.classes)
+            chunks = (panel.labels[torch.from_numpy(part), column].long().numpy() for part in in_chunks(rows))
+            counts = sum(np.bincount(part, minlength=target.classes) for part in chunks)
             where = f"{target.name}, rows of each class: {counts.tolist()}"
             if (counts > 0).sum() < 2:
                 what = f"only one class in the {name} part"
                 raise DataError(what, where, "move the thresholds or the dates", code=322)
-        labels = panel.labels[torch.from_numpy(parts.train), column]
-        if not target.classes and float(labels.max()) == float(labels.min()):
-            what = f"the target never changes: always {float(labels[0]):g}"
-            where = f"{target.name}, {counted(len(labels), 'training row')}"
+        if target.classes:
+            continue
+        labels = [panel.labels[torch.from_numpy(part), column] for part in in_chunks(parts.train)]
+        least, most = (float(extreme) for extreme in (min(map(torch.min, labels)), max(map(torch.max, labels))))
+        if least == most:
+            what = f"the target never changes: always {least:g}"
+            where = f"{target.name}, {counted(len(parts.train), 'training row')}"
             raise DataError(what, where, "choose another target or longer data", code=318)
 
 
@@ -142,7 +147,7 @@ def check_calendar(timestamps: pd.Series, bound: BoundRecipe) -> list[Defect]:
         ConfigError: E278.
     """
     zone = bound.recipe.zone
-    daily = bool((timestamps == timestamps.dt.normalize()).all())
+    daily = not bool((microseconds(timestamps) % DAY).any())
     fix = "leave it out: a date has no zone"
     require(not (zone and daily), f"calendar_zone={zone} for daily bars", "data.calendar_zone", fix, code=278)
     hours = [one.name for one in bound.features if one.name.startswith(("hour_", "minute_of_day_"))]
@@ -201,18 +206,40 @@ def label_correlations(panel: Panel, rows: Rows, targets: Sequence[Target]) -> d
         rows: The rows to compare, (n,).
         targets: The panel's targets.
     """
-    index = torch.from_numpy(rows)
-    values = panel.values[index].double()
-    by_target = {}
-    for column, target in enumerate(targets):
-        label = panel.labels[index, column].double()
-        base = panel.present[index, column].double() if target.level else torch.zeros_like(label)
-        finite = torch.isfinite(label)
-        x, y = (values - base[:, None])[finite], (label - base)[finite]
-        x, y = x - x.mean(dim=0), y - y.mean()
-        scale = x.norm(dim=0) * y.norm()
-        by_target[target.name] = torch.where(scale > 0, (x * y[:, None]).sum(dim=0) / scale, 0.0)
-    return by_target
+    moments = {target.name: _Comoments() for target in targets}
+    for index in torch.from_numpy(rows).split(CHUNK):
+        values = panel.values[index].double()
+        for column, target in enumerate(targets):
+            label = panel.labels[index, column].double()
+            base = panel.present[index, column].double() if target.level else torch.zeros_like(label)
+            finite = torch.isfinite(label)
+            moments[target.name].add((values - base[:, None])[finite], (label - base)[finite])
+    return {name: of_target.correlation() for name, of_target in moments.items()}
+
+
+class _Comoments:
+    """Sums of squares and products around the means, chunk by chunk, merged as Chan, Golub and LeVeque (1983) do."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._x, self._y, self._xx, self._yy, self._xy = (torch.zeros(1, dtype=torch.float64) for _ in range(5))
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Takes features, (n, F), and labels, (n,)."""
+        if not len(y):
+            return
+        x_mean, y_mean, total = x.mean(dim=0), y.mean(), self._count + len(y)
+        dx, dy, weight = x_mean - self._x, y_mean - self._y, self._count * len(y) / total
+        x, y = x - x_mean, y - y_mean
+        self._xx = self._xx + (x**2).sum(dim=0) + dx**2 * weight
+        self._yy = self._yy + (y**2).sum() + dy**2 * weight
+        self._xy = self._xy + (x * y[:, None]).sum(dim=0) + dx * dy * weight
+        self._x, self._y, self._count = self._x + dx * (len(y) / total), self._y + dy * (len(y) / total), total
+
+    def correlation(self) -> Tensor:
+        """Correlation of each feature with the label, (F,); 0 where one never changes."""
+        scale = (self._xx * self._yy).sqrt()
+        return torch.where(scale > 0, self._xy / scale, 0.0)
 
 
 def uneven_scales(panel: Panel, rows: Rows, bound: BoundRecipe, y_anchor: Sequence[int]) -> list[Defect]:
@@ -231,6 +258,7 @@ def uneven_scales(panel: Panel, rows: Rows, bound: BoundRecipe, y_anchor: Sequen
     Returns:
         None or one, of the target or feature that differs most.
     """
+    rows = thinned(rows, MOST_ROWS)
     values = _scaled_together(panel, torch.from_numpy(rows), bound, y_anchor)
     uneven = {name: scales for name, column in values.items() if (scales := _uneven(panel, rows, column))}
     if not uneven:
@@ -259,8 +287,8 @@ def _scaled_together(panel: Panel, index: Tensor, bound: BoundRecipe, y_anchor: 
 
 def _uneven(panel: Panel, rows: Rows, values: Tensor) -> tuple[tuple[str, float], tuple[str, float]] | None:
     """Symbols with the least and the largest standard deviation of values (n,), if these differ too much."""
-    symbol, numbers = panel.symbol[rows], values.numpy()
-    known = {name: numbers[symbol == code] for code, name in enumerate(panel.symbols)}
+    edges, numbers = panel.edges_among(rows), values.numpy()
+    known = dict(zip(panel.symbols, np.split(numbers, edges[1:-1]), strict=True))
     scales = {name: float(part.std()) for name, part in known.items() if len(part) >= LEAST_ROWS}
     moving = {name: scale for name, scale in scales.items() if scale > 0}
     if not moving:
@@ -291,7 +319,7 @@ def without_scale(panel: Panel, statistics: TrainingStatistics) -> list[Defect]:
     Returns:
         None or one.
     """
-    scaled = scaled_symbols(panel, statistics)
+    scaled = set(scaled_symbols(panel, statistics))
     others = [symbol for symbol in panel.symbols if symbol not in scaled]
     if not scaled or not others:
         return []

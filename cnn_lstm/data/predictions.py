@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnn_lstm.data.quantities import Quantity, quantity
+from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.times import utc_index
-from cnn_lstm.data.windows import Panel, Rows
+from cnn_lstm.data.windows import Panel
 
 TARGETS = "targets"
 

@@ -14,7 +14,6 @@ from cnn_lstm.data.checks import (
     BAR_CHECKS,
     KEYS,
     PRICES,
-    ROW_CHECKS,
     Checks,
     at_row,
     count_rows,
@@ -23,8 +22,9 @@ from cnn_lstm.data.checks import (
     plainly_sound,
 )
 from cnn_lstm.data.missing import listed, missing_runs, unlabelled
-from cnn_lstm.data.odd_bars import ODD_CHECKS
+from cnn_lstm.data.screening import CHUNK, row_defects
 from cnn_lstm.data.sources.base import TIME_DTYPE, validate_symbol
+from cnn_lstm.data.symbol_rows import key_order, symbol_slices
 from cnn_lstm.data.times import require_years, utc_or_dates
 from cnn_lstm.errors import DataError, Defect, DefectsError
 from cnn_lstm.hints import counted, nearest
@@ -75,16 +75,11 @@ def check_prices(
     check_structure(table, required)
     for name in table["symbol"].unique():
         validate_symbol(name)
-    table = _normalised(table)
-    defects = list(_order(table, checks))
-    table = table.sort_values(KEYS, kind="stable", ignore_index=True)
-    defects += _duplicates(table)
-    table = table[~table.duplicated(KEYS)].reset_index(drop=True)
+    table, defects = _sorted(_normalised(table), checks)
     if checks.on_unlisted == "skip":
         table, unlisted = listed(table)
         defects += unlisted
-    for check in (*ROW_CHECKS, *ODD_CHECKS):
-        defects += check(table, checks)
+    defects += row_defects(table, checks, symbol_slices(table["symbol"]))
     defects += [defect for name in labels for defect in unlabelled(table, name, checks)]
     filled, gaps = _filled(table, checks, labels)
     _refuse(defects + gaps)
@@ -168,13 +163,17 @@ def data_fingerprint(table: pd.DataFrame) -> str:
         True
     """
     numbers = sorted(table.columns.difference(KEYS))
-    table = table.sort_values(KEYS + numbers, kind="stable", ignore_index=True)
+    if key_order(table) is not None:
+        table = table.sort_values(KEYS + numbers, kind="stable", ignore_index=True)
     digest = hashlib.sha256()
     for symbol, rows in table["symbol"].value_counts(sort=False).items():
         digest.update(f"{symbol}:{rows}\n".encode())
-    digest.update(table["timestamp"].dt.as_unit("us").astype("int64").to_numpy("<i8").tobytes())
+    digest.update(np.ascontiguousarray(table["timestamp"].dt.as_unit("us").astype("int64").to_numpy("<i8")))
     for name in numbers:
-        digest.update(f"{name}\n".encode() + canonical(table[name].to_numpy("<f8")))
+        digest.update(f"{name}\n".encode())
+        column = table[name].to_numpy()
+        for start in range(0, len(column), CHUNK):
+            digest.update(canonical(column[start : start + CHUNK].astype("<f8")))
     return digest.hexdigest()
 
 
@@ -240,6 +239,17 @@ def _normalised(table: pd.DataFrame, daily: bool | None = None) -> pd.DataFrame:
     if table["timestamp"].dtype != TIME_DTYPE:
         table = table.assign(timestamp=utc_or_dates(table["timestamp"], daily))
     return table.astype(numbers | {"symbol": "str"}).reset_index(drop=True)
+
+
+def _sorted(table: pd.DataFrame, checks: Checks) -> tuple[pd.DataFrame, list[Defect]]:
+    """The table by symbol and timestamp, each pair once, and what was wrong with its order; one pass if nothing was."""
+    order = key_order(table)
+    if order is None:
+        return table, []
+    defects = list(_order(table, checks))
+    table = table.iloc[order].reset_index(drop=True)
+    defects += _duplicates(table)
+    return table[~table.duplicated(KEYS)].reset_index(drop=True), defects
 
 
 def _order(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:

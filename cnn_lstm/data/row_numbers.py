@@ -13,6 +13,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.times import Times
 
 Rows = NDArray[np.int64]
@@ -63,6 +64,11 @@ def in_chunks(rows: Rows, size: int = CHUNK_ROWS) -> Iterator[Rows]:
     """Row numbers, (n,), in chunks; one empty chunk if there is none."""
     for start in range(0, max(len(rows), 1), size):
         yield rows[start : start + size]
+
+
+def thinned(rows: Rows, most: int) -> Rows:
+    """At most so many of the row numbers, (n,), spread evenly."""
+    return rows[evenly_spread(len(rows), most)] if len(rows) > most else rows
 
 
 def span_of_rows(times: Times, rows: Rows) -> tuple[np.datetime64, np.datetime64]:

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from cnn_lstm.data.anchors import anchor_positions
-from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.recipe import Recipe
-from cnn_lstm.data.row_numbers import CHUNK_ROWS, Rows, in_chunks
+from cnn_lstm.data.row_numbers import CHUNK_ROWS, Rows, in_chunks, thinned
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, distinct_codes
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, cut_windows
@@ -120,7 +119,7 @@ class Scaler:
     def _moves_scale(self, values: Tensor, labels: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         """Location and scale, (H,), of the labels of training rows, (n,), less what they are anchored on."""
         if self.scaling == "robust":
-            moves = self._moves(values, labels, _thinned(rows))
+            moves = self._moves(values, labels, thinned(rows, MOST_OF_QUARTILES))
             return _robust(moves, torch.ones(len(moves), dtype=torch.bool))
         return _moments(self._moves(values, labels, part).double() for part in in_chunks(rows, CHUNK))
 
@@ -171,9 +170,9 @@ def _by_symbol(panel: Panel, rows: Rows, scaler: Scaler, pooled: list[Tensor]) -
     """Location and scale of features and targets by the code of each symbol that has enough training rows."""
     known = {}
     codes = distinct_codes(panel.symbols)
-    edges = np.searchsorted(panel.symbol, np.arange(len(panel.symbols) + 1))  # the rows of a symbol lie together
-    for name, start, stop in zip(panel.symbols, edges[:-1], edges[1:], strict=True):
-        own = rows[slice(*np.searchsorted(rows, [start, stop]))]
+    edges, places = panel.edges, panel.edges_among(rows)
+    for k, name in enumerate(panel.symbols):
+        start, stop, own = edges[k], edges[k + 1], rows[places[k] : places[k + 1]]
         if name not in codes or len(own) < LEAST_ROWS:
             continue
         scales = scaler.measure(panel.values[start:stop], panel.labels[start:stop], own - start)
@@ -203,11 +202,6 @@ def _counts(labels: Tensor, classes: int) -> Tensor:
     return torch.stack([torch.bincount(column.long(), minlength=classes) for column in labels.T])
 
 
-def _thinned(rows: Rows) -> Rows:
-    """At most `MOST_OF_QUARTILES` of the rows, spread evenly."""
-    return rows[evenly_spread(len(rows), MOST_OF_QUARTILES)] if len(rows) > MOST_OF_QUARTILES else rows
-
-
 def _location_and_scale(values: Tensor, mask: Tensor, scaling: Scaling) -> tuple[Tensor, Tensor]:
     return _robust(values, mask) if scaling == "robust" else _moments(_masked(values, mask))
 
@@ -223,7 +217,7 @@ def _robust(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
     Of more than `MOST_OF_QUARTILES` rows, the quartiles are those of so many of them, spread evenly.
     """
-    kept = torch.from_numpy(_thinned(np.flatnonzero(mask.numpy())))
+    kept = torch.from_numpy(thinned(np.flatnonzero(mask.numpy()), MOST_OF_QUARTILES))
     quartiles = np.stack([np.quantile(column[kept].numpy(), [0.25, 0.5, 0.75]) for column in values.unbind(dim=1)])
     low, middle, high = torch.from_numpy(quartiles).T
     scale = _never_zero((high - low) * ROBUST_TO_STD)

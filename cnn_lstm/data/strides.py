@@ -35,8 +35,8 @@ class Strides:
     def __init__(self, symbol: NDArray[np.int32], stride: int) -> None:
         _, code, count = np.unique(symbol, return_inverse=True, return_counts=True)
         position = np.empty(len(symbol), dtype=np.int64)
-        for number in range(len(count)):
-            position[code == number] = np.arange(count[number])
+        first = np.cumsum(count) - count  # of each symbol, among the rows in the order of the symbols
+        position[np.argsort(code, kind="stable")] = np.arange(len(symbol)) - np.repeat(first, count)
         self._symbol, self._position = torch.from_numpy(code), torch.from_numpy(position % stride)
         # a symbol of fewer rows than a stride gives one row to each epoch
         self._phases = torch.from_numpy(np.minimum(count, stride))

@@ -289,13 +289,27 @@ def ewma_volatility(changes: Floats) -> Floats:
         [nan, 0.02, 0.02]
     """
     squares = changes**2
-    total, weights = np.zeros_like(squares), np.zeros_like(squares)
-    for lag in range(MEMORY):  # lag by lag, as in `RealizedVolatility.present`
-        part = _lag(squares, lag)
-        known = np.isfinite(part)
-        total += DECAY**lag * np.where(known, part, 0.0)
-        weights += DECAY**lag * known
+    known = np.isfinite(squares)
+    squares = np.where(known, squares, 0.0)
+    total, part = np.zeros_like(squares), np.empty_like(squares)
+    for lag in range(min(MEMORY, len(squares))):  # lag by lag, as in `RealizedVolatility.present`
+        earlier = len(squares) - lag
+        total[lag:] += np.multiply(DECAY**lag, squares[:earlier], out=part[:earlier])
+    weights = _weights(known)
     return np.sqrt(np.divide(total, weights, out=np.full_like(total, np.nan), where=weights > 0))
+
+
+def _weights(known: NDArray[np.bool_]) -> Floats:
+    """Sum of the weights of the latest changes that are known, (n,)."""
+    weights = np.zeros(len(known))
+    unknown = len(known) if not known.any() else int(known.argmax())
+    if known[unknown:].all():  # all but the first ones, as of every price
+        sums = np.cumsum([DECAY**lag for lag in range(MEMORY)])  # NumPy's own powers differ in their last bits
+        weights[unknown:] = sums[np.minimum(np.arange(len(known) - unknown), MEMORY - 1)]
+        return weights
+    for lag in range(min(MEMORY, len(known))):
+        weights[lag:] += DECAY**lag * known[: len(known) - lag]
+    return weights
 
 
 def check_targets(targets: list[Target]) -> None:

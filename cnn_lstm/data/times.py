@@ -26,6 +26,17 @@ def utc_times(column: pd.Series) -> Times:
     return times
 
 
+def microseconds(column: pd.Series) -> NDArray[np.int64]:
+    """Microseconds since 1970, (n,), of a column with a time zone.
+
+    Example:
+        >>> microseconds(pd.Series(pd.to_datetime(["1970-01-02"], utc=True))).tolist()
+        [86400000000]
+    """
+    numbers: NDArray[np.int64] = column.dt.as_unit("us").astype("int64").to_numpy()
+    return numbers
+
+
 def utc_or_dates(local: pd.Series, daily: bool | None = None) -> pd.Series:
     """The one time rule: local times that are all midnight are dates and stay these; others are moments in UTC.
 

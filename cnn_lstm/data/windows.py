@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -21,12 +22,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from cnn_lstm.data.features import Feature, compute_features
+from cnn_lstm.data.features import Feature, fill_features
 from cnn_lstm.data.row_numbers import Rows, stretches
 from cnn_lstm.data.strides import Strides
+from cnn_lstm.data.symbol_rows import rows_by_symbol, symbol_edges
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.times import utc_times
 
+CHUNK = 1 << 16  # rows that are looked at in one go
 BLOCK_ROWS, MIXED_BLOCKS = 1 << 14, 64
 
 
@@ -59,6 +62,19 @@ class Panel:
     def __len__(self) -> int:
         return len(self.values)
 
+    @cached_property
+    def edges(self) -> NDArray[np.int64]:
+        """Edges between the symbols, (S + 1,): the rows of symbol k run from edge k to edge k + 1."""
+        return symbol_edges(self.symbol, len(self.symbols))
+
+    def rows_of(self, symbol: int) -> slice:
+        """The rows of a symbol, given its position in `symbols`."""
+        return slice(int(self.edges[symbol]), int(self.edges[symbol + 1]))
+
+    def edges_among(self, rows: Rows) -> NDArray[np.int64]:
+        """Edges between the symbols among ascending rows (n,), (S + 1,)."""
+        return np.searchsorted(rows, self.edges).astype(np.int64)
+
 
 def build_panel(
     prices: pd.DataFrame, features: Sequence[Feature], targets: Sequence[Target], max_gap_days: float
@@ -71,32 +87,33 @@ def build_panel(
         targets: What is forecast, in order.
         max_gap_days: A longer pause between two rows of a symbol ends a segment.
     """
-    values = compute_features(prices, features).to_numpy(dtype=np.float32, copy=True)
     codes, names = pd.factorize(prices["symbol"])
     time = utc_times(prices["timestamp"])
     limit = np.timedelta64(round(max_gap_days * 86_400e6), "us")
     starts = np.ones(len(codes), dtype=bool)
-    starts[1:] = (np.diff(codes) != 0) | (np.diff(time) > limit)
-    segment = np.cumsum(starts, dtype=np.int32)
-    known = _target_columns(prices, codes, targets, segment)
+    starts[1:] = (codes[1:] != codes[:-1]) | (np.diff(time) > limit)
+    symbol, segment = codes.astype(np.int32), np.cumsum(starts, dtype=np.int32)
+    del codes, starts
+    values = np.empty((len(prices), len(features)), dtype=np.float32)
+    fill_features(prices, features, values)
+    known = _target_columns(prices, targets, segment)
     return Panel(
-        values=torch.from_numpy(np.ascontiguousarray(values)),
+        values=torch.from_numpy(values),
         **{name: torch.from_numpy(column) for name, column in known.items()},
         symbols=tuple(str(name) for name in names),
-        symbol=codes.astype(np.int32),
+        symbol=symbol,
         time=time,
         segment=segment,
     )
 
 
 def _target_columns(
-    prices: pd.DataFrame, codes: NDArray[np.int64], targets: Sequence[Target], segment: NDArray[np.int32]
+    prices: pd.DataFrame, targets: Sequence[Target], segment: NDArray[np.int32]
 ) -> dict[str, NDArray[np.float32]]:
     """What is known of each target: labels, present, volatility and bar_return, each (N, H)."""
     names = ("labels", "present", "volatility", "bar_return")
     known = {name: np.full((len(prices), len(targets)), np.nan, dtype=np.float32) for name in names}
-    for code in np.unique(codes):
-        rows = np.flatnonzero(codes == code)
+    for rows in rows_by_symbol(prices["symbol"]):
         bars = prices.iloc[rows].reset_index(drop=True)
         for column, target in enumerate(targets):
             columns = target.future(bars), target.present(bars), target.volatility(bars), target.bar_return(bars)
@@ -131,7 +148,7 @@ def windows_by_stretch(panel: Panel, length: int) -> Iterator[Rows]:
 def _complete(values: Tensor, segment: NDArray[np.int32], length: int) -> Rows:
     """Last rows, (n,), of the complete windows of a stretch of a panel, (N, F) and (N,)."""
     index = np.arange(len(values))
-    whole = torch.isfinite(values).all(dim=1).numpy()
+    whole = all_finite(values)
     first = np.ones(len(values), dtype=bool)
     first[1:] = np.diff(segment) != 0
     segment_start = np.maximum.accumulate(np.where(first, index, 0))
@@ -140,9 +157,18 @@ def _complete(values: Tensor, segment: NDArray[np.int32], length: int) -> Rows:
     return np.flatnonzero(run >= length)
 
 
+def all_finite(values: Tensor) -> NDArray[np.bool_]:
+    """Whether each row of values, (N, F), holds numbers only, (N,); in chunks, to spare memory."""
+    whole = np.empty(len(values), dtype=bool)
+    for start in range(0, len(values), CHUNK):
+        part = values[start : start + CHUNK].numpy()
+        np.isfinite(part).all(axis=1, out=whole[start : start + CHUNK])
+    return whole
+
+
 def labelled(panel: Panel, rows: Rows) -> NDArray[np.bool_]:
     """Whether all labels of each row are known, both (n,)."""
-    return torch.isfinite(panel.labels[torch.from_numpy(rows)]).all(dim=1).numpy()
+    return all_finite(panel.labels)[rows]
 
 
 def cut_windows(values: Tensor, rows: Tensor, length: int) -> Tensor:

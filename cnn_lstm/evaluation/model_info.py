@@ -12,7 +12,8 @@ import numpy as np
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.panel_checks import LEAK_CORRELATION, label_correlations, muted_features
-from cnn_lstm.data.windows import Panel, Rows
+from cnn_lstm.data.row_numbers import Rows
+from cnn_lstm.data.windows import Panel
 from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, PASSED
 from cnn_lstm.evaluation.audit.learning import Prefix, label_ends, purge, refit, trained_on
 from cnn_lstm.evaluation.audit.run_audit import short_form

@@ -17,8 +17,11 @@ import math
 from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypedDict, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 LEVELS = (50, 80, 90, 95)
 GAMMA = 0.02
@@ -64,6 +67,14 @@ class Adaptive(ABC, Generic[Bound]):
     @abstractmethod
     def bounds(self, forecast: Forecast) -> list[Bound]:
         """Bounds of a forecast at each of `LEVELS` as of now, each inside the next one's; changes nothing."""
+
+    def bounds_of_all(self, forecasts: NDArray[np.float64]) -> Any:
+        """`bounds` of many forecasts, one per row, before anything more is learnt.
+
+        Args:
+            forecasts: What `bounds` takes, (n, columns).
+        """
+        return [self.bounds(tuple(forecast)) for forecast in forecasts.tolist()]
 
     @abstractmethod
     def _score(self, forecast: Forecast, truth: float) -> float:
@@ -173,13 +184,25 @@ class AdaptiveIntervals(Adaptive[tuple[float, float]]):
         """Lower and upper bound at each of `LEVELS`, of the forecast (y_pred, scale)."""
         y_pred, scale = forecast[0], self._known_scale(forecast[1])
         bounds = []
-        lowest, highest = math.inf, -math.inf
-        for alpha in self._alphas:
-            low, high = self._quantiles(alpha)
-            lowest, highest = min(low, lowest), max(high, highest)  # levels adapt apart, and could cross
+        for lowest, highest in self._nested():
             lower, upper = y_pred + scale * lowest, y_pred + scale * highest
             bounds.append((max(lower, 0.0), max(upper, 0.0)) if self.positive else (lower, upper))
         return bounds
+
+    def bounds_of_all(self, forecasts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`bounds` of many forecasts (y_pred, scale), (n, 2) -> (n, levels, 2), with the same bits."""
+        y_pred, scale = forecasts[:, 0, None, None], forecasts[:, 1, None, None]
+        scale = np.where((scale > 0.0) & (scale < math.inf), scale, self.typical_scale)
+        bounds: NDArray[np.float64] = y_pred + scale * np.array(list(self._nested()))
+        return np.where(bounds < 0.0, 0.0, bounds) if self.positive else bounds
+
+    def _nested(self) -> Iterator[tuple[float, float]]:
+        """Two quantiles for each of `LEVELS`, each pair around the one before: levels adapt apart, and could cross."""
+        lowest, highest = math.inf, -math.inf
+        for alpha in self._alphas:
+            low, high = self._quantiles(alpha)
+            lowest, highest = min(low, lowest), max(high, highest)
+            yield lowest, highest
 
     def _quantiles(self, alpha: float) -> tuple[float, float]:
         scores, count = self._scores, len(self._scores)

@@ -6,6 +6,7 @@ Shapes: n forecasts of a predictions table, sorted by target, symbol and date.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -106,22 +107,24 @@ class LiveIntervals:
 
     def _issue(
         self, key: Key, series: _Series, rows: NDArray[np.int64], fresh: Adaptive[Bound]
-    ) -> Iterator[list[Bound]]:
+    ) -> Iterator[tuple[NDArray[np.int64], list[list[Bound]]]]:
         adaptive = self._adaptive.setdefault(key, fresh)
+        issued = []
         for row in rows.tolist():
             as_of, forecast = int(series.as_of[row]), tuple(series.forecast[row].tolist())
-            yield adaptive.bounds(forecast) if as_of < self._start else adaptive.issue(as_of, forecast)
+            issued.append(adaptive.bounds(forecast) if as_of < self._start else adaptive.issue(as_of, forecast))
+        yield rows, issued
 
     def _relive(
         self, key: Key, series: _Series, rows: NDArray[np.int64], fresh: Adaptive[Bound]
-    ) -> Iterator[list[Bound]]:
+    ) -> Iterator[tuple[NDArray[np.int64], list[list[Bound]]]]:
         # as `_Series.replay`, but a label that has not ended must stay open, and not be taken as one that never will
         self._adaptive[key] = fresh
-        ended = [int(row) for row in rows if series.end[row] != NO_TIME]
+        ended = deque(int(row) for row in rows if series.end[row] != NO_TIME)
         for row in rows.tolist():
             while ended and series.end[ended[0]] <= series.as_of[row]:
                 self.observe(*key, int(series.as_of[ended[0]]), float(series.truth[ended[0]]))
-                ended.pop(0)
+                ended.popleft()
             yield from self._issue(key, series, np.array([row]), fresh)
         for row in ended:
             self.observe(*key, int(series.as_of[row]), float(series.truth[row]))
@@ -142,13 +145,13 @@ def _widened(table: pd.DataFrame, calibration: Calibration, bounds_of: Callable[
     usable = (table["scale"] > 0) & np.isfinite(table["scale"])
     widened["scale"] = widened["scale"].where(usable, widened["target"].map(typical))
     series = _Series(widened, [f"p{k}" for k in range(classes)] or ["y_pred", "scale"])
-    every: list[Any] = [None] * len(table)
+    columns = _SetColumns(len(table), classes) if classes else _IntervalColumns(len(table))
     for rows in series.groups:
         target, symbol = (str(table[name].iat[rows[0]]) for name in ("target", "symbol"))
         fresh = _adaptive_of(calibration, targets, target)
-        for row, bounds in zip(rows, bounds_of((target, symbol), series, rows, fresh), strict=True):
-            every[row] = bounds
-    widened = widened.assign(**(_set_columns(every, classes) if classes else _interval_columns(every)))
+        for some, bounds in bounds_of((target, symbol), series, rows, fresh):
+            columns.put(some, bounds)
+    widened = widened.assign(**columns.named())
     widened.attrs = dict(table.attrs)
     scored = zip(targets.items(), calibration.scores, strict=True)
     set_target_infos(widened, {name: replace(about, scores=list(scores)) for (name, about), scores in scored})
@@ -188,32 +191,55 @@ class _Series:
         self.truth = table["y_true"].to_numpy(dtype=np.float64)
         self.forecast = table[forecast].to_numpy(dtype=np.float64)
 
-    def replay(self, adaptive: Adaptive[Bound], rows: NDArray[np.int64], start: int) -> Iterator[list[Bound]]:
+    def replay(
+        self, adaptive: Adaptive[Bound], rows: NDArray[np.int64], start: int
+    ) -> Iterator[tuple[NDArray[np.int64], Any]]:
         """Bounds of one symbol's forecasts of one target, as they would have been issued day by day."""
+        fixed = int(np.searchsorted(self.as_of[rows], start))  # before the boundary nothing is learnt
+        yield rows[:fixed], adaptive.bounds_of_all(self.forecast[rows[:fixed]])
         as_of, end, truth = (values[rows].tolist() for values in (self.as_of, self.end, self.truth))
-        ended = 0
-        for row, forecast in enumerate(map(tuple, self.forecast[rows].tolist())):
-            if as_of[row] < start:
-                yield adaptive.bounds(forecast)
-                continue
+        ended, issued = 0, []
+        for row, forecast in enumerate(map(tuple, self.forecast[rows[fixed:]].tolist()), start=fixed):
             while ended < row and end[ended] <= as_of[row]:  # NaT is below everything, and its label is NaN
                 adaptive.observe(as_of[ended], truth[ended])
                 ended += 1
-            yield adaptive.issue(as_of[row], forecast)
+            issued.append(adaptive.issue(as_of[row], forecast))
+        yield rows[fixed:], issued
 
 
-def _interval_columns(every: list[list[tuple[float, float]]]) -> dict[str, NDArray[np.float64]]:
-    bounds = np.array(every, dtype=np.float64).reshape(len(every), len(LEVELS), 2)
-    return {
-        f"{name}_{level}": bounds[:, k, side]
-        for k, level in enumerate(LEVELS)
-        for side, name in enumerate(("lower", "upper"))
-    }
+class _IntervalColumns:
+    """Lower and upper bounds of the forecasts of a table, (n,)."""
+
+    def __init__(self, rows: int) -> None:
+        self._bounds = np.empty((rows, len(LEVELS), 2))
+
+    def put(self, rows: NDArray[np.int64], bounds: Any) -> None:
+        """Takes the bounds of some forecasts: (m, levels, 2)."""
+        self._bounds[rows] = np.asarray(bounds, dtype=np.float64).reshape(len(rows), len(LEVELS), 2)
+
+    def named(self) -> dict[str, NDArray[np.float64]]:
+        """The columns by their names."""
+        return {
+            f"{name}_{level}": self._bounds[:, k, side]
+            for k, level in enumerate(LEVELS)
+            for side, name in enumerate(("lower", "upper"))
+        }
 
 
-def _set_columns(every: list[list[tuple[int, ...]]], classes: int) -> dict[str, Any]:
-    between = "" if classes <= MOST_DIGITS else " "
-    return {
-        f"set_{level}": pd.array([between.join(map(str, bounds[k])) for bounds in every], dtype="str")
-        for k, level in enumerate(LEVELS)
-    }
+class _SetColumns:
+    """Sets of classes of the forecasts of a table, (n,), as text."""
+
+    def __init__(self, rows: int, classes: int) -> None:
+        self._between = "" if classes <= MOST_DIGITS else " "
+        self._texts = [np.full(rows, "", dtype=object) for _ in LEVELS]
+        self._known: dict[tuple[int, ...], str] = {}  # one text for all forecasts of a set
+
+    def put(self, rows: NDArray[np.int64], bounds: Sequence[Sequence[tuple[int, ...]]]) -> None:
+        """Takes the sets of some forecasts: (m, levels)."""
+        for row, sets in zip(rows.tolist(), bounds, strict=True):
+            for texts, one in zip(self._texts, sets, strict=True):
+                texts[row] = self._known.setdefault(one, self._between.join(map(str, one)))
+
+    def named(self) -> dict[str, Any]:
+        """The columns by their names."""
+        return {f"set_{level}": pd.array(texts, dtype="str") for level, texts in zip(LEVELS, self._texts, strict=True)}

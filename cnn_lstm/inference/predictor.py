@@ -16,9 +16,10 @@ from torch import Tensor
 from cnn_lstm.data.feature_catalogue import raw_columns
 from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.data.recipe import BoundRecipe, Recipe
+from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.data.times import utc_index
-from cnn_lstm.data.windows import Panel, Rows, complete_windows, cut_windows
+from cnn_lstm.data.windows import Panel, complete_windows, cut_windows
 from cnn_lstm.errors import DataError, require
 from cnn_lstm.hints import counted
 from cnn_lstm.inference.ensemble import Ensemble, model_from
@@ -209,7 +210,7 @@ class Predictor:
             last = str(panel.time.max())[:10]
             raise DataError(f"no bar at or after {str(start)[:10]}", f"the last is of {last}", code=335)
         for code, symbol in enumerate(panel.symbols):
-            days = panel.time[panel.symbol == code]
+            days = panel.time[panel.rows_of(code)]
             before = int((days < start).sum())
             if before < needed - 1 and (days >= start).any():
                 what = f"need {counted(needed - 1, 'row')} before {str(start)[:10]}, have {before}"

@@ -229,8 +229,7 @@ class Stream:
         self._intervals.begin(forecasts)
         times, bars = panel.time.astype(np.int64), checked[self._columns].to_numpy(dtype=np.float64)
         for code, symbol in enumerate(panel.symbols):
-            rows = np.flatnonzero(panel.symbol == code)
-            part = slice(rows[0], rows[-1] + 1)  # the rows of a symbol lie together
+            part = panel.rows_of(code)
             values, segment = panel.values[part], panel.segment[part]
             tail = Tail.of_history(times[part], bars[part], values, segment, self._recipe.window)
             self._tails[symbol] = self._cut(tail)

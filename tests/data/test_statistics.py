@@ -13,9 +13,10 @@ from torch import Tensor
 from cnn_lstm.data import statistics
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.prices import Checks
+from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.statistics import Scaler, TrainingStatistics, training_statistics
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, Target
-from cnn_lstm.data.windows import Panel, Rows
+from cnn_lstm.data.windows import Panel
 from tests.markets import PRICES, TableSource, market, walk
 
 FEATURES = ["log_return_1", "close_location", "volume", "market_return_1", "close"]

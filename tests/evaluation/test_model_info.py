@@ -17,9 +17,9 @@ import torch
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.prices import Checks
+from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.splits import DateSplit
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility
-from cnn_lstm.data.windows import Rows
 from cnn_lstm.evaluation.model_info import leakage_checks, model_info
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster

@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import logging
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -618,3 +619,45 @@ def test_dropout_samples_move_the_interval_with_their_mean(run_dir: Path) -> Non
 def test_an_unknown_scale_is_the_typical_one_in_the_table_too(unknown: float) -> None:
     table = forecasts(normal(3), scale=np.array([1.0, unknown, 3.0]))
     assert add_intervals(table, calibration(normal(50), typical=2.0), FIRST)["scale"].tolist() == [1.0, 2.0, 3.0]
+
+
+# -- many forecasts ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["return", "volatility", "class"])
+def test_forecasts_before_the_boundary_all_at_once_have_the_bits_of_one_after_the_other(kind: str) -> None:
+    random, rows = np.random.default_rng(3), 200
+    scale = np.where(random.random(rows) < 0.1, random.choice([0.0, np.nan, np.inf], rows), random.random(rows))
+    probabilities = random.dirichlet(np.ones(3), rows) if kind == "class" else None
+    truth = random.integers(0, 3, rows).astype(float) if kind == "class" else np.abs(normal(rows))
+    table = forecasts(truth, kind=kind, scale=scale, probabilities=probabilities)
+    table["y_pred"] = np.where(random.random(rows) < 0.1, np.nan, 0.1 * normal(rows, 1))
+    scores = np.abs(normal(40, 2)) if kind == "class" else normal(40, 2)
+    found = add_intervals(table, calibration(scores / 4, typical=0.7), day(150))
+    one = (
+        AdaptiveSets(sorted(scores / 4))
+        if kind == "class"
+        else AdaptiveIntervals(sorted(scores / 4), 0.7, kind != "return")
+    )
+    columns = [f"p{k}" for k in range(3)] if kind == "class" else ["y_pred", "scale"]
+    wanted = [one.bounds(tuple(forecast)) for forecast in table[columns].to_numpy()[:150].tolist()]
+    for k, level in enumerate(LEVELS):
+        if kind == "class":
+            assert found[f"set_{level}"][:150].tolist() == ["".join(map(str, bounds[k])) for bounds in wanted]
+        else:
+            for side, name in enumerate(("lower", "upper")):
+                bits = np.array([bounds[k][side] for bounds in wanted])
+                np.testing.assert_array_equal(found[f"{name}_{level}"][:150].to_numpy(), bits)
+
+
+def test_intervals_of_a_large_table_take_no_more_than_a_few_columns() -> None:
+    rows = 20_000
+    table = pd.concat([forecasts(normal(rows // 10, k), symbol=f"S{k}") for k in range(10)], ignore_index=True)
+    table.attrs = forecasts(normal(3)).attrs
+    tracemalloc.start()
+    add_intervals(table, calibration(normal(100)), FIRST)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak / rows < 450, (
+        "bytes per forecast: eight bounds, the columns they are read from, and one symbol's objects"
+    )

@@ -18,10 +18,10 @@ import torch
 import yaml
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.sources import SampleBars
 from cnn_lstm.data.splits import DateSplit
 from cnn_lstm.data.targets import RealizedVolatility
-from cnn_lstm.data.windows import Rows
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs
 from cnn_lstm.evaluation.baselines.fit import FittedBaselines, fit_baselines
 from cnn_lstm.evaluation.formatting import aligned

@@ -159,11 +159,14 @@ def select(
         ConfigError: A symbol or date is malformed, or start is not before end.
         DataError: E333 symbols that are not there; E302 no row is left, of one requested symbol or at all.
     """
-    wanted = chosen_symbols(list(table["symbol"].unique()), symbols, where)
+    present = list(table["symbol"].unique())
+    wanted = chosen_symbols(present, symbols, where)
     low, high = span_of(start, end)
-    keep = table["symbol"].isin(wanted) & within(table["timestamp"], low, high)
-    kept = table.loc[keep].reset_index(drop=True)
-    lost = sorted(set(wanted if symbols is not None else ()) - set(kept["symbol"]))
+    keep = within(table["timestamp"], low, high)
+    if symbols is not None and len(wanted) < len(present):
+        keep &= table["symbol"].isin(wanted)
+    kept = (table if keep.all() else table.loc[keep]).reset_index(drop=True)
+    lost = [] if symbols is None else sorted(set(wanted) - set(kept["symbol"].unique()))
     if lost or kept.empty:
         first, last = table["timestamp"].min(), table["timestamp"].max()
         span = f"{where} runs from {first:%Y-%m-%d} to {last:%Y-%m-%d}" if len(table) else where

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.times import Times
-from cnn_lstm.data.windows import Rows, labelled
+from cnn_lstm.data.windows import labelled
 from cnn_lstm.evaluation.audit.findings import FAILED, PASSED, WARNED, Finding, Result, merge
 from cnn_lstm.evaluation.audit.stages import earliest
 

@@ -15,9 +15,9 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.panel_checks import muted_features
 from cnn_lstm.data.picks import evenly_spread
+from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.statistics import TrainingStatistics
 from cnn_lstm.data.times import Times, time_text, utc_times
-from cnn_lstm.data.windows import Rows
 from cnn_lstm.errors import DataError
 from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, result
 from cnn_lstm.evaluation.audit.perturbations import as_floats, few_numbers, moved

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnn_lstm.data.picks import evenly_spread
+from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.times import time_text
-from cnn_lstm.data.windows import Rows, cut_windows
+from cnn_lstm.data.windows import cut_windows
 from cnn_lstm.evaluation.audit.findings import NO_CHECKPOINT, NOT_APPLICABLE, Finding, Result, result
 from cnn_lstm.evaluation.audit.stages import BOUNDS, Base, earliest
 from cnn_lstm.inference.intervals import add_intervals

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from cnn_lstm.data.checks import Checks
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.recipe import BoundRecipe
+from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.times import time_text, utc_times
-from cnn_lstm.data.windows import Panel, Rows, complete_windows
+from cnn_lstm.data.windows import Panel, complete_windows
 from cnn_lstm.evaluation.audit.findings import Finding
 from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.predictor import Predictor

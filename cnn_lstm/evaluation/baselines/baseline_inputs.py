@@ -19,10 +19,12 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.loaders import CHUNK_BYTES
 from cnn_lstm.data.panel_checks import scaled_symbols
 from cnn_lstm.data.picks import evenly_spread
+from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.splits import SplitRows
 from cnn_lstm.data.statistics import TrainingStatistics
+from cnn_lstm.data.symbol_rows import positions_by_code
 from cnn_lstm.data.targets import Floats, Target
-from cnn_lstm.data.windows import Panel, Rows, cut_windows
+from cnn_lstm.data.windows import Panel, cut_windows
 from cnn_lstm.model.layers import Standardize
 from cnn_lstm.model.line import LEAST_PROBABILITY
 from cnn_lstm.model.scales import of_windows
@@ -82,7 +84,9 @@ class BaselineInputs:
             table: Such as `statistics.y_loc`.
             rows: Panel rows, (n,).
         """
-        return of_windows(table, self.statistics.codes, self.panel.values[torch.from_numpy(rows)][:, None])
+        codes, panel = self.statistics.codes, self.panel
+        of_symbol = of_windows(table, codes, panel.values[torch.from_numpy(panel.edges[:-1])][:, None])
+        return of_symbol[torch.from_numpy(panel.symbol[rows]).long()] if len(codes) else of_symbol
 
     def spread(self, values: Floats, rows: Rows) -> Spread:
         """Mean and standard deviation of each symbol's values, (n,), at panel rows, (n,), that are trained on.
@@ -92,9 +96,9 @@ class BaselineInputs:
         """
         panel, scaled = self.panel, set(scaled_symbols(self.panel, self.statistics))
         mean, scale = (np.full(len(panel.symbols), value) for value in (values.mean(), values.std() or 1.0))
-        for code, name in enumerate(panel.symbols):
-            part = values[panel.symbol[rows] == code] if name in scaled else values[:0]
-            if len(part) and part.std() > 0:
+        for code, own in positions_by_code(panel.symbol[rows]).items():
+            part = values[own]
+            if panel.symbols[code] in scaled and part.std() > 0:
                 mean[code], scale[code] = part.mean(), part.std()
         return Spread(mean, scale, panel.symbol)
 

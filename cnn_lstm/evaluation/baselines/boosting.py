@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.targets import Floats, Target
-from cnn_lstm.data.windows import Rows
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, Spread, class_columns
 
 MAX_WINDOWS = 100_000

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.targets import Target
-from cnn_lstm.data.windows import Rows
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, Spread, class_columns
 from cnn_lstm.model.line import LEAST_PROBABILITY
 

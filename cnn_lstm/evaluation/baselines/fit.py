@@ -14,8 +14,8 @@ import torch
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import target_infos
+from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.targets import Target
-from cnn_lstm.data.windows import Rows
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, Fitted
 from cnn_lstm.evaluation.baselines.boosting import fit_boosting, installed
 from cnn_lstm.evaluation.baselines.dlinear import fit_dlinear

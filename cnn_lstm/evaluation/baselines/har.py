@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cnn_lstm.data.row_numbers import Rows
+from cnn_lstm.data.symbol_rows import positions_by_code
 from cnn_lstm.data.targets import Floats, Target
-from cnn_lstm.data.windows import Panel, Rows
+from cnn_lstm.data.windows import Panel
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns
 
 BARS = (1, 5, 22)
@@ -71,9 +73,8 @@ class Har:
         components = self.components[k][rows]
         symbol = self.inputs.panel.symbol[rows]
         forecast = np.empty(len(rows))
-        for code in np.unique(symbol):
-            rows_of_symbol = symbol == code
-            equation = self.equations.get((k, int(code), log), self.equations[k, -1, log])
+        for code, rows_of_symbol in positions_by_code(symbol).items():
+            equation = self.equations.get((k, code, log), self.equations[k, -1, log])
             forecast[rows_of_symbol] = equation.volatility(components[rows_of_symbol])
         return forecast
 
@@ -100,8 +101,8 @@ def fit_har(inputs: BaselineInputs, prices: pd.DataFrame) -> Har:
         mean = np.nanmean(values[inputs.parts.train], axis=0)
         components[k] = np.where(np.isnan(values), mean, values)
     train, symbol = inputs.parts.train, inputs.panel.symbol[inputs.parts.train]
-    codes = np.flatnonzero(np.bincount(symbol) >= LEAST_ROWS).tolist()
-    groups = {-1: train} | {code: train[symbol == code] for code in codes}
+    of_symbol = positions_by_code(symbol)
+    groups = {-1: train} | {code: train[own] for code, own in of_symbol.items() if len(own) >= LEAST_ROWS}
     equations = {}
     for k, target in targets.items():
         for code, rows in groups.items():

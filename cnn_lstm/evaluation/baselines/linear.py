@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from cnn_lstm.data.windows import Rows
+from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, class_columns
 from cnn_lstm.model.line import Line, Repeatable
 from cnn_lstm.model.linear import MAX_LOGISTIC_WINDOWS, MAX_WINDOWS

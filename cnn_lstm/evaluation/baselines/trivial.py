@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.targets import Floats, Target
-from cnn_lstm.data.windows import Panel, Rows
+from cnn_lstm.data.windows import Panel
 from cnn_lstm.evaluation.baselines.baseline_inputs import BaselineInputs, Columns, class_columns
 
 LEAST_ROWS = 20  # with fewer training rows the naive error of a symbol is noise: the pooled one is used
