@@ -116,21 +116,28 @@ def check_labels(panel: Panel, parts: SplitRows, targets: Sequence[Target]) -> N
         DataError: Naming the target and the counts.
     """
     for column, target in enumerate(targets):
-        for name, rows in parts.by_name.items() if target.classes else ():
-            chunks = (panel.labels[torch.from_numpy(part), column].long().numpy() for part in in_chunks(rows))
-            counts = sum(np.bincount(part, minlength=target.classes) for part in chunks)
-            where = f"{target.name}, rows of each class: {counts.tolist()}"
-            if (counts > 0).sum() < 2:
-                what = f"only one class in the {name} part"
-                raise DataError(what, where, "move the thresholds or the dates", code=322)
         if target.classes:
+            _check_classes(panel, parts, target, column)
             continue
-        labels = [panel.labels[torch.from_numpy(part), column] for part in in_chunks(parts.train)]
-        least, most = (float(extreme) for extreme in (min(map(torch.min, labels)), max(map(torch.max, labels))))
+        chunks = (panel.labels[torch.from_numpy(part), column] for part in in_chunks(parts.train))
+        extremes = [(float(labels.min()), float(labels.max())) for labels in chunks]
+        least, most = min(low for low, _ in extremes), max(high for _, high in extremes)
         if least == most:
             what = f"the target never changes: always {least:g}"
             where = f"{target.name}, {counted(len(parts.train), 'training row')}"
             raise DataError(what, where, "choose another target or longer data", code=318)
+
+
+def _check_classes(panel: Panel, parts: SplitRows, target: Target, column: int) -> None:
+    """Refuses a part that holds one class only."""
+    for name, rows in parts.by_name.items():
+        counts = np.zeros(target.classes, dtype=np.int64)
+        for part in in_chunks(rows):
+            known = panel.labels[torch.from_numpy(part), column].long().numpy()
+            counts += np.bincount(known, minlength=target.classes)
+        if (counts > 0).sum() < 2:
+            where = f"{target.name}, rows of each class: {counts.tolist()}"
+            raise DataError(f"only one class in the {name} part", where, "move the thresholds or the dates", code=322)
 
 
 def check_calendar(timestamps: pd.Series, bound: BoundRecipe) -> list[Defect]:
