@@ -1,18 +1,19 @@
-"""`cnn-lstm data describe|check`: what the data module would build, and every defect of the table."""
+"""`cnn-lstm data describe|check|clean`: what the data module would build, every defect of the table, an empty cache."""
 
 from __future__ import annotations
 
 from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.data.description import check_text, description
+from cnn_lstm.data.panel_cache import clean_text
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import one_of
 from cnn_lstm.runs import forecast_cli
 
-VERBS = {"describe": description, "check": check_text}
+VERBS = {"describe": description, "check": check_text, "clean": lambda data: clean_text(data.cache)}
 
 
 def run(argv: list[str]) -> None:
-    """Runs `data describe` or `data check`.
+    """Runs `data describe`, `data check` or `data clean`.
 
     Args:
         argv: `data`, the verb, and the arguments of `fit` that choose the data.
@@ -24,9 +25,10 @@ def run(argv: list[str]) -> None:
     )
     parser.add_argument(
         "verb",
-        metavar="describe|check",
+        metavar="describe|check|clean",
         help="describe: symbols, dates, rows, windows of each part, features, targets; "
-        "check: every defect of the price table, exit code 3 if one is fatal",
+        "check: every defect of the price table, exit code 3 if one is fatal; "
+        "clean: removes the panels that were kept in data.cache",
     )
     options, argv_of_fit = parser.split(argv[1:] or ["--help"])
     if options.verb not in VERBS:

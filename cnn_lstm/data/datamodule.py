@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -14,20 +14,20 @@ import torch
 from torch import Tensor
 
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
-from cnn_lstm.data.loaders import FitOn, WindowLoaders
+from cnn_lstm.data.loaders import FitOn
+from cnn_lstm.data.panel_cache import AUTO, PanelCache
 from cnn_lstm.data.panel_checks import (
-    check_calendar,
-    check_columns,
     check_labels,
     check_leak,
     check_parts,
     muted_features,
     scaled_symbols,
-    skip_short,
     uneven_scales,
     without_scale,
 )
-from cnn_lstm.data.prices import CheckedPrices, Checks, data_fingerprint
+from cnn_lstm.data.panel_of_prices import PanelOfPrices
+from cnn_lstm.data.prepared import warn_of
+from cnn_lstm.data.prices import Checks
 from cnn_lstm.data.recipe import BoundRecipe, Recipe
 from cnn_lstm.data.sources.base import PriceSource, known_zone
 from cnn_lstm.data.sources.sample import SampleBars
@@ -52,12 +52,12 @@ from cnn_lstm.data.windows import (
     complete_windows,
     labelled,
 )
-from cnn_lstm.errors import Defect, require
+from cnn_lstm.errors import require
 
 log = logging.getLogger(__name__)
 
 
-class MarketDataModule(WindowLoaders):
+class MarketDataModule(PanelOfPrices):
     """Windows of a price table, split by date.
 
     Args:
@@ -85,6 +85,9 @@ class MarketDataModule(WindowLoaders):
             comes later, is scaled by all symbols together.
         calendar_zone: Zone of the features of the calendar, for example America/New_York, so that a session has the
             same hours in summer and winter; UTC by default. Daily bars have dates, and no zone.
+        cache: Folder in which panels are kept from one command to the next, see docs/data.md. `auto` keeps those that
+            take some seconds to build, in `runs/.panels`; None keeps none.
+        cache_limit: Most gigabytes of that folder; the panels that were not used for longest are removed.
     """
 
     def __init__(  # noqa: PLR0913 - each argument is a key of the YAML
@@ -107,8 +110,13 @@ class MarketDataModule(WindowLoaders):
         fit_on: FitOn = "train",
         per_symbol: bool | Literal["auto"] = False,
         calendar_zone: str | None = None,
+        cache: str | None = AUTO,
+        cache_limit: float = 20.0,
     ) -> None:
         super().__init__()
+        require(cache_limit > 0, f"cache_limit={cache_limit}", "data.cache_limit", "give gigabytes above 0")
+        require(cache != "", "cache is empty", "data.cache", "give a folder, auto or null")
+        self.cache = PanelCache.of(cache, cache_limit)
         for name, value in (("window", window), ("batch_size", batch_size), ("train_stride", train_stride)):
             require(value >= 1, f"{name}={value}", f"data.{name}", "give at least 1")
         self.source = source or SampleBars()
@@ -179,43 +187,30 @@ class MarketDataModule(WindowLoaders):
         """Reads, checks and splits the data once, for all stages."""
         if self._ready:
             return
-        table = self.load()
-        self.bound: BoundRecipe = self.recipe.bind_to(table, self.targets)
-        self.checked: CheckedPrices = self.bound.check(table)
-        self.bound = self.bound.with_checks(self.recipe.checks.on(self.checked.table))
+        made = self._make()
+        bound = self.recipe.bind(list(made.kinds), self.targets)
+        self.bound: BoundRecipe = bound.with_checks(replace(self.recipe.checks, max_gap_days=made.gap_limit))
         self.recipe = self.bound.recipe
-        _warn(self.checked.warnings)
-        check_columns(self.checked.table, self.targets)
-        _warn(check_calendar(self.checked.table["timestamp"], self.bound))
-        self.prices: pd.DataFrame = skip_short(self.checked.table, self.bound)
-        self.fingerprint = data_fingerprint(self.prices)
-        self.panel: Panel = self.bound.panel(self.prices)
+        self.panel: Panel = made.panel
+        self.fingerprint, self.column_kinds = made.fingerprint, made.kinds
         self.windows: Rows = complete_windows(self.panel, self.recipe.window)
         self._split_rows()
-        _warn(check_leak(self.panel, self.fit_rows, self.recipe.features, self.targets))
+        warn_of(check_leak(self.panel, self.fit_rows, self.recipe.features, self.targets))
         for name in muted_features(self.statistics, self.recipe.features):
             log.warning("%s is constant over the training rows — data.features — it is muted (always 0)", name)
         if not self.per_symbol:
-            _warn(uneven_scales(self.panel, self.parts.train, self.bound, self.statistics.y_anchor.tolist()))
-        _warn(without_scale(self.panel, self.statistics))
+            warn_of(uneven_scales(self.panel, self.parts.train, self.bound, self.statistics.y_anchor.tolist()))
+        warn_of(without_scale(self.panel, self.statistics))
         self._ready = True
 
     def _split_rows(self) -> None:
         """Cuts the parts, by the dates of a checkpoint where there is one, and takes the statistics."""
         if self._kept is not None:
             self.split, warnings = split_keeping(self._kept, self.split, np.unique(self.panel.time), self.parts_of)
-            _warn(warnings)
+            warn_of(warnings)
         self.parts: SplitRows = self.parts_of(self.split)
         self.require_sound(self.parts)
         self.statistics: TrainingStatistics = self.statistics_of(self.panel, self.fit_rows)
-
-    def load(self, end: str | None = None) -> pd.DataFrame:
-        """The raw price table of the source, in the form of `price_table`.
-
-        Args:
-            end: Day after the last one, ISO; that of the data module by default.
-        """
-        return self.recipe.read(self.source.load(self.symbols, self.start, end or self.end))
 
     def on_prices(self, table: pd.DataFrame, checks: Checks) -> MarketDataModule:
         """The same data module, set up on another price table: what it would have made of that one.
@@ -227,7 +222,7 @@ class MarketDataModule(WindowLoaders):
         other = copy.copy(self)
         other.source = _OneTable(table)
         other.recipe = replace(self.recipe, checks=checks)
-        other._ready, other._placed = False, None
+        other._ready, other._placed, other._tables, other.cache = False, None, None, None
         other.setup()
         return other
 
@@ -305,11 +300,6 @@ class MarketDataModule(WindowLoaders):
             "scaling": self.scaling,
             "per_symbol": str(self.per_symbol).lower(),
         }
-
-
-def _warn(defects: Iterable[Defect]) -> None:
-    for defect in defects:
-        log.warning("[W%d] %s — %s — %s", defect.code, defect.what, defect.where, defect.fix)
 
 
 class _OneTable(PriceSource):

@@ -110,10 +110,10 @@ def build_panel(
         allocate: Makes the arrays that are filled; in memory by default.
     """
     rows, names = len(prices), pd.unique(prices["symbol"])
-    kinds = {"symbol": np.int32, "time": "datetime64[us]", "segment": np.int32}
+    kinds = {"symbol": np.dtype(np.int32), "time": np.dtype("datetime64[us]"), "segment": np.dtype(np.int32)}
     widths = {name: len(features) if name == "values" else len(targets) for name in TENSORS}
     arrays = {name: allocate(name, (rows, width), np.float32) for name, width in widths.items()}
-    arrays |= {name: allocate(name, (rows,), np.dtype(kind)) for name, kind in kinds.items()}
+    arrays |= {name: allocate(name, (rows,), kind) for name, kind in kinds.items()}
     arrays["symbol"][:] = pd.factorize(prices["symbol"])[0]
     arrays["time"][:] = utc_times(prices["timestamp"])
     arrays["segment"][:] = _segments(arrays["symbol"], arrays["time"], max_gap_days)

@@ -10,6 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from pathlib import Path
 from zoneinfo import available_timezones
 
 import numpy as np
@@ -209,3 +210,10 @@ class PriceSource(ABC):
             ConfigError: The request is malformed.
             DataError: The table is missing, damaged, or lacks a requested symbol.
         """
+
+    def files(self) -> list[Path] | None:
+        """Files that decide, with the arguments of the source, what `load` returns; None where anything else does.
+
+        Their content then stands for the table, which need not be read to know it.
+        """
+        return None

@@ -46,13 +46,13 @@ def dataset(data: MarketDataModule, source: Mapping[str, Any]) -> Dataset:
         data: A data module that has read its data.
         source: Class and arguments of its source, as the configuration says.
     """
-    panel, table, edges = data.panel, data.checked.table, data.parts.boundaries
+    panel, edges = data.panel, data.parts.boundaries
     name = type(data.source).__name__
     return Dataset(
         name=name,
         source_type=name,
         source=dict(source),
-        schema=[{"name": str(name), "type": TYPES.get(kind.kind, "string")} for name, kind in table.dtypes.items()],
+        schema=[{"name": name, "type": TYPES.get(kind, "string")} for name, kind in data.column_kinds.items()],
         profile=Profile(
             rows=len(panel),
             symbols=list(panel.symbols),
