@@ -1,18 +1,24 @@
-"""`cnn-lstm data describe|check|build`: what the data module would build, every defect of the table, its panel."""
+"""`cnn-lstm data describe|check|build|clean`: what a data module would build, defects, its panel, what was kept."""
 
 from __future__ import annotations
 
 from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.data.description import build_text, check_text, description
+from cnn_lstm.data.panel_cache import clean_text
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import one_of
 from cnn_lstm.runs import forecast_cli
 
-VERBS = {"describe": description, "check": check_text, "build": build_text}
+VERBS = {
+    "describe": description,
+    "check": check_text,
+    "build": build_text,
+    "clean": lambda data: clean_text(data.cache),
+}
 
 
 def run(argv: list[str]) -> None:
-    """Runs `data describe`, `data check` or `data build`.
+    """Runs `data describe`, `data check`, `data build` or `data clean`.
 
     Args:
         argv: `data`, the verb, and the arguments of `fit` that choose the data.
@@ -24,10 +30,11 @@ def run(argv: list[str]) -> None:
     )
     parser.add_argument(
         "verb",
-        metavar="describe|check|build",
+        metavar="describe|check|build|clean",
         help="describe: symbols, dates, rows, windows of each part, features, targets; "
         "check: every defect of the price table, exit code 3 if one is fatal; "
-        "build: makes the panel in the folder of data.storage, or checks the one that is there",
+        "build: makes the panel in the folder of data.storage, or checks the one that is there; "
+        "clean: removes the panels that were kept in data.cache",
     )
     options, argv_of_fit = parser.split(argv[1:] or ["--help"])
     if options.verb not in VERBS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
-from cnn_lstm.data.loaders import FitOn, Order, WindowLoaders
+from cnn_lstm.data.loaders import FitOn, Order
+from cnn_lstm.data.mapped import MappedPanel
+from cnn_lstm.data.panel_cache import AUTO, PanelCache
 from cnn_lstm.data.panel_checks import (
     check_labels,
     check_leak,
@@ -24,8 +26,10 @@ from cnn_lstm.data.panel_checks import (
     uneven_scales,
     without_scale,
 )
+from cnn_lstm.data.panel_of_prices import PanelOfPrices
+from cnn_lstm.data.prepared import warn_of
 from cnn_lstm.data.prices import Checks
-from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.recipe import BoundRecipe, Recipe
 from cnn_lstm.data.row_numbers import Rows, in_chunks, span_of_rows
 from cnn_lstm.data.sources.base import PriceSource, known_zone
 from cnn_lstm.data.sources.sample import SampleBars
@@ -42,17 +46,15 @@ from cnn_lstm.data.splits import (
     split_keeping,
 )
 from cnn_lstm.data.statistics import Scaler, Scaling, TrainingStatistics, training_statistics
-from cnn_lstm.data.storage import InMemory, PanelRequest, PanelStorage, StoredPanel
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, with_symbol_code
 from cnn_lstm.data.targets import ForwardReturn, Target, check_targets
-from cnn_lstm.data.times import Times
 from cnn_lstm.data.windows import Panel, labelled
-from cnn_lstm.errors import Defect, require
+from cnn_lstm.errors import require
 
 log = logging.getLogger(__name__)
 
 
-class MarketDataModule(WindowLoaders):
+class MarketDataModule(PanelOfPrices):
     """Windows of a price table, split by date.
 
     Args:
@@ -78,11 +80,14 @@ class MarketDataModule(WindowLoaders):
         per_symbol: Whether each symbol's features and targets are scaled by its own training rows; `auto` does it
             where the scale of one symbol is ten times that of another. A symbol with few training rows, or one that
             comes later, is scaled by all symbols together.
-        storage: Where the panel lies: in memory by default, or in files for data that do not fit there.
-        order: Order of the windows in a training epoch. `global` shuffles all of them; `blocks` shuffles blocks of
-            neighbouring windows, and the windows of some blocks together, for a panel in files that no memory holds.
         calendar_zone: Zone of the features of the calendar, for example America/New_York, so that a session has the
             same hours in summer and winter; UTC by default. Daily bars have dates, and no zone.
+        cache: Folder in which panels are kept from one command to the next, see docs/data.md. `auto` keeps those that
+            take some seconds to build, in `runs/.panels`; None keeps none.
+        cache_limit: Most gigabytes of that folder; the panels that were not used for longest are removed.
+        storage: Files for a panel that does not fit in memory, see docs/large_data.md; it lies in memory by default.
+        order: Order of the windows in a training epoch. `global` shuffles all of them; `blocks` shuffles blocks of
+            neighbouring windows, and the windows of some blocks together, for a panel in files that no memory holds.
     """
 
     def __init__(  # noqa: PLR0913 - each argument is a key of the YAML
@@ -105,15 +110,20 @@ class MarketDataModule(WindowLoaders):
         fit_on: FitOn = "train",
         per_symbol: bool | Literal["auto"] = False,
         calendar_zone: str | None = None,
-        storage: PanelStorage | None = None,
+        cache: str | None = AUTO,
+        cache_limit: float = 20.0,
+        storage: MappedPanel | None = None,
         order: Order = "global",
     ) -> None:
         super().__init__()
+        require(cache_limit > 0, f"cache_limit={cache_limit}", "data.cache_limit", "give gigabytes above 0")
+        require(cache != "", "cache is empty", "data.cache", "give a folder, auto or null")
+        self.cache = PanelCache.of(cache, cache_limit)
         for name, value in (("window", window), ("batch_size", batch_size), ("train_stride", train_stride)):
             require(value >= 1, f"{name}={value}", f"data.{name}", "give at least 1")
         self.source = source or SampleBars()
         self.symbols, self.start, self.end = symbols, start, end
-        self.storage, self.order = storage or InMemory(), order
+        self.storage, self.order = storage, order
         self.targets: list[Target] = [ForwardReturn()] if targets is None else targets
         check_targets(self.targets)
         self.split = split or FractionSplit()
@@ -180,64 +190,29 @@ class MarketDataModule(WindowLoaders):
         """Reads, checks and splits the data once, for all stages."""
         if self._ready:
             return
-        stored = self.storage.panel_of(self.request)
-        _warn(stored.warnings)
-        self._take(stored)
+        made = self._make()
+        bound = self.recipe.bind(list(made.kinds), self.targets)
+        self.bound: BoundRecipe = bound.with_checks(replace(self.recipe.checks, max_gap_days=made.gap_limit))
+        self.recipe = self.bound.recipe
+        self.panel: Panel = made.panel
+        self.fingerprint, self.column_kinds, self.messages = made.fingerprint, made.kinds, made.messages
         self._split_rows()
-        _warn(check_leak(self.panel, self.fit_rows, self.recipe.features, self.targets))
+        warn_of(check_leak(self.panel, self.fit_rows, self.recipe.features, self.targets))
         for name in muted_features(self.statistics, self.recipe.features):
             log.warning("%s is constant over the training rows — data.features — it is muted (always 0)", name)
         if not self.per_symbol:
-            _warn(uneven_scales(self.panel, self.parts.train, self.bound, self.statistics.y_anchor.tolist()))
-        _warn(without_scale(self.panel, self.statistics))
+            warn_of(uneven_scales(self.panel, self.parts.train, self.bound, self.statistics.y_anchor.tolist()))
+        warn_of(without_scale(self.panel, self.statistics))
         self._ready = True
-
-    @property
-    def request(self) -> PanelRequest:
-        """What the panel is made of."""
-        return PanelRequest(self.source, self.symbols, self.start, self.end, self.recipe, self.targets)
-
-    def _take(self, stored: StoredPanel) -> None:
-        self.stored, self.bound = stored, stored.bound
-        self.recipe: Recipe = stored.bound.recipe
-        self.panel: Panel = stored.panel
-        self.windows: Rows = stored.windows
-
-    @property
-    def times(self) -> Times:
-        """Distinct timestamps of the panel, ascending."""
-        return self.stored.times
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the price table."""
-        return self.stored.fingerprint
-
-    @property
-    def prices(self) -> pd.DataFrame:
-        """The checked price table.
-
-        Raises:
-            ResourceError: E613, if the panel lies in files and the table is too large for memory.
-        """
-        return self.stored.prices()
 
     def _split_rows(self) -> None:
         """Cuts the parts, by the dates of a checkpoint where there is one, and takes the statistics."""
         if self._kept is not None:
             self.split, warnings = split_keeping(self._kept, self.split, self.times, self.parts_of)
-            _warn(warnings)
+            warn_of(warnings)
         self.parts: SplitRows = self.parts_of(self.split)
         self.require_sound(self.parts)
         self.statistics: TrainingStatistics = self.statistics_of(self.panel, self.fit_rows)
-
-    def load(self, end: str | None = None) -> pd.DataFrame:
-        """The raw price table of the source, in the form of `price_table`.
-
-        Args:
-            end: Day after the last one, ISO; that of the data module by default.
-        """
-        return self.recipe.read(self.source.load(self.symbols, self.start, end or self.end))
 
     def on_prices(self, table: pd.DataFrame, checks: Checks) -> MarketDataModule:
         """The same data module, set up on another price table: what it would have made of that one.
@@ -247,9 +222,9 @@ class MarketDataModule(WindowLoaders):
             checks: How its defects are treated.
         """
         other = copy.copy(self)
-        other.source, other.storage = _OneTable(table), InMemory()
+        other.source, other.storage = _OneTable(table), None
         other.recipe = replace(self.recipe, checks=checks)
-        other._ready, other._placed = False, None
+        other._ready, other._placed, other._tables, other.cache = False, None, None, None
         other.setup()
         return other
 
@@ -262,7 +237,7 @@ class MarketDataModule(WindowLoaders):
 
     def parts_of(self, split: Split) -> SplitRows:
         """Labelled windows of the parts of a split, the one of this data module or another."""
-        return split_chunks(self._known, split.boundaries(self.times), self.storage.collector)
+        return split_chunks(self._known, split.boundaries(self.times), self.collector)
 
     def _known(self) -> Iterator[Known]:
         """Labelled windows, their decisions and the ends of their labels, in chunks."""
@@ -276,7 +251,7 @@ class MarketDataModule(WindowLoaders):
         """Rows that a model and its statistics are fitted on, (n,)."""
         if self.fit_on == "train":
             return self.parts.train
-        collector, boundaries = self.storage.collector(), self.split.boundaries(self.times)
+        collector, boundaries = self.collector(), self.split.boundaries(self.times)
         for chunk in self._known():
             collector.add(rows_before_test(*chunk, boundaries))
         return collector.rows()
@@ -303,7 +278,7 @@ class MarketDataModule(WindowLoaders):
         begins = self.parts.boundaries.test
         if self._kept is not None and not self.split.gives_dates:
             begins = self._kept.test  # also where the prices do not reach back to the training part
-        collector = self.storage.collector()
+        collector = self.collector()
         for rows in in_chunks(self.windows):
             collector.add(rows[self.panel.time[rows] >= begins])
         return collector.rows()
@@ -337,11 +312,6 @@ class MarketDataModule(WindowLoaders):
             "scaling": self.scaling,
             "per_symbol": str(self.per_symbol).lower(),
         }
-
-
-def _warn(defects: Iterable[Defect]) -> None:
-    for defect in defects:
-        log.warning("[W%d] %s — %s — %s", defect.code, defect.what, defect.where, defect.fix)
 
 
 class _OneTable(PriceSource):

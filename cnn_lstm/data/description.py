@@ -9,6 +9,7 @@ import torch
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.mapped import MappedPanel
 from cnn_lstm.data.panel_checks import muted_features
+from cnn_lstm.data.panel_key import Request
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE
 from cnn_lstm.data.times import time_text
 from cnn_lstm.data.windows import Panel
@@ -26,7 +27,11 @@ def check_text(data: MarketDataModule) -> str:
         DefectsError: If a defect is fatal.
     """
     data.setup()
-    rows, symbols, warnings = len(data.panel), len(data.panel.symbols), len(data.stored.warnings)
+    rows, symbols, warnings = (
+        len(data.panel),
+        len(data.panel.symbols),
+        sum(text.startswith("[W") for _, text in data.messages),
+    )
     return f"{counted(rows, 'row')}, symbols: {symbols}, warnings: {warnings}, no fatal defect\n"
 
 
@@ -44,14 +49,11 @@ def build_text(data: MarketDataModule) -> str:
     if not isinstance(storage, MappedPanel):
         fix = "give data.storage, see docs/large_data.md"
         raise ConfigError("nothing to build: the panel is kept in memory", "data.storage", fix, code=277)
-    request = data.request
-    if made := not storage.has(request):
-        data.setup()
-    else:
-        storage.check(request)
-        data.setup()
+    asked = Request(data.source, data.symbols, data.start, data.end), data.recipe, data.targets
+    was_whole = storage.is_whole(*asked)
+    data.setup()
     rows, symbols, windows = len(data.panel), len(data.panel.symbols), len(data.windows)
-    done = "built" if made else "whole, every checksum is right"
+    done = "whole, every checksum is right" if was_whole else "built"
     return f"{counted(rows, 'row')}, {counted(symbols, 'symbol')}, {counted(windows, 'window')}: {done}\n"
 
 

@@ -25,7 +25,7 @@ from cnn_lstm.data.missing import listed, missing_runs, unlabelled
 from cnn_lstm.data.screening import CHUNK, row_defects
 from cnn_lstm.data.sources.base import TIME_DTYPE, validate_symbol
 from cnn_lstm.data.symbol_rows import key_order, symbol_slices
-from cnn_lstm.data.times import require_years, utc_or_dates
+from cnn_lstm.data.times import microseconds, require_years, utc_or_dates
 from cnn_lstm.errors import DataError, Defect, DefectsError
 from cnn_lstm.hints import counted, nearest
 
@@ -168,7 +168,7 @@ def data_fingerprint(table: pd.DataFrame) -> str:
     digest = hashlib.sha256()
     for symbol, rows in table["symbol"].value_counts(sort=False).items():
         digest.update(f"{symbol}:{rows}\n".encode())
-    digest.update(np.ascontiguousarray(table["timestamp"].dt.as_unit("us").astype("int64").to_numpy("<i8")))
+    digest.update(np.ascontiguousarray(microseconds(table["timestamp"]), dtype="<i8").data)
     for name in numbers:
         digest.update(f"{name}\n".encode())
         column = table[name].to_numpy()

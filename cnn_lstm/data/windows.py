@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,10 @@ from cnn_lstm.data.symbol_rows import rows_by_symbol, symbol_edges
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.times import utc_times
 
+# makes an array of a panel, given its name, shape and type: in memory, or in a file that is mapped
+Allocate = Callable[[str, tuple[int, ...], Any], NDArray[Any]]
+TENSORS = ("values", "labels", "present", "volatility", "bar_return")
+ARRAYS = (*TENSORS, "symbol", "time", "segment")  # those of a panel, by the names of its attributes
 CHUNK = 1 << 16  # rows that are looked at in one go
 BLOCK_ROWS, MIXED_BLOCKS = 1 << 14, 64
 
@@ -62,6 +66,21 @@ class Panel:
     def __len__(self) -> int:
         return len(self.values)
 
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]], symbols: tuple[str, ...]) -> Panel:
+        """A panel that holds the given arrays, wherever their memory is.
+
+        Args:
+            arrays: Those of `ARRAYS`, of the types that `build_panel` gives.
+            symbols: Names of the symbols.
+        """
+        parts: dict[str, Any] = {name: torch.from_numpy(arrays[name]) for name in TENSORS}
+        return cls(symbols=symbols, **{**arrays, **parts})
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays of `ARRAYS`, not copied."""
+        return {name: getattr(self, name).numpy() if name in TENSORS else getattr(self, name) for name in ARRAYS}
+
     @cached_property
     def edges(self) -> NDArray[np.int64]:
         """Edges between the symbols, (S + 1,): the rows of symbol k run from edge k to edge k + 1."""
@@ -77,7 +96,11 @@ class Panel:
 
 
 def build_panel(
-    prices: pd.DataFrame, features: Sequence[Feature], targets: Sequence[Target], max_gap_days: float
+    prices: pd.DataFrame,
+    features: Sequence[Feature],
+    targets: Sequence[Target],
+    max_gap_days: float,
+    allocate: Allocate = lambda name, shape, dtype: np.empty(shape, dtype),
 ) -> Panel:
     """Computes features and labels of a checked price table.
 
@@ -86,44 +109,43 @@ def build_panel(
         features: Columns to compute, in order.
         targets: What is forecast, in order.
         max_gap_days: A longer pause between two rows of a symbol ends a segment.
+        allocate: Makes the arrays that are filled; in memory by default.
     """
-    codes, names = pd.factorize(prices["symbol"])
-    time = utc_times(prices["timestamp"])
+    rows, names = len(prices), pd.unique(prices["symbol"])
+    kinds = {"symbol": np.dtype(np.int32), "time": np.dtype("datetime64[us]"), "segment": np.dtype(np.int32)}
+    widths = {name: len(features) if name == "values" else len(targets) for name in TENSORS}
+    arrays = {name: allocate(name, (rows, width), np.float32) for name, width in widths.items()}
+    arrays |= {name: allocate(name, (rows,), kind) for name, kind in kinds.items()}
+    arrays["symbol"][:] = pd.factorize(prices["symbol"])[0]
+    arrays["time"][:] = utc_times(prices["timestamp"])
+    arrays["segment"][:] = _segments(arrays["symbol"], arrays["time"], max_gap_days)
+    fill_features(prices, features, arrays["values"])
+    _fill_targets(prices, targets, arrays)
+    return Panel.of_arrays(arrays, tuple(str(name) for name in names))
+
+
+def _segments(symbol: NDArray[np.int32], time: NDArray[np.datetime64], max_gap_days: float) -> NDArray[np.int32]:
+    """Number of the gap-free stretch of each row, (N,)."""
     limit = np.timedelta64(round(max_gap_days * 86_400e6), "us")
-    starts = np.ones(len(codes), dtype=bool)
-    starts[1:] = (codes[1:] != codes[:-1]) | (np.diff(time) > limit)
-    symbol, segment = codes.astype(np.int32), np.cumsum(starts, dtype=np.int32)
-    del codes, starts
-    values = np.empty((len(prices), len(features)), dtype=np.float32)
-    fill_features(prices, features, values)
-    known = _target_columns(prices, targets, segment)
-    return Panel(
-        values=torch.from_numpy(values),
-        **{name: torch.from_numpy(column) for name, column in known.items()},
-        symbols=tuple(str(name) for name in names),
-        symbol=symbol,
-        time=time,
-        segment=segment,
-    )
+    starts = np.ones(len(symbol), dtype=bool)
+    starts[1:] = (symbol[1:] != symbol[:-1]) | (np.diff(time) > limit)
+    return np.cumsum(starts, dtype=np.int32)
 
 
-def _target_columns(
-    prices: pd.DataFrame, targets: Sequence[Target], segment: NDArray[np.int32]
-) -> dict[str, NDArray[np.float32]]:
-    """What is known of each target: labels, present, volatility and bar_return, each (N, H)."""
-    names = ("labels", "present", "volatility", "bar_return")
-    known = {name: np.full((len(prices), len(targets)), np.nan, dtype=np.float32) for name in names}
+def _fill_targets(prices: pd.DataFrame, targets: Sequence[Target], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Fills what is known of each target: labels, present, volatility and bar_return, each (N, H)."""
+    known = {name: arrays[name] for name in TENSORS if name != "values"}
     for rows in rows_by_symbol(prices["symbol"]):
         bars = prices.iloc[rows].reset_index(drop=True)
         for column, target in enumerate(targets):
             columns = target.future(bars), target.present(bars), target.volatility(bars), target.bar_return(bars)
-            for name, values in zip(names, columns, strict=True):
-                known[name][rows, column] = values
+            for values, of_target in zip(known.values(), columns, strict=True):
+                values[rows, column] = of_target
+    labels, segment = known["labels"], arrays["segment"]
     for column, target in enumerate(targets):
-        known["labels"][~_reaches(segment, target.reach), column] = np.nan
+        labels[~_reaches(segment, target.reach), column] = np.nan
         known["bar_return"][~_reaches(segment, target.delay + 1), column] = np.nan
-    known["labels"][~np.isfinite(known["labels"])] = np.nan
-    return known
+    labels[~np.isfinite(labels)] = np.nan
 
 
 def _reaches(segment: NDArray[np.int32], rows: int) -> NDArray[np.bool_]:

@@ -18,7 +18,7 @@ from cnn_lstm.data.checks import Checks
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.features import feature
 from cnn_lstm.data.mapped import MappedPanel
-from cnn_lstm.data.panel_files import PanelFiles
+from cnn_lstm.data.mapped_files import PanelFiles
 from cnn_lstm.data.row_numbers import RowCollector, in_chunks, stretches
 from cnn_lstm.data.sources import PriceFiles
 from cnn_lstm.data.sources.base import PriceSource
@@ -291,7 +291,7 @@ def test_feature_of_all_symbols_and_the_table_of_prices_need_their_room(
     file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = ready(Blocks(file), tmp_path / "panel")
-    monkeypatch.setattr("cnn_lstm.data.mapped.BAR_BYTES", 10_000)
+    monkeypatch.setattr("cnn_lstm.data.mapped_build.BAR_BYTES", 10_000)
     refused("E613", lambda: data.prices)
     refused("E613.*market_return_1", lambda: ready(Blocks(file), tmp_path / "other", features=["market_return_1"]))
 

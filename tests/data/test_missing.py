@@ -119,7 +119,7 @@ def test_a_row_without_a_label_is_no_decision_and_stays_an_input(fill: int) -> N
     assert not (ends % 3 == 1).any(), "labels are never filled"
     assert set(np.diff(decisions)) >= {1, 2}
     assert len(data.windows) == 120 - 4, "windows go over rows without a label"
-    assert any("the label rose is empty" in defect.what for defect in data.stored.warnings)
+    assert any("the label rose is empty" in defect.what for defect in data.checked.warnings)
 
 
 def test_the_purge_follows_the_declared_horizon() -> None:

@@ -24,7 +24,6 @@ from cnn_lstm.data.splits import (
     require_rows,
     split_rows,
 )
-from cnn_lstm.data.storage import StoredPanel
 from cnn_lstm.data.targets import ForwardReturn, Target
 from cnn_lstm.data.times import Times
 from cnn_lstm.data.windows import complete_windows, labelled
@@ -104,10 +103,9 @@ def test_no_label_touches_a_decision_of_a_later_part(
 
 def take_unchecked(data: MarketDataModule, table: pd.DataFrame) -> None:
     """Gives a data module the panel of a table that may hold any gap and any symbol."""
-    bound = data.recipe.bind_to(table, data.targets)
-    panel = bound.panel(table)
-    windows, times = complete_windows(panel, data.recipe.window), np.unique(panel.time)
-    data._take(StoredPanel(panel, windows, times, bound, (), "", (), lambda: table))
+    data.bound = data.recipe.bind_to(table, data.targets)
+    data.panel = data.bound.panel(table)
+    data.windows, data.times = complete_windows(data.panel, data.recipe.window), np.unique(data.panel.time)
 
 
 def check_parts(parts: SplitRows, prices: pd.DataFrame, known: np.ndarray, reach: int, embargo: int) -> None:

@@ -10,6 +10,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
+from pathlib import Path
 from zoneinfo import available_timezones
 
 import numpy as np
@@ -253,6 +254,13 @@ class PriceSource(ABC):
             ConfigError: The request is malformed.
             DataError: The table is missing, damaged, or lacks a requested symbol.
         """
+
+    def files(self) -> list[Path] | None:
+        """Files that decide, with the arguments of the source, what `load` returns; None where anything else does.
+
+        Their content then stands for the table, which need not be read to know it.
+        """
+        return None
 
     def blocks(
         self, symbols: Sequence[str] | None, start: str | None, end: str | None, max_rows: int = BLOCK_ROWS

@@ -54,6 +54,15 @@ FOREIGN: dict[bytes, tuple[str, str]] = {
 
 def matching_files(patterns: Sequence[str]) -> list[Path]:
     """The files that the patterns name, each once; a zip file of several tables stands for them."""
+    return list(dict.fromkeys(table for file in named_files(patterns) for table in _tables(file)))
+
+
+def named_files(patterns: Sequence[str]) -> list[Path]:
+    """The files on the disk that the patterns name, each once.
+
+    Raises:
+        DataError: E301, a pattern names none, or a folder.
+    """
     files: dict[Path, None] = {}
     for pattern in patterns:
         path = Path(pattern).expanduser()
@@ -64,7 +73,7 @@ def matching_files(patterns: Sequence[str]) -> list[Path]:
             raise DataError("no such file", where, "check data.source.paths", code=301)
         if folders := [p for p in paths if p.is_dir()]:
             raise DataError("a folder, not a file", f"{folders[0]} (in {Path.cwd()})", "add /*.csv", code=301)
-        files |= dict.fromkeys(table for file in paths for table in _tables(file))
+        files |= dict.fromkeys(paths)
     return list(files)
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 from cnn_lstm.data.checks import BARS, PRICES
 from cnn_lstm.data.sources.adjustment import scaled, with_adjustment
 from cnn_lstm.data.sources.base import PriceSource, select, under_symbol, validate_symbol
-from cnn_lstm.data.sources.cells import matching_files
+from cnn_lstm.data.sources.cells import matching_files, named_files
 from cnn_lstm.data.sources.clock import Clock, are_times_of_day, require_format
 from cnn_lstm.data.sources.column_names import (
     ALIASES,
@@ -115,6 +115,10 @@ class PriceFiles(PriceSource):
         refuse_parts(tables, lambda path: ENDING.sub("", path.name))
         table = pd.concat(list(tables.values()), ignore_index=True)
         return select(_without_empty(table), symbols, start, end, ", ".join(self.paths))
+
+    def files(self) -> list[Path]:
+        """The files that the paths name; see `PriceSource.files`."""
+        return named_files(self.paths)
 
     def _table(self, path: Path) -> pd.DataFrame:
         raw = read_raw(path, self.form, lambda header: set(self._names(header, path).values()))

@@ -55,7 +55,9 @@ class BaselineInputs:
     @classmethod
     def of(cls, data: MarketDataModule) -> BaselineInputs:
         """The inputs that a data module has after its `setup`."""
-        return cls(data.panel, data.targets, data.parts, data.statistics, data.recipe.window, data.prices)
+        # HAR alone reads them: the table of a panel that was found built need not be in memory
+        prices = data.prices if any(target.quantity.is_volatility for target in data.targets) else None
+        return cls(data.panel, data.targets, data.parts, data.statistics, data.recipe.window, prices)
 
     def labels(self, rows: Rows, target: int) -> Floats:
         """Labels of one target, (n,), in the target's unit."""

@@ -21,6 +21,7 @@ from cnn_lstm.training.tracking.events import Dataset, Profile
 
 GIT_SECONDS = 5
 DIFF_BYTES = 5_000_000
+TYPES = {"f": "double", "i": "long", "M": "datetime"}  # of columns in MLflow, by numpy's kind; else "string"
 PACKAGES = ("cnn-lstm", "torch", "lightning")
 
 
@@ -46,13 +47,12 @@ def dataset(data: MarketDataModule, source: Mapping[str, Any]) -> Dataset:
         source: Class and arguments of its source, as the configuration says.
     """
     panel, edges = data.panel, data.parts.boundaries
-    schema = {"symbol": "string", "timestamp": "datetime"} | dict.fromkeys(data.stored.columns, "double")
     name = type(data.source).__name__
     return Dataset(
         name=name,
         source_type=name,
         source=dict(source),
-        schema=[{"name": name, "type": kind} for name, kind in schema.items()],
+        schema=[{"name": name, "type": TYPES.get(kind, "string")} for name, kind in data.column_kinds.items()],
         profile=Profile(
             rows=len(panel),
             symbols=list(panel.symbols),

@@ -1,0 +1,96 @@
+"""A data module whose panel comes from a source of prices: read, checked and built once, or found built."""
+
+from __future__ import annotations
+
+from abc import ABC
+
+import numpy as np
+import pandas as pd
+
+from cnn_lstm.data.kept_panels import PanelMaker
+from cnn_lstm.data.loaders import WindowLoaders
+from cnn_lstm.data.mapped import MappedPanel
+from cnn_lstm.data.panel_cache import PanelCache
+from cnn_lstm.data.panel_key import Request
+from cnn_lstm.data.prepared import Prepared, Tables, muted, require_unchanged
+from cnn_lstm.data.prices import CheckedPrices
+from cnn_lstm.data.row_numbers import RowCollector, Rows
+from cnn_lstm.data.sources.base import PriceSource
+from cnn_lstm.data.targets import Target
+from cnn_lstm.data.times import Times
+from cnn_lstm.data.windows import complete_windows
+
+
+class PanelOfPrices(WindowLoaders, ABC):
+    """The price table of a data module, and the panel that is made of it.
+
+    Attributes:
+        source: Where the prices come from.
+        symbols: Symbols to use; None for all that the source has.
+        start: First day, ISO; None for the source's first.
+        end: Day after the last one, ISO; None for the source's last.
+        targets: What is forecast.
+        cache: Panels that are kept from one command to the next; None for none.
+        storage: Files of a panel that does not fit in memory; None for one in memory.
+        windows: Last rows of all complete windows, (n,); known after `setup`.
+        times: Distinct timestamps of the panel, ascending; known after `setup`.
+        fingerprint: Digest of the checked table; known after `setup`.
+    """
+
+    source: PriceSource
+    symbols: list[str] | None
+    start: str | None
+    end: str | None
+    targets: list[Target]
+    cache: PanelCache | None
+    storage: MappedPanel | None
+    windows: Rows
+    times: Times
+    fingerprint: str
+    _tables: Tables | None = None
+
+    def load(self, end: str | None = None) -> pd.DataFrame:
+        """The raw price table of the source, in the form of `price_table`.
+
+        Args:
+            end: Day after the last one, ISO; that of the data module by default.
+        """
+        return self.recipe.read(self.source.load(self.symbols, self.start, end or self.end))
+
+    def _make(self) -> Prepared:
+        """Makes the panel, or finds it; the table is kept where it had to be read."""
+        request = Request(self.source, self.symbols, self.start, self.end)
+        if self.storage is not None:
+            mapped = self.storage.panel_of(request, self.recipe, self.targets)
+            self.windows, self.times = mapped.windows, mapped.times
+            return mapped.prepared
+        made, self._tables = PanelMaker(request, self.recipe, self.targets, self.cache).make(self.load)
+        self.windows, self.times = complete_windows(made.panel, self.recipe.window), np.unique(made.panel.time)
+        return made
+
+    def collector(self) -> RowCollector:
+        """Keeps many row numbers: in memory, or next to the files of the panel."""
+        return RowCollector(None if self.storage is None else self.storage.folder)
+
+    @property
+    def prices(self) -> pd.DataFrame:
+        """The checked price table, aligned with the panel; it is read when it is first asked for.
+
+        Raises:
+            DataError: E331, it is another than the panel was made of.
+            ResourceError: E613, the panel lies in files, and the table is too large for memory.
+        """
+        return self._read_tables().prices if self.storage is None else self.storage.prices()
+
+    @property
+    def checked(self) -> CheckedPrices:
+        """The checked price table with its warnings, symbols that are too short among them; see `prices`."""
+        return self._read_tables().checked
+
+    def _read_tables(self) -> Tables:
+        if self._tables is None:
+            with muted():
+                tables = Tables.of(self.load(), self.recipe, self.targets)
+            require_unchanged(tables, self.fingerprint)
+            self._tables = tables
+        return self._tables
