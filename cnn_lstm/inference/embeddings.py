@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import pandas as pd
 
+from cnn_lstm.data.arrow_frames import Frame
 from cnn_lstm.data.prices import data_fingerprint
 from cnn_lstm.inference.predictor import Predictor
 
@@ -15,7 +16,7 @@ KEYS = ["symbol", "as_of"]
 OF_THE_MODEL = re.compile(r"y_pred|y_linear|\w*std|q\d+|(linear_)?p\d+|(lower|upper|set)_\d+")
 
 
-def embeddings_table(predictor: Predictor, prices: pd.DataFrame, samples: int = 0) -> pd.DataFrame:
+def embeddings_table(predictor: Predictor, prices: Frame, samples: int = 0) -> pd.DataFrame:
     """Embeddings and forecasts of all complete windows of a price table.
 
     Args:
@@ -37,8 +38,8 @@ def embeddings_table(predictor: Predictor, prices: pd.DataFrame, samples: int = 
         >>> table.attrs["training"]  # doctest: +SKIP
         {'first': '2000-06-01T00:00:00.000000', 'last': '2008-12-30T00:00:00.000000'}
     """
-    prices = predictor.recipe.read(prices)
-    table, forecasts = predictor.encode(prices), predictor.predict(prices, samples=samples)
+    read = predictor.recipe.read(prices)
+    table, forecasts = predictor.encode(read), predictor.predict(read, samples=samples)
     attrs = table.attrs
     forecasts.attrs = {}  # pandas copies them with every piece of the table
     names = [name for name in forecasts if OF_THE_MODEL.fullmatch(str(name))]
@@ -47,7 +48,7 @@ def embeddings_table(predictor: Predictor, prices: pd.DataFrame, samples: int = 
         table = table.merge(columns.rename(columns={name: f"{name}__{target.name}" for name in names}), on=KEYS)
     contract, recipe = predictor.forecaster.contract, predictor.recipe
     table.attrs = attrs | {
-        "data": data_fingerprint(recipe.bind_to(prices, predictor.targets).check(prices).table),
+        "data": data_fingerprint(recipe.bind_to(read, predictor.targets).check(read).table),
         "training": asdict(contract.training) if contract.training else {},
         "test": contract.boundaries.test,
         "features": list(recipe.features),

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from cnn_lstm.data.arrow_frames import Frame
 from cnn_lstm.data.feature_catalogue import raw_columns
 from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.data.recipe import BoundRecipe, Recipe
@@ -62,12 +63,12 @@ class Predictor:
         require_device(device, "device")
         return cls(model_from(read_checkpoint(path)).to(device))
 
-    def predict(self, prices: pd.DataFrame, start: str | None = None, samples: int = 0) -> pd.DataFrame:
+    def predict(self, prices: Frame, start: str | None = None, samples: int = 0) -> pd.DataFrame:
         """Forecasts of all complete windows of a price table.
 
         Args:
-            prices: Table with symbol, timestamp and the columns that the features need; frames as yfinance and others
-                give them are taken too, see `price_table`.
+            prices: Table with symbol, timestamp and the columns that the features need; frames as yfinance, Polars and
+                others give them are taken too, see `price_table`.
             start: First decision day, ISO; everything by default. Intervals adapt to all forecasts since the test part
                 of the checkpoint, so these are computed in any case and then left out.
             samples: Passes of Monte Carlo dropout; 0 for one plain pass. Intervals lie around their mean, with the
@@ -88,7 +89,7 @@ class Predictor:
         table = self.predict_rows(panel, windows[panel.time[windows] >= begins], samples)
         return table[table["as_of"] >= pd.Timestamp(first, tz="UTC")].reset_index(drop=True)
 
-    def predict_if_any(self, prices: pd.DataFrame, zone: str | None = None) -> pd.DataFrame:
+    def predict_if_any(self, prices: Frame, zone: str | None = None) -> pd.DataFrame:
         """`predict`, with an empty table of the same columns where no window is complete.
 
         Args:
@@ -125,7 +126,7 @@ class Predictor:
         columns = self.forecast_rows(panel, rows, samples)
         return predictions_table(panel, self.targets, rows, columns, self.forecaster.contract.target_mean)
 
-    def stream(self, history: pd.DataFrame | None = None, state: str | Path | None = None) -> Stream:
+    def stream(self, history: Frame | None = None, state: str | Path | None = None) -> Stream:
         """Forecasts of bars as they come, one moment at a time; see `Stream.update`.
 
         Args:
@@ -157,7 +158,7 @@ class Predictor:
         stream.begin(checked, panel, self.plain_rows(panel, rows[panel.time[rows] >= boundary]))
         return stream
 
-    def encode(self, prices: pd.DataFrame, start: str | None = None) -> pd.DataFrame:
+    def encode(self, prices: Frame, start: str | None = None) -> pd.DataFrame:
         """Embeddings of all complete windows of a price table.
 
         Args:
@@ -182,7 +183,7 @@ class Predictor:
         table.insert(1, "as_of", utc_index(panel.time[rows]))
         return table.astype({"symbol": "str"})
 
-    def _windows(self, prices: pd.DataFrame, start: str | None) -> tuple[Panel, Rows]:
+    def _windows(self, prices: Frame, start: str | None) -> tuple[Panel, Rows]:
         panel, rows, checked, bound = self._complete(prices)
         if start is not None:
             self._require_history(panel, stamp(start, "start"), bound.needed_rows)
@@ -193,11 +194,11 @@ class Predictor:
             raise DataError(what, "longest symbol", "give a longer price table", code=335)
         return panel, rows
 
-    def _complete(self, prices: pd.DataFrame, zone: str | None = None) -> tuple[Panel, Rows, pd.DataFrame, BoundRecipe]:
+    def _complete(self, prices: Frame, zone: str | None = None) -> tuple[Panel, Rows, pd.DataFrame, BoundRecipe]:
         """The panel, the last rows of its complete windows, the checked table, and the recipe bound to its columns."""
-        prices = self.recipe.read(prices, zone)
-        bound = self.recipe.bind_to(prices, self.targets)
-        checked = bound.check(bound.with_label_columns(prices)).table
+        table = self.recipe.read(prices, zone)
+        bound = self.recipe.bind_to(table, self.targets)
+        checked = bound.check(bound.with_label_columns(table)).table
         panel = bound.panel(checked)
         warn_of_unscaled(set(panel.symbols) - self._named, self.forecaster.contract)
         self._named.update(panel.symbols)
