@@ -16,7 +16,7 @@ from cnn_lstm.errors import DataError
 from cnn_lstm.files import write_whole
 
 DIGEST = b"cnn_lstm.sha256"
-BLOCK_ROWS = 131_072
+BLOCK_ROWS = 65_536
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -108,9 +108,9 @@ def read_table(path: str | Path) -> pd.DataFrame:
     if not Path(path).is_file():
         raise DataError("no such file", str(path), fix, code=301)
     try:
-        content = pq.read_table(path, page_checksum_verification=True)
-        table: pd.DataFrame = content.to_pandas()
-        digest = (content.schema.metadata or {}).get(DIGEST)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table: pd.DataFrame = file.read().to_pandas()
+            digest = (file.metadata.metadata or {}).get(DIGEST)
         intact = digest is None or digest.decode() == digest_of_table(table)
     except Exception as error:  # a damaged footer can make Arrow and pandas stumble in any way
         reason = " ".join(str(error).split())

@@ -6,6 +6,7 @@ Shapes: B windows of a batch, H targets, n windows of the epoch.
 from __future__ import annotations
 
 import tempfile
+import weakref
 from pathlib import Path
 from typing import IO, Any
 
@@ -90,7 +91,8 @@ class _ColumnFile:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - it lives as long as the column
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with this object
+        weakref.finalize(self, self._file.close)
         self._kind: np.dtype[Any] = np.dtype(np.float32)
         self._shape: tuple[int, ...] = ()
         self._rows = 0
