@@ -9,11 +9,10 @@ import pandas as pd
 
 from cnn_lstm.commands.parser import CommandParser, filled_path
 from cnn_lstm.data.sources.files import PriceFiles
-from cnn_lstm.data.stored_tables import write_table
 from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.files import refuse_input_as_output
-from cnn_lstm.hints import counted
-from cnn_lstm.inference.embeddings import embeddings_table
+from cnn_lstm.inference.embeddings import EmbeddingBlocks
+from cnn_lstm.inference.outputs import write_table_of
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.runs import forecast_cli
 from cnn_lstm.training.run_folder import run_of_checkpoint, writing
@@ -32,11 +31,11 @@ def run(argv: list[str]) -> None:
     forecast_cli.set_up_messages()
     with writing(output, "encode"):
         predictor = Predictor.from_checkpoint(options.ckpt_path)
-        table = embeddings_table(predictor, _prices(options), options.samples)
-        write_table(output, table)
-    span = f"{table['as_of'].min():%Y-%m-%d}..{table['as_of'].max():%Y-%m-%d}"
-    print(f"{counted(len(table), 'embedding')} of {counted(table['symbol'].nunique(), 'symbol')}, {span}, in {output}")
-    print(f"trained on decisions {table.attrs['training']['first'][:10]}..{table.attrs['training']['last'][:10]}")
+        table = EmbeddingBlocks(predictor, _prices(options), options.samples)
+        written = write_table_of(output, table.blocks(), table.rows)
+    print(f"{written.summary('embedding')}, in {output}")
+    trained = table.attrs["training"]
+    print(f"trained on decisions {trained['first'][:10]}..{trained['last'][:10]}")
 
 
 def _output(options: Namespace) -> Path:

@@ -10,8 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
 from cnn_lstm.data.loaders import FitOn, Order
@@ -282,16 +280,6 @@ class MarketDataModule(PanelOfPrices):
         for rows in in_chunks(self.windows):
             collector.add(rows[self.panel.time[rows] >= begins])
         return collector.rows()
-
-    def surprise_scale(self, rows: Tensor) -> Tensor:
-        """Size of each label's surprise as known at the panel rows (n,): (n, H) float64, see `Target.scale`."""
-        volatility = self.panel.volatility[rows].double().numpy()
-        scales = [target.scale(volatility[:, k]) for k, target in enumerate(self.targets)]
-        return torch.from_numpy(np.stack(scales, axis=1))
-
-    def dates(self, rows: Tensor) -> Tensor:
-        """A number of the date of each of the panel rows, both (n,); it rises with time."""
-        return torch.from_numpy(self.panel.time.astype(np.int64))[rows]
 
     def contract(self) -> dict[str, Any]:
         """What a checkpoint must know of the data, in plain values."""

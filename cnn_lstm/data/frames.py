@@ -1,20 +1,21 @@
 """Price tables out of the DataFrames that users hold, by the rules that files are read by; nothing is guessed.
 
 yfinance gives capital names and an index of dates, FinRL `date` and `tic`, others an index of symbol and time, or
-columns of Arrow. Each becomes the long table of `data/sources/base.py`.
+columns of Arrow; frames of Polars and Arrow come in by `as_pandas`. Each becomes the long table of
+`data/sources/base.py`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from typing import cast
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from cnn_lstm.data.arrow_frames import as_pandas
 from cnn_lstm.data.checks import BARS, KEYS
 from cnn_lstm.data.prices import require_table
 from cnn_lstm.data.sources.base import TIME_DTYPE
@@ -43,7 +44,7 @@ def price_table(
     - Numbers become float64. Columns of mere text are left out with a warning.
 
     Args:
-        frame: What a user holds. It is not changed.
+        frame: What a user holds: a DataFrame of pandas, or of anything that `as_pandas` takes. It is not changed.
         wanted: Further columns that are needed under exactly these names.
         zone: Zone of times without one; None refuses them unless all are midnight, which makes them dates.
         daily: As for `utc_or_dates`.
@@ -62,8 +63,7 @@ def price_table(
         >>> price_table(frame).to_csv(index=False).splitlines()
         ['symbol,timestamp,close', '7203,2024-01-02 00:00:00+00:00,1.0', '7203,2024-01-03 00:00:00+00:00,2.0']
     """
-    require_table(frame)
-    table = cast(pd.DataFrame, frame)
+    table = require_table(as_pandas(frame))
     if _is_long(table) or table.empty or table.columns.has_duplicates:
         return table
     table = _named(_flat(table), wanted)

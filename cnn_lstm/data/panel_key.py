@@ -179,7 +179,7 @@ def code_of_user(modules: Iterable[str]) -> Mapping[str, str] | None:
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         # torch has modules that call themselves `_ops.py`, which is no file
-        loose = file and os.path.isabs(file) and not os.path.realpath(file).startswith(installed)
+        loose = file and Path(file).is_absolute() and not os.path.realpath(file).startswith(installed)
         if loose or (file and name.split(".")[0] in packages):
             files.append(file)
     return _digests_of_code(files)

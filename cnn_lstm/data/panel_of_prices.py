@@ -6,6 +6,8 @@ from abc import ABC
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
 from cnn_lstm.data.kept_panels import PanelMaker
 from cnn_lstm.data.loaders import WindowLoaders
@@ -94,3 +96,13 @@ class PanelOfPrices(WindowLoaders, ABC):
             require_unchanged(tables, self.fingerprint)
             self._tables = tables
         return self._tables
+
+    def surprise_scale(self, rows: Tensor) -> Tensor:
+        """Size of each label's surprise as known at the panel rows (n,): (n, H) float64, see `Target.scale`."""
+        volatility = self.panel.volatility[rows].double().numpy()
+        scales = [target.scale(volatility[:, k]) for k, target in enumerate(self.targets)]
+        return torch.from_numpy(np.stack(scales, axis=1))
+
+    def dates(self, rows: Tensor) -> Tensor:
+        """A number of the date of each of the panel rows, both (n,); it rises with time."""
+        return torch.from_numpy(self.panel.time.view(np.int64))[rows]

@@ -5,7 +5,7 @@ Shapes: n forecasts of H targets, N panel rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cnn_lstm.data.quantities import Quantity, quantity
 from cnn_lstm.data.row_numbers import Rows
+from cnn_lstm.data.stored_tables import BLOCK_ROWS
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.times import utc_index
 from cnn_lstm.data.windows import Panel
@@ -102,28 +103,96 @@ def predictions_table(
         (size of the label's surprise, which intervals grow with) and bar_return (simple return of the first bar after
         the delay; NaN where not known yet or nothing is traded). `target_infos` gives what it says of each target.
     """
-    parts = []
-    for k, target in enumerate(targets):
-        volatility = panel.volatility[:, k].numpy()[rows].astype(np.float64)
-        part = {
-            "symbol": np.asarray(panel.symbols, dtype=object)[panel.symbol[rows]],
-            "as_of": utc_index(panel.time[rows]),
-            "target_start": utc_index(_ahead(panel, rows, target.delay)),
-            "target_end": utc_index(_ahead(panel, rows, target.reach)),
-            "horizon": target.horizon,
-            "target": target.name,
-            "y_true": panel.labels[:, k].numpy()[rows].astype(np.float64),
-            **{name: values[:, k].numpy().astype(np.float64) for name, values in columns.items()},
-            "y_last": panel.present[:, k].numpy()[rows].astype(np.float64),
-            "y_mean": float(target_mean[k]),
-            "volatility": volatility,
-            "scale": target.scale(volatility),
-            "bar_return": panel.bar_return[:, k].numpy()[rows].astype(np.float64),
-        }
-        parts.append(pd.DataFrame(part).astype({"symbol": "str", "target": "str"}))
-    table = pd.concat(parts, ignore_index=True)
-    set_target_infos(table, {target.name: TargetInfo.of(target) for target in targets})
+    blocks = list(predictions_blocks(panel, targets, rows, columns, target_mean, max_rows=max(1, len(rows))))
+    infos = dict(blocks[0].attrs)
+    for block in blocks:
+        block.attrs = {}  # pandas compares them where it joins
+    table = pd.concat(blocks, ignore_index=True)
+    table.attrs = infos
     return table
+
+
+def predictions_blocks(
+    panel: Panel,
+    targets: Sequence[Target],
+    rows: Rows,
+    columns: Mapping[str, Tensor],
+    target_mean: Sequence[float],
+    max_rows: int = BLOCK_ROWS,
+) -> Iterator[pd.DataFrame]:
+    """The predictions table in blocks, each of one target and of whole symbols.
+
+    Args:
+        panel: As for `predictions_table`.
+        targets: As for `predictions_table`.
+        rows: As for `predictions_table`; ascending.
+        columns: As for `predictions_table`; they may be mapped from files, and only the rows of a block are read.
+        target_mean: As for `predictions_table`.
+        max_rows: Rows of a block, unless a single symbol has more.
+
+    Yields:
+        At least one table for each target, with the `attrs` of all targets. Joined they are the predictions table.
+    """
+    attrs: dict[Hashable | None, Any] = {TARGETS: {target.name: TargetInfo.of(target).to_plain() for target in targets}}
+    for k, target in enumerate(targets):
+        for piece in symbol_slices(panel.symbol[rows], max_rows):
+            parts = {name: values[piece, k] for name, values in columns.items()}
+            block = _one_target(panel, target, k, rows[piece], parts, float(target_mean[k]))
+            block.attrs = dict(attrs)
+            yield block
+
+
+def symbol_slices(codes: NDArray[np.int32], max_rows: int) -> Iterator[slice]:
+    """Slices of rows that are sorted by symbol: whole symbols, of together `max_rows` unless it is a single one.
+
+    Args:
+        codes: Symbol of each row, (n,).
+        max_rows: Rows of a slice.
+
+    Example:
+        >>> list(symbol_slices(np.array([0, 0, 1, 1, 1, 2]), max_rows=4))
+        [slice(0, 2, None), slice(2, 6, None)]
+    """
+    ends = [*(np.flatnonzero(codes[1:] != codes[:-1]) + 1).tolist(), len(codes)]
+    begin = last = 0
+    for end in ends:
+        if end - begin > max_rows and last > begin:
+            yield slice(begin, last)
+            begin = last
+        last = end
+    yield slice(begin, last)
+
+
+def _one_target(
+    panel: Panel, target: Target, k: int, rows: Rows, columns: Mapping[str, Tensor], mean: float
+) -> pd.DataFrame:
+    """The predictions table of the target with the number k; columns are (n,)."""
+    volatility = panel.volatility[:, k].numpy()[rows].astype(np.float64)
+    part = {
+        "symbol": np.asarray(panel.symbols, dtype=object)[panel.symbol[rows]],
+        "as_of": utc_index(panel.time[rows]),
+        "target_start": utc_index(_ahead(panel, rows, target.delay)),
+        "target_end": utc_index(_ahead(panel, rows, target.reach)),
+        "horizon": target.horizon,
+        "target": target.name,
+        "y_true": panel.labels[:, k].numpy()[rows].astype(np.float64),
+        **{name: values.numpy().astype(np.float64) for name, values in columns.items()},
+        "y_last": panel.present[:, k].numpy()[rows].astype(np.float64),
+        "y_mean": mean,
+        "volatility": volatility,
+        "scale": target.scale(volatility),
+        "bar_return": panel.bar_return[:, k].numpy()[rows].astype(np.float64),
+    }
+    return pd.DataFrame(part).astype({"symbol": "str", "target": "str"})
+
+
+def collected_columns(collected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The forecast columns, each (n, H), of what a forecaster collected in an epoch.
+
+    Args:
+        collected: `row`, (n,), and the forecast columns; `y_true` and `loss` are left out.
+    """
+    return {name: values for name, values in collected.items() if name not in ("row", "y_true", "loss")}
 
 
 def collected_table(
@@ -134,11 +203,10 @@ def collected_table(
     Args:
         panel: The panel that the windows were cut from.
         targets: Its targets.
-        collected: `row`, (n,), and the forecast columns, each (n, H); `y_true` and `loss` are left out.
+        collected: As for `collected_columns`.
         target_mean: Mean of each target over the training rows.
     """
-    columns = {name: values for name, values in collected.items() if name not in ("row", "y_true", "loss")}
-    return predictions_table(panel, targets, collected["row"].numpy(), columns, target_mean)
+    return predictions_table(panel, targets, collected["row"].numpy(), collected_columns(collected), target_mean)
 
 
 def _ahead(panel: Panel, rows: Rows, steps: int) -> NDArray[np.datetime64]:

@@ -117,14 +117,16 @@ def check_bars(
     return sound
 
 
-def require_table(table: object) -> None:
-    """Refuses what is not a table at all, such as the name of a file.
+def require_table(table: object) -> pd.DataFrame:
+    """The table itself; refuses what is not a table at all, such as the name of a file.
 
     Raises:
         DataError: E338.
     """
     if not isinstance(table, pd.DataFrame):
-        raise DataError(f"prices are {type(table).__name__}", "", "give a pandas DataFrame", code=338)
+        fix = "give a DataFrame of pandas or Polars (a LazyFrame after .collect()), or an Arrow table"
+        raise DataError(f"prices are {type(table).__name__}", "", fix, code=338)
+    return table
 
 
 def check_structure(table: pd.DataFrame, required: Collection[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,11 @@ from cnn_lstm.errors import DataError
 from cnn_lstm.files import write_whole
 
 DIGEST = b"cnn_lstm.sha256"
+BLOCK_ROWS = 65_536
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Writes a table without its index by `write_whole`, each page with a checksum.
-
-    The checksums of Parquet do not cover its footer, where names, types and the places of the pages stand. So the file
-    holds a digest of the whole table too.
+    """Writes a table without its index by `write_whole`, each page with a checksum; see `write_blocks`.
 
     Args:
         path: The file.
@@ -30,13 +29,63 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     Raises:
         ResourceError: If the disk is full or the folder cannot be written; the old file stays.
     """
+    write_blocks(path, _pieces(table), len(table))
+
+
+def write_blocks(path: Path, blocks: Iterable[pd.DataFrame], rows: int) -> None:
+    """Writes a table that comes in blocks, each as a group of rows, so that no more than a block has to be in memory.
+
+    The checksums of Parquet do not cover its footer, where names, types and the places of the pages stand. So the file
+    holds a digest of the whole table too.
+
+    Args:
+        path: The file; it is whole or as it was.
+        blocks: Tables with the same columns, at least one. The index does not count, and `attrs` are those of the
+            first.
+        rows: Rows of all blocks together.
+
+    Raises:
+        ResourceError: If the disk is full or the folder cannot be written; the old file stays.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_blocks(Path(folder, "x.parquet"), (pd.DataFrame({"x": [k]}) for k in range(3)), rows=3)
+        ...     read_table(Path(folder, "x.parquet"))["x"].tolist()
+        [0, 1, 2]
+    """
+    write_whole(path, lambda partial: _write(partial, iter(blocks), rows))
+
+
+def _write(partial: Path, blocks: Iterator[pd.DataFrame], rows: int) -> None:
+    content = _arrow(next(blocks))
+    digest = _Digest(content.to_pandas(), rows)
+    with pq.ParquetWriter(partial, content.schema, write_page_checksum=True) as writer:
+        writer.write_table(content)
+        for block in blocks:
+            block.attrs = {}  # pandas copies them with every piece of the table
+            content = _arrow(block).cast(writer.schema)
+            digest.add(content.to_pandas())
+            writer.write_table(content)
+        writer.add_key_value_metadata({DIGEST.decode(): digest.text()})
+
+
+def _arrow(table: pd.DataFrame) -> pa.Table:
     with warnings.catch_warnings():
         # pyarrow reads dates with a time zone as pandas (3.1) does not want it
         warnings.filterwarnings("ignore", "Series.values returning an ndarray that drops timezone")
-        content = pa.Table.from_pandas(table, preserve_index=False)
-    metadata = (content.schema.metadata or {}) | {DIGEST: digest_of_table(content.to_pandas()).encode()}
-    content = content.replace_schema_metadata(metadata)
-    write_whole(path, lambda partial: pq.write_table(content, partial, write_page_checksum=True))
+        return pa.Table.from_pandas(table, preserve_index=False)
+
+
+def _pieces(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """A table in pieces, so that its form in Arrow never lies next to it as a whole."""
+    bare = table.copy(deep=False)
+    bare.attrs = {}  # pandas copies them with every piece of the table
+    for begin in range(0, max(1, len(table)), BLOCK_ROWS):
+        piece = bare.iloc[begin : begin + BLOCK_ROWS]
+        if not begin:
+            piece.attrs = table.attrs
+        yield piece
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
@@ -59,9 +108,9 @@ def read_table(path: str | Path) -> pd.DataFrame:
     if not Path(path).is_file():
         raise DataError("no such file", str(path), fix, code=301)
     try:
-        content = pq.read_table(path, page_checksum_verification=True)
-        table: pd.DataFrame = content.to_pandas()
-        digest = (content.schema.metadata or {}).get(DIGEST)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table: pd.DataFrame = file.read().to_pandas()
+            digest = (file.metadata.metadata or {}).get(DIGEST)
         intact = digest is None or digest.decode() == digest_of_table(table)
     except Exception as error:  # a damaged footer can make Arrow and pandas stumble in any way
         reason = " ".join(str(error).split())
@@ -82,9 +131,33 @@ def digest_of_table(table: pd.DataFrame) -> str:
         >>> digest_of_table(one) == digest_of_table(other)
         False
     """
-    described = [(str(name), str(kind)) for name, kind in table.dtypes.items()]
-    for name, kind in table.dtypes.items():
-        if isinstance(kind, pd.DatetimeTZDtype):  # pandas (3.1) warns of hashing these
-            table = table.assign(**{str(name): table[name].dt.tz_convert(None)})
-    rows = np.ascontiguousarray(pd.util.hash_pandas_object(table, index=False).to_numpy())
-    return hashlib.sha256(repr((described, len(table))).encode() + rows.tobytes()).hexdigest()
+    digest = _Digest(table, len(table))
+    return digest.text()
+
+
+class _Digest:
+    """The digest of a table that comes in blocks.
+
+    Args:
+        first: The first block.
+        rows: Rows of all blocks together.
+    """
+
+    def __init__(self, first: pd.DataFrame, rows: int) -> None:
+        described = [(str(name), str(kind)) for name, kind in first.dtypes.items()]
+        self._hash, self._missing = hashlib.sha256(repr((described, rows)).encode()), rows
+        self.add(first)
+
+    def add(self, table: pd.DataFrame) -> None:
+        """Takes the rows of the next block."""
+        for name, kind in table.dtypes.items():
+            if isinstance(kind, pd.DatetimeTZDtype):  # pandas (3.1) warns of hashing these
+                table = table.assign(**{str(name): table[name].dt.tz_convert(None)})
+        values = pd.util.hash_pandas_object(table, index=False).to_numpy()
+        self._hash.update(np.ascontiguousarray(values).tobytes())
+        self._missing -= len(table)
+
+    def text(self) -> str:
+        """The digest; of a table with another number of rows there is none."""
+        assert not self._missing, f"{self._missing} rows are missing"
+        return self._hash.hexdigest()

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cnn_lstm.data.predictions import TargetInfo, target_infos
+from cnn_lstm.data.arrow_frames import Frame, as_pandas
+from cnn_lstm.data.predictions import TARGETS, TargetInfo, target_infos
+from cnn_lstm.data.prices import require_table
 from cnn_lstm.data.targets import Floats
 from cnn_lstm.data.times import utc_or_dates
 from cnn_lstm.errors import DataError
@@ -41,20 +43,23 @@ FEWEST_ROWS = 2  # a baseline that knows fewer is left out
 SPREADS = ("mc_std", "ensemble_std")
 
 
-def evaluate(table: pd.DataFrame) -> Report:
+def evaluate(table: Frame) -> Report:
     """Judges a predictions table.
 
     Args:
         table: Predictions table; its times are read by the one time rule, see `utc_or_dates`. Its `attrs` hold
             `targets` as `predictions_table` writes them, `settings` as `Evaluation.to_plain` gives them, `trials` the
-            number of models tried, `failed_checks` the kinds of leakage whose check failed.
+            number of models tried, `failed_checks` the kinds of leakage whose check failed. An Arrow table read from
+            predictions.parquet has them in its metadata.
 
     Returns:
         The report in plain values, as report.json holds it. A metric that has no value is None.
 
     Raises:
-        DataError: If fewer than two truths of a target are known.
+        DataError: If fewer than two truths of a target are known; E338, it is not a table; E390, it does not say what
+            it forecasts.
     """
+    table = _with_attrs(table)
     settings = Evaluation(**table.attrs["settings"])
     if isinstance(table["as_of"].dtype, pd.DatetimeTZDtype):
         table = table.assign(as_of=utc_or_dates(table["as_of"]))
@@ -67,6 +72,16 @@ def evaluate(table: pd.DataFrame) -> Report:
         {"format": FORMAT, "settings": settings.to_plain(), "targets": targets} | ({"pooled": pooled} if pooled else {})
     )
     return plain
+
+
+def _with_attrs(frame: Frame) -> pd.DataFrame:
+    """The table in the form of pandas; refused without what its columns do not say."""
+    table = require_table(as_pandas(frame))
+    if missing := [name for name in (TARGETS, "settings", "trials") if name not in table.attrs]:
+        what = f"the predictions table has no attrs[{missing[0]!r}]"
+        fix = "read predictions.parquet by pandas or pyarrow: other libraries leave its metadata out"
+        raise DataError(what, "evaluate", fix, code=390)
+    return table
 
 
 def _target_report(

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
+from collections.abc import Hashable, Iterator
+from dataclasses import asdict, replace
+from typing import Any
 
 import pandas as pd
 
+from cnn_lstm.data.arrow_frames import Frame
+from cnn_lstm.data.predictions import predictions_blocks, symbol_slices
 from cnn_lstm.data.prices import data_fingerprint
+from cnn_lstm.data.stored_tables import BLOCK_ROWS
+from cnn_lstm.data.windows import Panel, Rows
+from cnn_lstm.inference.outputs import with_intervals
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.contract import state_digest
 
-KEYS = ["symbol", "as_of"]
 # columns of a predictions table that come from the model; the others are known without it, or are the truth
 OF_THE_MODEL = re.compile(r"y_pred|y_linear|\w*std|q\d+|(linear_)?p\d+|(lower|upper|set)_\d+")
 
 
-def embeddings_table(predictor: Predictor, prices: pd.DataFrame, samples: int = 0) -> pd.DataFrame:
+def embeddings_table(predictor: Predictor, prices: Frame, samples: int = 0) -> pd.DataFrame:
     """Embeddings and forecasts of all complete windows of a price table.
 
     Args:
@@ -37,20 +44,66 @@ def embeddings_table(predictor: Predictor, prices: pd.DataFrame, samples: int = 
         >>> table.attrs["training"]  # doctest: +SKIP
         {'first': '2000-06-01T00:00:00.000000', 'last': '2008-12-30T00:00:00.000000'}
     """
-    prices = predictor.recipe.read(prices)
-    table, forecasts = predictor.encode(prices), predictor.predict(prices, samples=samples)
-    attrs = table.attrs
-    forecasts.attrs = {}  # pandas copies them with every piece of the table
-    names = [name for name in forecasts if OF_THE_MODEL.fullmatch(str(name))]
-    for target in predictor.targets:
-        columns = forecasts.loc[forecasts["target"] == target.name, [*KEYS, *names]]
-        table = table.merge(columns.rename(columns={name: f"{name}__{target.name}" for name in names}), on=KEYS)
-    contract, recipe = predictor.forecaster.contract, predictor.recipe
-    table.attrs = attrs | {
-        "data": data_fingerprint(recipe.bind_to(prices, predictor.targets).check(prices).table),
-        "training": asdict(contract.training) if contract.training else {},
-        "test": contract.boundaries.test,
-        "features": list(recipe.features),
-        "window": recipe.window,
-    }
+    every = EmbeddingBlocks(predictor, prices, samples)
+    blocks = list(every.blocks())
+    for block in blocks:
+        block.attrs = {}  # pandas compares them where it joins
+    table = pd.concat(blocks, ignore_index=True)
+    table.attrs = every.attrs
     return table
+
+
+class EmbeddingBlocks:
+    """`embeddings_table` in blocks of whole symbols.
+
+    Args:
+        predictor: As for `embeddings_table`.
+        prices: As for `embeddings_table`.
+        samples: As for `embeddings_table`.
+
+    Attributes:
+        rows: Rows of all blocks.
+        attrs: What the table says of itself.
+    """
+
+    def __init__(self, predictor: Predictor, prices: Frame, samples: int = 0) -> None:
+        self._predictor, self._samples = predictor, samples
+        panel, self._rows, checked = predictor.windows(prices)
+        self._panel = replace(panel, values=panel.values.to(predictor.forecaster.device))  # once for all blocks
+        self.rows = len(self._rows)
+        contract, recipe = predictor.forecaster.contract, predictor.recipe
+        self.attrs: dict[Hashable | None, Any] = {
+            "checkpoint": state_digest(predictor.forecaster.state_dict()),
+            "data": data_fingerprint(checked),
+            "training": asdict(contract.training) if contract.training else {},
+            "test": contract.boundaries.test,
+            "features": list(recipe.features),
+            "window": recipe.window,
+        }
+
+    def blocks(self, max_rows: int = BLOCK_ROWS) -> Iterator[pd.DataFrame]:
+        """The table, block by block, each with all `attrs`.
+
+        Args:
+            max_rows: Rows of a block, unless a single symbol has more.
+        """
+        for piece in symbol_slices(self._panel.symbol[self._rows], max_rows):
+            block = self._block(self._panel, self._rows[piece])
+            block.attrs = dict(self.attrs)
+            yield block
+
+    def _block(self, panel: Panel, rows: Rows) -> pd.DataFrame:
+        """Embeddings, and next to them the model's columns of each target."""
+        predictor, contract = self._predictor, self._predictor.forecaster.contract
+        columns, embeddings = predictor.forecast_and_encode(panel, rows, self._samples)
+        table = predictor.embeddings(panel, rows, embeddings)
+        parts = predictions_blocks(
+            panel, predictor.targets, rows, columns, contract.target_mean, max_rows=max(1, len(rows))
+        )
+        forecasts = with_intervals(parts, contract.calibration, contract.boundaries.test)
+        wide = [table]
+        for target, forecast in zip(predictor.targets, forecasts, strict=True):
+            forecast.attrs = {}  # pandas copies them with every piece of the table
+            names = [name for name in forecast if OF_THE_MODEL.fullmatch(str(name))]
+            wide.append(forecast[names].rename(columns={name: f"{name}__{target.name}" for name in names}))
+        return pd.concat(wide, axis=1)

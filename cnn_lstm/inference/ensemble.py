@@ -28,7 +28,7 @@ from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, digest_of, warn_of
 from cnn_lstm.model.forecaster import Forecast, Forecaster
 from cnn_lstm.model.metrics import forecast_metrics
 from cnn_lstm.model.objectives.mixture import COMPONENT_COLUMNS, components_of, is_component
-from cnn_lstm.model.outputs import EpochOutputs
+from cnn_lstm.model.outputs import EpochOutputs, outputs_of
 from cnn_lstm.model.training_data import ForecastData, Windows, contract_with
 
 FEWEST = 2
@@ -111,8 +111,8 @@ class Ensemble(LightningModule):
         self.outputs.add(row=batch.row, y_true=batch.y, **columns)
 
     def on_test_epoch_start(self) -> None:
-        """Starts with nothing."""
-        self.outputs = EpochOutputs()
+        """Starts with nothing; forecasts of many windows wait on the disk."""
+        self.outputs = outputs_of(self.trainer)
 
     on_validation_epoch_start = on_predict_epoch_start = on_test_epoch_start
 

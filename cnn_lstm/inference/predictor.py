@@ -5,7 +5,7 @@ Shapes: B windows, T window length, F features, H targets, D embedding, N panel 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from cnn_lstm.data.arrow_frames import Frame
 from cnn_lstm.data.feature_catalogue import raw_columns
 from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.data.recipe import BoundRecipe, Recipe
@@ -28,7 +29,7 @@ from cnn_lstm.inference.stream import Stream
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import state_digest, warn_of_unscaled
 from cnn_lstm.model.devices import require_device
-from cnn_lstm.model.forecaster import INFERENCE_BATCH, Forecaster
+from cnn_lstm.model.forecaster import INFERENCE_BATCH, Forecast, Forecaster
 
 
 class Predictor:
@@ -63,12 +64,12 @@ class Predictor:
         require_device(device, "device")
         return cls(model_from(read_checkpoint(path)).to(device))
 
-    def predict(self, prices: pd.DataFrame, start: str | None = None, samples: int = 0) -> pd.DataFrame:
+    def predict(self, prices: Frame, start: str | None = None, samples: int = 0) -> pd.DataFrame:
         """Forecasts of all complete windows of a price table.
 
         Args:
-            prices: Table with symbol, timestamp and the columns that the features need; frames as yfinance and others
-                give them are taken too, see `price_table`.
+            prices: Table with symbol, timestamp and the columns that the features need; frames as yfinance, Polars and
+                others give them are taken too, see `price_table`.
             start: First decision day, ISO; everything by default. Intervals adapt to all forecasts since the test part
                 of the checkpoint, so these are computed in any case and then left out.
             samples: Passes of Monte Carlo dropout; 0 for one plain pass. Intervals lie around their mean, with the
@@ -80,7 +81,7 @@ class Predictor:
         Raises:
             DataError: If the table is damaged, or too short for a window before `start`.
         """
-        panel, rows = self._windows(prices, start)
+        panel, rows, _ = self.windows(prices, start)
         if start is None or self.forecaster.contract.calibration is None:
             return self.predict_rows(panel, rows, samples)
         first = stamp(start, "start")
@@ -89,7 +90,7 @@ class Predictor:
         table = self.predict_rows(panel, windows[panel.time[windows] >= begins], samples)
         return table[table["as_of"] >= pd.Timestamp(first, tz="UTC")].reset_index(drop=True)
 
-    def predict_if_any(self, prices: pd.DataFrame, zone: str | None = None) -> pd.DataFrame:
+    def predict_if_any(self, prices: Frame, zone: str | None = None) -> pd.DataFrame:
         """`predict`, with an empty table of the same columns where no window is complete.
 
         Args:
@@ -115,18 +116,26 @@ class Predictor:
 
     def forecast_rows(self, panel: Panel, rows: Rows, samples: int = 0) -> dict[str, Tensor]:
         """Forecast columns alone, each (n, H) on the CPU, of chosen windows; see `predict_rows`."""
-        parts: list[dict[str, Tensor]] = []
+        return _joined(forecast.columns for forecast in self._forecasts(panel, rows, samples))
+
+    def forecast_and_encode(self, panel: Panel, rows: Rows, samples: int = 0) -> tuple[dict[str, Tensor], Tensor]:
+        """Forecast columns, each (n, H), and embeddings, (n, D), of chosen windows in one pass, on the CPU."""
+        every = self._forecasts(panel, rows, samples)
+        joined = _joined(forecast.columns | {EMBEDDING: forecast.embedding} for forecast in every)
+        return {name: values for name, values in joined.items() if name != EMBEDDING}, joined[EMBEDDING]
+
+    def _forecasts(self, panel: Panel, rows: Rows, samples: int) -> Iterator[Forecast]:
+        """Forecasts of each batch of chosen windows."""
         for windows in self._batches(panel, rows):
             with torch.inference_mode():
-                parts.append(self.forecaster.forecast(windows, samples).columns)
-        return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
+                yield self.forecaster.forecast(windows, samples)
 
     def plain_rows(self, panel: Panel, rows: Rows, samples: int = 0) -> pd.DataFrame:
         """`predict_rows` without intervals."""
         columns = self.forecast_rows(panel, rows, samples)
         return predictions_table(panel, self.targets, rows, columns, self.forecaster.contract.target_mean)
 
-    def stream(self, history: pd.DataFrame | None = None, state: str | Path | None = None) -> Stream:
+    def stream(self, history: Frame | None = None, state: str | Path | None = None) -> Stream:
         """Forecasts of bars as they come, one moment at a time; see `Stream.update`.
 
         Args:
@@ -158,7 +167,7 @@ class Predictor:
         stream.begin(checked, panel, self.plain_rows(panel, rows[panel.time[rows] >= boundary]))
         return stream
 
-    def encode(self, prices: pd.DataFrame, start: str | None = None) -> pd.DataFrame:
+    def encode(self, prices: Frame, start: str | None = None) -> pd.DataFrame:
         """Embeddings of all complete windows of a price table.
 
         Args:
@@ -169,21 +178,32 @@ class Predictor:
             symbol, as_of, and the columns e0 ... e{D-1}. `attrs["checkpoint"]` is the digest of the weights, so that
             `EncoderObservation` knows whose they are.
         """
-        table = self.encode_rows(*self._windows(prices, start))
+        panel, rows, _ = self.windows(prices, start)
+        table = self.encode_rows(panel, rows)
         table.attrs["checkpoint"] = state_digest(self.forecaster.state_dict())
         return table
 
     def encode_rows(self, panel: Panel, rows: Rows) -> pd.DataFrame:
         """Embeddings of chosen windows of a panel; see `predict_rows` and `encode`."""
-        with torch.inference_mode():
-            parts = [self.forecaster.forecast(windows).embedding.cpu() for windows in self._batches(panel, rows)]
-        embeddings = torch.cat(parts).numpy()
-        table = pd.DataFrame(embeddings, columns=[f"e{k}" for k in range(embeddings.shape[1])])
+        return self.embeddings(panel, rows, self.forecast_and_encode(panel, rows)[1])
+
+    def embeddings(self, panel: Panel, rows: Rows, embeddings: Tensor) -> pd.DataFrame:
+        """The table of `encode` of embeddings, (n, D), of windows with the last rows (n,)."""
+        table = pd.DataFrame(embeddings.numpy(), columns=[f"e{k}" for k in range(embeddings.shape[1])])
         table.insert(0, "symbol", np.asarray(panel.symbols, dtype=object)[panel.symbol[rows]])
         table.insert(1, "as_of", utc_index(panel.time[rows]))
         return table.astype({"symbol": "str"})
 
-    def _windows(self, prices: pd.DataFrame, start: str | None) -> tuple[Panel, Rows]:
+    def windows(self, prices: Frame, start: str | None = None) -> tuple[Panel, Rows, pd.DataFrame]:
+        """The panel of a price table, the last rows of its complete windows, and the checked table.
+
+        Args:
+            prices: As for `predict`.
+            start: First decision day, ISO; everything by default.
+
+        Raises:
+            DataError: If the table is damaged, or too short for a window before `start`.
+        """
         panel, rows, checked, bound = self._complete(prices)
         if start is not None:
             self._require_history(panel, stamp(start, "start"), bound.needed_rows)
@@ -192,13 +212,13 @@ class Predictor:
             longest = int(checked.groupby("symbol").size().max())
             what = f"no complete window: need {counted(bound.needed_rows, 'row')} of history, have {longest}"
             raise DataError(what, "longest symbol", "give a longer price table", code=335)
-        return panel, rows
+        return panel, rows, checked
 
-    def _complete(self, prices: pd.DataFrame, zone: str | None = None) -> tuple[Panel, Rows, pd.DataFrame, BoundRecipe]:
+    def _complete(self, prices: Frame, zone: str | None = None) -> tuple[Panel, Rows, pd.DataFrame, BoundRecipe]:
         """The panel, the last rows of its complete windows, the checked table, and the recipe bound to its columns."""
-        prices = self.recipe.read(prices, zone)
-        bound = self.recipe.bind_to(prices, self.targets)
-        checked = bound.check(bound.with_label_columns(prices)).table
+        table = self.recipe.read(prices, zone)
+        bound = self.recipe.bind_to(table, self.targets)
+        checked = bound.check(bound.with_label_columns(table)).table
         panel = bound.panel(checked)
         warn_of_unscaled(set(panel.symbols) - self._named, self.forecaster.contract)
         self._named.update(panel.symbols)
@@ -225,3 +245,15 @@ class Predictor:
             return
         for part in torch.from_numpy(rows).to(device).split(INFERENCE_BATCH):
             yield cut_windows(values, part, self.recipe.window)
+
+
+EMBEDDING = " embedding"  # no column of a forecast
+
+
+def _joined(parts: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Columns of batches, joined on the CPU."""
+    columns: dict[str, list[Tensor]] = {}
+    for part in parts:
+        for name, values in part.items():
+            columns.setdefault(name, []).append(values.cpu())
+    return {name: torch.cat(values) for name, values in columns.items()}

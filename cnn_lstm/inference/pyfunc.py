@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from cnn_lstm.data.arrow_frames import Frame
 from cnn_lstm.data.feature_catalogue import raw_columns
 from cnn_lstm.data.muted_warnings import muted
 from cnn_lstm.files import replace_folder
@@ -39,7 +40,7 @@ class PriceModel:
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
 
-    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(self, model_input: Frame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Forecasts of all complete windows.
 
         Args:

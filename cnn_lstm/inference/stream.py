@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from cnn_lstm.data.arrow_frames import Frame
 from cnn_lstm.data.features import latest_values, most_history, needed_history
 from cnn_lstm.data.predictions import TargetInfo, predictions_table
 from cnn_lstm.data.prices import check_bars, check_structure
@@ -69,7 +70,7 @@ class Stream:
 
     # -- bars ----------------------------------------------------------------------------------------------------
 
-    def update(self, bars: pd.DataFrame, absent: Collection[str] = ()) -> pd.DataFrame:
+    def update(self, bars: Frame, absent: Collection[str] = ()) -> pd.DataFrame:
         """Takes the bars of one moment, one of each symbol that has one.
 
         Args:
@@ -86,16 +87,16 @@ class Stream:
             DataError: If the bars are damaged, late, given twice, of several moments or of an unknown symbol, or one is
                 missing; the stream is as it was before.
         """
-        bars = self._bound.with_label_columns(self._recipe.read(bars, daily=self._daily()))
-        check_structure(bars, self._columns)
-        moment, arrived = moment_of(bars), bars["symbol"].tolist()
+        read = self._bound.with_label_columns(self._recipe.read(bars, daily=self._daily()))
+        check_structure(read, self._columns)
+        moment, arrived = moment_of(read), read["symbol"].tolist()
         last = {symbol: int(tail.time[-1]) for symbol, tail in self._tails.items()}
         require_next(arrived, moment, self.symbols, last)
         require_absent(absent, arrived, self.symbols)
         if self._crossing:
             feature, symbols, latest = self._crossing[0], self.symbols, self._latest
             require_together(arrived, absent, moment, symbols=symbols, latest=latest, feature=feature)
-        sound = check_bars(bars, self._last_bars(), self._recipe.checks, self._columns, self._bound.label_columns)
+        sound = check_bars(read, self._last_bars(), self._recipe.checks, self._columns, self._bound.label_columns)
         frames = self._longer(sound, moment)
         tails = self._advanced(frames)
         table, embeddings = self._forecast(tails, frames)

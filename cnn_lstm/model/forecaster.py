@@ -26,7 +26,7 @@ from cnn_lstm.model.network import Backbone, require_backbone, require_embedding
 from cnn_lstm.model.objectives import Objective, Point
 from cnn_lstm.model.optimisation import Clipping, step_plateau
 from cnn_lstm.model.optimised import OptimisedModule
-from cnn_lstm.model.outputs import EpochOutputs
+from cnn_lstm.model.outputs import EpochOutputs, outputs_of
 from cnn_lstm.model.target_scale import TargetScale
 from cnn_lstm.model.training_data import (
     ForecastData,
@@ -189,7 +189,11 @@ class Forecaster(TargetScale, OptimisedModule):
         """Starts with nothing, whatever an interrupted epoch left behind."""
         self.outputs, self.clipping = EpochOutputs(), Clipping()
 
-    on_test_epoch_start = on_predict_epoch_start = on_train_epoch_start
+    def on_test_epoch_start(self) -> None:
+        """Starts with nothing; forecasts of many windows wait on the disk."""
+        self.outputs = outputs_of(self.trainer)
+
+    on_predict_epoch_start = on_test_epoch_start
 
     def on_validation_epoch_start(self) -> None:
         """Keeps the training forecasts apart while a validation runs inside a training epoch."""

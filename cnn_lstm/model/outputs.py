@@ -1,16 +1,33 @@
-"""Forecasts of an epoch, kept where they were made and joined once at its end."""
+"""Forecasts of an epoch, kept where they were made and joined once at its end.
+
+Shapes: B windows of a batch, H targets, n windows of the epoch.
+"""
 
 from __future__ import annotations
 
+import tempfile
+import weakref
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from cnn_lstm.errors import ConfigError
+from cnn_lstm.files import disk_errors_in_one_line
+
+KEPT_BYTES = 32 * 2**20
 
 
 class EpochOutputs:
     """Columns of tensors, one entry per batch.
+
+    Args:
+        folder: Where columns of more than `KEPT_BYTES` wait as files without a name, which go with the process; None
+            keeps all in memory.
 
     Example:
         >>> outputs = EpochOutputs()
@@ -19,24 +36,90 @@ class EpochOutputs:
         [0.10000000149011612, 0.20000000298023224]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder, self._bytes = folder, 0
         self._columns: dict[str, list[Tensor]] = {}
+        self._files: dict[str, _ColumnFile] = {}
 
     def add(self, **columns: Tensor) -> None:
         """Keeps one batch: columns of shape (B,) or (B, H), of one B."""
         for name, values in columns.items():
             self._columns.setdefault(name, []).append(values)
+            self._bytes += values.nbytes
+        if self._folder is not None and self._bytes > KEPT_BYTES:
+            self._put_away(self._folder)
 
     def gather(self, world_size: int = 1) -> dict[str, Tensor]:
         """All batches of all processes on the CPU, (n,) or (n, H), ordered by the column `row`, (n,).
 
+        Columns that were put away are mapped from their files: what is not looked at takes no memory.
+
         Args:
             world_size: Number of processes; more than one makes this a collective call.
         """
-        if not self._columns:
+        if not self._columns and not self._files:
             raise ConfigError("no batch was seen", "trainer.limit_*_batches", "allow at least one", code=224)
-        joined = {name: torch.cat(parts) for name, parts in self._columns.items()}
+        if self._files and self._folder is not None:
+            self._put_away(self._folder)
+            joined = {name: file.mapped() for name, file in self._files.items()}
+        else:
+            joined = {name: torch.cat(parts) for name, parts in self._columns.items()}
         if world_size > 1:
             joined = {name: torch.cat(gather_all_tensors(values.contiguous())) for name, values in joined.items()}
-        order = joined["row"].argsort(stable=True)
+        rows = joined["row"]
+        if bool((rows[1:] >= rows[:-1]).all()):  # as one process makes them
+            return {name: values.cpu() for name, values in joined.items()}
+        order = rows.argsort(stable=True)
         return {name: values[order].cpu() for name, values in joined.items()}
+
+    def _put_away(self, folder: Path) -> None:
+        """Moves all batches to the files."""
+        with disk_errors_in_one_line("cannot keep the forecasts", folder, "make room, or choose another folder"):
+            for name, parts in self._columns.items():
+                if name not in self._files:
+                    self._files[name] = _ColumnFile(folder)
+                if parts:
+                    self._files[name].add(torch.cat(parts).cpu())
+        self._columns, self._bytes = {}, 0
+
+
+class _ColumnFile:
+    """A column in a file that has no name: nothing is left of it when the process ends, whatever ends it.
+
+    Args:
+        folder: Where its blocks lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with this object
+        weakref.finalize(self, self._file.close)
+        self._kind: np.dtype[Any] = np.dtype(np.float32)
+        self._shape: tuple[int, ...] = ()
+        self._rows = 0
+
+    def add(self, values: Tensor) -> None:
+        """Adds rows, on the CPU."""
+        array = np.ascontiguousarray(values.numpy())
+        self._file.write(array.tobytes())
+        self._kind, self._shape = array.dtype, array.shape[1:]
+        self._rows += len(array)
+
+    def mapped(self) -> Tensor:
+        """All rows."""
+        self._file.flush()
+        if not self._rows:
+            return torch.from_numpy(np.empty((0, *self._shape), dtype=self._kind))
+        shape = (self._rows, *self._shape)
+        return torch.from_numpy(np.memmap(self._file, dtype=self._kind, mode="r+", shape=shape))
+
+
+def outputs_of(trainer: Trainer) -> EpochOutputs:
+    """Empty outputs of a `test` or `predict`, whose columns wait in the run folder if they are large.
+
+    Several processes keep theirs in memory: they have to be joined at the end.
+
+    Args:
+        trainer: The trainer; its root folder is that of the run.
+    """
+    folder = Path(trainer.default_root_dir)
+    return EpochOutputs(folder if trainer.world_size == 1 and folder.is_dir() else None)

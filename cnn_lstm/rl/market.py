@@ -15,13 +15,13 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import pandas as pd
 from gymnasium import spaces
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from cnn_lstm.data.arrow_frames import Frame
 from cnn_lstm.data.splits import Split
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.rl.accounts import ActionKind, Decisions, Reward, TradingTerms
@@ -82,7 +82,7 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
 
     def __init__(  # noqa: PLR0913 - each argument is a keyword of gymnasium.make
         self,
-        prices: pd.DataFrame | str | Path,
+        prices: Frame | str | Path,
         *,
         symbols: Sequence[str] | None = None,
         checkpoint: str | Path | None = None,

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from cnn_lstm.data.arrow_frames import Frame
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
 from cnn_lstm.data.panel_checks import check_calendar
 from cnn_lstm.data.prices import Checks, check_prices
@@ -94,7 +94,7 @@ class MarketData:
 
 
 def read_market_data(
-    prices: pd.DataFrame | str | Path,
+    prices: Frame | str | Path,
     recipe: Recipe,
     boundaries: Boundaries | Split | None = None,
     *,

@@ -18,6 +18,8 @@ from gymnasium.vector import VectorEnv, VectorObservationWrapper
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from cnn_lstm.data.arrow_frames import Frame, as_pandas
+from cnn_lstm.data.prices import require_table
 from cnn_lstm.data.stored_tables import read_table
 from cnn_lstm.data.times import utc_or_dates, utc_times
 from cnn_lstm.errors import ConfigError, DataError
@@ -52,7 +54,7 @@ class EncoderObservation(gymnasium.ObservationWrapper[Observation, Any, Observat
     def __init__(
         self,
         env: gymnasium.Env[Any, Any],
-        table: pd.DataFrame | str | Path,
+        table: Frame | str | Path,
         columns: Sequence[str] | None = None,
         on_missing: OnMissing = "error",
     ) -> None:
@@ -81,7 +83,7 @@ class VectorEncoderObservation(VectorObservationWrapper[Observation, Any, NDArra
     def __init__(
         self,
         env: VectorEnv[Any, Any, Any],
-        table: pd.DataFrame | str | Path,
+        table: Frame | str | Path,
         columns: Sequence[str] | None = None,
         on_missing: OnMissing = "error",
     ) -> None:
@@ -101,7 +103,7 @@ class VectorEncoderObservation(VectorObservationWrapper[Observation, Any, NDArra
 
 
 def _fitted(
-    table: pd.DataFrame | str | Path,
+    table: Frame | str | Path,
     episodes: Episodes,
     columns: Sequence[str] | None,
     digest: str | None,
@@ -126,7 +128,7 @@ def _fitted(
 
 
 def aligned(
-    table: pd.DataFrame | str | Path, data: MarketData, columns: Sequence[str] | None, digest: str | None
+    table: Frame | str | Path, data: MarketData, columns: Sequence[str] | None, digest: str | None
 ) -> NDArray[np.float32]:
     """Columns of a table on the dates of a market.
 
@@ -143,7 +145,7 @@ def aligned(
         ConfigError: E269, if a column is missing, or the table is of another checkpoint or of several networks.
         DataError: E363, if a row stands twice, or its date has no time zone.
     """
-    rows = table if isinstance(table, pd.DataFrame) else read_table(table)
+    rows = read_table(table) if isinstance(table, str | Path) else require_table(as_pandas(table))
     columns = [name for name in map(str, rows) if EMBEDDING.fullmatch(name)] if columns is None else list(columns)
     missing = [name for name in ("symbol", "as_of", *columns) if name not in rows]
     if missing or not columns:

@@ -14,14 +14,13 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.predictions import collected_table
-from cnn_lstm.data.stored_tables import write_table
+from cnn_lstm.data.predictions import collected_columns, collected_table, predictions_blocks
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole, write_whole
-from cnn_lstm.hints import counted
 from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.intervals import add_intervals
+from cnn_lstm.inference.outputs import with_intervals, write_csv_of, write_table_of
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.runs.tracking import keep_model
 from cnn_lstm.training.console import Resources, totals_line
@@ -139,13 +138,15 @@ class Outcome:
         Args:
             csv: Whether to write them as CSV too.
         """
-        table, path = self.predictions(), self.run.path / "forecasts.parquet"
-        write_table(path, table)
+        path, rows = self.run.path / "forecasts.parquet", self.model.forecasts["row"].numpy()
+        columns, contract = collected_columns(self.model.forecasts), self.model.contract
+        blocks = predictions_blocks(self.data.panel, self.data.targets, rows, columns, contract.target_mean)
+        widened = with_intervals(blocks, contract.calibration, contract.boundaries.test)
+        written = write_table_of(path, widened, len(rows) * len(self.data.targets))
         if csv:
-            write_whole(path.with_suffix(".csv"), lambda partial: table.to_csv(partial, index=False))
+            write_csv_of(path, path.with_suffix(".csv"))
         self.record.keep(path, path.with_suffix(".csv"))
-        span = f"{table['as_of'].min():%Y-%m-%d}..{table['as_of'].max():%Y-%m-%d}"
-        print(f"{counted(len(table), 'forecast')} of {counted(table['symbol'].nunique(), 'symbol')}, {span}, in {path}")
+        print(f"{written.summary('forecast')}, in {path}")
 
     def predictions(self) -> pd.DataFrame:
         """The predictions table of the forecasts that the command made."""
