@@ -1,8 +1,8 @@
 """A panel in files that is larger than memory: `python -m tests.benchmarks.large_panel [--symbols 10000]`.
 
-Simulated five-minute bars are written as a folder of Parquet files, or into DuckDB. Then the commands of a user run, each
-in a process of its own: `data build`, `fit` for some steps, `predict` for some batches. Printed are CPU seconds and the
-most anonymous memory, which the page cache is no part of: a system that is short of memory can drop that at any time.
+Simulated five-minute bars are written as a folder of Parquet files, or into DuckDB. Then the commands of a user run,
+each in a process of its own: `data build`, `fit` for some steps, `predict` for some batches. Printed are CPU seconds
+and the most anonymous memory. The page cache is no part of that: a system that is short of memory drops it.
 
 At last the windows/s of the loader are compared with those of the same panel in memory, on a part that fits there.
 Linux only: it reads /proc.
@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
@@ -63,8 +64,7 @@ def write_bars(folder: Path, options: argparse.Namespace) -> None:
         table = pd.concat([bars(number, options.rows) for number in range(first, last)], ignore_index=True)
         table.to_parquet(prices / f"{first:06d}.parquet")
     if options.source == "duckdb":
-        import duckdb  # noqa: PLC0415 - it is not one of our packages
-
+        duckdb = import_module("duckdb")  # of the extra `sql`
         with duckdb.connect(str(folder / "prices.duckdb")) as base:
             base.execute(f"create table bars as select * from read_parquet('{prices}/*.parquet')")
     done.touch()
