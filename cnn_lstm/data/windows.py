@@ -72,8 +72,8 @@ class Panel:
             arrays: Those of `ARRAYS`, of the types that `build_panel` gives.
             symbols: Names of the symbols.
         """
-        tensors = {name: torch.from_numpy(arrays[name]) for name in TENSORS}
-        return cls(**tensors, symbols=symbols, **{name: arrays[name] for name in ARRAYS if name not in TENSORS})
+        held = {name: torch.from_numpy(array) if name in TENSORS else array for name, array in arrays.items()}
+        return cls(symbols=symbols, **held)  # type: ignore[arg-type]  # tensors and arrays under their own names
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays of `ARRAYS`, not copied."""
