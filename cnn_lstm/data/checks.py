@@ -226,7 +226,7 @@ def _equal_columns(columns: Mapping[str, NDArray[Any]]) -> list[list[str]]:
     begins = Counter(values[:COLLINEAR_ROWS].tobytes() for values in columns.values())
     for name, values in columns.items():
         begin = values[:COLLINEAR_ROWS].tobytes()
-        key = hashlib.sha256(values.data).digest() if begins[begin] > 1 else begin
+        key = hashlib.sha256(values.tobytes()).digest() if begins[begin] > 1 else begin
         groups.setdefault(key, []).append(name)
     return list(groups.values())
 

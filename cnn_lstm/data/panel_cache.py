@@ -61,8 +61,8 @@ class PanelCache:
     @property
     def has_any(self) -> bool:
         """Whether there may be something to find: else nobody need know the key."""
-        with suppress(OSError):
-            return any(NAMED.fullmatch(entry.name) for entry in os.scandir(self.folder))
+        with suppress(OSError), os.scandir(self.folder) as entries:
+            return any(NAMED.fullmatch(entry.name) for entry in entries)
         return False
 
     def find(self, key: str) -> Prepared | None:

@@ -178,7 +178,7 @@ def code_of_user(modules: Iterable[str]) -> Mapping[str, str] | None:
     packages = {name.split(".")[0] for name in named}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        # torch has modules that call themselves `_ops.py`, which is no file
+        # torch says that some of its objects are modules of files that do not exist
         loose = file and Path(file).is_absolute() and not os.path.realpath(file).startswith(installed)
         if loose or (file and name.split(".")[0] in packages):
             files.append(file)

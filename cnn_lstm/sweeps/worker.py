@@ -21,6 +21,7 @@ from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from cnn_lstm.credentials import without_credentials
+from cnn_lstm.data.kept_panels import kept_in_process
 from cnn_lstm.errors import CnnLstmError, ConfigError, interruption
 from cnn_lstm.hints import counted
 from cnn_lstm.runs.forecast_cli import set_up_messages
@@ -245,6 +246,7 @@ def work(pipe: IO[str]) -> None:
     stop = Stop(pipe)
     set_up_messages()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    Worker(plan, TrialFits(plan), lambda trial: record_state(plan, trial), stop).work()
+    with kept_in_process():  # trials whose data are alike share one panel
+        Worker(plan, TrialFits(plan), lambda trial: record_state(plan, trial), stop).work()
     if stop.asked.is_set():
         raise SystemExit(130)  # at once: an interrupted trainer cannot be taken apart

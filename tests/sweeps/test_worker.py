@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import os
 import signal
 import sys
@@ -16,11 +18,18 @@ from typing import Any
 import optuna
 import pytest
 import torch
+from optuna.trial import TrialState
 
+from cnn_lstm.data import recipe as recipe_module
+from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.errors import ConfigError, DivergedError
+from cnn_lstm.sweeps import worker as worker_module
 from cnn_lstm.sweeps.callbacks import PRUNED_AT
+from cnn_lstm.sweeps.study import join
 from cnn_lstm.sweeps.trial import TrialResult
 from cnn_lstm.sweeps.worker import Stop, Worker, retry
+from tests.experiments import experiment
+from tests.markets import market
 from tests.sweeps.test_study import plan
 
 Fit = Callable[[optuna.Trial], None]
@@ -154,3 +163,32 @@ def test_a_line_is_printed_in_one_write(tmp_path: Path, monkeypatch: pytest.Monk
     work(tmp_path, lambda trial: None, trials=2)
     assert [text[:8] for text in written] == ["trial 0:", "trial 1:"]
     assert all(text.count("\n") == 1 and text.endswith("\n") for text in written)
+
+
+@pytest.mark.parametrize("trials", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_worker_sets_its_data_up_once(trials: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = experiment(tmp_path, market(200, ["AAA", "BBB"]))
+    argv = ["--config", str(config), "--trainer.max_epochs", "1"]
+    stop: Any = SimpleNamespace(asked=threading.Event(), interrupts=nullcontext)
+    monkeypatch.setattr(worker_module, "Stop", lambda _: stop)
+    monkeypatch.setattr(gc, "freeze", lambda: None)  # this process has other tests to run
+    monkeypatch.chdir(tmp_path)
+    counts = {"load": 0, "build_panel": 0, "check_prices": 0}
+
+    def counted(module: Any, name: str) -> None:
+        function = getattr(module, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            counts[name] += 1
+            return function(*arguments, **options)
+
+        monkeypatch.setattr(module, name, call)
+
+    counted(PriceFiles, "load")
+    counted(recipe_module, "build_panel")
+    counted(recipe_module, "check_prices")
+    of_sweep = plan(tmp_path, n_trials=trials, argv=argv)
+    worker_module.work(io.StringIO(f"{of_sweep.to_text()}\n"))
+    assert all(trial.state == TrialState.COMPLETE for trial in join(of_sweep).trials)
+    assert len(join(of_sweep).trials) == trials
+    assert counts == {"load": 1, "build_panel": 1, "check_prices": 1}
