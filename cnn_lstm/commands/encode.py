@@ -9,6 +9,7 @@ import pandas as pd
 
 from cnn_lstm.commands.parser import CommandParser, filled_path
 from cnn_lstm.data.sources.files import PriceFiles
+from cnn_lstm.data.sources.sql import SqlBars
 from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.files import refuse_input_as_output
 from cnn_lstm.inference.embeddings import EmbeddingBlocks
@@ -65,6 +66,10 @@ def _prices(options: Namespace) -> pd.DataFrame:
         where = f"no config.yaml next to {options.ckpt_path}"
         raise ConfigError("no prices", where, "give --data or --config", code=258)
     data = forecast_cli.parsed(["test", "--config", str(file)]).build_data()
+    # a folder may come from anybody, and its server would get what the environment holds for the user's own
+    if isinstance(data.source, SqlBars) and not data.source.local and not options.config:
+        fix = "name the file by --config, if you trust it"
+        raise ConfigError("the prices are those of a server that only the run folder names", str(file), fix, code=258)
     return data.load()
 
 

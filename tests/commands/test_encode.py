@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from cnn_lstm.data.prices import data_fingerprint
 from cnn_lstm.inference.predictor import Predictor
@@ -118,6 +119,20 @@ def test_a_lone_checkpoint_needs_prices(finished: Path, tmp_path: Path, capsys: 
     lone.write_bytes(checkpoint_of(finished).read_bytes())
     assert run("encode", "--ckpt_path", lone) == 2
     assert "error[E258]: no prices" in capsys.readouterr().err
+
+
+def test_a_server_that_only_the_run_folder_names_is_not_called(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed")
+    config = yaml.safe_load((finished / "config.yaml").read_text(encoding="utf-8"))
+    config["data"]["source"] = spec("cnn_lstm.data.sources.SqlBars", url="postgresql://127.0.0.1:1/x", table="bars")
+    (tmp_path / "lone.ckpt").write_bytes(checkpoint_of(finished).read_bytes())
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    assert run("encode", "--ckpt_path", tmp_path / "lone.ckpt") == 2
+    assert "error[E258]" in capsys.readouterr().err
+    assert run("encode", "--ckpt_path", tmp_path / "lone.ckpt", "--config", tmp_path / "config.yaml") == 3
+    assert "error[E349]" in capsys.readouterr().err
 
 
 def test_prices_come_from_one_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -296,6 +296,21 @@ class TestSqlBars:
             assert len(SqlBars(name, table="bars").load(None, None, None)) == 12
         fails(lambda: SqlBars("$NO_SUCH_NAME", table="bars").load(None, None, None), 201, "NO_SUCH_NAME")
 
+    @pytest.mark.parametrize(
+        ("url", "local"),
+        [
+            ("sqlite:///prices.db", True),
+            ("sqlite+pysqlite:////abs/prices.db", True),
+            ("duckdb:///prices.duckdb", True),
+            ("duckdb:///md:market", False),
+            ("sqlite://host/x", False),
+            ("postgresql://host/market", False),
+            ("$PRICES_URL", False),
+        ],
+    )
+    def test_knows_which_address_is_that_of_a_server(self, url: str, local: bool) -> None:
+        assert SqlBars(url, table="bars").local is local
+
     def test_needs_a_table_or_a_query(self) -> None:
         fails(lambda: SqlBars("", table="x"), 201)
         fails(lambda: SqlBars("sqlite://"), 224)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from cnn_lstm.data.sources.blocks import BlockSource, Store
 from cnn_lstm.errors import ConfigError, require
 
+IN_A_FILE = re.compile(r"(sqlite|duckdb)[^:]*://(?!/md:|[^/])")  # DuckDB's `md:` is a server
 VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 
 
@@ -65,6 +66,7 @@ class SqlBars(BlockSource):
         # what stands behind a semicolon is a second statement, which may do anything
         plain = ";" not in (query or "").rstrip().removesuffix(";")
         require(plain, "a query with a semicolon", "data.source.query", "give one SELECT")
+        self.local = IN_A_FILE.match(url) is not None
         self.url, self.table, self.query = url, table, query and query.rstrip().removesuffix(";")
 
     @contextmanager
