@@ -128,4 +128,12 @@ def without_checksum(fields: Any) -> dict[str, Any]:
     plain = {name: value for name, value in fields.items() if name != CHECKSUM}
     if CHECKSUM in fields and with_checksum(plain)[CHECKSUM] != fields[CHECKSUM]:
         raise ValueError("the content does not have its checksum")
+    if CHECKSUM not in fields and _has_hidden_checksum(plain):
+        raise ValueError("the name of the checksum is damaged")
     return plain
+
+
+def _has_hidden_checksum(fields: Mapping[str, Any]) -> bool:
+    """Whether the last value is the checksum of the others, under another name: a flipped bit is no older version."""
+    *names, last = fields or [""]
+    return bool(names) and fields[last] == with_checksum({name: fields[name] for name in names})[CHECKSUM]
