@@ -22,6 +22,7 @@ from typing import Any
 import torch
 import yaml
 
+from cnn_lstm.bounded import with_digest
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import CheckpointError, ConfigError, require
 from cnn_lstm.files import write_text_whole
@@ -107,7 +108,7 @@ def fit_ensemble(cli: ForecastCLI, argv: Sequence[str]) -> None:
         beginning = Beginning(run, record, cli.config_text, resumed)
         fit = EnsembleFit(cli, run, _members(cli, argv, run, record), record, beginning)
         ENSEMBLE.require_same_configuration(run.path, cli.config_text)
-        write_text_whole(run.config, cli.config_text)  # with the number of members that is asked for now
+        write_text_whole(run.config, with_digest(cli.config_text))  # with the number of members that is asked for now
         with recorded_fit(beginning, lambda: False):
             failed = _train(fit, data, writer.descriptor)
             if failed and (resumed or not left_nothing(fit.members, failed)):

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from cnn_lstm.bounded import warn_if_changed, with_digest
 from cnn_lstm.credentials import without_credentials
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.errors import ConfigError, require
@@ -134,7 +135,7 @@ def search(options: SweepOptions, argv: Sequence[str]) -> None:
     with SWEEP.locked(folder):
         SWEEP.require_same_configuration(folder, cli.config_text)
         plan = _plan(folder, cli, definition, tree, options)
-        write_text_whole(folder / SPACE, yaml.safe_dump(tree, sort_keys=False))
+        write_text_whole(folder / SPACE, with_digest(yaml.safe_dump(tree, sort_keys=False)))
         options.write(folder)
         name_parent(folder)
         join(plan)
@@ -166,7 +167,9 @@ def _read_file(options: SweepOptions) -> tuple[Path, Any]:
         raise ConfigError("no space to search", fix="add --space configs/sweep/cnn_lstm.yaml", code=250)
     try:
         require(file.stat().st_size <= MAX_BYTES, "the space is larger than 10 MiB", str(file), "write less", code=250)
-        return file, load_yaml(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        warn_if_changed(text, file)
+        return file, load_yaml(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError("cannot read the space", f"{file}: {' '.join(str(error).split())}", code=250) from error
 

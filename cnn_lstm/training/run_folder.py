@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from cnn_lstm.bounded import load_json
+from cnn_lstm.bounded import load_json, without_digest
 from cnn_lstm.errors import CheckpointError, ConfigError, DataError, interruption
 from cnn_lstm.files import disk_errors_in_one_line
 from cnn_lstm.locks import LOCK, Lock, take_folder
@@ -419,7 +419,7 @@ def keep_config_of_user(run: RunFolder, text: str, files: list[Path]) -> None:
     """
     if not run.config.is_file() or any(run.checkpoints.glob("*.ckpt")) or run.members.is_dir():
         return
-    before = run.config.read_text(encoding="utf-8", errors="replace")
+    before = without_digest(run.config.read_text(encoding="utf-8", errors="replace"))
     given = any(file.is_file() and file.samefile(run.config) for file in files)
     if before != text and (given or not before.startswith(SAVED)):
         what, fix = "fit would write its own config.yaml over this file", "choose another --run_dir, or rename the file"
