@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from cnn_lstm.files import write_whole
 DIGEST = b"cnn_lstm.sha256"
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
+def write_table(path: Path, table: pd.DataFrame, texts: Mapping[str, str] | None = None) -> None:
     """Writes a table without its index by `write_whole`, each page with a checksum.
 
     The checksums of Parquet do not cover its footer, where names, types and the places of the pages stand. So the file
@@ -26,6 +27,8 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     Args:
         path: The file.
         table: The table.
+        texts: Content, by name, of files that are about to be written next to it: it holds their digests too, since
+            a form that others read has no place for one.
 
     Raises:
         ResourceError: If the disk is full or the folder cannot be written; the old file stays.
@@ -35,6 +38,9 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
         warnings.filterwarnings("ignore", "Series.values returning an ndarray that drops timezone")
         content = pa.Table.from_pandas(table, preserve_index=False)
     metadata = (content.schema.metadata or {}) | {DIGEST: digest_of_table(content.to_pandas()).encode()}
+    metadata |= {
+        _key_of(name): hashlib.sha256(text.encode()).hexdigest().encode() for name, text in (texts or {}).items()
+    }
     content = content.replace_schema_metadata(metadata)
     write_whole(path, lambda partial: pq.write_table(content, partial, write_page_checksum=True))
 
@@ -69,6 +75,41 @@ def read_table(path: str | Path) -> pd.DataFrame:
     if not intact:
         raise DataError("no intact Parquet file: its content does not have its digest", str(path), fix, code=339)
     return table
+
+
+def read_text_of(path: Path, name: str) -> str:
+    """Reads a text that was written next to a table of `write_table`, and compares it with the digest there.
+
+    Args:
+        path: The table. Without it, or one of an older version, the text is taken as it is.
+        name: Name of the text's file in the same folder.
+
+    Raises:
+        OSError: If the text cannot be read.
+        ValueError: If it is damaged, or does not belong to the table.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     table, text = Path(folder, "table.parquet"), "a text about it"
+        ...     write_table(table, pd.DataFrame({"x": [1.5, 2.5]}), {"about.txt": text})
+        ...     _ = Path(folder, "about.txt").write_text(text)
+        ...     read_text_of(table, "about.txt")
+        'a text about it'
+    """
+    text = path.with_name(name).read_text(encoding="utf-8")
+    if path.is_file():
+        try:
+            digest = (pq.read_schema(path).metadata or {}).get(_key_of(name))
+        except (OSError, pa.ArrowException) as error:
+            raise ValueError(f"{path} is damaged") from error
+        if digest not in (None, hashlib.sha256(text.encode()).hexdigest().encode()):
+            raise ValueError("it does not have the digest that the table next to it says")
+    return text
+
+
+def _key_of(name: str) -> bytes:
+    return f"cnn_lstm.sha256:{name}".encode()
 
 
 def digest_of_table(table: pd.DataFrame) -> str:

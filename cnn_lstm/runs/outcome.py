@@ -18,7 +18,7 @@ from cnn_lstm.data.predictions import collected_table
 from cnn_lstm.data.stored_tables import write_table
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
 from cnn_lstm.evaluation.settings import Evaluation
-from cnn_lstm.files import write_text_whole, write_whole
+from cnn_lstm.files import write_json_whole, write_text_whole, write_whole
 from cnn_lstm.hints import counted
 from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.intervals import add_intervals
@@ -89,7 +89,7 @@ class Outcome:
         for callback in callbacks:
             if isinstance(callback, Resources) and (totals := callback.totals()):
                 print(totals_line(totals))
-                write_text_whole(self.run.summary, json.dumps(best | totals, indent=2) + "\n")
+                write_json_whole(self.run.summary, best | totals)
                 self.record.keep(self.run.summary)
 
     def validate(self) -> None:
