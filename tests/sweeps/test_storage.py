@@ -113,9 +113,11 @@ def serve(monkeypatch: pytest.MonkeyPatch, *holders: int | None) -> Server:
 def test_a_session_that_keeps_the_lock_of_a_server_is_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "PATIENCE", 0.1)
     server = serve(monkeypatch, 42, 42)
-    with pytest.raises(ResourceError, match=r"E609.*held for 0 s by session 42 of the server.*--resume") as caught:
-        with exclusive(url):
-            pytest.fail("it was not waited for")
+    with (
+        pytest.raises(ResourceError, match=r"E609.*held for 0 s by session 42 of the server.*--resume") as caught,
+        exclusive(url),
+    ):
+        pytest.fail("it was not waited for")
     assert "secret" not in str(caught.value)
     assert not any("UNLOCK" in query.upper() or "RELEASE" in query for query in server.asked)
 

@@ -111,6 +111,12 @@ def finished(folder: Path) -> Path:
     return folder / "study.db"
 
 
+def goes_on(resumed: Plan) -> None:
+    """As a sweep that is resumed."""
+    require_study(resumed)
+    join(resumed)
+
+
 CHANGES = {
     "objective": ("UPDATE trial_values SET value = 0.25 WHERE trial_id = 1", "trial 0 does not have its checksum"),
     "parameter": ("UPDATE trial_params SET param_value = 0.002 WHERE trial_id = 2", "trial 1 does not have"),
@@ -135,8 +141,7 @@ def test_a_changed_value_in_a_database_is_one_line(change: str, tmp_path: Path) 
         tables.execute(query)
         tables.commit()
     with pytest.raises((CheckpointError, ResourceError), match=rf"E447.*{said}" if said else "E447|E609"):
-        require_study(plan(tmp_path))
-        join(plan(tmp_path))
+        goes_on(plan(tmp_path))
 
 
 def test_a_study_of_an_earlier_version_has_no_checksums(tmp_path: Path) -> None:
