@@ -63,7 +63,7 @@ def test_line_ends_of_another_system_change_nothing(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
-    return fit(experiment(folder, market(150)), folder / "run")
+    return fit(experiment(folder, market(150)), folder / "run", "--mlflow", "true")  # the record writes the file too
 
 
 def count(caplog: pytest.LogCaptureFixture, code: str) -> int:

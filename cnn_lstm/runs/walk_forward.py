@@ -86,13 +86,19 @@ def _conclude(
         refuse_differences({"data": fingerprint}, {"data": data.fingerprint})
     embeddings = _embeddings(members, splits, data)
     write_table(folder / "embeddings.parquet", embeddings)
-    sheets = [_sheet(member.run.path / "model_info.json") for member in members]
+    sheets = [read_sheet(member.run.path) for member in members]
     judgement = write_report(folder, table, joint_sheet(sheets), settings)
     reports = [report for member in members if (report := member.report) is not None]
     _print_result(folder, judgement, fold_metrics(table, reports, judgement.report))
 
 
-def _sheet(file: Path) -> Any:
+def read_sheet(folder: Path) -> Any:
+    """Content of a folder's model_info.json.
+
+    Raises:
+        DataError: E339, if it is missing or damaged.
+    """
+    file = folder / "model_info.json"
     try:
         return load_json(read_text_of(file.with_name("predictions.parquet"), file.name))
     except (OSError, ValueError) as error:
