@@ -5,7 +5,10 @@ A YAML text of 100,000 brackets ends the process: its parser is written in C, an
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -13,7 +16,9 @@ from typing import Any
 
 import yaml
 
+log = logging.getLogger(__name__)
 CHECKSUM = "crc32"
+DIGEST = "sha256 of the lines below: "
 MAX_DEPTH = 100  # of a text; a configuration has 8 levels
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -128,4 +133,71 @@ def without_checksum(fields: Any) -> dict[str, Any]:
     plain = {name: value for name, value in fields.items() if name != CHECKSUM}
     if CHECKSUM in fields and with_checksum(plain)[CHECKSUM] != fields[CHECKSUM]:
         raise ValueError("the content does not have its checksum")
+    if CHECKSUM not in fields and _has_hidden_checksum(plain):
+        raise ValueError("the name of the checksum is damaged")
     return plain
+
+
+def _has_hidden_checksum(fields: Mapping[str, Any]) -> bool:
+    """Whether the last value is the checksum of the others, under another name: a flipped bit is no older version."""
+    *names, last = fields or [""]
+    return bool(names) and fields[last] == with_checksum({name: fields[name] for name in names})[CHECKSUM]
+
+
+def with_digest(text: str) -> str:
+    r"""A YAML text of ours with its digest in a comment, after the comments that it begins with.
+
+    At the end of the text, a cut would take the digest away together with the keys before it.
+
+    Args:
+        text: The text; a digest that it has already is replaced.
+
+    Example:
+        >>> print(with_digest("# of a run\nwindow: 60\n"), end="")  # doctest: +ELLIPSIS
+        # of a run
+        # sha256 of the lines below: ...
+        window: 60
+    """
+    text = without_digest(text)
+    lines = text.splitlines(keepends=True)
+    comments = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    # with the line end before them, without which the first of them would belong to the comment
+    head, rest = "".join(lines[:comments]), "\n" + "".join(lines[comments:])
+    return f"{head}# {DIGEST}{hashlib.sha256(rest.encode()).hexdigest()}{rest}"
+
+
+def without_digest(text: str) -> str:
+    r"""The text that `with_digest` was given.
+
+    Example:
+        >>> without_digest(with_digest("window: 60\n"))
+        'window: 60\n'
+    """
+    return re.sub(rf"^# {DIGEST}[0-9a-f]{{64}}\n", "", text, count=1, flags=re.MULTILINE)
+
+
+def has_its_digest(text: str) -> bool:
+    r"""Whether a text is as a command wrote it; one without a digest is taken as it is.
+
+    Args:
+        text: Content of a file, whose line ends may have been translated.
+
+    Example:
+        >>> text = with_digest("window: 60\n")
+        >>> has_its_digest(text), has_its_digest(text.replace("60", "61")), has_its_digest("window: 61")
+        (True, False, True)
+    """
+    found = re.search(rf"{DIGEST}([0-9a-f]{{64}})", text)
+    return found is None or hashlib.sha256(text[found.end() :].encode()).hexdigest() == found[1]
+
+
+def warn_if_changed(text: str, file: object) -> None:
+    """Warns of a configuration that is not as a command wrote it: damaged, or edited, which is allowed.
+
+    Args:
+        text: Its content.
+        file: Its name.
+    """
+    if not has_its_digest(text):
+        what, fix = "the configuration was changed after a command wrote it", "if that was you, delete its line sha256"
+        log.warning("[W383] %s — %s — %s", what, file, fix)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from cnn_lstm.errors import ConfigError, ResourceError
+from cnn_lstm.bounded import load_json, with_checksum, without_checksum
+from cnn_lstm.errors import ConfigError, DataError, ResourceError
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -216,6 +219,34 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def write_text_whole(path: Path, text: str) -> None:
     """Writes a text in UTF-8 by `write_whole`."""
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_json_whole(path: Path, fields: Mapping[str, Any]) -> None:
+    """Writes a JSON object, with the checksum of its values, by `write_whole`."""
+    write_text_whole(path, json.dumps(with_checksum(fields), indent=2) + "\n")
+
+
+def read_json(path: Path, kind: str) -> dict[str, Any]:
+    """The values that `write_json_whole`, or an older version without a checksum, wrote.
+
+    Args:
+        path: The file.
+        kind: What it is, for the message, such as `summary of a fit`.
+
+    Raises:
+        DataError: E339, if it is missing or damaged.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_json_whole(Path(folder) / "x.json", {"best": 0.5})
+        ...     read_json(Path(folder) / "x.json", "summary")
+        {'best': 0.5}
+    """
+    try:
+        return without_checksum(load_json(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise DataError(f"no intact {kind}", str(path), "run the command that wrote it again", code=339) from error
 
 
 def refuse_input_as_output(output: Path, inputs: Iterable[str | Path]) -> None:

@@ -186,6 +186,38 @@ def take_folder(folder: Path, command: str, kind: str, option: str = "") -> Lock
     return lock
 
 
+def take_file(path: Path, command: str, kind: str) -> Lock:
+    """Keeps every other writer away from a single file, for as long as it takes to write it.
+
+    The lock is a hidden file next to it. A write takes a moment, so a second writer waits for half a second; a longer
+    one means that two processes were given the same file.
+
+    Args:
+        path: The file; it does not have to exist.
+        command: What this process does, such as `stream`.
+        kind: What the file is, for messages, such as `state`.
+
+    Raises:
+        ConfigError: E288, naming who writes it.
+        ResourceError: E606, if its folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, take_file(Path(folder) / "x.npz", "stream", "state"):
+        ...     sorted(file.name for file in Path(folder).iterdir())
+        ['.x.npz.lock']
+    """
+    lock_path, until = path.with_name(f".{path.name}.lock"), time.monotonic() + GRACE
+    with disk_errors_in_one_line("cannot write the file", path, "make room for it, or choose another folder"):
+        while (lock := try_lock(lock_path)) is None and time.monotonic() < until:
+            time.sleep(POLL)
+    if lock is None:
+        what, fix = f"another process writes this {kind}", f"give each process a {kind} of its own"
+        raise ConfigError(what, f"{path}: {holder_of(lock_path)}", fix, code=288)
+    lock.sign(command)
+    return lock
+
+
 def holder_of(path: Path) -> str:
     """Who holds a lock, for people.
 

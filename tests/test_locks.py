@@ -18,7 +18,7 @@ import pytest
 
 from cnn_lstm import locks
 from cnn_lstm.errors import ConfigError, ResourceError
-from cnn_lstm.locks import LOCK, Lock, holder_of, lock_file, take_folder, try_lock
+from cnn_lstm.locks import LOCK, Lock, holder_of, lock_file, take_file, take_folder, try_lock
 
 HOLDS = """
 import sys, time
@@ -67,6 +67,29 @@ def test_a_process_that_inherits_the_descriptor_holds_the_lock(tmp_path: Path) -
         assert try_lock(tmp_path / "lock") is None
         child.kill()
     lock_file(tmp_path / "lock", "repeat", 1).release()
+
+
+def test_a_file_that_another_process_writes_is_refused_until_that_one_dies(tmp_path: Path) -> None:
+    with holding(tmp_path / ".state.npz.lock") as holder:
+        with pytest.raises(ConfigError, match=rf"E288.*writes this state.*cnn-lstm fit, pid {holder.pid}"):
+            take_file(tmp_path / "state.npz", "stream", "state")
+        holder.kill()
+    with take_file(tmp_path / "state.npz", "stream", "state"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_that_ends_within_a_moment_is_waited_for(tmp_path: Path) -> None:
+    held = take_file(tmp_path / "state.npz", "stream", "state")
+    timer = threading.Timer(0.1, held.release)
+    timer.start()
+    take_file(tmp_path / "state.npz", "stream", "state").release()
+    timer.join()
+
+
+def test_a_file_in_no_folder_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match=r"E606.*cannot write the file.*No such file"):
+        take_file(tmp_path / "nowhere" / "state.npz", "stream", "state")
 
 
 def _waits(path: str, ready: multiprocessing.synchronize.Event) -> None:

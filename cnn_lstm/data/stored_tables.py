@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +19,24 @@ DIGEST = b"cnn_lstm.sha256"
 BLOCK_ROWS = 65_536
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
+def write_table(path: Path, table: pd.DataFrame, texts: Mapping[str, str] | None = None) -> None:
     """Writes a table without its index by `write_whole`, each page with a checksum; see `write_blocks`.
 
     Args:
         path: The file.
         table: The table.
+        texts: Content, by name, of files that are about to be written next to it: it holds their digests too, since
+            a form that others read has no place for one.
 
     Raises:
         ResourceError: If the disk is full or the folder cannot be written; the old file stays.
     """
-    write_blocks(path, _pieces(table), len(table))
+    write_blocks(path, _pieces(table), len(table), texts)
 
 
-def write_blocks(path: Path, blocks: Iterable[pd.DataFrame], rows: int) -> None:
+def write_blocks(
+    path: Path, blocks: Iterable[pd.DataFrame], rows: int, texts: Mapping[str, str] | None = None
+) -> None:
     """Writes a table that comes in blocks, each as a group of rows, so that no more than a block has to be in memory.
 
     The checksums of Parquet do not cover its footer, where names, types and the places of the pages stand. So the file
@@ -43,6 +47,7 @@ def write_blocks(path: Path, blocks: Iterable[pd.DataFrame], rows: int) -> None:
         blocks: Tables with the same columns, at least one. The index does not count, and `attrs` are those of the
             first.
         rows: Rows of all blocks together.
+        texts: As for `write_table`.
 
     Raises:
         ResourceError: If the disk is full or the folder cannot be written; the old file stays.
@@ -54,10 +59,11 @@ def write_blocks(path: Path, blocks: Iterable[pd.DataFrame], rows: int) -> None:
         ...     read_table(Path(folder, "x.parquet"))["x"].tolist()
         [0, 1, 2]
     """
-    write_whole(path, lambda partial: _write(partial, iter(blocks), rows))
+    known = {_key_of(name).decode(): hashlib.sha256(text.encode()).hexdigest() for name, text in (texts or {}).items()}
+    write_whole(path, lambda partial: _write(partial, iter(blocks), rows, known))
 
 
-def _write(partial: Path, blocks: Iterator[pd.DataFrame], rows: int) -> None:
+def _write(partial: Path, blocks: Iterator[pd.DataFrame], rows: int, known: Mapping[str, str]) -> None:
     content = _arrow(next(blocks))
     digest = _Digest(content.to_pandas(), rows)
     with pq.ParquetWriter(partial, content.schema, write_page_checksum=True) as writer:
@@ -67,7 +73,7 @@ def _write(partial: Path, blocks: Iterator[pd.DataFrame], rows: int) -> None:
             content = _arrow(block).cast(writer.schema)
             digest.add(content.to_pandas())
             writer.write_table(content)
-        writer.add_key_value_metadata({DIGEST.decode(): digest.text()})
+        writer.add_key_value_metadata({DIGEST.decode(): digest.text(), **known})
 
 
 def _arrow(table: pd.DataFrame) -> pa.Table:
@@ -118,6 +124,41 @@ def read_table(path: str | Path) -> pd.DataFrame:
     if not intact:
         raise DataError("no intact Parquet file: its content does not have its digest", str(path), fix, code=339)
     return table
+
+
+def read_text_of(path: Path, name: str) -> str:
+    """Reads a text that was written next to a table of `write_table`, and compares it with the digest there.
+
+    Args:
+        path: The table. Without it, or one of an older version, the text is taken as it is.
+        name: Name of the text's file in the same folder.
+
+    Raises:
+        OSError: If the text cannot be read.
+        ValueError: If it is damaged, or does not belong to the table.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     table, text = Path(folder, "table.parquet"), "a text about it"
+        ...     write_table(table, pd.DataFrame({"x": [1.5, 2.5]}), {"about.txt": text})
+        ...     _ = Path(folder, "about.txt").write_text(text)
+        ...     read_text_of(table, "about.txt")
+        'a text about it'
+    """
+    text = path.with_name(name).read_text(encoding="utf-8")
+    if path.is_file():
+        try:
+            digest = (pq.read_schema(path).metadata or {}).get(_key_of(name))
+        except (OSError, pa.ArrowException) as error:
+            raise ValueError(f"{path} is damaged") from error
+        if digest not in (None, hashlib.sha256(text.encode()).hexdigest().encode()):
+            raise ValueError("it does not have the digest that the table next to it says")
+    return text
+
+
+def _key_of(name: str) -> bytes:
+    return f"cnn_lstm.sha256:{name}".encode()
 
 
 def digest_of_table(table: pd.DataFrame) -> str:

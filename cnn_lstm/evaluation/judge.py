@@ -155,7 +155,7 @@ def write_report(
         "report.json": _json(report),  # last: `repeat` takes it for the end of a test
     }
     predictions = folder / "predictions.parquet"
-    write_table(predictions, table)
+    write_table(predictions, table, {name: text for name, text in texts.items() if name.endswith(".json")})
     for name, content in texts.items():
         write_text_whole(folder / name, content)
     files = [predictions, *(folder / name for name in texts), *plots]

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from cnn_lstm.bounded import with_checksum
 from cnn_lstm.data.muted_warnings import muted
 from cnn_lstm.data.predictions import TargetInfo
 from cnn_lstm.data.recipe import Recipe
@@ -25,6 +26,8 @@ from cnn_lstm.data.symbol_codes import code_of
 from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError, require
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.inference.ensemble import Ensemble, combine, model_from
+from cnn_lstm.inference.exported import described_by
+from cnn_lstm.locks import take_file
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
@@ -170,7 +173,8 @@ def export(checkpoint: str | Path, output: str | Path | None = None, format: For
     Raises:
         CheckpointError: If the checkpoint is damaged, the network cannot be exported, or the file does not agree with
             it to 1e-5; then nothing is written.
-        ConfigError: If the format is unknown or not that of the file's ending, or what it needs is not installed.
+        ConfigError: If the format is unknown or not that of the file's ending, what it needs is not installed, or
+            another process writes the file (E288).
         ResourceError: If the file cannot be written.
 
     Example:
@@ -196,19 +200,19 @@ def export(checkpoint: str | Path, output: str | Path | None = None, format: For
         differences.update({size: difference(module, run, batch) for size, batch in windows.items()})
         _require_equal(differences, path)
 
-    write_whole(path, written)
     with torch.no_grad():
         outputs = module(windows[1])
-    description = _description(model.contract, recipe, outputs) | {
-        "format": format,
-        "sha256": _digest(path),
-        "checkpoint": {"name": Path(checkpoint).name, "sha256": _digest(Path(checkpoint))},
-        "largest difference to eager": {str(size): value for size, value in differences.items()},
-        "tolerance": TOLERANCE,
-    }
-    described = path.with_name(f"{path.name}.json")
-    write_text_whole(described, json.dumps(description, indent=2) + "\n")
-    return Export(path, described, differences)
+    with take_file(path, "export", "export"):  # a file and the description of another one would not go together
+        write_whole(path, written)
+        description = _description(model.contract, recipe, outputs) | {
+            "format": format,
+            "sha256": _digest(path),
+            "checkpoint": {"name": Path(checkpoint).name, "sha256": _digest(Path(checkpoint))},
+            "largest difference to eager": {str(size): value for size, value in differences.items()},
+            "tolerance": TOLERANCE,
+        }
+        write_text_whole(described_by(path), json.dumps(with_checksum(description), indent=2) + "\n")
+    return Export(path, described_by(path), differences)
 
 
 def _digest(path: Path) -> str:

@@ -25,7 +25,15 @@ from cnn_lstm.data.windows import Panel
 from cnn_lstm.inference.arrivals import moment_of, require_absent, require_next, require_together
 from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.intervals import LiveIntervals
-from cnn_lstm.inference.stream_state import StreamState, Tail, read_state, refused_if_damaged, write_state
+from cnn_lstm.inference.stream_state import (
+    StreamState,
+    Tail,
+    Version,
+    read_state,
+    refused_if_damaged,
+    version_of,
+    write_state,
+)
 from cnn_lstm.model.contract import state_digest
 from cnn_lstm.model.forecaster import Forecaster
 
@@ -67,6 +75,7 @@ class Stream:
         self._intervals = LiveIntervals(contract.calibration, contract.boundaries.test)
         self._tails: dict[str, Tail] = {}
         self._latest: int | None = None
+        self._file: tuple[Path, Version | None] | None = None  # that of the state, as it was last read or written
 
     # -- bars ----------------------------------------------------------------------------------------------------
 
@@ -243,11 +252,14 @@ class Stream:
             path: The file, an NPZ; an old one is replaced in one step.
 
         Raises:
+            ConfigError: E288, if another process writes the file at this moment; E289, if one has saved later bars in
+                it since this stream read or wrote it.
             ResourceError: If it cannot be written.
         """
         identity, intervals = self._identity(), self._intervals.to_plain()
         state = StreamState(*identity, self._columns, self.symbols, self._tails, self._latest, intervals)
-        write_state(state, Path(path))
+        last = self._file[1] if self._file is not None and self._file[0] == Path(path).absolute() else None
+        self._file = Path(path).absolute(), write_state(state, Path(path), last)
 
     def restore(self, path: str | Path) -> None:
         """Goes on where `save` left off; called by `Predictor.stream`.
@@ -255,12 +267,14 @@ class Stream:
         Raises:
             CheckpointError: If the file is missing, damaged, or of another checkpoint.
         """
+        version = version_of(Path(path))
         with refused_if_damaged(Path(path)):
             state = read_state(Path(path), *self._identity())
             state.require_sound(self._columns, self._recipe.window, len(self._features))
             self.symbols, self._latest, self._tails = tuple(state.symbols), state.latest, dict(state.tails)
             targets = {target.name: TargetInfo.of(target) for target in self._targets}
             self._intervals.go_on(state.intervals, targets)
+        self._file = Path(path).absolute(), version
 
     def _identity(self) -> tuple[str, str]:
         """Digests of the weights and of the contract."""

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnn_lstm.bounded import load_json, require_stored
-from cnn_lstm.errors import CheckpointError
+from cnn_lstm.errors import CheckpointError, ConfigError
 from cnn_lstm.files import write_whole
 from cnn_lstm.inference.adaptive import Learnt
+from cnn_lstm.locks import take_file
 
 FORMAT = 1
 MOST_ROWS = 2**53
+Version = tuple[int, int, int]  # of a file: inode, nanoseconds and bytes
 COUNTS = ("seen", "unbroken", "complete")
 
 
@@ -165,10 +167,28 @@ class StreamState:
             raise ValueError("a last bar that is not there")
 
 
-def write_state(state: StreamState, path: Path) -> None:
-    """Writes a state; an old file is replaced in one step.
+def version_of(path: Path) -> Version | None:
+    """What tells a file from the one that replaces it; None if there is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def write_state(state: StreamState, path: Path, last: Version | None) -> Version | None:
+    """Writes a state; an old file is replaced in one step, by one process at a time.
+
+    Args:
+        state: The state.
+        path: The file.
+        last: The version of it that the stream has read or written; None if it has not.
+
+    Returns:
+        The version that was written.
 
     Raises:
+        ConfigError: E288, if another process writes the file; E289, if one has saved bars there that would be lost.
         ResourceError: If it cannot be written.
     """
     counts = {symbol: {name: getattr(tail, name) for name in COUNTS} for symbol, tail in state.tails.items()}
@@ -182,7 +202,25 @@ def write_state(state: StreamState, path: Path) -> None:
         with partial.open("wb") as file:  # given a path, numpy would change its name
             np.savez(file, allow_pickle=False, **arrays)
 
-    write_whole(path, save)
+    with take_file(path, "stream", "state"):
+        if last not in (None, version_of(path)):
+            _require_no_other_bars(state, path)
+        write_whole(path, save)
+        return version_of(path)
+
+
+def _require_no_other_bars(state: StreamState, path: Path) -> None:
+    """Two services that run on one state would lose the bars of each other, though their saves never meet."""
+    try:
+        there = read_state(path, state.weights, state.contract).tails
+    except Exception:  # damaged, or of another checkpoint: nothing there goes on with this stream
+        return
+    known = {symbol: tail.time[-1] for symbol, tail in state.tails.items()}
+    other = [symbol for symbol, tail in there.items() if symbol not in known or tail.time[-1] > known[symbol]]
+    if other:
+        what = "another process has saved later bars in this state"
+        where, fix = f"{path}: of {', '.join(other)}", "restore the stream from the file, or save in another one"
+        raise ConfigError(what, where, fix, code=289)
 
 
 def read_state(path: Path, weights: str, contract: str) -> StreamState:

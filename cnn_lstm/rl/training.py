@@ -20,6 +20,7 @@ from stable_baselines3.common.logger import KVWriter, configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from cnn_lstm.bounded import with_digest
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.files import write_text_whole, write_whole
 from cnn_lstm.hints import counted
@@ -67,7 +68,7 @@ def train(config: JobConfig, resume: bool = False) -> Path:
         _require_folder(folder, resume)  # nobody has begun there meanwhile
         job = replace(job, config=replace(job.config, folder=folder.name))
         if not resume:
-            write_text_whole(folder / "config.yaml", _config_text(job, folder))
+            write_text_whole(folder / "config.yaml", with_digest(_config_text(job, folder)))
         _train_missing(job, env, folder, resume)
     return folder
 

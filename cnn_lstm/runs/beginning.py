@@ -5,6 +5,7 @@ from __future__ import annotations
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_utilities.core.rank_zero import rank_zero_only
 
+from cnn_lstm.bounded import with_digest
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.record import Record
@@ -46,4 +47,4 @@ class Beginning(Callback):
 
     @rank_zero_only
     def _write_config(self) -> None:
-        write_text_whole(self.run.config, self.config)
+        write_text_whole(self.run.config, with_digest(self.config))

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from cnn_lstm.bounded import warn_if_changed
 from cnn_lstm.errors import ConfigError, require
 from cnn_lstm.hints import nearest_key
 from cnn_lstm.runs.argv import replace_configs
@@ -123,11 +124,11 @@ def _content(file: Path, sections: Collection[str], renamed: Mapping[str, str]) 
         require(not is_address(text), f"--config {text} is an address", "the command line", DOWNLOAD, code=291)
         require(isinstance(_loaded(text), dict), what, "the command line", "correct --config", code=225)
         return None
-    kept = read_config(file, {})
+    kept, text = read_config(file, {}), file.read_text(encoding="utf-8")
+    warn_if_changed(text, file)
     whole = with_current_keys(with_parts(kept, sections, file.parent, str(file)), renamed)
     if whole != kept:
         return _dumped(whole)
-    text = file.read_text(encoding="utf-8")
     require(bool(kept) or not _loaded(text), "it holds no keys and values", str(file), "correct --config", code=227)
     return f"\n{text}" if kept else "{}"  # a text that begins with --- would be read as an option
 

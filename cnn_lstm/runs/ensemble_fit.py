@@ -10,7 +10,6 @@ The members are ordinary runs below the run's folder, in processes of their own:
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -22,9 +21,10 @@ from typing import Any
 import torch
 import yaml
 
+from cnn_lstm.bounded import with_digest
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import CheckpointError, ConfigError, require
-from cnn_lstm.files import write_text_whole
+from cnn_lstm.files import write_json_whole, write_text_whole
 from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecaster import Forecaster
@@ -107,7 +107,7 @@ def fit_ensemble(cli: ForecastCLI, argv: Sequence[str]) -> None:
         beginning = Beginning(run, record, cli.config_text, resumed)
         fit = EnsembleFit(cli, run, _members(cli, argv, run, record), record, beginning)
         ENSEMBLE.require_same_configuration(run.path, cli.config_text)
-        write_text_whole(run.config, cli.config_text)  # with the number of members that is asked for now
+        write_text_whole(run.config, with_digest(cli.config_text))  # with the number of members that is asked for now
         with recorded_fit(beginning, lambda: False):
             failed = _train(fit, data, writer.descriptor)
             if failed and (resumed or not left_nothing(fit.members, failed)):
@@ -187,7 +187,7 @@ def _conclude(fit: EnsembleFit, data: MarketDataModule) -> None:
     totals = _totals(list(summaries.values()))
     print(totals_line(totals))
     content = {"members": summaries, "validation": average, **totals}
-    write_text_whole(fit.run.summary, json.dumps(content, indent=2) + "\n")  # last: it says that the fit is done
+    write_json_whole(fit.run.summary, content)  # last: it says that the fit is done
     fit.record.keep(fit.run.summary)
     print_places(fit.run, fit.record, fit.run.members, {"members": fit.run.members})
 

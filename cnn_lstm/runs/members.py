@@ -5,7 +5,6 @@ The folders hold all state, so a command that was killed continues when it is st
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cnn_lstm.bounded import load_json
+from cnn_lstm.data.stored_tables import read_text_of
 from cnn_lstm.evaluation.json_types import Report
 from cnn_lstm.locks import LOCK
 from cnn_lstm.runs import processes
@@ -85,7 +86,7 @@ class Member:
 def read_report(folder: Path) -> Report | None:
     """Content of a folder's report.json; None if there is none, or a broken one."""
     try:
-        report: Report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        report: Report = load_json(read_text_of(folder / "predictions.parquet", "report.json"))
     except (OSError, ValueError):
         return None
     return report if isinstance(report, dict) else None

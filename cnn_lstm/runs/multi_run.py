@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from cnn_lstm.bounded import with_digest
 from cnn_lstm.credentials import clean
 from cnn_lstm.errors import ConfigError, require
 from cnn_lstm.files import write_text_whole
@@ -176,7 +177,7 @@ class MultiRunCommand:
             if any(path.name not in (LOCK, FORMER_LOCK) for path in folder.iterdir()):
                 what = "the folder holds something else"
                 raise ConfigError(what, str(folder), f"choose a new {self.option}", code=242)
-            write_text_whole(kept, text)
+            write_text_whole(kept, with_digest(text))
             return
         # a configuration of an earlier version names no ensemble
         before = {"ensemble": 1} | clean(read_config(kept))

@@ -17,7 +17,7 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import collected_columns, collected_table, predictions_blocks
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
 from cnn_lstm.evaluation.settings import Evaluation
-from cnn_lstm.files import write_text_whole, write_whole
+from cnn_lstm.files import write_json_whole, write_text_whole, write_whole
 from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.outputs import with_intervals, write_csv_of, write_table_of
@@ -88,7 +88,7 @@ class Outcome:
         for callback in callbacks:
             if isinstance(callback, Resources) and (totals := callback.totals()):
                 print(totals_line(totals))
-                write_text_whole(self.run.summary, json.dumps(best | totals, indent=2) + "\n")
+                write_json_whole(self.run.summary, best | totals)
                 self.record.keep(self.run.summary)
 
     def validate(self) -> None:

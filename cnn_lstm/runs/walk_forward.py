@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from cnn_lstm.bounded import load_json
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.splits import WalkForward
-from cnn_lstm.data.stored_tables import read_table, write_table
+from cnn_lstm.data.stored_tables import read_table, read_text_of, write_table
+from cnn_lstm.errors import DataError
 from cnn_lstm.evaluation.folds import fold_metrics, joint_sheet, render_folds, stitch
 from cnn_lstm.evaluation.json_types import TargetFolds
 from cnn_lstm.evaluation.judge import Judgement, write_report
@@ -83,10 +86,24 @@ def _conclude(
         refuse_differences({"data": fingerprint}, {"data": data.fingerprint})
     embeddings = _embeddings(members, splits, data)
     write_table(folder / "embeddings.parquet", embeddings)
-    sheets = [json.loads((member.run.path / "model_info.json").read_text(encoding="utf-8")) for member in members]
+    sheets = [read_sheet(member.run.path) for member in members]
     judgement = write_report(folder, table, joint_sheet(sheets), settings)
     reports = [report for member in members if (report := member.report) is not None]
     _print_result(folder, judgement, fold_metrics(table, reports, judgement.report))
+
+
+def read_sheet(folder: Path) -> Any:
+    """Content of a folder's model_info.json.
+
+    Raises:
+        DataError: E339, if it is missing or damaged.
+    """
+    file = folder / "model_info.json"
+    try:
+        return load_json(read_text_of(file.with_name("predictions.parquet"), file.name))
+    except (OSError, ValueError) as error:
+        fix = "remove report.json next to it, and go on with --resume: the fold is tested again"
+        raise DataError("no intact model_info.json of a fold", str(file), fix, code=339) from error
 
 
 def _embeddings(members: Sequence[Member], splits: Sequence[WalkForward], data: MarketDataModule) -> pd.DataFrame:

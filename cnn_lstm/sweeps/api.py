@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import optuna
 
 from cnn_lstm.errors import CnnLstmError
+from cnn_lstm.files import read_json
 from cnn_lstm.runs.processes import PROGRAM, trust_argv
 from cnn_lstm.sweeps.study import open_storage
 
@@ -60,7 +60,7 @@ def sweep(
     code = process.returncode
     if code:
         raise CnnLstmError(error.partition(": ")[2] or f"the sweep ended with exit code {code}", code=100 * code)
-    kept = json.loads((Path(folder) / "study.json").read_text(encoding="utf-8"))
+    kept = read_json(Path(folder) / "study.json", "record of the study")
     # the folder does not keep the password of a storage; the options have it
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--storage", default=kept["storage"])

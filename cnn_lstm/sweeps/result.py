@@ -15,6 +15,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from cnn_lstm.bounded import with_digest
 from cnn_lstm.credentials import without_credentials
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.errors import CnnLstmError
@@ -75,7 +76,7 @@ class SweepResult:
         report = write_report(self.study, folder, self.metrics, self.plan.study_name, self.sentences)
         if self.best is None:
             return report
-        write_text_whole(folder / BEST, self._best_yaml(self.best))
+        write_text_whole(folder / BEST, with_digest(self._best_yaml(self.best)))
         summary = {
             "study_name": self.plan.study_name,
             "trials": dict(sorted(self.counts().items())),

@@ -15,10 +15,11 @@ from typing import Any
 
 import yaml
 
+from cnn_lstm.bounded import warn_if_changed, with_digest
 from cnn_lstm.credentials import without_credentials
 from cnn_lstm.data.muted_warnings import muted_warnings
-from cnn_lstm.errors import ConfigError, require
-from cnn_lstm.files import write_text_whole
+from cnn_lstm.errors import ConfigError, DataError, require
+from cnn_lstm.files import read_json, write_json_whole, write_text_whole
 from cnn_lstm.runs.forecast_cli import ForecastCLI
 from cnn_lstm.runs.members import empty
 from cnn_lstm.runs.multi_run import require_jobs
@@ -30,8 +31,8 @@ from cnn_lstm.sweeps.definition import Definition
 from cnn_lstm.sweeps.objectives import monitored
 from cnn_lstm.sweeps.result import BEST, SPACE, SWEEP, finish_sweep
 from cnn_lstm.sweeps.space import options_of
-from cnn_lstm.sweeps.storage import parsed_url
-from cnn_lstm.sweeps.study import Plan, join
+from cnn_lstm.sweeps.storage import is_inside, parsed_url
+from cnn_lstm.sweeps.study import Plan, join, require_study
 from cnn_lstm.sweeps.worker import WORKER_COMMAND
 from cnn_lstm.training.interrupts import ended_by_sigterm
 from cnn_lstm.training.run_folder import empty_run_removed
@@ -79,8 +80,10 @@ class SweepOptions:
         options = cls(**{name: value for name, value in argv.items() if value is not None})
         if not options.resume or options.folder is None or not (options.folder / SETTINGS).is_file():
             return options
-        kept = json.loads((options.folder / SETTINGS).read_text(encoding="utf-8"))
+        kept = _kept_settings(options.folder)
         missing = [name for name in KEPT if argv[name] is None and kept.get(name) is not None]
+        if "storage" in missing:
+            _require_storage_inside(kept["storage"], options.folder)
         return replace(options, **{name: kept[name] for name in missing})
 
     def require_usable(self) -> None:
@@ -106,7 +109,7 @@ class SweepOptions:
         """
         kept = {name: getattr(self, name) for name in KEPT}
         kept["storage"] = self.storage and without_credentials(self.storage)
-        write_text_whole(folder / SETTINGS, json.dumps(kept, indent=2) + "\n")
+        write_json_whole(folder / SETTINGS, kept)
 
 
 @empty_run_removed()
@@ -134,12 +137,14 @@ def search(options: SweepOptions, argv: Sequence[str]) -> None:
     with SWEEP.locked(folder):
         SWEEP.require_same_configuration(folder, cli.config_text)
         plan = _plan(folder, cli, definition, tree, options)
-        write_text_whole(folder / SPACE, yaml.safe_dump(tree, sort_keys=False))
+        write_text_whole(folder / SPACE, with_digest(yaml.safe_dump(tree, sort_keys=False)))
         options.write(folder)
         name_parent(folder)
-        join(plan)
         study = {"study_name": plan.study_name, "storage": without_credentials(plan.storage)}
-        write_text_whole(folder / STUDY, json.dumps(study, indent=2) + "\n")
+        if (folder / STUDY).is_file() and read_json(folder / STUDY, "record of the study") == study:
+            require_study(plan)
+        join(plan)
+        write_json_whole(folder / STUDY, study)
         print(f"sweep folder: {folder}", flush=True)
         try:
             _run_workers(plan, options.n_jobs, options.timeout)
@@ -154,6 +159,24 @@ def search(options: SweepOptions, argv: Sequence[str]) -> None:
             repeat(given, str(options.refit), None, options.n_jobs, refit, resume=begun)
 
 
+def _kept_settings(folder: Path) -> dict[str, Any]:
+    """What settings.json of a sweep folder holds."""
+    kept = read_json(folder / SETTINGS, "settings of a sweep")
+    numbers = ("n_trials", "n_jobs", "keep", "refit")
+    for name in set(KEPT) & set(kept):
+        if kept[name] is not None and type(kept[name]) is not (int if name in numbers else str):
+            what, fix = f"no settings of a sweep: {name}={kept[name]!r}", "give the options of the sweep again"
+            raise DataError(what, str(folder / SETTINGS), fix, code=339)
+    return kept
+
+
+def _require_storage_inside(storage: str, folder: Path) -> None:
+    """A folder may come from a stranger: no server, and no file elsewhere, is opened because it says so."""
+    if not is_inside(storage, folder):
+        what, fix = "only the sweep folder says which database to use", "add --storage with that address if you know it"
+        raise ConfigError(what, f"{folder / SETTINGS}: {storage}", fix, code=296)
+
+
 # -- what was asked for ----------------------------------------------------------------------------------------------
 
 
@@ -166,7 +189,9 @@ def _read_file(options: SweepOptions) -> tuple[Path, Any]:
         raise ConfigError("no space to search", fix="add --space configs/sweep/cnn_lstm.yaml", code=250)
     try:
         require(file.stat().st_size <= MAX_BYTES, "the space is larger than 10 MiB", str(file), "write less", code=250)
-        return file, load_yaml(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        warn_if_changed(text, file)
+        return file, load_yaml(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError("cannot read the space", f"{file}: {' '.join(str(error).split())}", code=250) from error
 
@@ -227,6 +252,12 @@ def _leave_nothing(plan: Plan, options: SweepOptions, code: object) -> None:
         empty(plan.folder)
 
 
+def _advice(plan: Plan) -> str:
+    """The command that goes on with a sweep."""
+    named = "" if is_inside(plan.storage, plan.folder) else f" --storage {without_credentials(plan.storage)}"
+    return f"cnn-lstm sweep --resume --folder {plan.folder}{named}"
+
+
 def _run_workers(plan: Plan, jobs: int, timeout: float | None) -> None:
     """Lets the workers run; an interruption still hands back the best so far."""
     command = [*PROGRAM, *trust_argv(), WORKER_COMMAND]
@@ -241,7 +272,7 @@ def _run_workers(plan: Plan, jobs: int, timeout: float | None) -> None:
     if interrupted is not None:  # outside of its handler, so that an error from here on does not refer to it
         with suppress(BrokenPipeError):  # a Ctrl-C ends the reader of our output too; files are written before lines
             finish_sweep(plan, interrupted=True)
-            print(f"to go on: cnn-lstm sweep --resume --folder {plan.folder}", file=sys.stderr, flush=True)
+            print(f"to go on: {_advice(plan)}", file=sys.stderr, flush=True)
         raise interrupted
     if code:
         raise SystemExit(code)

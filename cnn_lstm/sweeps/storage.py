@@ -5,25 +5,55 @@ A lock is freed by the kernel, or by the server, when the process that holds it 
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import URL, NullPool, create_engine, text
+from sqlalchemy import URL, Connection, NullPool, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, MultipleResultsFound, NoSuchModuleError
 
 from cnn_lstm.credentials import without_credentials
-from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
+from cnn_lstm.errors import CheckpointError, CnnLstmError, ConfigError, ResourceError
 from cnn_lstm.locks import lock_file
 
 PATIENCE = 60  # seconds to wait for a locked database, and for a process that has locked it
-# how a session on a server waits for a named lock, and releases it
+POLL = 0.1  # seconds between two attempts to take the lock of a server
+LOCK_ID = {"number": zlib.crc32(b"cnn_lstm.sweep"), "name": "cnn_lstm.sweep"}
+
+
+@dataclass(frozen=True)
+class SessionLock:
+    """How a session on a server takes a named lock without waiting, asks who has it, and releases it.
+
+    A lock that is waited for in the server has no limit there, or one that many workers in turn would reach.
+    """
+
+    take: str
+    holder: str
+    release: str
+
+
+_MYSQL = SessionLock("SELECT GET_LOCK(:name, 0)", "SELECT IS_USED_LOCK(:name)", "SELECT RELEASE_LOCK(:name)")
 SESSION_LOCKS = {
-    "postgresql": ("SELECT pg_advisory_lock(:number)", "SELECT pg_advisory_unlock(:number)"),
-    "mysql": ("SELECT GET_LOCK(:name, -1)", "SELECT RELEASE_LOCK(:name)"),
-    "mariadb": ("SELECT GET_LOCK(:name, -1)", "SELECT RELEASE_LOCK(:name)"),
+    "postgresql": SessionLock(
+        "SELECT pg_try_advisory_lock(:number)",
+        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 "
+        "AND (classid::bigint << 32 | objid::bigint) = :number "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        "SELECT pg_advisory_unlock(:number)",
+    ),
+    "mysql": _MYSQL,
+    "mariadb": _MYSQL,
+}
+# options of a connection that bound how long it waits for the locks of rows and tables; MySQL has a bound of its own
+PATIENT = {
+    f"postgresql+{driver}": {"options": f"-c lock_timeout={PATIENCE}s", "connect_timeout": PATIENCE}
+    for driver in ("psycopg", "psycopg2")
 }
 
 
@@ -60,25 +90,58 @@ def exclusive(storage: str) -> Iterator[None]:
         storage: Address of the database.
 
     Raises:
-        ResourceError: E609, if another process keeps its lock, such as one that was stopped.
+        ResourceError: E609, if another process keeps its lock for a minute, such as one that was stopped.
     """
     url = parsed_url(storage)
     if url.get_backend_name() == "sqlite":
         try:
             lock = lock_file(Path(f"{url.database}.lock"), "sweep", PATIENCE)
-        except OSError as error:
+        except OSError as error:  # also a TimeoutError, which names who has it
             raise _failing(storage, error.strerror or str(error)) from error
         with lock:
             yield
         return
-    acquire, release = SESSION_LOCKS[url.get_backend_name()]
-    lock_id = {"number": zlib.crc32(b"cnn_lstm.sweep")} if ":number" in acquire else {"name": "cnn_lstm.sweep"}
-    with create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as session:
-        session.execute(text(acquire), lock_id)
+    lock_of_server = SESSION_LOCKS[url.get_backend_name()]
+    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=connect_args(url))
+    with engine.connect() as session:
+        _take(session, lock_of_server, storage)
         try:
             yield
         finally:
-            session.execute(text(release), lock_id)
+            _ask(session, lock_of_server.release)
+
+
+def _take(session: Connection, lock: SessionLock, storage: str) -> None:
+    """Takes a lock, once each session that has it has released it within the patience."""
+    holder, since = None, time.monotonic()
+    while not _ask(session, lock.take):
+        if (now := _ask(session, lock.holder)) != holder:
+            holder, since = now, time.monotonic()
+        if time.monotonic() - since > PATIENCE:
+            who = "a session that has not said its name" if holder is None else f"session {holder} of the server"
+            raise _failing(storage, f"its lock was held for {PATIENCE:.0f} s by {who}")
+        time.sleep(POLL)
+
+
+def _ask(session: Connection, query: str) -> Any:
+    return session.execute(
+        text(query), {name: value for name, value in LOCK_ID.items() if f":{name}" in query}
+    ).scalar()
+
+
+def connect_args(url: URL) -> dict[str, Any]:
+    """Options with which a connection waits for a minute at most; what the address says itself comes first.
+
+    Args:
+        url: Address of the database.
+
+    Example:
+        >>> connect_args(parsed_url("postgresql+psycopg://me@host/optuna"))["connect_timeout"]
+        60
+    """
+    backend, _, driver = url.drivername.partition("+")
+    patient = PATIENT.get(f"{backend}+{driver or 'psycopg2'}", {})
+    return {name: value for name, value in patient.items() if name not in url.query}
 
 
 @contextmanager
@@ -100,13 +163,39 @@ def storage_errors(storage: str) -> Iterator[None]:
     except Exception as error:
         failure = error if isinstance(error, DBAPIError) else error.__cause__  # Optuna wraps it in errors of its own
         if why := _damage(failure):
-            fix = "choose a new --folder; the folders of the trials keep their runs"
-            raise CheckpointError(
-                f"the study's database is damaged: {why}", without_credentials(storage), fix, code=447
-            ) from error
+            raise damaged(storage, why) from error
         if not isinstance(failure, DBAPIError):
             raise
         raise _failing(storage, str(failure.orig).strip().splitlines()[0]) from error
+
+
+@contextmanager
+def unreadable_as_damaged(storage: str) -> Iterator[None]:
+    """Says in one line that values of a study cannot be read: Optuna expects what it has written itself.
+
+    Args:
+        storage: Address of the database.
+
+    Raises:
+        CheckpointError: E447, for an error that is neither ours nor that of the database.
+    """
+    try:
+        yield
+    except CnnLstmError:
+        raise
+    except (LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        raise damaged(storage, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def damaged(storage: str, why: str) -> CheckpointError:
+    """The error of a damaged database.
+
+    Args:
+        storage: Address of the database.
+        why: What is wrong with it.
+    """
+    fix = "choose a new --folder; the folders of the trials keep their runs"
+    return CheckpointError(f"the study's database is damaged: {why}", without_credentials(storage), fix, code=447)
 
 
 def _failing(storage: str, why: str) -> ResourceError:
@@ -120,6 +209,25 @@ def _damage(failure: BaseException | None) -> str:
         return "it holds several studies of one name"
     text = str(failure.orig) if isinstance(failure, DBAPIError) else ""
     return text if any(words in text for words in ("malformed", "not a database")) else ""
+
+
+def is_inside(storage: str, folder: Path) -> bool:
+    """Whether a storage is a SQLite file in a folder, or below it.
+
+    Args:
+        storage: Address of the database.
+        folder: The folder.
+
+    Example:
+        >>> folder = Path("runs/sweep")
+        >>> [is_inside(f"sqlite:///{file}", folder) for file in ("runs/sweep/study.db", "runs/sweep/../study.db")]
+        [True, False]
+    """
+    url = parsed_url(storage)
+    file = str(url.database)
+    if url.get_backend_name() != "sqlite" or file.startswith("file:"):
+        return False
+    return Path(file).resolve().is_relative_to(folder.resolve())
 
 
 def _unusable(storage: str, why: str) -> ConfigError:

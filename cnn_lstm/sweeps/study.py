@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -23,7 +24,15 @@ from cnn_lstm.files import write_whole
 from cnn_lstm.sweeps.definition import Definition, experimental
 from cnn_lstm.sweeps.objectives import Objective, monitored
 from cnn_lstm.sweeps.space import Draw
-from cnn_lstm.sweeps.storage import PATIENCE, exclusive, parsed_url, storage_errors
+from cnn_lstm.sweeps.storage import (
+    PATIENCE,
+    connect_args,
+    damaged,
+    exclusive,
+    parsed_url,
+    storage_errors,
+    unreadable_as_damaged,
+)
 from cnn_lstm.training.run_folder import RunFolder
 
 HEARTBEAT = 5  # seconds between two signs of life of a trial
@@ -35,6 +44,7 @@ SILENT = text(
     "SELECT trial_id FROM trials WHERE study_id = :study AND state = 'RUNNING' "
     "AND trial_id NOT IN (SELECT trial_id FROM trial_heartbeats)"
 )
+CHECKSUM = "cnn_lstm:crc32"  # system attribute of a trial
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -103,11 +113,12 @@ def open_storage(url: str) -> RDBStorage:
     Args:
         url: Its address.
     """
-    lite = parsed_url(url).get_backend_name() == "sqlite"
+    parsed = parsed_url(url)
+    lite = parsed.get_backend_name() == "sqlite"
     with experimental():  # the heartbeat, since Optuna 2.9
         return RDBStorage(
             url,
-            engine_kwargs=LITE if lite else {"pool_pre_ping": True},
+            engine_kwargs=LITE if lite else {"pool_pre_ping": True, "connect_args": connect_args(parsed)},
             heartbeat_interval=HEARTBEAT,
             grace_period=GRACE,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
@@ -123,10 +134,12 @@ def join(plan: Plan) -> optuna.Study:
     Raises:
         ConfigError: If the study is of another configuration or space.
         ResourceError: If the database does not answer.
+        CheckpointError: E447, if it is damaged.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with storage_errors(plan.storage), exclusive(plan.storage):
+    with unreadable_as_damaged(plan.storage), storage_errors(plan.storage), exclusive(plan.storage):
         _make_whole(plan.storage)
+        _require_sound_file(plan.storage)
         study = optuna.create_study(
             study_name=plan.study_name,
             storage=open_storage(plan.storage),
@@ -139,6 +152,7 @@ def join(plan: Plan) -> optuna.Study:
             if plan.first:  # before the fingerprint: a process that is killed between them would leave it out
                 study.enqueue_trial(dict(plan.first), skip_if_exists=True)
             study.set_user_attr("fingerprint", plan.fingerprint)
+        _require_sound_trials(study, plan.storage)
     if known not in (None, plan.fingerprint):
         what = f"the study {plan.study_name} is of another configuration or space"
         fix = "give another --study_name, or its own configuration and space"
@@ -165,6 +179,65 @@ def _make_whole(storage: str) -> None:
     write_whole(file, lambda partial: open_storage(str(url.set(database=str(partial)))))
 
 
+def _require_sound_file(storage: str) -> None:
+    """SQLite has no checksums of its pages, but sees those that do not go together."""
+    url = parsed_url(storage)
+    if url.get_backend_name() != "sqlite":
+        return
+    with create_engine(url, **LITE).connect() as session:
+        said = session.execute(text("PRAGMA integrity_check(1)")).scalar()
+    if said != "ok":
+        raise damaged(storage, str(said))
+
+
+def _require_sound_trials(study: optuna.Study, storage: str) -> None:
+    """Compares the ended trials with their checksums; other programs, and older versions, write none."""
+    for trial in study.get_trials(deepcopy=False):
+        kept = trial.system_attrs.get(CHECKSUM)
+        values = trial.values if trial.state == TrialState.COMPLETE else None
+        if trial.state in FINISHED and kept not in (None, checksum_of(trial, values)):
+            raise damaged(storage, f"trial {trial.number} does not have its checksum")
+
+
+def checksum_of(trial: FrozenTrial, values: Sequence[float] | None) -> int:
+    """CRC-32 of what is read of a finished trial: a flipped bit in a database is a value like any other.
+
+    Args:
+        trial: The trial.
+        values: Its objectives; None if it was pruned.
+    """
+    parts = (trial.params, trial.user_attrs, trial.intermediate_values)
+    content = [trial.number, *(sorted(part.items()) for part in parts), values and [float(value) for value in values]]
+    return zlib.crc32(json.dumps(content, default=repr).encode())
+
+
+def keep_checksum(study: optuna.Study, trial: optuna.Trial, values: Sequence[float] | None) -> None:
+    """Writes the checksum of a trial that is about to end.
+
+    Args:
+        study: The study.
+        trial: The trial.
+        values: As for `checksum_of`.
+    """
+    so_far = study.get_trials(deepcopy=False)[trial.number]
+    study._storage.set_trial_system_attr(trial._trial_id, CHECKSUM, checksum_of(so_far, values))
+
+
+def require_study(plan: Plan) -> None:
+    """Refuses a database that lost the study of a sweep that goes on: a new one would begin without its trials.
+
+    Args:
+        plan: The plan.
+
+    Raises:
+        CheckpointError: E447.
+    """
+    with unreadable_as_damaged(plan.storage), storage_errors(plan.storage):
+        names = optuna.get_all_study_names(open_storage(plan.storage))
+    if plan.study_name not in names:
+        raise damaged(plan.storage, f"it holds no study {plan.study_name}")
+
+
 class SilentTrials:
     """Trials whose worker was killed before its first sign of life: Optuna would count them as running for ever.
 
@@ -175,7 +248,8 @@ class SilentTrials:
     """
 
     def __init__(self, storage: str) -> None:
-        self._engine = create_engine(storage, poolclass=NullPool)
+        url = parsed_url(storage)
+        self._engine = create_engine(url, poolclass=NullPool, connect_args=connect_args(url))
         self._since: dict[int, float] = {}
 
     def give_sign(self, study: optuna.Study) -> None:

@@ -29,7 +29,16 @@ from cnn_lstm.sweeps.callbacks import PRUNED_AT
 from cnn_lstm.sweeps.definition import experimental
 from cnn_lstm.sweeps.space import options_of
 from cnn_lstm.sweeps.storage import exclusive, storage_errors
-from cnn_lstm.sweeps.study import FINISHED, Plan, SilentTrials, best_first, drop_checkpoints, join, sampler_of
+from cnn_lstm.sweeps.study import (
+    FINISHED,
+    Plan,
+    SilentTrials,
+    best_first,
+    drop_checkpoints,
+    join,
+    keep_checksum,
+    sampler_of,
+)
 from cnn_lstm.sweeps.trial import END_WITHIN, TrialFits, TrialResult, record_state
 
 WORKER_COMMAND = "sweep-worker"
@@ -172,9 +181,12 @@ class Worker:
         trial.set_user_attr("epochs", result.epochs)
         trial.set_user_attr("best_epoch", result.best_epoch)
         trial.set_user_attr("seconds", round(time.monotonic() - started, 2))
-        if PRUNED_AT in self.study.get_trials(deepcopy=False)[trial.number].user_attrs:
+        pruned = PRUNED_AT in self.study.get_trials(deepcopy=False)[trial.number].user_attrs
+        values = [result.metrics[objective.metric] for objective in self.plan.definition.objectives]
+        keep_checksum(self.study, trial, None if pruned else values)
+        if pruned:
             raise optuna.TrialPruned
-        return [result.metrics[objective.metric] for objective in self.plan.definition.objectives]
+        return values
 
     def _failed(self, trial: optuna.Trial, error: BaseException) -> TrialFailedError:
         """Writes the reason into the study and into the log."""

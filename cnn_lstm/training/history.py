@@ -17,8 +17,9 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from cnn_lstm.bounded import load_yaml_values
+from cnn_lstm.bounded import load_yaml_values, warn_if_changed
 from cnn_lstm.errors import ConfigError, DataError
+from cnn_lstm.training.row_checksums import RowChecksums
 
 METRICS_FILE = "metrics.csv"
 PLOT_FILE = "history.png"
@@ -100,8 +101,8 @@ def read_history(run: Path) -> History:
     # those of `LearningRateMonitor`, without the momentum and weight decay that it can add
     rates = {name for row in rows for name in row if name.startswith("lr-")}
     rates = {name for name in rates if not name.endswith(("-momentum", "-weight_decay"))}
-    max_epochs, stopping = _settings(run)
-    targets, objective = _forecast(run)
+    config = _config(run / "config.yaml")
+    (max_epochs, stopping), (targets, objective) = _settings(config), _forecast(config)
     stopped = max_epochs is not None and max(finished) + 1 < max_epochs and _has_stopped(metrics, stopping)
     return History(
         name=run.resolve().name,
@@ -118,15 +119,24 @@ def read_history(run: Path) -> History:
 
 def _rows(file: Path) -> list[dict[str, float]]:
     """Rows without their empty cells; of a row that is being written, or is damaged, what can be read."""
+    checksums = RowChecksums(file)
     try:
-        with file.open(newline="", encoding="utf-8", errors="replace") as lines:
-            return [_values(row) for row in csv.DictReader(lines)]
+        rows = _cells(file)
+        if checksums.missing(rows):  # one may come between the two files, where the run goes on
+            rows = _cells(file)
+        checksums.warn_of_damage(rows)
+        return [_values(row) for row in rows]
     except FileNotFoundError as error:
         raise DataError(
             f"no {METRICS_FILE}", str(file), "name the folder of a run that fit has begun", code=340
         ) from error
     except (OSError, csv.Error) as error:
         raise DataError(f"{METRICS_FILE} cannot be read: {error}", str(file), code=340) from error
+
+
+def _cells(file: Path) -> list[dict[str, Any]]:
+    with file.open(newline="", encoding="utf-8", errors="replace") as lines:
+        return list(csv.DictReader(lines))
 
 
 def _values(row: dict[str, Any]) -> dict[str, float]:
@@ -160,24 +170,32 @@ def _epochs_of(steps: NDArray[np.float64], ends: dict[int, float]) -> NDArray[np
     return np.asarray(np.interp(steps, knots_s, knots_x), dtype=float)
 
 
-def _settings(run: Path) -> tuple[int | None, dict[str, Any]]:
-    """`trainer.max_epochs` and `early_stopping` of the run; empty where its configuration cannot be read."""
+def _config(file: Path) -> Any:
+    """The configuration of the run; None where it cannot be read."""
     try:
-        config = load_yaml_values((run / "config.yaml").read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        warn_if_changed(text, file)
+        return load_yaml_values(text)
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+
+
+def _settings(config: Any) -> tuple[int | None, dict[str, Any]]:
+    """`trainer.max_epochs` and `early_stopping` of a configuration; empty where it does not say them."""
+    try:
         epochs, stopping = config["trainer"]["max_epochs"], config["early_stopping"]
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return None, {}
     known = isinstance(epochs, int) and epochs > 0
     return epochs if known else None, stopping if isinstance(stopping, dict) else {}
 
 
-def _forecast(run: Path) -> tuple[tuple[str, ...], str]:
-    """Targets and objective of the run; empty where its configuration cannot be read or does not say."""
+def _forecast(config: Any) -> tuple[tuple[str, ...], str]:
+    """Targets and objective of a configuration; empty where it does not say them."""
     try:
-        config = load_yaml_values((run / "config.yaml").read_text(encoding="utf-8"))
         targets, objective = config["data"]["targets"], config["model"]["objective"]
         return tuple(_class_text(target) for target in targets or ()), _class_text(objective) if objective else ""
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         return (), ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import os
 from argparse import Namespace
@@ -19,6 +20,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.files import disk_errors_in_one_line, flush_file, reason_text, replace_file
 from cnn_lstm.training.event_files import RunTensorBoard
+from cnn_lstm.training.row_checksums import RowChecksums
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.record import Record
 
@@ -72,6 +74,10 @@ class AppendingWriter(ExperimentWriter):
             # a header that is not whole is written again, and would else make columns of its parts
             self.metrics_keys = next(csv.reader([header]), []) if _is_whole(header) else []
 
+    @property
+    def _checksums(self) -> RowChecksums:
+        return RowChecksums(Path(self.metrics_file_path))
+
     def save(self) -> None:
         """Adds the rows that wait. Where the disk refuses one, they go on to wait, and none is there in part.
 
@@ -85,12 +91,15 @@ class AppendingWriter(ExperimentWriter):
         if self._record_new_keys() and file.is_file():
             self._rewrite_with_new_header(self.metrics_keys)
         self._whole = file.stat().st_size if file.is_file() else 0
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self.metrics_keys).writerows(self.metrics)
+        rows = csv.DictReader(io.StringIO(text.getvalue(), newline=""), self.metrics_keys)
         try:
+            self._checksums.add(rows, begin=not self._whole)
             with file.open("a", newline="") as lines:
-                writer = csv.DictWriter(lines, self.metrics_keys)
                 if not self._whole:
-                    writer.writeheader()
-                writer.writerows(self.metrics)
+                    csv.DictWriter(lines, self.metrics_keys).writeheader()
+                lines.write(text.getvalue())
         except OSError:
             with suppress(OSError):  # it is tried again before the next rows
                 self._take_back(file)
@@ -110,6 +119,7 @@ class AppendingWriter(ExperimentWriter):
             OSError: If they cannot be written.
         """
         self.save()
+        self._checksums.flush()
         if Path(self.metrics_file_path).is_file():
             flush_file(Path(self.metrics_file_path))
 
@@ -132,7 +142,10 @@ class AppendingWriter(ExperimentWriter):
     def forget_from(self, step: int) -> None:
         """Drops the rows at and after a step, and those that a kill has cut off; the file is replaced in one step."""
         if Path(self.metrics_file_path).is_file():
-            self._replace([row for row in self._rows() if _is_before(row, step)])
+            kept = [row for row in self._rows() if _is_before(row, step)]
+            self._checksums.warn_of_damage(kept, all_rows=False)
+            self._replace(kept)
+            self._checksums.replace(kept)
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         """Lightning's method empties the file first, so that a kill in that moment loses all of it."""

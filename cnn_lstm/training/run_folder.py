@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from cnn_lstm.bounded import load_json
-from cnn_lstm.errors import CheckpointError, ConfigError, DataError, interruption
-from cnn_lstm.files import disk_errors_in_one_line
+from cnn_lstm.bounded import without_digest
+from cnn_lstm.errors import CheckpointError, ConfigError, interruption
+from cnn_lstm.files import disk_errors_in_one_line, read_json
 from cnn_lstm.locks import LOCK, Lock, take_folder
 from cnn_lstm.model.checkpoints import candidates, plain_members, read_checkpoint, require_single
 from cnn_lstm.model.contract import refuse_differences
@@ -68,14 +68,7 @@ class RunFolder:
         Raises:
             DataError: E339, if it is damaged.
         """
-        try:
-            summary = load_json(self.summary.read_bytes())
-            if not isinstance(summary, dict):
-                raise ValueError("not an object")
-        except (OSError, ValueError) as error:
-            fix = "run the command that wrote it again"
-            raise DataError("no intact summary of a fit", str(self.summary), fix, code=339) from error
-        return summary
+        return read_json(self.summary, "summary of a fit")
 
     @property
     def validation(self) -> Path:
@@ -419,7 +412,7 @@ def keep_config_of_user(run: RunFolder, text: str, files: list[Path]) -> None:
     """
     if not run.config.is_file() or any(run.checkpoints.glob("*.ckpt")) or run.members.is_dir():
         return
-    before = run.config.read_text(encoding="utf-8", errors="replace")
+    before = without_digest(run.config.read_text(encoding="utf-8", errors="replace"))
     given = any(file.is_file() and file.samefile(run.config) for file in files)
     if before != text and (given or not before.startswith(SAVED)):
         what, fix = "fit would write its own config.yaml over this file", "choose another --run_dir, or rename the file"

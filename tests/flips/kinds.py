@@ -1,26 +1,46 @@
-"""The kinds of files, how each is made and read, and what a reader may make of a damaged one."""
+"""The kinds of files, how each is made and read, and what a reader may make of a damaged one.
+
+A kind may be silent by one rule: a user writes it, and its format has no checksum. Text of that sort, and Parquet
+without checksums of its pages, say nothing of a digit that became another digit.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
+from optuna.trial import TrialState
 
 from cnn_lstm.data.sources.files import PriceFiles
-from cnn_lstm.data.stored_tables import read_table, write_table
+from cnn_lstm.data.sources.yahoo import read_entry, write_entry
+from cnn_lstm.data.stored_tables import read_table
 from cnn_lstm.evaluation.ledger import count_use, uses
+from cnn_lstm.inference.export import FORMATS
+from cnn_lstm.inference.exported import read_export
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
+from cnn_lstm.rl.agents import load_agent
+from cnn_lstm.rl.job import Job, job_of, saved_config
 from cnn_lstm.runs.forecast_cli import parsed
+from cnn_lstm.runs.members import read_report
+from cnn_lstm.runs.walk_forward import read_sheet
+from cnn_lstm.sweeps.report import trials_csv
+from cnn_lstm.sweeps.search import KEPT, SweepOptions
+from cnn_lstm.sweeps.study import Plan, join, keep_checksum, require_study
 from cnn_lstm.training.history import read_history
+from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.delivery import Delivery
 from cnn_lstm.training.tracking.journal import Journal
+from cnn_lstm.training.tracking.parent import name_parent, parent_of
 from tests import experiments
 from tests.markets import market
 
@@ -36,7 +56,7 @@ class Kind:
         file: The file of a run, relative to the folder.
         read: What is read of the folder, as text that compares.
         grows: Whether lines are added to it: cut at the end of a line, it is the file of an earlier time.
-        silent: Whether a flip can pass without a word: plain text whose every letter is a value.
+        silent: Whether a flip can pass without a word: a user writes the file, in a format without checksums.
     """
 
     name: str
@@ -51,14 +71,50 @@ def make(folder: Path) -> None:
     config = experiments.experiment(folder, market(110, gaps=False))
     run = experiments.fit(config, folder / "run", "--mlflow", "true")
     experiments.predict(run)
-    table = read_table(run / "forecasts.parquet")
-    write_table(folder / "ours.parquet", table)
+    assert experiments.run("test", "--config", run / "config.yaml", "--ckpt_path", "best") == 0
     for number in range(8):
         count_use(run, "rows", f"model {number}")
     prices = pd.read_parquet(folder / "prices.parquet")
     prices.to_csv(folder / "prices.csv", index=False)
     predictor = Predictor.from_checkpoint(run / "checkpoints" / "best.ckpt")
     predictor.stream(prices).save(folder / "state.npz")
+    best = run / "checkpoints" / "best.ckpt"
+    for ending in FORMATS:
+        assert experiments.run("export", "--ckpt_path", best, "--format", ending, "--output", f"model.{ending}") == 0
+    SweepOptions(n_trials=50, n_jobs=2, study_name="tested").write(folder)
+    name_parent(folder)
+    write_entry(folder / "entry", prices.head(50), {"symbol": "AAA"})
+    _make_study(folder)
+    _make_agents(run)
+
+
+def _make_study(folder: Path) -> None:
+    """Six trials of a sweep; their fits are made up."""
+    study = join(_plan(folder))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Heartbeat")
+        for number in range(6):
+            trial = study.ask()
+            rate = trial.suggest_float("model.optimizer.lr", 1e-4, 1e-1, log=True)
+            pooling = trial.suggest_categorical("model.network.pooling", ["mean", "last"])
+            for epoch in range(3):
+                trial.report(rate * (epoch + 1), epoch)
+            trial.set_user_attr("best_epoch", len(pooling))
+            keep_checksum(study, trial, [rate / 3] if number else None)
+            study.tell(trial, rate / 3 if number else None, TrialState.COMPLETE if number else TrialState.PRUNED)
+
+
+def _plan(folder: Path) -> Plan:
+    described = {"space": {"model.optimizer.lr": {"float": [1e-4, 1e-1], "log": True}}}
+    storage = f"sqlite:///{folder / 'study.db'}"
+    return Plan(folder, ["--config", "x.yaml"], described, "abc", 6, storage, "tested", 7, 1, {})
+
+
+def _make_agents(run: Path) -> None:
+    small = ["--agent.steps", "16", "--agent.n_envs", "1", "--agent.seeds", "[0]", "--market.part", "validation"]
+    sizes = ["--agent.arguments", "{n_steps: 8, batch_size: 8, n_epochs: 1}", "--market.episode_length", "8"]
+    best = ["--ckpt_path", run / "checkpoints" / "best.ckpt"]
+    assert experiments.run("rl", "train", *best, *small, *sizes, "--folder", "small") == 0
 
 
 def _text(value: Any) -> str:
@@ -118,6 +174,54 @@ def read_state_text(path: Path) -> str:
         return _text([(name, arrays[name].tolist()) for name in sorted(arrays)])
 
 
+def _agent(folder: Path) -> str:
+    job, env = _job(folder)
+    weights = load_agent(folder / "run/rl/small/agent_seed0.zip", job.learner, env).policy.state_dict()
+    return _text([(name, values.tolist()) for name, values in weights.items()])
+
+
+@cache
+def _job(folder: Path) -> tuple[Job, Any]:
+    job = job_of(saved_config(folder / "run/rl/small", "rl evaluate"))
+    return job, job.checked_env("test")
+
+
+def _agents_config(folder: Path) -> str:
+    return yaml.safe_dump(asdict(saved_config(folder / "run/rl/small", "rl evaluate")))
+
+
+def _export(name: str) -> Read:
+    def read(folder: Path) -> str:
+        found = read_export(folder / name)
+        return _text((found.content, sorted(found.description.items())))
+
+    return read
+
+
+def _study(folder: Path) -> str:
+    require_study(_plan(folder))
+    return trials_csv(join(_plan(folder)).trials, ["val_loss"])
+
+
+def _settings(folder: Path) -> str:
+    argv = dict.fromkeys(("space", "timeout", *KEPT))
+    return _text(SweepOptions.of(argv | {"folder": folder, "resume": True}))
+
+
+def _again(read: Callable[[Path], Any], what: str) -> Read:
+    """A file that is made again where it is damaged, without a word."""
+
+    def text(folder: Path) -> str:
+        found = read(folder)
+        return f"refused: {what}" if found is None else _text(repr(found))
+
+    return text
+
+
+def _yaml(folder: Path) -> str:
+    return parsed(["fit", "--config", str(folder / "experiment.yaml")]).config_text
+
+
 KINDS = (
     Kind("checkpoint", "run/checkpoints/best.ckpt", _checkpoint),
     Kind(
@@ -129,8 +233,22 @@ KINDS = (
     Kind("journal.jsonl", "run/tracking/journal.jsonl", _journal),
     Kind("sent.json", "run/tracking/sent.json", _sent),
     Kind("ledger", "test_uses.jsonl", lambda folder: _text(uses(folder / "test_uses.jsonl", "rows")), grows=True),
-    Kind("config.yaml", "run/config.yaml", _config, silent=True),
-    Kind("metrics.csv", "run/metrics.csv", _history, silent=True),
+    Kind("config.yaml", "run/config.yaml", _config),
+    Kind("metrics.csv", "run/metrics.csv", _history),
+    Kind("its checksums", "run/.metrics.csv.crc32", _history),
+    Kind("summary.json", "run/summary.json", lambda folder: _text(RunFolder(folder / "run").read_summary())),
+    Kind("report.json", "run/report.json", _again(lambda folder: read_report(folder / "run"), "tested again")),
+    Kind("model_info.json", "run/model_info.json", lambda folder: _text(read_sheet(folder / "run"))),
+    Kind("agent", "run/rl/small/agent_seed0.zip", _agent),
+    Kind("agents' config", "run/rl/small/config.yaml", _agents_config),
+    *(Kind(f"export {ending}", f"model.{ending}", _export(f"model.{ending}")) for ending in FORMATS),
+    Kind("its description", "model.onnx.json", _export("model.onnx")),
+    Kind("study", "study.db", _study),
+    Kind("sweep settings", "settings.json", _settings),
+    Kind("parent_run.json", "parent_run.json", lambda folder: _text(parent_of(folder / "run"))),
+    Kind("cache", "entry.parquet", _again(lambda folder: read_entry(folder / "entry"), "fetched again")),
+    Kind("its digest", "entry.json", _again(lambda folder: read_entry(folder / "entry"), "fetched again")),
+    Kind("user's YAML", "experiment.yaml", _yaml, silent=True),
     Kind("prices.csv", "prices.csv", _prices("prices.csv"), silent=True),
     Kind("prices.parquet", "prices.parquet", _prices("prices.parquet"), silent=True),
 )

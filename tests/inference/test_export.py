@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from cnn_lstm.errors import CheckpointError, ConfigError
 from cnn_lstm.inference import export as export_module
 from cnn_lstm.inference.ensemble import write_ensemble
 from cnn_lstm.inference.export import BATCHES, TOLERANCE, Exported, difference, export
+from cnn_lstm.inference.exported import read_export
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import CNNLSTM
@@ -79,7 +81,7 @@ def eager(checkpoint: Path) -> Exported:
 
 def test_onnx_runtime_agrees_with_eager_at_every_batch_size(variant: Path, tmp_path: Path) -> None:
     written = export(variant, tmp_path / "model.onnx", "onnx")
-    session = onnxruntime.InferenceSession(written.path, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(read_export(written.path).content, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     module = eager(variant)
 
@@ -94,7 +96,7 @@ def test_onnx_runtime_agrees_with_eager_at_every_batch_size(variant: Path, tmp_p
 
 def test_torch_export_agrees_with_eager_at_every_batch_size(variant: Path, tmp_path: Path) -> None:
     written = export(variant, tmp_path / "model.pt2", "pt2")
-    loaded = torch.export.load(written.path).module()
+    loaded = torch.export.load(io.BytesIO(read_export(written.path).content)).module()
     assert max(difference(eager(variant), loaded, windows(size)) for size in SIZES) < TOLERANCE
 
 

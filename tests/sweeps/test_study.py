@@ -12,11 +12,12 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError
 from cnn_lstm.sweeps import study as module
 from cnn_lstm.sweeps.definition import experimental
-from cnn_lstm.sweeps.study import LITE, Plan, SilentTrials, best_first, join, sampler_of
+from cnn_lstm.sweeps.study import LITE, Plan, SilentTrials, best_first, join, keep_checksum, require_study, sampler_of
 
 DESCRIBED = {"space": {"model.optimizer.lr": {"float": [1e-4, 1e-1], "log": True}}}
 
@@ -92,6 +93,69 @@ def test_a_damaged_database_is_one_line(tmp_path: Path, kind: str) -> None:
         database.write_bytes(b"x" * 5000 if kind == "not a database" else content[:4096] + b"\1" * len(content[4096:]))
     with pytest.raises(CheckpointError, match=r"E447.*choose a new --folder"):
         join(plan(tmp_path))
+
+
+def finished(folder: Path) -> Path:
+    """A database with a completed trial and a pruned one."""
+    study = join(plan(folder))
+    for number in range(2):
+        with pytest.warns(UserWarning, match="Heartbeat"):
+            trial = study.ask()
+        trial.suggest_float("model.optimizer.lr", 1e-4, 1e-1, log=True)
+        trial.suggest_categorical("model.network.pooling", ["mean", "last"])
+        trial.report(0.25 + number, 3)
+        trial.set_user_attr("best_epoch", 3)
+        keep_checksum(study, trial, None if number else [0.5])
+        study.tell(trial, None if number else 0.5, TrialState.PRUNED if number else TrialState.COMPLETE)
+    assert [trial.state.name for trial in join(plan(folder)).trials] == ["COMPLETE", "PRUNED"]
+    return folder / "study.db"
+
+
+def goes_on(resumed: Plan) -> None:
+    """As a sweep that is resumed."""
+    require_study(resumed)
+    join(resumed)
+
+
+CHANGES = {
+    "objective": ("UPDATE trial_values SET value = 0.25 WHERE trial_id = 1", "trial 0 does not have its checksum"),
+    "parameter": ("UPDATE trial_params SET param_value = 0.002 WHERE trial_id = 2", "trial 1 does not have"),
+    "choice": ("UPDATE trial_params SET param_value = 1 - param_value WHERE param_value IN (0, 1)", "does not have"),
+    "attribute": ("UPDATE trial_user_attributes SET value_json = '7' WHERE trial_id = 1", "trial 0 does not have"),
+    "curve": (
+        "UPDATE trial_intermediate_values SET intermediate_value = 9 WHERE trial_id = 2",
+        "trial 1 does not have",
+    ),
+    "state": ("UPDATE trials SET state = 'COMPLETF'", "LookupError"),
+    "distribution": ("UPDATE trial_params SET distribution_json = '{'", "JSONDecodeError"),
+    "bytes that are no text": ("UPDATE studies SET study_name = CAST(x'ff' AS TEXT)", ""),
+    "direction": ("UPDATE study_directions SET direction = 'MINIMIZF'", "LookupError"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_value_in_a_database_is_one_line(change: str, tmp_path: Path) -> None:
+    database = finished(tmp_path)
+    query, said = CHANGES[change]
+    with closing(sqlite3.connect(database)) as tables:
+        tables.execute(query)
+        tables.commit()
+    with pytest.raises((CheckpointError, ResourceError), match=rf"E447.*{said}" if said else "E447|E609"):
+        goes_on(plan(tmp_path))
+
+
+def test_a_study_of_an_earlier_version_has_no_checksums(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(finished(tmp_path))) as tables:
+        tables.execute("DELETE FROM trial_system_attributes WHERE key = 'cnn_lstm:crc32'")
+        tables.commit()
+    assert len(join(plan(tmp_path)).trials) == 2
+
+
+def test_a_database_that_lost_the_study_of_a_sweep_is_refused(tmp_path: Path) -> None:
+    finished(tmp_path)
+    require_study(plan(tmp_path))
+    with pytest.raises(CheckpointError, match=r"E447.*it holds no study elsewhere"):
+        require_study(plan(tmp_path, study_name="elsewhere"))
 
 
 def test_a_kill_before_the_fingerprint_neither_loses_nor_doubles_the_first_trial(

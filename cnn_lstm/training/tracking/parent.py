@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import uuid
 from pathlib import Path
 
-from cnn_lstm.bounded import load_json
-from cnn_lstm.files import write_text_whole
+from cnn_lstm.bounded import load_json, without_checksum
+from cnn_lstm.files import write_json_whole
 from cnn_lstm.training.tracking.events import Parent
 
+log = logging.getLogger(__name__)
 FILE = "parent_run.json"
 
 
@@ -30,7 +31,7 @@ def write_parent(folder: Path, parent: Parent) -> None:
         folder: The folder.
         parent: The MLflow run.
     """
-    write_text_whole(folder / FILE, json.dumps(parent, indent=2) + "\n")
+    write_json_whole(folder / FILE, parent)
 
 
 def parent_of(run: Path) -> Parent | None:
@@ -39,9 +40,12 @@ def parent_of(run: Path) -> Parent | None:
     Args:
         run: The run folder.
     """
+    file = run.resolve().parent / FILE
     try:
-        parent = load_json((run.resolve().parent / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        parent = without_checksum(load_json(file.read_text(encoding="utf-8")))
+        return Parent(uid=str(parent["uid"]), name=str(parent["name"]))
+    except OSError:
         return None
-    texts = isinstance(parent, dict) and {"uid", "name"} <= set(parent)
-    return Parent(uid=str(parent["uid"]), name=str(parent["name"])) if texts else None
+    except (ValueError, LookupError):
+        log.warning("[W385] a damaged file is passed over — %s — the record of the run names no parent", file)
+        return None

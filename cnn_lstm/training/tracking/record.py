@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 
+from cnn_lstm.bounded import with_digest
 from cnn_lstm.credentials import without_credentials
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ResourceError, TrackingError, interruption
@@ -260,7 +261,7 @@ class Record:
             uri=None if self.delivery.default else without_credentials(self.delivery.uri),
         )
         self._write(start)
-        for name, text in ({"config.yaml": config} | identity.uncommitted(Path.cwd())).items():
+        for name, text in ({"config.yaml": with_digest(config)} | identity.uncommitted(Path.cwd())).items():
             self._keep_text(self.run.path / name, text)
 
     def _keep_text(self, file: Path, text: str) -> None:
