@@ -56,6 +56,8 @@ INTERNAL = {
     "sweep-worker": "cnn_lstm.commands.sweep_worker",
     "sweep-trial": "cnn_lstm.commands.sweep_worker",
 }
+# forks itself for each command that ours start; the command goes on here, in `main`
+FORK_SERVER = "fork-server"
 # what a shell reports of a program that SIGPIPE ended
 UNREAD = 141
 INTERRUPTED = (130, 143)
@@ -101,6 +103,9 @@ def main(args: Sequence[str] | None = None) -> int:
     if argv[0] == "--version":
         print(f"cnn-lstm {version('cnn-lstm')}")
         return 0
+    if argv[0] == FORK_SERVER:
+        forked: list[str] | None = importlib.import_module("cnn_lstm.commands.fork_server").next_command()
+        return 0 if forked is None else main(forked)
     return _guarded(argv, debug)
 
 
