@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -215,8 +216,13 @@ class _Task(Running):
         self._end: Ended | None = None
 
     def ended(self) -> Ended | None:
-        if self._end is None and self._ray.wait([self._task], timeout=0)[0]:
-            self._end = self._result()
+        try:
+            if self._end is None and self._ray.wait([self._task], timeout=0)[0]:
+                self._end = self._result()
+        except (ConnectionError, RuntimeError) as error:
+            why = " ".join(str(error).split())
+            fix = "once it is there again, run the same command with --resume"
+            raise ResourceError("the cluster does not answer any more", why, fix, code=651) from None
         self._print_new()
         return self._end
 
@@ -277,12 +283,14 @@ def _connected(address: str) -> Any:
     # a task is found by its name, so that a machine needs our package; credentials are no part of what Ray shows
     variables = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
     try:
-        ray.init(
-            address=address,
-            logging_level="ERROR",
-            log_to_driver=False,
-            runtime_env={"env_vars": variables} if variables else None,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # 2.52 tells what a later version will do with GPUs that nobody asked for
+            ray.init(
+                address=address,
+                logging_level="ERROR",
+                log_to_driver=False,
+                runtime_env={"env_vars": variables} if variables else None,
+            )
     except Exception as error:  # each way of connecting raises its own
         why = " ".join(str(error).split()) or type(error).__name__
         fix = "start it with ray start, or give its address; the versions of Python and Ray have to be equal"
