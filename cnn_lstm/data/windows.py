@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -230,6 +231,7 @@ class RowBatches(DistributedSampler[Tensor]):
         self._rank, self._world_size = rank, world_size
         self.strides = strides if shuffle else None
         self.epoch = 0
+        self.skipped = 0  # batches that the next training epoch leaves out, since they are trained already
 
     @property
     def rank(self) -> int:  # type: ignore[override]  # an attribute of the base
@@ -256,11 +258,15 @@ class RowBatches(DistributedSampler[Tensor]):
 
     def __iter__(self) -> Iterator[Tensor]:
         if self.shuffle:
-            return self._training()
+            return self._left()
         mine = self.rows[self.rank :: self.world_size]
         if self.world_size == 1:
             return iter(mine.split(self.batch_size)) if len(mine) else iter(())
         return iter(mine.tensor_split(len(self)))
+
+    def _left(self) -> Iterator[Tensor]:
+        skipped, self.skipped = self.skipped, 0
+        yield from islice(self._training(), skipped, None)
 
     def _training(self) -> Iterator[Tensor]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch * 1_000_003)
