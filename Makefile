@@ -69,6 +69,7 @@ bench: $(VENV)/.installed-test  ## speed of a fit next to a bare loop, memory, t
 	$(BIN)/python -m tests.benchmarks.report
 	$(BIN)/python -m tests.benchmarks.audit
 	$(BIN)/python -m tests.benchmarks.sweep
+	$(BIN)/python -m tests.benchmarks.warm_start
 	$(BIN)/python -m tests.benchmarks.stream
 	$(BIN)/python -m tests.benchmarks.market_env
 
