@@ -207,7 +207,16 @@ def test_slurm_requeues_both_tasks_whichever_is_asked(
     assert (tmp_path / "asked").read_text() == "requeue 4711\n"
     stopped = read_checkpoint(run_dir / "checkpoints/last.ckpt")
     epochs = stopped["epoch"] + 2
-    again = [*program, "fit", "--config", run_dir / "config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", epochs]
+    again = [
+        *program,
+        "fit",
+        "--config",
+        run_dir / "config.yaml",
+        "--ckpt_path",
+        "last",
+        "--trainer.max_epochs",
+        epochs,
+    ]
     for task in job_of_two(tmp_path, again, PATH=path):
         code, output = ended(task)
         assert code == 0, output

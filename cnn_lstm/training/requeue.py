@@ -39,7 +39,7 @@ class GoOnWithinEpoch(Callback):
 
 
 class RequeueBetweenBatches(Callback):
-    """Under SLURM, lets SIGUSR1 wait for the end of the batch, then writes last.ckpt and puts the job back in the queue.
+    """Under SLURM, lets SIGUSR1 wait for the end of the batch, then writes last.ckpt and requeues the job.
 
     Lightning's handler saves wherever the signal comes, as in the middle of a step or of a file, and dies of it
     (https://github.com/Lightning-AI/pytorch-lightning/issues/21406). With several processes, all of them stop behind

@@ -49,7 +49,9 @@ def main() -> None:
         ]
         print(f"four trials: one worker {swept[0]:.1f} s, two {swept[1]:.1f} s, ratio {swept[0] / swept[1]:.2f}")
         repeated = [_seconds("repeat", *argv, "--seeds", 4, "--n_jobs", jobs, folder=folder) for jobs in (1, 2)]
-        print(f"four seeds: one job {repeated[0]:.1f} s, two {repeated[1]:.1f} s, ratio {repeated[0] / repeated[1]:.2f}")
+        print(
+            f"four seeds: one job {repeated[0]:.1f} s, two {repeated[1]:.1f} s, ratio {repeated[0] / repeated[1]:.2f}"
+        )
 
 
 def _starts(config: str, folder: Path) -> None:

@@ -144,7 +144,9 @@ def test_two_nodes_make_what_one_machine_makes(cluster: Nodes, config: Path, alo
     assert_same(tmp_path / "repeat", alone)
 
 
-def test_a_run_whose_node_is_killed_goes_on_elsewhere(cluster: Nodes, config: Path, alone: Path, tmp_path: Path) -> None:
+def test_a_run_whose_node_is_killed_goes_on_elsewhere(
+    cluster: Nodes, config: Path, alone: Path, tmp_path: Path
+) -> None:
     cluster.order("add")
     folder = tmp_path / "repeat"
     process = started(cluster, *repeat(config, folder), "--n_jobs", 3, "--seeds", "7,8,9")
