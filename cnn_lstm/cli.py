@@ -10,6 +10,7 @@ import errno
 import importlib
 import os
 import signal
+import stat
 import sys
 import threading
 import traceback
@@ -103,7 +104,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if argv[0] == "--version":
         print(f"cnn-lstm {version('cnn-lstm')}")
         return 0
-    if argv[0] == FORK_SERVER:
+    if argv[0] == FORK_SERVER and _has_socket():
         forked: list[str] | None = importlib.import_module("cnn_lstm.commands.fork_server").next_command()
         return 0 if forked is None else main(forked)
     return _guarded(argv, debug)
@@ -123,6 +124,14 @@ def _shared_options(args: Sequence[str]) -> tuple[bool, list[str]]:
         if (here := str(Path.cwd())) not in sys.path:  # the user's own module often lies in the current folder
             sys.path.append(here)  # behind all others, so that a stray yaml.py there does not replace a library
     return options.debug, argv
+
+
+def _has_socket() -> bool:
+    """Whether our input is a socket, as that of the server is; what a user calls by its name is unknown."""
+    try:
+        return stat.S_ISSOCK(os.fstat(0).st_mode)
+    except OSError:  # it is closed
+        return False
 
 
 def _guarded(argv: list[str], debug: bool) -> int:

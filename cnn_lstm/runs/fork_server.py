@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -65,7 +66,7 @@ class ForkServer:
     def __init__(self, program: Sequence[str]) -> None:
         self._socket, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen([*program, FORK_SERVER], stdin=theirs)
+            self._process = subprocess.Popen([*program, FORK_SERVER], stdin=theirs.fileno())
         self._text = b""
         self._codes: dict[int, int] = {}
 
@@ -161,7 +162,10 @@ def served(modules: Sequence[str]) -> list[str] | None:
             if received is None:
                 return None
             request, descriptors = received
-            pid = os.fork()
+            with warnings.catch_warnings():
+                # Python 3.12 counts threads of libraries too; that of Arrow's allocator is made for forks
+                warnings.simplefilter("ignore", DeprecationWarning)
+                pid = os.fork()
             if pid == 0:
                 break
             for descriptor in descriptors:

@@ -47,11 +47,9 @@ def main() -> None:
             _seconds("sweep", *argv, "--space", folder / "space.yaml", "--n_trials", 4, "--n_jobs", jobs, folder=folder)
             for jobs in (1, 2)
         ]
-        print(f"four trials: one worker {swept[0]:.1f} s, two {swept[1]:.1f} s, ratio {swept[0] / swept[1]:.2f}")
         repeated = [_seconds("repeat", *argv, "--seeds", 4, "--n_jobs", jobs, folder=folder) for jobs in (1, 2)]
-        print(
-            f"four seeds: one job {repeated[0]:.1f} s, two {repeated[1]:.1f} s, ratio {repeated[0] / repeated[1]:.2f}"
-        )
+        for what, (one, two) in {"trials": swept, "seeds": repeated}.items():
+            print(f"four {what}: one at a time {one:.1f} s, two {two:.1f} s, ratio {one / two:.2f}")
 
 
 def _starts(config: str, folder: Path) -> None:

@@ -161,7 +161,7 @@ def test_a_run_whose_node_is_killed_goes_on_elsewhere(
         assert all(torch.equal(values, states[1][name]) for name, values in states[0].items())
         # the files say too how many models were tested
         tables = [pd.read_parquet(run / f"seed_{seed}/predictions.parquet") for run in (folder, alone)]
-        pd.testing.assert_frame_equal(*tables, check_exact=True)
+        pd.testing.assert_frame_equal(tables[0], tables[1], check_exact=True)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])

@@ -215,7 +215,7 @@ def _quickened() -> None:
         DEVNULL=subprocess.DEVNULL,
         STDOUT=subprocess.STDOUT,
     )
-    processes.subprocess = stand_in  # type: ignore[attr-defined]
+    vars(processes)["subprocess"] = stand_in
     fork_server.AVAILABLE = False  # a process of its own would import everything once more
     Figure.savefig = _no_picture  # type: ignore[method-assign, assignment]
 

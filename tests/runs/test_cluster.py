@@ -95,7 +95,7 @@ def _environment() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_environment")
 def test_a_machine_that_does_not_share_the_folders_says_so(tmp_path: Path) -> None:
-    fields = {"argv": [], "output": None, "plan": None}
+    fields: dict[str, object] = {"argv": [], "output": None, "plan": None}
     assert str(on_machine(fields, Place("/no/such", str(tmp_path), {}))).endswith("has no /no/such")
     assert str(on_machine(fields, Place(str(tmp_path), "/no/such", {}))).endswith("has no /no/such")
     (tmp_path / "runs").mkdir()  # another folder of the same name is not locked
@@ -182,5 +182,5 @@ def test_a_lost_cluster_is_no_lost_run() -> None:
         def wait(*_: object, **__: object) -> None:
             raise ConnectionError("the server\nis gone")
 
-    with pytest.raises(ResourceError, match="E651.*the server is gone.*--resume"):
+    with pytest.raises(ResourceError, match=r"E651.*the server is gone.*--resume"):
         cluster._Task(Gone(), object(), None).ended()

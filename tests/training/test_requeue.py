@@ -12,6 +12,7 @@ import torch
 
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.training_data import Windows
 from tests.experiments import experiment, fit, run
 from tests.markets import market
 
@@ -45,7 +46,7 @@ def signalled_in(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Sends the signal in the middle of a training step."""
     before = Forecaster.training_step
 
-    def training_step(self: Forecaster, batch: object, batch_idx: int) -> object:
+    def training_step(self: Forecaster, batch: Windows, batch_idx: int) -> torch.Tensor:
         loss = before(self, batch, batch_idx)
         if self.trainer.global_step == step:
             os.kill(os.getpid(), signal.SIGUSR1)
@@ -62,7 +63,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def history(folder: Path) -> pd.DataFrame:
     """Each metric of each epoch, but for those of time and memory."""
     table = pd.read_csv(folder / "metrics.csv").groupby("epoch").last()
-    return table[sorted(name for name in table if name.startswith(("train_", "val_", "clipped_share")))]
+    return table[sorted(name for name in map(str, table) if name.startswith(("train_", "val_", "clipped_share")))]
 
 
 @pytest.mark.parametrize("accumulated", [1, 2])
