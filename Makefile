@@ -45,6 +45,11 @@ test: $(VENV)/.installed-test  ## install, pass the test suite
 test-slow: $(VENV)/.installed-test  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
+.PHONY: test-cluster
+test-cluster: $(VENV)/.installed-test  ## install Ray, pass the tests on a cluster of two nodes on this machine
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cluster]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster
+
 .PHONY: check
 check: $(VENV)/.installed-dev  ## lint, types, doctests, layering
 	$(BIN)/ruff check .
@@ -64,6 +69,7 @@ bench: $(VENV)/.installed-test  ## speed of a fit next to a bare loop, memory, t
 	$(BIN)/python -m tests.benchmarks.report
 	$(BIN)/python -m tests.benchmarks.audit
 	$(BIN)/python -m tests.benchmarks.sweep
+	$(BIN)/python -m tests.benchmarks.warm_start
 	$(BIN)/python -m tests.benchmarks.stream
 	$(BIN)/python -m tests.benchmarks.market_env
 

@@ -10,6 +10,7 @@ import errno
 import importlib
 import os
 import signal
+import stat
 import sys
 import threading
 import traceback
@@ -56,6 +57,8 @@ INTERNAL = {
     "sweep-worker": "cnn_lstm.commands.sweep_worker",
     "sweep-trial": "cnn_lstm.commands.sweep_worker",
 }
+# forks itself for each command that ours start; the command goes on here, in `main`
+FORK_SERVER = "fork-server"
 # what a shell reports of a program that SIGPIPE ended
 UNREAD = 141
 INTERRUPTED = (130, 143)
@@ -101,6 +104,9 @@ def main(args: Sequence[str] | None = None) -> int:
     if argv[0] == "--version":
         print(f"cnn-lstm {version('cnn-lstm')}")
         return 0
+    if argv[0] == FORK_SERVER and _has_socket():
+        forked: list[str] | None = importlib.import_module("cnn_lstm.commands.fork_server").next_command()
+        return 0 if forked is None else main(forked)
     return _guarded(argv, debug)
 
 
@@ -118,6 +124,14 @@ def _shared_options(args: Sequence[str]) -> tuple[bool, list[str]]:
         if (here := str(Path.cwd())) not in sys.path:  # the user's own module often lies in the current folder
             sys.path.append(here)  # behind all others, so that a stray yaml.py there does not replace a library
     return options.debug, argv
+
+
+def _has_socket() -> bool:
+    """Whether our input is a socket, as that of the server is; what a user calls by its name is unknown."""
+    try:
+        return stat.S_ISSOCK(os.fstat(0).st_mode)
+    except OSError:  # it is closed
+        return False
 
 
 def _guarded(argv: list[str], debug: bool) -> int:

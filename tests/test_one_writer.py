@@ -17,7 +17,8 @@ import yaml
 
 from cnn_lstm import Predictor
 from cnn_lstm.locks import LOCK, take_folder
-from cnn_lstm.training.run_folder import OneWriter, is_first_process, run_around, unused_folder
+from cnn_lstm.training.launchers import is_first_process
+from cnn_lstm.training.run_folder import OneWriter, run_around, unused_folder
 from tests.experiments import experiment, fit, run
 from tests.markets import market
 

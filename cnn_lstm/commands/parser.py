@@ -58,9 +58,16 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("--folder", type=filled_path, metavar="DIR", help=f"folder of {holds}; a new one by default")
         self.add_flag("--resume", "go on in --folder where it stopped")
 
-    def add_jobs(self) -> None:
-        """Adds `--n_jobs`."""
-        self.add_argument("--n_jobs", type=int, default=1, metavar="N", help="runs at a time; 1 by default")
+    def add_jobs(self, what: str = "runs at a time") -> None:
+        """Adds `--n_jobs` and `--cluster`.
+
+        Args:
+            what: What there are so many of, for `--help`.
+        """
+        meaning = f"{what}; 1 by default, with --cluster as many as it has room for"
+        self.add_argument("--n_jobs", type=int, metavar="N", help=meaning)
+        meaning = "train on a Ray cluster: auto, or ray://HOST:PORT"
+        self.add_argument("--cluster", type=filled, metavar="ADDRESS", help=meaning)
 
     def options(self, argv: Sequence[str]) -> Namespace:
         """The options of a command that takes no others.

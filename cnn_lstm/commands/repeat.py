@@ -22,4 +22,5 @@ def run(argv: list[str]) -> None:
     parser.add_jobs()
     parser.add_folder("all runs")
     options, argv_of_fit = parser.split(argv[1:])
-    repeat(argv_of_fit, options.seeds, options.first_seed, options.n_jobs, options.folder, options.resume)
+    of_seeds = (options.seeds, options.first_seed, options.n_jobs)
+    repeat(argv_of_fit, *of_seeds, options.folder, options.resume, options.cluster)

@@ -20,7 +20,7 @@ def run(argv: list[str]) -> None:
     )
     parser.add_argument("--space", type=filled_path, metavar="FILE", help="YAML: space, sampler, pruner, objectives")
     parser.add_argument("--n_trials", type=int, metavar="N", help="trials to finish; 50 by default")
-    parser.add_argument("--n_jobs", type=int, metavar="N", help="worker processes; 1 by default")
+    parser.add_jobs("worker processes")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="ends the sweep with the best so far")
     parser.add_argument("--keep", type=int, metavar="N", help="best trials that keep their checkpoints; 3 by default")
     parser.add_argument("--refit", type=int, metavar="N", help="train and test the best with N seeds; 0 by default")

@@ -28,4 +28,4 @@ def run(argv: list[str]) -> None:
     options, argv_of_fit = parser.split(argv[1:])
     folds = max(options.folds, 1)  # a number below 1 is refused by the split
     splits = [WalkForward(options.folds, fold, options.sliding, options.embargo) for fold in range(folds)]
-    walk_forward(argv_of_fit, splits, options.n_jobs, options.folder, options.resume)
+    walk_forward(argv_of_fit, splits, options.n_jobs, options.folder, options.resume, options.cluster)

@@ -34,9 +34,7 @@ def write_table(path: Path, table: pd.DataFrame, texts: Mapping[str, str] | None
     write_blocks(path, _pieces(table), len(table), texts)
 
 
-def write_blocks(
-    path: Path, blocks: Iterable[pd.DataFrame], rows: int, texts: Mapping[str, str] | None = None
-) -> None:
+def write_blocks(path: Path, blocks: Iterable[pd.DataFrame], rows: int, texts: Mapping[str, str] | None = None) -> None:
     """Writes a table that comes in blocks, each as a group of rows, so that no more than a block has to be in memory.
 
     The checksums of Parquet do not cover its footer, where names, types and the places of the pages stand. So the file

@@ -7,11 +7,11 @@ Shapes: N panel rows, F features, H targets, T window length, B windows in a bat
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -294,6 +294,7 @@ class RowBatches(DistributedSampler[Tensor]):
         self._rank, self._world_size = rank, world_size
         self.strides, self.in_blocks = strides if shuffle else None, in_blocks
         self.epoch = 0
+        self.skipped = 0  # batches that the next training epoch leaves out, since they are trained already
 
     @property
     def rank(self) -> int:  # type: ignore[override]  # an attribute of the base
@@ -320,18 +321,22 @@ class RowBatches(DistributedSampler[Tensor]):
 
     def __iter__(self) -> Iterator[Tensor]:
         if self.shuffle:
-            return self._training()
+            return self._left()
         mine = self.rows[self.rank :: self.world_size]
         if self.world_size == 1:
             return iter(mine.split(self.batch_size)) if len(mine) else iter(())
         return iter(mine.tensor_split(len(self)))
+
+    def _left(self) -> Iterator[Tensor]:
+        skipped, self.skipped = self.skipped, 0
+        yield from islice(self._training(), skipped, None)
 
     def _training(self) -> Iterator[Tensor]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch * 1_000_003)
         rows = self.rows if self.strides is None else self.rows[self.strides.draw(generator)]
         shuffled = _in_blocks(len(rows), generator) if self.in_blocks else _at_once(len(rows), generator)
         global_batches = _cut(shuffled, self.batch_size * self.world_size)
-        for order in itertools.islice(global_batches, len(self)):
+        for order in islice(global_batches, len(self)):
             yield rows[order[self.rank :: self.world_size]]
 
 

@@ -35,11 +35,20 @@ class Clipping:
         ...     clipping.clip([weight], limit=1.0)
         >>> clipping.share
         0.5
+
+    Args:
+        steps: Steps that were counted before.
+        clipped: Those of them that were clipped.
     """
 
-    def __init__(self) -> None:
-        self._steps = 0
-        self._clipped: Tensor | int = 0
+    def __init__(self, steps: int = 0, clipped: int = 0) -> None:
+        self._steps = steps
+        self._clipped: Tensor | int = clipped
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Steps so far, and those that were clipped: the arguments that go on from here."""
+        return self._steps, int(self._clipped)
 
     def step(self, precision: Precision, optimizer: Optimizer, limit: float | None, algorithm: str | None) -> bool:
         """Clips the gradients of an optimiser where torch's own calls do.

@@ -59,6 +59,7 @@ from cnn_lstm.training.history_callback import HistoryPlot
 from cnn_lstm.training.interrupts import InterruptBetweenBatches
 from cnn_lstm.training.loggers import MLflowTracker, TrackedData, build_loggers
 from cnn_lstm.training.plan import TrainingPlan, require_processes_that_stay
+from cnn_lstm.training.requeue import RequeueBetweenBatches
 from cnn_lstm.training.run_folder import (
     ENVIRONMENT_KEY,
     OneWriter,
@@ -255,6 +256,7 @@ class ForecastCLI(LightningCLI):
         require_processes_that_stay(trainer)
         # after the best one, so that it holds that one's newest state
         trainer.callbacks.append(LastCheckpoint(self.run_folder.checkpoints))  # type: ignore[attr-defined]
+        trainer.callbacks.append(RequeueBetweenBatches(self.run_folder.checkpoints))  # type: ignore[attr-defined]
         return trainer
 
     def _loggers(self, config: Namespace, console: ConsoleLogger) -> list[Logger] | Literal[False]:
@@ -446,6 +448,8 @@ def set_up_messages() -> None:
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
     # the callback of a checkpoint that was written when it had another name
     warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint.*BoardPictures.*")
+    # they are, by `GoOnWithinEpoch`
+    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
     # our predict_step keeps its forecasts itself
     warnings.filterwarnings("ignore", ".*predict returned None.*")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_of_use)  # the same one is added once

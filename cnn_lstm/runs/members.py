@@ -6,24 +6,25 @@ The folders hold all state, so a command that was killed continues when it is st
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from cnn_lstm.bounded import load_json
 from cnn_lstm.data.stored_tables import read_text_of
 from cnn_lstm.evaluation.json_types import Report
-from cnn_lstm.locks import LOCK
-from cnn_lstm.runs import processes
+from cnn_lstm.locks import LOCK, try_lock
 from cnn_lstm.runs.argv import word_of
+from cnn_lstm.runs.cluster import Cluster
+from cnn_lstm.runs.processes import Command, Engine, LocalProcesses, Running, end_all, trust_argv
 from cnn_lstm.training.interrupts import ended_by_sigterm
 from cnn_lstm.training.run_folder import RunFolder
 
 POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 30.0
+LOSSES = 3  # machines that a run may lose
 
 
 @dataclass(frozen=True)
@@ -92,91 +93,112 @@ def read_report(folder: Path) -> Report | None:
     return report if isinstance(report, dict) else None
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Started:
+    """A command of a member that was started."""
+
+    member: Member
+    argv: list[str]
+    process: Running
+
+
 class MemberProcesses:
-    """The processes of runs that belong together.
+    """The commands of runs that belong together, one after another for each run.
 
     Args:
-        lock: Descriptor of the folder's lock, which each process holds open; None where there is none.
+        engine: What starts them.
     """
 
-    lock: int | None
-    running: list[tuple[Member, subprocess.Popen[bytes], list[str]]] = field(default_factory=list)
-    failed: dict[int, int] = field(default_factory=dict)
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.running: list[_Started] = []
+        self.failed: dict[int, int] = {}
+        self._lost: dict[int, int] = {}
 
     def start(self, member: Member) -> None:
         """Starts what a member needs next, if anything."""
-        command = member.next_command()
-        if command is None:
+        argv = member.next_command()
+        if argv is None:
             print(f"{member.name}: done", flush=True)
             return
-        goes_on = command[0] == "fit" and "--ckpt_path" in command
-        print(f"{member.name}: {command[0]}{' goes on' if goes_on else ''}", flush=True)
-        with member.log.open("ab") as log:
-            process = subprocess.Popen(
-                [*processes.PROGRAM, *processes.trust_argv(), *command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=() if self.lock is None else (self.lock,),
-            )
-        self.running.append((member, process, command))
+        goes_on = argv[0] == "fit" and "--ckpt_path" in argv
+        print(f"{member.name}: {argv[0]}{' goes on' if goes_on else ''}", flush=True)
+        process = self.engine.start(Command([*trust_argv(), *argv], member.log))
+        self.running.append(_Started(member, argv, process))
+
+    def can_start(self, member: Member) -> bool:
+        """Whether nobody works in a member's folder any more: its machine was lost, but not its process at once.
+
+        A file server frees the lock of a machine that it cannot reach after a minute or two.
+        """
+        if member.number not in self._lost or not member.run.path.is_dir():
+            return True
+        if (lock := try_lock(member.run.path / LOCK)) is not None:
+            lock.release()
+        return lock is not None
 
     def finish(self) -> list[Member]:
-        """Members whose command ended well, and need the next one."""
+        """Members whose command ended well, or was lost with its machine, and need the next one."""
         ready = []
-        for entry in list(self.running):
-            member, process, command = entry
-            code = process.poll()
-            if code is None:
+        for one in list(self.running):
+            ended = one.process.ended()
+            if ended is None:
                 continue
-            self.running.remove(entry)
-            if code == 0 and member.next_command() != command:
-                ready.append(member)
+            self.running.remove(one)
+            lost = self._lost.get(one.member.number, 0) + ended.lost
+            if ended.lost and lost <= LOSSES:
+                self._lost[one.member.number] = lost
+                print(f"{one.member.name}: its machine was lost, it goes on elsewhere", flush=True)
+                ready.append(one.member)
+            elif ended.code == 0 and one.member.next_command() != one.argv:
+                ready.append(one.member)
             else:  # a command that changed nothing would be started for ever
-                self.failed[member.number] = 128 - code if code < 0 else code or 1
-                print(f"{member.name}: failed", flush=True)
+                self.failed[one.member.number] = ended.code or 1
+                print(f"{one.member.name}: failed", flush=True)
         return ready
 
     def end(self) -> None:
         """Ends what still runs."""
-        for _, process, _ in self.running:
-            process.terminate()
-        for _, process, _ in self.running:
-            processes.wait_or_kill(process, PATIENCE_SECONDS)
+        end_all([one.process for one in self.running], PATIENCE_SECONDS)
 
 
 def train_all(
     members: Sequence[Member],
-    jobs: int,
+    jobs: int | None,
     lock: int | None,
     advice: str | None = None,
     at_begin: Callable[[], None] = lambda: None,
+    cluster: Cluster | None = None,
 ) -> dict[int, int]:
     """Trains and tests what is missing.
 
     Args:
         members: The runs.
-        jobs: Runs at a time.
-        lock: See `MemberProcesses`.
+        jobs: Runs at a time; None for as many as there is room for.
+        lock: Descriptor of the folder's lock, which each process of this machine holds open; None where there is none.
         advice: How to go on after an interruption; by default the options of a command that makes several runs.
         at_begin: Called while a run has begun its training, so perhaps often.
+        cluster: Where the runs are trained; None for this machine.
 
     Returns:
         Exit codes of the runs that failed by their number, in order.
     """
-    runs, waiting = MemberProcesses(lock), list(members)
-    with ended_by_sigterm():
+    folder, waiting = members[0].folder, list(members)
+    engine = LocalProcesses(lock) if cluster is None else cluster.engine(folder)
+    with engine, ended_by_sigterm():
+        runs = MemberProcesses(engine)
         try:
             while waiting or runs.running:
-                while waiting and len(runs.running) < jobs:
-                    runs.start(waiting.pop(0))
+                for member in [one for one in waiting if runs.can_start(one)]:
+                    if len(runs.running) < (jobs or engine.room):
+                        waiting.remove(member)
+                        runs.start(member)
                 time.sleep(POLL_SECONDS)
                 if any(member.run.config.is_file() for member in members):  # the beginning of a training writes it
                     at_begin()
                 waiting = runs.finish() + waiting
         except (KeyboardInterrupt, SystemExit):
-            options = advice or f"the same command with --resume --folder {members[0].folder}"
+            options = advice or f"the same command with --resume --folder {folder}"
             print(f"to go on: {options}", file=sys.stderr)
             raise
         finally:

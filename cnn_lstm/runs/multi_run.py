@@ -53,12 +53,12 @@ class MultiRunCommand:
         """The configuration that the runs of a folder share."""
         return folder / (self.kept or f"{self.command.replace('-', '_')}.yaml")
 
-    def argv_of_fit(self, argv: Sequence[str], jobs: int, folder: Path | None, resume: bool) -> list[str]:
+    def argv_of_fit(self, argv: Sequence[str], jobs: int | None, folder: Path | None, resume: bool) -> list[str]:
         """The arguments of `fit` that its runs share; refuses what is wrong with the command's own.
 
         Args:
             argv: Arguments of `fit` that the command line gives.
-            jobs: Runs at a time.
+            jobs: Runs at a time, if somebody says so.
             folder: See `require_folder`.
             resume: See `require_folder`.
 
@@ -200,11 +200,11 @@ class MultiRunCommand:
         return {key: value for key, value in flattened(config).items() if key not in (*FREE_KEYS, *self.free)}
 
 
-def require_jobs(jobs: int) -> None:
+def require_jobs(jobs: int | None) -> None:
     """Refuses a number of runs at a time below 1.
 
     Raises:
         ConfigError: If it is.
     """
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise ConfigError(f"--n_jobs {jobs}", fix="give at least 1", code=224)

@@ -1,22 +1,32 @@
-"""Processes that our own commands start: their command line, and the workers of a sweep.
+"""Processes that our own commands start: what a command needs of them, and those of this machine.
 
-A worker reads its plan from a pipe that stays open as long as its parent lives. When the pipe closes, the worker ends:
-the same order for a Ctrl-C, a deadline, and the death of the parent.
+An engine starts commands and says how each ended. There are two: `LocalProcesses`, and `cnn_lstm.runs.cluster.Ray`.
+
+A worker of a sweep reads its plan from a pipe that stays open as long as its parent lives. When the pipe closes, the
+worker ends: the same order for a Ctrl-C, a deadline, and the death of the parent. Any other command gets a SIGTERM.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NamedTuple, Self, final
 
+from cnn_lstm.runs import fork_server
+from cnn_lstm.runs.fork_server import ForkServer, Request
 from cnn_lstm.specs import trusted_packages
 
 # -P: without it a stray yaml.py in the current folder would be imported in place of the library
 PROGRAM = [sys.executable, "-P", "-m", "cnn_lstm"]
+OURS = tuple(PROGRAM)
 POLL = 0.1
 PATIENCE = 15.0  # seconds that workers may take to end; they leave by themselves before
 REPLACEMENTS = 5  # of each worker, so that a fault that kills all of them has an end
@@ -29,32 +39,258 @@ def trust_argv() -> list[str]:
     return ["--trust-imports", ",".join(packages)] if packages else []
 
 
-def wait_or_kill(process: subprocess.Popen[Any], seconds: float) -> None:
-    """Waits for the end of a process, and kills it if that takes too long.
+# -- the interface ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Command:
+    """What an engine starts.
+
+    Attributes:
+        argv: Arguments of the command line.
+        output: The file that its output and errors are added to; None for those of this process.
+        plan: What is written into its input, which stays open until it is to end; None for a command without input.
+    """
+
+    argv: Sequence[str]
+    output: Path | None = None
+    plan: str | None = None
+
+
+class Ended(NamedTuple):
+    """How a command ended.
+
+    Attributes:
+        code: The exit code, 128 and more for that of a signal.
+        lost: Whether its machine was lost, so that another one may go on with its work.
+    """
+
+    code: int
+    lost: bool = False
+
+
+class Running(ABC):
+    """A command that was started."""
+
+    @abstractmethod
+    def ended(self) -> Ended | None:
+        """How it ended; None while it runs."""
+
+    @abstractmethod
+    def ask_to_end(self) -> None:
+        """Lets it end in order."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """Ends it at once."""
+
+
+class Engine(ABC):
+    """Starts commands, and says how each ended.
+
+    Attributes:
+        room: How many commands run side by side where nobody says a number.
+    """
+
+    room = 1
+
+    def __enter__(self) -> Self:
+        """Returns the engine."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends what belongs to the engine alone; the commands have ended."""
+        self.close()
+
+    @abstractmethod
+    def start(self, command: Command) -> Running:
+        """Starts a command.
+
+        Args:
+            command: The command.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends what belongs to the engine alone."""
+
+
+def end_all(running: Sequence[Running], patience: float) -> None:
+    """Ends commands, those that do not obey by force.
 
     Args:
-        process: The process, which was asked to end.
-        seconds: How long it may take.
+        running: The commands.
+        patience: Seconds that they may take, all together.
     """
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    for one in running:
+        one.ask_to_end()
+    until = time.monotonic() + patience
+    for one in running:
+        while one.ended() is None and time.monotonic() < until:
+            time.sleep(POLL / 2)
+        if one.ended() is None:
+            one.kill()
+
+
+# -- on this machine -------------------------------------------------------------------------------------------------
+
+
+@final
+class LocalProcesses(Engine):
+    """Processes of this machine, forked from one that has imported everything where the system allows that.
+
+    Args:
+        lock: Descriptor of the folder's lock, which each process holds open; None where there is none.
+        tied: Whether they are killed when this process dies; else they go on, and keep the lock.
+    """
+
+    def __init__(self, lock: int | None = None, tied: bool = False) -> None:
+        self._lock, self._tied = lock, tied
+        self._life = os.pipe() if tied else ()
+        self._server: ForkServer | None = None
+
+    def start(self, command: Command) -> Running:
+        """Starts a process.
+
+        Args:
+            command: The command.
+        """
+        with ExitStack() as files:
+            output = files.enter_context(command.output.open("ab")) if command.output else None
+            if not fork_server.AVAILABLE or tuple(PROGRAM) != OURS:  # another program, as in tests, cannot be forked
+                return _Cold(command, output, self._lock)
+            self._server = self._server or ForkServer(PROGRAM)
+            return _Warm(command, output, self._server, [*self._life[:1], *_held(self._lock)], self._tied)
+
+    def close(self) -> None:
+        """Ends the process that others are forked from."""
+        if self._server is not None:
+            self._server.close()
+        for descriptor in self._life:
+            os.close(descriptor)
+
+
+def _held(lock: int | None) -> list[int]:
+    return [] if lock is None else [lock]
+
+
+def _code(code: int) -> Ended:
+    """An exit code as shells say it."""
+    return Ended(128 - code if code < 0 else code)
+
+
+class _Local(Running):
+    """What both kinds of process have in common: how they end."""
+
+    def __init__(self, pipe: IO[str] | None) -> None:
+        self._pipe = pipe
+
+    @abstractmethod
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal to a process that runs."""
+
+    def ask_to_end(self) -> None:
+        """Closes its pipe, or sends SIGTERM."""
+        if self._pipe is not None:
+            _close(self._pipe)
+        elif self.ended() is None:
+            self.signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends it at once, and waits for that."""
+        if self.ended() is None:
+            self.signal(signal.SIGKILL)
+        while self.ended() is None:
+            time.sleep(POLL / 10)
+
+
+def _close(pipe: IO[str]) -> None:
+    with suppress(BrokenPipeError):  # its reader may be dead
+        pipe.close()
+
+
+def _write(pipe: IO[str], plan: str) -> None:
+    with suppress(BrokenPipeError):  # how its reader ended, its exit code says
+        pipe.write(plan + "\n")
+        pipe.flush()
+
+
+@final
+class _Cold(_Local):
+    """A new process."""
+
+    def __init__(self, command: Command, output: IO[bytes] | None, lock: int | None) -> None:
+        self._process = subprocess.Popen(
+            [*PROGRAM, *command.argv],
+            stdin=subprocess.DEVNULL if command.plan is None else subprocess.PIPE,
+            stdout=output,
+            stderr=None if output is None else subprocess.STDOUT,
+            text=True,
+            pass_fds=_held(lock),
+            start_new_session=command.plan is not None,  # keeps the terminal's Ctrl-C from it
+        )
+        super().__init__(self._process.stdin)
+        if self._process.stdin is not None:
+            _write(self._process.stdin, command.plan or "")
+
+    def ended(self) -> Ended | None:
+        code = self._process.poll()
+        if code is not None and self._pipe is not None:
+            _close(self._pipe)
+        return None if code is None else _code(code)
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+
+@final
+class _Warm(_Local):
+    """A fork of the server."""
+
+    def __init__(
+        self, command: Command, output: IO[bytes] | None, server: ForkServer, held: Sequence[int], tied: bool
+    ) -> None:
+        self._server = server
+        request = Request(command.argv, dict(os.environ), command.plan is not None or tied, tied)
+        with ExitStack() as files:
+            if command.plan is None:
+                super().__init__(None)
+                source = files.enter_context(Path(os.devnull).open("rb")).fileno()
+            else:
+                source, end = os.pipe()
+                files.callback(os.close, source)
+                super().__init__(os.fdopen(end, "w"))
+            streams = [1, 2] if output is None else 2 * [output.fileno()]
+            self._pid = server.fork(request, [source, *streams, *held])
+        if self._pipe is not None:
+            _write(self._pipe, command.plan or "")
+
+    def ended(self) -> Ended | None:
+        code = self._server.code(self._pid)
+        if code is not None and self._pipe is not None:
+            _close(self._pipe)
+        return None if code is None else _code(code)
+
+    def signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, number)
+
+
+# -- the workers of a sweep ------------------------------------------------------------------------------------------
 
 
 class WorkerPool:
     """Worker processes.
 
     Args:
-        command: Their command line.
-        plan: What is written into their pipes.
+        engine: What starts them.
+        command: The command of each.
         jobs: How many there are at a time.
     """
 
-    def __init__(self, command: Sequence[str], plan: str, jobs: int) -> None:
-        self.command, self.plan, self.jobs = list(command), plan, jobs
-        self._running: list[subprocess.Popen[str]] = []
+    def __init__(self, engine: Engine, command: Command, jobs: int) -> None:
+        self.engine, self.command, self.jobs = engine, command, jobs
+        self._running: list[Running] = []
         self._spare = REPLACEMENTS * jobs
 
     def work(self, deadline: float) -> int:
@@ -67,7 +303,8 @@ class WorkerPool:
             0 if they ended well or the deadline came; else the exit code of the one that did not.
         """
         try:
-            self._running = [self._start() for _ in range(self.jobs)]
+            for _ in range(self.jobs):
+                self._running.append(self.engine.start(self.command))
             while self._running and time.monotonic() < deadline:
                 time.sleep(POLL)
                 code = self._look()
@@ -75,42 +312,21 @@ class WorkerPool:
                     return code
             return 0
         finally:
-            self._end()
-
-    def _start(self) -> subprocess.Popen[str]:
-        """Starts a worker; a new session keeps the terminal's Ctrl-C from it."""
-        worker = subprocess.Popen(self.command, stdin=subprocess.PIPE, text=True, start_new_session=True)
-        assert worker.stdin is not None
-        worker.stdin.write(self.plan + "\n")
-        worker.stdin.flush()
-        return worker
+            end_all(self._running, PATIENCE)
 
     def _look(self) -> int:
         """Replaces workers that were killed; returns the exit code of one that cannot be replaced."""
         for worker in list(self._running):
-            code = worker.poll()
-            if code is None:
+            ended = worker.ended()
+            if ended is None:
                 continue
             self._running.remove(worker)
-            _close(worker)
-            if code in EXPECTED or (code and not self._spare):
-                return code if code > 0 else 128 - code
+            code, lost = ended
+            if (code in EXPECTED and not lost) or (code and not self._spare):
+                return code
             if code:
                 self._spare -= 1
-                print(f"a worker ended with exit code {code}, another takes its place", file=sys.stderr, flush=True)
-                self._running.append(self._start())
+                how = "was lost with its machine" if lost else f"ended with exit code {code}"
+                print(f"a worker {how}, another takes its place", file=sys.stderr, flush=True)
+                self._running.append(self.engine.start(self.command))
         return 0
-
-    def _end(self) -> None:
-        for worker in self._running:
-            _close(worker)
-        until = time.monotonic() + PATIENCE
-        for worker in self._running:
-            wait_or_kill(worker, max(0.0, until - time.monotonic()))
-
-
-def _close(worker: subprocess.Popen[str]) -> None:
-    """Closes the pipe of a worker, which may be dead."""
-    if worker.stdin is not None:
-        with suppress(BrokenPipeError):
-            worker.stdin.close()

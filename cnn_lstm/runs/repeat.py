@@ -19,6 +19,7 @@ from cnn_lstm.inference.ensemble import FEWEST
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.locks import take_folder
 from cnn_lstm.runs.average import write_average
+from cnn_lstm.runs.cluster import Cluster
 from cnn_lstm.runs.members import Member, leave_with, train_all
 from cnn_lstm.runs.multi_run import MultiRunCommand
 from cnn_lstm.training.run_folder import RunFolder, empty_run_removed
@@ -33,7 +34,13 @@ REPEAT = MultiRunCommand(
 
 @empty_run_removed()
 def repeat(
-    argv: Sequence[str], seeds: str, first_seed: int | None, jobs: int, folder: Path | None, resume: bool = False
+    argv: Sequence[str],
+    seeds: str,
+    first_seed: int | None,
+    jobs: int | None,
+    folder: Path | None,
+    resume: bool = False,
+    address: str | None = None,
 ) -> None:
     """Trains and tests a configuration with several seeds, and judges what they have in common.
 
@@ -41,9 +48,10 @@ def repeat(
         argv: Arguments of `fit`.
         seeds: How many seeds, or which: `5`, or `3,7,11`.
         first_seed: The first of so many seeds; 42 by default.
-        jobs: Runs at a time.
+        jobs: Runs at a time; None for one, or as many as the cluster has room for.
         folder: Folder of all runs; a new one by default.
         resume: Whether to go on in the folder.
+        address: Address of a Ray cluster; None to train on this machine.
 
     Raises:
         ConfigError: If an option is wrong, before anything is trained.
@@ -51,6 +59,7 @@ def repeat(
     """
     argv = REPEAT.argv_of_fit(argv, jobs, folder, resume)
     cli = REPEAT.parsed(argv)
+    cluster = Cluster.of(address, cli.command_config.trainer)
     if cli.makes_ensemble:  # each seed is one member of the ensemble of all
         argv = [*argv, "--ensemble=1"]
     data = cli.build_data()
@@ -63,7 +72,7 @@ def repeat(
     with REPEAT.locked(folder) as lock:
         REPEAT.require_same_configuration(folder, cli.config_text)
         print(f"repeat folder: {folder}")
-        failed = train_all(members, jobs, lock)
+        failed = train_all(members, jobs, lock, cluster=cluster)
         _conclude(members, data, cli.evaluation, failed)
         leave_with(members, failed, new=None if resume else folder)
 

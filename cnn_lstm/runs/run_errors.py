@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.distributed as dist
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from cnn_lstm.errors import CheckpointError, CnnLstmError, ConfigError, ResourceError
@@ -18,6 +19,8 @@ from cnn_lstm.specs import trusted_packages
 RESTORING = "lightning.pytorch.trainer.connectors.checkpoint_connector"  # of 2.6
 MOST_LETTERS = 250
 CPU_MEMORY = "DefaultCPUAllocator"  # torch raises a bare RuntimeError there
+# what gloo and NCCL say when they lose the other end
+LOST = "(?i)connection (was )?(closed|reset|refused)|broken pipe|remote process exited|socket timeout|gloo.*timed out"
 WRAPPED = ("Does not validate against any", "Problem with given class")
 DEBUG = "correct it; --debug shows the traceback"
 
@@ -32,7 +35,8 @@ def run_errors_in_one_line() -> Iterator[None]:
     Raises:
         ConfigError: E238 of Lightning, E281 of an optimiser or scheduler, E282 of a class of the user's own.
         CheckpointError: E422, if a fit cannot go on from the state in its checkpoint.
-        ResourceError: E608, if the memory ran out, of the accelerator or of the machine.
+        ResourceError: E608, if the memory ran out, of the accelerator or of the machine; E656, if another process of
+            the training has ended.
     """
     try:
         yield
@@ -54,6 +58,9 @@ def run_errors_in_one_line() -> Iterator[None]:
             what = "the state of the training in the checkpoint cannot be restored"
             fix = "use another checkpoint of the run, or train again"
             raise CheckpointError(what, one_line(error, named=True), fix, code=422) from error
+        if dist.is_available() and dist.is_initialized() and re.search(LOST, str(error)):
+            what, fix = "another process of the training has ended", "its output says why; go on with --ckpt_path last"
+            raise ResourceError(what, one_line(error), fix, code=656) from error
         owner = _owner(error)
         if owner is None:
             raise

@@ -26,6 +26,7 @@ from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.contract import refuse_differences
+from cnn_lstm.runs.cluster import Cluster
 from cnn_lstm.runs.members import Member, leave_with, train_all
 from cnn_lstm.runs.multi_run import MultiRunCommand
 from cnn_lstm.training.run_folder import empty_run_removed
@@ -36,16 +37,22 @@ WALK = MultiRunCommand(command="walk-forward", reserved=("--data.split", "--run_
 
 @empty_run_removed()
 def walk_forward(
-    argv: Sequence[str], splits: Sequence[WalkForward], jobs: int, folder: Path | None, resume: bool = False
+    argv: Sequence[str],
+    splits: Sequence[WalkForward],
+    jobs: int | None,
+    folder: Path | None,
+    resume: bool = False,
+    address: str | None = None,
 ) -> None:
     """Trains and tests a configuration fold by fold, and judges the forecasts of all test parts as one.
 
     Args:
         argv: Arguments of `fit`.
         splits: The split of each fold.
-        jobs: Runs at a time.
+        jobs: Runs at a time; None for one, or as many as the cluster has room for.
         folder: Folder of all folds; a new one by default.
         resume: Whether to go on in the folder.
+        address: Address of a Ray cluster; None to train on this machine.
 
     Raises:
         ConfigError: If an option is wrong, before anything is trained.
@@ -54,6 +61,7 @@ def walk_forward(
     argv = WALK.argv_of_fit(argv, jobs, folder, resume)
     arguments = [[*argv, f"--data.split={json.dumps(split.spec())}"] for split in splits]
     cli = WALK.parsed(arguments[0])
+    cluster = Cluster.of(address, cli.command_config.trainer)
     _require_sound(cli.build_data(), splits)
     data, folder = cli.build_data(), folder or WALK.new_folder(cli)
     members = [Member("fold", fold, folder, of_fold) for fold, of_fold in enumerate(arguments)]
@@ -61,7 +69,7 @@ def walk_forward(
         WALK.require_same_configuration(folder, cli.config_text)
         name_parent(folder)
         print(f"walk-forward folder: {folder}")
-        failed = train_all(members, jobs, lock)
+        failed = train_all(members, jobs, lock, cluster=cluster)
         if not failed:
             _conclude(members, splits, data, cli.evaluation)
         leave_with(members, failed, new=None if resume else folder)

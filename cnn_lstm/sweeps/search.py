@@ -20,10 +20,11 @@ from cnn_lstm.credentials import without_credentials
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.errors import ConfigError, DataError, require
 from cnn_lstm.files import read_json, write_json_whole, write_text_whole
+from cnn_lstm.runs.cluster import Cluster
 from cnn_lstm.runs.forecast_cli import ForecastCLI
 from cnn_lstm.runs.members import empty
 from cnn_lstm.runs.multi_run import require_jobs
-from cnn_lstm.runs.processes import EXPECTED, PROGRAM, WorkerPool, trust_argv
+from cnn_lstm.runs.processes import EXPECTED, Command, LocalProcesses, WorkerPool, trust_argv
 from cnn_lstm.runs.repeat import REPEAT, repeat
 from cnn_lstm.runs.saved_config import options_of_secrets
 from cnn_lstm.runs.yaml_guard import MAX_BYTES, load_yaml
@@ -52,11 +53,12 @@ class SweepOptions:
         resume: Whether to go on in the folder.
         timeout: Seconds after which the sweep ends with the best so far.
         n_trials: Trials to finish.
-        n_jobs: Worker processes.
+        n_jobs: Worker processes; None for one, or as many as the cluster has room for.
         keep: Best trials that keep their checkpoints.
         refit: Seeds to train and test the best configuration with.
         study_name: Name of the study in the database.
         storage: Address of the study's database.
+        cluster: Address of a Ray cluster; None to train on this machine.
     """
 
     space: Path | None = None
@@ -64,11 +66,12 @@ class SweepOptions:
     resume: bool = False
     timeout: float | None = None
     n_trials: int = 50
-    n_jobs: int = 1
+    n_jobs: int | None = None
     keep: int = 3
     refit: int = 0
     study_name: str | None = None
     storage: str | None = None
+    cluster: str | None = None
 
     @classmethod
     def of(cls, argv: Mapping[str, Any]) -> SweepOptions:
@@ -130,6 +133,7 @@ def search(options: SweepOptions, argv: Sequence[str]) -> None:
     SWEEP.refuse_reserved(argv)
     definition = Definition.from_plain(tree, str(file))
     cli = _configuration(options, argv, definition)
+    cluster = Cluster.of(options.cluster, cli.command_config.trainer)
     if not any(key.startswith("data.") for key in definition.space.keys):  # else each trial has data of its own
         with muted_warnings():  # bad data leave no folder behind; the trials warn for themselves
             cli.build_data().setup()
@@ -147,7 +151,7 @@ def search(options: SweepOptions, argv: Sequence[str]) -> None:
         write_json_whole(folder / STUDY, study)
         print(f"sweep folder: {folder}", flush=True)
         try:
-            _run_workers(plan, options.n_jobs, options.timeout)
+            _run_workers(plan, options, cluster)
         except SystemExit as error:
             _leave_nothing(plan, options, error.code)
             raise
@@ -156,7 +160,7 @@ def search(options: SweepOptions, argv: Sequence[str]) -> None:
             refit = folder / "refit"
             begun = REPEAT.kept_config(refit).is_file()
             given = ["--config", str(folder / BEST), *options_of_secrets(cli.command_config)]
-            repeat(given, str(options.refit), None, options.n_jobs, refit, resume=begun)
+            repeat(given, str(options.refit), None, options.n_jobs, refit, begun, options.cluster)
 
 
 def _kept_settings(folder: Path) -> dict[str, Any]:
@@ -258,15 +262,15 @@ def _advice(plan: Plan) -> str:
     return f"cnn-lstm sweep --resume --folder {plan.folder}{named}"
 
 
-def _run_workers(plan: Plan, jobs: int, timeout: float | None) -> None:
+def _run_workers(plan: Plan, options: SweepOptions, cluster: Cluster | None) -> None:
     """Lets the workers run; an interruption still hands back the best so far."""
-    command = [*PROGRAM, *trust_argv(), WORKER_COMMAND]
-    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    command = Command([*trust_argv(), WORKER_COMMAND], plan=plan.to_text())
+    deadline = math.inf if options.timeout is None else time.monotonic() + options.timeout
     interrupted: BaseException | None = None
     code = 0
     try:
-        with ended_by_sigterm():
-            code = WorkerPool(command, plan.to_text(), jobs).work(deadline)
+        with LocalProcesses() if cluster is None else cluster.engine(plan.folder) as engine, ended_by_sigterm():
+            code = WorkerPool(engine, command, options.n_jobs or engine.room).work(deadline)
     except (KeyboardInterrupt, SystemExit) as error:
         interrupted = error
     if interrupted is not None:  # outside of its handler, so that an error from here on does not refer to it

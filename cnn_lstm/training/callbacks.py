@@ -26,6 +26,7 @@ from cnn_lstm.specs import class_path, plain
 from cnn_lstm.training.durable import SavesAgain
 from cnn_lstm.training.epoch_record import EpochRecord
 from cnn_lstm.training.loggers import AppendingCSVLogger
+from cnn_lstm.training.requeue import GoOnWithinEpoch
 from cnn_lstm.training.run_folder import OneWriter
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ def guards(checkpoints: Path) -> list[Callback]:
         RandomState(),
         OptimizerSettings(),
         relocate,
+        GoOnWithinEpoch(),
     ]
 
 

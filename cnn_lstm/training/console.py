@@ -151,6 +151,8 @@ class Resources(Callback):
         self._seconds, self._windows = 0.0, 0
         self._since = time.perf_counter()
 
+    on_train_start = on_train_epoch_start  # a fit that goes on within an epoch does not begin one
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

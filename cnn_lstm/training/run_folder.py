@@ -19,12 +19,11 @@ from cnn_lstm.model.checkpoints import candidates, plain_members, read_checkpoin
 from cnn_lstm.model.contract import refuse_differences
 from cnn_lstm.plain_values import differences
 from cnn_lstm.specs import class_path, imported
+from cnn_lstm.training.launchers import is_first_process, name_of_launch
 
 ENVIRONMENT_KEY = "CNN_LSTM_RUN_DIR"
 SAVED = "# lightning.pytorch=="  # how the configuration of a run begins
 LEVELS = 3  # of folders, within a run, that commands write files into
-# what launchers give the processes of one run; the first of them has 0 in each that is set
-RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 _made: ContextVar[tuple[Path, ...]] = ContextVar(
     "folders that were made for a run, the innermost one first", default=()
 )
@@ -167,15 +166,11 @@ class OneWriter:
             self.lock = take_folder(folder, self.command, "run", "--run_dir")
 
 
-def is_first_process() -> bool:
-    """Whether this is the only process of a run, or the first of several, which alone writes."""
-    return all(os.environ.get(name, "0") in ("", "0") for name in RANKS)
-
-
 def new_run(explicit: str | None, root: str, name: str, writer: OneWriter) -> RunFolder:
     """A folder for a new fit: the given one, or `root/name-date-time`.
 
-    Processes that a distributed strategy starts from this one share the folder through the environment.
+    Processes that a distributed strategy starts from this one share the folder through the environment; those that
+    a launcher has started have the name of the launch in place of the time.
 
     Args:
         explicit: The given one.
@@ -190,8 +185,9 @@ def new_run(explicit: str | None, root: str, name: str, writer: OneWriter) -> Ru
     shared = os.environ.get(ENVIRONMENT_KEY)
     if shared and "LOCAL_RANK" in os.environ:
         return RunFolder(Path(shared))
-    if explicit:
-        path = Path(explicit)
+    launch = None if explicit else name_of_launch(os.environ)
+    if explicit or launch:
+        path = Path(explicit or Path(root) / f"{name}-{launch}")
         will_make(path)
     else:
         path = unused_folder(Path(root) / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from cnn_lstm.cli import main
 from cnn_lstm.errors import CnnLstmError
-from cnn_lstm.runs import members, processes
+from cnn_lstm.runs import fork_server, processes
 from tests.crash_points.advice import advised
 
 LIMIT = 600.0  # seconds of a command
@@ -184,13 +184,13 @@ class ForkedProcess:
         stdout: IO[bytes] | None = None,
         **_: object,
     ) -> None:
-        assert list(argv[1:3]) == ["-m", "cnn_lstm"], argv
+        assert list(argv[1:4]) == ["-P", "-m", "cnn_lstm"], argv
         reads, writes = os.pipe()
         output = sys.stdout.fileno() if stdout is None else stdout.fileno()
 
         def run() -> int:
             os.close(writes)
-            return main(argv[3:])
+            return main(argv[4:])
 
         self.pid = forked(run, output, stdin=reads if stdin == subprocess.PIPE else None)
         os.close(reads)
@@ -203,19 +203,8 @@ class ForkedProcess:
             self.returncode = os.waitstatus_to_exitcode(status) if done else None
         return self.returncode
 
-    def wait(self, seconds: float | None = None) -> int | None:
-        until = time.monotonic() + (seconds or LIMIT)
-        while self.poll() is None:
-            if time.monotonic() > until:
-                raise subprocess.TimeoutExpired("fork", seconds or LIMIT)
-            time.sleep(POLL)
-        return self.returncode
-
-    def terminate(self) -> None:
-        os.kill(self.pid, signal.SIGTERM)
-
-    def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
+    def send_signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
 
 
 def _quickened() -> None:
@@ -225,10 +214,9 @@ def _quickened() -> None:
         PIPE=subprocess.PIPE,
         DEVNULL=subprocess.DEVNULL,
         STDOUT=subprocess.STDOUT,
-        TimeoutExpired=subprocess.TimeoutExpired,
     )
-    for module in (members, processes):
-        module.subprocess = stand_in  # type: ignore[attr-defined]
+    vars(processes)["subprocess"] = stand_in
+    fork_server.AVAILABLE = False  # a process of its own would import everything once more
     Figure.savefig = _no_picture  # type: ignore[method-assign, assignment]
 
 
