@@ -184,13 +184,13 @@ class ForkedProcess:
         stdout: IO[bytes] | None = None,
         **_: object,
     ) -> None:
-        assert list(argv[1:3]) == ["-m", "cnn_lstm"], argv
+        assert list(argv[1:4]) == ["-P", "-m", "cnn_lstm"], argv
         reads, writes = os.pipe()
         output = sys.stdout.fileno() if stdout is None else stdout.fileno()
 
         def run() -> int:
             os.close(writes)
-            return main(argv[3:])
+            return main(argv[4:])
 
         self.pid = forked(run, output, stdin=reads if stdin == subprocess.PIPE else None)
         os.close(reads)
