@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash_points.advice import advised
+from cnn_lstm.errors import ConfigError
+from cnn_lstm.locks import take_folder
+from tests.crash_points.advice import ELSEWHERE, advised, asks_to_wait
 from tests.crash_points.disk import LOSSES, Disk, crashed, read_tree, with_copies, write_tree
 from tests.crash_points.trace import STRACE, Operation, operations, traced
 
@@ -88,3 +90,11 @@ def test_advice_is_followed_to_what_goes_on_first() -> None:
     error = "error[E246]: no sweep to go on with — x — give the --folder of one, or leave --resume out"
     assert advised(error, ["sweep", "--resume", "--folder", "x"], ["sweep", "--space"]) == [["sweep", "--space"]]
     assert advised("error[E314]: price <= 0 — x — correct the rows", ["fit"], ["fit", "again"]) == []
+
+
+def test_a_writer_that_outlived_a_kill_is_waited_for(tmp_path: Path) -> None:
+    with take_folder(tmp_path, "sweep", "sweep", "--folder"), pytest.raises(ConfigError) as refused:
+        take_folder(tmp_path, "sweep", "sweep", "--folder")
+    assert asks_to_wait(str(refused.value))
+    assert advised(str(refused.value), ["sweep", "--folder", "x"], []) == [["sweep", "--folder", ELSEWHERE]]
+    assert not asks_to_wait("error[E314]: price <= 0 — x — correct the rows")
