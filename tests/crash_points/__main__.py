@@ -7,7 +7,6 @@ shift the numbers, since threads do not always write in the same order.
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import pickle
 import random
@@ -18,38 +17,17 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tests.crash_points.disk import LOSSES, Disk, crashed, digest, read_tree, with_copies, write_tree
-from tests.crash_points.scenarios import RUN, SCENARIOS, Result, Scenario, configuration, fault_of, fit_argv
+from tests.crash_points.scenarios import SCENARIOS, Result, Scenario, fault_of
 from tests.crash_points.trace import STRACE, Operation, operations, traced
 from tests.crash_points.user import User
-from tests.experiments import run as command
+from tests.crash_points.warm import warm_up
 
 ROOT = Path(__file__).parents[2]
-# what every command may import, so that forks have it
-WARM = (
-    "cnn_lstm.commands.fit",
-    "cnn_lstm.runs.forecast_cli",
-    "cnn_lstm.commands.repeat",
-    "cnn_lstm.commands.sweep",
-    "cnn_lstm.commands.walk_forward",
-    "cnn_lstm.commands.sweep_worker",
-    "cnn_lstm.commands.export",
-    "mlflow",
-    "cnn_lstm.commands.sync_tracking",
-    "cnn_lstm.training.tracking.store",
-    "cnn_lstm.rl.training",
-    "sklearn",
-    "cnn_lstm.evaluation.judge",
-    "cnn_lstm.rl.evaluation",
-    "torch.utils.tensorboard",
-    "matplotlib.pyplot",
-)
 
 
 @dataclass(frozen=True)
@@ -141,18 +119,6 @@ def _place(step: Operation) -> str:
     """Where a step writes, for a fair choice: copies of our own code and databases are many steps alike."""
     parts = step.path.split("/")
     return "code" if "code" in parts else step.path
-
-
-def warm_up() -> None:
-    """Imports what commands need, and forecasts once in this process: forks find the parsers' caches filled."""
-    for module in WARM:
-        importlib.import_module(module)
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        configuration(folder)
-        User(folder, folder / "log").works(*fit_argv())  # a fork: once autograd has run here, forks could not train
-        with chdir(folder), (folder / "log").open("a") as log, redirect_stdout(log), redirect_stderr(log):
-            assert command("predict", "--config", f"{RUN}/config.yaml", "--ckpt_path", "best") == 0
 
 
 def run_scenario(crashes: Crashes, states: int, seconds: float) -> tuple[int, list[str]]:

@@ -50,6 +50,25 @@ def test_the_steps_of_a_trace_make_the_folder_that_the_program_made(tmp_path: Pa
     assert {"sync", "write", "make", "rename", "unlink", "mkdir", "rmdir"} <= {step.kind for step in steps}
 
 
+def test_threads_that_share_descriptors_keep_their_files(tmp_path: Path) -> None:
+    def text(word: str) -> str:
+        return "".join(f"\\x{letter:02x}" for letter in word.encode())
+
+    here, lock = text(str(tmp_path)), text(f"{tmp_path}/lock")
+    lines = [
+        f'1 openat(AT_FDCWD<{here}>, "{text("lock")}", O_RDWR|O_CREAT) = 3<{lock}>',
+        f"1 close(3<{lock}> <unfinished ...>",
+        # a thread takes the free descriptor before its maker has heard of either
+        f'2 openat(AT_FDCWD<{here}>, "{text("data")}", O_RDWR|O_CREAT) = 3<{text(f"{tmp_path}/data")}>',
+        "1 <... close resumed>) = 0",
+        "1 clone3({flags=CLONE_VM|CLONE_FILES|CLONE_THREAD}, 88) = 2",
+        f'1 write(3<{text(f"{tmp_path}/data")}>, "{text("abc")}", 3) = 3',
+    ]
+    (tmp_path / "trace").write_text("\n".join(lines))
+    steps = operations(tmp_path / "trace", tmp_path, {})
+    assert [(step.kind, step.path) for step in steps] == [("make", "lock"), ("make", "data"), ("write", "data")]
+
+
 def replaced(*, flushed: bool) -> list[Operation]:
     """A file that is written next to an old one and takes its name."""
     sync, syncdir = Operation("sync", "new", 1), Operation("syncdir", ".")
