@@ -153,10 +153,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if STRACE is None:
         print("skipped: strace is not installed")
         return 0
-    warm_up()
     which = options.which or list(SCENARIOS)
-    if which[0] not in SCENARIOS:
-        return max(_run_one(name, options) for name in which)
+    for name in which:
+        if name not in SCENARIOS and not (name.rpartition("-")[0] in SCENARIOS and name.rpartition("-")[2].isdigit()):
+            parser.error(f"neither a scenario nor a crash of one: {name}")
+    warm_up()
+    if single := [name for name in which if name not in SCENARIOS]:
+        return max(_run_one(name, options) for name in single)
     with ProcessPoolExecutor(options.jobs, get_context("fork")) as pool:
         done = list(pool.map(_run, which, [options] * len(which)))
     states, faults = (sum(numbers) for numbers in zip(*done, strict=True))
@@ -176,7 +179,11 @@ def _run_one(name: str, options: argparse.Namespace) -> int:
     """Runs one crash, such as fit-17; returns 1 if something is wrong."""
     scenario, _, number = name.rpartition("-")
     crashes = _crashes(scenario, options)
-    crash = crashes.chosen()[int(number)]
+    chosen = crashes.chosen()
+    if int(number) >= len(chosen):
+        print(f"{scenario} has the crashes 0 to {len(chosen) - 1}")
+        return 2
+    crash = chosen[int(number)]
     print(crashes.describe(crash))
     fault = crashes.check(crashes.tree_of(crash))
     print(fault or "passed", f"\nfolder: {crashes.folder}\nwhat the commands printed: {crashes.user.log}")

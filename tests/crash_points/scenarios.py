@@ -36,7 +36,7 @@ class Scenario(ABC):
     """A command that is crashed.
 
     Attributes:
-        states: How many states of the disk are tried.
+        states: How many different states of the disk are tried, at most: a short command has fewer.
     """
 
     states = 200
@@ -184,7 +184,7 @@ class TrackedFit(Fit):
 class Test(Scenario):
     """A judgement of a checkpoint; the next one says the same."""
 
-    states = 150
+    states = 400
 
     @property
     def argv(self) -> list[str]:
@@ -232,7 +232,7 @@ class Predict(Scenario):
 class Repeat(Scenario):
     """Two seeds and their ensemble."""
 
-    states = 200
+    states = 120
 
     @property
     def argv(self) -> list[str]:
@@ -251,7 +251,7 @@ class Repeat(Scenario):
 class WalkForward(Scenario):
     """Two folds."""
 
-    states = 200
+    states = 120
 
     @property
     def argv(self) -> list[str]:
@@ -273,7 +273,7 @@ class WalkForward(Scenario):
 class Sweep(Scenario):
     """Three trials of a study in SQLite."""
 
-    states = 200
+    states = 120
 
     @property
     def argv(self) -> list[str]:
@@ -300,7 +300,7 @@ class Sweep(Scenario):
 class Streamed(Scenario):
     """A stream that saves its state after each bar; the state of one of the bars is there, and goes on."""
 
-    states = 450
+    states = 300
 
     @property
     def argv(self) -> list[str]:
