@@ -7,43 +7,27 @@ shift the numbers, since threads do not always write in the same order.
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import pickle
 import random
+import resource
 import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 from tests.crash_points.disk import LOSSES, Disk, crashed, digest, read_tree, with_copies, write_tree
 from tests.crash_points.scenarios import SCENARIOS, Result, Scenario, fault_of
 from tests.crash_points.trace import STRACE, Operation, operations, traced
 from tests.crash_points.user import User
+from tests.crash_points.warm import warm_up
 
 ROOT = Path(__file__).parents[2]
-# what every command may import, so that forks have it
-WARM = (
-    "cnn_lstm.commands.fit",
-    "cnn_lstm.runs.forecast_cli",
-    "cnn_lstm.commands.repeat",
-    "cnn_lstm.commands.sweep",
-    "cnn_lstm.commands.walk_forward",
-    "cnn_lstm.commands.sweep_worker",
-    "cnn_lstm.commands.export",
-    "mlflow",
-    "cnn_lstm.commands.sync_tracking",
-    "cnn_lstm.training.tracking.store",
-    "cnn_lstm.rl.training",
-    "sklearn",
-    "cnn_lstm.evaluation.judge",
-    "cnn_lstm.rl.evaluation",
-    "torch.utils.tensorboard",
-    "matplotlib.pyplot",
-)
 
 
 @dataclass(frozen=True)
@@ -139,7 +123,6 @@ def _place(step: Operation) -> str:
 
 def run_scenario(crashes: Crashes, states: int, seconds: float) -> tuple[int, list[str]]:
     """Tries states that differ; returns how many there were, and their faults."""
-    crashes.load()
     seen: set[str] = set()
     faults: list[str] = []
     until = time.monotonic() + seconds
@@ -165,35 +148,62 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--share", type=float, default=1.0, help="of the states of each scenario")
     parser.add_argument("--seconds", type=float, default=1e9, help="of each scenario at most")
     parser.add_argument("--again", action="store_true", help="trace the commands again")
+    parser.add_argument("--jobs", type=int, default=2, help="scenarios at a time")
     options = parser.parse_args(argv)
     if STRACE is None:
         print("skipped: strace is not installed")
         return 0
-    for module in WARM:
-        importlib.import_module(module)
     which = options.which or list(SCENARIOS)
-    return max(_run(name, options) for name in which)
+    for name in which:
+        if name not in SCENARIOS and not (name.rpartition("-")[0] in SCENARIOS and name.rpartition("-")[2].isdigit()):
+            parser.error(f"neither a scenario nor a crash of one: {name}")
+    warm_up()
+    if single := [name for name in which if name not in SCENARIOS]:
+        return max(_run_one(name, options) for name in single)
+    with ProcessPoolExecutor(options.jobs, get_context("fork")) as pool:
+        done = list(pool.map(_run, which, [options] * len(which)))
+    states, faults = (sum(numbers) for numbers in zip(*done, strict=True))
+    print(f"{states} different states, {faults} faults")
+    return int(bool(faults))
 
 
-def _run(name: str, options: argparse.Namespace) -> int:
-    scenario, _, number = name.rpartition("-")
-    one = number.isdigit()
-    scenario = scenario if one else name
+def _crashes(scenario: str, options: argparse.Namespace) -> Crashes:
     crashes = Crashes(scenario, options.folder.resolve() / scenario, options.seed)
     if options.again:
         shutil.rmtree(crashes.home, ignore_errors=True)
-    if one:
-        crashes.load()
-        crash = crashes.chosen()[int(number)]
-        print(crashes.describe(crash))
-        fault = crashes.check(crashes.tree_of(crash))
-        print(fault or "passed", f"\nfolder: {crashes.folder}\nwhat the commands printed: {crashes.user.log}")
-        return int(bool(fault))
-    began = time.monotonic()
+    crashes.load()
+    return crashes
+
+
+def _run_one(name: str, options: argparse.Namespace) -> int:
+    """Runs one crash, such as fit-17; returns 1 if something is wrong."""
+    scenario, _, number = name.rpartition("-")
+    crashes = _crashes(scenario, options)
+    chosen = crashes.chosen()
+    if int(number) >= len(chosen):
+        print(f"{scenario} has the crashes 0 to {len(chosen) - 1}")
+        return 2
+    crash = chosen[int(number)]
+    print(crashes.describe(crash))
+    fault = crashes.check(crashes.tree_of(crash))
+    print(fault or "passed", f"\nfolder: {crashes.folder}\nwhat the commands printed: {crashes.user.log}")
+    return int(bool(fault))
+
+
+def _run(scenario: str, options: argparse.Namespace) -> tuple[int, int]:
+    """Runs the crashes of a scenario; returns how many states differed, and how many of them were wrong."""
+    crashes = _crashes(scenario, options)
+    began, busy = time.monotonic(), _busy()
     states, faults = run_scenario(crashes, round(crashes.scenario.states * options.share), options.seconds)
-    took = time.monotonic() - began
-    print(f"{scenario}: {len(crashes.steps)} steps, {states} states, {len(faults)} faults, {took:.0f} s", flush=True)
-    return int(bool(faults))
+    took = f"{time.monotonic() - began:.0f} s, {_busy() - busy:.0f} s of a core"
+    print(f"{scenario}: {len(crashes.steps)} steps, {states} states, {len(faults)} faults, {took}", flush=True)
+    return states, len(faults)
+
+
+def _busy() -> float:
+    """Seconds that this process and its children had a core."""
+    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 if __name__ == "__main__":

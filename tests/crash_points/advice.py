@@ -42,6 +42,19 @@ def advised(error: str, argv: Sequence[str], original: Sequence[str]) -> list[li
     return [command for command in commands if command]
 
 
+def asks_to_wait(error: str) -> bool:
+    """Whether a message says that the same command works later: a process that a crash left behind is still at work.
+
+    Args:
+        error: The message.
+
+    Example:
+        >>> asks_to_wait("error[E243]: another command is at work here — runs/one: cnn-lstm fit — wait for its end")
+        True
+    """
+    return error.rpartition(" — ")[2].startswith("wait for its end")
+
+
 def with_option(argv: Sequence[str], option: str, value: str) -> list[str]:
     """The command line with an option set."""
     if option not in argv:

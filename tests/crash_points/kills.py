@@ -19,6 +19,7 @@ from pathlib import Path
 from tests.crash_points.disk import read_tree, write_tree
 from tests.crash_points.scenarios import SCENARIOS, Result, Scenario, fault_of
 from tests.crash_points.user import User
+from tests.crash_points.warm import warm_up
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--only", choices=list(SCENARIOS), nargs="*", help="commands; all by default")
     options = parser.parse_args(argv)
+    warm_up()
     chance, targets, lost = random.Random(options.seed), {}, 0
     for number in range(options.kills):
         name, share = chance.choice(options.only or list(SCENARIOS)), chance.random()

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash_points.advice import advised
+from cnn_lstm.errors import ConfigError
+from cnn_lstm.locks import take_folder
+from tests.crash_points.advice import ELSEWHERE, advised, asks_to_wait
 from tests.crash_points.disk import LOSSES, Disk, crashed, read_tree, with_copies, write_tree
 from tests.crash_points.trace import STRACE, Operation, operations, traced
 
@@ -46,6 +48,25 @@ def test_the_steps_of_a_trace_make_the_folder_that_the_program_made(tmp_path: Pa
     whole = crashed(start, with_copies(steps, start, final), len(steps), "nothing", "").tree()
     assert whole == final
     assert {"sync", "write", "make", "rename", "unlink", "mkdir", "rmdir"} <= {step.kind for step in steps}
+
+
+def test_threads_that_share_descriptors_keep_their_files(tmp_path: Path) -> None:
+    def text(word: str) -> str:
+        return "".join(f"\\x{letter:02x}" for letter in word.encode())
+
+    here, lock = text(str(tmp_path)), text(f"{tmp_path}/lock")
+    lines = [
+        f'1 openat(AT_FDCWD<{here}>, "{text("lock")}", O_RDWR|O_CREAT) = 3<{lock}>',
+        f"1 close(3<{lock}> <unfinished ...>",
+        # a thread takes the free descriptor before its maker has heard of either
+        f'2 openat(AT_FDCWD<{here}>, "{text("data")}", O_RDWR|O_CREAT) = 3<{text(f"{tmp_path}/data")}>',
+        "1 <... close resumed>) = 0",
+        "1 clone3({flags=CLONE_VM|CLONE_FILES|CLONE_THREAD}, 88) = 2",
+        f'1 write(3<{text(f"{tmp_path}/data")}>, "{text("abc")}", 3) = 3',
+    ]
+    (tmp_path / "trace").write_text("\n".join(lines))
+    steps = operations(tmp_path / "trace", tmp_path, {})
+    assert [(step.kind, step.path) for step in steps] == [("make", "lock"), ("make", "data"), ("write", "data")]
 
 
 def replaced(*, flushed: bool) -> list[Operation]:
@@ -88,3 +109,11 @@ def test_advice_is_followed_to_what_goes_on_first() -> None:
     error = "error[E246]: no sweep to go on with — x — give the --folder of one, or leave --resume out"
     assert advised(error, ["sweep", "--resume", "--folder", "x"], ["sweep", "--space"]) == [["sweep", "--space"]]
     assert advised("error[E314]: price <= 0 — x — correct the rows", ["fit"], ["fit", "again"]) == []
+
+
+def test_a_writer_that_outlived_a_kill_is_waited_for(tmp_path: Path) -> None:
+    with take_folder(tmp_path, "sweep", "sweep", "--folder"), pytest.raises(ConfigError) as refused:
+        take_folder(tmp_path, "sweep", "sweep", "--folder")
+    assert asks_to_wait(str(refused.value))
+    assert advised(str(refused.value), ["sweep", "--folder", "x"], []) == [["sweep", "--folder", ELSEWHERE]]
+    assert not asks_to_wait("error[E314]: price <= 0 — x — correct the rows")

@@ -78,13 +78,17 @@ def operations(trace: Path, folder: Path, sizes: Mapping[str, int]) -> list[Oper
         folder: The folder.
         sizes: Bytes of the files that lay there before, by their names; their places in the order are their numbers.
     """
-    reader = TraceReader(folder)
+    calls = list(calls_of(trace))
+    reader = TraceReader(folder, {value: (pid, text) for pid, name, text, value in calls if name in FORKS})
     reader.existing(sizes)
-    return [operation for call in calls_of(trace) for operation in reader.read(*call)]
+    return [operation for call in calls for operation in reader.read(*call)]
 
 
 def calls_of(trace: Path) -> Iterator[tuple[int, str, str, int]]:
-    """Process, name, arguments and result of each call that succeeded, in the order in which they ended."""
+    """Process, name, arguments and result of each call that succeeded, in the order in which they ended.
+
+    A descriptor is free, and may be another thread's, as soon as its `close` begins.
+    """
     begun: dict[int, tuple[str, str]] = {}
     with trace.open(encoding="ascii", errors="replace") as lines:
         for line in lines:
@@ -93,6 +97,9 @@ def calls_of(trace: Path) -> Iterator[tuple[int, str, str, int]]:
                 continue
             pid, name, text = int(match["pid"]), match["name"], match["text"].rstrip()
             if text.endswith("<unfinished ...>"):
+                if name == "close":
+                    yield pid, name, text, 0
+                    continue
                 begun[pid] = name, text.removesuffix("<unfinished ...>")
                 if name in FORKS:
                     yield pid, "begins", text, 0
@@ -116,26 +123,26 @@ class TraceReader:
 
     Args:
         folder: The folder.
+        parents: Who made a process or thread, and the arguments of that call, by its number: it may do something
+            before the call of its parent ends.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, parents: Mapping[int, tuple[int, str]]) -> None:
+        self.folder, self.parents = folder, parents
         self.tables: dict[int, dict[int, Opened]] = {}
         self.numbers: dict[Path, int] = {}  # of the files that have a name now
         self.sizes: dict[int, int] = {}
         self.made = 0
-        self.forking: dict[int, tuple[dict[int, Opened], str]] = {}
+        self.forking: dict[int, dict[int, Opened]] = {}  # open files of who is making a process
 
     def read(self, pid: int, name: str, text: str, value: int) -> Iterator[Operation]:
         """The operations of a call, if it concerns the folder."""
-        if pid not in self.tables:  # a child may run before its parent hears of it
-            self.tables[pid] = self._inherited(self.forking.popitem()[1]) if self.forking else {}
-        table = self.tables[pid]
+        table = self._table(pid)
         if name == "begins":
-            self.forking[pid] = table, text
+            self.forking[pid] = dict(table)
         elif name in FORKS:
+            self._table(value)
             self.forking.pop(pid, None)
-            self.tables.setdefault(value, self._inherited((table, text)))
         elif name in ("open", "openat", "creat"):
             yield from self._open(table, text, value, name == "creat")
         elif name in ("rename", "renameat", "renameat2", "link", "linkat"):
@@ -149,10 +156,17 @@ class TraceReader:
         elif name in CALLS and text[:1].isdigit():
             yield from self._descriptor(table, name, text, value)
 
-    def _inherited(self, parent: tuple[dict[int, Opened], str]) -> dict[int, Opened]:
-        """The open files of a new process, or thread."""
-        table, text = parent
-        return table if "CLONE_FILES" in text else dict(table)
+    def _table(self, pid: int) -> dict[int, Opened]:
+        """The open files of a process or thread; a new one has those of its parent."""
+        if pid not in self.tables:
+            parent, text = self.parents.get(pid, (None, ""))
+            if parent is None:
+                self.tables[pid] = {}
+            elif "CLONE_FILES" in text:
+                self.tables[pid] = self._table(parent)
+            else:
+                self.tables[pid] = dict(self.forking.get(parent, self._table(parent)))
+        return self.tables[pid]
 
     def _inside(self, path: Path) -> str | None:
         return str(path.relative_to(self.folder)) if path.is_relative_to(self.folder) and path != self.folder else None

@@ -22,10 +22,11 @@ from matplotlib.figure import Figure
 from cnn_lstm.cli import main
 from cnn_lstm.errors import CnnLstmError
 from cnn_lstm.runs import fork_server, processes
-from tests.crash_points.advice import advised
+from tests.crash_points.advice import advised, asks_to_wait
 
 LIMIT = 600.0  # seconds of a command
 POLL = 0.01
+PATIENCE = 30.0  # seconds that what a killed command has started may go on
 
 
 class FoundError(Exception):
@@ -63,8 +64,13 @@ class User:
         self.folder, self.log = folder, log
 
     def call(self, *argv: str) -> Answer:
-        """Runs a command; a traceback, a hang or an error without its line is a fault."""
-        return self._answer(" ".join(argv), lambda: main(argv))
+        """Runs a command, later where it asks for that; a traceback, a hang or an error without its line is a fault."""
+        until = time.monotonic() + PATIENCE
+        while asks_to_wait((answer := self._answer(" ".join(argv), lambda: main(argv))).error):
+            if time.monotonic() > until:
+                raise FoundError(f"hang: {' '.join(argv)}: {answer.error}")
+            time.sleep(1)
+        return answer
 
     def does(self, name: str, function: Callable[[], object]) -> Answer:
         """Runs a function of a script of the user's as a command."""
