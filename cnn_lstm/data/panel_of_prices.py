@@ -53,6 +53,11 @@ class PanelOfPrices(WindowLoaders, ABC):
         return made
 
     @property
+    def has_tables(self) -> bool:
+        """Whether the price table is in memory, and `prices` need not read it."""
+        return self._tables is not None
+
+    @property
     def prices(self) -> pd.DataFrame:
         """The checked price table, aligned with the panel; it is read when it is first asked for.
 
