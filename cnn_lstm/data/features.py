@@ -226,7 +226,8 @@ def evaluate_feature(item: Feature, bars: pd.DataFrame) -> npt.NDArray[np.float6
     """
     try:
         # a shallow copy: what a user's function writes into its bars must not reach the next function
-        column = pd.Series(item.function(bars.copy(deep=False)))
+        column = item.function(bars.copy(deep=False) if item.reads_all_rows else bars)
+        column = column if isinstance(column, pd.Series) else pd.Series(column)
     except CnnLstmError:
         raise
     except Exception as error:  # a user's function may fail in any way

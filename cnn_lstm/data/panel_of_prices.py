@@ -75,6 +75,11 @@ class PanelOfPrices(WindowLoaders, ABC):
         return RowCollector(None if self.storage is None else self.storage.folder)
 
     @property
+    def has_tables(self) -> bool:
+        """Whether the price table is in memory, and `prices` need not read it."""
+        return self._tables is not None
+
+    @property
     def prices(self) -> pd.DataFrame:
         """The checked price table, aligned with the panel; it is read when it is first asked for.
 

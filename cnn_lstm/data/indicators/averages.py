@@ -14,9 +14,10 @@ _KAMA_SPAN = 10
 
 
 @feature(warmup=lambda period: period - 1)
-def close_to_sma(bars: pd.DataFrame, period: int = 20) -> pd.Series:
+def close_to_sma(bars: pd.DataFrame, period: int = 20) -> FloatArray:
     """Close / simple moving average - 1."""
-    return bars["close"] / bars["close"].rolling(period).mean() - 1
+    close = bars["close"]
+    return close.to_numpy() / close.rolling(period).mean().to_numpy() - 1
 
 
 @feature(warmup=lambda period: ema_memory(period, 1e-9), at_least=2)

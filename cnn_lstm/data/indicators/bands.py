@@ -6,15 +6,16 @@ import pandas as pd
 import talib
 
 from cnn_lstm.data.indicators.declare import feature
-from cnn_lstm.data.indicators.numerics import HLC, ema_memory, from_talib, rolling_std, wilder_memory
+from cnn_lstm.data.indicators.numerics import HLC, FloatArray, ema_memory, from_talib, rolling_std, wilder_memory
 
 
 @feature(warmup=lambda period, width: period - 1, at_least=(2, 1))
-def bollinger_b(bars: pd.DataFrame, period: int = 20, width: int = 2) -> pd.Series:
+def bollinger_b(bars: pd.DataFrame, period: int = 20, width: int = 2) -> FloatArray:
     """Bollinger's %b: place of the close between mean -/+ k deviations (Bollinger 1983)."""
     # not TA-Lib's: it subtracts squared means, which loses all digits where the price hardly moves
-    middle = bars["close"].rolling(period).mean()
-    return (bars["close"] - middle) / (2 * width * rolling_std(bars["close"], period, ddof=0)) + 0.5
+    close = bars["close"]
+    middle, deviation = close.rolling(period).mean().to_numpy(), rolling_std(close, period, ddof=0).to_numpy()
+    return (close.to_numpy() - middle) / (2 * width * deviation) + 0.5
 
 
 @feature(warmup=lambda period, width: period - 1, at_least=(2, 1))

@@ -55,13 +55,25 @@ def wilder_memory(period: int, tolerance: float = 1e-8, stages: int = 1) -> int:
 
 
 def log_change(later: pd.Series, earlier: pd.Series) -> pd.Series:
-    """Log(later / earlier)."""
-    return pd.Series(np.log(later / earlier), index=later.index)
+    """Log(later / earlier), row by row of two columns of one table."""
+    with np.errstate(all="ignore"):  # as pandas divides; NumPy alone is several times as fast on a few thousand rows
+        ratio = later.to_numpy() / earlier.to_numpy()
+    return pd.Series(np.log(ratio), index=later.index, copy=False)
 
 
 def log_returns(bars: pd.DataFrame, period: int = 1) -> pd.Series:
     """Log return of the close over `period` bars."""
-    return log_change(bars["close"], bars["close"].shift(period))
+    close = bars["close"]
+    with np.errstate(all="ignore"):
+        ratio = close.to_numpy() / lagged(close.to_numpy(), period)
+    return pd.Series(np.log(ratio), index=close.index, copy=False)
+
+
+def lagged(values: FloatArray, period: int) -> FloatArray:
+    """The values `period` rows before, NaN on the first rows; of float64, as `Series.shift` in a tenth of its time."""
+    before = np.full(len(values), np.nan)
+    before[period:] = values[: max(len(values) - period, 0)]
+    return before
 
 
 def true_range(bars: pd.DataFrame) -> pd.Series:
@@ -77,8 +89,10 @@ def typical_price(bars: pd.DataFrame) -> pd.Series:
 
 def share_of_range(part: pd.Series, bars: pd.DataFrame, neutral: float) -> pd.Series:
     """Part / (high - low); a bar without a range is `neutral`."""
-    spread = bars["high"] - bars["low"]
-    return (part / spread).mask(spread == 0, neutral)
+    spread = bars["high"].to_numpy() - bars["low"].to_numpy()
+    with np.errstate(all="ignore"):
+        share = np.where(spread == 0, neutral, part.to_numpy() / spread)
+    return pd.Series(share, index=part.index, copy=False)
 
 
 def from_talib(

@@ -25,9 +25,10 @@ def volatility_regime(bars: pd.DataFrame, period: int = 20, window: int = 252) -
 
 
 @feature(warmup=lambda period: period - 1)
-def drawdown(bars: pd.DataFrame, period: int = 252) -> pd.Series:
+def drawdown(bars: pd.DataFrame, period: int = 252) -> FloatArray:
     """Close / highest close of n bars - 1, never positive."""
-    return bars["close"] / bars["close"].rolling(period).max() - 1
+    close = bars["close"]
+    return close.to_numpy() / close.rolling(period).max().to_numpy() - 1
 
 
 @feature(warmup=lambda period: period, at_least=2)

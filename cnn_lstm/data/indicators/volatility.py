@@ -25,7 +25,8 @@ from cnn_lstm.data.indicators.numerics import (
 
 def _root(variance: pd.Series) -> pd.Series:
     """Square root; a hair below zero is rounding."""
-    return variance.clip(lower=0.0) ** 0.5
+    values = variance.to_numpy()
+    return pd.Series(np.where(values < 0.0, 0.0, values) ** 0.5, index=variance.index, copy=False)
 
 
 @feature("true_range", inputs=HLC, warmup=1)
@@ -90,9 +91,9 @@ def log_parkinson_volatility(bars: pd.DataFrame, period: int = 5) -> pd.Series:
 
 def _garman_klass(bars: pd.DataFrame) -> pd.Series:
     """Variance of each bar; a consistent bar has none below 0."""
-    spread = log_change(bars["high"], bars["low"]) ** 2
-    body = log_change(bars["close"], bars["open"]) ** 2
-    return pd.Series(spread / 2 - (2 * np.log(2) - 1) * body)
+    spread = log_change(bars["high"], bars["low"]).to_numpy() ** 2
+    body = log_change(bars["close"], bars["open"]).to_numpy() ** 2
+    return pd.Series(spread / 2 - (2 * np.log(2) - 1) * body, index=bars.index, copy=False)
 
 
 @feature(inputs=OHLC, warmup=lambda period: period - 1, kind="volatility")

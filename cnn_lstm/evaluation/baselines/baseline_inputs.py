@@ -56,7 +56,8 @@ class BaselineInputs:
     def of(cls, data: MarketDataModule) -> BaselineInputs:
         """The inputs that a data module has after its `setup`."""
         # HAR alone reads them: the table of a panel that was found built need not be in memory
-        prices = data.prices if any(target.quantity.is_volatility for target in data.targets) else None
+        wanted = data.has_tables or any(target.quantity.is_volatility for target in data.targets)
+        prices = data.prices if wanted else None
         return cls(data.panel, data.targets, data.parts, data.statistics, data.recipe.window, prices)
 
     def labels(self, rows: Rows, target: int) -> Floats:
