@@ -33,6 +33,8 @@ SETTINGS = ("data.checks", ".settings")
 FUNCTIONS = "torch.nn.functional"
 # keys whose values are addresses or texts, or checkpoints, which have a message of their own
 FREE = ("tracking_uri", "experiment", "register_model", "ckpt_path", "calibration_from")
+# of `SqlBars`, which no other source of ours has: a database is asked for rows, and no file is fetched
+DATABASE = "data.source.init_args.url"
 FOLDERS = ("save_dir", "root_dir", "log_dir", "dir", "dirpath")  # of a logger
 
 
@@ -102,6 +104,6 @@ def _refused(key: str, what: str) -> ConfigError:
 
 def _require_local(key: str, value: str) -> None:
     parts = key.split(".")
-    elsewhere = "logger" in parts and parts[-1] not in FOLDERS
+    elsewhere = ("logger" in parts and parts[-1] not in FOLDERS) or key == DATABASE
     if is_address(value) and not elsewhere and parts[0] not in FREE:
         raise ConfigError(f"{value} is an address", key, DOWNLOAD, code=291)

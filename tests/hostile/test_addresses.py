@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cnn_lstm.cli import main
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.rl.job import parse_config
 from cnn_lstm.runs import forecast_cli
@@ -128,6 +129,20 @@ def test_no_command_fetches_a_configuration(
     (stranger.folder / "space.yaml").write_text("space: {data.window: {int: [5, 6]}}")
     refused(capsys, *(word.replace(URL, server.address) for word in argv))
     assert server.requests == []
+
+
+def test_a_database_is_asked_for_rows_and_nothing_is_fetched(
+    server: Server, stranger: Stranger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = stranger.folder / "config.yaml"
+    source = spec("cnn_lstm.data.sources.SqlBars", url=server.address, table="bars")
+    file.write_text(yaml.safe_dump({"data": {"source": source}}))
+    refused(capsys, "data", "check", "--config", file)
+    assert server.requests == []
+    source["init_args"]["url"] = f"sqlite:///{stranger.folder / 'no.db'}"
+    file.write_text(yaml.safe_dump({"data": {"source": source}}))
+    assert main(["data", "check", "--config", str(file)]) == 3
+    assert "E301" in capsys.readouterr().err
 
 
 def test_an_address_is_one_in_the_texts_of_a_user_too() -> None:

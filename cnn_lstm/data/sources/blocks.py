@@ -145,12 +145,15 @@ class BlockSource(PriceSource):
             some = False
             for group in grouped(names, counts, max_rows):
                 table = form.bars(form.cells(group, low, high))
-                table = table[within(table["timestamp"], low, high)]
+                if low is not None or high is not None:
+                    table = table[within(table["timestamp"], low, high)].reset_index(drop=True)
                 if symbols is not None and (lost := sorted(set(group) - set(table["symbol"]))):
                     raise no_rows(lost, start, end, store.where)
                 if len(table):
                     some = True
-                    yield table.sort_values("symbol", kind="stable", ignore_index=True)
+                    if not table["symbol"].is_monotonic_increasing:
+                        table = table.sort_values("symbol", kind="stable", ignore_index=True)
+                    yield table
             if not some:
                 raise no_rows([], start, end, store.where)
 
