@@ -115,18 +115,21 @@ papers: $(VENV)/.installed-test  ## published protocols, five seeds each, on the
 	$(BIN)/python -m tests.validity.papers
 
 LOCKED := .venv-locked
+# CPU=1 leaves out the libraries of CUDA, for an index that has torch's build for CPUs alone
+LOCKS := --requirement requirements.lock $(if $(CPU),,--requirement requirements-cuda.lock)
 .PHONY: locked
 locked:  ## install what constraints.txt names into .venv-locked, each file checked by its SHA-256
 	$(PYTHON) -m venv $(LOCKED)
-	$(LOCKED)/bin/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(LOCKED)/bin/python -m pip install --quiet --require-hashes $(LOCKS)
 	$(LOCKED)/bin/python -m pip install --quiet --no-deps --editable .
 	$(LOCKED)/bin/python -m pip check
 
 .PHONY: lock
-lock: $(BIN)/python  ## resolve constraints.txt again into lock.txt; the libraries of CUDA and the CPU build of torch are by hand
+lock: $(BIN)/python  ## resolve constraints.txt again into requirements.lock and requirements-cuda.lock
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --universal --python-version 3.11.7 --generate-hashes --no-header --no-annotate \
-	  --output-file lock.txt constraints.txt
+	  --output-file $(VENV)/resolved.txt constraints.txt
+	$(BIN)/python tools/split_lock.py $(VENV)/resolved.txt
 
 .PHONY: audit-deps
 audit-deps: $(BIN)/python  ## known vulnerabilities of the locked versions, by pip-audit
