@@ -28,6 +28,8 @@ from typing import Any
 
 import numpy as np
 
+from cnn_lstm.errors import ResourceError
+
 FORK_SERVER = "fork-server"
 # a fork of a process that has used Apple's frameworks crashes, and Windows has no forks
 AVAILABLE = sys.platform == "linux"
@@ -78,7 +80,7 @@ class ForkServer:
             descriptors: Its input, output and errors, and what else it holds open.
 
         Raises:
-            OSError: If the server has died.
+            ResourceError: E657, if the server has died.
         """
         message = json.dumps(asdict(request)).encode()
         try:
@@ -86,12 +88,16 @@ class ForkServer:
             self._socket.sendall(message)
             while True:
                 if (answer := self._answer(None)) is None:
-                    raise OSError("the process that starts commands has died")
+                    raise BrokenPipeError("it closed its socket")
                 if "code" not in answer:
                     return int(answer["pid"])
                 self._codes[answer["pid"]] = answer["code"]
+        except OSError as error:
+            self._end()
+            what, fix = "the process that starts commands has died", "see what it printed; it may lack memory"
+            raise ResourceError(what, error.strerror or str(error), fix, code=657) from error
         except BaseException:  # a Ctrl-C: nothing may start after it
-            self._process.kill()
+            self._end()
             raise
 
     def code(self, pid: int) -> int | None:
@@ -107,9 +113,17 @@ class ForkServer:
             self._codes[answer["pid"]] = answer["code"]
         return self._codes[pid]
 
+    @property
+    def alive(self) -> bool:
+        """Whether it can start commands."""
+        return self._process.poll() is None
+
     def close(self) -> None:
         """Ends the server."""
         self._socket.close()
+        self._end()
+
+    def _end(self) -> None:
         self._process.kill()  # it holds nothing that could be lost
         self._process.wait()
 

@@ -147,7 +147,7 @@ class LocalProcesses(Engine):
     def __init__(self, lock: int | None = None, tied: bool = False) -> None:
         self._lock, self._tied = lock, tied
         self._life = os.pipe() if tied else ()
-        self._server: ForkServer | None = None
+        self._servers: list[ForkServer] = []  # the last one starts commands; an earlier one has died
 
     def start(self, command: Command) -> Running:
         """Starts a process.
@@ -159,13 +159,14 @@ class LocalProcesses(Engine):
             output = files.enter_context(command.output.open("ab")) if command.output else None
             if not fork_server.AVAILABLE or tuple(PROGRAM) != OURS:  # another program, as in tests, cannot be forked
                 return _Cold(command, output, self._lock)
-            self._server = self._server or ForkServer(PROGRAM)
-            return _Warm(command, output, self._server, [*self._life[:1], *_held(self._lock)], self._tied)
+            if not self._servers or not self._servers[-1].alive:  # a start that was interrupted has ended it
+                self._servers.append(ForkServer(PROGRAM))
+            return _Warm(command, output, self._servers[-1], [*self._life[:1], *_held(self._lock)], self._tied)
 
     def close(self) -> None:
         """Ends the process that others are forked from."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for descriptor in self._life:
             os.close(descriptor)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cnn_lstm.errors import ResourceError
 from cnn_lstm.locks import take_folder
 from cnn_lstm.runs import fork_server, processes
 from cnn_lstm.runs.fork_server import ForkServer
@@ -116,9 +117,22 @@ def test_commands_of_a_server_that_is_killed_are_reported() -> None:
     assert server.code(pid) is None  # it lives
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: server.code(pid) == -signal.SIGKILL)
-    with pytest.raises(OSError, match=r"has died|Broken pipe"):
+    with pytest.raises(ResourceError, match=r"E657.*has died"):
         server.fork(request, [0, 1, 2])
+    assert not server.alive
     server.close()
+
+
+@pytest.mark.skipif(not fork_server.AVAILABLE, reason="this system has no fork")
+def test_another_server_takes_the_place_of_one_that_is_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "PROGRAM", [sys.executable, "-c", SERVER])
+    monkeypatch.setattr(processes, "OURS", (sys.executable, "-c", SERVER))
+    with LocalProcesses() as engine:
+        first = engine.start(Command(["sleep"], tmp_path / "log"))
+        engine._servers[-1]._end()
+        assert waited(engine.start(Command(["exit", "3"], tmp_path / "log"))).code == 3
+        first.kill()
+        assert first.ended() == (137, False)
 
 
 TIED = """
@@ -164,8 +178,8 @@ def test_a_command_keeps_the_lock_that_it_is_given(tmp_path: Path, monkeypatch: 
         assert isinstance(sleeping, processes._Warm)
         held = [file.path for file in psutil.Process(sleeping._pid).open_files()]
         assert str(lock.path) in held
-        assert engine._server is not None
-        assert str(lock.path) not in [f.path for f in psutil.Process(engine._server._process.pid).open_files()]
+        server = psutil.Process(engine._servers[-1]._process.pid)
+        assert str(lock.path) not in [file.path for file in server.open_files()]
         sleeping.kill()
 
 
