@@ -104,6 +104,40 @@ def flush_folder(path: Path) -> None:
             raise
 
 
+def flush_with_name(path: Path) -> None:
+    """As `flush_file`, and for the name of the file: a power cut may lose that of a new file, however often it is flushed.
+
+    Raises:
+        OSError: If content or name cannot be written to the disk.
+    """
+    flush_file(path)
+    flush_folder(path.parent)
+
+
+def make_folder(path: Path, *, parents: bool = True) -> None:
+    """Makes a folder where there is none; a power cut does not take it away, with all that is written into it later.
+
+    Args:
+        path: The folder.
+        parents: Whether to make the folders that it lies in, too.
+
+    Raises:
+        OSError: If it cannot be made.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     make_folder(Path(folder) / "runs" / "one")
+        ...     print((Path(folder) / "runs" / "one").is_dir())
+        True
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=parents, exist_ok=True)
+    for folder in missing:
+        with suppress(PermissionError):  # names may be added to a folder that cannot be read
+            flush_folder(folder.parent)
+
+
 def replace_folder(path: Path, write: Callable[[Path], object]) -> None:
     """Replaces a folder: a kill leaves the old one, none, or the whole new one, and never a part.
 

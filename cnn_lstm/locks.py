@@ -23,7 +23,7 @@ from weakref import WeakSet
 from filelock import lock_descriptor
 
 from cnn_lstm.errors import ConfigError, ResourceError
-from cnn_lstm.files import disk_errors_in_one_line
+from cnn_lstm.files import disk_errors_in_one_line, make_folder
 
 log = logging.getLogger(__name__)
 LOCK = ".cnn_lstm.lock"  # of a folder; other programs leave a `.lock` in folders of theirs
@@ -176,7 +176,7 @@ def take_folder(folder: Path, command: str, kind: str, option: str = "") -> Lock
     path, until = folder / LOCK, time.monotonic() + GRACE
     elsewhere = f"choose another {option}" if option else "free disk space, or make it writable"
     with disk_errors_in_one_line(f"cannot write the {kind} folder", folder, elsewhere):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         while (lock := try_lock(path)) is None and time.monotonic() < until:
             time.sleep(POLL)
     if lock is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cnn_lstm.errors import ResourceError
-from cnn_lstm.files import disk_errors_in_one_line, replace_folder, write_text_whole, write_whole
+from cnn_lstm.files import disk_errors_in_one_line, make_folder, replace_folder, write_text_whole, write_whole
 
 KILLED = """
 import os, signal, sys
@@ -126,6 +126,18 @@ def test_a_file_system_without_flushes_of_folders_is_no_error(tmp_path: Path, mo
     monkeypatch.setattr(os, "fsync", fsync)
     write_text_whole(tmp_path / "file.txt", "new")
     assert (tmp_path / "file.txt").read_text() == "new"
+
+
+def test_a_new_folder_is_on_the_disk_with_all_that_it_lies_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(Path(f"/proc/self/fd/{handle}").readlink()))
+    make_folder(tmp_path / "a" / "b")
+    assert set(flushed) == {tmp_path, tmp_path / "a"}
+    flushed.clear()
+    make_folder(tmp_path / "a" / "b")
+    assert flushed == []
+    with pytest.raises(FileNotFoundError):
+        make_folder(tmp_path / "moved" / "c", parents=False)
 
 
 def test_what_killed_processes_left_is_removed_and_that_of_others_stays(tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def argv_of(command: str, run: Path, folder: Path) -> list[str]:
     """The arguments of a command that works in a folder."""
     config, best = run.parent / "experiment.yaml", run / "checkpoints" / "best.ckpt"
+    small = ["--agent.steps", "64", "--market.part", "validation", "--market.episode_length", "8"]
     of_run = ["--config", run / "config.yaml", "--ckpt_path", best, "--run_dir", folder / "run"]
     (folder / "space.yaml").write_text("space: {model.network.lstm_hidden: {categorical: [4, 8]}}\n")
     options: dict[str, list[object]] = {
@@ -93,7 +94,7 @@ def argv_of(command: str, run: Path, folder: Path) -> list[str]:
         "audit": ["--config", run / "config.yaml", "--ckpt_path", best],
         "plot": [run, "--output", folder / "x.png"],
         "data": ["check", "--config", config],
-        "rl": ["train", "--ckpt_path", best, "--agent.steps", "64", "--market.part", "validation"],
+        "rl": ["train", "--ckpt_path", best, *small],
         "sync-tracking": [run, "--tracking_uri", f"sqlite:///{folder}/x.db"],
         "repeat": ["--config", config, "--seeds", "2", "--folder", folder / "seeds"],
         "walk-forward": ["--config", config, "--folds", "2", "--folder", folder / "folds"],

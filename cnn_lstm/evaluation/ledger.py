@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from cnn_lstm.bounded import load_json, with_checksum, without_checksum
 from cnn_lstm.errors import ResourceError
 from cnn_lstm.evaluation.json_types import Uses
+from cnn_lstm.files import flush_with_name
 
 log = logging.getLogger(__name__)
 FILE = "test_uses.jsonl"
@@ -64,7 +64,7 @@ def count_use(run: Path, rows: str, model: str) -> Uses:
             # ends a line that a kill cut off, or the new one would be appended to it
             end = b"" if path.read_bytes()[-1:] in (b"", b"\n") else b"\n"
             file.write(end + line.encode())
-            os.fsync(file.fileno())
+        flush_with_name(path)  # a use that a power cut takes away would make later results look better
     except OSError as error:
         raise ResourceError(
             "cannot write down the use of the test rows", f"{path}: {error.strerror}", "make it writable", code=606

@@ -12,8 +12,9 @@ import pandas as pd
 from cnn_lstm.data.arrow_frames import Frame
 from cnn_lstm.data.predictions import predictions_blocks, symbol_slices
 from cnn_lstm.data.prices import data_fingerprint
+from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.stored_tables import BLOCK_ROWS
-from cnn_lstm.data.windows import Panel, Rows
+from cnn_lstm.data.windows import Panel
 from cnn_lstm.inference.outputs import with_intervals
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.contract import state_digest

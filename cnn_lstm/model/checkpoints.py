@@ -14,7 +14,7 @@ import torch
 from cnn_lstm import specs
 from cnn_lstm.bounded import PackedError, require_stored
 from cnn_lstm.errors import CheckpointError, ResourceError
-from cnn_lstm.files import reason_text, replace_file, room_text
+from cnn_lstm.files import make_folder, reason_text, replace_file, room_text
 from cnn_lstm.model.checkpoint_schema import FIX, require_forward, require_scales, require_size
 from cnn_lstm.model.contract import require_intact
 from cnn_lstm.model.forecaster import Forecaster
@@ -195,7 +195,7 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
                 raise counted.error
 
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         replace_file(target, save)
     except (OSError, RuntimeError) as error:
         reason = (

@@ -24,7 +24,7 @@ import yaml
 from cnn_lstm.bounded import with_digest
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import CheckpointError, ConfigError, require
-from cnn_lstm.files import write_json_whole, write_text_whole
+from cnn_lstm.files import make_folder, write_json_whole, write_text_whole
 from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecaster import Forecaster
@@ -153,7 +153,7 @@ def _members(cli: ForecastCLI, argv: Sequence[str], run: RunFolder, record: Reco
 
 def _train(fit: EnsembleFit, data: MarketDataModule, lock: int | None) -> dict[int, int]:
     """Trains what is missing; returns the exit codes of the members that failed."""
-    fit.run.members.mkdir(exist_ok=True)
+    make_folder(fit.run.members)
     if fit.record.enabled:
         start = fit.record.journal.start() if fit.beginning.resumed else None
         uid, name = (start.uid, start.name) if start else (fit.record.uid, fit.run.path.resolve().name)

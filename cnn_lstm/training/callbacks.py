@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.windows import Batch
 from cnn_lstm.errors import ConfigError, DivergedError
-from cnn_lstm.files import replace_file
+from cnn_lstm.files import make_folder, replace_file
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.trial_step import SCHEDULER, with_current_length
 from cnn_lstm.specs import class_path, plain
@@ -261,7 +261,7 @@ class RelocateCheckpoints(Callback):
         if best.is_file() or not origin.is_file():
             return best.is_file()
         if trainer.is_global_zero:
-            best.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(best.parent)
             replace_file(best, lambda partial: shutil.copyfile(origin, partial))
         return True
 

@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.files import disk_errors_in_one_line, flush_file, reason_text, replace_file
+from cnn_lstm.files import disk_errors_in_one_line, flush_with_name, reason_text, replace_file
 from cnn_lstm.training.event_files import RunTensorBoard
 from cnn_lstm.training.row_checksums import RowChecksums
 from cnn_lstm.training.run_folder import RunFolder
@@ -121,7 +121,7 @@ class AppendingWriter(ExperimentWriter):
         self.save()
         self._checksums.flush()
         if Path(self.metrics_file_path).is_file():
-            flush_file(Path(self.metrics_file_path))
+            flush_with_name(Path(self.metrics_file_path))
 
     def missing(self, metrics: Mapping[str, float], step: int) -> dict[str, float]:
         """Metrics that have no cell at a step, with the number of the epoch; empty if all are there.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, final
 
 from cnn_lstm.bounded import without_digest
 from cnn_lstm.errors import CheckpointError, ConfigError, interruption
-from cnn_lstm.files import disk_errors_in_one_line, read_json
+from cnn_lstm.files import disk_errors_in_one_line, flush_folder, make_folder, read_json
 from cnn_lstm.locks import LOCK, Lock, take_folder
 from cnn_lstm.model.checkpoints import candidates, plain_members, read_checkpoint, require_single
 from cnn_lstm.model.contract import refuse_differences
@@ -215,7 +215,7 @@ def unused_folder(path: Path) -> Path:
     missing = [folder for folder in path.parents if not folder.exists()]
     number, unused = 1, path
     with disk_errors_in_one_line("cannot write the run folder", path, "choose another --run_dir"):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         while True:
             try:
                 unused.mkdir()
@@ -223,6 +223,8 @@ def unused_folder(path: Path) -> Path:
                 number += 1
                 unused = path.with_name(f"{path.name}-{number}")
             else:
+                with suppress(PermissionError):  # as in `make_folder`
+                    flush_folder(path.parent)
                 _made.set((unused, *missing))
                 return unused
 

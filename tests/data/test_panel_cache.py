@@ -15,12 +15,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cnn_lstm.data import kept_panels, panel_cache, panel_key
+from cnn_lstm.data import panel_cache, panel_key
 from cnn_lstm.data.column_targets import LabelColumn
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.kept_panels import kept_in_process
 from cnn_lstm.data.panel_cache import AUTO, PanelCache, clean_text
 from cnn_lstm.data.panel_files import DamagedPanelError, read_panel, write_panel
+from cnn_lstm.data.prepared import Prepared, Tables
 from cnn_lstm.data.prices import Checks
 from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.data.splits import RowSplit
@@ -57,7 +58,7 @@ def write_prices(folder: Path, table: pd.DataFrame) -> None:
 
 def data_of(folder: Path, **settings: Any) -> MarketDataModule:
     """A data module on the prices of a folder, set up, with the cache next to them."""
-    arguments = {
+    arguments: dict[str, Any] = {
         "source": PriceFiles(str(folder / "prices.csv")),
         "features": ["log_return_1", "close_to_sma_5", "close"],
         "window": 5,
@@ -156,7 +157,7 @@ def test_warnings_of_the_table_come_each_time(folder: Path, caplog: pytest.LogCa
 def test_a_source_that_is_no_file_is_known_by_its_table(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = staggered(3)
     data_of(folder, source=TableSource(table))
-    monkeypatch.setattr(kept_panels.Tables, "of", classmethod(lambda *_: pytest.fail("it was checked again")))
+    monkeypatch.setattr(Tables, "of", classmethod(lambda *_: pytest.fail("it was checked again")))
     data_of(folder, source=TableSource(table.copy()))
     with pytest.raises(pytest.fail.Exception):
         data_of(folder, source=TableSource(table.assign(close=table["close"] * 1.001)))
@@ -410,9 +411,14 @@ def test_a_panel_from_files_is_mapped_and_shared(folder: Path) -> None:
 
 
 def test_a_process_that_sets_up_many_times_builds_a_panel_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    built = []
-    of = kept_panels.Prepared.of
-    monkeypatch.setattr(kept_panels.Prepared, "of", lambda *arguments: built.append(1) or of(*arguments))
+    built: list[int] = []
+    of = Prepared.of
+
+    def counted(*arguments: Any) -> Prepared:
+        built.append(1)
+        return of(*arguments)
+
+    monkeypatch.setattr(Prepared, "of", counted)
     with kept_in_process():
         first = data_of(folder, cache=None)
         for batch in (8, 16, 32):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -82,6 +83,13 @@ def test_two_processes_lose_no_line(tmp_path: Path) -> None:
     assert [process.wait(60) for process in processes] == [0, 0]
     assert uses(tmp_path / FILE, "rows") == Uses(times=100, models=10)
     assert len((tmp_path / FILE).read_bytes().splitlines()) == 100
+
+
+def test_a_use_is_on_the_disk_with_the_name_of_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(Path(f"/proc/self/fd/{handle}").readlink()))
+    count_use(run_folder(tmp_path), "rows", "a")
+    assert flushed == [tmp_path / FILE, tmp_path]
 
 
 def test_the_key_depends_on_data_dates_and_targets() -> None:

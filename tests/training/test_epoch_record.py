@@ -37,6 +37,9 @@ def test_metrics_and_journal_are_on_the_disk_at_the_end_of_each_epoch_and_of_the
     assert len(ends) == 3
     for begin, end in zip([0, *ends], ends, strict=False):
         assert {"metrics.csv", "journal.jsonl"} <= set(names[begin:end])
+        # a power cut takes away a new file whose folder was not flushed, and a folder that its own folder does not hold
+        assert {"run", "tracking"} <= set(names[begin:end])
+    assert tmp_path.name in names[: ends[0]]
     for file in (run / "metrics.csv", run / "tracking" / "journal.jsonl"):
         assert (file.name, file.stat().st_size) in flushed[ends[-1] :]
 

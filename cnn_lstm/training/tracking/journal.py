@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 
 from cnn_lstm.bounded import load_json, with_checksum, without_checksum
 from cnn_lstm.credentials import clean
-from cnn_lstm.files import disk_errors_in_one_line, flush_file
+from cnn_lstm.files import disk_errors_in_one_line, flush_with_name, make_folder
 from cnn_lstm.locks import LOCK, Lock, holder_of, try_lock
 from cnn_lstm.training.tracking.event_checks import event_of
 from cnn_lstm.training.tracking.events import Content, End, Metrics, Params, Resume, Start
@@ -74,7 +74,7 @@ class Journal:
         """
         event = {"kind": content.kind, "at": time.time_ns() // 1_000_000, **clean(vars(content))}
         with disk_errors_in_one_line("cannot write the run folder", self.path, "free disk space"):
-            self.folder.mkdir(exist_ok=True)  # and not the run folder, which may have been moved
+            make_folder(self.folder, parents=False)  # and not the run folder, which may have been moved
             start = b"" if self._last_line_whole else self._missing_end()
             with self.path.open("ab", buffering=0) as file:
                 file.write(start + json.dumps(with_checksum(event)).encode() + b"\n")
@@ -87,7 +87,7 @@ class Journal:
             OSError: If they cannot be written.
         """
         if self.exists():
-            flush_file(self.path)
+            flush_with_name(self.path)
 
     def _missing_end(self) -> bytes:
         """The end of a line that a killed process broke off."""
