@@ -67,6 +67,7 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
         DataError: E361, E362, or a defect of the prices.
 
     Example:
+        >>> import pandas as pd
         >>> days = pd.bdate_range("2024-01-01", periods=90, tz="UTC")
         >>> prices = pd.DataFrame({"symbol": "A", "timestamp": days, "close": np.linspace(100, 110, 90)})
         >>> env = MarketEnv(prices, features=["log_return_1"], window=5)
