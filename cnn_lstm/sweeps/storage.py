@@ -183,7 +183,7 @@ def unreadable_as_damaged(storage: str) -> Iterator[None]:
         yield
     except CnnLstmError:
         raise
-    except (LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, AssertionError, RuntimeError) as error:
         raise damaged(storage, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
