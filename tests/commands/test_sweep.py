@@ -101,11 +101,14 @@ def in_mid_trial(folder: Path) -> bool:
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """New processes of that name, or forks of the one that starts them."""
     workers = []
     for child in psutil.Process(process.pid).children():
         with suppress(psutil.Error):  # it has just ended
             if "sweep-worker" in child.cmdline():
                 workers.append(child)
+            elif "fork-server" in child.cmdline():
+                workers += child.children()
     return workers
 
 
