@@ -102,7 +102,7 @@ def flush_folder(path: Path) -> None:
 
 
 def flush_with_name(path: Path) -> None:
-    """As `flush_file`, and for the name of the file: a power cut may lose that of a new file, however often it is flushed.
+    """As `flush_file`, and for the name: a power cut may lose that of a new file, however often the file is flushed.
 
     Raises:
         OSError: If content or name cannot be written to the disk.
