@@ -135,14 +135,14 @@ def predictions_blocks(
     """
     attrs: dict[Hashable | None, Any] = {TARGETS: {target.name: TargetInfo.of(target).to_plain() for target in targets}}
     for k, target in enumerate(targets):
-        for piece in symbol_slices(panel.symbol[rows], max_rows):
+        for piece in symbol_blocks(panel.symbol[rows], max_rows):
             parts = {name: values[piece, k] for name, values in columns.items()}
             block = _one_target(panel, target, k, rows[piece], parts, float(target_mean[k]))
             block.attrs = dict(attrs)
             yield block
 
 
-def symbol_slices(codes: NDArray[np.int32], max_rows: int) -> Iterator[slice]:
+def symbol_blocks(codes: NDArray[np.int32], max_rows: int) -> Iterator[slice]:
     """Slices of rows that are sorted by symbol: whole symbols, of together `max_rows` unless it is a single one.
 
     Args:
@@ -150,7 +150,7 @@ def symbol_slices(codes: NDArray[np.int32], max_rows: int) -> Iterator[slice]:
         max_rows: Rows of a slice.
 
     Example:
-        >>> list(symbol_slices(np.array([0, 0, 1, 1, 1, 2]), max_rows=4))
+        >>> list(symbol_blocks(np.array([0, 0, 1, 1, 1, 2]), max_rows=4))
         [slice(0, 2, None), slice(2, 6, None)]
     """
     ends = [*(np.flatnonzero(codes[1:] != codes[:-1]) + 1).tolist(), len(codes)]

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from cnn_lstm.data.arrow_frames import Frame
-from cnn_lstm.data.predictions import predictions_blocks, symbol_slices
+from cnn_lstm.data.predictions import predictions_blocks, symbol_blocks
 from cnn_lstm.data.prices import data_fingerprint
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.stored_tables import BLOCK_ROWS
@@ -88,7 +88,7 @@ class EmbeddingBlocks:
         Args:
             max_rows: Rows of a block, unless a single symbol has more.
         """
-        for piece in symbol_slices(self._panel.symbol[self._rows], max_rows):
+        for piece in symbol_blocks(self._panel.symbol[self._rows], max_rows):
             block = self._block(self._panel, self._rows[piece])
             block.attrs = dict(self.attrs)
             yield block

@@ -23,7 +23,7 @@ from cnn_lstm.data.panel_cache import AUTO, PanelCache, clean_text
 from cnn_lstm.data.panel_files import DamagedPanelError, read_panel, write_panel
 from cnn_lstm.data.prepared import Prepared, Tables
 from cnn_lstm.data.prices import Checks
-from cnn_lstm.data.sources.files import PriceFiles
+from cnn_lstm.data.sources.files import ParquetDataset, PriceFiles
 from cnn_lstm.data.splits import RowSplit
 from cnn_lstm.data.targets import Direction, ForwardReturn, RealizedVolatility, Target
 from cnn_lstm.errors import ConfigError, DataError
@@ -405,6 +405,18 @@ def test_a_panel_from_files_is_mapped_and_shared(folder: Path) -> None:
     assert isinstance(mapped.time.base, np.memmap) or isinstance(mapped.time, np.memmap)
     mapped.values[0, 0] = 7.0
     assert read_panel(folder / "one", panel.symbols, digests).values[0, 0] != 7.0, "nothing is written back"
+
+
+def test_a_folder_of_parquet_files_is_known_by_its_files(folder: Path) -> None:
+    prices = folder / "prices"
+    prices.mkdir()
+    for name, bars in staggered(3).groupby("symbol"):
+        bars.to_parquet(prices / f"{name}.parquet")
+    source = ParquetDataset(str(prices))
+    data_of(folder, source=source)
+    assert was_found(data_of(folder, source=source))
+    next(prices.iterdir()).unlink()
+    assert not was_found(data_of(folder, source=source))
 
 
 # -- one process -------------------------------------------------------------------------------------------------------

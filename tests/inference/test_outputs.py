@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.predictions import collected_columns, collected_table, predictions_blocks, symbol_slices
+from cnn_lstm.data.predictions import collected_columns, collected_table, predictions_blocks, symbol_blocks
 from cnn_lstm.data.stored_tables import DIGEST, digest_of_table, read_table, write_blocks, write_table
 from cnn_lstm.data.targets import ForwardReturn, Target
 from cnn_lstm.errors import DataError, ResourceError
@@ -75,7 +75,7 @@ def test_blocks_of_forecasts_are_the_table(data: MarketDataModule, max_rows: int
 @given(st.lists(st.integers(1, 9), max_size=8), st.integers(1, 12))
 def test_slices_hold_whole_symbols_and_as_many_as_they_may(sizes: list[int], most: int) -> None:
     codes = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
-    slices = list(symbol_slices(codes, most))
+    slices = list(symbol_blocks(codes, most))
     assert [row for piece in slices for row in range(len(codes))[piece]] == list(range(len(codes)))
     parts = [codes[piece] for piece in slices]
     assert all(len(part) <= most or len(set(part)) == 1 for part in parts)

@@ -15,6 +15,7 @@ from zoneinfo import available_timezones
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cnn_lstm.errors import ConfigError, DataError, require
 from cnn_lstm.hints import first_names, nearest
@@ -162,10 +163,9 @@ def select(
     """
     present = list(table["symbol"].unique())
     wanted = chosen_symbols(present, symbols, where)
-    low, high = span_of(start, end)
-    keep = within(table["timestamp"], low, high)
-    if symbols is not None and len(wanted) < len(present):
-        keep &= table["symbol"].isin(wanted)
+    keep = within(table["timestamp"], *span_of(start, end))
+    if len(wanted) < len(present):
+        keep &= table["symbol"].isin(wanted).to_numpy()
     kept = (table if keep.all() else table.loc[keep]).reset_index(drop=True)
     lost = [] if symbols is None else sorted(set(wanted) - set(kept["symbol"].unique()))
     if lost or kept.empty:
@@ -212,13 +212,13 @@ def span_of(start: str | None, end: str | None) -> tuple[pd.Timestamp | None, pd
     return low, high
 
 
-def within(times: pd.Series, low: pd.Timestamp | None, high: pd.Timestamp | None) -> pd.Series[bool]:
-    """Which times lie in a span of `span_of`."""
-    inside = pd.Series(True, index=times.index)
+def within(times: pd.Series, low: pd.Timestamp | None, high: pd.Timestamp | None) -> NDArray[np.bool_]:
+    """Which times, (n,), lie in a span of `span_of`."""
+    inside = np.ones(len(times), dtype=bool)
     if low is not None:
-        inside &= times >= low
+        inside &= (times >= low).to_numpy()
     if high is not None:
-        inside &= times < high
+        inside &= (times < high).to_numpy()
     return inside
 
 

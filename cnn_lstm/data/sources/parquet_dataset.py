@@ -74,6 +74,10 @@ class ParquetDataset(BlockSource):
         require(bool(path), "data.source.path is empty", "", "give the folder of the files", code=201)
         self.path = path
 
+    def files(self) -> list[Path]:
+        """The files of the folder; see `PriceSource.files`."""
+        return _paths(Path(self.path).expanduser())
+
     @contextmanager
     def open(self) -> Iterator[Store]:
         """The files, with their footers read."""

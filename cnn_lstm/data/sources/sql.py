@@ -66,7 +66,8 @@ class SqlBars(BlockSource):
         # what stands behind a semicolon is a second statement, which may do anything
         plain = ";" not in (query or "").rstrip().removesuffix(";")
         require(plain, "a query with a semicolon", "data.source.query", "give one SELECT")
-        self.local = IN_A_FILE.match(url) is not None
+        variable = VARIABLE.fullmatch(url)
+        self.local = IN_A_FILE.match(os.environ.get(variable[1], "") if variable else url) is not None
         self.url, self.table, self.query = url, table, query and query.rstrip().removesuffix(";")
 
     @contextmanager
