@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cnn_lstm.commands.parser import CommandParser
+from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.description import check_text, description
 from cnn_lstm.data.panel_cache import clean_text
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import one_of
 from cnn_lstm.runs import forecast_cli
 
-VERBS = {"describe": description, "check": check_text, "clean": lambda data: clean_text(data.cache)}
+VERBS: dict[str, Callable[[MarketDataModule], str]] = {
+    "describe": description,
+    "check": check_text,
+    "clean": lambda data: clean_text(data.cache),
+}
 
 
 def run(argv: list[str]) -> None:

@@ -28,7 +28,8 @@ def volatility_regime(bars: pd.DataFrame, period: int = 20, window: int = 252) -
 def drawdown(bars: pd.DataFrame, period: int = 252) -> FloatArray:
     """Close / highest close of n bars - 1, never positive."""
     close = bars["close"]
-    return close.to_numpy() / close.rolling(period).max().to_numpy() - 1
+    values: FloatArray = close.to_numpy() / close.rolling(period).max().to_numpy() - 1
+    return values
 
 
 @feature(warmup=lambda period: period, at_least=2)
