@@ -286,7 +286,7 @@ def test_strides_number_the_rows_of_each_symbol(seed: int) -> None:
     assert strides._position.tolist() == expected.tolist()
 
 
-# -- the volatility of one bar ------------------------------------------------------------------------------------------
+# -- the volatility of one bar -----------------------------------------------------------------------------------------
 
 
 def plain_volatility(changes: NDArray[np.float64]) -> list[float]:
