@@ -77,7 +77,7 @@ class PanelCache:
             messages = tuple((name, text) for name, text in entry["messages"])
             found = Prepared(panel, entry["fingerprint"], dict(entry["kinds"]), entry["gap_limit"], messages)
         except (DamagedPanelError, OSError, ValueError, KeyError, TypeError) as error:
-            self._warn(387, f"a panel is damaged: {error}", place, "it is removed, and built again")
+            self._warn(f"[W387] a panel is damaged: {error}", place, "it is removed, and built again")
             shutil.rmtree(place, ignore_errors=True)
             return None
         with suppress(OSError):
@@ -97,7 +97,7 @@ class PanelCache:
             self._remove_oldest(place)
         except OSError as error:
             fix = "the next command builds it again: set data.cache to another folder, or to null"
-            self._warn(386, f"the panel cannot be kept: {reason_text(error, place)}", self.folder, fix)
+            self._warn(f"[W386] the panel cannot be kept: {reason_text(error, place)}", self.folder, fix)
 
     def digest(self, file: Path) -> str:
         """SHA-256 of a file; one that the disk says has not changed is not read again.
@@ -152,10 +152,10 @@ class PanelCache:
             return {}
         return known
 
-    def _warn(self, code: int, what: str, where: Path, fix: str) -> None:
+    def _warn(self, what: str, where: Path, fix: str) -> None:
         if (str(self.folder), what) not in _warned:
             _warned.add((str(self.folder), what))
-            log.warning("[W%d] %s — %s — %s", code, what, where, fix)
+            log.warning("%s — %s — %s", what, where, fix)
 
 
 def clean_text(cache: PanelCache | None) -> str:

@@ -23,7 +23,7 @@ from cnn_lstm.data.panel_cache import AUTO, PanelCache, clean_text
 from cnn_lstm.data.panel_files import DamagedPanelError, read_panel, write_panel
 from cnn_lstm.data.prepared import Prepared, Tables
 from cnn_lstm.data.prices import Checks
-from cnn_lstm.data.sources.files import ParquetDataset, PriceFiles
+from cnn_lstm.data.sources import ParquetDataset, PriceFiles
 from cnn_lstm.data.splits import RowSplit
 from cnn_lstm.data.targets import Direction, ForwardReturn, RealizedVolatility, Target
 from cnn_lstm.errors import ConfigError, DataError
