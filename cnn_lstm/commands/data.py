@@ -6,11 +6,7 @@ from collections.abc import Callable
 
 from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.data.datamodule import MarketDataModule
-<<<<<<< HEAD
 from cnn_lstm.data.description import build_text, check_text, description
-=======
-from cnn_lstm.data.description import check_text, description
->>>>>>> h-path
 from cnn_lstm.data.panel_cache import clean_text
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import one_of
@@ -19,10 +15,7 @@ from cnn_lstm.runs import forecast_cli
 VERBS: dict[str, Callable[[MarketDataModule], str]] = {
     "describe": description,
     "check": check_text,
-<<<<<<< HEAD
     "build": build_text,
-=======
->>>>>>> h-path
     "clean": lambda data: clean_text(data.cache),
 }
 

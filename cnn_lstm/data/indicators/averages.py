@@ -17,13 +17,8 @@ _KAMA_SPAN = 10
 def close_to_sma(bars: pd.DataFrame, period: int = 20) -> FloatArray:
     """Close / simple moving average - 1."""
     close = bars["close"]
-<<<<<<< HEAD
     ratio: FloatArray = close.to_numpy() / close.rolling(period).mean().to_numpy() - 1
     return ratio
-=======
-    values: FloatArray = close.to_numpy() / close.rolling(period).mean().to_numpy() - 1
-    return values
->>>>>>> h-path
 
 
 @feature(warmup=lambda period: ema_memory(period, 1e-9), at_least=2)

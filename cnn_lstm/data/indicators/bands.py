@@ -15,13 +15,8 @@ def bollinger_b(bars: pd.DataFrame, period: int = 20, width: int = 2) -> FloatAr
     # not TA-Lib's: it subtracts squared means, which loses all digits where the price hardly moves
     close = bars["close"]
     middle, deviation = close.rolling(period).mean().to_numpy(), rolling_std(close, period, ddof=0).to_numpy()
-<<<<<<< HEAD
     place: FloatArray = (close.to_numpy() - middle) / (2 * width * deviation) + 0.5
     return place
-=======
-    values: FloatArray = (close.to_numpy() - middle) / (2 * width * deviation) + 0.5
-    return values
->>>>>>> h-path
 
 
 @feature(warmup=lambda period, width: period - 1, at_least=(2, 1))

@@ -28,13 +28,8 @@ def volatility_regime(bars: pd.DataFrame, period: int = 20, window: int = 252) -
 def drawdown(bars: pd.DataFrame, period: int = 252) -> FloatArray:
     """Close / highest close of n bars - 1, never positive."""
     close = bars["close"]
-<<<<<<< HEAD
     fall: FloatArray = close.to_numpy() / close.rolling(period).max().to_numpy() - 1
     return fall
-=======
-    values: FloatArray = close.to_numpy() / close.rolling(period).max().to_numpy() - 1
-    return values
->>>>>>> h-path
 
 
 @feature(warmup=lambda period: period, at_least=2)
