@@ -12,14 +12,14 @@ from pathlib import Path
 
 CUDA = re.compile(r"(nvidia-(?!ml-py)|cuda-|triton)")
 HEADS = {
-    "requirements.lock": (
-        "# Every file of the versions in constraints.txt and of what they need, with its SHA-256; `make locked` installs it.\n"
-        "# The libraries of CUDA are in requirements-cuda.lock. The first hash of torch is that of its build for CPUs alone\n"
-        "# (Python 3.11, Linux x86-64).\n"
-    ),
-    "requirements-cuda.lock": (
-        "# The libraries of CUDA that torch's build for Linux needs, with their SHA-256; not for its build for CPUs alone.\n"
-    ),
+    "requirements.lock": """\
+# Every file of the versions in constraints.txt and of what they need, with its SHA-256; `make locked` installs it.
+# The libraries of CUDA are in requirements-cuda.lock. The first hash of torch is that of its build for CPUs alone
+# (Python 3.11, Linux x86-64).
+""",
+    "requirements-cuda.lock": """\
+# The libraries of CUDA that torch's build for Linux needs, with their SHA-256; not for its build for CPUs alone.
+""",
 }
 
 

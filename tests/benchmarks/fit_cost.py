@@ -44,10 +44,11 @@ sys.exit(code)
 CLOCKS = ("wall", "CPU")
 
 
-def fit(version: Path, epochs: int, folder: Path) -> dict[str, list[float]]:
+def fit(version: Path, epochs: int, options: Sequence[str], folder: Path) -> dict[str, list[float]]:
     """Fits once; seconds on both clocks of the whole and of the median step."""
     argv = ["fit", "--config", str(version / "configs/quickstart.yaml"), "--runs_dir", str(folder / "runs")]
     argv += [f"--trainer.max_epochs={epochs}", f"--early_stopping.patience={epochs}", "--trainer.accelerator=cpu"]
+    argv += [f"--{option}" for option in options]
     outside = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     subprocess.run(
         [sys.executable, "-P", "-c", CHILD, str(folder / "times.json"), *argv],
@@ -75,13 +76,14 @@ def main() -> int:
     parser.add_argument("version", type=Path, help="folder of the other version")
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--option", nargs="*", default=[], help="more options of `fit`, such as data.batch_size=64")
     options = parser.parse_args()
     versions = {"now": HERE, "before": options.version.resolve()}
     times: dict[str, list[dict[str, list[float]]]] = {name: [] for name in versions}
     for pair in range(options.pairs):
         for name in sorted(versions, reverse=pair % 2 == 1):
             with tempfile.TemporaryDirectory() as folder:
-                times[name].append(fit(versions[name], options.epochs, Path(folder)))
+                times[name].append(fit(versions[name], options.epochs, options.option, Path(folder)))
         print(".", end="", flush=True)
     print()
     for part in ("fit", "step"):
