@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from cnn_lstm.data.indicators.declare import feature
+from cnn_lstm.data.several_cores import in_processes, shared_out
 from cnn_lstm.data.symbol_rows import Places, rows_by_symbol
 from cnn_lstm.errors import CnnLstmError, ConfigError, require
 from cnn_lstm.hints import counted
@@ -109,19 +110,57 @@ def fill_features(table: pd.DataFrame, features: Sequence[Feature], values: npt.
     """
     symbols = rows_by_symbol(table["symbol"])
     own = [column for column, item in enumerate(features) if not item.cross_sectional]
+    if own:
+        _fill_own(table, symbols, [features[column] for column in own], own, values)
     with np.errstate(all="ignore"):  # log of 0 and division by 0 give a missing value
-        for rows in symbols if own else ():
-            bars = table.iloc[rows].reset_index(drop=True)
-            columns = np.empty((len(own), len(bars)))
-            for place, column in enumerate(own):
-                columns[place] = _in_blocks(features[column], bars)
-                columns[place, : features[column].warmup] = np.nan
-            columns[~np.isfinite(columns)] = np.nan
-            for place, column in enumerate(own):
-                values[rows, column] = columns[place]
         for column, item in enumerate(features):
             if item.cross_sectional:
                 values[:, column] = _crossed(item, table, symbols)
+
+
+def _fill_own(
+    table: pd.DataFrame,
+    symbols: Places,
+    features: Sequence[Feature],
+    columns: Sequence[int],
+    values: npt.NDArray[np.floating[Any]],
+) -> None:
+    """Fills the columns of the features that look at one symbol; on several cores where that pays."""
+    parts = shared_out(symbols, len(features))
+    shares = [(table.iloc[part], features, values.dtype) for part in parts]
+    done = in_processes(_values_of_symbols, shares) if len(parts) > 1 else None
+    if done is not None:
+        for part, found in zip(parts, done, strict=True):
+            for place, column in enumerate(columns):
+                values[part, column] = found[place]
+        return
+    for rows in symbols:
+        found = _values_of_symbol(table.iloc[rows], features)
+        for place, column in enumerate(columns):
+            values[rows, column] = found[place]
+
+
+def _values_of_symbols(
+    share: tuple[pd.DataFrame, Sequence[Feature], npt.DTypeLike],
+) -> npt.NDArray[np.floating[Any]]:
+    """Values of features of one symbol each, (F, n), over a stretch of a table."""
+    table, features, kind = share
+    values = np.empty((len(features), len(table)), dtype=kind)
+    for rows in rows_by_symbol(table["symbol"]):
+        values[:, rows] = _values_of_symbol(table.iloc[rows], features)
+    return values
+
+
+def _values_of_symbol(bars: pd.DataFrame, features: Sequence[Feature]) -> npt.NDArray[np.float64]:
+    """Values of features, (F, n), of the bars of one symbol."""
+    bars = bars.reset_index(drop=True)
+    values = np.empty((len(features), len(bars)))
+    with np.errstate(all="ignore"):  # log of 0 and division by 0 give a missing value
+        for place, item in enumerate(features):
+            values[place] = _in_blocks(item, bars)
+            values[place, : item.warmup] = np.nan
+    values[~np.isfinite(values)] = np.nan
+    return values
 
 
 def _crossed(item: Feature, table: pd.DataFrame, symbols: Places) -> npt.NDArray[np.float64]:

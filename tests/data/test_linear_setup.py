@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -16,11 +17,12 @@ from cnn_lstm.data.checks import KEYS, TABLE_CHECKS
 from cnn_lstm.data.column_targets import LabelColumn
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.description import description
-from cnn_lstm.data.feature_catalogue import resolve_features
-from cnn_lstm.data.features import compute_features, evaluate_feature
+from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES, resolve_features
+from cnn_lstm.data.features import Feature, compute_features, evaluate_feature, feature
 from cnn_lstm.data.odd_bars import ODD_CHECKS
 from cnn_lstm.data.panel_checks import label_correlations
 from cnn_lstm.data.prices import Checks, check_prices, data_fingerprint
+from cnn_lstm.data.several_cores import shared_out
 from cnn_lstm.data.splits import DateSplit
 from cnn_lstm.data.strides import Strides
 from cnn_lstm.data.targets import (
@@ -34,7 +36,7 @@ from cnn_lstm.data.targets import (
     ewma_volatility,
 )
 from cnn_lstm.data.windows import build_panel
-from cnn_lstm.errors import DefectsError
+from cnn_lstm.errors import ConfigError, DefectsError
 from tests.markets import TableSource, days, walk
 
 NAMES = ["log_return_1", "close_to_sma_10", "excess_return", "market_volatility_5", "return_rank_5", "close"]
@@ -311,3 +313,45 @@ def test_the_volatility_of_one_bar_has_the_bits_of_the_sum_written_out(rows: int
     holes = {"none": ~everywhere, "first": np.arange(rows) < 1, "some": random.random(rows) < 0.3, "all": everywhere}
     changes[holes[missing]] = np.nan
     np.testing.assert_array_equal(ewma_volatility(changes), plain_volatility(changes))
+
+
+# -- several cores -----------------------------------------------------------------------------------------------------
+
+
+@feature(inputs=("close",))
+def failing_close(bars: pd.DataFrame) -> pd.Series:
+    """Fails for one symbol."""
+    if bars["symbol"].iloc[0] == "S2":
+        raise ValueError("no close today")
+    return bars["close"]
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnn_lstm.data.several_cores.LEAST_VALUES", 100)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+
+
+def test_features_on_two_cores_have_the_same_bits(two_cores: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = staggered(5)
+    features = resolve_features([*DEFAULT_FEATURES, "market_return_1"], list(table.columns))
+    found = compute_features(table, features)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 1)
+    pd.testing.assert_frame_equal(found, compute_features(table, features), check_exact=True)
+
+
+def test_a_feature_that_fails_on_two_cores_says_why(two_cores: None) -> None:
+    item = Feature("failing_close", failing_close, 0, ("close",), "own")
+    with pytest.raises(ConfigError, match=r"failing_close.*no close today"):
+        compute_features(staggered(5), [item, item])
+
+
+@pytest.mark.parametrize("sizes", [[1], [5, 1, 1], [1] * 30, [100, 1, 100]])
+def test_shares_are_whole_symbols_and_all_of_them(two_cores: None, sizes: list[int]) -> None:
+    edges = np.cumsum([0, *sizes]).tolist()
+    symbols = [slice(first, stop) for first, stop in pairwise(edges)]
+    parts = shared_out(symbols, 1000)
+    assert [part.start for part in parts] == [0, *[part.stop for part in parts[:-1]]]
+    assert parts[-1].stop == edges[-1]
+    assert {part.start for part in parts} <= set(edges)
+    assert len(parts) > 1 or len(sizes) == 1
