@@ -250,9 +250,9 @@ def test_correlations_with_labels_are_those_of_numpy(monkeypatch: pytest.MonkeyP
         found = label_correlations(data.panel, rows, data.targets)[target.name].numpy()
         base = data.panel.present[rows, k].double().numpy() if target.level else np.zeros(len(rows))
         label = data.panel.labels[rows, k].double().numpy() - base
-        for feature in range(2):
-            values = data.panel.values[rows, feature].double().numpy() - base
-            np.testing.assert_allclose(found[feature], np.corrcoef(values, label)[0, 1], rtol=1e-9)
+        for place in range(2):
+            values = data.panel.values[rows, place].double().numpy() - base
+            np.testing.assert_allclose(found[place], np.corrcoef(values, label)[0, 1], rtol=1e-9)
 
 
 def test_a_feature_that_never_changes_correlates_with_nothing() -> None:
