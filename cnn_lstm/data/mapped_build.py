@@ -18,11 +18,12 @@ import pandas as pd
 
 from cnn_lstm.data.checks import KEYS
 from cnn_lstm.data.features import Feature, compute_features
-from cnn_lstm.data.mapped_files import PanelFiles, PanelWriter, distinct
+from cnn_lstm.data.mapped_files import PanelFiles, PanelWriter
 from cnn_lstm.data.panel_key import Request
 from cnn_lstm.data.prepared import Tables, recorded, warn_of
 from cnn_lstm.data.prices import canonical
 from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.row_numbers import distinct
 from cnn_lstm.data.symbol_rows import symbol_edges
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.times import utc_index

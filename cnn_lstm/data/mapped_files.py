@@ -20,7 +20,6 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_lstm.data.times import Times
 from cnn_lstm.data.windows import ARRAYS, TENSORS, Panel
 from cnn_lstm.errors import DataError
 from cnn_lstm.files import flush_folder, write_text_whole
@@ -229,11 +228,3 @@ class PanelFiles:
     def _has_its_size(self, name: str) -> bool:
         path = self._place / f"{name}.bin"
         return path.is_file() and path.stat().st_size == self.state.size(name)
-
-
-def distinct(times: Times) -> Times:
-    """Distinct ascending timestamps of many, (N,), looked at chunk by chunk."""
-    known = np.empty(0, dtype=times.dtype)
-    for start in range(0, len(times), 1 << 22):
-        known = np.union1d(known, times[start : start + (1 << 22)])
-    return known

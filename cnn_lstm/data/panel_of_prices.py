@@ -16,7 +16,7 @@ from cnn_lstm.data.panel_cache import PanelCache
 from cnn_lstm.data.panel_key import Request
 from cnn_lstm.data.prepared import Prepared, Tables, muted, require_unchanged
 from cnn_lstm.data.prices import CheckedPrices
-from cnn_lstm.data.row_numbers import RowCollector, Rows
+from cnn_lstm.data.row_numbers import RowCollector, Rows, distinct
 from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.times import Times
@@ -67,7 +67,7 @@ class PanelOfPrices(WindowLoaders, ABC):
             self.windows, self.times = mapped.windows, mapped.times
             return mapped.prepared
         made, self._tables = PanelMaker(request, self.recipe, self.targets, self.cache).make(self.load)
-        self.windows, self.times = complete_windows(made.panel, self.recipe.window), np.unique(made.panel.time)
+        self.windows, self.times = complete_windows(made.panel, self.recipe.window), distinct(made.panel.time)
         return made
 
     def collector(self) -> RowCollector:

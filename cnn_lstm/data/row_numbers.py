@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,14 @@ def in_chunks(rows: Rows, size: int = CHUNK_ROWS) -> Iterator[Rows]:
     """Row numbers, (n,), in chunks; one empty chunk if there is none."""
     for start in range(0, max(len(rows), 1), size):
         yield rows[start : start + size]
+
+
+def distinct(times: NDArray[Any]) -> NDArray[Any]:
+    """Distinct ascending timestamps of many, (N,), without a copy of them all."""
+    known = np.empty(0, dtype=times.dtype)
+    for start in range(0, len(times), CHUNK_ROWS):
+        known = np.union1d(known, times[start : start + CHUNK_ROWS])
+    return known
 
 
 def thinned(rows: Rows, most: int) -> Rows:
