@@ -205,7 +205,7 @@ def kill_in_mid_epoch(config: Path, folder: Path, *argv: object) -> int:
     process = subprocess.Popen(
         [sys.executable, "-m", "cnn_lstm", *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    last, steps, deadline = folder / "checkpoints" / "last.ckpt", [0], time.monotonic() + 60
+    last, steps, deadline = folder / "checkpoints" / "last.ckpt", [0], time.monotonic() + 300
     try:
         while process.poll() is None and time.monotonic() < deadline:
             if last.is_file() and steps[-1] > read_checkpoint(last)["global_step"] + 3:

@@ -156,8 +156,9 @@ for round in range(20):
     numbers = {float(number) for tensor in values.values() for number in tensor.unique()}
     assert len(values) == 5 and len(numbers) == 1, numbers
     saves |= numbers
-    left = {file.name for file in target.parent.iterdir()}
-    assert left <= {target.name, f".{target.name}.{child}.partial"}, left
+    # a child that was killed before its first save has not yet removed what the one before it left
+    left = [file.name for file in target.parent.iterdir() if file != target]
+    assert len(left) <= 1 and all(name.endswith(".partial") for name in left), left
 print(len(saves))
 """
 
