@@ -189,8 +189,7 @@ class MarketDataModule(PanelOfPrices):
         if self._ready:
             return
         made = self._make()
-        bound = self.recipe.bind(list(made.kinds), self.targets)
-        self.bound: BoundRecipe = bound.with_checks(replace(self.recipe.checks, max_gap_days=made.gap_limit))
+        self.bound: BoundRecipe = self._bound(made)
         self.recipe = self.bound.recipe
         self.panel: Panel = made.panel
         self.fingerprint, self.column_kinds, self.messages = made.fingerprint, made.kinds, made.messages

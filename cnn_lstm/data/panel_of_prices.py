@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from cnn_lstm.data.panel_cache import PanelCache
 from cnn_lstm.data.panel_key import Request
 from cnn_lstm.data.prepared import Prepared, Tables, muted, require_unchanged
 from cnn_lstm.data.prices import CheckedPrices
+from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.row_numbers import RowCollector, Rows, distinct
 from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.data.targets import Target
@@ -69,6 +71,13 @@ class PanelOfPrices(WindowLoaders, ABC):
         made, self._tables = PanelMaker(request, self.recipe, self.targets, self.cache).make(self.load)
         self.windows, self.times = complete_windows(made.panel, self.recipe.window), distinct(made.panel.time)
         return made
+
+    def _bound(self, made: Prepared) -> BoundRecipe:
+        """The recipe as it was bound when the panel was made, here or by an earlier command."""
+        if self._tables is not None:
+            return self._tables.bound
+        bound = self.recipe.bind(list(made.kinds), self.targets)
+        return bound.with_checks(replace(self.recipe.checks, max_gap_days=made.gap_limit))
 
     def collector(self) -> RowCollector:
         """Keeps many row numbers: in memory, or next to the files of the panel."""
