@@ -139,7 +139,7 @@ def without_checksum(fields: Any) -> dict[str, Any]:
 
 
 def _has_hidden_checksum(fields: Mapping[str, Any]) -> bool:
-    """Whether the last value is the checksum of the others, under another name: a flipped bit is no older version."""
+    """Whether the last value is the checksum of the others under another name, as a flipped bit leaves it."""
     *names, last = fields or [""]
     return bool(names) and fields[last] == with_checksum({name: fields[name] for name in names})[CHECKSUM]
 

@@ -1,4 +1,4 @@
-"""What a run wrote is told from what was changed later; an edited file goes on to work."""
+"""What a run wrote is kept apart from what was changed later; an edited file goes on to work."""
 
 from __future__ import annotations
 

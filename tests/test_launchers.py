@@ -153,7 +153,7 @@ def second_process(folder: Path) -> int:
             continue
         if str(folder).encode() in command and b"LOCAL_RANK=1" in variables:
             return int(entry.name)
-    raise AssertionError("there is no second process")
+    raise AssertionError("a second process was not to be started")
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ class Prepared:
         panel: The panel.
         fingerprint: Digest of the checked table, see `data_fingerprint`.
         kinds: Kind of the values of each column of the table, by NumPy's letter.
-        gap_limit: Days between two bars that are no gap.
+        gap_limit: Longest distance of two bars, in days, that is not a gap.
         messages: What was warned of while the table was read and checked: name of the logger, and text.
     """
 

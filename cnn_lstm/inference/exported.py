@@ -62,7 +62,7 @@ def read_export(path: str | Path) -> CheckedExport:
     content = path.read_bytes()
     if "sha256" not in description:
         what = "[W382] an export without a digest, of an earlier version"
-        log.warning("%s — %s — whether it is whole cannot be told; %s", what, path, AGAIN)
+        log.warning("%s — %s — nothing says whether it is whole; %s", what, path, AGAIN)
     elif description["sha256"] != hashlib.sha256(content).hexdigest():
         what = "the export is damaged, or its description is of another file"
         raise CheckpointError(what, str(path), AGAIN, code=414)

@@ -168,7 +168,7 @@ class StreamState:
 
 
 def version_of(path: Path) -> Version | None:
-    """What tells a file from the one that replaces it; None if there is no file."""
+    """What tells a file from the one that replaces it; None if it does not exist."""
     try:
         found = path.stat()
     except OSError:

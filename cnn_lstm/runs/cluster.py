@@ -280,7 +280,7 @@ def _connected(address: str) -> Any:
     """The module of Ray, connected."""
     import ray
 
-    # a task is found by its name, so that a machine needs our package; credentials are no part of what Ray shows
+    # a task is found by its name, so that a machine needs our package; credentials are not among what Ray shows
     variables = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
     try:
         with warnings.catch_warnings():

@@ -256,7 +256,7 @@ class ForecastCLI(LightningCLI):
         require_processes_that_stay(trainer)
         # after the best one, so that it holds that one's newest state
         trainer.callbacks.append(LastCheckpoint(self.run_folder.checkpoints))  # type: ignore[attr-defined]
-        trainer.callbacks.append(RequeueBetweenBatches(self.run_folder.checkpoints))  # type: ignore[attr-defined]
+        trainer.callbacks.append(RequeueBetweenBatches(self.run_folder.checkpoints))  # type: ignore[attr-defined]  # set by Lightning's connectors
         return trainer
 
     def _loggers(self, config: Namespace, console: ConsoleLogger) -> list[Logger] | Literal[False]:

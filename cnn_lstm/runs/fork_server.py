@@ -203,7 +203,7 @@ def _received(connection: socket.socket) -> tuple[Request, list[int]] | None:
 
 def _report_ended(connection: socket.socket) -> None:
     """Tells who asks about every child that has ended."""
-    with suppress(ChildProcessError):  # there is no child
+    with suppress(ChildProcessError):  # this process has not started one
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:

@@ -2,7 +2,7 @@
 
 Simulated five-minute bars are written as a folder of Parquet files, or into DuckDB. Then the commands of a user run,
 each in a process of its own: `data build`, `fit` for some steps, `predict` for some batches. Printed are CPU seconds
-and the most anonymous memory. The page cache is no part of that: a system that is short of memory drops it.
+and the most anonymous memory. The page cache does not count: a system that is short of memory drops it.
 
 At last the windows/s of the loader are compared with those of the same panel in memory, on a part that fits there.
 Linux only: it reads /proc.

@@ -214,7 +214,7 @@ def staggered(symbols: int) -> pd.DataFrame:
 
 def data_of(table: pd.DataFrame, **settings: object) -> MarketDataModule:
     arguments: dict[str, object] = {"features": ["log_return_1", "close"], "window": 5, "targets": [ForwardReturn(1)]}
-    data = MarketDataModule(source=TableSource(table), **(arguments | settings))  # type: ignore[arg-type]
+    data = MarketDataModule(source=TableSource(table), **(arguments | settings))  # type: ignore[arg-type]  # settings of any type
     data.setup()
     return data
 

@@ -128,7 +128,7 @@ CHANGES = {
     ),
     "state": ("UPDATE trials SET state = 'COMPLETF'", "LookupError"),
     "distribution": ("UPDATE trial_params SET distribution_json = '{'", "JSONDecodeError"),
-    "bytes that are no text": ("UPDATE studies SET study_name = CAST(x'ff' AS TEXT)", ""),
+    "bytes that are not text": ("UPDATE studies SET study_name = CAST(x'ff' AS TEXT)", ""),
     "version": ("UPDATE alembic_version SET version_num = 'v9.9.9'", "RuntimeError"),
     "direction": ("UPDATE study_directions SET direction = 'MINIMIZF'", "LookupError"),
 }

@@ -156,7 +156,7 @@ class Clock:
 
 
 def require_format(date_format: str | None) -> None:
-    """Refuses what is no `date_format` of a `Clock`.
+    """Refuses what cannot be the `date_format` of a `Clock`.
 
     Raises:
         ConfigError: E209.

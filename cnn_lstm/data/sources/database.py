@@ -36,7 +36,7 @@ def database(address: str, table: str | None, query: str | None) -> Iterator[Sto
 
     Raises:
         ConfigError: E201, the address is malformed; E235, its driver is not installed.
-        DataError: E301, there is no such file; E349, the database refuses.
+        DataError: E301, the file does not exist; E349, the database refuses.
     """
     url = _url(address)
     with _one_line(url, shown(url, table)), warnings.catch_warnings():

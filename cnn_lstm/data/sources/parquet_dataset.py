@@ -305,7 +305,7 @@ def _is_number(kind: pa.DataType) -> bool:
 def _only_nulls(metadata: object, name: str) -> bool:
     """Whether the statistics of a file say that a column is empty."""
     for number in range(metadata.num_row_groups):  # type: ignore[attr-defined]  # pyarrow has no types
-        group = metadata.row_group(number)  # type: ignore[attr-defined]
+        group = metadata.row_group(number)  # type: ignore[attr-defined]  # pyarrow has no types
         chunk = next(
             (group.column(k) for k in range(group.num_columns) if group.column(k).path_in_schema == name), None
         )
