@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cnn_lstm.data.windows import RowBatches
+from cnn_lstm.data.batches import RowBatches
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import CNNLSTM

@@ -16,8 +16,8 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from cnn_lstm.data.batches import Batch
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.windows import Batch
 from cnn_lstm.errors import ConfigError, DivergedError
 from cnn_lstm.files import make_folder, replace_file
 from cnn_lstm.model.forecaster import Forecaster

@@ -15,7 +15,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from cnn_lstm.data.windows import RowBatches
+from cnn_lstm.data.batches import RowBatches
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.optimisation import Clipping
 

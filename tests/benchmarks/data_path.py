@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cnn_lstm.data.windows import RowBatches, WindowDataset, make_loader
+from cnn_lstm.data.batches import RowBatches, WindowDataset, make_loader
 
 PEAK_GOAL = 1.5
 

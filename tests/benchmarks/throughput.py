@@ -27,8 +27,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
+from cnn_lstm.data.batches import WindowDataset
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.windows import WindowDataset
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.runs.forecast_cli import ForecastCLI, set_up_messages
 from cnn_lstm.runs.yaml_guard import guard_parser

@@ -13,7 +13,7 @@ from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cnn_lstm.data.windows import RowBatches, WindowDataset, make_loader
+from cnn_lstm.data.batches import RowBatches, WindowDataset, make_loader
 from cnn_lstm.model.forecaster import Forecaster
 from tests.fits import small_data, small_network, small_trainer
 

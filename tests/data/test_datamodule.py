@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from cnn_lstm.data.batches import WindowDataset
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
 from cnn_lstm.data.prices import Checks
@@ -20,7 +21,6 @@ from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.sources.sample import SampleBars
 from cnn_lstm.data.splits import DateSplit, FractionSplit, WalkForward
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility
-from cnn_lstm.data.windows import WindowDataset
 from cnn_lstm.errors import CnnLstmError, ConfigError, DataError, DefectsError, ValidityError
 from tests.experiments import experiment, run, spec
 from tests.markets import PRICES, TableSource, market, walk

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from cnn_lstm.commands import data as data_command
+from cnn_lstm.data.batches import BLOCK_ROWS, RowBatches
 from cnn_lstm.data.checks import Checks
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.features import feature
@@ -24,7 +25,6 @@ from cnn_lstm.data.sources import PriceFiles
 from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.data.splits import DateSplit, RowSplit
 from cnn_lstm.data.targets import Direction, ForwardReturn, RealizedVolatility
-from cnn_lstm.data.windows import BLOCK_ROWS, RowBatches
 from cnn_lstm.errors import CnnLstmError, DefectsError
 from tests.markets import TableSource, market
 
@@ -336,7 +336,7 @@ def test_order_by_blocks_takes_each_row_once_and_neighbours_together(world: int)
 
 
 def test_order_by_blocks_reads_few_blocks_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnn_lstm.data.windows.MIXED_BLOCKS", 2)
+    monkeypatch.setattr("cnn_lstm.data.batches.MIXED_BLOCKS", 2)
     batches = RowBatches(np.arange(8 * BLOCK_ROWS), 64, True, seed=1, in_blocks=True)
     first = torch.cat(list(batches)[: 2 * BLOCK_ROWS // 64])
     assert len((first // BLOCK_ROWS).unique()) == 2

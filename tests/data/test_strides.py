@@ -9,9 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from cnn_lstm.data.batches import RowBatches
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.strides import Strides
-from cnn_lstm.data.windows import RowBatches
 from cnn_lstm.errors import ConfigError
 from tests.fits import small_data
 

@@ -13,18 +13,10 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from cnn_lstm.data.batches import RowBatches, WindowDataset, make_loader
 from cnn_lstm.data.feature_catalogue import resolve_features
 from cnn_lstm.data.targets import ForwardReturn, ForwardValue, Target
-from cnn_lstm.data.windows import (
-    Panel,
-    RowBatches,
-    WindowDataset,
-    build_panel,
-    complete_windows,
-    cut_windows,
-    labelled,
-    make_loader,
-)
+from cnn_lstm.data.windows import Panel, build_panel, complete_windows, cut_windows, labelled
 from tests.markets import market, walk
 
 GAP = 10.0
