@@ -25,24 +25,14 @@ from cnn_lstm.data.panel_checks import (
     without_scale,
 )
 from cnn_lstm.data.panel_of_prices import PanelOfPrices
+from cnn_lstm.data.parts import Known, SplitRows, rows_before_test, same_dates, split_chunks, split_keeping
 from cnn_lstm.data.prepared import warn_of
 from cnn_lstm.data.prices import Checks
 from cnn_lstm.data.recipe import BoundRecipe, Recipe
 from cnn_lstm.data.row_numbers import Rows, in_chunks, span_of_rows
 from cnn_lstm.data.sources.base import PriceSource, known_zone
 from cnn_lstm.data.sources.sample import SampleBars
-from cnn_lstm.data.splits import (
-    Boundaries,
-    Dates,
-    FractionSplit,
-    Known,
-    Split,
-    SplitRows,
-    rows_before_test,
-    same_dates,
-    split_chunks,
-    split_keeping,
-)
+from cnn_lstm.data.splits import Boundaries, Dates, FractionSplit, Split
 from cnn_lstm.data.statistics import Scaler, Scaling, TrainingStatistics, training_statistics
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, with_symbol_code
 from cnn_lstm.data.targets import ForwardReturn, Target, check_targets

@@ -15,10 +15,10 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from cnn_lstm.data.batches import Batch, FixedBatches, RowBatches, WindowDataset, make_loader
+from cnn_lstm.data.parts import SplitRows
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.row_numbers import Rows
-from cnn_lstm.data.splits import SplitRows
 from cnn_lstm.data.strides import Strides
 from cnn_lstm.data.windows import Panel
 from cnn_lstm.errors import require

@@ -14,10 +14,10 @@ from torch import Tensor
 from cnn_lstm.data.features import FAMILY_OF_USER
 from cnn_lstm.data.indicators.calendars import wandering_sessions
 from cnn_lstm.data.no_windows import cause_of_no_window, span_of_windows
+from cnn_lstm.data.parts import SplitRows, empty_part, require_rows
 from cnn_lstm.data.quantities import quantity
 from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.row_numbers import Rows, in_chunks, thinned
-from cnn_lstm.data.splits import SplitRows, empty_part, require_rows
 from cnn_lstm.data.statistics import LEAST_ROWS, TrainingStatistics
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, code_of
 from cnn_lstm.data.targets import Target

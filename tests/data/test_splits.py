@@ -13,17 +13,8 @@ from hypothesis import strategies as st
 
 from cnn_lstm import specs
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.splits import (
-    Boundaries,
-    DateSplit,
-    FractionSplit,
-    RowSplit,
-    Split,
-    SplitRows,
-    WalkForward,
-    require_rows,
-    split_rows,
-)
+from cnn_lstm.data.parts import SplitRows, require_rows, split_rows
+from cnn_lstm.data.splits import Boundaries, DateSplit, FractionSplit, RowSplit, Split, WalkForward
 from cnn_lstm.data.targets import ForwardReturn, Target
 from cnn_lstm.data.times import Times
 from cnn_lstm.data.windows import complete_windows, labelled

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.splits import Boundaries, rows_before_test, split_rows
+from cnn_lstm.data.parts import rows_before_test, split_rows
+from cnn_lstm.data.splits import Boundaries
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract

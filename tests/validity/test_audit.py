@@ -21,11 +21,12 @@ from torch import Tensor
 from cnn_lstm.data.column_targets import LabelColumn
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.feature_catalogue import available_features
+from cnn_lstm.data.parts import SplitRows
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.prices import Checks
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.sources.base import PriceSource
-from cnn_lstm.data.splits import FractionSplit, SplitRows
+from cnn_lstm.data.splits import FractionSplit
 from cnn_lstm.data.statistics import TrainingStatistics
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility
 from cnn_lstm.data.times import utc_times

@@ -36,7 +36,7 @@ SHUFFLED = """
 import numpy as np
 from cnn_lstm import cli
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.splits import SplitRows
+from cnn_lstm.data.parts import SplitRows
 from cnn_lstm.data.windows import labelled
 def shuffled(self, split):
     known = self.windows[labelled(self.panel, self.windows)]

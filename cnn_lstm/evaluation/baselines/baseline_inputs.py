@@ -18,9 +18,9 @@ from torch import Tensor
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.loaders import CHUNK_BYTES
 from cnn_lstm.data.panel_checks import scaled_symbols
+from cnn_lstm.data.parts import SplitRows
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.row_numbers import Rows
-from cnn_lstm.data.splits import SplitRows
 from cnn_lstm.data.statistics import TrainingStatistics
 from cnn_lstm.data.symbol_rows import positions_by_code
 from cnn_lstm.data.targets import Floats, Target
