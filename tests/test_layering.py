@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # (file, module) -> why it is imported inside a function
 LATE: dict[tuple[str, str], str] = {
-    ("cnn_lstm/data/several_cores.py", "joblib"): "needed for large tables only, and takes a tenth of a second",
+    ("data/several_cores.py", "joblib"): "needed for large tables only, and takes a tenth of a second",
     ("training/history_plot.py", "matplotlib"): "slow, and only for drawing",
     ("training/history_plot.py", "matplotlib.figure"): "as matplotlib",
     ("training/history_plot.py", "matplotlib.ticker"): "as matplotlib",
