@@ -147,7 +147,7 @@ def read_text_of(path: Path, name: str) -> str:
     text = path.with_name(name).read_text(encoding="utf-8")
     if path.is_file():
         try:
-            digest = (pq.read_schema(path).metadata or {}).get(_key_of(name))
+            digest = (pq.read_metadata(path).metadata or {}).get(_key_of(name))
         except (OSError, pa.ArrowException) as error:
             raise ValueError(f"{path} is damaged") from error
         if digest not in (None, hashlib.sha256(text.encode()).hexdigest().encode()):
