@@ -193,7 +193,8 @@ def chosen_symbols(present: Sequence[str], symbols: Sequence[str] | None, where:
     """
     present = [validate_symbol(name) for name in present]
     wanted = present if symbols is None else check_symbols(symbols)
-    if missing := [name for name in wanted if name not in set(present)]:
+    known = set(present)
+    if missing := [name for name in wanted if name not in known]:
         hint = nearest(missing[0], present) or "ask for the symbols that are there"
         raise DataError(f"no rows for {first_names(missing)}", f"{where} has {first_names(present)}", hint, code=333)
     return wanted

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pandas as pd
@@ -115,14 +117,18 @@ class _Files(Store):
         stored = _schema(plain, paths)
         missing = _names_of_paths(keys[paths[0]], stored.names, may_name, mapped)
         named = {path: {name: keys[path].get(name) or _symbol_of(path) for name in missing} for path in paths}
-        self._fragments = [
-            form.make_fragment(str(path), system, partition_expression=_equals(named[path])) for path in paths
+        files = [form.make_fragment(str(path), system, partition_expression=_equals(named[path])) for path in paths]
+        # groups of rows, with what the path of each names: most sets of symbols are in few of them
+        self._groups = [
+            (named[path], group) for path, file in zip(paths, files, strict=True) for group in file.split_by_row_group()
         ]
         self._schema = pa.schema([*stored, *(pa.field(name, pa.string()) for name in missing)])
-        self._data = ds.FileSystemDataset(self._fragments, self._schema, form, system)
-        self._of_path = [(named[path], fragment.metadata) for path, fragment in zip(paths, plain, strict=True)]
+        self._dataset = partial(ds.FileSystemDataset, schema=self._schema, format=form, filesystem=system)
+        self._data = self._dataset([group for _, group in self._groups])
+        self._footers = [fragment.metadata for fragment in plain]
         self._missing = missing
         self._raw: dict[str, list[object]] = {}
+        self._holding: dict[str, list[int]] = {}
         self.header = list(self._schema.names)
 
     def kind(self, position: int) -> Kind:
@@ -130,26 +136,29 @@ class _Files(Store):
         field = self._schema.field(position)
         if field.name in self._missing or not (_is_number(field.type) or pa.types.is_null(field.type)):
             return "text"
-        nothing = all(_only_nulls(metadata, field.name) for _, metadata in self._of_path)
+        nothing = all(_only_nulls(metadata, field.name) for metadata in self._footers)
         return "nothing" if nothing or pa.types.is_null(field.type) else "numbers"
 
     def rows(self, symbol: int | None) -> dict[str, int]:
         """Number of rows of each symbol, from the footers where the paths name the symbols."""
         counts: Counter[str] = Counter()
         name = "" if symbol is None else self.header[symbol]
-        for raw, rows in self._counted(name):
-            text = "" if raw is None else str(raw).strip()
-            counts[text] += rows
-            if raw not in self._raw.setdefault(text, []):
-                self._raw[text].append(raw)
+        for place, (named, group) in enumerate(self._groups):
+            for raw, rows in self._counted(name, named, group):
+                text = "" if raw is None else str(raw).strip()
+                counts[text] += rows
+                if raw not in self._raw.setdefault(text, []):
+                    self._raw[text].append(raw)
+                if self._holding.setdefault(text, [])[-1:] != [place]:
+                    self._holding[text].append(place)
         return dict(counts)
 
-    def _counted(self, name: str) -> Iterator[tuple[object, int]]:
+    def _counted(self, name: str, named: Mapping[str, str], group: ds.ParquetFileFragment) -> Iterator[tuple[Any, int]]:
+        """Rows of each symbol in a group of rows."""
         if not name or name in self._missing:
-            for named, metadata in self._of_path:
-                yield named.get(name), metadata.num_rows
+            yield named.get(name), group.row_groups[0].num_rows
             return
-        for batch in self._data.to_batches(columns=[name], **AHEAD):
+        for batch in self._dataset([group]).to_batches(columns=[name], **AHEAD):
             for pair in pc.value_counts(_bounded(batch.column(0), MOST_LETTERS, self.where)).to_pylist():
                 yield pair["values"], pair["counts"]
 
@@ -170,13 +179,15 @@ class _Files(Store):
         self, positions: Sequence[int], symbol: int | None, names: Sequence[str], time: int, low: Moment, high: Moment
     ) -> pd.DataFrame:
         """The rows of some symbols, in the order of the files."""
-        wanted = self._in_span(time, low, high)
+        wanted, data = self._in_span(time, low, high), self._data
         if symbol is not None:
+            places = sorted({place for name in names for place in self._holding[name]})
+            data = self._dataset([self._groups[place][1] for place in places])
             raw = [value for name in names for value in self._raw[name]]
             chosen = ds.field(self.header[symbol]).isin(pa.array(raw))
             wanted = chosen if wanted is None else wanted & chosen
         columns = [self.header[position] for position in positions]
-        table = self._data.to_table(columns=columns, filter=wanted, **AHEAD)
+        table = data.to_table(columns=columns, filter=wanted, **AHEAD)
         texts = [*([] if symbol is None else [symbol]), time]
         return self._frame(table, positions, texts)
 
