@@ -438,7 +438,7 @@ def test_a_run_folder_that_cannot_be_made_is_refused(
 def test_a_bug_of_ours_shows_its_traceback(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("cnn_lstm.data.datamodule.complete_windows", None)
+    monkeypatch.setattr("cnn_lstm.data.panel_of_prices.complete_windows", None)
     assert experiments.run("fit", "--config", config, "--run_dir", tmp_path / "run") == 1
     output = capsys.readouterr().err
     assert "Traceback" in output
