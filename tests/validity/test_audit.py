@@ -355,12 +355,13 @@ def test_class_counts_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_shuffled_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    def shuffled(rows: Rows, decision: Any, label_end: Any, boundaries: Any) -> SplitRows:
+    def shuffled(chunks: Any, boundaries: Any, collector: Any) -> SplitRows:
+        rows = np.concatenate([rows for rows, *_ in chunks()])
         order = np.random.default_rng(0).permutation(rows)
         train, validation, test = np.split(order, [len(rows) * 6 // 10, len(rows) * 8 // 10])
         return SplitRows(np.sort(train), np.sort(validation), np.sort(test), 0, boundaries)
 
-    monkeypatch.setattr("cnn_lstm.data.datamodule.split_rows", shuffled)
+    monkeypatch.setattr("cnn_lstm.data.datamodule.split_chunks", shuffled)
     found = audit(ready())
     assert columns(of(found, learning.PURGE), "split") == {"train labels", "validation labels"}
     assert columns(of(found, learning.PARTS), "batches") == {"train rows", "validation rows"}
