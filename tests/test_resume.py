@@ -234,6 +234,7 @@ def long_epochs(tmp_path: Path) -> Path:
     return config
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_mid_epoch_and_resumed_has_each_point_once(long_epochs: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     at = kill_in_mid_epoch(long_epochs, run_dir, "--trainer.max_epochs", 9)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from ray.cluster_utils import Cluster
-
 SMALL = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 
 def main() -> None:
     """Prints the address, then follows the lines `add` and `kill` until its input ends."""
+    from ray.cluster_utils import Cluster  # where Ray is not installed, doctests look at this file all the same
+
     cluster = Cluster(initialize_head=True, head_node_args={**SMALL, "include_dashboard": False})
     cluster.add_node(**SMALL)
     print(f"address {cluster.address}", flush=True)

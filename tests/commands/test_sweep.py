@@ -361,6 +361,7 @@ def test_wrong_options_are_reported_in_one_line(
     assert message in line
 
 
+@pytest.mark.slow
 def test_a_trial_is_one_member_and_the_best_config_asks_for_all(config: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     ended(started(*argv_of(config, folder, trials=1), "--ensemble", 3))

@@ -163,6 +163,7 @@ print(len(saves))
 """
 
 
+@pytest.mark.slow
 def test_kill_in_the_middle_of_saving_leaves_a_whole_file(tmp_path: Path) -> None:
     """Twenty times, at random moments."""
     done = subprocess.run(
