@@ -66,6 +66,8 @@ def _csv(table: pd.DataFrame, place: Path, chance: random.Random) -> tuple[Path,
 
 
 def _changed(lines: list[list[str]], chance: random.Random) -> str:
+    if len(lines) == 1:
+        return "no row is left to change"
     row, kind = chance.randrange(1, len(lines)), chance.randrange(9)
     column = chance.randrange(len(lines[0]))
     if kind <= 2:
