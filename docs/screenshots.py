@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import mlflow
 from mlflow import MlflowClient
 from PIL import Image
 from selenium.webdriver import Chrome, ChromeOptions
@@ -195,7 +196,9 @@ def record_pages(address: str, runs: Path) -> list[Page]:
     experiment = f"{address}/#/experiments/{client.get_run(version.run_id).info.experiment_id}"
     run = f"{experiment}/runs/{version.run_id}"
     registered = f"{address}/#/models/{MODEL}/versions/{version.version}"
-    columns = ("Inputs (7)", "Outputs (10)")
+    mlflow.set_tracking_uri(f"sqlite:///{runs / 'mlflow.db'}")
+    signature = mlflow.models.get_model_info(f"models:/{MODEL}/{version.version}").signature
+    columns = (f"Inputs ({len(signature.inputs)})", f"Outputs ({len(signature.outputs)})")
     hide = (HIDE_PATH,)
     return [
         Page("mlflow-run", run, ("SampleBars",)),
