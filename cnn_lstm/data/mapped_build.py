@@ -81,7 +81,7 @@ class PanelBuild:
                     short = error  # all symbols of this block are too short
             self._keep(messages)
             self.more["seen"].extend(block["symbol"].unique())
-            self.writer.flush()
+            self.writer.flush()  # all that is known of the block at once: a kill before it loses the block
         if short is not None and not self.writer.state.symbols:
             raise short
 

@@ -109,7 +109,7 @@ class PanelWriter:
             file.close()
 
     def add(self, panel: Panel, numbers: Sequence[NDArray[np.float64]]) -> None:
-        """Writes a block.
+        """Writes a block; it counts once `flush` has noted it.
 
         Args:
             panel: The panel of its symbols.
@@ -132,7 +132,6 @@ class PanelWriter:
             self.append(f"bars_{k}", values)
         state.symbols.extend(panel.symbols)
         state.segments += int(panel.segment[-1])
-        self.flush()
 
     def flush(self) -> None:
         """Notes what is written so far, so that a killed build goes on behind it."""

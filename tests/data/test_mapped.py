@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,14 +24,14 @@ from cnn_lstm.data.checks import Checks
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.features import feature
 from cnn_lstm.data.mapped import MappedPanel
-from cnn_lstm.data.mapped_files import PanelFiles
+from cnn_lstm.data.mapped_files import PanelFiles, PanelWriter
 from cnn_lstm.data.row_numbers import RowCollector, in_chunks, stretches
 from cnn_lstm.data.sources import PriceFiles
 from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.data.splits import DateSplit, RowSplit
 from cnn_lstm.data.targets import Direction, ForwardReturn, RealizedVolatility
 from cnn_lstm.errors import CnnLstmError, DefectsError
-from tests.markets import TableSource, market
+from tests.markets import TableSource, market, walk
 
 TENSORS = ("values", "labels", "present", "volatility", "bar_return")
 SYMBOLS = ("AAA", "BBB", "CCC", "DDD")
@@ -198,6 +203,50 @@ def test_build_goes_on_where_it_was_stopped(file: str, tmp_path: Path) -> None:
     found = ready(Blocks(file), tmp_path / "panel", **options)
     assert set(computed) == {"CCC", "DDD"}
     same(ready(Blocks(file), **options), found)
+
+
+@pytest.mark.parametrize("noted", [1, 2, 3])
+def test_block_that_was_written_but_not_noted_is_made_again(
+    noted: int, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes, note = [0], PanelWriter.flush
+
+    def flush(writer: PanelWriter) -> None:
+        notes[0] += 1
+        if notes[0] == noted:
+            raise OSError("the disk is gone")
+        note(writer)
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="gone"):
+        patched.setattr(PanelWriter, "flush", flush)
+        ready(Blocks(file), tmp_path / "panel")
+    same(ready(Blocks(file)), ready(Blocks(file), tmp_path / "panel"))
+
+
+@pytest.mark.slow
+def test_build_that_is_killed_goes_on_to_the_same_files(tmp_path: Path) -> None:
+    prices = tmp_path / "prices"
+    prices.mkdir()
+    for number in range(12):
+        walk(4000, f"S{number:02d}", number, "1990-01-01").to_parquet(prices / f"{number}.parquet")
+    source = ["--data.source", "ParquetDataset", "--data.source.path", str(prices), "--data.window", "20"]
+    storage = ["--data.storage", "cnn_lstm.data.mapped.MappedPanel", "--data.storage.max_memory", "5MB"]
+
+    def build(folder: str) -> subprocess.Popen[bytes]:
+        argv = ["data", "build", *source, *storage, "--data.storage.folder", folder]
+        return subprocess.Popen([sys.executable, "-m", "cnn_lstm", *argv], cwd=tmp_path)
+
+    killed = build("killed")
+    while killed.poll() is None and not (tmp_path / "killed/unfinished/panel.json").exists():
+        time.sleep(0.005)
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL
+    seen = json.loads((tmp_path / "killed/unfinished/panel.json").read_text())["symbols"]
+    assert 0 < len(seen) < 12
+    assert build("killed").wait() == build("whole").wait() == 0
+    names = sorted(file.name for file in (tmp_path / "whole/panel").iterdir())
+    for name in names:
+        assert (tmp_path / "killed/panel" / name).read_bytes() == (tmp_path / "whole/panel" / name).read_bytes(), name
 
 
 def test_panel_that_is_there_is_not_computed_again(file: str, tmp_path: Path) -> None:
