@@ -217,9 +217,10 @@ def test_block_that_was_written_but_not_noted_is_made_again(
             raise OSError("the disk is gone")
         note(writer)
 
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="gone"):
+    with monkeypatch.context() as patched:
         patched.setattr(PanelWriter, "flush", flush)
-        ready(Blocks(file), tmp_path / "panel")
+        with pytest.raises(OSError, match="gone"):
+            ready(Blocks(file), tmp_path / "panel")
     same(ready(Blocks(file)), ready(Blocks(file), tmp_path / "panel"))
 
 
