@@ -49,7 +49,7 @@ class Scenario(ABC):
     @property
     def program(self) -> list[str]:
         """What is traced: arguments of the interpreter."""
-        return ["-m", "cnn_lstm", *self.argv]
+        return ["-m", "tests.crash_points.cold", *self.argv]
 
     def prepare(self, folder: Path, user: User) -> None:
         """Makes what lies there before the command."""
