@@ -1,4 +1,4 @@
-"""`python -m tests.crash_points.cold` is `cnn-lstm` without the fork server: a tracer sees no descriptor that is sent."""
+"""`python -m tests.crash_points.cold` is `cnn-lstm` without its fork server: a tracer sees no descriptor on its way."""
 
 from cnn_lstm.cli import script
 from cnn_lstm.runs import fork_server
