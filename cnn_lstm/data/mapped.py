@@ -19,17 +19,18 @@ from cnn_lstm.data.panel_key import Request, digest_of, panel_key
 from cnn_lstm.data.prepared import Prepared
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.row_numbers import Rows
-from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.times import Times
 from cnn_lstm.errors import DataError, require
+from cnn_lstm.files import disk_errors_in_one_line
 from cnn_lstm.hints import first_names
-from cnn_lstm.locks import take_folder
+from cnn_lstm.locks import LOCK, Lock, lock_file
 from cnn_lstm.specs import Serializable
 
 UNITS = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]i?B)")
 LEAST_BYTES = 1_000_000
+LONGEST_BUILD = 7 * 86_400  # seconds
 
 
 @dataclass(frozen=True)
@@ -82,16 +83,28 @@ class MappedPanel(Serializable):
             ResourceError: If there is too little memory or disk space.
         """
         key = _key(request, recipe, targets)
-        if (files := self._found(key)) is not None:
-            _prepared(files).repeat_messages()
-        else:
-            with take_folder(self.folder, "data build", "panel", "data.storage folder"):
-                PanelBuild(self.folder, self.bytes, request, recipe, targets).run(key)
-            files = self._found(key)
-        if files is None:  # another process has put another one in its place
-            raise DataError("the panel was replaced meanwhile", str(self.folder), "choose another folder", code=355)
-        times = files.array("times").view("datetime64[us]")
-        return Mapped(_prepared(files), files.array("windows"), times)
+        files = self._found(key)
+        if files is None:
+            with self._alone():
+                files = self._found(key) or self._built(
+                    key, PanelBuild(self.folder, self.bytes, request, recipe, targets)
+                )
+                return _mapped(files)  # before another command puts its panel in this one's place
+        _prepared(files).repeat_messages()
+        return _mapped(files)
+
+    def _built(self, key: Mapping[str, Any], build: PanelBuild) -> PanelFiles:
+        build.run(key)
+        files = self._found(key)
+        if files is None:
+            raise DataError("the panel was removed meanwhile", str(self.folder), "run the command again", code=355)
+        return files
+
+    def _alone(self) -> Lock:
+        """Waits until no other process builds here: of those of one fit, or of a sweep, the first one builds."""
+        with disk_errors_in_one_line("cannot write the panel", self.folder, "choose another data.storage folder"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return lock_file(self.folder / LOCK, "data build", LONGEST_BUILD)
 
     def prices(self) -> pd.DataFrame:
         """The checked price table of the panel that lies in the folder.
@@ -132,6 +145,10 @@ class MappedPanel(Serializable):
         return files if key["gap_days"] in (files.state.key["gap_days"], files.state.more["gap_days"]) else None
 
 
+def _mapped(files: PanelFiles) -> Mapped:
+    return Mapped(_prepared(files), files.array("windows"), files.array("times").view("datetime64[us]"))
+
+
 def _prepared(files: PanelFiles) -> Prepared:
     more = files.state.more
     messages = tuple((name, text) for name, text in more["messages"])
@@ -151,23 +168,26 @@ def _key(request: Request, recipe: Recipe, targets: Sequence[Target]) -> dict[st
     """All that a panel is made of: a digest of it, and the limit of gaps that the settings name."""
     span = [None if day is None else str(day) for day in (request.start, request.end)]
     symbols = None if request.symbols is None else list(request.symbols)
-    prices = digest_of([_identity(request.source), symbols, span])
+    prices = digest_of([_identity(request), symbols, span])
     neutral = replace(recipe, checks=replace(recipe.checks, max_gap_days=None))
     # None where nobody knows what the user's own code is now
     digest = panel_key(prices, neutral, targets) or os.urandom(16).hex()
     return {"digest": digest, "gap_days": recipe.checks.max_gap_days}
 
 
-def _identity(source: PriceSource) -> list[Any]:
+def _identity(request: Request) -> list[Any]:
     """What tells a source from others: its class and its settings, and of files their sizes and times of change.
 
     A source that holds a table, or anything else without a plain value, is like no other one.
     """
+    source = request.source
     try:
         settings = _plain(vars(source))
     except TypeError:
         return [specs.class_path(type(source)), os.urandom(16).hex()]
-    return [specs.class_path(type(source)), settings, list(_states_of_files(settings))]
+    # a source of ours knows its files; of another one, each setting that is a path counts
+    known = request.states()
+    return [specs.class_path(type(source)), settings, list(_states_of_files(settings)) if known is None else known]
 
 
 def _plain(value: Any) -> Any:
@@ -199,6 +219,6 @@ def _states_of_files(value: Any) -> Iterator[list[Any]]:
         for part in value:
             yield from _states_of_files(part)
     elif isinstance(value, str) and value and "\0" not in value:
-        for path in sorted(glob(value)):  # noqa: PTH207 - a setting may be an absolute pattern
+        for path in sorted(glob(str(Path(value).expanduser()))):  # noqa: PTH207 - a setting may be an absolute pattern
             inside = sorted(Path(path).rglob("*")) if Path(path).is_dir() else [Path(path)]
             yield from ([str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in inside if file.is_file())

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,14 @@ def test_build_that_is_killed_goes_on_to_the_same_files(tmp_path: Path) -> None:
     names = sorted(file.name for file in (tmp_path / "whole/panel").iterdir())
     for name in names:
         assert (tmp_path / "killed/panel" / name).read_bytes() == (tmp_path / "whole/panel" / name).read_bytes(), name
+
+
+def test_of_two_processes_that_need_a_panel_one_builds_it(file: str, tmp_path: Path) -> None:
+    options = {"features": [f"{__name__}.counted_close"]}
+    with ThreadPoolExecutor() as pool:
+        first, second = pool.map(lambda _: ready(Blocks(file), tmp_path / "panel", **options), range(2))
+    assert set(computed.values()) == {1}
+    same(first, second)
 
 
 def test_panel_that_is_there_is_not_computed_again(file: str, tmp_path: Path) -> None:
