@@ -139,7 +139,7 @@ def test_a_database_that_was_deleted_gets_the_whole_run_again(journal: Journal, 
     delivery = Delivery(journal.folder.parent, journal, uri, default=True)
     sent = journal.folder / "sent.json"
     places = without_checksum(json.loads(sent.read_text()))
-    elsewhere = {name.replace(database(tmp_path), "next to the runs"): place for name, place in places.items()}
+    elsewhere = {name.replace(database(tmp_path), module.DEFAULT_PLACE): place for name, place in places.items()}
     sent.write_text(json.dumps(elsewhere))
     assert delivery.waiting == 0
     journal.append(Tags({"late": "yes"}))
