@@ -118,7 +118,7 @@ class Dropout(nn.Dropout):
         tensor([1., 1.])
     """
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name that PyTorch gives it
+    def forward(self, input: Tensor) -> Tensor:
         """Values of the same shape, each of them 0 or scaled in training."""
         dropped = round(self.p * LEVELS)
         if not (self.training and 0 < dropped < LEVELS and input.device.type == "cpu"):

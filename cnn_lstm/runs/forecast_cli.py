@@ -70,6 +70,7 @@ from cnn_lstm.training.run_folder import (
 )
 from cnn_lstm.training.starting_line import StartingLine
 from cnn_lstm.training.tensorboard import TensorBoardPlots
+from cnn_lstm.training.trainer import ForecastTrainer
 
 TRAINER_DEFAULTS = {
     "max_epochs": 100,
@@ -115,6 +116,7 @@ class ForecastCLI(LightningCLI):
                 Forecaster,
                 MarketDataModule,
                 save_config_callback=None,
+                trainer_class=ForecastTrainer,
                 seed_everything_default=42,
                 trainer_defaults=dict(TRAINER_DEFAULTS),
                 parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
