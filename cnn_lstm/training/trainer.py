@@ -9,7 +9,7 @@ import torch
 from lightning.fabric.plugins.precision.precision import _PRECISION_INPUT
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning_utilities.core.rank_zero import rank_zero_info
 
 # Those that Lightning 2.6 calls in each training step, of each callback, in a profiler's context that costs
 # 2 microseconds even where the hook is empty
