@@ -44,14 +44,14 @@ def test_other_devices_keep_single_precision(accelerator: Any, monkeypatch: pyte
 
 def test_it_says_what_it_chose(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(module, "native_on_cpu", lambda: True)
-    with caplog.at_level(logging.INFO, logger="lightning_utilities.core.rank_zero"):
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
         trainer = ForecastTrainer(precision="auto", accelerator="cpu", logger=False)
         assert trainer.precision == "bf16-mixed"
         assert "trainer.precision auto: bf16-mixed" in caplog.messages
         caplog.clear()
         assert ForecastTrainer(precision="64-true", accelerator="cpu", logger=False).precision == "64-true"
         assert ForecastTrainer(accelerator="cpu", logger=False).precision == "32-true"
-        assert "auto" not in caplog.text
+        assert "precision auto" not in caplog.text
 
 
 class Own(Callback):
