@@ -50,6 +50,7 @@ from cnn_lstm.runs.symbols_text import with_listed_symbols
 from cnn_lstm.runs.tracking import ENVIRONMENT, add_tracking_arguments, record_of_run, recorded_fit, recording
 from cnn_lstm.runs.trainer_settings import callbacks_of_user, without_doubles
 from cnn_lstm.runs.yaml_guard import guard_parser, read_nothing
+from cnn_lstm.training.allocator import Allocator
 from cnn_lstm.training.averaging import WeightAveraging
 from cnn_lstm.training.callbacks import FolderStays, GradientNorm, LastCheckpoint, guards
 from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources
@@ -141,6 +142,7 @@ class ForecastCLI(LightningCLI):
         parser.add_lightning_class_args(TensorBoardPlots, "tensorboard_plots")
         parser.add_lightning_class_args(HistoryPlot, "history_plot")
         parser.add_lightning_class_args(StartingLine, "starting_line")
+        parser.add_lightning_class_args(Allocator, "allocator")
         # the last one, so that the plots of a validation show its weights
         parser.add_lightning_class_args(WeightAveraging, "weight_averaging")
         parser.set_defaults(CALLBACK_DEFAULTS | CLASS_DEFAULTS)
