@@ -10,10 +10,11 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-# glibc's <malloc.h>: numbers of the settings, and their values at the start of a process
-TRIM_THRESHOLD, MMAP_MAX = -1, -4
+# glibc's <malloc.h>: numbers of the settings, and their values in a process that has freed large blocks; glibc itself
+# adapts the last two until one of them is set
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 KEEP = {MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1}
-DEFAULTS = {MMAP_MAX: 65_536, TRIM_THRESHOLD: 128 * 1024}
+DEFAULTS = {MMAP_MAX: 65_536, TRIM_THRESHOLD: 64 << 20, MMAP_THRESHOLD: 32 << 20}
 CHOSEN = ("MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES", "LD_PRELOAD")
 
 
