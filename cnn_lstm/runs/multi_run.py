@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -162,26 +163,38 @@ class MultiRunCommand:
         with take_folder(folder, self.command, self.command, self.option) as lock:
             yield lock.descriptor
 
-    def require_same_configuration(self, folder: Path, text: str) -> None:
+    def require_same_configuration(
+        self, folder: Path, text: str, first: Mapping[str, Callable[[], object]] | None = None
+    ) -> None:
         """Keeps the configuration in a new folder, and refuses a folder that was made of another one.
 
         Args:
             folder: The folder, locked.
             text: The configuration as YAML.
+            first: What writes each file, by its name, that a folder has before it has a configuration: so a kill
+                leaves no folder that can be gone on with and lacks one of them.
 
         Raises:
             ConfigError: Naming each difference.
         """
-        kept = self.kept_config(folder)
+        kept, first = self.kept_config(folder), first or {}
         if not kept.exists():
-            if any(path.name not in (LOCK, FORMER_LOCK) for path in folder.iterdir()):
+            ours = (LOCK, FORMER_LOCK, *(name for file in (*first, kept.name) for name in (file, f".{file}.*.partial")))
+            if not all(any(fnmatchcase(path.name, name) for name in ours) for path in folder.iterdir()):
                 what = "the folder holds something else"
                 raise ConfigError(what, str(folder), f"choose a new {self.option}", code=242)
+            for write in first.values():
+                write()
             write_text_whole(kept, with_digest(text))
             return
         # a configuration of an earlier version names no ensemble
-        before = {"ensemble": 1} | clean(read_config(kept))
-        different = differences(self.settings_of(before), self.settings_of(yaml.safe_load(text)))
+        before = self.settings_of({"ensemble": 1} | clean(read_config(kept)))
+        after = self.settings_of(yaml.safe_load(text))
+        if new := [key for key in after if key not in before]:
+            defaults = self.settings_of(yaml.safe_load(forecast_cli.parsed(["fit"]).config_text))
+            # settings that came with a later version, and do nothing new
+            after = {key: value for key, value in after.items() if key not in new or value != defaults.get(key, ())}
+        different = differences(before, after)
         if different:
             different.sort(key=lambda line: ": None -> " in line)  # what both say comes first
             raise ConfigError(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +140,12 @@ def search(options: SweepOptions, argv: Sequence[str]) -> None:
             cli.build_data().setup()
     folder = options.folder or SWEEP.new_folder(cli)
     with SWEEP.locked(folder):
-        SWEEP.require_same_configuration(folder, cli.config_text)
+        keep_space = partial(write_text_whole, folder / SPACE, with_digest(yaml.safe_dump(tree, sort_keys=False)))
+        first = {SPACE: keep_space, SETTINGS: partial(options.write, folder)}
+        SWEEP.require_same_configuration(folder, cli.config_text, first)
         plan = _plan(folder, cli, definition, tree, options)
-        write_text_whole(folder / SPACE, with_digest(yaml.safe_dump(tree, sort_keys=False)))
-        options.write(folder)
+        for write in first.values():  # a resumed sweep may have other options
+            write()
         name_parent(folder)
         study = {"study_name": plan.study_name, "storage": without_credentials(plan.storage)}
         if (folder / STUDY).is_file() and read_json(folder / STUDY, "record of the study") == study:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import random
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.crash_points.trace import Operation
 
 # what is lost: nothing (a kill); bytes; a part of them; bytes where the length is kept; names; names and bytes
 LOSSES = ("nothing", "bytes", "torn bytes", "zeros", "names", "names and bytes")
+PATIENCE = 10.0  # seconds
 NAMES = ("make", "rename", "link", "symlink", "unlink", "mkdir", "rmdir")
 
 
@@ -185,7 +187,9 @@ def _lose_bytes(done: list[Operation], kept: list[bool], loss: str, chance: rand
 
 def write_tree(tree: Mapping[str, bytes | None], folder: Path) -> None:
     """Makes a folder hold a tree, and nothing else."""
-    shutil.rmtree(folder, ignore_errors=True)
+    until = time.monotonic() + PATIENCE
+    while folder.exists() and time.monotonic() < until:  # a child of the last command may still write there
+        shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name, content in tree.items():
         path = folder / name
