@@ -6,6 +6,7 @@ fork begins in milliseconds, an interpreter with torch takes seconds.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -151,6 +152,7 @@ def forked(function: Callable[[], int], output: int, folder: Path | None = None,
         sys.stdin, sys.stdout, sys.stderr = (
             os.fdopen(number, mode, closefd=False) for number, mode in enumerate("rww")
         )
+        logging.getLogger("cnn_lstm").handlers.clear()  # of the warm-up, whose stream is closed
         if folder is not None:
             os.chdir(folder)
         signal.signal(signal.SIGINT, signal.default_int_handler)
