@@ -29,7 +29,8 @@ from cnn_lstm.inference.stream import Stream
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import state_digest, warn_of_unscaled
 from cnn_lstm.model.devices import require_device
-from cnn_lstm.model.forecaster import INFERENCE_BATCH, Forecast, Forecaster
+from cnn_lstm.model.fixed_shape import INFERENCE_BATCH
+from cnn_lstm.model.forecaster import Forecast, Forecaster
 
 
 class Predictor:
