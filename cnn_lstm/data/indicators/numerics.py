@@ -1,8 +1,8 @@
 """Numerical helpers shared by the indicators.
 
-Sums and means over a window are pandas' (compensated, and exact while a price stands still). Deviations,
-higher moments and correlations are taken window by window: pandas takes them from running sums, whose
-rounding depends on rows outside the window. Recursive indicators are TA-Lib's.
+What looks at a window owes its bits to the rows of this window alone: pandas and TA-Lib take sums, means and
+deviations from running sums, whose rounding depends on rows that have left the window. Recursive indicators are
+TA-Lib's.
 """
 
 from __future__ import annotations
@@ -140,6 +140,70 @@ def over_windows(function: Callable[..., FloatArray], period: int, *columns: pd.
         part = [np.ascontiguousarray(window[start : start + _CHUNK]) for window in windows]
         values[period - 1 + start :][: len(part[0])] = function(*part)
     return values
+
+
+def rolling_sum(column: pd.Series, period: int) -> pd.Series:
+    """Sum of the last `period` rows; unknown where one of them is, or is infinite.
+
+    Example:
+        >>> rolling_sum(pd.Series([1.0, 2.0, np.nan, 4.0, 5.0, 6.0]), 3).tolist()
+        [nan, nan, nan, nan, nan, 15.0]
+    """
+    return pd.Series(_sum_of_last(_known(column), period), index=column.index, copy=False)
+
+
+def rolling_mean(column: pd.Series, period: int) -> pd.Series:
+    """Mean of the last `period` rows; that value itself where it stands still.
+
+    Example:
+        >>> rolling_mean(pd.Series([0.1, 0.1, 0.1, 0.4]), 3).round(3).tolist()
+        [nan, nan, 0.1, 0.2]
+    """
+    values = _known(column)
+    mean = _sum_of_last(values, period) / period
+    still = values[1:] == values[:-1]
+    if period > 1 and still.any():
+        since = _fold(np.logical_and, still, period - 1)
+        mean[period - 1 :][since] = values[period - 1 :][since]
+    return pd.Series(mean, index=column.index, copy=False)
+
+
+def _known(column: pd.Series) -> FloatArray:
+    """The values, NaN where they are infinite: what would not leave a window again, were it summed, is not known."""
+    values = column.to_numpy(dtype=np.float64)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _sum_of_last(values: FloatArray, period: int) -> FloatArray:
+    sums = np.full(len(values), np.nan)
+    sums[period - 1 :] = _fold(np.add, values, period)
+    return sums
+
+
+def _fold(join: np.ufunc, values: npt.NDArray[Any], period: int) -> npt.NDArray[Any]:
+    """All windows of `period` rows, each joined to one value in an order that is the same for every window.
+
+    Windows of 1, 2, 4, ... rows are joined from two of half their length, and that of `period` from these: the number
+    of passes grows with the logarithm of the period.
+
+    Args:
+        join: Joins two arrays, such as `np.add`.
+        values: (n,).
+        period: Rows of a window.
+
+    Returns:
+        One value per whole window, (n - period + 1,); empty where there is none.
+    """
+    if len(values) < period:
+        return values[:0]
+    joined, done, size = values, 0, 1  # `values` holds the windows of `size` rows, `joined` those of the `done` first
+    while done < period:
+        if period & size:
+            joined = join(joined[: len(joined) - size], values[done:]) if done else values
+            done += size
+        if done < period:
+            values, size = join(values[:-size], values[size:]), 2 * size
+    return joined
 
 
 def rolling_std(column: pd.Series, period: int, ddof: int = 1) -> pd.Series:

@@ -17,7 +17,9 @@ from cnn_lstm.data.indicators.numerics import (
     log_returns,
     log_root_mean_square,
     memory,
+    rolling_mean,
     rolling_std,
+    rolling_sum,
     true_range,
     wilder_memory,
 )
@@ -35,7 +37,7 @@ def true_range_share(bars: pd.DataFrame) -> pd.Series:
     return true_range(bars) / bars["close"].shift(1)
 
 
-@feature(inputs=HLC, warmup=wilder_memory, at_least=2)
+@feature(inputs=HLC, warmup=wilder_memory, at_least=2, running=True)
 def atr(bars: pd.DataFrame, period: int = 14) -> FloatArray:
     """Average true range / close, Wilder's smoothing (Wilder 1978)."""
     return from_talib(talib.NATR, [bars[name] for name in HLC], period) / 100
@@ -47,7 +49,7 @@ def realised_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     return rolling_std(log_returns(bars), period)
 
 
-@feature(warmup=lambda span: memory(2 / (span + 1)) + 1, at_least=2, kind="volatility")
+@feature(warmup=lambda span: memory(2 / (span + 1)) + 1, at_least=2, kind="volatility", running=True)
 def ewma_volatility(bars: pd.DataFrame, span: int = 33) -> pd.Series:
     """Root of the exponential average of squared log returns; span 33 is decay 0.94 (RiskMetrics 1996)."""
     return _root((log_returns(bars) ** 2).ewm(span=span, min_periods=span).mean())
@@ -80,7 +82,7 @@ def har_log_volatility(bars: pd.DataFrame) -> pd.Series:
 def parkinson_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Volatility from high and low over n bars (Parkinson 1980)."""
     squares = log_change(bars["high"], bars["low"]) ** 2
-    return _root(squares.rolling(period).mean() / (4 * np.log(2)))
+    return _root(rolling_mean(squares, period) / (4 * np.log(2)))
 
 
 @feature(inputs=("high", "low"), warmup=lambda period: log_memory(period) - 1, kind="log_volatility")
@@ -99,7 +101,7 @@ def _garman_klass(bars: pd.DataFrame) -> pd.Series:
 @feature(inputs=OHLC, warmup=lambda period: period - 1, kind="volatility")
 def garman_klass_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Volatility from open, high, low and close over n bars (Garman and Klass 1980)."""
-    return _root(_garman_klass(bars).rolling(period).mean())
+    return _root(rolling_mean(_garman_klass(bars), period))
 
 
 @feature(inputs=OHLC, warmup=lambda period: log_memory(period) - 1, kind="log_volatility")
@@ -116,7 +118,7 @@ def _rogers_satchell(bars: pd.DataFrame) -> pd.Series:
 @feature(inputs=OHLC, warmup=lambda period: period - 1, kind="volatility")
 def rogers_satchell_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Volatility from open, high, low and close over n bars, free of drift (Rogers and Satchell 1991)."""
-    return _root(_rogers_satchell(bars).rolling(period).mean())
+    return _root(rolling_mean(_rogers_satchell(bars), period))
 
 
 @feature(inputs=OHLC, warmup=lambda period: period, at_least=2, kind="volatility")
@@ -125,7 +127,7 @@ def yang_zhang_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     weight = 0.34 / (1.34 + (period + 1) / (period - 1))
     gap = rolling_std(log_change(bars["open"], bars["close"].shift(1)), period) ** 2
     body = rolling_std(log_change(bars["close"], bars["open"]), period) ** 2
-    inside = _rogers_satchell(bars).rolling(period).mean()
+    inside = rolling_mean(_rogers_satchell(bars), period)
     return _root(gap + weight * body + (1 - weight) * inside)
 
 
@@ -139,18 +141,18 @@ def volatility_ratio(bars: pd.DataFrame, short: int = 10, long: int = 60) -> pd.
 def volatility_of_volatility(bars: pd.DataFrame, period: int = 20, window: int = 60) -> pd.Series:
     """Deviation / mean of the realised volatility of n bars over a window."""
     realised = realised_volatility(bars, period)
-    return rolling_std(realised, window) / realised.rolling(window).mean()
+    return rolling_std(realised, window) / rolling_mean(realised, window)
 
 
 @feature(warmup=lambda period: period)
 def downside_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Root of the mean square of the negative log returns of n bars, gains counting as 0 (Sortino 1991)."""
-    return _root((log_returns(bars).clip(upper=0.0) ** 2).rolling(period).mean())
+    return _root(rolling_mean(log_returns(bars).clip(upper=0.0) ** 2, period))
 
 
 @feature(warmup=lambda period: period, at_least=2)
 def jump_share(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """1 - bipower variation / realised variance over n bars: share due to jumps (Barndorff-Nielsen 2004)."""
     size = log_returns(bars).abs()
-    bipower = np.pi / 2 * (size * size.shift(1)).rolling(period - 1).sum() * period / (period - 1)
-    return 1 - bipower / (size**2).rolling(period).sum()
+    bipower = np.pi / 2 * rolling_sum(size * size.shift(1), period - 1) * period / (period - 1)
+    return 1 - bipower / rolling_sum(size**2, period)
