@@ -64,7 +64,7 @@ def price_table(
         ['symbol,timestamp,close', '7203,2024-01-02 00:00:00+00:00,1.0', '7203,2024-01-03 00:00:00+00:00,2.0']
     """
     table = require_table(as_pandas(frame))
-    if _is_long(table) or table.empty or table.columns.has_duplicates:
+    if is_long(table) or table.empty or table.columns.has_duplicates:
         return table
     table = _named(_flat(table), wanted)
     if "timestamp" not in table:
@@ -75,16 +75,12 @@ def price_table(
     return pd.DataFrame(keys).assign(**_numbers(named.drop(columns=KEYS), {*BARS, *wanted}))
 
 
-def _is_long(table: pd.DataFrame) -> bool:
+def is_long(table: pd.DataFrame) -> bool:
     """Whether the table is what `price_table` makes of it already: the way of each bar of a stream."""
-    kinds = table.dtypes
-    if (
-        not kinds.index.is_unique
-        or not set(KEYS) <= set(kinds.index)
-        or (kinds["symbol"], kinds["timestamp"]) != ("str", TIME_DTYPE)
-    ):
+    kinds = dict(zip(table.columns, table.dtypes, strict=True))
+    if len(kinds) < table.shape[1] or kinds.get("symbol") != "str" or kinds.get("timestamp") != TIME_DTYPE:
         return False
-    names = [name for name in kinds.index if name not in KEYS]
+    names = [name for name in kinds if name not in KEYS]
     plain = all(isinstance(name, str) and (name in BARS or name.lower() not in BARS) for name in names)
     return plain and all(kinds[name] == np.float64 for name in names)
 

@@ -1,21 +1,23 @@
-"""The newest row of features of each symbol, from the last rows of the symbols alone: what a stream computes per bar.
+"""What is known of the newest row of each symbol, from its last rows alone: what a stream computes for each bar.
 
-Shapes: n rows of a symbol, C columns of a bar, F features, S symbols.
+Shapes: n rows of a symbol, C columns of a bar, F features, H targets, S symbols.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from cnn_lstm.data.features import Feature, evaluate_feature, needed_history
+from cnn_lstm.data.targets import MEMORY, Target
 from cnn_lstm.data.times import utc_index
 
 Floats = npt.NDArray[np.float64]
+TARGETS_OF_OURS = ("cnn_lstm.data.targets", "cnn_lstm.data.column_targets")
 
 
 class LastRows(Protocol):
@@ -34,6 +36,29 @@ class LastRows(Protocol):
         """Rows of the symbol so far, of which these are the last."""
 
 
+def last_rows(
+    tails: Mapping[str, LastRows], columns: pd.Index, rows: int | None, *, keys: bool
+) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
+    """The last rows of symbols below each other, and where the last one of each lies, (S,).
+
+    Args:
+        tails: What is kept of each symbol.
+        columns: Names of the columns of a bar, (C,).
+        rows: Rows of a symbol, at most; None for all.
+        keys: Whether the table has the columns `symbol` and `timestamp`.
+    """
+    parts = [tail.bars if rows is None else tail.bars[-rows:] for tail in tails.values()]
+    lengths = [len(part) for part in parts]
+    # each column in one piece of memory, as those of a whole table are
+    table = pd.DataFrame(np.concatenate(parts).T.copy().T, columns=columns, copy=False)
+    if keys:
+        names = np.repeat(np.array(list(tails), dtype=object), lengths)
+        times = [tail.time if rows is None else tail.time[-rows:] for tail in tails.values()]
+        table.insert(0, "symbol", pd.Series(names, dtype="str"))
+        table.insert(1, "timestamp", utc_index(np.concatenate(times)))
+    return table, np.cumsum(lengths) - 1
+
+
 class LatestFeatures:
     """Computes the last row of `compute_features` of each symbol, with the same bits.
 
@@ -47,7 +72,7 @@ class LatestFeatures:
     """
 
     def __init__(self, features: Sequence[Feature], columns: Sequence[str]) -> None:
-        self._features, self._columns = features, pd.Index(columns, dtype="str")
+        self._features, self._columns = features, pd.Index(list(columns))
         self._places = {name: place for place, name in enumerate(columns)}
         self._apart: list[int] = []
         # numbers of the features, by the rows of a symbol that they look at and whether they see its name and the times
@@ -59,6 +84,7 @@ class LatestFeatures:
                 continue
             rows, keys = None if far else item.warmup + 1, item.cross_sectional or not item.inputs
             self._together.setdefault((rows, keys), []).append(number)
+        self._warmups = np.array([item.warmup for item in features])
 
     def values(self, tails: Mapping[str, LastRows]) -> Floats:
         """The features of the last row of each symbol, (S, F); NaN where not known.
@@ -71,10 +97,10 @@ class LatestFeatures:
             ConfigError: A function of the user's own failed, or did not return one number per row.
         """
         values = np.full((len(tails), len(self._features)), np.nan)
-        known = np.array([[tail.seen > item.warmup for item in self._features] for tail in tails.values()])
+        known = np.array([tail.seen for tail in tails.values()])[:, None] > self._warmups
         with np.errstate(all="ignore"):  # log of 0 and division by 0 give a missing value
             for (rows, keys), numbers in self._together.items():
-                table, ends = self._table(tails, rows, keys)
+                table, ends = last_rows(tails, self._columns, rows, keys=keys)
                 for number in numbers:
                     values[:, number] = evaluate_feature(self._features[number], table)[ends]
             for number in self._apart:
@@ -83,26 +109,69 @@ class LatestFeatures:
                         values[place, number] = self._of_symbol(self._features[number], symbol, tail)
         return np.where(known & np.isfinite(values), values, np.nan)
 
-    def _table(
-        self, tails: Mapping[str, LastRows], rows: int | None, keys: bool
-    ) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
-        """The last rows of all symbols, and where the last one of each lies, (S,)."""
-        parts = [tail.bars if rows is None else tail.bars[-rows:] for tail in tails.values()]
-        lengths = [len(part) for part in parts]
-        # each column in one piece of memory, as those of a whole table are
-        table = pd.DataFrame(np.concatenate(parts).T.copy().T, columns=self._columns, copy=False)
-        if keys:
-            names = np.repeat(np.array(list(tails), dtype=object), lengths)
-            times = [tail.time if rows is None else tail.time[-rows:] for tail in tails.values()]
-            table.insert(0, "symbol", pd.array(names, dtype="str"))
-            table.insert(1, "timestamp", utc_index(np.concatenate(times)))
-        return table, np.cumsum(lengths) - 1
-
     def _of_symbol(self, item: Feature, symbol: str, tail: LastRows) -> float:
         """Value of the last row of a symbol, of a feature that looks far back."""
         if item.reads_all_rows:
-            table, _ = self._table({symbol: tail}, None, True)
+            table, _ = last_rows({symbol: tail}, self._columns, None, keys=True)
         else:
             rows = needed_history([item], tail.seen - 1)
             table = pd.DataFrame({name: tail.bars[-rows:, self._places[name]].copy() for name in item.inputs})
         return float(evaluate_feature(item, table)[-1])
+
+
+class KnownTargets(NamedTuple):
+    """What is known of each target at the last row of each symbol, each (S, H) float32.
+
+    Attributes:
+        present: Latest value of the same quantity.
+        volatility: Volatility of one bar.
+        ended: The label that has ended with the row, of the decision `reach` rows before.
+    """
+
+    present: npt.NDArray[np.float32]
+    volatility: npt.NDArray[np.float32]
+    ended: npt.NDArray[np.float32]
+
+
+class LatestTargets:
+    """Computes what the last row of a panel knows of the targets of each symbol, with the same bits.
+
+    Args:
+        targets: The targets, (H,).
+        columns: Names of the columns of a bar, (C,).
+
+    Attributes:
+        rows: Rows of a symbol that they are computed from; None for all, which a target of the user's own may read.
+    """
+
+    def __init__(self, targets: Sequence[Target], columns: Sequence[str]) -> None:
+        self._targets, self._columns = targets, pd.Index(list(columns))
+        bounded = all(type(target).__module__ in TARGETS_OF_OURS and target.bounded for target in targets)
+        self.rows = max(MEMORY, *(target.reach for target in targets)) + 2 if bounded else None
+
+    def values(self, tails: Mapping[str, LastRows]) -> KnownTargets:
+        """What is known at the last row of each symbol; the ended label is NaN where a symbol has too few rows.
+
+        Args:
+            tails: What is kept of each symbol, the last `rows` rows at least.
+        """
+        known = KnownTargets(*(np.full((len(tails), len(self._targets)), np.nan, dtype=np.float32) for _ in range(3)))
+        for places, some in self._groups(tails):
+            table, ends = last_rows(some, self._columns, self.rows, keys=self.rows is None)
+            for k, target in enumerate(self._targets):
+                known.present[places, k] = target.present(table)[ends]
+                known.volatility[places, k] = target.volatility(table)[ends]
+                enough = ends[0] >= target.reach
+                known.ended[places, k] = target.future(table)[ends - target.reach] if enough else np.nan
+        return known
+
+    def _groups(self, tails: Mapping[str, LastRows]) -> Iterator[tuple[list[int], Mapping[str, LastRows]]]:
+        """Symbols whose rows may stand below each other, with their numbers.
+
+        The first rows of a symbol know less than those behind another one would.
+        """
+        whole = [self.rows is not None and len(tail.time) >= self.rows for tail in tails.values()]
+        together = [place for place, fits in enumerate(whole) if fits]
+        names = list(tails)
+        for places in ([together] if together else []) + [[place] for place, fits in enumerate(whole) if not fits]:
+            yield places, {names[place]: tails[names[place]] for place in places}

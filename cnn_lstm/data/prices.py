@@ -19,7 +19,6 @@ from cnn_lstm.data.checks import (
     count_rows,
     day,
     places,
-    plainly_sound,
 )
 from cnn_lstm.data.missing import listed, missing_runs, unlabelled
 from cnn_lstm.data.screening import CHUNK, row_defects
@@ -109,8 +108,6 @@ def check_bars(
     """
     check_structure(bars, columns)
     sound = _normalised(bars[[*KEYS, *columns]], daily=False).sort_values(KEYS, ignore_index=True)
-    if plainly_sound(sound, latest):
-        return sound
     joined = sound if latest.empty else pd.concat([latest, sound]).sort_values(KEYS, kind="stable", ignore_index=True)
     defects = [defect for check in BAR_CHECKS for defect in check(joined, checks)]
     _refuse(defects + list(_unfilled(sound, latest, [name for name in columns if name not in labels])))
