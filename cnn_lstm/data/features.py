@@ -234,8 +234,8 @@ def evaluate_feature(item: Feature, bars: pd.DataFrame) -> npt.NDArray[np.float6
     try:
         # a shallow copy: what a user's function writes into its bars must not reach the next function
         column = item.function(bars.copy(deep=False) if item.reads_all_rows else bars)
-        if type(column) is np.ndarray and column.dtype == np.float64 and column.shape == (len(bars),):
-            return column
+        if isinstance(column, pd.Series | np.ndarray) and column.dtype == np.float64 and column.shape == (len(bars),):
+            return np.asarray(column)
         column = column if isinstance(column, pd.Series) else pd.Series(column)
     except CnnLstmError:
         raise

@@ -6,7 +6,7 @@ Shapes: n rows of a symbol, C columns of a bar, F features, H targets, S symbols
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from cnn_lstm.data.targets import MEMORY, Target
 from cnn_lstm.data.times import utc_index
 
 Floats = npt.NDArray[np.float64]
+FEW = 4  # symbols
 TARGETS_OF_OURS = ("cnn_lstm.data.targets", "cnn_lstm.data.column_targets")
 
 
@@ -59,6 +60,27 @@ def last_rows(
     return table, np.cumsum(lengths) - 1
 
 
+class _Columns:
+    """What an offered feature uses of a table of bars; a table of pandas makes a new Series at each look at a column.
+
+    Args:
+        values: The columns, (C, n), by the places of their names.
+        places: The place of each name.
+    """
+
+    def __init__(self, values: Floats, places: Mapping[str, int]) -> None:
+        self.index = pd.RangeIndex(values.shape[1])
+        self._values, self._places, self._made = values, places, dict[str, pd.Series]()
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, name: str) -> pd.Series:
+        if name not in self._made:
+            self._made[name] = pd.Series(self._values[self._places[name]], index=self.index, copy=False)
+        return self._made[name]
+
+
 class LatestFeatures:
     """Computes the last row of `compute_features` of each symbol, with the same bits.
 
@@ -74,17 +96,14 @@ class LatestFeatures:
     def __init__(self, features: Sequence[Feature], columns: Sequence[str]) -> None:
         self._features, self._columns = features, pd.Index(list(columns))
         self._places = {name: place for place, name in enumerate(columns)}
-        self._apart: list[int] = []
-        # numbers of the features, by the rows of a symbol that they look at and whether they see its name and the times
-        self._together: dict[tuple[int | None, bool], list[int]] = {}
-        for number, item in enumerate(features):
-            far = item.running or item.reads_all_rows
-            if far and not item.cross_sectional:
-                self._apart.append(number)
-                continue
-            rows, keys = None if far else item.warmup + 1, item.cross_sectional or not item.inputs
-            self._together.setdefault((rows, keys), []).append(number)
         self._warmups = np.array([item.warmup for item in features])
+        every = list(enumerate(features))
+        far = [number for number, item in every if item.running or item.reads_all_rows]
+        # what sees more than the columns: the names of symbols, the times, or whatever a user's function looks at
+        wide = [number for number, item in every if item.cross_sectional or item.reads_all_rows or not item.inputs]
+        self._apart = [number for number in far if not features[number].cross_sectional]
+        self._crossing = [number for number in wide if number not in self._apart]
+        self._windows = [number for number, _ in every if number not in {*self._apart, *self._crossing}]
 
     def values(self, tails: Mapping[str, LastRows]) -> Floats:
         """The features of the last row of each symbol, (S, F); NaN where not known.
@@ -99,15 +118,32 @@ class LatestFeatures:
         values = np.full((len(tails), len(self._features)), np.nan)
         known = np.array([tail.seen for tail in tails.values()])[:, None] > self._warmups
         with np.errstate(all="ignore"):  # log of 0 and division by 0 give a missing value
-            for (rows, keys), numbers in self._together.items():
-                table, ends = last_rows(tails, self._columns, rows, keys=keys)
-                for number in numbers:
-                    values[:, number] = evaluate_feature(self._features[number], table)[ends]
+            self._fill_windows(values, [tail.bars for tail in tails.values()])
+            for number in self._crossing:
+                item = self._features[number]
+                rows = None if item.reads_all_rows or item.running else item.warmup + 1
+                table, ends = last_rows(tails, self._columns, rows, keys=True)
+                values[:, number] = evaluate_feature(item, table)[ends]
             for number in self._apart:
                 for place, (symbol, tail) in enumerate(tails.items()):
                     if known[place, number]:
                         values[place, number] = self._of_symbol(self._features[number], symbol, tail)
         return np.where(known & np.isfinite(values), values, np.nan)
+
+    def _fill_windows(self, values: Floats, bars: Sequence[Floats]) -> None:
+        """Fills the features that look at a window of one symbol's columns, each (S, F)."""
+        shared = len(bars) <= FEW  # more rows for most features, but fewer tables
+        longest = max((self._features[number].warmup for number in self._windows), default=0)
+        tables: dict[int, tuple[pd.DataFrame, npt.NDArray[np.int64]]] = {}
+        for number in self._windows:
+            item = self._features[number]
+            rows = (longest if shared else item.warmup) + 1
+            if rows not in tables:
+                parts = [of_symbol[-rows:] for of_symbol in bars]
+                joined = _Columns(np.concatenate(parts).T.copy(), self._places)
+                tables[rows] = cast(pd.DataFrame, joined), np.cumsum([len(part) for part in parts]) - 1
+            table, ends = tables[rows]
+            values[:, number] = evaluate_feature(item, table)[ends]
 
     def _of_symbol(self, item: Feature, symbol: str, tail: LastRows) -> float:
         """Value of the last row of a symbol, of a feature that looks far back."""
@@ -115,7 +151,7 @@ class LatestFeatures:
             table, _ = last_rows({symbol: tail}, self._columns, None, keys=True)
         else:
             rows = needed_history([item], tail.seen - 1)
-            table = pd.DataFrame({name: tail.bars[-rows:, self._places[name]].copy() for name in item.inputs})
+            table = cast(pd.DataFrame, _Columns(tail.bars[-rows:].T.copy(), self._places))
         return float(evaluate_feature(item, table)[-1])
 
 

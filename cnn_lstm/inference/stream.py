@@ -111,7 +111,7 @@ class Stream:
         columns, embeddings = self._forecast(tails, known)
         # nothing below fails, so that a refused bar leaves no trace
         self._observe(tails, known)
-        table = table_of(self._intervals.add(columns) | embeddings)
+        table = pd.concat([table_of(self._intervals.add(columns)), embeddings], axis=1)
         set_target_infos(table, self._intervals.infos)
         self._tails |= {symbol: self._cut(tail) for symbol, tail in tails.items()}
         self._latest = arrived.moment if self._latest is None else max(arrived.moment, self._latest)
@@ -199,8 +199,8 @@ class Stream:
 
     def _forecast(
         self, tails: Mapping[str, Tail], known: KnownTargets
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-        """Columns of the predictions table of the new bars without intervals, and of the embeddings of its rows."""
+    ) -> tuple[dict[str, NDArray[Any]], pd.DataFrame]:
+        """Columns of the predictions table of the new bars without intervals, and the embeddings of its rows."""
         ready = np.array([tail.complete >= self._recipe.window for tail in tails.values()])
         panel = self._panel(tails, known)
         windows = torch.stack([tail.window for tail in tails.values()])[torch.from_numpy(ready)]
@@ -210,7 +210,7 @@ class Stream:
         rows, mean = np.flatnonzero(ready), self._forecaster.contract.target_mean
         columns = prediction_columns(panel, self._targets, rows, found, mean)
         repeated = np.tile(embedding.cpu().numpy(), (len(self._targets), 1))
-        return columns, {f"e{k}": repeated[:, k] for k in range(repeated.shape[1])}
+        return columns, pd.DataFrame(repeated, columns=[f"e{k}" for k in range(repeated.shape[1])], copy=False)
 
     def _panel(self, tails: Mapping[str, Tail], known: KnownTargets) -> Panel:
         """The new bars alone, each in a segment of its own: nothing that follows is known."""

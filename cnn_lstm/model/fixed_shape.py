@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 INFERENCE_BATCH = 32
-SMALL_BATCH = 4  # a single window in a batch of 32 takes five times as long
+SMALL_BATCHES = (2, 4, 8)  # a single window in a batch of 32 takes seven times as long as in one of 2
 MOST_SMALL = 16  # windows that small batches are faster for
 
 Function = Callable[[Tensor], tuple[Tensor, ...]]
@@ -44,9 +44,9 @@ class SmallShapes:
     """`fixed_shape` that takes few windows in small batches, where these give the bits of the large ones.
 
     Whether they do depends on the network, the machine and the number of threads, not on the numbers in a window:
-    kernels choose the order of their sums by shapes. So it is tried out once, at the first few windows of a shape: 32
-    windows are computed in one large batch and, at each place of a small one, in small batches. Where any bit differs
-    the large batch is used, as it is on a GPU, where it costs nothing.
+    kernels choose the order of their sums by shapes. So each size is tried out once, at the first few windows of a
+    shape: 32 windows are computed in one large batch and, at each place of a small one, in small batches. Where any bit
+    differs the next size is taken, and at last the large batch, as it is on a GPU, where it costs nothing.
 
     Example:
         >>> shapes = SmallShapes()
@@ -60,33 +60,35 @@ class SmallShapes:
 
     def __call__(self, function: Function, x: Tensor) -> tuple[Tensor, ...]:
         """Applies a function of windows, (B, T, F), as `fixed_shape` does, with the same bits."""
-        small = x.device.type == "cpu" and 0 < len(x) <= MOST_SMALL and not torch.is_grad_enabled()
-        if not (small and self._gives_equal_bits(function, x[0])):
-            return fixed_shape(function, x)
-        return _joined(_filled_up(function, x, SMALL_BATCH))
+        if x.device.type == "cpu" and 0 < len(x) <= MOST_SMALL and not torch.is_grad_enabled():
+            for size in SMALL_BATCHES:
+                if size >= min(len(x), SMALL_BATCHES[-1]) and self._gives_equal_bits(function, x[0], size):
+                    return _joined(_filled_up(function, x, size))
+        return fixed_shape(function, x)
 
-    def _gives_equal_bits(self, function: Function, window: Tensor) -> bool:
+    def _gives_equal_bits(self, function: Function, window: Tensor, size: int) -> bool:
         autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
-        key = (*window.shape, window.dtype, torch.get_num_threads(), autocast)
+        key = (size, *window.shape, window.dtype, torch.get_num_threads(), autocast)
         if key not in self._equal:
-            self._equal[key] = small_batches_are_equal(function, window)
+            self._equal[key] = small_batches_are_equal(function, window, size)
         return self._equal[key]
 
 
-def small_batches_are_equal(function: Function, window: Tensor) -> bool:
+def small_batches_are_equal(function: Function, window: Tensor, size: int) -> bool:
     """Whether small batches give the bits of a large one, at each of their places.
 
     Args:
         function: As for `fixed_shape`.
         window: A window, (T, F); it is tried out with its rows in many orders and of many sizes.
+        size: Windows of a small batch.
     """
     chance = torch.Generator().manual_seed(0)
     orders = torch.stack([torch.randperm(len(window), generator=chance) for _ in range(INFERENCE_BATCH)])
-    sizes = 1 + torch.randn(INFERENCE_BATCH, len(window), 1, generator=chance) / 8
-    windows = window[orders] * sizes.to(window.dtype)
+    factors = 1 + torch.randn(INFERENCE_BATCH, len(window), 1, generator=chance) / 8
+    windows = window[orders] * factors.to(window.dtype)
     large = function(windows)
-    for place in range(SMALL_BATCH):
-        small = _joined(_filled_up(function, windows.roll(place, 0), SMALL_BATCH))
+    for place in range(size):
+        small = _joined(_filled_up(function, windows.roll(place, 0), size))
         if not all(torch.equal(one.roll(-place, 0), other) for one, other in zip(small, large, strict=True)):
             return False
     return True

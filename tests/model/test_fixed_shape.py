@@ -11,7 +11,7 @@ from torch import Tensor
 from cnn_lstm.model.fixed_shape import (
     INFERENCE_BATCH,
     MOST_SMALL,
-    SMALL_BATCH,
+    SMALL_BATCHES,
     SmallShapes,
     fixed_shape,
     small_batches_are_equal,
@@ -49,15 +49,33 @@ def test_fixed_shape_always_asks_for_the_same_shape(size: int) -> None:
     assert set(shapes) == {INFERENCE_BATCH}
 
 
-@pytest.mark.parametrize(("size", "small"), [(1, 1), (4, 1), (5, 2), (MOST_SMALL, 4), (MOST_SMALL + 1, 0)])
-def test_few_windows_are_taken_in_small_batches(size: int, small: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "batches"),
+    [(1, [2]), (2, [2]), (3, [4]), (5, [8]), (9, [8, 8]), (MOST_SMALL, [8, 8]), (MOST_SMALL + 1, [INFERENCE_BATCH])],
+)
+def test_few_windows_are_taken_in_small_batches(size: int, batches: list[int]) -> None:
     shapes: list[int] = []
     with torch.no_grad():
         few = SmallShapes()
-        few(by_shape([]), windows(1))  # tried out here
+        few(by_shape([]), windows(size))  # tried out here
         (sums,) = few(by_shape(shapes), windows(size))
     assert torch.equal(sums, windows(size).sum(dim=(1, 2)))
-    assert shapes == ([SMALL_BATCH] * small or [INFERENCE_BATCH])
+    assert shapes == batches
+
+
+def test_the_next_size_is_taken_where_one_gives_other_bits() -> None:
+    shapes: list[int] = []
+
+    def function(x: Tensor) -> tuple[Tensor]:
+        shapes.append(len(x))
+        return (x.sum(dim=(1, 2)) + float(len(x) == 2),)
+
+    with torch.no_grad():
+        few = SmallShapes()
+        few(function, windows(1))
+        shapes.clear()
+        few(function, windows(1))
+    assert shapes == [4]
 
 
 def test_a_network_whose_bits_depend_on_the_batch_is_given_the_large_one() -> None:
@@ -71,14 +89,14 @@ def test_a_network_whose_bits_depend_on_the_batch_is_given_the_large_one() -> No
     assert torch.equal(sums, windows(2).sum(dim=(1, 2)) + INFERENCE_BATCH)
 
 
-@pytest.mark.parametrize("place", range(SMALL_BATCH))
-def test_each_place_of_a_small_batch_is_tried_out(place: int) -> None:
+@pytest.mark.parametrize(("size", "place"), [(size, place) for size in SMALL_BATCHES for place in range(size)])
+def test_each_place_of_a_small_batch_is_tried_out(size: int, place: int) -> None:
     def function(x: Tensor) -> tuple[Tensor]:
         odd = torch.zeros(len(x))
-        odd[place] = float(len(x) == SMALL_BATCH)
+        odd[place] = float(len(x) == size)
         return (x.sum(dim=(1, 2)) + odd,)
 
-    assert not small_batches_are_equal(function, windows(1)[0])
+    assert not small_batches_are_equal(function, windows(1)[0], size)
 
 
 def test_with_gradients_nothing_is_tried_out() -> None:

@@ -11,6 +11,7 @@ from cnn_lstm.data.indicators.numerics import (
     FloatArray,
     ema_memory,
     from_talib,
+    mean_of_last,
     over_windows,
     rolling_mean,
     rolling_sum,
@@ -23,8 +24,8 @@ _KAMA_SPAN = 10
 @feature(warmup=lambda period: period - 1)
 def close_to_sma(bars: pd.DataFrame, period: int = 20) -> FloatArray:
     """Close / simple moving average - 1."""
-    close = bars["close"]
-    ratio: FloatArray = close.to_numpy() / rolling_mean(close, period).to_numpy() - 1
+    close = bars["close"].to_numpy()
+    ratio: FloatArray = close / mean_of_last(close, period) - 1
     return ratio
 
 

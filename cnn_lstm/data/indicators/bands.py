@@ -11,8 +11,10 @@ from cnn_lstm.data.indicators.numerics import (
     FloatArray,
     ema_memory,
     from_talib,
+    mean_of_last,
     rolling_mean,
     rolling_std,
+    std_of_last,
     wilder_memory,
 )
 
@@ -21,9 +23,9 @@ from cnn_lstm.data.indicators.numerics import (
 def bollinger_b(bars: pd.DataFrame, period: int = 20, width: int = 2) -> FloatArray:
     """Bollinger's %b: place of the close between mean -/+ k deviations (Bollinger 1983)."""
     # not TA-Lib's: it subtracts squared means, which loses all digits where the price hardly moves
-    close = bars["close"]
-    middle, deviation = rolling_mean(close, period).to_numpy(), rolling_std(close, period, ddof=0).to_numpy()
-    place: FloatArray = (close.to_numpy() - middle) / (2 * width * deviation) + 0.5
+    close = bars["close"].to_numpy()
+    middle, deviation = mean_of_last(close, period), std_of_last(close, period, ddof=0)
+    place: FloatArray = (close - middle) / (2 * width * deviation) + 0.5
     return place
 
 

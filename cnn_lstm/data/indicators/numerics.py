@@ -56,17 +56,21 @@ def wilder_memory(period: int, tolerance: float = 1e-8, stages: int = 1) -> int:
 
 def log_change(later: pd.Series, earlier: pd.Series) -> pd.Series:
     """Log(later / earlier), row by row of two columns of one table."""
-    with np.errstate(all="ignore"):  # as pandas divides; NumPy alone is several times as fast on a few thousand rows
-        ratio = later.to_numpy() / earlier.to_numpy()
-    return pd.Series(np.log(ratio), index=later.index, copy=False)
+    return pd.Series(log_ratio(later.to_numpy(), earlier.to_numpy()), index=later.index, copy=False)
 
 
 def log_returns(bars: pd.DataFrame, period: int = 1) -> pd.Series:
     """Log return of the close over `period` bars."""
     close = bars["close"]
+    values = close.to_numpy()
+    return pd.Series(log_ratio(values, lagged(values, period)), index=close.index, copy=False)
+
+
+def log_ratio(later: FloatArray, earlier: FloatArray) -> FloatArray:
+    """Log(later / earlier), (n,); a missing value where it has none, as pandas would have it."""
     with np.errstate(all="ignore"):
-        ratio = close.to_numpy() / lagged(close.to_numpy(), period)
-    return pd.Series(np.log(ratio), index=close.index, copy=False)
+        values: FloatArray = np.log(later / earlier)
+    return values
 
 
 def lagged(values: FloatArray, period: int) -> FloatArray:
@@ -89,10 +93,15 @@ def typical_price(bars: pd.DataFrame) -> pd.Series:
 
 def share_of_range(part: pd.Series, bars: pd.DataFrame, neutral: float) -> pd.Series:
     """Part / (high - low); a bar without a range is `neutral`."""
+    share = ratio_to_range(part.to_numpy(), bars, neutral)
+    return pd.Series(share, index=part.index, copy=False)
+
+
+def ratio_to_range(part: FloatArray, bars: pd.DataFrame, neutral: float) -> FloatArray:
+    """`share_of_range` of an array, (n,)."""
     spread = bars["high"].to_numpy() - bars["low"].to_numpy()
     with np.errstate(all="ignore"):
-        share = np.where(spread == 0, neutral, part.to_numpy() / spread)
-    return pd.Series(share, index=part.index, copy=False)
+        return np.where(spread == 0, neutral, part / spread)
 
 
 def from_talib(
@@ -118,7 +127,7 @@ def from_talib(
     return values
 
 
-def over_windows(function: Callable[..., FloatArray], period: int, *columns: pd.Series) -> FloatArray:
+def over_windows(function: Callable[..., FloatArray], period: int, *columns: pd.Series | FloatArray) -> FloatArray:
     """A statistic of the last `period` rows, each window by itself, (n,).
 
     Args:
@@ -149,7 +158,7 @@ def rolling_sum(column: pd.Series, period: int) -> pd.Series:
         >>> rolling_sum(pd.Series([1.0, 2.0, np.nan, 4.0, 5.0, 6.0]), 3).tolist()
         [nan, nan, nan, nan, nan, 15.0]
     """
-    return pd.Series(_sum_of_last(_known(column), period), index=column.index, copy=False)
+    return pd.Series(_of_last(np.add, _known(column.to_numpy()), period), index=column.index, copy=False)
 
 
 def rolling_mean(column: pd.Series, period: int) -> pd.Series:
@@ -159,25 +168,39 @@ def rolling_mean(column: pd.Series, period: int) -> pd.Series:
         >>> rolling_mean(pd.Series([0.1, 0.1, 0.1, 0.4]), 3).round(3).tolist()
         [nan, nan, 0.1, 0.2]
     """
-    values = _known(column)
-    mean = _sum_of_last(values, period) / period
+    return pd.Series(mean_of_last(column.to_numpy(), period), index=column.index, copy=False)
+
+
+def mean_of_last(values: FloatArray, period: int) -> FloatArray:
+    """`rolling_mean` of an array, (n,)."""
+    values = _known(values)
+    mean = _of_last(np.add, values, period) / period
     still = values[1:] == values[:-1]
     if period > 1 and still.any():
         since = _fold(np.logical_and, still, period - 1)
         mean[period - 1 :][since] = values[period - 1 :][since]
-    return pd.Series(mean, index=column.index, copy=False)
+    return mean
 
 
-def _known(column: pd.Series) -> FloatArray:
+def max_of_last(values: FloatArray, period: int) -> FloatArray:
+    """Largest of the last `period` rows, (n,); unknown where one of them is, or is infinite.
+
+    Example:
+        >>> max_of_last(np.array([1.0, 3.0, 2.0, 1.0]), 2).tolist()
+        [nan, 3.0, 3.0, 2.0]
+    """
+    return _of_last(np.maximum, _known(values), period)
+
+
+def _known(values: FloatArray) -> FloatArray:
     """The values, NaN where they are infinite: what would not leave a window again, were it summed, is not known."""
-    values = column.to_numpy(dtype=np.float64)
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _sum_of_last(values: FloatArray, period: int) -> FloatArray:
-    sums = np.full(len(values), np.nan)
-    sums[period - 1 :] = _fold(np.add, values, period)
-    return sums
+def _of_last(join: np.ufunc, values: FloatArray, period: int) -> FloatArray:
+    joined = np.full(len(values), np.nan)
+    joined[period - 1 :] = _fold(join, values, period)
+    return joined
 
 
 def _fold(join: np.ufunc, values: npt.NDArray[Any], period: int) -> npt.NDArray[Any]:
@@ -215,12 +238,17 @@ def rolling_std(column: pd.Series, period: int, ddof: int = 1) -> pd.Series:
         >>> rolling_std(pd.Series([0.1, 0.1, 0.1, 0.3]), 2).round(3).tolist()
         [nan, 0.0, 0.0, 0.141]
     """
+    return pd.Series(std_of_last(column.to_numpy(), period, ddof), index=column.index, copy=False)
+
+
+def std_of_last(values: FloatArray, period: int, ddof: int = 1) -> FloatArray:
+    """`rolling_std` of an array, (n,)."""
 
     def deviation(windows: FloatArray) -> FloatArray:
         spread = windows.std(axis=1, ddof=ddof)
         return np.where(spread <= _ROUNDING * np.abs(windows).max(axis=1), 0.0, spread)
 
-    return pd.Series(over_windows(deviation, period, column), index=column.index)
+    return over_windows(deviation, period, values)
 
 
 def root_mean_square(column: pd.Series, period: int) -> pd.Series:

@@ -8,7 +8,7 @@ import talib
 
 from cnn_lstm.data.indicators.averages import sma_cross
 from cnn_lstm.data.indicators.declare import feature
-from cnn_lstm.data.indicators.numerics import FloatArray, from_talib
+from cnn_lstm.data.indicators.numerics import FloatArray, from_talib, max_of_last
 from cnn_lstm.data.indicators.volatility import realised_volatility
 
 
@@ -27,8 +27,8 @@ def volatility_regime(bars: pd.DataFrame, period: int = 20, window: int = 252) -
 @feature(warmup=lambda period: period - 1)
 def drawdown(bars: pd.DataFrame, period: int = 252) -> FloatArray:
     """Close / highest close of n bars - 1, never positive."""
-    close = bars["close"]
-    fall: FloatArray = close.to_numpy() / close.rolling(period).max().to_numpy() - 1
+    close = bars["close"].to_numpy()
+    fall: FloatArray = close / max_of_last(close, period) - 1
     return fall
 
 

@@ -14,6 +14,7 @@ from cnn_lstm.data.indicators.numerics import (
     from_talib,
     log_change,
     log_memory,
+    log_ratio,
     log_returns,
     log_root_mean_square,
     memory,
@@ -93,8 +94,10 @@ def log_parkinson_volatility(bars: pd.DataFrame, period: int = 5) -> pd.Series:
 
 def _garman_klass(bars: pd.DataFrame) -> pd.Series:
     """Variance of each bar; a consistent bar has none below 0."""
-    spread = log_change(bars["high"], bars["low"]).to_numpy() ** 2
-    body = log_change(bars["close"], bars["open"]).to_numpy() ** 2
+    spread, body = (
+        log_ratio(bars[later].to_numpy(), bars[earlier].to_numpy()) ** 2
+        for later, earlier in (("high", "low"), ("close", "open"))
+    )
     return pd.Series(spread / 2 - (2 * np.log(2) - 1) * body, index=bars.index, copy=False)
 
 

@@ -13,7 +13,9 @@ from cnn_lstm.data.indicators.numerics import (
     correlation,
     from_talib,
     log_change,
+    log_ratio,
     log_returns,
+    mean_of_last,
     memory,
     over_windows,
     rolling_mean,
@@ -109,6 +111,7 @@ def price_volume_correlation(bars: pd.DataFrame, period: int = 20) -> FloatArray
 
 
 @feature(inputs=("volume",), warmup=lambda short, long: max(short, long) - 1)
-def volume_trend(bars: pd.DataFrame, short: int = 5, long: int = 20) -> pd.Series:
+def volume_trend(bars: pd.DataFrame, short: int = 5, long: int = 20) -> FloatArray:
     """Log(short / long mean of volume)."""
-    return log_change(rolling_mean(bars["volume"], short), rolling_mean(bars["volume"], long))
+    volume = bars["volume"].to_numpy()
+    return log_ratio(mean_of_last(volume, short), mean_of_last(volume, long))
