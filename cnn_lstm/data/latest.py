@@ -64,12 +64,12 @@ class _Columns:
     """What an offered feature uses of a table of bars; a table of pandas makes a new Series at each look at a column.
 
     Args:
-        values: The columns, (C, n), by the places of their names.
+        values: The columns, (n, C), by the places of their names.
         places: The place of each name.
     """
 
     def __init__(self, values: Floats, places: Mapping[str, int]) -> None:
-        self.index = pd.RangeIndex(values.shape[1])
+        self.index = pd.RangeIndex(len(values))
         self._values, self._places, self._made = values, places, dict[str, pd.Series]()
 
     def __len__(self) -> int:
@@ -77,7 +77,9 @@ class _Columns:
 
     def __getitem__(self, name: str) -> pd.Series:
         if name not in self._made:
-            self._made[name] = pd.Series(self._values[self._places[name]], index=self.index, copy=False)
+            # in one piece of memory, as a column of a whole table is
+            column = self._values[:, self._places[name]].copy()
+            self._made[name] = pd.Series(column, index=self.index, copy=False)
         return self._made[name]
 
 
@@ -140,7 +142,7 @@ class LatestFeatures:
             rows = (longest if shared else item.warmup) + 1
             if rows not in tables:
                 parts = [of_symbol[-rows:] for of_symbol in bars]
-                joined = _Columns(np.concatenate(parts).T.copy(), self._places)
+                joined = _Columns(np.concatenate(parts), self._places)
                 tables[rows] = cast(pd.DataFrame, joined), np.cumsum([len(part) for part in parts]) - 1
             table, ends = tables[rows]
             values[:, number] = evaluate_feature(item, table)[ends]
@@ -151,7 +153,7 @@ class LatestFeatures:
             table, _ = last_rows({symbol: tail}, self._columns, None, keys=True)
         else:
             rows = needed_history([item], tail.seen - 1)
-            table = cast(pd.DataFrame, _Columns(tail.bars[-rows:].T.copy(), self._places))
+            table = cast(pd.DataFrame, _Columns(tail.bars[-rows:], self._places))
         return float(evaluate_feature(item, table)[-1])
 
 

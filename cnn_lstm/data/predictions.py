@@ -132,6 +132,8 @@ def prediction_columns(
     for k, target in enumerate(targets):
         own = {name: values[:, k] for name, values in columns.items()}
         parts.append(_one_target(panel, target, k, rows, own, float(target_mean[k])))
+    if len(parts) == 1:
+        return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

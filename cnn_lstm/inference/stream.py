@@ -197,13 +197,12 @@ class Stream:
             return tail
         return tail.cut(max(needed_history(self._features, tail.seen) - 1, self._latest_targets.rows))
 
-    def _forecast(
-        self, tails: Mapping[str, Tail], known: KnownTargets
-    ) -> tuple[dict[str, NDArray[Any]], pd.DataFrame]:
+    def _forecast(self, tails: Mapping[str, Tail], known: KnownTargets) -> tuple[dict[str, NDArray[Any]], pd.DataFrame]:
         """Columns of the predictions table of the new bars without intervals, and the embeddings of its rows."""
-        ready = np.array([tail.complete >= self._recipe.window for tail in tails.values()])
+        ready = [tail.complete >= self._recipe.window for tail in tails.values()]
         panel = self._panel(tails, known)
-        windows = torch.stack([tail.window for tail in tails.values()])[torch.from_numpy(ready)]
+        whole = [tail.window for tail, has_all in zip(tails.values(), ready, strict=True) if has_all]
+        windows = torch.stack(whole or [torch.empty(self._recipe.window, len(self._features))])[: len(whole)]
         with torch.inference_mode():
             found, embedding = self._forecaster.forecast(windows.to(self._forecaster.device))
         found = {name: values.cpu() for name, values in found.items()}

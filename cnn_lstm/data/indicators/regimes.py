@@ -21,7 +21,7 @@ def trend_regime(bars: pd.DataFrame, fast: int = 20, slow: int = 100) -> pd.Seri
 @feature(warmup=lambda period, window: period + window - 1, at_least=2)
 def volatility_regime(bars: pd.DataFrame, period: int = 20, window: int = 252) -> pd.Series:
     """Percentile of the realised volatility of n bars among those of a window, 0 calm to 1 wild."""
-    return realised_volatility(bars, period).rolling(window).rank(pct=True)
+    return pd.Series(realised_volatility(bars, period)).rolling(window).rank(pct=True)
 
 
 @feature(warmup=lambda period: period - 1)

@@ -12,15 +12,18 @@ from cnn_lstm.data.indicators.numerics import (
     OHLC,
     FloatArray,
     from_talib,
+    lagged,
     log_change,
     log_memory,
     log_ratio,
     log_returns,
     log_root_mean_square,
+    mean_of_last,
     memory,
     rolling_mean,
     rolling_std,
     rolling_sum,
+    std_of_last,
     true_range,
     wilder_memory,
 )
@@ -28,8 +31,13 @@ from cnn_lstm.data.indicators.numerics import (
 
 def _root(variance: pd.Series) -> pd.Series:
     """Square root; a hair below zero is rounding."""
-    values = variance.to_numpy()
-    return pd.Series(np.where(values < 0.0, 0.0, values) ** 0.5, index=variance.index, copy=False)
+    return pd.Series(_root_of(variance.to_numpy()), index=variance.index, copy=False)
+
+
+def _root_of(variance: FloatArray) -> FloatArray:
+    """`_root` of an array, (n,)."""
+    values: FloatArray = np.where(variance < 0.0, 0.0, variance) ** 0.5
+    return values
 
 
 @feature("true_range", inputs=HLC, warmup=1)
@@ -45,9 +53,10 @@ def atr(bars: pd.DataFrame, period: int = 14) -> FloatArray:
 
 
 @feature(warmup=lambda period: period, at_least=2, kind="volatility")
-def realised_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
+def realised_volatility(bars: pd.DataFrame, period: int = 20) -> FloatArray:
     """Standard deviation of the last n log returns."""
-    return rolling_std(log_returns(bars), period)
+    close = bars["close"].to_numpy()
+    return std_of_last(log_ratio(close, lagged(close, 1)), period)
 
 
 @feature(warmup=lambda span: memory(2 / (span + 1)) + 1, at_least=2, kind="volatility", running=True)
@@ -92,25 +101,26 @@ def log_parkinson_volatility(bars: pd.DataFrame, period: int = 5) -> pd.Series:
     return log_root_mean_square(log_change(bars["high"], bars["low"]) / np.sqrt(4 * np.log(2)), period)
 
 
-def _garman_klass(bars: pd.DataFrame) -> pd.Series:
+def _garman_klass(bars: pd.DataFrame) -> FloatArray:
     """Variance of each bar; a consistent bar has none below 0."""
     spread, body = (
         log_ratio(bars[later].to_numpy(), bars[earlier].to_numpy()) ** 2
         for later, earlier in (("high", "low"), ("close", "open"))
     )
-    return pd.Series(spread / 2 - (2 * np.log(2) - 1) * body, index=bars.index, copy=False)
+    variance: FloatArray = spread / 2 - (2 * np.log(2) - 1) * body
+    return variance
 
 
 @feature(inputs=OHLC, warmup=lambda period: period - 1, kind="volatility")
-def garman_klass_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
+def garman_klass_volatility(bars: pd.DataFrame, period: int = 20) -> FloatArray:
     """Volatility from open, high, low and close over n bars (Garman and Klass 1980)."""
-    return _root(rolling_mean(_garman_klass(bars), period))
+    return _root_of(mean_of_last(_garman_klass(bars), period))
 
 
 @feature(inputs=OHLC, warmup=lambda period: log_memory(period) - 1, kind="log_volatility")
 def log_garman_klass_volatility(bars: pd.DataFrame, period: int = 5) -> pd.Series:
     """Log of the Garman-Klass volatility of n bars, at least 0.1 of that of 63."""
-    return log_root_mean_square(_root(_garman_klass(bars)), period)
+    return log_root_mean_square(pd.Series(_root_of(_garman_klass(bars)), index=bars.index), period)
 
 
 def _rogers_satchell(bars: pd.DataFrame) -> pd.Series:
@@ -135,16 +145,16 @@ def yang_zhang_volatility(bars: pd.DataFrame, period: int = 20) -> pd.Series:
 
 
 @feature(warmup=lambda short, long: max(short, long), at_least=2)
-def volatility_ratio(bars: pd.DataFrame, short: int = 10, long: int = 60) -> pd.Series:
+def volatility_ratio(bars: pd.DataFrame, short: int = 10, long: int = 60) -> FloatArray:
     """Short realised volatility / long one."""
     return realised_volatility(bars, short) / realised_volatility(bars, long)
 
 
 @feature(warmup=lambda period, window: period + window - 1, at_least=2)
-def volatility_of_volatility(bars: pd.DataFrame, period: int = 20, window: int = 60) -> pd.Series:
+def volatility_of_volatility(bars: pd.DataFrame, period: int = 20, window: int = 60) -> FloatArray:
     """Deviation / mean of the realised volatility of n bars over a window."""
     realised = realised_volatility(bars, period)
-    return rolling_std(realised, window) / rolling_mean(realised, window)
+    return std_of_last(realised, window) / mean_of_last(realised, window)
 
 
 @feature(warmup=lambda period: period)
