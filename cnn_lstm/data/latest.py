@@ -61,7 +61,7 @@ def last_rows(
 
 
 class _Columns:
-    """What an offered feature uses of a table of bars; a table of pandas makes a new Series at each look at a column.
+    """What features and targets of ours use of a table of bars, whose columns are made once and not at each look.
 
     Args:
         values: The columns, (n, C), by the places of their names.
@@ -81,6 +81,13 @@ class _Columns:
             column = self._values[:, self._places[name]].copy()
             self._made[name] = pd.Series(column, index=self.index, copy=False)
         return self._made[name]
+
+
+def _joined(bars: Sequence[Floats], rows: int, places: Mapping[str, int]) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
+    """`last_rows` for what looks at columns alone."""
+    parts = [of_symbol[-rows:] for of_symbol in bars]
+    columns = _Columns(np.concatenate(parts), places)
+    return cast(pd.DataFrame, columns), np.cumsum([len(part) for part in parts]) - 1
 
 
 class LatestFeatures:
@@ -141,9 +148,7 @@ class LatestFeatures:
             item = self._features[number]
             rows = (longest if shared else item.warmup) + 1
             if rows not in tables:
-                parts = [of_symbol[-rows:] for of_symbol in bars]
-                joined = _Columns(np.concatenate(parts), self._places)
-                tables[rows] = cast(pd.DataFrame, joined), np.cumsum([len(part) for part in parts]) - 1
+                tables[rows] = _joined(bars, rows, self._places)
             table, ends = tables[rows]
             values[:, number] = evaluate_feature(item, table)[ends]
 
@@ -184,6 +189,7 @@ class LatestTargets:
 
     def __init__(self, targets: Sequence[Target], columns: Sequence[str]) -> None:
         self._targets, self._columns = targets, pd.Index(list(columns))
+        self._places = {name: place for place, name in enumerate(columns)}
         bounded = all(type(target).__module__ in TARGETS_OF_OURS and target.bounded for target in targets)
         self.rows = max(MEMORY, *(target.reach for target in targets)) + 2 if bounded else None
 
@@ -195,7 +201,10 @@ class LatestTargets:
         """
         known = KnownTargets(*(np.full((len(tails), len(self._targets)), np.nan, dtype=np.float32) for _ in range(3)))
         for places, some in self._groups(tails):
-            table, ends = last_rows(some, self._columns, self.rows, keys=self.rows is None)
+            if self.rows is None:  # a user's own may look at anything
+                table, ends = last_rows(some, self._columns, None, keys=True)
+            else:
+                table, ends = _joined([tail.bars for tail in some.values()], self.rows, self._places)
             for k, target in enumerate(self._targets):
                 known.present[places, k] = target.present(table)[ends]
                 known.volatility[places, k] = target.volatility(table)[ends]

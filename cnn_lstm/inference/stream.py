@@ -82,6 +82,7 @@ class Stream:
         self.rows = None if longest is None or label_rows is None else max(longest, label_rows)
         contract, infos = forecaster.contract, {target.name: TargetInfo.of(target) for target in self._targets}
         self._intervals = LiveIntervals(contract.calibration, contract.boundaries.test, infos)
+        self._empty = Tail.empty(len(self._columns), self._recipe.window, len(self._features))
         self._tails: dict[str, Tail] = {}
         self._latest: int | None = None
         self._file: tuple[Path, Version | None] | None = None  # that of the state, as it was last read or written
@@ -179,9 +180,8 @@ class Stream:
     def _advanced(self, arrived: Arrived) -> dict[str, Tail]:
         """What is known of each symbol with its new bar, still with all rows."""
         max_gap = round(self._recipe.checks.gap_limit() * 86_400e6)
-        empty = Tail.empty(len(self._columns), self._recipe.window, len(self._features))
         tails = {
-            symbol: self._tails.get(symbol, empty).with_bar(arrived.moment, bar, max_gap)
+            symbol: self._tails.get(symbol, self._empty).with_bar(arrived.moment, bar, max_gap)
             for symbol, bar in zip(arrived.symbols, arrived.values, strict=True)
         }
         rows = torch.from_numpy(self._latest_features.values(tails).astype(np.float32))

@@ -119,6 +119,10 @@ def from_talib(
     """
     columns = [np.ascontiguousarray(column, dtype=np.float64) for column in inputs]
     present = np.logical_and.reduce([np.isfinite(column) for column in columns])
+    if len(present) and present.all():
+        result = function(*columns, *parameters)
+        whole: FloatArray = result[output] if isinstance(result, tuple) else result
+        return whole.astype(np.float64, copy=False)  # patterns are whole numbers
     values = np.full(len(present), np.nan)
     edges = np.flatnonzero(np.diff(present, prepend=False, append=False))
     for start, stop in edges.reshape(-1, 2):
