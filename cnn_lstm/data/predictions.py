@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -117,6 +119,29 @@ def _typed(values: NDArray[Any]) -> Any:
     if values.dtype == object:
         return pd.array(values, dtype="str")
     return utc_index(values) if values.dtype.kind == "M" else values
+
+
+def row_of(columns: Mapping[str, NDArray[Any]], embeddings: NDArray[np.float32]) -> pd.DataFrame:
+    """`table_of` for few rows, with embeddings, (n, D), behind the columns: numbers stand in one array, not in twenty.
+
+    Args:
+        columns: As for `table_of`.
+        embeddings: Columns e0 ... e{D-1}.
+    """
+    blocks = []
+    for numbers, names in groupby(columns, key=lambda name: columns[name].dtype == np.float64):
+        values = [columns[name] for name in names]
+        block = np.stack(values, axis=1) if numbers else {k: _typed(column) for k, column in enumerate(values)}
+        blocks.append(pd.DataFrame(block, copy=False))
+    table = pd.concat([*blocks, pd.DataFrame(embeddings, copy=False)], axis=1, ignore_index=True)
+    table.columns = _names((*columns, *(f"e{k}" for k in range(embeddings.shape[1]))))
+    return table
+
+
+@lru_cache(maxsize=8)
+def _names(names: tuple[str, ...]) -> pd.Index:
+    """Names as pandas keeps them: making these takes longer than what they name."""
+    return pd.Index(list(names))
 
 
 def attrs_of(targets: Sequence[Target]) -> dict[Hashable | None, Any]:

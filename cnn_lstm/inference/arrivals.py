@@ -26,18 +26,17 @@ class Arrived:
     Attributes:
         moment: Their time, in microseconds since 1970 in UTC.
         symbols: Their symbols, as they came.
-        values: Their columns, (S, C); None where they have yet to be made numbers.
+        values: Their columns, (S, C).
     """
 
     moment: int
     symbols: list[str]
-    values: NDArray[np.float64] | None = None
+    values: NDArray[np.float64]
 
     def in_order(self) -> Arrived:
         """The bars in the order of their symbols."""
         order = sorted(range(len(self.symbols)), key=self.symbols.__getitem__)
-        values = None if self.values is None else self.values[order]
-        return Arrived(self.moment, [self.symbols[place] for place in order], values)
+        return Arrived(self.moment, [self.symbols[place] for place in order], self.values[order])
 
 
 def arrived_plainly(bars: object, columns: Sequence[str]) -> Arrived | None:

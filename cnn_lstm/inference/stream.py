@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from cnn_lstm.data.arrow_frames import Frame
 from cnn_lstm.data.checks import plainly_sound
 from cnn_lstm.data.features import most_history, needed_history
 from cnn_lstm.data.latest import KnownTargets, LatestFeatures, LatestTargets
-from cnn_lstm.data.predictions import TargetInfo, prediction_columns, set_target_infos, table_of
+from cnn_lstm.data.predictions import TargetInfo, prediction_columns, row_of, set_target_infos
 from cnn_lstm.data.prices import check_bars, check_structure
 from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.times import utc_index
@@ -112,7 +111,7 @@ class Stream:
         columns, embeddings = self._forecast(tails, known)
         # nothing below fails, so that a refused bar leaves no trace
         self._observe(tails, known)
-        table = pd.concat([table_of(self._intervals.add(columns)), embeddings], axis=1)
+        table = row_of(self._intervals.add(columns), embeddings)
         set_target_infos(table, self._intervals.infos)
         self._tails |= {symbol: self._cut(tail) for symbol, tail in tails.items()}
         self._latest = arrived.moment if self._latest is None else max(arrived.moment, self._latest)
@@ -124,29 +123,30 @@ class Stream:
         Ordinary bars in the form that tables have inside the package are looked at as arrays. All others take the way
         of a table, which knows more forms and says what is wrong.
         """
-        arrived, table = arrived_plainly(bars, self._columns), bars
-        if arrived is None:
-            table = self._bound.with_label_columns(self._recipe.read(bars, daily=self._daily()))
-            check_structure(table, self._columns)
-            arrived = Arrived(moment_of(table), table["symbol"].tolist())
-        self._require_next(arrived, absent)
-        arrived = arrived.in_order()
-        if arrived.values is not None and self._is_plainly_sound(arrived, arrived.values):
-            return arrived
+        arrived = arrived_plainly(bars, self._columns)
+        if arrived is not None:
+            self._require_next(arrived.moment, arrived.symbols, absent)
+            arrived = arrived.in_order()
+            if self._is_plainly_sound(arrived):
+                return arrived
+        table = self._bound.with_label_columns(self._recipe.read(bars, daily=self._daily()))
+        check_structure(table, self._columns)
+        moment = moment_of(table)
+        self._require_next(moment, table["symbol"].tolist(), absent)
         sound = check_bars(table, self._last_bars(), self._recipe.checks, self._columns, self._bound.label_columns)
-        return replace(arrived, values=sound[self._columns].to_numpy(dtype=np.float64))
+        return Arrived(moment, sound["symbol"].tolist(), sound[self._columns].to_numpy(dtype=np.float64))
 
-    def _require_next(self, arrived: Arrived, absent: Collection[str]) -> None:
-        last = {symbol: int(self._tails[symbol].time[-1]) for symbol in arrived.symbols if symbol in self._tails}
-        require_next(arrived.symbols, arrived.moment, self.symbols, last)
-        require_absent(absent, arrived.symbols, self.symbols)
+    def _require_next(self, moment: int, symbols: Sequence[str], absent: Collection[str]) -> None:
+        last = {symbol: int(self._tails[symbol].time[-1]) for symbol in symbols if symbol in self._tails}
+        require_next(symbols, moment, self.symbols, last)
+        require_absent(absent, symbols, self.symbols)
         if self._crossing:
-            feature, symbols, latest = self._crossing[0], self.symbols, self._latest
-            require_together(arrived.symbols, absent, arrived.moment, symbols=symbols, latest=latest, feature=feature)
+            known: dict[str, Any] = {"symbols": self.symbols, "latest": self._latest, "feature": self._crossing[0]}
+            require_together(symbols, absent, moment, **known)
 
-    def _is_plainly_sound(self, arrived: Arrived, values: NDArray[np.float64]) -> bool:
-        columns = dict(zip(self._columns, values.T, strict=True))
-        before = np.full(len(values), np.nan)
+    def _is_plainly_sound(self, arrived: Arrived) -> bool:
+        columns = dict(zip(self._columns, arrived.values.T, strict=True))
+        before = np.full(len(arrived.symbols), np.nan)
         if "close" in columns:
             place = self._columns.index("close")
             for row, symbol in enumerate(arrived.symbols):
@@ -197,7 +197,9 @@ class Stream:
             return tail
         return tail.cut(max(needed_history(self._features, tail.seen) - 1, self._latest_targets.rows))
 
-    def _forecast(self, tails: Mapping[str, Tail], known: KnownTargets) -> tuple[dict[str, NDArray[Any]], pd.DataFrame]:
+    def _forecast(
+        self, tails: Mapping[str, Tail], known: KnownTargets
+    ) -> tuple[dict[str, NDArray[Any]], NDArray[np.float32]]:
         """Columns of the predictions table of the new bars without intervals, and the embeddings of its rows."""
         ready = [tail.complete >= self._recipe.window for tail in tails.values()]
         panel = self._panel(tails, known)
@@ -208,8 +210,7 @@ class Stream:
         found = {name: values.cpu() for name, values in found.items()}
         rows, mean = np.flatnonzero(ready), self._forecaster.contract.target_mean
         columns = prediction_columns(panel, self._targets, rows, found, mean)
-        repeated = np.tile(embedding.cpu().numpy(), (len(self._targets), 1))
-        return columns, pd.DataFrame(repeated, columns=[f"e{k}" for k in range(repeated.shape[1])], copy=False)
+        return columns, np.tile(embedding.cpu().numpy(), (len(self._targets), 1))
 
     def _panel(self, tails: Mapping[str, Tail], known: KnownTargets) -> Panel:
         """The new bars alone, each in a segment of its own: nothing that follows is known."""
