@@ -295,6 +295,7 @@ RowCheck = Callable[[pd.DataFrame, Checks], Iterator[Defect]]
 # those that need a row and the one before it; all but `twins` and `intervals` look at one symbol at a time
 BAR_CHECKS: tuple[RowCheck, ...] = (_dates, _values, _bars, _jumps)
 TABLE_CHECKS: tuple[RowCheck, ...] = (*BAR_CHECKS, twins, _gaps, intervals, _mixed)
+REFUSING_CHECKS: tuple[RowCheck, ...] = (*BAR_CHECKS, intervals, _mixed)  # all others only warn
 
 
 def present(table: pd.DataFrame, names: list[str]) -> list[str]:

@@ -299,7 +299,7 @@ def ewma_volatility(changes: Floats) -> Floats:
 
 def _decayed_sum(squares: Floats) -> Floats:
     """Weighted sum of the latest `MEMORY` squares, (n,) -> (n,), always added lag by lag from the latest one on."""
-    if len(squares) <= FEW_ROWS:
+    if 0 < len(squares) <= FEW_ROWS:
         before = np.concatenate([np.zeros(MEMORY - 1), squares])
         windows = np.lib.stride_tricks.sliding_window_view(before, MEMORY)[:, ::-1]
         sums: Floats = np.cumsum(windows * WEIGHTS, axis=1)[:, -1]

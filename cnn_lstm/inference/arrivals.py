@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import day
-from cnn_lstm.data.frames import is_long
+from cnn_lstm.data.prices import is_long
 from cnn_lstm.data.times import FIRST_SECOND, LAST_SECOND
 from cnn_lstm.errors import DataError
 from cnn_lstm.hints import counted

@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cnn_lstm.data.predictions import TargetInfo, set_target_infos, target_infos
+from cnn_lstm.data.symbol_rows import positions_by_code
 from cnn_lstm.errors import CheckpointError
 from cnn_lstm.inference.adaptive import LEVELS, Adaptive, AdaptiveIntervals, AdaptiveSets, Bound, Learnt
 from cnn_lstm.model.calibration import Calibration
@@ -169,10 +170,11 @@ def _widened(table: pd.DataFrame, calibration: Calibration, bounds_of: BoundsOf)
     infos = scored_infos(target_infos(table), calibration)
     columns = {name: table[name].to_numpy(dtype="datetime64[us]") for name in ("as_of", "target_end")}
     columns |= {name: table[name].to_numpy(dtype=np.float64) for name in ("y_true", "scale", *_forecast_columns(infos))}
-    groups = []
-    for rows in table.groupby(["target", "symbol"], sort=False).indices.values():
-        key = str(table["target"].iat[rows[0]]), str(table["symbol"].iat[rows[0]])
-        groups.append((key, np.asarray(rows, dtype=np.int64)))
+    (target, targets), (symbol, symbols) = pd.factorize(table["target"]), pd.factorize(table["symbol"])
+    groups = [
+        ((str(targets[code // len(symbols)]), str(symbols[code % len(symbols)])), rows)
+        for code, rows in positions_by_code(target * len(symbols) + symbol).items()
+    ]
     found = _bounds(columns, groups, infos, calibration, bounds_of)
     widened = table.copy()
     widened.attrs = {}  # pandas copies them with every piece of the table

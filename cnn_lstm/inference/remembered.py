@@ -5,18 +5,17 @@ Shapes: n windows, T window length, F features, H targets.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.windows import Panel
 
-MOST_WINDOWS = 100_000  # that are remembered
-DIGEST_BYTES = 16
+MOST_WINDOWS = 100_000  # that are remembered, of as many different rows
 
 
 class RememberedForecasts:
@@ -32,7 +31,8 @@ class RememberedForecasts:
 
     def __init__(self) -> None:
         self._model: object = None
-        self._places: dict[bytes, int] = {}
+        self._numbers: dict[bytes, int] = {}  # of the different rows of windows
+        self._places: dict[bytes, int] = {}  # of the windows, each by the numbers of its rows
         self._columns: dict[str, Tensor] = {}
 
     @property
@@ -54,9 +54,9 @@ class RememberedForecasts:
         """
         if not 0 < len(rows) <= MOST_WINDOWS:
             return forecast(rows)
-        if model != self._model:
-            self._model, self._places = model, {}
-        keys = _digests(panel.values, rows, length)
+        if model != self._model or len(self._numbers) > MOST_WINDOWS:
+            self._model, self._numbers, self._places = model, {}, {}
+        keys = self._keys(panel.values, rows, length)
         fresh = [place for place, key in enumerate(keys) if key not in self._places]
         found = forecast(rows[fresh]) if fresh else {}
         if len(fresh) < len(rows):
@@ -71,11 +71,18 @@ class RememberedForecasts:
         stored = {name: torch.cat([old, fresh[name]]) if fresh else old for name, old in self._columns.items()}
         return {name: values.index_select(0, places) for name, values in stored.items()}
 
-
-def _digests(values: Tensor, rows: Rows, length: int) -> list[bytes]:
-    """A digest of the values, (N, F), of each window, (n,)."""
-    content, width = values.contiguous().numpy().data.cast("B"), values.shape[1] * values.element_size()
-    return [
-        hashlib.blake2b(content[(row + 1 - length) * width : (row + 1) * width], digest_size=DIGEST_BYTES).digest()
-        for row in rows.tolist()
-    ]
+    def _keys(self, values: Tensor, rows: Rows, length: int) -> list[bytes]:
+        """The numbers of the rows of each window, (n,), of the values, (N, F): equal rows have one number."""
+        edges = np.zeros(len(values) + 1, dtype=np.int64)
+        np.add.at(edges, rows + 1 - length, 1)
+        np.add.at(edges, rows + 1, -1)
+        of_windows = np.flatnonzero(np.cumsum(edges[:-1]))
+        numbers = np.zeros(len(values), dtype=np.int32)
+        content = values.numpy()[of_windows]
+        width, row_bytes = content.itemsize * content.shape[1], content.tobytes()
+        numbers[of_windows] = [
+            self._numbers.setdefault(row_bytes[start : start + width], len(self._numbers))
+            for start in range(0, len(row_bytes), width)
+        ]
+        of_rows, size = numbers.tobytes(), numbers.itemsize
+        return [of_rows[(row + 1 - length) * size : (row + 1) * size] for row in rows.tolist()]
