@@ -95,7 +95,10 @@ class Predictor:
         rows = windows[panel.time[windows] >= begins]
         columns = self._remembered_columns(panel, rows) if not samples else self.forecast_rows(panel, rows, samples)
         table = self._with_intervals(self._table(panel, rows, columns))
-        return table[table["as_of"] >= pd.Timestamp(first, tz="UTC")].reset_index(drop=True)
+        attrs, table.attrs = table.attrs, {}  # pandas copies them with every piece of the table
+        table = table[table["as_of"] >= pd.Timestamp(first, tz="UTC")].reset_index(drop=True)
+        table.attrs = attrs
+        return table
 
     def predict_if_any(self, prices: Frame, zone: str | None = None) -> pd.DataFrame:
         """`predict`, with an empty table of the same columns where no window is complete.
