@@ -299,7 +299,7 @@ def _filled(table: pd.DataFrame, checks: Checks, labels: Collection[str]) -> tup
     """Fills short runs of missing values from the past, and reports all others."""
     defects: list[Defect] = []
     columns: dict[str, pd.Series[float]] = {}
-    for name in table.columns.difference([*KEYS, *labels], sort=False):
+    for name in [name for name in table.columns if name not in {*KEYS, *labels}]:
         gap = table[name].isna()
         if not gap.any():
             continue

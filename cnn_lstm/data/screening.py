@@ -72,7 +72,8 @@ class _Screened:
     @classmethod
     def of(cls, table: pd.DataFrame, limit: float, symbols: Sequence[slice]) -> _Screened:
         """Looks at all rows; arguments as for `row_defects`, and the longest distance in days that is not a gap."""
-        columns = {str(name): table[name].to_numpy(dtype=np.float64) for name in table.columns.difference(KEYS)}
+        names = [str(name) for name in table.columns if name not in KEYS]
+        columns = {name: table[name].to_numpy(dtype=np.float64) for name in names}
         time = microseconds(table["timestamp"])
         rows, steps, quiet = np.zeros(len(table), dtype=bool), list[float](), True
         for part in _chunks(symbols):
