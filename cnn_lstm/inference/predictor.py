@@ -90,9 +90,8 @@ class Predictor:
         if start is None or self.forecaster.contract.calibration is None:
             return self.predict_rows(panel, rows, samples)
         first = stamp(start, "start")
-        windows = complete_windows(panel, self.recipe.window)
-        begins = min(first, np.datetime64(self.forecaster.contract.boundaries.test))
-        rows = windows[panel.time[windows] >= begins]
+        rows = complete_windows(panel, self.recipe.window)
+        rows = rows[panel.time[rows] >= min(first, np.datetime64(self.forecaster.contract.boundaries.test))]
         columns = self._remembered_columns(panel, rows) if not samples else self.forecast_rows(panel, rows, samples)
         table = self._with_intervals(self._table(panel, rows, columns))
         attrs, table.attrs = table.attrs, {}  # pandas copies them with every piece of the table
