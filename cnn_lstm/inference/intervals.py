@@ -33,7 +33,9 @@ Fresh = Callable[[], Adaptive[Any]]  # makes the bounds of one target and symbol
 BoundsOf = Callable[[Key, "_Series", NDArray[np.int64], Fresh], Iterator[tuple[NDArray[np.int64], Any]]]
 
 
-def add_intervals(table: pd.DataFrame, calibration: Calibration | None, boundary: str) -> pd.DataFrame:
+def add_intervals(
+    table: pd.DataFrame, calibration: Calibration | None, boundary: str, past: PastIntervals | None = None
+) -> pd.DataFrame:
     """The predictions table with conformal intervals.
 
     Adaptation begins with the first forecast of a symbol at or after the boundary, with the symbol alone, and with
@@ -44,6 +46,7 @@ def add_intervals(table: pd.DataFrame, calibration: Calibration | None, boundary
         table: As `predictions_table` returns it: sorted by target, symbol and date.
         calibration: That of the checkpoint; without one the table stays as it is.
         boundary: First date of the test part of the checkpoint, ISO, UTC.
+        past: What the intervals of an earlier table are remembered by, which this one may go on from.
 
     Returns:
         The table with `lower_50`, `upper_50`, ..., `upper_95`, or for classes `set_50`, ...: the classes in the set,
@@ -57,6 +60,8 @@ def add_intervals(table: pd.DataFrame, calibration: Calibration | None, boundary
         log.warning("no intervals: the checkpoint has no calibration scores, train again to have them")
         return table
     start = _microseconds(boundary)
+    if past is not None:
+        return _widened(table, calibration, partial(past.replay, calibration, start))
     return _widened(table, calibration, lambda _, series, rows, fresh: series.replay(fresh(), rows, start))
 
 
@@ -244,6 +249,14 @@ class _Series:
         self.truth = columns["y_true"].astype(np.float64)
         self.forecast = np.stack([columns[name].astype(np.float64) for name in forecast], axis=1)
 
+    def forecasts_of(self, rows: NDArray[np.int64]) -> bytes:
+        """What the bounds of forecasts are made of, bit for bit."""
+        return self.as_of[rows].tobytes() + self.forecast[rows].tobytes()
+
+    def labels_of(self, rows: NDArray[np.int64]) -> bytes:
+        """What is learnt from forecasts, bit for bit."""
+        return self.end[rows].tobytes() + self.truth[rows].tobytes()
+
     def replay(
         self, adaptive: Adaptive[Bound], rows: NDArray[np.int64], start: int
     ) -> Iterator[tuple[NDArray[np.int64], Any]]:
@@ -258,6 +271,61 @@ class _Series:
                 ended += 1
             issued.append(adaptive.issue(as_of[row], forecast))
         yield rows[fixed:], issued
+
+
+class PastIntervals:
+    """The intervals of the forecasts of the last table: they move no more, so that a table that has grown goes on."""
+
+    def __init__(self) -> None:
+        self._of: tuple[Calibration, int] | None = None
+        self._past: dict[Key, _Past] = {}
+
+    def replay(
+        self,
+        calibration: Calibration,
+        start: int,
+        key: Key,
+        series: _Series,
+        rows: NDArray[np.int64],
+        fresh: Fresh,
+    ) -> Iterator[tuple[NDArray[np.int64], Any]]:
+        """`_Series.replay` of one symbol's forecasts of one target, of which only the new ones are issued."""
+        if self._of is None or self._of[0] is not calibration or self._of[1] != start:
+            self._of, self._past = (calibration, start), {}
+        fixed = int(np.searchsorted(series.as_of[rows], start))
+        yield rows[:fixed], fresh().bounds_of_all(series.forecast[rows[:fixed]])
+        past = self._past.get(key)
+        if past is None or not past.is_begin_of(series, rows[fixed:]):
+            past = self._past[key] = _Past(fresh())
+        past.go_on(series, rows[fixed:])
+        yield rows[fixed:], past.issued
+
+
+class _Past:
+    """The forecasts of one target and symbol that were issued, and what was learnt until then."""
+
+    def __init__(self, adaptive: Adaptive[Any]) -> None:
+        self._adaptive, self._observed = adaptive, 0  # rows before this one have been looked at for their label
+        self._forecasts, self._labels = b"", b""
+        self.issued: list[Any] = []
+
+    def is_begin_of(self, series: _Series, rows: NDArray[np.int64]) -> bool:
+        """Whether the rows begin with what was issued, and the labels that were observed are still the same."""
+        issued, observed = rows[: len(self.issued)], rows[: self._observed]
+        same = len(rows) >= len(self.issued) and series.forecasts_of(issued) == self._forecasts
+        return same and series.labels_of(observed) == self._labels
+
+    def go_on(self, series: _Series, rows: NDArray[np.int64]) -> None:
+        """Issues the forecasts that are new, in their order with the labels that end meanwhile."""
+        as_of, end, truth = (values[rows].tolist() for values in (series.as_of, series.end, series.truth))
+        # a label whose end is not known may have one tomorrow; if it bridges a gap, that of a later row forgets it
+        ended = deque(row for row in range(self._observed, len(rows)) if end[row] != NO_TIME)
+        for row in range(len(self.issued), len(rows)):
+            while ended and end[ended[0]] <= as_of[row]:
+                self._observed = ended[0] + 1
+                self._adaptive.observe(as_of[ended[0]], truth[ended.popleft()])
+            self.issued.append(self._adaptive.issue(as_of[row], tuple(series.forecast[rows[row]].tolist())))
+        self._forecasts, self._labels = series.forecasts_of(rows), series.labels_of(rows[: self._observed])
 
 
 class _IntervalColumns:

@@ -25,7 +25,7 @@ from cnn_lstm.data.windows import Panel, complete_windows, cut_windows
 from cnn_lstm.errors import DataError, require
 from cnn_lstm.hints import counted
 from cnn_lstm.inference.ensemble import Ensemble, model_from
-from cnn_lstm.inference.intervals import add_intervals
+from cnn_lstm.inference.intervals import PastIntervals, add_intervals
 from cnn_lstm.inference.remembered import RememberedForecasts
 from cnn_lstm.inference.stream import Stream
 from cnn_lstm.model.checkpoints import read_checkpoint
@@ -50,7 +50,7 @@ class Predictor:
         self.forecaster = forecaster.eval()
         self.recipe = Recipe.from_plain(forecaster.contract.recipe)
         self.targets = self.recipe.build_targets()
-        self._remembered = RememberedForecasts()
+        self._remembered, self._past = RememberedForecasts(), PastIntervals()
         self._named = set[str]()  # symbols whose scale was looked for: each is named once
 
     @classmethod
@@ -93,7 +93,7 @@ class Predictor:
         rows = complete_windows(panel, self.recipe.window)
         rows = rows[panel.time[rows] >= min(first, np.datetime64(self.forecaster.contract.boundaries.test))]
         columns = self._remembered_columns(panel, rows) if not samples else self.forecast_rows(panel, rows, samples)
-        table = self._with_intervals(self._table(panel, rows, columns))
+        table = self._with_intervals(self._table(panel, rows, columns), None if samples else self._past)
         attrs, table.attrs = table.attrs, {}  # pandas copies them with every piece of the table
         table = table[table["as_of"] >= pd.Timestamp(first, tz="UTC")].reset_index(drop=True)
         table.attrs = attrs
@@ -145,9 +145,9 @@ class Predictor:
     def _table(self, panel: Panel, rows: Rows, columns: Mapping[str, Tensor]) -> pd.DataFrame:
         return predictions_table(panel, self.targets, rows, columns, self.forecaster.contract.target_mean)
 
-    def _with_intervals(self, table: pd.DataFrame) -> pd.DataFrame:
+    def _with_intervals(self, table: pd.DataFrame, past: PastIntervals | None = None) -> pd.DataFrame:
         contract = self.forecaster.contract
-        return add_intervals(table, contract.calibration, contract.boundaries.test)
+        return add_intervals(table, contract.calibration, contract.boundaries.test, past)
 
     def _remembered_columns(self, panel: Panel, rows: Rows) -> dict[str, Tensor]:
         """`forecast_rows`, without those of the last call: one evening's table is the last one's and a day."""

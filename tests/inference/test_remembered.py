@@ -129,3 +129,27 @@ def test_more_windows_than_fit_are_computed_each_time(
         predictor.predict(prices, START)
         assert sum(computed) > 10
     assert predictor._remembered.known == 0
+
+
+def test_twenty_evenings_are_those_of_new_predictors(
+    predictor: Predictor, checkpoint: Path, prices: pd.DataFrame
+) -> None:
+    """Labels end, symbols pause, and a day is asked for twice."""
+    times = sorted(prices["timestamp"].unique())
+    for days in (*range(40, 20, -1), 20, 20, 12, 1):
+        until = prices[prices["timestamp"] <= times[-days]]
+        start = str(pd.Timestamp(times[-days - 2]).date())
+        found = predictor.predict(until, start)
+        pd.testing.assert_frame_equal(found, said_by_a_new_one(checkpoint, until, start), check_exact=True)
+        assert found["lower_90"].notna().all()
+
+
+def test_a_changed_label_of_the_past_changes_the_intervals_that_learnt_from_it(
+    predictor: Predictor, checkpoint: Path, prices: pd.DataFrame
+) -> None:
+    predictor.predict(prices[:LAST], START)
+    row = prices.index[prices["timestamp"] == prices["timestamp"].iloc[-60]][0]
+    changed = prices.copy()
+    changed.loc[row, ["open", "high", "low", "close"]] *= 1.02
+    found = predictor.predict(changed, START)
+    pd.testing.assert_frame_equal(found, said_by_a_new_one(checkpoint, changed), check_exact=True)
