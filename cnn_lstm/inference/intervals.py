@@ -181,7 +181,7 @@ def _widened(table: pd.DataFrame, calibration: Calibration, bounds_of: BoundsOf)
         for code, rows in positions_by_code(target * len(symbols) + symbol).items()
     ]
     found = _bounds(columns, groups, infos, calibration, bounds_of)
-    widened = table.copy()
+    widened = table.copy(deep=False)
     widened.attrs = {}  # pandas copies them with every piece of the table
     widened = widened.assign(**found)
     widened.attrs = dict(table.attrs)

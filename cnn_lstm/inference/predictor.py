@@ -86,11 +86,10 @@ class Predictor:
         Raises:
             DataError: If the table is damaged, or too short for a window before `start`.
         """
-        panel, rows, _ = self.windows(prices, start)
+        panel, wanted, _, rows = self._windows(prices, start)
         if start is None or self.forecaster.contract.calibration is None:
-            return self.predict_rows(panel, rows, samples)
+            return self.predict_rows(panel, wanted, samples)
         first = stamp(start, "start")
-        rows = complete_windows(panel, self.recipe.window)
         rows = rows[panel.time[rows] >= min(first, np.datetime64(self.forecaster.contract.boundaries.test))]
         columns = self._remembered_columns(panel, rows) if not samples else self.forecast_rows(panel, rows, samples)
         table = self._with_intervals(self._table(panel, rows, columns), None if samples else self._past)
@@ -224,15 +223,20 @@ class Predictor:
         Raises:
             DataError: If the table is damaged, or too short for a window before `start`.
         """
-        panel, rows, checked, bound = self._complete(prices)
+        return self._windows(prices, start)[:3]
+
+    def _windows(self, prices: Frame, start: str | None) -> tuple[Panel, Rows, pd.DataFrame, Rows]:
+        """`windows`, and the last rows of all complete windows."""
+        panel, every, checked, bound = self._complete(prices)
+        rows = every
         if start is not None:
             self._require_history(panel, stamp(start, "start"), bound.needed_rows)
-            rows = rows[panel.time[rows] >= stamp(start, "start")]
+            rows = every[panel.time[every] >= stamp(start, "start")]
         if not len(rows):
             longest = int(checked.groupby("symbol").size().max())
             what = f"no complete window: need {counted(bound.needed_rows, 'row')} of history, have {longest}"
             raise DataError(what, "longest symbol", "give a longer price table", code=335)
-        return panel, rows, checked
+        return panel, rows, checked, every
 
     def _complete(self, prices: Frame, zone: str | None = None) -> tuple[Panel, Rows, pd.DataFrame, BoundRecipe]:
         """The panel, the last rows of its complete windows, the checked table, and the recipe bound to its columns."""
