@@ -295,7 +295,15 @@ RowCheck = Callable[[pd.DataFrame, Checks], Iterator[Defect]]
 # those that need a row and the one before it; all but `twins` and `intervals` look at one symbol at a time
 BAR_CHECKS: tuple[RowCheck, ...] = (_dates, _values, _bars, _jumps)
 TABLE_CHECKS: tuple[RowCheck, ...] = (*BAR_CHECKS, twins, _gaps, intervals, _mixed)
-REFUSING_CHECKS: tuple[RowCheck, ...] = (*BAR_CHECKS, intervals, _mixed)  # all others only warn
+
+
+def only_warnings(checks: Checks) -> tuple[RowCheck, ...]:
+    """Those of `TABLE_CHECKS` whose defects are never fatal.
+
+    Args:
+        checks: What is tolerated.
+    """
+    return (twins, _gaps, *((_jumps,) if checks.allow_jumps else ()))
 
 
 def present(table: pd.DataFrame, names: list[str]) -> list[str]:

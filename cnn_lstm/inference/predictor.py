@@ -242,7 +242,7 @@ class Predictor:
         """The panel, the last rows of its complete windows, the checked table, and the recipe bound to its columns."""
         table = self.recipe.read(prices, zone)
         bound = self.recipe.bind_to(table, self.targets)
-        checked = bound.check(bound.with_label_columns(table), warnings=False).table
+        checked = bound.check(bound.with_label_columns(table), warn=False).table
         panel = bound.panel(checked)
         warn_of_unscaled(set(panel.symbols) - self._named, self.forecaster.contract)
         self._named.update(panel.symbols)
