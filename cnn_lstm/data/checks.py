@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +26,7 @@ SPLITS = (2, 3, 4, 5, 10, 20, 100)
 # a real fall of 52 % (AAPL, 2000-09-29, ratio 2.078) must not look like a split 2:1
 SPLIT_TOLERANCE = 0.03
 DAY_TOLERANCE = 0.15
+PLAIN_SINCE = int(pd.Timestamp("1900-01-02", tz="UTC").value) // 1000  # microseconds
 QUIET_MOVE = math.log(1.6)  # below the smallest move that may look like a split, 2 less DAY_TOLERANCE
 OHLC_TOLERANCE = 1e-6
 # days; for bars of a day and less, of a week, two weeks, a month, a quarter, half a year and a year
@@ -264,38 +266,44 @@ def _mixed(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
             yield Defect(321, f"mixed intervals in {symbol}", where, "load one interval at a time")
 
 
-def plainly_sound(bars: pd.DataFrame, latest: pd.DataFrame) -> bool:
-    """Whether new bars are far from every defect that `BAR_CHECKS` look for.
+def plainly_sound(bars: Mapping[str, NDArray[np.float64]], moment: int, before: NDArray[np.float64]) -> bool:
+    """Whether new bars of one moment are far from every defect that `BAR_CHECKS` look for.
 
     It is much faster than these, and refuses more.
 
     Args:
-        bars: New bars, one per symbol.
-        latest: The last bar of each symbol that has one.
+        bars: Columns of the bars of S symbols, each (S,).
+        moment: Their time, in microseconds since 1970 in UTC.
+        before: Close of the last bar of each symbol, (S,); NaN where there is none.
     """
-    columns = {str(name): bars[name].to_numpy(dtype=np.float64) for name in bars.columns.difference(KEYS)}
-    prices = {name: columns[name] for name in PRICES if name in columns}
-    when = bars["timestamp"]
-    sound = all(bool(np.isfinite(values).all()) for values in columns.values())
-    sound = sound and all(bool((values > 0).all()) for values in prices.values())
-    sound = sound and bool((columns.get("volume", np.ones(1)) > 0).all())
-    sound = sound and when.max() <= pd.Timestamp.now("UTC") and when.min() >= pd.Timestamp("1900-01-02", tz="UTC")
-    if not sound:
+    prices = [bars[name] for name in PRICES if name in bars]
+    finite = all(bool(np.isfinite(values).all()) for values in bars.values())
+    positive = all(bool((bars[name] > 0).all()) for name in BARS if name in bars)
+    if not (finite and positive and PLAIN_SINCE <= moment <= time.time_ns() // 1000):
         return False
-    high, low = prices.get("high", np.inf), prices.get("low", 0.0)
-    inside = all(bool(((values <= high) & (values >= low)).all()) for values in prices.values())
-    if "close" not in prices or latest.empty:
-        return inside
-    before = bars["symbol"].map(dict(zip(latest["symbol"], latest["close"], strict=True))).to_numpy(dtype=np.float64)
-    moves = [np.abs(np.log(prices[name] / before)) for name in ("open", "close") if name in prices]
+    high, low = bars.get("high", np.inf), bars.get("low", 0.0)
+    if not all(bool(((values <= high) & (values >= low)).all()) for values in prices):
+        return False
+    if "close" not in bars:
+        return True
+    moves = [np.abs(np.log(bars[name] / before)) for name in ("open", "close") if name in bars]
     # the first bar of a symbol has no move, and NaN is not above anything
-    return inside and not any(bool((move > QUIET_MOVE).any()) for move in moves)
+    return not any(bool((move > QUIET_MOVE).any()) for move in moves)
 
 
 RowCheck = Callable[[pd.DataFrame, Checks], Iterator[Defect]]
 # those that need a row and the one before it; all but `twins` and `intervals` look at one symbol at a time
 BAR_CHECKS: tuple[RowCheck, ...] = (_dates, _values, _bars, _jumps)
 TABLE_CHECKS: tuple[RowCheck, ...] = (*BAR_CHECKS, twins, _gaps, intervals, _mixed)
+
+
+def only_warnings(checks: Checks) -> tuple[RowCheck, ...]:
+    """Those of `TABLE_CHECKS` whose defects are never fatal.
+
+    Args:
+        checks: What is tolerated.
+    """
+    return (twins, _gaps, *((_jumps,) if checks.allow_jumps else ()))
 
 
 def present(table: pd.DataFrame, names: list[str]) -> list[str]:

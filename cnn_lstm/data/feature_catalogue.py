@@ -199,8 +199,8 @@ def _with_parameters(
         what = f"feature {name!r}: {parameter} must be at least {smallest}"
         require(value >= smallest, what, "", f"the default is {declaration.default!r}", code=_CODE)
     warmup, bound = declaration.warmup_of(*parameters.values()), partial(function, **parameters)
-    kind = declaration.kind or "value"
-    return Feature(name, bound, warmup, declaration.inputs, declaration.family, declaration.cross_sectional, kind)
+    kinds = (declaration.family, declaration.cross_sectional, declaration.kind or "value", declaration.running)
+    return Feature(name, bound, warmup, declaration.inputs, *kinds)
 
 
 def _user_feature(name: str, function: Callable[..., Any], columns: Collection[str]) -> Feature:

@@ -5,7 +5,7 @@ Shapes: F features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +25,12 @@ __all__ = [
     "compute_features",
     "feature",
     "fill_features",
-    "latest_values",
     "most_history",
     "needed_history",
 ]
 
 FAMILY_OF_USER = "own"
-# rows of a symbol that are computed in one go, see `compute_features`
+# rows of a symbol that a running feature is computed over in one go, see `compute_features`
 BLOCK = 2048
 # a block starts behind so many warm-ups: its values owe the rows before it less than a float32 can tell
 _WARMUPS = 2
@@ -50,6 +49,7 @@ class Feature:
         family: Kind of feature; "columns" for a raw column, "own" for a user's function.
         cross_sectional: Whether rows of other symbols with the same timestamp count.
         kind: Name of the kind of quantity, see `cnn_lstm.data.quantities`; empty where nobody knows.
+        running: Whether the last bits of a value depend on rows before its warm-up.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Feature:
     family: str
     cross_sectional: bool = False
     kind: str = ""
+    running: bool = False
 
     @property
     def reads_all_rows(self) -> bool:
@@ -71,9 +72,10 @@ def compute_features(table: pd.DataFrame, features: Sequence[Feature]) -> pd.Dat
 
     Infinite values become NaN, and so do the first `warmup` rows of each symbol.
 
-    Averages that never end and running sums owe their last bits to the whole past. Offered features are therefore
-    computed in blocks of `BLOCK` rows, counted from the first row of each symbol, with two warm-ups before each block:
-    every value is a function of `needed_history` rows, bit for bit. A user's own function is given all rows.
+    Every value is a function of `needed_history` rows, bit for bit: of its warm-up and its own row. Averages that never
+    end and running sums owe their last bits to the whole past. Offered features of this kind (`running`) are therefore
+    computed in blocks of `BLOCK` rows, counted from the first row of each symbol, with two warm-ups before each block.
+    A user's own function is given all rows.
 
     Args:
         table: `symbol`, `timestamp` and numeric columns, sorted by symbol and timestamp.
@@ -177,7 +179,7 @@ def _crossed(item: Feature, table: pd.DataFrame, symbols: Places) -> npt.NDArray
 
 def _in_blocks(item: Feature, bars: pd.DataFrame) -> npt.NDArray[np.float64]:
     rows = len(bars)
-    if rows <= BLOCK or item.reads_all_rows:
+    if rows <= BLOCK or item.reads_all_rows or not item.running:
         return evaluate_feature(item, bars)
     values = np.empty(rows)
     for start in range(0, rows, BLOCK):
@@ -189,7 +191,9 @@ def _in_blocks(item: Feature, bars: pd.DataFrame) -> npt.NDArray[np.float64]:
 
 def _first_row(item: Feature, row: int) -> int:
     """First row of a symbol that the value of a row is computed from."""
-    return 0 if item.reads_all_rows else max(0, row // BLOCK * BLOCK - _WARMUPS * item.warmup)
+    if item.reads_all_rows:
+        return 0
+    return max(0, row // BLOCK * BLOCK - _WARMUPS * item.warmup if item.running else row - item.warmup)
 
 
 def needed_history(features: Sequence[Feature], row: int) -> int:
@@ -200,9 +204,12 @@ def needed_history(features: Sequence[Feature], row: int) -> int:
         row: Number of the row, from 0 at the first one of the symbol.
 
     Example:
-        >>> close = Feature("close", lambda bars: bars["close"], 19, ("close",), "columns")
-        >>> needed_history([close], 100), needed_history([close], BLOCK), needed_history([close], 2 * BLOCK - 1)
-        (101, 39, 2086)
+        >>> change, average = (
+        ...     Feature(name, lambda bars: bars["close"], 19, ("close",), "returns", running=running)
+        ...     for name, running in (("change", False), ("average", True))
+        ... )
+        >>> needed_history([change], 100), needed_history([average], 100), needed_history([average], 2 * BLOCK - 1)
+        (20, 101, 2086)
     """
     return row + 1 - min(_first_row(item, row) for item in features)
 
@@ -211,46 +218,7 @@ def most_history(features: Sequence[Feature]) -> int | None:
     """The largest `needed_history` of any row; None where a user's own function takes all rows."""
     if any(item.reads_all_rows for item in features):
         return None
-    return BLOCK + _WARMUPS * max(item.warmup for item in features)
-
-
-def latest_values(
-    tails: Mapping[str, pd.DataFrame], seen: Mapping[str, int], features: Sequence[Feature]
-) -> dict[str, npt.NDArray[np.float64]]:
-    """The last row of `compute_features` of each symbol, from its last rows alone.
-
-    Args:
-        tails: Of each symbol with a row at the latest timestamp, in the order of their names, the last
-            `needed_history` rows.
-        seen: Of each symbol, how many rows it has had.
-        features: What to compute.
-
-    Returns:
-        Of each symbol the values, (F,).
-    """
-    values = {symbol: np.full(len(features), np.nan) for symbol in tails}
-    crossing = [item for item in features if item.cross_sectional]
-    joined = pd.concat(tails.values(), ignore_index=True) if crossing else pd.DataFrame()
-    ends = np.cumsum([len(bars) for bars in tails.values()]) - 1
-    parts: dict[str, dict[int, pd.DataFrame]] = {symbol: {} for symbol in tails}
-    with np.errstate(all="ignore"):
-        for column, item in enumerate(features):
-            known = {symbol: bars for symbol, bars in tails.items() if seen[symbol] > item.warmup}
-            if item.cross_sectional:
-                latest = dict(zip(tails, evaluate_feature(item, joined)[ends], strict=True))
-            else:
-                latest = {symbol: _latest(item, bars, seen[symbol], parts[symbol]) for symbol, bars in known.items()}
-            for symbol in known:
-                values[symbol][column] = latest[symbol] if np.isfinite(latest[symbol]) else np.nan
-    return values
-
-
-def _latest(item: Feature, bars: pd.DataFrame, seen: int, parts: dict[int, pd.DataFrame]) -> float:
-    """Value of the last row; features that begin at the same row share the part of the bars."""
-    first = _first_row(item, seen - 1) - (seen - len(bars))
-    if first not in parts:
-        parts[first] = bars.iloc[first:].reset_index(drop=True)
-    return float(evaluate_feature(item, parts[first])[-1])
+    return max(BLOCK + _WARMUPS * item.warmup if item.running else item.warmup + 1 for item in features)
 
 
 def evaluate_feature(item: Feature, bars: pd.DataFrame) -> npt.NDArray[np.float64]:
@@ -266,6 +234,8 @@ def evaluate_feature(item: Feature, bars: pd.DataFrame) -> npt.NDArray[np.float6
     try:
         # a shallow copy: what a user's function writes into its bars must not reach the next function
         column = item.function(bars.copy(deep=False) if item.reads_all_rows else bars)
+        if isinstance(column, pd.Series | np.ndarray) and column.dtype == np.float64 and column.shape == (len(bars),):
+            return np.asarray(column)
         column = column if isinstance(column, pd.Series) else pd.Series(column)
     except CnnLstmError:
         raise

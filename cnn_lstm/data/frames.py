@@ -17,8 +17,7 @@ import pyarrow as pa
 
 from cnn_lstm.data.arrow_frames import as_pandas
 from cnn_lstm.data.checks import BARS, KEYS
-from cnn_lstm.data.prices import require_table
-from cnn_lstm.data.sources.base import TIME_DTYPE
+from cnn_lstm.data.prices import is_long, require_table
 from cnn_lstm.data.sources.clock import OFFSET, Clock
 from cnn_lstm.data.sources.column_names import our_name
 from cnn_lstm.data.sources.numbers import number_columns
@@ -64,7 +63,7 @@ def price_table(
         ['symbol,timestamp,close', '7203,2024-01-02 00:00:00+00:00,1.0', '7203,2024-01-03 00:00:00+00:00,2.0']
     """
     table = require_table(as_pandas(frame))
-    if _is_long(table) or table.empty or table.columns.has_duplicates:
+    if is_long(table) or table.empty or table.columns.has_duplicates:
         return table
     table = _named(_flat(table), wanted)
     if "timestamp" not in table:
@@ -73,20 +72,6 @@ def price_table(
     named = table if "symbol" in table else _as_one_symbol(table)
     keys = {"symbol": named["symbol"].astype("str"), "timestamp": _times(named["timestamp"], zone, daily)}
     return pd.DataFrame(keys).assign(**_numbers(named.drop(columns=KEYS), {*BARS, *wanted}))
-
-
-def _is_long(table: pd.DataFrame) -> bool:
-    """Whether the table is what `price_table` makes of it already: the way of each bar of a stream."""
-    kinds = table.dtypes
-    if (
-        not kinds.index.is_unique
-        or not set(KEYS) <= set(kinds.index)
-        or (kinds["symbol"], kinds["timestamp"]) != ("str", TIME_DTYPE)
-    ):
-        return False
-    names = [name for name in kinds.index if name not in KEYS]
-    plain = all(isinstance(name, str) and (name in BARS or name.lower() not in BARS) for name in names)
-    return plain and all(kinds[name] == np.float64 for name in names)
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

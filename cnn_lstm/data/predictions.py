@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -103,13 +105,61 @@ def predictions_table(
         (size of the label's surprise, which intervals grow with) and bar_return (simple return of the first bar after
         the delay; NaN where not known yet or nothing is traded). `target_infos` gives what it says of each target.
     """
-    blocks = list(predictions_blocks(panel, targets, rows, columns, target_mean, max_rows=max(1, len(rows))))
-    infos = dict(blocks[0].attrs)
-    for block in blocks:
-        block.attrs = {}  # pandas compares them where it joins
-    table = pd.concat(blocks, ignore_index=True)
-    table.attrs = infos
+    table = table_of(prediction_columns(panel, targets, rows, columns, target_mean))
+    table.attrs = attrs_of(targets)
     return table
+
+
+def table_of(columns: Mapping[str, NDArray[Any]]) -> pd.DataFrame:
+    """Columns as a table: those of objects become text, and times are in UTC."""
+    return pd.DataFrame({name: _typed(values) for name, values in columns.items()}, copy=False)
+
+
+def _typed(values: NDArray[Any]) -> Any:
+    if values.dtype == object:
+        return pd.array(values, dtype="str")
+    return utc_index(values) if values.dtype.kind == "M" else values
+
+
+def row_of(columns: Mapping[str, NDArray[Any]], embeddings: NDArray[np.float32]) -> pd.DataFrame:
+    """`table_of` for few rows, with embeddings, (n, D), behind the columns: numbers stand in one array, not in twenty.
+
+    Args:
+        columns: As for `table_of`.
+        embeddings: Columns e0 ... e{D-1}.
+    """
+    blocks = []
+    for numbers, names in groupby(columns, key=lambda name: columns[name].dtype == np.float64):
+        values = [columns[name] for name in names]
+        block = np.stack(values, axis=1) if numbers else {k: _typed(column) for k, column in enumerate(values)}
+        blocks.append(pd.DataFrame(block, copy=False))
+    table = pd.concat([*blocks, pd.DataFrame(embeddings, copy=False)], axis=1, ignore_index=True)
+    table.columns = _names((*columns, *(f"e{k}" for k in range(embeddings.shape[1]))))
+    return table
+
+
+@lru_cache(maxsize=8)
+def _names(names: tuple[str, ...]) -> pd.Index:
+    """Names as pandas keeps them: making these takes longer than what they name."""
+    return pd.Index(list(names))
+
+
+def attrs_of(targets: Sequence[Target]) -> dict[Hashable | None, Any]:
+    """What a predictions table says of its targets, before it has intervals."""
+    return {TARGETS: {target.name: TargetInfo.of(target).to_plain() for target in targets}}
+
+
+def prediction_columns(
+    panel: Panel, targets: Sequence[Target], rows: Rows, columns: Mapping[str, Tensor], target_mean: Sequence[float]
+) -> dict[str, NDArray[Any]]:
+    """The columns of `predictions_table`, each (n H,): text as objects, times in UTC without a zone."""
+    parts = []
+    for k, target in enumerate(targets):
+        own = {name: values[:, k] for name, values in columns.items()}
+        parts.append(_one_target(panel, target, k, rows, own, float(target_mean[k])))
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def predictions_blocks(
@@ -133,12 +183,11 @@ def predictions_blocks(
     Yields:
         At least one table for each target, with the `attrs` of all targets. Joined they are the predictions table.
     """
-    attrs: dict[Hashable | None, Any] = {TARGETS: {target.name: TargetInfo.of(target).to_plain() for target in targets}}
     for k, target in enumerate(targets):
         for piece in symbol_blocks(panel.symbol[rows], max_rows):
             parts = {name: values[piece, k] for name, values in columns.items()}
-            block = _one_target(panel, target, k, rows[piece], parts, float(target_mean[k]))
-            block.attrs = dict(attrs)
+            block = table_of(_one_target(panel, target, k, rows[piece], parts, float(target_mean[k])))
+            block.attrs = attrs_of(targets)
             yield block
 
 
@@ -165,25 +214,24 @@ def symbol_blocks(codes: NDArray[np.int32], max_rows: int) -> Iterator[slice]:
 
 def _one_target(
     panel: Panel, target: Target, k: int, rows: Rows, columns: Mapping[str, Tensor], mean: float
-) -> pd.DataFrame:
-    """The predictions table of the target with the number k; columns are (n,)."""
+) -> dict[str, NDArray[Any]]:
+    """The columns of the predictions table of the target with the number k, each (n,), as `columns` are."""
     volatility = panel.volatility[:, k].numpy()[rows].astype(np.float64)
-    part = {
+    return {
         "symbol": np.asarray(panel.symbols, dtype=object)[panel.symbol[rows]],
-        "as_of": utc_index(panel.time[rows]),
-        "target_start": utc_index(_ahead(panel, rows, target.delay)),
-        "target_end": utc_index(_ahead(panel, rows, target.reach)),
-        "horizon": target.horizon,
-        "target": target.name,
+        "as_of": panel.time[rows],
+        "target_start": _ahead(panel, rows, target.delay),
+        "target_end": _ahead(panel, rows, target.reach),
+        "horizon": np.full(len(rows), target.horizon, dtype=np.int64),
+        "target": np.full(len(rows), target.name, dtype=object),
         "y_true": panel.labels[:, k].numpy()[rows].astype(np.float64),
         **{name: values.numpy().astype(np.float64) for name, values in columns.items()},
         "y_last": panel.present[:, k].numpy()[rows].astype(np.float64),
-        "y_mean": mean,
+        "y_mean": np.full(len(rows), mean),
         "volatility": volatility,
         "scale": target.scale(volatility),
         "bar_return": panel.bar_return[:, k].numpy()[rows].astype(np.float64),
     }
-    return pd.DataFrame(part).astype({"symbol": "str", "target": "str"})
 
 
 def collected_columns(collected: Mapping[str, Tensor]) -> dict[str, Tensor]:

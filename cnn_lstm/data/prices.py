@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import (
     BAR_CHECKS,
+    BARS,
     KEYS,
     PRICES,
     Checks,
@@ -19,7 +20,6 @@ from cnn_lstm.data.checks import (
     count_rows,
     day,
     places,
-    plainly_sound,
 )
 from cnn_lstm.data.missing import listed, missing_runs, unlabelled
 from cnn_lstm.data.screening import CHUNK, row_defects
@@ -46,7 +46,11 @@ class CheckedPrices:
 
 
 def check_prices(
-    table: pd.DataFrame, checks: Checks, required: Collection[str] = (), labels: Collection[str] = ()
+    table: pd.DataFrame,
+    checks: Checks,
+    required: Collection[str] = (),
+    labels: Collection[str] = (),
+    warn: bool = True,
 ) -> CheckedPrices:
     """Find every defect of a price table in one pass; sort, deduplicate and fill what `checks` allow.
 
@@ -56,6 +60,7 @@ def check_prices(
         checks: What is tolerated.
         required: Columns that must be there, next to `symbol` and `timestamp`; or what reads each of them, by its name.
         labels: Columns whose empty cells are labels that are not known: they are never filled.
+        warn: Whether rows that only look odd are looked for; a table that was made to look odd has many.
 
     Returns:
         The sound table and the warnings.
@@ -79,7 +84,7 @@ def check_prices(
     if checks.on_unlisted == "skip":
         table, unlisted = listed(table)
         defects += unlisted
-    defects += row_defects(table, checks, symbol_slices(table["symbol"]))
+    defects += row_defects(table, checks, symbol_slices(table["symbol"]), warn)
     defects += [defect for name in labels for defect in unlabelled(table, name, checks)]
     filled, gaps = _filled(table, checks, labels)
     _refuse(defects + gaps)
@@ -109,8 +114,6 @@ def check_bars(
     """
     check_structure(bars, columns)
     sound = _normalised(bars[[*KEYS, *columns]], daily=False).sort_values(KEYS, ignore_index=True)
-    if plainly_sound(sound, latest):
-        return sound
     joined = sound if latest.empty else pd.concat([latest, sound]).sort_values(KEYS, kind="stable", ignore_index=True)
     defects = [defect for check in BAR_CHECKS for defect in check(joined, checks)]
     _refuse(defects + list(_unfilled(sound, latest, [name for name in columns if name not in labels])))
@@ -127,6 +130,16 @@ def require_table(table: object) -> pd.DataFrame:
         fix = "give a DataFrame of pandas or Polars (a LazyFrame after .collect()), or an Arrow table"
         raise DataError(f"prices are {type(table).__name__}", "", fix, code=338)
     return table
+
+
+def is_long(table: pd.DataFrame) -> bool:
+    """Whether a table has the names and types that tables have inside the package, as `price_table` makes them."""
+    kinds = dict(zip(table.columns, table.dtypes, strict=True))
+    if len(kinds) < table.shape[1] or kinds.get("symbol") != "str" or kinds.get("timestamp") != TIME_DTYPE:
+        return False
+    names = [name for name in kinds if name not in KEYS]
+    plain = all(isinstance(name, str) and (name in BARS or name.lower() not in BARS) for name in names)
+    return plain and all(kinds[name] == np.float64 for name in names)
 
 
 def check_structure(table: pd.DataFrame, required: Collection[str]) -> None:
@@ -230,13 +243,16 @@ def _types(table: pd.DataFrame) -> Iterator[Defect]:
             require_years(when, "timestamp")
         except DataError as error:
             yield Defect(error.code, error.what, error.where, error.fix)
-    for name in table.columns.difference(KEYS):
-        dtype = table[name].dtype
+    for name, dtype in sorted(zip(table.columns, table.dtypes, strict=True), key=lambda pair: str(pair[0])):
+        if name in KEYS:
+            continue
         if not pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_complex_dtype(dtype):
             yield Defect(304, f"column {name} is {dtype}", "", "give numbers or remove the column")
 
 
 def _normalised(table: pd.DataFrame, daily: bool | None = None) -> pd.DataFrame:
+    if is_long(table):
+        return table.reset_index(drop=True)
     numbers = dict.fromkeys(table.columns.difference(KEYS), "float64")
     if table["timestamp"].dtype != TIME_DTYPE:
         table = table.assign(timestamp=utc_or_dates(table["timestamp"], daily))
@@ -283,7 +299,7 @@ def _filled(table: pd.DataFrame, checks: Checks, labels: Collection[str]) -> tup
     """Fills short runs of missing values from the past, and reports all others."""
     defects: list[Defect] = []
     columns: dict[str, pd.Series[float]] = {}
-    for name in table.columns.difference([*KEYS, *labels], sort=False):
+    for name in [name for name in table.columns if name not in {*KEYS, *labels}]:
         gap = table[name].isna()
         if not gap.any():
             continue

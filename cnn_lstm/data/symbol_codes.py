@@ -46,7 +46,8 @@ def with_symbol_code(features: Sequence[str], wanted: bool) -> tuple[str, ...]:
 
 
 def _column(bars: pd.DataFrame) -> npt.NDArray[np.float64]:
-    return np.full(len(bars), float(code_of(str(bars["symbol"].iloc[0]))))
+    numbers, symbols = pd.factorize(bars["symbol"])
+    return np.array([float(code_of(str(symbol))) for symbol in symbols])[numbers]
 
 
 SYMBOL_FEATURE = Feature(SYMBOL_CODE, _column, 0, (), "symbol")

@@ -23,6 +23,8 @@ from cnn_lstm.specs import Serializable
 
 Floats = NDArray[np.float64]
 DECAY, MEMORY = 0.94, 60
+WEIGHTS = np.array([DECAY**lag for lag in range(MEMORY)])  # NumPy's own powers differ in their last bits
+FEW_ROWS = 256  # whose sums are faster window by window
 
 
 class Target(Serializable, ABC):
@@ -290,13 +292,23 @@ def ewma_volatility(changes: Floats) -> Floats:
     """
     squares = changes**2
     known = np.isfinite(squares)
-    squares = np.where(known, squares, 0.0)
-    total, part = np.zeros_like(squares), np.empty_like(squares)
-    for lag in range(min(MEMORY, len(squares))):  # lag by lag, as in `RealizedVolatility.present`
-        earlier = len(squares) - lag
-        total[lag:] += np.multiply(DECAY**lag, squares[:earlier], out=part[:earlier])
+    total = _decayed_sum(np.where(known, squares, 0.0))
     weights = _weights(known)
     return np.sqrt(np.divide(total, weights, out=np.full_like(total, np.nan), where=weights > 0))
+
+
+def _decayed_sum(squares: Floats) -> Floats:
+    """Weighted sum of the latest `MEMORY` squares, (n,) -> (n,), always added lag by lag from the latest one on."""
+    if 0 < len(squares) <= FEW_ROWS:
+        before = np.concatenate([np.zeros(MEMORY - 1), squares])
+        windows = np.lib.stride_tricks.sliding_window_view(before, MEMORY)[:, ::-1]
+        sums: Floats = np.cumsum(windows * WEIGHTS, axis=1)[:, -1]
+        return sums
+    total, part = np.zeros_like(squares), np.empty_like(squares)
+    for lag, weight in enumerate(WEIGHTS.tolist()):
+        earlier = len(squares) - lag
+        total[lag:] += np.multiply(weight, squares[:earlier], out=part[:earlier])
+    return total
 
 
 def _weights(known: NDArray[np.bool_]) -> Floats:
@@ -304,7 +316,7 @@ def _weights(known: NDArray[np.bool_]) -> Floats:
     weights = np.zeros(len(known))
     unknown = len(known) if not known.any() else int(known.argmax())
     if known[unknown:].all():  # all but the first ones, as of every price
-        sums = np.cumsum([DECAY**lag for lag in range(MEMORY)])  # NumPy's own powers differ in their last bits
+        sums = np.cumsum(WEIGHTS)
         weights[unknown:] = sums[np.minimum(np.arange(len(known) - unknown), MEMORY - 1)]
         return weights
     for lag in range(min(MEMORY, len(known))):

@@ -17,13 +17,14 @@ import math
 from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Generic, TypedDict, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 LEVELS = (50, 80, 90, 95)
+WANTED = tuple((100 - level) / 100 for level in LEVELS)  # share of misses
 GAMMA = 0.02
 RECENT = 250
 MOST_PENDING = 1_000_000  # decisions without a label
@@ -61,7 +62,7 @@ class Adaptive(ABC, Generic[Bound]):
         self._calibration = tuple(scores)
         self._scores = list(scores)  # ascending, with the recent ones
         self._recent: deque[float] = deque()
-        self._alphas = [_alpha(level) for level in LEVELS]
+        self._alphas = list(WANTED)
         self._pending: dict[int, tuple[Forecast, list[Bound]]] = {}
 
     @abstractmethod
@@ -83,6 +84,10 @@ class Adaptive(ABC, Generic[Bound]):
     @abstractmethod
     def _covers(self, bound: Bound, truth: float) -> bool:
         """Whether the truth lay inside."""
+
+    def _missed(self, bounds: Sequence[Bound], truth: float) -> list[bool]:
+        """Whether the truth lay outside, at each of `LEVELS`."""
+        return [not self._covers(bound, truth) for bound in bounds]
 
     def issue(self, as_of: int, forecast: Forecast) -> list[Bound]:
         """`bounds`, remembered until the label is observed.
@@ -106,13 +111,13 @@ class Adaptive(ABC, Generic[Bound]):
         while self._pending and (oldest := next(iter(self._pending))) <= as_of:
             forecast, bounds = self._pending.pop(oldest)
             if oldest == as_of and math.isfinite(truth):
-                self._learn(self._score(forecast, truth), [not self._covers(bound, truth) for bound in bounds])
+                self._learn(self._score(forecast, truth), self._missed(bounds, truth))
 
     def _learn(self, score: float, missed: list[bool]) -> None:
         if not math.isfinite(score):
             return
-        for k, (level, miss) in enumerate(zip(LEVELS, missed, strict=True)):
-            self._alphas[k] += GAMMA * (_alpha(level) - miss)
+        steps = zip(self._alphas, WANTED, missed, strict=True)
+        self._alphas = [alpha + GAMMA * (wanted - miss) for alpha, wanted, miss in steps]
         self._recent.append(score)
         insort(self._scores, score)
         if len(self._recent) > RECENT:
@@ -183,32 +188,29 @@ class AdaptiveIntervals(Adaptive[tuple[float, float]]):
     def bounds(self, forecast: Forecast) -> list[tuple[float, float]]:
         """Lower and upper bound at each of `LEVELS`, of the forecast (y_pred, scale)."""
         y_pred, scale = forecast[0], self._known_scale(forecast[1])
-        bounds = []
-        for lowest, highest in self._nested():
-            lower, upper = y_pred + scale * lowest, y_pred + scale * highest
-            bounds.append((max(lower, 0.0), max(upper, 0.0)) if self.positive else (lower, upper))
-        return bounds
+        bounds = [(y_pred + scale * lowest, y_pred + scale * highest) for lowest, highest in self._nested()]
+        return [(max(lower, 0.0), max(upper, 0.0)) for lower, upper in bounds] if self.positive else bounds
 
     def bounds_of_all(self, forecasts: NDArray[np.float64]) -> NDArray[np.float64]:
         """`bounds` of many forecasts (y_pred, scale), (n, 2) -> (n, levels, 2), with the same bits."""
         y_pred, scale = forecasts[:, 0, None, None], forecasts[:, 1, None, None]
         scale = np.where((scale > 0.0) & (scale < math.inf), scale, self.typical_scale)
-        bounds: NDArray[np.float64] = y_pred + scale * np.array(list(self._nested()))
+        bounds: NDArray[np.float64] = y_pred + scale * np.array(self._nested())
         return np.where(bounds < 0.0, 0.0, bounds) if self.positive else bounds
 
-    def _nested(self) -> Iterator[tuple[float, float]]:
+    def _nested(self) -> list[tuple[float, float]]:
         """Two quantiles for each of `LEVELS`, each pair around the one before: levels adapt apart, and could cross."""
-        lowest, highest = math.inf, -math.inf
-        for alpha in self._alphas:
-            low, high = self._quantiles(alpha)
-            lowest, highest = min(low, lowest), max(high, highest)
-            yield lowest, highest
-
-    def _quantiles(self, alpha: float) -> tuple[float, float]:
         scores, count = self._scores, len(self._scores)
-        rank = int((count + 1) * min(alpha, 1.0) / 2 + ROUNDING)
-        if rank >= 1:
-            return scores[rank - 1], scores[count - rank]
+        lowest, highest, pairs = math.inf, -math.inf, []
+        for alpha in self._alphas:  # in plain steps: a table of years comes here thousands of times
+            rank = int((count + 1) * (alpha if alpha < 1.0 else 1.0) / 2 + ROUNDING)
+            low, high = (scores[rank - 1], scores[count - rank]) if rank >= 1 else self._extremes(alpha)
+            lowest, highest = (low if low < lowest else lowest), (high if high > highest else highest)
+            pairs.append((lowest, highest))
+        return pairs
+
+    def _extremes(self, alpha: float) -> tuple[float, float]:
+        scores, count = self._scores, len(self._scores)
         if alpha >= 0:
             return scores[0], scores[-1]
         middle, stretch = scores[count // 2], 2.0 ** min(-alpha / DOUBLING, MOST_DOUBLINGS)
@@ -222,6 +224,9 @@ class AdaptiveIntervals(Adaptive[tuple[float, float]]):
 
     def _covers(self, bound: tuple[float, float], truth: float) -> bool:
         return bound[0] <= truth <= bound[1]
+
+    def _missed(self, bounds: Sequence[tuple[float, float]], truth: float) -> list[bool]:
+        return [not lower <= truth <= upper for lower, upper in bounds]
 
 
 class AdaptiveSets(Adaptive[tuple[int, ...]]):
@@ -248,7 +253,3 @@ class AdaptiveSets(Adaptive[tuple[int, ...]]):
 
     def _covers(self, bound: tuple[int, ...], truth: float) -> bool:
         return truth in bound
-
-
-def _alpha(level: int) -> float:
-    return (100 - level) / 100

@@ -1,14 +1,59 @@
-"""Which bars may follow those that a stream has seen."""
+"""Bars of one moment, and which may follow those that a stream has seen.
+
+Shapes: S symbols, C columns of a bar.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import day
+from cnn_lstm.data.prices import is_long
+from cnn_lstm.data.times import FIRST_SECOND, LAST_SECOND
 from cnn_lstm.errors import DataError
 from cnn_lstm.hints import counted
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """Bars of one moment.
+
+    Attributes:
+        moment: Their time, in microseconds since 1970 in UTC.
+        symbols: Their symbols, as they came.
+        values: Their columns, (S, C).
+    """
+
+    moment: int
+    symbols: list[str]
+    values: NDArray[np.float64]
+
+    def in_order(self) -> Arrived:
+        """The bars in the order of their symbols."""
+        order = sorted(range(len(self.symbols)), key=self.symbols.__getitem__)
+        return Arrived(self.moment, [self.symbols[place] for place in order], self.values[order])
+
+
+def arrived_plainly(bars: object, columns: Sequence[str]) -> Arrived | None:
+    """The bars of a table that `price_table` and `check_structure` would pass as it is; None for any other.
+
+    Args:
+        bars: What the user gave.
+        columns: What is needed next to symbol and timestamp, C of them.
+    """
+    if not (isinstance(bars, pd.DataFrame) and len(bars) and set(columns) <= set(bars.columns) and is_long(bars)):
+        return None
+    moments = bars["timestamp"].to_numpy(dtype="datetime64[us]").view(np.int64)
+    moment = int(moments[0])
+    if (moments != moment).any() or not FIRST_SECOND <= moment // 1_000_000 <= LAST_SECOND:  # NaT is below
+        return None
+    values = np.stack([bars[name].to_numpy() for name in columns], axis=1)
+    return Arrived(moment, bars["symbol"].tolist(), values)
 
 
 def moment_of(bars: pd.DataFrame) -> int:
@@ -35,13 +80,13 @@ def require_next(arrived: Sequence[str], moment: int, symbols: Sequence[str], la
     Raises:
         DataError: Naming the symbol and its date.
     """
-    seen: set[str] = set()
+    seen, may_come = set[str](), frozenset(symbols)
     for symbol in arrived:
         if symbol in seen:
             raise _refused("two bars of one moment", f"{symbol} @ {_day(moment)}", "give one")
         seen.add(symbol)
     for symbol in arrived:
-        if symbol not in symbols:
+        if symbol not in may_come:
             known = ", ".join(symbols[:5])
             raise _refused(f"unknown symbol {symbol!r}", f"known: {known}", "start with a history that holds it")
         if symbol in last and moment <= last[symbol]:
@@ -56,9 +101,10 @@ def require_absent(absent: Collection[str], arrived: Collection[str], symbols: S
     Raises:
         DataError: Naming the first of them.
     """
+    may_come, there = frozenset(symbols), frozenset(arrived)
     for symbol in sorted(absent):
-        if symbol not in symbols or symbol in arrived:
-            what = "given and absent at once" if symbol in arrived else "unknown"
+        if symbol not in may_come or symbol in there:
+            what = "given and absent at once" if symbol in there else "unknown"
             raise _refused(f"absent {symbol!r} is {what}", "absent", f"symbols of {', '.join(symbols[:5])}")
 
 

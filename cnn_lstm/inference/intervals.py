@@ -9,6 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cnn_lstm.data.predictions import TargetInfo, set_target_infos, target_infos
+from cnn_lstm.data.symbol_rows import positions_by_code
 from cnn_lstm.errors import CheckpointError
 from cnn_lstm.inference.adaptive import LEVELS, Adaptive, AdaptiveIntervals, AdaptiveSets, Bound, Learnt
 from cnn_lstm.model.calibration import Calibration
@@ -24,10 +26,16 @@ log = logging.getLogger(__name__)
 MOST_DIGITS = 10
 NO_TIME = np.iinfo(np.int64).min  # NaT as a number
 
+
 Key = tuple[str, str]  # target, symbol
+Fresh = Callable[[], Adaptive[Any]]  # makes the bounds of one target and symbol, as they begin
+# bounds of the rows (n,) of a target and symbol, piece by piece
+BoundsOf = Callable[[Key, "_Series", NDArray[np.int64], Fresh], Iterator[tuple[NDArray[np.int64], Any]]]
 
 
-def add_intervals(table: pd.DataFrame, calibration: Calibration | None, boundary: str) -> pd.DataFrame:
+def add_intervals(
+    table: pd.DataFrame, calibration: Calibration | None, boundary: str, past: PastIntervals | None = None
+) -> pd.DataFrame:
     """The predictions table with conformal intervals.
 
     Adaptation begins with the first forecast of a symbol at or after the boundary, with the symbol alone, and with
@@ -38,6 +46,7 @@ def add_intervals(table: pd.DataFrame, calibration: Calibration | None, boundary
         table: As `predictions_table` returns it: sorted by target, symbol and date.
         calibration: That of the checkpoint; without one the table stays as it is.
         boundary: First date of the test part of the checkpoint, ISO, UTC.
+        past: What the intervals of an earlier table are remembered by, which this one may go on from.
 
     Returns:
         The table with `lower_50`, `upper_50`, ..., `upper_95`, or for classes `set_50`, ...: the classes in the set,
@@ -51,19 +60,37 @@ def add_intervals(table: pd.DataFrame, calibration: Calibration | None, boundary
         log.warning("no intervals: the checkpoint has no calibration scores, train again to have them")
         return table
     start = _microseconds(boundary)
-    return _widened(table, calibration, lambda _, series, rows, fresh: series.replay(fresh, rows, start))
+    if past is not None:
+        return _widened(table, calibration, partial(past.replay, calibration, start))
+    return _widened(table, calibration, lambda _, series, rows, fresh: series.replay(fresh(), rows, start))
+
+
+def scored_infos(targets: Mapping[str, TargetInfo], calibration: Calibration) -> dict[str, TargetInfo]:
+    """What a predictions table with intervals says of each target.
+
+    Raises:
+        CheckpointError: If the calibration is damaged.
+    """
+    _require_sound(calibration, len(targets))
+    scored = zip(targets.items(), calibration.scores, strict=True)
+    return {name: replace(about, scores=list(scores)) for (name, about), scores in scored}
 
 
 class LiveIntervals:
     """The bounds of `add_intervals` for forecasts that come one at a time, with the same bits.
 
     Args:
-        calibration: That of the checkpoint; without one, tables stay as they are.
+        calibration: That of the checkpoint; without one there are no bounds.
         boundary: First date of the test part of the checkpoint, ISO, UTC.
+        targets: What a predictions table says of each target.
+
+    Attributes:
+        infos: What it says of each target with the bounds.
     """
 
-    def __init__(self, calibration: Calibration | None, boundary: str) -> None:
+    def __init__(self, calibration: Calibration | None, boundary: str, targets: Mapping[str, TargetInfo]) -> None:
         self._calibration, self._start = calibration, _microseconds(boundary)
+        self.infos = dict(targets) if calibration is None else scored_infos(targets, calibration)
         self._adaptive: dict[Key, Adaptive[Any]] = {}
 
     def begin(self, table: pd.DataFrame) -> None:
@@ -71,9 +98,17 @@ class LiveIntervals:
         if self._calibration is not None:
             _widened(table, self._calibration, self._relive)
 
-    def add(self, table: pd.DataFrame) -> pd.DataFrame:
-        """A table of at most one forecast per target and symbol, with intervals; the forecasts are remembered."""
-        return table if self._calibration is None else _widened(table, self._calibration, self._issue)
+    def add(self, columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+        """The columns of at most one forecast per target and symbol, with bounds; the forecasts are remembered.
+
+        Args:
+            columns: Those of `prediction_columns`, each (n,).
+        """
+        if self._calibration is None:
+            return dict(columns)
+        keys = zip(columns["target"], columns["symbol"], strict=True)
+        alone = [(key, np.array([row])) for row, key in enumerate(keys)]
+        return {**columns, **_bounds(columns, alone, self.infos, self._calibration, self._issue)}
 
     def observe(self, target: str, symbol: str, as_of: int, truth: float) -> None:
         """Learns from a label that has ended.
@@ -92,23 +127,24 @@ class LiveIntervals:
         """Target, symbol, and what was learnt of them, in plain values; the calibration stays in the checkpoint."""
         return [(*key, adaptive.learnt()) for key, adaptive in self._adaptive.items()]
 
-    def go_on(self, plain: Sequence[tuple[str, str, Learnt]], targets: Mapping[str, TargetInfo]) -> None:
+    def go_on(self, plain: Sequence[tuple[str, str, Learnt]]) -> None:
         """Goes on where `to_plain` left off.
 
         Args:
             plain: What it returned.
-            targets: What a predictions table says of each target.
         """
         if self._calibration is None:
             return
         for target, symbol, learnt in plain:
-            self._adaptive[target, symbol] = _adaptive_of(self._calibration, targets, target)
+            self._adaptive[target, symbol] = _adaptive_of(self._calibration, self.infos, target)
             self._adaptive[target, symbol].go_on(learnt)
 
     def _issue(
-        self, key: Key, series: _Series, rows: NDArray[np.int64], fresh: Adaptive[Bound]
-    ) -> Iterator[tuple[NDArray[np.int64], list[list[Bound]]]]:
-        adaptive = self._adaptive.setdefault(key, fresh)
+        self, key: Key, series: _Series, rows: NDArray[np.int64], fresh: Fresh
+    ) -> Iterator[tuple[NDArray[np.int64], list[list[Any]]]]:
+        if key not in self._adaptive:
+            self._adaptive[key] = fresh()
+        adaptive = self._adaptive[key]
         issued = []
         for row in rows.tolist():
             as_of, forecast = int(series.as_of[row]), tuple(series.forecast[row].tolist())
@@ -116,10 +152,10 @@ class LiveIntervals:
         yield rows, issued
 
     def _relive(
-        self, key: Key, series: _Series, rows: NDArray[np.int64], fresh: Adaptive[Bound]
-    ) -> Iterator[tuple[NDArray[np.int64], list[list[Bound]]]]:
+        self, key: Key, series: _Series, rows: NDArray[np.int64], fresh: Fresh
+    ) -> Iterator[tuple[NDArray[np.int64], list[list[Any]]]]:
         # as `_Series.replay`, but a label that has not ended must stay open, and not be taken as one that never will
-        self._adaptive[key] = fresh
+        self._adaptive[key] = fresh()
         ended = deque(int(row) for row in rows if series.end[row] != NO_TIME)
         for row in rows.tolist():
             while ended and series.end[ended[0]] <= series.as_of[row]:
@@ -134,28 +170,54 @@ def _microseconds(moment: str) -> int:
     return int(np.datetime64(moment, "us").astype(np.int64))
 
 
-def _widened(table: pd.DataFrame, calibration: Calibration, bounds_of: Callable[..., Any]) -> pd.DataFrame:
+def _widened(table: pd.DataFrame, calibration: Calibration, bounds_of: BoundsOf) -> pd.DataFrame:
     """The table with the bounds that a function gives the forecasts of each target and symbol."""
-    targets = target_infos(table)
-    _require_sound(calibration, len(targets))
-    widened = table.copy()
+    infos = scored_infos(target_infos(table), calibration)
+    columns = {name: table[name].to_numpy(dtype="datetime64[us]") for name in ("as_of", "target_end")}
+    columns |= {name: table[name].to_numpy(dtype=np.float64) for name in ("y_true", "scale", *_forecast_columns(infos))}
+    (target, targets), (symbol, symbols) = pd.factorize(table["target"]), pd.factorize(table["symbol"])
+    groups = [
+        ((str(targets[code // len(symbols)]), str(symbols[code % len(symbols)])), rows)
+        for code, rows in positions_by_code(target * len(symbols) + symbol).items()
+    ]
+    found = _bounds(columns, groups, infos, calibration, bounds_of)
+    widened = table.copy(deep=False)
     widened.attrs = {}  # pandas copies them with every piece of the table
-    classes = max(about.classes for about in targets.values())
-    typical = dict(zip(targets, calibration.typical_scale, strict=True))
-    usable = (table["scale"] > 0) & np.isfinite(table["scale"])
-    widened["scale"] = widened["scale"].where(usable, widened["target"].map(typical))
-    series = _Series(widened, [f"p{k}" for k in range(classes)] or ["y_pred", "scale"])
-    columns = _SetColumns(len(table), classes) if classes else _IntervalColumns(len(table))
-    for rows in series.groups:
-        target, symbol = (str(table[name].iat[rows[0]]) for name in ("target", "symbol"))
-        fresh = _adaptive_of(calibration, targets, target)
-        for some, bounds in bounds_of((target, symbol), series, rows, fresh):
-            columns.put(some, bounds)
-    widened = widened.assign(**columns.named())
+    widened = widened.assign(**found)
     widened.attrs = dict(table.attrs)
-    scored = zip(targets.items(), calibration.scores, strict=True)
-    set_target_infos(widened, {name: replace(about, scores=list(scores)) for (name, about), scores in scored})
+    set_target_infos(widened, infos)
     return widened
+
+
+def _bounds(
+    columns: Mapping[str, NDArray[Any]],
+    groups: Sequence[tuple[Key, NDArray[np.int64]]],
+    infos: Mapping[str, TargetInfo],
+    calibration: Calibration,
+    bounds_of: BoundsOf,
+) -> dict[str, Any]:
+    """A scale that is known and the bounds that a function gives each group of forecasts, each (n,), by their names."""
+    typical = dict(zip(infos, calibration.typical_scale, strict=True))
+    scale = columns["scale"].copy()
+    unknown = ~((scale > 0) & np.isfinite(scale))
+    for (target, _), rows in groups if unknown.any() else ():
+        scale[rows] = np.where(unknown[rows], typical[target], scale[rows])
+    series = _Series({**columns, "scale": scale}, _forecast_columns(infos))
+    classes = _classes(infos)
+    bounds = _SetColumns(len(scale), classes) if classes else _IntervalColumns(len(scale))
+    for key, rows in groups:
+        for some, given in bounds_of(key, series, rows, partial(_adaptive_of, calibration, infos, key[0])):
+            bounds.put(some, given)
+    return {"scale": scale, **bounds.named()}
+
+
+def _classes(infos: Mapping[str, TargetInfo]) -> int:
+    return max(about.classes for about in infos.values())
+
+
+def _forecast_columns(infos: Mapping[str, TargetInfo]) -> list[str]:
+    """Columns that the bounds of a forecast depend on."""
+    return [f"p{k}" for k in range(_classes(infos))] or ["y_pred", "scale"]
 
 
 def _adaptive_of(calibration: Calibration, targets: Mapping[str, TargetInfo], target: str) -> Adaptive[Any]:
@@ -180,16 +242,20 @@ def _require_sound(calibration: Calibration, targets: int) -> None:
 
 
 class _Series:
-    """The columns of a predictions table that intervals depend on, out of pandas once for all symbols."""
+    """The columns of forecasts that intervals depend on."""
 
-    def __init__(self, table: pd.DataFrame, forecast: list[str]) -> None:
-        indices = table.groupby(["target", "symbol"], sort=False).indices
-        self.groups = [np.asarray(rows, dtype=np.int64) for rows in indices.values()]
-        self.as_of, self.end = (
-            table[name].to_numpy(dtype="datetime64[us]").astype(np.int64) for name in ("as_of", "target_end")
-        )
-        self.truth = table["y_true"].to_numpy(dtype=np.float64)
-        self.forecast = table[forecast].to_numpy(dtype=np.float64)
+    def __init__(self, columns: Mapping[str, NDArray[Any]], forecast: list[str]) -> None:
+        self.as_of, self.end = (columns[name].astype(np.int64) for name in ("as_of", "target_end"))
+        self.truth = columns["y_true"].astype(np.float64)
+        self.forecast = np.stack([columns[name].astype(np.float64) for name in forecast], axis=1)
+
+    def forecasts_of(self, rows: NDArray[np.int64]) -> bytes:
+        """What the bounds of forecasts are made of, bit for bit."""
+        return self.as_of[rows].tobytes() + self.forecast[rows].tobytes()
+
+    def labels_of(self, rows: NDArray[np.int64]) -> bytes:
+        """What is learnt from forecasts, bit for bit."""
+        return self.end[rows].tobytes() + self.truth[rows].tobytes()
 
     def replay(
         self, adaptive: Adaptive[Bound], rows: NDArray[np.int64], start: int
@@ -205,6 +271,61 @@ class _Series:
                 ended += 1
             issued.append(adaptive.issue(as_of[row], forecast))
         yield rows[fixed:], issued
+
+
+class PastIntervals:
+    """The intervals of the forecasts of the last table: they move no more, so that a table that has grown goes on."""
+
+    def __init__(self) -> None:
+        self._of: tuple[Calibration, int] | None = None
+        self._past: dict[Key, _Past] = {}
+
+    def replay(
+        self,
+        calibration: Calibration,
+        start: int,
+        key: Key,
+        series: _Series,
+        rows: NDArray[np.int64],
+        fresh: Fresh,
+    ) -> Iterator[tuple[NDArray[np.int64], Any]]:
+        """`_Series.replay` of one symbol's forecasts of one target, of which only the new ones are issued."""
+        if self._of is None or self._of[0] is not calibration or self._of[1] != start:
+            self._of, self._past = (calibration, start), {}
+        fixed = int(np.searchsorted(series.as_of[rows], start))
+        yield rows[:fixed], fresh().bounds_of_all(series.forecast[rows[:fixed]])
+        past = self._past.get(key)
+        if past is None or not past.is_begin_of(series, rows[fixed:]):
+            past = self._past[key] = _Past(fresh())
+        past.go_on(series, rows[fixed:])
+        yield rows[fixed:], past.issued
+
+
+class _Past:
+    """The forecasts of one target and symbol that were issued, and what was learnt until then."""
+
+    def __init__(self, adaptive: Adaptive[Any]) -> None:
+        self._adaptive, self._observed = adaptive, 0  # rows before this one have been looked at for their label
+        self._forecasts, self._labels = b"", b""
+        self.issued: list[Any] = []
+
+    def is_begin_of(self, series: _Series, rows: NDArray[np.int64]) -> bool:
+        """Whether the rows begin with what was issued, and the labels that were observed are still the same."""
+        issued, observed = rows[: len(self.issued)], rows[: self._observed]
+        same = len(rows) >= len(self.issued) and series.forecasts_of(issued) == self._forecasts
+        return same and series.labels_of(observed) == self._labels
+
+    def go_on(self, series: _Series, rows: NDArray[np.int64]) -> None:
+        """Issues the forecasts that are new, in their order with the labels that end meanwhile."""
+        as_of, end, truth = (values[rows].tolist() for values in (series.as_of, series.end, series.truth))
+        # a label whose end is not known may have one tomorrow; if it bridges a gap, that of a later row forgets it
+        ended = deque(row for row in range(self._observed, len(rows)) if end[row] != NO_TIME)
+        for row in range(len(self.issued), len(rows)):
+            while ended and end[ended[0]] <= as_of[row]:
+                self._observed = ended[0] + 1
+                self._adaptive.observe(as_of[ended[0]], truth[ended.popleft()])
+            self.issued.append(self._adaptive.issue(as_of[row], tuple(series.forecast[rows[row]].tolist())))
+        self._forecasts, self._labels = series.forecasts_of(rows), series.labels_of(rows[: self._observed])
 
 
 class _IntervalColumns:

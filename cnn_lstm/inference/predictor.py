@@ -5,7 +5,8 @@ Shapes: B windows, T window length, F features, H targets, D embedding, N panel 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,14 @@ from cnn_lstm.data.windows import Panel, complete_windows, cut_windows
 from cnn_lstm.errors import DataError, require
 from cnn_lstm.hints import counted
 from cnn_lstm.inference.ensemble import Ensemble, model_from
-from cnn_lstm.inference.intervals import add_intervals
+from cnn_lstm.inference.intervals import PastIntervals, add_intervals
+from cnn_lstm.inference.remembered import RememberedForecasts
 from cnn_lstm.inference.stream import Stream
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import state_digest, warn_of_unscaled
 from cnn_lstm.model.devices import require_device
-from cnn_lstm.model.forecaster import INFERENCE_BATCH, Forecast, Forecaster
+from cnn_lstm.model.fixed_shape import INFERENCE_BATCH
+from cnn_lstm.model.forecaster import Forecast, Forecaster
 
 
 class Predictor:
@@ -47,6 +50,7 @@ class Predictor:
         self.forecaster = forecaster.eval()
         self.recipe = Recipe.from_plain(forecaster.contract.recipe)
         self.targets = self.recipe.build_targets()
+        self._remembered, self._past = RememberedForecasts(), PastIntervals()
         self._named = set[str]()  # symbols whose scale was looked for: each is named once
 
     @classmethod
@@ -71,7 +75,8 @@ class Predictor:
             prices: Table with symbol, timestamp and the columns that the features need; frames as yfinance, Polars and
                 others give them are taken too, see `price_table`.
             start: First decision day, ISO; everything by default. Intervals adapt to all forecasts since the test part
-                of the checkpoint, so these are computed in any case and then left out.
+                of the checkpoint, so these are computed in any case and then left out; a predictor that is asked again
+                computes those alone whose window it has not seen.
             samples: Passes of Monte Carlo dropout; 0 for one plain pass. Intervals lie around their mean, with the
                 scores of the plain pass.
 
@@ -81,14 +86,17 @@ class Predictor:
         Raises:
             DataError: If the table is damaged, or too short for a window before `start`.
         """
-        panel, rows, _ = self.windows(prices, start)
+        panel, wanted, _, rows = self._windows(prices, start)
         if start is None or self.forecaster.contract.calibration is None:
-            return self.predict_rows(panel, rows, samples)
+            return self.predict_rows(panel, wanted, samples)
         first = stamp(start, "start")
-        windows = complete_windows(panel, self.recipe.window)
-        begins = min(first, np.datetime64(self.forecaster.contract.boundaries.test))
-        table = self.predict_rows(panel, windows[panel.time[windows] >= begins], samples)
-        return table[table["as_of"] >= pd.Timestamp(first, tz="UTC")].reset_index(drop=True)
+        rows = rows[panel.time[rows] >= min(first, np.datetime64(self.forecaster.contract.boundaries.test))]
+        columns = self._remembered_columns(panel, rows) if not samples else self.forecast_rows(panel, rows, samples)
+        table = self._with_intervals(self._table(panel, rows, columns), None if samples else self._past)
+        attrs, table.attrs = table.attrs, {}  # pandas copies them with every piece of the table
+        table = table[table["as_of"] >= pd.Timestamp(first, tz="UTC")].reset_index(drop=True)
+        table.attrs = attrs
+        return table
 
     def predict_if_any(self, prices: Frame, zone: str | None = None) -> pd.DataFrame:
         """`predict`, with an empty table of the same columns where no window is complete.
@@ -111,8 +119,7 @@ class Predictor:
         Returns:
             Predictions table, see `predictions_table`.
         """
-        contract, table = self.forecaster.contract, self.plain_rows(panel, rows, samples)
-        return add_intervals(table, contract.calibration, contract.boundaries.test)
+        return self._with_intervals(self.plain_rows(panel, rows, samples))
 
     def forecast_rows(self, panel: Panel, rows: Rows, samples: int = 0) -> dict[str, Tensor]:
         """Forecast columns alone, each (n, H) on the CPU, of chosen windows; see `predict_rows`."""
@@ -132,8 +139,20 @@ class Predictor:
 
     def plain_rows(self, panel: Panel, rows: Rows, samples: int = 0) -> pd.DataFrame:
         """`predict_rows` without intervals."""
-        columns = self.forecast_rows(panel, rows, samples)
+        return self._table(panel, rows, self.forecast_rows(panel, rows, samples))
+
+    def _table(self, panel: Panel, rows: Rows, columns: Mapping[str, Tensor]) -> pd.DataFrame:
         return predictions_table(panel, self.targets, rows, columns, self.forecaster.contract.target_mean)
+
+    def _with_intervals(self, table: pd.DataFrame, past: PastIntervals | None = None) -> pd.DataFrame:
+        contract = self.forecaster.contract
+        return add_intervals(table, contract.calibration, contract.boundaries.test, past)
+
+    def _remembered_columns(self, panel: Panel, rows: Rows) -> dict[str, Tensor]:
+        """`forecast_rows`, without those of the last call: one evening's table is the last one's and a day."""
+        model = (state_digest(self.forecaster.state_dict()), self.forecaster.device, torch.get_num_threads())
+        forecast = partial(self.forecast_rows, panel)
+        return self._remembered.columns(panel, rows, self.recipe.window, model, forecast)
 
     def stream(self, history: Frame | None = None, state: str | Path | None = None) -> Stream:
         """Forecasts of bars as they come, one moment at a time; see `Stream.update`.
@@ -204,21 +223,26 @@ class Predictor:
         Raises:
             DataError: If the table is damaged, or too short for a window before `start`.
         """
-        panel, rows, checked, bound = self._complete(prices)
+        return self._windows(prices, start)[:3]
+
+    def _windows(self, prices: Frame, start: str | None) -> tuple[Panel, Rows, pd.DataFrame, Rows]:
+        """`windows`, and the last rows of all complete windows."""
+        panel, every, checked, bound = self._complete(prices)
+        rows = every
         if start is not None:
             self._require_history(panel, stamp(start, "start"), bound.needed_rows)
-            rows = rows[panel.time[rows] >= stamp(start, "start")]
+            rows = every[panel.time[every] >= stamp(start, "start")]
         if not len(rows):
             longest = int(checked.groupby("symbol").size().max())
             what = f"no complete window: need {counted(bound.needed_rows, 'row')} of history, have {longest}"
             raise DataError(what, "longest symbol", "give a longer price table", code=335)
-        return panel, rows, checked
+        return panel, rows, checked, every
 
     def _complete(self, prices: Frame, zone: str | None = None) -> tuple[Panel, Rows, pd.DataFrame, BoundRecipe]:
         """The panel, the last rows of its complete windows, the checked table, and the recipe bound to its columns."""
         table = self.recipe.read(prices, zone)
         bound = self.recipe.bind_to(table, self.targets)
-        checked = bound.check(bound.with_label_columns(table)).table
+        checked = bound.check(bound.with_label_columns(table), warn=False).table
         panel = bound.panel(checked)
         warn_of_unscaled(set(panel.symbols) - self._named, self.forecaster.contract)
         self._named.update(panel.symbols)

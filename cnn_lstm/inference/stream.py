@@ -7,22 +7,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from cnn_lstm.data.arrow_frames import Frame
-from cnn_lstm.data.features import latest_values, most_history, needed_history
-from cnn_lstm.data.predictions import TargetInfo, predictions_table
+from cnn_lstm.data.checks import plainly_sound
+from cnn_lstm.data.features import most_history, needed_history
+from cnn_lstm.data.latest import KnownTargets, LatestFeatures, LatestTargets
+from cnn_lstm.data.predictions import TargetInfo, prediction_columns, row_of, set_target_infos
 from cnn_lstm.data.prices import check_bars, check_structure
 from cnn_lstm.data.recipe import BoundRecipe
-from cnn_lstm.data.targets import MEMORY
 from cnn_lstm.data.times import utc_index
 from cnn_lstm.data.windows import Panel
-from cnn_lstm.inference.arrivals import moment_of, require_absent, require_next, require_together
+from cnn_lstm.inference.arrivals import (
+    Arrived,
+    arrived_plainly,
+    moment_of,
+    require_absent,
+    require_next,
+    require_together,
+)
 from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.intervals import LiveIntervals
 from cnn_lstm.inference.stream_state import (
@@ -38,7 +48,6 @@ from cnn_lstm.model.contract import state_digest
 from cnn_lstm.model.forecaster import Forecaster
 
 DAY = 86_400_000_000  # microseconds
-TARGETS_OF_OURS = ("cnn_lstm.data.targets", "cnn_lstm.data.column_targets")
 
 
 class Stream:
@@ -66,13 +75,13 @@ class Stream:
         self.symbols = tuple(sorted(symbols))
         self._columns, self._features = bound.needed_columns, bound.features
         self._crossing = [feature.name for feature in self._features if feature.cross_sectional]
-        self._label_rows = max(MEMORY, *(target.reach for target in self._targets)) + 2
-        longest = most_history(self._features)
-        # nobody knows how far back a target of the user's own looks
-        end = [type(t).__module__ in TARGETS_OF_OURS and t.bounded for t in self._targets]
-        self.rows = max(longest, self._label_rows) if longest is not None and all(end) else None
-        contract = forecaster.contract
-        self._intervals = LiveIntervals(contract.calibration, contract.boundaries.test)
+        self._latest_features = LatestFeatures(self._features, self._columns)
+        self._latest_targets = LatestTargets(self._targets, self._columns)
+        longest, label_rows = most_history(self._features), self._latest_targets.rows
+        self.rows = None if longest is None or label_rows is None else max(longest, label_rows)
+        contract, infos = forecaster.contract, {target.name: TargetInfo.of(target) for target in self._targets}
+        self._intervals = LiveIntervals(contract.calibration, contract.boundaries.test, infos)
+        self._empty = Tail.empty(len(self._columns), self._recipe.window, len(self._features))
         self._tails: dict[str, Tail] = {}
         self._latest: int | None = None
         self._file: tuple[Path, Version | None] | None = None  # that of the state, as it was last read or written
@@ -96,29 +105,54 @@ class Stream:
             DataError: If the bars are damaged, late, given twice, of several moments or of an unknown symbol, or one is
                 missing; the stream is as it was before.
         """
-        read = self._bound.with_label_columns(self._recipe.read(bars, daily=self._daily()))
-        check_structure(read, self._columns)
-        moment, arrived = moment_of(read), read["symbol"].tolist()
-        last = {symbol: int(tail.time[-1]) for symbol, tail in self._tails.items()}
-        require_next(arrived, moment, self.symbols, last)
-        require_absent(absent, arrived, self.symbols)
-        if self._crossing:
-            feature, symbols, latest = self._crossing[0], self.symbols, self._latest
-            require_together(arrived, absent, moment, symbols=symbols, latest=latest, feature=feature)
-        sound = check_bars(read, self._last_bars(), self._recipe.checks, self._columns, self._bound.label_columns)
-        frames = self._longer(sound, moment)
-        tails = self._advanced(frames)
-        table, embeddings = self._forecast(tails, frames)
+        arrived = self._taken(bars, absent)
+        tails = self._advanced(arrived)
+        known = self._latest_targets.values(tails)
+        columns, embeddings = self._forecast(tails, known)
         # nothing below fails, so that a refused bar leaves no trace
-        for symbol, tail in tails.items():
-            self._observe(symbol, tail, frames[symbol])
-        table = self._intervals.add(table)
-        attrs, table.attrs = table.attrs, {}  # pandas copies them with every piece of the table
-        table = pd.concat([table, embeddings], axis=1)
-        table.attrs = attrs
+        self._observe(tails, known)
+        table = row_of(self._intervals.add(columns), embeddings)
+        set_target_infos(table, self._intervals.infos)
         self._tails |= {symbol: self._cut(tail) for symbol, tail in tails.items()}
-        self._latest = moment if self._latest is None else max(moment, self._latest)
+        self._latest = arrived.moment if self._latest is None else max(arrived.moment, self._latest)
         return table
+
+    def _taken(self, bars: Frame, absent: Collection[str]) -> Arrived:
+        """The bars as numbers, in the order of their symbols; refused where they are not the next ones, or not sound.
+
+        Ordinary bars in the form that tables have inside the package are looked at as arrays. All others take the way
+        of a table, which knows more forms and says what is wrong.
+        """
+        arrived = arrived_plainly(bars, self._columns)
+        if arrived is not None:
+            self._require_next(arrived.moment, arrived.symbols, absent)
+            arrived = arrived.in_order()
+            if self._is_plainly_sound(arrived):
+                return arrived
+        table = self._bound.with_label_columns(self._recipe.read(bars, daily=self._daily()))
+        check_structure(table, self._columns)
+        moment = moment_of(table)
+        self._require_next(moment, table["symbol"].tolist(), absent)
+        sound = check_bars(table, self._last_bars(), self._recipe.checks, self._columns, self._bound.label_columns)
+        return Arrived(moment, sound["symbol"].tolist(), sound[self._columns].to_numpy(dtype=np.float64))
+
+    def _require_next(self, moment: int, symbols: Sequence[str], absent: Collection[str]) -> None:
+        last = {symbol: int(self._tails[symbol].time[-1]) for symbol in symbols if symbol in self._tails}
+        require_next(symbols, moment, self.symbols, last)
+        require_absent(absent, symbols, self.symbols)
+        if self._crossing:
+            known: dict[str, Any] = {"symbols": self.symbols, "latest": self._latest, "feature": self._crossing[0]}
+            require_together(symbols, absent, moment, **known)
+
+    def _is_plainly_sound(self, arrived: Arrived) -> bool:
+        columns = dict(zip(self._columns, arrived.values.T, strict=True))
+        before = np.full(len(arrived.symbols), np.nan)
+        if "close" in columns:
+            place = self._columns.index("close")
+            for row, symbol in enumerate(arrived.symbols):
+                if symbol in self._tails:
+                    before[row] = self._tails[symbol].bars[-1, place]
+        return plainly_sound(columns, arrived.moment, before)
 
     def _daily(self) -> bool | None:
         """Whether bars are daily, as the times of the bars kept say, or of the training before these; None if unknown.
@@ -141,73 +175,51 @@ class Stream:
         keys = pd.DataFrame({"symbol": pd.array(list(tails), dtype="str"), "timestamp": when})
         return pd.concat([keys, pd.DataFrame(last, columns=self._columns)], axis=1)
 
-    # -- features ------------------------------------------------------------------------------------------------
+    # -- features and forecasts ----------------------------------------------------------------------------------
 
-    def _longer(self, sound: pd.DataFrame, moment: int) -> dict[str, pd.DataFrame]:
-        """The kept bars of each symbol of this moment, and the new one."""
-        frames = {}
-        for symbol, bar in zip(sound["symbol"], sound[self._columns].to_numpy(dtype=np.float64), strict=True):
-            old = self._tails.get(symbol)
-            time = np.array([moment]) if old is None else np.append(old.time, moment)
-            bars = bar[None] if old is None else np.concatenate([old.bars, bar[None]])
-            frame = pd.DataFrame(bars, columns=self._columns)
-            frame.insert(0, "symbol", pd.Series([symbol] * len(frame), dtype="str"))
-            frame.insert(1, "timestamp", utc_index(time))
-            frames[symbol] = frame
-        return frames
-
-    def _advanced(self, frames: Mapping[str, pd.DataFrame]) -> dict[str, Tail]:
-        """What is known of each symbol with its new bar, still with all rows of its frame."""
-        seen = {symbol: self._tails[symbol].seen + 1 if symbol in self._tails else 1 for symbol in frames}
-        values = latest_values(frames, seen, self._features)
+    def _advanced(self, arrived: Arrived) -> dict[str, Tail]:
+        """What is known of each symbol with its new bar, still with all rows."""
         max_gap = round(self._recipe.checks.gap_limit() * 86_400e6)
-        empty = Tail.empty(len(self._columns), self._recipe.window, len(self._features))
-        tails = {}
-        for symbol, frame in frames.items():
-            row = torch.from_numpy(values[symbol].astype(np.float32))
-            time = frame["timestamp"].to_numpy(dtype="datetime64[us]").astype(np.int64)
-            bars = frame[self._columns].to_numpy(dtype=np.float64)
-            tails[symbol] = self._tails.get(symbol, empty).followed_by(time, bars, row, max_gap)
-        return tails
+        tails = {
+            symbol: self._tails.get(symbol, self._empty).with_bar(arrived.moment, bar, max_gap)
+            for symbol, bar in zip(arrived.symbols, arrived.values, strict=True)
+        }
+        rows = torch.from_numpy(self._latest_features.values(tails).astype(np.float32))
+        whole = rows.isfinite().all(dim=1).tolist()
+        return {
+            symbol: tail.with_features(row, known)
+            for (symbol, tail), row, known in zip(tails.items(), rows, whole, strict=True)
+        }
 
     def _cut(self, tail: Tail) -> Tail:
         """Without the rows that no later bar needs."""
-        if self.rows is None:
+        if self.rows is None or self._latest_targets.rows is None:
             return tail
-        return tail.cut(max(needed_history(self._features, tail.seen) - 1, self._label_rows))
-
-    # -- forecasts -----------------------------------------------------------------------------------------------
+        return tail.cut(max(needed_history(self._features, tail.seen) - 1, self._latest_targets.rows))
 
     def _forecast(
-        self, tails: Mapping[str, Tail], frames: Mapping[str, pd.DataFrame]
-    ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Predictions table of the new bars without intervals, and the embeddings of its rows."""
-        ready = {symbol: tail for symbol, tail in tails.items() if tail.complete >= self._recipe.window}
-        panel = self._panel(ready, frames)
-        forecaster = self._forecaster
-        empty = torch.empty(0, self._recipe.window, len(self._features))
-        windows = torch.stack([tail.window for tail in ready.values()]) if ready else empty
+        self, tails: Mapping[str, Tail], known: KnownTargets
+    ) -> tuple[dict[str, NDArray[Any]], NDArray[np.float32]]:
+        """Columns of the predictions table of the new bars without intervals, and the embeddings of its rows."""
+        ready = [tail.complete >= self._recipe.window for tail in tails.values()]
+        panel = self._panel(tails, known)
+        whole = [tail.window for tail, has_all in zip(tails.values(), ready, strict=True) if has_all]
+        windows = torch.stack(whole or [torch.empty(self._recipe.window, len(self._features))])[: len(whole)]
         with torch.inference_mode():
-            columns, embedding = forecaster.forecast(windows.to(forecaster.device))
-        columns = {name: values.cpu() for name, values in columns.items()}
-        table = predictions_table(panel, self._targets, np.arange(len(ready)), columns, forecaster.contract.target_mean)
-        repeated = np.tile(embedding.cpu().numpy(), (len(self._targets), 1))
-        return table, pd.DataFrame(repeated, columns=[f"e{k}" for k in range(embedding.shape[1])])
+            found, embedding = self._forecaster.forecast(windows.to(self._forecaster.device))
+        found = {name: values.cpu() for name, values in found.items()}
+        rows, mean = np.flatnonzero(ready), self._forecaster.contract.target_mean
+        columns = prediction_columns(panel, self._targets, rows, found, mean)
+        return columns, np.tile(embedding.cpu().numpy(), (len(self._targets), 1))
 
-    def _panel(self, tails: Mapping[str, Tail], frames: Mapping[str, pd.DataFrame]) -> Panel:
+    def _panel(self, tails: Mapping[str, Tail], known: KnownTargets) -> Panel:
         """The new bars alone, each in a segment of its own: nothing that follows is known."""
         count, unknown = len(tails), torch.full((len(tails), len(self._targets)), torch.nan)
-        present, volatility = (np.full(unknown.shape, np.nan, dtype=np.float32) for _ in range(2))
-        for row, symbol in enumerate(tails):
-            bars = self._of_targets(frames[symbol])
-            for column, target in enumerate(self._targets):
-                present[row, column] = target.present(bars)[-1]
-                volatility[row, column] = target.volatility(bars)[-1]
         return Panel(
             values=torch.empty(count, len(self._features)),
             labels=unknown,
-            present=torch.from_numpy(present),
-            volatility=torch.from_numpy(volatility),
+            present=torch.from_numpy(known.present),
+            volatility=torch.from_numpy(known.volatility),
             bar_return=unknown,
             symbols=tuple(tails),
             symbol=np.arange(count, dtype=np.int32),
@@ -215,16 +227,13 @@ class Stream:
             segment=np.arange(count, dtype=np.int32),
         )
 
-    def _of_targets(self, bars: pd.DataFrame) -> pd.DataFrame:
-        return bars if self.rows is None else bars.iloc[-self._label_rows :].reset_index(drop=True)
-
-    def _observe(self, symbol: str, tail: Tail, frame: pd.DataFrame) -> None:
+    def _observe(self, tails: Mapping[str, Tail], known: KnownTargets) -> None:
         """Gives the intervals the labels that have ended with this bar."""
-        bars = self._of_targets(frame)
-        for target in self._targets:
-            if tail.unbroken > target.reach:
-                label = float(target.future(bars)[-1 - target.reach].astype(np.float32))
-                self._intervals.observe(target.name, symbol, int(tail.time[-1 - target.reach]), label)
+        for row, (symbol, tail) in enumerate(tails.items()):
+            for column, target in enumerate(self._targets):
+                if tail.unbroken > target.reach:
+                    label = float(known.ended[row, column])
+                    self._intervals.observe(target.name, symbol, int(tail.time[-1 - target.reach]), label)
 
     # -- history and state ---------------------------------------------------------------------------------------
 
@@ -272,8 +281,7 @@ class Stream:
             state = read_state(Path(path), *self._identity())
             state.require_sound(self._columns, self._recipe.window, len(self._features))
             self.symbols, self._latest, self._tails = tuple(state.symbols), state.latest, dict(state.tails)
-            targets = {target.name: TargetInfo.of(target) for target in self._targets}
-            self._intervals.go_on(state.intervals, targets)
+            self._intervals.go_on(state.intervals)
         self._file = Path(path).absolute(), version
 
     def _identity(self) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,25 +76,33 @@ class Tail:
         complete = len(time) - 1 - int(broken[-1]) if len(broken) else len(time)
         return cls(time, bars, last, seen=len(time), unbroken=int(same.sum()), complete=complete)
 
-    def followed_by(self, time: NDArray[np.int64], bars: NDArray[np.float64], row: Tensor, max_gap: int) -> Tail:
-        """The tail with one more bar, still with all rows that it is given.
+    def with_bar(self, moment: int, bar: NDArray[np.float64], max_gap: int) -> Tail:
+        """The tail with one more bar, whose features are not known yet, and still with all rows.
 
         Args:
-            time: Of the kept rows and of the new one, (n + 1,).
-            bars: Their columns, (n + 1, C).
-            row: Features of the new row, (F,) float32.
+            moment: Its time, in microseconds since 1970 in UTC.
+            bar: Its columns, (C,).
             max_gap: Microseconds between two rows above which a new segment begins.
         """
-        broken = len(time) > 1 and int(time[-1] - time[-2]) > max_gap
-        whole = bool(torch.isfinite(row).all())
+        broken = len(self.time) > 0 and moment - int(self.time[-1]) > max_gap
+        time, bars = np.append(self.time, moment), np.concatenate([self.bars, bar[None]])
+        unbroken, complete = (1, 0) if broken else (self.unbroken + 1, self.complete)
+        return Tail(time, bars, self.window, self.seen + 1, unbroken, complete)
+
+    def with_features(self, row: Tensor, whole: bool) -> Tail:
+        """The tail with the features of its last bar.
+
+        Args:
+            row: The features, (F,) float32.
+            whole: Whether all are known.
+        """
         window = torch.cat([self.window[1:], row[None]])
-        unbroken = 1 if broken else self.unbroken + 1
-        complete = int(whole) if broken or not whole else self.complete + 1
-        return Tail(time, bars, window, self.seen + 1, unbroken, complete)
+        return Tail(self.time, self.bars, window, self.seen, self.unbroken, self.complete + 1 if whole else 0)
 
     def cut(self, rows: int) -> Tail:
         """The tail with its last rows alone."""
-        return replace(self, time=self.time[-rows:].copy(), bars=self.bars[-rows:].copy())
+        time, bars = self.time[-rows:].copy(), self.bars[-rows:].copy()
+        return Tail(time, bars, self.window, self.seen, self.unbroken, self.complete)
 
     def require_sound(self, columns: int, window: int, features: int) -> None:
         """Refuses a tail of a file whose parts do not go together.

@@ -5,7 +5,7 @@ Shapes: B batch, T window length, F features, H targets, K outputs of the head p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
@@ -20,6 +20,7 @@ from cnn_lstm.errors import require
 from cnn_lstm.model.calibration import calibrate_epoch
 from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, require_intact, warn_of_weighted_sets, with_digest
 from cnn_lstm.model.dropout import dropout_columns
+from cnn_lstm.model.fixed_shape import SmallShapes, fixed_shape
 from cnn_lstm.model.linear import LinearPath, Mode, line_columns
 from cnn_lstm.model.metrics import epoch_metrics
 from cnn_lstm.model.network import Backbone, require_backbone, require_embeddings
@@ -36,8 +37,6 @@ from cnn_lstm.model.training_data import (
     require_fitting,
     standardised,
 )
-
-INFERENCE_BATCH = 32
 
 
 class Forecast(NamedTuple):
@@ -108,7 +107,7 @@ class Forecaster(TargetScale, OptimisedModule):
         self.objective.prepare(n_targets)
         self.contract, self.refuse_other_prices = Contract(), False
         self._joined: Contract | None = None  # what the data of this run were compared with
-        self.outputs, self.clipping = EpochOutputs(), Clipping()
+        self.outputs, self.clipping, self._small_shapes = EpochOutputs(), Clipping(), SmallShapes()
         self.forecasts: dict[str, Tensor] = {}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -126,7 +125,7 @@ class Forecaster(TargetScale, OptimisedModule):
         return Forecast(self._decode(raw, line, x), embedding)
 
     def forecast(self, x: Tensor, samples: int = 0, seed: int = 0) -> Forecast:
-        """`columns`, with the bits of each row independent of the others; see `fixed_shape`.
+        """`columns`, with the bits of each row independent of the others; see `fixed_shape` and `SmallShapes`.
 
         Args:
             x: Raw windows, (B, T, F).
@@ -134,7 +133,7 @@ class Forecaster(TargetScale, OptimisedModule):
                 `mc_std` their spread.
             seed: Gives other dropout masks; those of a window depend on it and the window's values alone.
         """
-        embedding, raw, line = fixed_shape(self._outputs, x)
+        embedding, raw, line = (fixed_shape if self.training else self._small_shapes)(self._outputs, x)
         columns = self._decode(raw, line, x)
         if samples:
             columns |= dropout_columns(self, x, samples, seed, self.objective.classes)
@@ -292,25 +291,3 @@ class Forecaster(TargetScale, OptimisedModule):
             fit = self.trainer.state.fn == "fit"
             saved = contract_with(saved, self._data, fit=fit, refuse_other_prices=self.refuse_other_prices)
         self.contract = saved
-
-
-def fixed_shape(function: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor) -> tuple[Tensor, ...]:
-    """Applies a function of windows in batches of one fixed shape, the last one filled up with copies.
-
-    Matrix kernels round differently for different batch shapes. With always the same shape, a forecast is the same, bit
-    for bit, in a test run, in a table of one symbol, and for a single window.
-
-    Args:
-        function: Maps windows (`INFERENCE_BATCH`, T, F) row by row, to one tensor or several.
-        x: Windows, (B, T, F).
-
-    Returns:
-        The function's outputs, each of first dimension B.
-    """
-    if not len(x):  # a process without rows
-        return tuple(output[:0] for output in function(x.new_zeros(INFERENCE_BATCH, *x.shape[1:])))
-    parts = []
-    for part in x.split(INFERENCE_BATCH):
-        filling = part[-1:].expand(INFERENCE_BATCH - len(part), -1, -1)
-        parts.append([output[: len(part)] for output in function(torch.cat([part, filling]))])
-    return tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))

@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cnn_lstm.data.checks import BAR_CHECKS, Checks, plainly_sound
+from cnn_lstm.data import checks
+from cnn_lstm.data.checks import BAR_CHECKS, Checks
 from cnn_lstm.data.prices import check_bars
+from cnn_lstm.data.times import microseconds
 from cnn_lstm.errors import DefectsError
 from tests.markets import walk
 
@@ -17,6 +19,13 @@ COLUMNS = ["open", "high", "low", "close", "volume"]
 def two_bars() -> tuple[pd.DataFrame, pd.DataFrame]:
     table = walk(2)
     return table.iloc[:1].reset_index(drop=True), table.iloc[1:].reset_index(drop=True)
+
+
+def plainly_sound(bars: pd.DataFrame, latest: pd.DataFrame) -> bool:
+    """Of bars of one symbol, and its last one if there is one."""
+    columns = {name: bars[name].to_numpy() for name in COLUMNS}
+    before = latest["close"].to_numpy() if len(latest) else np.array([np.nan])
+    return checks.plainly_sound(columns, int(microseconds(bars["timestamp"])[0]), before)
 
 
 def test_an_ordinary_bar_takes_the_short_way() -> None:

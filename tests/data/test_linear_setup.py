@@ -304,7 +304,7 @@ def plain_volatility(changes: NDArray[np.float64]) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("rows", [0, 1, 2, 59, 60, 61, 200])
+@pytest.mark.parametrize("rows", [0, 1, 2, 59, 60, 61, 200, 256, 257, 400])
 @pytest.mark.parametrize("missing", ["none", "first", "some", "all"])
 def test_the_volatility_of_one_bar_has_the_bits_of_the_sum_written_out(rows: int, missing: str) -> None:
     random = np.random.default_rng(rows)

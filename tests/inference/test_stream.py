@@ -30,6 +30,7 @@ BLOCK = 64
 FEATURES = ["log_return_1", "macd_hist_3_5_2", "close_to_sma_20", "stoch_k_14_3", "ad_oscillator_3_5"]
 CROSSED = ["log_return_1", "close_to_ema_3", "market_return_1", "return_rank_5", "close"]
 LATER = ["y_true", "target_start", "target_end", "bar_return"]
+CALENDAR = ["days_since_bar", "day_of_week_sin", "rsi_3", "cdl_engulfing", "drawdown_30", "bollinger_b_10_2"]
 CASES: dict[str, tuple[int, dict[str, Any], Any]] = {
     "two numbers": (150, {"targets": [ForwardReturn(horizon=2), RealizedVolatility(horizon=5)]}, None),
     "classes": (150, {"targets": [Direction(thresholds=[-0.005, 0.005], horizon=3)]}, Classes(classes=3)),
@@ -39,6 +40,7 @@ CASES: dict[str, tuple[int, dict[str, Any], Any]] = {
         {"features": CROSSED, "anchor": ["close"], "targets": [ForwardValue("close", horizon=3)]},
         None,
     ),
+    "a calendar, a code for each symbol, old averages": (150, {"features": CALENDAR, "per_symbol": True}, None),
     "a measure in a column": (
         150,
         {"features": ["log_mean_3:rv", "mean_5:rv", "log_return_1"], "targets": [RealizedMeasure("rv", horizon=2)]},
@@ -66,7 +68,7 @@ def trained(folder: Path, prices: pd.DataFrame, objective: Any = None, name: str
     """The checkpoint of one epoch; its test part begins long before the streamed bars end."""
     values: dict[str, Any] = {"features": FEATURES, "window": 6, "batch_size": 64, **data}
     module = MarketDataModule(source=TableSource(prices[prices["timestamp"] < "2012-01-01"]), **values)
-    network = small_network(n_features=len(values["features"]))
+    network = small_network(n_features=len(values["features"]) + bool(values.get("per_symbol")))
     forecaster = Forecaster(network, objective, n_targets=len(module.targets))
     trainer = small_trainer()
     trainer.fit(forecaster, datamodule=module)
@@ -108,6 +110,16 @@ def fed(stream: Stream, bars: list[pd.DataFrame]) -> pd.DataFrame:
     return rows.sort_values(["target", "symbol", "as_of"], ignore_index=True)
 
 
+def fed_with_a_restart(predictor: Predictor, prices: pd.DataFrame, since: pd.Timestamp, folder: Path) -> pd.DataFrame:
+    """What a stream says that is saved and restored halfway."""
+    bars = moments(prices, since)
+    stream = predictor.stream(prices[prices["timestamp"] < since])
+    first = fed(stream, bars[: len(bars) // 2])
+    stream.save(folder / "state.npz")
+    second = fed(predictor.stream(state=folder / "state.npz"), bars[len(bars) // 2 :])
+    return pd.concat([first, second]).sort_values(["target", "symbol", "as_of"], ignore_index=True)
+
+
 def whole(predictor: Predictor, prices: pd.DataFrame) -> pd.DataFrame:
     """The rows of `predict`, with the embeddings of `encode`."""
     return predictor.predict(prices).merge(predictor.encode(prices), on=["symbol", "as_of"])
@@ -137,12 +149,7 @@ def test_bars_of_3_symbols_have_the_bits_of_the_table_also_after_a_restart(
 ) -> None:
     predictor = Predictor.from_checkpoint(trained(tmp_path, prices, objective, **data))
     since = first_streamed(prices, count)
-    bars = moments(prices, since)
-    stream = predictor.stream(prices[prices["timestamp"] < since])
-    first = fed(stream, bars[: count // 2])
-    stream.save(tmp_path / "state.npz")
-    second = fed(predictor.stream(state=tmp_path / "state.npz"), bars[count // 2 :])
-    found = pd.concat([first, second]).sort_values(["target", "symbol", "as_of"], ignore_index=True)
+    found = fed_with_a_restart(predictor, prices, since, tmp_path)
     table = whole(predictor, prices)
     assert table["as_of"].nunique() > BLOCK * 3
     wanted = table[table["as_of"] >= since]
@@ -156,9 +163,43 @@ def test_an_ensemble_streams_like_a_single_model(checkpoint: Path, prices: pd.Da
     write_ensemble([checkpoint, other], tmp_path / "both.ckpt", calibration)
     predictor = Predictor.from_checkpoint(tmp_path / "both.ckpt")
     since = first_streamed(prices, 40)
-    found = fed(predictor.stream(prices[prices["timestamp"] < since]), moments(prices, since))
+    found = fed_with_a_restart(predictor, prices, since, tmp_path)
     table = whole(predictor, prices)
     assert_same_bits(found.drop(columns=LATER), table[table["as_of"] >= since].drop(columns=LATER))
+
+
+FORMS: dict[str, Any] = {
+    "rows in another order": lambda bars: bars[::-1],
+    "symbols as objects": lambda bars: bars.astype({"symbol": object}),
+    "whole numbers": lambda bars: bars.astype({"volume": "int64"}),
+    "another clock": lambda bars: bars.assign(timestamp=bars["timestamp"].dt.as_unit("ns")),
+    "another column": lambda bars: bars.assign(note=np.nan, more=1.0),
+    "names of yfinance": lambda bars: bars.rename(columns=str.capitalize).set_index(["Symbol", "Timestamp"]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+def test_bars_of_any_form_say_the_same(predictor: Predictor, prices: pd.DataFrame, form: Any) -> None:
+    since = first_streamed(prices, 3)
+    plain, formed = (predictor.stream(prices[prices["timestamp"] < since]) for _ in range(2))
+    for bars in moments(prices, since):
+        given = form(bars)
+        before = given.copy()
+        assert_same_bits(formed.update(given), plain.update(bars))
+        pd.testing.assert_frame_equal(given, before)
+
+
+def test_a_state_of_more_rows_than_are_needed_goes_on(
+    predictor: Predictor, prices: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As earlier versions wrote it, whose sums looked further back."""
+    since, path = first_streamed(prices, 70), tmp_path / "state.npz"
+    history = prices[prices["timestamp"] < since]
+    with monkeypatch.context() as patch:
+        patch.setattr(Stream, "_cut", lambda _, tail: tail)
+        predictor.stream(history).save(path)
+    found = fed(predictor.stream(state=path), moments(prices, since))
+    assert_same_bits(found, fed(predictor.stream(history), moments(prices, since)))
 
 
 def with_labels(prices: pd.DataFrame) -> pd.DataFrame:
@@ -223,15 +264,21 @@ def since_the_start(bars: pd.DataFrame) -> pd.Series:
     return pd.Series(bars["close"] / bars["close"].iloc[0] - 1)
 
 
+@feature_list.feature(cross_sectional=True)
+def share_of_the_day(table: pd.DataFrame) -> pd.Series:
+    """Close over the sum of the closes of the moment."""
+    return table["close"] / table.groupby("timestamp")["close"].transform("sum")
+
+
 def test_a_function_of_the_users_own_is_given_all_rows(prices: pd.DataFrame, tmp_path: Path) -> None:
-    names = ["log_return_1", f"{__name__}.since_the_start"]
+    names = ["log_return_1", f"{__name__}.since_the_start", f"{__name__}.share_of_the_day"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cnn_lstm.specs._trusted", {"cnn_lstm", "tests"})
         predictor = Predictor.from_checkpoint(trained(tmp_path, prices, features=names))
         since = first_streamed(prices, 100)
         stream = predictor.stream(prices[prices["timestamp"] < since])
         assert stream.rows is None
-        found, table = fed(stream, moments(prices, since)), whole(predictor, prices)
+        found, table = fed_with_a_restart(predictor, prices, since, tmp_path), whole(predictor, prices)
     assert_same_bits(found.drop(columns=LATER), table[table["as_of"] >= since].drop(columns=LATER))
 
 

@@ -14,11 +14,7 @@ from torch import Tensor
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.model.dropout import dropout_samples
-from cnn_lstm.model.forecaster import (
-    INFERENCE_BATCH,
-    Forecaster,
-    fixed_shape,
-)
+from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.objectives import (
     Classes,
     Gaussian,
@@ -148,23 +144,6 @@ def test_columns_of_the_forecast(objective: Objective, columns: list[str]) -> No
     forecast = Forecaster(small_network(), objective, n_targets=2).eval()(windows())
     assert list(forecast) == columns
     assert {tuple(values.shape) for values in forecast.values()} == {(6, 2)}
-
-
-# -- one fixed shape -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [1, 7, 31, 32, 33, 80])
-def test_fixed_shape_always_asks_for_the_same_shape(size: int) -> None:
-    shapes: list[tuple[int, ...]] = []
-
-    def function(x: Tensor) -> tuple[Tensor]:
-        shapes.append(tuple(x.shape))
-        return (x.sum(dim=(1, 2)),)
-
-    x = windows(size)
-    (sums,) = fixed_shape(function, x)
-    assert torch.equal(sums, x.sum(dim=(1, 2)))
-    assert set(shapes) == {(INFERENCE_BATCH, 6, 3)}
 
 
 def test_bits_of_a_forecast_do_not_depend_on_its_batch() -> None:

@@ -7,7 +7,15 @@ import pandas as pd
 import talib
 
 from cnn_lstm.data.indicators.declare import feature
-from cnn_lstm.data.indicators.numerics import FloatArray, ema_memory, from_talib, over_windows
+from cnn_lstm.data.indicators.numerics import (
+    FloatArray,
+    ema_memory,
+    from_talib,
+    mean_of_last,
+    over_windows,
+    rolling_mean,
+    rolling_sum,
+)
 
 # rows that Kaufman's average looks back, in periods
 _KAMA_SPAN = 10
@@ -16,18 +24,18 @@ _KAMA_SPAN = 10
 @feature(warmup=lambda period: period - 1)
 def close_to_sma(bars: pd.DataFrame, period: int = 20) -> FloatArray:
     """Close / simple moving average - 1."""
-    close = bars["close"]
-    ratio: FloatArray = close.to_numpy() / close.rolling(period).mean().to_numpy() - 1
+    close = bars["close"].to_numpy()
+    ratio: FloatArray = close / mean_of_last(close, period) - 1
     return ratio
 
 
-@feature(warmup=lambda period: ema_memory(period, 1e-9), at_least=2)
+@feature(warmup=lambda period: ema_memory(period, 1e-9), at_least=2, running=True)
 def close_to_ema(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Close / exponential moving average - 1."""
     return bars["close"] / from_talib(talib.EMA, [bars["close"]], period) - 1
 
 
-@feature(warmup=lambda period: period - 1, at_least=2)
+@feature(warmup=lambda period: period - 1, at_least=2, running=True)
 def close_to_wma(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Close / linearly weighted moving average - 1."""
     return bars["close"] / from_talib(talib.WMA, [bars["close"]], period) - 1
@@ -40,7 +48,7 @@ def close_to_kama(bars: pd.DataFrame, period: int = 10) -> pd.Series:
     The textbook recursion may remember thousands of rows in a market without direction; this one ends.
     """
     close = bars["close"]
-    path = close.diff().abs().rolling(period).sum()
+    path = rolling_sum(close.diff().abs(), period)
     efficiency = (close.diff(period).abs() / path).mask(path == 0, 1.0).clip(upper=1.0)
     speed = (efficiency * (2 / 3 - 2 / 31) + 2 / 31) ** 2
     return close / over_windows(_weighted_by_speed, _KAMA_SPAN * period, close, speed) - 1
@@ -57,10 +65,10 @@ def _weighted_by_speed(close: FloatArray, speed: FloatArray) -> FloatArray:
 @feature(warmup=lambda fast, slow: max(fast, slow) - 1)
 def sma_cross(bars: pd.DataFrame, fast: int = 10, slow: int = 50) -> pd.Series:
     """Fast simple moving average / slow one - 1."""
-    return bars["close"].rolling(fast).mean() / bars["close"].rolling(slow).mean() - 1
+    return rolling_mean(bars["close"], fast) / rolling_mean(bars["close"], slow) - 1
 
 
-@feature(warmup=lambda period: period - 1, at_least=2)
+@feature(warmup=lambda period: period - 1, at_least=2, running=True)
 def trend_slope(bars: pd.DataFrame, period: int = 20) -> FloatArray:
     """Slope of the straight line through the last n log closes, in log return per bar."""
     log_close = pd.Series(np.log(bars["close"]))

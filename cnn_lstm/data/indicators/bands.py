@@ -6,28 +6,41 @@ import pandas as pd
 import talib
 
 from cnn_lstm.data.indicators.declare import feature
-from cnn_lstm.data.indicators.numerics import HLC, FloatArray, ema_memory, from_talib, rolling_std, wilder_memory
+from cnn_lstm.data.indicators.numerics import (
+    HLC,
+    FloatArray,
+    ema_memory,
+    from_talib,
+    mean_of_last,
+    rolling_mean,
+    rolling_std,
+    std_of_last,
+    wilder_memory,
+)
 
 
 @feature(warmup=lambda period, width: period - 1, at_least=(2, 1))
 def bollinger_b(bars: pd.DataFrame, period: int = 20, width: int = 2) -> FloatArray:
     """Bollinger's %b: place of the close between mean -/+ k deviations (Bollinger 1983)."""
     # not TA-Lib's: it subtracts squared means, which loses all digits where the price hardly moves
-    close = bars["close"]
-    middle, deviation = close.rolling(period).mean().to_numpy(), rolling_std(close, period, ddof=0).to_numpy()
-    place: FloatArray = (close.to_numpy() - middle) / (2 * width * deviation) + 0.5
+    close = bars["close"].to_numpy()
+    middle, deviation = mean_of_last(close, period), std_of_last(close, period, ddof=0)
+    place: FloatArray = (close - middle) / (2 * width * deviation) + 0.5
     return place
 
 
 @feature(warmup=lambda period, width: period - 1, at_least=(2, 1))
 def bollinger_width(bars: pd.DataFrame, period: int = 20, width: int = 2) -> pd.Series:
     """Distance between the Bollinger bands / their middle (Bollinger 1983)."""
-    middle = bars["close"].rolling(period).mean()
+    middle = rolling_mean(bars["close"], period)
     return 2 * width * rolling_std(bars["close"], period, ddof=0) / middle
 
 
 @feature(
-    inputs=HLC, warmup=lambda period, width: max(ema_memory(period, 1e-9), wilder_memory(period, 1e-9)), at_least=(2, 1)
+    inputs=HLC,
+    warmup=lambda period, width: max(ema_memory(period, 1e-9), wilder_memory(period, 1e-9)),
+    at_least=(2, 1),
+    running=True,
 )
 def keltner_position(bars: pd.DataFrame, period: int = 20, width: int = 2) -> pd.Series:
     """Place of the close between exponential average -/+ k average true ranges (Keltner 1960, Raschke)."""

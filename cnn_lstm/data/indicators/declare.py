@@ -26,6 +26,7 @@ class FeatureInfo:
         defaults: The integer parameters and their defaults, in order.
         meaning: First paragraph of the docstring.
         kind: Name of the kind of quantity, `volatility` or `log_volatility`; empty for anything else.
+        running: Whether the last bits of a value depend on rows before its warm-up.
     """
 
     name: str
@@ -37,6 +38,7 @@ class FeatureInfo:
     defaults: dict[str, int]
     meaning: str
     kind: str = ""
+    running: bool = False
 
     @property
     def pattern(self) -> str:
@@ -67,6 +69,7 @@ def feature(
     at_least: int | tuple[int, ...] = 1,
     cross_sectional: bool = False,
     kind: str = "",
+    running: bool = False,
 ) -> Callable[[Function], Function]:
     """Declare a function of bars as a feature; the function itself is returned unchanged.
 
@@ -80,6 +83,8 @@ def feature(
         cross_sectional: Give the function the whole table, not one symbol. Of other symbols it may only use
             rows of the same timestamp.
         kind: `volatility` or `log_volatility`, of one bar: then a target of that kind can be anchored on it.
+        running: Whether the last bits of a value depend on rows before its warm-up, as those of a recursion or of a
+            running sum do. It matters for the features of the package; a user's own function is given all rows.
 
     Example:
         >>> @feature(inputs=("high", "low"), warmup=lambda period: period - 1)
@@ -97,7 +102,8 @@ def feature(
         parameters = list(inspect.signature(function).parameters.values())[1:]
         defaults = {parameter.name: parameter.default for parameter in parameters}
         smallest = at_least if isinstance(at_least, tuple) else (at_least,) * len(defaults)
-        declared = FeatureInfo(called, heading, inputs, warmup, smallest, cross_sectional, defaults, meaning, kind)
+        rules = (warmup, smallest, cross_sectional, defaults)
+        declared = FeatureInfo(called, heading, inputs, *rules, meaning, kind, running)
         setattr(function, _ATTRIBUTE, declared)
         return function
 

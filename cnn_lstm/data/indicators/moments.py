@@ -6,7 +6,14 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.data.indicators.declare import feature
-from cnn_lstm.data.indicators.numerics import FloatArray, correlation, log_returns, over_windows, standardised
+from cnn_lstm.data.indicators.numerics import (
+    FloatArray,
+    correlation,
+    log_returns,
+    over_windows,
+    rolling_mean,
+    standardised,
+)
 
 
 @feature(warmup=lambda period: period, at_least=3)
@@ -44,4 +51,4 @@ def min_return(bars: pd.DataFrame, period: int = 20) -> pd.Series:
 def up_share(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Share of rising bars among the last n, 0 to 1."""
     returns = log_returns(bars)
-    return pd.Series(np.where(returns.isna(), np.nan, returns > 0)).rolling(period).mean()
+    return rolling_mean(pd.Series(np.where(returns.isna(), np.nan, returns > 0)), period)

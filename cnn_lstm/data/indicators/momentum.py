@@ -16,7 +16,9 @@ from cnn_lstm.data.indicators.numerics import (
     log_change,
     log_returns,
     over_windows,
+    rolling_mean,
     rolling_std,
+    rolling_sum,
 )
 
 
@@ -43,14 +45,14 @@ def risk_adjusted_momentum(bars: pd.DataFrame, period: int = 60) -> pd.Series:
 def efficiency_ratio(bars: pd.DataFrame, period: int = 10) -> pd.Series:
     """Net move / path length over n bars, 0 (noise) to 1 (straight line) (Kaufman 1995)."""
     close = bars["close"]
-    return close.diff(period).abs() / close.diff().abs().rolling(period).sum()
+    return close.diff(period).abs() / rolling_sum(close.diff().abs(), period)
 
 
 @feature(warmup=lambda period: period - 1, at_least=2)
 def price_zscore(bars: pd.DataFrame, period: int = 60) -> pd.Series:
     """Log close minus its mean of n bars, in their deviations."""
     log_close = pd.Series(np.log(bars["close"]))
-    return (log_close - log_close.rolling(period).mean()) / rolling_std(log_close, period)
+    return (log_close - rolling_mean(log_close, period)) / rolling_std(log_close, period)
 
 
 @feature(warmup=lambda period: period - 1, at_least=3)

@@ -1,8 +1,8 @@
 """Numerical helpers shared by the indicators.
 
-Sums and means over a window are pandas' (compensated, and exact while a price stands still). Deviations,
-higher moments and correlations are taken window by window: pandas takes them from running sums, whose
-rounding depends on rows outside the window. Recursive indicators are TA-Lib's.
+What looks at a window owes its bits to the rows of this window alone: pandas and TA-Lib take sums, means and
+deviations from running sums, whose rounding depends on rows that have left the window. Recursive indicators are
+TA-Lib's.
 """
 
 from __future__ import annotations
@@ -56,17 +56,21 @@ def wilder_memory(period: int, tolerance: float = 1e-8, stages: int = 1) -> int:
 
 def log_change(later: pd.Series, earlier: pd.Series) -> pd.Series:
     """Log(later / earlier), row by row of two columns of one table."""
-    with np.errstate(all="ignore"):  # as pandas divides; NumPy alone is several times as fast on a few thousand rows
-        ratio = later.to_numpy() / earlier.to_numpy()
-    return pd.Series(np.log(ratio), index=later.index, copy=False)
+    return pd.Series(log_ratio(later.to_numpy(), earlier.to_numpy()), index=later.index, copy=False)
 
 
 def log_returns(bars: pd.DataFrame, period: int = 1) -> pd.Series:
     """Log return of the close over `period` bars."""
     close = bars["close"]
+    values = close.to_numpy()
+    return pd.Series(log_ratio(values, lagged(values, period)), index=close.index, copy=False)
+
+
+def log_ratio(later: FloatArray, earlier: FloatArray) -> FloatArray:
+    """Log(later / earlier), (n,); a missing value where it has none, as pandas would have it."""
     with np.errstate(all="ignore"):
-        ratio = close.to_numpy() / lagged(close.to_numpy(), period)
-    return pd.Series(np.log(ratio), index=close.index, copy=False)
+        values: FloatArray = np.log(later / earlier)
+    return values
 
 
 def lagged(values: FloatArray, period: int) -> FloatArray:
@@ -89,10 +93,15 @@ def typical_price(bars: pd.DataFrame) -> pd.Series:
 
 def share_of_range(part: pd.Series, bars: pd.DataFrame, neutral: float) -> pd.Series:
     """Part / (high - low); a bar without a range is `neutral`."""
+    share = ratio_to_range(part.to_numpy(), bars, neutral)
+    return pd.Series(share, index=part.index, copy=False)
+
+
+def ratio_to_range(part: FloatArray, bars: pd.DataFrame, neutral: float) -> FloatArray:
+    """`share_of_range` of an array, (n,)."""
     spread = bars["high"].to_numpy() - bars["low"].to_numpy()
     with np.errstate(all="ignore"):
-        share = np.where(spread == 0, neutral, part.to_numpy() / spread)
-    return pd.Series(share, index=part.index, copy=False)
+        return np.where(spread == 0, neutral, part / spread)
 
 
 def from_talib(
@@ -110,6 +119,10 @@ def from_talib(
     """
     columns = [np.ascontiguousarray(column, dtype=np.float64) for column in inputs]
     present = np.logical_and.reduce([np.isfinite(column) for column in columns])
+    if len(present) and present.all():
+        result = function(*columns, *parameters)
+        whole: FloatArray = result[output] if isinstance(result, tuple) else result
+        return whole.astype(np.float64, copy=False)  # patterns are whole numbers
     values = np.full(len(present), np.nan)
     edges = np.flatnonzero(np.diff(present, prepend=False, append=False))
     for start, stop in edges.reshape(-1, 2):
@@ -118,7 +131,7 @@ def from_talib(
     return values
 
 
-def over_windows(function: Callable[..., FloatArray], period: int, *columns: pd.Series) -> FloatArray:
+def over_windows(function: Callable[..., FloatArray], period: int, *columns: pd.Series | FloatArray) -> FloatArray:
     """A statistic of the last `period` rows, each window by itself, (n,).
 
     Args:
@@ -142,6 +155,84 @@ def over_windows(function: Callable[..., FloatArray], period: int, *columns: pd.
     return values
 
 
+def rolling_sum(column: pd.Series, period: int) -> pd.Series:
+    """Sum of the last `period` rows; unknown where one of them is, or is infinite.
+
+    Example:
+        >>> rolling_sum(pd.Series([1.0, 2.0, np.nan, 4.0, 5.0, 6.0]), 3).tolist()
+        [nan, nan, nan, nan, nan, 15.0]
+    """
+    return pd.Series(_of_last(np.add, _known(column.to_numpy()), period), index=column.index, copy=False)
+
+
+def rolling_mean(column: pd.Series, period: int) -> pd.Series:
+    """Mean of the last `period` rows; that value itself where it stands still.
+
+    Example:
+        >>> rolling_mean(pd.Series([0.1, 0.1, 0.1, 0.4]), 3).round(3).tolist()
+        [nan, nan, 0.1, 0.2]
+    """
+    return pd.Series(mean_of_last(column.to_numpy(), period), index=column.index, copy=False)
+
+
+def mean_of_last(values: FloatArray, period: int) -> FloatArray:
+    """`rolling_mean` of an array, (n,)."""
+    values = _known(values)
+    mean = _of_last(np.add, values, period) / period
+    still = values[1:] == values[:-1]
+    if period > 1 and still.any():
+        since = _fold(np.logical_and, still, period - 1)
+        mean[period - 1 :][since] = values[period - 1 :][since]
+    return mean
+
+
+def max_of_last(values: FloatArray, period: int) -> FloatArray:
+    """Largest of the last `period` rows, (n,); unknown where one of them is, or is infinite.
+
+    Example:
+        >>> max_of_last(np.array([1.0, 3.0, 2.0, 1.0]), 2).tolist()
+        [nan, 3.0, 3.0, 2.0]
+    """
+    return _of_last(np.maximum, _known(values), period)
+
+
+def _known(values: FloatArray) -> FloatArray:
+    """The values, NaN where they are infinite: what would not leave a window again, were it summed, is not known."""
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _of_last(join: np.ufunc, values: FloatArray, period: int) -> FloatArray:
+    joined = np.full(len(values), np.nan)
+    joined[period - 1 :] = _fold(join, values, period)
+    return joined
+
+
+def _fold(join: np.ufunc, values: npt.NDArray[Any], period: int) -> npt.NDArray[Any]:
+    """All windows of `period` rows, each joined to one value in an order that is the same for every window.
+
+    Windows of 1, 2, 4, ... rows are joined from two of half their length, and that of `period` from these: the number
+    of passes grows with the logarithm of the period.
+
+    Args:
+        join: Joins two arrays, such as `np.add`.
+        values: (n,).
+        period: Rows of a window.
+
+    Returns:
+        One value per whole window, (n - period + 1,); empty where there is none.
+    """
+    if len(values) < period:
+        return values[:0]
+    joined, done, size = values, 0, 1  # `values` holds the windows of `size` rows, `joined` those of the `done` first
+    while done < period:
+        if period & size:
+            joined = join(joined[: len(joined) - size], values[done:]) if done else values
+            done += size
+        if done < period:
+            values, size = join(values[:-size], values[size:]), 2 * size
+    return joined
+
+
 def rolling_std(column: pd.Series, period: int, ddof: int = 1) -> pd.Series:
     """Standard deviation of the last `period` rows; exactly 0 where nothing moves but the rounding.
 
@@ -151,12 +242,17 @@ def rolling_std(column: pd.Series, period: int, ddof: int = 1) -> pd.Series:
         >>> rolling_std(pd.Series([0.1, 0.1, 0.1, 0.3]), 2).round(3).tolist()
         [nan, 0.0, 0.0, 0.141]
     """
+    return pd.Series(std_of_last(column.to_numpy(), period, ddof), index=column.index, copy=False)
+
+
+def std_of_last(values: FloatArray, period: int, ddof: int = 1) -> FloatArray:
+    """`rolling_std` of an array, (n,)."""
 
     def deviation(windows: FloatArray) -> FloatArray:
         spread = windows.std(axis=1, ddof=ddof)
         return np.where(spread <= _ROUNDING * np.abs(windows).max(axis=1), 0.0, spread)
 
-    return pd.Series(over_windows(deviation, period, column), index=column.index)
+    return over_windows(deviation, period, values)
 
 
 def root_mean_square(column: pd.Series, period: int) -> pd.Series:

@@ -27,7 +27,7 @@ def _sign(code: str, bars: pd.DataFrame) -> FloatArray:
 def _pattern(name: str, code: str, meaning: str) -> partial[FloatArray]:
     function = partial(_sign, code)
     function.__doc__ = meaning
-    return feature(name, family="patterns", inputs=OHLC, warmup=_LOOKBACK)(function)
+    return feature(name, family="patterns", inputs=OHLC, warmup=_LOOKBACK, running=True)(function)
 
 
 belt_hold = _pattern("cdl_belt_hold", "CDLBELTHOLD", "Long body that opens at its extreme: 1 or -1.")

@@ -8,7 +8,7 @@ import talib
 
 from cnn_lstm.data.indicators.averages import sma_cross
 from cnn_lstm.data.indicators.declare import feature
-from cnn_lstm.data.indicators.numerics import FloatArray, from_talib
+from cnn_lstm.data.indicators.numerics import FloatArray, from_talib, max_of_last
 from cnn_lstm.data.indicators.volatility import realised_volatility
 
 
@@ -21,14 +21,14 @@ def trend_regime(bars: pd.DataFrame, fast: int = 20, slow: int = 100) -> pd.Seri
 @feature(warmup=lambda period, window: period + window - 1, at_least=2)
 def volatility_regime(bars: pd.DataFrame, period: int = 20, window: int = 252) -> pd.Series:
     """Percentile of the realised volatility of n bars among those of a window, 0 calm to 1 wild."""
-    return realised_volatility(bars, period).rolling(window).rank(pct=True)
+    return pd.Series(realised_volatility(bars, period)).rolling(window).rank(pct=True)
 
 
 @feature(warmup=lambda period: period - 1)
 def drawdown(bars: pd.DataFrame, period: int = 252) -> FloatArray:
     """Close / highest close of n bars - 1, never positive."""
-    close = bars["close"]
-    fall: FloatArray = close.to_numpy() / close.rolling(period).max().to_numpy() - 1
+    close = bars["close"].to_numpy()
+    fall: FloatArray = close / max_of_last(close, period) - 1
     return fall
 
 

@@ -8,13 +8,23 @@ from __future__ import annotations
 import pandas as pd
 
 from cnn_lstm.data.indicators.declare import feature
-from cnn_lstm.data.indicators.numerics import OHLC, log_change, log_returns, share_of_range
+from cnn_lstm.data.indicators.numerics import (
+    OHLC,
+    FloatArray,
+    lagged,
+    log_change,
+    log_ratio,
+    log_returns,
+    ratio_to_range,
+    share_of_range,
+)
 
 
 @feature(warmup=lambda period: period)
-def log_return(bars: pd.DataFrame, period: int = 1) -> pd.Series:
+def log_return(bars: pd.DataFrame, period: int = 1) -> FloatArray:
     """Log return of the close over the last n bars."""
-    return log_returns(bars, period)
+    close = bars["close"].to_numpy()
+    return log_ratio(close, lagged(close, period))
 
 
 @feature(warmup=lambda period: period)
@@ -30,9 +40,9 @@ def abs_return(bars: pd.DataFrame, period: int = 1) -> pd.Series:
 
 
 @feature(inputs=("open", "close"), warmup=1)
-def overnight_gap(bars: pd.DataFrame) -> pd.Series:
+def overnight_gap(bars: pd.DataFrame) -> FloatArray:
     """Log return from the previous close to this open."""
-    return log_change(bars["open"], bars["close"].shift(1))
+    return log_ratio(bars["open"].to_numpy(), lagged(bars["close"].to_numpy(), 1))
 
 
 @feature(inputs=("open", "close"))
@@ -48,9 +58,9 @@ def high_low_range(bars: pd.DataFrame) -> pd.Series:
 
 
 @feature(inputs=("high", "low", "close"))
-def close_location(bars: pd.DataFrame) -> pd.Series:
+def close_location(bars: pd.DataFrame) -> FloatArray:
     """Where the bar closed in its range: 0 at the low, 1 at the high."""
-    return share_of_range(bars["close"] - bars["low"], bars, neutral=0.5)
+    return ratio_to_range(bars["close"].to_numpy() - bars["low"].to_numpy(), bars, neutral=0.5)
 
 
 @feature(inputs=OHLC)

@@ -13,10 +13,14 @@ from cnn_lstm.data.indicators.numerics import (
     correlation,
     from_talib,
     log_change,
+    log_ratio,
     log_returns,
+    mean_of_last,
     memory,
     over_windows,
+    rolling_mean,
     rolling_std,
+    rolling_sum,
     share_of_range,
     typical_price,
 )
@@ -25,19 +29,19 @@ from cnn_lstm.data.indicators.numerics import (
 @feature(inputs=("volume",), warmup=lambda period: period - 1)
 def volume_ratio(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Volume / its mean of n bars - 1."""
-    return bars["volume"] / bars["volume"].rolling(period).mean() - 1
+    return bars["volume"] / rolling_mean(bars["volume"], period) - 1
 
 
 @feature(inputs=("volume",), warmup=lambda period: period - 1)
 def log_volume_ratio(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Log(volume / its mean of n bars); no value on a bar without volume."""
-    return log_change(bars["volume"], bars["volume"].rolling(period).mean())
+    return log_change(bars["volume"], rolling_mean(bars["volume"], period))
 
 
 @feature(inputs=("volume",), warmup=lambda period: period - 1, at_least=2)
 def volume_zscore(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Volume minus its mean of n bars, in their deviations."""
-    surplus = bars["volume"] - bars["volume"].rolling(period).mean()
+    surplus = bars["volume"] - rolling_mean(bars["volume"], period)
     return surplus / rolling_std(bars["volume"], period)
 
 
@@ -45,21 +49,26 @@ def volume_zscore(bars: pd.DataFrame, period: int = 20) -> pd.Series:
 def obv_change(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Change of the on-balance volume over n bars / volume of n bars, -1 to 1 (Granville 1963)."""
     signed = pd.Series(bars["volume"] * np.sign(bars["close"].diff()))
-    return signed.rolling(period).sum() / bars["volume"].rolling(period).sum()
+    return rolling_sum(signed, period) / rolling_sum(bars["volume"], period)
 
 
 @feature(inputs=HLCV, warmup=lambda period: period - 1)
 def chaikin_money_flow(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Volume weighted place of the close in the bar over n bars, -1 to 1 (Chaikin)."""
     place = 2 * share_of_range(bars["close"] - bars["low"], bars, neutral=0.5) - 1
-    return (place * bars["volume"]).rolling(period).sum() / bars["volume"].rolling(period).sum()
+    return rolling_sum(place * bars["volume"], period) / rolling_sum(bars["volume"], period)
 
 
-@feature(inputs=HLCV, warmup=lambda fast, slow: max(fast, slow) + memory(2 / (max(fast, slow) + 1), 1e-12), at_least=2)
+@feature(
+    inputs=HLCV,
+    warmup=lambda fast, slow: max(fast, slow) + memory(2 / (max(fast, slow) + 1), 1e-12),
+    at_least=2,
+    running=True,
+)
 def ad_oscillator(bars: pd.DataFrame, fast: int = 3, slow: int = 10) -> pd.Series:
     """Chaikin's accumulation/distribution oscillator / mean volume of the slow span (Chaikin)."""
     oscillator = from_talib(talib.ADOSC, [bars[name] for name in HLCV], fast, slow)
-    return pd.Series(oscillator / bars["volume"].rolling(max(fast, slow)).mean())
+    return pd.Series(oscillator / rolling_mean(bars["volume"], max(fast, slow)))
 
 
 @feature(inputs=HLCV, warmup=lambda period: period)
@@ -69,30 +78,30 @@ def mfi(bars: pd.DataFrame, period: int = 14) -> pd.Series:
     price = typical_price(bars)
     change = price.diff()
     flow = price * bars["volume"]
-    rising = flow.where(change > 0, 0.0).where(change.notna()).rolling(period).sum()
-    moving = flow.where(change != 0, 0.0).where(change.notna()).rolling(period).sum()
+    rising = rolling_sum(flow.where(change > 0, 0.0).where(change.notna()), period)
+    moving = rolling_sum(flow.where(change != 0, 0.0).where(change.notna()), period)
     return 100 * rising / moving
 
 
 @feature(inputs=HLCV, warmup=lambda period: period - 1)
 def vwap_distance(bars: pd.DataFrame, period: int = 20) -> pd.Series:
     """Close / volume weighted average price of n bars - 1."""
-    money = (typical_price(bars) * bars["volume"]).rolling(period).sum()
-    return bars["close"] * bars["volume"].rolling(period).sum() / money - 1
+    money = rolling_sum(typical_price(bars) * bars["volume"], period)
+    return bars["close"] * rolling_sum(bars["volume"], period) / money - 1
 
 
 @feature(inputs=("close", "volume"), warmup=lambda short, long: max(short, long))
 def amihud_ratio(bars: pd.DataFrame, short: int = 5, long: int = 60) -> pd.Series:
     """Log(short / long mean of |return| / traded money): is it dearer to trade than usual (Amihud 2002)."""
     impact = log_returns(bars).abs() / (bars["close"] * bars["volume"])
-    return log_change(impact.rolling(short).mean(), impact.rolling(long).mean())
+    return log_change(rolling_mean(impact, short), rolling_mean(impact, long))
 
 
 @feature(inputs=("close", "volume"), warmup=lambda period: period - 1)
 def dollar_volume_ratio(bars: pd.DataFrame, period: int = 60) -> pd.Series:
     """Close * volume / its mean of n bars - 1."""
     money = bars["close"] * bars["volume"]
-    return money / money.rolling(period).mean() - 1
+    return money / rolling_mean(money, period) - 1
 
 
 @feature(inputs=("close", "volume"), warmup=lambda period: period, at_least=3)
@@ -102,6 +111,7 @@ def price_volume_correlation(bars: pd.DataFrame, period: int = 20) -> FloatArray
 
 
 @feature(inputs=("volume",), warmup=lambda short, long: max(short, long) - 1)
-def volume_trend(bars: pd.DataFrame, short: int = 5, long: int = 20) -> pd.Series:
+def volume_trend(bars: pd.DataFrame, short: int = 5, long: int = 20) -> FloatArray:
     """Log(short / long mean of volume)."""
-    return log_change(bars["volume"].rolling(short).mean(), bars["volume"].rolling(long).mean())
+    volume = bars["volume"].to_numpy()
+    return log_ratio(mean_of_last(volume, short), mean_of_last(volume, long))
