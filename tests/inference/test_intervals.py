@@ -503,7 +503,7 @@ FITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def run_dir(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     data, model = request.param
     folder = tmp_path_factory.mktemp("run")
-    optimizer = spec("torch.optim.AdamW", lr=0.05)  # the best epoch is not the last one
+    optimizer = spec("torch.optim.AdamW", lr=0.2)  # the best epoch is not the last one
     config = experiment(folder, market(220), data, model={**model, "optimizer": optimizer}, trainer={"max_epochs": 4})
     return fit(config, folder / "run")
 
