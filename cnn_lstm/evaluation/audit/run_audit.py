@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.errors import ValidityError
 from cnn_lstm.evaluation.audit import (
@@ -78,7 +78,7 @@ def _lines(part: Result) -> str:
 
 
 def audit(
-    data: MarketDataModule,
+    data: MarketData,
     predictor: Predictor | None = None,
     checkpoint: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -140,7 +140,7 @@ def _run(checks: Mapping[str, Check], listener: Listener | None) -> Iterator[Res
         yield result
 
 
-def _of_the_checkpoint(data: MarketDataModule, predictor: Predictor | None) -> dict[str, Check]:
+def _of_the_checkpoint(data: MarketData, predictor: Predictor | None) -> dict[str, Check]:
     if predictor is None:
         return {
             name: partial(Result, name, NOT_APPLICABLE, NO_CHECKPOINT)
@@ -153,7 +153,7 @@ def _of_the_checkpoint(data: MarketDataModule, predictor: Predictor | None) -> d
     }
 
 
-def audit_files(data: MarketDataModule, ckpt_path: str | None, output: Path | None, warnings_fail: bool) -> None:
+def audit_files(data: MarketData, ckpt_path: str | None, output: Path | None, warnings_fail: bool) -> None:
     """Runs every check, prints and writes what it finds.
 
     Args:
@@ -204,7 +204,7 @@ def _say(name: str, result: Result | None) -> None:
         print(f"{name} ...", end="\r", flush=True)
 
 
-def short_form(data: MarketDataModule) -> Result:
+def short_form(data: MarketData) -> Result:
     """The future perturbation at a few cuts, without the model: what every `test` can afford.
 
     Args:

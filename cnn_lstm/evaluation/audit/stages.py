@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import Checks
-from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.times import time_text, utc_times
@@ -152,7 +152,7 @@ class Pipeline:
         checked: Whether the tables are checked already, and go without the first step.
     """
 
-    def __init__(self, data: MarketDataModule, predictor: Predictor | None = None, checked: bool = False) -> None:
+    def __init__(self, data: MarketData, predictor: Predictor | None = None, checked: bool = False) -> None:
         self.data, self.predictor, self.checked = data, predictor, checked
         self.bound: BoundRecipe = data.bound.with_checks(tolerant(data.recipe.checks))
         self.names = [target.name for target in data.targets]
