@@ -219,7 +219,7 @@ def _fail(error: object, code: int = 2) -> int:
 
 def script() -> None:
     """Entry point of the console script: leaves with the exit code of `main`."""
-    # an import makes no garbage; to look for some in the objects of 4,000 modules, again and again, is a fifth of its time
+    # an import makes no garbage; to look for it in the objects of 4,000 modules is a fifth of its time
     gc.disable()
     code = UNREAD
     try:

@@ -7,7 +7,9 @@ from cnn_lstm.data.market_data import MarketData
 
 
 class MarketDataModule(MarketData, WindowLoaders):
-    """`MarketData` for a trainer, with the same arguments.
+    """Windows of a price table, split by date.
+
+    It has the arguments of `MarketData`, and the loaders of a trainer.
 
     Example:
         >>> MarketDataModule(window=30).n_targets

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.mapped import MappedPanel
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.panel_checks import muted_features
 from cnn_lstm.data.panel_key import Request
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE

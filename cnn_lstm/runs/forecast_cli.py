@@ -24,7 +24,8 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import ConfigError, shortened
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.hints import refuse_renamed
-from cnn_lstm.inference.ensemble import Ensemble, ensemble_from
+from cnn_lstm.inference.ensemble import ensemble_from
+from cnn_lstm.inference.ensemble_module import EnsembleModule, for_trainer
 from cnn_lstm.model.checkpoints import is_ensemble, read_checkpoint
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
@@ -316,7 +317,7 @@ class ForecastCLI(LightningCLI):
             arguments["return_predictions"] = False
         if subcommand in ("validate", "test"):
             arguments["verbose"] = False
-        if isinstance(self.model, Ensemble):  # it has its weights already
+        if isinstance(self.model, EnsembleModule):  # it has its weights already
             arguments["ckpt_path"] = None
         return arguments
 
@@ -367,7 +368,7 @@ def _value(parser: LightningArgumentParser, command: str, argv: list[str], key: 
     return parser.parse_args(argv)[command].get(key)
 
 
-def _of_checkpoint(forecaster: Forecaster, data: MarketDataModule, ckpt_path: str) -> Forecaster | Ensemble:
+def _of_checkpoint(forecaster: Forecaster, data: MarketDataModule, ckpt_path: str) -> Forecaster | EnsembleModule:
     """The ensemble of a checkpoint in place of a forecaster without weights; the data keep the checkpoint's dates."""
     checkpoint = read_checkpoint(ckpt_path)
     contract = Contract.of(checkpoint)
@@ -375,7 +376,7 @@ def _of_checkpoint(forecaster: Forecaster, data: MarketDataModule, ckpt_path: st
     data.keep_gap_limit(contract.gap_limit)
     if not is_ensemble(checkpoint):
         return forecaster
-    ensemble = ensemble_from(checkpoint)
+    ensemble = for_trainer(ensemble_from(checkpoint))
     ensemble.samples = forecaster.samples
     return ensemble
 

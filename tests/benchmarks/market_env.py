@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cnn_lstm.model.forecaster import fixed_shape
+from cnn_lstm.model.forecast_model import fixed_shape
 from cnn_lstm.model.network import CNNLSTM
 from cnn_lstm.rl import EncoderObservation, MarketEnv, MarketVectorEnv, VectorEncoderObservation
 from tests.markets import walk

@@ -14,11 +14,8 @@ from torch import Tensor
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.model.dropout import dropout_samples
-from cnn_lstm.model.forecaster import (
-    INFERENCE_BATCH,
-    Forecaster,
-    fixed_shape,
-)
+from cnn_lstm.model.forecast_model import INFERENCE_BATCH, fixed_shape
+from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.objectives import (
     Classes,
     Gaussian,

@@ -17,7 +17,8 @@ from cnn_lstm.data.targets import Direction, ForwardReturn, RealizedVolatility
 from cnn_lstm.errors import CheckpointError, CnnLstmError, ConfigError
 from cnn_lstm.inference.ensemble import write_ensemble
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.forecaster import Forecaster, fixed_shape
+from cnn_lstm.model.forecast_model import fixed_shape
+from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import CNNLSTM
 from cnn_lstm.model.objectives import Classes, Gaussian, Objective, Point, Qlike, Quantiles
 from cnn_lstm.rl.encoder import Encoder, EncoderPlan

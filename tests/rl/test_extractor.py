@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from cnn_lstm.data.windows import complete_windows, cut_windows
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.forecaster import INFERENCE_BATCH, Forecaster
+from cnn_lstm.model.forecast_model import INFERENCE_BATCH
+from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.rl.extractor import CNNLSTMExtractor
 from tests.fits import price_file, small_checkpoint, small_network
 from tests.rl.small_env import ALGORITHMS, Windows, agent, extractors

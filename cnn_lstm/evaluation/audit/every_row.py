@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.features import Feature, evaluate_feature
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.times import time_text, utc_times
 from cnn_lstm.errors import CnnLstmError

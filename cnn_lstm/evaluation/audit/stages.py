@@ -25,7 +25,7 @@ from cnn_lstm.data.windows import Panel, complete_windows
 from cnn_lstm.evaluation.audit.findings import Finding
 from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.forecast_model import ForecastModel
 
 MOST_WINDOWS = 6000
 CHUNK = 1 << 14
@@ -237,7 +237,7 @@ def earliest(panel: Panel, rows: Rows) -> tuple[str, str]:
     return panel.symbols[panel.symbol[row]], time_text(panel.time[row])
 
 
-def members(model: Forecaster | Ensemble) -> list[Forecaster]:
+def members(model: ForecastModel | Ensemble) -> list[ForecastModel]:
     """The forecasters of a model."""
     return model.forecasters if isinstance(model, Ensemble) else [model]
 

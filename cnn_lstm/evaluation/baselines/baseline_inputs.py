@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.loaders import CHUNK_BYTES
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.panel_checks import scaled_symbols
 from cnn_lstm.data.parts import SplitRows
 from cnn_lstm.data.picks import evenly_spread
