@@ -16,6 +16,7 @@ from cnn_lstm.inference.embeddings import EmbeddingBlocks
 from cnn_lstm.inference.outputs import write_table_of
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.runs import forecast_cli
+from cnn_lstm.runs.messages import set_up_messages
 from cnn_lstm.training.run_folder import run_of_checkpoint, writing
 
 FILE = "embeddings.parquet"
@@ -29,7 +30,7 @@ def run(argv: list[str]) -> None:
     """
     options = _parser().options(argv[1:])
     output = _output(options)
-    forecast_cli.set_up_messages()
+    set_up_messages()
     with writing(output, "encode"):
         predictor = Predictor.from_checkpoint(options.ckpt_path)
         table = EmbeddingBlocks(predictor, _prices(options), options.samples)

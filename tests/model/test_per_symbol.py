@@ -232,7 +232,7 @@ def test_a_test_on_more_symbols_names_them(checkpoint: Path, caplog: pytest.LogC
     table = table_of(1e-3)
     table = pd.concat([table, table[table["symbol"] == "CCC"].assign(symbol="DDD")], ignore_index=True)
     with caplog.at_level(logging.WARNING, logger="cnn_lstm"):
-        model = forecaster_from(read_checkpoint(checkpoint))
+        model = Forecaster.load_from_checkpoint(checkpoint)
         small_trainer().test(model, datamodule=data_of(table, LEVEL, RETURN), ckpt_path=str(checkpoint))
     messages = [record.getMessage() for record in caplog.records]
     assert sum("[W343] no scale of its own for DDD" in message for message in messages) == 1
