@@ -46,7 +46,11 @@ class CheckedPrices:
 
 
 def check_prices(
-    table: pd.DataFrame, checks: Checks, required: Collection[str] = (), labels: Collection[str] = ()
+    table: pd.DataFrame,
+    checks: Checks,
+    required: Collection[str] = (),
+    labels: Collection[str] = (),
+    warn: bool = True,
 ) -> CheckedPrices:
     """Find every defect of a price table in one pass; sort, deduplicate and fill what `checks` allow.
 
@@ -56,6 +60,7 @@ def check_prices(
         checks: What is tolerated.
         required: Columns that must be there, next to `symbol` and `timestamp`; or what reads each of them, by its name.
         labels: Columns whose empty cells are labels that are not known: they are never filled.
+        warn: Whether rows that only look odd are looked for; a table that was made to look odd has many.
 
     Returns:
         The sound table and the warnings.
@@ -79,7 +84,7 @@ def check_prices(
     if checks.on_unlisted == "skip":
         table, unlisted = listed(table)
         defects += unlisted
-    defects += row_defects(table, checks, symbol_slices(table["symbol"]))
+    defects += row_defects(table, checks, symbol_slices(table["symbol"]), warn)
     defects += [defect for name in labels for defect in unlabelled(table, name, checks)]
     filled, gaps = _filled(table, checks, labels)
     _refuse(defects + gaps)

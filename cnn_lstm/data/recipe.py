@@ -178,9 +178,9 @@ class BoundRecipe:
         """The same features and targets, with another treatment of defects."""
         return replace(self, recipe=replace(self.recipe, checks=checks))
 
-    def check(self, prices: pd.DataFrame) -> CheckedPrices:
-        """Checks a price table for what the features and targets need."""
-        return check_prices(prices, self.recipe.checks, required=self.readers, labels=self.label_columns)
+    def check(self, prices: pd.DataFrame, warn: bool = True) -> CheckedPrices:
+        """Checks a price table for what the features and targets need; see `check_prices` for `warn`."""
+        return check_prices(prices, self.recipe.checks, self.readers, self.label_columns, warn)
 
     def with_label_columns(self, prices: pd.DataFrame) -> pd.DataFrame:
         """The price table with an empty column for each label column that it lacks: new bars have no labels yet."""

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cnn_lstm.data.checks import BARS, KEYS, PRICES, TABLE_CHECKS, Checks, intervals, twins
+from cnn_lstm.data.checks import BARS, KEYS, PRICES, TABLE_CHECKS, Checks, RowCheck, intervals, only_warnings, twins
 from cnn_lstm.data.odd_bars import LOUD, ODD_CHECKS, volumes
 from cnn_lstm.data.times import microseconds
 from cnn_lstm.errors import Defect
@@ -34,18 +34,20 @@ Times = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
-def row_defects(table: pd.DataFrame, checks: Checks, symbols: Sequence[slice]) -> Iterator[Defect]:
+def row_defects(table: pd.DataFrame, checks: Checks, symbols: Sequence[slice], warn: bool = True) -> Iterator[Defect]:
     """Defects of the rows of a table, as the checks find them in all rows of all symbols.
 
     Args:
         table: Sorted by symbol and timestamp, without doubles, with a RangeIndex; symbols as text, UTC in microseconds.
         checks: What is tolerated.
         symbols: Rows of each symbol, (S,), in order.
+        warn: Whether to look for what is never more than a warning.
     """
     checks = checks.on(table)
     found = _Screened.of(table, checks.gap_limit(), symbols)
     few = table if found.rows.all() else table[found.rows].reset_index(drop=True)
-    needless = [check for check, found_none in ((intervals, found.alike), (volumes, found.quiet)) if found_none]
+    needless: list[RowCheck] = [] if warn else [*ODD_CHECKS, *only_warnings(checks)]
+    needless += [check for check, found_none in ((intervals, found.alike), (volumes, found.quiet)) if found_none]
     for check in (*TABLE_CHECKS, *ODD_CHECKS):
         whole = check in (twins, intervals, volumes)
         if check not in needless and (whole or len(few)):

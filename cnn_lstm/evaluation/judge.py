@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_lstm.data.market_data import MarketData
+from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.stored_tables import write_table
 from cnn_lstm.evaluation.audit.findings import FAILED
 from cnn_lstm.evaluation.audit.learning import calibration_of
@@ -69,7 +69,7 @@ class Judgement:
 def judge(
     folder: Path,
     table: pd.DataFrame,
-    data: MarketData,
+    data: MarketDataModule,
     model: ForecastModel | Ensemble,
     settings: Evaluation,
     checkpoint: Path,
@@ -102,7 +102,9 @@ def judge(
     return write_report(folder, table, info, settings, plots)
 
 
-def with_baselines(table: pd.DataFrame, data: MarketData, contract: Contract, settings: Evaluation) -> pd.DataFrame:
+def with_baselines(
+    table: pd.DataFrame, data: MarketDataModule, contract: Contract, settings: Evaluation
+) -> pd.DataFrame:
     """A predictions table of the test part with everything that its metrics are computed from.
 
     Args:
@@ -160,7 +162,7 @@ def write_report(
     return Judgement(report, texts["test.txt"], folder / "report.html", files)
 
 
-def rows_tested(table: pd.DataFrame, data: MarketData) -> str:
+def rows_tested(table: pd.DataFrame, data: MarketDataModule) -> str:
     """What identifies the rows of a predictions table of the test part, for `count_use`."""
     first, last = (str(day)[:10] for day in (table["as_of"].min(), table["as_of"].max()))
     return rows_key(data.fingerprint, first, last, [target.name for target in data.targets])

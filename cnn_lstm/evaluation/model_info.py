@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn_lstm.data.market_data import MarketData
+from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.panel_checks import LEAK_CORRELATION, label_correlations, muted_features
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.windows import Panel
@@ -27,7 +27,7 @@ from cnn_lstm.model.forecast_model import ForecastModel
 NOTE = "note"
 
 
-def model_info(data: MarketData, model: ForecastModel | Ensemble, contract: Contract) -> ModelInfo:
+def model_info(data: MarketDataModule, model: ForecastModel | Ensemble, contract: Contract) -> ModelInfo:
     """The sheet, in plain values.
 
     Args:
@@ -77,7 +77,7 @@ def _part(panel: Panel, rows: Rows) -> PartRecord:
     return {"forecasts": len(rows), "first": _day(time.min()), "last": _day(time.max())}
 
 
-def leakage_checks(data: MarketData, model: ForecastModel | Ensemble, contract: Contract) -> list[CheckRecord]:
+def leakage_checks(data: MarketDataModule, model: ForecastModel | Ensemble, contract: Contract) -> list[CheckRecord]:
     """Tests each kind of leakage on the data of this run.
 
     Args:
@@ -98,7 +98,7 @@ def leakage_checks(data: MarketData, model: ForecastModel | Ensemble, contract: 
     ]
 
 
-def _separate_parts(data: MarketData) -> CheckRecord:
+def _separate_parts(data: MarketDataModule) -> CheckRecord:
     parts = data.parts
     everything = np.concatenate([parts.train, parts.validation, parts.test])
     shared = len(everything) - len(np.unique(everything))
@@ -111,7 +111,9 @@ def _separate_parts(data: MarketData) -> CheckRecord:
     )
 
 
-def _training_statistics(data: MarketData, model: ForecastModel | Ensemble, past: Prefix, same: bool) -> CheckRecord:
+def _training_statistics(
+    data: MarketDataModule, model: ForecastModel | Ensemble, past: Prefix, same: bool
+) -> CheckRecord:
     kind = "L1.2 preprocessing on training and test data"
     test = "means and scales computed from a table that ends before the validation part equal the checkpoint's"
     result = refit(data, members(model), same, past)
@@ -121,7 +123,7 @@ def _training_statistics(data: MarketData, model: ForecastModel | Ensemble, past
     return _check(kind, test, not different, f"different: {different}" if different else "equal in every bit")
 
 
-def _feature_choice(data: MarketData, past: Prefix) -> CheckRecord:
+def _feature_choice(data: MarketDataModule, past: Prefix) -> CheckRecord:
     names = data.recipe.features
     muted = muted_features(data.statistics_of(past.panel, past.rows(data.fit_rows)), names)
     used = muted_features(data.statistics, names)
@@ -133,7 +135,7 @@ def _feature_choice(data: MarketData, past: Prefix) -> CheckRecord:
     )
 
 
-def _duplicates(data: MarketData) -> CheckRecord:
+def _duplicates(data: MarketDataModule) -> CheckRecord:
     """Rows whose features are equal in every bit make equal last rows of windows."""
     values = data.panel.values.numpy()
     train, test = ({values[row].tobytes() for row in rows} for rows in (data.fit_rows, data.parts.test))
@@ -146,7 +148,7 @@ def _duplicates(data: MarketData) -> CheckRecord:
     )
 
 
-def _features_of_the_future(data: MarketData) -> CheckRecord:
+def _features_of_the_future(data: MarketDataModule) -> CheckRecord:
     result = short_form(data)
     # the first stage that moved is enough: the windows follow from the features
     moved = sorted({finding.column for finding in result.findings if finding.stage == result.findings[0].stage})
@@ -163,7 +165,7 @@ def _features_of_the_future(data: MarketData) -> CheckRecord:
     )
 
 
-def _order_of_time(data: MarketData) -> CheckRecord:
+def _order_of_time(data: MarketDataModule) -> CheckRecord:
     panel, parts = data.panel, data.parts
     reach = max(target.reach for target in data.targets)
     train, validation = (label_ends(data, rows, reach).max() for rows in (parts.train, parts.validation))
@@ -177,7 +179,7 @@ def _order_of_time(data: MarketData) -> CheckRecord:
     )
 
 
-def _shared_dates(data: MarketData) -> CheckRecord:
+def _shared_dates(data: MarketDataModule) -> CheckRecord:
     dates = [set(data.panel.time[rows].tolist()) for rows in (data.parts.train, data.parts.validation, data.parts.test)]
     shared = sum(map(len, dates)) - len(set().union(*dates))
     return _check(
@@ -188,7 +190,7 @@ def _shared_dates(data: MarketData) -> CheckRecord:
     )
 
 
-def _test_population(data: MarketData) -> CheckRecord:
+def _test_population(data: MarketDataModule) -> CheckRecord:
     panel, parts = data.panel, data.parts
     trained, tested = set(panel.symbol[parts.train].tolist()), set(panel.symbol[parts.test].tolist())
     in_test = (panel.time >= parts.boundaries.test) & (panel.time < parts.boundaries.end)

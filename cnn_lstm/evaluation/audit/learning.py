@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from cnn_lstm.data.checks import KEYS
-from cnn_lstm.data.market_data import MarketData
+from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.panel_checks import muted_features
 from cnn_lstm.data.picks import evenly_spread
@@ -44,7 +44,7 @@ class Prefix:
         end: First timestamp that is left out.
     """
 
-    def __init__(self, data: MarketData, end: np.datetime64) -> None:
+    def __init__(self, data: MarketDataModule, end: np.datetime64) -> None:
         self.kept = data.panel.time < end
         self.panel = data.bound.panel(data.prices[self.kept].reset_index(drop=True))
         self._position = np.cumsum(self.kept) - 1
@@ -57,7 +57,7 @@ class Prefix:
 # -- statistics ------------------------------------------------------------------------------------------------------
 
 
-def training_statistics(data: MarketData, table: pd.DataFrame) -> Result:
+def training_statistics(data: MarketDataModule, table: pd.DataFrame) -> Result:
     """Sets the data module up on other prices from the validation date on: training rows and statistics stay.
 
     Args:
@@ -81,7 +81,7 @@ def training_statistics(data: MarketData, table: pd.DataFrame) -> Result:
     return result(STATISTICS, f"2 other futures, {len(data.fit_rows):,} training rows", findings)
 
 
-def _other_training_rows(data: MarketData, again: MarketData, what: str) -> Iterator[Finding]:
+def _other_training_rows(data: MarketDataModule, again: MarketDataModule, what: str) -> Iterator[Finding]:
     """Training rows, by symbol and date, that only one of two set-ups has."""
     keys = []
     for module in (data, again):
@@ -94,7 +94,7 @@ def _other_training_rows(data: MarketData, again: MarketData, what: str) -> Iter
 
 
 def different_statistics(
-    data: MarketData, one: TrainingStatistics, other: TrainingStatistics, what: str
+    data: MarketDataModule, one: TrainingStatistics, other: TrainingStatistics, what: str
 ) -> Iterator[Finding]:
     """Statistics that differ in any bit, by feature or target."""
     names = list(data.recipe.features), [target.name for target in data.targets]
@@ -112,7 +112,7 @@ def different_statistics(
         yield Finding("statistics", "muted features", what=what)
 
 
-def refit(data: MarketData, models: list[ForecastModel], same: bool, past: Prefix | None = None) -> Result:
+def refit(data: MarketDataModule, models: list[ForecastModel], same: bool, past: Prefix | None = None) -> Result:
     """Means and scales of a table that ends before the validation part are the checkpoint's.
 
     Args:
@@ -144,7 +144,7 @@ def _unlike(again: TrainingStatistics, models: list[ForecastModel]) -> Iterator[
         yield from (name for name, (one, other) in pairs.items() if not torch.equal(one, other.cpu()))
 
 
-def trained_on(data: MarketData, contract: Contract) -> bool:
+def trained_on(data: MarketDataModule, contract: Contract) -> bool:
     """Whether a checkpoint was trained on the prices and dates of a data module.
 
     Args:
@@ -160,7 +160,7 @@ def trained_on(data: MarketData, contract: Contract) -> bool:
 # -- parts -----------------------------------------------------------------------------------------------------------
 
 
-def purge(data: MarketData) -> Result:
+def purge(data: MarketDataModule) -> Result:
     """The last label of each part ends before the first decision of the next one, over all symbols.
 
     Args:
@@ -184,7 +184,7 @@ def purge(data: MarketData) -> Result:
     return result(PURGE, compared, findings)
 
 
-def label_ends(data: MarketData, rows: Rows, reach: int) -> Times:
+def label_ends(data: MarketDataModule, rows: Rows, reach: int) -> Times:
     """When the longest label of each row ends; the decision itself where the symbol has no such row."""
     panel = data.panel
     end = np.minimum(rows + reach, len(panel) - 1)
@@ -192,7 +192,7 @@ def label_ends(data: MarketData, rows: Rows, reach: int) -> Times:
     return ends
 
 
-def part_rows(data: MarketData, checkpoint: Mapping[str, Any] | None = None) -> Result:
+def part_rows(data: MarketDataModule, checkpoint: Mapping[str, Any] | None = None) -> Result:
     """What the loaders of fit hand out are rows of the training and validation dates, and none of the test part.
 
     Args:
@@ -222,7 +222,7 @@ def part_rows(data: MarketData, checkpoint: Mapping[str, Any] | None = None) -> 
 # -- calibration -----------------------------------------------------------------------------------------------------
 
 
-def calibration(data: MarketData, predictor: Predictor, same: bool) -> Result:
+def calibration(data: MarketDataModule, predictor: Predictor, same: bool) -> Result:
     """The scores of the checkpoint are those of the validation part, and not those of later rows.
 
     Args:
@@ -252,7 +252,7 @@ def calibration(data: MarketData, predictor: Predictor, same: bool) -> Result:
 
 
 def calibration_of(
-    predictor: Predictor, data: MarketData, rows: Rows | None = None, most: int = MOST_TRAINING
+    predictor: Predictor, data: MarketDataModule, rows: Rows | None = None, most: int = MOST_TRAINING
 ) -> Calibration:
     """Conformal calibration of a forecaster.
 
@@ -270,7 +270,7 @@ def calibration_of(
     return calibrate(columns, data.surprise_scale(index), data.targets[0].classes, kinds, trained)
 
 
-def _dated(predictor: Predictor, data: MarketData, rows: Rows) -> dict[str, torch.Tensor]:
+def _dated(predictor: Predictor, data: MarketDataModule, rows: Rows) -> dict[str, torch.Tensor]:
     """Truth, forecasts and dates of panel rows, as `calibrate` takes them."""
     index = torch.from_numpy(rows)
     known = {"y_true": data.panel.labels[index], "date": data.dates(index)}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn_lstm.data.market_data import MarketData
+from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.errors import ValidityError
 from cnn_lstm.evaluation.audit import (
@@ -78,7 +78,7 @@ def _lines(part: Result) -> str:
 
 
 def audit(
-    data: MarketData,
+    data: MarketDataModule,
     predictor: Predictor | None = None,
     checkpoint: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -93,7 +93,7 @@ def audit(
         checkpoint: Its content as `read_checkpoint` gives it.
         seed: Seed of the random cuts.
         warnings_fail: Whether a warning is a failure.
-        listener: Is called with the name of each check when it begins, and again with its result when it ends.
+        listener: Is called with the name of each check when it begins and at each cut, and with its result at its end.
 
     Example:
         >>> from cnn_lstm.data.datamodule import MarketDataModule
@@ -110,7 +110,7 @@ def audit(
         base = Base(Pipeline(data, predictor), table)
         checks = {
             lookahead.SOURCE: lambda: lookahead.prices_as_known(data, loaded),
-            lookahead.FUTURE: lambda: lookahead.future_perturbation(base, cuts_of(data, table, seed)),
+            lookahead.FUTURE: lambda: _future(base, cuts_of(data, table, seed), listener),
             every_row.EVERY_ROW: lambda: every_row.own_features_at_every_row(data),
             learning.STATISTICS: lambda: learning.training_statistics(data, loaded),
             **_of_the_checkpoint(data, predictor),
@@ -140,7 +140,17 @@ def _run(checks: Mapping[str, Check], listener: Listener | None) -> Iterator[Res
         yield result
 
 
-def _of_the_checkpoint(data: MarketData, predictor: Predictor | None) -> dict[str, Check]:
+def _future(base: Base, cuts: Cuts, listener: Listener | None) -> Result:
+    """The longest of the checks, which says where it is."""
+
+    def at(number: int) -> None:
+        if listener is not None:
+            listener(f"{lookahead.FUTURE}, cut {number} of {len(cuts.times)}", None)
+
+    return lookahead.future_perturbation(base, cuts, at=at)
+
+
+def _of_the_checkpoint(data: MarketDataModule, predictor: Predictor | None) -> dict[str, Check]:
     if predictor is None:
         return {
             name: partial(Result, name, NOT_APPLICABLE, NO_CHECKPOINT)
@@ -153,7 +163,7 @@ def _of_the_checkpoint(data: MarketData, predictor: Predictor | None) -> dict[st
     }
 
 
-def audit_files(data: MarketData, ckpt_path: str | None, output: Path | None, warnings_fail: bool) -> None:
+def audit_files(data: MarketDataModule, ckpt_path: str | None, output: Path | None, warnings_fail: bool) -> None:
     """Runs every check, prints and writes what it finds.
 
     Args:
@@ -197,14 +207,14 @@ def audit_files(data: MarketData, ckpt_path: str | None, output: Path | None, wa
 
 
 def _say(name: str, result: Result | None) -> None:
-    """Prints each result as it comes; a terminal shows the check that runs, too."""
+    """Prints each result as it comes; a terminal shows the check that runs, too, and the cut that it is at."""
     if result is not None:
         print(_lines(result), flush=True)
     elif sys.stdout.isatty():
         print(f"{name} ...", end="\r", flush=True)
 
 
-def short_form(data: MarketData) -> Result:
+def short_form(data: MarketDataModule) -> Result:
     """The future perturbation at a few cuts, without the model: what every `test` can afford.
 
     Args:
