@@ -113,7 +113,7 @@ def audit(
             lookahead.FUTURE: lambda: _future(base, cuts_of(data, table, seed), listener),
             every_row.EVERY_ROW: lambda: every_row.own_features_at_every_row(data),
             learning.STATISTICS: lambda: learning.training_statistics(data, loaded),
-            **_of_the_checkpoint(data, predictor),
+            **_of_the_checkpoint(base),
             learning.PURGE: lambda: learning.purge(data),
             learning.PARTS: lambda: learning.part_rows(data, checkpoint),
             label_selection.SELECTION: lambda: label_selection.label_selection(data, warnings_fail),
@@ -150,8 +150,9 @@ def _future(base: Base, cuts: Cuts, listener: Listener | None) -> Result:
     return lookahead.future_perturbation(base, cuts, at=at)
 
 
-def _of_the_checkpoint(data: MarketDataModule, predictor: Predictor | None) -> dict[str, Check]:
-    if predictor is None:
+def _of_the_checkpoint(base: Base) -> dict[str, Check]:
+    data, predictor, memory = base.pipeline.data, base.pipeline.predictor, base.pipeline.memory
+    if predictor is None or memory is None:
         return {
             name: partial(Result, name, NOT_APPLICABLE, NO_CHECKPOINT)
             for name in (learning.REFIT, learning.CALIBRATION)
@@ -159,7 +160,7 @@ def _of_the_checkpoint(data: MarketDataModule, predictor: Predictor | None) -> d
     same = learning.trained_on(data, predictor.forecaster.contract)
     return {
         learning.REFIT: lambda: learning.refit(data, members(predictor.forecaster), same),
-        learning.CALIBRATION: lambda: learning.calibration(data, predictor, same),
+        learning.CALIBRATION: lambda: learning.calibration(data, memory, same),
     }
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import Checks
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.times import time_text, utc_times
@@ -25,6 +26,7 @@ from cnn_lstm.data.windows import Panel, complete_windows
 from cnn_lstm.evaluation.audit.findings import Finding
 from cnn_lstm.evaluation.audit.remembered import remembering
 from cnn_lstm.inference.ensemble import Ensemble
+from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecast_model import ForecastModel
 
@@ -198,9 +200,12 @@ class Pipeline:
         if self.predictor is None or self.memory is None or not len(rows):
             return {}
         predictor = remembering(self.predictor) if again else self.memory
-        table = predictor.predict_rows(panel, rows)
+        contract = predictor.forecaster.contract
+        forecasts, encoded = predictor.forecast_and_encode(panel, rows)
+        plain = predictions_table(panel, predictor.targets, rows, forecasts, contract.target_mean)
+        table = add_intervals(plain, contract.calibration, contract.boundaries.test)
         table.attrs = {}  # pandas copies them with every column
-        embeddings = predictor.encode_rows(panel, rows).iloc[:, 2:].to_numpy()
+        embeddings = encoded.numpy()
         columns = [name for name in table.columns if name not in NOT_COMPARED]
         bounds = [name for name in columns if name.startswith(BOUNDS)]
         points = [name for name in columns if name not in bounds]
