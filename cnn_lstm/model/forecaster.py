@@ -16,15 +16,16 @@ from torch.optim import lr_scheduler
 
 from cnn_lstm.errors import require
 from cnn_lstm.model.calibration import calibrate_epoch
+from cnn_lstm.model.clipping import Clipping
 from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, require_intact, warn_of_weighted_sets, with_digest
 from cnn_lstm.model.forecast_model import ForecastModel, fixed_shape
 from cnn_lstm.model.linear import Mode
 from cnn_lstm.model.metrics import epoch_metrics
 from cnn_lstm.model.network import Backbone, require_embeddings
 from cnn_lstm.model.objectives import Objective
-from cnn_lstm.model.optimisation import Clipping, step_plateau
 from cnn_lstm.model.optimised import OptimisedModule
 from cnn_lstm.model.outputs import EpochOutputs, outputs_of
+from cnn_lstm.model.scheduling import step_plateau
 from cnn_lstm.model.training_data import (
     ForecastData,
     Statistics,

@@ -31,7 +31,7 @@ from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.runs.appended import with_meant_lists
 from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of
 from cnn_lstm.runs.beginning import Beginning
-from cnn_lstm.runs.config import RENAMED, check_values
+from cnn_lstm.runs.config import CLASS_DEFAULTS, RENAMED, check_values
 from cnn_lstm.runs.config_files import check_keys, sections_of, with_read_files
 from cnn_lstm.runs.final_fit import (
     CalibrationOfFit,
@@ -90,12 +90,6 @@ CALLBACK_DEFAULTS = {
 }
 # options of earlier versions, and what they are called now
 RENAMED_OPTIONS = {f"--{old}": f"--{new}" for old, new in RENAMED.items()}
-CLASS_DEFAULTS = {
-    "model.network": {"class_path": "cnn_lstm.model.network.CNNLSTM"},
-    "model.objective": {"class_path": "cnn_lstm.model.objectives.Point"},
-    "data.source": {"class_path": "cnn_lstm.data.sources.SampleBars"},
-    "data.split": {"class_path": "cnn_lstm.data.splits.FractionSplit"},
-}
 
 
 class ForecastCLI(LightningCLI):
