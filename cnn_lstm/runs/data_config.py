@@ -37,6 +37,7 @@ from cnn_lstm.runs.yaml_guard import guard_parser, read_nothing
 from cnn_lstm.training.run_folder import SAVED
 
 DATA, MODEL = "data", "model"
+OTHERS = sorted({key.split(".")[0] for key in PLAIN})
 # arguments of `Forecaster`, with what they are by default
 OF_MODEL: Mapping[str, tuple[Any, Any]] = {
     "network": (Backbone, None),
@@ -124,7 +125,7 @@ def _parser(with_model: bool) -> jsonargparse.ArgumentParser:
     parser.add_argument("-c", "--config", action="config")
     parser.add_class_arguments(MarketData, DATA, fail_untyped=False, sub_configs=True)
     parser.add_class_arguments(Evaluation, "evaluation")
-    for key in sorted({key.split(".")[0] for key in PLAIN}):
+    for key in OTHERS:
         parser.add_argument(f"--{key}", type=Any)
     defaults = {key: value for key, value in CLASS_DEFAULTS.items() if with_model or key.startswith(DATA)}
     if with_model:
@@ -140,7 +141,7 @@ def _parser(with_model: bool) -> jsonargparse.ArgumentParser:
 
 def _others(config: Namespace) -> Iterable[tuple[str, Any]]:
     """Dotted keys and values that the parser has taken as they are."""
-    for key in {key.split(".")[0] for key in PLAIN}:
+    for key in OTHERS:
         value = config[key]
         if isinstance(value, dict):
             yield from ((f"{key}.{name}", inner) for name, inner in value.items())
@@ -149,11 +150,12 @@ def _others(config: Namespace) -> Iterable[tuple[str, Any]]:
 
 
 def _built(parser: jsonargparse.ArgumentParser, config: Namespace) -> MarketData:
-    """The data, after a model was built for them."""
+    """The data, after a model was built for them; nothing that another key may name is built."""
+    for key in OTHERS if isinstance(config.model, Namespace) else (*OTHERS, MODEL):
+        config[key] = None
     built = parser.instantiate_classes(config)
     data: MarketData = built.data
-    if MODEL in config and isinstance(config.model, Namespace):
-        model = built.model
+    if (model := built.model) is not None:
         _require(model.samples >= 0)
         ForecastModel(model.network, model.objective, data.n_targets, model.linear)
     return data

@@ -138,7 +138,7 @@ PLAIN: Mapping[str, Accepts] = {
     "history_plot.every_n_epochs": whole(1),
     "starting_line.candidate": flag,
     "starting_line.min_gain": among(0.001),
-    "weight_averaging.kind": among("off", "ema", "tail", False),
+    "weight_averaging.kind": among("off", "ema", False),
     "weight_averaging.decay": share,
     "weight_averaging.from_epoch": among(0),
     "run_dir": either(nothing, text),
