@@ -54,6 +54,10 @@ LATE: dict[tuple[str, str], str] = {
     ): "imports mlflow, in the sending thread",
     ("training/tracking/record.py", "cnn_lstm.training.tracking.machine"): "as cnn_lstm.training.tracking.store",
     ("runs/outcome.py", "cnn_lstm.evaluation.judge"): "imports the statistics libraries; only for test",
+    (
+        "runs/data_config.py",
+        "cnn_lstm.runs.forecast_cli",
+    ): "imports Lightning; only for a configuration that its parser has to look at",
     ("model/linear.py", "cnn_lstm.model.logistic"): "imports scikit-learn, and only for classes",
     ("model/ridge.py", "scipy.special"): "a tenth of a second, and only for a fit",
     ("inference/pyfunc.py", "mlflow.pyfunc"): "slow, and only to write a model",
