@@ -63,15 +63,8 @@ format: $(VENV)/.installed-dev  ## format the code
 	$(BIN)/ruff format .
 
 .PHONY: bench
-bench: $(VENV)/.installed-test  ## speed of a fit next to a bare loop, memory, time of report, audit, sweep, stream, market
-	$(BIN)/python tests/benchmarks/throughput.py
-	$(BIN)/python tests/benchmarks/data_path.py
-	$(BIN)/python -m tests.benchmarks.report
-	$(BIN)/python -m tests.benchmarks.audit
-	$(BIN)/python -m tests.benchmarks.sweep
-	$(BIN)/python -m tests.benchmarks.warm_start
-	$(BIN)/python -m tests.benchmarks.stream
-	$(BIN)/python -m tests.benchmarks.market_env
+bench: $(VENV)/.installed-test  ## every goal of speed and memory next to its figure; half an hour on a quiet machine
+	$(BIN)/python -m tests.benchmarks
 
 .PHONY: screenshots
 screenshots: $(VENV)/.installed-docs  ## train the quickstart, take the screenshots of TensorBoard and MLflow in the guide

@@ -31,7 +31,7 @@ LEAK_CORRELATION = 0.999
 # warned of from here on, by whether the target is hard to know: volatilities of the past reach 0.8 with those to come
 LIKELY_LEAK = {True: 0.5, False: 0.9}
 DAY = 86_400_000_000  # microseconds
-MOST_ROWS = 4_000_000  # whose scales are compared; of more rows so many, spread evenly
+MOST_ROWS = 1_000_000  # whose scales are compared; of more rows so many, spread evenly
 UNEVEN = 10.0  # a symbol whose scale is one in so many of another's is drowned by it
 RAW = ("columns", FAMILY_OF_USER)
 
@@ -214,7 +214,7 @@ def label_correlations(panel: Panel, rows: Rows, targets: Sequence[Target]) -> d
         targets: The panel's targets.
     """
     moments = {target.name: _Comoments() for target in targets}
-    for index in torch.from_numpy(rows).split(CHUNK):
+    for index in torch.from_numpy(rows).split(CHUNK // 8):
         values = panel.values[index].double()
         for column, target in enumerate(targets):
             label = panel.labels[index, column].double()

@@ -19,4 +19,5 @@ def evenly_spread(count: int, most: int, down: bool = False) -> NDArray[np.int64
         ([0, 3, 6, 9], [0, 3, 7, 10], [0, 3, 6, 10])
     """
     places = np.linspace(0, count - 1, min(most, count))
-    return np.unique((places if down else places.round()).astype(np.int64))
+    ascending = (places if down else places.round()).astype(np.int64)
+    return ascending[np.diff(ascending, prepend=-1) > 0]

@@ -17,7 +17,7 @@ from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.times import Times
 
 Rows = NDArray[np.int64]
-CHUNK_ROWS = 1 << 22
+CHUNK_ROWS = 1 << 18
 _NONE: Rows = np.empty(0, dtype=np.int64)
 
 
@@ -70,7 +70,11 @@ def distinct(times: NDArray[Any]) -> NDArray[Any]:
     """Distinct ascending timestamps of many, (N,), without a copy of them all."""
     known = np.empty(0, dtype=times.dtype)
     for start in range(0, len(times), CHUNK_ROWS):
-        known = np.union1d(known, times[start : start + CHUNK_ROWS])
+        part = times[start : start + CHUNK_ROWS]
+        places = np.searchsorted(known, part)
+        found = known[np.minimum(places, len(known) - 1)] == part if len(known) else np.zeros(len(part), dtype=bool)
+        if not found.all():
+            known = np.union1d(known, part[~found])
     return known
 
 

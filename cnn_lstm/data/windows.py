@@ -184,7 +184,10 @@ def all_finite(values: Tensor) -> NDArray[np.bool_]:
 
 def labelled(panel: Panel, rows: Rows) -> NDArray[np.bool_]:
     """Whether all labels of each row are known, both (n,)."""
-    return all_finite(panel.labels)[rows]
+    if not len(rows):
+        return np.empty(0, dtype=bool)
+    first, last = int(rows.min()), int(rows.max())
+    return all_finite(panel.labels[first : last + 1])[rows - first]
 
 
 def cut_windows(values: Tensor, rows: Tensor, length: int) -> Tensor:

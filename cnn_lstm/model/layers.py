@@ -16,6 +16,8 @@ from cnn_lstm.errors import require
 from cnn_lstm.model.scales import like, of_windows, take_rows
 
 HALF = 2  # bytes of a number in half precision
+DRAWS = 4  # 16-bit numbers in a random number of 64 bits
+LEVELS = 1 << 16  # values of a 16-bit number
 Padding = Literal["causal", "same"]
 Norm = Literal["batch", "layer", "none"]
 Activation = Literal["relu", "gelu", "silu", "elu", "tanh"]
@@ -102,6 +104,30 @@ class ChannelNorm(nn.Module):
         return normed.transpose(1, 2)
 
 
+class Dropout(nn.Dropout):
+    """`nn.Dropout` with a mask that costs a CPU less: one random number of 64 bits decides on four values.
+
+    The share of dropped values is the next multiple of 2 ** -16, and what is kept is scaled by exactly that share. On
+    other devices it is `nn.Dropout`, whose kernel is fused there.
+
+    Args:
+        p: Probability of dropping a value.
+
+    Example:
+        >>> Dropout(0.5).eval()(torch.ones(2))
+        tensor([1., 1.])
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Values of the same shape, each of them 0 or scaled in training."""
+        dropped = round(self.p * LEVELS)
+        if not (self.training and 0 < dropped < LEVELS and input.device.type == "cpu"):
+            return super().forward(input)
+        draws = torch.empty(-(-input.numel() // DRAWS), dtype=torch.int64).random_(-(1 << 63), None)
+        levels = draws.view(torch.int16)[: input.numel()].view(input.shape)  # from -LEVELS / 2 on
+        return input * (levels >= dropped - LEVELS // 2).to(input.dtype) * (LEVELS / (LEVELS - dropped))
+
+
 class ConvBlock(nn.Module):
     """Convolution over time, norm, activation, dropout, and a residual where the shapes allow.
 
@@ -136,7 +162,7 @@ class ConvBlock(nn.Module):
         norms = {"batch": nn.BatchNorm1d, "layer": ChannelNorm, "none": nn.Identity}
         self.norm = norms[norm](n_out)
         self.activation = ACTIVATIONS[activation]()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.residual = residual and n_in == n_out
 
     def forward(self, x: Tensor) -> Tensor:
@@ -163,26 +189,51 @@ class SelfAttention(nn.Module):
         self.project = nn.Linear(size, 3 * size)
         self.out = nn.Linear(size, size)
         self.norm = nn.LayerNorm(size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, T, D) to (B, T, D)."""
-        query, key, value = self._split(x)
-        drop = self.dropout.p if self.dropout.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=drop)
-        y: Tensor = self.norm(x + self.out(mixed.transpose(1, 2).reshape(x.shape)))
-        return y
+    def forward(self, x: Tensor, last: bool = False) -> Tensor:
+        """Maps (B, T, D) to (B, T, D).
+
+        Args:
+            x: Time steps.
+            last: Only the last time step looks at the others: (B, 1, D), for a fraction of the time.
+        """
+        if not last:
+            return self._looked(x, *self._split(x))
+        size, weight, bias = x.shape[-1], self.project.weight, self.project.bias
+        query = self._heads(F.linear(x[:, -1:], weight[:size], bias[:size]), 1)
+        others = self._heads(F.linear(x, weight[size:], bias[size:]), 2)
+        return self._looked(x[:, -1:], *query, *others)
 
     def weights(self, x: Tensor) -> Tensor:
         """Share of each time step that each time step looks at, (B, A, T, T); a row sums to 1."""
         query, key, _ = self._split(x)
-        return torch.softmax(query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5, dim=-1)
+        return _shares(query, key)
+
+    def _looked(self, x: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """The steps that look, (B, Q, D), with what they see; Q is 1 or T."""
+        drops = self.dropout.training and self.dropout.p > 0
+        if drops and x.device.type == "cpu":  # no fused kernel drops weights there
+            mixed = self.dropout(_shares(query, key)) @ value
+        else:
+            mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=self.dropout.p if drops else 0.0)
+        y: Tensor = self.norm(x + self.out(mixed.transpose(1, 2).reshape(x.shape)))
+        return y
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        batch, time, size = x.shape
-        parts = self.project(x).view(batch, time, 3, self.heads, size // self.heads)
-        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, A, T, D / A)
+        query, key, value = self._heads(self.project(x), 3)
         return query, key, value
+
+    def _heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """Projections (B, T, parts x D) as so many tensors (B, A, T, D / A)."""
+        batch, time, size = projected.shape
+        shape = batch, time, parts, self.heads, size // (parts * self.heads)
+        return projected.view(shape).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def _shares(query: Tensor, key: Tensor) -> Tensor:
+    """Share of each key, (B, A, T, D / A), for each query, (B, A, Q, D / A): (B, A, Q, T)."""
+    return torch.softmax(query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5, dim=-1)
 
 
 class AttentionPooling(nn.Module):
@@ -203,7 +254,7 @@ class AttentionPooling(nn.Module):
 
 
 class LastStep(nn.Module):
-    """The last time step."""
+    """The last time step; an attention before it need not compute the others."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, T, D) to (B, D)."""

@@ -169,7 +169,7 @@ class CNNLSTM(Backbone):
         self.lstm = nn.LSTM(
             sizes[-1], lstm_hidden, lstm_layers, batch_first=True, dropout=between, bidirectional=bidirectional
         )
-        self.dropout = nn.Dropout(lstm_dropout)
+        self.dropout = layers.Dropout(lstm_dropout)
         self.attention = layers.SelfAttention(width, attention_heads, attention_dropout) if attention_heads else None
         self.pooling = layers.AttentionPooling(width) if pooling == "attention" else POOLINGS[pooling]()
         layers.initialize(self)
@@ -182,7 +182,7 @@ class CNNLSTM(Backbone):
         """
         steps = self._steps(x)
         if self.attention is not None:
-            steps = self.attention(steps)
+            steps = self.attention(steps, last=isinstance(self.pooling, layers.LastStep))
         embedding: Tensor = self.pooling(steps)
         return embedding
 

@@ -51,6 +51,7 @@ from cnn_lstm.runs.symbols_text import with_listed_symbols
 from cnn_lstm.runs.tracking import ENVIRONMENT, add_tracking_arguments, record_of_run, recorded_fit, recording
 from cnn_lstm.runs.trainer_settings import callbacks_of_user, without_doubles
 from cnn_lstm.runs.yaml_guard import guard_parser, read_nothing
+from cnn_lstm.training.allocator import Allocator
 from cnn_lstm.training.averaging import WeightAveraging
 from cnn_lstm.training.callbacks import FolderStays, GradientNorm, LastCheckpoint, guards
 from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources
@@ -71,6 +72,7 @@ from cnn_lstm.training.run_folder import (
 )
 from cnn_lstm.training.starting_line import StartingLine
 from cnn_lstm.training.tensorboard import TensorBoardPlots
+from cnn_lstm.training.trainer import ForecastTrainer
 
 TRAINER_DEFAULTS = {
     "max_epochs": 100,
@@ -110,6 +112,7 @@ class ForecastCLI(LightningCLI):
                 Forecaster,
                 MarketDataModule,
                 save_config_callback=None,
+                trainer_class=ForecastTrainer,
                 seed_everything_default=42,
                 trainer_defaults=dict(TRAINER_DEFAULTS),
                 parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
@@ -134,6 +137,7 @@ class ForecastCLI(LightningCLI):
         parser.add_lightning_class_args(TensorBoardPlots, "tensorboard_plots")
         parser.add_lightning_class_args(HistoryPlot, "history_plot")
         parser.add_lightning_class_args(StartingLine, "starting_line")
+        parser.add_lightning_class_args(Allocator, "allocator")
         # the last one, so that the plots of a validation show its weights
         parser.add_lightning_class_args(WeightAveraging, "weight_averaging")
         parser.set_defaults(CALLBACK_DEFAULTS | CLASS_DEFAULTS)

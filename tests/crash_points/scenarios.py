@@ -463,19 +463,21 @@ def fault_of(scenario: Scenario, folder: Path, user: User, expected: Result) -> 
 
 
 def record_of(database: Path, name: str) -> Result:
-    """What an MLflow database holds of the run of a name."""
+    """What an MLflow database holds of the run of a name; one that was killed, and not gone on with, stays, too."""
     clocks = f"{', '.join(repr(clock) for clock in CLOCKS)}"
+    of_run = "JOIN runs USING (run_uuid) WHERE name = ? AND status != 'KILLED'"
     metrics = (
-        "SELECT key, step, round(value, 9) FROM metrics JOIN runs USING (run_uuid) WHERE name = ? AND key NOT LIKE "
+        f"SELECT key, step, round(value, 9) FROM metrics {of_run} AND key NOT LIKE "
         f"'system/%' AND key NOT IN ({clocks}) AND key NOT LIKE '%seconds%' ORDER BY key, step"
     )
-    params = "SELECT key, value FROM params JOIN runs USING (run_uuid) WHERE name = ? ORDER BY key"
     with closing(sqlite3.connect(database)) as store:
+        params = store.execute(f"SELECT key, value FROM params {of_run} ORDER BY key", (name,))
         found: Result = {
             "metrics": store.execute(metrics, (name,)).fetchall(),
-            "params": [row for row in store.execute(params, (name,)) if "dir" not in row[0]],
-            "runs": store.execute("SELECT count(*) FROM runs WHERE name = ?", (name,)).fetchone()[0],
-            "status": store.execute("SELECT status FROM runs WHERE name = ?", (name,)).fetchone(),
+            "params": [row for row in params if "dir" not in row[0]],
+            "status": store.execute(
+                "SELECT status FROM runs WHERE name = ? AND status != 'KILLED'", (name,)
+            ).fetchall(),
         }
         return found
 

@@ -25,7 +25,7 @@ def refuse_parts(tables: Mapping[Path, pd.DataFrame], name_of: Callable[[Path], 
     """
     alike: dict[str, list[Path]] = {}
     for path, table in tables.items():
-        if set(table["symbol"]) == {name_of(path)}:
+        if set(table["symbol"].unique()) == {name_of(path)}:
             alike.setdefault(re.sub(r"\d+", "#", name_of(path)), []).append(path)
     for pattern, paths in alike.items():
         spans = sorted((tables[path]["timestamp"].min(), tables[path]["timestamp"].max()) for path in paths)

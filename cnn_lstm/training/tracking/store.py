@@ -11,7 +11,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from sqlalchemy.engine import make_url
 
-from cnn_lstm.files import replace_file
+from cnn_lstm.files import flush_folder, replace_file
 from cnn_lstm.locks import lock_file
 from cnn_lstm.training.tracking import events
 from cnn_lstm.training.tracking.journal import Event
@@ -64,8 +64,13 @@ class MlflowStore:
             raise
 
     def apply(self, batch: Sequence[Event[events.Content]]) -> None:
-        """Does what events of one kind stand for."""
+        """Does what events of one kind stand for, so that it stays done."""
         getattr(self, f"_on_{batch[0].content.kind}")(batch)
+        if file := _sqlite_file(self.uri):
+            # SQLite ends a transaction by deleting its journal, and does not flush the folder that named it: after a
+            # power cut the journal would be back, and would undo what counts as sent
+            with suppress(OSError):
+                flush_folder(file.parent)
 
     # -- the run -------------------------------------------------------------------------------------------------
 

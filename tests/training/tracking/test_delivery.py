@@ -13,6 +13,7 @@ from mlflow.entities import Run
 from cnn_lstm.bounded import without_checksum
 from cnn_lstm.errors import TrackingError
 from cnn_lstm.training.tracking import delivery as module
+from cnn_lstm.training.tracking import store
 from cnn_lstm.training.tracking.delivery import Delivery, of_one_kind
 from cnn_lstm.training.tracking.events import Content, End, Metrics, Params, Start, Tags
 from cnn_lstm.training.tracking.journal import Event, Journal
@@ -147,6 +148,19 @@ def test_a_database_that_was_deleted_gets_the_whole_run_again(journal: Journal, 
     run = only_run(uri, "one")
     assert_whole(uri, run)
     assert run.data.tags["late"] == "yes"
+
+
+def test_nothing_counts_as_sent_before_a_power_cut_cannot_undo_it(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite deletes its journal without flushing the folder: the flush is ours."""
+    done: list[str] = []
+    write = Delivery._write
+    monkeypatch.setattr(store, "flush_folder", lambda folder: done.append(f"flushed {folder.name}"))
+    monkeypatch.setattr(Delivery, "_write", lambda self, places: (done.append("sent"), write(self, places)))
+    deliver(journal, database(tmp_path))
+    assert done[-2:] == [f"flushed {tmp_path.name}", "sent"]
+    assert done[::2] == done[-2:-1] * (len(done) // 2)
 
 
 def test_a_failure_keeps_the_rest_and_shows_no_secret(tmp_path: Path) -> None:
