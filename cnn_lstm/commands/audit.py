@@ -6,7 +6,7 @@ from cnn_lstm.commands.parser import CommandParser, filled_path
 from cnn_lstm.evaluation.audit.run_audit import audit_files
 from cnn_lstm.files import refuse_input_as_output
 from cnn_lstm.runs import forecast_cli
-from cnn_lstm.runs.forecast_cli import CLASS_DEFAULTS
+from cnn_lstm.runs.config import CLASS_DEFAULTS
 from cnn_lstm.training.run_folder import OneWriter, resolve_run, writing
 
 FILE = "audit.json"

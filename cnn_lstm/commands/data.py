@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cnn_lstm.commands.parser import CommandParser
-from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.description import build_text, check_text, description
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.panel_cache import clean_text
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import one_of
-from cnn_lstm.runs import forecast_cli
+from cnn_lstm.runs.data_config import data_of
 
-VERBS: dict[str, Callable[[MarketDataModule], str]] = {
+VERBS: dict[str, Callable[[MarketData], str]] = {
     "describe": description,
     "check": check_text,
     "build": build_text,
@@ -42,4 +42,4 @@ def run(argv: list[str]) -> None:
     options, argv_of_fit = parser.split(argv[1:] or ["--help"])
     if options.verb not in VERBS:
         raise ConfigError(f"unknown verb {options.verb!r}", parser.prog, one_of(options.verb, VERBS), code=225)
-    print(VERBS[options.verb](forecast_cli.parsed(["fit", *argv_of_fit]).build_data()), end="")
+    print(VERBS[options.verb](data_of(argv_of_fit)), end="")

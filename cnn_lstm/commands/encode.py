@@ -15,7 +15,8 @@ from cnn_lstm.files import refuse_input_as_output
 from cnn_lstm.inference.embeddings import EmbeddingBlocks
 from cnn_lstm.inference.outputs import write_table_of
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.runs import forecast_cli
+from cnn_lstm.runs.data_config import data_of
+from cnn_lstm.runs.messages import set_up_messages
 from cnn_lstm.training.run_folder import run_of_checkpoint, writing
 
 FILE = "embeddings.parquet"
@@ -29,7 +30,7 @@ def run(argv: list[str]) -> None:
     """
     options = _parser().options(argv[1:])
     output = _output(options)
-    forecast_cli.set_up_messages()
+    set_up_messages()
     with writing(output, "encode"):
         predictor = Predictor.from_checkpoint(options.ckpt_path)
         table = EmbeddingBlocks(predictor, _prices(options), options.samples)
@@ -65,7 +66,7 @@ def _prices(options: Namespace) -> pd.DataFrame:
     if file is None:
         where = f"no config.yaml next to {options.ckpt_path}"
         raise ConfigError("no prices", where, "give --data or --config", code=258)
-    data = forecast_cli.parsed(["test", "--config", str(file)]).build_data()
+    data = data_of(["--config", str(file)], "test")
     # a folder may come from anybody, and its server would get what the environment holds for the user's own
     if isinstance(data.source, SqlBars) and not data.source.local and not options.config:
         fix = "name the file by --config, if you trust it"

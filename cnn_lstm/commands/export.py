@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnn_lstm.commands.parser import CommandParser, filled_path
 from cnn_lstm.inference.export import FORMATS, export
-from cnn_lstm.runs.forecast_cli import set_up_messages
+from cnn_lstm.runs.messages import set_up_messages
 from cnn_lstm.training.run_folder import writing
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import one_of
-from cnn_lstm.runs.forecast_cli import set_up_messages
+from cnn_lstm.runs.messages import set_up_messages
 
 USAGE = """usage: cnn-lstm rl train --ckpt_path RUN/checkpoints/best.ckpt [--config FILE] [--algo ppo|a2c|sac|td3|dqn]
                          [--folder NAME] [--resume] [--market.KEY VALUE ...] [--agent.KEY VALUE ...]

@@ -191,10 +191,10 @@ def _jumps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
         near = _near(change, split, SPLIT_TOLERANCE) | (
             _near(opening, split, SPLIT_TOLERANCE) & _near(change, split, DAY_TOLERANCE)
         )
-        for row in np.flatnonzero(near):
-            ratio = f"{split}:1" if change[row] < 1 else f"1:{split}"
-            what = f"looks like an unadjusted split {ratio} on {day(table['timestamp'][row])}"
-            where = f"{at_row(table, row)}, close times {change[row]:.4g}"
+        for symbol, moment, times in zip(table["symbol"][near], table["timestamp"][near], change[near], strict=True):
+            ratio = f"{split}:1" if times < 1 else f"1:{split}"
+            what = f"looks like an unadjusted split {ratio} on {day(moment)}"
+            where = f"{symbol} @ {day(moment)}, close times {times:.4g}"
             fix = "load adjusted prices, or set data.checks.allow_jumps: true"
             fix = "allowed by data.checks" if checks.allow_jumps else fix
             yield Defect(317, what, where, fix, fatal=not checks.allow_jumps)

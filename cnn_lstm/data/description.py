@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.mapped import MappedPanel
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.panel_checks import muted_features
 from cnn_lstm.data.panel_key import Request
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE
@@ -17,7 +17,7 @@ from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import counted
 
 
-def check_text(data: MarketDataModule) -> str:
+def check_text(data: MarketData) -> str:
     """Rows, symbols and warnings of a price table; its fatal defects are raised, all at once.
 
     Args:
@@ -35,7 +35,7 @@ def check_text(data: MarketDataModule) -> str:
     return f"{counted(rows, 'row')}, symbols: {symbols}, warnings: {warnings}, no fatal defect\n"
 
 
-def build_text(data: MarketDataModule) -> str:
+def build_text(data: MarketData) -> str:
     """Makes the panel of a data module in the folder of its storage, or checks the one that is there.
 
     Args:
@@ -57,7 +57,7 @@ def build_text(data: MarketDataModule) -> str:
     return f"{counted(rows, 'row')}, {counted(symbols, 'symbol')}, {counted(windows, 'window')}: {done}\n"
 
 
-def description(data: MarketDataModule) -> str:
+def description(data: MarketData) -> str:
     """Everything that a fit would be built from, as text.
 
     Args:
@@ -74,7 +74,7 @@ def description(data: MarketDataModule) -> str:
     return f"{text}purged rows: {data.parts.purged}\ndata SHA-256: {data.fingerprint}\n"
 
 
-def _symbols(data: MarketDataModule) -> pd.DataFrame:
+def _symbols(data: MarketData) -> pd.DataFrame:
     panel = data.panel
     windows = np.diff(panel.edges_among(data.windows))
     lines = []
@@ -85,7 +85,7 @@ def _symbols(data: MarketDataModule) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["symbol", "rows", "windows", "first", "last", "gap-free stretches"])
 
 
-def _parts(data: MarketDataModule) -> pd.DataFrame:
+def _parts(data: MarketData) -> pd.DataFrame:
     lines = []
     for name, rows in data.parts.by_name.items():
         days = data.panel.time[rows]
@@ -93,7 +93,7 @@ def _parts(data: MarketDataModule) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["part", "windows", "first decision", "last decision"])
 
 
-def _features(data: MarketDataModule) -> pd.DataFrame:
+def _features(data: MarketData) -> pd.DataFrame:
     muted = muted_features(data.statistics, data.recipe.features)
     location, scales = data.statistics.of_all_symbols
     lines = []
@@ -116,7 +116,7 @@ def _first_valid(panel: Panel, column: int) -> str:
     return f"{first[0]} ({first[1]})"
 
 
-def _targets(data: MarketDataModule) -> pd.DataFrame:
+def _targets(data: MarketData) -> pd.DataFrame:
     labels = data.panel.labels[torch.from_numpy(data.parts.train)].double()
     lines = []
     for target, y in zip(data.targets, labels.T, strict=True):

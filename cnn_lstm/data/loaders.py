@@ -15,7 +15,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from cnn_lstm.data.batches import Batch, FixedBatches, RowBatches, WindowDataset, make_loader
-from cnn_lstm.data.parts import SplitRows
+from cnn_lstm.data.parts import FitOn, Order, SplitRows
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.row_numbers import Rows
@@ -24,8 +24,6 @@ from cnn_lstm.data.windows import Panel
 from cnn_lstm.errors import require
 
 CHUNK_BYTES = 32 << 20
-FitOn = Literal["train", "train_and_validation"]
-Order = Literal["global", "blocks"]
 
 
 class WindowLoaders(LightningDataModule, ABC):
@@ -50,7 +48,7 @@ class WindowLoaders(LightningDataModule, ABC):
     train_stride: int
     fit_on: FitOn
     order: Order
-    _placed: WindowDataset | None = None
+    _placed: tuple[Panel, WindowDataset] | None = None
 
     @property
     @abstractmethod
@@ -103,17 +101,22 @@ class WindowLoaders(LightningDataModule, ABC):
         return self._loader(self.rows_to_predict())
 
     def _loader(self, rows: Rows, shuffle: bool = False, strides: Strides | None = None) -> DataLoader[Batch]:
-        device = self._device()
-        if self._placed is None or self._placed.values.device != device:  # moved there once for all loaders
-            values, labels = self.panel.values.to(device), self.panel.labels.to(device)
-            self._placed = WindowDataset(values, labels, self.recipe.window)
+        dataset = self._dataset()
         # without a trainer, as where a script passes a loader on, the process group says it
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (None, None)
         seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
         batches = RowBatches(rows, self.batch_size, shuffle, seed, rank, world, strides, self.order == "blocks")
         if self.trainer and self.trainer.overfit_batches:  # type: ignore[attr-defined]  # set by Lightning's connectors
-            return FixedBatches(self._placed, batches)  # type: ignore[return-value]  # Lightning takes any iterable
-        return make_loader(self._placed, batches)
+            return FixedBatches(dataset, batches)  # type: ignore[return-value]  # Lightning takes any iterable
+        return make_loader(dataset, batches)
+
+    def _dataset(self) -> WindowDataset:
+        """Windows of the panel, which is moved to its device once for all loaders."""
+        device = self._device()
+        if self._placed is None or self._placed[0] is not self.panel or self._placed[1].values.device != device:
+            values, labels = self.panel.values.to(device), self.panel.labels.to(device)
+            self._placed = self.panel, WindowDataset(values, labels, self.recipe.window)
+        return self._placed[1]
 
     def _device(self) -> torch.device:
         """The accelerator if the panel takes at most half of its free memory, else the CPU."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from cnn_lstm.data.checks import SPLIT_TOLERANCE, SPLITS, Checks, RowCheck, at_row, count_rows, day
+from cnn_lstm.data.checks import SPLIT_TOLERANCE, SPLITS, Checks, RowCheck, count_rows, day
 from cnn_lstm.errors import Defect
 
 # the widest daily bars of large shares, in the flash crash of 2010-05-06, span 1.6 times their low
@@ -103,10 +103,11 @@ def _three_for_two(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
     usual = step.abs().groupby(symbol).transform("median")
     near = (opening.abs() - HALF).abs() <= (NEAR_STEPS * usual).clip(SURELY_NEAR, HALF_TOLERANCE)
     near &= ((step.abs() - HALF).abs() <= 2 * HALF_TOLERANCE) & (opening * step > 0)
-    for row in np.flatnonzero(near & (step.abs() > CALM_STEPS * usual) & _calm(table, step.abs(), usual)):
-        ratio = "3:2" if step[row] < 0 else "2:3"
-        what = f"may be an unadjusted split {ratio} on {day(table['timestamp'][row])}"
-        where = f"{at_row(table, row)}, close times {math.exp(step[row]):.4g}"
+    found = near & (step.abs() > CALM_STEPS * usual) & _calm(table, step.abs(), usual)
+    for name, moment, change in zip(symbol[found], table["timestamp"][found], step[found], strict=True):
+        ratio = "3:2" if change < 0 else "2:3"
+        what = f"may be an unadjusted split {ratio} on {day(moment)}"
+        where = f"{name} @ {day(moment)}, close times {math.exp(change):.4g}"
         yield Defect(317, what, where, "compare it with adjusted prices", fatal=False)
 
 

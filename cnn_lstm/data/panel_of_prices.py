@@ -11,24 +11,25 @@ import torch
 from torch import Tensor
 
 from cnn_lstm.data.kept_panels import PanelMaker
-from cnn_lstm.data.loaders import WindowLoaders
 from cnn_lstm.data.mapped import MappedPanel
 from cnn_lstm.data.panel_cache import PanelCache
 from cnn_lstm.data.panel_key import Request
 from cnn_lstm.data.prepared import Prepared, Tables, muted, require_unchanged
 from cnn_lstm.data.prices import CheckedPrices
-from cnn_lstm.data.recipe import BoundRecipe
+from cnn_lstm.data.recipe import BoundRecipe, Recipe
 from cnn_lstm.data.row_numbers import RowCollector, Rows, distinct
 from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.times import Times
-from cnn_lstm.data.windows import complete_windows
+from cnn_lstm.data.windows import Panel, complete_windows
 
 
-class PanelOfPrices(WindowLoaders, ABC):
+class PanelOfPrices(ABC):
     """The price table of a data module, and the panel that is made of it.
 
     Attributes:
+        recipe: How windows are made.
+        panel: Features and labels of all rows; known after `setup`.
         source: Where the prices come from.
         symbols: Symbols to use; None for all that the source has.
         start: First day, ISO; None for the source's first.
@@ -41,6 +42,8 @@ class PanelOfPrices(WindowLoaders, ABC):
         fingerprint: Digest of the checked table; known after `setup`.
     """
 
+    recipe: Recipe
+    panel: Panel
     source: PriceSource
     symbols: list[str] | None
     start: str | None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from cnn_lstm.data.splits import Boundaries, KeptSplit, Split, after, day
 from cnn_lstm.data.times import Times, time_text
 from cnn_lstm.errors import DataError, Defect
 
+FitOn = Literal["train", "train_and_validation"]
+Order = Literal["global", "blocks"]
 Known = tuple[Rows, Times, Times]  # rows, their decisions and the ends of their labels, each (n,)
 
 

@@ -29,7 +29,7 @@ from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract, TrainingRange, digest_of
-from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.forecast_model import ForecastModel
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def judge(
     folder: Path,
     table: pd.DataFrame,
     data: MarketDataModule,
-    model: Forecaster | Ensemble,
+    model: ForecastModel | Ensemble,
     settings: Evaluation,
     checkpoint: Path,
     plots: Sequence[Path] = (),

@@ -22,12 +22,12 @@ from cnn_lstm.evaluation.json_types import CheckRecord, ModelInfo, ModelRecord, 
 from cnn_lstm.hints import counted
 from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.model.contract import Contract
-from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.forecast_model import ForecastModel
 
 NOTE = "note"
 
 
-def model_info(data: MarketDataModule, model: Forecaster | Ensemble, contract: Contract) -> ModelInfo:
+def model_info(data: MarketDataModule, model: ForecastModel | Ensemble, contract: Contract) -> ModelInfo:
     """The sheet, in plain values.
 
     Args:
@@ -59,7 +59,7 @@ def model_info(data: MarketDataModule, model: Forecaster | Ensemble, contract: C
     }
 
 
-def _model(model: Forecaster | Ensemble, contract: Contract) -> ModelRecord:
+def _model(model: ForecastModel | Ensemble, contract: Contract) -> ModelRecord:
     """Network and objective, those of the first member of an ensemble, and the number of all parameters."""
     first = members(model)[0]
     record: ModelRecord = {
@@ -77,7 +77,7 @@ def _part(panel: Panel, rows: Rows) -> PartRecord:
     return {"forecasts": len(rows), "first": _day(time.min()), "last": _day(time.max())}
 
 
-def leakage_checks(data: MarketDataModule, model: Forecaster | Ensemble, contract: Contract) -> list[CheckRecord]:
+def leakage_checks(data: MarketDataModule, model: ForecastModel | Ensemble, contract: Contract) -> list[CheckRecord]:
     """Tests each kind of leakage on the data of this run.
 
     Args:
@@ -111,7 +111,9 @@ def _separate_parts(data: MarketDataModule) -> CheckRecord:
     )
 
 
-def _training_statistics(data: MarketDataModule, model: Forecaster | Ensemble, past: Prefix, same: bool) -> CheckRecord:
+def _training_statistics(
+    data: MarketDataModule, model: ForecastModel | Ensemble, past: Prefix, same: bool
+) -> CheckRecord:
     kind = "L1.2 preprocessing on training and test data"
     test = "means and scales computed from a table that ends before the validation part equal the checkpoint's"
     result = refit(data, members(model), same, past)

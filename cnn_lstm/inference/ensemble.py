@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from cnn_lstm.errors import CheckpointError
@@ -25,60 +24,54 @@ from cnn_lstm.model.checkpoints import (
     write_checkpoint,
 )
 from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, digest_of, warn_of_weighted_sets, with_digest
-from cnn_lstm.model.forecaster import Forecast, Forecaster
-from cnn_lstm.model.metrics import forecast_metrics
+from cnn_lstm.model.forecast_model import Forecast, ForecastModel
 from cnn_lstm.model.objectives.mixture import COMPONENT_COLUMNS, components_of, is_component
-from cnn_lstm.model.outputs import EpochOutputs, outputs_of
-from cnn_lstm.model.training_data import ForecastData, Windows, contract_with
 
 FEWEST = 2
 
 
-class Ensemble(LightningModule):
+class Ensemble(nn.Module):
     """The average of several forecasters of the same data, targets and objective.
 
-    It offers what `Predictor` uses of a `Forecaster`, and a trainer validates, tests and predicts with it. It has no
-    loss of its own, since the members' outputs have no common one: only metrics of the averaged forecast are logged.
-    The column `ensemble_std` is the spread of the members: how much the forecast owes to the seed. It is a sign of
-    doubt, not an interval.
+    It offers what `Predictor` uses of a `ForecastModel`; an `EnsembleModule` is one for a trainer. The column
+    `ensemble_std` is the spread of the members: how much the forecast owes to the seed. It is a sign of doubt, not an
+    interval.
 
     Args:
         members: Trained forecasters.
         contract: That of a member, with the digests of all members' weights.
-
-    Attributes:
-        samples: Passes of Monte Carlo dropout of each member in `predict`; 0 for one plain pass.
-        refuse_other_prices: Whether other prices than those of the training are refused; else a warning is logged.
-        forecasts: Forecasts of the last epoch: `row`, (n,), and `y_true`, `y_pred`, ..., each (n, H).
 
     Source:
         Lakshminarayanan, Pritzel and Blundell (2017), Simple and Scalable Predictive Uncertainty Estimation using
         Deep Ensembles.
     """
 
-    def __init__(self, members: Sequence[Forecaster], contract: Contract) -> None:
+    def __init__(self, members: Sequence[ForecastModel], contract: Contract) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
         self.contract = contract
-        self.samples, self.refuse_other_prices = 0, False
-        self.outputs, self.forecasts = EpochOutputs(), dict[str, Tensor]()
 
     @property
-    def forecasters(self) -> list[Forecaster]:
+    def device(self) -> torch.device:
+        """Where the members compute."""
+        return self.forecasters[0].device
+
+    @property
+    def forecasters(self) -> list[ForecastModel]:
         """The members."""
-        return cast("list[Forecaster]", list(self.members))
+        return cast("list[ForecastModel]", list(self.members))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Combined columns in original units, each (B, H), of raw windows (B, T, F)."""
         return combine([member(x) for member in self.forecasters], self.forecasters[0].objective.classes)
 
     def forecast(self, x: Tensor, samples: int = 0, seed: int = 0) -> Forecast:
-        """Combined columns, and the embeddings of `encode`, of raw windows (B, T, F); see `Forecaster.forecast`.
+        """Combined columns, and the embeddings of `encode`, of raw windows (B, T, F); see `ForecastModel.forecast`.
 
         Args:
             x: Raw windows, (B, T, F).
             samples: Passes of Monte Carlo dropout of each member; 0 for none.
-            seed: Gives other dropout masks, see `Forecaster.forecast`.
+            seed: Gives other dropout masks, see `ForecastModel.forecast`.
         """
         first = seed * len(self.members)  # no two members share their masks
         parts = [member.forecast(x, samples, first + k) for k, member in enumerate(self.forecasters)]
@@ -91,49 +84,6 @@ class Ensemble(LightningModule):
         Each seed has axes of its own, so that an average of embeddings would mean nothing.
         """
         return torch.cat([member.encode(x) for member in self.forecasters], dim=-1)
-
-    # -- steps and epochs of a trainer ---------------------------------------------------------------------------
-
-    def setup(self, stage: str) -> None:
-        """Refuses data that the members do not go with, and takes what the data module says of the others."""
-        data: ForecastData = self.trainer.datamodule  # type: ignore[attr-defined]  # as `Forecaster`
-        self.contract = contract_with(self.contract, data, refuse_other_prices=self.refuse_other_prices)
-
-    def test_step(self, batch: Windows, batch_idx: int) -> None:
-        """Keeps the forecasts of a batch."""
-        self.outputs.add(row=batch.row, y_true=batch.y, **self.forecast(batch.x).columns)
-
-    validation_step = test_step
-
-    def predict_step(self, batch: Windows, batch_idx: int) -> None:
-        """Keeps the forecasts of a batch; labels may be missing."""
-        columns = self.forecast(batch.x, self.samples).columns
-        self.outputs.add(row=batch.row, y_true=batch.y, **columns)
-
-    def on_test_epoch_start(self) -> None:
-        """Starts with nothing; forecasts of many windows wait on the disk."""
-        self.outputs = outputs_of(self.trainer)
-
-    on_validation_epoch_start = on_predict_epoch_start = on_test_epoch_start
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs the metrics of the validation."""
-        self._log_metrics("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Logs the metrics of the test."""
-        self._log_metrics("test")
-
-    def on_predict_epoch_end(self) -> None:
-        """Keeps the forecasts of all processes in `forecasts`, ordered by row."""
-        self.forecasts = self.outputs.gather(self.trainer.world_size)
-
-    def _log_metrics(self, stage: str) -> None:
-        self.forecasts = columns = self.outputs.gather(self.trainer.world_size)
-        classes, names = self.forecasters[0].objective.classes, self.contract.target_names
-        metrics = forecast_metrics(columns["y_pred"], columns["y_true"], classes, names)
-        named = {f"{stage}_{name}": value for name, value in metrics.items()}
-        self.log_dict(named, sync_dist=self.trainer.world_size > 1)
 
 
 def combine(parts: Sequence[Mapping[str, Tensor]], classes: int = 0) -> dict[str, Tensor]:
@@ -270,7 +220,7 @@ def ensemble_from(checkpoint: Mapping[str, Any]) -> Ensemble:
     return Ensemble(members, contract).eval()
 
 
-def model_from(checkpoint: Mapping[str, Any]) -> Forecaster | Ensemble:
+def model_from(checkpoint: Mapping[str, Any]) -> ForecastModel | Ensemble:
     """The forecaster or the ensemble of a checkpoint, in evaluation mode.
 
     Args:

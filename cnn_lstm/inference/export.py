@@ -30,7 +30,7 @@ from cnn_lstm.inference.exported import described_by
 from cnn_lstm.locks import take_file
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract
-from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.forecast_model import ForecastModel
 
 Format = Literal["onnx", "pt2", "safetensors"]
 SHAPES = {"window": {0: Dim("batch", min=1, max=1 << 16)}}
@@ -49,7 +49,7 @@ class Exported(nn.Module):
         model: Trained forecaster, or an ensemble.
     """
 
-    def __init__(self, model: Forecaster | Ensemble) -> None:
+    def __init__(self, model: ForecastModel | Ensemble) -> None:
         super().__init__()
         self.model = model.eval()
 
@@ -263,7 +263,7 @@ def _writer(format: str) -> Write:
         raise ConfigError(what, f"export to {format}", 'pip install "cnn_lstm[export]"', code=256) from error
 
 
-def _random_windows(model: Forecaster | Ensemble, length: int, size: int) -> Tensor:
+def _random_windows(model: ForecastModel | Ensemble, length: int, size: int) -> Tensor:
     """Windows (B, T, F) as the training had them: their location and scale, but independent normal values.
 
     Where symbols have scales of their own, they are of one symbol after the other, and the last one is unknown.

@@ -32,7 +32,7 @@ from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import state_digest, warn_of_unscaled
 from cnn_lstm.model.devices import require_device
 from cnn_lstm.model.fixed_shape import INFERENCE_BATCH
-from cnn_lstm.model.forecaster import Forecast, Forecaster
+from cnn_lstm.model.forecast_model import Forecast, ForecastModel
 
 
 class Predictor:
@@ -46,7 +46,7 @@ class Predictor:
         >>> predictor.predict(prices)[["symbol", "as_of", "y_pred"]].tail(3)  # doctest: +SKIP
     """
 
-    def __init__(self, forecaster: Forecaster | Ensemble) -> None:
+    def __init__(self, forecaster: ForecastModel | Ensemble) -> None:
         self.forecaster = forecaster.eval()
         self.recipe = Recipe.from_plain(forecaster.contract.recipe)
         self.targets = self.recipe.build_targets()

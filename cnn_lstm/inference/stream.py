@@ -45,7 +45,7 @@ from cnn_lstm.inference.stream_state import (
     write_state,
 )
 from cnn_lstm.model.contract import state_digest
-from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.forecast_model import ForecastModel
 
 DAY = 86_400_000_000  # microseconds
 
@@ -70,7 +70,7 @@ class Stream:
         >>> stream.update(bars_of_today)[["symbol", "y_pred", "lower_90", "upper_90", "e0"]]  # doctest: +SKIP
     """
 
-    def __init__(self, forecaster: Forecaster | Ensemble, bound: BoundRecipe, symbols: Collection[str]) -> None:
+    def __init__(self, forecaster: ForecastModel | Ensemble, bound: BoundRecipe, symbols: Collection[str]) -> None:
         self._forecaster, self._recipe, self._targets, self._bound = forecaster, bound.recipe, bound.targets, bound
         self.symbols = tuple(sorted(symbols))
         self._columns, self._features = bound.needed_columns, bound.features

@@ -17,7 +17,7 @@ from cnn_lstm.errors import CheckpointError, ResourceError
 from cnn_lstm.files import make_folder, reason_text, replace_file, room_text
 from cnn_lstm.model.checkpoint_schema import FIX, require_forward, require_scales, require_size
 from cnn_lstm.model.contract import require_intact
-from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.forecast_model import ForecastModel
 from cnn_lstm.model.network import Backbone
 from cnn_lstm.model.objectives import Objective
 
@@ -71,7 +71,7 @@ def candidates(path: Path) -> str:
     return f"candidates: {', '.join(files)}" if files else "train one with fit"
 
 
-def forecaster_from(checkpoint: Mapping[str, Any]) -> Forecaster:
+def forecaster_from(checkpoint: Mapping[str, Any]) -> ForecastModel:
     """The trained forecaster of a checkpoint, in evaluation mode, from plain values and weights alone.
 
     Args:
@@ -92,7 +92,7 @@ def forecaster_from(checkpoint: Mapping[str, Any]) -> Forecaster:
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError("the weights do not fit the network", reason, FIX, code=417) from error
-    forecaster.on_load_checkpoint(dict(checkpoint))
+    forecaster.take_contract(checkpoint)
     require_scales(forecaster.contract.scaled_symbols, state)
     if len(forecaster.contract.target_names) != forecaster.n_targets:
         raise CheckpointError("the network and the contract differ in their number of targets", fix=FIX, code=421)
@@ -100,9 +100,9 @@ def forecaster_from(checkpoint: Mapping[str, Any]) -> Forecaster:
     return forecaster.eval()
 
 
-def _untrained(plain: Mapping[str, Any]) -> Forecaster:
+def _untrained(plain: Mapping[str, Any]) -> ForecastModel:
     """The forecaster that a checkpoint describes, without its weights."""
-    return Forecaster(
+    return ForecastModel(
         network=specs.build(plain["network"], Backbone),
         objective=specs.build(plain["objective"], Objective),
         n_targets=plain["n_targets"],

@@ -1,34 +1,32 @@
-"""The LightningModule: it joins network, head and objective, and knows nothing about prices.
+"""The LightningModule: it trains, tests and predicts with a `ForecastModel`, and knows nothing about prices.
 
 Shapes: B batch, T window length, F features, H targets, K outputs of the head per target, n rows of an epoch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import lr_scheduler
 
-from cnn_lstm import specs
 from cnn_lstm.errors import require
 from cnn_lstm.model.calibration import calibrate_epoch
+from cnn_lstm.model.clipping import Clipping
 from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, require_intact, warn_of_weighted_sets, with_digest
-from cnn_lstm.model.dropout import dropout_columns
-from cnn_lstm.model.fixed_shape import SmallShapes, fixed_shape
-from cnn_lstm.model.linear import LinearPath, Mode, line_columns
+from cnn_lstm.model.fixed_shape import fixed_shape
+from cnn_lstm.model.forecast_model import ForecastModel
+from cnn_lstm.model.linear import Mode
 from cnn_lstm.model.metrics import epoch_metrics
-from cnn_lstm.model.network import Backbone, require_backbone, require_embeddings
-from cnn_lstm.model.objectives import Objective, Point
-from cnn_lstm.model.optimisation import Clipping, step_plateau
+from cnn_lstm.model.network import Backbone, require_embeddings
+from cnn_lstm.model.objectives import Objective
 from cnn_lstm.model.optimised import OptimisedModule
 from cnn_lstm.model.outputs import EpochOutputs, outputs_of
-from cnn_lstm.model.target_scale import TargetScale
+from cnn_lstm.model.scheduling import step_plateau
 from cnn_lstm.model.training_data import (
     ForecastData,
     Statistics,
@@ -39,15 +37,8 @@ from cnn_lstm.model.training_data import (
 )
 
 
-class Forecast(NamedTuple):
-    """Forecast columns in original units, each (B, H), and the embeddings (B, D) that they come from."""
-
-    columns: dict[str, Tensor]
-    embedding: Tensor
-
-
-class Forecaster(TargetScale, OptimisedModule):
-    """Trains a network to forecast, and forecasts.
+class Forecaster(ForecastModel, OptimisedModule):
+    """Trains a network to forecast, and forecasts; what it does without a trainer is `ForecastModel`'s.
 
     Args:
         network: Maps windows to embeddings.
@@ -87,70 +78,14 @@ class Forecaster(TargetScale, OptimisedModule):
         linear: Mode | Literal[False] = "fixed",
         samples: int = 0,
     ) -> None:
-        super().__init__(n_targets)
-        linear = linear or "off"  # as YAML reads `off`
-        require(linear in get_args(Mode), f"linear={linear!r}", "model.linear", f"one of {', '.join(get_args(Mode))}")
+        super().__init__(network, objective, n_targets, linear)
         require(samples >= 0, f"samples={samples}", "model.samples", "give 0 or more passes")
-        # Lightning's `load_from_checkpoint` gives the specs of the checkpoint
-        network = specs.build(network, Backbone) if isinstance(network, Mapping) else network
-        require_backbone(network)
-        objective = specs.build(objective, Objective) if isinstance(objective, Mapping) else objective
-        self.network, self.objective = network, objective or Point()
-        fix = "set it in the class, see docs/model.md"
-        specs.require_attributes(self.objective, {"n_outputs": int}, "model.objective", fix)
-        self.n_targets, self.samples = n_targets, samples
-        self.linear = LinearPath(n_targets, self.objective.linear_outputs, linear)
+        self.samples = samples
         self.optimizer, self.scheduler, self.scheduler_interval = optimizer, scheduler, scheduler_interval
-        self.head = nn.Linear(network.embedding_dim, n_targets * self.objective.n_outputs)
-        nn.init.xavier_uniform_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-        self.objective.prepare(n_targets)
-        self.contract, self.refuse_other_prices = Contract(), False
+        self.refuse_other_prices = False
         self._joined: Contract | None = None  # what the data of this run were compared with
-        self.outputs, self.clipping, self._small_shapes = EpochOutputs(), Clipping(), SmallShapes()
+        self.outputs, self.clipping = EpochOutputs(), Clipping()
         self.forecasts: dict[str, Tensor] = {}
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Forecast columns in original units, each (B, H), of raw windows (B, T, F)."""
-        return self.columns(x).columns
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Embeddings, (B, D), of raw windows (B, T, F)."""
-        embedding: Tensor = self.network(x)
-        return embedding
-
-    def columns(self, x: Tensor) -> Forecast:
-        """`forward` and `encode` in one pass."""
-        embedding, raw, line = self._outputs(x)
-        return Forecast(self._decode(raw, line, x), embedding)
-
-    def forecast(self, x: Tensor, samples: int = 0, seed: int = 0) -> Forecast:
-        """`columns`, with the bits of each row independent of the others; see `fixed_shape` and `SmallShapes`.
-
-        Args:
-            x: Raw windows, (B, T, F).
-            samples: Passes of Monte Carlo dropout; 0 for none. With them `y_pred` of numbers is their mean, and
-                `mc_std` their spread.
-            seed: Gives other dropout masks; those of a window depend on it and the window's values alone.
-        """
-        embedding, raw, line = (fixed_shape if self.training else self._small_shapes)(self._outputs, x)
-        columns = self._decode(raw, line, x)
-        if samples:
-            columns |= dropout_columns(self, x, samples, seed, self.objective.classes)
-        return Forecast(columns, embedding)
-
-    def _outputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings (B, D), raw outputs (B, H, K), and the line in them (B, H, L), of raw windows (B, T, F)."""
-        embedding = self.network(x)
-        line = self.linear(self.network.standardize(x))
-        raw = self.head(embedding).unflatten(1, (self.n_targets, -1))
-        return embedding, self.objective.shifted(raw, line), line
-
-    def _decode(self, raw: Tensor, line: Tensor, x: Tensor) -> dict[str, Tensor]:
-        """Forecast columns, each (B, H), of outputs and the line in them; the line's own too where there is one."""
-        loc, scale = self._loc(x), self._scale(x)
-        columns = self.objective.forecast(raw.float(), loc, scale)
-        return columns | (line_columns(line.float(), loc, scale) if self.linear.learnt else {})
 
     # -- steps and epochs ----------------------------------------------------------------------------------------
 

@@ -275,6 +275,8 @@ def initialize(module: nn.Module) -> None:
     Source:
         He et al. (2015); Glorot and Bengio (2010); Saxe et al. (2014); Jozefowicz et al. (2015).
     """
+    if any(parameter.is_meta for parameter in module.parameters()):  # shapes alone; torch's compiler would be imported
+        return
     for part in module.modules():
         if isinstance(part, nn.Conv1d):
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu")

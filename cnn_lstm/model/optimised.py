@@ -11,7 +11,8 @@ from lightning.pytorch.utilities.types import LRSchedulerTypeUnion
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from cnn_lstm.model.optimisation import Clipping, optimization
+from cnn_lstm.model.clipping import Clipping
+from cnn_lstm.model.scheduling import optimization
 from cnn_lstm.model.trial_step import try_out
 
 

@@ -12,7 +12,6 @@ from itertools import chain
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 from torch import Tensor
 
 from cnn_lstm.model.line import AVERAGES, Line, Pairs, input_maps
@@ -98,6 +97,8 @@ def _better_than_nothing(line: Line, validation: Pairs) -> list[bool]:
     errors of overlapping labels depend on each other. All targets together are tested at 5 %, each at its share of it
     (Bonferroni): among many, one line would look good by chance.
     """
+    from scipy.special import stdtrit
+
     gains = torch.cat([labels.square() - (labels - line(x.float())).square() for x, labels in validation]).double()
     means = torch.stack([block.mean(dim=0) for block in gains.tensor_split(min(BLOCKS, len(gains)))])
     error = means.std(dim=0, correction=len(means) > 1) / len(means) ** 0.5

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnn_lstm.model.network import Backbone
 from cnn_lstm.model.scales import like, of_windows, take_rows
@@ -20,7 +19,7 @@ from cnn_lstm.model.training_data import Statistics
 UNLEARNT = {"y_loc": 0.0, "y_scale": 1.0, "y_anchor": -1}
 
 
-class TargetScale(LightningModule, ABC):
+class TargetScale(nn.Module, ABC):
     """A module that knows how its targets are standardised; the buffers keep the names of the oldest checkpoints.
 
     Args:

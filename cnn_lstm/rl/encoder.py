@@ -21,7 +21,7 @@ from cnn_lstm.errors import CheckpointError, ConfigError
 from cnn_lstm.inference.ensemble import Ensemble, combine, model_from
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract
-from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.forecast_model import ForecastModel
 from cnn_lstm.model.network import Backbone
 from cnn_lstm.model.objectives import Objective, Qlike
 from cnn_lstm.model.scales import of_windows, take_rows
@@ -81,7 +81,7 @@ class Encoder(nn.Module):
     def __init__(
         self,
         plan: EncoderPlan,
-        forecasters: Sequence[Forecaster] | None = None,
+        forecasters: Sequence[ForecastModel] | None = None,
         frozen: bool = True,
         lr_factor: float = 1.0,
         forecast: bool = False,
@@ -196,7 +196,7 @@ class Encoder(nn.Module):
 class _Member(nn.Module):
     """What an encoder needs of a forecaster; a whole forecaster holds functions that cannot be pickled."""
 
-    def __init__(self, forecaster: Forecaster, with_head: bool) -> None:
+    def __init__(self, forecaster: ForecastModel, with_head: bool) -> None:
         super().__init__()
         self.network, self.n_targets = forecaster.network, forecaster.n_targets
         if with_head:
@@ -252,10 +252,10 @@ class _Member(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *others)
 
 
-def _untrained(plan: EncoderPlan) -> list[Forecaster]:
+def _untrained(plan: EncoderPlan) -> list[ForecastModel]:
     """The forecasters of a plan, with random weights."""
     return [
-        Forecaster(
+        ForecastModel(
             network=specs.build(member["network"], Backbone),
             objective=specs.build(member["objective"], Objective),
             n_targets=member["n_targets"],

@@ -34,6 +34,13 @@ SMALLEST = {
     "trainer.log_every_n_steps": 1,
     "trainer.check_val_every_n_epoch": 1,
 }
+# what a configuration may leave out
+CLASS_DEFAULTS = {
+    "model.network": {"class_path": "cnn_lstm.model.network.CNNLSTM"},
+    "model.objective": {"class_path": "cnn_lstm.model.objectives.Point"},
+    "data.source": {"class_path": "cnn_lstm.data.sources.SampleBars"},
+    "data.split": {"class_path": "cnn_lstm.data.splits.FractionSplit"},
+}
 # a path or a name that a shell has left empty, where an empty one would mean the current folder, or nothing
 NAMES = ("run_dir", "runs_dir", "tracking_uri", "experiment", "register_model", "ckpt_path", "calibration_from")
 LARGEST = 2**63 - 1  # what the libraries take; an argument of an own class may be an epoch in nanoseconds
@@ -112,14 +119,23 @@ def check_values(config: Namespace) -> None:
             raise ConfigError(
                 f"{name}={text} begins with -", fix="choose another name, or write ./ before it", code=224
             )
-    for key, value in flattened(config.as_dict(), into=bool).items():
-        _check_number(key, value)
+    check_numbers(config)
     _check_seeds(config)
     for callback in ("checkpoint", "early_stopping"):
         monitor, mode = config[callback].monitor, config[callback].mode
         if mode == "min" and str(monitor).endswith(HIGHER_IS_BETTER):
             where, fix = f"{callback}.monitor={monitor}", "higher is better: set mode to max"
             raise ConfigError(f"{callback}.mode=min", where, fix, code=224)
+
+
+def check_numbers(config: Namespace) -> None:
+    """Refuses numbers that no training can use, wherever they stand.
+
+    Raises:
+        ConfigError: Naming the key.
+    """
+    for key, value in flattened(config.as_dict(), into=bool).items():
+        _check_number(key, value)
 
 
 def _check_number(key: str, value: object) -> None:

@@ -27,7 +27,7 @@ from cnn_lstm.errors import CheckpointError, ConfigError, require
 from cnn_lstm.files import make_folder, write_json_whole, write_text_whole
 from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.forecast_model import ForecastModel
 from cnn_lstm.model.metrics import forecast_metrics
 from cnn_lstm.runs.average import write_average
 from cnn_lstm.runs.beginning import Beginning
@@ -202,7 +202,7 @@ def _draw(fit: EnsembleFit) -> None:
         log.warning("%s was not drawn: %s", PLOT_FILE, " ".join(str(error).split()))
 
 
-def _validation(model: Forecaster | Ensemble, data: MarketDataModule) -> dict[str, float]:
+def _validation(model: ForecastModel | Ensemble, data: MarketDataModule) -> dict[str, float]:
     """Metrics of a model on the validation part."""
     rows, names = data.parts.validation, [target.name for target in data.targets]
     forecast = Predictor(model).forecast_rows(data.panel, rows)["y_pred"]

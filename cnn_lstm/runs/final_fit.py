@@ -21,7 +21,7 @@ from cnn_lstm.hints import counted
 from cnn_lstm.model.checkpoints import read_checkpoint, require_single
 from cnn_lstm.model.contract import Contract, refuse_differences, refuse_other_scales
 from cnn_lstm.model.forecaster import Forecaster
-from cnn_lstm.model.optimisation import monitor_of
+from cnn_lstm.model.scheduling import monitor_of
 from cnn_lstm.training.run_folder import require_same_model
 
 FIT_ON, CALIBRATION_FROM = "data.fit_on", "calibration_from"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -21,17 +20,18 @@ from lightning.pytorch.loggers import Logger
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.errors import ConfigError, shortened
+from cnn_lstm.errors import ConfigError
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.hints import refuse_renamed
-from cnn_lstm.inference.ensemble import Ensemble, ensemble_from
+from cnn_lstm.inference.ensemble import ensemble_from
+from cnn_lstm.inference.ensemble_module import EnsembleModule, for_trainer
 from cnn_lstm.model.checkpoints import is_ensemble, read_checkpoint
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.runs.appended import with_meant_lists
 from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of
 from cnn_lstm.runs.beginning import Beginning
-from cnn_lstm.runs.config import RENAMED, check_values
+from cnn_lstm.runs.config import CLASS_DEFAULTS, RENAMED, check_values
 from cnn_lstm.runs.config_files import check_keys, sections_of, with_read_files
 from cnn_lstm.runs.final_fit import (
     CalibrationOfFit,
@@ -41,6 +41,7 @@ from cnn_lstm.runs.final_fit import (
     require_rate_without_validation,
     without_validation,
 )
+from cnn_lstm.runs.messages import set_up_messages
 from cnn_lstm.runs.named_code import require_declared
 from cnn_lstm.runs.outcome import Outcome
 from cnn_lstm.runs.parser_errors import one_line_errors
@@ -91,12 +92,6 @@ CALLBACK_DEFAULTS = {
 }
 # options of earlier versions, and what they are called now
 RENAMED_OPTIONS = {f"--{old}": f"--{new}" for old, new in RENAMED.items()}
-CLASS_DEFAULTS = {
-    "model.network": {"class_path": "cnn_lstm.model.network.CNNLSTM"},
-    "model.objective": {"class_path": "cnn_lstm.model.objectives.Point"},
-    "data.source": {"class_path": "cnn_lstm.data.sources.SampleBars"},
-    "data.split": {"class_path": "cnn_lstm.data.splits.FractionSplit"},
-}
 
 
 class ForecastCLI(LightningCLI):
@@ -320,7 +315,7 @@ class ForecastCLI(LightningCLI):
             arguments["return_predictions"] = False
         if subcommand in ("validate", "test"):
             arguments["verbose"] = False
-        if isinstance(self.model, Ensemble):  # it has its weights already
+        if isinstance(self.model, EnsembleModule):  # it has its weights already
             arguments["ckpt_path"] = None
         return arguments
 
@@ -371,7 +366,7 @@ def _value(parser: LightningArgumentParser, command: str, argv: list[str], key: 
     return parser.parse_args(argv)[command].get(key)
 
 
-def _of_checkpoint(forecaster: Forecaster, data: MarketDataModule, ckpt_path: str) -> Forecaster | Ensemble:
+def _of_checkpoint(forecaster: Forecaster, data: MarketDataModule, ckpt_path: str) -> Forecaster | EnsembleModule:
     """The ensemble of a checkpoint in place of a forecaster without weights; the data keep the checkpoint's dates."""
     checkpoint = read_checkpoint(ckpt_path)
     contract = Contract.of(checkpoint)
@@ -379,7 +374,7 @@ def _of_checkpoint(forecaster: Forecaster, data: MarketDataModule, ckpt_path: st
     data.keep_gap_limit(contract.gap_limit)
     if not is_ensemble(checkpoint):
         return forecaster
-    ensemble = ensemble_from(checkpoint)
+    ensemble = for_trainer(ensemble_from(checkpoint))
     ensemble.samples = forecaster.samples
     return ensemble
 
@@ -431,41 +426,3 @@ def _restored_environment() -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-
-
-def set_up_messages() -> None:
-    """Sets up the messages of a command: one line per warning of ours, none for what nobody can act on."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLine("warning: %(message)s"))
-    logger = logging.getLogger("cnn_lstm")
-    logger.handlers, logger.propagate = [handler], True
-    # one gather per batch: worker processes only slow it down
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    # https://github.com/pytorch/pytorch: Lightning 2.6 still uses the old name
-    warnings.filterwarnings("ignore", ".*LeafSpec.*")
-    # we step the scheduler ourselves, see `Forecaster.on_train_epoch_end`
-    warnings.filterwarnings("ignore", "ReduceLROnPlateau conditioned on metric.*")
-    # the run folder is ours, and a resumed fit writes into it on purpose
-    warnings.filterwarnings("ignore", ".*exists and is not empty.*")
-    warnings.filterwarnings("ignore", ".*checkpoint directory.*exists.*")
-    # a short epoch has its metrics at its end
-    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
-    # the callback of a checkpoint that was written when it had another name
-    warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint.*BoardPictures.*")
-    # they are, by `GoOnWithinEpoch`
-    warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
-    # our predict_step keeps its forecasts itself
-    warnings.filterwarnings("ignore", ".*predict returned None.*")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_of_use)  # the same one is added once
-
-
-class _OneLine(logging.Formatter):
-    """A warning in one line of at most 400 letters, whatever value or library text it holds."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return shortened(" ".join(super().format(record).split()))
-
-
-def _of_use(record: logging.LogRecord) -> bool:
-    message = record.getMessage()
-    return "Tip:" not in message and "to estimate number of stepping batches" not in message

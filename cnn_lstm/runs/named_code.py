@@ -14,8 +14,6 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch import Callback
-from lightning.pytorch.loggers import Logger
 
 from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.errors import ConfigError
@@ -23,10 +21,11 @@ from cnn_lstm.runs.config_files import DOWNLOAD, is_address
 from cnn_lstm.specs import Serializable, class_path, defined_in, is_of_user
 
 # what a class of ours must be, to be named in a file
-DECLARED = (
-    *(Serializable, PriceSource, Callback, Logger),
+DECLARED: tuple[type, ...] = (
+    *(Serializable, PriceSource),
     *(torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.nn.Module),
 )
+OF_A_TRAINER = (("lightning.pytorch", "Callback"), ("lightning.pytorch.loggers", "Logger"))
 # endings of modules of settings, whose dataclasses the parser names by itself
 SETTINGS = ("data.checks", ".settings")
 # functions that a network of PyTorch takes, such as its activation
@@ -93,8 +92,14 @@ def _require_class(key: str, value: Any) -> None:
     if not isinstance(value, type):
         name = getattr(value, "__name__", type(value).__name__)
         raise _refused(key, f"{module}.{name} is not a class")
-    if module.startswith("cnn_lstm") and (value.__name__.startswith("_") or not issubclass(value, DECLARED)):
+    if module.startswith("cnn_lstm") and (value.__name__.startswith("_") or not _is_declared(value)):
         raise _refused(key, f"{class_path(value)} is not a class for configurations")
+
+
+def _is_declared(value: type) -> bool:
+    """Whether a class is one of `DECLARED`, or a trainer's: of these there are none where Lightning is not imported."""
+    of_a_trainer = [getattr(sys.modules[module], name) for module, name in OF_A_TRAINER if module in sys.modules]
+    return issubclass(value, (*DECLARED, *of_a_trainer))
 
 
 def _refused(key: str, what: str) -> ConfigError:

@@ -18,7 +18,7 @@ from cnn_lstm.data.predictions import collected_columns, collected_table, predic
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_json_whole, write_text_whole, write_whole
-from cnn_lstm.inference.ensemble import Ensemble
+from cnn_lstm.inference.ensemble_module import EnsembleModule
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.outputs import with_intervals, write_csv_of, write_table_of
 from cnn_lstm.model.forecaster import Forecaster
@@ -48,7 +48,7 @@ class Outcome:
         run: RunFolder,
         record: Record,
         trainer: Trainer,
-        model: Forecaster | Ensemble,
+        model: Forecaster | EnsembleModule,
         data: MarketDataModule,
     ) -> None:
         self.run, self.record, self.trainer, self.model, self.data = run, record, trainer, model, data
@@ -121,9 +121,11 @@ class Outcome:
 
         Of an ensemble it is the first member's: the heads of one have nothing to do with those of another.
         """
-        model, title = self.model, "attention, test part"
-        if isinstance(model, Ensemble):
-            model, title = model.forecasters[0], "attention of the first member, test part"
+        model, title = (
+            (self.model.forecasters[0], "attention of the first member, test part")
+            if isinstance(self.model, EnsembleModule)
+            else (self.model, "attention, test part")
+        )
         rows = torch.from_numpy(self.data.parts.test)
         plot = attention_windows_plot(model, self.data, rows, ATTENTION_WINDOWS, title)
         if plot is None:

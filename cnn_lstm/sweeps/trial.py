@@ -28,7 +28,8 @@ from cnn_lstm.hints import one_of
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.argv import word_of
-from cnn_lstm.runs.forecast_cli import ForecastCLI, set_up_messages
+from cnn_lstm.runs.forecast_cli import ForecastCLI
+from cnn_lstm.runs.messages import set_up_messages
 from cnn_lstm.runs.processes import PROGRAM, trust_argv
 from cnn_lstm.sweeps.callbacks import BestForecasts, StopPruned
 from cnn_lstm.sweeps.objectives import MEASURES

@@ -24,7 +24,7 @@ from cnn_lstm.credentials import without_credentials
 from cnn_lstm.data.kept_panels import kept_in_process
 from cnn_lstm.errors import CnnLstmError, ConfigError, interruption
 from cnn_lstm.hints import counted
-from cnn_lstm.runs.forecast_cli import set_up_messages
+from cnn_lstm.runs.messages import set_up_messages
 from cnn_lstm.sweeps.callbacks import PRUNED_AT
 from cnn_lstm.sweeps.definition import experimental
 from cnn_lstm.sweeps.space import options_of

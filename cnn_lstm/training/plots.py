@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.windows import cut_windows
-from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.forecast_model import ForecastModel
 from cnn_lstm.model.network import CNNLSTM
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def forecast_plot(
 
 
 def attention_windows_plot(
-    module: Forecaster, data: MarketDataModule, rows: Tensor, windows: int, title: str
+    module: ForecastModel, data: MarketData, rows: Tensor, windows: int, title: str
 ) -> Figure | None:
     """Draws what the network looks at in some windows, evenly spread; None where it has no attention.
 

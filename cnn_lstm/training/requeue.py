@@ -16,8 +16,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from cnn_lstm.data.batches import RowBatches
+from cnn_lstm.model.clipping import Clipping
 from cnn_lstm.model.forecaster import Forecaster
-from cnn_lstm.model.optimisation import Clipping
 
 log = logging.getLogger(__name__)
 SIGNAL = getattr(signal, "SIGUSR1", None)  # Windows has none

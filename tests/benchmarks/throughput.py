@@ -30,7 +30,8 @@ from torch import nn
 from cnn_lstm.data.batches import WindowDataset
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.model.forecaster import Forecaster
-from cnn_lstm.runs.forecast_cli import ForecastCLI, set_up_messages
+from cnn_lstm.runs.forecast_cli import ForecastCLI
+from cnn_lstm.runs.messages import set_up_messages
 from cnn_lstm.runs.yaml_guard import guard_parser
 
 SHARE_GOAL = 0.95

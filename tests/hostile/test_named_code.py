@@ -79,7 +79,7 @@ HELPERS: dict[str, dict[str, Any]] = {
     "lambda callback": {"trainer": {"callbacks": ["lightning.pytorch.callbacks.LambdaCallback"]}},
     "function as network": {"model": {"network": "cnn_lstm.model.checkpoints.load_forecaster"}},
     "function as source": {"data": {"source": "cnn_lstm.data.frames.price_table"}},
-    "private class": {"data": {"source": "cnn_lstm.data.datamodule._OneTable"}},
+    "private class": {"data": {"source": "cnn_lstm.data.market_data._OneTable"}},
     "other base": {"model": {"network": "cnn_lstm.data.targets.ForwardReturn"}},
     "helper in an argument": {
         "trainer": nested("dict_kwargs", {"class_path": "cnn_lstm.training.run_folder.RunFolder"})

@@ -16,10 +16,12 @@ from torch import Tensor
 from cnn_lstm.data.targets import Direction, ForwardReturn, RealizedVolatility
 from cnn_lstm.errors import CheckpointError, DataError, ResourceError
 from cnn_lstm.inference.ensemble import Ensemble, combine, ensemble_from, model_from, write_ensemble
+from cnn_lstm.inference.ensemble_module import for_trainer
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.calibration import Calibration
 from cnn_lstm.model.checkpoints import forecaster_from, read_checkpoint, require_single
 from cnn_lstm.model.contract import CHECKPOINT_KEY, state_digest
+from cnn_lstm.model.forecast_model import ForecastModel
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.objectives import Classes, Gaussian, Mixture, Objective, Point, Qlike, Quantiles, SkewStudentT
 from tests.fits import FEATURES, small_checkpoint, small_data, small_network, small_trainer
@@ -65,7 +67,7 @@ def written(points: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Pat
     return path
 
 
-def load(path: Path) -> Forecaster | Ensemble:
+def load(path: Path) -> ForecastModel | Ensemble:
     return model_from(read_checkpoint(path))
 
 
@@ -258,7 +260,7 @@ def test_calibration_is_the_ensembles_own(points: list[Path], tmp_path: Path) ->
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
 def test_a_trainer_forecasts_the_bits_of_predictor(command: str, members: list[Path], tmp_path: Path) -> None:
-    ensemble = loaded(members, tmp_path)
+    ensemble = for_trainer(loaded(members, tmp_path))
     predictor = Predictor(loaded(members, tmp_path))
     data, trainer = small_data(members[0].parent, targets=predictor.targets), small_trainer()
     options: dict[str, Any] = {"return_predictions": False} if command == "predict" else {"verbose": False}
@@ -279,7 +281,7 @@ def test_a_trainer_forecasts_the_bits_of_predictor(command: str, members: list[P
 
 
 def test_a_trainer_refuses_other_data(points: list[Path], tmp_path: Path) -> None:
-    ensemble = loaded(points, tmp_path)
+    ensemble = for_trainer(loaded(points, tmp_path))
     with pytest.raises(CheckpointError, match=r"E436.*window: 6 -> 7"):
         small_trainer().test(ensemble, datamodule=small_data(points[0].parent, window=7), verbose=False)
     with pytest.raises(CheckpointError, match=r"E436.*is not untouched"):

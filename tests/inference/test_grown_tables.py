@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.splits import DateSplit, FractionSplit, RowSplit, Split, WalkForward
 from cnn_lstm.errors import CheckpointError
-from cnn_lstm.inference.ensemble import model_from, write_ensemble
+from cnn_lstm.inference.ensemble import ensemble_from, write_ensemble
+from cnn_lstm.inference.ensemble_module import for_trainer
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.forecaster import Forecaster
@@ -188,7 +189,8 @@ def forecasts_of(command: str, path: Path, table: pd.DataFrame, way: str, split:
         model: Any = Forecaster(small_network())
         getattr(trainer, command)(model, datamodule=data, ckpt_path=path, **({} if command == "predict" else QUIET))
     else:
-        model = Forecaster.load_from_checkpoint(path) if way == "model" else model_from(read_checkpoint(path))
+        ensemble = way == "ensemble"
+        model = for_trainer(ensemble_from(read_checkpoint(path))) if ensemble else Forecaster.load_from_checkpoint(path)
         getattr(trainer, command)(model, datamodule=data, **({} if command == "predict" else QUIET))
     rows = model.forecasts["row"].numpy()
     known = {"symbol": data.panel.symbol[rows], "as_of": data.panel.time[rows]}

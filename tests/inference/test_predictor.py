@@ -13,7 +13,7 @@ import pytest
 
 from cnn_lstm.errors import CheckpointError, CnnLstmError, ConfigError, DataError
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.forecast_model import ForecastModel
 from tests.experiments import FEATURES, experiment, fit, network, predict, spec
 from tests.markets import market, walk
 
@@ -147,7 +147,7 @@ def test_an_anchored_forecast_is_a_change_added_to_the_last_level(case: Run) -> 
 @pytest.mark.parametrize("case", [CASES["anchored volatility"]], indirect=True, ids=["anchored volatility"])
 def test_the_anchor_of_a_volatility_travels_with_the_checkpoint(case: Run) -> None:
     predictor = Predictor.from_checkpoint(case.checkpoint)
-    assert isinstance(predictor.forecaster, Forecaster)
+    assert isinstance(predictor.forecaster, ForecastModel)
     assert predictor.forecaster.y_anchor.tolist() == [1]
     assert predictor.targets[0].anchor == "log_realised_volatility_5"
 
@@ -227,7 +227,7 @@ def test_embeddings_belong_to_the_windows_of_the_forecasts(plain: Run) -> None:
     assert str(found["symbol"].dtype) == "str"
     pd.testing.assert_frame_equal(found[["symbol", "as_of"]], plain.table[["symbol", "as_of"]].reset_index(drop=True))
     forecaster = predictor.forecaster
-    assert isinstance(forecaster, Forecaster)
+    assert isinstance(forecaster, ForecastModel)
     weight, bias = (part.detach().numpy().astype(float) for part in (forecaster.head.weight, forecaster.head.bias))
     scaled = found.drop(columns=["symbol", "as_of"]).to_numpy(float) @ weight.T + bias
     added = scaled[:, 0] * float(forecaster.y_scale[0])  # to the linear part
@@ -310,7 +310,7 @@ def test_a_damaged_checkpoint_is_refused(plain: Run, tmp_path: Path, harm: str) 
         file.write_bytes(content[: len(content) // 2])
     if harm == "flipped":
         forecaster = Predictor.from_checkpoint(plain.checkpoint).forecaster
-        assert isinstance(forecaster, Forecaster)
+        assert isinstance(forecaster, ForecastModel)
         weight = forecaster.head.weight.detach().numpy().tobytes()
         content[content.find(weight) + 1] ^= 1
         file.write_bytes(content)

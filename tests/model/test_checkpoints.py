@@ -19,6 +19,7 @@ from cnn_lstm.errors import CheckpointError
 from cnn_lstm.inference.ensemble import model_from, write_ensemble
 from cnn_lstm.model.checkpoints import candidates, forecaster_from, read_checkpoint
 from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract
+from cnn_lstm.model.forecast_model import ForecastModel
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.network import CNNLSTM
 from cnn_lstm.model.objectives import Classes
@@ -51,7 +52,7 @@ def edited(written: Path, tmp_path: Path) -> Callable[[Callable[[dict[str, Any]]
     return edit
 
 
-def load(path: Path) -> Forecaster:
+def load(path: Path) -> ForecastModel:
     return forecaster_from(read_checkpoint(path))
 
 

@@ -16,6 +16,7 @@ from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.model.checkpoints import forecaster_from, read_checkpoint
 from cnn_lstm.model.contract import CHECKPOINT_KEY, Contract, with_digest
+from cnn_lstm.model.forecast_model import ForecastModel
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.line import Line, input_maps
 from cnn_lstm.model.linear import LinearPath
@@ -42,7 +43,7 @@ def started(data: MarketDataModule, objective: Objective | None = None, **argume
     return forecaster.eval()
 
 
-def columns_of(forecaster: Forecaster, data: MarketDataModule, part: Part) -> dict[str, torch.Tensor]:
+def columns_of(forecaster: ForecastModel, data: MarketDataModule, part: Part) -> dict[str, torch.Tensor]:
     (batch,) = data.windows_of(part, 10_000)
     with torch.no_grad():
         columns: dict[str, torch.Tensor] = forecaster(batch.x)

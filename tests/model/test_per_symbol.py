@@ -28,6 +28,7 @@ from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.inference.pyfunc import PriceModel
 from cnn_lstm.model.checkpoints import forecaster_from, read_checkpoint
 from cnn_lstm.model.contract import state_digest
+from cnn_lstm.model.forecast_model import ForecastModel
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.layers import Standardize
 from cnn_lstm.model.objectives import Classes, Gaussian, Mixture, Objective, Point, Qlike, Quantiles, StudentT
@@ -66,7 +67,7 @@ def fitted(data: MarketDataModule, objective: Objective | None = None, **argumen
     return forecaster.eval()
 
 
-def forecasts(forecaster: Forecaster, data: MarketDataModule) -> tuple[dict[str, torch.Tensor], np.ndarray]:
+def forecasts(forecaster: ForecastModel, data: MarketDataModule) -> tuple[dict[str, torch.Tensor], np.ndarray]:
     """Columns of the test rows, and whether each is of BBB."""
     batches = list(data.test_dataloader())
     with torch.no_grad():
@@ -212,7 +213,7 @@ def test_an_unknown_symbol_is_named_and_takes_the_scale_of_all(
     assert len(record.getMessage()) <= 400
     pd.testing.assert_frame_equal(found[found["symbol"] != "ZZZ"].reset_index(drop=True), known)
     panel, model = predictor.recipe.bind_to(stranger, predictor.targets).panel(stranger), predictor.forecaster
-    assert isinstance(model, Forecaster)
+    assert isinstance(model, ForecastModel)
     pooled = Forecaster(small_network(n_features=3), Gaussian(), 2).eval()
     pooled.load_state_dict({name: values for name, values in model.state_dict().items() if "codes" not in name})
     for part in (pooled.network.standardize, pooled):
@@ -231,7 +232,7 @@ def test_a_test_on_more_symbols_names_them(checkpoint: Path, caplog: pytest.LogC
     table = table_of(1e-3)
     table = pd.concat([table, table[table["symbol"] == "CCC"].assign(symbol="DDD")], ignore_index=True)
     with caplog.at_level(logging.WARNING, logger="cnn_lstm"):
-        model = forecaster_from(read_checkpoint(checkpoint))
+        model = Forecaster.load_from_checkpoint(checkpoint)
         small_trainer().test(model, datamodule=data_of(table, LEVEL, RETURN), ckpt_path=str(checkpoint))
     messages = [record.getMessage() for record in caplog.records]
     assert sum("[W343] no scale of its own for DDD" in message for message in messages) == 1

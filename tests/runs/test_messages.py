@@ -15,7 +15,8 @@ from cnn_lstm.errors import MAX_LETTERS, ConfigError, DataError, Defect, Defects
 from cnn_lstm.hints import CALLED_ELSEWHERE, counted, nearest_key
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.devices import require_device
-from cnn_lstm.runs.forecast_cli import parsed, set_up_messages
+from cnn_lstm.runs.forecast_cli import parsed
+from cnn_lstm.runs.messages import set_up_messages
 from tests import experiments
 from tests.fuzz.judged import INSIDE
 

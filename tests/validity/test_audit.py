@@ -361,7 +361,7 @@ def test_a_shuffled_split(monkeypatch: pytest.MonkeyPatch) -> None:
         train, validation, test = np.split(order, [len(rows) * 6 // 10, len(rows) * 8 // 10])
         return SplitRows(np.sort(train), np.sort(validation), np.sort(test), 0, boundaries)
 
-    monkeypatch.setattr("cnn_lstm.data.datamodule.split_chunks", shuffled)
+    monkeypatch.setattr("cnn_lstm.data.market_data.split_chunks", shuffled)
     found = audit(ready())
     assert columns(of(found, learning.PURGE), "split") == {"train labels", "validation labels"}
     assert columns(of(found, learning.PARTS), "batches") == {"train rows", "validation rows"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -281,8 +282,14 @@ def log_root_mean_square(column: pd.Series, period: int) -> pd.Series:
     size = root_mean_square(column, period)
     if period < FLOOR_ROWS:  # a longer window holds those rows: it is above the floor by itself
         # not `clip`, which takes an unknown floor as none: then the start of the history would matter
-        size = pd.Series(np.maximum(size, FLOOR * root_mean_square(column, FLOOR_ROWS)), index=column.index)
+        size = pd.Series(np.maximum(size, _floor(column.to_numpy(dtype=np.float64).tobytes())), index=column.index)
     return pd.Series(np.log(size), index=column.index)
+
+
+@lru_cache(maxsize=8)
+def _floor(column: bytes) -> FloatArray:
+    """What the size of a column is at least, (n,): the same for all periods, one feature after the other."""
+    return FLOOR * root_mean_square(pd.Series(np.frombuffer(column)), FLOOR_ROWS).to_numpy()
 
 
 def log_memory(period: int) -> int:

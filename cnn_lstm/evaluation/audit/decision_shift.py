@@ -43,7 +43,7 @@ def shifted_decision(base: Base, warnings_fail: bool = False) -> Result:
         base: The stages of the table as it is, with forecasts.
         warnings_fail: Whether that is a failure.
     """
-    data, predictor = base.pipeline.data, base.pipeline.predictor
+    data, predictor = base.pipeline.data, base.pipeline.memory
     targets = [target for target in data.targets if target.traded]
     if predictor is None or not targets:
         return Result(SHIFTED, NOT_APPLICABLE, "no target is traded" if predictor else NO_CHECKPOINT)

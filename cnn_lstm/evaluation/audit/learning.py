@@ -26,7 +26,7 @@ from cnn_lstm.hints import counted
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.calibration import Calibration, calibrate
 from cnn_lstm.model.contract import Contract
-from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.forecast_model import ForecastModel
 
 STATISTICS, REFIT = "training-only statistics", "statistics of the checkpoint"
 PURGE, PARTS, CALIBRATION = "purge", "rows of each part", "calibration"
@@ -112,7 +112,7 @@ def different_statistics(
         yield Finding("statistics", "muted features", what=what)
 
 
-def refit(data: MarketDataModule, models: list[Forecaster], same: bool, past: Prefix | None = None) -> Result:
+def refit(data: MarketDataModule, models: list[ForecastModel], same: bool, past: Prefix | None = None) -> Result:
     """Means and scales of a table that ends before the validation part are the checkpoint's.
 
     Args:
@@ -130,7 +130,7 @@ def refit(data: MarketDataModule, models: list[Forecaster], same: bool, past: Pr
     return result(REFIT, f"{len(data.fit_rows):,} training rows, {data.n_features} features", findings)
 
 
-def _unlike(again: TrainingStatistics, models: list[Forecaster]) -> Iterator[str]:
+def _unlike(again: TrainingStatistics, models: list[ForecastModel]) -> Iterator[str]:
     """Names of the statistics that differ from a model's."""
     for model in models:
         standardize = model.network.standardize

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,19 +72,26 @@ def _missing(table: pd.DataFrame, when: Times) -> Times:
     return when[begins.any(axis=1).sort_index().to_numpy()]
 
 
-def future_perturbation(base: Base, cuts: Cuts, perturbations: Collection[str] = tuple(PERTURBATIONS)) -> Result:
+def future_perturbation(
+    base: Base,
+    cuts: Cuts,
+    perturbations: Collection[str] = tuple(PERTURBATIONS),
+    at: Callable[[int], None] = lambda number: None,
+) -> Result:
     """Changes every row after each cut in several ways; the rows until then must stay as they are in every bit.
 
     Args:
         base: The stages of the table as it is.
         cuts: The moments.
         perturbations: Names of the ways.
+        at: Is called with the number of each moment, from 1.
     """
     with_model = set(cuts.times[evenly_spread(len(cuts.times), MODEL_CUTS)].tolist()) if base.forecasts else set()
     every_stage = base.known | base.forecasts
     findings: list[Finding] = []
     values = trials = skipped = 0
-    for cut in cuts.times:
+    for number, cut in enumerate(cuts.times, start=1):
+        at(number)
         for name in perturbations:
             model = cut.item() in with_model and name in OF_THE_MODEL
             after = _stages_after(base, base.when > cut, name, cut if model else None)

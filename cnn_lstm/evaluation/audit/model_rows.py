@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
@@ -85,7 +88,7 @@ def streaming(base: Base) -> Result:
     Args:
         base: The stages of the table as it is, with forecasts.
     """
-    predictor = base.pipeline.predictor
+    predictor = base.pipeline.memory
     calibration = None if predictor is None else predictor.forecaster.contract.calibration
     if predictor is None or calibration is None or not len(base.rows):
         reason = (
@@ -97,22 +100,29 @@ def streaming(base: Base) -> Result:
     boundary = predictor.forecaster.contract.boundaries.test
     days = np.sort(table["as_of"].unique())[-len(table["as_of"].unique()) // 4 :]
     days = days[evenly_spread(len(days), STREAMED, down=True)]
+    attrs, table.attrs = table.attrs, {}  # pandas copies them with every piece of the table
     findings: list[Finding] = []
     for day in days:
-        findings += _of_the_day(table, bounds, calibration, boundary, pd.Timestamp(day))
+        findings += _of_the_day(table, attrs, bounds, calibration, boundary, pd.Timestamp(day))
     return result(STREAMING, f"intervals of {len(days)} days from the forecasts and labels until then", findings)
 
 
 def _of_the_day(
-    table: pd.DataFrame, bounds: list[str], calibration: Calibration, boundary: str, day: pd.Timestamp
+    table: pd.DataFrame,
+    attrs: dict[Hashable | None, Any],
+    bounds: list[str],
+    calibration: Calibration,
+    boundary: str,
+    day: pd.Timestamp,
 ) -> list[Finding]:
     """Bounds of one day that differ when only the labels that had ended are known."""
     then = table[table["as_of"] <= day].drop(columns=bounds).reset_index(drop=True)
-    then.attrs = table.attrs
     open_yet = ~(then["target_end"] <= day)
     then.loc[open_yet, ["y_true", "bar_return"]] = np.nan
     then.loc[open_yet, "target_end"] = pd.NaT
+    then.attrs = dict(attrs)
     again = add_intervals(then, calibration, boundary)
+    again.attrs = {}
     one, other = (part[part["as_of"] == day].reset_index(drop=True) for part in (table, again))
     findings = []
     for name in bounds:

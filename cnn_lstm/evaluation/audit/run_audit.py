@@ -93,7 +93,7 @@ def audit(
         checkpoint: Its content as `read_checkpoint` gives it.
         seed: Seed of the random cuts.
         warnings_fail: Whether a warning is a failure.
-        listener: Is called with the name of each check when it begins, and again with its result when it ends.
+        listener: Is called with the name of each check when it begins and at each cut, and with its result at its end.
 
     Example:
         >>> from cnn_lstm.data.datamodule import MarketDataModule
@@ -110,10 +110,10 @@ def audit(
         base = Base(Pipeline(data, predictor), table)
         checks = {
             lookahead.SOURCE: lambda: lookahead.prices_as_known(data, loaded),
-            lookahead.FUTURE: lambda: lookahead.future_perturbation(base, cuts_of(data, table, seed)),
+            lookahead.FUTURE: lambda: _future(base, cuts_of(data, table, seed), listener),
             every_row.EVERY_ROW: lambda: every_row.own_features_at_every_row(data),
             learning.STATISTICS: lambda: learning.training_statistics(data, loaded),
-            **_of_the_checkpoint(data, predictor),
+            **_of_the_checkpoint(base),
             learning.PURGE: lambda: learning.purge(data),
             learning.PARTS: lambda: learning.part_rows(data, checkpoint),
             label_selection.SELECTION: lambda: label_selection.label_selection(data, warnings_fail),
@@ -140,8 +140,19 @@ def _run(checks: Mapping[str, Check], listener: Listener | None) -> Iterator[Res
         yield result
 
 
-def _of_the_checkpoint(data: MarketDataModule, predictor: Predictor | None) -> dict[str, Check]:
-    if predictor is None:
+def _future(base: Base, cuts: Cuts, listener: Listener | None) -> Result:
+    """The longest of the checks, which says where it is."""
+
+    def at(number: int) -> None:
+        if listener is not None:
+            listener(f"{lookahead.FUTURE}, cut {number} of {len(cuts.times)}", None)
+
+    return lookahead.future_perturbation(base, cuts, at=at)
+
+
+def _of_the_checkpoint(base: Base) -> dict[str, Check]:
+    data, predictor, memory = base.pipeline.data, base.pipeline.predictor, base.pipeline.memory
+    if predictor is None or memory is None:
         return {
             name: partial(Result, name, NOT_APPLICABLE, NO_CHECKPOINT)
             for name in (learning.REFIT, learning.CALIBRATION)
@@ -149,7 +160,7 @@ def _of_the_checkpoint(data: MarketDataModule, predictor: Predictor | None) -> d
     same = learning.trained_on(data, predictor.forecaster.contract)
     return {
         learning.REFIT: lambda: learning.refit(data, members(predictor.forecaster), same),
-        learning.CALIBRATION: lambda: learning.calibration(data, predictor, same),
+        learning.CALIBRATION: lambda: learning.calibration(data, memory, same),
     }
 
 
@@ -197,7 +208,7 @@ def audit_files(data: MarketDataModule, ckpt_path: str | None, output: Path | No
 
 
 def _say(name: str, result: Result | None) -> None:
-    """Prints each result as it comes; a terminal shows the check that runs, too."""
+    """Prints each result as it comes; a terminal shows the check that runs, too, and the cut that it is at."""
     if result is not None:
         print(_lines(result), flush=True)
     elif sys.stdout.isatty():

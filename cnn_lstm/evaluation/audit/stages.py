@@ -18,14 +18,17 @@ from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import Checks
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.times import time_text, utc_times
 from cnn_lstm.data.windows import Panel, complete_windows
 from cnn_lstm.evaluation.audit.findings import Finding
+from cnn_lstm.evaluation.audit.remembered import remembering
 from cnn_lstm.inference.ensemble import Ensemble
+from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.model.forecaster import Forecaster
+from cnn_lstm.model.forecast_model import ForecastModel
 
 MOST_WINDOWS = 6000
 CHUNK = 1 << 14
@@ -150,17 +153,21 @@ class Pipeline:
         data: A data module that has read its data.
         predictor: The checkpoint; without one the way ends with the windows.
         checked: Whether the tables are checked already, and go without the first step.
+
+    Attributes:
+        memory: The predictor, which computes each window once.
     """
 
     def __init__(self, data: MarketDataModule, predictor: Predictor | None = None, checked: bool = False) -> None:
         self.data, self.predictor, self.checked = data, predictor, checked
+        self.memory = None if predictor is None else remembering(predictor)
         self.bound: BoundRecipe = data.bound.with_checks(tolerant(data.recipe.checks))
         self.names = [target.name for target in data.targets]
 
     def panel(self, table: pd.DataFrame) -> Panel:
         """The panel of a raw price table."""
         if not self.checked:
-            table = self.bound.check(table).table
+            table = self.bound.check(table, warn=False).table
         return self.bound.panel(table)
 
     def known(self, panel: Panel) -> Stages:
@@ -182,12 +189,23 @@ class Pipeline:
             parts["standardised features"] = (list(self.bound.recipe.features), scaled.numpy())
         return _stages(panel, np.arange(len(panel)), parts)
 
-    def forecast(self, panel: Panel, rows: Rows) -> Stages:
-        """The stages behind the model: forecasts, intervals, embeddings of some windows."""
-        if self.predictor is None or not len(rows):
+    def forecast(self, panel: Panel, rows: Rows, again: bool = False) -> Stages:
+        """The stages behind the model: forecasts, intervals, embeddings of some windows.
+
+        Args:
+            panel: A panel.
+            rows: Last row of each window, (n,).
+            again: Whether windows that were computed before are computed again.
+        """
+        if self.predictor is None or self.memory is None or not len(rows):
             return {}
-        table = self.predictor.predict_rows(panel, rows)
-        embeddings = self.predictor.encode_rows(panel, rows).iloc[:, 2:].to_numpy()
+        predictor = remembering(self.predictor) if again else self.memory
+        contract = predictor.forecaster.contract
+        forecasts, encoded = predictor.forecast_and_encode(panel, rows)
+        plain = predictions_table(panel, predictor.targets, rows, forecasts, contract.target_mean)
+        table = add_intervals(plain, contract.calibration, contract.boundaries.test)
+        table.attrs = {}  # pandas copies them with every column
+        embeddings = encoded.numpy()
         columns = [name for name in table.columns if name not in NOT_COMPARED]
         bounds = [name for name in columns if name.startswith(BOUNDS)]
         points = [name for name in columns if name not in bounds]
@@ -237,7 +255,7 @@ def earliest(panel: Panel, rows: Rows) -> tuple[str, str]:
     return panel.symbols[panel.symbol[row]], time_text(panel.time[row])
 
 
-def members(model: Forecaster | Ensemble) -> list[Forecaster]:
+def members(model: ForecastModel | Ensemble) -> list[ForecastModel]:
     """The forecasters of a model."""
     return model.forecasters if isinstance(model, Ensemble) else [model]
 

@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from cnn_lstm.credentials import without_credentials
-from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.plain_values import flattened
 from cnn_lstm.training.tracking.events import Dataset, Profile
 
@@ -39,7 +39,7 @@ def parameters(config: str) -> dict[str, str]:
     return {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in values.items()}
 
 
-def dataset(data: MarketDataModule, source: Mapping[str, Any]) -> Dataset:
+def dataset(data: MarketData, source: Mapping[str, Any]) -> Dataset:
     """What the run was trained on: source, dates, rows, SHA-256.
 
     Args:

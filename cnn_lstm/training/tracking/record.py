@@ -13,7 +13,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from cnn_lstm.bounded import with_digest
 from cnn_lstm.credentials import without_credentials
-from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.errors import ResourceError, TrackingError, interruption
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.training.history import METRICS_FILE, PLOT_FILE
@@ -195,7 +195,7 @@ class Record:
         self._write(events.Tags(tags))
 
     @rank_zero_only
-    def dataset(self, data: MarketDataModule, source: Mapping[str, Any]) -> None:
+    def dataset(self, data: MarketData, source: Mapping[str, Any]) -> None:
         """Keeps what the run is trained on.
 
         Args:

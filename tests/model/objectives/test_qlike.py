@@ -13,6 +13,7 @@ from cnn_lstm.data.targets import ForwardReturn, RealizedVolatility, Target
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.evaluation.metrics.errors import qlike
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.forecast_model import ForecastModel
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.model.objectives import Qlike
 from tests.fits import small_checkpoint, small_data, small_network, small_trainer
@@ -132,7 +133,7 @@ def test_kinds_are_in_the_checkpoint(tmp_path: Path) -> None:
     path = small_checkpoint(tmp_path, forecaster, targets=targets)
     predictor = Predictor.from_checkpoint(path)
     table = predictor.predict(market(60, symbols=("AAA", "CCC")))
-    assert isinstance(predictor.forecaster, Forecaster)
+    assert isinstance(predictor.forecaster, ForecastModel)
     assert predictor.forecaster.objective.get_buffer("is_log").tolist() == [False, True]
     plain = table[table["target"] == "volatility_5"]["y_pred"]
     assert (plain > 0).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -157,7 +158,12 @@ def test_nothing_counts_as_sent_before_a_power_cut_cannot_undo_it(
     done: list[str] = []
     write = Delivery._write
     monkeypatch.setattr(store, "flush_folder", lambda folder: done.append(f"flushed {folder.name}"))
-    monkeypatch.setattr(Delivery, "_write", lambda self, places: (done.append("sent"), write(self, places)))
+
+    def recorded(self: Delivery, places: Any) -> None:
+        done.append("sent")
+        write(self, places)
+
+    monkeypatch.setattr(Delivery, "_write", recorded)
     deliver(journal, database(tmp_path))
     assert done[-2:] == [f"flushed {tmp_path.name}", "sent"]
     assert done[::2] == done[-2:-1] * (len(done) // 2)

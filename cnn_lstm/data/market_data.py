@@ -1,0 +1,312 @@
+"""Joins the modules of the data room: source, checks, features, targets, windows, split.
+
+Nothing of Lightning is imported here, so that commands without a trainer start fast; see `datamodule`.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+
+from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
+from cnn_lstm.data.mapped import MappedPanel
+from cnn_lstm.data.panel_cache import AUTO, PanelCache
+from cnn_lstm.data.panel_checks import (
+    check_labels,
+    check_leak,
+    check_parts,
+    muted_features,
+    scaled_symbols,
+    uneven_scales,
+    without_scale,
+)
+from cnn_lstm.data.panel_of_prices import PanelOfPrices
+from cnn_lstm.data.parts import (
+    FitOn,
+    Known,
+    Order,
+    SplitRows,
+    rows_before_test,
+    same_dates,
+    split_chunks,
+    split_keeping,
+)
+from cnn_lstm.data.prepared import warn_of
+from cnn_lstm.data.prices import Checks
+from cnn_lstm.data.recipe import BoundRecipe, Recipe
+from cnn_lstm.data.row_numbers import Rows, in_chunks, span_of_rows
+from cnn_lstm.data.sources.base import PriceSource, known_zone
+from cnn_lstm.data.sources.sample import SampleBars
+from cnn_lstm.data.splits import Boundaries, Dates, FractionSplit, Split
+from cnn_lstm.data.statistics import Scaler, Scaling, TrainingStatistics, training_statistics
+from cnn_lstm.data.symbol_codes import SYMBOL_CODE, with_symbol_code
+from cnn_lstm.data.targets import ForwardReturn, Target, check_targets
+from cnn_lstm.data.windows import Panel, labelled
+from cnn_lstm.errors import require
+
+log = logging.getLogger(__name__)
+
+
+class MarketData(PanelOfPrices):
+    """Windows of a price table, split by date; `MarketDataModule` gives them to a trainer.
+
+    Args:
+        source: Where the prices come from.
+        symbols: Symbols to use; all that the source has by default.
+        start: First day, ISO; the source's first by default.
+        end: Day after the last one, ISO; the source's last by default.
+        features: Names of the feature columns, see docs/features.md.
+        targets: What is forecast.
+        split: How the dates are cut into train, validation and test.
+        window: Rows of a window.
+        batch_size: Windows in a batch of one process.
+        scaling: Mean and standard deviation of the training rows, or median and interquartile range.
+        anchor: Features taken relative to the window's last value; for levels such as exchange rates. A
+            `ForwardValue` target of such a column is forecast as a change and added back.
+        checks: How defects of the price table are treated.
+        panel_device: `auto` puts the panel on the accelerator when it fits, `cpu` never does.
+        predict_part: What `predict` forecasts: the test part and everything after it, or every window.
+        train_stride: Each training epoch takes every n-th training row of each symbol, from a random phase; 1 takes
+            all rows. Statistics and baselines use all rows in any case.
+        fit_on: Rows that a model and its statistics are fitted on. `train_and_validation` is for the final model, whose
+            settings and number of epochs were chosen before: a fit then has no validation.
+        per_symbol: Whether each symbol's features and targets are scaled by its own training rows; `auto` does it
+            where the scale of one symbol is ten times that of another. A symbol with few training rows, or one that
+            comes later, is scaled by all symbols together.
+        calendar_zone: Zone of the features of the calendar, for example America/New_York, so that a session has the
+            same hours in summer and winter; UTC by default. Daily bars have dates, and no zone.
+        cache: Folder in which panels are kept from one command to the next, see docs/data.md. `auto` keeps those that
+            take some seconds to build, in `runs/.panels`; None keeps none.
+        cache_limit: Most gigabytes of that folder; the panels that were not used for longest are removed.
+        storage: Files for a panel that does not fit in memory, see docs/large_data.md; it lies in memory by default.
+        order: Order of the windows in a training epoch. `global` shuffles all of them; `blocks` shuffles blocks of
+            neighbouring windows, and the windows of some blocks together, for a panel in files that no memory holds.
+    """
+
+    def __init__(  # noqa: PLR0913 - each argument is a key of the YAML
+        self,
+        source: PriceSource | None = None,
+        symbols: list[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        features: list[str] | None = None,
+        targets: list[Target] | None = None,
+        split: Split | None = None,
+        window: int = 60,
+        batch_size: int = 32,
+        scaling: Scaling = "standard",
+        anchor: list[str] | None = None,
+        checks: Checks | None = None,
+        panel_device: Literal["auto", "cpu"] = "auto",
+        predict_part: Literal["test", "all"] = "test",
+        train_stride: int = 1,
+        fit_on: FitOn = "train",
+        per_symbol: bool | Literal["auto"] = False,
+        calendar_zone: str | None = None,
+        cache: str | None = AUTO,
+        cache_limit: float = 20.0,
+        storage: MappedPanel | None = None,
+        order: Order = "global",
+    ) -> None:
+        super().__init__()
+        require(cache_limit > 0, f"cache_limit={cache_limit}", "data.cache_limit", "give gigabytes above 0")
+        require(cache != "", "cache is empty", "data.cache", "give a folder, auto or null")
+        self.cache = PanelCache.of(cache, cache_limit)
+        for name, value in (("window", window), ("batch_size", batch_size), ("train_stride", train_stride)):
+            require(value >= 1, f"{name}={value}", f"data.{name}", "give at least 1")
+        self.source = source or SampleBars()
+        self.symbols, self.start, self.end = symbols, start, end
+        self.storage, self.order = storage, order
+        self.targets: list[Target] = [ForwardReturn()] if targets is None else targets
+        check_targets(self.targets)
+        self.split = split or FractionSplit()
+        self.batch_size, self.scaling, self.train_stride = batch_size, scaling, train_stride
+        self.panel_device, self.predict_part, self.fit_on, self.per_symbol = (
+            panel_device,
+            predict_part,
+            fit_on,
+            per_symbol,
+        )
+        self.recipe = Recipe(
+            features=with_symbol_code(DEFAULT_FEATURES if features is None else features, bool(per_symbol)),
+            targets=tuple(target.spec() for target in self.targets),
+            window=window,
+            anchor=tuple(anchor or ()),
+            checks=checks or Checks(),
+            zone=known_zone(calendar_zone, "data.calendar_zone") if calendar_zone else "",
+        )
+        fix = "list at least one, see docs/features.md"
+        require(features is None or bool(features), "no feature", "data.features", fix, code=225)
+        unknown = [name for name in self.recipe.anchor if name not in self.recipe.features or name == SYMBOL_CODE]
+        require(not unknown, f"anchor {unknown} is not a feature", "data.anchor", "name listed features", code=225)
+        self._ready = False
+        self._kept: Boundaries | None = None
+        self._own_gap_limit = self.recipe.checks.max_gap_days is not None
+
+    def keep_dates(self, dates: Dates) -> None:
+        """Splits by the dates of a checkpoint, before or after the data are read; see `split_keeping`.
+
+        A `Forecaster` or an `Ensemble` that a trainer tests, validates or predicts with calls it.
+
+        Args:
+            dates: The dates of the checkpoint.
+        """
+        self._kept = Boundaries.of(dates)
+        if self._ready and not same_dates(self.parts.boundaries, self._kept):
+            self._split_rows()
+
+    def keep_gap_limit(self, days: float | None) -> None:
+        """Takes the limit of gaps of a checkpoint where the settings name none, before or after the data are read.
+
+        Args:
+            days: The limit, None if the checkpoint says none.
+        """
+        checks = self.recipe.checks
+        if days is None or self._own_gap_limit or days == checks.max_gap_days:
+            return
+        self.recipe = replace(self.recipe, checks=replace(checks, max_gap_days=days))
+        if self._ready:
+            self._ready = False
+            self.setup()
+
+    @property
+    def n_features(self) -> int:
+        """Number of feature columns; known without reading data."""
+        return len(self.recipe.features)
+
+    @property
+    def n_targets(self) -> int:
+        """Number of targets; known without reading data."""
+        return len(self.targets)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads, checks and splits the data once, for all stages."""
+        if self._ready:
+            return
+        made = self._make()
+        self.bound: BoundRecipe = self._bound(made)
+        self.recipe = self.bound.recipe
+        self.panel: Panel = made.panel
+        self.fingerprint, self.column_kinds, self.messages = made.fingerprint, made.kinds, made.messages
+        self._split_rows()
+        warn_of(check_leak(self.panel, self.fit_rows, self.recipe.features, self.targets))
+        for name in muted_features(self.statistics, self.recipe.features):
+            log.warning("%s is constant over the training rows — data.features — it is muted (always 0)", name)
+        if not self.per_symbol:
+            warn_of(uneven_scales(self.panel, self.parts.train, self.bound, self.statistics.y_anchor.tolist()))
+        warn_of(without_scale(self.panel, self.statistics))
+        self._ready = True
+
+    def _split_rows(self) -> None:
+        """Cuts the parts, by the dates of a checkpoint where there is one, and takes the statistics."""
+        if self._kept is not None:
+            self.split, warnings = split_keeping(self._kept, self.split, self.times, self.parts_of)
+            warn_of(warnings)
+        self.parts: SplitRows = self.parts_of(self.split)
+        self.require_sound(self.parts)
+        self.statistics: TrainingStatistics = self.statistics_of(self.panel, self.fit_rows)
+
+    def on_prices(self, table: pd.DataFrame, checks: Checks) -> Self:
+        """The same data module, set up on another price table: what it would have made of that one.
+
+        Args:
+            table: Raw price table.
+            checks: How its defects are treated.
+        """
+        other = copy.copy(self)
+        other.source, other.storage = _OneTable(table), None
+        other.recipe = replace(self.recipe, checks=checks)
+        other._ready, other._tables, other.cache = False, None, None
+        other.setup()
+        return other
+
+    def statistics_of(self, panel: Panel, rows: Rows) -> TrainingStatistics:
+        """Statistics of training rows, (n,), of a panel of this recipe."""
+        scaler, per_symbol = Scaler.of(self.recipe, self.targets, self.scaling), bool(self.per_symbol)
+        if self.per_symbol == "auto":
+            per_symbol = bool(uneven_scales(panel, rows, self.bound, scaler.y_anchor))
+        return training_statistics(panel, rows, scaler, per_symbol)
+
+    def parts_of(self, split: Split) -> SplitRows:
+        """Labelled windows of the parts of a split, the one of this data module or another."""
+        return split_chunks(self._known, split.boundaries(self.times), self.collector)
+
+    def _known(self) -> Iterator[Known]:
+        """Labelled windows, their decisions and the ends of their labels, in chunks."""
+        time = self.panel.time
+        for rows in in_chunks(self.windows):
+            known = rows[labelled(self.panel, rows)]
+            yield known, time[known], time[known + self.bound.reach]
+
+    @property
+    def fit_rows(self) -> Rows:
+        """Rows that a model and its statistics are fitted on, (n,)."""
+        if self.fit_on == "train":
+            return self.parts.train
+        collector, boundaries = self.collector(), self.split.boundaries(self.times)
+        for chunk in self._known():
+            collector.add(rows_before_test(*chunk, boundaries))
+        return collector.rows()
+
+    @property
+    def fit_end(self) -> np.datetime64:
+        """First date that a fit knows nothing of: that of the validation part, or of the test part of a final fit."""
+        edges = self.parts.boundaries
+        return edges.validation if self.fit_on == "train" else edges.test
+
+    def require_sound(self, parts: SplitRows) -> None:
+        """Refuses parts that nothing can be learnt from or judged on.
+
+        Raises:
+            DataError: If a part has no window, a symbol has none in a part, or labels are all the same.
+        """
+        check_parts(self.panel, parts, self.bound)
+        check_labels(self.panel, parts, self.targets)
+
+    def rows_to_predict(self) -> Rows:
+        """Rows that `predict` forecasts, (n,), also those whose label is not known yet."""
+        if self.predict_part == "all":
+            return self.windows
+        begins = self.parts.boundaries.test
+        if self._kept is not None and not self.split.gives_dates:
+            begins = self._kept.test  # also where the prices do not reach back to the training part
+        collector = self.collector()
+        for rows in in_chunks(self.windows):
+            collector.add(rows[self.panel.time[rows] >= begins])
+        return collector.rows()
+
+    def contract(self) -> dict[str, Any]:
+        """What a checkpoint must know of the data, in plain values."""
+        edges, trained = self.parts.boundaries, span_of_rows(self.panel.time, self.fit_rows)
+        return {
+            "recipe": self.recipe.to_plain(),
+            "source": type(self.source).__name__,
+            "symbols": list(self.panel.symbols),
+            "scaled_symbols": scaled_symbols(self.panel, self.statistics) or None,
+            "target_names": [target.name for target in self.targets],
+            "target_kinds": [target.kind for target in self.targets],
+            "target_units": [target.unit for target in self.targets],
+            "target_mean": self.statistics.y_mean.tolist(),
+            "boundaries": {name: str(getattr(edges, name)) for name in ("train", "validation", "test", "end")},
+            "training": {"first": str(trained[0]), "last": str(trained[1])},
+            "fitted_on": "" if self.fit_on == "train" else self.fit_on,
+            "fingerprint": self.fingerprint,
+            "scaling": self.scaling,
+            "per_symbol": str(self.per_symbol).lower(),
+        }
+
+
+class _OneTable(PriceSource):
+    """A source that returns one given table."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self.table = table
+
+    def load(self, symbols: Sequence[str] | None, start: str | None, end: str | None) -> pd.DataFrame:
+        return self.table

@@ -1,0 +1,161 @@
+"""The data of a configuration, for commands that train nothing: without Lightning wherever its parser is not needed.
+
+The sections of data, model and evaluation are parsed as a fit parses them. The others hold plain values almost always,
+see `plain_keys`. Whatever is not surely right goes to the parser of the fit, whose verdict and words are the only ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import jsonargparse
+from jsonargparse import Namespace
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from cnn_lstm.bounded import DIGEST, has_its_digest
+from cnn_lstm.credentials import MASK
+from cnn_lstm.data.market_data import MarketData
+from cnn_lstm.evaluation.settings import Evaluation
+from cnn_lstm.model.forecast_model import ForecastModel
+from cnn_lstm.model.linear import Mode
+from cnn_lstm.model.network import Backbone
+from cnn_lstm.model.objectives import Objective
+from cnn_lstm.plain_values import flattened
+from cnn_lstm.runs.appended import with_meant_lists
+from cnn_lstm.runs.argv import config_files, explicit_flags, flags_of
+from cnn_lstm.runs.config import CLASS_DEFAULTS, check_numbers
+from cnn_lstm.runs.config_files import check_keys, with_read_files
+from cnn_lstm.runs.messages import set_up_messages
+from cnn_lstm.runs.named_code import require_declared
+from cnn_lstm.runs.plain_keys import PLAIN
+from cnn_lstm.runs.symbols_text import with_listed_symbols
+from cnn_lstm.runs.yaml_guard import guard_parser, read_nothing
+from cnn_lstm.training.run_folder import SAVED
+
+DATA, MODEL = "data", "model"
+OTHERS = sorted({key.split(".")[0] for key in PLAIN})
+# arguments of `Forecaster`, with what they are by default
+OF_MODEL: Mapping[str, tuple[Any, Any]] = {
+    "network": (Backbone, None),
+    "objective": (Objective | None, None),
+    "optimizer": (Callable[[Iterable[Any]], Optimizer], None),
+    "scheduler": (Callable[[Optimizer], LRScheduler] | None, None),
+    "scheduler_interval": (Literal["epoch", "step"], "epoch"),
+    "linear": (Mode | Literal[False], "fixed"),
+    "samples": (int, 0),
+}
+
+
+class NotSureError(Exception):
+    """The parser of a fit has to look at a configuration."""
+
+
+def data_of(argv: Sequence[str], command: Literal["fit", "test"] = "fit") -> MarketData:
+    """The data of a configuration, as a command would build them.
+
+    Args:
+        argv: Arguments of the command.
+        command: Its name.
+
+    Raises:
+        ConfigError: If the configuration is wrong, in whatever section.
+    """
+    set_up_messages()
+    try:
+        return _without_a_trainer(argv, command)
+    except (Exception, SystemExit):  # whatever it is, the parser of the fit meets it again, and has the words for it
+        from cnn_lstm.runs.forecast_cli import parsed
+
+        return parsed([command, *argv]).build_data()
+
+
+def _without_a_trainer(argv: Sequence[str], command: str) -> MarketData:
+    """The data of a configuration that is surely right.
+
+    Raises:
+        NotSureError: If something is not sure; it may raise anything else for the same reason.
+    """
+    files = config_files(argv)
+    _require(all(_is_about_data(word) for word in argv if word.startswith("-")))
+    written = [_was_written(file) for file in files]
+    guard_parser()
+    parser = _parser(with_model=not written or not all(written))
+    known = {action.dest for action in parser._actions}
+    check_keys(files, known | PLAIN.keys() | {f"{MODEL}.{name}" for name in OF_MODEL})
+    explicit = explicit_flags(with_listed_symbols(argv), flags_of(parser))
+    words = with_read_files(explicit, {DATA, MODEL})
+    config = parser.parse_args(with_meant_lists(words, lambda before, key: parser.parse_args(before).get(key)))
+    require_declared(config)
+    check_numbers(config)
+    _require(not any(MASK in str(value) for value in flattened(config.as_dict()).values()))
+    _require(command != "fit" or config.data.fit_on == "train")  # a final fit needs a calibration
+    if not written or not all(written):
+        _require(all(key in PLAIN and PLAIN[key](value) for key, value in _others(config)))
+    return _built(parser, config)
+
+
+def _require(sure: bool) -> None:
+    if not sure:
+        raise NotSureError
+
+
+def _is_about_data(word: str) -> bool:
+    option = word.partition("=")[0]
+    return option in ("--config", "-c") or (option.startswith(f"--{DATA}.") and not option.endswith(".help"))
+
+
+def _was_written(file: Path) -> bool:
+    """Whether a file is the configuration of a run, as a fit of this version has checked and written it.
+
+    Raises:
+        NotSureError: If it was changed since.
+    """
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    _require(has_its_digest(text))
+    return f"# {DIGEST}" in text and text.startswith(f"{SAVED}{version('lightning')}\n")
+
+
+def _parser(with_model: bool) -> jsonargparse.ArgumentParser:
+    """Parser of the sections of data, evaluation and model, which takes every value for all other keys."""
+    parser = jsonargparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("-c", "--config", action="config")
+    parser.add_class_arguments(MarketData, DATA, fail_untyped=False, sub_configs=True)
+    parser.add_class_arguments(Evaluation, "evaluation")
+    for key in OTHERS:
+        parser.add_argument(f"--{key}", type=Any)
+    defaults = {key: value for key, value in CLASS_DEFAULTS.items() if with_model or key.startswith(DATA)}
+    if with_model:
+        for name, (kind, default) in OF_MODEL.items():
+            parser.add_argument(f"--{MODEL}.{name}", type=kind, default=default)
+        parser.link_arguments("data.n_features", "model.network.init_args.n_features", apply_on="instantiate")
+    else:
+        parser.add_argument(f"--{MODEL}", type=Any)
+    parser.set_defaults(defaults)
+    read_nothing(parser)
+    return parser
+
+
+def _others(config: Namespace) -> Iterable[tuple[str, Any]]:
+    """Dotted keys and values that the parser has taken as they are."""
+    for key in OTHERS:
+        value = config[key]
+        if isinstance(value, dict):
+            yield from ((f"{key}.{name}", inner) for name, inner in value.items())
+        elif value is not None:
+            yield key, value
+
+
+def _built(parser: jsonargparse.ArgumentParser, config: Namespace) -> MarketData:
+    """The data, after a model was built for them; nothing that another key may name is built."""
+    for key in OTHERS if isinstance(config.model, Namespace) else (*OTHERS, MODEL):
+        config[key] = None
+    built = parser.instantiate_classes(config)
+    data: MarketData = built.data
+    if (model := built.model) is not None:
+        _require(model.samples >= 0)
+        ForecastModel(model.network, model.objective, data.n_targets, model.linear)
+    return data
