@@ -16,12 +16,36 @@ __version__ = "0.1.0"
 _HOMES = {
     "Forecaster": "cnn_lstm.model.forecaster",
     "MarketDataModule": "cnn_lstm.data.datamodule",
+    "Model": "cnn_lstm.notebook.model",
     "Predictor": "cnn_lstm.inference.predictor",
+    "TestReport": "cnn_lstm.notebook.report",
+    "audit": "cnn_lstm.notebook.several",
+    "evaluate": "cnn_lstm.evaluation.report",
+    "fit": "cnn_lstm.notebook.model",
+    "from_yaml": "cnn_lstm.notebook.experiment",
+    "repeat": "cnn_lstm.notebook.several",
+    "sweep": "cnn_lstm.notebook.several",
+    "to_yaml": "cnn_lstm.notebook.experiment",
+    "verdict": "cnn_lstm.notebook.report",
+    "walk_forward": "cnn_lstm.notebook.several",
 }
-__all__ = ["Forecaster", "MarketDataModule", "Predictor", "trust"]
+# classes that a YAML may name stay in their modules: the parser writes the shortest path that leads to a class
+_MODULES = {
+    "objectives": "cnn_lstm.model.objectives",
+    "sources": "cnn_lstm.data.sources",
+    "splits": "cnn_lstm.data.splits",
+    "targets": "cnn_lstm.data.targets",
+}
+__all__ = [*_HOMES, *_MODULES, "trust"]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name not in _HOMES:
         raise AttributeError(f"module 'cnn_lstm' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

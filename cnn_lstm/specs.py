@@ -17,6 +17,7 @@ from typing import Any
 
 from cnn_lstm.errors import CheckpointError, require
 
+ARGUMENTS = "_init_args"  # attribute that remembers how an object was built
 _trusted = {"cnn_lstm"}
 
 
@@ -76,6 +77,11 @@ class Serializable:
 
     _init_args: Mapping[str, Any] = MappingProxyType({})
 
+    @property
+    def init_args(self) -> Mapping[str, Any]:
+        """Arguments that the constructor was given, and the defaults of the others, by name."""
+        return self._init_args
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
@@ -122,7 +128,7 @@ def _recording(init: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(init)
     def wrapper(self: Serializable, *args: Any, **kwargs: Any) -> None:
-        if "_init_args" not in self.__dict__:  # the outermost constructor comes first
+        if ARGUMENTS not in self.__dict__:  # the outermost constructor comes first
             bound = signature.bind(self, *args, **kwargs)
             bound.apply_defaults()
             self._init_args = dict(list(bound.arguments.items())[1:])

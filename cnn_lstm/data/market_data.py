@@ -9,7 +9,7 @@ import copy
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,7 @@ from cnn_lstm.data.prices import Checks
 from cnn_lstm.data.recipe import BoundRecipe, Recipe
 from cnn_lstm.data.row_numbers import Rows, in_chunks, span_of_rows
 from cnn_lstm.data.sources.base import PriceSource, known_zone
+from cnn_lstm.data.sources.frame import FrameBars
 from cnn_lstm.data.sources.sample import SampleBars
 from cnn_lstm.data.splits import Boundaries, Dates, FractionSplit, Split
 from cnn_lstm.data.statistics import Scaler, Scaling, TrainingStatistics, training_statistics
@@ -49,15 +50,22 @@ from cnn_lstm.data.symbol_codes import SYMBOL_CODE, with_symbol_code
 from cnn_lstm.data.targets import ForwardReturn, Target, check_targets
 from cnn_lstm.data.windows import Panel, labelled
 from cnn_lstm.errors import require
+from cnn_lstm.specs import Serializable
 
 log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from cnn_lstm.data.arrow_frames import Frame
+
+    Prices = PriceSource | Frame
+else:
+    Prices = PriceSource  # a configuration names a source; a frame exists in Python alone
 
 
-class MarketData(PanelOfPrices):
+class MarketData(PanelOfPrices, Serializable):
     """Windows of a price table, split by date; `MarketDataModule` gives them to a trainer.
 
     Args:
-        source: Where the prices come from.
+        source: Where the prices come from; in Python also a DataFrame of pandas, Polars or Arrow, see `FrameBars`.
         symbols: Symbols to use; all that the source has by default.
         start: First day, ISO; the source's first by default.
         end: Day after the last one, ISO; the source's last by default.
@@ -91,7 +99,7 @@ class MarketData(PanelOfPrices):
 
     def __init__(  # noqa: PLR0913 - each argument is a key of the YAML
         self,
-        source: PriceSource | None = None,
+        source: Prices | None = None,
         symbols: list[str] | None = None,
         start: str | None = None,
         end: str | None = None,
@@ -120,7 +128,7 @@ class MarketData(PanelOfPrices):
         self.cache = PanelCache.of(cache, cache_limit)
         for name, value in (("window", window), ("batch_size", batch_size), ("train_stride", train_stride)):
             require(value >= 1, f"{name}={value}", f"data.{name}", "give at least 1")
-        self.source = source or SampleBars()
+        self.source = SampleBars() if source is None else source_of(source)
         self.symbols, self.start, self.end = symbols, start, end
         self.storage, self.order = storage, order
         self.targets: list[Target] = [ForwardReturn()] if targets is None else targets
@@ -300,6 +308,18 @@ class MarketData(PanelOfPrices):
             "scaling": self.scaling,
             "per_symbol": str(self.per_symbol).lower(),
         }
+
+
+def source_of(prices: Prices) -> PriceSource:
+    """A source as it is, and a frame as one.
+
+    Args:
+        prices: What the argument `source` was given.
+
+    Raises:
+        DataError: As `FrameBars`.
+    """
+    return prices if isinstance(prices, PriceSource) else FrameBars(prices)
 
 
 class _OneTable(PriceSource):

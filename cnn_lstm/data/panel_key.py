@@ -76,7 +76,8 @@ class Request:
         if files is None:
             return None
         read = [(str(file), digest(file)) for file in files]
-        settings = {name: _text(value) for name, value in vars(self.source).items()}
+        attributes = {name: value for name, value in vars(self.source).items() if name != specs.ARGUMENTS}
+        settings = {name: _text(value) for name, value in attributes.items()}
         return digest_of([_path(type(self.source)), settings, read, self.symbols, self.start, self.end])
 
     def _files(self) -> list[Path] | None:

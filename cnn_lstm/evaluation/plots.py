@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -39,6 +39,7 @@ TENTHS = 10
 CELLS = 48  # of the density of forecasts and truths, each way
 WITH_SKILL = 6  # more pairs of bars have no room for a number above
 ABOVE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
+Kind = Literal["forecast", "truth", "calibration", "strategy", "errors"]
 LABELS = 25  # characters of all labels below an axis
 
 
@@ -54,6 +55,28 @@ def target_plots(table: pd.DataFrame, name: str, target: TargetReport) -> list[P
     rows = judged_rows(table, name, about)
     drawn = [*_courses(rows, about), *_against_truth(rows, about), *_calibration(target)]
     return [*drawn, *_curve(rows, about, Evaluation(**table.attrs["settings"])), *_errors(target)]
+
+
+def plots_of_kind(kind: Kind, table: pd.DataFrame, name: str, target: TargetReport | None, symbol: str | None) -> list[Plot]:
+    """The plots of one kind, of one target; empty where the forecasts have none of that kind.
+
+    Args:
+        kind: `forecast`, `truth`, `calibration`, `strategy` or `errors`.
+        table: Predictions table with its `attrs`.
+        name: Name of the target.
+        target: What the report says of it; `forecast` and `truth` need none.
+        symbol: The only symbol of `forecast`, `truth` and `strategy`; all by default, of which `forecast` shows four.
+    """
+    about = target_infos(table)[name]
+    rows = judged_rows(table if symbol is None else table[table["symbol"] == symbol], name, about)
+    if kind == "forecast":
+        return list(_courses(rows, about))
+    if kind == "truth":
+        return list(_against_truth(rows, about))
+    assert target is not None, f"plots of {kind} need a report"
+    if kind == "strategy":
+        return list(_curve(rows, about, Evaluation(**table.attrs["settings"])))
+    return list(_calibration(target) if kind == "calibration" else _errors(target))
 
 
 def embedded(path: Path) -> Plot:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cnn_lstm.errors import ConfigError, DataError, require
 from cnn_lstm.hints import first_names, nearest
+from cnn_lstm.specs import Serializable
 
 MOST_LETTERS = 40
 SIGNS = ". ^ = _ - / & $ : + ! # @"
@@ -230,7 +231,7 @@ def no_rows(symbols: Sequence[str], start: str | None, end: str | None, where: s
     return DataError(what, where, "change start, end or symbols", code=302)
 
 
-class PriceSource(ABC):
+class PriceSource(Serializable, ABC):
     """Loads a price table; give a subclass by `class_path` in YAML.
 
     Attributes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import sys
 import time
@@ -42,7 +43,7 @@ Check = Callable[[], Result]
 Listener = Callable[[str, Result | None], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit:
     """The results of all checks.
 
@@ -66,6 +67,12 @@ class Audit:
 
     def __str__(self) -> str:
         return "\n".join(map(_lines, self.results))
+
+    def __repr__(self) -> str:
+        return f"{self}\n{self.seconds:.1f} s"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
 
 
 def _lines(part: Result) -> str:
@@ -164,6 +171,24 @@ def _of_the_checkpoint(base: Base) -> dict[str, Check]:
     }
 
 
+def joined(data: MarketDataModule, ckpt_path: str | Path) -> tuple[dict[str, Any], Predictor]:
+    """A checkpoint and its predictor, for data that take over its dates.
+
+    Args:
+        data: The data module.
+        ckpt_path: A checkpoint of the same features, targets and window.
+
+    Raises:
+        CheckpointError: If the checkpoint is of another recipe.
+    """
+    checkpoint, predictor = read_checkpoint(ckpt_path), Predictor.from_checkpoint(ckpt_path)
+    data.keep_gap_limit(predictor.forecaster.contract.gap_limit)
+    refuse_differences(predictor.recipe.to_plain(), data.recipe.to_plain())
+    data.keep_dates(predictor.forecaster.contract.boundaries)
+    refuse_other_scales(predictor.forecaster.contract, data.scaling, data.per_symbol)
+    return checkpoint, predictor
+
+
 def audit_files(data: MarketDataModule, ckpt_path: str | None, output: Path | None, warnings_fail: bool) -> None:
     """Runs every check, prints and writes what it finds.
 
@@ -179,12 +204,7 @@ def audit_files(data: MarketDataModule, ckpt_path: str | None, output: Path | No
     """
     predictor = checkpoint = None
     if ckpt_path is not None:
-        checkpoint = read_checkpoint(ckpt_path)
-        predictor = Predictor.from_checkpoint(ckpt_path)
-        data.keep_gap_limit(predictor.forecaster.contract.gap_limit)
-        refuse_differences(predictor.recipe.to_plain(), data.recipe.to_plain())
-        data.keep_dates(predictor.forecaster.contract.boundaries)
-        refuse_other_scales(predictor.forecaster.contract, data.scaling, data.per_symbol)
+        checkpoint, predictor = joined(data, ckpt_path)
     data.setup()
     own = sum(item.reads_all_rows for item in data.bound.features)
     print(

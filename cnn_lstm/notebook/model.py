@@ -1,0 +1,229 @@
+"""A trained model with its run: `fit`, and what comes after it."""
+
+from __future__ import annotations
+
+import html
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.stored_tables import read_table
+from cnn_lstm.evaluation.plots import Kind, embedded
+from cnn_lstm.inference.ensemble import model_from
+from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.checkpoints import read_checkpoint
+from cnn_lstm.model.devices import require_device
+from cnn_lstm.notebook.calls import command, options
+from cnn_lstm.notebook.drawing import Drawing
+from cnn_lstm.notebook.experiment import RUNS, Settings, argv_of
+from cnn_lstm.notebook.report import TestReport, draw
+from cnn_lstm.runs import forecast_cli
+from cnn_lstm.runs.argv import word_of
+from cnn_lstm.runs.ensemble_fit import fit_ensemble
+from cnn_lstm.training.history import curves_of, read_history
+from cnn_lstm.training.history_plot import draw_history
+from cnn_lstm.training.run_folder import RunFolder, empty_run_removed, run_of_checkpoint, unused_folder
+
+PREDICTIONS = "predictions.parquet"
+
+
+@dataclass(frozen=True)
+class RunHistory:
+    """The course of a fit.
+
+    Attributes:
+        folder: The run folder.
+    """
+
+    folder: Path
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per epoch, from 0, and one column per metric of metrics.csv, for example `val_loss`.
+
+        Raises:
+            DataError: If the run has no epoch. Of an ensemble it is the first member's.
+        """
+        history = read_history(curves_of(self.folder)[0])
+        return pd.DataFrame(history.metrics, index=pd.Index(history.epochs.astype(int), name="epoch"))
+
+    def plot(self, file: str | Path | None = None) -> Drawing:
+        """Draws losses, errors, learning rate and gradient norm over the epochs, as history.png shows them.
+
+        Args:
+            file: PNG file to write it to, too.
+
+        Raises:
+            DataError: If the run has no epoch.
+        """
+        with tempfile.TemporaryDirectory() as place:
+            path = Path(place) / "history.png"
+            draw_history(curves_of(self.folder), path)
+            drawing = Drawing((embedded(path),))
+        if file is not None:
+            drawing.save(file)
+        return drawing.shown()
+
+    def __repr__(self) -> str:
+        return self.table.to_string(float_format=lambda value: f"{value:.5g}")
+
+    def _repr_html_(self) -> str:
+        return str(self.table.to_html(float_format=lambda value: f"{value:.5g}", max_rows=12, na_rep=""))
+
+
+class Model(Predictor):
+    """A trained model with the run that trained it: a `Predictor` that can also be tested and plotted.
+
+    Everything of it lies in the run folder. It can be pickled.
+
+    Args:
+        run: The run folder.
+        checkpoint: `best`, `last`, or a file; the best one by default, the last one where there is no best.
+        device: Where to compute.
+
+    Attributes:
+        run: The run folder.
+        checkpoint: The checkpoint file.
+        history: The course of the fit.
+
+    Raises:
+        CheckpointError: If there is no checkpoint, or it is damaged.
+        ConfigError: E238, if the device is not there.
+
+    Example:
+        >>> model = Model("runs/first")  # doctest: +SKIP
+        >>> model.test().verdict  # doctest: +SKIP
+    """
+
+    def __init__(self, run: str | Path, checkpoint: str | Path | None = None, device: str = "cpu") -> None:
+        require_device(device, "device")
+        self.run = RunFolder(Path(run))
+        self.checkpoint = _file(self.run, checkpoint)
+        self.history = RunHistory(self.run.path)
+        super().__init__(model_from(read_checkpoint(self.checkpoint)).to(device))
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, device: str = "cpu") -> Model:
+        """The model of a checkpoint file that lies in the folder of its run; see `Predictor.from_checkpoint`."""
+        return cls(run_of_checkpoint(Path(path)).path, path, device)
+
+    def test(self, settings: Mapping[str, Any] | None = None) -> TestReport:
+        """Judges the model on the untouched test part, as `cnn-lstm test` does, and counts the use of its rows.
+
+        Args:
+            settings: Options of `test` by dotted key, for example `{"evaluation.fee_bp": 2}`; also a password that the
+                run's config.yaml does not keep.
+
+        Raises:
+            CnnLstmError: As the command, for example a DataError if the prices cannot be read.
+        """
+        config, file = word_of(self.run.config), word_of(self.checkpoint)
+        argv = ["test", "--config", config, "--ckpt_path", file, "--run_dir", word_of(self.run.path), "--quiet=true"]
+        with command("test", quiet=True), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The dirpath has changed")  # nothing is saved here
+            forecast_cli.run([*argv, *options(settings or {})])
+        return TestReport.from_run(self.run.path)
+
+    def plot(
+        self,
+        kind: Kind = "forecast",
+        symbol: str | None = None,
+        target: str | None = None,
+        file: str | Path | None = None,
+    ) -> Drawing:
+        """Draws forecasts and truths: of the test part once `test` has judged it, and of the validation part before.
+
+        Args:
+            kind: `forecast` over time, or `truth` against forecast; after `test` also the others of `TestReport.plot`.
+            symbol: The only symbol; by default all, of which `forecast` shows four.
+            target: Name of the target; the first one by default.
+            file: Where to write it too, see `Drawing.save`.
+
+        Raises:
+            ConfigError: E224, if there is no such kind, symbol or target.
+        """
+        if (self.run.path / "report.json").is_file():
+            return TestReport.from_run(self.run.path).plot(kind, symbol, target, file)
+        return draw(kind, self.validation_forecasts(), target, None, symbol, file)
+
+    def validation_forecasts(self) -> pd.DataFrame:
+        """The predictions table of the validation part, in original units, from the prices of the run's config.yaml.
+
+        Raises:
+            DataError: If the prices cannot be read.
+        """
+        data = forecast_cli.parsed(["fit", "--config", word_of(self.run.config)]).build_data()
+        data.keep_dates(self.forecaster.contract.boundaries)
+        data.setup()
+        return self.predict_rows(data.panel, data.parts.validation)
+
+    def __repr__(self) -> str:
+        contract = self.forecaster.contract
+        names = ", ".join(target.name for target in self.targets)
+        trained = contract.training
+        span = f", trained on {trained.first[:10]}..{trained.last[:10]}" if trained else ""
+        return f"<Model of {names}: {len(contract.symbols)} symbols{span}, {self.checkpoint}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(repr(self)[1:-1])}</p>{self.history._repr_html_()}"
+
+
+def _file(run: RunFolder, checkpoint: str | Path | None) -> Path:
+    if checkpoint is None:
+        best = run.checkpoints / "best.ckpt"
+        return best if best.is_file() else run.checkpoint("last")
+    return run.checkpoint(str(checkpoint)) if str(checkpoint) in ("best", "last") else Path(checkpoint)
+
+
+def fit(
+    data: MarketDataModule | None = None,
+    settings: Settings = None,
+    *,
+    max_epochs: int | None = None,
+    run_dir: str | Path | None = None,
+    seed: int | None = None,
+    quiet: bool = False,
+) -> Model:
+    """Trains a model as `cnn-lstm fit` does: the same run folder, record and bits, from the same configuration.
+
+    The run's config.yaml reruns it. Prices of a frame are kept for that in `.prices`, next to the run folder, in a
+    Parquet file that is named after its content, and config.yaml names this file.
+
+    Args:
+        data: The data; they take the place of the section `data` of the settings. Without both it is the bars that the
+            package carries.
+        settings: Everything else that a YAML of `fit` may hold: a file such as `configs/volatility.yaml`, YAML text, or
+            a mapping by section or dotted key, for example `{"trainer.accelerator": "cpu", "model.network":
+            {"channels": [16, 32]}, "ensemble": 5}`. Networks, objectives and the like may be objects.
+        max_epochs: `trainer.max_epochs`.
+        run_dir: The run folder, which must not hold a run; a new one in `runs` by default.
+        seed: `seed_everything`, 42 by default.
+        quiet: Whether nothing is printed but warnings.
+
+    Returns:
+        The model, with the weights of the best epoch.
+
+    Raises:
+        CnnLstmError: What the command reports in one line, for example a ConfigError of a misspelt setting, or a
+            DataError of damaged prices. A failed call leaves no run folder behind.
+
+    Example:
+        >>> data = MarketDataModule(prices, split=DateSplit("2009-01-01", "2011-01-01"))  # doctest: +SKIP
+        >>> model = fit(data, max_epochs=30, run_dir="runs/first")  # doctest: +SKIP
+        >>> model.predict(new_prices)  # doctest: +SKIP
+    """
+    given = {"trainer.max_epochs": max_epochs, "seed_everything": seed, "quiet": quiet or None}
+    flags = options({key: value for key, value in given.items() if value is not None})
+    with empty_run_removed():
+        folder = Path(run_dir) if run_dir else unused_folder(Path(RUNS) / f"fit-{time.strftime('%Y%m%d-%H%M%S')}")
+        with argv_of(data, settings, folder.parent) as argv, command("fit", quiet):
+            argv = ["fit", *argv, *flags, "--run_dir", word_of(folder)]
+            forecast_cli.run(argv, ensemble=fit_ensemble)
+    return Model(folder)

@@ -1,0 +1,219 @@
+"""Several runs from Python, and the audit: the commands of the same names, with the arguments of `fit`."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.splits import WalkForward
+from cnn_lstm.errors import require
+from cnn_lstm.evaluation.audit import run_audit
+from cnn_lstm.files import read_json
+from cnn_lstm.notebook.calls import command, options
+from cnn_lstm.notebook.experiment import RUNS, Settings, argv_of
+from cnn_lstm.notebook.model import Model
+from cnn_lstm.notebook.report import TestReport
+from cnn_lstm.runs import repeat as repeats
+from cnn_lstm.runs import walk_forward as walks
+from cnn_lstm.sweeps import api
+from cnn_lstm.training.run_folder import empty_run_removed, unused_folder
+
+PathText = str | Path
+
+
+@dataclass(frozen=True, repr=False)
+class Repeat:
+    """What several seeds have in common.
+
+    Attributes:
+        folder: The folder of all runs.
+    """
+
+    folder: Path
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What repeat.json holds: the seeds, and by target mean, spread and whether skill may be claimed."""
+        return read_json(self.folder / "repeat.json", "result of a repeat")
+
+    def report(self) -> TestReport:
+        """The test of the seeds' average.
+
+        Raises:
+            DataError: If there is none, since a seed failed or there was only one.
+        """
+        return TestReport.from_run(self.folder / "ensemble")
+
+    def model(self) -> Model:
+        """The seeds' average.
+
+        Raises:
+            CheckpointError: If there is none.
+        """
+        return Model.from_checkpoint(self.folder / "ensemble.ckpt")
+
+    def __repr__(self) -> str:
+        return (self.folder / "repeat.txt").read_text(encoding="utf-8") + f"repeat folder: {self.folder}"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(repr(self))}</pre>"
+
+
+def repeat(
+    data: MarketDataModule | None = None,
+    settings: Settings = None,
+    *,
+    seeds: int | Sequence[int] = 5,
+    max_epochs: int | None = None,
+    folder: PathText | None = None,
+    n_jobs: int | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+) -> Repeat:
+    """Trains and tests several seeds, as `cnn-lstm repeat` does.
+
+    Args:
+        data: See `fit`.
+        settings: See `fit`.
+        seeds: How many seeds, from 42 on, or which.
+        max_epochs: `trainer.max_epochs`.
+        folder: Folder of all runs; a new one in `runs` by default.
+        n_jobs: Runs at a time; 1 by default.
+        resume: Whether to go on in the folder.
+        quiet: Whether nothing is printed but warnings.
+
+    Raises:
+        CnnLstmError: As `fit`, or of the first seed that failed.
+
+    Example:
+        >>> repeat(data, max_epochs=30, seeds=5).result["targets"]  # doctest: +SKIP
+    """
+    which = str(seeds) if isinstance(seeds, int) else "".join(f"{seed}," for seed in seeds)
+    with empty_run_removed():
+        path = _folder("repeat", folder)
+        with argv_of(data, settings, path.parent) as argv, command("repeat", quiet):
+            repeats.repeat([*argv, *_flags(max_epochs, quiet)], which, None, n_jobs, path, resume)
+    return Repeat(path)
+
+
+def walk_forward(
+    data: MarketDataModule | None = None,
+    settings: Settings = None,
+    *,
+    folds: int = 5,
+    sliding: bool = False,
+    embargo: int = 0,
+    max_epochs: int | None = None,
+    folder: PathText | None = None,
+    n_jobs: int | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+) -> TestReport:
+    """Retrains fold by fold, and judges the forecasts of all test parts as one, as `cnn-lstm walk-forward` does.
+
+    Args:
+        data: See `fit`; its split is not used.
+        settings: See `fit`.
+        folds: Number of folds.
+        sliding: Whether each fold is trained on as many dates; else on all before.
+        embargo: Dates between the last label of a part and the next part.
+        max_epochs: `trainer.max_epochs`.
+        folder: Folder of all folds; a new one in `runs` by default.
+        n_jobs: Folds at a time; 1 by default.
+        resume: Whether to go on in the folder.
+        quiet: Whether nothing is printed but warnings.
+
+    Raises:
+        CnnLstmError: As `fit`, or of the first fold that failed.
+
+    Example:
+        >>> walk_forward(data, max_epochs=30, folds=4).verdict  # doctest: +SKIP
+    """
+    splits = [WalkForward(folds, fold, sliding, embargo) for fold in range(max(folds, 1))]
+    with empty_run_removed():
+        path = _folder("walk-forward", folder)
+        with argv_of(data, settings, path.parent) as argv, command("walk-forward", quiet):
+            walks.walk_forward([*argv, *_flags(max_epochs, quiet)], splits, n_jobs, path, resume)
+    return TestReport.from_run(path)
+
+
+def sweep(
+    data: MarketDataModule | None = None,
+    settings: Settings = None,
+    *,
+    space: PathText,
+    n_trials: int = 50,
+    max_epochs: int | None = None,
+    folder: PathText = "runs/sweep",
+    n_jobs: int = 1,
+    resume: bool = False,
+    more: Sequence[str] = (),
+) -> optuna.Study:
+    """Searches a space of settings on the validation part, as `cnn-lstm sweep` does.
+
+    `fit(settings="FOLDER/best.yaml")` trains the best settings.
+
+    Args:
+        data: See `fit`.
+        settings: See `fit`.
+        space: YAML file of the space.
+        n_trials: Trials to finish.
+        max_epochs: `trainer.max_epochs`.
+        folder: Folder of all trials, where best.yaml is written.
+        n_jobs: Worker processes.
+        resume: Whether to go on with the sweep that is in the folder.
+        more: Further options of the command, for example `["--timeout=600"]`.
+
+    Returns:
+        The study, for Optuna's own tables and plots.
+
+    Raises:
+        CnnLstmError: If the sweep fails, with its line.
+
+    Example:
+        >>> sweep(data, space="configs/sweep/cnn_lstm.yaml", n_trials=20).best_value  # doctest: +SKIP
+    """
+    with argv_of(data, settings, Path(folder).parent) as argv:
+        files = argv[1::2]
+        require(bool(files), "neither data nor settings", "sweep", "give at least one of them", code=225)
+        others = [word for file in files[1:] for word in ("--config", file)]
+        return api.sweep(files[0], space, n_trials, n_jobs, folder, resume, [*others, *_flags(max_epochs), *more])
+
+
+def audit(data: MarketDataModule, model: Model | None = None, *, warnings_fail: bool = False) -> run_audit.Audit:
+    """Checks on the data, and on a model if one is given, that nothing looks ahead, as `cnn-lstm audit` does.
+
+    Args:
+        data: The data; they are set up.
+        model: A model of the same features, targets and window, whose dates the data take over.
+        warnings_fail: Whether a warning is a failure.
+
+    Returns:
+        The result of each check; `failed` is empty where nothing looks ahead.
+
+    Raises:
+        CheckpointError: If the model is of another recipe.
+
+    Example:
+        >>> audit(data, model).failed  # doctest: +SKIP
+        ()
+    """
+    if model is None:
+        return run_audit.audit(data, warnings_fail=warnings_fail)
+    checkpoint, predictor = run_audit.joined(data, model.checkpoint)
+    return run_audit.audit(data, predictor, checkpoint, warnings_fail=warnings_fail)
+
+
+def _folder(name: str, given: PathText | None) -> Path:
+    return Path(given) if given else unused_folder(Path(RUNS) / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+def _flags(max_epochs: int | None, quiet: bool = False) -> list[str]:
+    return options({} if max_epochs is None else {"trainer.max_epochs": max_epochs}) + (["--quiet=true"] * quiet)
