@@ -37,7 +37,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "commands": {"data", "model", "training", "inference", "evaluation", "runs", "sweeps", "rl"},
     "cli": {"commands"},
     "__main__": {"cli"},
-    "__init__": {"data", "model", "inference"},  # by name, on first use
+    "notebook": {"data", "model", "training", "inference", "evaluation", "runs", "sweeps"},
+    "__init__": {"data", "model", "inference", "evaluation", "notebook"},  # by name, on first use
 }
 # (file, module) -> why it is imported inside a function
 LATE: dict[tuple[str, str], str] = {

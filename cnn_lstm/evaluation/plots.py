@@ -57,7 +57,9 @@ def target_plots(table: pd.DataFrame, name: str, target: TargetReport) -> list[P
     return [*drawn, *_curve(rows, about, Evaluation(**table.attrs["settings"])), *_errors(target)]
 
 
-def plots_of_kind(kind: Kind, table: pd.DataFrame, name: str, target: TargetReport | None, symbol: str | None) -> list[Plot]:
+def plots_of_kind(
+    kind: Kind, table: pd.DataFrame, name: str, target: TargetReport | None, symbol: str | None
+) -> list[Plot]:
     """The plots of one kind, of one target; empty where the forecasts have none of that kind.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -12,6 +13,8 @@ import yaml
 
 from cnn_lstm.credentials import keep_out_of_logs
 from cnn_lstm.errors import CnnLstmError, TerminatedError, interruption
+
+ERROR = re.compile(r"error\[E(\d+)\]: (.*)")
 
 
 @contextmanager
@@ -23,8 +26,8 @@ def command(name: str, quiet: bool = False) -> Iterator[None]:
         quiet: Whether nothing of what it prints is shown but warnings.
 
     Raises:
-        CnnLstmError: If the command ended with an exit code, which is that of the error; the last line that says
-            `failed` says why.
+        CnnLstmError: If the command ended with an exit code, which is that of the error; with the first error line of
+            its runs.
         KeyboardInterrupt: If it was interrupted, with advice on how to go on.
     """
     keep_out_of_logs()
@@ -38,17 +41,18 @@ def command(name: str, quiet: bool = False) -> Iterator[None]:
             raise _interrupted(error, code) from error
         number = error.code if isinstance(error.code, int) else 1
         if number:
-            raise _ended(name, number, errors.last) from error
+            raise _ended(name, number, errors.line) from error
 
 
 class _Kept(io.TextIOBase):
-    """Hands everything on to the errors of this process, and keeps the last line."""
+    """Hands everything on to the errors of this process, and keeps the first line that names an error."""
 
     def __init__(self) -> None:
-        self.last, self._stream = "", sys.stderr
+        self.line, self._stream = "", sys.stderr
 
     def write(self, text: str) -> int:
-        self.last = text.strip() or self.last
+        if not self.line and ERROR.search(text):
+            self.line = text
         return self._stream.write(text)
 
     def flush(self) -> None:
@@ -68,9 +72,11 @@ def _interrupted(error: BaseException, code: int) -> BaseException:
     return stopped
 
 
-def _ended(name: str, number: int, last: str) -> CnnLstmError:
-    """An error with the exit code of a command, and with the line that it has printed of a run that failed."""
-    ended = CnnLstmError(last or f"exit code {number}", name, code=100 * number)
+def _ended(name: str, number: int, line: str) -> CnnLstmError:
+    """An error with the exit code of a command, and with what a line says of a run that failed."""
+    found = ERROR.search(line)
+    code, what = (int(found[1]), found[2]) if found else (100 * number, f"it ended with exit code {number}")
+    ended = CnnLstmError(what, name, code=code)
     ended.exit_code = number
     return ended
 

@@ -7,6 +7,7 @@ import html
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,7 @@ class Drawing:
             ending = ENDINGS[kind]
             require(path.suffix.lower() == ending, f"the plot {path.name!r}", "save", f"end its name in {ending}")
             file = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
-            data = base64.b64decode(content)
-            write_whole(file, lambda partial, data=data: partial.write_bytes(data))
+            write_whole(file, partial(Path.write_bytes, data=base64.b64decode(content)))
             yield file
 
 

@@ -69,7 +69,7 @@ def to_yaml(data: MarketDataModule | None = None, settings: Settings = None, *, 
 
 
 def from_yaml(config: str | Path) -> Experiment:
-    """The data module and the settings of a YAML file of `fit`.
+    r"""The data module and the settings of a YAML file of `fit`.
 
     Args:
         config: The file, or the text itself, which has a line end.
@@ -78,7 +78,7 @@ def from_yaml(config: str | Path) -> Experiment:
         ConfigError: If it is wrong.
 
     Example:
-        >>> data, settings = from_yaml("data: {window: 30}\\ntrainer: {max_epochs: 5}")
+        >>> data, settings = from_yaml("data: {window: 30}\ntrainer: {max_epochs: 5}")
         >>> data.n_targets, settings["trainer"]["max_epochs"]
         (1, 5)
     """

@@ -14,7 +14,6 @@ from typing import Any
 import pandas as pd
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.stored_tables import read_table
 from cnn_lstm.evaluation.plots import Kind, embedded
 from cnn_lstm.inference.ensemble import model_from
 from cnn_lstm.inference.predictor import Predictor
@@ -30,8 +29,6 @@ from cnn_lstm.runs.ensemble_fit import fit_ensemble
 from cnn_lstm.training.history import curves_of, read_history
 from cnn_lstm.training.history_plot import draw_history
 from cnn_lstm.training.run_folder import RunFolder, empty_run_removed, run_of_checkpoint, unused_folder
-
-PREDICTIONS = "predictions.parquet"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -117,7 +117,11 @@ class TestReport:
         return pd.DataFrame.from_dict(numbers, orient="index")
 
     def plot(
-        self, kind: Kind = "forecast", symbol: str | None = None, target: str | None = None, file: str | Path | None = None
+        self,
+        kind: Kind = "forecast",
+        symbol: str | None = None,
+        target: str | None = None,
+        file: str | Path | None = None,
     ) -> Drawing:
         """Draws the plots of the report.
 

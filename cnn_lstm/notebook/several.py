@@ -103,7 +103,7 @@ def repeat(
     return Repeat(path)
 
 
-def walk_forward(
+def walk_forward(  # noqa: PLR0913 - those of the command
     data: MarketDataModule | None = None,
     settings: Settings = None,
     *,
@@ -144,7 +144,7 @@ def walk_forward(
     return TestReport.from_run(path)
 
 
-def sweep(
+def sweep(  # noqa: PLR0913 - those of the command
     data: MarketDataModule | None = None,
     settings: Settings = None,
     *,
