@@ -18,6 +18,7 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.data.sources.frame import FrameBars
+from cnn_lstm.data.splits import FractionSplit
 from cnn_lstm.errors import CnnLstmError, ConfigError, require
 from cnn_lstm.model.network import Backbone
 from cnn_lstm.runs import forecast_cli
@@ -155,10 +156,11 @@ def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _data_section(data: MarketDataModule, folder: Path) -> dict[str, Any]:
     """Every argument of a data module, so that nothing of another `data` section is left over."""
-    if not isinstance(data, MarketDataModule):
+    if type(data) is not MarketDataModule:  # what a subclass does has no key
         fix = "give a MarketDataModule(prices, ...)"
         raise ConfigError(f"the data are {type(data).__name__}", "data", fix, code=225)
-    given = {**data.init_args, "source": _nameable(data.source, folder), "targets": data.targets, "split": data.split}
+    given = {**data.init_args, "source": _nameable(data.source, folder), "targets": data.targets}
+    given["split"] = given["split"] or FractionSplit()  # not that of the data, which may keep dates of a checkpoint
     return {name: _plain(value, f"data.{name}") for name, value in given.items()}
 
 

@@ -114,13 +114,13 @@ def same_weights(one: Path, other: Path) -> bool:
 def test_the_twin_by_yaml_is_equal_in_every_bit(both: Both) -> None:
     first, twin = both.model.run.path, both.twin
     assert same_weights(first, twin)
-    predictions = [pd.read_parquet(run / "predictions.parquet") for run in (first, twin)]
-    pd.testing.assert_frame_equal(*predictions, check_exact=True)  # with the fingerprint of the prices
+    one, other = (pd.read_parquet(run / "predictions.parquet") for run in (first, twin))
+    pd.testing.assert_frame_equal(one, other, check_exact=True)  # with the fingerprint of the prices
     for name in ("test_metrics.json", "report.json"):
         assert json.loads((first / name).read_text()) == json.loads((twin / name).read_text()), name
-    courses = [pd.read_csv(run / "metrics.csv") for run in (first, twin)]
     timed = ["epoch_s", "windows_per_s", "peak_memory_mib"]
-    pd.testing.assert_frame_equal(*(course.drop(columns=timed) for course in courses), check_exact=True)
+    one, other = (pd.read_csv(run / "metrics.csv").drop(columns=timed) for run in (first, twin))
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 
 def test_a_python_run_has_the_folder_of_a_shell_run(both: Both) -> None:
@@ -259,7 +259,7 @@ REFUSED: dict[str, tuple[str, Any]] = {
     "a path for a frame": ("E338", lambda _: MarketDataModule("prices.csv")),  # type: ignore[arg-type]
     "no rows": ("E302", lambda both: MarketDataModule(both.prices.head(0))),
     "no file": ("E201", lambda both: fit(data_of(both.prices), "missing.yaml")),
-    "settings that are none": ("E225", lambda both: fit(data_of(both.prices), 3)),
+    "settings that are none": ("E225", lambda both: fit(data_of(both.prices), 3)),  # type: ignore[arg-type]
     "a value of another kind": ("E225", lambda both: fit(data_of(both.prices), {"trainer.max_epochs": "many"})),
     "a function": ("E225.*YAML cannot hold", lambda both: fit(data_of(both.prices), {"model.network": print})),
     "a key within a value": ("E225", lambda both: fit(None, {"trainer": 1, "trainer.max_epochs": 1})),
