@@ -128,7 +128,6 @@ class MarketData(PanelOfPrices, Serializable):
         self.cache = PanelCache.of(cache, cache_limit)
         for name, value in (("window", window), ("batch_size", batch_size), ("train_stride", train_stride)):
             require(value >= 1, f"{name}={value}", f"data.{name}", "give at least 1")
-        self.source = SampleBars() if source is None else source_of(source)
         self.symbols, self.start, self.end = symbols, start, end
         self.storage, self.order = storage, order
         self.targets: list[Target] = [ForwardReturn()] if targets is None else targets
@@ -149,6 +148,7 @@ class MarketData(PanelOfPrices, Serializable):
             checks=checks or Checks(),
             zone=known_zone(calendar_zone, "data.calendar_zone") if calendar_zone else "",
         )
+        self.source = SampleBars() if source is None else source_of(source, self.recipe)
         fix = "list at least one, see docs/features.md"
         require(features is None or bool(features), "no feature", "data.features", fix, code=225)
         unknown = [name for name in self.recipe.anchor if name not in self.recipe.features or name == SYMBOL_CODE]
@@ -310,16 +310,17 @@ class MarketData(PanelOfPrices, Serializable):
         }
 
 
-def source_of(prices: Prices) -> PriceSource:
-    """A source as it is, and a frame as one.
+def source_of(prices: Prices, recipe: Recipe) -> PriceSource:
+    """A source as it is, and a frame as one, whose columns have the names that a recipe asks for.
 
     Args:
         prices: What the argument `source` was given.
+        recipe: The recipe.
 
     Raises:
         DataError: As `FrameBars`.
     """
-    return prices if isinstance(prices, PriceSource) else FrameBars(prices)
+    return prices if isinstance(prices, PriceSource) else FrameBars(recipe.read(prices))
 
 
 class _OneTable(PriceSource):

@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from cnn_lstm.data.checks import KEYS
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.sources.base import PriceSource
+from cnn_lstm.data.sources.column_names import our_name
 from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.data.sources.frame import FrameBars
 from cnn_lstm.data.splits import FractionSplit
@@ -168,7 +170,9 @@ def _nameable(source: PriceSource, folder: Path) -> PriceSource:
     """A source that YAML can name: of a frame its file."""
     if not isinstance(source, FrameBars):
         return source
-    return PriceFiles(str(source.write(folder / FRAMES).resolve()))
+    names: dict[str, str | int] = {name: name for name in map(str, source.table) if name not in KEYS}
+    kept = all(our_name(name) == name for name in names)  # else files would give own columns other names
+    return PriceFiles(str(source.write(folder / FRAMES).resolve()), columns=None if kept else names)
 
 
 def _plain(value: Any, key: str) -> Any:

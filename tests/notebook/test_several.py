@@ -1,0 +1,121 @@
+"""Several runs from Python, and how a command that ends becomes an exception."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+
+import cnn_lstm as cl
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.errors import CnnLstmError
+from cnn_lstm.notebook.calls import command
+from tests.fits import FEATURES, price_file
+
+SETTINGS = {
+    "mlflow": False,
+    "tensorboard": False,
+    "trainer": {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False},
+    "model.network": {"channels": [4], "kernel_sizes": [3], "lstm_hidden": 4, "attention_heads": 2},
+    "evaluation.resamples": 200,
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MarketDataModule:
+    monkeypatch.chdir(tmp_path)
+    prices = pd.read_csv(price_file(tmp_path, rows=200))
+    return MarketDataModule(prices, features=FEATURES, window=6, batch_size=16)
+
+
+# -- how a command ends ------------------------------------------------------------------------------------------------
+
+
+def test_an_exit_becomes_the_error_of_the_run_that_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CnnLstmError, match=r"^error\[E238\]: no such device — repeat$") as ended, command("repeat"):
+        print("seed 42 failed with exit code 2: error[E238]: no such device", file=sys.stderr)
+        print("nothing was trained", file=sys.stderr)
+        sys.exit(2)
+    assert (ended.value.code, ended.value.exit_code) == (238, 2)
+    assert "nothing was trained" in capsys.readouterr().err
+
+
+def test_an_exit_without_a_line_has_its_code() -> None:
+    with pytest.raises(CnnLstmError, match=r"^error\[E600\]: it ended with exit code 6 — fit$"), command("fit"):
+        sys.exit(6)
+
+
+def test_an_exit_without_an_error_is_none() -> None:
+    with command("fit"):
+        sys.exit(0)
+
+
+def test_the_stop_button_stays_what_it_is() -> None:
+    with pytest.raises(KeyboardInterrupt), command("fit"):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)  # as Lightning does
+
+
+def test_quiet_keeps_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with command("test", quiet=True):
+        print("a table")
+        print("warning: a gap", file=sys.stderr)
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "warning: a gap\n")
+
+
+# -- several runs ------------------------------------------------------------------------------------------------------
+
+
+def test_what_fails_at_once_leaves_nothing(data: MarketDataModule) -> None:
+    with pytest.raises(CnnLstmError, match=r"E224.*--seeds"):
+        cl.repeat(data, SETTINGS, seeds=0)
+    with pytest.raises(CnnLstmError, match="E223"):
+        cl.walk_forward(data, SETTINGS, folds=0)
+    with pytest.raises(CnnLstmError, match=r"E225.*neither"):
+        cl.sweep(space="space.yaml")
+    assert [path.name for path in Path("runs").iterdir()] == [".prices"]
+
+
+@pytest.mark.slow
+def test_repeat(data: MarketDataModule) -> None:
+    result = cl.repeat(data, SETTINGS, seeds=[3, 4], max_epochs=1, folder="runs/seeds", quiet=True)
+    assert result.result["seeds"] == [3, 4]
+    assert "repeat folder: runs/seeds" in repr(result)
+    report = result.report()
+    table = result.model().predict(pd.read_csv("prices.csv"))
+    keys = ["symbol", "as_of"]
+    tested = report.table.set_index(keys)["y_pred"]
+    assert table.set_index(keys)["y_pred"].reindex(tested.index).equals(tested)
+
+
+@pytest.mark.slow
+def test_walk_forward(data: MarketDataModule) -> None:
+    report = cl.walk_forward(data, SETTINGS, folds=2, max_epochs=1, folder="runs/folds", quiet=True)
+    assert sorted(report.table["fold"].unique()) == [0, 1]
+    assert list(report.verdict) == ["return_1"]
+    assert report.page.is_file()
+
+
+@pytest.mark.slow
+def test_sweep(data: MarketDataModule) -> None:
+    Path("space.yaml").write_text("space:\n  model.network.init_args.lstm_hidden: {choices: [4, 6]}\n")
+    study = cl.sweep(data, SETTINGS, space="space.yaml", n_trials=1, max_epochs=1)
+    assert isinstance(study, optuna.Study)
+    assert len(study.trials) == 1
+    best = cl.from_yaml("runs/sweep/best.yaml")
+    assert best.data.recipe.window == 6
+
+
+@pytest.mark.slow
+def test_audit(data: MarketDataModule) -> None:
+    model = cl.fit(data, SETTINGS, max_epochs=1, quiet=True)
+    audit = cl.audit(data, model)
+    assert not audit.failed
+    assert "calibration" in repr(audit)
+    assert audit._repr_html_().startswith("<pre>prices as they were known")
