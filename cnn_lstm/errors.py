@@ -5,6 +5,7 @@ The codes are stable: `error[E303]` is row 3 of the data table in docs/troublesh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from cnn_lstm.credentials import without_credentials
 MAX_LINES = 20
 MAX_LETTERS = 400  # of one message: a value of a file or a library's text may have any length
 CUT = " ... "
+LINE = re.compile(r"error\[E(\d+)\]: (.*)")
 
 
 def shortened(text: str, most: int = MAX_LETTERS) -> str:
@@ -64,6 +66,26 @@ class CnnLstmError(Exception):
             longest = max(range(len(parts)), key=lambda k: len(parts[k]))
             parts[longest] = shortened(parts[longest], max(40, len(parts[longest]) - (len(text) - MAX_LETTERS)))
         return text
+
+
+def error_of_line(line: str, exit_code: int, command: str) -> CnnLstmError:
+    """What ended a command that ran elsewhere, from the line that it printed.
+
+    Args:
+        line: The line; its code and text are used from `error[E` on. Without that, the exit code is all that is known.
+        exit_code: The exit code of the command.
+        command: Its name.
+
+    Example:
+        >>> error = error_of_line("seed 42 failed: error[E302]: 0 rows", 3, "repeat")
+        >>> print(error, error.code, error.exit_code)
+        error[E302]: 0 rows — repeat 302 3
+    """
+    found = LINE.search(line)
+    code, what = (int(found[1]), found[2]) if found else (100 * exit_code, f"it ended with exit code {exit_code}")
+    error = CnnLstmError(what, command, code=code)
+    error.exit_code = exit_code
+    return error
 
 
 class ConfigError(CnnLstmError, ValueError):

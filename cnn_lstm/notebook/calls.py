@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -12,9 +11,7 @@ from typing import Any
 import yaml
 
 from cnn_lstm.credentials import keep_out_of_logs
-from cnn_lstm.errors import CnnLstmError, TerminatedError, interruption
-
-ERROR = re.compile(r"error\[E(\d+)\]: (.*)")
+from cnn_lstm.errors import LINE, TerminatedError, error_of_line, interruption
 
 
 @contextmanager
@@ -41,7 +38,7 @@ def command(name: str, quiet: bool = False) -> Iterator[None]:
             raise _interrupted(error, code) from error
         number = error.code if isinstance(error.code, int) else 1
         if number:
-            raise _ended(name, number, errors.line) from error
+            raise error_of_line(errors.line, number, name) from error
 
 
 class _Kept(io.TextIOBase):
@@ -51,7 +48,7 @@ class _Kept(io.TextIOBase):
         self.line, self._stream = "", sys.stderr
 
     def write(self, text: str) -> int:
-        if not self.line and ERROR.search(text):
+        if not self.line and LINE.search(text):
             self.line = text
         return self._stream.write(text)
 
@@ -70,15 +67,6 @@ def _interrupted(error: BaseException, code: int) -> BaseException:
     for note in getattr(error, "__notes__", ()):
         stopped.add_note(note)
     return stopped
-
-
-def _ended(name: str, number: int, line: str) -> CnnLstmError:
-    """An error with the exit code of a command, and with what a line says of a run that failed."""
-    found = ERROR.search(line)
-    code, what = (int(found[1]), found[2]) if found else (100 * number, f"it ended with exit code {number}")
-    ended = CnnLstmError(what, name, code=code)
-    ended.exit_code = number
-    return ended
 
 
 def options(values: Mapping[str, Any]) -> list[str]:

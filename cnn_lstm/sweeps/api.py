@@ -9,7 +9,7 @@ from pathlib import Path
 
 import optuna
 
-from cnn_lstm.errors import CnnLstmError
+from cnn_lstm.errors import error_of_line
 from cnn_lstm.files import read_json
 from cnn_lstm.runs.processes import PROGRAM, trust_argv
 from cnn_lstm.sweeps.study import open_storage
@@ -59,7 +59,7 @@ def sweep(
             raise
     code = process.returncode
     if code:
-        raise CnnLstmError(error.partition(": ")[2] or f"the sweep ended with exit code {code}", code=100 * code)
+        raise error_of_line(error, code, "sweep")
     kept = read_json(Path(folder) / "study.json", "record of the study")
     # the folder does not keep the password of a storage; the options have it
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)

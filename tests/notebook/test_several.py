@@ -34,31 +34,42 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MarketDataModule:
 # -- how a command ends ------------------------------------------------------------------------------------------------
 
 
+def ends(code: int, *lines: str) -> None:
+    """A command that prints lines of errors, and leaves."""
+    with command("repeat"):
+        for line in lines:
+            print(line, file=sys.stderr)
+        sys.exit(code)
+
+
+def stopped() -> None:
+    """A command that is interrupted, which Lightning turns into an exit."""
+    with command("fit"):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)
+
+
 def test_an_exit_becomes_the_error_of_the_run_that_failed(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(CnnLstmError, match=r"^error\[E238\]: no such device — repeat$") as ended, command("repeat"):
-        print("seed 42 failed with exit code 2: error[E238]: no such device", file=sys.stderr)
-        print("nothing was trained", file=sys.stderr)
-        sys.exit(2)
+    with pytest.raises(CnnLstmError, match=r"^error\[E238\]: no such device — repeat$") as ended:
+        ends(2, "seed 42 failed with exit code 2: error[E238]: no such device", "nothing was trained")
     assert (ended.value.code, ended.value.exit_code) == (238, 2)
     assert "nothing was trained" in capsys.readouterr().err
 
 
 def test_an_exit_without_a_line_has_its_code() -> None:
-    with pytest.raises(CnnLstmError, match=r"^error\[E600\]: it ended with exit code 6 — fit$"), command("fit"):
-        sys.exit(6)
+    with pytest.raises(CnnLstmError, match=r"^error\[E600\]: it ended with exit code 6 — repeat$"):
+        ends(6)
 
 
 def test_an_exit_without_an_error_is_none() -> None:
-    with command("fit"):
-        sys.exit(0)
+    ends(0)
 
 
 def test_the_stop_button_stays_what_it_is() -> None:
-    with pytest.raises(KeyboardInterrupt), command("fit"):
-        try:
-            raise KeyboardInterrupt
-        except KeyboardInterrupt:
-            sys.exit(1)  # as Lightning does
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
 
 
 def test_quiet_keeps_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,7 +115,7 @@ def test_walk_forward(data: MarketDataModule) -> None:
 
 @pytest.mark.slow
 def test_sweep(data: MarketDataModule) -> None:
-    Path("space.yaml").write_text("space:\n  model.network.init_args.lstm_hidden: {choices: [4, 6]}\n")
+    Path("space.yaml").write_text("space:\n  model.network.init_args.lstm_hidden: {categorical: [4, 6]}\n")
     study = cl.sweep(data, SETTINGS, space="space.yaml", n_trials=1, max_epochs=1)
     assert isinstance(study, optuna.Study)
     assert len(study.trials) == 1
