@@ -25,7 +25,7 @@ from cnn_lstm.errors import CnnLstmError, ConfigError, require
 from cnn_lstm.model.network import Backbone
 from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.argv import word_of
-from cnn_lstm.specs import Serializable, class_path, plain
+from cnn_lstm.specs import Serializable, class_path, is_trusted, plain
 
 Settings = Mapping[str, Any] | str | Path | None
 RUNS = "runs"
@@ -179,9 +179,10 @@ def _plain(value: Any, key: str) -> Any:
     """A value as YAML writes it; an object that remembers how it was built becomes its class and its arguments.
 
     Raises:
-        ConfigError: E225, if it has no such form.
+        ConfigError: E225, if it has no such form; E228, if its class is defined in the notebook.
     """
     if isinstance(value, Serializable):
+        _require_module(type(value), key)
         arguments = dict(value.init_args)
         if isinstance(value, Backbone):
             arguments.pop("n_features", None)  # the data say it
@@ -197,3 +198,10 @@ def _plain(value: Any, key: str) -> Any:
     except TypeError:
         fix = "give numbers, texts, lists, or {'class_path': ..., 'init_args': {...}}"
         raise ConfigError(f"{key} is a {type(value).__name__}, which YAML cannot hold", WHERE, fix, code=225) from None
+
+
+def _require_module(kind: type[Any], key: str) -> None:
+    """Refuses a class that no other process can import, unless the user trusts this program."""
+    fix = "put it into a module, and call cnn_lstm.trust with the module's name"
+    named = kind.__module__ != "__main__" or is_trusted("__main__")
+    require(named, f"the class {kind.__name__} is defined in this notebook or program", key, fix, code=228)

@@ -251,6 +251,16 @@ def test_before_a_test_the_validation_part_is_drawn(both: Both) -> None:
 
 # -- refusals ----------------------------------------------------------------------------------------------------------
 
+
+class OwnData(MarketDataModule):
+    """It may do anything that no key says."""
+
+
+class Own(RealizedVolatility):
+    """As if a cell of a notebook had defined it."""
+
+
+Own.__module__ = "__main__"
 REFUSED: dict[str, tuple[str, Any]] = {
     "a misspelt key": ("E225.*did you mean model", lambda both: fit(data_of(both.prices), {"modle": 1})),
     "the place of a wrong key": ("E225.* the settings ", lambda both: fit(data_of(both.prices), {"modle": 1})),
@@ -262,6 +272,8 @@ REFUSED: dict[str, tuple[str, Any]] = {
     "settings that are none": ("E225", lambda both: fit(data_of(both.prices), 3)),  # type: ignore[arg-type]
     "a value of another kind": ("E225", lambda both: fit(data_of(both.prices), {"trainer.max_epochs": "many"})),
     "a function": ("E225.*YAML cannot hold", lambda both: fit(data_of(both.prices), {"model.network": print})),
+    "a class of the notebook": ("E228.*data.targets.*trust", lambda both: fit(data_of(both.prices, targets=[Own()]))),
+    "a data module of another class": ("E225.*OwnData", lambda both: fit(OwnData(both.prices))),
     "a key within a value": ("E225", lambda both: fit(None, {"trainer": 1, "trainer.max_epochs": 1})),
     "negative epochs": ("E224", lambda both: fit(data_of(both.prices), max_epochs=-5)),
     "few rows": ("E306", lambda both: fit(data_of(both.prices.head(9)), SETTINGS)),
