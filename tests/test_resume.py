@@ -268,12 +268,14 @@ def test_a_run_that_goes_on_from_an_earlier_epoch_has_each_point_once(tmp_path: 
 
 def test_a_resume_that_is_refused_takes_nothing_back(tmp_path: Path) -> None:
     config = experiment(tmp_path, market(110))
-    part = fit(
-        config, tmp_path / "part", "--trainer.max_epochs", 3, "--tensorboard", "true", "--checkpoint.mode", "max"
-    )
+    part = fit(config, tmp_path / "part", "--trainer.max_epochs", 1, "--tensorboard", "true")
+    earlier = part / "checkpoints" / "earlier.ckpt"
+    shutil.copy(part / "checkpoints" / "last.ckpt", earlier)
+    more = ["--trainer.max_epochs", 3, "--ckpt_path", "last"]
+    assert run("fit", "--config", part / "config.yaml", *more) == 0
     in_file, in_tensorboard = points(part), tensorboard_points(part)
-    assert read_checkpoint(part / "checkpoints" / "best.ckpt")["global_step"] < in_file[-1][0]
-    argv = ["--trainer.max_epochs", 4, "--data.window", 7, "--ckpt_path", "best"]
+    assert read_checkpoint(earlier)["global_step"] < in_file[-1][0]
+    argv = ["--trainer.max_epochs", 4, "--data.window", 7, "--ckpt_path", earlier]
     assert run("fit", "--config", part / "config.yaml", *argv) == 4
     assert (points(part), tensorboard_points(part)) == (in_file, in_tensorboard)
 

@@ -96,7 +96,7 @@ def test_shares_out_of_range_are_refused(smoothing: float) -> None:
 def test_a_resumed_run_stops_where_the_whole_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rate that is too high makes the losses swing."""
     adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.05}}
-    stopping = {"patience": 2, "smoothing": 0.5}
+    stopping = {"patience": 3, "smoothing": 0.5}
     config = experiment(tmp_path, market(110), model={"optimizer": adam, "scheduler": None}, early_stopping=stopping)
     argv = ["--trainer.max_epochs", 40]
     whole = fit(config, tmp_path / "whole", *argv)
