@@ -80,7 +80,7 @@ class LiveIntervals:
     """The bounds of `add_intervals` for forecasts that come one at a time, with the same bits.
 
     Args:
-        calibration: That of the checkpoint; without one there are no bounds.
+        calibration: That of the checkpoint; without one the bounds are missing.
         boundary: First date of the test part of the checkpoint, ISO, UTC.
         targets: What a predictions table says of each target.
 

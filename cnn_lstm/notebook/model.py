@@ -82,7 +82,7 @@ class Model(Predictor):
 
     Args:
         run: The run folder.
-        checkpoint: `best`, `last`, or a file; the best one by default, the last one where there is no best.
+        checkpoint: `best`, `last`, or a file; the best one by default, the last one without a best one.
         device: Where to compute.
 
     Attributes:
@@ -91,7 +91,7 @@ class Model(Predictor):
         history: The course of the fit.
 
     Raises:
-        CheckpointError: If there is no checkpoint, or it is damaged.
+        CheckpointError: If a checkpoint is missing or damaged.
         ConfigError: E238, if the device is not there.
 
     Example:
@@ -144,7 +144,7 @@ class Model(Predictor):
             file: Where to write it too, see `Drawing.save`.
 
         Raises:
-            ConfigError: E224, if there is no such kind, symbol or target.
+            ConfigError: E224, if kind, symbol or target are unknown.
         """
         if (self.run.path / "report.json").is_file():
             return TestReport.from_run(self.run.path).plot(kind, symbol, target, file)

@@ -107,7 +107,7 @@ class TestReport:
             One row per forecast, the model first, and one column per metric, in the target's unit where it has one.
 
         Raises:
-            ConfigError: E224, if there is no such target.
+            ConfigError: E224, if the target is unknown.
         """
         forecasts = self._target(target)[1]["forecasts"]
         numbers = {
@@ -134,7 +134,7 @@ class TestReport:
             file: Where to write it too, see `Drawing.save`.
 
         Raises:
-            ConfigError: E224, if there is no such kind, symbol or target, or it has no such plot.
+            ConfigError: E224, if kind, symbol or target are unknown, or the target has no such plot.
         """
         return draw(kind, self.table, *self._target(target), symbol, file)
 
@@ -175,7 +175,7 @@ def draw(
         file: Where to write it too.
 
     Raises:
-        ConfigError: E224, if there is no such kind, symbol or target, or it has no such plot.
+        ConfigError: E224, if kind, symbol or target are unknown, or the target has no such plot.
     """
     _known(kind, KINDS, "plot")
     if symbol is not None:

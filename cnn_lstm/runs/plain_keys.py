@@ -24,7 +24,7 @@ def nothing(value: Any) -> bool:
 
 
 def text(value: Any) -> bool:
-    """Whether a value is a text that is no path, address or option."""
+    """Whether a value is a text, and not a path, an address or an option."""
     return isinstance(value, str) and value.replace("_", "").replace("-", "").isalnum() and not value.startswith("-")
 
 

@@ -90,7 +90,7 @@ def main() -> int:
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
-        print("skipped: there is no GPU")
+        print("skipped: this machine has no GPU")
         return 0
     device = torch.device(options.device)
     print(f"{torch.cuda.get_device_name() if device.type == 'cuda' else 'CPU'}, torch {torch.__version__}")
