@@ -53,7 +53,8 @@ class _Kept(io.TextIOBase):
         return self._stream.write(text)
 
     def flush(self) -> None:
-        self._stream.flush()
+        if not self._stream.closed:  # Python flushes an object that it forgets
+            self._stream.flush()
 
     def isatty(self) -> bool:
         return self._stream.isatty()

@@ -15,6 +15,7 @@ import pandas as pd
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.evaluation.plots import Kind, embedded
+from cnn_lstm.hints import counted
 from cnn_lstm.inference.ensemble import model_from
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
@@ -166,7 +167,7 @@ class Model(Predictor):
         names = ", ".join(target.name for target in self.targets)
         trained = contract.training
         span = f", trained on {trained.first[:10]}..{trained.last[:10]}" if trained else ""
-        return f"<Model of {names}: {len(contract.symbols)} symbols{span}, {self.checkpoint}>"
+        return f"<Model of {names}: {counted(len(contract.symbols), 'symbol')}{span}, {self.checkpoint}>"
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(repr(self)[1:-1])}</p>{self.history._repr_html_()}"

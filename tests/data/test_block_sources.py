@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def dataset(table: pd.DataFrame, folder: Path, layout: str, **options: Any) -> P
 
 def database(table: pd.DataFrame, folder: Path, **options: Any) -> SqlBars:
     """The table in SQLite, dates as text."""
-    with sqlite3.connect(folder / "bars.db") as connection:
+    with closing(sqlite3.connect(folder / "bars.db")) as connection, connection:
         table.assign(Date=table["Date"].map(lambda when: when.isoformat())).to_sql("bars", connection, index=False)
     return SqlBars(f"sqlite:///{folder / 'bars.db'}", table="bars", **options)
 
@@ -319,14 +320,14 @@ class TestSqlBars:
     def test_texts_in_mixed_forms_lose_no_row(self, tmp_path: Path) -> None:
         table = bars("A").assign(Date=lambda frame: frame["Date"].dt.strftime("%Y-%m-%d"))
         table.loc[3, "Date"] = "20240311"
-        with sqlite3.connect(tmp_path / "x.db") as connection:
+        with closing(sqlite3.connect(tmp_path / "x.db")) as connection, connection:
             table.to_sql("bars", connection, index=False)
         loaded = SqlBars(f"sqlite:///{tmp_path / 'x.db'}", table="bars").load(None, "2024-03-10", "2024-03-12")
         assert times(loaded) == ["2024-03-10T00:00", "2024-03-11T00:00"]
 
     def test_a_cell_that_is_no_number_is_named(self, tmp_path: Path) -> None:
         source = database(bars("A").astype({"Close": object}), tmp_path)
-        with sqlite3.connect(tmp_path / "bars.db") as connection:
+        with closing(sqlite3.connect(tmp_path / "bars.db")) as connection, connection:
             connection.execute("UPDATE bars SET Close = '1,5' WHERE Volume = 2")
         fails(lambda: source.load(None, None, None), 304, "'1,5'", "column close", "1 cell")
 
