@@ -14,6 +14,7 @@ import multiprocessing
 import sqlite3
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +46,10 @@ def write(folder: Path, symbols: int, rows: int) -> dict[str, PriceSource]:
     for begin in range(0, symbols, 100):
         table = bars(range(begin, min(begin + 100, symbols)), rows)
         table.to_parquet(folder / "parquet" / f"{begin:05d}.parquet", row_group_size=100_000)
-        with sqlite3.connect(folder / "bars.db") as connection:
+        with closing(sqlite3.connect(folder / "bars.db")) as connection, connection:
             days = table["timestamp"].dt.strftime("%Y-%m-%d")
             table.assign(timestamp=days).to_sql("bars", connection, index=False, if_exists="append")
-    with sqlite3.connect(folder / "bars.db") as connection:
+    with closing(sqlite3.connect(folder / "bars.db")) as connection, connection:
         connection.execute("CREATE INDEX of_symbol ON bars (symbol)")
     if importlib.util.find_spec("duckdb_engine"):
         import duckdb  # type: ignore[import-not-found,unused-ignore]  # an extra

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_half_made_database_is_named_with_its_cure(tmp_path: Path, made: bytes
     file = tmp_path / "mlflow.db"
     file.write_bytes({"cut": made[:20_000], "other": b"no database at all " * 100}.get(damage, made))
     if damage in ("version", "tables"):
-        with sqlite3.connect(file) as database:
+        with closing(sqlite3.connect(file)) as database, database:
             database.execute("drop table alembic_version" if damage == "version" else "drop table runs")
         database.close()
     error = refused(tmp_path, f"sqlite:///{file}")
