@@ -149,6 +149,8 @@ class MarketData(PanelOfPrices, Serializable):
             zone=known_zone(calendar_zone, "data.calendar_zone") if calendar_zone else "",
         )
         self.source = SampleBars() if source is None else source_of(source, self.recipe)
+        if isinstance(self.source, FrameBars):  # else the frame would be kept twice
+            self._init_args = {**self.init_args, "source": self.source}
         fix = "list at least one, see docs/features.md"
         require(features is None or bool(features), "no feature", "data.features", fix, code=225)
         unknown = [name for name in self.recipe.anchor if name not in self.recipe.features or name == SYMBOL_CODE]

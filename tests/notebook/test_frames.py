@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.sources import SampleBars
 from cnn_lstm.data.sources.frame import FrameBars
 from cnn_lstm.notebook.experiment import from_yaml, to_yaml
 from tests.markets import market
@@ -73,3 +74,10 @@ def test_another_frame_is_another_file(tmp_path: Path) -> None:
     changed = table.assign(close=table["close"].where(table.index != 3, 1.0))
     files = {FrameBars(frame).write(tmp_path) for frame in (table, changed, table.assign(x=1.0), table.copy())}
     assert len(files) == 3
+
+
+def test_a_frame_is_kept_once() -> None:
+    frame = SampleBars().load(["IBM"], "2012-01-01", None)
+    data = MarketDataModule(frame)
+    assert data.init_args["source"] is data.source
+    assert not any(value is frame for value in vars(data).values())
