@@ -317,7 +317,7 @@ def _filled(table: pd.DataFrame, checks: Checks, labels: Collection[str]) -> tup
             values.iloc[rows] = 0.0 if name == "volume" else values.groupby(table["symbol"]).ffill().iloc[rows]
             where = f"{at_row(table, rows[0])}, {count_rows(len(rows))}"
             defects.append(Defect(312, f"{name} was missing", where, "filled from the past", fatal=False))
-    return table.assign(**columns), defects
+    return (table.assign(**columns) if columns else table), defects
 
 
 def _missing(table: pd.DataFrame, name: str, runs: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
