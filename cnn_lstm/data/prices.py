@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -134,7 +135,7 @@ def require_table(table: object) -> pd.DataFrame:
 
 def is_long(table: pd.DataFrame) -> bool:
     """Whether a table has the names and types that tables have inside the package, as `price_table` makes them."""
-    kinds = dict(zip(table.columns, table.dtypes, strict=True))
+    kinds: dict[Any, Any] = dict(zip(table.columns, table.dtypes, strict=True))
     if len(kinds) < table.shape[1] or kinds.get("symbol") != "str" or kinds.get("timestamp") != TIME_DTYPE:
         return False
     names = [name for name in kinds if name not in KEYS]
