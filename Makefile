@@ -15,7 +15,7 @@ $(BIN)/python:
 
 # the versions that were tested together; they also keep pip from fetching a newer torch with other CUDA libraries
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python tools/install_torch.py --constraint constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
