@@ -32,7 +32,9 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def run(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs the tool; returns what installed torch: `pip`, `uv`, or both where the first could not."""
 
-    def calls(driver: bool = False, uv_comes: bool = True, uv_works: bool = True, installed: str = "") -> list[str]:
+    def calls(
+        *options: str, driver: bool = False, uv_comes: bool = True, uv_works: bool = True, installed: str = ""
+    ) -> list[str]:
         versions, by = ([installed] if installed else []), list[str]()
 
         def answer(argv: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
@@ -45,6 +47,7 @@ def run(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Run:
             versions.append("2.13.0+cpu" if argv[2] == "uv" else "2.13.0")
             return subprocess.CompletedProcess(argv, 0)
 
+        monkeypatch.setattr(sys, "argv", [*sys.argv[:3], *options])
         monkeypatch.setattr(tool, "has_driver", lambda: driver)
         monkeypatch.setattr(tool, "version", lambda: versions[-1] if versions else None)
         monkeypatch.setattr(tool.subprocess, "run", answer)
@@ -70,6 +73,11 @@ def test_without_uv_or_its_index_pip_takes_what_there_is(
 def test_with_a_driver_pip_takes_the_default_build(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(driver=True) == ["pip"]
     assert "brings CUDA (an NVIDIA driver was found)" in capsys.readouterr().out
+
+
+def test_the_user_may_choose(run: Run) -> None:
+    assert run("--build", "default") == ["pip"]  # as for an image that will run on another machine
+    assert run("--build", "cpu", driver=True) == ["uv"]
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])

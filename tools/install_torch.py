@@ -1,6 +1,6 @@
 """Install PyTorch into the environment of this interpreter, without gigabytes of CUDA where no GPU could use them.
 
-python tools/install_torch.py --constraint constraints.txt
+python tools/install_torch.py --constraint constraints.txt [--build auto|cpu|default]
 
 PyTorch's default build for Linux brings CUDA. Where no NVIDIA driver is found, uv picks the build for CPUs. If uv or
 its index cannot be reached, pip takes what the index of the user has. The last line says which build was installed.
@@ -25,8 +25,13 @@ def main() -> None:
     """Installs PyTorch unless it is there, and says which build there is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--constraint", required=True, metavar="FILE", help="versions, as for pip")
-    wanted = ["--constraint", parser.parse_args().constraint, "torch"]
-    if version() is None and not (needs_choice() and by_uv(wanted)):
+    parser.add_argument(
+        "--build", choices=["auto", "cpu", "default"], default="auto", help="auto: what fits the machine"
+    )
+    options = parser.parse_args()
+    wanted = ["--constraint", options.constraint, "torch"]
+    small = options.build == "cpu" or (options.build == "auto" and cuda_is_needless())
+    if version() is None and not (small and by_uv(wanted)):
         subprocess.run([*PIP, *wanted], check=True)
     print(f"torch {version()}: {build()}")
 
@@ -39,7 +44,7 @@ def version() -> str | None:
         return None
 
 
-def needs_choice() -> bool:
+def cuda_is_needless() -> bool:
     """Whether the default build would bring CUDA for nothing: on Linux without an NVIDIA driver."""
     return sys.platform == "linux" and not has_driver()
 
@@ -55,7 +60,7 @@ def by_uv(wanted: list[str]) -> bool:
         return False
     argv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
     done = subprocess.run(
-        [*argv, "--torch-backend=auto", *wanted], capture_output=True, env=os.environ | PATIENCE, check=False
+        [*argv, "--torch-backend=cpu", *wanted], capture_output=True, env=os.environ | PATIENCE, check=False
     )
     return done.returncode == 0
 
