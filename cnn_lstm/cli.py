@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import gc
 import importlib
+import io
 import os
 import signal
 import stat
@@ -223,6 +224,8 @@ def script() -> None:
     """Entry point of the console script: leaves with the exit code of `main`."""
     # an import makes no garbage; to look for it in the objects of 4,000 modules is a fifth of its time
     gc.disable()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a code page of Windows lacks letters that we, or symbols, have
+        sys.stdout.reconfigure(errors="backslashreplace")
     code = UNREAD
     try:
         code = main()

@@ -77,6 +77,8 @@ LATE: dict[tuple[str, str], str] = {
     ("commands/rl.py", "cnn_lstm.rl.evaluation"): "as cnn_lstm.rl.job",
     ("rl/plots.py", "matplotlib.figure"): "slow, and only for drawing",
     ("rl/plots.py", "matplotlib.backends.backend_agg"): "as matplotlib.figure",
+    ("training/launchers.py", "psutil"): "only under torchrun; it imports modules that a system may not have",
+    ("training/peak_memory.py", "psutil"): "only where the standard library has no such counter",
     ("training/plots.py", "matplotlib.figure"): "slow, and only for a plot that is drawn",
     ("training/plots.py", "matplotlib.backends.backend_agg"): "as matplotlib.figure",
 }

@@ -89,9 +89,17 @@ class Stop:
         for _k in range(2):  # a fit ends after its batch, and at the second Ctrl-C at once
             with self._lock:
                 if self._in_fit:
-                    os.kill(os.getpid(), signal.SIGINT)
+                    _interrupt()
             time.sleep(END_WITHIN / 2)
         os._exit(130)  # other workers see that its trial is dead, and retry it
+
+
+def _interrupt() -> None:
+    """A Ctrl-C for the main thread of this process; `os.kill` would end it at once on Windows."""
+    if os.name == "posix":
+        os.kill(os.getpid(), signal.SIGINT)
+    else:
+        signal.raise_signal(signal.SIGINT)
 
 
 class Worker:
