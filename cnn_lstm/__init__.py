@@ -24,6 +24,7 @@ _HOMES = {
     "fit": "cnn_lstm.notebook.model",
     "from_yaml": "cnn_lstm.notebook.experiment",
     "repeat": "cnn_lstm.notebook.several",
+    "rl_sweep": "cnn_lstm.notebook.several",
     "sweep": "cnn_lstm.notebook.several",
     "to_yaml": "cnn_lstm.notebook.experiment",
     "verdict": "cnn_lstm.notebook.report",

@@ -60,6 +60,7 @@ COMMANDS = {
 INTERNAL = {
     "sweep-worker": "cnn_lstm.commands.sweep_worker",
     "sweep-trial": "cnn_lstm.commands.sweep_worker",
+    "rl-sweep-worker": "cnn_lstm.commands.rl_sweep_worker",
 }
 # forks itself for each command that ours start; the command goes on here, in `main`
 FORK_SERVER = "fork-server"
