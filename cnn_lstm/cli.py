@@ -26,9 +26,11 @@ from cnn_lstm.credentials import keep_out_of_logs, without_credentials
 from cnn_lstm.errors import CnnLstmError, ConfigError, TerminatedError, interruption, shortened
 from cnn_lstm.files import room_text
 from cnn_lstm.hints import one_of
+from cnn_lstm.shipped import with_shipped
 from cnn_lstm.specs import trust
 
 COMMANDS = {
+    "init": ("cnn_lstm.commands.init", "write the configurations that the package carries to a folder of yours"),
     "fit": (
         "cnn_lstm.commands.fit",
         "train a forecaster from a YAML file; with --ensemble N, N seeds and their average",
@@ -144,7 +146,7 @@ def _guarded(argv: list[str], debug: bool) -> int:
         if argv[0] not in modules:
             raise ConfigError(f"unknown command {argv[0]!r}", fix=one_of(argv[0], COMMANDS), code=225)
         with _terminated_in_order():
-            _imported(modules[argv[0]]).run(argv)
+            _imported(modules[argv[0]]).run(with_shipped(argv))
         return 0
     except BaseException as error:
         code = interruption(error)

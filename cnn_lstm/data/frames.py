@@ -105,7 +105,7 @@ def _stacked(table: pd.DataFrame) -> pd.DataFrame:
     if tickers is None:
         fix = "give columns open, high, low, close and volume, and one row per symbol and time"
         raise DataError("columns of two levels, none of which names a close", PLACE, fix, code=303)
-    index = table.index.rename(table.index.name or "timestamp")
+    index = table.index.rename("timestamp" if table.index.name in (None, "") else table.index.name)
     parts = []
     for ticker, columns in table.set_axis(index).T.groupby(level=tickers, sort=False):
         part = columns.droplevel(tickers).T.dropna(how="all")

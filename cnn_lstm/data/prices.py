@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -134,7 +135,7 @@ def require_table(table: object) -> pd.DataFrame:
 
 def is_long(table: pd.DataFrame) -> bool:
     """Whether a table has the names and types that tables have inside the package, as `price_table` makes them."""
-    kinds = dict(zip(table.columns, table.dtypes, strict=True))
+    kinds: dict[Any, Any] = dict(zip(table.columns, table.dtypes, strict=True))
     if len(kinds) < table.shape[1] or kinds.get("symbol") != "str" or kinds.get("timestamp") != TIME_DTYPE:
         return False
     names = [name for name in kinds if name not in KEYS]
@@ -317,7 +318,7 @@ def _filled(table: pd.DataFrame, checks: Checks, labels: Collection[str]) -> tup
             values.iloc[rows] = 0.0 if name == "volume" else values.groupby(table["symbol"]).ffill().iloc[rows]
             where = f"{at_row(table, rows[0])}, {count_rows(len(rows))}"
             defects.append(Defect(312, f"{name} was missing", where, "filled from the past", fatal=False))
-    return table.assign(**columns), defects
+    return (table.assign(**columns) if columns else table), defects
 
 
 def _missing(table: pd.DataFrame, name: str, runs: pd.DataFrame, checks: Checks) -> Iterator[Defect]:

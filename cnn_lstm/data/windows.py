@@ -105,12 +105,12 @@ def build_panel(
         max_gap_days: A longer pause between two rows of a symbol ends a segment.
         allocate: Makes the arrays that are filled; in memory by default.
     """
-    rows, names = len(prices), pd.unique(prices["symbol"])
+    rows, (codes, names) = len(prices), pd.factorize(prices["symbol"])
     kinds = {"symbol": np.dtype(np.int32), "time": np.dtype("datetime64[us]"), "segment": np.dtype(np.int32)}
     widths = {name: len(features) if name == "values" else len(targets) for name in TENSORS}
     arrays = {name: allocate(name, (rows, width), np.float32) for name, width in widths.items()}
     arrays |= {name: allocate(name, (rows,), kind) for name, kind in kinds.items()}
-    arrays["symbol"][:] = pd.factorize(prices["symbol"])[0]
+    arrays["symbol"][:] = codes
     arrays["time"][:] = utc_times(prices["timestamp"])
     arrays["segment"][:] = _segments(arrays["symbol"], arrays["time"], max_gap_days)
     fill_features(prices, features, arrays["values"])

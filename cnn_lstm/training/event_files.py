@@ -102,7 +102,7 @@ class ForgivingSummaryWriter(SummaryWriter):
     """torch's writer of curves and plots, which never fails because of its disk."""
 
     def _get_file_writer(self) -> FileWriter:
-        if self.all_writers is None or self.file_writer is None:
+        if vars(self)["file_writer"] is None:
             writer = ForgivingFileWriter(Path(self.log_dir), self.max_queue, self.flush_secs)
             vars(self).update(file_writer=writer, all_writers={str(self.log_dir): writer})
         current: FileWriter = vars(self)["file_writer"]  # torch declares it as None
