@@ -21,6 +21,8 @@ _HOMES = {
     "TestReport": "cnn_lstm.notebook.report",
     "audit": "cnn_lstm.notebook.several",
     "evaluate": "cnn_lstm.evaluation.report",
+    "explain": "cnn_lstm.evaluation.explanation.explain",
+    "explain_forecast": "cnn_lstm.evaluation.explanation.explain",
     "fit": "cnn_lstm.notebook.model",
     "from_yaml": "cnn_lstm.notebook.experiment",
     "repeat": "cnn_lstm.notebook.several",

@@ -212,7 +212,13 @@ def test_python_blocks_run(page: Path, request: pytest.FixtureRequest) -> None:
 
 def timed(command: Command) -> ParameterSet:
     """A command; what trains several times is slow where the README shows it too."""
-    again = command.page.name != "README.md" and command.argv[0] in ("repeat", "walk-forward", "sweep", "audit")
+    again = command.page.name != "README.md" and command.argv[0] in (
+        "repeat",
+        "walk-forward",
+        "sweep",
+        "audit",
+        "explain",
+    )
     return pytest.param(command, id=command.place, marks=[pytest.mark.slow] if again else [])
 
 

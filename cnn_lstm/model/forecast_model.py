@@ -120,6 +120,10 @@ class ForecastModel(TargetScale):
             columns |= dropout_columns(self, x, samples, seed, self.objective.classes)
         return Forecast(columns, embedding)
 
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Scalar loss of raw windows (B, T, F) against their targets in original units (B, H), as training has it."""
+        return self.objective.loss_of(self._outputs(x)[1], y, self._loc(x), self._scale(x))
+
     def _outputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings (B, D), raw outputs (B, H, K), and the line in them (B, H, L), of raw windows (B, T, F)."""
         embedding = self.network(x)
