@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import tempfile
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,8 +126,7 @@ class Model(Predictor):
         """
         config, file = word_of(self.run.config), word_of(self.checkpoint)
         argv = ["test", "--config", config, "--ckpt_path", file, "--run_dir", word_of(self.run.path), "--quiet=true"]
-        with command("test", quiet=True), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The dirpath has changed")  # nothing is saved here
+        with command("test", quiet=True):
             forecast_cli.run([*argv, *options(settings or {})])
         return TestReport.from_run(self.run.path)
 
