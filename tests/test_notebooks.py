@@ -38,7 +38,9 @@ def cells_of(notebook: str) -> list[tuple[int, str]]:
 
 def names_set(code: str) -> set[str]:
     """Names that a cell gives values to."""
-    return {ast.unparse(target) for node in ast.parse(code).body if isinstance(node, ast.Assign) for target in node.targets}
+    return {
+        ast.unparse(target) for node in ast.parse(code).body if isinstance(node, ast.Assign) for target in node.targets
+    }
 
 
 @pytest.fixture
