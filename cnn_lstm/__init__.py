@@ -35,6 +35,7 @@ _HOMES = {
 # classes that a YAML may name stay in their modules: the parser writes the shortest path that leads to a class
 _MODULES = {
     "objectives": "cnn_lstm.model.objectives",
+    "side_tables": "cnn_lstm.data.side_tables",
     "sources": "cnn_lstm.data.sources",
     "splits": "cnn_lstm.data.splits",
     "targets": "cnn_lstm.data.targets",
