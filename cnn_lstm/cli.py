@@ -38,7 +38,7 @@ COMMANDS = {
     ),
     "validate": ("cnn_lstm.commands.fit", "metrics of a checkpoint on the validation part"),
     "test": ("cnn_lstm.commands.fit", "judge a checkpoint on the untouched test part: verdict, baselines, report"),
-    "predict": ("cnn_lstm.commands.fit", "write the forecasts of a checkpoint to forecasts.parquet"),
+    "predict": ("cnn_lstm.commands.predict", "write the forecasts of a checkpoint to forecasts.parquet"),
     "repeat": (
         "cnn_lstm.commands.repeat",
         "train several seeds: mean, spread, what may be claimed, and their ensemble",
@@ -197,6 +197,11 @@ def _failure(error: BaseException, debug: bool) -> int:
         if debug:
             _print_trace()
         return _fail(error, error.exit_code)
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("cnn_lstm"):
+        if debug:
+            _print_trace()
+        fix = "install the whole package: pip install cnn-lstm; see docs/install.md for what works without it"
+        return _fail(ConfigError(f"{error.name} is not installed", "this environment", fix, code=298))
     if isinstance(error, MemoryError):
         return _fail(f"error[E608]: out of memory — {error} — use a smaller data.batch_size or data.window", 6)
     if isinstance(error, BrokenPipeError):

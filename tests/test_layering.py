@@ -45,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # (file, module) -> why it is imported inside a function
 LATE: dict[tuple[str, str], str] = {
+    ("bounded.py", "yaml"): "what forecasts from a table of prices needs none",
     ("data/several_cores.py", "joblib"): "needed for large tables only, and takes a tenth of a second",
     ("training/history_plot.py", "matplotlib"): "slow, and only for drawing",
     ("training/history_plot.py", "matplotlib.figure"): "as matplotlib",
@@ -75,6 +76,9 @@ LATE: dict[tuple[str, str], str] = {
     ("evaluation/explanation/attribution.py", "captum.attr"): "an optional extra",
     ("data/sources/packages.py", "skfolio"): "an optional package, and it takes seconds",
     ("runs/cluster.py", "ray"): "an optional extra",
+    ("commands/encode.py", "cnn_lstm.runs.data_config"): "imports jsonargparse, only for a configuration",
+    ("commands/predict.py", "cnn_lstm.commands"): "imports Lightning, which a checkpoint alone does not need",
+    ("commands/predict.py", "cnn_lstm.runs.data_config"): "as of commands/encode.py",
     ("commands/rl.py", "cnn_lstm.rl.job"): "an optional extra; the command says how to install it",
     ("commands/rl.py", "cnn_lstm.rl.training"): "as cnn_lstm.rl.job",
     ("commands/rl.py", "cnn_lstm.rl.evaluation"): "as cnn_lstm.rl.job",
