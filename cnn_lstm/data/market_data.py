@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 import pandas as pd
 
+from cnn_lstm.data.exchange import known_exchange
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
 from cnn_lstm.data.mapped import MappedPanel
 from cnn_lstm.data.panel_cache import AUTO, PanelCache
@@ -89,6 +90,9 @@ class MarketData(PanelOfPrices, Serializable):
             comes later, is scaled by all symbols together.
         calendar_zone: Zone of the features of the calendar, for example America/New_York, so that a session has the
             same hours in summer and winter; UTC by default. Daily bars have dates, and no zone.
+        exchange: Exchange of all symbols, for example XNYS, by the code of exchange_calendars: gaps are counted in its
+            sessions, so that a holiday is not a gap; missing sessions are reported; `minutes_since_open` and
+            `minutes_to_close` are features. See docs/data.md.
         cache: Folder in which panels are kept from one command to the next, see docs/data.md. `auto` keeps those that
             take some seconds to build, in `runs/.panels`; None keeps none.
         cache_limit: Most gigabytes of that folder; the panels that were not used for longest are removed.
@@ -117,6 +121,7 @@ class MarketData(PanelOfPrices, Serializable):
         fit_on: FitOn = "train",
         per_symbol: bool | Literal["auto"] = False,
         calendar_zone: str | None = None,
+        exchange: str | None = None,
         cache: str | None = AUTO,
         cache_limit: float = 20.0,
         storage: MappedPanel | None = None,
@@ -147,6 +152,7 @@ class MarketData(PanelOfPrices, Serializable):
             anchor=tuple(anchor or ()),
             checks=checks or Checks(),
             zone=known_zone(calendar_zone, "data.calendar_zone") if calendar_zone else "",
+            exchange=known_exchange(exchange),
         )
         self.source = SampleBars() if source is None else source_of(source, self.recipe)
         if isinstance(self.source, FrameBars):  # else the frame would be kept twice

@@ -21,12 +21,14 @@ from cnn_lstm.data.frames import price_table
 from cnn_lstm.data.indicators.calendars import in_zone
 from cnn_lstm.data.indicators.declare import declaration_of
 from cnn_lstm.data.prices import CheckedPrices, Checks, check_prices
+from cnn_lstm.data.session_features import SESSIONS, of_exchange
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, build_panel
 from cnn_lstm.errors import CheckpointError, require
 from cnn_lstm.hints import first_names
 
 CALENDARS = "calendars"  # the family of features that read the timestamp
+LATER = ("zone", "exchange")  # what older checkpoints do not have: it is kept where it is not empty
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Recipe:
         anchor: Features taken relative to the window's last value.
         checks: How defects of a table are treated.
         zone: Zone of the features of the calendar; empty for UTC.
+        exchange: Exchange whose sessions measure gaps, and give the features of sessions; empty for none.
     """
 
     features: tuple[str, ...]
@@ -48,11 +51,12 @@ class Recipe:
     anchor: tuple[str, ...]
     checks: Checks
     zone: str = ""
+    exchange: str = ""
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
         plain = dict(specs.plain(asdict(self) | {"checks": self.checks.to_plain()}))
-        return plain if self.zone else {name: value for name, value in plain.items() if name != "zone"}
+        return {name: value for name, value in plain.items() if value or name not in LATER}
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Recipe:
@@ -75,6 +79,7 @@ class Recipe:
             anchor=tuple(values["anchor"]),
             checks=Checks.from_plain(values["checks"]),
             zone=str(values.get("zone", "")),
+            exchange=str(values.get("exchange", "")),
         )
 
     def build_targets(self) -> list[Target]:
@@ -115,12 +120,14 @@ class Recipe:
                 anchor of a target.
         """
         known = list(dict.fromkeys([*columns, *BARS]))
-        features = [self._in_zone(one) for one in resolve_features(self.features, known, _trusted_function)]
+        features = [self._placed(one) for one in resolve_features(self.features, known, _trusted_function)]
         check_anchors(features, targets)
         return BoundRecipe(self, tuple(features), tuple(targets))
 
-    def _in_zone(self, feature: Feature) -> Feature:
-        """A feature of the calendar in the zone of the recipe; any other as it is."""
+    def _placed(self, feature: Feature) -> Feature:
+        """A feature of the calendar in the zone of the recipe, one of sessions with its exchange; others stay."""
+        if feature.family == SESSIONS:
+            return of_exchange(feature, self.exchange)
         if not self.zone or feature.family != CALENDARS:
             return feature
         return replace(feature, function=partial(in_zone, feature.function, self.zone))
@@ -180,7 +187,8 @@ class BoundRecipe:
 
     def check(self, prices: pd.DataFrame, warn: bool = True) -> CheckedPrices:
         """Checks a price table for what the features and targets need; see `check_prices` for `warn`."""
-        return check_prices(prices, self.recipe.checks, self.readers, self.label_columns, warn)
+        recipe = self.recipe
+        return check_prices(prices, recipe.checks, self.readers, self.label_columns, warn, recipe.exchange)
 
     def with_label_columns(self, prices: pd.DataFrame) -> pd.DataFrame:
         """The price table with an empty column for each label column that it lacks: new bars have no labels yet."""
@@ -188,7 +196,9 @@ class BoundRecipe:
 
     def panel(self, checked: pd.DataFrame) -> Panel:
         """The panel of a checked price table."""
-        return build_panel(checked, self.features, self.targets, self.recipe.checks.gap_limit(checked))
+        exchange = self.recipe.exchange
+        limit = self.recipe.checks.gap_limit(checked, exchange)
+        return build_panel(checked, self.features, self.targets, limit, exchange=exchange)
 
 
 def _trusted_function(path: str) -> Callable[..., Any]:

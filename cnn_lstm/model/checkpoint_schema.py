@@ -275,4 +275,5 @@ RECIPE: dict[str, Callable[[Any], bool]] = {
     "anchor": _texts,
     "checks": lambda value: isinstance(value, Mapping) and all(map(_is_text, value)),
     "zone": _is_text,
+    "exchange": _is_text,
 }
