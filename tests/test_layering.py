@@ -74,6 +74,7 @@ LATE: dict[tuple[str, str], str] = {
     ("inference/export.py", "safetensors.torch"): "as onnx",
     ("evaluation/baselines/boosting.py", "lightgbm"): "an optional extra",
     ("evaluation/explanation/attribution.py", "captum.attr"): "an optional extra",
+    ("data/exchange.py", "exchange_calendars"): "an optional extra",
     ("data/sources/packages.py", "skfolio"): "an optional package, and it takes seconds",
     ("runs/cluster.py", "ray"): "an optional extra",
     ("commands/encode.py", "cnn_lstm.runs.data_config"): "imports jsonargparse, only for a configuration",

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.data.ahead_rows import require_facts, without_facts
+from cnn_lstm.data.exchange import known_exchange
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
 from cnn_lstm.data.known_future import KnownFuture
 from cnn_lstm.data.mapped import MappedPanel
@@ -93,6 +94,9 @@ class MarketData(PanelOfPrices, Serializable):
             comes later, is scaled by all symbols together.
         calendar_zone: Zone of the features of the calendar, for example America/New_York, so that a session has the
             same hours in summer and winter; UTC by default. Daily bars have dates, and no zone.
+        exchange: Exchange of all symbols, for example XNYS, by the code of exchange_calendars: gaps are counted in its
+            sessions, so that a holiday is not a gap; missing sessions are reported; `minutes_since_open` and
+            `minutes_to_close` are features. See docs/data.md.
         cache: Folder in which panels are kept from one command to the next, see docs/data.md. `auto` keeps those that
             take some seconds to build, in `runs/.panels`; None keeps none.
         cache_limit: Most gigabytes of that folder; the panels that were not used for longest are removed.
@@ -123,6 +127,7 @@ class MarketData(PanelOfPrices, Serializable):
         fit_on: FitOn = "train",
         per_symbol: bool | Literal["auto"] = False,
         calendar_zone: str | None = None,
+        exchange: str | None = None,
         cache: str | None = AUTO,
         cache_limit: float = 20.0,
         storage: MappedPanel | None = None,
@@ -155,6 +160,7 @@ class MarketData(PanelOfPrices, Serializable):
             known_future=ahead,
             static=tuple(static.columns) if static is not None else (),
             tables=SideTables(known_future, static, open_end=True),
+            exchange=known_exchange(exchange),
         )
         self.source = SampleBars() if source is None else source_of(source, self.recipe)
         if isinstance(self.source, FrameBars):  # else the frame would be kept twice

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cnn_lstm.data.arrow_frames import Frame
 from cnn_lstm.data.checks import plainly_sound
+from cnn_lstm.data.exchange import elapsed
 from cnn_lstm.data.features import most_history, needed_history
 from cnn_lstm.data.latest import KnownTargets, LatestFeatures, LatestTargets
 from cnn_lstm.data.predictions import TargetInfo, prediction_columns, row_of, set_target_infos
@@ -192,10 +193,12 @@ class Stream:
 
     def _advanced(self, arrived: Arrived) -> dict[str, Tail]:
         """What is known of each symbol with its new bar, still with all rows."""
-        max_gap = round(self._recipe.checks.gap_limit() * 86_400e6)
+        before = [self._tails.get(symbol, self._empty) for symbol in arrived.symbols]
         tails = {
-            symbol: self._tails.get(symbol, self._empty).with_bar(arrived.moment, bar, max_gap)
-            for symbol, bar in zip(arrived.symbols, arrived.values, strict=True)
+            symbol: tail.with_bar(arrived.moment, bar, broken)
+            for symbol, tail, bar, broken in zip(
+                arrived.symbols, before, arrived.values, self._broken(before, arrived.moment), strict=True
+            )
         }
         rows = torch.from_numpy(self._latest_features.values(tails).astype(np.float32))
         whole = rows.isfinite().all(dim=1).tolist()
@@ -203,6 +206,14 @@ class Stream:
             symbol: tail.with_features(row, known)
             for (symbol, tail), row, known in zip(tails.items(), rows, whole, strict=True)
         }
+
+    def _broken(self, tails: Sequence[Tail], moment: int) -> list[bool]:
+        """Whether a gap lies between the last bar of each tail and a moment."""
+        limit = round(self._recipe.checks.gap_limit() * 86_400e6)
+        times = [int(tail.time[-1]) if len(tail.time) else moment for tail in tails]
+        moments = elapsed(np.array([*times, moment], dtype=np.int64), self._recipe.exchange)
+        broken: list[bool] = (moments[-1] - moments[:-1] > limit).tolist()
+        return broken
 
     def _cut(self, tail: Tail) -> Tail:
         """Without the rows that no later bar needs."""

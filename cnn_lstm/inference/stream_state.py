@@ -78,15 +78,14 @@ class Tail:
         complete = len(time) - 1 - int(broken[-1]) if len(broken) else len(time)
         return cls(time, bars, last, seen=len(time), unbroken=int(same.sum()), complete=complete)
 
-    def with_bar(self, moment: int, bar: NDArray[np.float64], max_gap: int) -> Tail:
+    def with_bar(self, moment: int, bar: NDArray[np.float64], broken: bool) -> Tail:
         """The tail with one more bar, whose features are not known yet, and still with all rows.
 
         Args:
             moment: Its time, in microseconds since 1970 in UTC.
             bar: Its columns, (C,).
-            max_gap: Microseconds between two rows above which a new segment begins.
+            broken: Whether a gap lies before it, so that a new segment begins.
         """
-        broken = len(self.time) > 0 and moment - int(self.time[-1]) > max_gap
         time, bars = np.append(self.time, moment), np.concatenate([self.bars, bar[None]])
         unbroken, complete = (1, 0) if broken else (self.unbroken + 1, self.complete)
         return Tail(time, bars, self.window, self.seen + 1, unbroken, complete)

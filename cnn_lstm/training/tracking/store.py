@@ -282,8 +282,8 @@ def _source(dataset: events.Dataset) -> dict[str, str]:
     paths = [paths] if isinstance(paths, str) else paths
     one = paths[0] if isinstance(paths, list) and len(paths) == 1 and isinstance(paths[0], str) else None
     if one and "://" not in one and not set(one) & set("*?["):
-        return {"source_type": "local", "source": json.dumps(dataset.source | {"uri": one})}
-    return {"source_type": "code", "source": json.dumps(dataset.source | {"tags": dataset.source})}
+        return {"source_type": "local", "source": json.dumps({**dataset.source, "uri": one})}
+    return {"source_type": "code", "source": json.dumps({**dataset.source, "tags": dataset.source})}
 
 
 def _key(name: str) -> str:

@@ -42,7 +42,7 @@ class Case:
     """A run with everything on, tested and predicted, in a repository with uncommitted changes."""
 
     def __init__(self, folder: Path, commit: str) -> None:
-        self.run, self.commit = folder / "runs" / "one", commit
+        self.folder, self.run, self.commit = folder, folder / "runs" / "one", commit
         self.uri = f"sqlite:///{folder / 'runs' / 'mlflow.db'}"
         self.client = MlflowClient(self.uri)
 
