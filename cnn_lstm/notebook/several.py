@@ -163,7 +163,7 @@ def sweep(  # noqa: PLR0913 - those of the command
     Args:
         data: See `fit`.
         settings: See `fit`.
-        space: YAML file of the space.
+        space: YAML file of the space, or the name of a shipped one such as `sweep/quick`.
         n_trials: Trials to finish.
         max_epochs: `trainer.max_epochs`.
         folder: Folder of all trials, where best.yaml is written.
