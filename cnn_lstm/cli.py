@@ -38,6 +38,7 @@ COMMANDS = {
     ),
     "validate": ("cnn_lstm.commands.fit", "metrics of a checkpoint on the validation part"),
     "test": ("cnn_lstm.commands.fit", "judge a checkpoint on the untouched test part: verdict, baselines, report"),
+    "judge": ("cnn_lstm.commands.judge", "judge forecasts that any program made, against prices and simple forecasts"),
     "predict": ("cnn_lstm.commands.predict", "write the forecasts of a checkpoint to forecasts.parquet"),
     "repeat": (
         "cnn_lstm.commands.repeat",

@@ -199,6 +199,11 @@ class MarketData(PanelOfPrices, Serializable):
             self._ready = False
             self.setup()
 
+    def resplit(self, split: Split) -> None:
+        """Splits by another rule, after the data were read."""
+        self.split, self._kept = split, None
+        self._split_rows()
+
     def setup(self, stage: str | None = None) -> None:
         """Reads, checks and splits the data once, for all stages."""
         if self._ready:
