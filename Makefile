@@ -73,6 +73,14 @@ format: $(VENV)/.installed-dev  ## format the code
 bench: $(VENV)/.installed-test  ## every goal of speed and memory next to its figure; half an hour on a quiet machine
 	$(BIN)/python -m tests.benchmarks
 
+.PHONY: docs
+docs: $(VENV)/.installed-docs  ## the site of the guide in site/; a warning is an error
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs site
+
+.PHONY: docs-serve
+docs-serve: docs  ## the site at http://localhost:8000
+	$(BIN)/python -m http.server --directory site 8000
+
 .PHONY: screenshots
 screenshots: $(VENV)/.installed-docs  ## train the quickstart, take the screenshots of TensorBoard and MLflow in the guide
 	$(BIN)/python docs/screenshots.py

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import gc
 import importlib
+import io
 import os
 import signal
 import stat
@@ -37,7 +38,7 @@ COMMANDS = {
     ),
     "validate": ("cnn_lstm.commands.fit", "metrics of a checkpoint on the validation part"),
     "test": ("cnn_lstm.commands.fit", "judge a checkpoint on the untouched test part: verdict, baselines, report"),
-    "predict": ("cnn_lstm.commands.fit", "write the forecasts of a checkpoint to forecasts.parquet"),
+    "predict": ("cnn_lstm.commands.predict", "write the forecasts of a checkpoint to forecasts.parquet"),
     "repeat": (
         "cnn_lstm.commands.repeat",
         "train several seeds: mean, spread, what may be claimed, and their ensemble",
@@ -60,6 +61,7 @@ COMMANDS = {
 INTERNAL = {
     "sweep-worker": "cnn_lstm.commands.sweep_worker",
     "sweep-trial": "cnn_lstm.commands.sweep_worker",
+    "rl-sweep-worker": "cnn_lstm.commands.rl_sweep_worker",
 }
 # forks itself for each command that ours start; the command goes on here, in `main`
 FORK_SERVER = "fork-server"
@@ -195,6 +197,11 @@ def _failure(error: BaseException, debug: bool) -> int:
         if debug:
             _print_trace()
         return _fail(error, error.exit_code)
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("cnn_lstm"):
+        if debug:
+            _print_trace()
+        fix = "install the whole package: pip install cnn-lstm; see docs/install.md for what works without it"
+        return _fail(ConfigError(f"{error.name} is not installed", "this environment", fix, code=298))
     if isinstance(error, MemoryError):
         return _fail(f"error[E608]: out of memory — {error} — use a smaller data.batch_size or data.window", 6)
     if isinstance(error, BrokenPipeError):
@@ -224,6 +231,8 @@ def script() -> None:
     """Entry point of the console script: leaves with the exit code of `main`."""
     # an import makes no garbage; to look for it in the objects of 4,000 modules is a fifth of its time
     gc.disable()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a code page of Windows lacks letters that we, or symbols, have
+        sys.stdout.reconfigure(errors="backslashreplace")
     code = UNREAD
     try:
         code = main()

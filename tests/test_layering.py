@@ -35,7 +35,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runs": {"data", "model", "training", "inference", "evaluation"},
     "sweeps": {"data", "model", "training", "inference", "evaluation", "runs"},
     "rl": {"data", "model", "training", "inference", "evaluation", "runs"},
-    "commands": {"data", "model", "training", "inference", "evaluation", "runs", "sweeps", "rl"},
+    # above both arms: trials of sweeps that are agents of rl
+    "agent_sweeps": {"data", "model", "training", "inference", "evaluation", "runs", "sweeps", "rl"},
+    "commands": {"data", "model", "training", "inference", "evaluation", "runs", "sweeps", "rl", "agent_sweeps"},
     "cli": {"commands"},
     "__main__": {"cli"},
     "notebook": {"data", "model", "training", "inference", "evaluation", "runs", "sweeps"},
@@ -43,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # (file, module) -> why it is imported inside a function
 LATE: dict[tuple[str, str], str] = {
+    ("bounded.py", "yaml"): "what forecasts from a table of prices needs none",
     ("data/several_cores.py", "joblib"): "needed for large tables only, and takes a tenth of a second",
     ("training/history_plot.py", "matplotlib"): "slow, and only for drawing",
     ("training/history_plot.py", "matplotlib.figure"): "as matplotlib",
@@ -74,11 +77,18 @@ LATE: dict[tuple[str, str], str] = {
     ("data/exchange.py", "exchange_calendars"): "an optional extra",
     ("data/sources/packages.py", "skfolio"): "an optional package, and it takes seconds",
     ("runs/cluster.py", "ray"): "an optional extra",
+    ("commands/encode.py", "cnn_lstm.runs.data_config"): "imports jsonargparse, only for a configuration",
+    ("commands/predict.py", "cnn_lstm.commands"): "imports Lightning, which a checkpoint alone does not need",
+    ("commands/predict.py", "cnn_lstm.runs.data_config"): "as of commands/encode.py",
     ("commands/rl.py", "cnn_lstm.rl.job"): "an optional extra; the command says how to install it",
     ("commands/rl.py", "cnn_lstm.rl.training"): "as cnn_lstm.rl.job",
     ("commands/rl.py", "cnn_lstm.rl.evaluation"): "as cnn_lstm.rl.job",
+    ("commands/rl.py", "cnn_lstm.agent_sweeps.search"): "as cnn_lstm.rl.job",
+    ("commands/rl.py", "cnn_lstm.sweeps.search"): "imports Lightning; only for a sweep",
     ("rl/plots.py", "matplotlib.figure"): "slow, and only for drawing",
     ("rl/plots.py", "matplotlib.backends.backend_agg"): "as matplotlib.figure",
+    ("training/launchers.py", "psutil"): "only under torchrun; it imports modules that a system may not have",
+    ("training/peak_memory.py", "psutil"): "only where the standard library has no such counter",
     ("training/plots.py", "matplotlib.figure"): "slow, and only for a plot that is drawn",
     ("training/plots.py", "matplotlib.backends.backend_agg"): "as matplotlib.figure",
 }

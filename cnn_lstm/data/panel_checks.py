@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import itemgetter
 
 import numpy as np
@@ -35,6 +35,7 @@ DAY = 86_400_000_000  # microseconds
 MOST_ROWS = 1_000_000  # whose scales are compared; of more rows so many, spread evenly
 UNEVEN = 10.0  # a symbol whose scale is one in so many of another's is drowned by it
 RAW = ("columns", FAMILY_OF_USER)
+CODES = (SYMBOL_CODE,)
 
 
 def skip_short(prices: pd.DataFrame, bound: BoundRecipe) -> pd.DataFrame:
@@ -170,7 +171,9 @@ def check_calendar(timestamps: pd.Series, bound: BoundRecipe) -> list[Defect]:
     return [Defect(352, what, counted(len(timestamps), "row"), fix, fatal=False)]
 
 
-def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Sequence[Target]) -> list[Defect]:
+def check_leak(
+    panel: Panel, rows: Rows, features: Sequence[str], targets: Sequence[Target], codes: Collection[str] = CODES
+) -> list[Defect]:
     """Refuses a feature that is the target itself, known too early; warns of one that is it with some noise.
 
     Args:
@@ -178,6 +181,7 @@ def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Seque
         rows: Training rows, (n,).
         features: Names of its features, in order.
         targets: Its targets.
+        codes: Names of features that are codes: they say whose window it is, and are no sizes.
 
     Returns:
         A warning for each feature that says more of a target than any honest one does, see `LIKELY_LEAK`.
@@ -189,7 +193,7 @@ def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Seque
     for target, (name, correlations) in zip(targets, label_correlations(panel, rows, targets).items(), strict=True):
         likely = LIKELY_LEAK[_is_hard(target)]
         for feature, correlation in zip(features, correlations.tolist(), strict=True):
-            if feature == SYMBOL_CODE:
+            if feature in codes:
                 continue
             if abs(correlation) > LEAK_CORRELATION:
                 what = f"the feature {feature} is the target {name}: correlation {correlation:.5f}"
@@ -308,13 +312,15 @@ def _uneven(panel: Panel, rows: Rows, values: Tensor) -> tuple[tuple[str, float]
     return (low, high) if high[1] >= UNEVEN * low[1] else None
 
 
-def muted_features(statistics: TrainingStatistics, features: Sequence[str]) -> list[str]:
-    """Names of the features that never change over the training rows."""
+def muted_features(
+    statistics: TrainingStatistics, features: Sequence[str], codes: Collection[str] = CODES
+) -> list[str]:
+    """Names of the features that never change over the training rows; codes are muted in any case."""
     _, scales = statistics.of_all_symbols
     return [
         name
         for name, scale in zip(features, scales.tolist(), strict=True)
-        if scale == float("inf") and name != SYMBOL_CODE
+        if scale == float("inf") and name not in codes
     ]
 
 

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cnn_lstm.bounded import load_json, require_stored
+from cnn_lstm.data.times import utc_index
 from cnn_lstm.errors import CheckpointError, ConfigError
 from cnn_lstm.files import write_whole
 from cnn_lstm.inference.adaptive import Learnt
@@ -125,6 +127,14 @@ class Tail:
             raise ValueError("bars out of their order")
         if np.isinf(self.bars).any() or torch.isinf(self.window).any():
             raise ValueError("numbers that no bar has")
+
+
+def last_bars(tails: Mapping[str, Tail], columns: Sequence[str]) -> pd.DataFrame:
+    """The last bar of each symbol that has come: symbol, timestamp and the columns, C of them."""
+    last = np.array([tail.bars[-1] for tail in tails.values()]).reshape(len(tails), len(columns))
+    when = utc_index(np.array([tail.time[-1] for tail in tails.values()], dtype=np.int64))
+    keys = pd.DataFrame({"symbol": pd.array(list(tails), dtype="str"), "timestamp": when})
+    return pd.concat([keys, pd.DataFrame(last, columns=list(columns))], axis=1)
 
 
 @dataclass(frozen=True)

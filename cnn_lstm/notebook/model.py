@@ -235,8 +235,8 @@ def fit(
     Args:
         data: The data; they take the place of the section `data` of the settings. Without both it is the bars that the
             package carries.
-        settings: Everything else that a YAML of `fit` may hold: a file such as `configs/volatility.yaml`, YAML text, or
-            a mapping by section or dotted key, for example `{"trainer.accelerator": "cpu", "model.network":
+        settings: Everything else that a YAML of `fit` may hold: a file, the name of a shipped one such as `volatility`,
+            YAML text, or a mapping by section or dotted key, for example `{"trainer.accelerator": "cpu", "model.network":
             {"channels": [16, 32]}, "ensemble": 5}`. Networks, objectives and the like may be objects.
         max_epochs: `trainer.max_epochs`.
         run_dir: The run folder, which must not hold a run; a new one in `runs` by default.

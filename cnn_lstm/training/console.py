@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from argparse import Namespace
@@ -10,7 +9,6 @@ from datetime import datetime
 from statistics import median
 from typing import Any, TypedDict
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import Logger
@@ -18,6 +16,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from tqdm import tqdm
 
 from cnn_lstm.hints import counted
+from cnn_lstm.training.peak_memory import peak_memory_mib
 
 BarMetrics = dict[str, int | str | float | dict[str, float]]
 
@@ -25,7 +24,8 @@ BarMetrics = dict[str, int | str | float | dict[str, float]]
 class Totals(TypedDict, total=False):
     """What all epochs of a run took; empty if no epoch has ended.
 
-    `seconds` is a sum, `windows_per_s` a median, `peak_memory_mib` the highest value; times are in ISO form.
+    `seconds` is a sum, `windows_per_s` a median, `peak_memory_mib` the highest value, which is absent on a system that
+    does not say it; times are in ISO form.
     """
 
     epochs: int
@@ -137,14 +137,14 @@ class Resources(Callback):
         """What the epochs so far took."""
         if not self._epochs:
             return {}
-        return {
+        totals: Totals = {
             "epochs": len(self._epochs),
             "seconds": sum(epoch["epoch_s"] for epoch in self._epochs),
             "windows_per_s": median(epoch["windows_per_s"] for epoch in self._epochs),
-            "peak_memory_mib": max(epoch["peak_memory_mib"] for epoch in self._epochs),
-            "started": self.started,
-            "ended": _now(),
         }
+        if peaks := [epoch["peak_memory_mib"] for epoch in self._epochs if "peak_memory_mib" in epoch]:
+            totals["peak_memory_mib"] = max(peaks)
+        return {**totals, "started": self.started, "ended": _now()}
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
@@ -170,11 +170,9 @@ class Resources(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the epoch."""
         self._stop()
-        metrics = {
-            "epoch_s": self._seconds,
-            "windows_per_s": self._windows / self._seconds,
-            "peak_memory_mib": _peak_memory(pl_module.device),
-        }
+        metrics = {"epoch_s": self._seconds, "windows_per_s": self._windows / self._seconds}
+        if (peak := peak_memory_mib(pl_module.device)) is not None:
+            metrics["peak_memory_mib"] = peak
         self._epochs.append(metrics)
         pl_module.log_dict(metrics, rank_zero_only=True)
 
@@ -192,19 +190,12 @@ def totals_line(totals: Totals) -> str:
         >>> totals_line({"epochs": 12, "seconds": 65.2, "windows_per_s": 12300.4, "peak_memory_mib": 612.3})
         '12 epochs took 65.2 s of training, 12,300 windows/s, peak memory 612 MiB'
     """
+    peak = f", peak memory {totals['peak_memory_mib']:,.0f} MiB" if "peak_memory_mib" in totals else ""
     return (
         f"{counted(totals['epochs'], 'epoch')} took {totals['seconds']:,.1f} s of training, "
-        f"{totals['windows_per_s']:,.0f} windows/s, peak memory {totals['peak_memory_mib']:,.0f} MiB"
+        f"{totals['windows_per_s']:,.0f} windows/s{peak}"
     )
 
 
 def _now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def _peak_memory(device: torch.device) -> float:
-    """High-water mark in MiB."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -17,6 +17,7 @@ import torch
 import yaml
 
 import cnn_lstm as cl
+from cnn_lstm import shipped
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.splits import DateSplit
 from cnn_lstm.data.targets import RealizedVolatility, Target
@@ -184,6 +185,12 @@ def test_data_take_the_place_of_the_whole_section(both: Both) -> None:
     assert text["data"]["window"] == 6
     assert text["data"]["anchor"] is None
     assert text["data"]["source"]["class_path"].endswith("PriceFiles")
+
+
+def test_a_shipped_configuration_is_found_by_its_name() -> None:
+    file = shipped.configs() / "volatility.yaml"
+
+    assert cl.from_yaml("volatility").settings == cl.from_yaml(file).settings
 
 
 def test_objects_are_settings_too(both: Both) -> None:
