@@ -147,8 +147,8 @@ def _drawable(name: str) -> str:
     """A name that every font can write: ASCII, without the signs of formulas, and not too long.
 
     Example:
-        >>> _drawable("realised_volatility_20"), _drawable("Größe in $"), _drawable("my_package.my_features.momentum_20")
-        ('realised_volatility_20', 'Gr??e in S', '..age.my_features.momentum_20')
+        >>> _drawable("Größe in $"), _drawable("my_package.my_features.momentum_20")
+        ('Gr??e in S', '..ckage.my_features.momentum_20')
     """
     plain = name.encode("ascii", "replace").decode().replace("$", "S")
     return plain if len(plain) <= LETTERS else f"..{plain[-LETTERS + 1 :]}"
