@@ -74,10 +74,10 @@ def _unbound(name: str, bars: pd.DataFrame) -> NoReturn:
     raise ConfigError(f"the feature {name} needs an exchange", "data.features", fix, code=230)
 
 
-_FUNCTIONS: dict[str, Callable[[str, pd.DataFrame], Minutes]] = {
+FUNCTIONS: dict[str, Callable[[str, pd.DataFrame], Minutes]] = {
     function.__name__: function for function in (minutes_since_open, minutes_to_close)
 }
-SESSION_FEATURES = {name: Feature(name, partial(_unbound, name), 0, (), SESSIONS) for name in _FUNCTIONS}
+SESSION_FEATURES = {name: Feature(name, partial(_unbound, name), 0, (), SESSIONS) for name in FUNCTIONS}
 
 
 def of_exchange(feature: Feature, exchange: str) -> Feature:
@@ -92,4 +92,4 @@ def of_exchange(feature: Feature, exchange: str) -> Feature:
     """
     if not exchange:
         _unbound(feature.name, pd.DataFrame())
-    return replace(feature, function=partial(_FUNCTIONS[feature.name], exchange))
+    return replace(feature, function=partial(FUNCTIONS[feature.name], exchange))

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from cnn_lstm.data.arrow_frames import Frame
 from cnn_lstm.data.checks import plainly_sound
-from cnn_lstm.data.exchange import elapsed
 from cnn_lstm.data.features import most_history, needed_history
 from cnn_lstm.data.latest import KnownTargets, LatestFeatures, LatestTargets
 from cnn_lstm.data.predictions import TargetInfo, prediction_columns, row_of, set_target_infos
@@ -40,6 +39,7 @@ from cnn_lstm.inference.stream_state import (
     StreamState,
     Tail,
     Version,
+    behind_a_gap,
     last_bars,
     read_state,
     refused_if_damaged,
@@ -194,26 +194,15 @@ class Stream:
     def _advanced(self, arrived: Arrived) -> dict[str, Tail]:
         """What is known of each symbol with its new bar, still with all rows."""
         before = [self._tails.get(symbol, self._empty) for symbol in arrived.symbols]
-        tails = {
-            symbol: tail.with_bar(arrived.moment, bar, broken)
-            for symbol, tail, bar, broken in zip(
-                arrived.symbols, before, arrived.values, self._broken(before, arrived.moment), strict=True
-            )
-        }
+        broken = behind_a_gap(before, arrived.moment, self._recipe.checks.gap_limit(), self._recipe.exchange)
+        new = zip(arrived.symbols, before, arrived.values, broken, strict=True)
+        tails = {symbol: tail.with_bar(arrived.moment, bar, cut_off) for symbol, tail, bar, cut_off in new}
         rows = torch.from_numpy(self._latest_features.values(tails).astype(np.float32))
         whole = rows.isfinite().all(dim=1).tolist()
         return {
             symbol: tail.with_features(row, known)
             for (symbol, tail), row, known in zip(tails.items(), rows, whole, strict=True)
         }
-
-    def _broken(self, tails: Sequence[Tail], moment: int) -> list[bool]:
-        """Whether a gap lies between the last bar of each tail and a moment."""
-        limit = round(self._recipe.checks.gap_limit() * 86_400e6)
-        times = [int(tail.time[-1]) if len(tail.time) else moment for tail in tails]
-        moments = elapsed(np.array([*times, moment], dtype=np.int64), self._recipe.exchange)
-        broken: list[bool] = (moments[-1] - moments[:-1] > limit).tolist()
-        return broken
 
     def _cut(self, tail: Tail) -> Tail:
         """Without the rows that no later bar needs."""
