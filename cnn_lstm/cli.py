@@ -62,6 +62,7 @@ INTERNAL = {
 }
 # forks itself for each command that ours start; the command goes on here, in `main`
 FORK_SERVER = "fork-server"
+PRINT_COMPLETION = "--print_completion"
 # commands whose result is one JSON document with --json
 WITH_JSON = (("data", "describe"), ("data", "check"), ("validate",), ("test",), ("sweep",))
 # what a shell reports of a program that SIGPIPE ended
@@ -80,6 +81,8 @@ options of every command:
   --debug                    show the traceback of an error
   --json                     print the result as one JSON document: data describe|check, validate, test, sweep
   --trust-imports PKG[,PKG]  packages of yours that a YAML file or a checkpoint may name
+
+cnn-lstm --print_completion bash|zsh|tcsh prints what completes commands and options in a shell.
 
 exit codes: 0 ok, 1 a bug in cnn-lstm, 2 usage or config, 3 data, 4 checkpoint, 5 diverged, 6 resources,
 7 tracking, 8 validity, 130 and 143 interrupted, 141 the output was closed
@@ -110,6 +113,8 @@ def main(args: Sequence[str] | None = None) -> int:
     if argv[0] == "--version":
         print(f"cnn-lstm {version('cnn-lstm')}")
         return 0
+    if argv[0].partition("=")[0] == PRINT_COMPLETION:
+        return _print_completion((argv[0].partition("=")[2] or " ".join(argv[1:2])) or "bash")
     if argv[0] == FORK_SERVER and _has_socket():
         forked: list[str] | None = importlib.import_module("cnn_lstm.commands.fork_server").next_command()
         return 0 if forked is None else main(forked)
@@ -117,6 +122,16 @@ def main(args: Sequence[str] | None = None) -> int:
         with one_document():
             return _guarded(argv, debug)
     return _guarded(argv, debug)
+
+
+def _print_completion(shell: str) -> int:
+    """Prints the completion of a shell; returns the exit code."""
+    try:
+        meanings = {name: text for name, (_, text) in COMMANDS.items()}
+        print(importlib.import_module("cnn_lstm.commands.completion").completion(shell, meanings))
+    except ConfigError as error:
+        return _fail(error)
+    return 0
 
 
 def _shared_options(args: Sequence[str]) -> tuple[bool, bool, list[str]]:

@@ -353,7 +353,7 @@ def add_run_arguments(parser: LightningArgumentParser) -> None:
     parser.add_argument("--runs_dir", type=str, default="runs", help="Where fit makes the run's folder.")
     parser.add_argument("--tensorboard", type=bool, default=True, help="Write TensorBoard events.")
     add_tracking_arguments(parser)
-    parser.add_argument("--quiet", type=bool, default=False, help="No bar, no line per epoch, no warning; results and errors only.")
+    parser.add_argument("--quiet", type=bool, default=False, help="No bar, lines or warnings: results and errors.")
     parser.add_argument("--csv", type=bool, default=False, help="predict: write forecasts.csv too.")
     parser.add_argument("--ensemble", type=int, default=1, help="fit: train so many seeds; best.ckpt is their average.")
     parser.add_argument("--n_jobs", type=int, default=1, help="fit: members of an ensemble at a time.")
