@@ -21,9 +21,12 @@ _HOMES = {
     "TestReport": "cnn_lstm.notebook.report",
     "audit": "cnn_lstm.notebook.several",
     "evaluate": "cnn_lstm.evaluation.report",
+    "explain": "cnn_lstm.evaluation.explanation.explain",
+    "explain_forecast": "cnn_lstm.evaluation.explanation.explain",
     "fit": "cnn_lstm.notebook.model",
     "from_yaml": "cnn_lstm.notebook.experiment",
     "repeat": "cnn_lstm.notebook.several",
+    "rl_sweep": "cnn_lstm.notebook.several",
     "sweep": "cnn_lstm.notebook.several",
     "to_yaml": "cnn_lstm.notebook.experiment",
     "verdict": "cnn_lstm.notebook.report",
@@ -32,6 +35,7 @@ _HOMES = {
 # classes that a YAML may name stay in their modules: the parser writes the shortest path that leads to a class
 _MODULES = {
     "objectives": "cnn_lstm.model.objectives",
+    "side_tables": "cnn_lstm.data.side_tables",
     "sources": "cnn_lstm.data.sources",
     "splits": "cnn_lstm.data.splits",
     "targets": "cnn_lstm.data.targets",

@@ -28,9 +28,11 @@ from cnn_lstm.documents import one_document
 from cnn_lstm.errors import CnnLstmError, ConfigError, TerminatedError, interruption, shortened
 from cnn_lstm.files import room_text
 from cnn_lstm.hints import one_of
+from cnn_lstm.shipped import with_shipped
 from cnn_lstm.specs import trust
 
 COMMANDS = {
+    "init": ("cnn_lstm.commands.init", "write the configurations that the package carries to a folder of yours"),
     "fit": (
         "cnn_lstm.commands.fit",
         "train a forecaster from a YAML file; with --ensemble N, N seeds and their average",
@@ -49,6 +51,7 @@ COMMANDS = {
     "sweep": ("cnn_lstm.commands.sweep", "search for better settings with Optuna, on the validation part"),
     "rl": ("cnn_lstm.commands.rl", "train agents on a forecaster's encoder, and judge them on its test dates"),
     "audit": ("cnn_lstm.commands.audit", "check on your data, features and checkpoint that nothing looks ahead"),
+    "explain": ("cnn_lstm.commands.explain", "say which features and bars the forecasts owe themselves to"),
     "plot": ("cnn_lstm.commands.plot", "draw the history of a run, or compare runs"),
     "sync-tracking": ("cnn_lstm.commands.sync_tracking", "send to MLflow what a server that was down has not taken"),
     "encode": ("cnn_lstm.commands.encode", "write the embeddings and forecasts of a whole table to one file"),
@@ -59,6 +62,7 @@ COMMANDS = {
 INTERNAL = {
     "sweep-worker": "cnn_lstm.commands.sweep_worker",
     "sweep-trial": "cnn_lstm.commands.sweep_worker",
+    "rl-sweep-worker": "cnn_lstm.commands.rl_sweep_worker",
 }
 # forks itself for each command that ours start; the command goes on here, in `main`
 FORK_SERVER = "fork-server"
@@ -170,7 +174,7 @@ def _guarded(argv: list[str], debug: bool) -> int:
         if argv[0] not in modules:
             raise ConfigError(f"unknown command {argv[0]!r}", fix=one_of(argv[0], COMMANDS), code=225)
         with _terminated_in_order():
-            _imported(modules[argv[0]]).run(argv)
+            _imported(modules[argv[0]]).run(with_shipped(argv))
         return 0
     except BaseException as error:
         code = interruption(error)

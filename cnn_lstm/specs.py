@@ -161,6 +161,11 @@ def plain(value: Any) -> Any:
     raise TypeError(f"a checkpoint holds plain values only, not {type(value).__name__}: {value!r}")
 
 
+def built(value: object, base: type[Any]) -> Any:
+    """The object itself, or the one that a spec describes; see `build`."""
+    return build(value, base) if isinstance(value, Mapping) else value
+
+
 def build(spec: Mapping[str, Any], base: type[Any]) -> Any:
     """The object that a spec describes.
 

@@ -212,15 +212,31 @@ def test_python_blocks_run(page: Path, request: pytest.FixtureRequest) -> None:
 
 def timed(command: Command) -> ParameterSet:
     """A command; what trains several times is slow where the README shows it too."""
-    again = command.page.name != "README.md" and command.argv[0] in ("repeat", "walk-forward", "sweep", "audit")
+    again = command.page.name != "README.md" and command.argv[0] in (
+        "repeat",
+        "walk-forward",
+        "sweep",
+        "audit",
+        "explain",
+    )
     return pytest.param(command, id=command.place, marks=[pytest.mark.slow] if again else [])
+
+
+def needed_before(command: Command) -> Iterator[list[str]]:
+    """Commands that make what another one uses: the agents to evaluate, or the run folder that the page has named."""
+    if command.argv[:2] == ["rl", "evaluate"]:
+        yield next(other.argv for other in commands() if other.argv[:2] == ["rl", "train"])
+    for other in commands():
+        if other.page == command.page and other.argv[0] == "fit" and "--run_dir" in other.argv:
+            folder = other.argv[other.argv.index("--run_dir") + 1]
+            if any(word.startswith(f"{folder}/") for word in command.argv):
+                yield other.argv
 
 
 @pytest.mark.parametrize("command", [timed(command) for command in commands()])
 def test_commands_run(command: Command, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_modules(command.page, workplace)
-    if command.argv[:2] == ["rl", "evaluate"]:  # of the agents that the page has trained before
-        before = next(other.argv for other in commands() if other.argv[:2] == ["rl", "train"])
+    for before in needed_before(command):
         assert run(*runnable(before)) == 0
 
     code = run(*runnable(command.argv))
@@ -278,6 +294,14 @@ def test_links_resolve(page: Path) -> None:
         target = page.parent / path if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_site_shows_each_page_once() -> None:
+    text = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    trees = re.findall(r"^```\{toctree\}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    shown = re.findall(r"^(\w+)$", "".join(trees), re.MULTILINE)
+
+    assert sorted(shown) == sorted(page.stem for page in (ROOT / "docs").glob("*.md") if page.stem != "index")
 
 
 def codes_in(tree: ast.AST) -> Iterator[int]:

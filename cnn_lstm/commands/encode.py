@@ -32,7 +32,7 @@ def run(argv: list[str]) -> None:
     set_up_messages()
     with writing(output, "encode"):
         predictor = Predictor.from_checkpoint(options.ckpt_path)
-        table = EmbeddingBlocks(predictor, _prices(options), options.samples)
+        table = EmbeddingBlocks(predictor, _prices(options, predictor), options.samples)
         written = write_table_of(output, table.blocks(), table.rows)
     print(f"{written.summary('embedding')}, in {output}")
     trained = table.attrs["training"]
@@ -50,13 +50,17 @@ def _output(options: Namespace) -> Path:
         )
     if not output.parent.is_dir() and options.output:
         raise ResourceError("cannot write the file", f"{output}: no such folder", "make the folder first", code=606)
-    refuse_input_as_output(output, options.data or [])
+    refuse_input_as_output(output, [*(options.data or []), *filter(None, (options.known_future, options.static))])
     return output
 
 
-def _prices(options: Namespace) -> pd.DataFrame:
-    """The prices of --data, else those of --config, else those of the checkpoint's run."""
+def _prices(options: Namespace, predictor: Predictor) -> pd.DataFrame:
+    """The prices of --data, else those of --config, else those of the checkpoint's run.
+
+    The predictor keeps the tables next to them, those of the options first.
+    """
     if options.data:
+        predictor.keep(options.known_future, options.static)
         return PriceFiles(options.data).load(None, None, None)
     folder = options.ckpt_path.absolute().parent
     kept = [run_of_checkpoint(options.ckpt_path).config, folder / "config.yaml", folder.parent / "config.yaml"]
@@ -72,6 +76,10 @@ def _prices(options: Namespace) -> pd.DataFrame:
     if isinstance(data.source, SqlBars) and not data.source.local and not options.config:
         fix = "name the file by --config, if you trust it"
         raise ConfigError("the prices are those of a server that only the run folder names", str(file), fix, code=258)
+    tables = data.recipe.tables
+    if tables is not None:
+        predictor.keep(tables.known_future, tables.static)
+    predictor.keep(options.known_future, options.static)
     return data.load()
 
 
@@ -89,6 +97,9 @@ def _parser() -> CommandParser:
         help="CSV or Parquet; by default those of the configuration",
     )
     prices.add_argument("--config", metavar="FILE", type=filled_path, help="that of the checkpoint's run by default")
+    default = "those of the configuration by default"
+    parser.add_argument("--known_future", metavar="FILE", help=f"facts known ahead; {default}")
+    parser.add_argument("--static", metavar="FILE", help=f"static columns; {default}")
     parser.add_argument("--output", metavar="FILE", type=filled_path, help=f"{FILE} next to the checkpoint by default")
     parser.add_argument("--samples", metavar="N", type=int, default=0, help="passes of Monte Carlo dropout: mc_std")
     return parser

@@ -153,13 +153,15 @@ def _parts(data: MarketData) -> pd.DataFrame:
 
 
 def _features(data: MarketData) -> pd.DataFrame:
-    muted = muted_features(data.statistics, data.recipe.features)
+    muted = muted_features(data.statistics, data.recipe.features, data.recipe.codes)
     location, scales = data.statistics.of_all_symbols
     lines = []
     for k, name in enumerate(data.recipe.features):
         scale = "muted: constant" if name in muted else f"{float(scales[k]):.4g}"
         if name == SYMBOL_CODE:
             scale = f"its own for {len(data.statistics.codes)} of {counted(len(data.panel.symbols), 'symbol')}"
+        elif categories := int((data.statistics.categories[:, 0] == k).sum()):
+            scale = f"embedded, categories: {categories}"
         lines.append((name, _first_valid(data.panel, k), float(location[k]), scale))
     return pd.DataFrame(lines, columns=["feature", "first valid row", "location", "scale"])
 

@@ -32,7 +32,11 @@ DATES = "give dates: pd.to_datetime(prices['{name}'], utc=True), with unit='ms' 
 
 
 def price_table(
-    frame: object, wanted: Collection[str] = (), zone: str | None = None, daily: bool | None = None
+    frame: object,
+    wanted: Collection[str] = (),
+    zone: str | None = None,
+    daily: bool | None = None,
+    of_all: str | None = None,
 ) -> pd.DataFrame:
     """The long price table that a DataFrame stands for.
 
@@ -47,6 +51,7 @@ def price_table(
         wanted: Further columns that are needed under exactly these names.
         zone: Zone of times without one; None refuses them unless all are midnight, which makes them dates.
         daily: As for `utc_or_dates`.
+        of_all: Symbol of a table that names none, without a warning; None as above.
 
     Returns:
         symbol, timestamp, and columns of numbers; not sorted, not checked. What has no symbol of its own is left for
@@ -69,7 +74,7 @@ def price_table(
     if "timestamp" not in table:
         where = f"{PLACE} has {first_names([str(name) for name in table.columns])}"
         raise DataError("no column timestamp", where, "rename the column that holds it to timestamp", code=303)
-    named = table if "symbol" in table else _as_one_symbol(table)
+    named = table if "symbol" in table else _as_one_symbol(table) if of_all is None else table.assign(symbol=of_all)
     keys = {"symbol": named["symbol"].astype("str"), "timestamp": _times(named["timestamp"], zone, daily)}
     return pd.DataFrame(keys).assign(**_numbers(named.drop(columns=KEYS), {*BARS, *wanted}))
 
@@ -105,7 +110,7 @@ def _stacked(table: pd.DataFrame) -> pd.DataFrame:
     if tickers is None:
         fix = "give columns open, high, low, close and volume, and one row per symbol and time"
         raise DataError("columns of two levels, none of which names a close", PLACE, fix, code=303)
-    index = table.index.rename(table.index.name or "timestamp")
+    index = table.index.rename("timestamp" if table.index.name in (None, "") else table.index.name)
     parts = []
     for ticker, columns in table.set_axis(index).T.groupby(level=tickers, sort=False):
         part = columns.droplevel(tickers).T.dropna(how="all")

@@ -71,6 +71,7 @@ from cnn_lstm.training.run_folder import (
     keep_config_of_user,
     resolve_run,
 )
+from cnn_lstm.training.settings_of_run import SettingsOfRun
 from cnn_lstm.training.starting_line import StartingLine
 from cnn_lstm.training.tensorboard import TensorBoardPlots
 from cnn_lstm.training.trainer import ForecastTrainer
@@ -288,6 +289,7 @@ class ForecastCLI(LightningCLI):
             if is_final(self.command_config):
                 callbacks.append(CalibrationOfFit(self.command_config.calibration_from))
             callbacks.append(TrackedData(self.record, yaml.safe_load(self.config_text)["data"]["source"]))
+            callbacks.append(SettingsOfRun(self.config_text))
         return callbacks
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:

@@ -58,6 +58,11 @@ class TrialResult:
     epochs: int
     best_epoch: int
 
+    @property
+    def attributes(self) -> dict[str, int]:
+        """What the study keeps of it next to the metrics."""
+        return {"epochs": self.epochs, "best_epoch": self.best_epoch}
+
 
 class TrialFits:
     """Runs trials as ordinary fits, in this process or in processes of their own.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from cnn_lstm.data.datamodule import MarketDataModule
@@ -130,7 +130,7 @@ class TrainingPlan(Callback):
         so = "there will be no best.ckpt, only last.ckpt" if waits else "there will be no intervals"
         _say(trainer, f"nothing is validated: {reason} — {so}")
         for callback in trainer.early_stopping_callbacks:
-            if isinstance(callback, EarlyStopping) and callback.monitor.startswith("val_"):
+            if callback.monitor.startswith("val_"):
                 callback.strict = False  # it waits for a metric that does not come
 
 

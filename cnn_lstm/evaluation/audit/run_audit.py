@@ -21,6 +21,7 @@ from cnn_lstm.evaluation.audit import (
     decision_shift,
     every_row,
     invariance,
+    known_ahead,
     label_selection,
     labels,
     learning,
@@ -30,11 +31,11 @@ from cnn_lstm.evaluation.audit import (
 from cnn_lstm.evaluation.audit.findings import FAILED, NO_CHECKPOINT, NOT_APPLICABLE, Result
 from cnn_lstm.evaluation.audit.lookahead import Cuts, cuts_of
 from cnn_lstm.evaluation.audit.stages import Base, Pipeline, members
+from cnn_lstm.evaluation.same_recipe import take_over
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.hints import counted
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.contract import refuse_differences, refuse_other_scales
 
 SHORT_FORM = ("moved", "removed")  # its perturbations
 MOST_LINES = 12
@@ -118,6 +119,7 @@ def audit(
         checks = {
             lookahead.SOURCE: lambda: lookahead.prices_as_known(data, loaded),
             lookahead.FUTURE: lambda: _future(base, cuts_of(data, table, seed), listener),
+            known_ahead.KNOWN_AHEAD: lambda: known_ahead.facts_known_ahead(data),
             every_row.EVERY_ROW: lambda: every_row.own_features_at_every_row(data),
             learning.STATISTICS: lambda: learning.training_statistics(data, loaded),
             **_of_the_checkpoint(base),
@@ -182,10 +184,7 @@ def joined(data: MarketDataModule, ckpt_path: str | Path) -> tuple[dict[str, Any
         CheckpointError: If the checkpoint is of another recipe.
     """
     checkpoint, predictor = read_checkpoint(ckpt_path), Predictor.from_checkpoint(ckpt_path)
-    data.keep_gap_limit(predictor.forecaster.contract.gap_limit)
-    refuse_differences(predictor.recipe.to_plain(), data.recipe.to_plain())
-    data.keep_dates(predictor.forecaster.contract.boundaries)
-    refuse_other_scales(predictor.forecaster.contract, data.scaling, data.per_symbol)
+    take_over(data, predictor)
     return checkpoint, predictor
 
 
