@@ -111,7 +111,13 @@ def test_an_evening_that_remembers_has_the_same_bits(checkpoint: Path, whole: pd
 
 def test_prices_without_the_table_are_refused_at_every_door(checkpoint: Path) -> None:
     predictor = Predictor.from_checkpoint(checkpoint)
-    doors: list[Any] = [predictor.predict, predictor.encode, predictor.stream, predictor.windows, PriceModel(predictor).predict]
+    doors: list[Any] = [
+        predictor.predict,
+        predictor.encode,
+        predictor.stream,
+        predictor.windows,
+        PriceModel(predictor).predict,
+    ]
     for door in [*doors, lambda prices: embeddings_table(predictor, prices), lambda prices: predictor.stream()]:
         with pytest.raises(CheckpointError, match=r"E429.*the checkpoint reads event, and no table") as caught:
             door(PRICES)
