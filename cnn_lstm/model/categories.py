@@ -168,5 +168,6 @@ class Category(nn.Module):
             rows: A row for each category, (K, W).
         """
         same = last.index_select(1, self.place.view(1)) == self.codes  # (B, K)
-        found = F.embedding(same.to(torch.int64).argmax(dim=1), rows)
+        # not `F.embedding`: an exporter names it `embedding`, as the output of the whole
+        found = rows.index_select(0, same.to(torch.int64).argmax(dim=1))
         return torch.where(same.any(dim=1, keepdim=True), found, torch.nan)
