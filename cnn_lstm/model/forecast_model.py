@@ -107,7 +107,8 @@ class ForecastModel(TargetScale):
     def learn_scales(self, statistics: Statistics) -> None:
         """Fills the buffers of network and targets, and learns which categories static columns have."""
         super().learn_scales(statistics)
-        self.categories.take(statistics.categories)
+        # statistics of a user's own may know of none
+        self.categories.take(getattr(statistics, "categories", self.categories.known[:0]))
 
     def columns(self, x: Tensor) -> Forecast:
         """`forward` and `encode` in one pass."""
