@@ -154,8 +154,7 @@ class MarketData(PanelOfPrices, Serializable):
         self.batch_size, self.scaling, self.train_stride = batch_size, scaling, train_stride
         self.panel_device, self.predict_part = panel_device, predict_part
         self.fit_on, self.per_symbol = fit_on, per_symbol
-        named = DEFAULT_FEATURES if features is None else features
-        names, ahead = with_side_columns(named, known_future, static, self.targets)
+        names, ahead = with_side_columns(features or DEFAULT_FEATURES, known_future, static, self.targets)
         self.recipe = Recipe(
             features=with_symbol_code(names, bool(per_symbol)),
             targets=tuple(target.spec() for target in self.targets),
