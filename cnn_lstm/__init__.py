@@ -35,6 +35,7 @@ _HOMES = {
 # classes that a YAML may name stay in their modules: the parser writes the shortest path that leads to a class
 _MODULES = {
     "objectives": "cnn_lstm.model.objectives",
+    "side_tables": "cnn_lstm.data.side_tables",
     "sources": "cnn_lstm.data.sources",
     "splits": "cnn_lstm.data.splits",
     "targets": "cnn_lstm.data.targets",
@@ -47,7 +48,13 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(_MODULES[name])
     if name not in _HOMES:
         raise AttributeError(f"module 'cnn_lstm' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    try:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("cnn_lstm"):
+            raise
+        text = f"cnn_lstm.{name} needs {error.name}, which is not installed: pip install cnn-lstm"
+        raise ModuleNotFoundError(text, name=error.name) from error
 
 
 def __dir__() -> list[str]:

@@ -175,8 +175,8 @@ def write_modules(page: Path, folder: Path) -> None:
 
 def runnable(argv: list[str]) -> list[str]:
     """A command of a page, made small: one device, and a few batches for a fit."""
-    if argv[:2] == ["rl", "train"]:
-        return [*argv, *AGENTS]
+    if argv[:2] in (["rl", "train"], ["rl", "sweep"]):
+        return [*(SMALLER.get(word, word) for word in argv), *AGENTS]
     if argv[0] in AS_THEY_STAND or argv[0].startswith("--") or "--help" in argv:
         return argv
     pairs = zip(argv, [*argv[1:], ""], strict=True)
@@ -214,15 +214,13 @@ def test_python_blocks_run(page: Path, request: pytest.FixtureRequest) -> None:
             exec(compile(lines, str(page), "exec"), namespace)
 
 
+SEVERAL = ("repeat", "walk-forward", "sweep", "audit", "explain")
+
+
 def timed(command: Command) -> ParameterSet:
     """A command; what trains several times is slow where the README shows it too."""
-    again = command.page.name != "README.md" and command.argv[0] in (
-        "repeat",
-        "walk-forward",
-        "sweep",
-        "audit",
-        "explain",
-    )
+    several = command.argv[0] in SEVERAL or command.argv[:2] == ["rl", "sweep"]
+    again = command.page.name != "README.md" and several
     return pytest.param(command, id=command.place, marks=[pytest.mark.slow] if again else [])
 
 

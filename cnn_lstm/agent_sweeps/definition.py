@@ -86,7 +86,7 @@ class Scoring:
         looks, share = scoring.evaluations, scoring.share
         fix = "give a whole number from 1 to 1000"
         require(type(looks) is int and 1 <= looks <= 1000, f"evaluations={looks!r}", place, fix, code=250)
-        inside = isinstance(share, float) and math.isfinite(share) and 0 < share < 1
+        inside = type(share) is float and math.isfinite(share) and 0 < share < 1
         require(inside, f"share={share!r}", place, "give a number between 0 and 1", code=250)
         return scoring
 

@@ -15,7 +15,6 @@ from cnn_lstm.files import refuse_input_as_output
 from cnn_lstm.inference.embeddings import EmbeddingBlocks
 from cnn_lstm.inference.outputs import write_table_of
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.runs.data_config import data_of
 from cnn_lstm.runs.messages import set_up_messages
 from cnn_lstm.training.run_folder import run_of_checkpoint, writing
 
@@ -33,7 +32,7 @@ def run(argv: list[str]) -> None:
     set_up_messages()
     with writing(output, "encode"):
         predictor = Predictor.from_checkpoint(options.ckpt_path)
-        table = EmbeddingBlocks(predictor, _prices(options), options.samples)
+        table = EmbeddingBlocks(predictor, _prices(options, predictor), options.samples)
         written = write_table_of(output, table.blocks(), table.rows)
     print(f"{written.summary('embedding')}, in {output}")
     trained = table.attrs["training"]
@@ -51,13 +50,17 @@ def _output(options: Namespace) -> Path:
         )
     if not output.parent.is_dir() and options.output:
         raise ResourceError("cannot write the file", f"{output}: no such folder", "make the folder first", code=606)
-    refuse_input_as_output(output, options.data or [])
+    refuse_input_as_output(output, [*(options.data or []), *filter(None, (options.known_future, options.static))])
     return output
 
 
-def _prices(options: Namespace) -> pd.DataFrame:
-    """The prices of --data, else those of --config, else those of the checkpoint's run."""
+def _prices(options: Namespace, predictor: Predictor) -> pd.DataFrame:
+    """The prices of --data, else those of --config, else those of the checkpoint's run.
+
+    The predictor keeps the tables next to them, those of the options first.
+    """
     if options.data:
+        predictor.keep(options.known_future, options.static)
         return PriceFiles(options.data).load(None, None, None)
     folder = options.ckpt_path.absolute().parent
     kept = [run_of_checkpoint(options.ckpt_path).config, folder / "config.yaml", folder.parent / "config.yaml"]
@@ -66,11 +69,17 @@ def _prices(options: Namespace) -> pd.DataFrame:
     if file is None:
         where = f"no config.yaml next to {options.ckpt_path}"
         raise ConfigError("no prices", where, "give --data or --config", code=258)
+    from cnn_lstm.runs.data_config import data_of
+
     data = data_of(["--config", str(file)], "test")
     # a folder may come from anybody, and its server would get what the environment holds for the user's own
     if isinstance(data.source, SqlBars) and not data.source.local and not options.config:
         fix = "name the file by --config, if you trust it"
         raise ConfigError("the prices are those of a server that only the run folder names", str(file), fix, code=258)
+    tables = data.recipe.tables
+    if tables is not None:
+        predictor.keep(tables.known_future, tables.static)
+    predictor.keep(options.known_future, options.static)
     return data.load()
 
 
@@ -81,9 +90,16 @@ def _parser() -> CommandParser:
     parser.add_argument("--ckpt_path", metavar="FILE", type=filled_path, required=True, help="of fit or repeat")
     prices = parser.add_mutually_exclusive_group()
     prices.add_argument(
-        "--data", metavar="FILE", nargs="+", help="CSV or Parquet files; by default the prices of the configuration"
+        "--data",
+        "--prices",
+        metavar="FILE",
+        nargs="+",
+        help="CSV or Parquet; by default those of the configuration",
     )
     prices.add_argument("--config", metavar="FILE", type=filled_path, help="that of the checkpoint's run by default")
+    default = "those of the configuration by default"
+    parser.add_argument("--known_future", metavar="FILE", help=f"facts known ahead; {default}")
+    parser.add_argument("--static", metavar="FILE", help=f"static columns; {default}")
     parser.add_argument("--output", metavar="FILE", type=filled_path, help=f"{FILE} next to the checkpoint by default")
     parser.add_argument("--samples", metavar="N", type=int, default=0, help="passes of Monte Carlo dropout: mc_std")
     return parser

@@ -116,4 +116,4 @@ class PanelMaker:
             request = pickle.dumps((self._request, self._request.states()))
         except Exception:  # a source may hold what cannot be pickled
             return None
-        return digest_of([request.hex(), self._recipe.to_plain()])
+        return digest_of([request.hex(), self._recipe.to_plain(), self._recipe.digest_of_tables()])

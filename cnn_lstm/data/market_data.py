@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 import pandas as pd
 
+from cnn_lstm.data.ahead_rows import require_facts, without_facts
+from cnn_lstm.data.exchange import known_exchange
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
+from cnn_lstm.data.known_future import KnownFuture
 from cnn_lstm.data.mapped import MappedPanel
 from cnn_lstm.data.panel_cache import AUTO, PanelCache
 from cnn_lstm.data.panel_checks import (
@@ -41,10 +44,12 @@ from cnn_lstm.data.prepared import warn_of
 from cnn_lstm.data.prices import Checks
 from cnn_lstm.data.recipe import BoundRecipe, Recipe
 from cnn_lstm.data.row_numbers import Rows, in_chunks, span_of_rows
+from cnn_lstm.data.side_tables import SideTables, with_side_columns
 from cnn_lstm.data.sources.base import PriceSource, known_zone
 from cnn_lstm.data.sources.frame import FrameBars
 from cnn_lstm.data.sources.sample import SampleBars
-from cnn_lstm.data.splits import Boundaries, Dates, FractionSplit, Split
+from cnn_lstm.data.splits import Begin, Boundaries, Dates, Split, split_of
+from cnn_lstm.data.static_columns import StaticColumns
 from cnn_lstm.data.statistics import Scaler, Scaling, TrainingStatistics, training_statistics
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, with_symbol_code
 from cnn_lstm.data.targets import ForwardReturn, Target, check_targets
@@ -89,12 +94,19 @@ class MarketData(PanelOfPrices, Serializable):
             comes later, is scaled by all symbols together.
         calendar_zone: Zone of the features of the calendar, for example America/New_York, so that a session has the
             same hours in summer and winter; UTC by default. Daily bars have dates, and no zone.
+        exchange: Exchange of all symbols, for example XNYS, by the code of exchange_calendars: gaps are counted in its
+            sessions, so that a holiday is not a gap; missing sessions are reported; `minutes_since_open` and
+            `minutes_to_close` are features. See docs/data.md.
         cache: Folder in which panels are kept from one command to the next, see docs/data.md. `auto` keeps those that
             take some seconds to build, in `runs/.panels`; None keeps none.
         cache_limit: Most gigabytes of that folder; the panels that were not used for longest are removed.
         storage: Files for a panel that does not fit in memory, see docs/large_data.md; it lies in memory by default.
         order: Order of the windows in a training epoch. `global` shuffles all of them; `blocks` shuffles blocks of
             neighbouring windows, and the windows of some blocks together, for a panel in files that no memory holds.
+        known_future: Facts whose future values are known ahead, such as earnings dates, from a table of their own.
+        static: What never changes of a symbol, such as its sector or the symbol itself.
+        validation: First day of the validation part, ISO, or a year or month; a short form of `split: DateSplit`.
+        test: First day of the test part; it goes with `validation`.
     """
 
     def __init__(  # noqa: PLR0913 - each argument is a key of the YAML
@@ -117,10 +129,15 @@ class MarketData(PanelOfPrices, Serializable):
         fit_on: FitOn = "train",
         per_symbol: bool | Literal["auto"] = False,
         calendar_zone: str | None = None,
+        exchange: str | None = None,
         cache: str | None = AUTO,
         cache_limit: float = 20.0,
         storage: MappedPanel | None = None,
         order: Order = "global",
+        known_future: KnownFuture | None = None,
+        static: StaticColumns | None = None,
+        validation: Begin | None = None,
+        test: Begin | None = None,
     ) -> None:
         super().__init__()
         require(cache_limit > 0, f"cache_limit={cache_limit}", "data.cache_limit", "give gigabytes above 0")
@@ -128,32 +145,34 @@ class MarketData(PanelOfPrices, Serializable):
         self.cache = PanelCache.of(cache, cache_limit)
         for name, value in (("window", window), ("batch_size", batch_size), ("train_stride", train_stride)):
             require(value >= 1, f"{name}={value}", f"data.{name}", "give at least 1")
-        self.symbols, self.start, self.end = symbols, start, end
-        self.storage, self.order = storage, order
+        self.symbols, self.start, self.end, self.storage, self.order = symbols, start, end, storage, order
         self.targets: list[Target] = [ForwardReturn()] if targets is None else targets
         check_targets(self.targets)
-        self.split = split or FractionSplit()
+        self.split = split_of(split, validation, test)
+        if validation is not None:  # a second look at the arguments finds the dates there
+            self._init_args = {**self.init_args, "split": self.split, "validation": None, "test": None}
         self.batch_size, self.scaling, self.train_stride = batch_size, scaling, train_stride
-        self.panel_device, self.predict_part, self.fit_on, self.per_symbol = (
-            panel_device,
-            predict_part,
-            fit_on,
-            per_symbol,
-        )
+        self.panel_device, self.predict_part = panel_device, predict_part
+        self.fit_on, self.per_symbol = fit_on, per_symbol
+        names, ahead = with_side_columns(features or DEFAULT_FEATURES, known_future, static, self.targets)
         self.recipe = Recipe(
-            features=with_symbol_code(DEFAULT_FEATURES if features is None else features, bool(per_symbol)),
+            features=with_symbol_code(names, bool(per_symbol)),
             targets=tuple(target.spec() for target in self.targets),
             window=window,
             anchor=tuple(anchor or ()),
             checks=checks or Checks(),
             zone=known_zone(calendar_zone, "data.calendar_zone") if calendar_zone else "",
+            known_future=ahead,
+            static=tuple(static.columns) if static is not None else (),
+            tables=SideTables(known_future, static, open_end=True),
+            exchange=known_exchange(exchange),
         )
         self.source = SampleBars() if source is None else source_of(source, self.recipe)
         if isinstance(self.source, FrameBars):  # else the frame would be kept twice
             self._init_args = {**self.init_args, "source": self.source}
         fix = "list at least one, see docs/features.md"
         require(features is None or bool(features), "no feature", "data.features", fix, code=225)
-        unknown = [name for name in self.recipe.anchor if name not in self.recipe.features or name == SYMBOL_CODE]
+        unknown = [name for name in self.recipe.anchor if name not in self.recipe.of_prices or name == SYMBOL_CODE]
         require(not unknown, f"anchor {unknown} is not a feature", "data.anchor", "name listed features", code=225)
         self._ready = False
         self._kept: Boundaries | None = None
@@ -185,15 +204,10 @@ class MarketData(PanelOfPrices, Serializable):
             self._ready = False
             self.setup()
 
-    @property
-    def n_features(self) -> int:
-        """Number of feature columns; known without reading data."""
-        return len(self.recipe.features)
-
-    @property
-    def n_targets(self) -> int:
-        """Number of targets; known without reading data."""
-        return len(self.targets)
+    def resplit(self, split: Split) -> None:
+        """Splits by another rule, after the data were read."""
+        self.split, self._kept = split, None
+        self._split_rows()
 
     def setup(self, stage: str | None = None) -> None:
         """Reads, checks and splits the data once, for all stages."""
@@ -205,8 +219,9 @@ class MarketData(PanelOfPrices, Serializable):
         self.panel: Panel = made.panel
         self.fingerprint, self.column_kinds, self.messages = made.fingerprint, made.kinds, made.messages
         self._split_rows()
-        warn_of(check_leak(self.panel, self.fit_rows, self.recipe.features, self.targets))
-        for name in muted_features(self.statistics, self.recipe.features):
+        leaks = check_leak(self.panel, self.fit_rows, self.recipe.features, self.targets, self.recipe.codes)
+        warn_of([*without_facts(self.panel, self.recipe), *leaks])
+        for name in muted_features(self.statistics, self.recipe.features, self.recipe.codes):
             log.warning("%s is constant over the training rows — data.features — it is muted (always 0)", name)
         if not self.per_symbol:
             warn_of(uneven_scales(self.panel, self.parts.train, self.bound, self.statistics.y_anchor.tolist()))
@@ -221,6 +236,7 @@ class MarketData(PanelOfPrices, Serializable):
         self.parts: SplitRows = self.parts_of(self.split)
         self.require_sound(self.parts)
         self.statistics: TrainingStatistics = self.statistics_of(self.panel, self.fit_rows)
+        self.vocabulary = self.vocabulary_of(self.fit_rows)
 
     def on_prices(self, table: pd.DataFrame, checks: Checks) -> Self:
         """The same data module, set up on another price table: what it would have made of that one.
@@ -280,7 +296,12 @@ class MarketData(PanelOfPrices, Serializable):
         check_labels(self.panel, parts, self.targets)
 
     def rows_to_predict(self) -> Rows:
-        """Rows that `predict` forecasts, (n,), also those whose label is not known yet."""
+        """Rows that `predict` forecasts, (n,), also those whose label is not known yet.
+
+        Raises:
+            DataError: E375, if the facts known ahead do not reach far enough for the last rows.
+        """
+        require_facts(self.panel, self.recipe)
         if self.predict_part == "all":
             return self.windows
         begins = self.parts.boundaries.test
@@ -309,6 +330,7 @@ class MarketData(PanelOfPrices, Serializable):
             "fingerprint": self.fingerprint,
             "scaling": self.scaling,
             "per_symbol": str(self.per_symbol).lower(),
+            "static": self.vocabulary,
         }
 
 

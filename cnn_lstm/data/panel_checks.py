@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import itemgetter
 
 import numpy as np
@@ -18,6 +18,7 @@ from cnn_lstm.data.parts import SplitRows, empty_part, require_rows
 from cnn_lstm.data.quantities import quantity
 from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.row_numbers import Rows, in_chunks, thinned
+from cnn_lstm.data.session_features import SESSIONS
 from cnn_lstm.data.statistics import LEAST_ROWS, TrainingStatistics
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, code_of
 from cnn_lstm.data.targets import Target
@@ -34,6 +35,7 @@ DAY = 86_400_000_000  # microseconds
 MOST_ROWS = 1_000_000  # whose scales are compared; of more rows so many, spread evenly
 UNEVEN = 10.0  # a symbol whose scale is one in so many of another's is drowned by it
 RAW = ("columns", FAMILY_OF_USER)
+CODES = (SYMBOL_CODE,)
 
 
 def skip_short(prices: pd.DataFrame, bound: BoundRecipe) -> pd.DataFrame:
@@ -141,7 +143,7 @@ def _check_classes(panel: Panel, parts: SplitRows, target: Target, column: int) 
 
 
 def check_calendar(timestamps: pd.Series, bound: BoundRecipe) -> list[Defect]:
-    """Refuses a zone of the calendar for daily bars; warns where hours in UTC wander with a clock change.
+    """Refuses a zone and features of sessions for daily bars; warns where hours in UTC wander with a clock change.
 
     Args:
         timestamps: Those of a checked table, UTC.
@@ -151,12 +153,15 @@ def check_calendar(timestamps: pd.Series, bound: BoundRecipe) -> list[Defect]:
         None or one warning.
 
     Raises:
-        ConfigError: E278.
+        ConfigError: E278 or E230.
     """
     zone = bound.recipe.zone
     daily = not bool((microseconds(timestamps) % DAY).any())
     fix = "leave it out: a date has no zone"
     require(not (zone and daily), f"calendar_zone={zone} for daily bars", "data.calendar_zone", fix, code=278)
+    placed = [one.name for one in bound.features if one.family == SESSIONS]
+    what = f"{', '.join(placed)} for daily bars"
+    require(not (placed and daily), what, "data.features", "leave it out: a date has no place in a session", code=230)
     hours = [one.name for one in bound.features if one.name.startswith(("hour_", "minute_of_day_"))]
     begin = None if zone or daily or not hours else wandering_sessions(timestamps)
     if begin is None:
@@ -166,7 +171,9 @@ def check_calendar(timestamps: pd.Series, bound: BoundRecipe) -> list[Defect]:
     return [Defect(352, what, counted(len(timestamps), "row"), fix, fatal=False)]
 
 
-def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Sequence[Target]) -> list[Defect]:
+def check_leak(
+    panel: Panel, rows: Rows, features: Sequence[str], targets: Sequence[Target], codes: Collection[str] = CODES
+) -> list[Defect]:
     """Refuses a feature that is the target itself, known too early; warns of one that is it with some noise.
 
     Args:
@@ -174,6 +181,7 @@ def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Seque
         rows: Training rows, (n,).
         features: Names of its features, in order.
         targets: Its targets.
+        codes: Names of features that are codes: they say whose window it is, and are no sizes.
 
     Returns:
         A warning for each feature that says more of a target than any honest one does, see `LIKELY_LEAK`.
@@ -185,7 +193,7 @@ def check_leak(panel: Panel, rows: Rows, features: Sequence[str], targets: Seque
     for target, (name, correlations) in zip(targets, label_correlations(panel, rows, targets).items(), strict=True):
         likely = LIKELY_LEAK[_is_hard(target)]
         for feature, correlation in zip(features, correlations.tolist(), strict=True):
-            if feature == SYMBOL_CODE:
+            if feature in codes:
                 continue
             if abs(correlation) > LEAK_CORRELATION:
                 what = f"the feature {feature} is the target {name}: correlation {correlation:.5f}"
@@ -304,13 +312,15 @@ def _uneven(panel: Panel, rows: Rows, values: Tensor) -> tuple[tuple[str, float]
     return (low, high) if high[1] >= UNEVEN * low[1] else None
 
 
-def muted_features(statistics: TrainingStatistics, features: Sequence[str]) -> list[str]:
-    """Names of the features that never change over the training rows."""
+def muted_features(
+    statistics: TrainingStatistics, features: Sequence[str], codes: Collection[str] = CODES
+) -> list[str]:
+    """Names of the features that never change over the training rows; codes are muted in any case."""
     _, scales = statistics.of_all_symbols
     return [
         name
         for name, scale in zip(features, scales.tolist(), strict=True)
-        if scale == float("inf") and name != SYMBOL_CODE
+        if scale == float("inf") and name not in codes
     ]
 
 

@@ -129,7 +129,9 @@ def panel_key(prices: str | None, recipe: Recipe, targets: Sequence[Target]) -> 
     code = code_of_user(name for name in own if name.split(".")[0] != specs.__name__.split(".")[0])
     if prices is None or code is None:
         return None
-    return digest_of([LAYOUT, prices, recipe.to_plain(), code_of_room(), _versions(), code])
+    made_of = [recipe.to_plain(), recipe.digest_of_tables()]
+    calendar = [version("exchange_calendars")] if recipe.exchange else []
+    return digest_of([LAYOUT, prices, made_of, code_of_room(), [*_versions(), *calendar], code])
 
 
 def digest_of(plain: Any) -> str:

@@ -19,6 +19,7 @@ from cnn_lstm.data.prices import CheckedPrices
 from cnn_lstm.data.recipe import BoundRecipe, Recipe
 from cnn_lstm.data.row_numbers import RowCollector, Rows, distinct
 from cnn_lstm.data.sources.base import PriceSource
+from cnn_lstm.data.static_columns import vocabulary
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.times import Times
 from cnn_lstm.data.windows import Panel, complete_windows
@@ -55,6 +56,16 @@ class PanelOfPrices(ABC):
     times: Times
     fingerprint: str
     _tables: Tables | None = None
+
+    @property
+    def n_features(self) -> int:
+        """Number of feature columns; known without reading data."""
+        return len(self.recipe.features)
+
+    @property
+    def n_targets(self) -> int:
+        """Number of targets; known without reading data."""
+        return len(self.targets)
 
     def load(self, end: str | None = None) -> pd.DataFrame:
         """The raw price table of the source, in the form of `price_table`.
@@ -113,6 +124,17 @@ class PanelOfPrices(ABC):
             require_unchanged(tables, self.fingerprint)
             self._tables = tables
         return self._tables
+
+    def vocabulary_of(self, rows: Rows) -> dict[str, list[str]]:
+        """Categories of the symbols of training rows, (n,), by static column; refuses a symbol with any other one.
+
+        Raises:
+            DataError: E377 or E378.
+        """
+        if not self.recipe.static or self.recipe.tables is None:
+            return {}
+        trained = np.asarray(self.panel.symbols, dtype=object)[np.diff(self.panel.edges_among(rows)) > 0]
+        return vocabulary(self.recipe.static, self.recipe.tables.categories(), trained.tolist(), self.panel.symbols)
 
     def surprise_scale(self, rows: Tensor) -> Tensor:
         """Size of each label's surprise as known at the panel rows (n,): (n, H) float64, see `Target.scale`."""

@@ -24,6 +24,7 @@ from cnn_lstm.data.checks import (
 )
 from cnn_lstm.data.missing import listed, missing_runs, unlabelled
 from cnn_lstm.data.screening import CHUNK, row_defects
+from cnn_lstm.data.session_checks import session_defects
 from cnn_lstm.data.sources.base import TIME_DTYPE, validate_symbol
 from cnn_lstm.data.symbol_rows import key_order, symbol_slices
 from cnn_lstm.data.times import microseconds, require_years, utc_or_dates
@@ -52,6 +53,7 @@ def check_prices(
     required: Collection[str] = (),
     labels: Collection[str] = (),
     warn: bool = True,
+    exchange: str = "",
 ) -> CheckedPrices:
     """Find every defect of a price table in one pass; sort, deduplicate and fill what `checks` allow.
 
@@ -62,6 +64,7 @@ def check_prices(
         required: Columns that must be there, next to `symbol` and `timestamp`; or what reads each of them, by its name.
         labels: Columns whose empty cells are labels that are not known: they are never filled.
         warn: Whether rows that only look odd are looked for; a table that was made to look odd has many.
+        exchange: The exchange whose sessions are looked for; empty for none.
 
     Returns:
         The sound table and the warnings.
@@ -85,7 +88,8 @@ def check_prices(
     if checks.on_unlisted == "skip":
         table, unlisted = listed(table)
         defects += unlisted
-    defects += row_defects(table, checks, symbol_slices(table["symbol"]), warn)
+    defects += row_defects(table, checks, symbol_slices(table["symbol"]), warn, exchange)
+    defects += session_defects(table, exchange) if warn else ()
     defects += [defect for name in labels for defect in unlabelled(table, name, checks)]
     filled, gaps = _filled(table, checks, labels)
     _refuse(defects + gaps)

@@ -6,7 +6,7 @@ A recipe names its features. Bound to the columns of a table it has found them, 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -20,13 +20,20 @@ from cnn_lstm.data.features import Feature
 from cnn_lstm.data.frames import price_table
 from cnn_lstm.data.indicators.calendars import in_zone
 from cnn_lstm.data.indicators.declare import declaration_of
+from cnn_lstm.data.known_future import AheadFact, KnownFuture
 from cnn_lstm.data.prices import CheckedPrices, Checks, check_prices
+from cnn_lstm.data.session_features import SESSIONS, of_exchange
+from cnn_lstm.data.side_tables import SideTables, no_table
+from cnn_lstm.data.static_columns import SYMBOL, StaticColumns, Vocabulary, static_feature, static_names
+from cnn_lstm.data.symbol_codes import SYMBOL_CODE
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, build_panel
 from cnn_lstm.errors import CheckpointError, require
 from cnn_lstm.hints import first_names
 
 CALENDARS = "calendars"  # the family of features that read the timestamp
+# parts that older checkpoints do not have: kept where they say something
+ADDED = ("zone", "known_future", "static", "exchange")
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,10 @@ class Recipe:
         anchor: Features taken relative to the window's last value.
         checks: How defects of a table are treated.
         zone: Zone of the features of the calendar; empty for UTC.
+        known_future: Those of the features that are facts known ahead.
+        static: Names of the static columns, whose codes stand behind all features but `symbol_code`.
+        tables: Where known facts and static columns come from. A checkpoint does not hold it.
+        exchange: Exchange whose sessions measure gaps, and give the features of sessions; empty for none.
     """
 
     features: tuple[str, ...]
@@ -48,11 +59,50 @@ class Recipe:
     anchor: tuple[str, ...]
     checks: Checks
     zone: str = ""
+    known_future: tuple[AheadFact, ...] = ()
+    static: tuple[str, ...] = ()
+    exchange: str = ""
+    tables: SideTables | None = field(default=None, compare=False, repr=False)
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        plain = dict(specs.plain(asdict(self) | {"checks": self.checks.to_plain()}))
-        return plain if self.zone else {name: value for name, value in plain.items() if name != "zone"}
+        values = asdict(replace(self, tables=None)) | {"checks": self.checks.to_plain()}
+        plain = dict(specs.plain({name: value for name, value in values.items() if name != "tables"}))
+        return {name: value for name, value in plain.items() if name not in ADDED or value}
+
+    def digest_of_tables(self) -> list[str]:
+        """Digests of the tables next to the prices that features come from; empty without any.
+
+        Raises:
+            DataError: If a table is missing or damaged.
+        """
+        return [] if self.tables is None else self.tables.digest()
+
+    def with_tables(
+        self, known_future: KnownFuture | None, static: StaticColumns | None, known: Vocabulary | None = None
+    ) -> Recipe:
+        """The recipe with the tables that its known facts and static columns come from.
+
+        A table that the recipe does not read is left alone. The symbol as a static column needs no table.
+
+        Args:
+            known_future: Facts known ahead.
+            static: Static columns.
+            known: Categories that a model has learnt; None for any.
+
+        Raises:
+            CheckpointError: E429, if one is missing.
+        """
+        if self.static == (SYMBOL,) and static is None:
+            static = StaticColumns([SYMBOL])
+        facts = list(dict.fromkeys(one.fact for one in self.known_future))
+        for needed, given, argument in ((facts, known_future, "known_future"), (self.static, static, "static")):
+            if missing := [name for name in needed if given is None or name not in given.columns]:
+                raise no_table(missing, argument)
+        if not self.known_future and not self.static:
+            return self
+        tables = SideTables(known_future if self.known_future else None, static if self.static else None, known=known)
+        return replace(self, tables=tables)
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Recipe:
@@ -75,7 +125,15 @@ class Recipe:
             anchor=tuple(values["anchor"]),
             checks=Checks.from_plain(values["checks"]),
             zone=str(values.get("zone", "")),
+            known_future=tuple(AheadFact(**fact) for fact in values.get("known_future", ())),
+            static=tuple(values.get("static", ())),
+            exchange=str(values.get("exchange", "")),
         )
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Names of the features that are codes: of the symbol, and of static columns."""
+        return (*static_names(self.static), SYMBOL_CODE)
 
     def build_targets(self) -> list[Target]:
         """The target objects; their classes must lie in trusted packages.
@@ -100,7 +158,13 @@ class Recipe:
             DataError: If it is not a table, or names or times of it are not clear.
         """
         columns = (value for spec in self.targets for value in spec["init_args"].values() if isinstance(value, str))
-        return price_table(prices, {*raw_columns(self.features), *columns}, zone, daily)
+        return price_table(prices, {*raw_columns(self.of_prices), *columns}, zone, daily)
+
+    @property
+    def of_prices(self) -> tuple[str, ...]:
+        """Names of the features that price tables give, in order."""
+        others = {one.name for one in self.known_future} | {*static_names(self.static)}
+        return tuple(name for name in self.features if name not in others)
 
     def bind(self, columns: Collection[str], targets: Sequence[Target]) -> BoundRecipe:
         """The recipe with its features found; a user's own function must lie in a trusted package.
@@ -113,14 +177,30 @@ class Recipe:
         Raises:
             ConfigError: If a feature is unknown, its function lies outside the trusted packages, or it cannot be the
                 anchor of a target.
+            CheckpointError: E429, if a table next to the prices is needed and missing.
         """
         known = list(dict.fromkeys([*columns, *BARS]))
-        features = [self._in_zone(one) for one in resolve_features(self.features, known, _trusted_function)]
+        found = {one.name: self._placed(one) for one in resolve_features(self.of_prices, known, _trusted_function)}
+        found |= {one.name: one for one in self._of_tables()}
+        features = [found[name] for name in self.features]
         check_anchors(features, targets)
         return BoundRecipe(self, tuple(features), tuple(targets))
 
-    def _in_zone(self, feature: Feature) -> Feature:
-        """A feature of the calendar in the zone of the recipe; any other as it is."""
+    def _of_tables(self) -> list[Feature]:
+        """The features that tables next to the prices give."""
+        tables = (self if self.tables is not None else self.with_tables(None, None)).tables
+        if tables is None:
+            return []
+        known = tables.known or {}
+        return [
+            *(fact.feature(tables.facts(), tables.open_end) for fact in self.known_future),
+            *(static_feature(name, tables.categories(), known.get(name)) for name in self.static),
+        ]
+
+    def _placed(self, feature: Feature) -> Feature:
+        """A feature of the calendar in the zone of the recipe, one of sessions with its exchange; others stay."""
+        if feature.family == SESSIONS:
+            return of_exchange(feature, self.exchange)
         if not self.zone or feature.family != CALENDARS:
             return feature
         return replace(feature, function=partial(in_zone, feature.function, self.zone))
@@ -180,7 +260,8 @@ class BoundRecipe:
 
     def check(self, prices: pd.DataFrame, warn: bool = True) -> CheckedPrices:
         """Checks a price table for what the features and targets need; see `check_prices` for `warn`."""
-        return check_prices(prices, self.recipe.checks, self.readers, self.label_columns, warn)
+        recipe = self.recipe
+        return check_prices(prices, recipe.checks, self.readers, self.label_columns, warn, recipe.exchange)
 
     def with_label_columns(self, prices: pd.DataFrame) -> pd.DataFrame:
         """The price table with an empty column for each label column that it lacks: new bars have no labels yet."""
@@ -188,7 +269,9 @@ class BoundRecipe:
 
     def panel(self, checked: pd.DataFrame) -> Panel:
         """The panel of a checked price table."""
-        return build_panel(checked, self.features, self.targets, self.recipe.checks.gap_limit(checked))
+        exchange = self.recipe.exchange
+        limit = self.recipe.checks.gap_limit(checked, exchange)
+        return build_panel(checked, self.features, self.targets, limit, exchange=exchange)
 
 
 def _trusted_function(path: str) -> Callable[..., Any]:

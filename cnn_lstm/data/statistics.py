@@ -6,7 +6,7 @@ Shapes: N panel rows, F features, H targets, T window length, C classes, S symbo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -16,7 +16,8 @@ from torch import Tensor
 from cnn_lstm.data.anchors import anchor_positions
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.row_numbers import CHUNK_ROWS, Rows, in_chunks, thinned
-from cnn_lstm.data.symbol_codes import SYMBOL_CODE, distinct_codes
+from cnn_lstm.data.static_columns import static_names
+from cnn_lstm.data.symbol_codes import distinct_codes
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.windows import Panel, cut_windows
 
@@ -44,6 +45,7 @@ class TrainingStatistics:
         y_mean: Mean of each raw target, (H,): the training-mean forecast; the most frequent class for classes.
         class_counts: Training labels of each class, (H, C); C is 0 for numbers.
         codes: Codes of the symbols with a scale of their own, (S,) float32, see `code_of`; S is 0 without any.
+        categories: Position of a static column and code of a category that training rows have in it, (K, 2) float32.
     """
 
     x_loc: Tensor
@@ -55,6 +57,7 @@ class TrainingStatistics:
     y_mean: Tensor
     class_counts: Tensor
     codes: Tensor
+    categories: Tensor = field(default_factory=lambda: torch.zeros(0, 2))
 
     @property
     def of_all_symbols(self) -> tuple[Tensor, Tensor]:
@@ -72,7 +75,8 @@ class Scaler:
         y_anchor: For each target the position of its anchor feature, or -1.
         classes: Number of classes of the targets, 0 for numbers.
         scaling: Mean and standard deviation, or median and interquartile range.
-        muted: Positions of features that are not inputs.
+        muted: Positions of features that are not inputs of the first layer: codes.
+        static: Those of them that are static columns.
     """
 
     length: int
@@ -81,6 +85,7 @@ class Scaler:
     classes: int
     scaling: Scaling
     muted: Sequence[int] = ()
+    static: Sequence[int] = ()
 
     @classmethod
     def of(cls, recipe: Recipe, targets: Sequence[Target], scaling: Scaling) -> Scaler:
@@ -92,7 +97,8 @@ class Scaler:
             y_anchor=anchor_positions(names, recipe.anchor, targets),
             classes=targets[0].classes,
             scaling=scaling,
-            muted=[k for k, name in enumerate(names) if name == SYMBOL_CODE],
+            muted=[k for k, name in enumerate(names) if name in recipe.codes],
+            static=[names.index(name) for name in static_names(recipe.static)],
         )
 
     def measure(self, values: Tensor, labels: Tensor, rows: Rows) -> list[Tensor]:
@@ -161,9 +167,18 @@ def training_statistics(panel: Panel, rows: Rows, scaler: Scaler, per_symbol: bo
         y_mean = (sum((labels.double().sum(dim=0) for labels in chunks), none) / len(rows)).float()
     mask = torch.zeros(panel.values.shape[1])
     mask[list(scaler.anchored)] = 1.0
-    return TrainingStatistics(
-        x_loc, x_scale, mask, y_loc, y_scale, torch.tensor(scaler.y_anchor), y_mean, counts, codes
-    )
+    anchors = torch.tensor(scaler.y_anchor)
+    categories = _categories(panel, rows, scaler.static)
+    return TrainingStatistics(x_loc, x_scale, mask, y_loc, y_scale, anchors, y_mean, counts, codes, categories)
+
+
+def _categories(panel: Panel, rows: Rows, static: Sequence[int]) -> Tensor:
+    """Positions of static columns, and codes of the categories of the symbols that have training rows, (K, 2)."""
+    edges = panel.edges_among(rows)
+    first = torch.from_numpy(rows[edges[:-1][np.diff(edges) > 0]])  # a row of each symbol: a category never changes
+    codes = {column: panel.values[first, column].unique() for column in static}
+    parts = [torch.stack([torch.full_like(found, column), found], dim=1) for column, found in codes.items()]
+    return torch.cat([torch.zeros(0, 2), *parts])
 
 
 def _by_symbol(panel: Panel, rows: Rows, scaler: Scaler, pooled: list[Tensor]) -> dict[int, list[Tensor]]:

@@ -16,7 +16,7 @@ from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.stored_tables import BLOCK_ROWS
 from cnn_lstm.data.windows import Panel
 from cnn_lstm.inference.outputs import with_intervals
-from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.inference.predictor import Predictor, embeddings_of
 from cnn_lstm.model.contract import state_digest
 
 # columns of a predictions table that come from the model; the others are known without it, or are the truth
@@ -97,7 +97,7 @@ class EmbeddingBlocks:
         """Embeddings, and next to them the model's columns of each target."""
         predictor, contract = self._predictor, self._predictor.forecaster.contract
         columns, embeddings = predictor.forecast_and_encode(panel, rows, self._samples)
-        table = predictor.embeddings(panel, rows, embeddings)
+        table = embeddings_of(panel, rows, embeddings)
         parts = predictions_blocks(
             panel, predictor.targets, rows, columns, contract.target_mean, max_rows=max(1, len(rows))
         )

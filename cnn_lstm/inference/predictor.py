@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ from cnn_lstm.errors import DataError, require
 from cnn_lstm.hints import counted
 from cnn_lstm.inference.ensemble import Ensemble, model_from
 from cnn_lstm.inference.intervals import PastIntervals, add_intervals, interval_columns, scored_infos
+from cnn_lstm.inference.next_to import Facts, NextTo, Statics
 from cnn_lstm.inference.remembered import RememberedForecasts
 from cnn_lstm.inference.stream import Stream
 from cnn_lstm.model.calibration import Calibration
@@ -51,6 +52,7 @@ class Predictor:
     def __init__(self, forecaster: ForecastModel | Ensemble) -> None:
         self.forecaster = forecaster.eval()
         self.recipe = Recipe.from_plain(forecaster.contract.recipe)
+        self._side = NextTo()
         self.targets = self.recipe.build_targets()
         self._remembered, self._past = RememberedForecasts(), PastIntervals()
         self._named = set[str]()  # symbols whose scale was looked for: each is named once
@@ -70,7 +72,27 @@ class Predictor:
         require_device(device, "device")
         return cls(model_from(read_checkpoint(path)).to(device))
 
-    def predict(self, prices: Frame, start: str | None = None, samples: int = 0) -> pd.DataFrame:
+    def keep(self, known_future: Facts | None = None, static: Statics | None = None) -> Self:
+        """Keeps the tables that the checkpoint needs next to prices, for all calls that give none.
+
+        Args:
+            known_future: Facts known ahead, as a file or a frame that reaches beyond the last bar, or `KnownFuture`.
+            static: Static columns, as a file or a frame, or `StaticColumns`.
+
+        Returns:
+            The predictor itself.
+        """
+        self._side = self._side.replaced(known_future, static)
+        return self
+
+    def predict(
+        self,
+        prices: Frame,
+        start: str | None = None,
+        samples: int = 0,
+        known_future: Facts | None = None,
+        static: Statics | None = None,
+    ) -> pd.DataFrame:
         """Forecasts of all complete windows of a price table.
 
         Args:
@@ -81,14 +103,17 @@ class Predictor:
                 computes those alone whose window it has not seen.
             samples: Passes of Monte Carlo dropout; 0 for one plain pass. Intervals lie around their mean, with the
                 scores of the plain pass.
+            known_future: Facts known ahead, if the checkpoint reads any; see `keep`.
+            static: Static columns, if the checkpoint reads any; see `keep`.
 
         Returns:
             Predictions table, see `predictions_table` and `add_intervals`; truth is NaN where it is not known yet.
 
         Raises:
-            DataError: If the table is damaged, or too short for a window before `start`.
+            DataError: If a table is damaged, or too short for a window before `start`.
+            CheckpointError: E429, if the checkpoint needs a table next to the prices and gets none.
         """
-        panel, wanted, _, rows = self._windows(prices, start)
+        panel, wanted, _, rows = self._windows(prices, start, self._side.replaced(known_future, static))
         calibration = self.forecaster.contract.calibration
         if start is None or calibration is None:
             return self.predict_rows(panel, wanted, samples)
@@ -98,14 +123,15 @@ class Predictor:
         every = prediction_columns(panel, self.targets, rows, columns, self.forecaster.contract.target_mean)
         return self._since(first, every, calibration, None if samples else self._past)
 
-    def predict_if_any(self, prices: Frame, zone: str | None = None) -> pd.DataFrame:
+    def predict_if_any(self, prices: Frame, zone: str | None = None, side: NextTo | None = None) -> pd.DataFrame:
         """`predict`, with an empty table of the same columns where no window is complete.
 
         Args:
             prices: As for `predict`.
             zone: Zone of times without one; None refuses them unless all are midnight.
+            side: Tables next to the prices; those that the predictor keeps by default.
         """
-        panel, rows, *_ = self._complete(prices, zone)
+        panel, rows, *_ = self._complete(prices, zone, side)
         return self.predict_rows(panel, rows)
 
     def predict_rows(self, panel: Panel, rows: Rows, samples: int = 0) -> pd.DataFrame:
@@ -133,7 +159,7 @@ class Predictor:
 
     def _forecasts(self, panel: Panel, rows: Rows, samples: int) -> Iterator[Forecast]:
         """Forecasts of each batch of chosen windows."""
-        for windows in self._batches(panel, rows):
+        for windows in _batches(panel.values.to(self.forecaster.device), rows, self.recipe.window):
             with torch.inference_mode():
                 yield self.forecaster.forecast(windows, samples)
 
@@ -166,19 +192,28 @@ class Predictor:
         forecast = partial(self.forecast_rows, panel)
         return self._remembered.columns(panel, rows, self.recipe.window, model, forecast)
 
-    def stream(self, history: Frame | None = None, state: str | Path | None = None) -> Stream:
+    def stream(
+        self,
+        history: Frame | None = None,
+        state: str | Path | None = None,
+        known_future: Facts | None = None,
+        static: Statics | None = None,
+    ) -> Stream:
         """Forecasts of bars as they come, one moment at a time; see `Stream.update`.
 
         Args:
             history: Price table to start from, of the symbols that will come. Without one the symbols are those of the
                 training, and each has forecasts once it has enough rows.
-            state: File of `Stream.save`, to go on with instead.
+            state: File of `Stream.save`, to go on with instead. It does not hold the next two tables.
+            known_future: Facts known ahead, if the checkpoint reads any; see `keep`, `Stream.replace_known_future`.
+            static: Static columns, if the checkpoint reads any; see `keep`.
 
         Raises:
             ConfigError: If both are given.
             DataError: If the history is damaged.
-            CheckpointError: If the state is damaged, or of another checkpoint.
+            CheckpointError: If the state is damaged, or of another checkpoint; E429, if a table is needed and missing.
         """
+        side = self._side.replaced(known_future, static)
         require(
             history is None or state is None,
             "both a history and a state were given",
@@ -187,43 +222,41 @@ class Predictor:
             code=255,
         )
         if history is None:
-            bound = self.recipe.bind(raw_columns(self.recipe.features), self.targets)
+            recipe = side.join(self.recipe, self.forecaster.contract.static)
+            bound = recipe.bind(raw_columns(recipe.of_prices), self.targets)
             stream = Stream(self.forecaster, bound, self.forecaster.contract.symbols)
             if state is not None:
                 stream.restore(state)
             return stream
-        panel, rows, checked, bound = self._complete(history)
+        panel, rows, checked, bound = self._complete(history, side=side)
         stream = Stream(self.forecaster, bound, panel.symbols)
         boundary = np.datetime64(self.forecaster.contract.boundaries.test)
         stream.begin(checked, panel, self.plain_rows(panel, rows[panel.time[rows] >= boundary]))
         return stream
 
-    def encode(self, prices: Frame, start: str | None = None) -> pd.DataFrame:
+    def encode(
+        self, prices: Frame, start: str | None = None, known_future: Facts | None = None, static: Statics | None = None
+    ) -> pd.DataFrame:
         """Embeddings of all complete windows of a price table.
 
         Args:
             prices: As for `predict`.
             start: First decision day, ISO; everything by default.
+            known_future: As for `predict`.
+            static: As for `predict`.
 
         Returns:
             symbol, as_of, and the columns e0 ... e{D-1}. `attrs["checkpoint"]` is the digest of the weights, so that
             `EncoderObservation` knows whose they are.
         """
-        panel, rows, _ = self.windows(prices, start)
+        panel, rows, *_ = self._windows(prices, start, self._side.replaced(known_future, static))
         table = self.encode_rows(panel, rows)
         table.attrs["checkpoint"] = state_digest(self.forecaster.state_dict())
         return table
 
     def encode_rows(self, panel: Panel, rows: Rows) -> pd.DataFrame:
         """Embeddings of chosen windows of a panel; see `predict_rows` and `encode`."""
-        return self.embeddings(panel, rows, self.forecast_and_encode(panel, rows)[1])
-
-    def embeddings(self, panel: Panel, rows: Rows, embeddings: Tensor) -> pd.DataFrame:
-        """The table of `encode` of embeddings, (n, D), of windows with the last rows (n,)."""
-        table = pd.DataFrame(embeddings.numpy(), columns=[f"e{k}" for k in range(embeddings.shape[1])])
-        table.insert(0, "symbol", np.asarray(panel.symbols, dtype=object)[panel.symbol[rows]])
-        table.insert(1, "as_of", utc_index(panel.time[rows]))
-        return table.astype({"symbol": "str"})
+        return embeddings_of(panel, rows, self.forecast_and_encode(panel, rows)[1])
 
     def windows(self, prices: Frame, start: str | None = None) -> tuple[Panel, Rows, pd.DataFrame]:
         """The panel of a price table, the last rows of its complete windows, and the checked table.
@@ -235,14 +268,14 @@ class Predictor:
         Raises:
             DataError: If the table is damaged, or too short for a window before `start`.
         """
-        return self._windows(prices, start)[:3]
+        return self._windows(prices, start, self._side)[:3]
 
-    def _windows(self, prices: Frame, start: str | None) -> tuple[Panel, Rows, pd.DataFrame, Rows]:
+    def _windows(self, prices: Frame, start: str | None, side: NextTo) -> tuple[Panel, Rows, pd.DataFrame, Rows]:
         """`windows`, and the last rows of all complete windows."""
-        panel, every, checked, bound = self._complete(prices)
+        panel, every, checked, bound = self._complete(prices, side=side)
         rows = every
         if start is not None:
-            self._require_history(panel, stamp(start, "start"), bound.needed_rows)
+            _require_history(panel, stamp(start, "start"), bound.needed_rows)
             rows = every[panel.time[every] >= stamp(start, "start")]
         if not len(rows):
             longest = int(checked.groupby("symbol").size().max())
@@ -250,37 +283,18 @@ class Predictor:
             raise DataError(what, "longest symbol", "give a longer price table", code=335)
         return panel, rows, checked, every
 
-    def _complete(self, prices: Frame, zone: str | None = None) -> tuple[Panel, Rows, pd.DataFrame, BoundRecipe]:
+    def _complete(
+        self, prices: Frame, zone: str | None = None, side: NextTo | None = None
+    ) -> tuple[Panel, Rows, pd.DataFrame, BoundRecipe]:
         """The panel, the last rows of its complete windows, the checked table, and the recipe bound to its columns."""
-        table = self.recipe.read(prices, zone)
-        bound = self.recipe.bind_to(table, self.targets)
+        recipe = (side or self._side).join(self.recipe, self.forecaster.contract.static)
+        table = recipe.read(prices, zone)
+        bound = recipe.bind_to(table, self.targets)
         checked = bound.check(bound.with_label_columns(table), warn=False).table
         panel = bound.panel(checked)
         warn_of_unscaled(set(panel.symbols) - self._named, self.forecaster.contract)
         self._named.update(panel.symbols)
         return panel, complete_windows(panel, self.recipe.window), checked, bound
-
-    def _require_history(self, panel: Panel, start: np.datetime64, needed: int) -> None:
-        """Refuses a start whose first decisions could not be made, instead of beginning later without a word."""
-        if not (panel.time >= start).any():
-            last = str(panel.time.max())[:10]
-            raise DataError(f"no bar at or after {str(start)[:10]}", f"the last is of {last}", code=335)
-        for code, symbol in enumerate(panel.symbols):
-            days = panel.time[panel.rows_of(code)]
-            before = int((days < start).sum())
-            if before < needed - 1 and (days >= start).any():
-                what = f"need {counted(needed - 1, 'row')} before {str(start)[:10]}, have {before}"
-                raise DataError(what, symbol, "give a longer price table, or a later start", code=335)
-
-    def _batches(self, panel: Panel, rows: Rows) -> Iterator[Tensor]:
-        """Windows, (B, T, F), in the order of the rows."""
-        device = self.forecaster.device
-        values = panel.values.to(device)
-        if not len(rows):
-            yield values.new_empty(0, self.recipe.window, values.shape[1])
-            return
-        for part in torch.from_numpy(rows).to(device).split(INFERENCE_BATCH):
-            yield cut_windows(values, part, self.recipe.window)
 
 
 EMBEDDING = " embedding"  # no column of a forecast
@@ -293,3 +307,33 @@ def _joined(parts: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
         for name, values in part.items():
             columns.setdefault(name, []).append(values.cpu())
     return {name: torch.cat(values) for name, values in columns.items()}
+
+
+def _require_history(panel: Panel, start: np.datetime64, needed: int) -> None:
+    """Refuses a start whose first decisions could not be made, instead of beginning later without a word."""
+    if not (panel.time >= start).any():
+        last = str(panel.time.max())[:10]
+        raise DataError(f"no bar at or after {str(start)[:10]}", f"the last is of {last}", code=335)
+    for code, symbol in enumerate(panel.symbols):
+        days = panel.time[panel.rows_of(code)]
+        before = int((days < start).sum())
+        if before < needed - 1 and (days >= start).any():
+            what = f"need {counted(needed - 1, 'row')} before {str(start)[:10]}, have {before}"
+            raise DataError(what, symbol, "give a longer price table, or a later start", code=335)
+
+
+def _batches(values: Tensor, rows: Rows, window: int) -> Iterator[Tensor]:
+    """Windows, (B, T, F), of a panel (N, F) in the order of the rows, which end them, (n,)."""
+    if not len(rows):
+        yield values.new_empty(0, window, values.shape[1])
+        return
+    for part in torch.from_numpy(rows).to(values.device).split(INFERENCE_BATCH):
+        yield cut_windows(values, part, window)
+
+
+def embeddings_of(panel: Panel, rows: Rows, embeddings: Tensor) -> pd.DataFrame:
+    """The table of `Predictor.encode` of embeddings, (n, D), of windows with the last rows (n,)."""
+    table = pd.DataFrame(embeddings.numpy(), columns=[f"e{k}" for k in range(embeddings.shape[1])])
+    table.insert(0, "symbol", np.asarray(panel.symbols, dtype=object)[panel.symbol[rows]])
+    table.insert(1, "as_of", utc_index(panel.time[rows]))
+    return table.astype({"symbol": "str"})

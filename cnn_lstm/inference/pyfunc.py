@@ -10,8 +10,9 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -19,15 +20,21 @@ from typing import Any
 
 import pandas as pd
 
+from cnn_lstm.bounded import load_json
 from cnn_lstm.data.arrow_frames import Frame
 from cnn_lstm.data.feature_catalogue import raw_columns
+from cnn_lstm.data.known_future import KnownFuture
 from cnn_lstm.data.muted_warnings import muted
+from cnn_lstm.data.static_columns import SYMBOL
+from cnn_lstm.errors import DataError
 from cnn_lstm.files import replace_folder
+from cnn_lstm.inference.next_to import NextTo
 from cnn_lstm.inference.predictor import Predictor
 
 log = logging.getLogger(__name__)
 REQUIREMENTS = ("torch", "lightning", "torchmetrics", "jsonargparse", "numpy", "pandas", "pyarrow", "TA-Lib")
 EXAMPLE_ROWS = 2
+TABLES = ("known_future", "static")  # that stand next to the prices
 
 
 class PriceModel:
@@ -46,15 +53,20 @@ class PriceModel:
         Args:
             model_input: Table with symbol, timestamp (UTC where it names no zone) and the columns of the recipe; dates
                 keep their day as everywhere, see `price_table`.
-            params: Unused; MLflow passes it.
+            params: `known_future` and `static`, each the JSON text of the rows of a table, if the checkpoint reads
+                facts known ahead or static columns: `table.to_json(orient="records", date_format="iso")`.
 
         Returns:
             The predictions table, see `predictions_table`.
 
         Raises:
-            DataError: If the table is damaged.
+            DataError: If a table is damaged.
+            CheckpointError: E429, if a table is needed and missing.
         """
-        forecasts = self.predictor.predict_if_any(model_input, zone="UTC")
+        given = {name: _rows_of(text, name) for name in TABLES if (text := (params or {}).get(name))}
+        facts = list(dict.fromkeys(one.fact for one in self.predictor.recipe.known_future))
+        ahead = KnownFuture(given["known_future"], facts, tz="UTC") if facts and "known_future" in given else None
+        forecasts = self.predictor.predict_if_any(model_input, "UTC", NextTo(ahead, given.get("static")))
         if forecasts.empty:
             window = self.predictor.recipe.window
             log.warning("no forecast: no symbol has the history of a window of %d rows", window)
@@ -75,6 +87,7 @@ def save_pyfunc(checkpoint: Path, folder: Path) -> None:
     """
     model = PriceModel(Predictor.from_checkpoint(checkpoint))
     example = example_prices(model.predictor)
+    tables = example_tables(model.predictor, example)
     with tempfile.TemporaryDirectory() as scratch, _without_hints():
         import mlflow.pyfunc
 
@@ -86,8 +99,8 @@ def save_pyfunc(checkpoint: Path, folder: Path) -> None:
             loader_module=__name__,
             data_path=str(checkpoint),
             code_paths=[str(source)],
-            signature=_signature(example, model.predict(example)),
-            input_example=example,
+            signature=_signature(example, model.predict(example, tables), tables),
+            input_example=(example, tables) if tables else example,
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],  # no build
         )
         replace_folder(folder, write)
@@ -99,8 +112,8 @@ def example_prices(predictor: Predictor) -> pd.DataFrame:
     Args:
         predictor: The trained forecaster with its recipe.
     """
-    names = predictor.recipe.features
-    bound = predictor.recipe.bind([*names, *raw_columns(names)], predictor.targets)
+    recipe = replace(predictor.recipe, features=predictor.recipe.of_prices, known_future=(), static=())
+    bound = recipe.bind([*recipe.features, *raw_columns(recipe.features)], predictor.targets)
     columns = [name for name in bound.needed_columns if name not in bound.label_columns]
     days = pd.date_range("2024-01-02", periods=EXAMPLE_ROWS, freq="D")
     symbol = predictor.forecaster.contract.symbols[0]
@@ -108,10 +121,42 @@ def example_prices(predictor: Predictor) -> pd.DataFrame:
     return pd.DataFrame({"symbol": [symbol] * EXAMPLE_ROWS, "timestamp": days, **prices})
 
 
-def _signature(prices: pd.DataFrame, forecasts: pd.DataFrame) -> Any:
+def example_tables(predictor: Predictor, prices: pd.DataFrame) -> dict[str, str]:
+    """The tables that a predictor needs next to `example_prices`, as parameters of `PriceModel.predict`.
+
+    Args:
+        predictor: The trained forecaster with its recipe.
+        prices: The example.
+    """
+    recipe, known = predictor.recipe, predictor.forecaster.contract.static
+    tables: dict[str, pd.DataFrame] = {}
+    if recipe.known_future:
+        sessions = pd.date_range(
+            prices["timestamp"].min(), periods=len(prices) + max(one.last for one in recipe.known_future)
+        )
+        tables["known_future"] = pd.DataFrame({"timestamp": sessions, **{one.fact: 0.0 for one in recipe.known_future}})
+    if recipe.static:
+        categories = {name: [known[name][0]] for name in recipe.static}
+        tables["static"] = pd.DataFrame({SYMBOL: [prices["symbol"].iloc[0]], **categories})
+    return {name: table.to_json(orient="records", date_format="iso") for name, table in tables.items()}
+
+
+def _rows_of(text: str, name: str) -> pd.DataFrame:
+    """The table whose rows are JSON."""
+    try:
+        rows = load_json(text.encode())
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise TypeError(type(rows).__name__)
+        return pd.DataFrame(rows)
+    except (TypeError, ValueError, AttributeError) as error:
+        fix = 'give table.to_json(orient="records", date_format="iso")'
+        raise DataError(f"{name} is not JSON of the rows of a table", "params", fix, code=338) from error
+
+
+def _signature(prices: pd.DataFrame, forecasts: pd.DataFrame, tables: Mapping[str, str]) -> Any:
     """Types of the columns; a timestamp of prices may be anything, since MLflow's own type refuses a time zone."""
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import AnyType, ColSpec, Schema
+    from mlflow.types.schema import AnyType, ColSpec, ParamSchema, ParamSpec, Schema
 
     types = {"f": "double", "i": "long", "M": "datetime"}
     inputs, outputs = (
@@ -119,7 +164,8 @@ def _signature(prices: pd.DataFrame, forecasts: pd.DataFrame) -> Any:
         for table in (prices, forecasts)
     )
     inputs = [ColSpec(AnyType(), spec.name) if spec.name == "timestamp" else spec for spec in inputs]
-    return ModelSignature(Schema(inputs), Schema(outputs))
+    params = ParamSchema([ParamSpec(name, "string", "") for name in tables]) if tables else None
+    return ModelSignature(Schema(inputs), Schema(outputs), params)
 
 
 @contextmanager

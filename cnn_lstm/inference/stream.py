@@ -23,7 +23,6 @@ from cnn_lstm.data.latest import KnownTargets, LatestFeatures, LatestTargets
 from cnn_lstm.data.predictions import TargetInfo, prediction_columns, row_of, set_target_infos
 from cnn_lstm.data.prices import check_bars, check_structure
 from cnn_lstm.data.recipe import BoundRecipe
-from cnn_lstm.data.times import utc_index
 from cnn_lstm.data.windows import Panel
 from cnn_lstm.inference.arrivals import (
     Arrived,
@@ -35,10 +34,13 @@ from cnn_lstm.inference.arrivals import (
 )
 from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.intervals import LiveIntervals
+from cnn_lstm.inference.next_to import Facts, NextTo
 from cnn_lstm.inference.stream_state import (
     StreamState,
     Tail,
     Version,
+    behind_a_gap,
+    last_bars,
     read_state,
     refused_if_damaged,
     version_of,
@@ -71,11 +73,10 @@ class Stream:
     """
 
     def __init__(self, forecaster: ForecastModel | Ensemble, bound: BoundRecipe, symbols: Collection[str]) -> None:
-        self._forecaster, self._recipe, self._targets, self._bound = forecaster, bound.recipe, bound.targets, bound
+        self._forecaster, self._recipe, self._targets = forecaster, bound.recipe, bound.targets
         self.symbols = tuple(sorted(symbols))
-        self._columns, self._features = bound.needed_columns, bound.features
-        self._crossing = [feature.name for feature in self._features if feature.cross_sectional]
-        self._latest_features = LatestFeatures(self._features, self._columns)
+        self._columns = bound.needed_columns
+        self._bind(bound)
         self._latest_targets = LatestTargets(self._targets, self._columns)
         longest, label_rows = most_history(self._features), self._latest_targets.rows
         self.rows = None if longest is None or label_rows is None else max(longest, label_rows)
@@ -85,6 +86,25 @@ class Stream:
         self._tails: dict[str, Tail] = {}
         self._latest: int | None = None
         self._file: tuple[Path, Version | None] | None = None  # that of the state, as it was last read or written
+
+    def _bind(self, bound: BoundRecipe) -> None:
+        self._bound, self._features = bound, bound.features
+        self._crossing = [feature.name for feature in self._features if feature.cross_sectional]
+        self._latest_features = LatestFeatures(self._features, self._columns)
+
+    def replace_known_future(self, table: Facts) -> None:
+        """Takes another table of facts known ahead, one that reaches further, for the bars that come.
+
+        Args:
+            table: As for `Predictor.stream`. What has been forecast stays.
+
+        Raises:
+            DataError: If it is damaged; the stream goes on with the last table.
+        """
+        tables = self._recipe.tables
+        side = NextTo(table, None if tables is None else tables.static)
+        recipe = side.join(self._recipe, self._forecaster.contract.static)
+        self._bind(recipe.bind(self._columns, self._targets))
 
     # -- bars ----------------------------------------------------------------------------------------------------
 
@@ -133,7 +153,8 @@ class Stream:
         check_structure(table, self._columns)
         moment = moment_of(table)
         self._require_next(moment, table["symbol"].tolist(), absent)
-        sound = check_bars(table, self._last_bars(), self._recipe.checks, self._columns, self._bound.label_columns)
+        before, labels = last_bars(self._tails, self._columns), self._bound.label_columns
+        sound = check_bars(table, before, self._recipe.checks, self._columns, labels)
         return Arrived(moment, sound["symbol"].tolist(), sound[self._columns].to_numpy(dtype=np.float64))
 
     def _require_next(self, moment: int, symbols: Sequence[str], absent: Collection[str]) -> None:
@@ -168,22 +189,14 @@ class Stream:
         ends = np.array([training.first, training.last], dtype="datetime64[us]").astype(np.int64)
         return not bool((ends % DAY).any())
 
-    def _last_bars(self) -> pd.DataFrame:
-        tails = self._tails
-        last = np.array([tail.bars[-1] for tail in tails.values()]).reshape(len(tails), len(self._columns))
-        when = utc_index(np.array([tail.time[-1] for tail in tails.values()], dtype=np.int64))
-        keys = pd.DataFrame({"symbol": pd.array(list(tails), dtype="str"), "timestamp": when})
-        return pd.concat([keys, pd.DataFrame(last, columns=self._columns)], axis=1)
-
     # -- features and forecasts ----------------------------------------------------------------------------------
 
     def _advanced(self, arrived: Arrived) -> dict[str, Tail]:
         """What is known of each symbol with its new bar, still with all rows."""
-        max_gap = round(self._recipe.checks.gap_limit() * 86_400e6)
-        tails = {
-            symbol: self._tails.get(symbol, self._empty).with_bar(arrived.moment, bar, max_gap)
-            for symbol, bar in zip(arrived.symbols, arrived.values, strict=True)
-        }
+        before = [self._tails.get(symbol, self._empty) for symbol in arrived.symbols]
+        broken = behind_a_gap(before, arrived.moment, self._recipe.checks.gap_limit(), self._recipe.exchange)
+        new = zip(arrived.symbols, before, arrived.values, broken, strict=True)
+        tails = {symbol: tail.with_bar(arrived.moment, bar, cut_off) for symbol, tail, bar, cut_off in new}
         rows = torch.from_numpy(self._latest_features.values(tails).astype(np.float32))
         whole = rows.isfinite().all(dim=1).tolist()
         return {

@@ -23,6 +23,8 @@ LARGEST = 2**63 - 1
 LARGEST_WINDOW = 10**5
 TRIED_WINDOW = 2000  # rows of the largest window that is tried
 FIX = "use a checkpoint written by fit"
+STATIC = "static_"  # what stands before the name of a static column among the features
+AGGREGATES = ("mean", "sum", "max", "last")  # of facts that are known ahead
 # numbers that divide or multiply whatever is forecast
 POSITIVE = ("y_scale", "standardize.scale")
 FINITE = ("y_loc", "y_scale", "standardize.loc", "standardize.anchored")  # an infinite scale mutes a feature
@@ -130,6 +132,25 @@ def require_scales(scaled_symbols: Sequence[str], state: Mapping[str, Tensor]) -
         if name.endswith(("y_loc", "y_scale", "standardize.loc", "standardize.scale")) and rows != len(scaled_symbols):
             what = f"{name} has scales of {rows} symbols, the contract {len(scaled_symbols)}"
             raise CheckpointError(what, fix=FIX, code=421)
+
+
+def require_categories(contract: Mapping[str, Sequence[str]], features: Sequence[str], known: Tensor) -> None:
+    """Refuses a model whose static columns have other categories than its contract names.
+
+    Args:
+        contract: Categories by static column.
+        features: Names of the features.
+        known: Position of a static column and code of a category, (K, 2), of the model.
+
+    Raises:
+        CheckpointError: E421.
+    """
+    places = {name: k for k, name in enumerate(features)}
+    named = {places.get(f"{STATIC}{name}", -1): len(categories) for name, categories in contract.items()}
+    held = {int(place): int((known[:, 0] == place).sum()) for place in known[:, 0].unique()}
+    if held != named:
+        what = f"the model has {sum(held.values())} categories of static columns, the contract {sum(named.values())}"
+        raise CheckpointError(what, "or they stand in other columns", FIX, code=421)
 
 
 def require_forward(model: nn.Module, recipe: Mapping[str, Any]) -> None:
@@ -261,11 +282,30 @@ CONTRACT: dict[str, Callable[[Any, int], bool]] = {
     "per_symbol": _text,
     "members": lambda value, targets: _texts(value),
     "calibration": lambda value, targets: value == {} or _calibration(value, targets),
+    "static": lambda value, targets: isinstance(value, Mapping) and all(map(_categories, value.items())),
 }
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
+
+
+def _categories(item: tuple[object, object]) -> bool:
+    """Whether a pair is the name of a static column and its categories, each once."""
+    name, known = item
+    return _is_text(name) and _texts(known) and 0 < len(set(known)) == len(known)  # type: ignore[call-overload,arg-type]  # a list by now
+
+
+def _ahead(value: object) -> bool:
+    names = {"name", "fact", "aggregate"}
+    return (
+        isinstance(value, Mapping)
+        and set(value) == {*names, "first", "last"}
+        and all(_is_text(value[name]) and value[name] for name in names)
+        and value["aggregate"] in AGGREGATES
+        and all(type(value[name]) is int for name in ("first", "last"))
+        and 1 <= value["first"] <= value["last"] <= LARGEST_WINDOW
+    )
 
 
 RECIPE: dict[str, Callable[[Any], bool]] = {
@@ -275,4 +315,7 @@ RECIPE: dict[str, Callable[[Any], bool]] = {
     "anchor": _texts,
     "checks": lambda value: isinstance(value, Mapping) and all(map(_is_text, value)),
     "zone": _is_text,
+    "known_future": lambda value: isinstance(value, list | tuple) and all(map(_ahead, value)),
+    "static": lambda value: _texts(value) and len(set(value)) == len(value),
+    "exchange": _is_text,
 }

@@ -64,6 +64,7 @@ class Contract:
         per_symbol: `data.per_symbol` of the fit: true, false or auto.
         members: Digests of the members' weights; empty unless the checkpoint is an ensemble.
         calibration: Scores of the validation forecasts; None where no fit has made them.
+        static: Categories that the training symbols have, by static column; empty without static columns.
 
     Example:
         >>> dates = {"train": "2010-01-04", "validation": "2012-01-02", "test": "2013-01-02", "end": "2014-01-01"}
@@ -89,6 +90,7 @@ class Contract:
     per_symbol: str = ""
     members: Sequence[str] = ()
     calibration: Calibration | None = None
+    static: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, checkpoint: Mapping[str, Any]) -> Contract:
@@ -139,7 +141,16 @@ class Contract:
         Args:
             saved: The contract of the checkpoint.
         """
-        kept = ("scaled_symbols", "target_mean", "boundaries", "training", "fitted_on", "members", "calibration")
+        kept = (
+            "scaled_symbols",
+            "target_mean",
+            "boundaries",
+            "training",
+            "fitted_on",
+            "members",
+            "calibration",
+            "static",
+        )
         return replace(self, **{name: getattr(saved, name) for name in (*kept, "scaling", "per_symbol")})
 
 
@@ -161,6 +172,7 @@ def refuse_other_data(saved: Contract, data: Contract, *, fit: bool, refuse_othe
     """
     refuse_differences(saved.recipe, data.recipe)
     refuse_other_scales(saved, data.scaling, data.per_symbol)
+    _refuse_other_categories(saved, data)
     dates, asked = asdict(saved.boundaries), asdict(data.boundaries)
     if fit:
         parts = ("train", "validation", "test")
@@ -199,6 +211,19 @@ def refuse_other_scales(saved: Contract, scaling: str, per_symbol: str | bool) -
     if saved.scaling:
         asked = {"data.per_symbol": str(per_symbol).lower(), "data.scaling": scaling}
         refuse_differences({"data.per_symbol": saved.per_symbol, "data.scaling": saved.scaling}, asked)
+
+
+def _refuse_other_categories(saved: Contract, data: Contract) -> None:
+    """Refuses data whose static columns have a category that the checkpoint has not learnt.
+
+    Raises:
+        DataError: E378.
+    """
+    for column, categories in data.static.items():
+        known = saved.static.get(column, ())
+        if new := sorted({*categories} - {*known}):
+            what, fix = f"the {column} {new[0]!r} was not in the training", "leave its symbols out, or train again"
+            raise DataError(what, f"known: {first_names(sorted(known))}", fix, code=378)
 
 
 def warn_of_weighted_sets(contract: Contract, weighted: bool) -> None:

@@ -16,11 +16,14 @@ import yaml
 
 from cnn_lstm.data.checks import KEYS
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.known_future import KnownFuture
+from cnn_lstm.data.side_files import kept_frame
 from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.data.sources.column_names import our_name
 from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.data.sources.frame import FrameBars
 from cnn_lstm.data.splits import FractionSplit
+from cnn_lstm.data.static_columns import StaticColumns
 from cnn_lstm.errors import CnnLstmError, ConfigError, require
 from cnn_lstm.model.network import Backbone
 from cnn_lstm.runs import forecast_cli
@@ -177,6 +180,7 @@ def _data_section(data: MarketDataModule, folder: Path) -> dict[str, Any]:
         fix = "give a MarketDataModule(prices, ...)"
         raise ConfigError(f"the data are {type(data).__name__}", "data", fix, code=225)
     given = {**data.init_args, "source": _nameable(data.source, folder), "targets": data.targets}
+    given |= {name: _nameable_table(given[name], folder) for name in ("known_future", "static")}
     given["split"] = given["split"] or FractionSplit()  # not that of the data, which may keep dates of a checkpoint
     return {name: _plain(value, f"data.{name}") for name, value in given.items()}
 
@@ -188,6 +192,14 @@ def _nameable(source: PriceSource, folder: Path) -> PriceSource:
     names: dict[str, str | int] = {name: name for name in map(str, source.table) if name not in KEYS}
     kept = all(our_name(name) == name for name in names)  # else files would give own columns other names
     return PriceFiles(str(source.write(folder / FRAMES).resolve()), columns=None if kept else names)
+
+
+def _nameable_table(side: KnownFuture | StaticColumns | None, folder: Path) -> KnownFuture | StaticColumns | None:
+    """A table next to the prices that YAML can name: of a frame its file."""
+    if side is None or side.table is None or isinstance(side.table, str | Path):
+        return side
+    file = kept_frame(side.table, folder / FRAMES)
+    return dataclasses.replace(side, table=str(file.resolve()))
 
 
 def _plain(value: Any, key: str) -> Any:

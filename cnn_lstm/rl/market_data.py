@@ -123,7 +123,8 @@ def read_market_data(
     files = isinstance(prices, str | Path)
     table = recipe.read(PriceFiles(str(prices)).load(None, None, None) if files else prices)
     bound = recipe.bind(table.columns, [])
-    checked = check_prices(table, recipe.checks, required=[*bound.needed_columns, "close"])
+    required = [*bound.needed_columns, "close"]
+    checked = check_prices(table, recipe.checks, required, exchange=recipe.exchange)
     # a checkpoint has targets, and its training has looked at its zone
     calendar = [] if recipe.targets else check_calendar(checked.table["timestamp"], bound)
     for defect in [*checked.warnings, *calendar]:
@@ -184,7 +185,9 @@ def recipe_of(
         raise ConfigError("features, window, split or calendar_zone next to a checkpoint", "MarketEnv", fix, code=266)
     content = read_checkpoint(checkpoint)
     contract = Contract.of(content)
-    return Recipe.from_plain(contract.recipe), Boundaries.of(contract.boundaries), digest_of(content)
+    # a market has no tables next to its prices; the symbol needs none
+    recipe = Recipe.from_plain(contract.recipe).with_tables(None, None, contract.static)
+    return recipe, Boundaries.of(contract.boundaries), digest_of(content)
 
 
 def _chosen(known: Sequence[str], symbols: Sequence[str] | None) -> tuple[str, ...]:

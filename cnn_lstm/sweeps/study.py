@@ -155,6 +155,8 @@ def join(plan: Plan) -> optuna.Study:
         if known is None:
             if plan.first:  # before the fingerprint: a process that is killed between them would leave it out
                 study.enqueue_trial(dict(plan.first), skip_if_exists=True)
+            with experimental():  # the names, which dashboards show in place of "Objective 0", since Optuna 3.2
+                study.set_metric_names([objective.metric for objective in plan.definition.objectives])
             study.set_user_attr("fingerprint", plan.fingerprint)
         _require_sound_trials(study, plan.storage)
     if known not in (None, plan.fingerprint):

@@ -43,7 +43,7 @@ def forecaster(folder: Path, options: argparse.Namespace, seed: int) -> Path:
 
 def sharpe(run_dir: Path, name: str, *options: object) -> float:
     """Sharpe ratio on the test dates of agents that are trained with these options."""
-    assert run("rl", "train", "--folder", name, "--agent.progress_bar", "false", *options) == 0
+    assert run("rl", "train", *options, "--folder", name, "--agent.progress_bar", "false") == 0
     assert run("rl", "evaluate", run_dir / "rl" / name) == 0
     report = json.loads((run_dir / "rl" / name / "evaluation.json").read_text())
     return float(report["together"]["sharpe"] or 0.0)

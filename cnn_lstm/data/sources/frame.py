@@ -57,11 +57,16 @@ class FrameBars(PriceSource):
         Raises:
             ResourceError: If it cannot be written.
         """
-        digest = hashlib.sha256(pd.util.hash_pandas_object(self.table).to_numpy().tobytes())
-        digest.update(repr(list(self.table.dtypes.items())).encode())
-        file = folder / f"{digest.hexdigest()[:16]}.parquet"
-        if not file.is_file():
-            with disk_errors_in_one_line("cannot keep the frame", file, "choose another folder for the run"):
-                make_folder(folder)
-                replace_file(file, lambda partial: self.table.to_parquet(partial))
-        return file
+        return write_frame(self.table, folder)
+
+
+def write_frame(table: pd.DataFrame, folder: Path) -> Path:
+    """Keeps a table as a Parquet file that is named after its content; see `FrameBars.write`."""
+    digest = hashlib.sha256(pd.util.hash_pandas_object(table).to_numpy().tobytes())
+    digest.update(repr(list(table.dtypes.items())).encode())
+    file = folder / f"{digest.hexdigest()[:16]}.parquet"
+    if not file.is_file():
+        with disk_errors_in_one_line("cannot keep the frame", file, "choose another folder for the run"):
+            make_folder(folder)
+            replace_file(file, lambda partial: table.to_parquet(partial))
+    return file

@@ -98,10 +98,12 @@ def different_statistics(
 ) -> Iterator[Finding]:
     """Statistics that differ in any bit, by feature or target."""
     names = list(data.recipe.features), [target.name for target in data.targets]
-    if not torch.equal(one.codes, other.codes):
-        yield Finding("statistics", "symbols with a scale of their own", what=what)
-        return
-    for name in (field.name for field in fields(TrainingStatistics) if field.name != "codes"):
+    whole = {"codes": "symbols with a scale of their own", "categories": "categories of static columns"}
+    for name, of_all in whole.items():
+        if not torch.equal(getattr(one, name), getattr(other, name)):
+            yield Finding("statistics", of_all, what=what)
+            return
+    for name in (field.name for field in fields(TrainingStatistics) if field.name not in whole):
         columns = names[0] if name in PER_FEATURE else names[1]
         pair = [getattr(part, name).double().numpy() for part in (one, other)]
         different = bits(pair[0]) != bits(pair[1])
@@ -140,6 +142,7 @@ def _unlike(again: TrainingStatistics, models: list[ForecastModel]) -> Iterator[
             "target means": (again.y_loc, model.y_loc),
             "target scales": (again.y_scale, model.y_scale),
             "symbols with a scale of their own": (again.codes, standardize.codes),
+            "categories of static columns": (again.categories, model.categories.known),
         }
         yield from (name for name, (one, other) in pairs.items() if not torch.equal(one, other.cpu()))
 

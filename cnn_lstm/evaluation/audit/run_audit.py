@@ -21,6 +21,7 @@ from cnn_lstm.evaluation.audit import (
     decision_shift,
     every_row,
     invariance,
+    known_ahead,
     label_selection,
     labels,
     learning,
@@ -118,6 +119,7 @@ def audit(
         checks = {
             lookahead.SOURCE: lambda: lookahead.prices_as_known(data, loaded),
             lookahead.FUTURE: lambda: _future(base, cuts_of(data, table, seed), listener),
+            known_ahead.KNOWN_AHEAD: lambda: known_ahead.facts_known_ahead(data),
             every_row.EVERY_ROW: lambda: every_row.own_features_at_every_row(data),
             learning.STATISTICS: lambda: learning.training_statistics(data, loaded),
             **_of_the_checkpoint(base),

@@ -20,7 +20,7 @@ from cnn_lstm.evaluation.plots import MODEL, OTHER
 from cnn_lstm.pages.environment import Plot
 
 FEATURES = 14  # that have room in a plot
-LETTERS = 22  # of a name
+LETTERS = 30  # of a name
 LETTER, MARGIN = 0.0135, 0.06  # of the width
 TOP, BOTTOM = 0.97, 0.17
 
@@ -147,8 +147,8 @@ def _drawable(name: str) -> str:
     """A name that every font can write: ASCII, without the signs of formulas, and not too long.
 
     Example:
-        >>> _drawable("realised_volatility_20"), _drawable("Größe in $"), _drawable("my.module.functions.momentum_20")
-        ('realised_volatility_20', 'Gr??e in S', '..functions.momentum_20')
+        >>> _drawable("Größe in $"), _drawable("my_package.my_features.momentum_20")
+        ('Gr??e in S', '..ckage.my_features.momentum_20')
     """
     plain = name.encode("ascii", "replace").decode().replace("$", "S")
     return plain if len(plain) <= LETTERS else f"..{plain[-LETTERS + 1 :]}"

@@ -17,7 +17,8 @@ from cnn_lstm.evaluation.explanation.plots import course_plots, importance_plots
 from cnn_lstm.hints import counted
 from cnn_lstm.pages.drawing import Drawing
 
-MOST_LINES = 40  # of a table that is shown
+MOST_FEATURES, MOST_BARS = 40, 10  # that are shown
+Tables = dict[str, pd.DataFrame]
 DIGITS = "{:.4g}".format
 
 
@@ -97,10 +98,10 @@ class Explanation:
         return _drawn(Drawing(tuple(importance_plots(self.by_feature, self.by_bar, target))), file)
 
     def __repr__(self) -> str:
-        return "\n\n".join([*_texts(self.by_feature, self.by_bar, self.groups), *self.basis.sentences])
+        return "\n\n".join([_text(_shown(self.by_feature, self.by_bar, self.groups)), *self.basis.sentences])
 
     def _repr_html_(self) -> str:
-        return _html(self.basis.sentences, self.by_feature, self.groups, self.by_bar)
+        return _html(self.basis.sentences, _shown(self.by_feature, self.by_bar, self.groups))
 
 
 @dataclass(frozen=True, repr=False)
@@ -151,10 +152,10 @@ class ForecastExplanation:
         return [f"The forecast of {self.symbol} as of {day(self.as_of)}, by integrated gradients.", *lines]
 
     def __repr__(self) -> str:
-        return "\n\n".join([*self.sentences, *_texts(self.by_feature, self.by_bar)])
+        return "\n\n".join([*self.sentences, _text(_shown(self.by_feature, self.by_bar))])
 
     def _repr_html_(self) -> str:
-        return _html(self.sentences, self.by_feature, self.by_bar)
+        return _html(self.sentences, _shown(self.by_feature, self.by_bar))
 
 
 def _records(result: object, names: tuple[str, ...]) -> dict[str, Any]:
@@ -173,13 +174,22 @@ def _drawn(drawing: Drawing, file: str | Path | None) -> Drawing:
     return drawing.shown()
 
 
-def _texts(*tables: pd.DataFrame) -> list[str]:
-    shown = [table.head(MOST_LINES) for table in tables if len(table)]
-    return [str(table.to_string(index=False, float_format=DIGITS)) for table in shown]
+def _shown(by_feature: pd.DataFrame, by_bar: pd.DataFrame, groups: pd.DataFrame | None = None) -> Tables:
+    """The first lines of the tables by their titles; of the bars those that matter most."""
+    order = by_bar["attribution"].abs().sort_values(ascending=False, kind="stable").index
+    tables = {"By feature": by_feature.head(MOST_FEATURES)}
+    if groups is not None and len(groups):
+        tables["Groups of features, moved together"] = groups
+    tables[f"By bar, the {min(MOST_BARS, len(by_bar))} that matter most"] = by_bar.loc[order].head(MOST_BARS)
+    return tables
 
 
-def _html(sentences: list[str], *tables: pd.DataFrame) -> str:
-    shown = [
-        table.head(MOST_LINES).to_html(index=False, float_format=DIGITS, na_rep="") for table in tables if len(table)
-    ]
-    return "\n".join([*(f"<p>{html.escape(line)}</p>" for line in sentences), *shown])
+def _text(tables: Tables) -> str:
+    texts = {title: table.to_string(index=False, float_format=DIGITS) for title, table in tables.items()}
+    return "\n\n".join(f"{title}\n{text}" for title, text in texts.items())
+
+
+def _html(sentences: list[str], tables: Tables) -> str:
+    shown = {title: table.to_html(index=False, float_format=DIGITS, na_rep="") for title, table in tables.items()}
+    parts = [f"<h4>{title}</h4>{text}" for title, text in shown.items()]
+    return "\n".join([*(f"<p>{html.escape(line)}</p>" for line in sentences), *parts])
