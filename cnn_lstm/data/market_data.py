@@ -205,9 +205,10 @@ class MarketData(PanelOfPrices, Serializable):
             self.setup()
 
     def resplit(self, split: Split) -> None:
-        """Splits by another rule, after the data were read."""
+        """Splits by another rule, before or after the data are read."""
         self.split, self._kept = split, None
-        self._split_rows()
+        if self._ready:
+            self._split_rows()
 
     def setup(self, stage: str | None = None) -> None:
         """Reads, checks and splits the data once, for all stages."""
