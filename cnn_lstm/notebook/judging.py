@@ -15,7 +15,7 @@ from cnn_lstm.files import make_folder
 from cnn_lstm.notebook.report import TestReport
 
 
-def judge(
+def judge(  # noqa: PLR0913 - each is an option of the command
     forecasts: Frame,
     data: MarketData,
     *,
