@@ -74,7 +74,7 @@ bench: $(VENV)/.installed-test  ## every goal of speed and memory next to its fi
 	$(BIN)/python -m tests.benchmarks
 
 .PHONY: docs
-docs: $(VENV)/.installed-docs  ## the site of the guide in site/; a warning is an error
+docs: $(VENV)/.installed-docs  ## the site of the guide in site/, its notebooks are run; a warning is an error
 	$(BIN)/python -m sphinx -b html -W --keep-going -q docs site
 
 .PHONY: docs-serve

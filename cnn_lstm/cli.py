@@ -24,6 +24,7 @@ from types import FrameType, ModuleType
 
 from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.credentials import keep_out_of_logs, without_credentials
+from cnn_lstm.documents import one_document
 from cnn_lstm.errors import CnnLstmError, ConfigError, TerminatedError, interruption, shortened
 from cnn_lstm.files import room_text
 from cnn_lstm.hints import one_of
@@ -38,6 +39,7 @@ COMMANDS = {
     ),
     "validate": ("cnn_lstm.commands.fit", "metrics of a checkpoint on the validation part"),
     "test": ("cnn_lstm.commands.fit", "judge a checkpoint on the untouched test part: verdict, baselines, report"),
+    "judge": ("cnn_lstm.commands.judge", "judge forecasts that any program made, against prices and simple forecasts"),
     "predict": ("cnn_lstm.commands.predict", "write the forecasts of a checkpoint to forecasts.parquet"),
     "repeat": (
         "cnn_lstm.commands.repeat",
@@ -65,11 +67,14 @@ INTERNAL = {
 }
 # forks itself for each command that ours start; the command goes on here, in `main`
 FORK_SERVER = "fork-server"
+PRINT_COMPLETION = "--print_completion"
+# commands whose result is one JSON document with --json
+WITH_JSON = (("data", "describe"), ("data", "check"), ("validate",), ("test",), ("sweep",))
 # what a shell reports of a program that SIGPIPE ended
 UNREAD = 141
 INTERRUPTED = (130, 143)
 
-HELP = """usage: cnn-lstm [--version] [--debug] [--trust-imports PKG[,PKG]] COMMAND ...
+HELP = """usage: cnn-lstm [--version] [--debug] [--json] [--trust-imports PKG[,PKG]] COMMAND ...
 
 CNN+LSTM+attention forecasting of market sequences, judged honestly.
 
@@ -79,7 +84,10 @@ commands:
 options of every command:
   --help                     what the command takes
   --debug                    show the traceback of an error
+  --json                     print the result as one JSON document: data describe|check, validate, test, sweep
   --trust-imports PKG[,PKG]  packages of yours that a YAML file or a checkpoint may name
+
+cnn-lstm --print_completion bash|zsh|tcsh prints what completes commands and options in a shell.
 
 exit codes: 0 ok, 1 a bug in cnn-lstm, 2 usage or config, 3 data, 4 checkpoint, 5 diverged, 6 resources,
 7 tracking, 8 validity, 130 and 143 interrupted, 141 the output was closed
@@ -101,7 +109,7 @@ def main(args: Sequence[str] | None = None) -> int:
         0
     """
     try:
-        debug, argv = _shared_options(sys.argv[1:] if args is None else args)
+        debug, as_json, argv = _shared_options(sys.argv[1:] if args is None else args)
     except ConfigError as error:
         return _fail(error)
     if not argv or argv[0] in ("-h", "--help"):
@@ -110,16 +118,32 @@ def main(args: Sequence[str] | None = None) -> int:
     if argv[0] == "--version":
         print(f"cnn-lstm {version('cnn-lstm')}")
         return 0
+    if argv[0].partition("=")[0] == PRINT_COMPLETION:
+        return _print_completion((argv[0].partition("=")[2] or " ".join(argv[1:2])) or "bash")
     if argv[0] == FORK_SERVER and _has_socket():
         forked: list[str] | None = importlib.import_module("cnn_lstm.commands.fork_server").next_command()
         return 0 if forked is None else main(forked)
+    if as_json:
+        with one_document():
+            return _guarded(argv, debug)
     return _guarded(argv, debug)
 
 
-def _shared_options(args: Sequence[str]) -> tuple[bool, list[str]]:
-    """Takes out `--debug` and `--trust-imports`, which only the command line may give."""
+def _print_completion(shell: str) -> int:
+    """Prints the completion of a shell; returns the exit code."""
+    try:
+        meanings = {name: text for name, (_, text) in COMMANDS.items()}
+        print(importlib.import_module("cnn_lstm.commands.completion").completion(shell, meanings))
+    except ConfigError as error:
+        return _fail(error)
+    return 0
+
+
+def _shared_options(args: Sequence[str]) -> tuple[bool, bool, list[str]]:
+    """Takes out `--debug`, `--json` and `--trust-imports`, which only the command line may give."""
     parser = CommandParser("cnn-lstm", add_help=False)
     parser.add_argument("--debug", action="store_true")
+    parser.add_argument("--json", action="store_true")
     parser.add_argument("--trust-imports", nargs="?", const="", action="append", default=[])
     options, argv = parser.split(args)
     for value in options.trust_imports:
@@ -129,7 +153,10 @@ def _shared_options(args: Sequence[str]) -> tuple[bool, list[str]]:
         trust(*packages)
         if (here := str(Path.cwd())) not in sys.path:  # the user's own module often lies in the current folder
             sys.path.append(here)  # behind all others, so that a stray yaml.py there does not replace a library
-    return options.debug, argv
+    if options.json and not any(argv[: len(words)] == list(words) for words in WITH_JSON):
+        which = ", ".join(" ".join(words) for words in WITH_JSON)
+        raise ConfigError("--json of this command", "cnn-lstm", f"these have it: {which}", code=225)
+    return options.debug, options.json, argv
 
 
 def _has_socket() -> bool:

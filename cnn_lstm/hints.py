@@ -22,6 +22,8 @@ CALLED_ELSEWHERE = {
     "data.targets.horizon": "horizon h forecast_horizon prediction_length pred_len output_chunk_length",
     "data.targets": "target label labels y",
     "data.features": "feature columns covariates inputs indicators",
+    "data.known_future": "future_covariates futr_exog_list time_varying_known_reals known_covariates known_reals",
+    "data.static": "static_covariates stat_exog_list static_categoricals static_features",
     "data.symbols": "symbol ticker tickers tic stock stocks assets instruments universe pairs pair",
     "data.start": "start_date from_date date_from since",
     "data.end": "end_date to_date date_to until",

@@ -24,8 +24,12 @@ nitpicky = False
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
-# notebooks are run by the tests; here they show the outputs of `make notebooks`
-nb_execution_mode = "off"
+# a notebook runs when its code has changed, in an empty folder; a cell that fails ends the build
+nb_execution_mode = "cache"
+nb_execution_in_temp = True
+nb_execution_timeout = 600  # seconds for a cell
+nb_execution_raise_on_error = True
+nb_merge_streams = True
 copybutton_prompt_text = ">>> "
 
 # -- reference ---------------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ from cnn_lstm.data.side_tables import SideTables, with_side_columns
 from cnn_lstm.data.sources.base import PriceSource, known_zone
 from cnn_lstm.data.sources.frame import FrameBars
 from cnn_lstm.data.sources.sample import SampleBars
-from cnn_lstm.data.splits import Boundaries, Dates, FractionSplit, Split
+from cnn_lstm.data.splits import Begin, Boundaries, Dates, Split, split_of
 from cnn_lstm.data.static_columns import StaticColumns
 from cnn_lstm.data.statistics import Scaler, Scaling, TrainingStatistics, training_statistics
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, with_symbol_code
@@ -105,6 +105,8 @@ class MarketData(PanelOfPrices, Serializable):
             neighbouring windows, and the windows of some blocks together, for a panel in files that no memory holds.
         known_future: Facts whose future values are known ahead, such as earnings dates, from a table of their own.
         static: What never changes of a symbol, such as its sector or the symbol itself.
+        validation: First day of the validation part, ISO, or a year or month; a short form of `split: DateSplit`.
+        test: First day of the test part; it goes with `validation`.
     """
 
     def __init__(  # noqa: PLR0913 - each argument is a key of the YAML
@@ -134,6 +136,8 @@ class MarketData(PanelOfPrices, Serializable):
         order: Order = "global",
         known_future: KnownFuture | None = None,
         static: StaticColumns | None = None,
+        validation: Begin | None = None,
+        test: Begin | None = None,
     ) -> None:
         super().__init__()
         require(cache_limit > 0, f"cache_limit={cache_limit}", "data.cache_limit", "give gigabytes above 0")
@@ -144,12 +148,13 @@ class MarketData(PanelOfPrices, Serializable):
         self.symbols, self.start, self.end, self.storage, self.order = symbols, start, end, storage, order
         self.targets: list[Target] = [ForwardReturn()] if targets is None else targets
         check_targets(self.targets)
-        self.split = split or FractionSplit()
+        self.split = split_of(split, validation, test)
+        if validation is not None:  # a second look at the arguments finds the dates there
+            self._init_args = {**self.init_args, "split": self.split, "validation": None, "test": None}
         self.batch_size, self.scaling, self.train_stride = batch_size, scaling, train_stride
         self.panel_device, self.predict_part = panel_device, predict_part
         self.fit_on, self.per_symbol = fit_on, per_symbol
-        named = DEFAULT_FEATURES if features is None else features
-        names, ahead = with_side_columns(named, known_future, static, self.targets)
+        names, ahead = with_side_columns(features or DEFAULT_FEATURES, known_future, static, self.targets)
         self.recipe = Recipe(
             features=with_symbol_code(names, bool(per_symbol)),
             targets=tuple(target.spec() for target in self.targets),
@@ -198,6 +203,11 @@ class MarketData(PanelOfPrices, Serializable):
         if self._ready:
             self._ready = False
             self.setup()
+
+    def resplit(self, split: Split) -> None:
+        """Splits by another rule, after the data were read."""
+        self.split, self._kept = split, None
+        self._split_rows()
 
     def setup(self, stage: str | None = None) -> None:
         """Reads, checks and splits the data once, for all stages."""

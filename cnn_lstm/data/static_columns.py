@@ -7,7 +7,6 @@ Shapes: n rows of prices.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,8 +226,8 @@ def _constant(texts: pd.DataFrame, name: str, place: str) -> dict[str, str]:
 
 
 def _texts(cells: pd.Series) -> pd.Series:
-    """Cells as text; whole numbers without decimals, and nothing for a missing cell."""
+    """Cells as text; whole numbers without decimals, as files and frames write them, and nothing for a missing cell."""
+    text = cells.astype("str").fillna("").str.strip()
     if pd.api.types.is_float_dtype(cells.dtype):
-        numbers = cells.astype("float64").tolist()
-        return pd.Series(["" if math.isnan(value) else f"{value:.15g}" for value in numbers], cells.index, dtype="str")
-    return cells.astype("str").fillna("").str.strip()
+        text = text.mask(cells.isna(), "")
+    return text.str.replace(r"^([+-]?\d+)\.0+$", r"\1", regex=True)

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.stored_tables import write_table
 from cnn_lstm.evaluation.audit.findings import FAILED
 from cnn_lstm.evaluation.audit.learning import calibration_of
@@ -107,6 +108,7 @@ def judge(
     if calibration is None or not calibration.smearing or linear:
         contract = replace(contract, calibration=calibration_of(Predictor(model), data))
     table = with_baselines(table, data, contract, settings)
+    table.attrs["model"] = digest_of(saved)
     explanation = explain_part(Predictor(model), data, Effort(seed=settings.seed)) if settings.explain else None
     return write_report(folder, table, info, settings, plots, explanation)
 
@@ -178,7 +180,7 @@ def write_report(
     return Judgement(report, texts["test.txt"], folder / "report.html", files)
 
 
-def rows_tested(table: pd.DataFrame, data: MarketDataModule) -> str:
+def rows_tested(table: pd.DataFrame, data: MarketData) -> str:
     """What identifies the rows of a predictions table of the test part, for `count_use`."""
     first, last = (str(day)[:10] for day in (table["as_of"].min(), table["as_of"].max()))
     return rows_key(data.fingerprint, first, last, [target.name for target in data.targets])

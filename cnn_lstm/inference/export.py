@@ -22,6 +22,7 @@ from cnn_lstm.bounded import with_checksum
 from cnn_lstm.data.muted_warnings import muted
 from cnn_lstm.data.predictions import TargetInfo
 from cnn_lstm.data.recipe import Recipe
+from cnn_lstm.data.static_columns import static_names
 from cnn_lstm.data.symbol_codes import code_of
 from cnn_lstm.errors import CheckpointError, ConfigError, ResourceError, require
 from cnn_lstm.files import write_text_whole, write_whole
@@ -279,6 +280,8 @@ def _random_windows(model: ForecastModel | Ensemble, length: int, size: int) -> 
     windows = loc + torch.where(scale.isfinite(), scale, 0.0) * noise
     if codes := standardize.codes.tolist():
         windows[..., -1] = torch.tensor([*codes, -1.0])[rows % (len(codes) + 1), None]
+    for part in member.categories.parts:
+        windows[..., part.position] = part.codes[rows % len(part.codes), None]
     return windows
 
 
@@ -288,6 +291,14 @@ def _require_equal(differences: Mapping[int, float], path: Path) -> None:
         what = f"the export does not agree with the network: {differences[worst]:.1e} above {TOLERANCE:.0e}"
         fix = "nothing was written; report it with the configuration of the network"
         raise CheckpointError(what, f"{path}, batch of {worst}", fix, code=412)
+
+
+def _codes(contract: Contract) -> dict[str, dict[str, int]]:
+    """Codes of the categories by the name of the feature of each static column; any other code gives NaN."""
+    return {
+        static_names([name])[0]: {category: code_of(category) for category in known}
+        for name, known in contract.static.items()
+    }
 
 
 def _description(contract: Contract, recipe: Recipe, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -305,6 +316,8 @@ def _description(contract: Contract, recipe: Recipe, outputs: Mapping[str, Tenso
             if contract.scaled_symbols
             else {}
         ),
+        **({"static_codes": _codes(contract)} if contract.static else {}),
+        **({"known_future": [fact.to_plain() for fact in recipe.known_future]} if recipe.known_future else {}),
         "window": recipe.window,
         "targets": targets,
         "outputs": [

@@ -23,6 +23,7 @@ LARGEST = 2**63 - 1
 LARGEST_WINDOW = 10**5
 TRIED_WINDOW = 2000  # rows of the largest window that is tried
 FIX = "use a checkpoint written by fit"
+STATIC = "static_"  # what stands before the name of a static column among the features
 AGGREGATES = ("mean", "sum", "max", "last")  # of facts that are known ahead
 # numbers that divide or multiply whatever is forecast
 POSITIVE = ("y_scale", "standardize.scale")
@@ -131,6 +132,25 @@ def require_scales(scaled_symbols: Sequence[str], state: Mapping[str, Tensor]) -
         if name.endswith(("y_loc", "y_scale", "standardize.loc", "standardize.scale")) and rows != len(scaled_symbols):
             what = f"{name} has scales of {rows} symbols, the contract {len(scaled_symbols)}"
             raise CheckpointError(what, fix=FIX, code=421)
+
+
+def require_categories(contract: Mapping[str, Sequence[str]], features: Sequence[str], known: Tensor) -> None:
+    """Refuses a model whose static columns have other categories than its contract names.
+
+    Args:
+        contract: Categories by static column.
+        features: Names of the features.
+        known: Position of a static column and code of a category, (K, 2), of the model.
+
+    Raises:
+        CheckpointError: E421.
+    """
+    places = {name: k for k, name in enumerate(features)}
+    named = {places.get(f"{STATIC}{name}", -1): len(categories) for name, categories in contract.items()}
+    held = {int(place): int((known[:, 0] == place).sum()) for place in known[:, 0].unique()}
+    if held != named:
+        what = f"the model has {sum(held.values())} categories of static columns, the contract {sum(named.values())}"
+        raise CheckpointError(what, "or they stand in other columns", FIX, code=421)
 
 
 def require_forward(model: nn.Module, recipe: Mapping[str, Any]) -> None:

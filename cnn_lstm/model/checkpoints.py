@@ -14,7 +14,7 @@ import torch
 from cnn_lstm.bounded import PackedError, require_stored
 from cnn_lstm.errors import CheckpointError, ResourceError
 from cnn_lstm.files import make_folder, reason_text, replace_file, room_text
-from cnn_lstm.model.checkpoint_schema import FIX, require_forward, require_scales, require_size
+from cnn_lstm.model.checkpoint_schema import FIX, require_categories, require_forward, require_scales, require_size
 from cnn_lstm.model.contract import require_intact
 from cnn_lstm.model.forecast_model import ForecastModel
 from cnn_lstm.model.own_class import untrained
@@ -92,6 +92,8 @@ def forecaster_from(checkpoint: Mapping[str, Any]) -> ForecastModel:
         raise CheckpointError("the weights do not fit the network", reason, FIX, code=417) from error
     forecaster.take_contract(checkpoint)
     require_scales(forecaster.contract.scaled_symbols, state)
+    features = forecaster.contract.recipe.get("features", ())
+    require_categories(forecaster.contract.static, features, forecaster.categories.known)
     if len(forecaster.contract.target_names) != forecaster.n_targets:
         raise CheckpointError("the network and the contract differ in their number of targets", fix=FIX, code=421)
     require_forward(forecaster, forecaster.contract.recipe)

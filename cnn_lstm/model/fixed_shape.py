@@ -5,7 +5,7 @@ Shapes: B windows, T window length, F features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -58,34 +58,42 @@ class SmallShapes:
     def __init__(self) -> None:
         self._equal: dict[tuple[object, ...], bool] = {}  # by all that kernels are chosen by
 
-    def __call__(self, function: Function, x: Tensor) -> tuple[Tensor, ...]:
-        """Applies a function of windows, (B, T, F), as `fixed_shape` does, with the same bits."""
+    def __call__(self, function: Function, x: Tensor, kept: Sequence[int] = ()) -> tuple[Tensor, ...]:
+        """Applies a function of windows, (B, T, F), as `fixed_shape` does, with the same bits.
+
+        Args:
+            function: As for `fixed_shape`.
+            x: Windows, (B, T, F).
+            kept: Features that are codes, which mean nothing when they are changed.
+        """
         if x.device.type == "cpu" and 0 < len(x) <= MOST_SMALL and not torch.is_grad_enabled():
             for size in SMALL_BATCHES:
-                if size >= min(len(x), SMALL_BATCHES[-1]) and self._gives_equal_bits(function, x[0], size):
+                if size >= min(len(x), SMALL_BATCHES[-1]) and self._gives_equal_bits(function, x[0], size, kept):
                     return _joined(_filled_up(function, x, size))
         return fixed_shape(function, x)
 
-    def _gives_equal_bits(self, function: Function, window: Tensor, size: int) -> bool:
+    def _gives_equal_bits(self, function: Function, window: Tensor, size: int, kept: Sequence[int]) -> bool:
         autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
         key = (size, *window.shape, window.dtype, torch.get_num_threads(), autocast)
         if key not in self._equal:
-            self._equal[key] = small_batches_are_equal(function, window, size)
+            self._equal[key] = small_batches_are_equal(function, window, size, kept)
         return self._equal[key]
 
 
-def small_batches_are_equal(function: Function, window: Tensor, size: int) -> bool:
+def small_batches_are_equal(function: Function, window: Tensor, size: int, kept: Sequence[int] = ()) -> bool:
     """Whether small batches give the bits of a large one, at each of their places.
 
     Args:
         function: As for `fixed_shape`.
         window: A window, (T, F); it is tried out with its rows in many orders and of many sizes.
         size: Windows of a small batch.
+        kept: Features that stay as they are.
     """
     chance = torch.Generator().manual_seed(0)
     orders = torch.stack([torch.randperm(len(window), generator=chance) for _ in range(INFERENCE_BATCH)])
     factors = 1 + torch.randn(INFERENCE_BATCH, len(window), 1, generator=chance) / 8
     windows = window[orders] * factors.to(window.dtype)
+    windows[..., list(kept)] = window[..., list(kept)]
     large = function(windows)
     for place in range(size):
         small = _joined(_filled_up(function, windows.roll(place, 0), size))

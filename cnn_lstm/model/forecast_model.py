@@ -8,6 +8,7 @@ Shapes: B batch, T window length, F features, H targets, D embedding, K outputs 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from cnn_lstm import specs
 from cnn_lstm.errors import require
+from cnn_lstm.model.categories import CategoryScale
 from cnn_lstm.model.contract import Contract, require_intact, warn_of_weighted_sets
 from cnn_lstm.model.dropout import dropout_columns
 from cnn_lstm.model.fixed_shape import SmallShapes, fixed_shape
@@ -22,6 +24,7 @@ from cnn_lstm.model.linear import LinearPath, Mode, line_columns
 from cnn_lstm.model.network import Backbone, require_backbone
 from cnn_lstm.model.objectives import Objective, Point
 from cnn_lstm.model.target_scale import TargetScale
+from cnn_lstm.model.training_data import Statistics
 
 
 class Forecast(NamedTuple):
@@ -69,6 +72,7 @@ class ForecastModel(TargetScale):
         specs.require_attributes(self.objective, {"n_outputs": int}, "model.objective", fix)
         self.n_targets = n_targets
         self.linear = LinearPath(n_targets, self.objective.linear_outputs, linear)
+        self.categories = CategoryScale(network.embedding_dim)
         self.head = nn.Linear(network.embedding_dim, n_targets * self.objective.n_outputs)
         nn.init.xavier_uniform_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -97,8 +101,14 @@ class ForecastModel(TargetScale):
 
     def encode(self, x: Tensor) -> Tensor:
         """Embeddings, (B, D), of raw windows (B, T, F)."""
-        embedding: Tensor = self.network(x)
+        embedding: Tensor = self.categories(self.network(x), x)
         return embedding
+
+    def learn_scales(self, statistics: Statistics) -> None:
+        """Fills the buffers of network and targets, and learns which categories static columns have."""
+        super().learn_scales(statistics)
+        # statistics of a user's own may know of none
+        self.categories.take(getattr(statistics, "categories", self.categories.known[:0]))
 
     def columns(self, x: Tensor) -> Forecast:
         """`forward` and `encode` in one pass."""
@@ -114,7 +124,8 @@ class ForecastModel(TargetScale):
                 `mc_std` their spread.
             seed: Gives other dropout masks; those of a window depend on it and the window's values alone.
         """
-        embedding, raw, line = (fixed_shape if self.training else self._small_shapes)(self._outputs, x)
+        shaped = fixed_shape if self.training else partial(self._small_shapes, kept=self.categories.positions)
+        embedding, raw, line = shaped(self._outputs, x)
         columns = self._decode(raw, line, x)
         if samples:
             columns |= dropout_columns(self, x, samples, seed, self.objective.classes)
@@ -126,7 +137,7 @@ class ForecastModel(TargetScale):
 
     def _outputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings (B, D), raw outputs (B, H, K), and the line in them (B, H, L), of raw windows (B, T, F)."""
-        embedding = self.network(x)
+        embedding = self.encode(x)
         line = self.linear(self.network.standardize(x))
         raw = self.head(embedding).unflatten(1, (self.n_targets, -1))
         return embedding, self.objective.shifted(raw, line), line

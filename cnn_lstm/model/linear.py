@@ -83,7 +83,7 @@ class LinearPath(nn.Module):
     def forward(self, windows: Tensor) -> Tensor:
         """Standardised forecasts, (B, H, L), of standardised windows, (B, T, F)."""
         if not self.learnt:
-            return windows.new_zeros(len(windows), *self.shape)
+            return windows.new_zeros(windows.shape[0], *self.shape)  # `len` would fix the batch of an export
         return torch.addmm(self.bias, windows.flatten(1), self.weight.flatten(0, 1)).view(-1, *self.shape)
 
     def _set(self, weight: Tensor, bias: Tensor) -> None:

@@ -63,6 +63,10 @@ class Statistics(Protocol):
     def codes(self) -> Tensor:
         """Codes of the symbols with a scale of their own, (S,); S is 0 without any."""
 
+    @property
+    def categories(self) -> Tensor:
+        """Position of a static column and code of a category of training rows, (K, 2); K is 0 without any."""
+
 
 class KnownData(Protocol):
     """What is known of data that a checkpoint meets."""

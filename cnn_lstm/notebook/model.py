@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import tempfile
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,8 +126,7 @@ class Model(Predictor):
         """
         config, file = word_of(self.run.config), word_of(self.checkpoint)
         argv = ["test", "--config", config, "--ckpt_path", file, "--run_dir", word_of(self.run.path), "--quiet=true"]
-        with command("test", quiet=True), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The dirpath has changed")  # nothing is saved here
+        with command("test", quiet=True):
             forecast_cli.run([*argv, *options(settings or {})])
         return TestReport.from_run(self.run.path)
 
@@ -236,8 +234,8 @@ def fit(
         data: The data; they take the place of the section `data` of the settings. Without both it is the bars that the
             package carries.
         settings: Everything else that a YAML of `fit` may hold: a file, the name of a shipped one such as `volatility`,
-            YAML text, or a mapping by section or dotted key, for example `{"trainer.accelerator": "cpu", "model.network":
-            {"channels": [16, 32]}, "ensemble": 5}`. Networks, objectives and the like may be objects.
+            YAML text, or a mapping by section or dotted key, for example `{"trainer.accelerator": "cpu",
+            "model.network": {"channels": [16, 32]}, "ensemble": 5}`. Networks, objectives and the like may be objects.
         max_epochs: `trainer.max_epochs`.
         run_dir: The run folder, which must not hold a run; a new one in `runs` by default.
         seed: `seed_everything`, 42 by default.

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 import torch
@@ -37,11 +37,13 @@ class EncoderPlan(TypedDict):
         members: Arguments of each forecaster: `network` and `objective` as specs, and `n_targets`.
         features: Names of the features in their order.
         window: Rows of a window, T.
+        categories: Position of each static column and the number of its categories; missing without any.
     """
 
     members: list[Mapping[str, Any]]
     features: list[str]
     window: int
+    categories: NotRequired[list[tuple[int, int]]]
 
 
 class Encoder(nn.Module):
@@ -132,11 +134,15 @@ class Encoder(nn.Module):
             "features": list(recipe["features"]),
             "window": int(recipe["window"]),
         }
+        first = model.forecasters[0] if isinstance(model, Ensemble) else model
+        if first.categories.parts:
+            plan["categories"] = [(part.position, len(part.codes)) for part in first.categories.parts]
         forecasters = model.forecasters if isinstance(model, Ensemble) else [model]
         if not pretrained:
             initial = _untrained(plan)
             for new, old in zip(initial, forecasters, strict=True):
                 new.network.standardize.load_state_dict(old.network.standardize.state_dict())
+                new.categories.take(old.categories.known)
             forecasters = initial
         return cls(plan, forecasters, **options)
 
@@ -199,6 +205,7 @@ class _Member(nn.Module):
     def __init__(self, forecaster: ForecastModel, with_head: bool) -> None:
         super().__init__()
         self.network, self.n_targets = forecaster.network, forecaster.n_targets
+        self.categories = forecaster.categories
         if with_head:
             self.head, self.objective = forecaster.head, forecaster.objective
             self.linear = forecaster.linear
@@ -210,7 +217,7 @@ class _Member(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """Embeddings, (B, D), of windows, (B, T, F)."""
-        embedding: Tensor = self.network(windows)
+        embedding: Tensor = self.categories(self.network(windows), windows)
         return embedding
 
     def raw_scale(self) -> NDArray[np.float64]:
@@ -254,7 +261,7 @@ class _Member(nn.Module):
 
 def _untrained(plan: EncoderPlan) -> list[ForecastModel]:
     """The forecasters of a plan, with random weights."""
-    return [
+    models = [
         ForecastModel(
             network=specs.build(member["network"], Backbone),
             objective=specs.build(member["objective"], Objective),
@@ -262,6 +269,9 @@ def _untrained(plan: EncoderPlan) -> list[ForecastModel]:
         )
         for member in plan["members"]
     ]
+    for model in models:
+        model.categories.shape(dict(plan.get("categories", [])))
+    return models
 
 
 def _make_buffers(module: nn.Module) -> list[tuple[nn.Module, str]]:

@@ -185,7 +185,9 @@ def recipe_of(
         raise ConfigError("features, window, split or calendar_zone next to a checkpoint", "MarketEnv", fix, code=266)
     content = read_checkpoint(checkpoint)
     contract = Contract.of(content)
-    return Recipe.from_plain(contract.recipe), Boundaries.of(contract.boundaries), digest_of(content)
+    # a market has no tables next to its prices; the symbol needs none
+    recipe = Recipe.from_plain(contract.recipe).with_tables(None, None, contract.static)
+    return recipe, Boundaries.of(contract.boundaries), digest_of(content)
 
 
 def _chosen(known: Sequence[str], symbols: Sequence[str] | None) -> tuple[str, ...]:

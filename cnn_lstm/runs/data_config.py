@@ -66,6 +66,19 @@ def data_of(argv: Sequence[str], command: Literal["fit", "test"] = "fit") -> Mar
     Raises:
         ConfigError: If the configuration is wrong, in whatever section.
     """
+    return data_and_evaluation(argv, command)[0]
+
+
+def data_and_evaluation(argv: Sequence[str], command: Literal["fit", "test"] = "fit") -> tuple[MarketData, Evaluation]:
+    """The data of a configuration, and the settings of the evaluation.
+
+    Args:
+        argv: Arguments of the command.
+        command: Its name.
+
+    Raises:
+        ConfigError: If the configuration is wrong, in whatever section.
+    """
     set_up_messages()
     try:
         return _without_a_trainer(argv, command)
@@ -76,10 +89,11 @@ def data_of(argv: Sequence[str], command: Literal["fit", "test"] = "fit") -> Mar
             if str(error.name).startswith("cnn_lstm"):
                 raise
             return _alone(argv, command)
-        return parsed([command, *argv]).build_data()
+        fallback = parsed([command, *argv])
+        return fallback.build_data(), fallback.evaluation
 
 
-def _without_a_trainer(argv: Sequence[str], command: str) -> MarketData:
+def _without_a_trainer(argv: Sequence[str], command: str) -> tuple[MarketData, Evaluation]:
     """The data of a configuration that is surely right.
 
     Raises:
@@ -109,7 +123,7 @@ def _config_of(parser: jsonargparse.ArgumentParser, argv: Sequence[str], files: 
     return parser.parse_args(with_meant_lists(words, lambda before, key: parser.parse_args(before).get(key)))
 
 
-def _alone(argv: Sequence[str], command: str) -> MarketData:
+def _alone(argv: Sequence[str], command: str) -> tuple[MarketData, Evaluation]:
     """The data of a configuration where Lightning is not installed; its other sections are neither built nor checked.
 
     Raises:
@@ -142,7 +156,8 @@ def _require(sure: bool) -> None:
 
 def _is_about_data(word: str) -> bool:
     option = word.partition("=")[0]
-    return option in ("--config", "-c") or (option.startswith(f"--{DATA}.") and not option.endswith(".help"))
+    ours = option.startswith((f"--{DATA}.", "--evaluation.")) and not option.endswith(".help")
+    return ours or option in ("--config", "-c")
 
 
 def _was_written(file: Path) -> bool:
@@ -190,8 +205,8 @@ def _others(config: Namespace) -> Iterable[tuple[str, Any]]:
             yield key, value
 
 
-def _built(parser: jsonargparse.ArgumentParser, config: Namespace) -> MarketData:
-    """The data, after a model was built for them; nothing that another key may name is built."""
+def _built(parser: jsonargparse.ArgumentParser, config: Namespace) -> tuple[MarketData, Evaluation]:
+    """Data and settings, after a model was built for them; nothing that another key may name is built."""
     for key in OTHERS if isinstance(config.model, Namespace) else (*OTHERS, MODEL):
         config[key] = None
     built = parser.instantiate_classes(config)
@@ -199,4 +214,4 @@ def _built(parser: jsonargparse.ArgumentParser, config: Namespace) -> MarketData
     if (model := built.model) is not None:
         _require(model.samples >= 0)
         ForecastModel(model.network, model.objective, data.n_targets, model.linear)
-    return data
+    return data, Evaluation(**config.evaluation.as_dict())

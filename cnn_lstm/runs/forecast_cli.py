@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -41,7 +41,7 @@ from cnn_lstm.runs.final_fit import (
     require_rate_without_validation,
     without_validation,
 )
-from cnn_lstm.runs.messages import set_up_messages
+from cnn_lstm.runs.messages import say_errors_only, set_up_messages
 from cnn_lstm.runs.named_code import require_declared
 from cnn_lstm.runs.outcome import Outcome
 from cnn_lstm.runs.own_model import KEYS, long_text, model_class, require_same_class, short_options, short_texts
@@ -191,7 +191,7 @@ class ForecastCLI(LightningCLI):
     def _set_seed(self) -> None:
         seed = self.command_config.seed_everything
         if self.command_config.quiet:
-            logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+            say_errors_only()
         if self._runs and seed is not False:
             seed_everything(None if seed is True else seed, workers=True, verbose=False)
 
@@ -333,7 +333,9 @@ class ForecastCLI(LightningCLI):
         self._writer.require_in_place()
         outcome = Outcome(self.run_folder, self.record, self.trainer, self.model, self.datamodule)
         config = self.config_init[self._command]
-        if self._command == "fit":
+        if config.trainer.fast_dev_run:
+            outcome.trial(self._command)
+        elif self._command == "fit":
             outcome.fit(model=not self._trial)
         elif self._command == "validate":
             outcome.validate()
@@ -353,7 +355,7 @@ def add_run_arguments(parser: LightningArgumentParser) -> None:
     parser.add_argument("--runs_dir", type=str, default="runs", help="Where fit makes the run's folder.")
     parser.add_argument("--tensorboard", type=bool, default=True, help="Write TensorBoard events.")
     add_tracking_arguments(parser)
-    parser.add_argument("--quiet", type=bool, default=False, help="No bar, no line per epoch; results only.")
+    parser.add_argument("--quiet", type=bool, default=False, help="No bar, lines or warnings: results and errors.")
     parser.add_argument("--csv", type=bool, default=False, help="predict: write forecasts.csv too.")
     parser.add_argument("--ensemble", type=int, default=1, help="fit: train so many seeds; best.ckpt is their average.")
     parser.add_argument("--n_jobs", type=int, default=1, help="fit: members of an ensemble at a time.")
@@ -404,7 +406,7 @@ def run(
         ensemble: Runs a fit of several members, given its configuration and its arguments; None where the arguments
             ask for one member.
     """
-    with _restored_environment(), empty_run_removed(), interruption_with_advice():
+    with _restored_environment(), warnings.catch_warnings(), empty_run_removed(), interruption_with_advice():
         cli = ForecastCLI(argv, trial=trial)
         if cli.makes_ensemble:
             assert ensemble is not None, "nobody can train the members"

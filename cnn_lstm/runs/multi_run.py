@@ -139,6 +139,8 @@ class MultiRunCommand:
             raise self._not_for_users("ckpt_path")
         what, fix = f"{self.command} of final fits", "leave it out, and fit the final model once, with fit"
         require(cli.command_config.data.fit_on == "train", what, "data.fit_on", fix)
+        what, fix = f"{self.command} of trials, which leave no model", "leave it out; try one fit with it first"
+        require(not cli.command_config.trainer.fast_dev_run, what, "trainer.fast_dev_run", fix, code=280)
         return cli
 
     def new_folder(self, cli: ForecastCLI) -> Path:

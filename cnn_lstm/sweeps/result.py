@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -18,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from cnn_lstm.bounded import with_digest
 from cnn_lstm.credentials import without_credentials
 from cnn_lstm.data.muted_warnings import muted_warnings
+from cnn_lstm.documents import hand_over
 from cnn_lstm.errors import CnnLstmError
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.runs.multi_run import MultiRunCommand
@@ -81,18 +83,22 @@ class SweepResult:
         if self.best is None:
             return report
         write_text_whole(folder / BEST, with_digest(self._best_yaml(self.best)))
-        summary = {
+        write_text_whole(folder / "sweep.json", json.dumps(self.plain(), indent=2, allow_nan=False) + "\n")
+        return [folder / BEST, folder / SPACE, *report, folder / "sweep.json"]
+
+    def plain(self) -> dict[str, Any]:
+        """What sweep.json holds, and `sweep --json` prints; of the best trial there is None before one is completed."""
+        best = self.best and {
+            "trial": self.best.number,
+            "values": dict(zip(self.metrics, self.best.values, strict=True)),
+            "params": self.best.params,
+        }
+        return {
             "study_name": self.plan.study_name,
             "trials": dict(sorted(self.counts().items())),
-            "best": {
-                "trial": self.best.number,
-                "values": dict(zip(self.metrics, self.best.values, strict=True)),
-                "params": self.best.params,
-            },
+            "best": best,
             "validation": {target: asdict(test) for target, test in self.choice.items()},
         }
-        write_text_whole(folder / "sweep.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
-        return [folder / BEST, folder / SPACE, *report, folder / "sweep.json"]
 
     def _best_yaml(self, best: FrozenTrial) -> str:
         """The whole configuration of the best trial, and where it comes from."""
@@ -152,6 +158,7 @@ def handed_back(result: SweepResult) -> SweepResult:
     files = result.write()
     if result.best is not None:
         _record_parent(plan, result.best, files)
+    hand_over(result.plain())
     for line in result.lines():
         print(line)
     return result

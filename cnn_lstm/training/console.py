@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from argparse import Namespace
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from cnn_lstm.hints import counted
 from cnn_lstm.training.peak_memory import peak_memory_mib
 
+CELLS = 16  # of the bar between its ends
 BarMetrics = dict[str, int | str | float | dict[str, float]]
 
 
@@ -42,7 +44,7 @@ class ConsoleLogger(Logger):
     As a logger it sees what every other logger sees, in the same order.
 
     Args:
-        max_epochs: Epochs of the fit, for the line; None if unbounded.
+        max_epochs: Epochs of the fit, for the line; None or -1 if unbounded.
         monitor: Metric whose best value so far is marked.
         mode: `min` or `max`.
     """
@@ -76,7 +78,9 @@ class ConsoleLogger(Logger):
 
     def _line(self) -> str:
         newest = self.newest
-        epoch = f"epoch {int(newest.get('epoch', 0))}" + (f"/{self.max_epochs - 1}" if self.max_epochs else "")
+        epoch = f"epoch {int(newest.get('epoch', 0))}" + (
+            f"/{self.max_epochs - 1}" if self.max_epochs and self.max_epochs > 0 else ""
+        )
         cells = [f"{epoch:<13}", *(self._cell(name) for name in ("train_loss", "val_loss", "lr", "grad_norm"))]
         if "windows_per_s" in newest:
             cells.append(f"{newest['windows_per_s']:,.0f} windows/s  {newest['epoch_s']:.1f} s")
@@ -92,10 +96,14 @@ class ConsoleLogger(Logger):
 class ProgressBar(TQDMProgressBar):
     """A bar with loss, validation loss, learning rate, gradient norm and windows per second.
 
+    A narrow terminal shows the first of them only, so that the bar itself has `CELLS` cells at least.
+
     Args:
         console: It holds the newest metrics.
         refresh_rate: Batches between two refreshes.
     """
+
+    BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} {remaining}{postfix}"
 
     def __init__(self, console: ConsoleLogger, refresh_rate: int) -> None:
         super().__init__(refresh_rate=refresh_rate)
@@ -109,7 +117,37 @@ class ProgressBar(TQDMProgressBar):
         }
         if "windows_per_s" in self.console.newest:
             values["windows/s"] = f"{self.console.newest['windows_per_s']:,.0f}"
-        return values
+        batches = trainer.num_training_batches
+        around = f"Epoch {trainer.current_epoch}: 100%|| {batches}/{batches} 00:00"
+        return fitting(values, (_columns() or 10**9) - len(around) - CELLS)
+
+
+def fitting(values: BarMetrics, room: int) -> BarMetrics:
+    """The first of some metrics whose text behind a bar is no longer than the room that there is.
+
+    Args:
+        values: Metrics by name, the most important one first.
+        room: Letters that there are for them.
+
+    Example:
+        >>> fitting({"loss": "0.928", "val_loss": "0.864", "lr": "0.001"}, 30)
+        {'loss': '0.928', 'val_loss': '0.864'}
+    """
+    kept: BarMetrics = {}
+    for name, value in values.items():
+        room -= len(f", {name}={value}")
+        if room < 0:
+            break
+        kept[name] = value
+    return kept
+
+
+def _columns() -> int | None:
+    """Width of the terminal; None where the output is none, as in a notebook."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 class Resources(Callback):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from cnn_lstm.training.tracking.identity import hyperparameters, parameters
 from tests import experiments
 from tests.fits import small_data, small_network, small_trainer
 from tests.markets import market
-from tests.training.tracking.servers import only_run, uri_of
+from tests.training.tracking.servers import only_run, uri_of, wait_for
 
 CUT = 250  # letters of a value, in Lightning's MLFlowLogger
 
@@ -122,14 +123,28 @@ def test_the_text_of_a_parameter_is_that_of_the_record(text: str) -> None:
     assert {name: str(value) for name, value in hyperparameters(text).items()} == {"a": wanted}
 
 
+def contents(data: bytes) -> Iterator[bytes]:
+    """The records of W&B's offline file, which has LevelDB's form: blocks of 32 KiB, a record may lie in several."""
+    at, content = 7, b""  # after the file's own header
+    while at + 7 <= len(data):
+        if (left := 32768 - at % 32768) < 7:
+            at += left
+            continue
+        length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        content += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield content
+            content = b""
+
+
 def values_of(items: Any) -> dict[str, Any]:
     return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
 
 
 def test_wandb_has_the_parameters_and_metrics_of_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb", reason="wandb is not installed")
-    from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal import datastore
+    wandb = pytest.importorskip("wandb", reason="wandb is not installed")
+    proto = importlib.import_module("wandb.proto.wandb_internal_pb2")
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -138,19 +153,17 @@ def test_wandb_has_the_parameters_and_metrics_of_the_record(tmp_path: Path, monk
     (tmp_path / "wandb").mkdir()
     config = experiments.experiment(tmp_path, market(140), trainer={"logger": [logger]})
     run = experiments.fit(config, tmp_path / "run")
-    import wandb
-
     wandb.finish()
-    store = datastore.DataStore()
-    store.open_for_scan(str(next((tmp_path / "wandb").rglob("*.wandb"))))
     settings, history = dict[str, Any](), list[dict[str, Any]]()
-    while (data := store.scan_data()) is not None:
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
+    file = next((tmp_path / "wandb").rglob("*.wandb"))
+
+    def records() -> list[Any]:
+        return [proto.Record.FromString(content) for content in contents(file.read_bytes())]
+
+    wait_for(lambda: any(record.WhichOneof("record_type") == "exit" for record in records()))  # another process writes
+    for record in records():
         for config_record in (record.config, record.run.config):
-            settings |= {
-                item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in config_record.update
-            }
+            settings |= values_of(config_record.update)
         if record.WhichOneof("record_type") == "history":
             history.append(values_of(record.history.item))
     wanted = parameters((run / "config.yaml").read_text())

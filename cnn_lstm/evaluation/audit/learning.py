@@ -142,6 +142,7 @@ def _unlike(again: TrainingStatistics, models: list[ForecastModel]) -> Iterator[
             "target means": (again.y_loc, model.y_loc),
             "target scales": (again.y_scale, model.y_scale),
             "symbols with a scale of their own": (again.codes, standardize.codes),
+            "categories of static columns": (again.categories, model.categories.known),
         }
         yield from (name for name, (one, other) in pairs.items() if not torch.equal(one, other.cpu()))
 

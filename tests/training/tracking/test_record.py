@@ -122,7 +122,7 @@ def test_mlflow_holds_the_dataset_of_the_training(case: Case) -> None:
     assert json.loads(dataset.source)["class_path"].endswith("PriceFiles")
     source = mlflow.data.get_source(dataset)
     assert source._get_source_type() == "local"
-    assert Path(source.load()).read_bytes() == (case.folder / "prices.parquet").read_bytes()
+    assert Path(source.load()).read_bytes() == (case.run.parents[1] / "prices.parquet").read_bytes()
     assert {"name": "close", "type": "double"} in json.loads(dataset.schema)["mlflow_colspec"]
 
 
