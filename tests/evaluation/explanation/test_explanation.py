@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.known_future import KnownFuture
 from cnn_lstm.data.splits import FractionSplit
+from cnn_lstm.data.static_columns import StaticColumns
 from cnn_lstm.data.targets import Direction, ForwardReturn, ForwardValue, RealizedVolatility
 from cnn_lstm.data.windows import cut_windows
 from cnn_lstm.errors import ConfigError, DataError
@@ -351,6 +353,30 @@ def test_what_cannot_be_explained_is_refused(found: Planted, monkeypatch: pytest
         explain(found.predictor, found.data)
     with pytest.raises(ConfigError, match="E229"):
         explain_forecast(found.predictor, found.prices, "AAA")
+
+
+def test_static_columns_have_no_part_and_facts_known_ahead_have_theirs() -> None:
+    """The fact of the day of the return drives it; sector and symbol are codes."""
+    prices = planted_prices(2, feature=0, lag=1, strength=0.0)
+    days = prices["timestamp"].drop_duplicates().tolist()
+    days += pd.bdate_range(days[-1] + pd.Timedelta("1D"), periods=5).tolist()
+    fact = np.random.default_rng(0).normal(size=len(days))
+    of_day = dict(zip(days, fact, strict=True))
+    moved = np.exp((0.01 * prices["timestamp"].map(of_day)).groupby(prices["symbol"]).cumsum())
+    prices = prices.assign(**{name: prices[name] * moved for name in ("open", "high", "low", "close")})
+    facts = KnownFuture(pd.DataFrame({"timestamp": days, "fact": fact}), ["fact"])
+    sectors = StaticColumns(["sector"], pd.DataFrame({"symbol": ["AAA", "BBB"], "sector": ["x", "y"]}))
+    one = planted(2, prices=prices, known_future=facts, static=sectors, per_symbol=True)
+    explained = explain(one.predictor, one.data, **FEW)
+    assert set(explained.by_feature["feature"]) == {*FEATURES, "fact_ahead_2"}
+    assert highest(explained.by_feature, "attribution")["feature"] == "fact_ahead_2"
+    assert highest(explained.by_feature, "rise")["feature"] == "fact_ahead_2"
+    assert highest(explained.by_bar, "attribution")["lag"] == 0
+    assert explained.basis.gap < 0.02
+    of_run = explain_forecast(one.predictor, one.data, "AAA", "2011-10-03")
+    of_prices = explain_forecast(one.predictor.keep(facts, sectors), prices, "AAA", "2011-10-03")
+    pd.testing.assert_frame_equal(of_run.cells, of_prices.cells)
+    assert "sector" not in "".join(of_run.by_feature["feature"])
 
 
 def test_the_point_of_classes_is_their_mean() -> None:
