@@ -80,6 +80,8 @@ bench: $(VENV)/.installed-test  ## every goal of speed and memory next to its fi
 .PHONY: docs
 docs: $(VENV)/.installed-docs  ## the site of the guide in site/, its notebooks are run; a warning is an error
 	$(BIN)/python -m sphinx -b html -W --keep-going -q docs site
+	@# the notebooks that were run just now, as files with their outputs
+	@if [ -d jupyter_execute ]; then mv jupyter_execute/notebooks/*.ipynb site/notebooks/ && rm -r jupyter_execute; fi
 
 .PHONY: docs-serve
 docs-serve: docs  ## the site at http://localhost:8000
@@ -153,4 +155,4 @@ audit-deps: $(BIN)/python  ## known vulnerabilities of the locked versions, by p
 
 .PHONY: clean
 clean:  ## remove the environment and caches, not the runs
-	rm -rf $(VENV) $(LOCKED) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) $(LOCKED) .pytest_cache .mypy_cache .ruff_cache .jupyter_cache build dist *.egg-info
