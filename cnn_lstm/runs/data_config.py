@@ -101,9 +101,7 @@ def _without_a_trainer(argv: Sequence[str], command: str) -> tuple[MarketData, E
     Raises:
         NotSureError: If something is not sure; it may raise anything else for the same reason.
     """
-    _require(
-        ENVIRONMENT not in os.environ
-    )  # variables may hold keys, by the names of the fit
+    _require(ENVIRONMENT not in os.environ)  # variables may hold keys, by the names of the fit
     files = config_files(argv)
     _require(all(_is_about_data(word) for word in argv if word.startswith("-")))
     written = [_was_written(file) for file in files]

@@ -32,7 +32,8 @@ def truths(bars: pd.DataFrame, given: pd.DataFrame) -> NDArray[np.float64]:
     """Log return of two bars, from the close of the bar after the decision on, (n,)."""
     close = bars.set_index(["symbol", "timestamp"])["close"]
     growth = close.groupby("symbol").shift(-3) / close.groupby("symbol").shift(-1)
-    return np.log(growth.reindex(pd.MultiIndex.from_frame(given[["symbol", "as_of"]])).to_numpy(np.float64))
+    known = growth.reindex(pd.MultiIndex.from_frame(given[["symbol", "as_of"]])).to_numpy(np.float64)
+    return np.asarray(np.log(known))
 
 
 def risen(bars: pd.DataFrame, growth: pd.Series) -> pd.DataFrame:
