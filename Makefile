@@ -64,6 +64,10 @@ ci: $(BIN)/python  ## what a change has to pass, as the workflows run it; ONLY=t
 	$(BIN)/python -m pip install --quiet nox
 	$(BIN)/nox $(if $(ONLY),--session $(ONLY))
 
+.PHONY: api
+api: $(VENV)/.installed-dev  ## what of the public API broke since the last tag
+	$(BIN)/python tools/api.py
+
 .PHONY: format
 format: $(VENV)/.installed-dev  ## format the code
 	$(BIN)/ruff check --fix .

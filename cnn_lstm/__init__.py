@@ -25,6 +25,7 @@ _HOMES = {
     "explain_forecast": "cnn_lstm.evaluation.explanation.explain",
     "fit": "cnn_lstm.notebook.model",
     "from_yaml": "cnn_lstm.notebook.experiment",
+    "judge": "cnn_lstm.notebook.judging",
     "repeat": "cnn_lstm.notebook.several",
     "rl_sweep": "cnn_lstm.notebook.several",
     "sweep": "cnn_lstm.notebook.several",

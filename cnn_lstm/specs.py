@@ -26,6 +26,9 @@ def trust(*packages: str) -> None:
 
     On the command line this is `--trust-imports`; a file can never do it for itself.
 
+    Args:
+        packages: Names of packages or modules.
+
     Example:
         >>> trust("my_features")
         >>> is_trusted("my_features.spread.zscore"), is_trusted("os.system")

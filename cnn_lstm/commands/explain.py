@@ -48,7 +48,7 @@ def run(argv: list[str]) -> None:
 def _explained(options: Namespace, predictor: Predictor, data: MarketDataModule) -> Explanation | ForecastExplanation:
     if options.symbol is None and options.as_of is None:
         return explain(predictor, data, rows=options.rows, repeats=options.repeats, seed=options.seed)
-    return explain_forecast(predictor, data.load(), options.symbol, options.as_of)
+    return explain_forecast(predictor, data, options.symbol, options.as_of)
 
 
 def _parser() -> CommandParser:

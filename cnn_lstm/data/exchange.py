@@ -143,7 +143,8 @@ def sessions_of(exchange: str, times: Integers) -> Sessions:
     if first < known[0] - np.timedelta64(10, "D") or last > known[1] + np.timedelta64(1, "D"):
         odd = first if first < known[0] else last
         what = f"{str(odd)[:10]} lies outside of the calendar of {exchange}, {known[0]} to {known[1]}"
-        raise DataError(what, WHERE, "choose dates within it by data.start and data.end, or leave it out", code=388)
+        fix = "update exchange_calendars, choose dates within it by data.start and data.end, or leave data.exchange out"
+        raise DataError(what, WHERE, fix, code=388)
     return sessions
 
 

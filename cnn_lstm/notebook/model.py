@@ -192,7 +192,7 @@ class Model(Predictor):
         """
         if prices is None and symbol is None and as_of is None:
             return explain(self, self._data(), rows=rows, repeats=repeats, seed=seed)
-        return explain_forecast(self, self._data().load() if prices is None else prices, symbol, as_of)
+        return explain_forecast(self, self._data() if prices is None else prices, symbol, as_of)
 
     def _data(self) -> MarketDataModule:
         """The data of the run's config.yaml."""

@@ -6,6 +6,7 @@ see `plain_keys`. Whatever is not surely right goes to the parser of the fit, wh
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,6 +40,7 @@ from cnn_lstm.runs.yaml_guard import guard_parser, read_nothing
 from cnn_lstm.training.run_folder import SAVED
 
 DATA, MODEL = "data", "model"
+ENVIRONMENT = "JSONARGPARSE_DEFAULT_ENV"  # the switch of Lightning's parser
 OTHERS = sorted({key.split(".")[0] for key in PLAIN})
 # arguments of `Forecaster`, with what they are by default
 OF_MODEL: Mapping[str, tuple[Any, Any]] = {
@@ -99,6 +101,7 @@ def _without_a_trainer(argv: Sequence[str], command: str) -> tuple[MarketData, E
     Raises:
         NotSureError: If something is not sure; it may raise anything else for the same reason.
     """
+    _require(ENVIRONMENT not in os.environ)  # variables may hold keys, by the names of the fit
     files = config_files(argv)
     _require(all(_is_about_data(word) for word in argv if word.startswith("-")))
     written = [_was_written(file) for file in files]

@@ -28,6 +28,7 @@ from cnn_lstm.data.session_features import minutes_since_open, minutes_to_close
 from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.errors import CheckpointError, ConfigError, DataError
 from cnn_lstm.evaluation.audit.run_audit import audit
+from cnn_lstm.evaluation.explanation.explain import explain
 from cnn_lstm.evaluation.same_recipe import take_over
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecaster import Forecaster
@@ -293,6 +294,28 @@ def test_features_are_those_of_the_calendar() -> None:
     assert set(wanted[:, 0]) == set(range(0, 390, 30))
     # the other rooms know of them
     assert "minutes_since_open" in [one.name for one in data.bound.features]
+
+
+def test_a_planted_place_in_the_session_is_found_and_explained() -> None:
+    """The return of the next bar but one grows with the minutes to the close, which early closes tear off the clock."""
+    table = hourly("2022-01-03", "2024-12-31", minutes=30)
+    left = minutes_to_close("XNYS", table)
+    random = np.random.default_rng(0)
+    returns = 0.002 * (left - left.mean()) / left.std() + 0.002 * random.normal(size=len(table))
+    close = 100 * np.exp(np.cumsum(np.concatenate([[0.0, 0.0], returns[:-2]])))
+    table = bars_of(close, pd.DatetimeIndex(table["timestamp"]))
+    features = ["log_return_1", "close_location", *PLACE]
+    data = MarketDataModule(table, features=features, window=4, exchange="XNYS", cache=None)
+    forecaster = Forecaster(small_network(n_features=4))
+    small_trainer().fit(forecaster, datamodule=data)
+    predictor = Predictor(forecaster)
+    judged = predictor.predict_rows(data.panel, data.parts.test)
+    error = ((judged["y_true"] - judged["y_pred"]) ** 2).mean() / judged["y_true"].var()
+    assert error < 0.7
+    pytest.importorskip("captum")
+    explained = explain(predictor, data, rows=200, repeats=3)
+    assert explained.by_feature["feature"][int(explained.by_feature["rise"].argmax())] in PLACE
+    assert explained.by_feature["feature"][0] in PLACE
 
 
 def test_bar_by_bar_is_the_table(tmp_path: Path) -> None:

@@ -275,3 +275,18 @@ def test_a_trial_says_what_it_was(folder: Path, tmp_path: Path, capsys: pytest.C
 def test_a_bar_has_room_at_every_width(columns: int, shown: int) -> None:
     names = {"loss": "0.928", "val_loss": "0.864", "lr": "0.001", "grad_norm": "0.68", "windows/s": "1,390"}
     assert len(fitting(dict(names), columns - len("Epoch 1: 100%|| 4/4 00:00") - 16)) == shown
+
+
+def test_variables_give_keys_by_the_switch_of_the_parser(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PL_FIT__DATA__WINDOW", "9")
+    monkeypatch.setenv("PL_FIT__TRAINER__MAX_EPOCHS", "7")
+    assert forecast_cli.parsed(["fit"]).command_config.data.window == 60
+    monkeypatch.setenv("JSONARGPARSE_DEFAULT_ENV", "true")
+    config = forecast_cli.parsed(["fit"]).command_config
+    assert (config.data.window, config.trainer.max_epochs) == (9, 7)
+    of_file = forecast_cli.parsed(["fit", "--config", str(folder / "experiment.yaml"), "--trainer.max_epochs", "3"])
+    assert (of_file.command_config.data.window, of_file.command_config.trainer.max_epochs) == (8, 3)
+    assert run("data", "describe") == 0
+    assert "window 9" in capsys.readouterr().out

@@ -72,8 +72,8 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=15, help="of the forecaster")
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--trials", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=6_000, help="of each agent")
+    parser.add_argument("--trials", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=4_000, help="of each agent")
     options = parser.parse_args()
     torch.set_num_threads(1)
     results: list[tuple[float, float, float]] = []

@@ -18,7 +18,6 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.sources.base import stamp
-from cnn_lstm.data.symbol_codes import SYMBOL_CODE
 from cnn_lstm.data.targets import Floats
 from cnn_lstm.data.times import time_text, utc_index
 from cnn_lstm.data.windows import Panel, cut_windows
@@ -130,9 +129,12 @@ def explain_part(predictor: Predictor, data: MarketDataModule, effort: Effort) -
 
 
 def _features(predictor: Predictor) -> tuple[list[str], list[int]]:
-    """Names and positions of the features; the code of the symbol is none that the user listed."""
-    every = list(enumerate(predictor.recipe.features))
-    return [name for _, name in every if name != SYMBOL_CODE], [k for k, name in every if name != SYMBOL_CODE]
+    """Names and positions of the features without the codes of the symbol and of static columns.
+
+    A code cannot be more or less, and is the same on every date of a symbol.
+    """
+    every = [(k, name) for k, name in enumerate(predictor.recipe.features) if name not in predictor.recipe.codes]
+    return [name for _, name in every], [k for k, _ in every]
 
 
 def _attributed(predictor: Predictor, panel: Panel, rows: Rows, target: int) -> Attributed:
@@ -200,13 +202,14 @@ def _of_repeats(rises: Floats) -> tuple[Floats, Floats]:
 
 
 def explain_forecast(
-    predictor: Predictor, prices: Frame, symbol: str | None = None, as_of: str | None = None
+    predictor: Predictor, prices: Frame | MarketDataModule, symbol: str | None = None, as_of: str | None = None
 ) -> ForecastExplanation:
     """Which features and bars moved one forecast.
 
     Args:
         predictor: The model.
-        prices: Price table, as for `Predictor.predict`.
+        prices: Price table, as for `Predictor.predict`; or the data of the model's run, which take over the dates of
+            the checkpoint. Facts known ahead and static columns of a table are those of `Predictor.keep`.
         symbol: Whose forecast; the only symbol of the table by default.
         as_of: Day or moment of the last bar that it used, ISO; of a day with several, the last one. The newest bar by
             default.
@@ -219,7 +222,7 @@ def explain_forecast(
         >>> explain_forecast(predictor, prices, "IBM", "2011-03-01").by_feature.head(3)  # doctest: +SKIP
     """
     require_captum()
-    panel, rows, _ = predictor.windows(prices)
+    panel, rows = _windows(predictor, prices)
     row = _row_of(panel, rows, symbol, as_of)
     window = predictor.recipe.window
     names, columns = _features(predictor)
@@ -238,6 +241,15 @@ def explain_forecast(
     by_bar = table.groupby(["target", "lag", "timestamp"], sort=False)["attribution"].sum().reset_index()
     whose = str(panel.symbols[panel.symbol[row]])
     return ForecastExplanation(whose, times[-1], forecasts, _signed_by_feature(table), by_bar, table)
+
+
+def _windows(predictor: Predictor, prices: Frame | MarketDataModule) -> tuple[Panel, Rows]:
+    """A panel, and the last rows of its complete windows."""
+    if not isinstance(prices, MarketDataModule):
+        return predictor.windows(prices)[:2]
+    take_over(prices, predictor)
+    prices.setup()
+    return prices.panel, prices.windows
 
 
 def _row_of(panel: Panel, rows: Rows, symbol: str | None, as_of: str | None) -> int:

@@ -105,7 +105,7 @@ def read_forms(
 
 def _flat(frame: pd.DataFrame) -> pd.DataFrame:
     """The table with what its index says as columns, and names that are text."""
-    if isinstance(frame.index, pd.RangeIndex):
+    if frame.index.name is None and pd.api.types.is_integer_dtype(frame.index.dtype):
         table = frame.reset_index(drop=True)
     else:
         nameless = "time" if frame.index.nlevels == 1 else "level"

@@ -5,6 +5,7 @@ Shapes: n forecasts.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ def judge_forecasts(
     Args:
         folder: Where to write.
         frame: The forecasts, in one of the forms of `read_forms`.
-        data: Data with the prices and the target, not set up yet. Its features and window are those of the baselines.
+        data: Data with the prices and the target. Its features and window are those of the baselines.
         settings: Evaluation settings.
         reading: How the table is to be read.
         own_split: Whether the split of the data stays, where its test part begins no later than the forecasts.
@@ -70,6 +71,7 @@ def judge_forecasts(
     """
     reading = reading or Reading()
     given = read_forms(frame, reading.columns, reading.model, reading.issued)
+    data = copy.copy(data)  # another split must not reach the caller
     _split(data, given, own_split)
     placed = place(given, data, reading.closes)
     table = add_baselines(placed.table, data, settings.season, data.windows)
@@ -97,7 +99,7 @@ def _split(data: MarketData, given: Given, own_split: bool) -> None:
     back = max(target.reach for target in data.targets) if given.by_target_end else 0
     before = BeforeForecasts(str(first), back)
     if not own_split:
-        data.split = before
+        data.resplit(before)
     data.setup()
     if own_split and data.parts.boundaries.test > before.boundaries(data.times).test:
         data.resplit(before)

@@ -32,7 +32,6 @@ PATIENCE = 60.0  # seconds that another process may keep what only one at a time
 UID_TAG = "cnn_lstm.run"
 MODEL_TAG = "cnn_lstm.model"
 PARENT_TAG = "mlflow.parentRunId"
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's page opens it on training runs, not on traces
 MODEL_NAME = "model"
 ALIAS = "challenger"
 LIMITS = {"params": 100, "metrics": 1000, "tags": 100, "value": 6000, "tag": 5000, "digest": 36}
@@ -109,7 +108,7 @@ class MlflowStore:
             return str(known.experiment_id)
         # a server knows where its artifacts are; those of a database lie next to the runs
         home = None if urlsplit(self.uri).scheme != "sqlite" else (self.run.parent / "mlartifacts").as_uri()
-        return str(self.client.create_experiment(name, artifact_location=home, tags=KIND))
+        return str(self.client.create_experiment(name, artifact_location=home))
 
     def _on_resume(self, batch: Sequence[Event[events.Resume]]) -> None:
         self.client.update_run(self._id(), status="RUNNING")
@@ -278,7 +277,8 @@ def _make_tables(file: Path) -> None:
 
 def _source(dataset: events.Dataset) -> dict[str, str]:
     """Where a dataset comes from, in a form that `mlflow.data.get_source` reads: one file, or our class as tags."""
-    paths = (dataset.source.get("init_args") or {}).get("paths")
+    arguments = dataset.source.get("init_args")
+    paths = arguments.get("paths") if isinstance(arguments, dict) else None
     paths = [paths] if isinstance(paths, str) else paths
     one = paths[0] if isinstance(paths, list) and len(paths) == 1 and isinstance(paths[0], str) else None
     if one and "://" not in one and not set(one) & set("*?["):

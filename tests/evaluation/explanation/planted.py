@@ -68,7 +68,7 @@ def planted(
     }
     data = MarketDataModule(prices, split=FractionSplit(), cache=None, **values)
     seed_everything(seed, verbose=False)
-    network = CNNLSTM(len(values["features"]), channels=[8], kernel_sizes=[3], lstm_hidden=8, attention_heads=2)
+    network = CNNLSTM(data.n_features, channels=[8], kernel_sizes=[3], lstm_hidden=8, attention_heads=2)
     n_targets = len(values["targets"])
     forecaster = Forecaster(network, objective, n_targets, lambda p: torch.optim.AdamW(p, lr=1e-2), linear=linear)
     small_trainer(max_epochs=epochs).fit(forecaster, datamodule=data)
