@@ -2,6 +2,8 @@
 SHELL := /bin/sh
 VENV := .venv
 PYTHON ?= python3
+# the build of PyTorch: auto, cpu or default, see tools/install_torch.py
+TORCH ?= auto
 BIN := $(VENV)/bin
 RUN := runs/quickstart-$(shell date +%Y%m%d-%H%M%S)
 CLI := $(BIN)/cnn-lstm
@@ -15,7 +17,7 @@ $(BIN)/python:
 
 # the versions that were tested together; they also keep pip from fetching a newer torch with other CUDA libraries
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python tools/install_torch.py --constraint constraints.txt --build $(TORCH)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
@@ -57,6 +59,15 @@ check: $(VENV)/.installed-dev  ## lint, types, doctests, layering
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q --doctest-modules cnn_lstm tests/test_layering.py
 
+.PHONY: ci
+ci: $(BIN)/python  ## what a change has to pass, as the workflows run it; ONLY=tests-3.12 for one of them
+	$(BIN)/python -m pip install --quiet nox
+	$(BIN)/nox $(if $(ONLY),--session $(ONLY))
+
+.PHONY: api
+api: $(VENV)/.installed-dev  ## what of the public API broke since the last tag
+	$(BIN)/python tools/api.py
+
 .PHONY: format
 format: $(VENV)/.installed-dev  ## format the code
 	$(BIN)/ruff check --fix .
@@ -65,6 +76,16 @@ format: $(VENV)/.installed-dev  ## format the code
 .PHONY: bench
 bench: $(VENV)/.installed-test  ## every goal of speed and memory next to its figure; half an hour on a quiet machine
 	$(BIN)/python -m tests.benchmarks
+
+.PHONY: docs
+docs: $(VENV)/.installed-docs  ## the site of the guide in site/, its notebooks are run; a warning is an error
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs site
+	@# the notebooks that were run just now, as files with their outputs
+	@if [ -d jupyter_execute ]; then mv jupyter_execute/notebooks/*.ipynb site/notebooks/ && rm -r jupyter_execute; fi
+
+.PHONY: docs-serve
+docs-serve: docs  ## the site at http://localhost:8000
+	$(BIN)/python -m http.server --directory site 8000
 
 .PHONY: screenshots
 screenshots: $(VENV)/.installed-docs  ## train the quickstart, take the screenshots of TensorBoard and MLflow in the guide
@@ -134,4 +155,4 @@ audit-deps: $(BIN)/python  ## known vulnerabilities of the locked versions, by p
 
 .PHONY: clean
 clean:  ## remove the environment and caches, not the runs
-	rm -rf $(VENV) $(LOCKED) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) $(LOCKED) .pytest_cache .mypy_cache .ruff_cache .jupyter_cache build dist *.egg-info

@@ -21,9 +21,13 @@ _HOMES = {
     "TestReport": "cnn_lstm.notebook.report",
     "audit": "cnn_lstm.notebook.several",
     "evaluate": "cnn_lstm.evaluation.report",
+    "explain": "cnn_lstm.evaluation.explanation.explain",
+    "explain_forecast": "cnn_lstm.evaluation.explanation.explain",
     "fit": "cnn_lstm.notebook.model",
     "from_yaml": "cnn_lstm.notebook.experiment",
+    "judge": "cnn_lstm.notebook.judging",
     "repeat": "cnn_lstm.notebook.several",
+    "rl_sweep": "cnn_lstm.notebook.several",
     "sweep": "cnn_lstm.notebook.several",
     "to_yaml": "cnn_lstm.notebook.experiment",
     "verdict": "cnn_lstm.notebook.report",
@@ -45,7 +49,13 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(_MODULES[name])
     if name not in _HOMES:
         raise AttributeError(f"module 'cnn_lstm' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    try:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("cnn_lstm"):
+            raise
+        text = f"cnn_lstm.{name} needs {error.name}, which is not installed: pip install cnn-lstm"
+        raise ModuleNotFoundError(text, name=error.name) from error
 
 
 def __dir__() -> list[str]:

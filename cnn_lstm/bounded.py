@@ -14,13 +14,10 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 log = logging.getLogger(__name__)
 CHECKSUM = "crc32"
 DIGEST = "sha256 of the lines below: "
 MAX_DEPTH = 100  # of a text; a configuration has 8 levels
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class TooDeepError(ValueError):
@@ -63,8 +60,11 @@ def require_shallow(text: str) -> None:
         Traceback (most recent call last):
         cnn_lstm.bounded.TooDeepError: nested deeper than 100 levels, at line 1
     """
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     depth = 0
-    for event in yaml.parse(text, Loader=LOADER):
+    for event in yaml.parse(text, Loader=loader):
         if isinstance(event, yaml.events.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.events.CollectionEndEvent):
@@ -86,6 +86,8 @@ def load_yaml_values(text: str) -> Any:
         >>> load_yaml_values("{window: 60}")
         {'window': 60}
     """
+    import yaml
+
     require_shallow(text)
     return yaml.safe_load(text)
 

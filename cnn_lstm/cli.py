@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import gc
 import importlib
+import io
 import os
 import signal
 import stat
@@ -23,19 +24,23 @@ from types import FrameType, ModuleType
 
 from cnn_lstm.commands.parser import CommandParser
 from cnn_lstm.credentials import keep_out_of_logs, without_credentials
+from cnn_lstm.documents import one_document
 from cnn_lstm.errors import CnnLstmError, ConfigError, TerminatedError, interruption, shortened
 from cnn_lstm.files import room_text
 from cnn_lstm.hints import one_of
+from cnn_lstm.shipped import with_shipped
 from cnn_lstm.specs import trust
 
 COMMANDS = {
+    "init": ("cnn_lstm.commands.init", "write the configurations that the package carries to a folder of yours"),
     "fit": (
         "cnn_lstm.commands.fit",
         "train a forecaster from a YAML file; with --ensemble N, N seeds and their average",
     ),
     "validate": ("cnn_lstm.commands.fit", "metrics of a checkpoint on the validation part"),
     "test": ("cnn_lstm.commands.fit", "judge a checkpoint on the untouched test part: verdict, baselines, report"),
-    "predict": ("cnn_lstm.commands.fit", "write the forecasts of a checkpoint to forecasts.parquet"),
+    "judge": ("cnn_lstm.commands.judge", "judge forecasts that any program made, against prices and simple forecasts"),
+    "predict": ("cnn_lstm.commands.predict", "write the forecasts of a checkpoint to forecasts.parquet"),
     "repeat": (
         "cnn_lstm.commands.repeat",
         "train several seeds: mean, spread, what may be claimed, and their ensemble",
@@ -47,6 +52,7 @@ COMMANDS = {
     "sweep": ("cnn_lstm.commands.sweep", "search for better settings with Optuna, on the validation part"),
     "rl": ("cnn_lstm.commands.rl", "train agents on a forecaster's encoder, and judge them on its test dates"),
     "audit": ("cnn_lstm.commands.audit", "check on your data, features and checkpoint that nothing looks ahead"),
+    "explain": ("cnn_lstm.commands.explain", "say which features and bars the forecasts owe themselves to"),
     "plot": ("cnn_lstm.commands.plot", "draw the history of a run, or compare runs"),
     "sync-tracking": ("cnn_lstm.commands.sync_tracking", "send to MLflow what a server that was down has not taken"),
     "encode": ("cnn_lstm.commands.encode", "write the embeddings and forecasts of a whole table to one file"),
@@ -57,14 +63,18 @@ COMMANDS = {
 INTERNAL = {
     "sweep-worker": "cnn_lstm.commands.sweep_worker",
     "sweep-trial": "cnn_lstm.commands.sweep_worker",
+    "rl-sweep-worker": "cnn_lstm.commands.rl_sweep_worker",
 }
 # forks itself for each command that ours start; the command goes on here, in `main`
 FORK_SERVER = "fork-server"
+PRINT_COMPLETION = "--print_completion"
+# commands whose result is one JSON document with --json
+WITH_JSON = (("data", "describe"), ("data", "check"), ("validate",), ("test",), ("sweep",))
 # what a shell reports of a program that SIGPIPE ended
 UNREAD = 141
 INTERRUPTED = (130, 143)
 
-HELP = """usage: cnn-lstm [--version] [--debug] [--trust-imports PKG[,PKG]] COMMAND ...
+HELP = """usage: cnn-lstm [--version] [--debug] [--json] [--trust-imports PKG[,PKG]] COMMAND ...
 
 CNN+LSTM+attention forecasting of market sequences, judged honestly.
 
@@ -74,7 +84,10 @@ commands:
 options of every command:
   --help                     what the command takes
   --debug                    show the traceback of an error
+  --json                     print the result as one JSON document: data describe|check, validate, test, sweep
   --trust-imports PKG[,PKG]  packages of yours that a YAML file or a checkpoint may name
+
+cnn-lstm --print_completion bash|zsh|tcsh prints what completes commands and options in a shell.
 
 exit codes: 0 ok, 1 a bug in cnn-lstm, 2 usage or config, 3 data, 4 checkpoint, 5 diverged, 6 resources,
 7 tracking, 8 validity, 130 and 143 interrupted, 141 the output was closed
@@ -96,7 +109,7 @@ def main(args: Sequence[str] | None = None) -> int:
         0
     """
     try:
-        debug, argv = _shared_options(sys.argv[1:] if args is None else args)
+        debug, as_json, argv = _shared_options(sys.argv[1:] if args is None else args)
     except ConfigError as error:
         return _fail(error)
     if not argv or argv[0] in ("-h", "--help"):
@@ -105,16 +118,32 @@ def main(args: Sequence[str] | None = None) -> int:
     if argv[0] == "--version":
         print(f"cnn-lstm {version('cnn-lstm')}")
         return 0
+    if argv[0].partition("=")[0] == PRINT_COMPLETION:
+        return _print_completion((argv[0].partition("=")[2] or " ".join(argv[1:2])) or "bash")
     if argv[0] == FORK_SERVER and _has_socket():
         forked: list[str] | None = importlib.import_module("cnn_lstm.commands.fork_server").next_command()
         return 0 if forked is None else main(forked)
+    if as_json:
+        with one_document():
+            return _guarded(argv, debug)
     return _guarded(argv, debug)
 
 
-def _shared_options(args: Sequence[str]) -> tuple[bool, list[str]]:
-    """Takes out `--debug` and `--trust-imports`, which only the command line may give."""
+def _print_completion(shell: str) -> int:
+    """Prints the completion of a shell; returns the exit code."""
+    try:
+        meanings = {name: text for name, (_, text) in COMMANDS.items()}
+        print(importlib.import_module("cnn_lstm.commands.completion").completion(shell, meanings))
+    except ConfigError as error:
+        return _fail(error)
+    return 0
+
+
+def _shared_options(args: Sequence[str]) -> tuple[bool, bool, list[str]]:
+    """Takes out `--debug`, `--json` and `--trust-imports`, which only the command line may give."""
     parser = CommandParser("cnn-lstm", add_help=False)
     parser.add_argument("--debug", action="store_true")
+    parser.add_argument("--json", action="store_true")
     parser.add_argument("--trust-imports", nargs="?", const="", action="append", default=[])
     options, argv = parser.split(args)
     for value in options.trust_imports:
@@ -124,7 +153,10 @@ def _shared_options(args: Sequence[str]) -> tuple[bool, list[str]]:
         trust(*packages)
         if (here := str(Path.cwd())) not in sys.path:  # the user's own module often lies in the current folder
             sys.path.append(here)  # behind all others, so that a stray yaml.py there does not replace a library
-    return options.debug, argv
+    if options.json and not any(argv[: len(words)] == list(words) for words in WITH_JSON):
+        which = ", ".join(" ".join(words) for words in WITH_JSON)
+        raise ConfigError("--json of this command", "cnn-lstm", f"these have it: {which}", code=225)
+    return options.debug, options.json, argv
 
 
 def _has_socket() -> bool:
@@ -143,7 +175,7 @@ def _guarded(argv: list[str], debug: bool) -> int:
         if argv[0] not in modules:
             raise ConfigError(f"unknown command {argv[0]!r}", fix=one_of(argv[0], COMMANDS), code=225)
         with _terminated_in_order():
-            _imported(modules[argv[0]]).run(argv)
+            _imported(modules[argv[0]]).run(with_shipped(argv))
         return 0
     except BaseException as error:
         code = interruption(error)
@@ -192,6 +224,11 @@ def _failure(error: BaseException, debug: bool) -> int:
         if debug:
             _print_trace()
         return _fail(error, error.exit_code)
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("cnn_lstm"):
+        if debug:
+            _print_trace()
+        fix = "install the whole package: pip install cnn-lstm; see docs/install.md for what works without it"
+        return _fail(ConfigError(f"{error.name} is not installed", "this environment", fix, code=298))
     if isinstance(error, MemoryError):
         return _fail(f"error[E608]: out of memory — {error} — use a smaller data.batch_size or data.window", 6)
     if isinstance(error, BrokenPipeError):
@@ -221,6 +258,8 @@ def script() -> None:
     """Entry point of the console script: leaves with the exit code of `main`."""
     # an import makes no garbage; to look for it in the objects of 4,000 modules is a fifth of its time
     gc.disable()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a code page of Windows lacks letters that we, or symbols, have
+        sys.stdout.reconfigure(errors="backslashreplace")
     code = UNREAD
     try:
         code = main()

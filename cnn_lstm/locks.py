@@ -14,16 +14,21 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, final
 from weakref import WeakSet
 
-from filelock import lock_descriptor
-
 from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.files import disk_errors_in_one_line, make_folder
+
+lock_descriptor: Callable[..., bool] | None
+try:
+    from filelock import lock_descriptor
+except ImportError:  # torch brings it; a forecast needs none
+    lock_descriptor = None
 
 log = logging.getLogger(__name__)
 LOCK = ".cnn_lstm.lock"  # of a folder; other programs leave a `.lock` in folders of theirs
@@ -266,6 +271,9 @@ def _has_ended(holder: dict[str, Any]) -> bool:
 
 
 def _locked(file: IO[bytes], path: Path) -> bool:
+    if lock_descriptor is None:
+        _warn_of(path.parent, "filelock is not installed")
+        return True
     try:
         return lock_descriptor(file.fileno(), blocking=False)
     except OSError as error:

@@ -26,6 +26,9 @@ def trust(*packages: str) -> None:
 
     On the command line this is `--trust-imports`; a file can never do it for itself.
 
+    Args:
+        packages: Names of packages or modules.
+
     Example:
         >>> trust("my_features")
         >>> is_trusted("my_features.spread.zscore"), is_trusted("os.system")
@@ -159,6 +162,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     raise TypeError(f"a checkpoint holds plain values only, not {type(value).__name__}: {value!r}")
+
+
+def built(value: object, base: type[Any]) -> Any:
+    """The object itself, or the one that a spec describes; see `build`."""
+    return build(value, base) if isinstance(value, Mapping) else value
 
 
 def build(spec: Mapping[str, Any], base: type[Any]) -> Any:

@@ -83,8 +83,10 @@ def test_model_part_joins_any_experiment(part: Path, workplace: Path) -> None:
 
 
 def test_every_yaml_is_tested() -> None:
-    # those of sweeps in tests/sweeps/test_shipped_spaces.py, of agents in tests/commands/test_rl.py
-    tested = {*EXPERIMENTS, *(path for part in ("model", "sweep", "rl") for path in (CONFIGS / part).glob("*.yaml"))}
+    # those of sweeps in tests/sweeps/test_shipped_spaces.py, of agents in tests/commands/test_rl.py and
+    # tests/agent_sweeps
+    parts = ("model", "sweep", "rl", "rl/sweep")
+    tested = {*EXPERIMENTS, *(path for part in parts for path in (CONFIGS / part).glob("*.yaml"))}
     assert {*CONFIGS.rglob("*.yaml")} == tested
 
 

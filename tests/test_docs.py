@@ -27,7 +27,11 @@ from cnn_lstm.sweeps.space import options_of
 from tests.experiments import fit, run
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# docs/reference/ is written by autodoc, docs/reports/ holds pages of HTML; tests/test_notebooks.py runs the notebooks
+PAGES = [
+    ROOT / "README.md",
+    *sorted(page for part in ("*.md", "notebooks/*.md") for page in (ROOT / "docs").glob(part)),
+]
 OTHER_PAGES = [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
 QUIET = ["--mlflow", "false", "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 SHORT = ["--trainer.log_every_n_steps", "1", "--trainer.limit_val_batches", "2", "--trainer.max_epochs", "1"]
@@ -70,7 +74,7 @@ def name_of(page: Path) -> str:
 
 def blocks_of(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
-    matches = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    matches = re.finditer(r"^```([^\s`]*)[^\n`]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [Block(page, text[: match.start()].count("\n") + 1, match[1], match[2]) for match in matches]
 
 
@@ -171,8 +175,8 @@ def write_modules(page: Path, folder: Path) -> None:
 
 def runnable(argv: list[str]) -> list[str]:
     """A command of a page, made small: one device, and a few batches for a fit."""
-    if argv[:2] == ["rl", "train"]:
-        return [*argv, *AGENTS]
+    if argv[:2] in (["rl", "train"], ["rl", "sweep"]):
+        return [*(SMALLER.get(word, word) for word in argv), *AGENTS]
     if argv[0] in AS_THEY_STAND or argv[0].startswith("--") or "--help" in argv:
         return argv
     pairs = zip(argv, [*argv[1:], ""], strict=True)
@@ -210,17 +214,31 @@ def test_python_blocks_run(page: Path, request: pytest.FixtureRequest) -> None:
             exec(compile(lines, str(page), "exec"), namespace)
 
 
+SEVERAL = ("repeat", "walk-forward", "sweep", "audit", "explain")
+
+
 def timed(command: Command) -> ParameterSet:
     """A command; what trains several times is slow where the README shows it too."""
-    again = command.page.name != "README.md" and command.argv[0] in ("repeat", "walk-forward", "sweep", "audit")
+    several = command.argv[0] in SEVERAL or command.argv[:2] == ["rl", "sweep"]
+    again = command.page.name != "README.md" and several
     return pytest.param(command, id=command.place, marks=[pytest.mark.slow] if again else [])
+
+
+def needed_before(command: Command) -> Iterator[list[str]]:
+    """Commands that make what another one uses: the agents to evaluate, or the run folder that the page has named."""
+    if command.argv[:2] == ["rl", "evaluate"]:
+        yield next(other.argv for other in commands() if other.argv[:2] == ["rl", "train"])
+    for other in commands():
+        if other.page == command.page and other.argv[0] == "fit" and "--run_dir" in other.argv:
+            folder = other.argv[other.argv.index("--run_dir") + 1]
+            if any(word.startswith(f"{folder}/") for word in command.argv):
+                yield other.argv
 
 
 @pytest.mark.parametrize("command", [timed(command) for command in commands()])
 def test_commands_run(command: Command, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_modules(command.page, workplace)
-    if command.argv[:2] == ["rl", "evaluate"]:  # of the agents that the page has trained before
-        before = next(other.argv for other in commands() if other.argv[:2] == ["rl", "train"])
+    for before in needed_before(command):
         assert run(*runnable(before)) == 0
 
     code = run(*runnable(command.argv))
@@ -278,6 +296,16 @@ def test_links_resolve(page: Path) -> None:
         target = page.parent / path if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_site_shows_each_page_once() -> None:
+    text = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    trees = re.findall(r"^```\{toctree\}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    shown = re.findall(r"^(\w[\w/]*)$", "".join(trees), re.MULTILINE)
+    shown.remove("reference/index")
+    pages = [page.relative_to(ROOT / "docs").with_suffix("") for page in PAGES if page.is_relative_to(ROOT / "docs")]
+
+    assert sorted(shown) == sorted(page.as_posix() for page in pages if page.name != "index")
 
 
 def codes_in(tree: ast.AST) -> Iterator[int]:

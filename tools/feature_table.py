@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES, available_features
 from cnn_lstm.data.indicators.declare import FeatureInfo
+from cnn_lstm.data.session_features import FUNCTIONS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "features.md"
 
@@ -65,6 +68,19 @@ def spread(bars):
 ```
 """
 
+SESSIONS = """## Sessions of an exchange
+
+They need [`data.exchange`](data.md#the-calendar-of-an-exchange) and bars within the day. They read the timestamp of
+the bar, whether it stands for the beginning or the end of the bar.
+
+| name | meaning |
+|---|---|
+{rows}
+
+On a day without a session they are empty. Early closes are announced months ahead; the calendar also knows the few
+that came without notice, and there `minutes_to_close` knows more than a trader did.
+"""
+
 HEADING = "| name | default | reads | warm-up | meaning |\n|---|---|---|---:|---|"
 
 
@@ -81,7 +97,13 @@ def page() -> str:
     for family, members in groupby(offers, key=lambda offer: offer.family):
         rows = "\n".join(_row(offer) for offer in members)
         parts.append(f"## {family.replace('_', ' ').capitalize()}\n\n{HEADING}\n{rows}\n")
-    return "\n".join(parts)
+    rows = "\n".join(f"| `{function.__name__}` | {_meaning(function)} |" for function in FUNCTIONS.values())
+    return "\n".join([*parts, SESSIONS.format(rows=rows)])
+
+
+def _meaning(function: Callable[..., object]) -> str:
+    """What the docstring says before the arguments."""
+    return " ".join((inspect.getdoc(function) or "").partition("Args:")[0].split())
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from cnn_lstm import documents
 from cnn_lstm.commands.parser import CommandParser
-from cnn_lstm.data.description import build_text, check_text, description
+from cnn_lstm.data.description import build_text, check_plain, check_text, description, description_plain
 from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.panel_cache import clean_text
 from cnn_lstm.errors import ConfigError
@@ -18,6 +20,9 @@ VERBS: dict[str, Callable[[MarketData], str]] = {
     "build": build_text,
     "clean": lambda data: clean_text(data.cache),
 }
+
+# what `--json` prints
+PLAIN: dict[str, Callable[[MarketData], dict[str, Any]]] = {"describe": description_plain, "check": check_plain}
 
 
 def run(argv: list[str]) -> None:
@@ -42,4 +47,7 @@ def run(argv: list[str]) -> None:
     options, argv_of_fit = parser.split(argv[1:] or ["--help"])
     if options.verb not in VERBS:
         raise ConfigError(f"unknown verb {options.verb!r}", parser.prog, one_of(options.verb, VERBS), code=225)
-    print(VERBS[options.verb](data_of(argv_of_fit)), end="")
+    data = data_of(argv_of_fit)
+    if options.verb in PLAIN and documents.are_asked_for():
+        documents.hand_over(PLAIN[options.verb](data))
+    print(VERBS[options.verb](data), end="")

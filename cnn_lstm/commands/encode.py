@@ -15,7 +15,6 @@ from cnn_lstm.files import refuse_input_as_output
 from cnn_lstm.inference.embeddings import EmbeddingBlocks
 from cnn_lstm.inference.outputs import write_table_of
 from cnn_lstm.inference.predictor import Predictor
-from cnn_lstm.runs.data_config import data_of
 from cnn_lstm.runs.messages import set_up_messages
 from cnn_lstm.training.run_folder import run_of_checkpoint, writing
 
@@ -70,6 +69,8 @@ def _prices(options: Namespace, predictor: Predictor) -> pd.DataFrame:
     if file is None:
         where = f"no config.yaml next to {options.ckpt_path}"
         raise ConfigError("no prices", where, "give --data or --config", code=258)
+    from cnn_lstm.runs.data_config import data_of
+
     data = data_of(["--config", str(file)], "test")
     # a folder may come from anybody, and its server would get what the environment holds for the user's own
     if isinstance(data.source, SqlBars) and not data.source.local and not options.config:
@@ -89,7 +90,11 @@ def _parser() -> CommandParser:
     parser.add_argument("--ckpt_path", metavar="FILE", type=filled_path, required=True, help="of fit or repeat")
     prices = parser.add_mutually_exclusive_group()
     prices.add_argument(
-        "--data", metavar="FILE", nargs="+", help="CSV or Parquet files; by default the prices of the configuration"
+        "--data",
+        "--prices",
+        metavar="FILE",
+        nargs="+",
+        help="CSV or Parquet; by default those of the configuration",
     )
     prices.add_argument("--config", metavar="FILE", type=filled_path, help="that of the checkpoint's run by default")
     default = "those of the configuration by default"

@@ -1,4 +1,4 @@
-"""`cnn-lstm fit|validate|test|predict`: one configuration, one run folder."""
+"""`cnn-lstm fit|validate|test`, and `predict` with a trainer: one configuration, one run folder."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cnn_lstm.data.exchange import elapsed, unit_of_pauses
 from cnn_lstm.data.times import microseconds
 from cnn_lstm.errors import Defect, require
 from cnn_lstm.hints import counted
@@ -52,8 +53,9 @@ class Checks:
             with 0. 0 refuses missing values. Nothing is ever filled from the future.
         allow_jumps: Only warn of one-step changes that look like an unadjusted split.
         allow_ohlc: Only warn of bars whose high is below low, or whose open or close is outside of both.
-        max_gap_days: Longest distance of two neighbouring bars, in days, that is not a gap. By default it is 10 days,
-            and for slower bars about three of their steps, see `gap_limit`.
+        max_gap_days: Longest distance of two neighbouring bars, in days, that is not a gap; with `data.exchange` in
+            sessions of the exchange. By default it is 10, and for slower bars about three of their steps, see
+            `gap_limit`.
         on_short: Whether a symbol with too few rows for one window is an error or is skipped with a warning.
         on_unlisted: Whether the first and last rows of a symbol in which a price or the volume is missing are an error,
             or are skipped with a warning: a symbol before its listing and behind its last bar.
@@ -86,16 +88,17 @@ class Checks:
         for name in ("on_short", *ADDED):
             require(getattr(self, name) in get_args(OnShort), says[name], "", "use error or skip", code=206)
 
-    def gap_limit(self, table: pd.DataFrame | None = None) -> float:
+    def gap_limit(self, table: pd.DataFrame | None = None, exchange: str = "") -> float:
         """`max_gap_days`, or the limit that goes with the usual step between two bars of a symbol.
 
         It is one of `GAP_LIMITS`, so that further bars of the same kind do not move it.
 
         Args:
             table: Price table, sorted by symbol and timestamp; None where the settings name the limit.
+            exchange: The exchange whose sessions are counted; empty for days.
 
         Returns:
-            Days.
+            Days, or sessions.
 
         Example:
             >>> months = pd.date_range("2020-01-01", periods=24, freq="MS", tz="UTC")
@@ -106,13 +109,13 @@ class Checks:
             return self.max_gap_days
         if table is None:
             return GAP_LIMITS[0]
-        usual = _usual_step(table) / 86_400
+        usual = _usual_step(table, exchange) / 86_400
         needed = 0.0 if math.isnan(usual) else STEPS_OF_A_GAP * usual
         return next((limit for limit in GAP_LIMITS if limit >= needed), float(math.ceil(needed)))
 
-    def on(self, table: pd.DataFrame) -> Checks:
-        """These checks with the limit of gaps that holds for a table, as a checkpoint keeps it."""
-        return replace(self, max_gap_days=self.gap_limit(table))
+    def on(self, table: pd.DataFrame, exchange: str = "") -> Checks:
+        """These checks with the limit of gaps that holds for a table, as a checkpoint keeps it; see `gap_limit`."""
+        return replace(self, max_gap_days=self.gap_limit(table, exchange))
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values for a checkpoint, under the names that checkpoints have had from the first on."""
@@ -127,10 +130,10 @@ class Checks:
         return cls(**{names.get(stored, stored): value for stored, value in values.items()})
 
 
-def _usual_step(table: pd.DataFrame) -> float:
-    """Median of the seconds between two rows of a symbol; NaN where no symbol has two."""
+def _usual_step(table: pd.DataFrame, exchange: str) -> float:
+    """Median of the seconds between two rows of a symbol, see `elapsed`; NaN where no symbol has two."""
     codes, _ = pd.factorize(table["symbol"])  # sorted, so that the rows of a symbol lie together
-    steps = np.diff(microseconds(table["timestamp"]))[codes[1:] == codes[:-1]]
+    steps = np.diff(elapsed(microseconds(table["timestamp"]), exchange))[codes[1:] == codes[:-1]]
     return float(np.median(steps / 1e6)) if len(steps) else math.nan
 
 
@@ -233,15 +236,22 @@ def _equal_columns(columns: Mapping[str, NDArray[Any]]) -> list[list[str]]:
     return list(groups.values())
 
 
-def _gaps(table: pd.DataFrame, checks: Checks) -> Iterator[Defect]:
-    """Pauses of a symbol that are longer than the limit of gaps."""
-    step, limit = table.groupby("symbol")["timestamp"].diff(), checks.gap_limit(table)
-    wide = step > pd.Timedelta(days=limit)
-    for symbol, gaps in step[wide].groupby(table["symbol"]):
+def gaps_of(table: pd.DataFrame, checks: Checks, exchange: str = "") -> Iterator[Defect]:
+    """Pauses of a symbol that are longer than the limit of gaps.
+
+    Args:
+        table: Price table, sorted by symbol and timestamp.
+        checks: What is tolerated.
+        exchange: The exchange whose sessions are counted; empty for days.
+    """
+    limit, unit = checks.gap_limit(table, exchange), unit_of_pauses(exchange)
+    moments = pd.Series(elapsed(microseconds(table["timestamp"]), exchange), index=table.index)
+    step = moments.groupby(table["symbol"]).diff()
+    for symbol, gaps in step[step > round(limit * 86_400e6)].groupby(table["symbol"]):
         row = gaps.idxmax()
-        days = gaps.max() / pd.Timedelta(days=1)
-        where = f"{at_row(table, row)}, {counted(len(gaps), 'gap')}, the longest {days:.0f} days before it"
-        what = f"gap of more than {limit:g} days in {symbol}"
+        longest = f"the longest {gaps.max() / 86_400e6:.0f} {unit} before it"
+        where = f"{at_row(table, row)}, {counted(len(gaps), 'gap')}, {longest}"
+        what = f"gap of more than {limit:g} {unit} in {symbol}"
         fix = "no window bridges a gap; data.checks.max_gap_days sets what is one"
         yield Defect(320, what, where, fix, fatal=False)
 
@@ -294,7 +304,7 @@ def plainly_sound(bars: Mapping[str, NDArray[np.float64]], moment: int, before: 
 RowCheck = Callable[[pd.DataFrame, Checks], Iterator[Defect]]
 # those that need a row and the one before it; all but `twins` and `intervals` look at one symbol at a time
 BAR_CHECKS: tuple[RowCheck, ...] = (_dates, _values, _bars, _jumps)
-TABLE_CHECKS: tuple[RowCheck, ...] = (*BAR_CHECKS, twins, _gaps, intervals, _mixed)
+TABLE_CHECKS: tuple[RowCheck, ...] = (*BAR_CHECKS, twins, gaps_of, intervals, _mixed)
 
 
 def only_warnings(checks: Checks) -> tuple[RowCheck, ...]:
@@ -303,7 +313,7 @@ def only_warnings(checks: Checks) -> tuple[RowCheck, ...]:
     Args:
         checks: What is tolerated.
     """
-    return (twins, _gaps, *((_jumps,) if checks.allow_jumps else ()))
+    return (twins, gaps_of, *((_jumps,) if checks.allow_jumps else ()))
 
 
 def present(table: pd.DataFrame, names: list[str]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
@@ -13,7 +15,7 @@ from cnn_lstm.data.panel_key import Request
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE
 from cnn_lstm.data.times import time_text
 from cnn_lstm.data.windows import Panel
-from cnn_lstm.errors import ConfigError
+from cnn_lstm.errors import ConfigError, DefectsError
 from cnn_lstm.hints import counted
 
 
@@ -33,6 +35,39 @@ def check_text(data: MarketData) -> str:
         sum(text.startswith("[W") for _, text in data.messages),
     )
     return f"{counted(rows, 'row')}, symbols: {symbols}, warnings: {warnings}, no fatal defect\n"
+
+
+def check_plain(data: MarketData) -> dict[str, Any]:
+    """What `data check --json` prints: rows, symbols, and every defect with its code; fatal ones are no exception here.
+
+    Args:
+        data: The data module, which is set up here.
+
+    Returns:
+        `rows` and `symbols`, None where a defect is fatal, and `defects`, each with `code`, `what`, `where`, `fix` and
+        `fatal`.
+
+    Example:
+        >>> check_plain(MarketData())["defects"]
+        []
+    """
+    try:
+        data.setup()
+    except DefectsError as error:
+        defects = [
+            {"code": f"E{one.code}", "what": one.what, "where": one.where, "fix": one.fix, "fatal": True}
+            for one in error.defects
+        ]
+        return {"rows": None, "symbols": None, "defects": defects}
+    defects = [_warned(text) for _, text in data.messages if text.startswith("[W")]
+    return {"rows": len(data.panel), "symbols": len(data.panel.symbols), "defects": defects}
+
+
+def _warned(text: str) -> dict[str, Any]:
+    """A warning of ours in its parts."""
+    code, _, rest = text[1:].partition("] ")
+    what, where, fix = [*rest.split(" — "), "", ""][:3]
+    return {"code": code, "what": what, "where": where, "fix": fix, "fatal": False}
 
 
 def build_text(data: MarketData) -> str:
@@ -72,6 +107,30 @@ def description(data: MarketData) -> str:
     }
     text = "".join(f"{title}\n{table.to_string(index=False)}\n\n" for title, table in blocks.items())
     return f"{text}purged rows: {data.parts.purged}\ndata SHA-256: {data.fingerprint}\n"
+
+
+def description_plain(data: MarketData) -> dict[str, Any]:
+    """What `data describe --json` prints: the same tables in plain values.
+
+    Args:
+        data: The data module, which is set up here.
+
+    Returns:
+        `symbols`, `parts`, `features` and `targets`, each a list of rows by column, `window`, `purged` and `sha256`.
+
+    Example:
+        >>> description_plain(MarketData(window=30))["parts"][0]["part"]
+        'train'
+    """
+    data.setup()
+    tables = {"symbols": _symbols(data), "parts": _parts(data), "features": _features(data), "targets": _targets(data)}
+    plain: dict[str, Any] = {name: _records(table) for name, table in tables.items()}
+    return plain | {"window": data.recipe.window, "purged": int(data.parts.purged), "sha256": data.fingerprint}
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    named = table.rename(columns=lambda name: str(name).replace(" ", "_").replace("-", "_"))
+    return [{str(key): value for key, value in row.items()} for row in named.to_dict("records")]
 
 
 def _symbols(data: MarketData) -> pd.DataFrame:

@@ -37,6 +37,7 @@ from cnn_lstm.data.indicators import (
 )
 from cnn_lstm.data.indicators.any_column import OF_ANY_COLUMN
 from cnn_lstm.data.indicators.declare import FeatureInfo, declaration_of
+from cnn_lstm.data.session_features import SESSION_FEATURES
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, SYMBOL_FEATURE
 from cnn_lstm.errors import ConfigError, require
 
@@ -141,6 +142,8 @@ def resolve_features(
 def _resolve(name: str, columns: Collection[str], import_function: Callable[[str], Callable[..., Any]]) -> Feature:
     if name == SYMBOL_CODE:
         return SYMBOL_FEATURE
+    if name in SESSION_FEATURES:
+        return SESSION_FEATURES[name]
     base, numbers = _parse(name)
     if base in OFFERED:
         return _with_parameters(name, *OFFERED[base], numbers)
@@ -216,7 +219,9 @@ def _nearest(name: str, columns: Collection[str]) -> str:
     base, _ = _parse(name)
     match = difflib.get_close_matches(name, [column for column in columns if column not in _KEYS], 1)
     if not match:
-        match = [near + name[len(base) :] for near in difflib.get_close_matches(base, list(OFFERED), 1, 0.5)]
+        match = [
+            near + name[len(base) :] for near in difflib.get_close_matches(base, [*OFFERED, *SESSION_FEATURES], 1, 0.5)
+        ]
     return f"did you mean {match[0]!r}?" if match else "docs/features.md lists the features"
 
 

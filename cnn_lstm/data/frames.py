@@ -75,7 +75,7 @@ def price_table(
         where = f"{PLACE} has {first_names([str(name) for name in table.columns])}"
         raise DataError("no column timestamp", where, "rename the column that holds it to timestamp", code=303)
     named = table if "symbol" in table else _as_one_symbol(table) if of_all is None else table.assign(symbol=of_all)
-    keys = {"symbol": named["symbol"].astype("str"), "timestamp": _times(named["timestamp"], zone, daily)}
+    keys = {"symbol": named["symbol"].astype("str"), "timestamp": price_times(named["timestamp"], zone, daily)}
     return pd.DataFrame(keys).assign(**_numbers(named.drop(columns=KEYS), {*BARS, *wanted}))
 
 
@@ -110,7 +110,7 @@ def _stacked(table: pd.DataFrame) -> pd.DataFrame:
     if tickers is None:
         fix = "give columns open, high, low, close and volume, and one row per symbol and time"
         raise DataError("columns of two levels, none of which names a close", PLACE, fix, code=303)
-    index = table.index.rename(table.index.name or "timestamp")
+    index = table.index.rename("timestamp" if table.index.name in (None, "") else table.index.name)
     parts = []
     for ticker, columns in table.set_axis(index).T.groupby(level=tickers, sort=False):
         part = columns.droplevel(tickers).T.dropna(how="all")
@@ -168,8 +168,17 @@ def _is_text(cells: pd.Series) -> bool:
 # -- values ------------------------------------------------------------------------------------------------------------
 
 
-def _times(cells: pd.Series, zone: str | None, daily: bool | None) -> pd.Series:
-    """Times in UTC."""
+def price_times(cells: pd.Series, zone: str | None = None, daily: bool | None = None) -> pd.Series:
+    """Times of a table in UTC, by the one time rule.
+
+    Args:
+        cells: ISO text or datetimes.
+        zone: As for `price_table`.
+        daily: As for `price_table`.
+
+    Raises:
+        DataError: E309, E310 or E311, as of `price_table`.
+    """
     if isinstance(cells.dtype, pd.ArrowDtype):
         cells = pd.Series(pa.array(cells).to_pandas(date_as_object=False), name=cells.name)
     clock = Clock(ZoneInfo(zone) if zone else None, None)

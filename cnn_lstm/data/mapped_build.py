@@ -114,7 +114,7 @@ class PanelBuild:
             return tables
         checks = replace(self.recipe.checks, max_gap_days=days)
         tables = Tables.of(block, replace(self.recipe, checks=checks), self.targets)
-        found = self.recipe.checks.gap_limit(tables.checked.table)
+        found = self.recipe.checks.gap_limit(tables.checked.table, self.recipe.exchange)
         if found != days:
             what = f"other bars: they would have gaps from {found:g} days on, the first symbols from {days:g}"
             fix = f"{days:g} days hold for all; set data.checks.max_gap_days"

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.data.ahead_rows import require_facts, without_facts
+from cnn_lstm.data.exchange import known_exchange
 from cnn_lstm.data.feature_catalogue import DEFAULT_FEATURES
 from cnn_lstm.data.known_future import KnownFuture
 from cnn_lstm.data.mapped import MappedPanel
@@ -47,7 +48,7 @@ from cnn_lstm.data.side_tables import SideTables, with_side_columns
 from cnn_lstm.data.sources.base import PriceSource, known_zone
 from cnn_lstm.data.sources.frame import FrameBars
 from cnn_lstm.data.sources.sample import SampleBars
-from cnn_lstm.data.splits import Boundaries, Dates, FractionSplit, Split
+from cnn_lstm.data.splits import Begin, Boundaries, Dates, Split, split_of
 from cnn_lstm.data.static_columns import StaticColumns
 from cnn_lstm.data.statistics import Scaler, Scaling, TrainingStatistics, training_statistics
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, with_symbol_code
@@ -93,6 +94,9 @@ class MarketData(PanelOfPrices, Serializable):
             comes later, is scaled by all symbols together.
         calendar_zone: Zone of the features of the calendar, for example America/New_York, so that a session has the
             same hours in summer and winter; UTC by default. Daily bars have dates, and no zone.
+        exchange: Exchange of all symbols, for example XNYS, by the code of exchange_calendars: gaps are counted in its
+            sessions, so that a holiday is not a gap; missing sessions are reported; `minutes_since_open` and
+            `minutes_to_close` are features. See docs/data.md.
         cache: Folder in which panels are kept from one command to the next, see docs/data.md. `auto` keeps those that
             take some seconds to build, in `runs/.panels`; None keeps none.
         cache_limit: Most gigabytes of that folder; the panels that were not used for longest are removed.
@@ -101,6 +105,8 @@ class MarketData(PanelOfPrices, Serializable):
             neighbouring windows, and the windows of some blocks together, for a panel in files that no memory holds.
         known_future: Facts whose future values are known ahead, such as earnings dates, from a table of their own.
         static: What never changes of a symbol, such as its sector or the symbol itself.
+        validation: First day of the validation part, ISO, or a year or month; a short form of `split: DateSplit`.
+        test: First day of the test part; it goes with `validation`.
     """
 
     def __init__(  # noqa: PLR0913 - each argument is a key of the YAML
@@ -123,12 +129,15 @@ class MarketData(PanelOfPrices, Serializable):
         fit_on: FitOn = "train",
         per_symbol: bool | Literal["auto"] = False,
         calendar_zone: str | None = None,
+        exchange: str | None = None,
         cache: str | None = AUTO,
         cache_limit: float = 20.0,
         storage: MappedPanel | None = None,
         order: Order = "global",
         known_future: KnownFuture | None = None,
         static: StaticColumns | None = None,
+        validation: Begin | None = None,
+        test: Begin | None = None,
     ) -> None:
         super().__init__()
         require(cache_limit > 0, f"cache_limit={cache_limit}", "data.cache_limit", "give gigabytes above 0")
@@ -139,7 +148,9 @@ class MarketData(PanelOfPrices, Serializable):
         self.symbols, self.start, self.end, self.storage, self.order = symbols, start, end, storage, order
         self.targets: list[Target] = [ForwardReturn()] if targets is None else targets
         check_targets(self.targets)
-        self.split = split or FractionSplit()
+        self.split = split_of(split, validation, test)
+        if validation is not None:  # a second look at the arguments finds the dates there
+            self._init_args = {**self.init_args, "split": self.split, "validation": None, "test": None}
         self.batch_size, self.scaling, self.train_stride = batch_size, scaling, train_stride
         self.panel_device, self.predict_part = panel_device, predict_part
         self.fit_on, self.per_symbol = fit_on, per_symbol
@@ -154,6 +165,7 @@ class MarketData(PanelOfPrices, Serializable):
             known_future=ahead,
             static=tuple(static.columns) if static is not None else (),
             tables=SideTables(known_future, static, open_end=True),
+            exchange=known_exchange(exchange),
         )
         self.source = SampleBars() if source is None else source_of(source, self.recipe)
         if isinstance(self.source, FrameBars):  # else the frame would be kept twice
@@ -191,6 +203,12 @@ class MarketData(PanelOfPrices, Serializable):
         if self._ready:
             self._ready = False
             self.setup()
+
+    def resplit(self, split: Split) -> None:
+        """Splits by another rule, before or after the data are read."""
+        self.split, self._kept = split, None
+        if self._ready:
+            self._split_rows()
 
     def setup(self, stage: str | None = None) -> None:
         """Reads, checks and splits the data once, for all stages."""

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import STEPS_OF_A_GAP
+from cnn_lstm.data.exchange import DAY, elapsed, unit_of_pauses
 from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.splits import Boundaries
@@ -70,13 +71,14 @@ def _gaps(panel: Panel, bound: BoundRecipe, rows: Rows) -> Iterator[Cause]:
     needed, gaps = bound.recipe.window + bound.reach, len(lengths) - len(np.unique(panel.symbol[rows]))
     if gaps == 0 or lengths.max() >= needed:
         return
-    limit = bound.recipe.checks.gap_limit()
+    limit, exchange = bound.recipe.checks.gap_limit(), bound.recipe.exchange
+    unit = unit_of_pauses(exchange)
     same = np.diff(panel.symbol[rows]) == 0
-    step = float(np.median(np.diff(panel.time[rows])[same] / np.timedelta64(1, "D")))
-    what = f"{counted(gaps, 'gap')} of more than {limit:g} days (data.checks.max_gap_days) leave at most"
+    step = float(np.median(np.diff(elapsed(panel.time[rows].view(np.int64), exchange))[same] / DAY))
+    what = f"{counted(gaps, 'gap')} of more than {limit:g} {unit} (data.checks.max_gap_days) leave at most"
     what = f"{what} {counted(int(lengths.max()), 'row')} in a row, and one window takes {needed}"
     if step > limit:
-        fix = f"bars are {step:.0f} days apart: set data.checks.max_gap_days: {math.ceil(STEPS_OF_A_GAP * step)}"
+        fix = f"bars are {step:.0f} {unit} apart: set data.checks.max_gap_days: {math.ceil(STEPS_OF_A_GAP * step)}"
         yield Cause(what, f"{fix}, or null, which follows the bars")
     else:
         yield Cause(what, "raise data.checks.max_gap_days, or shorten data.window")

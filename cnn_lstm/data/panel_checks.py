@@ -18,6 +18,7 @@ from cnn_lstm.data.parts import SplitRows, empty_part, require_rows
 from cnn_lstm.data.quantities import quantity
 from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.row_numbers import Rows, in_chunks, thinned
+from cnn_lstm.data.session_features import SESSIONS
 from cnn_lstm.data.statistics import LEAST_ROWS, TrainingStatistics
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE, code_of
 from cnn_lstm.data.targets import Target
@@ -142,7 +143,7 @@ def _check_classes(panel: Panel, parts: SplitRows, target: Target, column: int) 
 
 
 def check_calendar(timestamps: pd.Series, bound: BoundRecipe) -> list[Defect]:
-    """Refuses a zone of the calendar for daily bars; warns where hours in UTC wander with a clock change.
+    """Refuses a zone and features of sessions for daily bars; warns where hours in UTC wander with a clock change.
 
     Args:
         timestamps: Those of a checked table, UTC.
@@ -152,12 +153,15 @@ def check_calendar(timestamps: pd.Series, bound: BoundRecipe) -> list[Defect]:
         None or one warning.
 
     Raises:
-        ConfigError: E278.
+        ConfigError: E278 or E230.
     """
     zone = bound.recipe.zone
     daily = not bool((microseconds(timestamps) % DAY).any())
     fix = "leave it out: a date has no zone"
     require(not (zone and daily), f"calendar_zone={zone} for daily bars", "data.calendar_zone", fix, code=278)
+    placed = [one.name for one in bound.features if one.family == SESSIONS]
+    what = f"{', '.join(placed)} for daily bars"
+    require(not (placed and daily), what, "data.features", "leave it out: a date has no place in a session", code=230)
     hours = [one.name for one in bound.features if one.name.startswith(("hour_", "minute_of_day_"))]
     begin = None if zone or daily or not hours else wandering_sessions(timestamps)
     if begin is None:

@@ -130,7 +130,8 @@ def panel_key(prices: str | None, recipe: Recipe, targets: Sequence[Target]) -> 
     if prices is None or code is None:
         return None
     made_of = [recipe.to_plain(), recipe.digest_of_tables()]
-    return digest_of([LAYOUT, prices, made_of, code_of_room(), _versions(), code])
+    calendar = [version("exchange_calendars")] if recipe.exchange else []
+    return digest_of([LAYOUT, prices, made_of, code_of_room(), [*_versions(), *calendar], code])
 
 
 def digest_of(plain: Any) -> str:

@@ -30,7 +30,7 @@ class Prepared:
         panel: The panel.
         fingerprint: Digest of the checked table, see `data_fingerprint`.
         kinds: Kind of the values of each column of the table, by NumPy's letter.
-        gap_limit: Longest distance of two bars, in days, that is not a gap.
+        gap_limit: Longest distance of two bars, in days or sessions, that is not a gap.
         messages: What was warned of while the table was read and checked: name of the logger, and text.
     """
 
@@ -85,7 +85,7 @@ class Tables:
         """
         bound = recipe.bind_to(table, [*targets])
         checked = bound.check(table)
-        bound = bound.with_checks(recipe.checks.on(checked.table))
+        bound = bound.with_checks(recipe.checks.on(checked.table, recipe.exchange))
         warn_of(checked.warnings)
         check_columns(checked.table, bound.targets)
         warn_of(check_calendar(checked.table["timestamp"], bound))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from cnn_lstm.data.checks import (
 )
 from cnn_lstm.data.missing import listed, missing_runs, unlabelled
 from cnn_lstm.data.screening import CHUNK, row_defects
+from cnn_lstm.data.session_checks import session_defects
 from cnn_lstm.data.sources.base import TIME_DTYPE, validate_symbol
 from cnn_lstm.data.symbol_rows import key_order, symbol_slices
 from cnn_lstm.data.times import microseconds, require_years, utc_or_dates
@@ -51,6 +53,7 @@ def check_prices(
     required: Collection[str] = (),
     labels: Collection[str] = (),
     warn: bool = True,
+    exchange: str = "",
 ) -> CheckedPrices:
     """Find every defect of a price table in one pass; sort, deduplicate and fill what `checks` allow.
 
@@ -61,6 +64,7 @@ def check_prices(
         required: Columns that must be there, next to `symbol` and `timestamp`; or what reads each of them, by its name.
         labels: Columns whose empty cells are labels that are not known: they are never filled.
         warn: Whether rows that only look odd are looked for; a table that was made to look odd has many.
+        exchange: The exchange whose sessions are looked for; empty for none.
 
     Returns:
         The sound table and the warnings.
@@ -84,7 +88,8 @@ def check_prices(
     if checks.on_unlisted == "skip":
         table, unlisted = listed(table)
         defects += unlisted
-    defects += row_defects(table, checks, symbol_slices(table["symbol"]), warn)
+    defects += row_defects(table, checks, symbol_slices(table["symbol"]), warn, exchange)
+    defects += session_defects(table, exchange) if warn else ()
     defects += [defect for name in labels for defect in unlabelled(table, name, checks)]
     filled, gaps = _filled(table, checks, labels)
     _refuse(defects + gaps)
@@ -134,7 +139,7 @@ def require_table(table: object) -> pd.DataFrame:
 
 def is_long(table: pd.DataFrame) -> bool:
     """Whether a table has the names and types that tables have inside the package, as `price_table` makes them."""
-    kinds = dict(zip(table.columns, table.dtypes, strict=True))
+    kinds: dict[Any, Any] = dict(zip(table.columns, table.dtypes, strict=True))
     if len(kinds) < table.shape[1] or kinds.get("symbol") != "str" or kinds.get("timestamp") != TIME_DTYPE:
         return False
     names = [name for name in kinds if name not in KEYS]
@@ -317,7 +322,7 @@ def _filled(table: pd.DataFrame, checks: Checks, labels: Collection[str]) -> tup
             values.iloc[rows] = 0.0 if name == "volume" else values.groupby(table["symbol"]).ffill().iloc[rows]
             where = f"{at_row(table, rows[0])}, {count_rows(len(rows))}"
             defects.append(Defect(312, f"{name} was missing", where, "filled from the past", fatal=False))
-    return table.assign(**columns), defects
+    return (table.assign(**columns) if columns else table), defects
 
 
 def _missing(table: pd.DataFrame, name: str, runs: pd.DataFrame, checks: Checks) -> Iterator[Defect]:

@@ -22,6 +22,7 @@ from cnn_lstm.data.indicators.calendars import in_zone
 from cnn_lstm.data.indicators.declare import declaration_of
 from cnn_lstm.data.known_future import AheadFact, KnownFuture
 from cnn_lstm.data.prices import CheckedPrices, Checks, check_prices
+from cnn_lstm.data.session_features import SESSIONS, of_exchange
 from cnn_lstm.data.side_tables import SideTables, no_table
 from cnn_lstm.data.static_columns import SYMBOL, StaticColumns, Vocabulary, static_feature, static_names
 from cnn_lstm.data.symbol_codes import SYMBOL_CODE
@@ -31,7 +32,8 @@ from cnn_lstm.errors import CheckpointError, require
 from cnn_lstm.hints import first_names
 
 CALENDARS = "calendars"  # the family of features that read the timestamp
-ADDED = ("zone", "known_future", "static")  # parts that older checkpoints do not have: kept where they say something
+# parts that older checkpoints do not have: kept where they say something
+ADDED = ("zone", "known_future", "static", "exchange")
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Recipe:
         known_future: Those of the features that are facts known ahead.
         static: Names of the static columns, whose codes stand behind all features but `symbol_code`.
         tables: Where known facts and static columns come from. A checkpoint does not hold it.
+        exchange: Exchange whose sessions measure gaps, and give the features of sessions; empty for none.
     """
 
     features: tuple[str, ...]
@@ -58,6 +61,7 @@ class Recipe:
     zone: str = ""
     known_future: tuple[AheadFact, ...] = ()
     static: tuple[str, ...] = ()
+    exchange: str = ""
     tables: SideTables | None = field(default=None, compare=False, repr=False)
 
     def to_plain(self) -> dict[str, Any]:
@@ -123,6 +127,7 @@ class Recipe:
             zone=str(values.get("zone", "")),
             known_future=tuple(AheadFact(**fact) for fact in values.get("known_future", ())),
             static=tuple(values.get("static", ())),
+            exchange=str(values.get("exchange", "")),
         )
 
     @property
@@ -175,7 +180,7 @@ class Recipe:
             CheckpointError: E429, if a table next to the prices is needed and missing.
         """
         known = list(dict.fromkeys([*columns, *BARS]))
-        found = {one.name: self._in_zone(one) for one in resolve_features(self.of_prices, known, _trusted_function)}
+        found = {one.name: self._placed(one) for one in resolve_features(self.of_prices, known, _trusted_function)}
         found |= {one.name: one for one in self._of_tables()}
         features = [found[name] for name in self.features]
         check_anchors(features, targets)
@@ -192,8 +197,10 @@ class Recipe:
             *(static_feature(name, tables.categories(), known.get(name)) for name in self.static),
         ]
 
-    def _in_zone(self, feature: Feature) -> Feature:
-        """A feature of the calendar in the zone of the recipe; any other as it is."""
+    def _placed(self, feature: Feature) -> Feature:
+        """A feature of the calendar in the zone of the recipe, one of sessions with its exchange; others stay."""
+        if feature.family == SESSIONS:
+            return of_exchange(feature, self.exchange)
         if not self.zone or feature.family != CALENDARS:
             return feature
         return replace(feature, function=partial(in_zone, feature.function, self.zone))
@@ -253,7 +260,8 @@ class BoundRecipe:
 
     def check(self, prices: pd.DataFrame, warn: bool = True) -> CheckedPrices:
         """Checks a price table for what the features and targets need; see `check_prices` for `warn`."""
-        return check_prices(prices, self.recipe.checks, self.readers, self.label_columns, warn)
+        recipe = self.recipe
+        return check_prices(prices, recipe.checks, self.readers, self.label_columns, warn, recipe.exchange)
 
     def with_label_columns(self, prices: pd.DataFrame) -> pd.DataFrame:
         """The price table with an empty column for each label column that it lacks: new bars have no labels yet."""
@@ -261,7 +269,9 @@ class BoundRecipe:
 
     def panel(self, checked: pd.DataFrame) -> Panel:
         """The panel of a checked price table."""
-        return build_panel(checked, self.features, self.targets, self.recipe.checks.gap_limit(checked))
+        exchange = self.recipe.exchange
+        limit = self.recipe.checks.gap_limit(checked, exchange)
+        return build_panel(checked, self.features, self.targets, limit, exchange=exchange)
 
 
 def _trusted_function(path: str) -> Callable[..., Any]:

@@ -17,7 +17,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cnn_lstm.data.checks import BARS, KEYS, PRICES, TABLE_CHECKS, Checks, RowCheck, intervals, only_warnings, twins
+from cnn_lstm.data.checks import (
+    BARS,
+    KEYS,
+    PRICES,
+    TABLE_CHECKS,
+    Checks,
+    RowCheck,
+    gaps_of,
+    intervals,
+    only_warnings,
+    twins,
+)
 from cnn_lstm.data.odd_bars import LOUD, ODD_CHECKS, volumes
 from cnn_lstm.data.times import microseconds
 from cnn_lstm.errors import Defect
@@ -34,7 +45,9 @@ Times = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
-def row_defects(table: pd.DataFrame, checks: Checks, symbols: Sequence[slice], warn: bool = True) -> Iterator[Defect]:
+def row_defects(
+    table: pd.DataFrame, checks: Checks, symbols: Sequence[slice], warn: bool = True, exchange: str = ""
+) -> Iterator[Defect]:
     """Defects of the rows of a table, as the checks find them in all rows of all symbols.
 
     Args:
@@ -42,16 +55,19 @@ def row_defects(table: pd.DataFrame, checks: Checks, symbols: Sequence[slice], w
         checks: What is tolerated.
         symbols: Rows of each symbol, (S,), in order.
         warn: Whether to look for what is never more than a warning.
+        exchange: The exchange whose sessions gaps are counted in; empty for days.
     """
-    checks = checks.on(table)
-    found = _Screened.of(table, checks.gap_limit(), symbols)
+    checks = checks.on(table, exchange)
+    # no day has two sessions, and a moment may belong to the session after it
+    found = _Screened.of(table, checks.gap_limit() - bool(exchange), symbols)
     few = table if found.rows.all() else table[found.rows].reset_index(drop=True)
     needless: list[RowCheck] = [] if warn else [*ODD_CHECKS, *only_warnings(checks)]
     needless += [check for check, found_none in ((intervals, found.alike), (volumes, found.quiet)) if found_none]
     for check in (*TABLE_CHECKS, *ODD_CHECKS):
         whole = check in (twins, intervals, volumes)
         if check not in needless and (whole or len(few)):
-            yield from check(table if whole else few, checks)
+            looked_at = table if whole else few
+            yield from gaps_of(few, checks, exchange) if check is gaps_of else check(looked_at, checks)
 
 
 @dataclass(frozen=True)

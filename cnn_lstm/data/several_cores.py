@@ -52,10 +52,10 @@ def in_processes(function: Callable[[Argument], Result], arguments: Sequence[Arg
         function: Importable, or one of a notebook.
         arguments: What it is given.
     """
-    # only large tables need it, and importing it takes a tenth of a second
-    from joblib import Parallel, delayed
-
     try:
+        # only large tables need it, and importing it takes a tenth of a second; forecasts do without it
+        from joblib import Parallel, delayed
+
         results: list[Result] = Parallel(n_jobs=torch.get_num_threads())(delayed(function)(one) for one in arguments)
     except Exception as error:  # also that of a user's own feature, which may not be one that can be pickled
         log.debug("processes failed: %r", error)

@@ -8,6 +8,7 @@ labels some timestamps further away from the border.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from datetime import date
@@ -23,6 +24,7 @@ from cnn_lstm.specs import Serializable
 
 By = Literal["decision", "label"]
 Day = str | date
+Begin = Day | int
 
 
 class Dates(Protocol):
@@ -178,6 +180,39 @@ class FractionSplit(Split):
         """Boundaries at the timestamps next to the two fractions."""
         first, second = (round(share * len(times)) for share in (self.train, self.train + self.validation))
         return Boundaries(times[0], _at(times, first), _at(times, second), after(times))
+
+
+def split_of(split: Split | None, validation: Begin | None, test: Begin | None) -> Split:
+    """A split, or the one that two dates mean; by shares of the rows where nothing is said.
+
+    Args:
+        split: The split; one that says no more than the default counts as none, since a configuration always has one.
+        validation: First day of the validation part; a year or a month is its first day.
+        test: First day of the test part.
+
+    Raises:
+        ConfigError: E223, if one of the dates is missing, or they come with a split.
+
+    Example:
+        >>> split_of(None, "2009", 2011).init_args["test"]
+        '2011-01-01'
+    """
+    if validation is None and test is None:
+        return split or FractionSplit()
+    fix = "give both, such as validation: 2009 and test: 2011"
+    require(validation is not None and test is not None, "validation and test go together", "data", fix, code=223)
+    usual = split is None or (type(split) is FractionSplit and split.init_args == FractionSplit().init_args)
+    require(usual, "dates next to a split", "data.validation", "leave out data.split, or the dates", code=223)
+    assert validation is not None
+    assert test is not None
+    return DateSplit(_first_day(validation), _first_day(test))
+
+
+def _first_day(begin: Begin) -> Day:
+    """The first day of a year or a month; any other value as it is."""
+    text = str(begin)
+    months = {4: "-01-01", 7: "-01"}.get(len(text), "") if re.fullmatch(r"\d{4}(-\d\d)?", text) else ""
+    return f"{text}{months}" if months or isinstance(begin, int) else begin
 
 
 class RowSplit(Split):

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cnn_lstm.data.exchange import elapsed
 from cnn_lstm.data.features import Feature, fill_features
 from cnn_lstm.data.row_numbers import Rows, stretches
 from cnn_lstm.data.symbol_rows import rows_by_symbol, symbol_edges
@@ -95,6 +96,7 @@ def build_panel(
     targets: Sequence[Target],
     max_gap_days: float,
     allocate: Allocate = lambda name, shape, dtype: np.empty(shape, dtype),
+    exchange: str = "",
 ) -> Panel:
     """Computes features and labels of a checked price table.
 
@@ -104,23 +106,25 @@ def build_panel(
         targets: What is forecast, in order.
         max_gap_days: A longer pause between two rows of a symbol ends a segment.
         allocate: Makes the arrays that are filled; in memory by default.
+        exchange: The exchange whose sessions pauses are counted in; empty for days.
     """
-    rows, names = len(prices), pd.unique(prices["symbol"])
+    rows, (codes, names) = len(prices), pd.factorize(prices["symbol"])
     kinds = {"symbol": np.dtype(np.int32), "time": np.dtype("datetime64[us]"), "segment": np.dtype(np.int32)}
     widths = {name: len(features) if name == "values" else len(targets) for name in TENSORS}
     arrays = {name: allocate(name, (rows, width), np.float32) for name, width in widths.items()}
     arrays |= {name: allocate(name, (rows,), kind) for name, kind in kinds.items()}
-    arrays["symbol"][:] = pd.factorize(prices["symbol"])[0]
+    arrays["symbol"][:] = codes
     arrays["time"][:] = utc_times(prices["timestamp"])
-    arrays["segment"][:] = _segments(arrays["symbol"], arrays["time"], max_gap_days)
+    moments = elapsed(arrays["time"].view(np.int64), exchange)
+    arrays["segment"][:] = _segments(arrays["symbol"], moments, max_gap_days)
     fill_features(prices, features, arrays["values"])
     _fill_targets(prices, targets, arrays)
     return Panel.of_arrays(arrays, tuple(str(name) for name in names))
 
 
-def _segments(symbol: NDArray[np.int32], time: NDArray[np.datetime64], max_gap_days: float) -> NDArray[np.int32]:
-    """Number of the gap-free stretch of each row, (N,)."""
-    limit = np.timedelta64(round(max_gap_days * 86_400e6), "us")
+def _segments(symbol: NDArray[np.int32], time: NDArray[np.int64], max_gap_days: float) -> NDArray[np.int32]:
+    """Number of the gap-free stretch of each row, (N,), from moments in microseconds, see `elapsed`."""
+    limit = round(max_gap_days * 86_400e6)
     starts = np.ones(len(symbol), dtype=bool)
     starts[1:] = (symbol[1:] != symbol[:-1]) | (np.diff(time) > limit)
     return np.cumsum(starts, dtype=np.int32)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pandas as pd
+from pandas.api.typing import NaTType
 
 from cnn_lstm.data.predictions import set_target_infos, target_infos
 from cnn_lstm.evaluation.formatting import aligned, number, percent
@@ -129,7 +130,7 @@ def _line(fold: str, target: TargetReport, train_first: str | None, train_last: 
     }
 
 
-def _day(stamp: pd.Timestamp) -> str | None:
+def _day(stamp: pd.Timestamp | NaTType) -> str | None:
     return None if pd.isna(stamp) else f"{stamp:%Y-%m-%d}"
 
 

@@ -119,7 +119,7 @@ def time_noun(extent: Extent | TargetReport) -> str:
         >>> [time_noun(Extent(rows=9, left_out=0, symbols=1, dates=n, dates_needed=9, **days)) for n in (9, 13)]
         ['date', 'timestamp']
     """
-    if "first" not in extent:
+    if not extent.get("first"):
         return "date"
     first, last = (datetime.fromisoformat(extent[name]) for name in ("first", "last"))
     return "timestamp" if extent["dates"] > (last.date() - first.date()).days + 1 else "date"

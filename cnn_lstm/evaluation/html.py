@@ -12,6 +12,8 @@ import pandas as pd
 
 from cnn_lstm.data.quantities import quantity
 from cnn_lstm.evaluation import plain_language
+from cnn_lstm.evaluation.explanation.page import section
+from cnn_lstm.evaluation.explanation.results import Explanation
 from cnn_lstm.evaluation.formatting import (
     COLUMNS,
     TITLES,
@@ -79,7 +81,13 @@ STRATEGY = {
 SPREADS = {"mc_std": "Spread of forecasts under dropout", "ensemble_std": "Spread of the ensemble"}
 
 
-def render_page(report: Report, table: pd.DataFrame, info: JudgedModelInfo, plots: Sequence[Path] = ()) -> str:
+def render_page(
+    report: Report,
+    table: pd.DataFrame,
+    info: JudgedModelInfo,
+    plots: Sequence[Path] = (),
+    explanation: Explanation | None = None,
+) -> str:
     """The page as text.
 
     Args:
@@ -87,6 +95,7 @@ def render_page(report: Report, table: pd.DataFrame, info: JudgedModelInfo, plot
         table: The predictions table that it was made of.
         info: The model information sheet.
         plots: PNG files to show, such as the attention; those that do not exist are left out.
+        explanation: Of the model on the validation part; None for no such section.
     """
     failed = list(table.attrs.get("failed_checks", []))
     environment = page_environment(Path(__file__).parent)
@@ -97,6 +106,7 @@ def render_page(report: Report, table: pd.DataFrame, info: JudgedModelInfo, plot
         targets=targets,
         info=info,
         plain_language=plain_language,
+        explained=section(explanation) if explanation else None,
         plots=[embedded(file) for file in plots if file.is_file()],
         settings=report["settings"],
     )

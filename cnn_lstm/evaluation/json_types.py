@@ -299,9 +299,9 @@ class SplitRecord(TypedDict):
 
 
 class ModelInfo(TypedDict):
-    """The model information sheet."""
+    """The model information sheet; of forecasts that others made, nothing is known of the model."""
 
-    model: ModelRecord
+    model: ModelRecord | None
     data: DataRecord
     split: SplitRecord
     leakage: list[CheckRecord]

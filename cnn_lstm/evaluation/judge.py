@@ -12,10 +12,14 @@ from typing import Any
 import pandas as pd
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.stored_tables import write_table
 from cnn_lstm.evaluation.audit.findings import FAILED
 from cnn_lstm.evaluation.audit.learning import calibration_of
 from cnn_lstm.evaluation.baselines.fit import add_baselines, with_variances
+from cnn_lstm.evaluation.explanation.attribution import require_captum
+from cnn_lstm.evaluation.explanation.explain import Effort, explain_part
+from cnn_lstm.evaluation.explanation.results import Explanation
 from cnn_lstm.evaluation.html import render_page
 from cnn_lstm.evaluation.json_types import JudgedModelInfo, Report
 from cnn_lstm.evaluation.ledger import count_use, rows_key
@@ -87,7 +91,12 @@ def judge(
         settings: Evaluation settings.
         checkpoint: File that was tested.
         plots: PNG files that the page shows too.
+
+    Raises:
+        ConfigError: E229, if an explanation is asked for, and captum is not installed.
     """
+    if settings.explain:
+        require_captum()
     saved = read_checkpoint(checkpoint)
     uses = count_use(folder, rows_tested(table, data), digest_of(saved))
     info: JudgedModelInfo = {**model_info(data, model, Contract.of(saved)), "test_rows_used": uses}
@@ -99,7 +108,9 @@ def judge(
     if calibration is None or not calibration.smearing or linear:
         contract = replace(contract, calibration=calibration_of(Predictor(model), data))
     table = with_baselines(table, data, contract, settings)
-    return write_report(folder, table, info, settings, plots)
+    table.attrs["model"] = digest_of(saved)
+    explanation = explain_part(Predictor(model), data, Effort(seed=settings.seed)) if settings.explain else None
+    return write_report(folder, table, info, settings, plots, explanation)
 
 
 def with_baselines(
@@ -131,7 +142,12 @@ def with_baselines(
 
 
 def write_report(
-    folder: Path, table: pd.DataFrame, info: JudgedModelInfo, settings: Evaluation, plots: Sequence[Path] = ()
+    folder: Path,
+    table: pd.DataFrame,
+    info: JudgedModelInfo,
+    settings: Evaluation,
+    plots: Sequence[Path] = (),
+    explanation: Explanation | None = None,
 ) -> Judgement:
     """Judges a predictions table, and writes table, text, information sheet, page and report.
 
@@ -141,6 +157,7 @@ def write_report(
         info: The model information sheet.
         settings: Evaluation settings.
         plots: PNG files that the page shows too.
+        explanation: Of the model on the validation part; a section of the page, and explanation.json.
     """
     table.attrs |= {
         "settings": settings.to_plain(),
@@ -151,18 +168,19 @@ def write_report(
     texts = {
         "test.txt": f"{render_report(report)}\n{uses_sentence(info['test_rows_used'])}\n",
         "model_info.json": _json(info),
-        "report.html": render_page(report, table, info, plots),
+        **({"explanation.json": _json(explanation.to_plain())} if explanation else {}),
+        "report.html": render_page(report, table, info, plots, explanation),
         "report.json": _json(report),  # last: `repeat` takes it for the end of a test
     }
     predictions = folder / "predictions.parquet"
-    write_table(predictions, table, {name: text for name, text in texts.items() if name.endswith(".json")})
+    write_table(predictions, table, {name: texts[name] for name in ("model_info.json", "report.json")})
     for name, content in texts.items():
         write_text_whole(folder / name, content)
     files = [predictions, *(folder / name for name in texts), *plots]
     return Judgement(report, texts["test.txt"], folder / "report.html", files)
 
 
-def rows_tested(table: pd.DataFrame, data: MarketDataModule) -> str:
+def rows_tested(table: pd.DataFrame, data: MarketData) -> str:
     """What identifies the rows of a predictions table of the test part, for `count_use`."""
     first, last = (str(day)[:10] for day in (table["as_of"].min(), table["as_of"].max()))
     return rows_key(data.fingerprint, first, last, [target.name for target in data.targets])

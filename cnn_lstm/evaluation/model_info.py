@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.panel_checks import LEAK_CORRELATION, label_correlations, muted_features
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.windows import Panel
@@ -18,7 +19,7 @@ from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, PASSED
 from cnn_lstm.evaluation.audit.learning import Prefix, label_ends, purge, refit, trained_on
 from cnn_lstm.evaluation.audit.run_audit import short_form
 from cnn_lstm.evaluation.audit.stages import members
-from cnn_lstm.evaluation.json_types import CheckRecord, ModelInfo, ModelRecord, PartRecord
+from cnn_lstm.evaluation.json_types import CheckRecord, DataRecord, ModelInfo, ModelRecord, PartRecord, SplitRecord
 from cnn_lstm.hints import counted
 from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.model.contract import Contract
@@ -35,27 +36,44 @@ def model_info(data: MarketDataModule, model: ForecastModel | Ensemble, contract
         model: The tested forecaster, or an ensemble.
         contract: What its checkpoint says of its data.
     """
+    record, split = data_record(data, contract.fingerprint), split_record(data, data.parts.test)
+    checks = leakage_checks(data, model, contract)
+    return {"model": _model(model, contract), "data": record, "split": split, "leakage": checks}
+
+
+def data_record(data: MarketData, trained_on: str) -> DataRecord:
+    """What the sheet says of the data.
+
+    Args:
+        data: The data module.
+        trained_on: Fingerprint of the prices that the model was trained on.
+    """
     return {
-        "model": _model(model, contract),
-        "data": {
-            "source": type(data.source).__name__,
-            "sha256": data.fingerprint,
-            "trained_on_sha256": contract.fingerprint,
-            "rows": len(data.panel),
-            "symbols": list(data.panel.symbols),
-            "first": _day(data.panel.time.min()),
-            "last": _day(data.panel.time.max()),
-            "features": list(data.recipe.features),
-            "targets": [dict(target) for target in data.recipe.targets],
-            "window": data.recipe.window,
-        },
-        "split": {
-            "purged_rows": data.parts.purged,
-            "train": _part(data.panel, data.fit_rows),
-            "validation": _part(data.panel, data.parts.validation),
-            "test": _part(data.panel, data.parts.test),
-        },
-        "leakage": leakage_checks(data, model, contract),
+        "source": type(data.source).__name__,
+        "sha256": data.fingerprint,
+        "trained_on_sha256": trained_on,
+        "rows": len(data.panel),
+        "symbols": list(data.panel.symbols),
+        "first": _day(data.panel.time.min()),
+        "last": _day(data.panel.time.max()),
+        "features": list(data.recipe.features),
+        "targets": [dict(target) for target in data.recipe.targets],
+        "window": data.recipe.window,
+    }
+
+
+def split_record(data: MarketData, judged: Rows) -> SplitRecord:
+    """What the sheet says of the parts.
+
+    Args:
+        data: The data module.
+        judged: Panel rows of the forecasts that are judged, (n,).
+    """
+    return {
+        "purged_rows": data.parts.purged,
+        "train": _part(data.panel, data.fit_rows),
+        "validation": _part(data.panel, data.parts.validation),
+        "test": _part(data.panel, judged),
     }
 
 

@@ -14,8 +14,8 @@ from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecast_model import ForecastModel
 from cnn_lstm.model.metrics import forecast_metrics
-from cnn_lstm.model.outputs import EpochOutputs, outputs_of
-from cnn_lstm.model.training_data import ForecastData, Windows, contract_with
+from cnn_lstm.model.outputs import EpochOutputs, data_of, outputs_of
+from cnn_lstm.model.training_data import Windows, contract_with
 
 
 class EnsembleModule(Ensemble, LightningModule):
@@ -41,8 +41,9 @@ class EnsembleModule(Ensemble, LightningModule):
 
     def setup(self, stage: str) -> None:
         """Refuses data that the members do not go with, and takes what the data module says of the others."""
-        data: ForecastData = self.trainer.datamodule  # type: ignore[attr-defined]  # as `Forecaster`
-        self.contract = contract_with(self.contract, data, refuse_other_prices=self.refuse_other_prices)
+        self.contract = contract_with(
+            self.contract, data_of(self.trainer), refuse_other_prices=self.refuse_other_prices
+        )
 
     def test_step(self, batch: Windows, batch_idx: int) -> None:
         """Keeps the forecasts of a batch."""
@@ -50,10 +51,11 @@ class EnsembleModule(Ensemble, LightningModule):
 
     validation_step = test_step
 
-    def predict_step(self, batch: Windows, batch_idx: int) -> None:
-        """Keeps the forecasts of a batch; labels may be missing."""
+    def predict_step(self, batch: Windows, batch_idx: int) -> dict[str, Tensor]:
+        """Keeps the forecasts of a batch, and returns them, as `Forecaster`; labels may be missing."""
         columns = self.forecast(batch.x, self.samples).columns
         self.outputs.add(row=batch.row, y_true=batch.y, **columns)
+        return {"row": batch.row, **columns}
 
     def on_test_epoch_start(self) -> None:
         """Starts with nothing; forecasts of many windows wait on the disk."""

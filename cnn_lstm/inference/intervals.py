@@ -33,9 +33,7 @@ Fresh = Callable[[], Adaptive[Any]]  # makes the bounds of one target and symbol
 BoundsOf = Callable[[Key, "_Series", NDArray[np.int64], Fresh], Iterator[tuple[NDArray[np.int64], Any]]]
 
 
-def add_intervals(
-    table: pd.DataFrame, calibration: Calibration | None, boundary: str, past: PastIntervals | None = None
-) -> pd.DataFrame:
+def add_intervals(table: pd.DataFrame, calibration: Calibration | None, boundary: str) -> pd.DataFrame:
     """The predictions table with conformal intervals.
 
     Adaptation begins with the first forecast of a symbol at or after the boundary, with the symbol alone, and with
@@ -46,7 +44,6 @@ def add_intervals(
         table: As `predictions_table` returns it: sorted by target, symbol and date.
         calibration: That of the checkpoint; without one the table stays as it is.
         boundary: First date of the test part of the checkpoint, ISO, UTC.
-        past: What the intervals of an earlier table are remembered by, which this one may go on from.
 
     Returns:
         The table with `lower_50`, `upper_50`, ..., `upper_95`, or for classes `set_50`, ...: the classes in the set,
@@ -59,10 +56,38 @@ def add_intervals(
     if calibration is None:
         log.warning("no intervals: the checkpoint has no calibration scores, train again to have them")
         return table
-    start = _microseconds(boundary)
+    return _widened(table, calibration, _replay(calibration, _microseconds(boundary), None))
+
+
+def interval_columns(
+    columns: Mapping[str, NDArray[Any]],
+    infos: Mapping[str, TargetInfo],
+    calibration: Calibration,
+    boundary: str,
+    past: PastIntervals | None = None,
+) -> dict[str, Any]:
+    """`scale` and the bounds that `add_intervals` adds, each (n,), of columns that are not a table yet.
+
+    Args:
+        columns: Those of `prediction_columns`.
+        infos: What a predictions table says of each target.
+        calibration: As for `add_intervals`.
+        boundary: As for `add_intervals`.
+        past: What the intervals of an earlier table are remembered by, which this one may go on from.
+
+    Raises:
+        CheckpointError: If the calibration is damaged.
+    """
+    scored = scored_infos(infos, calibration)
+    groups = _groups(columns["target"], columns["symbol"])
+    return _bounds(columns, groups, scored, calibration, _replay(calibration, _microseconds(boundary), past))
+
+
+def _replay(calibration: Calibration, start: int, past: PastIntervals | None) -> BoundsOf:
+    """What gives the bounds of each target and symbol, as they would have been issued day by day."""
     if past is not None:
-        return _widened(table, calibration, partial(past.replay, calibration, start))
-    return _widened(table, calibration, lambda _, series, rows, fresh: series.replay(fresh(), rows, start))
+        return partial(past.replay, calibration, start)
+    return lambda _, series, rows, fresh: series.replay(fresh(), rows, start)
 
 
 def scored_infos(targets: Mapping[str, TargetInfo], calibration: Calibration) -> dict[str, TargetInfo]:
@@ -175,18 +200,22 @@ def _widened(table: pd.DataFrame, calibration: Calibration, bounds_of: BoundsOf)
     infos = scored_infos(target_infos(table), calibration)
     columns = {name: table[name].to_numpy(dtype="datetime64[us]") for name in ("as_of", "target_end")}
     columns |= {name: table[name].to_numpy(dtype=np.float64) for name in ("y_true", "scale", *_forecast_columns(infos))}
-    (target, targets), (symbol, symbols) = pd.factorize(table["target"]), pd.factorize(table["symbol"])
-    groups = [
-        ((str(targets[code // len(symbols)]), str(symbols[code % len(symbols)])), rows)
-        for code, rows in positions_by_code(target * len(symbols) + symbol).items()
-    ]
-    found = _bounds(columns, groups, infos, calibration, bounds_of)
+    found = _bounds(columns, _groups(table["target"], table["symbol"]), infos, calibration, bounds_of)
     widened = table.copy(deep=False)
     widened.attrs = {}  # pandas copies them with every piece of the table
     widened = widened.assign(**found)
     widened.attrs = dict(table.attrs)
     set_target_infos(widened, infos)
     return widened
+
+
+def _groups(target: Any, symbol: Any) -> list[tuple[Key, NDArray[np.int64]]]:
+    """Rows of each target and symbol, of the names of both, (n,)."""
+    (of_target, targets), (of_symbol, symbols) = pd.factorize(target), pd.factorize(symbol)
+    return [
+        ((str(targets[code // len(symbols)]), str(symbols[code % len(symbols)])), rows)
+        for code, rows in positions_by_code(of_target * len(symbols) + of_symbol).items()
+    ]
 
 
 def _bounds(

@@ -39,6 +39,7 @@ from cnn_lstm.inference.stream_state import (
     StreamState,
     Tail,
     Version,
+    behind_a_gap,
     last_bars,
     read_state,
     refused_if_damaged,
@@ -192,11 +193,10 @@ class Stream:
 
     def _advanced(self, arrived: Arrived) -> dict[str, Tail]:
         """What is known of each symbol with its new bar, still with all rows."""
-        max_gap = round(self._recipe.checks.gap_limit() * 86_400e6)
-        tails = {
-            symbol: self._tails.get(symbol, self._empty).with_bar(arrived.moment, bar, max_gap)
-            for symbol, bar in zip(arrived.symbols, arrived.values, strict=True)
-        }
+        before = [self._tails.get(symbol, self._empty) for symbol in arrived.symbols]
+        broken = behind_a_gap(before, arrived.moment, self._recipe.checks.gap_limit(), self._recipe.exchange)
+        new = zip(arrived.symbols, before, arrived.values, broken, strict=True)
+        tails = {symbol: tail.with_bar(arrived.moment, bar, cut_off) for symbol, tail, bar, cut_off in new}
         rows = torch.from_numpy(self._latest_features.values(tails).astype(np.float32))
         whole = rows.isfinite().all(dim=1).tolist()
         return {

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnn_lstm.bounded import load_json, require_stored
+from cnn_lstm.data.exchange import elapsed
 from cnn_lstm.data.times import utc_index
 from cnn_lstm.errors import CheckpointError, ConfigError
 from cnn_lstm.files import write_whole
@@ -78,15 +79,14 @@ class Tail:
         complete = len(time) - 1 - int(broken[-1]) if len(broken) else len(time)
         return cls(time, bars, last, seen=len(time), unbroken=int(same.sum()), complete=complete)
 
-    def with_bar(self, moment: int, bar: NDArray[np.float64], max_gap: int) -> Tail:
+    def with_bar(self, moment: int, bar: NDArray[np.float64], broken: bool) -> Tail:
         """The tail with one more bar, whose features are not known yet, and still with all rows.
 
         Args:
             moment: Its time, in microseconds since 1970 in UTC.
             bar: Its columns, (C,).
-            max_gap: Microseconds between two rows above which a new segment begins.
+            broken: Whether a gap lies before it, so that a new segment begins.
         """
-        broken = len(self.time) > 0 and moment - int(self.time[-1]) > max_gap
         time, bars = np.append(self.time, moment), np.concatenate([self.bars, bar[None]])
         unbroken, complete = (1, 0) if broken else (self.unbroken + 1, self.complete)
         return Tail(time, bars, self.window, self.seen + 1, unbroken, complete)
@@ -136,6 +136,25 @@ def last_bars(tails: Mapping[str, Tail], columns: Sequence[str]) -> pd.DataFrame
     when = utc_index(np.array([tail.time[-1] for tail in tails.values()], dtype=np.int64))
     keys = pd.DataFrame({"symbol": pd.array(list(tails), dtype="str"), "timestamp": when})
     return pd.concat([keys, pd.DataFrame(last, columns=list(columns))], axis=1)
+
+
+def behind_a_gap(tails: Sequence[Tail], moment: int, limit: float, exchange: str) -> list[bool]:
+    """Whether a gap lies between the last bar of each symbol and a moment.
+
+    Args:
+        tails: What is kept of each symbol; an empty one has no gap.
+        moment: In microseconds since 1970 in UTC.
+        limit: Longest pause that is not a gap, in days, or sessions of the exchange.
+        exchange: Its code; empty for days.
+
+    Example:
+        >>> behind_a_gap([Tail.empty(1, 1, 1)], 0, 10.0, "")
+        [False]
+    """
+    times = [int(tail.time[-1]) if len(tail.time) else moment for tail in tails]
+    moments = elapsed(np.array([*times, moment], dtype=np.int64), exchange)
+    gaps: list[bool] = (moments[-1] - moments[:-1] > round(limit * 86_400e6)).tolist()
+    return gaps
 
 
 @dataclass(frozen=True)

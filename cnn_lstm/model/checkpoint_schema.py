@@ -317,4 +317,5 @@ RECIPE: dict[str, Callable[[Any], bool]] = {
     "zone": _is_text,
     "known_future": lambda value: isinstance(value, list | tuple) and all(map(_ahead, value)),
     "static": lambda value: _texts(value) and len(set(value)) == len(value),
+    "exchange": _is_text,
 }

@@ -11,15 +11,13 @@ from typing import Any, BinaryIO
 
 import torch
 
-from cnn_lstm import specs
 from cnn_lstm.bounded import PackedError, require_stored
 from cnn_lstm.errors import CheckpointError, ResourceError
 from cnn_lstm.files import make_folder, reason_text, replace_file, room_text
 from cnn_lstm.model.checkpoint_schema import FIX, require_categories, require_forward, require_scales, require_size
 from cnn_lstm.model.contract import require_intact
 from cnn_lstm.model.forecast_model import ForecastModel
-from cnn_lstm.model.network import Backbone
-from cnn_lstm.model.objectives import Objective
+from cnn_lstm.model.own_class import untrained
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -83,8 +81,8 @@ def forecaster_from(checkpoint: Mapping[str, Any]) -> ForecastModel:
     try:
         require_single(checkpoint)
         plain, state = checkpoint["hyper_parameters"], checkpoint["state_dict"]
-        require_size(partial(_untrained, plain), plain, state)
-        forecaster = _untrained(plain)
+        require_size(partial(untrained, plain), plain, state)
+        forecaster = untrained(plain)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError("the checkpoint does not say how to build its model", repr(error), code=417) from error
     try:
@@ -100,16 +98,6 @@ def forecaster_from(checkpoint: Mapping[str, Any]) -> ForecastModel:
         raise CheckpointError("the network and the contract differ in their number of targets", fix=FIX, code=421)
     require_forward(forecaster, forecaster.contract.recipe)
     return forecaster.eval()
-
-
-def _untrained(plain: Mapping[str, Any]) -> ForecastModel:
-    """The forecaster that a checkpoint describes, without its weights."""
-    return ForecastModel(
-        network=specs.build(plain["network"], Backbone),
-        objective=specs.build(plain["objective"], Objective),
-        n_targets=plain["n_targets"],
-        linear=plain.get("linear", "off"),
-    )
 
 
 def is_ensemble(checkpoint: Mapping[str, Any]) -> bool:

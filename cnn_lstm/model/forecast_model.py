@@ -64,10 +64,10 @@ class ForecastModel(TargetScale):
         linear = linear or "off"  # as YAML reads `off`
         require(linear in get_args(Mode), f"linear={linear!r}", "model.linear", f"one of {', '.join(get_args(Mode))}")
         # Lightning's `load_from_checkpoint` gives the specs of the checkpoint
-        network = specs.build(network, Backbone) if isinstance(network, Mapping) else network
+        network = specs.built(network, Backbone)
         require_backbone(network)
-        objective = specs.build(objective, Objective) if isinstance(objective, Mapping) else objective
-        self.network, self.objective = network, objective or Point()
+        self.network = network
+        self.objective: Objective = specs.built(objective or Point(), Objective)
         fix = "set it in the class, see docs/model.md"
         specs.require_attributes(self.objective, {"n_outputs": int}, "model.objective", fix)
         self.n_targets = n_targets
@@ -130,6 +130,10 @@ class ForecastModel(TargetScale):
         if samples:
             columns |= dropout_columns(self, x, samples, seed, self.objective.classes)
         return Forecast(columns, embedding)
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Scalar loss of raw windows (B, T, F) against their targets in original units (B, H), as training has it."""
+        return self.objective.loss_of(self._outputs(x)[1], y, self._loc(x), self._scale(x))
 
     def _outputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings (B, D), raw outputs (B, H, K), and the line in them (B, H, L), of raw windows (B, T, F)."""

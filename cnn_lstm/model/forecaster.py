@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
@@ -25,7 +25,8 @@ from cnn_lstm.model.metrics import epoch_metrics
 from cnn_lstm.model.network import Backbone, require_embeddings
 from cnn_lstm.model.objectives import Objective
 from cnn_lstm.model.optimised import OptimisedModule
-from cnn_lstm.model.outputs import EpochOutputs, outputs_of
+from cnn_lstm.model.outputs import EpochOutputs, data_of, outputs_of
+from cnn_lstm.model.own_class import own_values, remembering, without_objects
 from cnn_lstm.model.scheduling import step_plateau
 from cnn_lstm.model.training_data import (
     ForecastData,
@@ -87,6 +88,11 @@ class Forecaster(ForecastModel, OptimisedModule):
         self.outputs, self.clipping = EpochOutputs(), Clipping()
         self.forecasts: dict[str, Tensor] = {}
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = remembering(cls.__init__, get_type_hints(Forecaster.__init__))  # type: ignore[method-assign]
+
     # -- steps and epochs ----------------------------------------------------------------------------------------
 
     def _step(self, batch: Windows, raw: Tensor, line: Tensor) -> Tensor:
@@ -102,7 +108,7 @@ class Forecaster(ForecastModel, OptimisedModule):
         """Loss of a training batch."""
         loss = self._step(batch, *self._outputs(batch.x)[1:])
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's connectors
-        if (self.global_step + 1) % every == 0:  # as Lightning counts
+        if every and (self.global_step + 1) % every == 0:  # as Lightning counts; 0 is never
             self.log("train_loss_step", loss.detach(), prog_bar=True)
         return loss
 
@@ -114,10 +120,11 @@ class Forecaster(ForecastModel, OptimisedModule):
         """Keeps the forecasts of a test batch."""
         self._step(batch, *fixed_shape(self._outputs, batch.x)[1:])
 
-    def predict_step(self, batch: Windows, batch_idx: int) -> None:
-        """Keeps the forecasts of a batch; labels may be missing."""
+    def predict_step(self, batch: Windows, batch_idx: int) -> dict[str, Tensor]:
+        """Keeps the forecasts of a batch, and returns them by name with the panel `row`; labels may be missing."""
         columns = self.forecast(batch.x, self.samples).columns
         self.outputs.add(row=batch.row, y_true=batch.y, **columns)
+        return {"row": batch.row, **columns}
 
     def on_train_epoch_start(self) -> None:
         """Starts with nothing, whatever an interrupted epoch left behind."""
@@ -175,8 +182,7 @@ class Forecaster(ForecastModel, OptimisedModule):
     @property
     def _data(self) -> ForecastData:
         """The data module; Lightning's connectors set it on the trainer, whose class does not declare it."""
-        data: ForecastData = self.trainer.datamodule  # type: ignore[attr-defined]
-        return data
+        return data_of(self.trainer)
 
     def setup(self, stage: str) -> None:
         """Takes the training statistics before a fit, and what the data module says of the data."""
@@ -186,6 +192,7 @@ class Forecaster(ForecastModel, OptimisedModule):
             return
         self.contract = Contract.from_plain(self._data.contract())
         if stage == "fit":
+            own_values(self, Forecaster)  # refused now, not at the first checkpoint
             self.objective.learn_kinds(self.contract.target_kinds)
             self.learn_statistics(self._data.statistics)
             for x, *_ in self._data.windows_of("train", 2):
@@ -211,12 +218,13 @@ class Forecaster(ForecastModel, OptimisedModule):
             "objective": self.objective.spec(),
             "n_targets": self.n_targets,
             "linear": self.linear.mode if self.linear.learnt else "off",
+            **own_values(self, Forecaster),
         }
         checkpoint[CHECKPOINT_KEY] = with_digest(self.contract, checkpoint["state_dict"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the contract of a checkpoint; see `contract_with` for when it is refused."""
-        require_intact(checkpoint)
+        require_intact(without_objects(checkpoint))
         saved = Contract.of(checkpoint)
         if saved == self._joined:
             return

@@ -16,8 +16,9 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from cnn_lstm.errors import ConfigError
+from cnn_lstm.errors import ConfigError, require
 from cnn_lstm.files import disk_errors_in_one_line
+from cnn_lstm.model.training_data import ForecastData
 
 KEPT_BYTES = 32 * 2**20
 
@@ -123,3 +124,24 @@ def outputs_of(trainer: Trainer) -> EpochOutputs:
     """
     folder = Path(trainer.default_root_dir)
     return EpochOutputs(folder if trainer.world_size == 1 and folder.is_dir() else None)
+
+
+def data_of(trainer: Trainer) -> ForecastData:
+    """The data module of a trainer.
+
+    Lightning's connectors set it on the trainer, whose class does not declare it.
+
+    Args:
+        trainer: The trainer.
+
+    Raises:
+        ConfigError: E287, if there is none, as where loaders alone are given, or it is of another kind.
+    """
+    data: Any = getattr(trainer, "datamodule", None)
+    what = "the trainer has loaders alone" if data is None else f"the data module is a {type(data).__name__}"
+    call = trainer.state.fn.value if trainer.state.fn else "fit"
+    fix = f"call trainer.{call}(forecaster, datamodule=MarketDataModule(...)); it knows scales, dates and targets"
+    known = all(hasattr(data, name) for name in ("contract", "keep_dates", "statistics_of"))
+    require(data is not None and known, what, "Forecaster", fix, code=287)
+    module: ForecastData = data
+    return module

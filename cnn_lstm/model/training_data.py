@@ -68,12 +68,8 @@ class Statistics(Protocol):
         """Position of a static column and code of a category of training rows, (K, 2); K is 0 without any."""
 
 
-class ForecastData(Protocol):
-    """What a data module offers to the forecaster."""
-
-    @property
-    def statistics(self) -> Statistics:
-        """Location and scale over the training rows."""
+class KnownData(Protocol):
+    """What is known of data that a checkpoint meets."""
 
     def contract(self) -> Mapping[str, Any]:
         """What `Contract.from_plain` reads."""
@@ -83,6 +79,14 @@ class ForecastData(Protocol):
 
     def keep_gap_limit(self, days: float | None) -> None:
         """Takes the limit of gaps of a checkpoint where the settings name none."""
+
+
+class ForecastData(KnownData, Protocol):
+    """What a data module offers to the forecaster."""
+
+    @property
+    def statistics(self) -> Statistics:
+        """Location and scale over the training rows."""
 
     def windows_of(self, part: Part, most: int) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
         """At most so many windows of a part, evenly spread, in chunks: raw features, labels, rows; see `Windows`."""
@@ -94,7 +98,7 @@ class ForecastData(Protocol):
         """A number of the date of each of the panel rows, both (n,)."""
 
 
-def contract_with(saved: Contract, data: ForecastData, *, fit: bool = False, refuse_other_prices: bool) -> Contract:
+def contract_with(saved: Contract, data: KnownData, *, fit: bool = False, refuse_other_prices: bool) -> Contract:
     """What a checkpoint says, on other data than those that it was trained on.
 
     The checkpoint's dates decide which rows it is judged on, as long as no fit goes on with it: a split by shares of

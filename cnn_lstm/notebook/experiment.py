@@ -28,6 +28,7 @@ from cnn_lstm.errors import CnnLstmError, ConfigError, require
 from cnn_lstm.model.network import Backbone
 from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.argv import word_of
+from cnn_lstm.shipped import config_path
 from cnn_lstm.specs import Serializable, class_path, is_trusted, plain
 
 Settings = Mapping[str, Any] | str | Path | None
@@ -107,8 +108,9 @@ def argv_of(data: MarketDataModule | None, settings: Settings, folder: Path) -> 
     with tempfile.TemporaryDirectory() as place:
         files = []
         if isinstance(settings, Path) or (isinstance(settings, str) and "\n" not in settings):
-            require(Path(settings).is_file(), "no such file", str(settings), "give a YAML file, or its text", code=201)
-            files.append(Path(settings))
+            file = shipped_or(settings)
+            require(file.is_file(), "no such file", str(settings), "give a YAML file, or its text", code=201)
+            files.append(file)
         elif settings is not None:
             files.append(Path(place) / "settings.yaml")
             text = settings if isinstance(settings, str) else _text(_nested(_of_mapping(settings)))
@@ -121,6 +123,19 @@ def argv_of(data: MarketDataModule | None, settings: Settings, folder: Path) -> 
         except CnnLstmError as error:
             _rename(error, place)
             raise
+
+
+def shipped_or(file: str | Path) -> Path:
+    """The file that the package carries under a name, as `volatility` or `sweep/quick`; else the file as it is given.
+
+    Args:
+        file: What the user gave.
+
+    Example:
+        >>> shipped_or("sweep/quick").name, str(shipped_or("mine.yaml"))
+        ('quick.yaml', 'mine.yaml')
+    """
+    return (config_path(file) if isinstance(file, str) else None) or Path(file)
 
 
 def _rename(error: CnnLstmError, place: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import tempfile
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,10 @@ from typing import Any
 
 import pandas as pd
 
+from cnn_lstm.data.arrow_frames import Frame
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.evaluation.explanation.explain import REPEATS, ROWS, explain, explain_forecast
+from cnn_lstm.evaluation.explanation.results import Explanation, ForecastExplanation
 from cnn_lstm.evaluation.plots import Kind, embedded
 from cnn_lstm.hints import counted
 from cnn_lstm.inference.ensemble import model_from
@@ -21,9 +23,9 @@ from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.devices import require_device
 from cnn_lstm.notebook.calls import command, options
-from cnn_lstm.notebook.drawing import Drawing
 from cnn_lstm.notebook.experiment import RUNS, Settings, argv_of
 from cnn_lstm.notebook.report import TestReport, draw
+from cnn_lstm.pages.drawing import Drawing
 from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.argv import word_of
 from cnn_lstm.runs.ensemble_fit import fit_ensemble
@@ -124,8 +126,7 @@ class Model(Predictor):
         """
         config, file = word_of(self.run.config), word_of(self.checkpoint)
         argv = ["test", "--config", config, "--ckpt_path", file, "--run_dir", word_of(self.run.path), "--quiet=true"]
-        with command("test", quiet=True), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The dirpath has changed")  # nothing is saved here
+        with command("test", quiet=True):
             forecast_cli.run([*argv, *options(settings or {})])
         return TestReport.from_run(self.run.path)
 
@@ -157,10 +158,45 @@ class Model(Predictor):
         Raises:
             DataError: If the prices cannot be read.
         """
-        data = forecast_cli.parsed(["fit", "--config", word_of(self.run.config)]).build_data()
+        data = self._data()
         data.keep_dates(self.forecaster.contract.boundaries)
         data.setup()
         return self.predict_rows(data.panel, data.parts.validation)
+
+    def explain(
+        self,
+        prices: Frame | None = None,
+        symbol: str | None = None,
+        as_of: str | None = None,
+        *,
+        rows: int = ROWS,
+        repeats: int = REPEATS,
+        seed: int = 0,
+    ) -> Explanation | ForecastExplanation:
+        """Which features and bars the forecasts of the validation part owe themselves to, or one forecast does.
+
+        Args:
+            prices: Price table of the one forecast; those of the run's config.yaml by default.
+            symbol: Whose forecast. Without prices, symbol and `as_of` the validation part is explained.
+            as_of: Its last bar, ISO; the newest one by default.
+            rows: Most windows of the validation part, see `Effort`, as the next two; one forecast needs none of them.
+            repeats: Permutations of each feature.
+            seed: Of the permutations.
+
+        Returns:
+            An `Explanation` or a `ForecastExplanation`: tables `by_feature` and `by_bar`, and `plot()`.
+
+        Raises:
+            ConfigError: E229, if captum is not installed; E224, if an argument is out of range or unknown.
+            DataError: If the prices cannot be read, or E380, see `explain` and `explain_forecast`.
+        """
+        if prices is None and symbol is None and as_of is None:
+            return explain(self, self._data(), rows=rows, repeats=repeats, seed=seed)
+        return explain_forecast(self, self._data() if prices is None else prices, symbol, as_of)
+
+    def _data(self) -> MarketDataModule:
+        """The data of the run's config.yaml."""
+        return forecast_cli.parsed(["fit", "--config", word_of(self.run.config)]).build_data()
 
     def __repr__(self) -> str:
         contract = self.forecaster.contract
@@ -197,9 +233,9 @@ def fit(
     Args:
         data: The data; they take the place of the section `data` of the settings. Without both it is the bars that the
             package carries.
-        settings: Everything else that a YAML of `fit` may hold: a file such as `configs/volatility.yaml`, YAML text, or
-            a mapping by section or dotted key, for example `{"trainer.accelerator": "cpu", "model.network":
-            {"channels": [16, 32]}, "ensemble": 5}`. Networks, objectives and the like may be objects.
+        settings: Everything else that a YAML of `fit` may hold: a file, the name of a shipped one such as `volatility`,
+            YAML text, or a mapping by section or dotted key, for example `{"trainer.accelerator": "cpu",
+            "model.network": {"channels": [16, 32]}, "ensemble": 5}`. Networks, objectives and the like may be objects.
         max_epochs: `trainer.max_epochs`.
         run_dir: The run folder, which must not hold a run; a new one in `runs` by default.
         seed: `seed_everything`, 42 by default.

@@ -22,7 +22,7 @@ from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.evaluation.text import render_report
 from cnn_lstm.files import read_json
 from cnn_lstm.hints import one_of
-from cnn_lstm.notebook.drawing import Drawing
+from cnn_lstm.pages.drawing import Drawing
 
 KINDS: tuple[Kind, ...] = ("forecast", "truth", "calibration", "strategy", "errors")
 

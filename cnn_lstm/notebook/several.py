@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,7 +163,7 @@ def sweep(  # noqa: PLR0913 - those of the command
     Args:
         data: See `fit`.
         settings: See `fit`.
-        space: YAML file of the space.
+        space: YAML file of the space, or the name of a shipped one such as `sweep/quick`.
         n_trials: Trials to finish.
         max_epochs: `trainer.max_epochs`.
         folder: Folder of all trials, where best.yaml is written.
@@ -185,6 +185,47 @@ def sweep(  # noqa: PLR0913 - those of the command
         require(bool(files), "neither data nor settings", "sweep", "give at least one of them", code=225)
         others = [word for file in files[1:] for word in ("--config", file)]
         return api.sweep(files[0], space, n_trials, n_jobs, folder, resume, [*others, *_flags(max_epochs), *more])
+
+
+def rl_sweep(
+    model: Model | PathText,
+    settings: PathText | Mapping[str, Any] | None = None,
+    *,
+    space: PathText,
+    n_trials: int = 50,
+    folder: PathText = "runs/rl-sweep",
+    n_jobs: int = 1,
+    resume: bool = False,
+    more: Sequence[str] = (),
+) -> optuna.Study:
+    """Searches a space of settings of agents on the validation part, as `cnn-lstm rl sweep` does.
+
+    `cnn-lstm rl train --config FOLDER/best.yaml` trains the best settings.
+
+    Args:
+        model: The forecaster, or its checkpoint.
+        settings: Settings of `rl train`: a YAML file, or values by dotted keys; the defaults without any.
+        space: YAML file of the space.
+        n_trials: Trials to finish.
+        folder: Folder of all trials, where best.yaml is written.
+        n_jobs: Worker processes.
+        resume: Whether to go on with the sweep that is in the folder.
+        more: Further options of the command, for example `["--timeout=600"]`.
+
+    Returns:
+        The study, for Optuna's own tables and plots.
+
+    Raises:
+        CnnLstmError: If the sweep fails, with its line.
+
+    Example:
+        >>> space = "configs/rl/sweep/ppo.yaml"
+        >>> rl_sweep(model, {"market.symbols": ["IBM"]}, space=space, n_trials=20).best_value  # doctest: +SKIP
+    """
+    checkpoint = model.checkpoint if isinstance(model, Model) else model
+    argv = ["--ckpt_path", str(checkpoint), "--space", str(space), "--n_trials", str(n_trials), "--n_jobs", str(n_jobs)]
+    given = options(settings) if isinstance(settings, Mapping) else ["--config", str(settings)] if settings else []
+    return api.study_of(["rl", "sweep"], folder, resume, [*given, *argv, *more])
 
 
 def audit(data: MarketDataModule, model: Model | None = None, *, warnings_fail: bool = False) -> run_audit.Audit:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,16 @@ class AgentInputs:
     def columns(self) -> list[str]:
         """The columns that agents see; empty where they see windows."""
         return [] if self.table is None else [name for name in map(str, self.table) if name not in KEYS]
+
+    def before(self, date: pd.Timestamp | None) -> AgentInputs:
+        """The same without the rows from a date on.
+
+        Args:
+            date: The date; None for all rows.
+        """
+        if self.table is None or date is None:
+            return self
+        return replace(self, table=self.table[self.table["as_of"] < date])
 
     def in_sample_rows(self, env: gymnasium.Env[Any, Any]) -> int:
         """How many rows on dates of episodes come from a model that was trained on those very dates.

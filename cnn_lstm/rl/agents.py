@@ -22,7 +22,7 @@ from cnn_lstm.bounded import require_stored
 from cnn_lstm.errors import CnnLstmError, ConfigError
 from cnn_lstm.hints import one_of
 from cnn_lstm.rl.market import market_of
-from cnn_lstm.rl.settings import AgentSettings
+from cnn_lstm.rl.settings import AgentSettings, Algorithm
 from cnn_lstm.rl.track_records import Line, track_record
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "a2c": A2C, "sac": SAC, "td3": TD3, "dqn": DQN}
@@ -42,12 +42,8 @@ def make_agent(settings: AgentSettings, env: VecEnv | gymnasium.Env[Any, Any], s
     Raises:
         ConfigError: E271, if the algorithm has no such argument, refuses a value, or cannot act in this market.
     """
+    require_arguments(settings)
     algorithm = ALGORITHMS[settings.algo]
-    known = set(inspect.signature(algorithm.__init__).parameters) - RESERVED
-    for name in settings.arguments:
-        if name not in known:
-            what = f"{settings.algo} has no argument {name}"
-            raise ConfigError(what, "agent.arguments", one_of(name, sorted(known)), code=271)
     try:
         # a copy, since some algorithms write into their arguments
         return algorithm(settings.policy, env, seed=seed, device=settings.device, **copy.deepcopy(settings.arguments))
@@ -57,6 +53,36 @@ def make_agent(settings: AgentSettings, env: VecEnv | gymnasium.Env[Any, Any], s
         reason = " ".join(str(error).split())
         fix = ACTIONS if "action space" in reason else "correct the value"
         raise ConfigError(f"{settings.algo} refuses this: {reason}", "agent", fix, code=271) from error
+
+
+def require_arguments(settings: AgentSettings) -> None:
+    """Refuses arguments that the algorithm does not have.
+
+    Args:
+        settings: Settings of the agent.
+
+    Raises:
+        ConfigError: E271, with the nearest name.
+    """
+    known = set(inspect.signature(ALGORITHMS[settings.algo].__init__).parameters) - RESERVED
+    for name in settings.arguments:
+        if name not in known:
+            what = f"{settings.algo} has no argument {name}"
+            raise ConfigError(what, "agent.arguments", one_of(name, sorted(known)), code=271)
+
+
+def argument_defaults(algo: Algorithm) -> dict[str, Any]:
+    """The arguments that an algorithm has where nobody says anything.
+
+    Args:
+        algo: Its name.
+
+    Example:
+        >>> argument_defaults("ppo")["gamma"]
+        0.99
+    """
+    parameters = inspect.signature(ALGORITHMS[algo].__init__).parameters
+    return {name: each.default for name, each in parameters.items() if name not in RESERVED}
 
 
 def blank_agent(settings: AgentSettings, env: gymnasium.Env[Any, Any]) -> BaseAlgorithm:

@@ -154,8 +154,8 @@ def _signs(job: Job, data: MarketData, target: str, middle: float) -> Floats:
 def _report(
     episodes: Episodes, job: Job, uses: Uses, agents: Records, joint: pd.DataFrame, rules: Records
 ) -> EvaluationReport:
-    """All metrics, and the claim; the agents pay for all models that were judged on these rows."""
-    data, terms, trials = episodes.data, episodes.terms, uses["models"]
+    """All metrics, and the claim; the agents pay for all models that were judged on these rows, and for a sweep."""
+    data, terms, trials = episodes.data, episodes.terms, uses["models"] + job.config.trials - 1
     together = metrics_of(data, terms, joint, ALL_SEEDS, trials)
     periods = np.nan if together.periods_per_year is None else together.periods_per_year
     random = at_random_times(data, terms, list(agents.values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 
 import gymnasium
 import jsonargparse
+import pandas as pd
+import yaml
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.errors import CheckpointError, ConfigError
+from cnn_lstm.data.splits import Boundaries
+from cnn_lstm.errors import CheckpointError, ConfigError, require
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract, digest_of, refuse_differences
 from cnn_lstm.rl.agent_inputs import AgentInputs, read_inputs, require_used
@@ -43,16 +47,33 @@ class JobConfig:
         ckpt_digest: Digest of its weights; other weights are refused. None: any.
         forecasts_digest: SHA-256 of the file `market.forecasts`; another file is refused. None: any.
         folder: Folder of the agents within RUN/rl.
+        trials: How many settings `rl sweep` has tried before it chose these; the deflated Sharpe ratio pays for them.
         market: Settings of the market.
         agent: Settings of the agents.
+
+    Raises:
+        ConfigError: E224, if there is not at least one trial.
     """
 
     ckpt_path: str | None = None
     ckpt_digest: str | None = None
     forecasts_digest: str | None = None
     folder: str | None = None
+    trials: int = 1
     market: MarketSettings = field(default_factory=MarketSettings)
     agent: AgentSettings = field(default_factory=AgentSettings)
+
+    def __post_init__(self) -> None:
+        require(self.trials >= 1, f"trials={self.trials}", "rl train", "give at least 1")
+
+    def to_yaml(self, folder: Path) -> str:
+        """The configuration for a file; it names the checkpoint relative to its folder, so that a run can be moved.
+
+        Args:
+            folder: Where the file will lie.
+        """
+        path = self.ckpt_path and os.path.relpath(Path(self.ckpt_path).resolve(), folder.resolve())
+        return yaml.safe_dump(asdict(replace(self, ckpt_path=path)), sort_keys=False)
 
 
 @dataclass(frozen=True)
@@ -64,6 +85,7 @@ class Job:
         checkpoint: Checkpoint of the forecaster.
         home: Run of the forecaster.
         data: Data of the forecaster, set up.
+        prices: Its price table, or the part of it that agents may see.
         inputs: What the agents see.
     """
 
@@ -71,6 +93,7 @@ class Job:
     checkpoint: Path
     home: RunFolder
     data: MarketDataModule
+    prices: pd.DataFrame
     inputs: AgentInputs
 
     @property
@@ -86,19 +109,24 @@ class Job:
         }
         return replace(agent, arguments={**agent.arguments, "policy_kwargs": policy})
 
-    def env(self, part: Part, episode_length: int | None = None) -> gymnasium.Env[Any, Any]:
+    def env(
+        self, part: Part, episode_length: int | None = None, between: tuple[str | None, str | None] = (None, None)
+    ) -> gymnasium.Env[Any, Any]:
         """The environment of one agent.
 
         Args:
             part: Part in which episodes lie.
             episode_length: Steps of an episode; the whole part by default.
+            between: First day of episodes, and the day after the last one, ISO; the whole part by default.
         """
         settings, table = self.config.market, self.inputs.table
         names = ("symbols", "actions", "positions", "delay", "fee_bp", "slippage_bp", "reward")
         market = MarketEnv(
-            self.data.prices,
+            self.prices,
             checkpoint=self.checkpoint,
             part=part,
+            start=between[0],
+            end=between[1],
             observe="window" if table is None else "account",
             episode_length=episode_length,
             **{name: getattr(settings, name) for name in names},
@@ -109,7 +137,9 @@ class Job:
         on_missing: OnMissing = "skip" if settings.see == "forecast" else "error"
         return EncoderObservation(market, table, self.inputs.columns, on_missing)
 
-    def checked_env(self, part: Part, episode_length: int | None = None) -> gymnasium.Env[Any, Any]:
+    def checked_env(
+        self, part: Part, episode_length: int | None = None, between: tuple[str | None, str | None] = (None, None)
+    ) -> gymnasium.Env[Any, Any]:
         """`env`, refused if a model was trained on dates that it describes there, unless `market.in_sample` allows it.
 
         In the test part nothing allows it.
@@ -117,11 +147,12 @@ class Job:
         Args:
             part: Part in which episodes lie.
             episode_length: Steps of an episode; the whole part by default.
+            between: As of `env`.
 
         Raises:
             ConfigError: E270.
         """
-        env = self.env(part, episode_length)
+        env = self.env(part, episode_length, between)
         if part == "test" or not self.config.market.in_sample:
             self.inputs.require_out_of_sample(env, part)
         return env
@@ -175,11 +206,12 @@ def saved_config(folder: Path, command: str) -> JobConfig:
     return parse_config(["--config", str(folder / "config.yaml")], command)
 
 
-def job_of(config: JobConfig) -> Job:
+def job_of(config: JobConfig, before_test: bool = False) -> Job:
     """Reads the checkpoint, and the data of its run.
 
     Args:
         config: The configuration.
+        before_test: Whether agents see neither prices nor forecasts from the first test date on.
 
     Raises:
         CheckpointError: If there is no checkpoint, or its run's configuration now reads other data.
@@ -205,11 +237,15 @@ def job_of(config: JobConfig) -> Job:
     data = ForecastCLI(["fit", "--config", str(home.config)], run=False).build_data()
     data.setup()
     refuse_differences({"data": Contract.of(content).fingerprint}, {"data": data.fingerprint})
-    inputs = read_inputs(market, agent, checkpoint, data.prices)
+    prices, first_test = data.prices, None
+    if before_test:
+        first_test = pd.Timestamp(Boundaries.of(Contract.of(content).boundaries).test, tz="UTC")
+        prices = prices[prices["timestamp"] < first_test]
+    inputs = read_inputs(market, agent, checkpoint, prices).before(first_test)
     forecasts = hashlib.sha256(Path(market.forecasts).read_bytes()).hexdigest() if market.forecasts else None
     if config.forecasts_digest not in (None, forecasts):
         what = "the agents learnt with other forecasts than lie there now"
         fix = "put those back, or train agents with another --folder"
         raise ConfigError(what, str(market.forecasts), fix, code=273)
     config = replace(config, ckpt_digest=digest, forecasts_digest=forecasts)
-    return Job(config, checkpoint, home, data, inputs)
+    return Job(config, checkpoint, home, data, prices, inputs)

@@ -123,7 +123,8 @@ def read_market_data(
     files = isinstance(prices, str | Path)
     table = recipe.read(PriceFiles(str(prices)).load(None, None, None) if files else prices)
     bound = recipe.bind(table.columns, [])
-    checked = check_prices(table, recipe.checks, required=[*bound.needed_columns, "close"])
+    required = [*bound.needed_columns, "close"]
+    checked = check_prices(table, recipe.checks, required, exchange=recipe.exchange)
     # a checkpoint has targets, and its training has looked at its zone
     calendar = [] if recipe.targets else check_calendar(checked.table["timestamp"], bound)
     for defect in [*checked.warnings, *calendar]:

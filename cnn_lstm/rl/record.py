@@ -13,7 +13,7 @@ from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.delivery import Delivery
 from cnn_lstm.training.tracking.events import Parent
 from cnn_lstm.training.tracking.journal import Journal
-from cnn_lstm.training.tracking.parent import write_parent
+from cnn_lstm.training.tracking.parent import parent_of, write_parent
 from cnn_lstm.training.tracking.record import EXPERIMENT, Record
 
 
@@ -38,7 +38,9 @@ class TrackedMetrics(KVWriter):
 
 
 @contextmanager
-def recorded(home: RunFolder, folder: Path, config: str, command: str, resumed: bool = False) -> Iterator[Record]:
+def recorded(
+    home: RunFolder, folder: Path, config: str, command: str, resumed: bool = False, trial: bool = False
+) -> Iterator[Record]:
     """A record while agents are trained or judged; it keeps nothing where the forecaster's run has no record.
 
     Args:
@@ -47,12 +49,13 @@ def recorded(home: RunFolder, folder: Path, config: str, command: str, resumed: 
         config: Their configuration as YAML.
         command: `fit` for the training, anything else afterwards.
         resumed: Whether a training goes on that was cut short.
+        trial: Whether it is a trial of a sweep, which is the parent of its record.
     """
     start = Journal(home.tracking).start()
     delivery = Delivery.of_run(folder, start.uri if start else None, home=home.path.resolve().parent)
     experiment = start.experiment if start else EXPERIMENT
     record = Record(RunFolder(folder), command, delivery, experiment, enabled=start is not None)
-    if start is not None:
+    if start is not None and not (trial and parent_of(folder)):
         write_parent(folder.parent, Parent(uid=start.uid, name=start.name))
     with record.ended():
         record.begin(config, resumed)

@@ -42,7 +42,8 @@ class EvaluationReport:
         first: First date.
         last: Last date.
         cost_bp: Cost in basis points of what is traded, per side.
-        trials: Number of models that were judged on these rows, for the deflated Sharpe ratio.
+        trials: Number of trials that the deflated Sharpe ratio pays for: the models that were judged on these rows, and
+            the other settings that a sweep has tried.
         claim: What may be claimed of all agents together.
         agents: Metrics of each agent, by name.
         together: Metrics of all agents together.

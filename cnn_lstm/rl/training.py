@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import shutil
 import sys
 import time
@@ -15,7 +14,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import yaml
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -68,7 +67,7 @@ def train(config: JobConfig, resume: bool = False) -> Path:
         _require_folder(folder, resume)  # nobody has begun there meanwhile
         job = replace(job, config=replace(job.config, folder=folder.name))
         if not resume:
-            write_text_whole(folder / "config.yaml", with_digest(_config_text(job, folder)))
+            write_text_whole(folder / "config.yaml", with_digest(job.config.to_yaml(folder)))
         _train_missing(job, env, folder, resume)
     return folder
 
@@ -83,12 +82,6 @@ def _require_folder(folder: Path, resume: bool) -> None:
         raise ConfigError("no agents to go on with", str(folder), fix, code=246)
 
 
-def _config_text(job: Job, folder: Path) -> str:
-    """The config.yaml of the agents; it names the checkpoint relative to their folder, so that a run can be moved."""
-    checkpoint = os.path.relpath(job.checkpoint.resolve(), folder.resolve())
-    return yaml.safe_dump(asdict(replace(job.config, ckpt_path=checkpoint)), sort_keys=False)
-
-
 def _train_missing(job: Job, env: gymnasium.Env[Any, Any], folder: Path, resumed: bool) -> None:
     """Trains the agents that have no file yet, and records their training in MLflow."""
     wanted, name = job.config.agent.seeds, job.config.folder
@@ -97,13 +90,18 @@ def _train_missing(job: Job, env: gymnasium.Env[Any, Any], folder: Path, resumed
         print(f"dates of the {job.config.market.part} part without a forecast of every symbol, left out: {left_out:,}")
     print(f"training {len(seeds)} of {counted(len(wanted), 'seed')}; if cut short, go on with --resume --folder {name}")
     if seeds:
-        with recorded(job.home, folder, _config_text(job, folder), "fit", resumed) as record:
+        with recorded(job.home, folder, job.config.to_yaml(folder), "fit", resumed) as record:
             for seed in seeds:
                 record.keep(learn(job.learner, env, seed, folder, [TrackedMetrics(record, seed)]))
 
 
 def learn(
-    settings: AgentSettings, env: gymnasium.Env[Any, Any], seed: int, folder: Path, writers: Sequence[KVWriter] = ()
+    settings: AgentSettings,
+    env: gymnasium.Env[Any, Any],
+    seed: int,
+    folder: Path,
+    writers: Sequence[KVWriter] = (),
+    callback: BaseCallback | None = None,
 ) -> Path:
     """Trains the agent of a seed.
 
@@ -113,6 +111,7 @@ def learn(
         seed: The seed.
         folder: Where agent_seedN.zip is written, and logs/seedN with progress.csv and TensorBoard's events.
         writers: Further writers of the logged metrics.
+        callback: Looks on while the agent learns, and may end that.
 
     Returns:
         The file of the agent.
@@ -128,7 +127,7 @@ def learn(
     agent.set_logger(logger)
     # the bar overwrites its line, which only a terminal can show, and rich draws it
     bar = settings.progress_bar and sys.stdout.isatty() and find_spec("rich") is not None
-    agent.learn(settings.steps, progress_bar=bar)
+    agent.learn(settings.steps, callback=callback, progress_bar=bar)
     logger.close()
     file = agent_file(folder, seed)
     write_whole(file, agent.save)

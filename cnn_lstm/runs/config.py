@@ -28,7 +28,7 @@ SMALLEST = {
     "seed_everything": 0,
     "ensemble": 1,
     "n_jobs": 1,
-    "trainer.max_epochs": 0,
+    "trainer.max_epochs": -1,  # no limit: early stopping, max_steps or max_time end the training
     "trainer.gradient_clip_val": 0,
     "trainer.accumulate_grad_batches": 1,
     "trainer.log_every_n_steps": 1,

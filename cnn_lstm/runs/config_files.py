@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from cnn_lstm import shipped
 from cnn_lstm.bounded import warn_if_changed
 from cnn_lstm.errors import ConfigError, require
 from cnn_lstm.hints import nearest_key
@@ -122,7 +123,7 @@ def _content(file: Path, sections: Collection[str], renamed: Mapping[str, str]) 
     if len(text) > MAX_PATH or not (file.is_dir() or file.is_file()):
         what = f"no such file: {text}"
         require(not is_address(text), f"--config {text} is an address", "the command line", DOWNLOAD, code=291)
-        require(isinstance(_loaded(text), dict), what, "the command line", "correct --config", code=225)
+        require(isinstance(_loaded(text), dict), what, "the command line", shipped.hint(text), code=225)
         return None
     kept, text = read_config(file, {}), file.read_text(encoding="utf-8")
     warn_if_changed(text, file)

@@ -6,8 +6,9 @@ see `plain_keys`. Whatever is not surely right goes to the parser of the fit, wh
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from cnn_lstm.bounded import DIGEST, has_its_digest
 from cnn_lstm.credentials import MASK
 from cnn_lstm.data.market_data import MarketData
+from cnn_lstm.errors import ConfigError
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.model.forecast_model import ForecastModel
 from cnn_lstm.model.linear import Mode
@@ -31,12 +33,14 @@ from cnn_lstm.runs.config import CLASS_DEFAULTS, check_numbers
 from cnn_lstm.runs.config_files import check_keys, with_read_files
 from cnn_lstm.runs.messages import set_up_messages
 from cnn_lstm.runs.named_code import require_declared
+from cnn_lstm.runs.parser_errors import one_line_errors
 from cnn_lstm.runs.plain_keys import PLAIN
 from cnn_lstm.runs.symbols_text import with_listed_symbols
 from cnn_lstm.runs.yaml_guard import guard_parser, read_nothing
 from cnn_lstm.training.run_folder import SAVED
 
 DATA, MODEL = "data", "model"
+ENVIRONMENT = "JSONARGPARSE_DEFAULT_ENV"  # the switch of Lightning's parser
 OTHERS = sorted({key.split(".")[0] for key in PLAIN})
 # arguments of `Forecaster`, with what they are by default
 OF_MODEL: Mapping[str, tuple[Any, Any]] = {
@@ -64,31 +68,48 @@ def data_of(argv: Sequence[str], command: Literal["fit", "test"] = "fit") -> Mar
     Raises:
         ConfigError: If the configuration is wrong, in whatever section.
     """
+    return data_and_evaluation(argv, command)[0]
+
+
+def data_and_evaluation(argv: Sequence[str], command: Literal["fit", "test"] = "fit") -> tuple[MarketData, Evaluation]:
+    """The data of a configuration, and the settings of the evaluation.
+
+    Args:
+        argv: Arguments of the command.
+        command: Its name.
+
+    Raises:
+        ConfigError: If the configuration is wrong, in whatever section.
+    """
     set_up_messages()
     try:
         return _without_a_trainer(argv, command)
     except (Exception, SystemExit):  # whatever it is, the parser of the fit meets it again, and has the words for it
-        from cnn_lstm.runs.forecast_cli import parsed
+        try:
+            from cnn_lstm.runs.forecast_cli import parsed
+        except ModuleNotFoundError as error:  # no Lightning, and so no other parser
+            if str(error.name).startswith("cnn_lstm"):
+                raise
+            return _alone(argv, command)
+        fallback = parsed([command, *argv])
+        return fallback.build_data(), fallback.evaluation
 
-        return parsed([command, *argv]).build_data()
 
-
-def _without_a_trainer(argv: Sequence[str], command: str) -> MarketData:
+def _without_a_trainer(argv: Sequence[str], command: str) -> tuple[MarketData, Evaluation]:
     """The data of a configuration that is surely right.
 
     Raises:
         NotSureError: If something is not sure; it may raise anything else for the same reason.
     """
+    _require(
+        ENVIRONMENT not in os.environ
+    )  # variables may hold keys, by the names of the fit
     files = config_files(argv)
     _require(all(_is_about_data(word) for word in argv if word.startswith("-")))
     written = [_was_written(file) for file in files]
     guard_parser()
     parser = _parser(with_model=not written or not all(written))
-    known = {action.dest for action in parser._actions}
-    check_keys(files, known | PLAIN.keys() | {f"{MODEL}.{name}" for name in OF_MODEL})
-    explicit = explicit_flags(with_listed_symbols(argv), flags_of(parser))
-    words = with_read_files(explicit, {DATA, MODEL})
-    config = parser.parse_args(with_meant_lists(words, lambda before, key: parser.parse_args(before).get(key)))
+    config = _config_of(parser, argv, files)
     require_declared(config)
     check_numbers(config)
     _require(not any(MASK in str(value) for value in flattened(config.as_dict()).values()))
@@ -98,6 +119,41 @@ def _without_a_trainer(argv: Sequence[str], command: str) -> MarketData:
     return _built(parser, config)
 
 
+def _config_of(parser: jsonargparse.ArgumentParser, argv: Sequence[str], files: Sequence[Path]) -> Namespace:
+    """A configuration, parsed."""
+    known = {action.dest for action in parser._actions}
+    check_keys(list(files), known | PLAIN.keys() | {f"{MODEL}.{name}" for name in OF_MODEL})
+    explicit = explicit_flags(with_listed_symbols(argv), flags_of(parser))
+    words = with_read_files(explicit, {DATA, MODEL})
+    return parser.parse_args(with_meant_lists(words, lambda before, key: parser.parse_args(before).get(key)))
+
+
+def _alone(argv: Sequence[str], command: str) -> tuple[MarketData, Evaluation]:
+    """The data of a configuration where Lightning is not installed; its other sections are neither built nor checked.
+
+    Raises:
+        ConfigError: If the section of data is wrong, or an option is about something else.
+    """
+    for word in argv:
+        if word.startswith("-") and not _is_about_data(word):
+            fix = "leave it out, or install the whole package: pip install cnn-lstm"
+            raise ConfigError(f"{word.partition('=')[0]} needs Lightning", "this environment", fix, code=298)
+    guard_parser()
+    parser = _parser(with_model=False)
+    with one_line_errors(command, {action.dest for action in parser._actions}):
+        config = _config_of(parser, argv, config_files(argv))
+        config[MODEL] = None
+        for key in OTHERS:
+            config[key] = None
+        require_declared(config)
+        check_numbers(config)
+        for key, value in flattened(config.as_dict()).items():
+            if MASK in str(value):
+                fix = f"give it again: --{key}=..., or let the class read an environment variable"
+                raise ConfigError(f"{key} is {MASK}: secrets are not saved", "config.yaml", fix, code=295)
+        return _built(parser, config)
+
+
 def _require(sure: bool) -> None:
     if not sure:
         raise NotSureError
@@ -105,7 +161,8 @@ def _require(sure: bool) -> None:
 
 def _is_about_data(word: str) -> bool:
     option = word.partition("=")[0]
-    return option in ("--config", "-c") or (option.startswith(f"--{DATA}.") and not option.endswith(".help"))
+    ours = option.startswith((f"--{DATA}.", "--evaluation.")) and not option.endswith(".help")
+    return ours or option in ("--config", "-c")
 
 
 def _was_written(file: Path) -> bool:
@@ -116,7 +173,11 @@ def _was_written(file: Path) -> bool:
     """
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     _require(has_its_digest(text))
-    return f"# {DIGEST}" in text and text.startswith(f"{SAVED}{version('lightning')}\n")
+    try:
+        begins = f"{SAVED}{version('lightning')}\n"
+    except PackageNotFoundError:  # its digest says that a fit wrote it, and nothing here reads it otherwise
+        begins = SAVED
+    return f"# {DIGEST}" in text and text.startswith(begins)
 
 
 def _parser(with_model: bool) -> jsonargparse.ArgumentParser:
@@ -149,8 +210,8 @@ def _others(config: Namespace) -> Iterable[tuple[str, Any]]:
             yield key, value
 
 
-def _built(parser: jsonargparse.ArgumentParser, config: Namespace) -> MarketData:
-    """The data, after a model was built for them; nothing that another key may name is built."""
+def _built(parser: jsonargparse.ArgumentParser, config: Namespace) -> tuple[MarketData, Evaluation]:
+    """Data and settings, after a model was built for them; nothing that another key may name is built."""
     for key in OTHERS if isinstance(config.model, Namespace) else (*OTHERS, MODEL):
         config[key] = None
     built = parser.instantiate_classes(config)
@@ -158,4 +219,4 @@ def _built(parser: jsonargparse.ArgumentParser, config: Namespace) -> MarketData
     if (model := built.model) is not None:
         _require(model.samples >= 0)
         ForecastModel(model.network, model.objective, data.n_targets, model.linear)
-    return data
+    return data, Evaluation(**config.evaluation.as_dict())

@@ -211,11 +211,13 @@ def _validation(model: ForecastModel | Ensemble, data: MarketDataModule) -> dict
 
 def _totals(summaries: Sequence[Mapping[str, Any]]) -> Totals:
     """What the fits of all members took together."""
-    return {
+    totals: Totals = {
         "epochs": sum(one["epochs"] for one in summaries),
         "seconds": sum(one["seconds"] for one in summaries),
         "windows_per_s": median(one["windows_per_s"] for one in summaries),
-        "peak_memory_mib": max(one["peak_memory_mib"] for one in summaries),
         "started": min(one["started"] for one in summaries),
         "ended": max(one["ended"] for one in summaries),
     }
+    if peaks := [one["peak_memory_mib"] for one in summaries if "peak_memory_mib" in one]:
+        totals["peak_memory_mib"] = max(peaks)
+    return totals

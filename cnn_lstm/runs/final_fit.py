@@ -65,6 +65,10 @@ def check_final(config: Namespace, defaults: Mapping[str, dict[str, Any]]) -> No
     what = "a final fit has no validation rows to calibrate its intervals on"
     fix = "first fit on train, then name the checkpoint of that fit: RUN/checkpoints/best.ckpt"
     require(path is not None, what, CALIBRATION_FROM, fix)
+    trainer = config.trainer
+    ends = (trainer.max_epochs or 0) >= 0 or trainer.max_steps >= 0 or trainer.max_time
+    what, fix = "a final fit does not stop early, and has no other end", "give the number of epochs"
+    require(bool(ends), what, "trainer.max_epochs=-1", fix, code=280)
     checkpoint = read_checkpoint(path)
     require_single(checkpoint, path)
     require_same_model(checkpoint, config.model, dict(defaults))

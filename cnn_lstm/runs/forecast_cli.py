@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -25,7 +25,7 @@ from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.hints import refuse_renamed
 from cnn_lstm.inference.ensemble import ensemble_from
 from cnn_lstm.inference.ensemble_module import EnsembleModule, for_trainer
-from cnn_lstm.model.checkpoints import is_ensemble, read_checkpoint
+from cnn_lstm.model.checkpoints import is_ensemble, plain_members, read_checkpoint
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.runs.appended import with_meant_lists
@@ -41,9 +41,10 @@ from cnn_lstm.runs.final_fit import (
     require_rate_without_validation,
     without_validation,
 )
-from cnn_lstm.runs.messages import set_up_messages
+from cnn_lstm.runs.messages import say_errors_only, set_up_messages
 from cnn_lstm.runs.named_code import require_declared
 from cnn_lstm.runs.outcome import Outcome
+from cnn_lstm.runs.own_model import KEYS, long_text, model_class, require_same_class, short_options, short_texts
 from cnn_lstm.runs.parser_errors import one_line_errors
 from cnn_lstm.runs.run_errors import constructing, one_line, run_errors_in_one_line
 from cnn_lstm.runs.saved_config import refuse_masked, require_rerun, saved_text
@@ -70,6 +71,7 @@ from cnn_lstm.training.run_folder import (
     keep_config_of_user,
     resolve_run,
 )
+from cnn_lstm.training.settings_of_run import SettingsOfRun
 from cnn_lstm.training.starting_line import StartingLine
 from cnn_lstm.training.tensorboard import TensorBoardPlots
 from cnn_lstm.training.trainer import ForecastTrainer
@@ -107,9 +109,10 @@ class ForecastCLI(LightningCLI):
         set_up_messages()
         guard_parser()
         self._command, self._runs, self._trial = args[0], run, trial
+        self._kind = model_class(args)
         with OneWriter(args[0]) as self._writer:
             super().__init__(
-                Forecaster,
+                self._kind,
                 MarketDataModule,
                 save_config_callback=None,
                 trainer_class=ForecastTrainer,
@@ -118,7 +121,7 @@ class ForecastCLI(LightningCLI):
                 parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
-                args=args,
+                args=short_options(args),
             )
 
     # -- parser --------------------------------------------------------------------------------------------------
@@ -151,10 +154,10 @@ class ForecastCLI(LightningCLI):
         refuse_renamed(args, RENAMED_OPTIONS, self._command)
         read_nothing(self._subcommand_parsers[self._command])
         self.files = config_files(args)
-        check_keys(self.files, self._known_keys())
+        check_keys(self.files, self._known_keys() | KEYS)
         with self._one_line_errors():
             explicit = explicit_flags(with_listed_symbols(args), flags_of(self._subcommand_parsers[self._command]))
-            read = with_read_files(explicit, sections_of(self._known_keys()))
+            read = short_texts(with_read_files(explicit, sections_of(self._known_keys())))
             self.config = parser.parse_args(with_meant_lists(read, partial(_value, parser, self._command)))
         require_declared(self.command_config)
         check_values(self.command_config)
@@ -181,12 +184,14 @@ class ForecastCLI(LightningCLI):
         self.config_text = saved_text(parser, config)
         if self._runs and self._command == "fit":
             require_rerun(parser, self.config_text)
+        self.config_text = long_text(self.config_text, self._kind)
+        if self._runs and self._command == "fit":
             keep_config_of_user(self.run_folder, self.config_text, self.files)
 
     def _set_seed(self) -> None:
         seed = self.command_config.seed_everything
         if self.command_config.quiet:
-            logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+            say_errors_only()
         if self._runs and seed is not False:
             seed_everything(None if seed is True else seed, workers=True, verbose=False)
 
@@ -284,6 +289,7 @@ class ForecastCLI(LightningCLI):
             if is_final(self.command_config):
                 callbacks.append(CalibrationOfFit(self.command_config.calibration_from))
             callbacks.append(TrackedData(self.record, yaml.safe_load(self.config_text)["data"]["source"]))
+            callbacks.append(SettingsOfRun(self.config_text))
         return callbacks
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
@@ -327,7 +333,9 @@ class ForecastCLI(LightningCLI):
         self._writer.require_in_place()
         outcome = Outcome(self.run_folder, self.record, self.trainer, self.model, self.datamodule)
         config = self.config_init[self._command]
-        if self._command == "fit":
+        if config.trainer.fast_dev_run:
+            outcome.trial(self._command)
+        elif self._command == "fit":
             outcome.fit(model=not self._trial)
         elif self._command == "validate":
             outcome.validate()
@@ -347,7 +355,7 @@ def add_run_arguments(parser: LightningArgumentParser) -> None:
     parser.add_argument("--runs_dir", type=str, default="runs", help="Where fit makes the run's folder.")
     parser.add_argument("--tensorboard", type=bool, default=True, help="Write TensorBoard events.")
     add_tracking_arguments(parser)
-    parser.add_argument("--quiet", type=bool, default=False, help="No bar, no line per epoch; results only.")
+    parser.add_argument("--quiet", type=bool, default=False, help="No bar, lines or warnings: results and errors.")
     parser.add_argument("--csv", type=bool, default=False, help="predict: write forecasts.csv too.")
     parser.add_argument("--ensemble", type=int, default=1, help="fit: train so many seeds; best.ckpt is their average.")
     parser.add_argument("--n_jobs", type=int, default=1, help="fit: members of an ensemble at a time.")
@@ -369,6 +377,8 @@ def _value(parser: LightningArgumentParser, command: str, argv: list[str], key: 
 def _of_checkpoint(forecaster: Forecaster, data: MarketDataModule, ckpt_path: str) -> Forecaster | EnsembleModule:
     """The ensemble of a checkpoint in place of a forecaster without weights; the data keep the checkpoint's dates."""
     checkpoint = read_checkpoint(ckpt_path)
+    for plain in plain_members(checkpoint):
+        require_same_class(plain, type(forecaster))
     contract = Contract.of(checkpoint)
     data.keep_dates(contract.boundaries)
     data.keep_gap_limit(contract.gap_limit)
@@ -396,7 +406,7 @@ def run(
         ensemble: Runs a fit of several members, given its configuration and its arguments; None where the arguments
             ask for one member.
     """
-    with _restored_environment(), empty_run_removed(), interruption_with_advice():
+    with _restored_environment(), warnings.catch_warnings(), empty_run_removed(), interruption_with_advice():
         cli = ForecastCLI(argv, trial=trial)
         if cli.makes_ensemble:
             assert ensemble is not None, "nobody can train the members"

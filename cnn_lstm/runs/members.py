@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from cnn_lstm.bounded import load_json
 from cnn_lstm.data.stored_tables import read_text_of
@@ -87,10 +88,10 @@ class Member:
 def read_report(folder: Path) -> Report | None:
     """Content of a folder's report.json; None if there is none, or a broken one."""
     try:
-        report: Report = load_json(read_text_of(folder / "predictions.parquet", "report.json"))
+        report: object = load_json(read_text_of(folder / "predictions.parquet", "report.json"))
     except (OSError, ValueError):
         return None
-    return report if isinstance(report, dict) else None
+    return cast(Report, report) if isinstance(report, dict) else None
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,14 @@ def set_up_messages() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_of_use)  # the same one is added once
 
 
+def say_errors_only() -> None:
+    """Leaves out everything but results and errors, until messages are set up again: `--quiet`."""
+    for handler in logging.getLogger("cnn_lstm").handlers:
+        handler.setLevel(logging.ERROR)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+
+
 class _OneLine(logging.Formatter):
     """A warning in one line of at most 400 letters, whatever value or library text it holds."""
 
@@ -44,4 +52,6 @@ class _OneLine(logging.Formatter):
 
 def _of_use(record: logging.LogRecord) -> bool:
     message = record.getMessage()
-    return "Tip:" not in message and "to estimate number of stepping batches" not in message
+    # the last one says what the end of a fit says, in the middle of its bar
+    useless = ("Tip:", "to estimate number of stepping batches", "`Trainer.fit` stopped")
+    return not any(text in message for text in useless)

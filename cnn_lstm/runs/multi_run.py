@@ -32,6 +32,11 @@ FREE_KEYS = (
 )
 
 
+def defaults_of_fit() -> str:
+    """The configuration of a fit where nothing is said, as YAML."""
+    return forecast_cli.parsed(["fit"]).config_text
+
+
 @dataclass(frozen=True)
 class MultiRunCommand:
     """A command that makes several runs.
@@ -134,6 +139,8 @@ class MultiRunCommand:
             raise self._not_for_users("ckpt_path")
         what, fix = f"{self.command} of final fits", "leave it out, and fit the final model once, with fit"
         require(cli.command_config.data.fit_on == "train", what, "data.fit_on", fix)
+        what, fix = f"{self.command} of trials, which leave no model", "leave it out; try one fit with it first"
+        require(not cli.command_config.trainer.fast_dev_run, what, "trainer.fast_dev_run", fix, code=280)
         return cli
 
     def new_folder(self, cli: ForecastCLI) -> Path:
@@ -164,7 +171,11 @@ class MultiRunCommand:
             yield lock.descriptor
 
     def require_same_configuration(
-        self, folder: Path, text: str, first: Mapping[str, Callable[[], object]] | None = None
+        self,
+        folder: Path,
+        text: str,
+        first: Mapping[str, Callable[[], object]] | None = None,
+        defaults: Callable[[], str] = defaults_of_fit,
     ) -> None:
         """Keeps the configuration in a new folder, and refuses a folder that was made of another one.
 
@@ -173,6 +184,7 @@ class MultiRunCommand:
             text: The configuration as YAML.
             first: What writes each file, by its name, that a folder has before it has a configuration: so a kill
                 leaves no folder that can be gone on with and lacks one of them.
+            defaults: Gives the configuration where nothing is said, as YAML.
 
         Raises:
             ConfigError: Naming each difference.
@@ -191,9 +203,9 @@ class MultiRunCommand:
         before = self.settings_of({"ensemble": 1} | clean(read_config(kept)))
         after = self.settings_of(yaml.safe_load(text))
         if new := [key for key in after if key not in before]:
-            defaults = self.settings_of(yaml.safe_load(forecast_cli.parsed(["fit"]).config_text))
+            usual = self.settings_of(yaml.safe_load(defaults()))
             # settings that came with a later version, and do nothing new
-            after = {key: value for key, value in after.items() if key not in new or value != defaults.get(key, ())}
+            after = {key: value for key, value in after.items() if key not in new or value != usual.get(key, ())}
         different = differences(before, after)
         if different:
             different.sort(key=lambda line: ": None -> " in line)  # what both say comes first

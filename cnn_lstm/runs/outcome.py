@@ -15,9 +15,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import collected_columns, collected_table, predictions_blocks
+from cnn_lstm.documents import hand_over
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_json_whole, write_text_whole, write_whole
+from cnn_lstm.hints import counted
 from cnn_lstm.inference.ensemble_module import EnsembleModule
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.outputs import with_intervals, write_csv_of, write_table_of
@@ -52,6 +54,19 @@ class Outcome:
         data: MarketDataModule,
     ) -> None:
         self.run, self.record, self.trainer, self.model, self.data = run, record, trainer, model, data
+
+    def trial(self, command: str) -> None:
+        """Says what `trainer.fast_dev_run` was: nothing of it is kept, and no metric of a few batches is shown.
+
+        Args:
+            command: The command.
+        """
+        batches = counted(int(self.trainer.fast_dev_run), "batch")  # type: ignore[attr-defined]  # set by Lightning
+        parts = {"fit": "training, then of validation,", "validate": "validation", "test": "the test part"}
+        print(
+            f"fast_dev_run: {batches} of {parts.get(command, 'the rows to forecast')} ran without an error; "
+            "this was a trial, not a result, and nothing of it is kept"
+        )
 
     def fit(self, model: bool = True) -> None:
         """Keeps the best model; prints its loss, and where everything lies.
@@ -94,6 +109,7 @@ class Outcome:
     def validate(self) -> None:
         """Prints the metrics of the validation part next to those of trivial forecasts."""
         self._keep_metrics("validate")
+        hand_over({"metrics": self._metrics()})
         text = f"{render(scoreboard(self.predictions()))}\n"
         self._keep(self.run.path / "validate.txt", text)
         print(text, end="")
@@ -113,6 +129,7 @@ class Outcome:
         judgement = judge(self.run.path, table, self.data, self.model, settings, checkpoint, self._attention_plots())
         self.record.log(judgement.metrics)
         self.record.keep(*judgement.files)
+        hand_over(judgement.report)
         print(judgement.text, end="")
         self._print_places({"report": judgement.page})
 
@@ -157,8 +174,11 @@ class Outcome:
         return add_intervals(table, contract.calibration, contract.boundaries.test)
 
     def _keep_metrics(self, stage: str) -> None:
-        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        metrics = self._metrics()
         self._keep(self.run.path / f"{stage}_metrics.json", json.dumps(metrics, indent=2) + "\n")
+
+    def _metrics(self) -> dict[str, float]:
+        return {name: float(value) for name, value in self.trainer.callback_metrics.items()}
 
     def _keep(self, path: Path, text: str) -> None:
         write_text_whole(path, text)

@@ -65,7 +65,7 @@ PLAIN: Mapping[str, Accepts] = {
     "trainer.logger": _flag,
     "trainer.callbacks": nothing,
     "trainer.fast_dev_run": flag,
-    "trainer.max_epochs": either(nothing, whole(0)),
+    "trainer.max_epochs": either(nothing, whole(-1)),
     "trainer.min_epochs": either(nothing, whole(0)),
     "trainer.max_steps": whole(-1),
     "trainer.min_steps": either(nothing, whole(0)),

@@ -187,20 +187,24 @@ class _Local(Running):
         self._pipe = pipe
 
     @abstractmethod
-    def signal(self, number: signal.Signals) -> None:
-        """Sends a signal to a process that runs."""
+    def terminate(self) -> None:
+        """Sends SIGTERM to a process that runs, or what stands for it on its system."""
+
+    @abstractmethod
+    def force(self) -> None:
+        """As `terminate`, with SIGKILL."""
 
     def ask_to_end(self) -> None:
         """Closes its pipe, or sends SIGTERM."""
         if self._pipe is not None:
             _close(self._pipe)
         elif self.ended() is None:
-            self.signal(signal.SIGTERM)
+            self.terminate()
 
     def kill(self) -> None:
         """Ends it at once, and waits for that."""
         if self.ended() is None:
-            self.signal(signal.SIGKILL)
+            self.force()
         while self.ended() is None:
             time.sleep(POLL / 10)
 
@@ -226,8 +230,8 @@ class _Cold(_Local):
             stdin=subprocess.DEVNULL if command.plan is None else subprocess.PIPE,
             stdout=output,
             stderr=None if output is None else subprocess.STDOUT,
-            text=True,
-            pass_fds=_held(lock),
+            encoding="utf-8",
+            pass_fds=_held(lock) if os.name == "posix" else (),  # Windows hands none on
             start_new_session=command.plan is not None,  # keeps the terminal's Ctrl-C from it
         )
         super().__init__(self._process.stdin)
@@ -240,8 +244,11 @@ class _Cold(_Local):
             _close(self._pipe)
         return None if code is None else _code(code)
 
-    def signal(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def force(self) -> None:
+        self._process.kill()
 
 
 @final
@@ -272,7 +279,13 @@ class _Warm(_Local):
             _close(self._pipe)
         return None if code is None else _code(code)
 
-    def signal(self, number: signal.Signals) -> None:
+    def terminate(self) -> None:
+        self._send(signal.SIGTERM)
+
+    def force(self) -> None:
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
             os.kill(self._pid, number)
 

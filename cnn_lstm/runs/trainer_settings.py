@@ -7,7 +7,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import EarlyStopping, ProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import EarlyStopping, ModelSummary, ProgressBar, WeightAveraging
 
 from cnn_lstm.errors import require
 
@@ -36,6 +36,9 @@ def callbacks_of_user(trainer: Namespace, quiet: bool, on_terminal: bool) -> tup
     theirs = any(isinstance(callback, ProgressBar) for callback in callbacks)
     ours = on_terminal and not unwanted and not theirs
     trainer.enable_progress_bar = ours or theirs
+    if quiet:  # with rich installed, Lightning prints its summary past the level of the log
+        callbacks = [callback for callback in callbacks if not isinstance(callback, ModelSummary)]
+        trainer.enable_model_summary = False
     return callbacks, ours
 
 

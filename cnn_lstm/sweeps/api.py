@@ -46,10 +46,24 @@ def sweep(
         >>> study.best_value  # doctest: +SKIP
     """
     argv = ["--config", str(config), "--space", str(space), "--n_trials", str(n_trials), "--n_jobs", str(n_jobs)]
-    argv += ["--folder", str(folder), *(["--resume"] if resume else []), *options]
+    return study_of(["sweep"], folder, resume, [*argv, *options])
+
+
+def study_of(command: Sequence[str], folder: str | Path, resume: bool, argv: Sequence[str]) -> optuna.Study:
+    """Runs a command that sweeps, in a process of its own, and opens its study.
+
+    Args:
+        command: The words of the command.
+        folder: Folder of all trials.
+        resume: Whether to go on with the sweep that is in the folder.
+        argv: The other arguments.
+
+    Raises:
+        CnnLstmError: If the command fails, with its line.
+    """
     error = ""
-    command = [*PROGRAM, *trust_argv(), "sweep", *argv]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    words = [*PROGRAM, *trust_argv(), *command, *argv, "--folder", str(folder), *(["--resume"] if resume else [])]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             for line in process.stdout or ():
                 print(line, end="", flush=True)
@@ -59,10 +73,10 @@ def sweep(
             raise
     code = process.returncode
     if code:
-        raise error_of_line(error, code, "sweep")
+        raise error_of_line(error, code, " ".join(command))
     kept = read_json(Path(folder) / "study.json", "record of the study")
     # the folder does not keep the password of a storage; the options have it
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--storage", default=kept["storage"])
-    storage = open_storage(parser.parse_known_args(options)[0].storage)
+    storage = open_storage(parser.parse_known_args(argv)[0].storage)
     return optuna.load_study(study_name=kept["study_name"], storage=storage)

@@ -20,9 +20,9 @@ import optuna
 
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.hints import one_of
-from cnn_lstm.sweeps.objectives import MEASURES, Objective, read_objectives, require_comparable
+from cnn_lstm.sweeps.objectives import FORECASTS, MEASURES, Metrics, Objective, read_objectives, require_comparable
 from cnn_lstm.sweeps.space import Space
-from cnn_lstm.sweeps.space_reader import read_space
+from cnn_lstm.sweeps.space_reader import FIXED, read_space
 
 SAMPLERS = {
     "tpe": "TPESampler",
@@ -49,6 +49,24 @@ SECTIONS = ("sampler", "pruner", "objectives", "space")
 
 
 @dataclass(frozen=True)
+class Kind:
+    """What distinguishes the trials of one command from those of another.
+
+    Attributes:
+        metrics: What they can be judged by.
+        fixed: Keys that no trial may have of its own, and why.
+        sections: Further sections of the file, which the command reads itself.
+    """
+
+    metrics: Metrics
+    fixed: Mapping[str, str]
+    sections: tuple[str, ...] = ()
+
+
+FITS = Kind(FORECASTS, FIXED)
+
+
+@dataclass(frozen=True)
 class Definition:
     """A sweep, as its file describes it.
 
@@ -72,23 +90,25 @@ class Definition:
     where: str = "sweep"
 
     @classmethod
-    def from_plain(cls, tree: Any, where: str = "sweep") -> Definition:
+    def from_plain(cls, tree: Any, where: str = "sweep", kind: Kind = FITS) -> Definition:
         """Reads the plain values of a file, and refuses what Optuna would refuse later.
 
         Args:
             tree: Plain values, as YAML gives them.
             where: Name of the file, for errors.
+            kind: What its trials are.
 
         Raises:
             ConfigError: In one line that names file and key.
         """
+        known = (*SECTIONS, *kind.sections)
         if not isinstance(tree, Mapping):
-            raise ConfigError("the file does not describe a sweep", where, f"give {', '.join(SECTIONS)}", code=250)
+            raise ConfigError("the file does not describe a sweep", where, f"give {', '.join(known)}", code=250)
         for key in tree:
-            if key not in SECTIONS:
-                raise ConfigError(f"unknown key {str(key)!r}", where, one_of(key, SECTIONS), code=250)
-        space = read_space(tree.get("space"), f"{where}: space")
-        objectives = read_objectives(tree.get("objectives"), f"{where}: objectives")
+            if key not in known:
+                raise ConfigError(f"unknown key {str(key)!r}", where, one_of(key, known), code=250)
+        space = read_space(tree.get("space"), f"{where}: space", kind.fixed)
+        objectives = read_objectives(tree.get("objectives"), f"{where}: objectives", kind.metrics)
         require_comparable(space, objectives, f"{where}: objectives")
         definition = cls(space, objectives, tree.get("sampler"), tree.get("pruner"), where)
         definition.make_sampler(None)
@@ -186,7 +206,9 @@ def _check_arguments(cls: type, arguments: Mapping[str, Any], where: str) -> Non
     ]
     for name, value in arguments.items():
         if name == "seed":
-            raise ConfigError("the sampler cannot have its own seed", where, "set seed_everything", code=253)
+            raise ConfigError(
+                "the sampler cannot have its own seed", where, "set seed_everything, or agent.seeds", code=253
+            )
         if name not in offered and name != "search_space":
             fix = one_of(name, offered) if offered else "it takes no arguments"
             raise ConfigError(f"unknown argument {name!r}", where, fix, code=253)

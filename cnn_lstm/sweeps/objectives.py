@@ -16,6 +16,7 @@ MEASURES = ("parameters", "latency_ms")
 # metrics of the validation part for which only one direction makes sense
 LOWER = ("loss", "mse", "mae", "rmse", *MEASURES)
 HIGHER = ("r2", "explained_variance", "correlation", "accuracy", "balanced_accuracy", "f1", "mcc")
+DIRECTION = {**dict.fromkeys(LOWER, "minimize"), **dict.fromkeys(HIGHER, "maximize")}
 # sections that change the unit in which the loss is measured
 UNITS = ("data.scaling", "data.per_symbol", "model.objective")
 
@@ -37,12 +38,41 @@ class Objective:
         return value < other if self.direction == "minimize" else value > other
 
 
-def read_objectives(section: Any, where: str = "objectives") -> tuple[Objective, ...]:
+@dataclass(frozen=True)
+class Metrics:
+    """What trials of a kind can be judged by.
+
+    Attributes:
+        default: The objective where the file names none.
+        known: Names that are offered in place of a misspelt one.
+        direction: The only direction that makes sense, by the name without `val_`.
+        complete: Whether there are no others than `known`; else any metric of the validation part may be logged.
+    """
+
+    default: Objective
+    known: tuple[str, ...]
+    direction: Mapping[str, str]
+    complete: bool = False
+
+    def admits(self, metric: str) -> bool:
+        """Whether a trial may have this metric."""
+        return metric in self.known or (not self.complete and metric.startswith("val_"))
+
+
+FORECASTS = Metrics(
+    default=Objective("val_loss", "minimize"),
+    known=(*MEASURES, "val_loss", "val_mae", "val_rmse", "val_accuracy"),
+    direction=DIRECTION,
+)
+
+
+def read_objectives(section: Any, where: str = "objectives", metrics: Metrics = FORECASTS) -> tuple[Objective, ...]:
     """The objectives that a YAML section lists.
 
     Args:
-        section: Its plain values; None for the validation loss.
+        section: Its plain values; None for the default.
         where: What errors name.
+        metrics: What trials can be judged by.
 
     Raises:
         ConfigError: Naming what is wrong.
@@ -51,31 +81,31 @@ def read_objectives(section: Any, where: str = "objectives") -> tuple[Objective,
         >>> read_objectives([{"metric": "val_mae", "direction": "minimize"}])
         (Objective(metric='val_mae', direction='minimize'),)
     """
+    default = metrics.default
     if section is None:
-        return (Objective("val_loss", "minimize"),)
+        return (default,)
     if not isinstance(section, list) or not section:
-        fix = "write [{metric: val_loss, direction: minimize}]"
+        fix = f"write [{{metric: {default.metric}, direction: {default.direction}}}]"
         raise ConfigError("objectives are not a list", where, fix, code=254)
-    objectives = tuple(_objective(item, f"{where}[{number}]") for number, item in enumerate(section))
-    metrics = [objective.metric for objective in objectives]
-    if len(set(metrics)) < len(metrics):
-        raise ConfigError("a metric is listed twice", f"{where}: {', '.join(metrics)}", "leave one out", code=254)
+    objectives = tuple(_objective(item, f"{where}[{number}]", metrics) for number, item in enumerate(section))
+    names = [objective.metric for objective in objectives]
+    if len(set(names)) < len(names):
+        raise ConfigError("a metric is listed twice", f"{where}: {', '.join(names)}", "leave one out", code=254)
     return objectives
 
 
-def _objective(item: Any, where: str) -> Objective:
+def _objective(item: Any, where: str, metrics: Metrics) -> Objective:
     if not isinstance(item, Mapping) or set(item) != {"metric", "direction"}:
         raise ConfigError("an objective has metric and direction", where, f"replace {item!r}", code=254)
     metric, direction = str(item["metric"]), str(item["direction"])
-    if not metric.startswith("val_") and metric not in MEASURES:
-        known = (*MEASURES, "val_loss", "val_mae", "val_rmse", "val_accuracy")
-        fix = one_of(metric, known) + (" The test part is not for choosing." if "test" in metric else "")
+    if not metrics.admits(metric):
+        fix = one_of(metric, metrics.known) + (" The test part is not for choosing." if "test" in metric else "")
         raise ConfigError(f"{metric} is not a metric of the validation part", f"{where}.metric", fix, code=254)
     if direction not in DIRECTIONS:
         raise ConfigError(f"direction {direction!r}", f"{where}.direction", one_of(direction, DIRECTIONS), code=254)
     name = metric.removeprefix("val_")  # with several targets, the name of one follows
-    for names, sense in ((LOWER, "minimize"), (HIGHER, "maximize")):
-        if direction != sense and any(name == each or name.startswith(f"{each}_") for each in names):
+    for each, sense in metrics.direction.items():
+        if direction != sense and (name == each or name.startswith(f"{each}_")):
             raise ConfigError(f"direction {direction} of {metric}", f"{where}.direction", f"{sense} it", code=254)
     return Objective(metric, direction)
 

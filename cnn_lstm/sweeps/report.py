@@ -122,9 +122,10 @@ def _tiles(trials: Sequence[FrozenTrial]) -> Iterator[tuple[str, str, str]]:
     seconds = [float(trial.user_attrs["seconds"]) for trial in trials if "seconds" in trial.user_attrs]
     if seconds:
         yield "time of all trials", f"{sum(seconds) / 60:,.1f} min", f"{np.median(seconds):,.1f} s the median trial"
-    epochs = [int(trial.user_attrs["epochs"]) for trial in trials if trial.user_attrs.get("epochs") is not None]
-    if epochs:
-        yield "epochs of all trials", f"{sum(epochs):,}", f"{np.median(epochs):g} the median trial"
+    for unit in ("epochs", "steps"):
+        length = [int(trial.user_attrs[unit]) for trial in trials if trial.user_attrs.get(unit) is not None]
+        if length:
+            yield f"{unit} of all trials", f"{sum(length):,}", f"{np.median(length):,g} the median trial"
 
 
 def _failures(trials: Sequence[FrozenTrial]) -> list[tuple[str, int, str]]:

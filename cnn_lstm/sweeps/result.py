@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -18,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from cnn_lstm.bounded import with_digest
 from cnn_lstm.credentials import without_credentials
 from cnn_lstm.data.muted_warnings import muted_warnings
+from cnn_lstm.documents import hand_over
 from cnn_lstm.errors import CnnLstmError
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.runs.multi_run import MultiRunCommand
@@ -44,12 +46,16 @@ class SweepResult:
         study: Its study.
         best: The best trial; None if no trial was completed.
         choice: The test of the choice among the trials by target; empty if it was not tested.
+        config: Whole configuration of the best trial as YAML; empty without one.
+        command: The command that trains it.
     """
 
     plan: Plan
     study: optuna.Study
     best: FrozenTrial | None
     choice: Mapping[str, ChoiceTest]
+    config: str
+    command: str = "fit"
 
     @property
     def metrics(self) -> list[str]:
@@ -77,29 +83,30 @@ class SweepResult:
         if self.best is None:
             return report
         write_text_whole(folder / BEST, with_digest(self._best_yaml(self.best)))
-        summary = {
-            "study_name": self.plan.study_name,
-            "trials": dict(sorted(self.counts().items())),
-            "best": {
-                "trial": self.best.number,
-                "values": dict(zip(self.metrics, self.best.values, strict=True)),
-                "params": self.best.params,
-            },
-            "validation": {target: asdict(test) for target, test in self.choice.items()},
-        }
-        write_text_whole(folder / "sweep.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
+        write_text_whole(folder / "sweep.json", json.dumps(self.plain(), indent=2, allow_nan=False) + "\n")
         return [folder / BEST, folder / SPACE, *report, folder / "sweep.json"]
 
+    def plain(self) -> dict[str, Any]:
+        """What sweep.json holds, and `sweep --json` prints; of the best trial there is None before one is completed."""
+        best = self.best and {
+            "trial": self.best.number,
+            "values": dict(zip(self.metrics, self.best.values, strict=True)),
+            "params": self.best.params,
+        }
+        return {
+            "study_name": self.plan.study_name,
+            "trials": dict(sorted(self.counts().items())),
+            "best": best,
+            "validation": {target: asdict(test) for target, test in self.choice.items()},
+        }
+
     def _best_yaml(self, best: FrozenTrial) -> str:
-        """The whole configuration of the best trial, which tells its report how many were tried."""
-        tried = len(self.study.get_trials(deepcopy=False, states=FINISHED))
-        spa = {target: test.spa_p for target, test in self.choice.items() if test.spa_p is not None}
-        options = [f"--evaluation.trials={tried}", *([f"--evaluation.spa={json.dumps(spa)}"] if spa else [])]
-        text = SWEEP.parsed([*_argv_of(self.plan, best), *options]).config_text
+        """The whole configuration of the best trial, and where it comes from."""
         values = ", ".join(f"{name} {value!r}" for name, value in zip(self.metrics, best.values, strict=True))
         return (
-            f"# Trial {best.number} of the study {self.plan.study_name}, the best of {tried}: {values},\n"
-            f"# found with seed {best.user_attrs['seed']} and OMP_NUM_THREADS={best.user_attrs['threads']}.\n{text}"
+            f"# Trial {best.number} of the study {self.plan.study_name}, the best of {tried(self.study)}: {values},\n"
+            f"# found with seed {best.user_attrs['seed']} and OMP_NUM_THREADS={best.user_attrs['threads']}.\n"
+            f"{self.config}"
         )
 
     def lines(self) -> list[str]:
@@ -114,7 +121,7 @@ class SweepResult:
             "all trials": folder / "trials.csv",
             "plots": folder / "sweep.html",
             "dashboard": f"optuna-dashboard {without_credentials(self.plan.storage)}",
-            "train it": f"cnn-lstm fit --config {folder / BEST}",
+            "train it": f"cnn-lstm {self.command} --config {folder / BEST}",
         }
         return [
             *(counts, f"best: trial {self.best.number}, {values}"),
@@ -132,18 +139,45 @@ def finish_sweep(plan: Plan, interrupted: bool = False) -> SweepResult:
         interrupted: Whether somebody waits for the end, so that the test of the choice is left out.
     """
     study = join(plan)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
+    best = next(iter(best_first(study)), None)
+    choice = _tested(plan, study, best) if best and not interrupted else {}
+    return handed_back(SweepResult(plan, study, best, choice, _config_of(plan, study, best, choice) if best else ""))
+
+
+def handed_back(result: SweepResult) -> SweepResult:
+    """Writes, records and prints the result of a sweep.
+
+    Args:
+        result: The result.
+    """
+    plan = result.plan
+    for trial in result.study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
         kinds = [event.content.kind for event in Journal(plan.run(trial.number).tracking).events()]
         if kinds and "end" not in kinds:  # its worker was killed
             record_state(plan, trial)
-    best = next(iter(best_first(study)), None)
-    result = SweepResult(plan, study, best, _tested(plan, study, best) if best and not interrupted else {})
     files = result.write()
-    if best is not None:
-        _record_parent(plan, best, files)
+    if result.best is not None:
+        _record_parent(plan, result.best, files)
+    hand_over(result.plain())
     for line in result.lines():
         print(line)
     return result
+
+
+def tried(study: optuna.Study) -> int:
+    """How many trials the best one was chosen among, those that were ended early too.
+
+    Args:
+        study: The study.
+    """
+    return len(study.get_trials(deepcopy=False, states=FINISHED))
+
+
+def _config_of(plan: Plan, study: optuna.Study, best: FrozenTrial, choice: Mapping[str, ChoiceTest]) -> str:
+    """The whole configuration of the best trial, which tells its report how many were tried."""
+    spa = {target: test.spa_p for target, test in choice.items() if test.spa_p is not None}
+    options = [f"--evaluation.trials={tried(study)}", *([f"--evaluation.spa={json.dumps(spa)}"] if spa else [])]
+    return SWEEP.parsed([*_argv_of(plan, best), *options]).config_text
 
 
 def _argv_of(plan: Plan, trial: FrozenTrial) -> list[str]:

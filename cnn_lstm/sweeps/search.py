@@ -7,7 +7,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,7 +31,7 @@ from cnn_lstm.runs.saved_config import options_of_secrets
 from cnn_lstm.runs.yaml_guard import MAX_BYTES, load_yaml
 from cnn_lstm.sweeps.definition import Definition
 from cnn_lstm.sweeps.objectives import monitored
-from cnn_lstm.sweeps.result import BEST, SPACE, SWEEP, finish_sweep
+from cnn_lstm.sweeps.result import BEST, SPACE, SWEEP, SweepResult, finish_sweep
 from cnn_lstm.sweeps.space import options_of
 from cnn_lstm.sweeps.storage import is_inside, parsed_url
 from cnn_lstm.sweeps.study import Plan, join, require_study
@@ -85,7 +85,7 @@ class SweepOptions:
         if not options.resume or options.folder is None or not (options.folder / SETTINGS).is_file():
             return options
         kept = _kept_settings(options.folder)
-        missing = [name for name in KEPT if argv[name] is None and kept.get(name) is not None]
+        missing = [name for name in KEPT if argv.get(name) is None and kept.get(name) is not None]
         if "storage" in missing:
             _require_storage_inside(kept["storage"], options.folder)
         return replace(options, **{name: kept[name] for name in missing})
@@ -130,7 +130,7 @@ def search(options: SweepOptions, argv: Sequence[str]) -> None:
     """
     SWEEP.require_folder(options.folder, options.resume)
     options.require_usable()
-    file, tree = _read_file(options)
+    file, tree = read_file(options, "configs/sweep/cnn_lstm.yaml")
     SWEEP.refuse_reserved(argv)
     definition = Definition.from_plain(tree, str(file))
     cli = _configuration(options, argv, definition)
@@ -146,24 +146,58 @@ def search(options: SweepOptions, argv: Sequence[str]) -> None:
         plan = _plan(folder, cli, definition, tree, options)
         for write in first.values():  # a resumed sweep may have other options
             write()
-        name_parent(folder)
-        study = {"study_name": plan.study_name, "storage": without_credentials(plan.storage)}
-        if (folder / STUDY).is_file() and read_json(folder / STUDY, "record of the study") == study:
-            require_study(plan)
-        join(plan)
-        write_json_whole(folder / STUDY, study)
-        print(f"sweep folder: {folder}", flush=True)
-        try:
-            _run_workers(plan, options, cluster)
-        except SystemExit as error:
-            _leave_nothing(plan, options, error.code)
-            raise
-        result = finish_sweep(plan)
+        result = carried_out(plan, options, cluster)
         if options.refit and result.best is not None:
             refit = folder / "refit"
             begun = REPEAT.kept_config(refit).is_file()
             given = ["--config", str(folder / BEST), *options_of_secrets(cli.command_config)]
             repeat(given, str(options.refit), None, options.n_jobs, refit, begun, options.cluster)
+
+
+@dataclass(frozen=True)
+class Conduct:
+    """How the trials of a command are carried out.
+
+    Attributes:
+        command: The command, as a user types it.
+        worker: The internal command of its workers.
+        finish: Ends a sweep, see `finish_sweep`.
+    """
+
+    command: str
+    worker: str
+    finish: Callable[[Plan, bool], SweepResult]
+
+
+FITS = Conduct("sweep", WORKER_COMMAND, finish_sweep)
+
+
+def carried_out(plan: Plan, options: SweepOptions, cluster: Cluster | None = None, how: Conduct = FITS) -> SweepResult:
+    """Lets workers carry out a plan, and hands back the result; the folder of the plan is locked.
+
+    Args:
+        plan: The plan.
+        options: Options of the sweep.
+        cluster: Where the workers run; None for this machine.
+        how: What the trials are.
+
+    Raises:
+        SystemExit: With the exit code of a worker that failed, or of the signal that ended the sweep.
+    """
+    folder = plan.folder
+    name_parent(folder)
+    study = {"study_name": plan.study_name, "storage": without_credentials(plan.storage)}
+    if (folder / STUDY).is_file() and read_json(folder / STUDY, "record of the study") == study:
+        require_study(plan)
+    join(plan)
+    write_json_whole(folder / STUDY, study)
+    print(f"sweep folder: {folder}", flush=True)
+    try:
+        _run_workers(plan, options, cluster, how)
+    except SystemExit as error:
+        _leave_nothing(plan, options, error.code)
+        raise
+    return how.finish(plan, False)
 
 
 def _kept_settings(folder: Path) -> dict[str, Any]:
@@ -187,13 +221,21 @@ def _require_storage_inside(storage: str, folder: Path) -> None:
 # -- what was asked for ----------------------------------------------------------------------------------------------
 
 
-def _read_file(options: SweepOptions) -> tuple[Path, Any]:
-    """The YAML file that describes the sweep, and its plain values."""
+def read_file(options: SweepOptions, example: str) -> tuple[Path, Any]:
+    """The YAML file that describes the sweep, and its plain values.
+
+    Args:
+        options: Options of the sweep.
+        example: A file that can be given.
+
+    Raises:
+        ConfigError: E250, if there is none, or it cannot be read.
+    """
     file = options.space
     if file is None and options.resume and options.folder is not None:
         file = options.folder / SPACE
     if file is None:
-        raise ConfigError("no space to search", fix="add --space configs/sweep/cnn_lstm.yaml", code=250)
+        raise ConfigError("no space to search", fix=f"add --space {example}", code=250)
     try:
         require(file.stat().st_size <= MAX_BYTES, "the space is larger than 10 MiB", str(file), "write less", code=250)
         text = file.read_text(encoding="utf-8")
@@ -259,15 +301,15 @@ def _leave_nothing(plan: Plan, options: SweepOptions, code: object) -> None:
         empty(plan.folder)
 
 
-def _advice(plan: Plan) -> str:
+def _advice(plan: Plan, command: str) -> str:
     """The command that goes on with a sweep."""
     named = "" if is_inside(plan.storage, plan.folder) else f" --storage {without_credentials(plan.storage)}"
-    return f"cnn-lstm sweep --resume --folder {plan.folder}{named}"
+    return f"cnn-lstm {command} --resume --folder {plan.folder}{named}"
 
 
-def _run_workers(plan: Plan, options: SweepOptions, cluster: Cluster | None) -> None:
+def _run_workers(plan: Plan, options: SweepOptions, cluster: Cluster | None, how: Conduct) -> None:
     """Lets the workers run; an interruption still hands back the best so far."""
-    command = Command([*trust_argv(), WORKER_COMMAND], plan=plan.to_text())
+    command = Command([*trust_argv(), how.worker], plan=plan.to_text())
     deadline = math.inf if options.timeout is None else time.monotonic() + options.timeout
     interrupted: BaseException | None = None
     code = 0
@@ -278,8 +320,8 @@ def _run_workers(plan: Plan, options: SweepOptions, cluster: Cluster | None) -> 
         interrupted = error
     if interrupted is not None:  # outside of its handler, so that an error from here on does not refer to it
         with suppress(BrokenPipeError):  # a Ctrl-C ends the reader of our output too; files are written before lines
-            finish_sweep(plan, interrupted=True)
-            print(f"to go on: {_advice(plan)}", file=sys.stderr, flush=True)
+            how.finish(plan, True)
+            print(f"to go on: {_advice(plan, how.command)}", file=sys.stderr, flush=True)
         raise interrupted
     if code:
         raise SystemExit(code)

@@ -31,12 +31,13 @@ FIXED = {
 }
 
 
-def read_space(tree: Any, where: str = "space") -> Space:
+def read_space(tree: Any, where: str = "space", fixed: Mapping[str, str] = FIXED) -> Space:
     """The space that a YAML section describes.
 
     Args:
         tree: Plain values of the section.
         where: What errors name, such as `space.yaml: space`.
+        fixed: Keys that no trial may have of its own, and why.
 
     Raises:
         ConfigError: Naming the parameter, and the nearest name where one is misspelt.
@@ -51,7 +52,7 @@ def read_space(tree: Any, where: str = "space") -> Space:
     """
     if not isinstance(tree, Mapping) or not tree:
         raise ConfigError("no search space", where, "give keys of the configuration and their values", code=250)
-    parameters = {str(name): _parameter(str(name), section, where) for name, section in tree.items()}
+    parameters = {str(name): _parameter(str(name), section, where, fixed) for name, section in tree.items()}
     _check_each_key_once(list(parameters.values()), where)
     complete = [
         replace(each, condition=dict(_condition(each.condition, parameters, f"{where}.{name}.if")))
@@ -60,7 +61,7 @@ def read_space(tree: Any, where: str = "space") -> Space:
     return Space(_in_order(complete, where))
 
 
-def _parameter(name: str, section: Any, where: str) -> Parameter:
+def _parameter(name: str, section: Any, where: str, fixed: Mapping[str, str]) -> Parameter:
     """A parameter, its condition still as the file has it."""
     place = f"{where}.{name}"
     if not isinstance(section, Mapping):
@@ -78,18 +79,18 @@ def _parameter(name: str, section: Any, where: str) -> Parameter:
     except TypeError as error:
         raise ConfigError("a value is not plain", f"{place}.{kind}", "quote dates and the like", code=251) from error
     if kind == "choose":
-        domain: Domain = _choose(content, f"{place}.{kind}")
+        domain: Domain = _choose(content, f"{place}.{kind}", fixed)
     else:
-        _check_key(name, place)
+        _check_key(name, place, fixed)
         domain = _categorical(name, content, place) if kind == "categorical" else _numbers(kind, section, place)
     return Parameter(name, domain, section.get("if", {}))
 
 
-def _check_key(key: str, place: str) -> None:
+def _check_key(key: str, place: str, fixed: Mapping[str, str]) -> None:
     if not KEY.fullmatch(key):
         raise ConfigError(f"{key!r} is not a key of a configuration", place, "write for example data.window", code=251)
-    for fixed, reason in FIXED.items():
-        if f"{key}.".startswith(f"{fixed}.") or f"{fixed}.".startswith(f"{key}."):
+    for other, reason in fixed.items():
+        if f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}."):
             raise ConfigError(f"{key} cannot be searched", place, reason, code=254)
 
 
@@ -154,7 +155,7 @@ def _draw_of(value: Any) -> Draw:
     return json.dumps(value) if isinstance(value, list | dict) else value
 
 
-def _choose(options: Any, place: str) -> Choices:
+def _choose(options: Any, place: str, fixed: Mapping[str, str]) -> Choices:
     if not isinstance(options, dict) or not options:
         raise ConfigError("no options", place, "give names, and what each of them sets", code=251)
     for name, settings in options.items():
@@ -162,7 +163,7 @@ def _choose(options: Any, place: str) -> Choices:
             fix = "give keys of the configuration and values"
             raise ConfigError("the option sets nothing", f"{place}.{name}", fix, code=251)
         for key, value in settings.items():
-            _check_key(key, f"{place}.{name}")
+            _check_key(key, f"{place}.{name}", fixed)
             _refuse_file(key, value, f"{place}.{name}")
     return Choices(options)
 

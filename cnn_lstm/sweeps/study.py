@@ -92,6 +92,10 @@ class Plan:
         """The run folder of a trial."""
         return RunFolder(self.folder / f"trial_{number:04d}")
 
+    def models(self, number: int) -> list[Path]:
+        """Files and folders that only the best trials keep."""
+        return [self.run(number).checkpoints]
+
     def log(self, number: int) -> Path:
         """What a trial prints."""
         return self.folder / f"trial_{number:04d}.log"
@@ -151,6 +155,8 @@ def join(plan: Plan) -> optuna.Study:
         if known is None:
             if plan.first:  # before the fingerprint: a process that is killed between them would leave it out
                 study.enqueue_trial(dict(plan.first), skip_if_exists=True)
+            with experimental():  # the names, which dashboards show in place of "Objective 0", since Optuna 3.2
+                study.set_metric_names([objective.metric for objective in plan.definition.objectives])
             study.set_user_attr("fingerprint", plan.fingerprint)
         _require_sound_trials(study, plan.storage)
     if known not in (None, plan.fingerprint):
@@ -311,4 +317,8 @@ def drop_checkpoints(plan: Plan, study: optuna.Study) -> None:
     kept = {trial.number for trial in best_first(study)[: plan.keep]}
     for trial in study.get_trials(deepcopy=False):
         if trial.state.is_finished() and trial.number not in kept:
-            shutil.rmtree(plan.run(trial.number).checkpoints, ignore_errors=True)
+            for path in plan.models(trial.number):
+                if path.is_file():
+                    path.unlink(missing_ok=True)  # another worker may do the same
+                else:
+                    shutil.rmtree(path, ignore_errors=True)

@@ -58,6 +58,11 @@ class TrialResult:
     epochs: int
     best_epoch: int
 
+    @property
+    def attributes(self) -> dict[str, int]:
+        """What the study keeps of it next to the metrics."""
+        return {"epochs": self.epochs, "best_epoch": self.best_epoch}
+
 
 class TrialFits:
     """Runs trials as ordinary fits, in this process or in processes of their own.
@@ -122,7 +127,11 @@ class TrialFits:
                 _end(process)
                 raise
         if code:
-            errors = [line for line in path.read_text(errors="replace").splitlines() if line.startswith("error[")]
+            errors = [
+                line
+                for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+                if line.startswith("error[")
+            ]
             raise ConfigError(errors[-1] if errors else f"fit ended with exit code {code}", str(path), code=247)
 
 
@@ -169,8 +178,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         with suppress(subprocess.TimeoutExpired):
             process.wait(END_WITHIN)
     finally:  # the worker has to end within that time, and is interrupted once more before
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        if os.name == "posix":
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
 
 
 # -- what is measured ------------------------------------------------------------------------------------------------

@@ -10,10 +10,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import optuna
 import torch
@@ -39,14 +39,27 @@ from cnn_lstm.sweeps.study import (
     keep_checksum,
     sampler_of,
 )
-from cnn_lstm.sweeps.trial import END_WITHIN, TrialFits, TrialResult, record_state
+from cnn_lstm.sweeps.trial import END_WITHIN, TrialFits, record_state
 
 WORKER_COMMAND = "sweep-worker"
 POLL = 0.5  # seconds between two looks for trials that end elsewhere
 FAILURES_ALIKE = 3  # trials that fail alike before any was finished
 REASON = "reason"  # user attribute of a failed trial
 
-Fit = Callable[[optuna.Trial, Sequence[str]], TrialResult]
+
+class Result(Protocol):
+    """What a trial has reached."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Each objective by its name."""
+
+    @property
+    def attributes(self) -> Mapping[str, int]:
+        """What the study keeps next to them; `epochs` or `steps` says how long the trial was."""
+
+
+Fit = Callable[[optuna.Trial, Sequence[str]], Result]
 Settle = Callable[[FrozenTrial], None]
 
 
@@ -89,9 +102,17 @@ class Stop:
         for _k in range(2):  # a fit ends after its batch, and at the second Ctrl-C at once
             with self._lock:
                 if self._in_fit:
-                    os.kill(os.getpid(), signal.SIGINT)
+                    _interrupt()
             time.sleep(END_WITHIN / 2)
         os._exit(130)  # other workers see that its trial is dead, and retry it
+
+
+def _interrupt() -> None:
+    """A Ctrl-C for the main thread of this process; `os.kill` would end it at once on Windows."""
+    if os.name == "posix":
+        os.kill(os.getpid(), signal.SIGINT)
+    else:
+        signal.raise_signal(signal.SIGINT)
 
 
 class Worker:
@@ -99,7 +120,7 @@ class Worker:
 
     Args:
         plan: The plan.
-        fit: Runs a trial with further options of `fit`.
+        fit: Runs a trial with the options that only it has.
         settle: Called with each trial that has ended.
         stop: The order to end.
     """
@@ -178,8 +199,8 @@ class Worker:
             early = isinstance(error, SystemExit)
             reason = ConfigError("fit ended early", str(error), code=247) if early else error
             raise self._failed(trial, reason) from error
-        trial.set_user_attr("epochs", result.epochs)
-        trial.set_user_attr("best_epoch", result.best_epoch)
+        for name, value in result.attributes.items():
+            trial.set_user_attr(name, value)
         trial.set_user_attr("seconds", round(time.monotonic() - started, 2))
         pruned = PRUNED_AT in self.study.get_trials(deepcopy=False)[trial.number].user_attrs
         values = [result.metrics[objective.metric] for objective in self.plan.definition.objectives]
@@ -236,29 +257,32 @@ def line_of(plan: Plan, study: optuna.Study, trial: FrozenTrial) -> str:
     """What became of a trial, for people."""
     if trial.state == TrialState.FAIL:
         return f"trial {trial.number}: failed: {trial.user_attrs.get(REASON, '')} ({plan.log(trial.number)})"
-    epochs = f"{counted(trial.user_attrs['epochs'], 'epoch')}, {trial.user_attrs['seconds']:.1f} s"
+    unit = "epoch" if "epochs" in trial.user_attrs else "step"
+    length = f"{counted(trial.user_attrs[f'{unit}s'], unit)}, {trial.user_attrs['seconds']:.1f} s"
     if trial.state == TrialState.PRUNED:
-        return f"trial {trial.number}: pruned after {epochs}"
+        return f"trial {trial.number}: pruned after {length}"
     pairs = zip(plan.definition.objectives, trial.values, strict=True)
     values = ", ".join(f"{objective.metric} {value:.6g}" for objective, value in pairs)
     best = best_first(study)[0]
-    return f"trial {trial.number}: {values} after {epochs}; best {best.values[0]:.6g} of trial {best.number}"
+    return f"trial {trial.number}: {values} after {length}; best {best.values[0]:.6g} of trial {best.number}"
 
 
-def work(pipe: IO[str]) -> None:
+def work(pipe: IO[str], kind: type[Plan] = Plan, fits: Callable[[Any], Fit] = TrialFits) -> None:
     """Runs the command `sweep-worker`: works on a plan until the study has enough trials, or the pipe closes.
 
     Args:
         pipe: Its first line is the plan, as `Plan.to_text` writes it; the parent holds it open.
+        kind: Class of the plan.
+        fits: Makes what runs a trial of the plan.
     """
     text = pipe.readline()
     if not text:  # the sweep has ended already
         return
-    plan = Plan.from_text(text)
+    plan = kind.from_text(text)
     stop = Stop(pipe)
     set_up_messages()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with kept_in_process():  # trials whose data are alike share one panel
-        Worker(plan, TrialFits(plan), lambda trial: record_state(plan, trial), stop).work()
+        Worker(plan, fits(plan), lambda trial: record_state(plan, trial), stop).work()
     if stop.asked.is_set():
         raise SystemExit(130)  # at once: an interrupted trainer cannot be taken apart

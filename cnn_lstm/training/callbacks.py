@@ -236,7 +236,7 @@ class RelocateCheckpoints(Callback):
     """
 
     def __init__(self, checkpoints: Path) -> None:
-        self.checkpoints = checkpoints
+        self.checkpoints = checkpoints.resolve()  # as Lightning writes it, which compares the two texts
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Edits the paths before Lightning restores the callbacks."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import os
 import sys
 import time
 from argparse import Namespace
@@ -10,7 +10,6 @@ from datetime import datetime
 from statistics import median
 from typing import Any, TypedDict
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import Logger
@@ -18,14 +17,17 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from tqdm import tqdm
 
 from cnn_lstm.hints import counted
+from cnn_lstm.training.peak_memory import peak_memory_mib
 
+CELLS = 16  # of the bar between its ends
 BarMetrics = dict[str, int | str | float | dict[str, float]]
 
 
 class Totals(TypedDict, total=False):
     """What all epochs of a run took; empty if no epoch has ended.
 
-    `seconds` is a sum, `windows_per_s` a median, `peak_memory_mib` the highest value; times are in ISO form.
+    `seconds` is a sum, `windows_per_s` a median, `peak_memory_mib` the highest value, which is absent on a system that
+    does not say it; times are in ISO form.
     """
 
     epochs: int
@@ -42,7 +44,7 @@ class ConsoleLogger(Logger):
     As a logger it sees what every other logger sees, in the same order.
 
     Args:
-        max_epochs: Epochs of the fit, for the line; None if unbounded.
+        max_epochs: Epochs of the fit, for the line; None or -1 if unbounded.
         monitor: Metric whose best value so far is marked.
         mode: `min` or `max`.
     """
@@ -76,7 +78,9 @@ class ConsoleLogger(Logger):
 
     def _line(self) -> str:
         newest = self.newest
-        epoch = f"epoch {int(newest.get('epoch', 0))}" + (f"/{self.max_epochs - 1}" if self.max_epochs else "")
+        epoch = f"epoch {int(newest.get('epoch', 0))}" + (
+            f"/{self.max_epochs - 1}" if self.max_epochs and self.max_epochs > 0 else ""
+        )
         cells = [f"{epoch:<13}", *(self._cell(name) for name in ("train_loss", "val_loss", "lr", "grad_norm"))]
         if "windows_per_s" in newest:
             cells.append(f"{newest['windows_per_s']:,.0f} windows/s  {newest['epoch_s']:.1f} s")
@@ -92,10 +96,14 @@ class ConsoleLogger(Logger):
 class ProgressBar(TQDMProgressBar):
     """A bar with loss, validation loss, learning rate, gradient norm and windows per second.
 
+    A narrow terminal shows the first of them only, so that the bar itself has `CELLS` cells at least.
+
     Args:
         console: It holds the newest metrics.
         refresh_rate: Batches between two refreshes.
     """
+
+    BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} {remaining}{postfix}"
 
     def __init__(self, console: ConsoleLogger, refresh_rate: int) -> None:
         super().__init__(refresh_rate=refresh_rate)
@@ -109,7 +117,37 @@ class ProgressBar(TQDMProgressBar):
         }
         if "windows_per_s" in self.console.newest:
             values["windows/s"] = f"{self.console.newest['windows_per_s']:,.0f}"
-        return values
+        batches = trainer.num_training_batches
+        around = f"Epoch {trainer.current_epoch}: 100%|| {batches}/{batches} 00:00"
+        return fitting(values, (_columns() or 10**9) - len(around) - CELLS)
+
+
+def fitting(values: BarMetrics, room: int) -> BarMetrics:
+    """The first of some metrics whose text behind a bar is no longer than the room that there is.
+
+    Args:
+        values: Metrics by name, the most important one first.
+        room: Letters that there are for them.
+
+    Example:
+        >>> fitting({"loss": "0.928", "val_loss": "0.864", "lr": "0.001"}, 30)
+        {'loss': '0.928', 'val_loss': '0.864'}
+    """
+    kept: BarMetrics = {}
+    for name, value in values.items():
+        room -= len(f", {name}={value}")
+        if room < 0:
+            break
+        kept[name] = value
+    return kept
+
+
+def _columns() -> int | None:
+    """Width of the terminal; None where the output is none, as in a notebook."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 class Resources(Callback):
@@ -137,14 +175,14 @@ class Resources(Callback):
         """What the epochs so far took."""
         if not self._epochs:
             return {}
-        return {
+        totals: Totals = {
             "epochs": len(self._epochs),
             "seconds": sum(epoch["epoch_s"] for epoch in self._epochs),
             "windows_per_s": median(epoch["windows_per_s"] for epoch in self._epochs),
-            "peak_memory_mib": max(epoch["peak_memory_mib"] for epoch in self._epochs),
-            "started": self.started,
-            "ended": _now(),
         }
+        if peaks := [epoch["peak_memory_mib"] for epoch in self._epochs if "peak_memory_mib" in epoch]:
+            totals["peak_memory_mib"] = max(peaks)
+        return {**totals, "started": self.started, "ended": _now()}
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
@@ -170,11 +208,9 @@ class Resources(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the epoch."""
         self._stop()
-        metrics = {
-            "epoch_s": self._seconds,
-            "windows_per_s": self._windows / self._seconds,
-            "peak_memory_mib": _peak_memory(pl_module.device),
-        }
+        metrics = {"epoch_s": self._seconds, "windows_per_s": self._windows / self._seconds}
+        if (peak := peak_memory_mib(pl_module.device)) is not None:
+            metrics["peak_memory_mib"] = peak
         self._epochs.append(metrics)
         pl_module.log_dict(metrics, rank_zero_only=True)
 
@@ -192,19 +228,12 @@ def totals_line(totals: Totals) -> str:
         >>> totals_line({"epochs": 12, "seconds": 65.2, "windows_per_s": 12300.4, "peak_memory_mib": 612.3})
         '12 epochs took 65.2 s of training, 12,300 windows/s, peak memory 612 MiB'
     """
+    peak = f", peak memory {totals['peak_memory_mib']:,.0f} MiB" if "peak_memory_mib" in totals else ""
     return (
         f"{counted(totals['epochs'], 'epoch')} took {totals['seconds']:,.1f} s of training, "
-        f"{totals['windows_per_s']:,.0f} windows/s, peak memory {totals['peak_memory_mib']:,.0f} MiB"
+        f"{totals['windows_per_s']:,.0f} windows/s{peak}"
     )
 
 
 def _now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def _peak_memory(device: torch.device) -> float:
-    """High-water mark in MiB."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -13,6 +13,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cnn_lstm.training.loggers import AppendingCSVLogger, MLflowTracker
+from cnn_lstm.training.metric_names import grouped
 
 KEY = "cnn_lstm_epoch_record"
 
@@ -74,7 +75,8 @@ class EpochRecord(Callback):
                 logger.save()
             elif isinstance(logger, TensorBoardLogger):
                 there = points_at(Path(logger.log_dir), step)
-                logger.log_metrics({name: value for name, value in missing.items() if name not in there}, step)
+                lacking = {name: value for name, value in missing.items() if not {name, grouped(name)} & there}
+                logger.log_metrics(lacking, step)
                 logger.save()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -8,12 +8,13 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning_utilities.core.rank_zero import rank_zero_only
 from tensorboard.compat import tf
 from tensorboard.compat.proto.event_pb2 import Event, SourceMetadata
 from tensorboard.summary.writer.event_file_writer import EventFileWriter, _AsyncWriter
@@ -21,9 +22,11 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import FileWriter, SummaryWriter
 
 from cnn_lstm.files import reason_text
+from cnn_lstm.training.metric_names import all_grouped
 
 log = logging.getLogger(__name__)
 _numbers = itertools.count()
+FORMER_TAG = b"\n\ntrain_loss"  # a curve of an earlier version: the field, the length of the name, the name
 
 
 class ForgivingFile:
@@ -102,7 +105,7 @@ class ForgivingSummaryWriter(SummaryWriter):
     """torch's writer of curves and plots, which never fails because of its disk."""
 
     def _get_file_writer(self) -> FileWriter:
-        if self.all_writers is None or self.file_writer is None:
+        if vars(self)["file_writer"] is None:
             writer = ForgivingFileWriter(Path(self.log_dir), self.max_queue, self.flush_secs)
             vars(self).update(file_writer=writer, all_writers={str(self.log_dir): writer})
         current: FileWriter = vars(self)["file_writer"]  # torch declares it as None
@@ -110,7 +113,19 @@ class ForgivingSummaryWriter(SummaryWriter):
 
 
 class RunTensorBoard(TensorBoardLogger):
-    """TensorBoard's logger of a run: a full disk or a lost folder turns it off, and does not end the run."""
+    """TensorBoard's logger of a run: a full disk or a lost folder turns it off, and does not end the run.
+
+    Metrics have the names of their groups. A run of an earlier version, whose curves have no groups, goes on so.
+    """
+
+    _former: bool | None = None
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Writes metrics."""
+        if self._former is None:  # before the first event of this process is there
+            self._former = _has_former_names(Path(self.log_dir))
+        super().log_metrics(dict(metrics) if self._former else all_grouped(metrics), step)
 
     @property
     @rank_zero_experiment
@@ -126,3 +141,11 @@ class RunTensorBoard(TensorBoardLogger):
             super().save()
         except OSError as error:
             log.warning("TensorBoard without its hparams.yaml: %s", reason_text(error, Path(self.log_dir)))
+
+
+def _has_former_names(folder: Path) -> bool:
+    """Whether the event files of a folder have curves without groups."""
+    try:
+        return any(FORMER_TAG in file.read_bytes() for file in folder.glob("events.out.tfevents.*"))
+    except OSError:
+        return False

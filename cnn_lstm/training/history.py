@@ -103,15 +103,15 @@ def read_history(run: Path) -> History:
     rates = {name for name in rates if not name.endswith(("-momentum", "-weight_decay"))}
     config = _config(run / "config.yaml")
     (max_epochs, stopping), (targets, objective) = _settings(config), _forecast(config)
-    stopped = max_epochs is not None and max(finished) + 1 < max_epochs and _has_stopped(metrics, stopping)
+    early = max_epochs is not None and (max_epochs < 0 or max(finished) + 1 < max_epochs)
     return History(
         name=run.resolve().name,
         epochs=np.array(list(finished), dtype=float),
         metrics=metrics,
         rates={name: _by_step(rows, name, ends) for name in sorted(rates)},
         norms=_by_step(rows, "grad_norm", ends),
-        max_epochs=max_epochs,
-        stopped=stopped,
+        max_epochs=max_epochs if max_epochs is None or max_epochs > 0 else None,
+        stopped=early and _has_stopped(metrics, stopping),
         targets=targets,
         objective=objective,
     )
@@ -181,19 +181,20 @@ def _config(file: Path) -> Any:
 
 
 def _settings(config: Any) -> tuple[int | None, dict[str, Any]]:
-    """`trainer.max_epochs` and `early_stopping` of a configuration; empty where it does not say them."""
+    """`trainer.max_epochs`, -1 for no limit, and `early_stopping`; empty where they are not said."""
     try:
         epochs, stopping = config["trainer"]["max_epochs"], config["early_stopping"]
     except (KeyError, TypeError):
         return None, {}
-    known = isinstance(epochs, int) and epochs > 0
+    known = isinstance(epochs, int) and epochs != 0
     return epochs if known else None, stopping if isinstance(stopping, dict) else {}
 
 
 def _forecast(config: Any) -> tuple[tuple[str, ...], str]:
     """Targets and objective of a configuration; empty where it does not say them."""
     try:
-        targets, objective = config["data"]["targets"], config["model"]["objective"]
+        model = config["model"]
+        targets, objective = config["data"]["targets"], (model.get("init_args") or model)["objective"]
         return tuple(_class_text(target) for target in targets or ()), _class_text(objective) if objective else ""
     except (KeyError, TypeError, AttributeError):
         return (), ""

@@ -7,8 +7,6 @@ import re
 import time
 from collections.abc import Mapping
 
-import psutil
-
 from cnn_lstm.errors import require
 
 # what launchers give the processes of one run; the first of them has 0 in each that is set
@@ -49,6 +47,8 @@ def name_of_launch(environment: Mapping[str, str]) -> str | None:
     if run and run != UNNAMED:
         return re.sub(r"[^\w.-]", "-", run)
     if run and environment.get("GROUP_WORLD_SIZE", "1") == "1":  # the processes of one machine have one parent
+        import psutil
+
         return time.strftime("%Y%m%d-%H%M%S", time.localtime(psutil.Process(os.getppid()).create_time()))
     job = environment.get("SLURM_JOB_ID")
     fix = "add --run_dir, a folder that all of them see"

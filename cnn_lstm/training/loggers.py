@@ -96,7 +96,7 @@ class AppendingWriter(ExperimentWriter):
         rows = csv.DictReader(io.StringIO(text.getvalue(), newline=""), self.metrics_keys)
         try:
             self._checksums.add(rows, begin=not self._whole)
-            with file.open("a", newline="") as lines:
+            with file.open("a", newline="", encoding="utf-8") as lines:
                 if not self._whole:
                     csv.DictWriter(lines, self.metrics_keys).writeheader()
                 lines.write(text.getvalue())
@@ -165,7 +165,7 @@ class AppendingWriter(ExperimentWriter):
 
     def _replace(self, rows: list[dict[str, str]]) -> None:
         def write(partial: Path) -> None:
-            with partial.open("w", newline="") as lines:
+            with partial.open("w", newline="", encoding="utf-8") as lines:
                 writer = csv.DictWriter(lines, self.metrics_keys)
                 writer.writeheader()
                 writer.writerows(rows)

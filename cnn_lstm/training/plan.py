@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from cnn_lstm.data.datamodule import MarketDataModule
@@ -114,7 +114,12 @@ class TrainingPlan(Callback):
         data: object = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
         if isinstance(data, MarketDataModule) and data.fit_on == "train_and_validation":
             return  # a final fit, which has no validation
-        if reason := _unvalidated(trainer, lengths):
+        reason = _unvalidated(trainer, lengths)
+        timed = any(isinstance(one, Timer) for one in trainer.callbacks)  # type: ignore[attr-defined]  # set by Lightning
+        endless = math.isinf(lengths.steps) and not timed
+        what, fix = "the training has no end", "set trainer.max_epochs, max_steps or max_time, or let it validate"
+        require(not (endless and (reason or not trainer.early_stopping_callbacks)), what, WHERE, fix, code=280)
+        if reason:
             self._say_unvalidated(trainer, reason)
         elif lengths.steps == trainer.max_steps and (left := trainer.max_steps % lengths.epoch):
             last = f"its last {counted(left, 'step')} of {lengths.epoch} are an unfinished epoch"
@@ -125,7 +130,7 @@ class TrainingPlan(Callback):
         so = "there will be no best.ckpt, only last.ckpt" if waits else "there will be no intervals"
         _say(trainer, f"nothing is validated: {reason} — {so}")
         for callback in trainer.early_stopping_callbacks:
-            if isinstance(callback, EarlyStopping) and callback.monitor.startswith("val_"):
+            if callback.monitor.startswith("val_"):
                 callback.strict = False  # it waits for a metric that does not come
 
 

@@ -264,7 +264,7 @@ def test_the_progress_bar_needs_a_terminal_and_rich(
 ) -> None:
     bars = []
 
-    def learn(agent: PPO, steps: int, progress_bar: bool) -> PPO:
+    def learn(agent: PPO, steps: int, callback: None, progress_bar: bool) -> PPO:
         bars.append(progress_bar)
         return agent
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import socket
@@ -76,6 +77,17 @@ def test_a_request_gives_the_forecasts_of_the_predictor(checkpoint: Path, addres
     assert [row["y_pred"] for row in found] == wanted["y_pred"].tolist()
     assert [row["upper_90"] for row in found] == wanted["upper_90"].tolist()
     assert found[-1]["as_of"].startswith(str(wanted["as_of"].iloc[-1].date()))
+
+
+@pytest.mark.slow
+def test_a_parquet_file_gives_the_same(checkpoint: Path, address: str) -> None:
+    prices, body = walk(60), io.BytesIO()
+    prices.to_parquet(body)
+    request = urllib.request.Request(address, body.getvalue(), {"Content-Type": "application/vnd.apache.parquet"})
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        found = json.loads(answer.read())["predictions"]
+    wanted = Predictor.from_checkpoint(checkpoint).predict(prices)
+    assert [row["y_pred"] for row in found] == wanted["y_pred"].tolist()
 
 
 @pytest.mark.slow

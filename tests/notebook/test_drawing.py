@@ -7,7 +7,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from cnn_lstm.notebook.drawing import Drawing
+from cnn_lstm.pages.drawing import Drawing
 from cnn_lstm.pages.environment import Plot
 
 PLOT = Plot("Errors <by year>", "Lower & better.", 'bars "of" errors', "data:image/png;base64,AAEC")

@@ -17,6 +17,7 @@ import torch
 import yaml
 
 import cnn_lstm as cl
+from cnn_lstm import shipped
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.splits import DateSplit
 from cnn_lstm.data.targets import RealizedVolatility, Target
@@ -186,6 +187,12 @@ def test_data_take_the_place_of_the_whole_section(both: Both) -> None:
     assert text["data"]["source"]["class_path"].endswith("PriceFiles")
 
 
+def test_a_shipped_configuration_is_found_by_its_name() -> None:
+    file = shipped.configs() / "volatility.yaml"
+
+    assert cl.from_yaml("volatility").settings == cl.from_yaml(file).settings
+
+
 def test_objects_are_settings_too(both: Both) -> None:
     from cnn_lstm.model.network import CNNLSTM
     from cnn_lstm.model.objectives import Gaussian
@@ -249,6 +256,37 @@ def test_before_a_test_the_validation_part_is_drawn(both: Both) -> None:
     assert table["target_end"].max() < pd.Timestamp(SPLIT[1], tz="UTC")
 
 
+# -- explanations ------------------------------------------------------------------------------------------------------
+
+
+def test_the_shell_explains_what_python_does(both: Both, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("captum")
+    explained = both.model.explain(rows=60, repeats=2)
+    few = ("--rows", 60, "--repeats", 2)
+    config, file = both.twin / "config.yaml", both.twin / "explanation.json"
+    assert run("explain", "--config", config, "--ckpt_path", "best", *few) == 0
+    assert json.loads(file.read_text()) == explained.to_plain()
+    assert "explanation.html" in capsys.readouterr().out.splitlines()[-1]
+    one = both.model.explain(both.prices, "AAA", "2020-11-02")
+    pd.testing.assert_frame_equal(both.model.explain(symbol="AAA", as_of="2020-11-02").cells, one.cells)
+    page = both.folder / "one.html"
+    of_one = ("--symbol", "AAA", "--as_of", "2020-11-02", "--output", page)
+    assert run("explain", "--config", config, "--ckpt_path", "best", *of_one) == 0
+    assert json.loads(page.with_suffix(".json").read_text()) == one.to_plain()
+    assert "What moved the forecast of AAA" in page.read_text()
+
+
+def test_the_report_explains_where_it_is_asked_to(both: Both) -> None:
+    pytest.importorskip("captum")
+    heading, page = "What the forecasts owe themselves to", both.model.run.path / "report.html"
+    before = json.loads((both.model.run.path / "report.json").read_text())
+    assert heading not in page.read_text()
+    report = both.model.test({"evaluation.explain": True})
+    assert heading in page.read_text()
+    assert (both.model.run.path / "explanation.json").is_file()
+    assert report.report["targets"] == before["targets"]  # nothing else knows of it
+
+
 # -- refusals ----------------------------------------------------------------------------------------------------------
 
 
@@ -285,6 +323,12 @@ REFUSED: dict[str, tuple[str, Any]] = {
     "another ending": ("E224.*svg", lambda both: both.report.plot("errors", file="errors.gif")),
     "no run": ("E437", lambda both: Model("runs/none")),
     "no test": ("E339", lambda both: TestReport.from_run("runs/none")),
+    "an explanation of few rows": ("E224.*rows=3", lambda both: both.model.explain(rows=3)),
+    "an explanation of nobody": ("E224.*AAA", lambda both: both.model.explain(symbol="AAB")),
+    "an explanation of a day off": (
+        "E380.*2020-10-30",
+        lambda both: both.model.explain(symbol="AAA", as_of="2020-11-01"),
+    ),
     "a table of predict": ("E390", lambda both: cl.verdict(both.model.predict(both.prices))),
 }
 

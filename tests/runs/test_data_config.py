@@ -87,7 +87,7 @@ def test_commands_without_a_trainer_import_no_lightning(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
 def test_shipped_configurations_need_no_parser_of_a_fit(file: Path) -> None:
     quick, whole = (
-        data_config._without_a_trainer(["--config", str(file)], "fit"),
+        data_config._without_a_trainer(["--config", str(file)], "fit")[0],
         forecast_cli.parsed(["fit", "--config", str(file)]).build_data(),
     )
     assert quick.recipe == whole.recipe
@@ -174,7 +174,7 @@ def test_a_run_writes_what_was_checked_and_an_edited_file_is_looked_at_again(tmp
     file = tmp_path / "config.yaml"
     file.write_text(with_digest(cli.config_text))
     assert data_config._was_written(file)
-    assert isinstance(data_config._without_a_trainer(["--config", str(file)], "fit"), MarketData)
+    assert isinstance(data_config._without_a_trainer(["--config", str(file)], "fit")[0], MarketData)
     file.write_text(file.read_text().replace("smoothing: 0.5", "smoothing: 0.6"))
     with pytest.raises(data_config.NotSureError):
         data_config._without_a_trainer(["--config", str(file)], "fit")
@@ -188,7 +188,7 @@ def test_other_options_go_to_the_parser_of_a_fit(argv: list[str]) -> None:
 
 def test_options_of_the_data_overrule_and_add_as_for_a_fit() -> None:
     argv = ["--config", str(QUICKSTART), "--data.features+", "rsi_14", "--data.targets.horizon", "3"]
-    quick = data_config._without_a_trainer([*argv, "--data.symbols", "[IBM]", "--data.batch_size=7"], "fit")
+    quick, _ = data_config._without_a_trainer([*argv, "--data.symbols", "[IBM]", "--data.batch_size=7"], "fit")
     whole = forecast_cli.parsed(["fit", *argv, "--data.symbols", "[IBM]", "--data.batch_size=7"]).build_data()
     assert quick.recipe == whole.recipe
     assert (quick.symbols, quick.batch_size) == (whole.symbols, whole.batch_size) == (["IBM"], 7)

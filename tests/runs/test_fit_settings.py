@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateFinder, RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    LearningRateFinder,
+    ModelSummary,
+    RichModelSummary,
+    RichProgressBar,
+    TQDMProgressBar,
+)
 from torch import Tensor
 
 from cnn_lstm.errors import ConfigError
@@ -163,6 +170,19 @@ def test_a_progress_bar_of_the_users_choice_replaces_ours(config: Path, tmp_path
         again = ["--config", tmp_path / "run" / "config.yaml", "--run_dir", tmp_path / "two"]
         assert run("fit", *again, "--quiet", "true") == 0  # no bar is wanted: theirs neither
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("of_user", [[], ["--trainer.callbacks", f"{CALLBACKS}.RichModelSummary"]])
+def test_a_quiet_fit_has_no_summary_of_the_network(config: Path, tmp_path: Path, of_user: list[str]) -> None:
+    shown: list[Any] = []
+    argv = ["--config", config, "--trainer.enable_model_summary", "true", *of_user]
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (ModelSummary, RichModelSummary):
+            patch.setattr(kind, "summarize", staticmethod(lambda *_, **__: shown.append(1)))
+        assert run("fit", *argv, "--run_dir", tmp_path / "quiet", "--quiet", "true") == 0
+        assert not shown
+        assert run("fit", *argv, "--run_dir", tmp_path / "loud") == 0
+    assert shown
 
 
 def test_early_stopping_of_the_users_choice_replaces_ours(config: Path, tmp_path: Path) -> None:

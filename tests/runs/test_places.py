@@ -28,6 +28,20 @@ def test_results_may_go_to_a_new_folder(alias: str, trained: Path, tmp_path: Pat
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["forecasts.parquet"]
 
 
+def test_a_new_folder_may_be_named_from_here(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Lightning forgets the best score where the folder is written in another way; a warning says so."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, "old")
+    argv = ["--config", "old/config.yaml", "--ckpt_path"]
+    assert experiments.run("predict", *argv, "best", "--run_dir", "evening") == 0
+    before = Path("old/checkpoints/best.ckpt").read_bytes()
+    assert experiments.run("fit", *argv, "last", "--run_dir", "new", "--trainer.max_epochs", 2) == 0
+    assert Path("new/checkpoints/best.ckpt").read_bytes() == before
+    assert not [warning for warning in recwarn if "dirpath" in str(warning.message)]
+
+
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_fit_that_goes_on_in_a_new_folder_has_a_best_there(lost: bool, trained: Path, tmp_path: Path) -> None:
     """The second epoch is worse than the first here, so that nothing new is written as the best."""

@@ -43,6 +43,14 @@ def test_a_plan_comes_through_the_pipe_as_it_was(tmp_path: Path) -> None:
     assert "\n" not in plan(tmp_path).to_text()
 
 
+def test_the_objectives_of_a_study_have_their_names(tmp_path: Path) -> None:
+    objectives = [{"metric": "val_rmse", "direction": "minimize"}, {"metric": "parameters", "direction": "minimize"}]
+    described = DESCRIBED | {"objectives": objectives}
+    for _ in range(2):
+        study = join(plan(tmp_path, described=described))
+        assert study.metric_names == ["val_rmse", "parameters"]
+
+
 def test_a_study_of_another_fingerprint_is_refused(tmp_path: Path) -> None:
     join(plan(tmp_path))
     assert join(plan(tmp_path)).study_name == "tested"

@@ -69,9 +69,9 @@ NETWORK: dict[str, Any] = {
 }
 
 
-def planted(options: argparse.Namespace) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+def planted(options: argparse.Namespace, seed: int = 0) -> tuple[pd.DataFrame, NDArray[np.float64]]:
     """A price table, and the best forecast of the log return of the bar after next at each of its rows."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     busy = np.where(np.cumsum(random.random(options.bars) < SWITCH) % 2, 1.0, -1.0)
     busy = busy if options.signal == "volume" else np.ones(options.bars)
     returns = random.normal(0, 0.01 * np.sqrt(1 - options.phi**2), options.bars)

@@ -45,7 +45,8 @@ def validate_symbol(name: str) -> str:
         >>> [validate_symbol(name) for name in ("BRK-B", "^GSPC", "EURUSD=X", "BTC/USDT:USDT", "M&M.NS", "$SPX")]
         ['BRK-B', '^GSPC', 'EURUSD=X', 'BTC/USDT:USDT', 'M&M.NS', '$SPX']
     """
-    known = isinstance(name, str) and len(name) <= MOST_LETTERS and SYMBOL.fullmatch(name)
+    given: object = name  # a table may hold anything
+    known = isinstance(given, str) and len(given) <= MOST_LETTERS and SYMBOL.fullmatch(given)
     if not known or PATH.search(name):
         short = repr(name if len(str(name)) <= MOST_LETTERS else str(name)[:MOST_LETTERS] + "...")
         fix = f"use 1 to {MOST_LETTERS} letters, digits, single blanks or {SIGNS}, and begin with none of = + - @"

@@ -222,7 +222,7 @@ def _history(yfinance: Any, request: _Request) -> pd.DataFrame:
     return frame
 
 
-def _long(frame: pd.DataFrame, request: _Request) -> pd.DataFrame:
+def _long(frame: pd.DataFrame | None, request: _Request) -> pd.DataFrame:
     """One symbol's frame in the layout of a price table."""
     if frame is None or frame.empty:
         raise _MissingError("an empty table")

@@ -31,11 +31,11 @@ from cnn_lstm.evaluation.audit import (
 from cnn_lstm.evaluation.audit.findings import FAILED, NO_CHECKPOINT, NOT_APPLICABLE, Result
 from cnn_lstm.evaluation.audit.lookahead import Cuts, cuts_of
 from cnn_lstm.evaluation.audit.stages import Base, Pipeline, members
+from cnn_lstm.evaluation.same_recipe import take_over
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.hints import counted
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.contract import refuse_differences, refuse_other_scales
 
 SHORT_FORM = ("moved", "removed")  # its perturbations
 MOST_LINES = 12
@@ -190,10 +190,7 @@ def joined(data: MarketDataModule, ckpt_path: str | Path) -> tuple[dict[str, Any
         CheckpointError: If the checkpoint is of another recipe.
     """
     checkpoint, predictor = read_checkpoint(ckpt_path), Predictor.from_checkpoint(ckpt_path)
-    data.keep_gap_limit(predictor.forecaster.contract.gap_limit)
-    refuse_differences(predictor.recipe.to_plain(), data.recipe.to_plain())
-    data.keep_dates(predictor.forecaster.contract.boundaries)
-    refuse_other_scales(predictor.forecaster.contract, data.scaling, data.per_symbol)
+    take_over(data, predictor)
     return checkpoint, predictor
 
 

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.loaders import CHUNK_BYTES
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.panel_checks import scaled_symbols
 from cnn_lstm.data.parts import SplitRows
 from cnn_lstm.data.picks import evenly_spread
@@ -53,7 +53,7 @@ class BaselineInputs:
     prices: pd.DataFrame | None = None
 
     @classmethod
-    def of(cls, data: MarketDataModule) -> BaselineInputs:
+    def of(cls, data: MarketData) -> BaselineInputs:
         """The inputs that a data module has after its `setup`."""
         # HAR alone reads them: the table of a panel that was found built need not be in memory
         wanted = data.has_tables or any(target.quantity.is_volatility for target in data.targets)

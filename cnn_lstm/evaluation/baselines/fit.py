@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.predictions import target_infos
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.targets import Target
@@ -120,7 +120,7 @@ def _errors(
 
 
 def add_baselines(
-    table: pd.DataFrame, data: MarketDataModule, season: int | None = None, rows: Rows | None = None
+    table: pd.DataFrame, data: MarketData, season: int | None = None, rows: Rows | None = None
 ) -> pd.DataFrame:
     """The predictions table with the forecasts of the baselines, each fitted on the training rows alone.
 

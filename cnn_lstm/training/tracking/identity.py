@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -35,8 +36,27 @@ def parameters(config: str) -> dict[str, str]:
         >>> parameters("data: {window: 60, targets: [{class_path: A}, {class_path: B}]}")
         {'data.window': '60', 'data.targets.0.class_path': 'A', 'data.targets.1.class_path': 'B'}
     """
+    return {name: str(value) for name, value in hyperparameters(config).items()}
+
+
+def hyperparameters(config: str) -> dict[str, int | float | str]:
+    """The same with numbers as numbers, for programs that sort runs by them.
+
+    Args:
+        config: YAML text.
+
+    Example:
+        >>> hyperparameters("{lr: 0.001, csv: true, channels: [16, 32], csv_file: null}")
+        {'lr': 0.001, 'csv': 'true', 'channels': '[16, 32]', 'csv_file': 'null'}
+    """
     values = flattened(yaml.safe_load(config), into=lambda items: any(isinstance(item, Mapping) for item in items))
-    return {name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in values.items()}
+    return {name: value if _is_plain(value) else json.dumps(value, default=str) for name, value in values.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a text, or a number whose text is the same in JSON and in Python."""
+    finite = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return finite or isinstance(value, str)
 
 
 def dataset(data: MarketData, source: Mapping[str, Any]) -> Dataset:

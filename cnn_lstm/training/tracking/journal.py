@@ -20,6 +20,7 @@ from cnn_lstm.bounded import load_json, with_checksum, without_checksum
 from cnn_lstm.credentials import clean
 from cnn_lstm.files import disk_errors_in_one_line, flush_with_name, make_folder
 from cnn_lstm.locks import LOCK, Lock, holder_of, try_lock
+from cnn_lstm.training.metric_names import all_grouped, grouped
 from cnn_lstm.training.tracking.event_checks import event_of
 from cnn_lstm.training.tracking.events import Content, End, Metrics, Params, Resume, Start
 
@@ -171,6 +172,15 @@ class KnownValues:
         self.fit = fit
         self._points: dict[str, tuple[int, float]] = {}  # step and value
         self._params: dict[str, str] = {}
+
+    def named(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Metrics under the names that the record gives them: with groups, but in one that an earlier version began.
+
+        Args:
+            metrics: Metrics by Lightning's names.
+        """
+        former = any(grouped(name) != name for name in self._points)
+        return dict(metrics) if former else all_grouped(metrics)
 
     def recall(self, journal: Journal) -> None:
         """Reads what a journal holds.

@@ -6,10 +6,15 @@ import time
 from contextlib import suppress
 
 from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
-from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
 from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
-from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
+COLLECTORS: list[type[BaseMetricsMonitor]] = []
+with suppress(ImportError):  # psutil does not know this system
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
+    COLLECTORS += [CPUMonitor, DiskMonitor, NetworkMonitor]
 
 
 class Machine:
@@ -22,7 +27,7 @@ class Machine:
     def __init__(self, every: float = 10.0) -> None:
         self.every = every
         self._next = 0.0
-        self._collectors: list[BaseMetricsMonitor] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+        self._collectors: list[BaseMetricsMonitor] = [collector() for collector in COLLECTORS]
         with suppress(ImportError, RuntimeError):  # no NVIDIA library, or no such GPU
             self._collectors.append(GPUMonitor())
 

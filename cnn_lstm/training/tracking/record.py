@@ -161,13 +161,13 @@ class Record:
         """Keeps metrics of a step that are not there yet.
 
         Args:
-            metrics: Metrics by name; those without a value are left out.
+            metrics: Metrics by Lightning's names; those without a value are left out.
             step: The step.
 
         Raises:
             TrackingError: If the server is required and is down.
         """
-        values = {name: float(value) for name, value in metrics.items() if value is not None}
+        values = self._known.named({name: float(value) for name, value in metrics.items() if value is not None})
         if new := self._known.add_metrics(values, step):
             self._write(events.Metrics(step, new))
         if self._sender is not None and self.required and self._sender.problem is not None:

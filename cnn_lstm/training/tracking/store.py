@@ -150,8 +150,7 @@ class MlflowStore:
                 entities.Dataset(
                     name=dataset.name,
                     digest=dataset.profile["sha256"][: LIMITS["digest"]],
-                    source_type=dataset.source_type,
-                    source=json.dumps(dataset.source),
+                    **_source(dataset),
                     schema=json.dumps({"mlflow_colspec": dataset.schema}),
                     profile=json.dumps(dataset.profile),
                 ),
@@ -274,6 +273,17 @@ def _make_tables(file: Path) -> None:
         left.unlink(missing_ok=True)
     uri = f"sqlite:///{file}"
     MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
+
+
+def _source(dataset: events.Dataset) -> dict[str, str]:
+    """Where a dataset comes from, in a form that `mlflow.data.get_source` reads: one file, or our class as tags."""
+    arguments = dataset.source.get("init_args")
+    paths = arguments.get("paths") if isinstance(arguments, dict) else None
+    paths = [paths] if isinstance(paths, str) else paths
+    one = paths[0] if isinstance(paths, list) and len(paths) == 1 and isinstance(paths[0], str) else None
+    if one and "://" not in one and not set(one) & set("*?["):
+        return {"source_type": "local", "source": json.dumps({**dataset.source, "uri": one})}
+    return {"source_type": "code", "source": json.dumps({**dataset.source, "tags": dataset.source})}
 
 
 def _key(name: str) -> str:

@@ -19,6 +19,8 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from cnn_lstm.training.metric_names import grouped
+
 Point = tuple[str, int]  # metric and step
 
 
@@ -92,6 +94,11 @@ def start_fit(config: Path, run: Path, *argv: object, uri: str | None = None) ->
     )  # fmt: skip
 
 
+def uri_of(folder: Path) -> str:
+    """The database next to a run folder."""
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
 def only_run(uri: str, name: str) -> Run:
     client = MlflowClient(uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
@@ -109,10 +116,10 @@ def arrived(uri: str, run: Run) -> Counter[Point]:
 
 
 def written(run: Path) -> set[Point]:
-    """The points of the run's metrics.csv."""
+    """The points of the run's metrics.csv, under the names that MLflow has."""
     table = pd.read_csv(run / "metrics.csv")
     return {
-        (str(name), int(step))
+        (grouped(str(name)), int(step))
         for name in table.columns.difference(["step"])
         for step in table.loc[table[name].notna(), "step"]
     }

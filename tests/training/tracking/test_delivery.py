@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from mlflow import MlflowClient
+from mlflow import MlflowClient, entities
+from mlflow.data import get_source
 from mlflow.entities import Run
 
 from cnn_lstm.bounded import without_checksum
@@ -16,7 +17,7 @@ from cnn_lstm.errors import TrackingError
 from cnn_lstm.training.tracking import delivery as module
 from cnn_lstm.training.tracking import store
 from cnn_lstm.training.tracking.delivery import Delivery, of_one_kind
-from cnn_lstm.training.tracking.events import Content, End, Metrics, Params, Start, Tags
+from cnn_lstm.training.tracking.events import Content, Dataset, End, Metrics, Params, Profile, Start, Tags
 from cnn_lstm.training.tracking.journal import Event, Journal
 from cnn_lstm.training.tracking.store import MlflowStore
 from tests.training.tracking.servers import arrived, only_run
@@ -193,3 +194,29 @@ def test_neighbours_of_one_kind_go_together(monkeypatch: pytest.MonkeyPatch) -> 
         ["tags"],
     ]
     assert [event for group in groups for event in group] == events
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        ({"paths": "prices.parquet"}, "local"),
+        ({"paths": ["prices.parquet"], "tz": "UTC"}, "local"),
+        ({"paths": "prices/*.csv"}, "code"),
+        ({"paths": ["a.csv", "b.csv"]}, "code"),
+        ({"paths": "s3://bucket/prices.parquet"}, "code"),
+        ({"paths": [7]}, "code"),
+        ({}, "code"),
+        (["a stranger's"], "code"),
+    ],
+)
+def test_mlflow_reads_where_a_dataset_comes_from(arguments: Any, kind: str) -> None:
+    source = {"class_path": "cnn_lstm.data.sources.PriceFiles", "init_args": arguments}
+    written = store._source(Dataset("PriceFiles", "PriceFiles", source, [], cast(Profile, {})))
+    dataset = entities.Dataset(name="a", digest="b", **written)
+    read: Any = get_source(dataset)
+    assert read._get_source_type() == kind
+    if kind == "local":
+        assert read.to_dict()["uri"] == "prices.parquet"
+    else:
+        assert read.to_dict()["tags"] == source
+    assert source.items() <= json.loads(dataset.source).items()  # nothing is lost

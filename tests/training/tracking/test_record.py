@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlflow.data
 import pandas as pd
 import pytest
 import torch
@@ -27,7 +28,7 @@ from cnn_lstm.training.tracking.journal import Journal
 from cnn_lstm.training.tracking.record import Record
 from tests import experiments
 from tests.markets import market
-from tests.training.tracking.servers import assert_each_once, free_port, only_run, start_fit, wait_for
+from tests.training.tracking.servers import assert_each_once, free_port, only_run, start_fit, uri_of, wait_for
 
 SECRET = "correct-horse-battery"
 
@@ -41,7 +42,7 @@ class Case:
     """A run with everything on, tested and predicted, in a repository with uncommitted changes."""
 
     def __init__(self, folder: Path, commit: str) -> None:
-        self.run, self.commit = folder / "runs" / "one", commit
+        self.folder, self.run, self.commit = folder, folder / "runs" / "one", commit
         self.uri = f"sqlite:///{folder / 'runs' / 'mlflow.db'}"
         self.client = MlflowClient(self.uri)
 
@@ -79,21 +80,21 @@ def test_mlflow_holds_every_parameter(case: Case) -> None:
 def test_mlflow_holds_every_point_once_and_with_its_value(case: Case) -> None:
     record = assert_each_once(case.uri, case.run)
     table = pd.read_csv(case.run / "metrics.csv").dropna(subset=["val_loss"])
-    history = case.client.get_metric_history(record.info.run_id, "val_loss")
+    history = case.client.get_metric_history(record.info.run_id, "val/loss")
     assert [(point.step, point.value) for point in sorted(history, key=lambda point: point.step)] == [
         (int(step), pytest.approx(value, rel=1e-6))
         for step, value in zip(table["step"], table["val_loss"], strict=True)
     ]
     assert {
-        "test_rmse",
-        "test_skill_return_2",
-        "test_evidence_return_2",
-        "epoch_s",
-        "windows_per_s",
-        "peak_memory_mib",
-        "grad_norm",
+        "test/rmse",
+        "test/skill_return_2",
+        "test/evidence_return_2",
+        "time/epoch_s",
+        "time/windows_per_s",
+        "time/peak_memory_mib",
+        "optimizer/grad_norm",
     } <= set(record.data.metrics)
-    assert {f"lr-{type_}" for type_ in ("AdamW",)} <= set(record.data.metrics)
+    assert {"optimizer/lr-AdamW"} <= set(record.data.metrics)
 
 
 def test_mlflow_holds_metrics_of_the_machine(case: Case) -> None:
@@ -119,6 +120,9 @@ def test_mlflow_holds_the_dataset_of_the_training(case: Case) -> None:
     assert profile["sha256"] == fingerprint == record.data.tags["data.sha256"]
     assert fingerprint.startswith(dataset.digest)
     assert json.loads(dataset.source)["class_path"].endswith("PriceFiles")
+    source = mlflow.data.get_source(dataset)
+    assert source._get_source_type() == "local"
+    assert Path(source.load()).read_bytes() == (case.run.parents[1] / "prices.parquet").read_bytes()
     assert {"name": "close", "type": "double"} in json.loads(dataset.schema)["mlflow_colspec"]
 
 
@@ -219,10 +223,6 @@ def endless(tmp_path: Path) -> Path:
     )
 
 
-def uri_of(folder: Path) -> str:
-    return f"sqlite:///{folder / 'mlflow.db'}"
-
-
 def last_of(run: Path) -> Path:
     return run / "checkpoints" / "last.ckpt"
 
@@ -300,7 +300,7 @@ def test_a_new_fit_in_the_folder_of_one_that_was_killed_ends_that_ones_record(tm
     runs = client.search_runs([experiment.experiment_id])
     assert sorted(run.info.status for run in runs) == ["FINISHED", "KILLED"]
     finished = next(run for run in runs if run.info.status == "FINISHED")
-    assert {"val_loss", "train_loss"} <= set(finished.data.metrics)
+    assert {"val/loss", "train/loss"} <= set(finished.data.metrics)
 
 
 def test_a_later_test_on_other_data_is_written_too(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_a_later_test_on_other_data_is_written_too(tmp_path: Path) -> None:
     for more in ([], [], ["--data.end", last, "--data.split", json.dumps(split_of(run))]):
         assert experiments.run(*argv, *more) == 0
     client = MlflowClient(uri_of(tmp_path))
-    history = client.get_metric_history(only_run(uri_of(tmp_path), "run").info.run_id, "test_rmse")
+    history = client.get_metric_history(only_run(uri_of(tmp_path), "run").info.run_id, "test/rmse")
     assert len(history) == 2
     assert only_run(uri_of(tmp_path), "run").info.status == "FINISHED"
 

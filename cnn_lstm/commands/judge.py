@@ -1,0 +1,78 @@
+"""`cnn-lstm judge`: any table of forecasts against prices, by the code of `test`."""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from pathlib import Path
+
+from cnn_lstm.commands.parser import CommandParser, filled, filled_path
+from cnn_lstm.errors import ConfigError
+from cnn_lstm.evaluation.foreign.files import read_forecast_file
+from cnn_lstm.evaluation.foreign.judgement import Reading, judge_forecasts
+from cnn_lstm.files import make_folder
+from cnn_lstm.runs.data_config import data_and_evaluation
+from cnn_lstm.runs.messages import set_up_messages
+
+
+def run(argv: list[str]) -> None:
+    """Runs `judge`.
+
+    Args:
+        argv: `judge`, the file, and its options.
+    """
+    parser = _parser()
+    options, of_data = parser.split(argv[1:] or ["--help"])
+    reading = Reading(_columns(options.columns), options.model, options.closes, options.cutoff, options.issued)
+    set_up_messages()
+    frame = read_forecast_file(options.file)
+    own_split = bool(options.config) or any(word.startswith("--data.split") for word in of_data)
+    data, settings = data_and_evaluation(_words(options, of_data))
+    folder: Path = options.folder or Path("runs") / f"judge-{options.file.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if (folder / "config.yaml").exists():
+        raise ConfigError(f"{folder} holds a run", parser.prog, "give another --folder", code=224)
+    make_folder(folder)
+    judgement = judge_forecasts(folder, frame, data, settings, reading, own_split)
+    print(judgement.text, end="")
+    print(f"report: {judgement.page}")
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        prog="cnn-lstm judge",
+        description="Judges forecasts that any program made: baselines that know nothing after the first forecast, the "
+        "verdict, intervals, a strategy after costs, the report. Every other option is passed on, such as "
+        "--data.targets RealizedVolatility, --data.targets.horizon 5 and --evaluation.fee_bp 2.",
+        epilog="The table is one of ours, or has a column for the symbol, one for the last bar that was known (as_of) "
+        "or for the bar that is forecast (target_end), and one for the forecast. docs/judge.md shows other forms.",
+    )
+    parser.add_argument("file", metavar="FILE", type=filled_path, help="forecasts, CSV or Parquet")
+    prices = parser.add_mutually_exclusive_group(required=True)
+    prices.add_argument("--prices", metavar="FILE", nargs="+", help="price files, CSV or Parquet")
+    prices.add_argument("--config", metavar="FILE", type=filled, help="a configuration whose data are meant")
+    names = "the table's own names, as symbol=ticker,as_of=date,y_pred=forecast"
+    parser.add_argument("--columns", metavar="OURS=THEIRS[,...]", type=filled, help=names)
+    parser.add_argument("--model", metavar="NAME", type=filled, help="which model, where the table has several")
+    parser.add_flag("--closes", "the forecasts are prices: judge the return since the last known close")
+    parser.add_argument("--cutoff", metavar="DATE", type=filled, help="first day that the training did not know")
+    parser.add_argument("--issued", metavar="COLUMN", type=filled, help="when each forecast was made")
+    parser.add_argument("--folder", metavar="DIR", type=filled_path, help="where to write; runs/judge-... by default")
+    return parser
+
+
+def _columns(text: str | None) -> dict[str, str]:
+    """Names out of `symbol=ticker,as_of=date`."""
+    pairs = [pair.partition("=") for pair in (text or "").split(",") if pair]
+    for ours, equals, theirs in pairs:
+        if not (ours and equals and theirs):
+            raise ConfigError(f"--columns {text}", "cnn-lstm judge", "write symbol=ticker,as_of=date", code=225)
+    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+
+
+def _words(options: Namespace, of_data: list[str]) -> list[str]:
+    """The options of the data."""
+    if options.config:
+        return ["--config", options.config, *of_data]
+    paths = "[" + ",".join(f"'{path}'" for path in options.prices) + "]"
+    source = ["--data.source", "PriceFiles", f"--data.source.paths={paths}"]
+    return [*source, *of_data]

@@ -1,0 +1,1 @@
+"""Which features and bars a forecast owes itself to: integrated gradients, and permutation importance."""
