@@ -161,7 +161,7 @@ def _future(base: Base, cuts: Cuts, listener: Listener | None) -> Result:
 
 def _of_known_facts(data: MarketDataModule) -> dict[str, Check]:
     """The check of facts known ahead, which few data have."""
-    check = {known_ahead.KNOWN_AHEAD: partial(known_ahead.facts_known_ahead, data)}
+    check: dict[str, Check] = {known_ahead.KNOWN_AHEAD: partial(known_ahead.facts_known_ahead, data)}
     return check if data.recipe.known_future else {}
 
 
