@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version as version_of
 
 project = "cnn_lstm"
@@ -30,6 +31,7 @@ nb_execution_in_temp = True
 nb_execution_timeout = 600  # seconds for a cell
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # tqdm's, of a kernel without ipywidgets
 copybutton_prompt_text = ">>> "
 
 # -- reference ---------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from cnn_lstm import specs
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "notebooks"
 SHORT: dict[str, dict[str, Any]] = {  # what the tests give the first cell, in place of its own values
-    "first_forecast": {"EPOCHS": 1, "SYMBOLS": ["IBM"]},
+    "first_forecast": {"EPOCHS": 1, "SYMBOLS": ["IBM"], "SINCE": "2007-01-01"},
     "your_own_csv": {"EPOCHS": 1, "SINCE": "2009-01-01"},
     "is_it_real": {"EPOCHS": 1, "SYMBOLS": ["IBM"], "SINCE": "2007-01-01"},
     "volatility": {"EPOCHS": 1, "SEEDS": 1, "SYMBOLS": ["IBM"]},
