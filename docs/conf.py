@@ -51,7 +51,8 @@ napoleon_use_rtype = False
 
 html_theme = "furo"
 html_title = f"cnn_lstm {release}"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["notebooks.css"]
 html_extra_path = ["reports"]
 html_theme_options = {
     "navigation_with_keys": True,
