@@ -77,9 +77,6 @@ class Predictor:
         Args:
             known_future: Facts known ahead, as a file or a frame that reaches beyond the last bar, or `KnownFuture`.
             static: Static columns, as a file or a frame, or `StaticColumns`.
-
-        Returns:
-            The predictor itself.
         """
         self._side = self._side.replaced(known_future, static)
         return self
@@ -203,13 +200,8 @@ class Predictor:
             CheckpointError: If the state is damaged, or of another checkpoint; E429, if a table is needed and missing.
         """
         side = self._side.replaced(known_future, static)
-        require(
-            history is None or state is None,
-            "both a history and a state were given",
-            "Predictor.stream",
-            "give one of them",
-            code=255,
-        )
+        what, fix = "both a history and a state were given", "give one of them"
+        require(history is None or state is None, what, "Predictor.stream", fix, code=255)
         if history is None:
             recipe = side.join(self.recipe, self.forecaster.contract.static)
             bound = recipe.bind(raw_columns(recipe.of_prices), self.targets)
