@@ -26,8 +26,8 @@ from cnn_lstm.data.windows import Panel, complete_windows, cut_windows
 from cnn_lstm.errors import DataError, require
 from cnn_lstm.hints import counted
 from cnn_lstm.inference.ensemble import Ensemble, model_from
+from cnn_lstm.inference.given_tables import Facts, GivenTables, Statics
 from cnn_lstm.inference.intervals import PastIntervals, add_intervals, intervals_since
-from cnn_lstm.inference.next_to import Facts, NextTo, Statics
 from cnn_lstm.inference.remembered import RememberedForecasts
 from cnn_lstm.inference.stream import Stream
 from cnn_lstm.model.checkpoints import read_checkpoint
@@ -51,7 +51,7 @@ class Predictor:
     def __init__(self, forecaster: ForecastModel | Ensemble) -> None:
         self.forecaster = forecaster.eval()
         self.recipe = Recipe.from_plain(forecaster.contract.recipe)
-        self._side = NextTo()
+        self._side = GivenTables()
         self.targets = self.recipe.build_targets()
         self._remembered, self._past = RememberedForecasts(), PastIntervals()
         self._named = set[str]()  # symbols whose scale was looked for: each is named once
@@ -121,7 +121,7 @@ class Predictor:
         past = None if samples else self._past
         return intervals_since(first, every, infos, calibration, contract.boundaries.test, past)
 
-    def predict_if_any(self, prices: Frame, zone: str | None = None, side: NextTo | None = None) -> pd.DataFrame:
+    def predict_if_any(self, prices: Frame, zone: str | None = None, side: GivenTables | None = None) -> pd.DataFrame:
         """`predict`, with an empty table of the same columns where no window is complete.
 
         Args:
@@ -251,7 +251,7 @@ class Predictor:
         """
         return self._windows(prices, start, self._side)[:3]
 
-    def _windows(self, prices: Frame, start: str | None, side: NextTo) -> tuple[Panel, Rows, pd.DataFrame, Rows]:
+    def _windows(self, prices: Frame, start: str | None, side: GivenTables) -> tuple[Panel, Rows, pd.DataFrame, Rows]:
         """`windows`, and the last rows of all complete windows."""
         panel, every, checked, bound = self._complete(prices, side=side)
         rows = every
@@ -265,7 +265,7 @@ class Predictor:
         return panel, rows, checked, every
 
     def _complete(
-        self, prices: Frame, zone: str | None = None, side: NextTo | None = None
+        self, prices: Frame, zone: str | None = None, side: GivenTables | None = None
     ) -> tuple[Panel, Rows, pd.DataFrame, BoundRecipe]:
         """The panel, the last rows of its complete windows, the checked table, and the recipe bound to its columns."""
         recipe = (side or self._side).join(self.recipe, self.forecaster.contract.static)
