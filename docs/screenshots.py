@@ -177,10 +177,10 @@ def browser(binary: str, driver: str, profile: Path, size: tuple[int, int] = SIZ
 
 def tensorboard_pages(address: str) -> list[Page]:
     """Pages of TensorBoard."""
-    curves = r"%5E(train%7Cval)_(loss%7Cmae%7Crmse)%24"
+    curves = r"%5E(train%7Cval)%2F(loss%7Cmae%7Crmse)%24"
     full_size = ("Show actual image size",)
     return [
-        Page("tensorboard-curves", f"{address}/?tagFilter={curves}&smoothing=0#timeseries", ("val_loss",)),
+        Page("tensorboard-curves", f"{address}/?tagFilter={curves}&smoothing=0#timeseries", ("val/loss",)),
         Page("tensorboard-forecasts", f"{address}/#images&tagFilter=forecasts", ("tag:",), clicks=full_size),
         Page("tensorboard-attention", f"{address}/#images&tagFilter=attention", ("tag:",), clicks=full_size),
         Page("tensorboard-graph", f"{address}/#graphs", ("Sequential",)),

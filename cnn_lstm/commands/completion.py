@@ -22,7 +22,16 @@ LIKE_FIT = ("validate", "test", "predict")
 PASS_ON = ("repeat", "walk-forward", "sweep", "data")
 VERBS = {"data": ("describe", "check", "build", "clean"), "rl": ("train", "evaluate")}
 FOLDERS = ("--folder", "--run_dir", "--runs_dir")
-FILES = ("--config", "--ckpt_path", "--space", "--output", "--prices", "--calibration_from")
+FILES = (
+    "--config",
+    "--ckpt_path",
+    "--space",
+    "--output",
+    "--prices",
+    "--calibration_from",
+    "--known_future",
+    "--static",
+)
 SHARED = {"--debug": "show the traceback of an error", "--json": "print the result as JSON", "--help": "the options"}
 
 try:

@@ -42,7 +42,7 @@ def _parser() -> CommandParser:
         prog="cnn-lstm judge",
         description="Judges forecasts that any program made: baselines that know nothing after the first forecast, the "
         "verdict, intervals, a strategy after costs, the report. Every other option is passed on, such as "
-        "--data.targets RealizedVolatility, --data.targets.horizon 5 and --evaluation.fee_bp 2.",
+        "--data.targets [RealizedVolatility], --data.targets.horizon 5 and --evaluation.fee_bp 2.",
         epilog="The table is one of ours, or has a column for the symbol, one for the last bar that was known (as_of) "
         "or for the bar that is forecast (target_end), and one for the forecast. docs/judge.md shows other forms.",
     )

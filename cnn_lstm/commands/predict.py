@@ -54,7 +54,7 @@ def _alone(argv: Sequence[str], of_table: bool) -> None:
     checkpoint = _checkpoint(options)
     place = checkpoint.with_name(FILE) if of_table else _run_of(options, checkpoint).path / FILE
     output: Path = options.output or place
-    refuse_input_as_output(output, options.prices or [])
+    refuse_input_as_output(output, [*(options.prices or []), *filter(None, (options.known_future, options.static))])
     set_up_messages()
     with writing(output, "predict"):
         predictor = Predictor.from_checkpoint(checkpoint)
@@ -74,7 +74,8 @@ def _require_fitting(options: Namespace, rest: Sequence[str], of_table: bool) ->
         raise ConfigError("no prices", PROG, f"give {PRICES} FILE, or the --config of a run", code=258)
     wrong = (rest or ["--config"])[:1] if of_table and (rest or options.config) else []
     if not of_table:
-        wrong = [name for name in ("--output", "--start") if getattr(options, name[2:]) is not None]
+        of_files = ("--output", "--start", "--known_future", "--static")
+        wrong = [name for name in of_files if getattr(options, name[2:]) is not None]
     if wrong:
         kind = PRICES if of_table else "--config"
         raise ConfigError(f"{wrong[0]} with {kind}", PROG, f"leave out {wrong[0]} or {kind}", code=225)
@@ -96,6 +97,7 @@ def _run_of(options: Namespace, checkpoint: Path) -> RunFolder:
 
 def _of_files(predictor: Predictor, options: Namespace) -> tuple[Panel, Rows]:
     """Every complete window of the tables, or those since a day."""
+    predictor.keep(options.known_future, options.static)
     panel, rows, _ = predictor.windows(PriceFiles(options.prices).load(None, None, None), options.start)
     return panel, rows
 
@@ -117,6 +119,8 @@ def _parser() -> CommandParser:
     parser = CommandParser(prog=PROG, description="Writes the forecasts of a checkpoint for a table of prices.")
     parser.add_argument("--ckpt_path", metavar="FILE", type=filled, help="of fit or repeat; best or last with a run")
     parser.add_argument(PRICES, metavar="FILE", nargs="+", help="CSV or Parquet files")
+    parser.add_argument("--known_future", metavar="FILE", type=filled, help="facts known ahead, next to --prices")
+    parser.add_argument("--static", metavar="FILE", type=filled, help="static columns, next to --prices")
     meaning = "of the run, whose prices are taken; it needs jsonargparse"
     parser.add_argument("--config", "-c", metavar="FILE", type=filled_path, action="append", help=meaning)
     parser.add_argument("--run_dir", metavar="DIR", type=filled, help="run that best and last belong to")

@@ -318,6 +318,28 @@ class MarketData(PanelOfPrices, Serializable):
         return _contract_of(self)
 
 
+def _contract_of(data: MarketData) -> dict[str, Any]:
+    """What a checkpoint must know of a data module, in plain values."""
+    edges, trained = data.parts.boundaries, span_of_rows(data.panel.time, data.fit_rows)
+    return {
+        "recipe": data.recipe.to_plain(),
+        "source": type(data.source).__name__,
+        "symbols": list(data.panel.symbols),
+        "scaled_symbols": scaled_symbols(data.panel, data.statistics) or None,
+        "target_names": [target.name for target in data.targets],
+        "target_kinds": [target.kind for target in data.targets],
+        "target_units": [target.unit for target in data.targets],
+        "target_mean": data.statistics.y_mean.tolist(),
+        "boundaries": {name: str(getattr(edges, name)) for name in ("train", "validation", "test", "end")},
+        "training": {"first": str(trained[0]), "last": str(trained[1])},
+        "fitted_on": "" if data.fit_on == "train" else data.fit_on,
+        "fingerprint": data.fingerprint,
+        "scaling": data.scaling,
+        "per_symbol": str(data.per_symbol).lower(),
+        "static": data.vocabulary,
+    }
+
+
 def source_of(prices: Prices, recipe: Recipe) -> PriceSource:
     """A source as it is, and a frame as one, whose columns have the names that a recipe asks for.
 
@@ -339,24 +361,3 @@ class _OneTable(PriceSource):
 
     def load(self, symbols: Sequence[str] | None, start: str | None, end: str | None) -> pd.DataFrame:
         return self.table
-
-
-def _contract_of(data: MarketData) -> dict[str, Any]:
-    edges, trained = data.parts.boundaries, span_of_rows(data.panel.time, data.fit_rows)
-    return {
-        "recipe": data.recipe.to_plain(),
-        "source": type(data.source).__name__,
-        "symbols": list(data.panel.symbols),
-        "scaled_symbols": scaled_symbols(data.panel, data.statistics) or None,
-        "target_names": [target.name for target in data.targets],
-        "target_kinds": [target.kind for target in data.targets],
-        "target_units": [target.unit for target in data.targets],
-        "target_mean": data.statistics.y_mean.tolist(),
-        "boundaries": {name: str(getattr(edges, name)) for name in ("train", "validation", "test", "end")},
-        "training": {"first": str(trained[0]), "last": str(trained[1])},
-        "fitted_on": "" if data.fit_on == "train" else data.fit_on,
-        "fingerprint": data.fingerprint,
-        "scaling": data.scaling,
-        "per_symbol": str(data.per_symbol).lower(),
-        "static": data.vocabulary,
-    }

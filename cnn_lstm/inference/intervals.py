@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cnn_lstm.data.predictions import TargetInfo, set_target_infos, target_infos
+from cnn_lstm.data.predictions import TargetInfo, set_target_infos, table_of, target_infos
 from cnn_lstm.data.symbol_rows import positions_by_code
 from cnn_lstm.errors import CheckpointError
 from cnn_lstm.inference.adaptive import LEVELS, Adaptive, AdaptiveIntervals, AdaptiveSets, Bound, Learnt
@@ -59,17 +59,19 @@ def add_intervals(table: pd.DataFrame, calibration: Calibration | None, boundary
     return _widened(table, calibration, _replay(calibration, _microseconds(boundary), None))
 
 
-def interval_columns(
+def intervals_since(
+    first: np.datetime64,
     columns: Mapping[str, NDArray[Any]],
     infos: Mapping[str, TargetInfo],
     calibration: Calibration,
     boundary: str,
     past: PastIntervals | None = None,
-) -> dict[str, Any]:
-    """`scale` and the bounds that `add_intervals` adds, each (n,), of columns that are not a table yet.
+) -> pd.DataFrame:
+    """The table of `add_intervals` of the forecasts since a day; those before it only move the intervals.
 
     Args:
-        columns: Those of `prediction_columns`.
+        first: The day.
+        columns: Those of `prediction_columns`, of all forecasts since the boundary.
         infos: What a predictions table says of each target.
         calibration: As for `add_intervals`.
         boundary: As for `add_intervals`.
@@ -79,8 +81,12 @@ def interval_columns(
         CheckpointError: If the calibration is damaged.
     """
     scored = scored_infos(infos, calibration)
-    groups = _groups(columns["target"], columns["symbol"])
-    return _bounds(columns, groups, scored, calibration, _replay(calibration, _microseconds(boundary), past))
+    replay = _replay(calibration, _microseconds(boundary), past)
+    found = _bounds(columns, _groups(columns["target"], columns["symbol"]), scored, calibration, replay)
+    wanted = columns["as_of"] >= first
+    table = table_of({name: values[wanted] for name, values in {**columns, **found}.items()})
+    set_target_infos(table, scored)
+    return table
 
 
 def _replay(calibration: Calibration, start: int, past: PastIntervals | None) -> BoundsOf:

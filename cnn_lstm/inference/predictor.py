@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cnn_lstm.data.arrow_frames import Frame
 from cnn_lstm.data.feature_catalogue import raw_columns
-from cnn_lstm.data.predictions import TargetInfo, prediction_columns, predictions_table, set_target_infos, table_of
+from cnn_lstm.data.predictions import TargetInfo, prediction_columns, predictions_table
 from cnn_lstm.data.recipe import BoundRecipe, Recipe
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.sources.base import stamp
@@ -26,11 +26,10 @@ from cnn_lstm.data.windows import Panel, complete_windows, cut_windows
 from cnn_lstm.errors import DataError, require
 from cnn_lstm.hints import counted
 from cnn_lstm.inference.ensemble import Ensemble, model_from
-from cnn_lstm.inference.intervals import PastIntervals, add_intervals, interval_columns, scored_infos
-from cnn_lstm.inference.next_to import Facts, NextTo, Statics
+from cnn_lstm.inference.given_tables import Facts, GivenTables, Statics
+from cnn_lstm.inference.intervals import PastIntervals, add_intervals, intervals_since
 from cnn_lstm.inference.remembered import RememberedForecasts
 from cnn_lstm.inference.stream import Stream
-from cnn_lstm.model.calibration import Calibration
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import state_digest, warn_of_unscaled
 from cnn_lstm.model.devices import require_device
@@ -52,7 +51,7 @@ class Predictor:
     def __init__(self, forecaster: ForecastModel | Ensemble) -> None:
         self.forecaster = forecaster.eval()
         self.recipe = Recipe.from_plain(forecaster.contract.recipe)
-        self._side = NextTo()
+        self._side = GivenTables()
         self.targets = self.recipe.build_targets()
         self._remembered, self._past = RememberedForecasts(), PastIntervals()
         self._named = set[str]()  # symbols whose scale was looked for: each is named once
@@ -78,9 +77,6 @@ class Predictor:
         Args:
             known_future: Facts known ahead, as a file or a frame that reaches beyond the last bar, or `KnownFuture`.
             static: Static columns, as a file or a frame, or `StaticColumns`.
-
-        Returns:
-            The predictor itself.
         """
         self._side = self._side.replaced(known_future, static)
         return self
@@ -120,10 +116,12 @@ class Predictor:
         first = stamp(start, "start")
         rows = rows[panel.time[rows] >= min(first, np.datetime64(self.forecaster.contract.boundaries.test))]
         columns = self._remembered_columns(panel, rows) if not samples else self.forecast_rows(panel, rows, samples)
-        every = prediction_columns(panel, self.targets, rows, columns, self.forecaster.contract.target_mean)
-        return self._since(first, every, calibration, None if samples else self._past)
+        contract, infos = self.forecaster.contract, {target.name: TargetInfo.of(target) for target in self.targets}
+        every = prediction_columns(panel, self.targets, rows, columns, contract.target_mean)
+        past = None if samples else self._past
+        return intervals_since(first, every, infos, calibration, contract.boundaries.test, past)
 
-    def predict_if_any(self, prices: Frame, zone: str | None = None, side: NextTo | None = None) -> pd.DataFrame:
+    def predict_if_any(self, prices: Frame, zone: str | None = None, side: GivenTables | None = None) -> pd.DataFrame:
         """`predict`, with an empty table of the same columns where no window is complete.
 
         Args:
@@ -174,18 +172,6 @@ class Predictor:
         contract = self.forecaster.contract
         return add_intervals(table, contract.calibration, contract.boundaries.test)
 
-    def _since(
-        self, first: np.datetime64, columns: dict[str, Any], calibration: Calibration, past: PastIntervals | None
-    ) -> pd.DataFrame:
-        """The table with intervals of the forecasts since a day; those before it only move the intervals."""
-        infos = {target.name: TargetInfo.of(target) for target in self.targets}
-        boundary = self.forecaster.contract.boundaries.test
-        columns |= interval_columns(columns, infos, calibration, boundary, past)
-        wanted = columns["as_of"] >= first
-        table = table_of({name: values[wanted] for name, values in columns.items()})
-        set_target_infos(table, scored_infos(infos, calibration))
-        return table
-
     def _remembered_columns(self, panel: Panel, rows: Rows) -> dict[str, Tensor]:
         """`forecast_rows`, without those of the last call: one evening's table is the last one's and a day."""
         model = (state_digest(self.forecaster.state_dict()), self.forecaster.device, torch.get_num_threads())
@@ -214,13 +200,8 @@ class Predictor:
             CheckpointError: If the state is damaged, or of another checkpoint; E429, if a table is needed and missing.
         """
         side = self._side.replaced(known_future, static)
-        require(
-            history is None or state is None,
-            "both a history and a state were given",
-            "Predictor.stream",
-            "give one of them",
-            code=255,
-        )
+        what, fix = "both a history and a state were given", "give one of them"
+        require(history is None or state is None, what, "Predictor.stream", fix, code=255)
         if history is None:
             recipe = side.join(self.recipe, self.forecaster.contract.static)
             bound = recipe.bind(raw_columns(recipe.of_prices), self.targets)
@@ -270,7 +251,7 @@ class Predictor:
         """
         return self._windows(prices, start, self._side)[:3]
 
-    def _windows(self, prices: Frame, start: str | None, side: NextTo) -> tuple[Panel, Rows, pd.DataFrame, Rows]:
+    def _windows(self, prices: Frame, start: str | None, side: GivenTables) -> tuple[Panel, Rows, pd.DataFrame, Rows]:
         """`windows`, and the last rows of all complete windows."""
         panel, every, checked, bound = self._complete(prices, side=side)
         rows = every
@@ -284,7 +265,7 @@ class Predictor:
         return panel, rows, checked, every
 
     def _complete(
-        self, prices: Frame, zone: str | None = None, side: NextTo | None = None
+        self, prices: Frame, zone: str | None = None, side: GivenTables | None = None
     ) -> tuple[Panel, Rows, pd.DataFrame, BoundRecipe]:
         """The panel, the last rows of its complete windows, the checked table, and the recipe bound to its columns."""
         recipe = (side or self._side).join(self.recipe, self.forecaster.contract.static)

@@ -28,7 +28,7 @@ from cnn_lstm.data.muted_warnings import muted
 from cnn_lstm.data.static_columns import SYMBOL
 from cnn_lstm.errors import DataError
 from cnn_lstm.files import replace_folder
-from cnn_lstm.inference.next_to import NextTo
+from cnn_lstm.inference.given_tables import GivenTables
 from cnn_lstm.inference.predictor import Predictor
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class PriceModel:
         given = {name: _rows_of(text, name) for name in TABLES if (text := (params or {}).get(name))}
         facts = list(dict.fromkeys(one.fact for one in self.predictor.recipe.known_future))
         ahead = KnownFuture(given["known_future"], facts, tz="UTC") if facts and "known_future" in given else None
-        forecasts = self.predictor.predict_if_any(model_input, "UTC", NextTo(ahead, given.get("static")))
+        forecasts = self.predictor.predict_if_any(model_input, "UTC", GivenTables(ahead, given.get("static")))
         if forecasts.empty:
             window = self.predictor.recipe.window
             log.warning("no forecast: no symbol has the history of a window of %d rows", window)

@@ -33,8 +33,8 @@ from cnn_lstm.inference.arrivals import (
     require_together,
 )
 from cnn_lstm.inference.ensemble import Ensemble
+from cnn_lstm.inference.given_tables import Facts, GivenTables
 from cnn_lstm.inference.intervals import LiveIntervals
-from cnn_lstm.inference.next_to import Facts, NextTo
 from cnn_lstm.inference.stream_state import (
     StreamState,
     Tail,
@@ -102,7 +102,7 @@ class Stream:
             DataError: If it is damaged; the stream goes on with the last table.
         """
         tables = self._recipe.tables
-        side = NextTo(table, None if tables is None else tables.static)
+        side = GivenTables(table, None if tables is None else tables.static)
         recipe = side.join(self._recipe, self._forecaster.contract.static)
         self._bind(recipe.bind(self._columns, self._targets))
 

@@ -166,7 +166,7 @@ def test_mlflow_shows_the_members_under_the_run_and_its_model_forecasts(
     parents = {name: one.data.tags.get("mlflow.parentRunId") for name, one in runs.items()}
     assert parents == {"two": None, "seed_7": runs["two"].info.run_id, "seed_8": runs["two"].info.run_id}
     summary = json.loads((folder / "summary.json").read_text())
-    assert runs["two"].data.metrics["val_rmse"] == summary["validation"]["rmse"]
+    assert runs["two"].data.metrics["val/rmse"] == summary["validation"]["rmse"]
     forecasts = mlflow.pyfunc.load_model(str(folder / "model")).predict(prices(config))
     wanted = Predictor.from_checkpoint(folder / "checkpoints/best.ckpt").predict(prices(config))
     assert forecasts["y_pred"].tolist() == wanted["y_pred"].tolist()

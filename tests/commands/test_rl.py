@@ -579,6 +579,6 @@ def test_agents_are_a_child_of_their_forecasters_run_in_mlflow(tmp_path: Path) -
     assert child.data.tags["mlflow.parentRunId"] == records["one"].info.run_id
     assert child.info.status == "FINISHED"
     assert child.data.params["agent.algo"] == "ppo"
-    assert {"seed1/rollout/ep_rew_mean", "test_net_annual_return", "test_evidence"} <= set(child.data.metrics)
+    assert {"seed1/rollout/ep_rew_mean", "test/net_annual_return", "test/evidence"} <= set(child.data.metrics)
     kept = {item.path for item in client.list_artifacts(child.info.run_id)}
     assert {"agent_seed0.zip", "config.yaml", "evaluation.json"} <= kept

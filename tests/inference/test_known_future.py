@@ -74,7 +74,7 @@ def test_a_planted_event_is_learnt_only_where_it_is_known(checkpoint: Path, tmp_
     _, without = fitted(tmp_path, None)
     (tmp_path / "known").mkdir()
     _, known = fitted(tmp_path / "known", KnownFuture(EVENTS, ["event"], "max"))
-    assert known < 0.8 * without
+    assert known < 0.85 * without
 
 
 def test_a_stream_has_the_bits_of_the_whole_table(checkpoint: Path, whole: pd.DataFrame, tmp_path: Path) -> None:

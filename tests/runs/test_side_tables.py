@@ -66,6 +66,19 @@ def test_encode_takes_the_tables_next_to_other_prices(finished: Path, capsys: py
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "e.parquet"), of_config, check_exact=True)
 
 
+def test_predict_takes_the_tables_next_to_a_file_of_prices(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = finished.parent
+    PRICES.to_parquet(folder / "alone.parquet")
+    words = ["predict", "--ckpt_path", finished / "checkpoints" / "best.ckpt", "--output", folder / "f.parquet"]
+    words += ["--prices", folder / "alone.parquet", "--known_future", folder / "events.csv"]
+    assert run(*words) == 4
+    assert "error[E429]: the checkpoint reads sector" in capsys.readouterr().err
+    assert run(*words, "--static", folder / "sectors.csv") == 0
+    predictor = Predictor.from_checkpoint(finished / "checkpoints" / "best.ckpt")
+    table = predictor.predict(PRICES, known_future=EVENTS, static=SECTORS)
+    assert (pd.read_parquet(folder / "f.parquet")["y_pred"].to_numpy() == table["y_pred"].to_numpy()).all()
+
+
 def test_frames_become_files_that_a_yaml_names(tmp_path: Path) -> None:
     data = MarketDataModule(
         PRICES,

@@ -158,7 +158,8 @@ def test_a_real_run_has_all_curves_and_plots(tmp_path: Path) -> None:
     run = fit(file, tmp_path / "run", "--tensorboard", "true")
     scalars = events(run / "tensorboard").Tags()["scalars"]
     metrics = ("loss", "mae", "rmse", "r2", "explained_variance", "correlation")
-    wanted = {f"{part}_{name}" for part in ("train", "val") for name in metrics} | {"lr-AdamW", "grad_norm"}
+    wanted = {f"{part}/{name}" for part in ("train", "val") for name in metrics}
+    wanted |= {"optimizer/lr-AdamW", "optimizer/grad_norm"}
     assert wanted <= set(scalars)
     assert events(run / "tensorboard").Tags()["images"] == ["forecasts", "attention"]
 

@@ -119,7 +119,7 @@ def audit(
         checks = {
             lookahead.SOURCE: lambda: lookahead.prices_as_known(data, loaded),
             lookahead.FUTURE: lambda: _future(base, cuts_of(data, table, seed), listener),
-            known_ahead.KNOWN_AHEAD: lambda: known_ahead.facts_known_ahead(data),
+            **_of_known_facts(data),
             every_row.EVERY_ROW: lambda: every_row.own_features_at_every_row(data),
             learning.STATISTICS: lambda: learning.training_statistics(data, loaded),
             **_of_the_checkpoint(base),
@@ -157,6 +157,12 @@ def _future(base: Base, cuts: Cuts, listener: Listener | None) -> Result:
             listener(f"{lookahead.FUTURE}, cut {number} of {len(cuts.times)}", None)
 
     return lookahead.future_perturbation(base, cuts, at=at)
+
+
+def _of_known_facts(data: MarketDataModule) -> dict[str, Check]:
+    """The check of facts known ahead, which few data have."""
+    check: dict[str, Check] = {known_ahead.KNOWN_AHEAD: partial(known_ahead.facts_known_ahead, data)}
+    return check if data.recipe.known_future else {}
 
 
 def _of_the_checkpoint(base: Base) -> dict[str, Check]:

@@ -6,6 +6,7 @@ Shapes: n rows, one per forecast; k components of a mixture.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
@@ -245,13 +246,64 @@ class MixtureHead(Head):
         return np.asarray(score)
 
 
+@dataclass(frozen=True)
+class SampleHead(Head):
+    """Equally likely samples, as a forecaster of paths gives them.
+
+    Attributes:
+        samples: Samples of each row in ascending order, (n, S).
+
+    Source:
+        Gneiting and Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation, equation 21, for the
+        CRPS of the empirical distribution.
+
+    Example:
+        >>> head = SampleHead(np.array([[1.0, 2.0, 3.0]]))
+        >>> head.quantile(0.5).tolist(), head.crps(np.array([2.0])).round(3).tolist()
+        ([2.0], [0.222])
+    """
+
+    samples: Floats
+
+    @property
+    def name(self) -> str:
+        """See `Head.name`."""
+        return f"{self.samples.shape[1]} samples"
+
+    def cdf(self, value: Floats) -> Floats:
+        """Rank of the value among the samples, between 0 and 1 in any case."""
+        below = (self.samples < value[:, None]).sum(axis=1) + (self.samples <= value[:, None]).sum(axis=1)
+        return np.asarray((below / 2 + 0.5) / (self.samples.shape[1] + 1))
+
+    def quantile(self, level: ArrayLike) -> Floats:
+        """See `Head.quantile`."""
+        share = np.broadcast_to(np.asarray(level, dtype=np.float64), len(self.samples))
+        place = share * (self.samples.shape[1] - 1)
+        low = np.floor(place).astype(np.int64)
+        high = np.minimum(low + 1, self.samples.shape[1] - 1)
+        rows = np.arange(len(self.samples))
+        left, right = self.samples[rows, low], self.samples[rows, high]
+        return np.asarray(left + (place - low) * (right - left))
+
+    def lower_mean(self, level: float) -> Floats:
+        """See `Head.lower_mean`."""
+        inside = self.samples <= self.quantile(level)[:, None]
+        return np.asarray((self.samples * inside).sum(axis=1) / inside.sum(axis=1))
+
+    def crps(self, true: Floats) -> Floats:
+        """See `Head.crps`."""
+        number = self.samples.shape[1]
+        weights = (2 * np.arange(1, number + 1) - number - 1) / number**2
+        return np.asarray(np.abs(self.samples - true[:, None]).mean(axis=1) - self.samples @ weights)
+
+
 def read_head(table: pd.DataFrame) -> Head | None:
     """The distribution that a head forecast, from a predictions table.
 
     Args:
         table: Rows of a predictions table, with `y_pred` and the columns of an objective: `weight_0`.., `mean_0`..,
             `std_0`.. of `Mixture`; `std`, `df` and `skew` of `SkewStudentT`; `std` and `df` of `StudentT`; `std` of
-            `Gaussian`.
+            `Gaussian`; or `sample_0`.. of a forecaster of paths.
 
     Returns:
         The distribution; None without these columns, or where a value in them is unknown or a spread is 0.
@@ -261,6 +313,10 @@ def read_head(table: pd.DataFrame) -> Head | None:
         >>> read_head(table).quantile(0.05).round(3).tolist()
         [-1.507]
     """
+    sampled = [str(name) for name in table if re.fullmatch(r"sample_\d+", str(name))]
+    if len(sampled) > 1:
+        samples = np.sort(table[sampled].to_numpy(np.float64), axis=1)
+        return SampleHead(samples) if np.isfinite(samples).all() else None
     components = components_of([str(name) for name in table])
     if components:
         weights, means, spreads = (

@@ -138,6 +138,20 @@ def test_intervals_of_the_table_are_judged(tmp_path: Path) -> None:
     assert report["intervals"]["90"]["coverage"] == 1.0
 
 
+def test_sample_paths_are_scored_as_a_distribution(tmp_path: Path) -> None:
+    bars = tables.prices()
+    given = tables.ended(bars, tables.forecasts(bars))
+    draws = np.random.default_rng(3).normal(given["y_pred"].to_numpy()[:, None], 0.014, (len(given), 50))
+    long = pd.concat([given.assign(path=k, value=draws[:, k]) for k in range(50)])
+
+    report = judged(tmp_path, long[["symbol", "as_of", "path", "value"]], bars)
+
+    wanted = pytest.importorskip("scoringrules").crps_ensemble(truths(bars, given), draws, estimator="nrg")
+    assert report["distribution"]["head"]["name"] == "50 samples"
+    assert report["distribution"]["head"]["crps"] == pytest.approx(float(np.mean(wanted)), rel=1e-5)
+    assert report["loss_model"] == pytest.approx(np.mean((truths(bars, given) - draws.mean(axis=1)) ** 2), rel=1e-5)
+
+
 def test_a_forecast_that_knows_the_future_has_evidence(tmp_path: Path) -> None:
     bars = tables.prices(400)
     given = tables.ended(bars, tables.forecasts(bars))

@@ -15,7 +15,7 @@ Statics = str | Path | Frame | StaticColumns
 
 
 @dataclass(frozen=True, eq=False)
-class NextTo:
+class GivenTables:
     """What was given next to the prices.
 
     Attributes:
@@ -26,11 +26,11 @@ class NextTo:
     known_future: Facts | None = None
     static: Statics | None = None
 
-    def replaced(self, known_future: Facts | None, static: Statics | None) -> NextTo:
+    def replaced(self, known_future: Facts | None, static: Statics | None) -> GivenTables:
         """The same, with other tables where some are given."""
         if known_future is None and static is None:
             return self
-        return NextTo(
+        return GivenTables(
             self.known_future if known_future is None else known_future, self.static if static is None else static
         )
 
