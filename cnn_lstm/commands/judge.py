@@ -6,10 +6,13 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
+import pandas as pd
+
 from cnn_lstm.commands.parser import CommandParser, filled, filled_path
 from cnn_lstm.errors import ConfigError
+from cnn_lstm.evaluation.foreign.compare import comparison_text
 from cnn_lstm.evaluation.foreign.files import read_forecast_file
-from cnn_lstm.evaluation.foreign.judgement import Reading, judge_forecasts
+from cnn_lstm.evaluation.foreign.judgement import COMPARISON, Reading, compare_forecasts, judge_forecasts
 from cnn_lstm.files import make_folder
 from cnn_lstm.runs.data_config import data_and_evaluation
 from cnn_lstm.runs.messages import set_up_messages
@@ -25,16 +28,31 @@ def run(argv: list[str]) -> None:
     options, of_data = parser.split(argv[1:] or ["--help"])
     reading = Reading(_columns(options.columns), options.model, options.closes, options.cutoff, options.issued)
     set_up_messages()
-    frame = read_forecast_file(options.file)
+    frames = _frames(options.files)
     own_split = bool(options.config) or any(word.startswith("--data.split") for word in of_data)
     data, settings = data_and_evaluation(_words(options, of_data))
-    folder: Path = options.folder or Path("runs") / f"judge-{options.file.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = "-".join(frames).replace("/", "-")[:60]
+    folder: Path = options.folder or Path("runs") / f"judge-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if (folder / "config.yaml").exists():
         raise ConfigError(f"{folder} holds a run", parser.prog, "give another --folder", code=224)
     make_folder(folder)
-    judgement = judge_forecasts(folder, frame, data, settings, reading, own_split)
+    if len(frames) > 1:
+        print(comparison_text(compare_forecasts(folder, frames, data, settings, reading)))
+        print(f"comparison: {folder / COMPARISON}")
+        return
+    judgement = judge_forecasts(folder, next(iter(frames.values())), data, settings, reading, own_split)
     print(judgement.text, end="")
     print(f"report: {judgement.page}")
+
+
+def _frames(files: list[Path]) -> dict[str, pd.DataFrame]:
+    """The tables, by the names of their files."""
+    names = [file.stem for file in files]
+    if len(set(names)) < len(names):  # of several runs, say
+        names = [f"{file.absolute().parent.name}/{file.stem}" for file in files]
+    if len(set(names)) < len(names):
+        raise ConfigError("two files have one name", "cnn-lstm judge", "give each file once", code=224)
+    return {name: read_forecast_file(file) for name, file in zip(names, files, strict=True)}
 
 
 def _parser() -> CommandParser:
@@ -46,7 +64,8 @@ def _parser() -> CommandParser:
         epilog="The table is one of ours, or has a column for the symbol, one for the last bar that was known (as_of) "
         "or for the bar that is forecast (target_end), and one for the forecast. docs/judge.md shows other forms.",
     )
-    parser.add_argument("file", metavar="FILE", type=filled_path, help="forecasts, CSV or Parquet")
+    several = "forecasts, CSV or Parquet; several files are compared with each other"
+    parser.add_argument("files", metavar="FILE", type=filled_path, nargs="+", help=several)
     prices = parser.add_mutually_exclusive_group(required=True)
     prices.add_argument("--prices", metavar="FILE", nargs="+", help="price files, CSV or Parquet")
     prices.add_argument("--config", metavar="FILE", type=filled, help="a configuration whose data are meant")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.evaluation.audit.findings import FAILED, PASSED
 from cnn_lstm.evaluation.baselines.fit import add_baselines
+from cnn_lstm.evaluation.foreign.compare import TargetComparison, compare_forecasters
 from cnn_lstm.evaluation.foreign.forms import Given, read_forms
 from cnn_lstm.evaluation.foreign.placed import first_decision, place
 from cnn_lstm.evaluation.foreign.split import BeforeForecasts
@@ -25,8 +27,12 @@ from cnn_lstm.evaluation.json_types import CheckRecord, JudgedModelInfo
 from cnn_lstm.evaluation.judge import Judgement, rows_tested, write_report
 from cnn_lstm.evaluation.ledger import count_use
 from cnn_lstm.evaluation.model_info import NOTE, data_record, split_record
+from cnn_lstm.evaluation.report import json_values
 from cnn_lstm.evaluation.settings import Evaluation
+from cnn_lstm.files import write_text_whole
 from cnn_lstm.hints import counted
+
+COMPARISON = "comparison.json"
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,37 @@ def judge_forecasts(
         "test_rows_used": count_use(folder, rows_tested(table, data), digest),
     }
     return write_report(folder, table.drop(columns="issued", errors="ignore"), info, settings)
+
+
+def compare_forecasts(
+    folder: Path,
+    frames: Mapping[str, pd.DataFrame],
+    data: MarketData,
+    settings: Evaluation,
+    reading: Reading | None = None,
+) -> dict[str, TargetComparison]:
+    """Compares forecasters on the rows that all of them know, writes comparison.json, and counts each use of the rows.
+
+    Args:
+        folder: Where to write.
+        frames: The forecasts of each, at least two, by its name.
+        data: As for `judge_forecasts`.
+        settings: Resamples and seed of the bootstraps.
+        reading: How the tables are to be read.
+
+    Raises:
+        DataError: As `judge_forecasts`, and E358, if the tables have too little in common.
+    """
+    reading, data = reading or Reading(), copy.copy(data)
+    givens = {name: read_forms(frame, reading.columns, reading.model) for name, frame in frames.items()}
+    _split(data, min(givens.values(), key=first_decision), own_split=False)
+    tables = {name: place(given, data, reading.closes).table for name, given in givens.items()}
+    compared = compare_forecasters(tables, settings)
+    for name, table in tables.items():
+        count_use(folder, rows_tested(table, data), str(frames[name].attrs.get("model") or _digest(table)))
+    plain = {name: one.to_plain() for name, one in compared.items()}
+    write_text_whole(folder / COMPARISON, json.dumps(json_values(plain), indent=2, allow_nan=False) + "\n")
+    return compared
 
 
 def _split(data: MarketData, given: Given, own_split: bool) -> None:
