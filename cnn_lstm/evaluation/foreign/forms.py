@@ -100,7 +100,9 @@ def read_forms(
         table = _of_samples(table)
     if "y_pred" not in table:
         table = _of_models(table, model)
-    return Given(_kept(_placed(table), ["symbol", "as_of", "target_end"], issued), {})
+    # a column of numbers of this name is a truth
+    named = ["target"] if "target" in table and pd.api.types.is_string_dtype(table["target"].dtype) else []
+    return Given(_kept(_placed(table), ["symbol", "as_of", "target_end", *named], issued), {})
 
 
 def _flat(frame: pd.DataFrame) -> pd.DataFrame:
@@ -195,7 +197,15 @@ def _placed(table: pd.DataFrame) -> pd.DataFrame:
     times = [name for name in ("as_of", "target_end") if name in table]
     if not times:
         raise _missing(table, "as_of")
-    return table.assign(symbol=table["symbol"].astype("str"), **{name: price_times(table[name]) for name in times})
+    return table.assign(symbol=table["symbol"].astype("str"), **{name: _moments(table[name]) for name in times})
+
+
+def _moments(cells: pd.Series) -> pd.Series:
+    """Times in UTC; an empty cell stays empty, as of a label that has not ended."""
+    known = cells.notna()
+    if known.all():
+        return price_times(cells)
+    return price_times(cells[known]).reindex(cells.index)
 
 
 def _kept(table: pd.DataFrame, keys: Sequence[str], issued: str | None) -> pd.DataFrame:
@@ -206,7 +216,7 @@ def _kept(table: pd.DataFrame, keys: Sequence[str], issued: str | None) -> pd.Da
             found[str(name)] = table[name] if str(name).startswith("set_") else _numbers(table[name])
     if issued is not None:
         _require_column(table, issued)
-        found["issued"] = price_times(table[issued])
+        found["issued"] = _moments(table[issued])
     kept = pd.DataFrame(found).reset_index(drop=True)
     twice = kept.duplicated([name for name in (*keys,) if name in kept])
     if twice.any():

@@ -104,8 +104,9 @@ def _decisions(theirs: pd.DataFrame, data: MarketData, target: Target) -> Rows:
     rows = np.where(ends >= target.reach, ends - target.reach, -1)
     segment = data.panel.segment
     rows[(rows >= 0) & (segment[rows] != segment[np.maximum(ends, 0)])] = -1
-    if "as_of" in theirs:  # of several steps ahead, those of our horizon
-        rows[rows != _rows_at(theirs["symbol"], theirs["as_of"], data)] = -1
+    if "as_of" in theirs:  # of several steps ahead, those of our horizon; without an end, whatever was decided then
+        known = _rows_at(theirs["symbol"], theirs["as_of"], data)
+        rows = np.where(theirs["target_end"].isna(), known, np.where(rows == known, rows, -1))
     return rows
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cnn_lstm.data.targets import ForwardReturn, ForwardValue, RealizedVolatility
 from cnn_lstm.errors import DataError
+from cnn_lstm.evaluation.foreign.files import read_forecast_file
 from cnn_lstm.evaluation.foreign.forms import read_forms
 from cnn_lstm.evaluation.foreign.judgement import Reading, judge_forecasts
 from cnn_lstm.evaluation.json_types import TargetReport
@@ -264,6 +265,21 @@ def test_levels_are_judged_as_they_are(tmp_path: Path) -> None:
 
     (report,) = judgement.report["targets"].values()
     assert report["forecasts"]["model"]["rmse"] == pytest.approx(report["forecasts"]["last value"]["rmse"], rel=1e-6)
+
+
+def test_a_table_of_ours_as_csv_has_its_truths_and_targets(tmp_path: Path) -> None:
+    bars = tables.prices()
+    first = judge_forecasts(tmp_path, tables.forecasts(bars), tables.data_of(bars), QUICK)
+    pd.read_parquet(tmp_path / "predictions.parquet").to_csv(tmp_path / "ours.csv", index=False)
+
+    again = judge_forecasts(tmp_path, read_forecast_file(tmp_path / "ours.csv"), tables.data_of(bars), QUICK)
+
+    old, new = (one.report["targets"]["return_2"] for one in (first, again))
+    assert new["rows"] == old["rows"]
+    assert new["loss_model"] == pytest.approx(old["loss_model"], rel=1e-12)
+    other = read_forecast_file(tmp_path / "ours.csv").assign(target="return_9")
+    with pytest.raises(DataError, match="forecasts of return_9"):
+        judge_forecasts(tmp_path, other, tables.data_of(bars), QUICK)
 
 
 def test_a_prepared_index_is_read_as_columns() -> None:
