@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib.metadata import version as version_of
+from pathlib import Path
+
+from sphinx.application import Sphinx
 
 project = "cnn_lstm"
 author = "The cnn_lstm developers"
@@ -13,7 +17,6 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.intersphinx",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
@@ -33,6 +36,24 @@ nb_execution_raise_on_error = True
 nb_merge_streams = True
 os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # tqdm's, of a kernel without ipywidgets
 copybutton_prompt_text = ">>> "
+
+# -- a list of the pages for language models ---------------------------------------------------------------------------
+
+
+def setup(app: Sphinx) -> None:
+    """Sphinx calls this."""
+    app.connect("build-finished", write_llms)
+
+
+def write_llms(app: Sphinx, error: Exception | None) -> None:
+    """Writes llms.txt out of the list of the guide: each page with what it is about, and its text as Markdown."""
+    guide = (Path(app.srcdir) / "README.md").read_text(encoding="utf-8")
+    items = re.findall(r"^\d+\. (.*(?:\n {3,}.*)*)", guide, re.MULTILINE)
+    lines = [re.sub(r"\s+", " ", item).replace(".md)", ".md.txt)").replace("](", "](_sources/") for item in items]
+    summary = "Forecasts of market series with PyTorch Lightning, and whether they beat simple ones."
+    text = "\n".join([f"# {project}", "", f"> {summary}", "", "## Guide", "", *(f"- {line}" for line in lines), ""])
+    (Path(app.outdir) / "llms.txt").write_text(text, encoding="utf-8")
+
 
 # -- reference ---------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ import pytest
 import yfinance
 from _pytest.mark import ParameterSet
 
+import cnn_lstm
 from cnn_lstm import specs
 from cnn_lstm.data.sources import SampleBars
 from cnn_lstm.runs.forecast_cli import ForecastCLI
@@ -306,6 +307,13 @@ def test_site_shows_each_page_once() -> None:
     pages = [page.relative_to(ROOT / "docs").with_suffix("") for page in PAGES if page.is_relative_to(ROOT / "docs")]
 
     assert sorted(shown) == sorted(page.as_posix() for page in pages if page.name != "index")
+
+
+def test_reference_shows_each_public_name() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs/reference").glob("*.md"))
+    homes = {name: getattr(cnn_lstm, name).__name__ for name in cnn_lstm.__all__}
+
+    assert [name for name, home in homes.items() if f"cnn_lstm.{name}\n" not in pages and home not in pages] == []
 
 
 def codes_in(tree: ast.AST) -> Iterator[int]:
