@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.training.loggers import AppendingCSVLogger
+from cnn_lstm.training.metric_names import grouped
 from tests.experiments import experiment, fit, network, run
 from tests.markets import market
 
@@ -196,7 +197,9 @@ def assert_each_point_once(folder: Path) -> None:
     assert len(in_file) == len(set(in_file))
     assert [step for step, _ in in_file] == sorted(step for step, _ in in_file)
     assert len(in_tensorboard) == len(set(in_tensorboard))
-    assert {point for point in in_tensorboard if not point[1].startswith("final/")} == set(in_file)
+    assert {point for point in in_tensorboard if not point[1].startswith("final/")} == {
+        (step, grouped(name)) for step, name in in_file
+    }
 
 
 def kill_in_mid_epoch(config: Path, folder: Path, *argv: object) -> int:

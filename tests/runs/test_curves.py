@@ -33,12 +33,12 @@ def scalars(folder: Path) -> Iterator[tuple[str, int]]:
 
 def test_validate_adds_no_point_and_test_only_its_own(trained: Path) -> None:
     before = list(scalars(trained))
-    assert {"val_loss", "epoch"} <= {name for name, _ in before}
+    assert {"val/loss", "epoch"} <= {name for name, _ in before}
     for command in ("validate", "predict", "test"):
         assert experiments.run(command, "--config", trained / "config.yaml", "--ckpt_path", "last") == 0
         after = list(scalars(trained))
         added = [point for point in after if point not in before]
-        assert all(name.startswith("test_") for name, _ in added), command
+        assert all(name.startswith("test/") for name, _ in added), command
         assert len(after) == len(before) + len(added)
         assert bool(added) == (command == "test")
         before = after
@@ -54,6 +54,6 @@ def test_the_loggers_of_a_command_pass_on_what_is_no_second_start(command: str, 
         logger.save()
     kept = {name for event in journal.events() if isinstance(event.content, Metrics) for name in event.content.values}
     written = {name for name, _ in scalars(tmp_path)}
-    of_fit = {"val_loss", "test_loss", "epoch"}
+    of_fit = {"val/loss", "test/loss", "epoch"}
     of_later: set[str] = set() if command == "validate" else of_fit - {"epoch"}
     assert kept == written == (of_fit if command == "fit" else of_later)

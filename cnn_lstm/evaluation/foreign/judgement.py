@@ -154,7 +154,7 @@ def _after_cutoff(table: pd.DataFrame, cutoff: str | None) -> CheckRecord:
         return _check(kind, test, NOTE, "no --cutoff was given: what the training knew is not known")
     first = pd.Timestamp(stamp(cutoff, "--cutoff"), tz="UTC")
     early = int((table["as_of"] < first).sum())
-    found = f"{early:,} of {len(table):,} forecasts lie before {first:%Y-%m-%d}"
+    found = f"{early:,} of {counted(len(table), 'forecast')} lie before {first:%Y-%m-%d}"
     return _check(kind, test, FAILED if early else PASSED, found)
 
 
