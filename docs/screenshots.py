@@ -180,7 +180,7 @@ def tensorboard_pages(address: str) -> list[Page]:
     curves = r"%5E(train%7Cval)%2F(loss%7Cmae%7Crmse)%24"
     full_size = ("Show actual image size",)
     return [
-        Page("tensorboard-curves", f"{address}/?tagFilter={curves}&smoothing=0#timeseries", ("val/loss",)),
+        Page("tensorboard-curves", f"{address}/?tagFilter={curves}&smoothing=0#timeseries", ("rmse",)),
         Page("tensorboard-forecasts", f"{address}/#images&tagFilter=forecasts", ("tag:",), clicks=full_size),
         Page("tensorboard-attention", f"{address}/#images&tagFilter=attention", ("tag:",), clicks=full_size),
         Page("tensorboard-graph", f"{address}/#graphs", ("Sequential",)),
