@@ -1,7 +1,7 @@
 # docker build -t cnn-lstm .                                       for CPUs
 # docker build -t cnn-lstm --build-arg BASE=nvidia/cuda:12.8.1-runtime-ubuntu24.04 --build-arg TORCH=default .
-# docker run --rm -v "$PWD/runs:/work/runs" cnn-lstm               the quickstart
-# docker run --rm -v "$PWD:/work" cnn-lstm cnn-lstm fit --config mine.yaml
+# docker run --rm -v "$PWD/runs:/project/runs" cnn-lstm               the quickstart
+# docker run --rm -v "$PWD:/project" cnn-lstm cnn-lstm fit --config mine.yaml
 ARG BASE=ubuntu:24.04
 FROM ${BASE}
 ARG TORCH=cpu
@@ -18,5 +18,5 @@ COPY cnn_lstm ./cnn_lstm
 RUN make TORCH=${TORCH} .venv/.installed
 
 ENV PATH=/opt/cnn_lstm/.venv/bin:$PATH
-WORKDIR /work
+WORKDIR /project
 CMD ["sh", "-c", "cnn-lstm fit --config quickstart --run_dir runs/quickstart && cnn-lstm test --config runs/quickstart/config.yaml --ckpt_path best"]

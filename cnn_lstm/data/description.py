@@ -38,7 +38,7 @@ def check_text(data: MarketData) -> str:
 
 
 def check_plain(data: MarketData) -> dict[str, Any]:
-    """What `data check --json` prints: rows, symbols, and every defect with its code; fatal ones are no exception here.
+    """What `data check --json` prints: rows, symbols, and every defect with its code; fatal ones raise nothing here.
 
     Args:
         data: The data module, which is set up here.

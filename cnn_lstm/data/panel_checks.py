@@ -181,7 +181,7 @@ def check_leak(
         rows: Training rows, (n,).
         features: Names of its features, in order.
         targets: Its targets.
-        codes: Names of features that are codes: they say whose window it is, and are no sizes.
+        codes: Names of features that are codes: they say whose window it is, and their size means nothing.
 
     Returns:
         A warning for each feature that says more of a target than any honest one does, see `LIKELY_LEAK`.

@@ -43,7 +43,7 @@ def frame_of(table: object, what: str, wanted: Collection[str]) -> tuple[pd.Data
         wanted: Names of columns.
 
     Raises:
-        DataError: E301 there is no such file; E338 it is not a table; or as `read_raw`.
+        DataError: E301, if the file is missing; E338, if it is not a table; or as `read_raw`.
     """
     if isinstance(table, str | Path):
         return _of_file(str(table), wanted), str(table)

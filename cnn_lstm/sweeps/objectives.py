@@ -46,7 +46,7 @@ class Metrics:
         default: The objective where the file names none.
         known: Names that are offered in place of a misspelt one.
         direction: The only direction that makes sense, by the name without `val_`.
-        complete: Whether there are no others than `known`; else any metric of the validation part may be logged.
+        complete: Whether `known` names all of them; else any metric of the validation part may be logged.
     """
 
     default: Objective

@@ -123,7 +123,7 @@ class ProgressBar(TQDMProgressBar):
 
 
 def fitting(values: BarMetrics, room: int) -> BarMetrics:
-    """The first of some metrics whose text behind a bar is no longer than the room that there is.
+    """The first of some metrics, as many as fit into the room behind a bar.
 
     Args:
         values: Metrics by name, the most important one first.

@@ -216,7 +216,7 @@ def explain_forecast(
 
     Raises:
         ConfigError: E229, if captum is not installed; E224, if the symbol is unknown or not named.
-        DataError: E380, if there is no forecast at that bar; as `Predictor.predict`.
+        DataError: E380, if that bar has no forecast; or as `Predictor.predict`.
 
     Example:
         >>> explain_forecast(predictor, prices, "IBM", "2011-03-01").by_feature.head(3)  # doctest: +SKIP
