@@ -16,6 +16,7 @@ from cnn_lstm.evaluation.foreign.judgement import COMPARISON, Reading, compare_f
 from cnn_lstm.files import make_folder
 from cnn_lstm.runs.data_config import data_and_evaluation
 from cnn_lstm.runs.messages import set_up_messages
+from cnn_lstm.training.run_folder import unused_folder
 
 
 def run(argv: list[str]) -> None:
@@ -28,13 +29,15 @@ def run(argv: list[str]) -> None:
     options, of_data = parser.split(argv[1:] or ["--help"])
     reading = Reading(_columns(options.columns), options.model, options.closes, options.cutoff, options.issued)
     set_up_messages()
+    if len(options.files) > 1 and (options.cutoff or options.issued):
+        fix = "judge each file by itself for these checks"
+        raise ConfigError("--cutoff and --issued are about one file", parser.prog, fix, code=225)
     frames = _frames(options.files)
     own_split = bool(options.config) or any(word.startswith("--data.split") for word in of_data)
     data, settings = data_and_evaluation(_words(options, of_data))
     name = "-".join(frames).replace("/", "-")[:60]
-    folder: Path = options.folder or Path("runs") / f"judge-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if (folder / "config.yaml").exists():
-        raise ConfigError(f"{folder} holds a run", parser.prog, "give another --folder", code=224)
+    fresh = Path("runs") / f"judge-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder: Path = options.folder or unused_folder(fresh)
     make_folder(folder)
     if len(frames) > 1:
         print(comparison_text(compare_forecasts(folder, frames, data, settings, reading)))

@@ -13,6 +13,7 @@ from cnn_lstm.evaluation.foreign.judgement import Reading, judge_forecasts
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import make_folder
 from cnn_lstm.notebook.report import TestReport
+from cnn_lstm.training.run_folder import unused_folder
 
 
 def judge(  # noqa: PLR0913 - each is an option of the command
@@ -48,7 +49,8 @@ def judge(  # noqa: PLR0913 - each is an option of the command
         >>> judge(theirs, data, columns={"y_pred": "NHITS"}).verdict  # doctest: +SKIP
         {'return_5': {'evidence': False, 'verdict': 'NO EVIDENCE OF SKILL', 'reason': ...}}
     """
-    where = Path(folder) if folder is not None else Path("runs") / f"judge-{time.strftime('%Y%m%d-%H%M%S')}"
+    fresh = Path("runs") / f"judge-{time.strftime('%Y%m%d-%H%M%S')}"
+    where = unused_folder(fresh) if folder is None else Path(folder)
     make_folder(where)
     reading = Reading(dict(columns or {}), model, closes, cutoff, issued)
     frame = require_table(as_pandas(forecasts))

@@ -67,6 +67,7 @@ def test_files_of_forecasts_and_prices(tmp_path: Path, capsys: pytest.CaptureFix
         (["prices.csv"], "one of the arguments --prices --config is required"),
         (["prices.csv", "--prices", "prices.csv", "--columns", "symbol"], "write symbol=ticker"),
         (["prices.csv", "--prices", "prices.csv", "--columns", "colour=red"], "one of symbol"),
+        (["prices.csv", "b.csv", "--prices", "prices.csv", "--cutoff", "2020-01-01"], "judge each file by itself"),
         (["prices.csv", "--prices", "nowhere.csv", "--columns", "y_pred=close"], "nowhere.csv"),
     ],
 )

@@ -20,7 +20,7 @@ def read_forecast_file(file: Path) -> pd.DataFrame:
         file: The file. Symbols of a CSV file are text, `000001` too.
 
     Raises:
-        DataError: E301, if there is no such file; E339, if it cannot be read.
+        DataError: E301, if the file is missing; E339, if it cannot be read.
     """
     if file.suffix.lower() in PARQUET:
         return read_table(file)

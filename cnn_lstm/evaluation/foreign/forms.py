@@ -218,7 +218,7 @@ def _kept(table: pd.DataFrame, keys: Sequence[str], issued: str | None) -> pd.Da
         _require_column(table, issued)
         found["issued"] = _moments(table[issued])
     kept = pd.DataFrame(found).reset_index(drop=True)
-    twice = kept.duplicated([name for name in (*keys,) if name in kept])
+    twice = kept.duplicated([name for name in keys if name in kept])
     if twice.any():
         row = kept[twice].iloc[0]
         when = row["as_of"] if "as_of" in kept else row["target_end"]

@@ -17,6 +17,7 @@ import pandas as pd
 
 from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.sources.base import stamp
+from cnn_lstm.errors import require
 from cnn_lstm.evaluation.audit.findings import FAILED, PASSED
 from cnn_lstm.evaluation.baselines.fit import add_baselines
 from cnn_lstm.evaluation.foreign.compare import TargetComparison, compare_forecasters
@@ -75,6 +76,7 @@ def judge_forecasts(
     Raises:
         DataError: E357 to E359, if the table cannot be read, or belongs to other prices.
     """
+    _require_no_run(folder)
     reading = reading or Reading()
     given = read_forms(frame, reading.columns, reading.model, reading.issued)
     data = copy.copy(data)  # another split must not reach the caller
@@ -118,6 +120,7 @@ def compare_forecasts(
     Raises:
         DataError: As `judge_forecasts`, and E358, if the tables have too little in common.
     """
+    _require_no_run(folder)
     reading, data = reading or Reading(), copy.copy(data)
     givens = {name: read_forms(frame, reading.columns, reading.model) for name, frame in frames.items()}
     _split(data, min(givens.values(), key=first_decision), own_split=False)
@@ -128,6 +131,12 @@ def compare_forecasts(
     plain = {name: one.to_plain() for name, one in compared.items()}
     write_text_whole(folder / COMPARISON, json.dumps(json_values(plain), indent=2, allow_nan=False) + "\n")
     return compared
+
+
+def _require_no_run(folder: Path) -> None:
+    """Refuses the folder of a run, whose own report would be written over."""
+    held = (folder / "config.yaml").exists()
+    require(not held, f"{folder} holds a run", "judge", "give another folder", code=224)
 
 
 def _split(data: MarketData, given: Given, own_split: bool) -> None:

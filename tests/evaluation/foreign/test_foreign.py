@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cnn_lstm.data.targets import ForwardReturn, ForwardValue, RealizedVolatility
-from cnn_lstm.errors import DataError
+from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.evaluation.foreign.files import read_forecast_file
 from cnn_lstm.evaluation.foreign.forms import read_forms
 from cnn_lstm.evaluation.foreign.judgement import Reading, judge_forecasts
@@ -244,6 +244,14 @@ def test_the_truths_of_another_target_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="contradict the prices"):
         judge_forecasts(tmp_path, table, tables.data_of(split), QUICK)
+
+
+def test_the_report_of_a_run_is_not_written_over(tmp_path: Path) -> None:
+    bars = tables.prices()
+    (tmp_path / "config.yaml").write_text("data: {}")
+    with pytest.raises(ConfigError, match="holds a run"):
+        judge_forecasts(tmp_path, tables.forecasts(bars), tables.data_of(bars), QUICK)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
 def test_prices_become_returns_only(tmp_path: Path) -> None:
