@@ -32,7 +32,8 @@ def run(argv: list[str]) -> None:
     if len(options.files) > 1 and (options.cutoff or options.issued):
         fix = "judge each file by itself for these checks"
         raise ConfigError("--cutoff and --issued are about one file", parser.prog, fix, code=225)
-    frames = _frames(options.files)
+    of_text = [reading.columns[role] for role in ("symbol", "as_of", "target_end") if role in reading.columns]
+    frames = _frames(options.files, [*of_text, *filter(None, [options.issued])])
     own_split = bool(options.config) or any(word.startswith("--data.split") for word in of_data)
     data, settings = data_and_evaluation(_words(options, of_data))
     name = "-".join(frames).replace("/", "-")[:60]
@@ -48,14 +49,14 @@ def run(argv: list[str]) -> None:
     print(f"report: {judgement.page}")
 
 
-def _frames(files: list[Path]) -> dict[str, pd.DataFrame]:
+def _frames(files: list[Path], texts: list[str]) -> dict[str, pd.DataFrame]:
     """The tables, by the names of their files."""
     names = [file.stem for file in files]
     if len(set(names)) < len(names):  # of several runs, say
         names = [f"{file.absolute().parent.name}/{file.stem}" for file in files]
     if len(set(names)) < len(names):
         raise ConfigError("two files have one name", "cnn-lstm judge", "give each file once", code=224)
-    return {name: read_forecast_file(file) for name, file in zip(names, files, strict=True)}
+    return {name: read_forecast_file(file, texts) for name, file in zip(names, files, strict=True)}
 
 
 def _parser() -> CommandParser:

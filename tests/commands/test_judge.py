@@ -60,6 +60,24 @@ def test_files_of_forecasts_and_prices(tmp_path: Path, capsys: pytest.CaptureFix
     assert f"0 of {len(given)} forecasts lie before 2010-01-01" in page
 
 
+def test_a_file_as_a_spreadsheet_writes_it(tmp_path: Path) -> None:
+    bars = tables.prices()
+    codes = {"AAA": "000001", "BBB": "600519"}
+    bars.assign(symbol=bars["symbol"].map(codes)).to_parquet(tmp_path / "prices.parquet")
+    given = tables.forecasts(bars)
+    theirs = pd.DataFrame({"Aktie": given["symbol"].map(codes), "Tag": given["as_of"].dt.strftime("%Y-%m-%d")})
+    theirs["Signal"] = given["y_pred"].map(lambda value: f"{value:.6f}".replace(".", ","))
+    theirs.to_csv(tmp_path / "theirs.csv", index=False, sep=";")
+    names = ["--columns", "symbol=Aktie,as_of=Tag,y_pred=Signal", "--folder", tmp_path / "judged"]
+
+    words = [tmp_path / "theirs.csv", "--prices", tmp_path / "prices.parquet"]
+    assert experiments.run("judge", *words, *names, *TARGET, *QUICK) == 0
+
+    table = pd.read_parquet(tmp_path / "judged/predictions.parquet")
+    assert sorted(table["symbol"].unique()) == ["000001", "600519"]
+    assert sorted(table["y_pred"]) == pytest.approx(sorted(given["y_pred"]), abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
