@@ -41,10 +41,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rl": {"data", "model", "training", "inference", "evaluation", "runs"},
     # above both arms: trials of sweeps that are agents of rl
     "agent_sweeps": {"data", "model", "training", "inference", "evaluation", "runs", "sweeps", "rl"},
-    "commands": {"data", "model", "training", "inference", "evaluation", "runs", "sweeps", "rl", "agent_sweeps"},
+    "service": {"data", "model", "training", "inference", "evaluation", "runs"},
+    "commands": {
+        *("data", "model", "training", "inference", "evaluation", "runs", "service", "sweeps", "rl", "agent_sweeps"),
+    },
     "cli": {"commands"},
     "__main__": {"cli"},
-    "notebook": {"data", "model", "training", "inference", "evaluation", "runs", "sweeps"},
+    "notebook": {"data", "model", "training", "inference", "evaluation", "runs", "service", "sweeps"},
     "__init__": {"data", "model", "inference", "evaluation", "notebook"},  # by name, on first use
 }
 # (file, module) -> why it is imported inside a function
