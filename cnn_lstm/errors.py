@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cnn_lstm.credentials import without_credentials
 
@@ -60,12 +61,20 @@ class CnnLstmError(Exception):
         self.what, self.where, self.fix = (without_credentials(part) for part in (what, where, fix))
         super().__init__(self._text())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Goes to another process as it is; the default would take the whole line for `what`."""
+        return _restored, (type(self), self.args), self.__dict__
+
     def _text(self) -> str:
         begin, parts = f"error[E{self.code}]: ", [_one_line(part) for part in (self.what, self.where, self.fix) if part]
         while len(text := begin + " — ".join(parts)) > MAX_LETTERS:
             longest = max(range(len(parts)), key=lambda k: len(parts[k]))
             parts[longest] = shortened(parts[longest], max(40, len(parts[longest]) - (len(text) - MAX_LETTERS)))
         return text
+
+
+def _restored(kind: type[CnnLstmError], args: tuple[Any, ...]) -> CnnLstmError:
+    return kind.__new__(kind, *args)
 
 
 def error_of_line(line: str, exit_code: int, command: str) -> CnnLstmError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 
 import pytest
 
@@ -45,6 +46,23 @@ def test_parts_stay_at_hand() -> None:
     error = ConfigError("what", "where", "fix", code=224)
     assert (error.what, error.where, error.fix, error.code) == ("what", "where", "fix", 224)
     assert isinstance(error, ValueError)  # parsers turn a ValueError of a constructor into a usage message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigError("what", "where", "fix", code=224),
+        DefectsError([Defect(310, "one", "here", "fix"), Defect(311, "two", "there", "fix")]),
+        errors.error_of_line("error[E302]: 0 rows", 3, "repeat"),
+        *(kind("what", "where") for kind in (DataError, CheckpointError, errors.ResourceError, errors.TrackingError)),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_of_another_process_says_the_same(error: CnnLstmError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
+    assert again.exit_code == error.exit_code
 
 
 def test_defects_are_reported_one_per_line() -> None:

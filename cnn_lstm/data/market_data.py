@@ -218,7 +218,8 @@ class MarketData(PanelOfPrices, Serializable):
         self.bound: BoundRecipe = self._bound(made)
         self.recipe = self.bound.recipe
         self.panel: Panel = made.panel
-        self.fingerprint, self.column_kinds, self.messages = made.fingerprint, made.kinds, made.messages
+        self.fingerprint = self.recipe.fingerprint(made.fingerprint)
+        self.column_kinds, self.messages = made.kinds, made.messages
         self._split_rows()
         leaks = check_leak(self.panel, self.fit_rows, self.recipe.features, self.targets, self.recipe.codes)
         warn_of([*without_facts(self.panel, self.recipe), *leaks])

@@ -40,7 +40,7 @@ class PanelOfPrices(ABC):
         storage: Files of a panel that does not fit in memory; None for one in memory.
         windows: Last rows of all complete windows, (n,); known after `setup`.
         times: Distinct timestamps of the panel, ascending; known after `setup`.
-        fingerprint: Digest of the checked table; known after `setup`.
+        fingerprint: Digest of the data, see `Recipe.fingerprint`; known after `setup`.
     """
 
     recipe: Recipe

@@ -136,7 +136,7 @@ def require_unchanged(tables: Tables, fingerprint: str) -> None:
     Raises:
         DataError: E331.
     """
-    if data_fingerprint(tables.prices) != fingerprint:
+    if tables.bound.recipe.fingerprint(data_fingerprint(tables.prices)) != fingerprint:
         what, fix = "the prices have changed while the command was at work", "run the command again"
         raise DataError(what, counted(len(tables.prices), "row"), fix, code=331)
 

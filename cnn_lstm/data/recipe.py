@@ -5,6 +5,8 @@ A recipe names its features. Bound to the columns of a table it has found them, 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -77,6 +79,18 @@ class Recipe:
             DataError: If a table is missing or damaged.
         """
         return [] if self.tables is None else self.tables.digest()
+
+    def fingerprint(self, prices: str) -> str:
+        """Digest of prices and of the tables next to them; that of the prices alone where no feature needs a table.
+
+        Args:
+            prices: `data_fingerprint` of the checked prices.
+
+        Raises:
+            DataError: If a table is missing or damaged.
+        """
+        tables = self.digest_of_tables()
+        return hashlib.sha256(json.dumps([prices, *tables]).encode()).hexdigest() if tables else prices
 
     def with_tables(
         self, known_future: KnownFuture | None, static: StaticColumns | None, known: Vocabulary | None = None

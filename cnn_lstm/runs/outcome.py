@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import collected_columns, collected_table, predictions_blocks
+from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.documents import hand_over
 from cnn_lstm.evaluation.scoreboard import render, scoreboard
 from cnn_lstm.evaluation.settings import Evaluation
@@ -31,6 +33,7 @@ from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.starting_line import StartingLine
 from cnn_lstm.training.tracking.record import Record
 
+log = logging.getLogger(__name__)
 ATTENTION_WINDOWS = 3
 
 
@@ -109,6 +112,7 @@ class Outcome:
     def validate(self) -> None:
         """Prints the metrics of the validation part next to those of trivial forecasts."""
         self._keep_metrics("validate")
+        self._warn_of_rows_left_out("val", self.data.parts.validation)
         hand_over({"metrics": self._metrics()})
         text = f"{render(scoreboard(self.predictions()))}\n"
         self._keep(self.run.path / "validate.txt", text)
@@ -125,6 +129,7 @@ class Outcome:
         from cnn_lstm.evaluation.judge import judge
 
         self._keep_metrics("test")
+        self._warn_of_rows_left_out("test", self.data.parts.test)
         table = self.predictions()
         judgement = judge(self.run.path, table, self.data, self.model, settings, checkpoint, self._attention_plots())
         self.record.log(judgement.metrics)
@@ -172,6 +177,13 @@ class Outcome:
         data, contract = self.data, self.model.contract
         table = collected_table(data.panel, data.targets, self.model.forecasts, contract.target_mean)
         return add_intervals(table, contract.calibration, contract.boundaries.test)
+
+    def _warn_of_rows_left_out(self, part: str, rows: Rows) -> None:
+        """Says how many rows of a part a limit has left out: what follows knows nothing of them."""
+        known = len(self.model.forecasts["row"])
+        if known < len(rows):
+            what, where = f"only {known:,} of {len(rows):,} rows of the part were forecast", f"limit_{part}_batches"
+            log.warning("[W396] %s — trainer.%s — leave it out to judge the whole part", what, where)
 
     def _keep_metrics(self, stage: str) -> None:
         metrics = self._metrics()

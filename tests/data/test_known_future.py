@@ -252,7 +252,7 @@ def test_a_kept_panel_of_another_table_is_not_used(storage: bool, tmp_path: Path
     market(ROWS).assign(timestamp=lambda table: table["timestamp"].dt.strftime("%Y-%m-%d")).to_csv(
         tmp_path / "p.csv", index=False
     )
-    means = []
+    means, fingerprints = [], []
     for seed in (0, 1):
         data = MarketDataModule(
             PriceFiles(str(tmp_path / "p.csv")),
@@ -266,7 +266,10 @@ def test_a_kept_panel_of_another_table_is_not_used(storage: bool, tmp_path: Path
             data.cache = replace(data.cache, least=0)
         data.setup()
         means.append(float(data.panel.values[:, 1].nanmean()))
+        fingerprints.append(data.fingerprint)
+        assert len(data.prices) == len(data.panel.time) or storage  # read again, and found unchanged
     assert means[0] != means[1]
+    assert fingerprints[0] != fingerprints[1]  # --same_prices refuses another table, too
 
 
 def test_a_recipe_goes_through_a_checkpoint_and_an_old_one_stays_as_it_was() -> None:

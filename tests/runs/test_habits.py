@@ -250,6 +250,20 @@ def test_what_a_run_cannot_have_is_refused_in_one_line(
     assert not list(tmp_path.glob("run/checkpoints/*"))
 
 
+def test_what_a_limit_has_left_out_is_said(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, home = folder / "experiment.yaml", tmp_path / "run"
+    fit(config, home)
+    for command, part in (("validate", "val"), ("test", "test")):
+        for limit in ((), (f"--trainer.limit_{part}_batches", 1)):
+            capsys.readouterr()
+            assert run(command, "--config", home / "config.yaml", "--ckpt_path", "best", *limit) == 0
+            said = re.search(r"\[W396\] only ([\d,]+) of ([\d,]+) rows.*limit_(\w+)_batches", capsys.readouterr().err)
+            assert bool(said) == bool(limit), command
+            if said:
+                assert said[3] == part
+                assert int(said[1].replace(",", "")) < int(said[2].replace(",", ""))
+
+
 def test_a_trial_says_what_it_was(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config, home = folder / "experiment.yaml", tmp_path / "run"
     trial = ("--trainer.fast_dev_run", "true")
