@@ -464,11 +464,10 @@ def fault_of(scenario: Scenario, folder: Path, user: User, expected: Result) -> 
 
 def record_of(database: Path, name: str) -> Result:
     """What an MLflow database holds of the run of a name; one that was killed, and not gone on with, stays, too."""
-    clocks = f"{', '.join(repr(clock) for clock in CLOCKS)}"
     of_run = "JOIN runs USING (run_uuid) WHERE name = ? AND status != 'KILLED'"
     metrics = (
         f"SELECT key, step, round(value, 9) FROM metrics {of_run} AND key NOT LIKE "
-        f"'system/%' AND key NOT IN ({clocks}) AND key NOT LIKE '%seconds%' ORDER BY key, step"
+        "'system/%' AND key NOT LIKE 'time/%' ORDER BY key, step"
     )
     with closing(sqlite3.connect(database)) as store:
         params = store.execute(f"SELECT key, value FROM params {of_run} ORDER BY key", (name,))
