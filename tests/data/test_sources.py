@@ -274,7 +274,7 @@ class TestFiles:
         path = write(tmp_path / "A.csv", squeeze(content))
         began = time.monotonic()
         fails(lambda: load(path), 330, "A.csv")
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10
 
     def test_a_gzip_bomb_of_short_lines_is_refused(self, tmp_path: Path) -> None:
         path = write(tmp_path / "A.csv.gz", gzip.compress(b"date,close\n" + b"\n" * (80 * 2**20), 6))

@@ -487,7 +487,7 @@ def test_a_bomb_of_several_files_is_refused_before_one_is_read(size: int, tmp_pa
             archive.writestr(f"A{number}.csv", b"date,close\n" + b"\n" * size)
     since = time.monotonic()
     refused(tmp_path / "A.zip", 330, "expands to more than 6")
-    assert time.monotonic() - since < 5
+    assert time.monotonic() - since < 10
 
 
 # -- zip files of several tables, and UTF-16 ---------------------------------------------------------------------------

