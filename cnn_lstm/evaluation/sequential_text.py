@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,11 +11,12 @@ from cnn_lstm.evaluation.json_types import SequenceRecord, Sequential, TargetRep
 from cnn_lstm.hints import counted
 
 TITLE = "Evidence over time"
+RICH = 1_000_000
 COLUMNS = ("dates", "wealth", "mean difference", "from", "to")
 WHICH = (
-    "Which to believe: if you look once, at a date that was fixed in advance, the tests of the verdict; if you look again "
-    "and again, as every month, the sequence. Each further look at the tests is one more chance to be misled, a look at "
-    "the sequence is none."
+    "Which to believe: if you look once, at a date that was fixed in advance, the tests of the verdict; if you look "
+    "again and again, as every month, the sequence. With the tests each further look is one more chance to be misled; "
+    "with the sequence it is not."
 )
 
 
@@ -43,11 +45,11 @@ def _outcome(record: Sequential) -> str:
     if record["reached"]:
         return (
             f"The wealth of bets on the model reached {wealth} on {record['reached'][:10]}: evidence at the level of "
-            f"{level} {since}. It is {number(record['wealth'])} now."
+            f"{level} {since}. It is {wealth_text(record['wealth'])} now."
         )
     return (
         f"The wealth of bets on the model has not reached {wealth}, which would be evidence at the level of {level} "
-        f"{since}. It is {number(record['wealth'])} now, and was {number(record['highest'])} at most."
+        f"{since}. It is {wealth_text(record['wealth'])} now, and was {wealth_text(record['highest'])} at most."
     )
 
 
@@ -67,7 +69,20 @@ def sequence_table(record: Sequential) -> list[tuple[str, ...]]:
 
 
 def _cells(one: SequenceRecord) -> tuple[str, ...]:
-    return f"{one['dates']:,}", *(number(one[key]) for key in ("wealth", "mean", "low", "high"))
+    return f"{one['dates']:,}", wealth_text(one["wealth"]), *(number(one[key]) for key in ("mean", "low", "high"))
+
+
+def wealth_text(wealth: float) -> str:
+    """A wealth; what is beyond a million says nothing more.
+
+    Example:
+        >>> wealth_text(0.0123), wealth_text(19.96), wealth_text(1234.5), wealth_text(3e9)
+        ('0.01', '19.9', '1,234', 'over 1,000,000')
+    """
+    if wealth > RICH:
+        return f"over {RICH:,}"
+    places = 2 if wealth < 10 else 1 if wealth < 100 else 0
+    return f"{math.floor(wealth * 10**places) / 10**places:,.{places}f}"  # not rounded up to a threshold
 
 
 def sequence_block(target: TargetReport) -> str:
