@@ -14,10 +14,10 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 
@@ -129,28 +129,25 @@ def kept_series(path: Path, series: str) -> pd.DataFrame:
         Differences by date (rows, ascending) and baseline (columns); empty where nothing is kept.
     """
     known = pd.DataFrame(index=pd.DatetimeIndex([]))
-    for look in _looks(path):
-        if look.series == series:
-            new = from_plain(cast("KeptDifferences", asdict(look)))
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            new = _differences(line, series)
+        except (ValueError, TypeError, AttributeError, KeyError):
+            where = f"{path}: line {number}"
+            log.warning("[W370] a damaged line is skipped — %s — the losses of its dates do not count", where)
+            continue
+        if new is not None:
             known = new if known.empty else _later(known, new[new.index > known.index[-1]])
     return known
 
 
-def _looks(path: Path) -> Iterator[Look]:
-    """All looks of a file; a line that a kill cut off, or that is damaged, is named and passed over."""
-    if not path.exists():
-        return
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        if not line:
-            continue
-        try:
-            look = Look(**without_checksum(load_json(line)))
-            from_plain(cast("KeptDifferences", asdict(look)))
-        except (ValueError, TypeError, AttributeError):
-            where = f"{path}: line {number}"
-            log.warning("[W370] a damaged line is skipped — %s — the losses of its dates do not count", where)
-            continue
-        yield look
+def _differences(line: bytes, series: str) -> pd.DataFrame | None:
+    """What a line says of a series; None where it is about another one, or empty."""
+    if not line:
+        return None
+    look = Look(**without_checksum(load_json(line)))
+    return from_plain({"dates": look.dates, "differences": look.differences}) if look.series == series else None
 
 
 def _later(known: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:

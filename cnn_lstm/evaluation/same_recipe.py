@@ -43,13 +43,12 @@ def recipe_key(folder: Path, info: ModelInfo, contract: Contract) -> str:
     """
     configuration = folder / "config.yaml"
     given = load_yaml_values(configuration.read_text(encoding="utf-8")) if configuration.is_file() else {}
-    model = info["model"] or {}
     known = {
         "data": contract.recipe,
         "source": contract.source,
         "symbols": contract.symbols,
         "fitted_on": contract.fitted_on,
-        "network": [model.get(name) for name in ("network", "objective")],
+        "network": [info["model"]["network"], info["model"]["objective"]] if info["model"] else [],
         "members": len(contract.members),
         "configured": {name: given.get(name) for name in ("model", "seed_everything")},
     }

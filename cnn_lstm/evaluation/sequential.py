@@ -158,7 +158,7 @@ def _on_all_dates(column: pd.Series[float], horizon: int) -> Floats:
     """Wealth against one baseline after each date of the series, (n,); it rests where the baseline has no forecast."""
     known = column.dropna()
     after = pd.Series(e_process(known.to_numpy(), horizon), index=known.index)
-    return after.reindex(column.index).ffill().fillna(1.0).to_numpy(np.float64)
+    return np.asarray(after.reindex(column.index).ffill().fillna(1.0), dtype=np.float64)
 
 
 def _record(known: pd.Series[float], wealth: Floats, horizon: int) -> SequenceRecord:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import FormatStrFormatter
 
 from cnn_lstm.data.targets import Floats
 from cnn_lstm.evaluation.canvas import date_axis, empty_axes, finished_plot, label_axes
@@ -16,7 +17,7 @@ from cnn_lstm.pages.environment import Plot
 
 MODEL, OTHER, ZERO = "#0b2a6f", "#e08a2e", "0.45"
 SETTLED = 0.2  # share of the path after which the band decides how high the plot is
-LOWEST = 1e-3  # wealth that is drawn
+LOWEST, HIGHEST = 1e-3, 1e6  # wealth that is drawn
 
 
 def sequence_plots(target: TargetReport) -> Iterator[Plot]:
@@ -54,11 +55,13 @@ def _sequence(record: Sequential, dates: np.ndarray, loss: str) -> Plot:
 
 def _wealth(record: Sequential, dates: np.ndarray) -> Plot:
     figure, axes = empty_axes()
-    axes.plot(dates, np.maximum(_numbers(record["path"]["wealth"]), LOWEST), color=MODEL, linewidth=1.5, label="wealth")
+    wealth = np.clip(_numbers(record["path"]["wealth"]), LOWEST, HIGHEST)
+    axes.plot(dates, wealth, color=MODEL, linewidth=1.5, label="wealth")
     label = f"evidence: {number(record['threshold'])}"
     axes.axhline(record["threshold"], color=OTHER, linewidth=1.2, label=label)
     axes.axhline(1, color=ZERO, linewidth=0.9)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
     date_axis(axes)
     label_axes(axes, "date of the decision")
     return finished_plot(

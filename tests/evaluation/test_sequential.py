@@ -24,13 +24,13 @@ from tests.evaluation.tables import predictions_table
 SYMBOLS = ("AAA", "BBB", "CCC")
 
 
-def small(**options: Any) -> pd.DataFrame:
-    return predictions_table(("return",), **({"symbols": SYMBOLS, "dates": 160, "resamples": 100} | options))
+def small(dates: int = 160, skill: float = 0.1) -> pd.DataFrame:
+    return predictions_table(("return",), SYMBOLS, dates, skill, resamples=100)
 
 
 def up_to(table: pd.DataFrame, dates: int) -> pd.DataFrame:
     """The rows of the first dates, with all attrs."""
-    known = table[table["as_of"] <= np.sort(table["as_of"].unique())[dates - 1]].reset_index(drop=True)
+    known: pd.DataFrame = table[table["as_of"] <= np.sort(table["as_of"].unique())[dates - 1]].reset_index(drop=True)
     known.attrs = dict(table.attrs)
     return known
 
