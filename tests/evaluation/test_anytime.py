@@ -197,11 +197,14 @@ def test_the_sequence_holds_a_mean_that_moves() -> None:
 
 @pytest.mark.slow
 def test_four_hundred_paths_of_each_kind() -> None:
-    """The goals: at most 5 % without skill, at least 80 % of a gain of 3 %; the tests, by looks, find far too much."""
+    """The goals: at most 5 % without skill, at least 80 % of a gain of 3 %; the tests, by looks, find far too much.
+
+    On realised variances and with heavy tails 71.5 % and 63.7 % were measured: the goal is missed there.
+    """
     for kind in NULLS:
         found = shares(kind, 400)
         assert found["e_process"] <= 0.05
         assert found["one_sided"] >= 0.15
         assert found["covered"] >= 0.95
-    for kind in SKILLS[:2]:
-        assert shares(kind, 400)["e_process"] >= 0.8
+    for kind, least in zip(SKILLS, (0.8, 0.8, 0.65, 0.57), strict=True):
+        assert shares(kind, 400)["e_process"] >= least
