@@ -43,9 +43,10 @@ def _outcome(record: Sequential) -> str:
     wealth, level = number(record["threshold"]), f"{1 / record['threshold']:.0%}"
     since = f"since {record['first'][:10]}, whatever the number of looks"
     if record["reached"]:
+        later = ", since later dates spoke against the model" if record["wealth"] < record["threshold"] else ""
         return (
             f"The wealth of bets on the model reached {wealth} on {record['reached'][:10]}: evidence at the level of "
-            f"{level} {since}. It is {wealth_text(record['wealth'])} now."
+            f"{level} {since}. It is {wealth_text(record['wealth'])} now{later}."
         )
     return (
         f"The wealth of bets on the model has not reached {wealth}, which would be evidence at the level of {level} "

@@ -167,6 +167,19 @@ def test_few_dates_say_so() -> None:
     assert not list(sequence_plots(target))
 
 
+def test_the_words_follow_the_wealth() -> None:
+    target = target_of(evaluate(small()))
+    record = target["sequential"]
+    said = {}
+    for reached, wealth in ((None, 3.0), ("2022-03-01T00:00:00", 99.96), ("2022-03-01T00:00:00", 0.5)):
+        changed: Sequential = {**record, "reached": reached, "wealth": wealth, "highest": 123.4}
+        said[wealth] = next(sequence_sentences({**target, "sequential": changed}))
+    assert "has not reached 20" in said[3.0]
+    assert "reached 20 on 2022-03-01: evidence at the level of 5%" in said[99.96]
+    assert "It is 99.9 now." in said[99.96]
+    assert "It is 0.50 now, since later dates spoke against the model." in said[0.5]
+
+
 def test_the_verdict_stays_as_it_is() -> None:
     table = small()
     target = target_of(evaluate(table))
