@@ -33,6 +33,7 @@ NAMES = {
 }
 PROBABILITIES = {"y_pred": "p", "y_mean": "prior_p"}  # else the name without y_, with _p
 LINEAR = NAMES["y_linear"]
+FEWEST_ROWS = 2  # a forecaster that knows fewer is left out
 # forecasts that nothing is fitted for but a mean
 NAIVE = ("zero", "training mean", "prior", "last value", "seasonal naive")
 
@@ -96,6 +97,11 @@ def read_forecasts(rows: pd.DataFrame, about: TargetInfo) -> dict[str, Forecast]
     )
     names = NAMES | ({"y_mean": "prior"} if about.quantity.is_class else {})
     return {names.get(column, column.removeprefix("y_")): _forecast(rows, column, about) for column in columns}
+
+
+def known_forecasts(rows: pd.DataFrame, about: TargetInfo) -> dict[str, Forecast]:
+    """Those of `read_forecasts` that know enough rows to be judged."""
+    return {name: one for name, one in read_forecasts(rows, about).items() if one.known.sum() >= FEWEST_ROWS}
 
 
 def divergences(model: Forecast, baseline: Forecast) -> Floats:

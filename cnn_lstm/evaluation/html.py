@@ -27,6 +27,8 @@ from cnn_lstm.evaluation.formatting import (
 from cnn_lstm.evaluation.json_types import GroupLosses, JudgedModelInfo, Metrics, Report, TargetReport
 from cnn_lstm.evaluation.plain_language import probability, signed
 from cnn_lstm.evaluation.plots import embedded, target_plots
+from cnn_lstm.evaluation.sequential_plot import sequence_plots
+from cnn_lstm.evaluation.sequential_text import sequence_section
 from cnn_lstm.hints import counted
 from cnn_lstm.pages.environment import page_environment
 
@@ -122,6 +124,8 @@ def _target(name: str, target: TargetReport, table: pd.DataFrame, failed: Sequen
         "columns": [TITLES.get(column, column) for column in COLUMNS[target["kind"]]],
         "answers": [f"{line[0].upper()}{line[1:]}." for line in plain_language.answer_lines(target)],
         "forecasts": _forecast_table(target),
+        "sequence": sequence_section(target),
+        "sequence_plots": list(sequence_plots(target)),
         "plots": target_plots(table, name, target),
         "breakdowns": [
             {title: _breakdown_table(target["breakdowns"].get(key, [])) for key, title in column.items()}

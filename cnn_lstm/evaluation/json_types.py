@@ -5,6 +5,7 @@ JSON has no NaN: in a file, a number that has no value is None.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 # name of a metric -> its value; which metrics there are follows from the kind of the target. Classes also have lists:
@@ -214,16 +215,67 @@ class StrategyMetrics(TypedDict):
     buy_and_hold: BuyAndHold
 
 
+class KeptDifferences(TypedDict):
+    """Loss of each baseline - loss of the model by date, as the ledger keeps them; None where there is none."""
+
+    dates: Sequence[str]
+    differences: Mapping[str, Sequence[float | None]]
+
+
+class SequenceRecord(TypedDict):
+    """Evidence over time against one baseline at the last date: wealth, mean loss difference and where it lies."""
+
+    dates: int
+    wealth: float
+    mean: float
+    low: float | None
+    high: float | None
+
+
+class SequencePath(TypedDict):
+    """The least wealth, and the confidence sequence against the hardest baseline, on dates that a plot can show."""
+
+    dates: list[str]
+    wealth: list[float]
+    mean: list[float]
+    low: list[float | None]
+    high: list[float | None]
+
+
+class Sequential(TypedDict):
+    """Evidence that may be looked at on every date, see `sequential.sequential`.
+
+    `wealth` is the least over the baselines at the last date, `highest` the highest that it ever was, `reached` the
+    date on which it reached `threshold` for the first time. `baseline` is the one with the least wealth; `kept` counts
+    the dates whose losses the ledger has from an earlier look at another model.
+    """
+
+    threshold: float
+    level: float
+    dates: int
+    kept: int
+    first: str
+    last: str
+    wealth: float
+    highest: float
+    reached: str | None
+    evidence: bool
+    baseline: str
+    baselines: dict[str, SequenceRecord]
+    path: SequencePath
+
+
 class TargetReport(QuantityRecord, Extent, Answers, Breakdowns):
     """What the report says of one target; forecasts and comparisons by name of the forecaster, intervals by level.
 
-    `loss_model` is the model's mean loss on all its rows, which reports of older versions do not have. The metrics of a
-    baseline that knows fewer rows name their number, `rows`. `tail_risk` is by level in percent; empty unless returns
-    are forecast with a distribution or low quantiles.
+    `loss_model` is the model's mean loss on all its rows; reports of older versions have neither it nor `sequential`.
+    The metrics of a baseline that knows fewer rows name their number, `rows`. `tail_risk` is by level in percent; empty
+    unless returns are forecast with a distribution or low quantiles.
     """
 
     loss: str
     loss_model: NotRequired[float]
+    sequential: NotRequired[Sequential]
     forecasts: dict[str, Metrics]
     comparisons: dict[str, ComparedLosses]
     selection: Selection

@@ -26,6 +26,8 @@ from cnn_lstm.evaluation.ledger import count_use, rows_key
 from cnn_lstm.evaluation.model_info import model_info
 from cnn_lstm.evaluation.plain_language import uses_sentence
 from cnn_lstm.evaluation.report import evaluate
+from cnn_lstm.evaluation.same_recipe import recipe_key
+from cnn_lstm.evaluation.sequential import RECIPE, keep_losses
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.text import render_report
 from cnn_lstm.files import write_text_whole
@@ -108,7 +110,7 @@ def judge(
     if calibration is None or not calibration.smearing or linear:
         contract = replace(contract, calibration=calibration_of(Predictor(model), data))
     table = with_baselines(table, data, contract, settings)
-    table.attrs["model"] = digest_of(saved)
+    table.attrs |= {"model": digest_of(saved), RECIPE: recipe_key(folder, info, Contract.of(saved))}
     explanation = explain_part(Predictor(model), data, Effort(seed=settings.seed)) if settings.explain else None
     return write_report(folder, table, info, settings, plots, explanation)
 
@@ -164,6 +166,7 @@ def write_report(
         "trials": settings.trials or info["test_rows_used"]["models"],
         "failed_checks": [check["kind"] for check in info["leakage"] if check["outcome"] == FAILED],
     }
+    keep_losses(folder, table)
     report = evaluate(table)
     texts = {
         "test.txt": f"{render_report(report)}\n{uses_sentence(info['test_rows_used'])}\n",

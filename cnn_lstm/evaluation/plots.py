@@ -25,6 +25,7 @@ from cnn_lstm.evaluation.json_types import GroupLosses, Metrics, TargetReport
 from cnn_lstm.evaluation.metrics.book import make_book
 from cnn_lstm.evaluation.metrics.strategy import strategy_curves
 from cnn_lstm.evaluation.plain_language import signed
+from cnn_lstm.evaluation.sequential_plot import sequence_plots
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.hints import counted
 from cnn_lstm.pages.environment import Plot
@@ -39,7 +40,7 @@ TENTHS = 10
 CELLS = 48  # of the density of forecasts and truths, each way
 WITH_SKILL = 6  # more pairs of bars have no room for a number above
 ABOVE: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
-Kind = Literal["forecast", "truth", "calibration", "strategy", "errors"]
+Kind = Literal["forecast", "truth", "calibration", "strategy", "errors", "sequence"]
 LABELS = 25  # characters of all labels below an axis
 
 
@@ -63,7 +64,7 @@ def plots_of_kind(
     """The plots of one kind, of one target; empty where the forecasts have none of that kind.
 
     Args:
-        kind: `forecast`, `truth`, `calibration`, `strategy` or `errors`.
+        kind: `forecast`, `truth`, `calibration`, `strategy`, `errors` or `sequence`.
         table: Predictions table with its `attrs`.
         name: Name of the target.
         target: What the report says of it; `forecast` and `truth` need none.
@@ -76,6 +77,8 @@ def plots_of_kind(
     if kind == "truth":
         return list(_against_truth(rows, about))
     assert target is not None, f"plots of {kind} need a report"
+    if kind == "sequence":
+        return list(sequence_plots(target))
     if kind == "strategy":
         return list(_curve(rows, about, Evaluation(**table.attrs["settings"])))
     return list(_calibration(target) if kind == "calibration" else _errors(target))

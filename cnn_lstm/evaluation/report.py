@@ -19,7 +19,7 @@ from cnn_lstm.data.targets import Floats
 from cnn_lstm.data.times import utc_or_dates
 from cnn_lstm.errors import DataError
 from cnn_lstm.evaluation import json_types
-from cnn_lstm.evaluation.forecasts import Forecast, divergences, judged_rows, read_forecasts
+from cnn_lstm.evaluation.forecasts import FEWEST_ROWS, Forecast, divergences, judged_rows, known_forecasts
 from cnn_lstm.evaluation.formatting import time_noun
 from cnn_lstm.evaluation.json_types import Metrics, Report, TargetReport
 from cnn_lstm.evaluation.metrics import distribution
@@ -32,6 +32,7 @@ from cnn_lstm.evaluation.metrics.strategy import strategy_metrics
 from cnn_lstm.evaluation.metrics.tail_risk import tail_risk
 from cnn_lstm.evaluation.pooled import pooled_levels
 from cnn_lstm.evaluation.power import smallest_skill
+from cnn_lstm.evaluation.sequential import kept_of, loss_differences, sequential
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.significance import compare
 from cnn_lstm.evaluation.verdict import answers, as_plain, dates_needed
@@ -39,7 +40,6 @@ from cnn_lstm.inference.adaptive import LEVELS
 
 FORMAT = 1
 REGIMES = ("calm", "middle", "turbulent")
-FEWEST_ROWS = 2  # a baseline that knows fewer is left out
 SPREADS = ("mc_std", "ensemble_std")
 
 
@@ -92,7 +92,7 @@ def _target_report(
         raise DataError(
             "no forecast can be judged: fewer than 2 rows have a known truth", target, "test on later dates", code=336
         )
-    forecasts = {name: one for name, one in read_forecasts(rows, about).items() if one.known.sum() >= FEWEST_ROWS}
+    forecasts = known_forecasts(rows, about)
     losses = {name: one.loss for name, one in forecasts.items() if one.loss is not None}
     compared, concluded = _conclusion(rows, forecasts, about, settings, table.attrs.get("failed_checks", []))
     model, best = losses["model"], losses[concluded["best_baseline"]]
@@ -107,6 +107,7 @@ def _target_report(
         "loss": about.quantity.loss,
         "loss_model": float(model.mean()),
         **concluded,
+        "sequential": sequential(loss_differences(rows, forecasts), kept_of(table, target), about.horizon),
         "forecasts": {name: _metrics(rows, name, forecasts, about) for name in forecasts},
         "comparisons": compared,
         "selection": json_types.Selection(trials=trials, spa_p=(settings.spa or {}).get(target)),

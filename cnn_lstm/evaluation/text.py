@@ -24,6 +24,7 @@ from cnn_lstm.evaluation.plain_language import (
     selection_sentence,
     suspicions,
 )
+from cnn_lstm.evaluation.sequential_text import sequence_block
 from cnn_lstm.hints import counted
 
 TAIL_RISK: dict[TailTest, str] = {
@@ -61,6 +62,7 @@ def _pooled(reach: str, levels: PooledLevels) -> str:
 
 def _target(name: str, target: TargetReport) -> str:
     blocks = [_headline(name, target), _forecasts(target), selection_sentence(target), *suspicions(target)]
+    blocks += [sequence_block(target)]
     blocks += [_breakdown(target), _intervals(target), _head(target), _tail_risk(target), *_strategy(target)]
     return "\n\n".join(block for block in blocks if block)
 

@@ -19,12 +19,13 @@ from cnn_lstm.evaluation.json_types import Report, TargetReport, Verdict
 from cnn_lstm.evaluation.plain_language import answer_lines
 from cnn_lstm.evaluation.plots import Kind, plots_of_kind
 from cnn_lstm.evaluation.report import evaluate
+from cnn_lstm.evaluation.sequential_text import sequence_sentences
 from cnn_lstm.evaluation.text import render_report
 from cnn_lstm.files import read_json
 from cnn_lstm.hints import one_of
 from cnn_lstm.pages.drawing import Drawing
 
-KINDS: tuple[Kind, ...] = ("forecast", "truth", "calibration", "strategy", "errors")
+KINDS: tuple[Kind, ...] = ("forecast", "truth", "calibration", "strategy", "errors", "sequence")
 
 
 def verdict(table: Frame) -> dict[str, Verdict]:
@@ -127,7 +128,7 @@ class TestReport:
 
         Args:
             kind: `forecast` over time with truth and interval, `truth` against forecast, `calibration`, `strategy`
-                after costs, or `errors` by year and regime.
+                after costs, `errors` by year and regime, or `sequence`: the evidence over time.
             symbol: The only symbol of `forecast`, `truth` and `strategy`; by default all, of which `forecast` shows
                 four.
             target: Name of the target; the first one by default.
@@ -150,7 +151,9 @@ class TestReport:
 
     def _target_html(self, name: str) -> str:
         target = self.report["targets"][name]
-        lines = "".join(f"<li>{html.escape(line)}</li>" for line in answer_lines(target))
+        lines = "".join(
+            f"<li>{html.escape(line)}</li>" for line in (*answer_lines(target), *sequence_sentences(target))
+        )
         table = self.metrics(name).to_html(float_format=lambda value: f"{value:.4g}", na_rep="")
         title, reason = html.escape(f"{name}: {target['verdict']}"), html.escape(target["reason"])
         return f"<h4>{title}</h4><p>{reason}</p><ul>{lines}</ul>{table}"

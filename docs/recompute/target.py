@@ -3,6 +3,7 @@
 import pandas as pd
 from recompute.forecasts import VOLATILITIES, class_metrics, losses, number_metrics
 from recompute.intervals import distribution, interval_metrics, set_metrics, spreads
+from recompute.sequential import sequential
 from recompute.significance import breakdowns
 from recompute.strategy import strategy_metrics
 from recompute.tail_risk import tail_risk
@@ -48,6 +49,7 @@ def target_report(table: pd.DataFrame, target: str, about: dict) -> dict:
     report |= {"first": date.min().isoformat(), "last": date.max().isoformat(), "dates": date.nunique()}
     report |= {"rows": len(rows), "left_out": len(given) - len(rows), "symbols": rows["symbol"].nunique()}
     report |= {"dates_needed": max(30, 5 * h), "loss": LOSS.get(kind, "squared error"), "comparisons": tests}
+    report["sequential"] = sequential(rows, loss, h, (table.attrs.get("kept_losses") or {}).get(target))
     report["loss_model"] = loss["model"].mean()
     report["selection"] = {"trials": table.attrs["trials"], "spa_p": (settings.get("spa") or {}).get(target)}
     report["forecasts"] = {

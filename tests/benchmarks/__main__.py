@@ -19,6 +19,7 @@ BENCHMARKS = {
     "sources": "sources next to each other",
     "outputs": "forecasts written in blocks",
     "report": "the report",
+    "anytime": "false evidence and power by monthly looks",
     "audit": "the audit",
     "sweep": "trials of a sweep",
     "warm_start": "processes that start warm",

@@ -29,6 +29,11 @@ def test_a_table_of_ours_has_the_report_of_its_test_again(tmp_path: Path, monkey
     lines = (tmp_path / "runs/test_uses.jsonl").read_text().splitlines()
     assert [json.loads(line)["run"] for line in lines] == ["one", "two"]
     assert len({json.loads(line)["model"] for line in lines}) == 1
+    (look,) = (json.loads(line) for line in (tmp_path / "runs/test_losses.jsonl").read_text().splitlines())
+    (target,) = json.loads((run / "report.json").read_text())["targets"].values()
+    assert look["run"] == "one"  # the second look at the same dates has added nothing
+    assert len(look["dates"]) == target["sequential"]["dates"] == target["dates"]
+    assert target["sequential"]["kept"] == 0
 
 
 def test_files_of_forecasts_and_prices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

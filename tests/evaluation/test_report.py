@@ -35,6 +35,7 @@ KEYS = {
     "first",
     "last",
 }
+KEYS |= {"sequential"}
 KEYS |= {"loss", "best_baseline", "evidence", "verdict", "reason", "forecasts", "comparisons", "selection", "win_rate"}
 KEYS |= {"loss_model", "over_naive", "over_fitted"}
 KEYS |= {"dates_needed", "breakdowns", "intervals", "distribution", "tail_risk", "spread", "strategy"}

@@ -24,6 +24,7 @@ from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.data.sources.yahoo import read_entry, write_entry
 from cnn_lstm.data.stored_tables import read_table
 from cnn_lstm.evaluation.ledger import count_use, uses
+from cnn_lstm.evaluation.loss_ledger import keep, kept_series
 from cnn_lstm.inference.export import FORMATS
 from cnn_lstm.inference.exported import read_export
 from cnn_lstm.inference.predictor import Predictor
@@ -74,6 +75,8 @@ def make(folder: Path) -> None:
     assert experiments.run("test", "--config", run / "config.yaml", "--ckpt_path", "best") == 0
     for number in range(8):
         count_use(run, "rows", f"model {number}")
+        dates = pd.DatetimeIndex(pd.bdate_range("2020-01-01", periods=5 + 5 * number))
+        keep(run, "series", f"model {number}", pd.DataFrame({"zero": 0.5 + np.arange(len(dates))}, dates))
     prices = pd.read_parquet(folder / "prices.parquet")
     prices.to_csv(folder / "prices.csv", index=False)
     predictor = Predictor.from_checkpoint(run / "checkpoints" / "best.ckpt")
@@ -218,6 +221,10 @@ def _again(read: Callable[[Path], Any], what: str) -> Read:
     return text
 
 
+def _losses(folder: Path) -> str:
+    return _text(kept_series(folder / "test_losses.jsonl", "series").to_csv())
+
+
 def _yaml(folder: Path) -> str:
     return parsed(["fit", "--config", str(folder / "experiment.yaml")]).config_text
 
@@ -233,6 +240,7 @@ KINDS = (
     Kind("journal.jsonl", "run/tracking/journal.jsonl", _journal),
     Kind("sent.json", "run/tracking/sent.json", _sent),
     Kind("ledger", "test_uses.jsonl", lambda folder: _text(uses(folder / "test_uses.jsonl", "rows")), grows=True),
+    Kind("losses", "test_losses.jsonl", _losses, grows=True),
     Kind("config.yaml", "run/config.yaml", _config),
     Kind("metrics.csv", "run/metrics.csv", _history),
     Kind("its checksums", "run/.metrics.csv.crc32", _history),

@@ -29,6 +29,7 @@ from cnn_lstm.evaluation.judge import Judgement, rows_tested, write_report
 from cnn_lstm.evaluation.ledger import count_use
 from cnn_lstm.evaluation.model_info import NOTE, data_record, split_record
 from cnn_lstm.evaluation.report import json_values
+from cnn_lstm.evaluation.sequential import KEPT, RECIPE
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.hints import counted
@@ -90,7 +91,8 @@ def judge_forecasts(
     checks = [_after_cutoff(table, reading.cutoff), _in_time(table)]
     checks += [_check(kind, "as the test of the model has found it", FAILED, "") for kind in _failed(frame)]
     digest = str(frame.attrs.get("model") or _digest(table))
-    table.attrs = {**placed.table.attrs, "model": digest}
+    known = {name: frame.attrs[name] for name in (RECIPE, KEPT) if name in frame.attrs}
+    table.attrs = {**placed.table.attrs, "model": digest, RECIPE: _first_digest(table), **known}
     info: JudgedModelInfo = {
         "model": None,
         "data": data_record(data, data.fingerprint),
@@ -183,6 +185,11 @@ def _in_time(table: pd.DataFrame) -> CheckRecord:
 
 def _check(kind: str, test: str, outcome: str, found: str) -> CheckRecord:
     return {"kind": kind, "test": test, "outcome": outcome, "found": found}
+
+
+def _first_digest(table: pd.DataFrame) -> str:
+    """What identifies a forecaster as its table grows: its forecasts of the first date."""
+    return _digest(table[table["as_of"] == table["as_of"].min()])[:12]
 
 
 def _digest(table: pd.DataFrame) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cnn_lstm.evaluation.foreign.files import read_forecast_file
 from cnn_lstm.evaluation.foreign.forms import read_forms
 from cnn_lstm.evaluation.foreign.judgement import Reading, judge_forecasts
 from cnn_lstm.evaluation.json_types import TargetReport
+from cnn_lstm.evaluation.loss_ledger import FILE
 from cnn_lstm.evaluation.settings import Evaluation
 from tests.evaluation.foreign import tables
 
@@ -288,6 +290,31 @@ def test_a_table_of_ours_as_csv_has_its_truths_and_targets(tmp_path: Path) -> No
     other = read_forecast_file(tmp_path / "ours.csv").assign(target="return_9")
     with pytest.raises(DataError, match="forecasts of return_9"):
         judge_forecasts(tmp_path, other, tables.data_of(bars), QUICK)
+
+
+def test_a_growing_table_goes_on_with_its_evidence(tmp_path: Path) -> None:
+    bars = tables.prices()
+    given = tables.forecasts(bars)
+    early = given[given["as_of"] <= given["as_of"].unique()[len(given["as_of"].unique()) // 2]]
+    first, longer, revised = (tmp_path / name for name in ("first", "longer", "revised"))
+    for folder in (first, longer, revised):
+        folder.mkdir()
+    judge_forecasts(first, early, tables.data_of(bars), QUICK)
+    old = kept_of_ledger(tmp_path)
+    changed = given.assign(y_pred=given["y_pred"].where(given["as_of"] == given["as_of"].min(), 0.01))
+    for folder, frame in ((longer, given), (revised, changed)):
+        judge_forecasts(folder, frame, tables.data_of(bars), QUICK)
+    looks = kept_of_ledger(tmp_path)
+    assert [look["run"] for look in looks] == ["first", "longer"]  # the revised past is not counted
+    assert looks[0] == old[0]
+    assert looks[0]["series"] == looks[1]["series"]
+    assert looks[1]["dates"][0] > looks[0]["dates"][-1]
+    (report,) = json.loads((revised / "report.json").read_text())["targets"].values()
+    assert report["sequential"]["kept"] == report["sequential"]["dates"] - 1
+
+
+def kept_of_ledger(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / FILE).read_text().splitlines()]
 
 
 def test_a_prepared_index_is_read_as_columns() -> None:
