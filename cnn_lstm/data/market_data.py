@@ -39,6 +39,7 @@ from cnn_lstm.data.parts import (
     same_dates,
     split_chunks,
     split_keeping,
+    split_spans,
 )
 from cnn_lstm.data.prepared import warn_of
 from cnn_lstm.data.prices import Checks
@@ -48,6 +49,7 @@ from cnn_lstm.data.side_tables import SideTables, with_side_columns
 from cnn_lstm.data.sources.base import PriceSource, known_zone
 from cnn_lstm.data.sources.frame import FrameBars
 from cnn_lstm.data.sources.sample import SampleBars
+from cnn_lstm.data.spans import KnownSince
 from cnn_lstm.data.splits import Begin, Boundaries, Dates, Split, split_of
 from cnn_lstm.data.static_columns import StaticColumns
 from cnn_lstm.data.statistics import Scaler, Scaling, TrainingStatistics, training_statistics
@@ -262,7 +264,10 @@ class MarketData(PanelOfPrices, Serializable):
 
     def parts_of(self, split: Split) -> SplitRows:
         """Labelled windows of the parts of a split, the one of this data module or another."""
-        return split_chunks(self._known, split.boundaries(self.times), self.collector)
+        boundaries = split.boundaries(self.times)
+        if boundaries.spans is not None:
+            return split_spans(self._known_since, boundaries, self.times, self.collector)
+        return split_chunks(self._known, boundaries, self.collector)
 
     def _known(self) -> Iterator[Known]:
         """Labelled windows, their decisions and the ends of their labels, in chunks."""
@@ -270,6 +275,16 @@ class MarketData(PanelOfPrices, Serializable):
         for rows in in_chunks(self.windows):
             known = rows[labelled(self.panel, rows)]
             yield known, time[known], time[known + self.bound.reach]
+
+    def _known_since(self) -> Iterator[KnownSince]:
+        """`_known`, with the time of the first price that each window and its features read."""
+        for rows, decision, label_end in self._known():
+            yield rows, self.panel.time[self.first_read(rows)], decision, label_end
+
+    def first_read(self, rows: Rows) -> Rows:
+        """The first row, (n,), that windows and the warm-ups of their features read, given their last rows, (n,)."""
+        begins: Rows = self.panel.edges[self.panel.symbol[rows]]
+        return np.maximum(rows - (self.bound.needed_rows - 1), begins)
 
     @property
     def fit_rows(self) -> Rows:
@@ -310,7 +325,11 @@ class MarketData(PanelOfPrices, Serializable):
             begins = self._kept.test  # also where the prices do not reach back to the training part
         collector = self.collector()
         for rows in in_chunks(self.windows):
-            collector.add(rows[self.panel.time[rows] >= begins])
+            time = self.panel.time[rows]
+            wanted = time >= begins
+            if (spans := self.parts.boundaries.spans) is not None:
+                wanted |= spans.inside("test", time)
+            collector.add(rows[wanted])
         return collector.rows()
 
     def contract(self) -> dict[str, Any]:
@@ -330,7 +349,7 @@ def _contract_of(data: MarketData) -> dict[str, Any]:
         "target_kinds": [target.kind for target in data.targets],
         "target_units": [target.unit for target in data.targets],
         "target_mean": data.statistics.y_mean.tolist(),
-        "boundaries": {name: str(getattr(edges, name)) for name in ("train", "validation", "test", "end")},
+        "boundaries": edges.to_plain(),
         "training": {"first": str(trained[0]), "last": str(trained[1])},
         "fitted_on": "" if data.fit_on == "train" else data.fit_on,
         "fingerprint": data.fingerprint,
