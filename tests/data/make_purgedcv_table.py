@@ -13,7 +13,7 @@ import pandas as pd
 
 FILE = Path(__file__).with_name("purgedcv_table.json")
 # rows, groups, test groups, rows of a label, rows that a training row reads before its own
-SPLITS = ((60, 6, 2, 1, 0), (60, 6, 2, 3, 4), (48, 4, 2, 2, 1), (50, 5, 3, 1, 2), (80, 8, 1, 5, 0))
+SPLITS = ((60, 6, 2, 1, 0), (60, 6, 2, 3, 4), (48, 4, 2, 2, 3), (50, 5, 3, 1, 2), (80, 8, 1, 5, 0))
 # seed, trials, dates, blocks, skill of the first trial in standard deviations
 OVERFITS = ((0, 8, 160, 8, 0.0), (1, 10, 163, 10, 0.0), (2, 6, 96, 6, 0.3), (3, 20, 200, 8, 0.0), (4, 4, 64, 16, 0.1))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Seen:
     cases = full = around = 0
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(
     table=tables(),
     rule=combinations_of(),
@@ -125,7 +126,7 @@ def fitted_rows(split: CPCV, count: int, reach: int, reads: int) -> tuple[list[i
 
 
 @pytest.mark.parametrize(("count", "groups", "tested"), [(60, 6, 2), (61, 5, 3), (50, 4, 2)])
-@pytest.mark.parametrize(("reach", "reads"), [(1, 0), (2, 3), (5, 8)])
+@pytest.mark.parametrize(("reach", "reads"), [(1, 0), (2, 3), (5, 4)])
 def test_the_rows_are_those_of_skfolio(count: int, groups: int, tested: int, reach: int, reads: int) -> None:
     """Its purge takes delay + horizon rows on both sides, its embargo the window and warm-up less one behind it."""
     from skfolio.model_selection import CombinatorialPurgedCV  # type: ignore[import-untyped]  # no types; takes seconds
@@ -200,9 +201,7 @@ def test_the_audit_finds_a_row_that_the_purge_should_have_taken(side: str) -> No
 def test_a_statistic_of_all_rows_is_found() -> None:
     """What `fit` would learn from the test dates too moves when these do."""
     data = module(CPCV(4, 2, 4))
-    data.parts = data.parts.__class__(
-        **{**vars(data.parts), "train": np.sort(np.concatenate([data.parts.train, data.parts.test]))}
-    )
+    data.parts = replace(data.parts, train=np.sort(np.concatenate([data.parts.train, data.parts.test])))
     data.statistics = data.statistics_of(data.panel, data.parts.train)
     assert learning.training_statistics(data, data.load()).outcome == "failed"
 
@@ -215,7 +214,9 @@ def test_the_dates_survive_a_checkpoint_and_a_longer_table() -> None:
     kept = Boundaries.of(_Dates(**plain))
     assert kept == data.parts.boundaries
     grown = np.append(data.times, data.times[-1] + np.arange(1, 60) * np.timedelta64(1, "D"))
-    split, _ = split_keeping(kept, data.split, grown, lambda rule: data.parts_of(rule))
+    split, _ = split_keeping(
+        kept, data.split, grown, lambda rule: replace(data.parts, boundaries=rule.boundaries(grown))
+    )
     assert split.boundaries(grown).spans == kept.spans
     assert CPCV(5, 2, 3).boundaries(grown).spans != kept.spans
 
