@@ -250,8 +250,8 @@ def test_a_rule_is_rebuilt_from_its_plain_spec() -> None:
     assert FractionSplit().boundaries(calendar(90)).spans is None
 
 
-def test_too_few_dates_are_refused() -> None:
-    for make in (lambda: CPCV(6).boundaries(calendar(11)), lambda: CPCV(3, 2, validation=0.9).boundaries(calendar(6))):
-        with pytest.raises(ConfigError) as caught:
-            make()
-        assert caught.value.code == 223
+@pytest.mark.parametrize(("split", "count"), [(CPCV(6), 11), (CPCV(3, 2, validation=0.9), 6)])
+def test_too_few_dates_are_refused(split: CPCV, count: int) -> None:
+    with pytest.raises(ConfigError) as caught:
+        split.boundaries(calendar(count))
+    assert caught.value.code == 223
