@@ -16,7 +16,6 @@ from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.panel_checks import muted_features
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.row_numbers import Rows
-from cnn_lstm.data.splits import Boundaries
 from cnn_lstm.data.statistics import TrainingStatistics
 from cnn_lstm.data.times import Times, time_text, utc_times
 from cnn_lstm.errors import DataError
@@ -163,7 +162,7 @@ def trained_on(data: MarketDataModule, contract: Contract) -> bool:
     """
     edges, trained = data.parts.boundaries, contract.boundaries
     same_dates = (trained.train, trained.validation) == (str(edges.train), str(edges.validation))
-    same_dates &= Boundaries.of(trained).spans == edges.spans
+    same_dates &= trained.spans == edges.to_plain().get("spans")
     same_rows = (contract.fitted_on or "train") == data.fit_on
     return same_dates and same_rows and contract.fingerprint == data.fingerprint
 
