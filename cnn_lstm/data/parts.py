@@ -206,5 +206,7 @@ def require_rows(parts: SplitRows, cause: str = "", fix: str = "") -> None:
         train = f"train {day(edges.train)}..{day(edges.validation)}"
         where = f"{train}, validation ..{day(edges.test)}, test ..{day(edges.end)}"
         fix = fix or "move the dates of data.split, or shorten data.window or the horizon"
+        if edges.spans is not None:
+            where, fix = "a combination of data.split CPCV", f"{fix}; or give fewer groups"
         where = f"{where}: {cause}" if cause else where
         raise DataError(f"the {name} part has no window", where, fix, code=323)

@@ -68,11 +68,11 @@ def test_a_planted_best_trial_is_found_again() -> None:
     assert overfitting(gains(0, 12, 400, 0.5)).loss_probability < 0.01
 
 
-def test_a_trial_that_is_good_on_one_half_alone_is_overfit() -> None:
-    values = gains(0, 2, 64, 0.0) * 0.01
-    values[:32] += [1.0, 0.0]
-    values[32:] -= [1.0, 0.0]
-    assert overfitting(values, 4).pbo > 0.5
+def test_trials_that_gain_nothing_over_all_dates_are_overfit_on_every_half() -> None:
+    """What a trial gains on one half it loses on the other, so that the best one becomes the worst one."""
+    values = gains(0, 6, 64, 0.0)
+    found = overfitting(values - values.mean(axis=0))
+    assert found.pbo == found.loss_probability == 1.0
 
 
 def test_pbo_needs_two_trials_and_four_blocks() -> None:
