@@ -264,10 +264,7 @@ class MarketData(PanelOfPrices, Serializable):
 
     def parts_of(self, split: Split) -> SplitRows:
         """Labelled windows of the parts of a split, the one of this data module or another."""
-        boundaries = split.boundaries(self.times)
-        if boundaries.spans is not None:
-            return split_spans(self._known_since, boundaries, self.times, self.collector)
-        return split_chunks(self._known, boundaries, self.collector)
+        return _parts_of(self, split.boundaries(self.times))
 
     def _known(self) -> Iterator[Known]:
         """Labelled windows, their decisions and the ends of their labels, in chunks."""
@@ -275,16 +272,6 @@ class MarketData(PanelOfPrices, Serializable):
         for rows in in_chunks(self.windows):
             known = rows[labelled(self.panel, rows)]
             yield known, time[known], time[known + self.bound.reach]
-
-    def _known_since(self) -> Iterator[KnownSince]:
-        """`_known`, with the time of the first price that each window and its features read."""
-        for rows, decision, label_end in self._known():
-            yield rows, self.panel.time[self.first_read(rows)], decision, label_end
-
-    def first_read(self, rows: Rows) -> Rows:
-        """The first row, (n,), that windows and the warm-ups of their features read, given their last rows, (n,)."""
-        begins: Rows = self.panel.edges[self.panel.symbol[rows]]
-        return np.maximum(rows - (self.bound.needed_rows - 1), begins)
 
     @property
     def fit_rows(self) -> Rows:
@@ -325,16 +312,25 @@ class MarketData(PanelOfPrices, Serializable):
             begins = self._kept.test  # also where the prices do not reach back to the training part
         collector = self.collector()
         for rows in in_chunks(self.windows):
-            time = self.panel.time[rows]
-            wanted = time >= begins
-            if (spans := self.parts.boundaries.spans) is not None:
-                wanted |= spans.inside("test", time)
-            collector.add(rows[wanted])
+            collector.add(rows[self.parts.boundaries.tested_or_since(begins, self.panel.time[rows])])
         return collector.rows()
 
     def contract(self) -> dict[str, Any]:
         """What a checkpoint must know of the data, in plain values."""
         return _contract_of(self)
+
+
+def _parts_of(data: MarketData, boundaries: Boundaries) -> SplitRows:
+    """Labelled windows of the parts; those of a combination also by what they read."""
+    if boundaries.spans is None:
+        return split_chunks(data._known, boundaries, data.collector)
+
+    def known_since() -> Iterator[KnownSince]:
+        for rows, decision, label_end in data._known():
+            since = data.panel.time[data.panel.first_of(rows, data.bound.needed_rows)]
+            yield rows, since, decision, label_end
+
+    return split_spans(known_since, boundaries, data.times, data.collector)
 
 
 def _contract_of(data: MarketData) -> dict[str, Any]:

@@ -125,6 +125,11 @@ class Boundaries:
         inside: NDArray[np.bool_] = (times >= start) & (times < stop)
         return inside
 
+    def tested_or_since(self, moment: np.datetime64, times: Times) -> NDArray[np.bool_]:
+        """Whether each timestamp, (n,), is not before a moment, or in the test part of a combination."""
+        since: NDArray[np.bool_] = times >= moment
+        return since if self.spans is None else since | self.spans.inside("test", times)
+
     def to_plain(self) -> dict[str, Any]:
         """The form of a checkpoint: ISO texts, and the stretches of the parts where these are not in order."""
         dates = {name: str(getattr(self, name)) for name in ("train", "validation", "test", "end")}

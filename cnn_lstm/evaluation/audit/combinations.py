@@ -22,7 +22,7 @@ def touched_rows(data: MarketDataModule, ends: Mapping[str, Times]) -> Iterator[
     panel = data.panel
     for number, part in enumerate(PARTS):
         rows = data.parts.by_name[part]
-        since = panel.time[data.first_read(rows)]
+        since = panel.time[panel.first_of(rows, data.bound.needed_rows)]
         for later in PARTS[number + 1 :]:
             others = panel.time[data.parts.by_name[later]], ends[later]
             touched = rows[touching(since, ends[part], others)]
