@@ -49,6 +49,10 @@ COMMANDS = {
         "cnn_lstm.commands.walk_forward",
         "retrain fold by fold, and judge the forecasts of all test parts as one",
     ),
+    "cross-validate": (
+        "cnn_lstm.commands.cross_validate",
+        "train on every choice of test groups, and judge the paths that their forecasts make",
+    ),
     "sweep": ("cnn_lstm.commands.sweep", "search for better settings with Optuna, on the validation part"),
     "rl": ("cnn_lstm.commands.rl", "train agents on a forecaster's encoder, and judge them on its test dates"),
     "audit": ("cnn_lstm.commands.audit", "check on your data, features and checkpoint that nothing looks ahead"),

@@ -39,6 +39,7 @@ from cnn_lstm.data.parts import (
     same_dates,
     split_chunks,
     split_keeping,
+    split_spans,
 )
 from cnn_lstm.data.prepared import warn_of
 from cnn_lstm.data.prices import Checks
@@ -48,6 +49,7 @@ from cnn_lstm.data.side_tables import SideTables, with_side_columns
 from cnn_lstm.data.sources.base import PriceSource, known_zone
 from cnn_lstm.data.sources.frame import FrameBars
 from cnn_lstm.data.sources.sample import SampleBars
+from cnn_lstm.data.spans import KnownSince
 from cnn_lstm.data.splits import Begin, Boundaries, Dates, Split, split_of
 from cnn_lstm.data.static_columns import StaticColumns
 from cnn_lstm.data.statistics import Scaler, Scaling, TrainingStatistics, training_statistics
@@ -263,7 +265,7 @@ class MarketData(PanelOfPrices, Serializable):
 
     def parts_of(self, split: Split) -> SplitRows:
         """Labelled windows of the parts of a split, the one of this data module or another."""
-        return split_chunks(self._known, split.boundaries(self.times), self.collector)
+        return _parts_of(self, split.boundaries(self.times))
 
     def _known(self) -> Iterator[Known]:
         """Labelled windows, their decisions and the ends of their labels, in chunks."""
@@ -311,12 +313,25 @@ class MarketData(PanelOfPrices, Serializable):
             begins = self._kept.test  # also where the prices do not reach back to the training part
         collector = self.collector()
         for rows in in_chunks(self.windows):
-            collector.add(rows[self.panel.time[rows] >= begins])
+            collector.add(rows[self.parts.boundaries.tested_or_since(begins, self.panel.time[rows])])
         return collector.rows()
 
     def contract(self) -> dict[str, Any]:
         """What a checkpoint must know of the data, in plain values."""
         return _contract_of(self)
+
+
+def _parts_of(data: MarketData, boundaries: Boundaries) -> SplitRows:
+    """Labelled windows of the parts; those of a combination also by what they read."""
+    if boundaries.spans is None:
+        return split_chunks(data._known, boundaries, data.collector)
+
+    def known_since() -> Iterator[KnownSince]:
+        for rows, decision, label_end in data._known():
+            since = data.panel.time[data.panel.first_of(rows, data.bound.needed_rows)]
+            yield rows, since, decision, label_end
+
+    return split_spans(known_since, boundaries, data.times, data.collector)
 
 
 def _contract_of(data: MarketData) -> dict[str, Any]:
@@ -331,7 +346,7 @@ def _contract_of(data: MarketData) -> dict[str, Any]:
         "target_kinds": [target.kind for target in data.targets],
         "target_units": [target.unit for target in data.targets],
         "target_mean": data.statistics.y_mean.tolist(),
-        "boundaries": {name: str(getattr(edges, name)) for name in ("train", "validation", "test", "end")},
+        "boundaries": edges.to_plain(),
         "training": {"first": str(trained[0]), "last": str(trained[1])},
         "fitted_on": "" if data.fit_on == "train" else data.fit_on,
         "fingerprint": data.fingerprint,

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnn_lstm.data.row_numbers import RowCollector, Rows
-from cnn_lstm.data.splits import Boundaries, KeptSplit, Split, after, day
+from cnn_lstm.data.spans import KnownSince, after, rows_of_spans
+from cnn_lstm.data.splits import Boundaries, KeptSplit, Split, day
 from cnn_lstm.data.times import Times, time_text
 from cnn_lstm.errors import DataError, Defect
 
@@ -112,6 +113,18 @@ def _edges_of_labels(chunks: Iterable[Known], boundaries: Boundaries) -> Boundar
     return Boundaries(train, validation, test, after(np.array([max(lasts)])))
 
 
+def split_spans(
+    chunks: Callable[[], Iterable[KnownSince]],
+    boundaries: Boundaries,
+    times: Times,
+    collector: Callable[[], RowCollector],
+) -> SplitRows:
+    """`split_chunks` of boundaries whose parts are not in order, see `rows_of_spans`."""
+    assert boundaries.spans is not None
+    (train, validation, test), purged = rows_of_spans(chunks, boundaries.spans, times, collector)
+    return SplitRows(train, validation, test, purged, boundaries)
+
+
 def rows_before_test(rows: Rows, decision: Times, label_end: Times, boundaries: Boundaries) -> Rows:
     """Rows that a final model is fitted on, (n,): those of train and validation, and those purged between the two.
 
@@ -133,7 +146,8 @@ def rows_before_test(rows: Rows, decision: Times, label_end: Times, boundaries: 
 
 def same_dates(one: Boundaries, other: Boundaries) -> bool:
     """Whether the parts begin at the same dates; their end follows the table."""
-    return (one.train, one.validation, one.test) == (other.train, other.validation, other.test)
+    parts = [(edges.train, edges.validation, edges.test, edges.spans) for edges in (one, other)]
+    return parts[0] == parts[1]
 
 
 def split_keeping(
@@ -192,5 +206,7 @@ def require_rows(parts: SplitRows, cause: str = "", fix: str = "") -> None:
         train = f"train {day(edges.train)}..{day(edges.validation)}"
         where = f"{train}, validation ..{day(edges.test)}, test ..{day(edges.end)}"
         fix = fix or "move the dates of data.split, or shorten data.window or the horizon"
+        if edges.spans is not None:
+            where, fix = "a combination of data.split CPCV", f"{fix}; or give fewer groups"
         where = f"{where}: {cause}" if cause else where
         raise DataError(f"the {name} part has no window", where, fix, code=323)

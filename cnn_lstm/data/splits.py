@@ -12,11 +12,15 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Literal, Protocol, get_args
+from itertools import combinations
+from math import comb
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cnn_lstm.data.sources.base import stamp
+from cnn_lstm.data.spans import PartSpans, Span, after, stretches
 from cnn_lstm.data.times import Times
 from cnn_lstm.errors import require
 from cnn_lstm.hints import counted
@@ -25,6 +29,7 @@ from cnn_lstm.specs import Serializable
 By = Literal["decision", "label"]
 Day = str | date
 Begin = Day | int
+MOST_FITS = 1000
 
 
 class Dates(Protocol):
@@ -46,6 +51,10 @@ class Dates(Protocol):
     def end(self) -> str | np.datetime64:
         """Where the test part ends."""
 
+    @property
+    def spans(self) -> Any:
+        """The stretches of the parts as `PartSpans.to_plain` gives them; None where the parts are in order."""
+
 
 @dataclass(frozen=True)
 class Boundaries:
@@ -59,6 +68,8 @@ class Boundaries:
         train_end: No training label may reach it; `validation` by default, before it under an embargo.
         validation_end: The same of validation labels; `test` by default.
         by: What the dates are those of: decisions, or ends of labels.
+        spans: The stretches of the parts where these are not in order, as those of `CPCV`; None where they are. Then
+            `validation` and `test` are both the first moment of which the fit knows nothing.
     """
 
     train: np.datetime64
@@ -68,11 +79,13 @@ class Boundaries:
     train_end: np.datetime64 | None = None
     validation_end: np.datetime64 | None = None
     by: By = "decision"
+    spans: PartSpans | None = None
 
     def __post_init__(self) -> None:
         edges = {"train from": self.train, "validation from": self.validation, "test from": self.test, "end": self.end}
         what = f"the parts are not in order: {', '.join(f'{name} {day(edge)}' for name, edge in edges.items())}"
         in_order = self.train < self.validation < self.test < self.end
+        in_order |= self.spans is not None and self.train < self.validation <= self.test <= self.end
         require(bool(in_order), what, "data.split", "give ascending dates inside the data", code=223)
 
     @classmethod
@@ -82,16 +95,45 @@ class Boundaries:
             return dates
         moments = (dates.train, dates.validation, dates.test, dates.end)
         train, validation, test, end = (np.datetime64(str(moment), "us") for moment in moments)
-        return cls(train, validation, test, end)
+        spans = None if dates.spans is None else PartSpans.from_plain(dates.spans)
+        return cls(train, validation, test, end, spans=spans)
 
     @property
     def parts(self) -> tuple[tuple[np.datetime64, np.datetime64, np.datetime64 | None], ...]:
-        """Of train, validation and test: first decision, first decision after it, and what no label may reach."""
+        """Of train, validation and test: first decision, first decision after it, and what no label may reach.
+
+        Raises:
+            ConfigError: E223, if the parts are not in order.
+        """
+        fix = "use a split whose parts follow one another, or a checkpoint of one"
+        require(self.spans is None, "the parts of a combination are not in order", "data.split CPCV", fix, code=223)
         return (
             (self.train, self.validation, self.validation if self.train_end is None else self.train_end),
             (self.validation, self.test, self.test if self.validation_end is None else self.validation_end),
             (self.test, self.end, None),
         )
+
+    def inside(self, part: str, times: Times) -> NDArray[np.bool_]:
+        """Whether each timestamp, (n,), lies in the dates of a part, purged or not."""
+        if self.spans is not None:
+            return self.spans.inside(part, times)
+        start, stop = {
+            "train": (self.train, self.validation),
+            "validation": (self.validation, self.test),
+            "test": (self.test, self.end),
+        }[part]
+        inside: NDArray[np.bool_] = (times >= start) & (times < stop)
+        return inside
+
+    def tested_or_since(self, moment: np.datetime64, times: Times) -> NDArray[np.bool_]:
+        """Whether each timestamp, (n,), is not before a moment, or in the test part of a combination."""
+        since: NDArray[np.bool_] = times >= moment
+        return since if self.spans is None else since | self.spans.inside("test", times)
+
+    def to_plain(self) -> dict[str, Any]:
+        """The form of a checkpoint: ISO texts, and the stretches of the parts where these are not in order."""
+        dates = {name: str(getattr(self, name)) for name in ("train", "validation", "test", "end")}
+        return dates if self.spans is None else {**dates, "spans": self.spans.to_plain()}
 
 
 class Split(Serializable, ABC):
@@ -296,6 +338,113 @@ class WalkForward(Split):
         )
 
 
+class CPCV(Split):
+    """One combination of a combinatorial purged cross-validation.
+
+    The distinct timestamps are cut into groups of equal length; those that are left over lengthen the last group.
+    `test_groups` of them are tested. The validation part is the last share of the other timestamps; a fit learns from
+    the rest, which lies before, between and after the test groups. `rows_of_spans` says what is purged. Lopez de Prado,
+    Advances in Financial Machine Learning (2018), chapter 12.
+
+    Args:
+        groups: Groups of timestamps, at least 3.
+        test_groups: How many of them are tested at a time.
+        combination: Which choice of test groups, from 0, in the order of `itertools.combinations`.
+        validation: Share of the timestamps outside of the test groups that choose the best epoch and calibrate.
+        embargo: Further timestamps that stay free around each stretch of validation and test.
+
+    Example:
+        >>> days = np.arange("2020-01-01", "2020-01-13", dtype="datetime64[D]").astype("datetime64[us]")
+        >>> split = CPCV(groups=4, test_groups=2, combination=1)
+        >>> split.tested, split.fits, split.paths
+        ((0, 2), 6, 3)
+        >>> [str(span.start)[:10] for span in split.boundaries(days).spans.test]
+        ['2020-01-01', '2020-01-07']
+    """
+
+    def __init__(
+        self,
+        groups: int = 6,
+        test_groups: int = 2,
+        combination: int = 0,
+        validation: float = 0.2,
+        embargo: int = 0,
+    ) -> None:
+        where = "data.split"
+        what, fix = f"groups={groups}, test_groups={test_groups}", "give 3 groups or more, of which some are tested"
+        require(groups >= 3 and 1 <= test_groups < groups, what, where, fix, code=223)
+        fits = comb(groups, test_groups)
+        what = f"groups={groups}, test_groups={test_groups} are {fits:,} fits"
+        require(fits <= MOST_FITS, what, where, f"choose at most {MOST_FITS:,}: fewer groups", code=223)
+        what, fix = f"combination={combination} of {fits}", f"give 0 to {fits - 1}"
+        require(0 <= combination < fits, what, where, fix, code=223)
+        require(0 < validation < 1, f"validation={validation}", where, "give a share between 0 and 1", code=223)
+        require(embargo >= 0, f"embargo={embargo}", where, "give 0 or more timestamps", code=223)
+        self.groups, self.test_groups, self.combination = groups, test_groups, combination
+        self.validation, self.embargo = validation, embargo
+
+    @property
+    def choices(self) -> list[tuple[int, ...]]:
+        """The test groups of every combination."""
+        return list(combinations(range(self.groups), self.test_groups))
+
+    @property
+    def tested(self) -> tuple[int, ...]:
+        """The test groups of this one."""
+        return self.choices[self.combination]
+
+    @property
+    def fits(self) -> int:
+        """How many combinations there are: C(groups, test_groups)."""
+        return comb(self.groups, self.test_groups)
+
+    @property
+    def paths(self) -> int:
+        """How many paths they make: C(groups, test_groups) x test_groups / groups, the tests of each group."""
+        return comb(self.groups - 1, self.test_groups - 1)
+
+    def path(self, number: int) -> tuple[int, ...]:
+        """The combination whose forecasts of each group a path takes: the `number`-th of those that test the group.
+
+        Example:
+            >>> split = CPCV(groups=4, test_groups=2)
+            >>> [split.path(number) for number in range(split.paths)]
+            [(0, 0, 1, 2), (1, 3, 3, 4), (2, 4, 5, 5)]
+        """
+        testing = [[k for k, chosen in enumerate(self.choices) if group in chosen] for group in range(self.groups)]
+        return tuple(fits[number] for fits in testing)
+
+    def group_spans(self, times: Times) -> list[Span]:
+        """The dates of each group.
+
+        Args:
+            times: Distinct ascending timestamps of the table, (n,).
+
+        Raises:
+            ConfigError: E223, if there are fewer than two timestamps for each group.
+        """
+        size = len(times) // self.groups
+        what = f"{counted(len(times), 'timestamp')} are too few for {self.groups} groups"
+        require(size >= 2, what, "data.split", "give more data, or fewer groups", code=223)
+        group = np.minimum(np.arange(len(times)) // size, self.groups - 1)
+        return [stretches(times, group == number)[0] for number in range(self.groups)]
+
+    def boundaries(self, times: Times) -> Boundaries:
+        """The stretches of this combination; neighbouring test groups are one stretch."""
+        groups = self.group_spans(times)
+        test = PartSpans((), (), tuple(groups[number] for number in self.tested)).inside("test", times)
+        others = np.flatnonzero(~test)
+        first = others[-max(round(self.validation * len(others)), 1)]
+        validating = ~test & (np.arange(len(times)) >= first)
+        training = ~test & ~validating
+        what = "no timestamp is left to train on"
+        require(bool(training.any()), what, "data.split", "lower validation, or give more groups", code=223)
+        train, validation, tested = (stretches(times, part) for part in (training, validating, test))
+        spans = PartSpans(train, validation, tested, self.embargo)
+        known = validation[-1].stop
+        return Boundaries(spans.train[0].start, known, known, after(times), spans=spans)
+
+
 class KeptSplit(Split):
     """The dates of a checkpoint, in place of those that its split gives a table that has changed since.
 
@@ -329,12 +478,6 @@ def _at(times: Times, position: int) -> np.datetime64:
     require(position < len(times), what, "data.split", "give more data", code=223)
     time: np.datetime64 = times[position]
     return time
-
-
-def after(times: Times) -> np.datetime64:
-    """The first moment behind ascending timestamps, (n,)."""
-    end: np.datetime64 = times[-1] + np.timedelta64(1, "us")
-    return end
 
 
 def day(time: np.datetime64) -> str:

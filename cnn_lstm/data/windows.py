@@ -81,6 +81,10 @@ class Panel:
         """Edges between the symbols, (S + 1,): the rows of symbol k run from edge k to edge k + 1."""
         return symbol_edges(self.symbol, len(self.symbols))
 
+    def first_of(self, rows: Rows, count: int) -> Rows:
+        """The first of the last so many rows of a symbol, (n,), up to each of some rows, (n,)."""
+        return np.maximum(rows - (count - 1), self.edges[self.symbol[rows]])
+
     def rows_of(self, symbol: int) -> slice:
         """The rows of a symbol, given its position in `symbols`."""
         return slice(int(self.edges[symbol]), int(self.edges[symbol + 1]))

@@ -103,10 +103,12 @@ class Answers(Verdict):
 
 
 class Selection(TypedDict):
-    """Among how many models this one was chosen, and the p-value of the sweep that chose it."""
+    """Among how many models this one was chosen, and what the sweep that chose it says of the choice."""
 
     trials: int
     spa_p: float | None
+    pbo: NotRequired[float]
+    effective_trials: NotRequired[float]
 
 
 class GroupLosses(TypedDict):
@@ -204,6 +206,8 @@ class StrategyMetrics(TypedDict):
     psr: float | None
     trials: int
     dsr: float | None
+    effective_trials: NotRequired[float]
+    dsr_effective: NotRequired[float | None]
     min_track_record_length: float | None
     max_drawdown: float | None
     calmar: float | None

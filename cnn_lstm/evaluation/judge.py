@@ -186,7 +186,9 @@ def write_report(
 def rows_tested(table: pd.DataFrame, data: MarketData) -> str:
     """What identifies the rows of a predictions table of the test part, for `count_use`."""
     first, last = (str(day)[:10] for day in (table["as_of"].min(), table["as_of"].max()))
-    return rows_key(data.fingerprint, first, last, [target.name for target in data.targets])
+    spans = data.parts.boundaries.spans  # combinations with the same first and last date test other rows between them
+    prices = data.fingerprint if spans is None else f"{data.fingerprint} {spans.to_plain()['test']}"
+    return rows_key(prices, first, last, [target.name for target in data.targets])
 
 
 def _json(values: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.panel_checks import LEAK_CORRELATION, label_correlations, muted_features
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.windows import Panel
+from cnn_lstm.evaluation.audit.combinations import parted
 from cnn_lstm.evaluation.audit.findings import FAILED, NOT_APPLICABLE, PASSED
 from cnn_lstm.evaluation.audit.learning import Prefix, label_ends, purge, refit, trained_on
 from cnn_lstm.evaluation.audit.run_audit import short_form
@@ -26,6 +27,7 @@ from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecast_model import ForecastModel
 
 NOTE = "note"
+ORDER = "L3.1 temporal leakage"
 
 
 def model_info(data: MarketDataModule, model: ForecastModel | Ensemble, contract: Contract) -> ModelInfo:
@@ -186,9 +188,13 @@ def _features_of_the_future(data: MarketDataModule) -> CheckRecord:
 def _order_of_time(data: MarketDataModule) -> CheckRecord:
     panel, parts = data.panel, data.parts
     reach = max(target.reach for target in data.targets)
+    if parts.boundaries.spans is not None:
+        test = "what a row reads and its label touch no label of a later part, before and after it in time"
+        found = f"test stretches begin {parted(data)}; {parts.purged} rows purged"
+        return _check(ORDER, test, purge(data).outcome == PASSED, found)
     train, validation = (label_ends(data, rows, reach).max() for rows in (parts.train, parts.validation))
     return _check(
-        "L3.1 temporal leakage",
+        ORDER,
         "the last label of each part ends before the first decision of the next one",
         purge(data).outcome == PASSED,
         f"labels end {_day(train)} and {_day(validation)}, the next decisions are of "
@@ -211,7 +217,7 @@ def _shared_dates(data: MarketDataModule) -> CheckRecord:
 def _test_population(data: MarketDataModule) -> CheckRecord:
     panel, parts = data.panel, data.parts
     trained, tested = set(panel.symbol[parts.train].tolist()), set(panel.symbol[parts.test].tolist())
-    in_test = (panel.time >= parts.boundaries.test) & (panel.time < parts.boundaries.end)
+    in_test = parts.boundaries.inside("test", panel.time)
     return _check(
         "L3.3 a test set that is not the population of interest",
         "which rows and symbols the test part holds; whether they are the market of interest is for the reader to say",

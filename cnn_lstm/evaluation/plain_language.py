@@ -8,6 +8,7 @@ from cnn_lstm.data.quantities import quantity
 from cnn_lstm.evaluation.forecasts import LINEAR
 from cnn_lstm.evaluation.formatting import p_value, time_noun
 from cnn_lstm.evaluation.json_types import Answer, ComparedLosses, StrategyMetrics, TargetReport, Uses
+from cnn_lstm.evaluation.selection import effective_sentence, overfitting_sentence
 from cnn_lstm.hints import counted
 
 # what the simple methods forecast, for those whose name does not say it
@@ -223,12 +224,15 @@ def selection_sentence(target: TargetReport) -> str:
         ''
     """
     selection = target["selection"]
+    pbo, effective = selection.get("pbo"), selection.get("effective_trials")
+    further = "" if pbo is None else f" {overfitting_sentence(pbo)}"
+    further += "" if effective is None else f" {effective_sentence(selection['trials'], effective)}"
     if selection["spa_p"] is None:
-        return ""
+        return further.strip()
     return (
         f"Chosen as the best of {selection['trials']:,} trials of a sweep. Had none of them been better than the best "
         "simple method, their best would have looked as good on the validation rows in "
-        f"{odds(selection['spa_p'])} sweeps (SPA test)."
+        f"{odds(selection['spa_p'])} sweeps (SPA test).{further}"
     )
 
 
@@ -341,6 +345,12 @@ def _trials_sentence(strategy: StrategyMetrics) -> Iterator[str]:
         yield (
             f"{strategy['trials']:,} models were tried to find this one. Allowing for that, the probability that the "
             f"true Sharpe ratio is above zero is {probability(strategy['dsr'])}."
+        )
+    deflated = strategy.get("dsr_effective")
+    if deflated is not None:
+        yield (
+            f"Counted as the {strategy['effective_trials']:.1f} independent ones that the trials of the sweep amount "
+            f"to, it is {probability(deflated)}."
         )
 
 

@@ -32,6 +32,7 @@ from cnn_lstm.evaluation.metrics.strategy import strategy_metrics
 from cnn_lstm.evaluation.metrics.tail_risk import tail_risk
 from cnn_lstm.evaluation.pooled import pooled_levels
 from cnn_lstm.evaluation.power import smallest_skill
+from cnn_lstm.evaluation.selection import selection_record, with_effective_trials
 from cnn_lstm.evaluation.sequential import kept_of, loss_differences, sequential
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.significance import compare
@@ -96,7 +97,7 @@ def _target_report(
     losses = {name: one.loss for name, one in forecasts.items() if one.loss is not None}
     compared, concluded = _conclusion(rows, forecasts, about, settings, table.attrs.get("failed_checks", []))
     model, best = losses["model"], losses[concluded["best_baseline"]]
-    known = ~np.isnan(best)
+    known, selection = ~np.isnan(best), selection_record(settings, target, trials)
     return {
         "kind": about.kind,
         "unit": about.unit,
@@ -110,13 +111,13 @@ def _target_report(
         "sequential": sequential(loss_differences(rows, forecasts), kept_of(table, target), about.horizon),
         "forecasts": {name: _metrics(rows, name, forecasts, about) for name in forecasts},
         "comparisons": compared,
-        "selection": json_types.Selection(trials=trials, spa_p=(settings.spa or {}).get(target)),
+        "selection": selection,
         **_breakdowns(rows[known], model[known], best[known]),
         "intervals": _intervals(rows, about),
         "distribution": _distribution(rows, about),
         "tail_risk": _tail_risk(rows, about, settings),
         "spread": _spreads(rows, forecasts["model"]),
-        "strategy": _strategy(rows, about, settings, trials),
+        "strategy": _strategy(rows, about, settings, selection),
     }
 
 
@@ -304,12 +305,13 @@ def _spreads(rows: pd.DataFrame, model: Forecast) -> dict[str, json_types.Spread
 
 
 def _strategy(
-    rows: pd.DataFrame, about: TargetInfo, settings: Evaluation, trials: int
+    rows: pd.DataFrame, about: TargetInfo, settings: Evaluation, selection: json_types.Selection
 ) -> json_types.StrategyMetrics | None:
     if not about.quantity.traded or rows["bar_return"].isna().all():  # labels of a column may have no price
         return None
     book = make_book(rows, about.horizon, rule=settings.position, cost_bp=settings.cost_bp, classes=about.classes)
-    return strategy_metrics(book, trials, draws=settings.resamples, seed=settings.seed)
+    metrics = strategy_metrics(book, selection["trials"], draws=settings.resamples, seed=settings.seed)
+    return with_effective_trials(metrics, book, selection)
 
 
 def json_values(value: Any) -> Any:

@@ -16,6 +16,11 @@ LIMITS = (
     ("resamples", 100, 10**6),
     ("seed", 0, 2**32 - 1),
 )
+OF_A_SWEEP = (
+    ("spa", 0, 1, "give a p-value, 0 to 1"),
+    ("pbo", 0, 1, "give a probability, 0 to 1"),
+    ("effective_trials", 1, 10**9, "give 1 or more"),
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,10 @@ class Evaluation:
             deflates the Sharpe ratio.
         spa: By target, the p-value of the test of superior predictive ability on the validation rows of the sweep that
             chose this model; `sweep` writes it into its best.yaml.
+        pbo: By target, the probability of backtest overfitting on these rows, see `backtest_overfitting`; written by
+            `sweep`, like the next one.
+        effective_trials: By target, how many independent trials those of the sweep amount to, see `effective_trials`.
+            The Sharpe ratio is deflated by it too, next to `trials`.
         level: Significance level of the verdict.
         resamples: Draws of each bootstrap and of the random-sign benchmark.
         seed: Seed of these draws.
@@ -46,6 +55,8 @@ class Evaluation:
     half_spread_bp: float = 5.0
     trials: int | None = None
     spa: dict[str, float] | None = None
+    pbo: dict[str, float] | None = None
+    effective_trials: dict[str, float] | None = None
     level: float = 0.05
     resamples: int = 1000
     seed: int = 0
@@ -57,9 +68,10 @@ class Evaluation:
             if value is not None and not low <= value <= high:
                 raise ConfigError(f"{name}={value}", f"evaluation.{name}", f"give {low:g} to {high:g}", code=224)
 
-        for target, p in (self.spa or {}).items():
-            if not 0 <= p <= 1:
-                raise ConfigError(f"spa={p}", f"evaluation.spa.{target}", "give a p-value, 0 to 1", code=224)
+        for name, low, high, fix in OF_A_SWEEP:
+            for target, value in (getattr(self, name) or {}).items():
+                if not low <= value <= high:
+                    raise ConfigError(f"{name}={value}", f"evaluation.{name}.{target}", fix, code=224)
 
     @property
     def cost_bp(self) -> float:

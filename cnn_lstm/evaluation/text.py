@@ -16,7 +16,7 @@ from cnn_lstm.evaluation.formatting import (
     rows_cells,
     time_noun,
 )
-from cnn_lstm.evaluation.json_types import PooledLevels, Report, TailTest, TargetReport
+from cnn_lstm.evaluation.json_types import PooledLevels, Report, StrategyMetrics, TailTest, TargetReport
 from cnn_lstm.evaluation.plain_language import (
     FEWER_ROWS,
     answer_lines,
@@ -155,7 +155,8 @@ def _strategy(target: TargetReport) -> Iterator[str]:
             f"(gross {percent(strategy['gross_annual_return'])}), "
             f"volatility {percent(strategy['annual_volatility'])}, drawdown {percent(strategy['max_drawdown'])}",
             f"Sharpe {number(strategy['sharpe'])} (standard error {number(strategy['sharpe_se'])}), "
-            f"PSR {number(strategy['psr'])}, DSR {number(strategy['dsr'])} for the best of {strategy['trials']}",
+            f"PSR {number(strategy['psr'])}, DSR {number(strategy['dsr'])} for the best of {strategy['trials']}"
+            f"{_effective(strategy)}",
             f"turnover {number(strategy['annual_turnover'])} per year, "
             f"break-even cost {number(strategy['break_even_cost_bp'])} bp per side, "
             f"random signs earn as much with p {p_value(strategy['random_sign_p'])}",
@@ -163,3 +164,9 @@ def _strategy(target: TargetReport) -> Iterator[str]:
             f"Sharpe {number(hold['sharpe'])}, drawdown {percent(hold['max_drawdown'])}",
         ]
     )
+
+
+def _effective(strategy: StrategyMetrics) -> str:
+    """The same of the effective number of trials, where a sweep has said it."""
+    deflated = strategy.get("dsr_effective")
+    return "" if deflated is None else f", {number(deflated)} of {strategy['effective_trials']:.1f} independent ones"

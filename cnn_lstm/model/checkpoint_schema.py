@@ -247,6 +247,30 @@ def _dates(*names: str) -> Callable[[Any, int], bool]:
     return holds
 
 
+def _boundaries(value: Any, targets: int) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    spans, names = value.get("spans"), ("train", "validation", "test")
+    dates = {name: moment for name, moment in value.items() if name != "spans"}
+    if not _dates(*names, "end")(dates, targets):
+        return False
+    if spans is None:
+        return True
+    if not isinstance(spans, Mapping) or set(spans) != {*names, "embargo"} or not _count(spans["embargo"]):
+        return False
+    return all(isinstance(spans[name], list | tuple) and all(map(_pair, spans[name])) for name in names)
+
+
+def _count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _pair(value: object) -> bool:
+    """Whether a value is two moments in their order."""
+    pair = isinstance(value, list | tuple) and len(value) == 2 and all(value)
+    return pair and _dates("start", "stop")(dict(zip(("start", "stop"), value, strict=True)), 0)  # type: ignore[call-overload]  # a pair by now
+
+
 def _calibration(value: Any, targets: int) -> bool:
     parts = {"scores", "typical_scale", "smearing", "linear_smearing"}
     if not isinstance(value, Mapping) or not {"scores", "typical_scale"} <= set(value) <= parts:
@@ -274,7 +298,7 @@ CONTRACT: dict[str, Callable[[Any, int], bool]] = {
     "target_kinds": _of_targets(lambda value: isinstance(value, list | tuple) and all(map(_is_text, value))),
     "target_units": _of_targets(lambda value: isinstance(value, list | tuple) and all(map(_is_text, value))),
     "target_mean": lambda value, targets: _numbers(value) and len(value) == targets,
-    "boundaries": _dates("train", "validation", "test", "end"),
+    "boundaries": _boundaries,
     "training": lambda value, targets: value == {} or _dates("first", "last")(value, targets),
     "fitted_on": lambda value, targets: value in ("", "train_and_validation"),
     "fingerprint": _text,

@@ -26,12 +26,17 @@ REQUIRED = ("recipe", "symbols", "target_names", "target_mean", "boundaries", "f
 
 @dataclass(frozen=True)
 class PartDates:
-    """First decision time of each part and the end of the test part, ISO, UTC; as text they sort by time."""
+    """First decision time of each part and the end of the test part, ISO, UTC; as text they sort by time.
+
+    `spans` has the stretches of each part where these are not in order, see `PartSpans.to_plain` in `data/spans.py`;
+    then `validation` and `test` are both the first moment of which the fit knows nothing.
+    """
 
     train: str
     validation: str
     test: str
     end: str
+    spans: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,8 @@ class Contract:
         plain = specs.plain(asdict(self))
         calibration = plain["calibration"] or {}
         plain["calibration"] = {name: part for name, part in calibration.items() if part or "smearing" not in name}
+        if plain["boundaries"]["spans"] is None:
+            del plain["boundaries"]["spans"]
         return {name: value for name, value in plain.items() if value not in (None, [], {}, "")}
 
     @property
@@ -175,7 +182,7 @@ def refuse_other_data(saved: Contract, data: Contract, *, fit: bool, refuse_othe
     _refuse_other_categories(saved, data)
     dates, asked = asdict(saved.boundaries), asdict(data.boundaries)
     if fit:
-        parts = ("train", "validation", "test")
+        parts = ("train", "validation", "test", "spans")
         refuse_differences(*({f"data.split.{part}": edges[part] for part in parts} for edges in (dates, asked)))
         refuse_differences(*({"data.fit_on": contract.fitted_on or "train"} for contract in (saved, data)))
     elif data.fitted_on and not saved.fitted_on:  # its baselines would be fitted on rows that the model never saw
@@ -183,6 +190,10 @@ def refuse_other_data(saved: Contract, data: Contract, *, fit: bool, refuse_othe
     for edges, contract in ((dates, saved), (asked, data)):
         if contract.fitted_on:  # the model saw the validation part too
             edges["validation"] = edges["test"]
+    if asked["spans"] is not None and asked["spans"] != dates["spans"]:
+        what = "the test part is not untouched: the combination is not that of the checkpoint"
+        fix = "use the split of the checkpoint's run, or later dates"
+        raise CheckpointError(what, "data.split CPCV", fix, code=436)
     for part in () if fit else ("validation", "test"):
         if asked[part] < dates[part]:
             what = f"the {part} part is not untouched: it starts at {asked[part][:10]}"

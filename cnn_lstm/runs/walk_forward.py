@@ -16,7 +16,7 @@ import pandas as pd
 from cnn_lstm.bounded import load_json
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.muted_warnings import muted_warnings
-from cnn_lstm.data.splits import WalkForward
+from cnn_lstm.data.splits import Split, WalkForward
 from cnn_lstm.data.stored_tables import read_table, read_text_of, write_table
 from cnn_lstm.errors import DataError
 from cnn_lstm.evaluation.folds import fold_metrics, joint_sheet, render_folds, stitch
@@ -62,7 +62,7 @@ def walk_forward(
     arguments = [[*argv, f"--data.split={json.dumps(split.spec())}"] for split in splits]
     cli = WALK.parsed(arguments[0])
     cluster = Cluster.of(address, cli.command_config.trainer)
-    _require_sound(cli.build_data(), splits)
+    require_sound(cli.build_data(), splits)
     data, folder = cli.build_data(), folder or WALK.new_folder(cli)
     members = [Member("fold", fold, folder, of_fold) for fold, of_fold in enumerate(arguments)]
     with WALK.locked(folder) as lock:
@@ -75,8 +75,16 @@ def walk_forward(
         leave_with(members, failed, new=None if resume else folder)
 
 
-def _require_sound(data: MarketDataModule, splits: Sequence[WalkForward]) -> None:
-    """Refuses prices or parts that a fold could not be trained on, before any is; the folds warn for themselves."""
+def require_sound(data: MarketDataModule, splits: Sequence[Split]) -> None:
+    """Refuses prices or parts that a run could not be trained on, before any is; the runs warn for themselves.
+
+    Args:
+        data: A data module of the configuration.
+        splits: The split of each run.
+
+    Raises:
+        DataError: As `MarketDataModule.require_sound`.
+    """
     with muted_warnings():
         data.setup()
         for split in splits:

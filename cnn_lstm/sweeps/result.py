@@ -65,7 +65,7 @@ class SweepResult:
     @property
     def sentences(self) -> list[str]:
         """The tests of the choice, for people."""
-        return [test.sentence(target) for target, test in self.choice.items()]
+        return [sentence for target, test in self.choice.items() for sentence in test.sentences(target)]
 
     def counts(self) -> dict[str, int]:
         """How many trials there are in each state that occurs."""
@@ -174,9 +174,18 @@ def tried(study: optuna.Study) -> int:
 
 
 def _config_of(plan: Plan, study: optuna.Study, best: FrozenTrial, choice: Mapping[str, ChoiceTest]) -> str:
-    """The whole configuration of the best trial, which tells its report how many were tried."""
-    spa = {target: test.spa_p for target, test in choice.items() if test.spa_p is not None}
-    options = [f"--evaluation.trials={tried(study)}", *([f"--evaluation.spa={json.dumps(spa)}"] if spa else [])]
+    """The whole configuration of the best trial, which says to its report what the choice is worth."""
+    known = {
+        "spa": {target: test.spa_p for target, test in choice.items()},
+        "pbo": {target: test.pbo for target, test in choice.items()},
+        "effective_trials": {  # of trials that lie elsewhere nothing is known
+            target: test.effective_trials for target, test in choice.items() if test.trials == tried(study)
+        },
+    }
+    options = [f"--evaluation.trials={tried(study)}"]
+    for name, by_target in known.items():
+        values = {target: value for target, value in by_target.items() if value is not None}
+        options += [f"--evaluation.{name}={json.dumps(values)}"] if values else []
     return SWEEP.parsed([*_argv_of(plan, best), *options]).config_text
 
 

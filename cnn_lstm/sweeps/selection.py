@@ -15,7 +15,9 @@ from cnn_lstm.data.predictions import TargetInfo, target_infos
 from cnn_lstm.data.stored_tables import read_table
 from cnn_lstm.evaluation.baselines.fit import add_baselines, with_variances
 from cnn_lstm.evaluation.forecasts import judged_rows, read_forecasts
+from cnn_lstm.evaluation.overfitting import backtest_overfitting, effective_trials
 from cnn_lstm.evaluation.plain_language import odds
+from cnn_lstm.evaluation.selection import effective_sentence, overfitting_sentence
 from cnn_lstm.evaluation.significance import superior_predictive_ability
 from cnn_lstm.evaluation.verdict import dates_needed, hardest
 from cnn_lstm.hints import counted
@@ -38,6 +40,10 @@ class ChoiceTest:
         rows: Rows that every trial and this baseline have forecast.
         dates: Their dates.
         spa_p: P-value of the test of superior predictive ability; None if there are too few dates.
+        pbo: Probability of backtest overfitting, see `backtest_overfitting`; None where it cannot be computed, as with
+            a single trial.
+        blocks: Blocks of dates that it rests on.
+        effective_trials: How many independent trials these amount to, see the function of that name.
     """
 
     loss: str
@@ -48,6 +54,9 @@ class ChoiceTest:
     rows: int
     dates: int
     spa_p: float | None
+    pbo: float | None
+    blocks: int
+    effective_trials: float | None
 
     def sentence(self, target: str) -> str:
         """The test in words.
@@ -65,6 +74,17 @@ class ChoiceTest:
             f"{losses}; if none of {counted(self.trials, 'trial')} were better than it, their best would look as good "
             f"in {odds(self.spa_p)} sweeps (SPA p {self.spa_p:.3g})"
         )
+
+    def sentences(self, target: str) -> list[str]:
+        """The test, and what else is known of the choice.
+
+        Args:
+            target: Name of the target.
+        """
+        further = [] if self.pbo is None else [f"{target}: {overfitting_sentence(self.pbo)}"]
+        if self.effective_trials is not None and self.trials > 1:
+            further.append(f"{target}: {effective_sentence(self.trials, self.effective_trials)}")
+        return [self.sentence(target), *further]
 
 
 def judge_choice(plan: Plan, study: optuna.Study, best: FrozenTrial, cli: ForecastCLI) -> dict[str, ChoiceTest]:
@@ -129,6 +149,8 @@ def _tested(baselines: pd.DataFrame, trials: pd.DataFrame, best: int, about: Tar
     if date.nunique() >= dates_needed(horizon):
         models = rows[trials.columns].to_numpy()
         p = superior_predictive_ability(rows[baseline], models, date, horizon, settings.resamples, settings.seed)
+    gains = rows[trials.columns].rsub(rows[baseline], axis=0).groupby(date).mean().sort_index().to_numpy()
+    overfitting = backtest_overfitting(gains)
     return ChoiceTest(
         loss=about.quantity.loss,
         best_baseline=baseline,
@@ -138,4 +160,7 @@ def _tested(baselines: pd.DataFrame, trials: pd.DataFrame, best: int, about: Tar
         rows=len(rows),
         dates=int(date.nunique()),
         spa_p=p,
+        pbo=None if overfitting is None else overfitting.pbo,
+        blocks=0 if overfitting is None else overfitting.blocks,
+        effective_trials=effective_trials(gains, seed=settings.seed),
     )

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
 import psutil
@@ -22,6 +23,7 @@ from mlflow import MlflowClient
 from sqlalchemy import NullPool
 
 from cnn_lstm.errors import CnnLstmError
+from cnn_lstm.evaluation.overfitting import backtest_overfitting
 from cnn_lstm.sweeps import sweep
 from tests.experiments import experiment, fit, run
 from tests.markets import market
@@ -160,6 +162,16 @@ def test_the_choice_is_tested_on_the_validation_rows_of_all_trials(finished: Pat
     assert 0 <= judged["spa_p"] <= 1
     kept = yaml.safe_load((finished / "best.yaml").read_text())
     assert kept["evaluation"]["spa"] == {target: judged["spa_p"]}
+    assert kept["evaluation"]["pbo"] == {target: judged["pbo"]}
+    assert kept["evaluation"]["effective_trials"] == {target: judged["effective_trials"]}
+    tables = [pd.read_parquet(finished / f"trial_{number:04d}" / "validation.parquet") for number in range(8)]
+    losses = [((table["y_true"] - table["y_pred"]) ** 2).groupby(table["as_of"]).mean() for table in tables]
+    overfitting = backtest_overfitting(-np.stack(losses, axis=1))  # what all gains are compared with drops out
+    assert overfitting is not None
+    assert judged["pbo"] == pytest.approx(overfitting.pbo)
+    assert 1 <= judged["effective_trials"] <= 8
+    assert judged["blocks"] % 2 == 0
+    assert f"PBO {judged['pbo']:.2f}" in (finished / "sweep.html").read_text()
     assert "(SPA p " in (finished / "sweep.html").read_text()
 
 
@@ -313,7 +325,8 @@ def share(config: Path, folder: Path, storage: str, trials: int = 4) -> optuna.S
     assert set(states(study)) <= set(FINISHED)
     one, two = (yaml.safe_load((folder / name / "best.yaml").read_text()) for name in ("one", "two"))
     for kept in (one, two):
-        kept["evaluation"].pop("spa")  # each tests the choice with the forecasts that lie in its own folder
+        for name in ("spa", "pbo", "effective_trials"):  # each judges the choice by the forecasts in its own folder
+            kept["evaluation"].pop(name, None)
     assert one == two
     return study
 

@@ -47,14 +47,15 @@ def test_the_seasonal_rule_and_the_trials_are_chosen_by_the_package_unless_given
     [
         {},
         {"season": 5, "position": "rank", "fee_bp": 1.0, "half_spread_bp": 2.0, "trials": 7}
-        | {"level": 0.01, "resamples": 250, "seed": 3, "spa": {"return_1": 0.25}},
+        | {"level": 0.01, "resamples": 250, "seed": 3, "spa": {"return_1": 0.25}}
+        | {"pbo": {"return_1": 0.5}, "effective_trials": {"return_1": 3.5}},
     ],
     ids=["defaults", "all_given"],
 )
 def test_plain_values_make_the_same_settings_again(values: dict[str, Any]) -> None:
     settings = Evaluation(**values)
     assert Evaluation(**json.loads(json.dumps(settings.to_plain()))) == settings
-    assert set(settings.to_plain()) == {*RANGES, "position", "seed", "spa"}
+    assert set(settings.to_plain()) == {*RANGES, "position", "seed", "spa", "pbo", "effective_trials"}
 
 
 @pytest.mark.parametrize("p", [-0.01, 1.01, float("nan")])

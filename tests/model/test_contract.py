@@ -113,7 +113,7 @@ def test_weights_bring_their_dates_and_scores_to_new_data() -> None:
 # -- which data it refuses ---------------------------------------------------------------------------------------------
 
 
-def dated(**dates: str) -> Contract:
+def dated(**dates: Any) -> Contract:
     contract = Contract.from_plain(PLAIN)
     return replace(contract, boundaries=replace(contract.boundaries, **dates))
 

@@ -73,7 +73,7 @@ def _test_windows(data: MarketDataModule) -> Rows:
     given = data.split.boundaries(np.unique(panel.time))
     rows = data.windows[labelled(panel, data.windows)]
     when = panel.time[rows + data.bound.reach] if given.by == "label" else panel.time[rows]
-    return rows[(when >= given.test) & (when < given.end)]
+    return rows[given.inside("test", when)]
 
 
 def _sizes(data: MarketDataModule, missing: Rows, expected: Rows) -> str:
@@ -112,7 +112,7 @@ def _test_moves(data: MarketDataModule, target: Target) -> pd.DataFrame:
     if target.holds_labels:
         hole[data.windows[~labelled(panel, data.windows)]] = True
     edges = data.parts.boundaries
-    kept = (panel.time >= edges.test) & (panel.time < edges.end) & np.isfinite(move)
+    kept = edges.inside("test", panel.time) & np.isfinite(move)
     columns = {"symbol": panel.symbol, "time": panel.time, "stretch": cell // target.horizon}
     return pd.DataFrame(columns | {"move": move, "hole": hole}).iloc[np.flatnonzero(kept)]
 

@@ -19,6 +19,7 @@ from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.statistics import TrainingStatistics
 from cnn_lstm.data.times import Times, time_text, utc_times
 from cnn_lstm.errors import DataError
+from cnn_lstm.evaluation.audit.combinations import memory_ends, touched_rows
 from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, result
 from cnn_lstm.evaluation.audit.perturbations import as_floats, few_numbers, moved
 from cnn_lstm.evaluation.audit.stages import bits, earliest, tolerant
@@ -64,7 +65,12 @@ def training_statistics(data: MarketDataModule, table: pd.DataFrame) -> Result:
         data: A data module that has read its data.
         table: Raw price table.
     """
-    later = utc_times(table["timestamp"]) >= data.fit_end
+    times = utc_times(table["timestamp"])
+    later = times >= data.fit_end
+    if memory_ends(data):
+        later |= data.parts.boundaries.inside("test", times)
+    if not later.any():
+        return Result(STATISTICS, NOT_APPLICABLE, "the features remember the test dates, which lie between")
     tenfold = as_floats(table)
     sizes = [name for name in table.columns.difference(KEYS) if not few_numbers(table[name])]
     tenfold.loc[later, sizes] *= TENFOLD
@@ -156,6 +162,7 @@ def trained_on(data: MarketDataModule, contract: Contract) -> bool:
     """
     edges, trained = data.parts.boundaries, contract.boundaries
     same_dates = (trained.train, trained.validation) == (str(edges.train), str(edges.validation))
+    same_dates &= trained.spans == edges.to_plain().get("spans")
     same_rows = (contract.fitted_on or "train") == data.fit_on
     return same_dates and same_rows and contract.fingerprint == data.fingerprint
 
@@ -166,13 +173,18 @@ def trained_on(data: MarketDataModule, contract: Contract) -> bool:
 def purge(data: MarketDataModule) -> Result:
     """The last label of each part ends before the first decision of the next one, over all symbols.
 
+    Of a combination: what a row reads and its label touch no label of a later part.
+
     Args:
         data: A data module that has read its data.
     """
     panel, parts = data.panel, data.parts
     reach = data.bound.reach
-    findings = []
-    for one, other in (("train", "validation"), ("validation", "test")):
+    findings: list[Finding] = []
+    in_order = parts.boundaries.spans is None
+    if not in_order:
+        findings += touched_rows(data, {part: label_ends(data, rows, reach) for part, rows in parts.by_name.items()})
+    for one, other in (("train", "validation"), ("validation", "test")) if in_order else ():
         rows = np.sort(getattr(parts, one))
         first = panel.time[getattr(parts, other)].min()
         ends = label_ends(data, rows, reach)
@@ -212,9 +224,10 @@ def part_rows(data: MarketDataModule, checkpoint: Mapping[str, Any] | None = Non
         rows = np.concatenate([batch.row.cpu().numpy() for batch in loader])
         seen += len(rows)
         time = panel.time[rows]
-        strange = rows[(time < start) | (time >= stop) | np.isin(rows, data.parts.test)]
+        outside = (time < start) | (time >= stop) if edges.spans is None else ~edges.inside(name, time)
+        strange = rows[outside | np.isin(rows, data.parts.test)]
         if len(strange):
-            what = f"outside of {time_text(start)}..{time_text(stop)}"
+            what = f"outside of {time_text(start)}..{time_text(stop)}" if edges.spans is None else "not of its dates"
             findings.append(Finding("batches", f"{name} rows", *earliest(panel, strange), what, len(strange)))
     for key in (checkpoint or {}).get("callbacks") or {}:
         if "'monitor': 'test" in str(key):

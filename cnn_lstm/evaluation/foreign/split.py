@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from cnn_lstm.data.sources.base import stamp
-from cnn_lstm.data.splits import Boundaries, Day, Split, after
+from cnn_lstm.data.spans import after
+from cnn_lstm.data.splits import Boundaries, Day, Split
 from cnn_lstm.data.times import Times
 from cnn_lstm.errors import DataError, require
 

@@ -67,13 +67,13 @@ def probabilistic_sharpe_ratio(returns: Floats, benchmark: float = 0.0, lags: in
     return float(ndtr((sharpe_ratio(returns) - benchmark) / error)) if error > 0 else math.nan
 
 
-def expected_best_sharpe(trials: int, variance: float) -> float:
+def expected_best_sharpe(trials: float, variance: float) -> float:
     """Sharpe ratio per bar that the best of many useless trials is expected to show; 0 for one trial.
 
     The false-strategy theorem of Bailey and Lopez de Prado (2014), equation 1.
 
     Args:
-        trials: Independent trials among which the best was chosen, at least 1.
+        trials: Independent trials among which the best was chosen, at least 1; an effective number need not be whole.
         variance: Variance of their Sharpe ratios per bar.
 
     Example:
@@ -83,10 +83,10 @@ def expected_best_sharpe(trials: int, variance: float) -> float:
     if trials <= 1:
         return 0.0
     quantiles = (1 - np.euler_gamma) * ndtri(1 - 1 / trials) + np.euler_gamma * ndtri(1 - 1 / (trials * math.e))
-    return float(math.sqrt(variance) * quantiles)
+    return max(float(math.sqrt(variance) * quantiles), 0.0)  # the formula is below 0 between 1 and 1.6 trials
 
 
-def deflated_sharpe_ratio(returns: Floats, trials: int = 1, variance: float | None = None, lags: int = 0) -> float:
+def deflated_sharpe_ratio(returns: Floats, trials: float = 1, variance: float | None = None, lags: int = 0) -> float:
     """Probability that the true Sharpe ratio is above 0 once the choice among trials is allowed for.
 
     The probabilistic Sharpe ratio against `expected_best_sharpe` (Bailey and Lopez de Prado 2014); at one trial it is

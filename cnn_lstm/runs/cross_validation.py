@@ -1,0 +1,89 @@
+"""Trains and tests every combination of a combinatorial purged cross-validation, and judges the paths."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.muted_warnings import muted_warnings
+from cnn_lstm.data.splits import CPCV
+from cnn_lstm.data.stored_tables import read_table
+from cnn_lstm.evaluation.judge import Judgement, write_report
+from cnn_lstm.evaluation.paths import path_metrics, path_sheet, path_table, paths_page, render_paths
+from cnn_lstm.evaluation.settings import Evaluation
+from cnn_lstm.files import write_text_whole
+from cnn_lstm.model.contract import refuse_differences
+from cnn_lstm.runs.cluster import Cluster
+from cnn_lstm.runs.members import Member, leave_with, train_all
+from cnn_lstm.runs.multi_run import MultiRunCommand
+from cnn_lstm.runs.walk_forward import read_sheet, require_sound
+from cnn_lstm.training.run_folder import empty_run_removed
+from cnn_lstm.training.tracking.parent import name_parent
+
+CROSS = MultiRunCommand(command="cross-validate", reserved=("--data.split", "--run_dir", "--ckpt_path"))
+NAME = "cross_validation"
+
+
+@empty_run_removed()
+def cross_validate(
+    argv: Sequence[str],
+    splits: Sequence[CPCV],
+    jobs: int | None,
+    folder: Path | None,
+    resume: bool = False,
+    address: str | None = None,
+) -> None:
+    """Trains and tests a configuration on every combination, and judges each path.
+
+    Args:
+        argv: Arguments of `fit`.
+        splits: The split of each combination.
+        jobs: Runs at a time; None for one, or as many as the cluster has room for.
+        folder: Folder of all runs; a new one by default.
+        resume: Whether to go on in the folder.
+        address: Address of a Ray cluster; None to train on this machine.
+
+    Raises:
+        ConfigError: If an option is wrong, before anything is trained.
+        SystemExit: With the exit code of the first fit that failed.
+    """
+    argv = CROSS.argv_of_fit(argv, jobs, folder, resume)
+    arguments = [[*argv, f"--data.split={json.dumps(split.spec())}"] for split in splits]
+    cli = CROSS.parsed(arguments[0])
+    cluster = Cluster.of(address, cli.command_config.trainer)
+    require_sound(cli.build_data(), splits)
+    data, folder = cli.build_data(), folder or CROSS.new_folder(cli)
+    members = [Member("combination", number, folder, of_fit) for number, of_fit in enumerate(arguments)]
+    with CROSS.locked(folder) as lock:
+        CROSS.require_same_configuration(folder, cli.config_text)
+        name_parent(folder)
+        print(f"cross-validation folder: {folder}")
+        failed = train_all(members, jobs, lock, cluster=cluster)
+        if not failed:
+            _conclude(members, splits[0], data, cli.evaluation)
+        leave_with(members, failed, new=None if resume else folder)
+
+
+def _conclude(members: Sequence[Member], split: CPCV, data: MarketDataModule, settings: Evaluation) -> None:
+    """Judges the paths, writes their metrics, and prints the result."""
+    folder = members[0].folder
+    with muted_warnings():
+        data.setup()
+    tables = [read_table(member.run.path / "predictions.parquet") for member in members]
+    for table in tables:
+        refuse_differences({"data": table["data_sha256"].iloc[0]}, {"data": data.fingerprint})
+    sheets, groups = [read_sheet(member.run.path) for member in members], split.group_spans(data.times)
+    judgements: list[Judgement] = []
+    for number in range(split.paths):
+        fits, path = split.path(number), folder / f"path_{number}"
+        path.mkdir(exist_ok=True)
+        joined = path_table(tables, groups, fits)
+        judgements.append(write_report(path, joined, path_sheet(sheets, joined, fits), settings))
+    metrics = path_metrics(split, [judgement.report for judgement in judgements])
+    text = render_paths(metrics) + "\n"
+    write_text_whole(folder / f"{NAME}.txt", text)
+    write_text_whole(folder / f"{NAME}.html", paths_page(metrics, split, folder.resolve().name))
+    write_text_whole(folder / f"{NAME}.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    print(f"{text}cross-validation folder: {folder}\nreport: {folder / NAME}.html")
