@@ -41,6 +41,10 @@ COMMANDS = {
     "test": ("cnn_lstm.commands.fit", "judge a checkpoint on the untouched test part: verdict, baselines, report"),
     "judge": ("cnn_lstm.commands.judge", "judge forecasts that any program made, against prices and simple forecasts"),
     "predict": ("cnn_lstm.commands.predict", "write the forecasts of a checkpoint to forecasts.parquet"),
+    "update": (
+        "cnn_lstm.commands.update",
+        "forecast what is new, and append it to live.parquet of a run: every evening",
+    ),
     "repeat": (
         "cnn_lstm.commands.repeat",
         "train several seeds: mean, spread, what may be claimed, and their ensemble",
