@@ -110,7 +110,7 @@ def judge(
     return write_report(folder, table, info, settings, plots, explanation)
 
 
-def with_smearing(contract: Contract, table: pd.DataFrame, predictor: Predictor, data: MarketDataModule) -> Contract:
+def with_smearing(contract: Contract, table: pd.DataFrame, predictor: Predictor, data: MarketData) -> Contract:
     """The contract of a checkpoint with smearing factors.
 
     Older checkpoints have none, and those of a fit none of a linear part that only `forecast` gives.
@@ -128,9 +128,7 @@ def with_smearing(contract: Contract, table: pd.DataFrame, predictor: Predictor,
     return contract
 
 
-def with_baselines(
-    table: pd.DataFrame, data: MarketDataModule, contract: Contract, settings: Evaluation
-) -> pd.DataFrame:
+def with_baselines(table: pd.DataFrame, data: MarketData, contract: Contract, settings: Evaluation) -> pd.DataFrame:
     """A predictions table of the test part with everything that its metrics are computed from.
 
     Args:

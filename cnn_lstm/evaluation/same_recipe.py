@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.contract import refuse_differences, refuse_other_scales
 
 
-def take_over(data: MarketDataModule, predictor: Predictor) -> None:
+def take_over(data: MarketData, predictor: Predictor) -> None:
     """Lets data take over the dates and the limit of gaps of a checkpoint.
 
     Args:

@@ -73,7 +73,12 @@ def data_of(argv: Sequence[str], command: Literal["fit", "test"] = "fit") -> Mar
 
 
 def data_of_run(config: Path, named: bool, argv: Sequence[str] = ()) -> MarketData:
-    """The data of the configuration of a run, for a command that is given the run.
+    """The data of the configuration of a run, see `data_and_evaluation_of_run`."""
+    return data_and_evaluation_of_run(config, named, argv)[0]
+
+
+def data_and_evaluation_of_run(config: Path, named: bool, argv: Sequence[str] = ()) -> tuple[MarketData, Evaluation]:
+    """The data and the settings of the configuration of a run, for a command that is given the run.
 
     A folder may come from anybody, and a server that it names would get what the environment holds for the user's own.
 
@@ -85,12 +90,12 @@ def data_of_run(config: Path, named: bool, argv: Sequence[str] = ()) -> MarketDa
     Raises:
         ConfigError: E258, if the prices are those of a server that only the run folder names; as `data_of`.
     """
-    data = data_of(["--config", str(config), *argv], "test")
+    data, settings = data_and_evaluation(["--config", str(config), *argv], "test")
     if isinstance(data.source, SqlBars) and not data.source.local and not named:
         fix = "name the file by --config, if you trust it"
         what = "the prices are those of a server that only the run folder names"
         raise ConfigError(what, str(config), fix, code=258)
-    return data
+    return data, settings
 
 
 def data_and_evaluation(argv: Sequence[str], command: Literal["fit", "test"] = "fit") -> tuple[MarketData, Evaluation]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.targets import Floats
 from cnn_lstm.evaluation.anytime import THRESHOLD, ConfidenceSequence, confidence_sequence, e_process
@@ -74,7 +74,7 @@ class Look:
 
 
 def look(
-    data: MarketDataModule,
+    data: MarketData,
     predictor: Predictor,
     settings: Evaluation,
     live: pd.DataFrame | None,
@@ -112,7 +112,7 @@ def look(
     return Look(health(signs), end, now, read, evidence, issued, far, moved, old)
 
 
-def _inputs(predictor: Predictor, data: MarketDataModule, rows: Rows, end: pd.Timestamp) -> Distances:
+def _inputs(predictor: Predictor, data: MarketData, rows: Rows, end: pd.Timestamp) -> Distances:
     return distances(predictor, data, rows, np.datetime64(end.tz_localize(None)))
 
 
