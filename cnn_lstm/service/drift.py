@@ -18,7 +18,7 @@ from cnn_lstm.evaluation.series import is_constant, mean_block
 YEAR = 250  # dates of daily looks that a threshold is made for
 ALLOWANCE = 0.25  # standard deviations that a mean may worsen by without adding to the sum: half of what is sought
 FEWEST = 60  # reference dates that a threshold may rest on
-DRAWS = 2000
+DRAWS = 1000
 BLOCK = 10  # dates, the least mean length of a block: two weeks, over which losses are related
 HALF_LIFE = 20  # dates of the scale that losses are divided by
 CLIPPED = 0.05  # share of the reference on either side that is drawn in: a single date must not raise an alarm
