@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-import pandas as pd
-
 from cnn_lstm.commands.parser import CommandParser, filled, filled_path
-from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.documents import hand_over
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.runs.data_config import data_and_evaluation_of_run
 from cnn_lstm.runs.messages import set_up_messages
 from cnn_lstm.service.health import Verdict
-from cnn_lstm.service.monitor import FILE, PAGE, MonitoredRun, monitor_run
+from cnn_lstm.service.monitor import FILE, PAGE, MonitoredRun, moment_of, monitor_run
 from cnn_lstm.training.run_folder import RunFolder
 
 PROG = "cnn-lstm monitor"
@@ -31,7 +28,7 @@ def run(argv: list[str]) -> None:
     """
     options, of_data = _parser().split(argv[1:] or ["--help"])
     folder = RunFolder(options.run)
-    since, now = _moment(options.since, "--since"), _moment(options.now, "--now")
+    since, now = moment_of(options.since, "--since"), moment_of(options.now, "--now")
     predictor = Predictor.from_checkpoint(folder.model_file(options.ckpt_path))
     named = options.config is not None
     words = [*_source(options), *of_data]
@@ -46,10 +43,6 @@ def run(argv: list[str]) -> None:
         _record(folder, seen)
     if code := 0 if options.exit_zero else CODES[seen.verdict]:
         raise SystemExit(code)
-
-
-def _moment(day: str | None, option: str) -> pd.Timestamp | None:
-    return None if day is None else pd.Timestamp(stamp(day, option), tz="UTC")
 
 
 def _source(options: Namespace) -> list[str]:

@@ -30,6 +30,7 @@ from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.argv import word_of
 from cnn_lstm.runs.ensemble_fit import fit_ensemble
 from cnn_lstm.service.growth import Changes
+from cnn_lstm.service.monitor import MonitoredRun, moment_of, monitor_run
 from cnn_lstm.service.update import update_run
 from cnn_lstm.training.history import curves_of, read_history
 from cnn_lstm.training.history_plot import draw_history
@@ -211,6 +212,25 @@ class Model(Predictor):
             CnnLstmError: As `update_run`.
         """
         return update_run(self.run.path, self, self._data() if prices is None else prices, since)
+
+    def monitor(self, since: str | None = None, now: str | None = None, page: bool = False) -> MonitoredRun:
+        """Whether the model still works as it did in its test, as `cnn-lstm monitor` says it.
+
+        Args:
+            since: First day that counts as service, ISO; by default the first that the fit did not know.
+            now: Day of the look, ISO, for the age of the bars; today by default.
+            page: Whether to write monitor.html.
+
+        Returns:
+            The verdict with its reasons, and what it rests on.
+
+        Raises:
+            CnnLstmError: As `monitor_run`.
+        """
+        cli = forecast_cli.parsed(["fit", "--config", word_of(self.run.config)])
+        begins, day = (moment_of(text, name) for text, name in ((since, "since"), (now, "now")))
+        data, settings = cli.build_data(), cli.evaluation
+        return monitor_run(self.run.path, self, data, settings, since=begins, now=day, page=page)
 
     def _data(self) -> MarketDataModule:
         """The data of the run's config.yaml."""

@@ -14,6 +14,7 @@ from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.targets import Floats
 from cnn_lstm.evaluation.anytime import THRESHOLD, ConfidenceSequence, confidence_sequence, e_process
+from cnn_lstm.evaluation.formatting import number
 from cnn_lstm.evaluation.judge import with_baselines, with_smearing
 from cnn_lstm.evaluation.same_recipe import take_over
 from cnn_lstm.evaluation.settings import Evaluation
@@ -33,17 +34,33 @@ class Evidence:
 
     Attributes:
         sequence: Where the mean lead lies, with 90 % for all dates together: each end by itself is sure to 95 %.
+        better: Wealth of the e-process for a lead after each date: 20 is evidence.
         worse: Wealth against "the model is at least as good as the baseline" after each date.
     """
 
     sequence: ConfidenceSequence
+    better: Floats
     worse: Floats
 
     @classmethod
     def of(cls, course: TargetCourse) -> Evidence:
         """That of a target."""
         lead, horizon = course.lead.service, course.about.horizon
-        return cls(confidence_sequence(lead, horizon, level=0.1), e_process(-lead, horizon))
+        return cls(confidence_sequence(lead, horizon, level=0.1), e_process(lead, horizon), e_process(-lead, horizon))
+
+    def sign(self, course: TargetCourse) -> Sign:
+        """Whether the model has lost to its baseline in service, whatever it was worth in the test.
+
+        That alone does not make it stale: it may have been no better in the test.
+        """
+        low, high = (number(float(ends[-1])) for ends in (self.sequence.low, self.sequence.high))
+        name, over = f"evidence of {course.target}", f"the mean lead over {course.baseline} lies in {low} to {high}"
+        text = f"Whenever one looks, with 90 %: {over}."
+        if (self.worse >= THRESHOLD).any():
+            return Sign(name, "watch", f"In service the model has been worse than {course.baseline}. {text}")
+        if (self.better >= THRESHOLD).any():
+            return Sign(name, "fine", f"There is evidence of a lead in service. {text}")
+        return Sign(name, "fine", f"The time in service alone does not tell yet. {text}")
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,13 @@ class Look:
     distances: Distances
     features: list[Stability]
     ages: list[Age]
+
+    @property
+    def period(self) -> str:
+        """When it was looked at, and what, in words."""
+        last = max(age.last for age in self.ages)
+        since = self.end.ceil("D")
+        return f"Looked at on {self.now:%Y-%m-%d}. In service since {since:%Y-%m-%d}, newest bar of {last:%Y-%m-%d}."
 
 
 def look(
@@ -105,10 +129,11 @@ def look(
     table = with_baselines(table, data, with_smearing(contract, table, predictor, data), settings)
     read = courses(table, end)
     far, moved, old = _inputs(predictor, data, rows, end), stabilities(data, rows), ages(data, now)
+    evidence = {course.target: Evidence.of(course) for course in read if len(course.lead.service)}
     signs = [sign for course in read for sign in _signs(course, settings.seed)]
+    signs += [evidence[course.target].sign(course) for course in read if course.target in evidence]
     signs += [distance_sign(far), stability_sign(moved), age_sign(old), data_sign(data, contract, trained)]
     signs += [_late(issued)] if issued[0] else []
-    evidence = {course.target: Evidence.of(course) for course in read if len(course.lead.service)}
     return Look(health(signs), end, now, read, evidence, issued, far, moved, old)
 
 
@@ -155,8 +180,3 @@ def _with_issued(table: pd.DataFrame, live: pd.DataFrame | None) -> tuple[pd.Dat
     merged.attrs = table.attrs
     late = rows["late"].fillna(False).astype(bool).sum() if "late" in rows else 0
     return merged, (int(found.sum()), int(late))
-
-
-def worse_than_baseline(evidence: Evidence) -> bool:
-    """Whether the model has surely lost to its baseline in service, whatever it was worth in the test."""
-    return bool((evidence.worse >= THRESHOLD).any())

@@ -12,6 +12,7 @@ from typing import TypedDict
 import pandas as pd
 
 from cnn_lstm.data.market_data import MarketData
+from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.errors import DataError
 from cnn_lstm.evaluation.report import json_values
 from cnn_lstm.evaluation.settings import Evaluation
@@ -94,7 +95,7 @@ class MonitoredRun:
         width = max(len(sign["name"]) for sign in self.record["signs"])
         lines = [f"{self.verdict.upper()}: {self.record['reasons'][0]}"]
         lines += [f"       {reason}" for reason in self.record["reasons"][1:]]
-        lines += ["", f"since {self.record['service_since']}, last bar {self.record['last_bar']}"]
+        lines += ["", self.look.period]
         lines += [f"{sign['name']:<{width}}  {sign['verdict']:<5}  {sign['reason']}" for sign in self.record["signs"]]
         return "\n".join(lines)
 
@@ -142,6 +143,23 @@ def monitor_run(
             write_text_whole(run / PAGE, monitor_page(run.resolve().name, seen, record["history"]))
             files.append(run / PAGE)
     return MonitoredRun(record, seen, files)
+
+
+def moment_of(day: str | None, name: str) -> pd.Timestamp | None:
+    """A day or moment that a user gives, in UTC.
+
+    Args:
+        day: The day, ISO; None stays None.
+        name: What it is called, for the message.
+
+    Raises:
+        ConfigError: E224, if it is none.
+
+    Example:
+        >>> moment_of("2013-03-01", "now")
+        Timestamp('2013-03-01 00:00:00+0000', tz='UTC')
+    """
+    return None if day is None else pd.Timestamp(stamp(day, name), tz="UTC")
 
 
 def _history(file: Path) -> list[PastLook]:

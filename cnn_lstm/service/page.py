@@ -63,18 +63,13 @@ def monitor_page(run: str, seen: Look, history: Sequence[PastLook]) -> str:
         mark=MARKS[verdict],
         meaning=MEANINGS[verdict],
         reasons=seen.health.reasons,
-        subtitle=_subtitle(seen),
+        subtitle=seen.period,
         signs=[(sign.name, CLASSES[sign.verdict], sign.verdict, sign.reason) for sign in seen.health.signs],
         targets=[_section(course, seen) for course in seen.courses],
         novelty=novelty_plot(seen.distances, seen.end),
         features=_features(seen),
         evenings=[(past["checked"], CLASSES[past["verdict"]], past["verdict"]) for past in history[-EVENINGS:][::-1]],
     )
-
-
-def _subtitle(seen: Look) -> str:
-    last = max(age.last for age in seen.ages)
-    return f"Looked at on {seen.now:%Y-%m-%d}. In service since {seen.end:%Y-%m-%d}, newest bar of {last:%Y-%m-%d}."
 
 
 def _section(course: TargetCourse, seen: Look) -> TargetSection:
