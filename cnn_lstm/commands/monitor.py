@@ -39,7 +39,7 @@ def run(argv: list[str]) -> None:
     print(seen.text)
     if options.html:
         print(f"\npage: {folder.path / PAGE}")
-    if (folder.path / "tracking").is_dir():
+    if seen.files and (folder.path / "tracking").is_dir():
         _record(folder, seen)
     if code := 0 if options.exit_zero else CODES[seen.verdict]:
         raise SystemExit(code)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import pandas as pd
 
@@ -72,7 +72,7 @@ class MonitoredRun:
     Attributes:
         record: What monitor.json holds.
         look: The look itself.
-        files: Files that were written.
+        files: Files that were written, as they have changed.
     """
 
     record: Monitored
@@ -136,12 +136,14 @@ def monitor_run(
         live = read_live(run) if (run / LIVE).is_file() else None
         seen = look(data, predictor, settings, live, since, now)
         record = _record(seen, state_digest(predictor.forecaster.state_dict()), before)
-        files = [run / FILE]
-        if not (run / FILE).is_file() or read_json(run / FILE, "look at a run") != record:
+        files = [run / FILE] if _kept(run / FILE) != record else []
+        if files:
             write_json_whole(run / FILE, record)
         if page:
-            write_text_whole(run / PAGE, monitor_page(run.resolve().name, seen, record["history"]))
-            files.append(run / PAGE)
+            text = monitor_page(run.resolve().name, seen, record["history"])
+            if not (run / PAGE).is_file() or (run / PAGE).read_text(encoding="utf-8") != text:
+                write_text_whole(run / PAGE, text)
+                files.append(run / PAGE)
     return MonitoredRun(record, seen, files)
 
 
@@ -162,11 +164,16 @@ def moment_of(day: str | None, name: str) -> pd.Timestamp | None:
     return None if day is None else pd.Timestamp(stamp(day, name), tz="UTC")
 
 
+def _kept(file: Path) -> dict[str, Any]:
+    """What monitor.json holds; nothing before the first look."""
+    return read_json(file, "look at a run") if file.is_file() else {}
+
+
 def _history(file: Path) -> list[PastLook]:
     """The evenings that are known already."""
-    if not file.is_file():
+    known = _kept(file)
+    if not known:
         return []
-    known = read_json(file, "look at a run")
     if known.get("format") != FORMAT or not isinstance(known.get("history"), list):
         fix = "move it away, and the next look begins another history"
         raise DataError("monitor.json is of another version", str(file), fix, code=339)
