@@ -65,7 +65,7 @@ def _unit(data: MarketData) -> str:
     if data.recipe.exchange:
         return "session"
     microseconds = data.panel.time.astype(np.int64)
-    on_weekends = (pd.DatetimeIndex(data.panel.time).dayofweek >= 5).mean() > 0.1
+    on_weekends = (pd.DatetimeIndex(data.panel.time).day_of_week >= 5).mean() > 0.1
     is_daily = bool((microseconds % DAY == 0).all())
     return ("day" if is_daily else "bar") if on_weekends else "weekday"
 

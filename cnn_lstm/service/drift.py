@@ -70,6 +70,18 @@ class Detection:
         zeros = np.flatnonzero(self.statistic == 0)
         return int(zeros[-1]) + 1 if len(zeros) else 0
 
+    def agreed(self, other: Detection) -> Detection:
+        """A detection that alarms where both do: the smaller share of the alarm level on each date.
+
+        Args:
+            other: A detection on the same dates.
+
+        Example:
+            >>> Detection(np.array([3.0, 9.0]), 3.0).agreed(Detection(np.array([1.0, 4.0]), 2.0)).statistic.tolist()
+            [0.5, 2.0]
+        """
+        return Detection(np.minimum(self.statistic / self.threshold, other.statistic / other.threshold), 1.0)
+
     @property
     def share(self) -> float:
         """Last sum as a share of the threshold; 0 before the first date."""

@@ -28,8 +28,9 @@ def test_most_breaks_are_called_stale(market: str, kind: str) -> None:
 def test_both_errors_are_as_promised(market: str) -> None:
     assert calm(market, 100) <= 0.05
     for kind in BREAKS[market]:
-        if kind != "vanished relation":  # it costs half of what a reversed one does
-            assert caught(market, kind, 50) >= 0.9, kind
+        # a relation that vanishes costs half of what a reversed one does; of labels over 5 dates few end in 60
+        dates = YEAR if kind == "vanished relation" or MARKETS[market] > 1 else AFTER
+        assert caught(market, kind, 50, dates) >= 0.9, kind
 
 
 def test_a_look_in_the_past_says_what_it_said_then() -> None:
