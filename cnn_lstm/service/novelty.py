@@ -24,6 +24,7 @@ DATES = 60  # newest dates that are compared with the training
 TIMES_USUAL, LEAST_FAR = 2.0, 0.1  # far windows: so many times those of the test, and this share at least
 BINS = 10
 DRIFTED = 0.25  # the usual limit of the population stability index
+MORE = 1.5  # times the largest index of the training: the largest of many is passed now and then
 LEAST = 1e-3  # share of an empty bin
 
 
@@ -152,8 +153,8 @@ class Stability:
 
     @property
     def drifted(self) -> bool:
-        """Whether it has moved more than the rule of thumb allows, and more than ever in the training."""
-        return self.index > max(DRIFTED, self.usual)
+        """Whether it has moved more than the rule of thumb allows, and far more than ever in the training."""
+        return self.index > max(DRIFTED, MORE * self.usual)
 
 
 def stabilities(data: MarketData, rows: Rows) -> list[Stability]:
@@ -180,7 +181,7 @@ def stability_sign(found: list[Stability]) -> Sign:
     """Whether a feature has moved more than ever in the training."""
     moved = sorted((one for one in found if one.drifted), key=lambda one: -one.index)
     if not moved:
-        return Sign("features", "fine", "No feature has moved more than it ever did in the training.")
+        return Sign("features", "fine", "No feature has moved far more than it ever did in the training.")
     named = ", ".join(f"{one.feature} ({one.index:.2f}, at most {one.usual:.2f} in the training)" for one in moved[:3])
-    count = f"{len(moved)} of {len(found)} features have moved"
+    count = f"{len(moved)} of {len(found)} features have moved far"
     return Sign("features", "watch", f"{count} more than ever in the training, by the stability index: {named}.")
