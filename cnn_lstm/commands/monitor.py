@@ -12,6 +12,7 @@ from cnn_lstm.runs.messages import set_up_messages
 from cnn_lstm.service.health import Verdict
 from cnn_lstm.service.monitor import FILE, PAGE, MonitoredRun, moment_of, monitor_run
 from cnn_lstm.training.run_folder import RunFolder
+from cnn_lstm.training.tracking.record import reopened_record
 
 PROG = "cnn-lstm monitor"
 CODES: dict[Verdict, int] = {"fine": 0, "watch": 10, "stale": 11}
@@ -55,8 +56,6 @@ def _source(options: Namespace) -> list[str]:
 
 def _record(folder: RunFolder, seen: MonitoredRun) -> None:
     """Keeps verdict, metrics and files in the run's record; a server that is down gets them later."""
-    from cnn_lstm.training.tracking.record import reopened_record
-
     record = reopened_record(folder, None)
     with record.ended():
         record.begin("", resumed=True)

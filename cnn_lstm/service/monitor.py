@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import pandas as pd
 
@@ -22,47 +21,13 @@ from cnn_lstm.locks import take_folder
 from cnn_lstm.model.contract import state_digest
 from cnn_lstm.service.courses import TargetCourse
 from cnn_lstm.service.health import Verdict
+from cnn_lstm.service.json_types import Monitored, PastLook
 from cnn_lstm.service.live import LIVE, read_live
 from cnn_lstm.service.look import Evidence, Look, look
 from cnn_lstm.service.page import monitor_page
 
 FILE, PAGE = "monitor.json", "monitor.html"
 FORMAT = 1
-
-
-class SignRecord(TypedDict):
-    """A sign in monitor.json."""
-
-    name: str
-    verdict: Verdict
-    reason: str
-
-
-class PastLook(TypedDict):
-    """One evening in the history of monitor.json."""
-
-    checked: str
-    last_bar: str
-    model: str
-    verdict: Verdict
-    metrics: Mapping[str, float | None]
-
-
-class Monitored(TypedDict):
-    """What monitor.json holds; the last look, and one line for each evening before."""
-
-    format: int
-    checked: str
-    last_bar: str
-    model: str
-    verdict: Verdict
-    metrics: Mapping[str, float | None]
-    reasons: list[str]
-    service_since: str
-    signs: list[SignRecord]
-    losses: Mapping[str, Mapping[str, tuple[float | None, float | None]]]
-    features: Mapping[str, tuple[float, float | None]]
-    history: list[PastLook]
 
 
 @dataclass(frozen=True)

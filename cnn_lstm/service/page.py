@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cnn_lstm.evaluation.formatting import number, percent
 from cnn_lstm.pages.environment import Plot, page_environment
 from cnn_lstm.service.courses import TargetCourse
 from cnn_lstm.service.health import Verdict
+from cnn_lstm.service.json_types import PastLook
 from cnn_lstm.service.look import Look
 from cnn_lstm.service.plots import alarm_plot, coverage_plot, lead_plot, novelty_plot, rank_plot
-
-if TYPE_CHECKING:
-    from cnn_lstm.service.monitor import PastLook
 
 TEMPLATE = "monitor.html.jinja"
 EVENINGS = 30  # that the page lists
