@@ -156,10 +156,10 @@ def turned(rows: int, after: int) -> pd.DataFrame:
 def test_a_planted_break_is_stale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows, after = 900, 60
     whole = turned(rows, after)
-    target = experiments.spec("cnn_lstm.data.targets.ForwardReturn", horizon=1)
+    target = experiments.spec("cnn_lstm.data.targets.ForwardReturn", horizon=1, delay=0)
     data = {"targets": [target], "features": ["log_return_1"], "window": 4}
     config = experiments.experiment(tmp_path, whole.head(rows), data)
-    run = experiments.fit(config, tmp_path / "run", "--trainer.max_epochs", 8, "--model.optimizer.init_args.lr", 0.01)
+    run = experiments.fit(config, tmp_path / "run")
     then, now = (f"{whole['timestamp'].iloc[row]:%Y-%m-%d}" for row in (rows - 1, -1))
     assert experiments.run("monitor", run, "--now", then) == 0, record(run)["reasons"]
     whole.to_parquet(tmp_path / "prices.parquet")
