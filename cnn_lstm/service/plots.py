@@ -42,7 +42,7 @@ def lead_plot(course: TargetCourse, evidence: Evidence) -> Plot:
     axes.plot(dates[settled], sequence.mean[settled], color=MODEL, linewidth=1.4, label="in service")
     axes.axhline(tested, color=OTHER, linewidth=1.2, linestyle="--", label="in the test")
     axes.axhline(0, color="0.5", linewidth=0.8)
-    later = known & (np.arange(len(dates)) >= len(dates) // 3)  # the band of the first dates is wider than the plot
+    later = known & (np.arange(len(dates)) >= 0.6 * len(dates))  # the band of the first dates is wider than the plot
     shown = np.concatenate([sequence.mean[settled], sequence.low[later], sequence.high[later], [0.0, tested]])
     low, high = np.nanmin(shown), np.nanmax(shown)
     axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
