@@ -41,6 +41,11 @@ COMMANDS = {
     "test": ("cnn_lstm.commands.fit", "judge a checkpoint on the untouched test part: verdict, baselines, report"),
     "judge": ("cnn_lstm.commands.judge", "judge forecasts that any program made, against prices and simple forecasts"),
     "predict": ("cnn_lstm.commands.predict", "write the forecasts of a checkpoint to forecasts.parquet"),
+    "update": (
+        "cnn_lstm.commands.update",
+        "forecast what is new, and append it to live.parquet of a run: every evening",
+    ),
+    "monitor": ("cnn_lstm.commands.monitor", "say whether a model in service still works: fine, watch or stale"),
     "repeat": (
         "cnn_lstm.commands.repeat",
         "train several seeds: mean, spread, what may be claimed, and their ensemble",
@@ -73,7 +78,7 @@ INTERNAL = {
 FORK_SERVER = "fork-server"
 PRINT_COMPLETION = "--print_completion"
 # commands whose result is one JSON document with --json
-WITH_JSON = (("data", "describe"), ("data", "check"), ("validate",), ("test",), ("sweep",))
+WITH_JSON = (("data", "describe"), ("data", "check"), ("validate",), ("test",), ("sweep",), ("monitor",))
 # what a shell reports of a program that SIGPIPE ended
 UNREAD = 141
 INTERRUPTED = (130, 143)
@@ -88,13 +93,13 @@ commands:
 options of every command:
   --help                     what the command takes
   --debug                    show the traceback of an error
-  --json                     print the result as one JSON document: data describe|check, validate, test, sweep
+  --json                     print the result as one JSON document: data describe|check, validate, test, sweep, monitor
   --trust-imports PKG[,PKG]  packages of yours that a YAML file or a checkpoint may name
 
 cnn-lstm --print_completion bash|zsh|tcsh prints what completes commands and options in a shell.
 
 exit codes: 0 ok, 1 a bug in cnn-lstm, 2 usage or config, 3 data, 4 checkpoint, 5 diverged, 6 resources,
-7 tracking, 8 validity, 130 and 143 interrupted, 141 the output was closed
+7 tracking, 8 validity, 10 watch and 11 stale of monitor, 130 and 143 interrupted, 141 the output was closed
 """
 
 

@@ -9,7 +9,6 @@ import pandas as pd
 
 from cnn_lstm.commands.parser import CommandParser, filled_path
 from cnn_lstm.data.sources.files import PriceFiles
-from cnn_lstm.data.sources.sql import SqlBars
 from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.files import refuse_input_as_output
 from cnn_lstm.inference.embeddings import EmbeddingBlocks
@@ -69,13 +68,9 @@ def _prices(options: Namespace, predictor: Predictor) -> pd.DataFrame:
     if file is None:
         where = f"no config.yaml next to {options.ckpt_path}"
         raise ConfigError("no prices", where, "give --data or --config", code=258)
-    from cnn_lstm.runs.data_config import data_of
+    from cnn_lstm.runs.data_config import data_of_run
 
-    data = data_of(["--config", str(file)], "test")
-    # a folder may come from anybody, and its server would get what the environment holds for the user's own
-    if isinstance(data.source, SqlBars) and not data.source.local and not options.config:
-        fix = "name the file by --config, if you trust it"
-        raise ConfigError("the prices are those of a server that only the run folder names", str(file), fix, code=258)
+    data = data_of_run(file, named=bool(options.config))
     tables = data.recipe.tables
     if tables is not None:
         predictor.keep(tables.known_future, tables.static)

@@ -234,6 +234,23 @@ def _one_target(
     }
 
 
+def are_late(issued: pd.Series, target_start: pd.Series, daily: bool) -> pd.Series:
+    """Which forecasts were made after their label had begun, (n,); on daily bars its first day is in time.
+
+    Args:
+        issued: When each was made, UTC.
+        target_start: When its label begins, UTC; a label without a beginning has not begun.
+        daily: Whether the bars are daily.
+
+    Example:
+        >>> issued = pd.Series(pd.to_datetime(["2024-01-02 22:30", "2024-01-03 22:30"], utc=True))
+        >>> begins = pd.Series(pd.to_datetime(["2024-01-02", "2024-01-02"], utc=True))
+        >>> are_late(issued, begins, daily=True).tolist()
+        [False, True]
+    """
+    return (issued.dt.normalize() if daily else issued) > target_start
+
+
 def collected_columns(collected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The forecast columns, each (n, H), of what a forecaster collected in an epoch.
 

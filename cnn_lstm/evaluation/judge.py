@@ -102,22 +102,35 @@ def judge(
     saved = read_checkpoint(checkpoint)
     uses = count_use(folder, rows_tested(table, data), digest_of(saved))
     info: JudgedModelInfo = {**model_info(data, model, Contract.of(saved)), "test_rows_used": uses}
-    contract, calibration = model.contract, model.contract.calibration
+    contract = model.contract
     if contract.fitted_on:
         log.warning("the comparison favours the final model: its baselines are fitted on the training part alone")
-    # older checkpoints have no smearing factors, and those of a fit none of a linear part that only `forecast` gives
-    linear = "y_linear" in table and not (calibration and calibration.linear_smearing)
-    if calibration is None or not calibration.smearing or linear:
-        contract = replace(contract, calibration=calibration_of(Predictor(model), data))
+    contract = with_smearing(contract, table, Predictor(model), data)
     table = with_baselines(table, data, contract, settings)
     table.attrs |= {"model": digest_of(saved), RECIPE: recipe_key(folder, info, Contract.of(saved))}
     explanation = explain_part(Predictor(model), data, Effort(seed=settings.seed)) if settings.explain else None
     return write_report(folder, table, info, settings, plots, explanation)
 
 
-def with_baselines(
-    table: pd.DataFrame, data: MarketDataModule, contract: Contract, settings: Evaluation
-) -> pd.DataFrame:
+def with_smearing(contract: Contract, table: pd.DataFrame, predictor: Predictor, data: MarketData) -> Contract:
+    """The contract of a checkpoint with smearing factors.
+
+    Older checkpoints have none, and those of a fit none of a linear part that only `forecast` gives.
+
+    Args:
+        contract: What the checkpoint says.
+        table: Predictions table.
+        predictor: The checkpoint.
+        data: Data that are set up, whose validation forecasts the factors are made of.
+    """
+    calibration = contract.calibration
+    linear = "y_linear" in table and not (calibration and calibration.linear_smearing)
+    if calibration is None or not calibration.smearing or linear:
+        return replace(contract, calibration=calibration_of(predictor, data))
+    return contract
+
+
+def with_baselines(table: pd.DataFrame, data: MarketData, contract: Contract, settings: Evaluation) -> pd.DataFrame:
     """A predictions table of the test part with everything that its metrics are computed from.
 
     Args:

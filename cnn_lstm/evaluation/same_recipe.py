@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 
 from cnn_lstm.bounded import load_yaml_values
-from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.evaluation.json_types import ModelInfo
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.contract import Contract, refuse_differences, refuse_other_scales
 
 
-def take_over(data: MarketDataModule, predictor: Predictor) -> None:
+def take_over(data: MarketData, predictor: Predictor) -> None:
     """Lets data take over the dates and the limit of gaps of a checkpoint.
 
     Args:

@@ -110,16 +110,30 @@ class Predictor:
             CheckpointError: E429, if the checkpoint needs a table next to the prices and gets none.
         """
         panel, wanted, _, rows = self._windows(prices, start, self._side.replaced(known_future, static))
-        calibration = self.forecaster.contract.calibration
-        if start is None or calibration is None:
+        if start is None:
             return self.predict_rows(panel, wanted, samples)
-        first = stamp(start, "start")
-        rows = rows[panel.time[rows] >= min(first, np.datetime64(self.forecaster.contract.boundaries.test))]
-        columns = self._remembered_columns(panel, rows) if not samples else self.forecast_rows(panel, rows, samples)
+        return self.predict_since(panel, rows, stamp(start, "start"), samples)
+
+    def predict_since(self, panel: Panel, rows: Rows, first: np.datetime64, samples: int = 0) -> pd.DataFrame:
+        """`predict` with a first decision, of a panel that is built already; no row is left where none is so late.
+
+        Args:
+            panel: Panel of this predictor's recipe.
+            rows: Last rows of all complete windows, (n,), as `windows` gives them: intervals adapt to the earlier ones.
+            first: First decision, UTC.
+            samples: As for `predict`.
+
+        Returns:
+            Predictions table, see `predict`.
+        """
         contract, infos = self.forecaster.contract, {target.name: TargetInfo.of(target) for target in self.targets}
+        if contract.calibration is None:
+            return self.predict_rows(panel, rows[panel.time[rows] >= first], samples)
+        rows = rows[panel.time[rows] >= min(first, np.datetime64(contract.boundaries.test))]
+        columns = self._remembered_columns(panel, rows) if not samples else self.forecast_rows(panel, rows, samples)
         every = prediction_columns(panel, self.targets, rows, columns, contract.target_mean)
         past = None if samples else self._past
-        return intervals_since(first, every, infos, calibration, contract.boundaries.test, past)
+        return intervals_since(first, every, infos, contract.calibration, contract.boundaries.test, past)
 
     def predict_if_any(self, prices: Frame, zone: str | None = None, side: GivenTables | None = None) -> pd.DataFrame:
         """`predict`, with an empty table of the same columns where no window is complete.

@@ -29,6 +29,9 @@ from cnn_lstm.pages.drawing import Drawing
 from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.argv import word_of
 from cnn_lstm.runs.ensemble_fit import fit_ensemble
+from cnn_lstm.service.growth import Changes
+from cnn_lstm.service.monitor import MonitoredRun, moment_of, monitor_run
+from cnn_lstm.service.update import update_run
 from cnn_lstm.training.history import curves_of, read_history
 from cnn_lstm.training.history_plot import draw_history
 from cnn_lstm.training.run_folder import RunFolder, empty_run_removed, run_of_checkpoint, unused_folder
@@ -105,7 +108,7 @@ class Model(Predictor):
     def __init__(self, run: str | Path, checkpoint: str | Path | None = None, device: str = "cpu") -> None:
         require_device(device, "device")
         self.run = RunFolder(Path(run))
-        self.checkpoint = _file(self.run, checkpoint)
+        self.checkpoint = self.run.model_file(checkpoint)
         self.history = RunHistory(self.run.path)
         super().__init__(model_from(read_checkpoint(self.checkpoint)).to(device))
 
@@ -194,6 +197,41 @@ class Model(Predictor):
             return explain(self, self._data(), rows=rows, repeats=repeats, seed=seed)
         return explain_forecast(self, self._data() if prices is None else prices, symbol, as_of)
 
+    def update(self, prices: Frame | None = None, since: str | None = None) -> Changes:
+        """Appends the forecasts of every bar that is new to live.parquet of the run, as `cnn-lstm update` does.
+
+        Args:
+            prices: Price table with the new bars; by default the prices that the run's config.yaml names, as they are
+                now. Those of a DataFrame that `fit` was given have no new bars.
+            since: First day of a decision, ISO, on the first update; see `update_run`.
+
+        Returns:
+            What has changed; `read_live` gives the table.
+
+        Raises:
+            CnnLstmError: As `update_run`.
+        """
+        return update_run(self.run.path, self, self._data() if prices is None else prices, since)
+
+    def monitor(self, since: str | None = None, now: str | None = None, page: bool = False) -> MonitoredRun:
+        """Whether the model still works as it did in its test, as `cnn-lstm monitor` says it.
+
+        Args:
+            since: First day that counts as service, ISO; by default the first that the fit did not know.
+            now: Day of the look, ISO, for the age of the bars; today by default.
+            page: Whether to write monitor.html.
+
+        Returns:
+            The verdict with its reasons, and what it rests on.
+
+        Raises:
+            CnnLstmError: As `monitor_run`.
+        """
+        cli = forecast_cli.parsed(["fit", "--config", word_of(self.run.config)])
+        begins, day = (moment_of(text, name) for text, name in ((since, "since"), (now, "now")))
+        data, settings = cli.build_data(), cli.evaluation
+        return monitor_run(self.run.path, self, data, settings, since=begins, now=day, page=page)
+
     def _data(self) -> MarketDataModule:
         """The data of the run's config.yaml."""
         return forecast_cli.parsed(["fit", "--config", word_of(self.run.config)]).build_data()
@@ -207,13 +245,6 @@ class Model(Predictor):
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(repr(self)[1:-1])}</p>{self.history._repr_html_()}"
-
-
-def _file(run: RunFolder, checkpoint: str | Path | None) -> Path:
-    if checkpoint is None:
-        best = run.checkpoints / "best.ckpt"
-        return best if best.is_file() else run.checkpoint("last")
-    return run.checkpoint(str(checkpoint)) if str(checkpoint) in ("best", "last") else Path(checkpoint)
 
 
 def fit(

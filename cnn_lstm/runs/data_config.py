@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from cnn_lstm.bounded import DIGEST, has_its_digest
 from cnn_lstm.credentials import MASK
 from cnn_lstm.data.market_data import MarketData
+from cnn_lstm.data.sources.sql import SqlBars
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.model.forecast_model import ForecastModel
@@ -69,6 +70,32 @@ def data_of(argv: Sequence[str], command: Literal["fit", "test"] = "fit") -> Mar
         ConfigError: If the configuration is wrong, in whatever section.
     """
     return data_and_evaluation(argv, command)[0]
+
+
+def data_of_run(config: Path, named: bool, argv: Sequence[str] = ()) -> MarketData:
+    """The data of the configuration of a run, see `data_and_evaluation_of_run`."""
+    return data_and_evaluation_of_run(config, named, argv)[0]
+
+
+def data_and_evaluation_of_run(config: Path, named: bool, argv: Sequence[str] = ()) -> tuple[MarketData, Evaluation]:
+    """The data and the settings of the configuration of a run, for a command that is given the run.
+
+    A folder may come from anybody, and a server that it names would get what the environment holds for the user's own.
+
+    Args:
+        config: The configuration.
+        named: Whether the user has named this file, and so trusts it.
+        argv: Options of data that count instead of its keys.
+
+    Raises:
+        ConfigError: E258, if the prices are those of a server that only the run folder names; as `data_of`.
+    """
+    data, settings = data_and_evaluation(["--config", str(config), *argv], "test")
+    if isinstance(data.source, SqlBars) and not data.source.local and not named:
+        fix = "name the file by --config, if you trust it"
+        what = "the prices are those of a server that only the run folder names"
+        raise ConfigError(what, str(config), fix, code=258)
+    return data, settings
 
 
 def data_and_evaluation(argv: Sequence[str], command: Literal["fit", "test"] = "fit") -> tuple[MarketData, Evaluation]:

@@ -101,6 +101,20 @@ class RunFolder:
             raise CheckpointError(f"no {alias} checkpoint", str(file), candidates(file), code=437)
         return file
 
+    def model_file(self, checkpoint: str | Path | None = None) -> Path:
+        """The checkpoint file that a user means.
+
+        Args:
+            checkpoint: `best`, `last`, or a file; None is the best one, or the last one of a fit without validation.
+
+        Raises:
+            CheckpointError: If the run has no such file.
+        """
+        if checkpoint is None:
+            best = self.checkpoints / "best.ckpt"
+            return best if best.is_file() else self.checkpoint("last")
+        return self.checkpoint(str(checkpoint)) if str(checkpoint) in ("best", "last") else Path(checkpoint)
+
 
 @final
 class OneWriter:

@@ -12,6 +12,7 @@ import torch
 
 from cnn_lstm.data.checks import KEYS
 from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.panel_checks import muted_features
 from cnn_lstm.data.picks import evenly_spread
@@ -268,7 +269,7 @@ def calibration(data: MarketDataModule, predictor: Predictor, same: bool) -> Res
 
 
 def calibration_of(
-    predictor: Predictor, data: MarketDataModule, rows: Rows | None = None, most: int = MOST_TRAINING
+    predictor: Predictor, data: MarketData, rows: Rows | None = None, most: int = MOST_TRAINING
 ) -> Calibration:
     """Conformal calibration of a forecaster.
 
@@ -286,7 +287,7 @@ def calibration_of(
     return calibrate(columns, data.surprise_scale(index), data.targets[0].classes, kinds, trained)
 
 
-def _dated(predictor: Predictor, data: MarketDataModule, rows: Rows) -> dict[str, torch.Tensor]:
+def _dated(predictor: Predictor, data: MarketData, rows: Rows) -> dict[str, torch.Tensor]:
     """Truth, forecasts and dates of panel rows, as `calibrate` takes them."""
     index = torch.from_numpy(rows)
     known = {"y_true": data.panel.labels[index], "date": data.dates(index)}

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.data.market_data import MarketData
+from cnn_lstm.data.predictions import are_late
 from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.errors import require
 from cnn_lstm.evaluation.audit.findings import FAILED, PASSED
@@ -176,8 +177,7 @@ def _in_time(table: pd.DataFrame) -> CheckRecord:
         return _check(kind, test, NOTE, "no --issued was given: when the forecasts were made is not known")
     begins = table["target_start"]
     daily = bool((begins.dropna() == begins.dropna().dt.normalize()).all())
-    made = table["issued"].dt.normalize() if daily else table["issued"]
-    late = int((made > begins).sum())
+    late = int(are_late(table["issued"], begins, daily).sum())
     unknown = int(table["issued"].isna().sum())
     found = f"{late:,} of {len(table):,} were late" + (f", {counted(unknown, 'time')} unknown" if unknown else "")
     return _check(kind, test, FAILED if late else PASSED, found)

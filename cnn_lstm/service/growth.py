@@ -1,0 +1,182 @@
+"""What an evening adds to live.parquet; no forecast that was issued moves.
+
+Shapes: n rows of live.parquet, m of tonight's forecasts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from cnn_lstm.data.checks import day
+from cnn_lstm.data.predictions import TARGETS, are_late, target_infos
+from cnn_lstm.hints import counted
+from cnn_lstm.service.live import About
+
+KEYS = ["target", "symbol", "as_of"]
+OUTCOMES = ("target_start", "target_end", "y_true", "bar_return")  # known once a label has begun, or ended
+# a forecast or an outcome that differs by more of its scale is another one; less is rounding, as after a split
+TOLERANCE = 1e-3
+SAME = 1e-4  # relative difference of two ratios of one split
+
+
+@dataclass(frozen=True)
+class Evening:
+    """What is known tonight.
+
+    Attributes:
+        forecasts: Predictions table of all decisions since the first one of live.parquet, (m,).
+        symbols: Symbols of the prices.
+        daily: Whether the bars are daily.
+        now: Time of the update, UTC.
+        about: What live.parquet says of itself; which symbols are gone is found out here.
+    """
+
+    forecasts: pd.DataFrame
+    symbols: frozenset[str]
+    daily: bool
+    now: pd.Timestamp
+    about: About
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What an update has changed.
+
+    Attributes:
+        symbols: Number of symbols with a new forecast.
+        new: Number of new forecasts.
+        late: Number of those that came after their label had begun.
+        known: Number of outcomes that have become known.
+        rows: Rows of live.parquet.
+        revised: Issued forecasts whose bars are others tonight, as symbol, date and count; empty without any.
+        gone: Symbols that the source has lost.
+
+    Example:
+        >>> print(Changes(symbols=2, new=2, late=1, known=2, rows=12))
+        2 symbols, 2 new forecasts (1 late), 2 outcomes known; 12 rows
+        >>> print(Changes(rows=12))
+        nothing new; 12 rows
+        >>> print(Changes())
+        nothing new since what the fit and the test of the run have known (--since DATE begins earlier); 0 rows
+    """
+
+    symbols: int = 0
+    new: int = 0
+    late: int = 0
+    known: int = 0
+    rows: int = 0
+    revised: str = ""
+    gone: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        late = f" ({self.late:,} late)" if self.late else ""
+        made = f"{counted(self.symbols, 'symbol')}, {counted(self.new, 'new forecast')}{late}"
+        known = (
+            "" if self.rows else " since what the fit and the test of the run have known (--since DATE begins earlier)"
+        )
+        what = f"{made}, {counted(self.known, 'outcome')} known" if self.new or self.known else f"nothing new{known}"
+        return f"{what}; {counted(self.rows, 'row')}"
+
+
+def grown(live: pd.DataFrame | None, evening: Evening) -> tuple[pd.DataFrame, Changes]:
+    """live.parquet after an update.
+
+    Args:
+        live: The table before, (n,); None before the first update.
+        evening: What is known tonight.
+
+    Returns:
+        The table, and what has changed. It equals the one before, `attrs` among it, where nothing has.
+    """
+    tonight = _bare(evening.forecasts)
+    before = _issued(tonight.iloc[:0], evening.now) if live is None else _bare(live)
+    places = pd.MultiIndex.from_frame(tonight[KEYS]).get_indexer(pd.MultiIndex.from_frame(before[KEYS]))
+    added = _issued(tonight.drop(index=places[places >= 0]), evening.now)
+    filled = _filled(before, tonight.reindex(places).reset_index(drop=True), evening)
+    table = pd.concat([part for part in (filled, added) if len(part)] or [added], ignore_index=True)
+    table["late"] = are_late(table["issued"], table["target_start"], evening.daily)
+    gone = set(before["symbol"]) - evening.symbols
+    changes = Changes(
+        symbols=added["symbol"].nunique(),
+        new=len(added),
+        late=int(table["late"].iloc[len(before) :].sum()),
+        known=int(filled["y_true"].notna().sum() - before["y_true"].notna().sum()),
+        rows=len(table),
+        revised=_named(before[filled["revised"] & ~before["revised"]]),
+        gone=tuple(sorted(gone - set(() if live is None else About.of(live).gone))),
+    )
+    table = _sorted(table, list(evening.forecasts.attrs[TARGETS]))
+    table.attrs = dict(evening.forecasts.attrs)
+    replace(evening.about, gone=tuple(sorted(gone))).write(table)
+    return table, changes
+
+
+def _bare(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with rows from 0 on, and without `attrs`, which pandas copies with every piece."""
+    bare = table.copy(deep=False)
+    bare.attrs = {}
+    return bare.reset_index(drop=True)
+
+
+def _issued(forecasts: pd.DataFrame, now: pd.Timestamp) -> pd.DataFrame:
+    """New rows of live.parquet; whether they are late is not known yet."""
+    issued = pd.Series(now, index=forecasts.index, dtype="datetime64[us, UTC]")
+    return forecasts.assign(issued=issued, late=False, revised=False)
+
+
+def _filled(before: pd.DataFrame, now: pd.DataFrame, evening: Evening) -> pd.DataFrame:
+    """The rows before, with what has become known of them.
+
+    Args:
+        before: Rows of live.parquet, (n,).
+        now: The same forecasts as tonight's prices give them, (n,); missing where they give none.
+        evening: What is known tonight.
+    """
+    kinds = {name: about.quantity for name, about in target_infos(evening.forecasts).items()}
+    levels = before["target"].isin([name for name, quantity in kinds.items() if quantity.is_level])
+    names = _forecast_columns(before)
+    ratio = _ratio(before, now).where(levels, 1.0)
+    now = now.assign(**{name: now[name] * ratio for name in [*names, "y_true"]})
+    known = {name: before[name].where(before[name].notna(), now[name]) for name in OUTCOMES}
+    tolerance = TOLERANCE * before["scale"].where((before["scale"] > 0) & np.isfinite(before["scale"]), 1.0)
+    moved = pd.concat([(before[name] - now[name]).abs() > tolerance for name in [*names, "y_true"]], axis=1).any(axis=1)
+    first = evening.forecasts.groupby("symbol")["as_of"].min().reindex(before["symbol"])
+    lost = now["as_of"].isna() & (before["as_of"] > first.set_axis(before.index))
+    return before.assign(**known, revised=before["revised"] | moved | lost)
+
+
+def _forecast_columns(table: pd.DataFrame) -> list[str]:
+    """Columns of the objective: those between truth and naive forecast."""
+    names = list(table)
+    return names[names.index("y_true") + 1 : names.index("y_last")]
+
+
+def _ratio(before: pd.DataFrame, now: pd.DataFrame) -> pd.Series:
+    """How many of tonight's units a unit of each issued level is, (n,): a split rescales all bars before it.
+
+    A single bar that was corrected changes one latest value, too, but not as its neighbours'; its ratio is 1.
+    """
+    ratio = before["y_last"] / now["y_last"]
+    of_series = ratio.groupby([before["target"], before["symbol"]])
+    earlier, later = of_series.shift(1), of_series.shift(-1)
+    agrees = (ratio / earlier - 1).abs().le(SAME) | (ratio / later - 1).abs().le(SAME)
+    return ratio.where(agrees | (earlier.isna() & later.isna()) & np.isfinite(ratio), 1.0)
+
+
+def _named(rows: pd.DataFrame) -> str:
+    """Forecasts, for people: the first one, and how many there are."""
+    if rows.empty:
+        return ""
+    first, symbols = rows.loc[rows["as_of"].idxmin()], rows["symbol"].nunique()
+    return (
+        f"{first['symbol']} @ {day(first['as_of'])}, {counted(len(rows), 'forecast')} of {counted(symbols, 'symbol')}"
+    )
+
+
+def _sorted(table: pd.DataFrame, targets: list[str]) -> pd.DataFrame:
+    """A table in the order of a predictions table: by target, symbol and date."""
+    order = np.lexsort((table["as_of"], table["symbol"], table["target"].map(targets.index)))
+    return table.iloc[order].reset_index(drop=True)
