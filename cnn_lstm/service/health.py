@@ -24,6 +24,11 @@ from cnn_lstm.service.drift import FEWEST, Detection, detect_worse, steady_score
 
 Verdict = Literal["fine", "watch", "stale"]
 VERDICTS: tuple[Verdict, ...] = ("fine", "watch", "stale")  # from the best to the worst
+MEANINGS: dict[Verdict, str] = {
+    "fine": "The model works as it did when it was tested.",
+    "watch": "Nothing proves that the model has become worse, but something deserves a look.",
+    "stale": "The model has become worse than it was when it was tested. Train it again before you rely on it.",
+}
 ERROR = 0.015  # probability of a false alarm of one detector in a year of daily looks
 CLOSE = 0.75  # share of the alarm level that is worth a word
 LEVEL = 90  # the interval whose coverage is watched, %
@@ -195,7 +200,7 @@ def coverage_sign(
     if not len(course.service):
         return Sign(name, "fine", "No label has ended since: the coverage in service is not known yet.", detection)
     held = 1 - float(course.service.mean())
-    means = f"the {LEVEL} % intervals held {held:.1%} in service, {1 - float(course.reference.mean()):.1%} in the test"
+    means = f"the {LEVEL}% intervals held {held:.1%} in service, {1 - float(course.reference.mean()):.1%} in the test"
     misses, count = round(float(course.service.sum() * symbols)), len(course.service) * symbols
     p = kupiec_p(misses, count, LEVEL / 100)
     means += f" (one look, Kupiec's p {p_value(p)}{', overlapping labels' if horizon > 1 else ''})"

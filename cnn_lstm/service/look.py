@@ -33,7 +33,7 @@ class Evidence:
     """What may be said of the mean lead in service on any date.
 
     Attributes:
-        sequence: Where the mean lead lies, with 90 % for all dates together: each end by itself is sure to 95 %.
+        sequence: Where the mean lead lies, with 90% for all dates together: each end by itself is sure to 95 %.
         better: Wealth of the e-process for a lead after each date: 20 is evidence.
         worse: Wealth against "the model is at least as good as the baseline" after each date.
     """
@@ -55,7 +55,7 @@ class Evidence:
         """
         low, high = (number(float(ends[-1])) for ends in (self.sequence.low, self.sequence.high))
         name, over = f"evidence of {course.target}", f"the mean lead over {course.baseline} lies in {low} to {high}"
-        text = f"Whenever one looks, with 90 %: {over}."
+        text = f"Whenever one looks, with 90%: {over}."
         if (self.worse >= THRESHOLD).any():
             return Sign(name, "watch", f"In service the model has been worse than {course.baseline}. {text}")
         if (self.better >= THRESHOLD).any():

@@ -16,11 +16,12 @@ from cnn_lstm.errors import DataError
 from cnn_lstm.evaluation.report import json_values
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import read_json, write_json_whole, write_text_whole
+from cnn_lstm.hints import counted
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.locks import take_folder
 from cnn_lstm.model.contract import state_digest
 from cnn_lstm.service.courses import TargetCourse
-from cnn_lstm.service.health import Verdict
+from cnn_lstm.service.health import MEANINGS, Verdict
 from cnn_lstm.service.json_types import Monitored, PastLook
 from cnn_lstm.service.live import LIVE, read_live
 from cnn_lstm.service.look import Evidence, Look, look
@@ -56,11 +57,11 @@ class MonitoredRun:
 
     @property
     def text(self) -> str:
-        """The verdict, its reasons, and every sign, line by line."""
+        """The verdict with its first reason, and every sign, line by line."""
         width = max(len(sign["name"]) for sign in self.record["signs"])
-        lines = [f"{self.verdict.upper()}: {self.record['reasons'][0]}"]
-        lines += [f"       {reason}" for reason in self.record["reasons"][1:]]
-        lines += ["", self.look.period]
+        reason, *more = [MEANINGS["fine"]] if self.verdict == "fine" else self.record["reasons"]
+        further = f" ({counted(len(more), 'more reason')} below)" if more else ""
+        lines = [f"{self.verdict.upper()}: {reason}{further}", "", self.look.period]
         lines += [f"{sign['name']:<{width}}  {sign['verdict']:<5}  {sign['reason']}" for sign in self.record["signs"]]
         return "\n".join(lines)
 

@@ -88,7 +88,7 @@ def distance_sign(found: Distances) -> Sign:
     limit = max(TIMES_USUAL * found.usual, LEAST_FAR)
     text = (
         f"{found.far:.0%} of the windows of the last {min(DATES, len(found.date))} dates are farther from the training "
-        f"than 99 % of its own windows ({found.usual:.0%} in the test)"
+        f"than 99% of its own windows ({found.usual:.0%} in the test)"
     )
     if found.far > limit:
         return Sign("novelty", "watch", f"The inputs are new to the model: {text}.")

@@ -9,18 +9,13 @@ from pathlib import Path
 from cnn_lstm.evaluation.formatting import number, percent
 from cnn_lstm.pages.environment import Plot, page_environment
 from cnn_lstm.service.courses import TargetCourse
-from cnn_lstm.service.health import Verdict
+from cnn_lstm.service.health import MEANINGS, Verdict
 from cnn_lstm.service.json_types import PastLook
 from cnn_lstm.service.look import Look
 from cnn_lstm.service.plots import alarm_plot, coverage_plot, lead_plot, novelty_plot, rank_plot
 
 TEMPLATE = "monitor.html.jinja"
 EVENINGS = 30  # that the page lists
-MEANINGS: dict[Verdict, str] = {
-    "fine": "The model works as it did when it was tested.",
-    "watch": "Nothing proves that the model has become worse, but something deserves a look.",
-    "stale": "The model has become worse than it was when it was tested. Train it again before you rely on it.",
-}
 MARKS: dict[Verdict, str] = {"fine": "✓", "watch": "!", "stale": "✗"}
 CLASSES: dict[Verdict, str] = {"fine": "passed", "watch": "note", "stale": "failed"}
 

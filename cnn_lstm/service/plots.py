@@ -52,7 +52,7 @@ def lead_plot(course: TargetCourse, evidence: Evidence) -> Plot:
         figure,
         f"Lead over {course.baseline}",
         f"Mean loss that the model has saved since it went into service. The band holds the true mean on all dates "
-        f"together, with 90 %. Below 0 {course.baseline} would have been better.",
+        f"together, with 90%. Below 0 {course.baseline} would have been better.",
         "Mean lead over the baseline in service, with its confidence sequence",
     )
 
@@ -102,8 +102,8 @@ def coverage_plot(missed: Course, symbols: int) -> Plot:
     label_axes(axes, "", "share")
     return finished_plot(
         figure,
-        f"Coverage of the {LEVEL} % intervals",
-        f"Share of the truths of the last {WINDOW} dates that lay inside. The shaded range holds 95 % of what chance "
+        f"Coverage of the {LEVEL}% intervals",
+        f"Share of the truths of the last {WINDOW} dates that lay inside. The shaded range holds 95% of what chance "
         "does to independent intervals; symbols that move together leave it more often.",
         "Rolling coverage of the intervals",
     )
