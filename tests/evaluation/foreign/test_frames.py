@@ -42,15 +42,17 @@ def judged(folder: Path, theirs: pd.DataFrame, model: str | None = None) -> Targ
 
 def closes() -> pd.DataFrame:
     """Closes by day, a column for each symbol."""
-    bars = make.bars().assign(timestamp=lambda rows: rows["timestamp"].dt.tz_localize(None))
-    return bars.pivot(index="timestamp", columns="symbol", values="close")
+    bars = make.bars()
+    by_day = bars.assign(day=bars["timestamp"].dt.tz_localize(None))
+    wide: pd.DataFrame = by_day.pivot(index="day", columns="symbol", values="close")
+    return wide
 
 
 def of_our_steps(validated: pd.DataFrame) -> pd.DataFrame:
     """Rows of `cross_validation` whose `ds` is five bars after the cutoff, with the close of the cutoff."""
     days = closes().index
     ahead = days.searchsorted(validated["ds"]) - days.searchsorted(validated["cutoff"])
-    kept = validated[ahead == make.HORIZON]
+    kept: pd.DataFrame = validated[ahead == make.HORIZON]
     known = closes().stack().reindex(pd.MultiIndex.from_frame(kept[["cutoff", "unique_id"]])).to_numpy()
     return kept.assign(known=known)
 
