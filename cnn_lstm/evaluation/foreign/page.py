@@ -75,6 +75,7 @@ def _plots(one: TargetComparison) -> Iterator[Plot]:
     dates = pd.DatetimeIndex(one.daily.index).tz_localize(None).to_numpy()
     for other in others:
         ahead = (one.daily[other] - one.daily[best]).cumsum().to_numpy()
+        loss = f"{one.loss} of {other} less that of {best}"
         figure, axes = empty_axes()
         axes.axhline(0, color="0.6", linewidth=0.8)
         axes.plot(dates, ahead, color=MODEL, linewidth=1.6, label="summed difference")
@@ -83,7 +84,7 @@ def _plots(one: TargetComparison) -> Iterator[Plot]:
         yield finished_plot(
             figure,
             f"Where {best} is ahead of {other}",
-            f"{one.loss[0].upper()}{one.loss[1:]} of {other} less that of {best}, summed over the dates. Where the line "
-            f"rises, {best} is better. A lead that comes from a few dates is a step.",
-            f"summed {one.loss} of {other} less that of {best} over time",
+            f"{loss[0].upper()}{loss[1:]}, summed over the dates. Where the line rises, {best} is better. A lead that "
+            "comes from a few dates is a step.",
+            f"summed {loss} over time",
         )
