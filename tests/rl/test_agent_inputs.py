@@ -113,13 +113,13 @@ def test_each_target_has_its_own_uncertainty(tmp_path: Path) -> None:
 
 def test_what_cannot_be_shown_is_refused(tmp_path: Path) -> None:
     table = forecasts()
-    with pytest.raises(ConfigError, match="E270.*return_2 have no uncertainty"):
+    with pytest.raises(ConfigError, match=r"E270.*return_2 have no uncertainty"):
         shown(tmp_path, table, uncertainty=True)
-    with pytest.raises(ConfigError, match="E270.*embeddings have no column a0"):
+    with pytest.raises(ConfigError, match=r"E270.*embeddings have no column a0"):
         shown(tmp_path, table, embeddings(table).drop(columns=["a0", "a1"]))
     late = embeddings(table).assign(train_last=pd.Timestamp("2019-12-01", tz="UTC"))
-    with pytest.raises(ConfigError, match="E270.*no embedding is of a model of the forecasts"):
+    with pytest.raises(ConfigError, match=r"E270.*no embedding is of a model of the forecasts"):
         shown(tmp_path, table, late)
     for market in (MarketSettings(uncertainty=True), MarketSettings(embeddings="e.parquet")):
-        with pytest.raises(ConfigError, match="E270.*shows no forecasts"):
+        with pytest.raises(ConfigError, match=r"E270.*shows no forecasts"):
             require_used(market, AgentSettings())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from lightning.pytorch import seed_everything
 
 from cnn_lstm.data.datamodule import MarketDataModule
@@ -32,7 +34,9 @@ def trained(folder: Path, seed: int, rows: int = 500, epochs: int = 6) -> tuple[
         data = small_data(folder, targets=[ForwardReturn(1, delay=0)], split=WalkForward(FOLDS, fold))
         seed_everything(100 * seed + fold, verbose=False)
         trainer = small_trainer(max_epochs=epochs)
-        trainer.fit(Forecaster(small_network(), learning_rate=0.01), datamodule=data)
+        trainer.fit(
+            Forecaster(small_network(), linear="off", optimizer=partial(torch.optim.AdamW, lr=0.01)), datamodule=data
+        )
         trainer.save_checkpoint(folder / f"fold_{fold}.ckpt")
         predictors.append(Predictor.from_checkpoint(folder / f"fold_{fold}.ckpt"))
     return data, predictors
@@ -62,7 +66,7 @@ def truths(data: MarketDataModule, table: pd.DataFrame) -> pd.Series:
     keys = pd.MultiIndex.from_arrays(
         [np.array(data.panel.symbols)[data.panel.symbol], pd.DatetimeIndex(data.panel.time, tz="UTC")]
     )
-    labels = pd.Series(data.panel.targets[:, 0].numpy(), keys)
+    labels = pd.Series(data.panel.labels[:, 0].numpy(), keys)
     return labels.reindex(pd.MultiIndex.from_frame(table[["symbol", "as_of"]]))
 
 
