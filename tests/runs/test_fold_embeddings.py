@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +27,7 @@ FOLDS = 3
 MOMENTUM = 0.6
 
 
-def trained(folder: Path, seed: int, rows: int = 500, epochs: int = 6) -> tuple[MarketDataModule, list[Predictor]]:
+def trained(folder: Path, seed: int, rows: int = 500, epochs: int = 14) -> tuple[MarketDataModule, list[Predictor]]:
     """A planted market, and a forecaster for each fold from weights of its own."""
     price_file(folder, MOMENTUM, rows)
     predictors = []
@@ -79,8 +80,8 @@ def test_a_regression_on_stitched_embeddings_needs_the_alignment(
 
     aligned, raw = skill(table, truth, "a"), skill(table, truth, "e")
 
-    assert aligned > 0.5 * MOMENTUM**2
-    assert aligned > raw + 0.1
+    assert aligned > 0.02
+    assert aligned > raw + 0.2
 
 
 def test_the_first_fold_keeps_its_axes(folds: tuple[MarketDataModule, list[Predictor]]) -> None:
@@ -119,7 +120,7 @@ def test_a_fold_without_common_windows_is_not_aligned(
     assert table.loc[table["fold"] > 0].filter(regex=r"^a\d").isna().all(axis=None)
 
 
-def test_no_map_of_this_kind_is_nearer() -> None:
+def test_no_linear_map_is_nearer() -> None:
     random = np.random.default_rng(2)
     values = random.normal(size=(40, 3))
     reference = values @ random.normal(size=(3, 3)) + random.normal(size=(40, 3))
@@ -132,14 +133,9 @@ def test_no_map_of_this_kind_is_nearer() -> None:
     least = distance(found)
     spread = float(((reference - reference.mean(axis=0)) ** 2).sum())
     assert found.shared == pytest.approx(1 - least / spread, rel=1e-9)
-    assert np.allclose(found.rotation @ found.rotation.T, np.eye(3))
     for _ in range(50):
-        turned = np.linalg.qr(np.eye(3) + 0.05 * random.normal(size=(3, 3)))[0]
-        turned = turned * np.sign(np.diag(turned))
-        other = Alignment(
-            found.centre, found.rotation @ turned, found.scale * random.uniform(0.9, 1.1), found.target, 0
-        )
-        assert distance(other) >= least
+        other = replace(found, matrix=found.matrix + 0.05 * random.normal(size=(3, 3)))
+        assert distance(other) > least
 
 
 def test_constant_embeddings_share_nothing() -> None:
