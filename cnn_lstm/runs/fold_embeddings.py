@@ -70,7 +70,7 @@ def align(values: Floats, reference: Floats) -> Alignment:
     centre, target = values.mean(axis=0), reference.mean(axis=0)
     own, theirs = values - centre, reference - target
     products = own.T @ own
-    ridge = RIDGE * max(float(np.trace(products)) / len(products), np.finfo(np.float64).tiny)
+    ridge = RIDGE * max(float(np.trace(products)) / len(products), np.finfo(np.float64).eps)
     matrix = np.linalg.solve(products + ridge * np.eye(len(products)), own.T @ theirs)
     wanted = float((theirs**2).sum())
     shared = 1 - float(((theirs - own @ matrix) ** 2).sum()) / wanted if wanted > 0 else 0.0

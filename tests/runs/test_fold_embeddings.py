@@ -99,7 +99,7 @@ def test_only_past_windows_make_the_alignment(folds: tuple[MarketDataModule, lis
     def cut() -> Iterator[tuple[Predictor, SplitRows]]:
         for fold, (predictor, of_fold) in enumerate(zip(predictors, parts(data), strict=True)):
             kept = len(of_fold.test) // (2 if fold == FOLDS - 1 else 1)
-            yield predictor, SplitRows(of_fold.train, of_fold.validation, of_fold.test[:kept])
+            yield predictor, replace(of_fold, test=of_fold.test[:kept])
 
     whole = fold_embeddings(zip(predictors, parts(data), strict=True), data.panel)
     shorter = fold_embeddings(cut(), data.panel)
@@ -113,7 +113,7 @@ def test_a_fold_without_common_windows_is_not_aligned(
     folds: tuple[MarketDataModule, list[Predictor]], caplog: pytest.LogCaptureFixture
 ) -> None:
     data, predictors = folds
-    apart = [SplitRows(one.train, one.validation[:0], one.test) for one in parts(data)]
+    apart = [replace(one, validation=one.validation[:0]) for one in parts(data)]
     with caplog.at_level(logging.WARNING):
         table = fold_embeddings(zip(predictors, apart, strict=True), data.panel)
     assert "no window to align" in caplog.text
