@@ -128,6 +128,14 @@ flips: $(VENV)/.installed-test  ## 400 bit flips and cuts of every kind of file:
 papers: $(VENV)/.installed-test  ## published protocols, five seeds each, on the files in the folder CNN_LSTM_BENCHMARKS; opens test parts
 	$(BIN)/python -m tests.validity.papers
 
+FOREIGN := .venv-foreign
+.PHONY: foreign-frames
+foreign-frames:  ## install neuralforecast and darts into .venv-foreign, and make the frames again that `judge` is tested on
+	$(PYTHON) -m venv $(FOREIGN)
+	$(FOREIGN)/bin/python tools/install_torch.py --constraint constraints.txt --build $(TORCH)
+	$(FOREIGN)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test]' neuralforecast darts
+	$(FOREIGN)/bin/python -W ignore -m tests.evaluation.foreign.frames.make
+
 LOCKED := .venv-locked
 # CPU=1 leaves out the libraries of CUDA, for an index that has torch's build for CPUs alone
 LOCKS := --requirement requirements.lock $(if $(CPU),,--requirement requirements-cuda.lock)

@@ -163,7 +163,8 @@ def write_walk(folder: Path) -> None:
     walk.mkdir(parents=True)
     table = pd.read_parquet(folder / "RUN" / "predictions.parquet").assign(fold=0)
     table.to_parquet(walk / "predictions.parquet")
-    table[["symbol", "as_of", "fold"]].assign(e0=0.0).to_parquet(walk / "embeddings.parquet")
+    kept = ["symbol", "as_of", "fold", "train_first", "train_last"]
+    table[kept].assign(e0=0.0, a0=0.0).to_parquet(walk / "embeddings.parquet")
 
 
 def write_modules(page: Path, folder: Path) -> None:

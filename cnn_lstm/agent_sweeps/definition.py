@@ -30,9 +30,9 @@ FIXED = {
     "trials": "the sweep counts its trials itself",
     "agent.seeds": "the luckiest seed is not a better agent",
     **dict.fromkeys(
-        (f"market.{name}" for name in ("symbols", "forecasts", "part", "in_sample", "delay", "fee_bp", "slippage_bp")),
-        ANOTHER_MARKET,
+        (f"market.{name}" for name in ("symbols", "forecasts", "embeddings", "part", "in_sample")), ANOTHER_MARKET
     ),
+    **dict.fromkeys((f"market.{name}" for name in ("delay", "fee_bp", "slippage_bp")), ANOTHER_MARKET),
 }
 AGENTS = Kind(
     metrics=Metrics(

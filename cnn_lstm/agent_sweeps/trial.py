@@ -83,7 +83,8 @@ def changed(job: Job, config: JobConfig) -> Job:
     require_used(config.market, config.agent)
     config = replace(config, ckpt_digest=before.ckpt_digest, forecasts_digest=before.forecasts_digest)
     inputs = job.inputs
-    if (config.market.see, config.agent.encoder) != (before.market.see, before.agent.encoder):
+    seen = [(of.market.see, of.market.uncertainty, of.agent.encoder) for of in (config, before)]
+    if seen[0] != seen[1]:
         last = job.prices["timestamp"].max()
         inputs = read_inputs(config.market, config.agent, job.checkpoint, job.prices)
         inputs = inputs.before(last + pd.Timedelta(microseconds=1))

@@ -12,7 +12,7 @@ from cnn_lstm.commands.parser import CommandParser, filled, filled_path
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.evaluation.foreign.compare import comparison_text
 from cnn_lstm.evaluation.foreign.files import read_forecast_file
-from cnn_lstm.evaluation.foreign.judgement import COMPARISON, Reading, compare_forecasts, judge_forecasts
+from cnn_lstm.evaluation.foreign.judgement import PAGE, Reading, compare_forecasts, judge_forecasts
 from cnn_lstm.files import make_folder
 from cnn_lstm.runs.data_config import data_and_evaluation
 from cnn_lstm.runs.messages import set_up_messages
@@ -42,7 +42,7 @@ def run(argv: list[str]) -> None:
     make_folder(folder)
     if len(frames) > 1:
         print(comparison_text(compare_forecasts(folder, frames, data, settings, reading)))
-        print(f"comparison: {folder / COMPARISON}")
+        print(f"comparison: {folder / PAGE}")
         return
     judgement = judge_forecasts(folder, next(iter(frames.values())), data, settings, reading, own_split)
     print(judgement.text, end="")

@@ -20,7 +20,7 @@ from cnn_lstm.inference.predictor import Predictor, embeddings_of
 from cnn_lstm.model.contract import state_digest
 
 # columns of a predictions table that come from the model; the others are known without it, or are the truth
-OF_THE_MODEL = re.compile(r"y_pred|y_linear|\w*std|q\d+|(linear_)?p\d+|(lower|upper|set)_\d+")
+OF_THE_MODEL = re.compile(r"y_pred|y_linear|\w*std|q\d+(\.\d)?|(linear_)?p\d+|(lower|upper|set)_\d+")
 
 
 def embeddings_table(predictor: Predictor, prices: Frame, samples: int = 0) -> pd.DataFrame:

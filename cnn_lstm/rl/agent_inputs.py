@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from cnn_lstm.rl.settings import AgentSettings, EncoderSettings, MarketSettings
 Dates = tuple[pd.Timestamp, pd.Timestamp]
 KEYS = ["symbol", "as_of", "train_first", "train_last"]
 WALK_FORWARD = "give predictions.parquet of walk-forward"
+QUANTILE, CLASS = re.compile(r"q\d+(\.\d)?"), re.compile(r"p\d+")
+INTERVAL, ALIGNED = re.compile(r"lower_\d+"), re.compile(r"a\d+")
 
 
 @dataclass(frozen=True)
@@ -96,11 +100,13 @@ def read_inputs(market: MarketSettings, agent: AgentSettings, checkpoint: Path, 
         prices: Its price table.
 
     Raises:
-        ConfigError: E270, if forecasts are to be shown and there are none, or they lack a column.
+        ConfigError: E270, if forecasts are to be shown and there are none, or they lack a column, an uncertainty or
+            aligned embeddings of the same models.
         DataError: If the forecasts cannot be read, or there are two of one date.
     """
     if market.see == "forecast":
-        return AgentInputs(_forecasts(market.forecasts), None)
+        forecasts = _forecasts(market.forecasts, market.uncertainty)
+        return AgentInputs(_with_embeddings(forecasts, market.embeddings), None)
     if market.see == "embedding":
         predictor = Predictor.from_checkpoint(checkpoint)
         first, last = _training_dates(predictor.forecaster.contract)
@@ -123,30 +129,85 @@ def require_used(market: MarketSettings, agent: AgentSettings) -> None:
     if market.see != "window" and agent.encoder not in (None, EncoderSettings()):
         what = f"see {market.see} puts no encoder into the policy"
         raise ConfigError(what, "agent.encoder", "set market.see window", code=270)
-    if market.see != "forecast" and market.forecasts is not None:
-        what = f"see {market.see} shows no forecasts"
-        raise ConfigError(what, "market.forecasts", "set market.see forecast", code=270)
+    if market.see == "forecast":
+        return
+    for name in ("forecasts", "embeddings", "uncertainty"):
+        if getattr(market, name):
+            what = f"see {market.see} shows no forecasts"
+            raise ConfigError(what, f"market.{name}", "set market.see forecast", code=270)
 
 
-def _forecasts(file: str | None) -> pd.DataFrame:
-    """Forecasts of walk-forward, one row per symbol and date, with one column y_pred__TARGET per target."""
+def _forecasts(file: str | None, uncertainty: bool) -> pd.DataFrame:
+    """Forecasts of walk-forward, one row per symbol and date, with one column y_pred__TARGET per target.
+
+    With `uncertainty` there is a column uncertainty__TARGET, too.
+    """
     if file is None:
         raise ConfigError("no forecasts to show", "market.forecasts", "name those of walk-forward", code=270)
-    if not Path(file).is_file():
-        what = "a folder, not a file" if Path(file).is_dir() else "no such file"
-        raise DataError(what, f"market.forecasts: {file}", "name predictions.parquet of walk-forward", code=301)
-    table = read_table(file)
-    missing = [name for name in (*KEYS, "target", "y_pred") if name not in table]
-    if missing:
-        what = f"the forecasts have no column {', '.join(missing)}"
-        raise ConfigError(what, file, WALK_FORWARD, code=270)
+    table = _read(file, "forecasts", "predictions.parquet", (*KEYS, "target", "y_pred"))
     twice = table.duplicated(["symbol", "as_of", "target"])
     if twice.any():
         row = table[twice].iloc[0]
         where = f"{file}: {row['symbol']} @ {row['as_of']}, {counted(int(twice.sum()), 'row')}"
         raise DataError("two forecasts of one date", where, WALK_FORWARD, code=363)
-    wide = table.pivot(index=KEYS, columns="target", values="y_pred")
-    return wide.add_prefix("y_pred__").rename_axis(columns=None).reset_index()
+    shown = ["y_pred"]
+    if uncertainty:
+        spreads = [_uncertainty(rows, file) for _, rows in table.groupby("target", sort=False)]
+        table, shown = table.assign(uncertainty=pd.concat(spreads)), ["y_pred", "uncertainty"]
+    wide = [table.pivot(index=KEYS, columns="target", values=name).add_prefix(f"{name}__") for name in shown]
+    return pd.concat(wide, axis=1).rename_axis(columns=None).reset_index()
+
+
+def _read(file: str, kind: str, name: str, needed: Sequence[str]) -> pd.DataFrame:
+    """A table of walk-forward that has some columns."""
+    if not Path(file).is_file():
+        what = "a folder, not a file" if Path(file).is_dir() else "no such file"
+        raise DataError(what, f"market.{kind}: {file}", f"name {name} of walk-forward", code=301)
+    table = read_table(file)
+    missing = [column for column in needed if column not in table]
+    if missing:
+        what = f"the {kind} have no column {', '.join(missing)}"
+        raise ConfigError(what, file, f"give {name} of walk-forward", code=270)
+    return table
+
+
+def _uncertainty(rows: pd.DataFrame, file: str) -> pd.Series:
+    """Uncertainty of the forecasts of one target, (n,), as their head gives it.
+
+    The standard deviation; half the width between the outermost quantiles; the probability that the likeliest class is
+    wrong; the spread of an ensemble; else half the width of the widest interval.
+    """
+    known = {str(name): rows[name] for name in rows if rows[name].notna().all()}
+    quantiles = sorted((name for name in known if QUANTILE.fullmatch(name)), key=lambda name: float(name[1:]))
+    classes = [values for name, values in known.items() if CLASS.fullmatch(name)]
+    intervals = [name for name in known if INTERVAL.fullmatch(name) and name.replace("lower", "upper") in known]
+    if "std" in known:
+        return known["std"]
+    if len(quantiles) > 1:
+        return (known[quantiles[-1]] - known[quantiles[0]]) / 2
+    if classes:
+        return 1 - pd.concat(classes, axis=1).max(axis=1)
+    if "ensemble_std" in known:
+        return known["ensemble_std"]
+    if intervals:
+        widest = max(intervals, key=lambda name: int(name.partition("_")[2]))
+        return (known[widest.replace("lower", "upper")] - known[widest]) / 2
+    what = f"the forecasts of {rows['target'].iloc[0]} have no uncertainty"
+    fix = "train with intervals or a head that forecasts a distribution, or leave out market.uncertainty"
+    raise ConfigError(what, file, fix, code=270)
+
+
+def _with_embeddings(forecasts: pd.DataFrame, file: str | None) -> pd.DataFrame:
+    """Forecasts with the aligned embeddings of the same models, on the rows that have both."""
+    if file is None:
+        return forecasts
+    table = _read(file, "embeddings", "embeddings.parquet", (*KEYS, "a0"))
+    aligned = table[[*KEYS, *(name for name in map(str, table) if ALIGNED.fullmatch(name))]]
+    joined = forecasts.merge(aligned.dropna(), on=KEYS, validate="one_to_one")
+    if not len(joined):
+        what, fix = "no embedding is of a model of the forecasts", "give both files of one walk-forward"
+        raise ConfigError(what, f"market.embeddings: {file}", fix, code=270)
+    return joined
 
 
 def _training_dates(contract: Contract) -> Dates:

@@ -45,7 +45,8 @@ class JobConfig:
     Attributes:
         ckpt_path: Checkpoint of the forecaster.
         ckpt_digest: Digest of its weights; other weights are refused. None: any.
-        forecasts_digest: SHA-256 of the file `market.forecasts`; another file is refused. None: any.
+        forecasts_digest: SHA-256 of the file `market.forecasts`, and of `market.embeddings` behind it; other files are
+            refused. None: any.
         folder: Folder of the agents within RUN/rl.
         trials: How many settings `rl sweep` has tried before it chose these; the deflated Sharpe ratio pays for them.
         market: Settings of the market.
@@ -242,7 +243,8 @@ def job_of(config: JobConfig, before_test: bool = False) -> Job:
         first_test = pd.Timestamp(Boundaries.of(Contract.of(content).boundaries).test, tz="UTC")
         prices = prices[prices["timestamp"] < first_test]
     inputs = read_inputs(market, agent, checkpoint, prices).before(first_test)
-    forecasts = hashlib.sha256(Path(market.forecasts).read_bytes()).hexdigest() if market.forecasts else None
+    files = [Path(file) for file in (market.forecasts, market.embeddings) if file]
+    forecasts = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest() if files else None
     if config.forecasts_digest not in (None, forecasts):
         what = "the agents learnt with other forecasts than lie there now"
         fix = "put those back, or train agents with another --folder"

@@ -181,7 +181,7 @@ def _require_one_network(rows: pd.DataFrame, data: MarketData) -> None:
     folds = rows.loc[rows["symbol"].isin(data.symbols) & rows["as_of"].isin(dates), "fold"].unique()
     if len(folds) > 1:
         what = f"the embeddings are of {len(folds)} folds, and each network has coordinates of its own"
-        fix = "keep the episodes to one fold with start and end, or show forecasts, which mean the same in all"
+        fix = "show a0, a1, ..., which walk-forward has aligned, or keep the episodes to one fold with start and end"
         raise ConfigError(what, f"folds {', '.join(map(str, sorted(folds)))}", fix, code=269)
 
 

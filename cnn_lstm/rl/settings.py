@@ -24,6 +24,8 @@ class MarketSettings:
         see: What the agent sees next to its account: the checkpoint's `embedding`, the `forecast`s of a predictions
             table, or the `window` of features itself.
         forecasts: Predictions table of `walk-forward`, for `see: forecast`.
+        embeddings: Its embeddings, to see next to the forecasts; of their aligned columns.
+        uncertainty: Whether `see: forecast` shows the uncertainty of each forecast too.
         part: Part in which agents learn; never the one in which they are judged.
         in_sample: Allow embeddings or forecasts of dates whose labels their model was trained on. They look better
             there than they ever will again, so agents learn to trust them too much. The evaluation reports it.
@@ -39,6 +41,8 @@ class MarketSettings:
     symbols: list[str] | None = None
     see: InputKind = "embedding"
     forecasts: str | None = None
+    embeddings: str | None = None
+    uncertainty: bool = False
     part: LearningPart = "train"
     in_sample: bool = False
     actions: ActionKind = "discrete"

@@ -27,6 +27,7 @@ from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.contract import refuse_differences
 from cnn_lstm.runs.cluster import Cluster
+from cnn_lstm.runs.fold_embeddings import fold_embeddings
 from cnn_lstm.runs.members import Member, leave_with, train_all
 from cnn_lstm.runs.multi_run import MultiRunCommand
 from cnn_lstm.training.run_folder import empty_run_removed
@@ -100,7 +101,7 @@ def _conclude(
     table = stitch([read_table(member.run.path / "predictions.parquet") for member in members])
     for fingerprint in table["data_sha256"].unique():
         refuse_differences({"data": fingerprint}, {"data": data.fingerprint})
-    embeddings = _embeddings(members, splits, data)
+    embeddings = _embeddings(members, splits, data, table)
     write_table(folder / "embeddings.parquet", embeddings)
     sheets = [read_sheet(member.run.path) for member in members]
     judgement = write_report(folder, table, joint_sheet(sheets), settings)
@@ -122,15 +123,16 @@ def read_sheet(folder: Path) -> Any:
         raise DataError("no intact model_info.json of a fold", str(file), fix, code=339) from error
 
 
-def _embeddings(members: Sequence[Member], splits: Sequence[WalkForward], data: MarketDataModule) -> pd.DataFrame:
-    """Embeddings of each fold's test windows by the checkpoint of that fold: symbol, as_of, fold, e0 ... e{D-1}."""
-    parts = []
-    for fold, (member, split) in enumerate(zip(members, splits, strict=True)):
-        predictor = Predictor.from_checkpoint(member.run.checkpoint("best"))
-        part = predictor.encode_rows(data.panel, data.parts_of(split).test)
-        part.insert(2, "fold", fold)
-        parts.append(part)
-    return pd.concat(parts).sort_values(["symbol", "as_of"], ignore_index=True)
+def _embeddings(
+    members: Sequence[Member], splits: Sequence[WalkForward], data: MarketDataModule, table: pd.DataFrame
+) -> pd.DataFrame:
+    """`fold_embeddings` of all members, with the training dates that the stitched forecasts name for each fold."""
+    folds = (
+        (Predictor.from_checkpoint(member.run.checkpoint("best")), data.parts_of(split))
+        for member, split in zip(members, splits, strict=True)
+    )
+    trained = table.groupby("fold")[["train_first", "train_last"]].first()
+    return fold_embeddings(folds, data.panel).join(trained, on="fold")
 
 
 def _print_result(folder: Path, judgement: Judgement, metrics: dict[str, TargetFolds]) -> None:

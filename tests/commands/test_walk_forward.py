@@ -136,6 +136,9 @@ def test_embeddings_are_those_of_the_folds_own_checkpoints(finished: Path) -> No
         part = embeddings[embeddings["fold"] == fold].drop(columns="fold")
         wanted = part[["symbol", "as_of"]].merge(predictor.encode(prices()), on=["symbol", "as_of"], how="left")
         np.testing.assert_array_equal(part.filter(regex=r"^e\d"), wanted.filter(regex=r"^e\d"))
+    assert not embeddings.filter(regex=r"^a\d").isna().any(axis=None)
+    keys = ["symbol", "as_of", "train_first", "train_last"]
+    assert embeddings[keys].equals(one[keys])
 
 
 def test_the_report_follows_from_the_stitched_table(finished: Path) -> None:

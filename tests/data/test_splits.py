@@ -222,7 +222,7 @@ def test_the_rows_of_two_folds(sliding: bool, embargo: int, wanted: object) -> N
 @pytest.mark.parametrize(("count", "folds", "reach", "embargo"), [(20, 2, 2, 0), (97, 4, 6, 0), (120, 5, 3, 4)])
 def test_folds_are_those_of_skfolio(count: int, folds: int, reach: int, embargo: int, sliding: bool) -> None:
     """What it calls purged size is delay + horizon + embargo, since no label may even end at the first decision."""
-    from skfolio import model_selection  # type: ignore[import-untyped]  # it has no types; takes seconds
+    from skfolio import model_selection  # takes seconds
 
     purged, block = reach + embargo, count // (folds + 2)
     first = count - (folds + 1) * block  # validation of fold 0

@@ -6,7 +6,7 @@ Shapes: n rows, k forecasters, T dates.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -59,6 +59,7 @@ class TargetComparison:
         losses: Mean loss of each on these rows, by its name.
         pairs: Each two of them.
         confidence_set: p-value of each in the model confidence set; one below 0.10 is not in the set.
+        daily: Loss of each on each date, (T, k), by the date and its name; their means are `losses`.
     """
 
     loss: str
@@ -67,10 +68,21 @@ class TargetComparison:
     losses: dict[str, float]
     pairs: list[PairComparison]
     confidence_set: dict[str, float]
+    daily: pd.DataFrame = field(repr=False, compare=False)
+
+    @property
+    def ranked(self) -> list[str]:
+        """The names, the one with the lowest loss first."""
+        return sorted(self.losses, key=lambda name: self.losses[name])
+
+    @property
+    def possibly_best(self) -> list[str]:
+        """Those in the model confidence set, the one with the lowest loss first."""
+        return [name for name in self.ranked if self.confidence_set[name] >= SIZE]
 
     def to_plain(self) -> dict[str, Any]:
-        """Plain values, as comparison.json holds them."""
-        return asdict(self)
+        """Plain values, as comparison.json holds them; comparison.parquet holds the losses of the dates."""
+        return {name: value for name, value in asdict(self).items() if name != "daily"}
 
 
 def compare_forecasters(tables: Mapping[str, pd.DataFrame], settings: Evaluation) -> dict[str, TargetComparison]:
@@ -114,7 +126,14 @@ def _of_target(
         losses={name: float(values.mean()) for name, values in losses.items()},
         pairs=pairs,
         confidence_set=confidence_set(losses, base["as_of"], about.horizon, settings.resamples, settings.seed),
+        daily=_by_date(losses, base["as_of"]),
     )
+
+
+def _by_date(losses: Mapping[str, Floats], dates: pd.Series) -> pd.DataFrame:
+    """One loss per date of each forecaster, (T, k), as the tests read them."""
+    values = clustered_by_date(np.column_stack(list(losses.values())), dates)
+    return pd.DataFrame(values, index=pd.DatetimeIndex(np.sort(dates.unique()), name="as_of"), columns=list(losses))
 
 
 def _loss(name: str, forecast: Forecast) -> Floats:
@@ -225,9 +244,8 @@ def comparison_text(compared: Mapping[str, TargetComparison]) -> str:
 
 
 def _target_text(target: str, one: TargetComparison) -> str:
-    ranked = sorted(one.losses, key=lambda name: one.losses[name])
     table = [("", one.loss, "confidence set p", "")]
-    for name in ranked:
+    for name in one.ranked:
         p = one.confidence_set[name]
         table.append((name, number(one.losses[name]), p_value(p), "" if p >= SIZE else "not in the set"))
     heading = f"{target}: {one.rows:,} rows on {one.dates:,} dates that all know"

@@ -4,8 +4,8 @@ A row says of a symbol what was forecast for a target. It is placed by the last 
 that it is about (`target_end`), or by both.
 
 - Ours: what `test` and `predict` write.
-- neuralforecast: `unique_id`, `ds`, often `cutoff`, a column per model, `MODEL-lo-90`, `MODEL-hi-90`.
-- darts: an index of times, a column per component; `NAME_q0.05` are quantiles, `NAME_s0` sample paths.
+- neuralforecast: `unique_id`, `ds`, often `cutoff`; `MODEL` or `MODEL-median`, `MODEL-lo-90`, `MODEL-hi-90`.
+- darts: an index of times, a column per component; `NAME_q0.050` are quantiles, `NAME_s0` sample paths.
 - Qlib: an index of `datetime` and `instrument`, and `score`.
 - Sample paths: one row per symbol, time and `sample`, with a value.
 - Any other: columns that have one of the usual names, or that `columns` names.
@@ -25,6 +25,7 @@ from cnn_lstm.data.frames import price_times
 from cnn_lstm.data.predictions import TARGETS, TargetInfo, target_infos
 from cnn_lstm.errors import DataError
 from cnn_lstm.hints import first_names, one_of
+from cnn_lstm.model.objectives.quantiles import quantile_name
 
 PLACE = "the table of forecasts"
 # what other tables call ours, in the order in which they are looked for
@@ -35,13 +36,14 @@ CALLED: dict[str, tuple[str, ...]] = {
     "y_pred": ("y_pred", "forecast", "prediction", "pred", "yhat", "y_hat", "score", "value"),
     "sample": ("sample", "sample_id", "path", "draw"),
 }
-INTERVAL = re.compile(r"(?P<model>.+)-(?P<side>lo|hi)-(?P<level>\d+(\.0)?)")
+INTERVAL = re.compile(r"(?P<model>.+)-(?P<side>lo|hi)-(?P<level>\d+(\.\d+)?)")
+MEDIAN = "-median"  # neuralforecast's forecast of a model that has quantiles
 QUANTILE = re.compile(r"(?P<name>.+)_q(?P<level>0?\.\d+)")
 SAMPLE = re.compile(r"(?P<name>.+)_s(?P<number>\d+)")
 # columns of a predictions table that come from the forecaster, and the truth as it knew it
 OF_THE_FORECASTER = re.compile(
     r"y_true|y_pred|y_linear|scale|variance_pred|variance_linear|(mc_|ensemble_)?std|df|skew|(weight|mean|std)_\d+|"
-    r"q\d+|(linear_)?p\d+|(lower|upper|set)_\d+|sample_\d+"
+    r"q\d+(\.\d)?|(linear_)?p\d+|(lower|upper|set)_\d+|sample_\d+"
 )
 
 
@@ -137,7 +139,7 @@ def _components(table: pd.DataFrame, model: str | None) -> pd.DataFrame:
     for name in table.columns.drop(times):
         quantile, sample = QUANTILE.fullmatch(name), SAMPLE.fullmatch(name)
         if quantile:
-            parts.setdefault(quantile["name"], {})[name] = f"q{round(100 * float(quantile['level'])):02}"
+            parts.setdefault(quantile["name"], {})[name] = quantile_name(float(quantile["level"]))
         elif sample:
             parts.setdefault(sample["name"], {})[name] = f"sample_{int(sample['number'])}"
         else:
@@ -145,9 +147,17 @@ def _components(table: pd.DataFrame, model: str | None) -> pd.DataFrame:
     if model is not None:
         raise DataError(f"--model {model}", PLACE, "a table without a column of symbols has one per column", code=357)
     rows = [table[[*times, *names]].rename(columns=names).assign(symbol=symbol) for symbol, names in parts.items()]
+    joined = _with_intervals(pd.concat(rows, ignore_index=True))
     # the time of such a table is that of the value, whatever its index is called
-    joined = pd.concat(rows, ignore_index=True)
     return joined.rename(columns={"as_of": "target_end"}) if "target_end" not in table else joined
+
+
+def _with_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with the central intervals between those quantiles that lie as far from the median, of whole levels."""
+    pairs = {level: (quantile_name(0.5 - level / 200), quantile_name(0.5 + level / 200)) for level in range(1, 100)}
+    whole = {level: pair for level, pair in pairs.items() if {*pair} <= {*table.columns}}
+    sides = {f"lower_{level}": table[low] for level, (low, _) in whole.items()}
+    return table.assign(**sides, **{f"upper_{level}": table[high] for level, (_, high) in whole.items()})
 
 
 def _of_samples(table: pd.DataFrame) -> pd.DataFrame:
@@ -166,28 +176,35 @@ def _of_models(table: pd.DataFrame, model: str | None) -> pd.DataFrame:
     sampled = [name for name in table.columns if re.fullmatch(r"sample_\d+", name)]
     if sampled:
         return table.assign(y_pred=table[sampled].mean(axis=1))
-    quantiles = [name for name in table.columns if re.fullmatch(r"q\d+", name)]
-    if "q50" in quantiles:
+    if "q50" in table:
         return table.assign(y_pred=table["q50"])
+    chosen, forecast = _chosen(table, model)
+    sides = {"lo": "lower", "hi": "upper"}
+    renamed = {forecast: "y_pred"}
+    for name in table.columns:
+        found = INTERVAL.fullmatch(name)
+        if found and found["model"] == chosen and float(found["level"]).is_integer():
+            renamed[name] = f"{sides[found['side']]}_{int(float(found['level']))}"
+    return table.rename(columns=renamed)
+
+
+def _chosen(table: pd.DataFrame, model: str | None) -> tuple[str, str]:
+    """Name of the model whose forecasts are read, and their column: its own, or that of its median."""
     keys = {*CALLED, "target", "y", "index"}
-    models = [
+    forecasts = [
         name
         for name in table.columns
         if name not in keys and not INTERVAL.fullmatch(name) and pd.api.types.is_numeric_dtype(table[name])
     ]
+    models = list(dict.fromkeys(name.removesuffix(MEDIAN) for name in forecasts))
     if model is None and len(models) != 1:
         what = "no column of forecasts" if not models else f"forecasts of several models: {first_names(models)}"
         fix = "name it: --columns y_pred=NAME" if not models else "choose one: --model NAME"
         raise DataError(what, f"{PLACE} has {first_names(list(table.columns))}", fix, code=357)
-    chosen = models[0] if model is None else model
-    _require_column(table, chosen)
-    sides = {"lo": "lower", "hi": "upper"}
-    renamed = {chosen: "y_pred"}
-    for name in table.columns:
-        found = INTERVAL.fullmatch(name)
-        if found and found["model"] == chosen:
-            renamed[name] = f"{sides[found['side']]}_{int(float(found['level']))}"
-    return table.rename(columns=renamed)
+    wanted = models[0] if model is None else model
+    forecast = wanted if wanted in table or wanted + MEDIAN not in table else wanted + MEDIAN
+    _require_column(table, forecast)
+    return wanted.removesuffix(MEDIAN), forecast
 
 
 def _placed(table: pd.DataFrame) -> pd.DataFrame:

@@ -18,11 +18,13 @@ import pandas as pd
 from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.predictions import are_late
 from cnn_lstm.data.sources.base import stamp
+from cnn_lstm.data.stored_tables import write_table
 from cnn_lstm.errors import require
 from cnn_lstm.evaluation.audit.findings import FAILED, PASSED
 from cnn_lstm.evaluation.baselines.fit import add_baselines
 from cnn_lstm.evaluation.foreign.compare import TargetComparison, compare_forecasters
 from cnn_lstm.evaluation.foreign.forms import Given, read_forms
+from cnn_lstm.evaluation.foreign.page import comparison_page
 from cnn_lstm.evaluation.foreign.placed import first_decision, place
 from cnn_lstm.evaluation.foreign.split import BeforeForecasts
 from cnn_lstm.evaluation.json_types import CheckRecord, JudgedModelInfo
@@ -35,7 +37,7 @@ from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.hints import counted
 
-COMPARISON = "comparison.json"
+COMPARISON, LOSSES, PAGE = "comparison.json", "comparison.parquet", "comparison.html"
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,9 @@ def compare_forecasts(
     settings: Evaluation,
     reading: Reading | None = None,
 ) -> dict[str, TargetComparison]:
-    """Compares forecasters on the rows that all of them know, writes comparison.json, and counts each use of the rows.
+    """Compares forecasters on the rows that all of them know, and counts each use of the rows.
+
+    It writes comparison.json; comparison.parquet, the loss of each on each date; and comparison.html.
 
     Args:
         folder: Where to write.
@@ -132,8 +136,19 @@ def compare_forecasts(
     for name, table in tables.items():
         count_use(folder, rows_tested(table, data), str(frames[name].attrs.get("model") or _digest(table)))
     plain = {name: one.to_plain() for name, one in compared.items()}
+    write_table(folder / LOSSES, _losses(compared))
     write_text_whole(folder / COMPARISON, json.dumps(json_values(plain), indent=2, allow_nan=False) + "\n")
+    write_text_whole(folder / PAGE, comparison_page(compared))
     return compared
+
+
+def _losses(compared: Mapping[str, TargetComparison]) -> pd.DataFrame:
+    """target, as_of, forecaster, loss: one row for each date of each forecaster."""
+    parts = [
+        one.daily.reset_index().melt("as_of", var_name="forecaster", value_name="loss").assign(target=name)
+        for name, one in compared.items()
+    ]
+    return pd.concat(parts, ignore_index=True)[["target", "as_of", "forecaster", "loss"]]
 
 
 def _require_no_run(folder: Path) -> None:

@@ -34,7 +34,7 @@ class Placed:
     Attributes:
         table: Predictions table, with the truth of the prices.
         rows: Panel row of each forecast of the first target, (n,).
-        left_out: Forecasts that no bar or no complete window belongs to.
+        left_out: Forecasts of other steps, and those that no bar or no complete window belongs to.
     """
 
     table: pd.DataFrame
@@ -68,7 +68,7 @@ def place(given: Given, data: MarketData, closes: bool = False) -> Placed:
     left_out = sum(part.left_out for part in parts)
     if left_out:
         lost = counted(left_out, "forecast")
-        log.warning("%s of %d belong to no bar with a complete window: left out", lost, len(given.table))
+        log.warning("%s of %d left out: other steps, or no bar with a complete window", lost, len(given.table))
     return Placed(table, parts[0].rows, left_out)
 
 
@@ -106,8 +106,31 @@ def _decisions(theirs: pd.DataFrame, data: MarketData, target: Target) -> Rows:
     rows[(rows >= 0) & (segment[rows] != segment[np.maximum(ends, 0)])] = -1
     if "as_of" in theirs:  # of several steps ahead, those of our horizon; without an end, whatever was decided then
         known = _rows_at(theirs["symbol"], theirs["as_of"], data)
-        rows = np.where(theirs["target_end"].isna(), known, np.where(rows == known, rows, -1))
-    return rows
+        return np.where(theirs["target_end"].isna(), known, np.where(rows == known, rows, -1))
+    return np.where(_days_without_bar(theirs, ends, rows, data) > 0, -1, rows)
+
+
+def _days_without_bar(theirs: pd.DataFrame, ends: Rows, rows: Rows, data: MarketData) -> NDArray[np.int64]:
+    """How many times of the table itself, at which there is no bar, lie between the decision and the end of each row.
+
+    Whoever counts in days that have no bar, such as holidays that were filled, decides a bar later for each of them:
+    such a forecast knew a part of what it is judged on.
+
+    Args:
+        theirs: Forecasts with the bar that each is about, n.
+        ends: Panel row of this bar, (n,); -1 where there is none.
+        rows: Panel row of the decision as our calendar counts, (n,); -1 where there is none.
+        data: The data module.
+    """
+    between = np.zeros(len(theirs), dtype=np.int64)
+    times = utc_times(theirs["target_end"])
+    for symbol in theirs["symbol"].unique():
+        own = (theirs["symbol"] == symbol).to_numpy()
+        filled = np.unique(times[own & (ends < 0)])
+        judged = own & (rows >= 0)
+        first, last = (np.searchsorted(filled, data.panel.time[at[judged]]) for at in (rows, ends))
+        between[judged] = last - first
+    return between
 
 
 def _rows_at(symbol: pd.Series, time: pd.Series, data: MarketData) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,15 @@ from arch.bootstrap import MCS
 from scipy.stats import chi2, norm
 
 from cnn_lstm.errors import DataError
-from cnn_lstm.evaluation.foreign.compare import clark_west, comparison_text, conditional_ability, confidence_set
+from cnn_lstm.evaluation.foreign.compare import (
+    TargetComparison,
+    clark_west,
+    comparison_text,
+    conditional_ability,
+    confidence_set,
+)
 from cnn_lstm.evaluation.foreign.judgement import compare_forecasts
+from cnn_lstm.evaluation.foreign.page import best_sentence, comparison_page
 from cnn_lstm.evaluation.series import mean_block
 from cnn_lstm.evaluation.settings import Evaluation
 from tests import experiments
@@ -111,6 +119,41 @@ def test_tables_are_compared_on_the_rows_that_all_know(tmp_path: Path) -> None:
     kept = json.loads((tmp_path / "comparison.json").read_text())
     assert kept["return_2"]["losses"] == compared.losses
     assert len((tmp_path.parent / "test_uses.jsonl").read_text().splitlines()) >= 2
+    losses = pd.read_parquet(tmp_path / "comparison.parquet")
+    assert losses.groupby("forecaster")["loss"].mean().to_dict() == pytest.approx(compared.losses, rel=1e-12)
+    assert len(losses) == 2 * compared.dates
+    wanted = np.sort(tables.ended(bars, one)["as_of"].iloc[20:].unique())
+    assert set(losses["as_of"]) <= set(pd.DatetimeIndex(wanted, tz="UTC"))
+
+
+def test_the_page_says_what_the_numbers_say(tmp_path: Path) -> None:
+    """With names that HTML would read as its own, and that no font of a plot has."""
+    bars = tables.prices(400)
+    given = tables.forecasts(bars)[["symbol", "as_of", "y_pred"]]
+    noise = np.random.default_rng(9).normal(size=len(given))
+    frames = {
+        "<good>": given.assign(y_pred=0.0),
+        "模型": given.assign(y_pred=0.001 * noise),
+        "bad": given.assign(y_pred=noise),
+    }
+
+    compared = compared_on(frames, bars, tmp_path)
+
+    page = (tmp_path / "comparison.html").read_text()
+    assert compared.confidence_set["bad"] < 0.1
+    assert sorted(compared.possibly_best) == ["<good>", "模型"]
+    assert "NO CLEAR BEST" in page
+    assert "may be luck" in best_sentence(compared)
+    assert "bad" not in best_sentence(compared)
+    assert "<good>" not in page
+    assert page.count("<figure") == 2
+    alone = replace(compared, confidence_set={**dict.fromkeys(compared.losses, 0.0), compared.ranked[0]: 1.0})
+    assert "ONE IS THE BEST" in comparison_page({"return_2": alone})
+    assert "larger than luck" in best_sentence(alone)
+
+
+def compared_on(frames: dict[str, pd.DataFrame], bars: pd.DataFrame, folder: Path) -> TargetComparison:
+    return compare_forecasts(folder, frames, tables.data_of(bars), QUICK)["return_2"]
 
 
 def test_tables_without_a_common_row_are_refused(tmp_path: Path) -> None:
@@ -133,4 +176,4 @@ def test_the_command_compares_files(tmp_path: Path, capsys: pytest.CaptureFixtur
 
     assert code == 0
     assert "one against two" in capsys.readouterr().out
-    assert (tmp_path / "judged/comparison.json").is_file()
+    assert {"comparison.json", "comparison.html"} <= {file.name for file in (tmp_path / "judged").iterdir()}

@@ -319,12 +319,28 @@ def kept_of_ledger(folder: Path) -> list[dict[str, Any]]:
 
 def test_a_prepared_index_is_read_as_columns() -> None:
     days = pd.bdate_range("2024-01-02", periods=3)
-    wide = pd.DataFrame({"A": [1.0, 2.0, 3.0], "A_q0.05": 0.0, "A_q0.95": 4.0}, index=days)
+    wide = pd.DataFrame({"A": [1.0, 2.0, 3.0], "A_q0.025": 0.0, "A_q0.050": 0.5, "A_q0.975": 4.0}, index=days)
 
     table = read_forms(wide).table
 
-    assert list(table.columns) == ["symbol", "target_end", "y_pred", "q05", "q95"]
+    names = ["symbol", "target_end", "y_pred", "q02.5", "q05", "q97.5", "lower_95", "upper_95"]
+    assert list(table.columns) == names
     assert table["symbol"].unique().tolist() == ["A"]
+
+
+def test_levels_of_half_a_percent_are_nobodys_model() -> None:
+    days = pd.bdate_range("2024-01-02", periods=3)
+    theirs = pd.DataFrame({"unique_id": "A", "ds": days, "MLP": 0.1, "MLP-lo-97.5": 0.0, "MLP-hi-97.5": 0.2})
+    assert list(read_forms(theirs).table) == ["symbol", "target_end", "y_pred"]
+
+
+def test_all_quantiles_of_a_table_of_ours_are_kept(tmp_path: Path) -> None:
+    """Value at risk of 5 % and 1 % in the report is read from them."""
+    bars = tables.prices()
+    judge_forecasts(tmp_path, tables.forecasts(bars), tables.data_of(bars), QUICK)
+    ours = pd.read_parquet(tmp_path / "predictions.parquet").assign(**{"q02.5": -0.1, "q05": -0.08})
+
+    assert {"q02.5", "q05"} <= {*read_forms(ours).table}
 
 
 @pytest.mark.slow
