@@ -48,7 +48,7 @@ def test_data_sets_load_without_a_network(offline: None, dataset: str, symbols: 
 
 
 def test_the_values_are_those_of_skfolio(stocks: pd.DataFrame) -> None:
-    from skfolio.datasets import load_sp500_dataset  # type: ignore[import-untyped]  # it has no types; takes seconds
+    from skfolio.datasets import load_sp500_dataset  # takes seconds
 
     wide = stocks.pivot(index="timestamp", columns="symbol", values="close")
     theirs = load_sp500_dataset()

@@ -129,7 +129,7 @@ def fitted_rows(split: CPCV, count: int, reach: int, reads: int) -> tuple[list[i
 @pytest.mark.parametrize(("reach", "reads"), [(1, 0), (2, 3), (4, 3)])
 def test_the_rows_are_those_of_skfolio(count: int, groups: int, tested: int, reach: int, reads: int) -> None:
     """Its purge takes delay + horizon rows on both sides, its embargo the window and warm-up less one behind it."""
-    from skfolio.model_selection import CombinatorialPurgedCV  # type: ignore[import-untyped]  # no types; takes seconds
+    from skfolio.model_selection import CombinatorialPurgedCV  # takes seconds
 
     oracle = CombinatorialPurgedCV(groups, tested, purged_size=reach, embargo_size=reads)
     wanted = [

@@ -52,7 +52,7 @@ class SkfolioBars(PriceSource):
             ConfigError: E235, skfolio is not installed.
         """
         try:
-            from skfolio import datasets  # type: ignore[import-untyped]  # it has no types
+            from skfolio import datasets
         except ImportError as error:
             what = f"{error.name or 'skfolio'} is not installed"
             raise ConfigError(what, "data.source SkfolioBars", "pip install skfolio", code=235) from error
