@@ -57,13 +57,13 @@ def _record(folder: RunFolder) -> None:
 def _parser() -> CommandParser:
     parser = CommandParser(
         prog=PROG,
-        description=f"Appends to RUN/{LIVE} the forecasts of every new bar, with their intervals, and fills in what has "
-        "become known of earlier ones. Safe to run twice. Every other option is passed on, such as --data.end null.",
+        description=f"Appends to RUN/{LIVE} the forecasts of every new bar, and fills in what has become "
+        "known of earlier ones. Safe to run twice. Every other option is passed on, such as --data.end null.",
     )
     parser.add_argument("run", metavar="RUN", type=filled_path, help="folder of a run")
     prices = parser.add_mutually_exclusive_group()
     prices.add_argument(
-        "--prices", metavar="FILE", nargs="+", help="CSV or Parquet; those of RUN/config.yaml by default"
+        "--prices", metavar="FILE", nargs="+", help="CSV or Parquet; as RUN/config.yaml says by default"
     )
     prices.add_argument("--config", "-c", metavar="FILE", type=filled_path, help="RUN/config.yaml by default")
     parser.add_argument("--since", metavar="DATE", type=filled, help="first decision, on the first update")

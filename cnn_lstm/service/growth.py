@@ -74,10 +74,9 @@ class Changes:
     def __str__(self) -> str:
         late = f" ({self.late:,} late)" if self.late else ""
         made = f"{counted(self.symbols, 'symbol')}, {counted(self.new, 'new forecast')}{late}"
-        known = (
-            "" if self.rows else " since what the fit and the test of the run have known (--since DATE begins earlier)"
-        )
-        what = f"{made}, {counted(self.known, 'outcome')} known" if self.new or self.known else f"nothing new{known}"
+        what = f"{made}, {counted(self.known, 'outcome')} known" if self.new or self.known else "nothing new"
+        if not self.rows:
+            what += " since what the fit and the test of the run have known (--since DATE begins earlier)"
         return f"{what}; {counted(self.rows, 'row')}"
 
 
@@ -94,7 +93,7 @@ def grown(live: pd.DataFrame | None, evening: Evening) -> tuple[pd.DataFrame, Ch
     tonight = _bare(evening.forecasts)
     before = _issued(tonight.iloc[:0], evening.now) if live is None else _bare(live)
     places = pd.MultiIndex.from_frame(tonight[KEYS]).get_indexer(pd.MultiIndex.from_frame(before[KEYS]))
-    added = _issued(tonight.drop(index=places[places >= 0]), evening.now)
+    added = _issued(tonight.drop(index=places[places >= 0].tolist()), evening.now)
     filled = _filled(before, tonight.reindex(places).reset_index(drop=True), evening)
     table = pd.concat([part for part in (filled, added) if len(part)] or [added], ignore_index=True)
     table["late"] = are_late(table["issued"], table["target_start"], evening.daily)
@@ -143,14 +142,15 @@ def _filled(before: pd.DataFrame, now: pd.DataFrame, evening: Evening) -> pd.Dat
     known = {name: before[name].where(before[name].notna(), now[name]) for name in OUTCOMES}
     tolerance = TOLERANCE * before["scale"].where((before["scale"] > 0) & np.isfinite(before["scale"]), 1.0)
     moved = pd.concat([(before[name] - now[name]).abs() > tolerance for name in [*names, "y_true"]], axis=1).any(axis=1)
-    first = evening.forecasts.groupby("symbol")["as_of"].min().reindex(before["symbol"])
-    lost = now["as_of"].isna() & (before["as_of"] > first.set_axis(before.index))
+    spans = evening.forecasts.groupby("symbol")["as_of"].agg(["min", "max"]).reindex(before["symbol"])
+    first, last = (spans[edge].set_axis(before.index) for edge in ("min", "max"))
+    lost = now["as_of"].isna() & (before["as_of"] > first) & (before["as_of"] < last)  # else there are fewer bars
     return before.assign(**known, revised=before["revised"] | moved | lost)
 
 
 def _forecast_columns(table: pd.DataFrame) -> list[str]:
     """Columns of the objective: those between truth and naive forecast."""
-    names = list(table)
+    names = [str(name) for name in table]
     return names[names.index("y_true") + 1 : names.index("y_last")]
 
 
@@ -170,10 +170,10 @@ def _named(rows: pd.DataFrame) -> str:
     """Forecasts, for people: the first one, and how many there are."""
     if rows.empty:
         return ""
-    first, symbols = rows.loc[rows["as_of"].idxmin()], rows["symbol"].nunique()
-    return (
-        f"{first['symbol']} @ {day(first['as_of'])}, {counted(len(rows), 'forecast')} of {counted(symbols, 'symbol')}"
-    )
+    earliest = rows.sort_values("as_of", kind="stable").head(1)
+    symbol, as_of = earliest["symbol"].item(), pd.Timestamp(earliest["as_of"].item())
+    several = f" of {counted(rows['symbol'].nunique(), 'symbol')}" if rows["symbol"].nunique() > 1 else ""
+    return f"{symbol} @ {day(as_of)}, {counted(len(rows), 'forecast')}{several}"
 
 
 def _sorted(table: pd.DataFrame, targets: list[str]) -> pd.DataFrame:
