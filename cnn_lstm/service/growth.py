@@ -17,7 +17,7 @@ from cnn_lstm.service.live import About
 
 KEYS = ["target", "symbol", "as_of"]
 OUTCOMES = ("target_start", "target_end", "y_true", "bar_return")  # known once a label has begun, or ended
-# a forecast or an outcome that differs by more of its scale is another one; less is rounding, as after a split
+# a value that differs by more of its scale comes from other bars; less is rounding, as after a split
 TOLERANCE = 1e-3
 SAME = 1e-4  # relative difference of two ratios of one split
 
@@ -136,22 +136,27 @@ def _filled(before: pd.DataFrame, now: pd.DataFrame, evening: Evening) -> pd.Dat
     """
     kinds = {name: about.quantity for name, about in target_infos(evening.forecasts).items()}
     levels = before["target"].isin([name for name, quantity in kinds.items() if quantity.is_level])
-    names = _forecast_columns(before)
-    ratio = _ratio(before, now).where(levels, 1.0)
-    now = now.assign(**{name: now[name] * ratio for name in [*names, "y_true"]})
+    compared, ratio = _compared(before), _ratio(before, now).where(levels, 1.0)
+    now = now.assign(**{name: now[name] * ratio for name in compared})
     known = {name: before[name].where(before[name].notna(), now[name]) for name in OUTCOMES}
-    tolerance = TOLERANCE * before["scale"].where((before["scale"] > 0) & np.isfinite(before["scale"]), 1.0)
-    moved = pd.concat([(before[name] - now[name]).abs() > tolerance for name in [*names, "y_true"]], axis=1).any(axis=1)
+    moved = pd.concat([(before[name] - now[name]).abs() > size for name, size in compared.items()], axis=1).any(axis=1)
     spans = evening.forecasts.groupby("symbol")["as_of"].agg(["min", "max"]).reindex(before["symbol"])
     first, last = (spans[edge].set_axis(before.index) for edge in ("min", "max"))
     lost = now["as_of"].isna() & (before["as_of"] > first) & (before["as_of"] < last)  # else there are fewer bars
     return before.assign(**known, revised=before["revised"] | moved | lost)
 
 
-def _forecast_columns(table: pd.DataFrame) -> list[str]:
-    """Columns of the objective: those between truth and naive forecast."""
-    names = [str(name) for name in table]
-    return names[names.index("y_true") + 1 : names.index("y_last")]
+def _compared(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """Columns that tell whether a forecast is made of the same bars, each with the difference that is none, (n,).
+
+    A forecast may hardly depend on a bar that was changed: what else is known of the bars is compared, too.
+    """
+    names, scale = [str(name) for name in table], table["scale"]
+    of_objective = names[names.index("y_true") + 1 : names.index("y_last")]
+    rounding = TOLERANCE * scale.where((scale > 0) & np.isfinite(scale), 1.0)
+    return {name: rounding for name in ("y_true", *of_objective, "y_last")} | {
+        "volatility": TOLERANCE * table["volatility"]
+    }
 
 
 def _ratio(before: pd.DataFrame, now: pd.DataFrame) -> pd.Series:

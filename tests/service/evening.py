@@ -24,26 +24,12 @@ def set_clock(now: str) -> None:
     update.utc_now = lambda: moment  # type: ignore[assignment]
 
 
-def kill_at(place: str, call: int) -> None:
-    """Kills this process when a function, as `module:name`, is called for the n-th time."""
-    module, _, name = place.partition(":")
-    owner, left = importlib.import_module(module), [call]
-    wrapped = getattr(owner, name)
-
-    def deadly(*args: object, **kwargs: object) -> object:
-        left[0] -= 1
-        if not left[0]:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return wrapped(*args, **kwargs)
-
-    setattr(owner, name, deadly)
-
-
-def evening(run: Path, prices: Path, now: str, moment: tuple[str, int] | None) -> None:
-    """An update; the process is killed at a moment."""
+def evening(run: Path, prices: Path, now: str, moment: str | None = None) -> None:
+    """An update; the process is killed when it calls a function, as `module:name`."""
     set_clock(now)
     if moment is not None:
-        kill_at(*moment)
+        module, _, name = moment.partition(":")
+        setattr(importlib.import_module(module), name, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     update.update_run(run, Predictor.from_checkpoint(run / "checkpoints" / "best.ckpt"), pd.read_parquet(prices))
 
 

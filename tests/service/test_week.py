@@ -20,22 +20,25 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cnn_lstm.service import update
 from cnn_lstm.service.live import LIVE, read_live
+from cnn_lstm.training.tracking.events import Artifact
+from cnn_lstm.training.tracking.journal import Journal
 from tests.experiments import experiment, fit
+from tests.experiments import run as command
 from tests.markets import market
 from tests.service.evening import evening
 
 WEEK = [f"2010-09-{day:02}" for day in range(6, 11)]
 DOWN = "http://127.0.0.1:9"
-# a process is killed when it calls a function for the n-th time: before, while and after the file is written
-MOMENTS = [
-    ("cnn_lstm.service.update:take_folder", 1),
-    ("cnn_lstm.service.growth:_sorted", 1),
-    ("cnn_lstm.data.stored_tables:_write", 1),
-    ("cnn_lstm.files:flush_file", 1),
-    ("cnn_lstm.files:flush_folder", 1),
-    ("cnn_lstm.service.update:_warn_of", 1),
-]
+# a process is killed when it first calls a function: before the file is written, while it is, and after; each twice
+MOMENTS = {
+    WEEK[0]: ["cnn_lstm.data.stored_tables:_write", "cnn_lstm.files:flush_folder"],
+    WEEK[1]: ["cnn_lstm.service.update:take_folder", "cnn_lstm.files:flush_file"],
+    WEEK[2]: ["cnn_lstm.service.growth:_sorted", "cnn_lstm.service.update:_warn_of"],
+    WEEK[3]: ["cnn_lstm.files:flush_file", "cnn_lstm.data.stored_tables:_write"],
+    WEEK[4]: ["cnn_lstm.files:flush_folder"],
+}
 FORKS = multiprocessing.get_context("forkserver") if os.name == "posix" else None
 
 
@@ -109,26 +112,54 @@ def assert_what_the_week_was(table: pd.DataFrame) -> None:
 # -- processes that are killed at a known moment ------------------------------------------------------------------
 
 
-def forked(run: Path, now: str, moment: tuple[str, int] | None = None) -> int | None:
+def forked(run: Path, now: str, moment: str | None = None) -> int | None:
     assert FORKS is not None
     FORKS.set_forkserver_preload(["tests.service.evening"])
     process = FORKS.Process(target=evening, args=(run, run.parent / "prices.parquet", now, moment))
     process.start()
-    process.join(100)
+    process.join(900)
     return process.exitcode
 
 
 @pytest.mark.skipif(FORKS is None, reason="it forks")
-def test_a_week_that_is_killed_at_every_step(evenings: Callable[[str, str], tuple[Path, str]]) -> None:
+def test_a_week_that_is_killed_at_every_step(
+    evenings: Callable[[str, str], tuple[Path, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for day in WEEK:
-        assert forked(*evenings("calm", day)) == 0
-        killed = [forked(*evenings("killed", day), moment) for moment in MOMENTS]
-        # once the file is written, an evening has nothing more to write
-        assert killed.count(-signal.SIGKILL) >= 4, killed
+        with monkeypatch.context() as patch:
+            run, now = evenings("calm", day)
+            patch.setattr(update, "utc_now", lambda now=now: pd.Timestamp(now, tz="UTC").as_unit("us"))
+            evening(run, run.parent / "prices.parquet", now)
+        assert {forked(*evenings("killed", day), moment) for moment in MOMENTS[day]} == {-signal.SIGKILL}
         assert forked(*evenings("killed", day)) == 0
     killed_run, calm = (evenings(name, WEEK[-1])[0] for name in ("killed", "calm"))
     assert_as_uninterrupted(killed_run, calm)
     assert_what_the_week_was(read_live(calm))
+
+
+# -- the record -------------------------------------------------------------------------------------------------------
+
+
+def kept(run: Path) -> int:
+    """How often live.parquet stands in the record of a run."""
+    events = [event.content for event in Journal(run / "tracking").events()]
+    return sum(isinstance(event, Artifact) and event.file == LIVE for event in events)
+
+
+def test_a_server_that_nobody_but_the_folder_names_gets_nothing(
+    evenings: Callable[[str, str], tuple[Path, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    calm = evenings("calm", WEEK[0])[0]
+    assert command("update", calm) == 0
+    assert capsys.readouterr().out.startswith("3 symbols, 3 new forecasts")
+    assert "only the run folder says where to send it" in caplog.text
+    assert kept(calm) == 1
+    assert command("update", calm) == 0
+    assert kept(calm) == 1
 
 
 # -- the command, killed at any moment --------------------------------------------------------------------------------
@@ -136,7 +167,8 @@ def test_a_week_that_is_killed_at_every_step(evenings: Callable[[str, str], tupl
 
 def started(run: Path, now: str) -> subprocess.Popen[str]:
     argv = [sys.executable, "-m", "tests.service.evening", now, "update", str(run)]
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": DOWN}
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def completed(run: Path, now: str) -> str:
@@ -165,6 +197,7 @@ def test_a_week_of_commands_killed_at_random(evenings: Callable[[str, str], tupl
     killed_run, calm = (evenings(name, WEEK[-1])[0] for name in ("killed", "calm"))
     assert_as_uninterrupted(killed_run, calm)
     assert_what_the_week_was(read_live(calm))
+    assert kept(calm) == 5
     assert said[0].startswith("3 symbols, 3 new forecasts, 0 outcomes known; 3 rows")
     assert said[1].startswith("3 symbols, 4 new forecasts")
     assert said[4].startswith("3 symbols, 3 new forecasts")
