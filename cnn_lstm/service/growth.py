@@ -154,9 +154,8 @@ def _compared(table: pd.DataFrame) -> dict[str, pd.Series]:
     names, scale = [str(name) for name in table], table["scale"]
     of_objective = names[names.index("y_true") + 1 : names.index("y_last")]
     rounding = TOLERANCE * scale.where((scale > 0) & np.isfinite(scale), 1.0)
-    return {name: rounding for name in ("y_true", *of_objective, "y_last")} | {
-        "volatility": TOLERANCE * table["volatility"]
-    }
+    values = dict.fromkeys(("y_true", *of_objective, "y_last"), rounding)
+    return values | {"volatility": TOLERANCE * table["volatility"]}
 
 
 def _ratio(before: pd.DataFrame, now: pd.DataFrame) -> pd.Series:

@@ -21,7 +21,7 @@ from cnn_lstm.service import update
 def set_clock(now: str) -> None:
     """Sets the clock of updates in this process."""
     moment = pd.Timestamp(now, tz="UTC").as_unit("us")
-    update.utc_now = lambda: moment  # type: ignore[assignment]
+    update.utc_now = lambda: moment
 
 
 def evening(run: Path, prices: Path, now: str, moment: str | None = None) -> None:

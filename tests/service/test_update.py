@@ -87,7 +87,7 @@ def predictor_of(case: Case, folder: Path, table: pd.DataFrame) -> Predictor:
     files = []
     for number in range(2 if case.ensemble else 1):
         data = MarketDataModule(TableSource(table[table["symbol"] != "NEW"]), **options)
-        objective = {} if case.objective is None else {"objective": case.objective()}
+        objective: dict[str, Any] = {} if case.objective is None else {"objective": case.objective()}
         trainer = small_trainer()
         network = small_network(n_features=data.n_features)
         trainer.fit(Forecaster(network, n_targets=len(case.targets), **objective), datamodule=data)

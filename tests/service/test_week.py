@@ -60,7 +60,8 @@ def served(evening: str) -> pd.DataFrame:
         table.loc[table["symbol"] == "BBB", ["open", "high", "low", "close"]] /= 4.0
     if evening >= WEEK[4]:
         taken |= table["symbol"] == "DDD"
-    return table[~taken]
+    left: pd.DataFrame = table[~taken]
+    return left
 
 
 @pytest.fixture(scope="module")
