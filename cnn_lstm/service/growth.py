@@ -149,13 +149,13 @@ def _filled(before: pd.DataFrame, now: pd.DataFrame, evening: Evening) -> pd.Dat
 def _compared(table: pd.DataFrame) -> dict[str, pd.Series]:
     """Columns that tell whether a forecast is made of the same bars, each with the difference that is none, (n,).
 
-    A forecast may hardly depend on a bar that was changed: what else is known of the bars is compared, too.
+    A forecast may hardly depend on a bar that was changed: the latest value is compared, too. The volatility is not,
+    since it has a long memory, and a table that begins later would change it.
     """
     names, scale = [str(name) for name in table], table["scale"]
     of_objective = names[names.index("y_true") + 1 : names.index("y_last")]
     rounding = TOLERANCE * scale.where((scale > 0) & np.isfinite(scale), 1.0)
-    values = dict.fromkeys(("y_true", *of_objective, "y_last"), rounding)
-    return values | {"volatility": TOLERANCE * table["volatility"]}
+    return dict.fromkeys(("y_true", *of_objective, "y_last"), rounding)
 
 
 def _ratio(before: pd.DataFrame, now: pd.DataFrame) -> pd.Series:
