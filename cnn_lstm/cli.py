@@ -43,7 +43,7 @@ COMMANDS = {
     "predict": ("cnn_lstm.commands.predict", "write the forecasts of a checkpoint to forecasts.parquet"),
     "update": (
         "cnn_lstm.commands.update",
-        "forecast what is new, and append it to live.parquet of a run: every evening",
+        "every evening: forecast the new bars, appended to live.parquet of a run",
     ),
     "monitor": ("cnn_lstm.commands.monitor", "say whether a model in service still works: fine, watch or stale"),
     "repeat": (

@@ -41,7 +41,7 @@ NEEDED = {  # packages that a page's Python needs and that are not everywhere
     "rl_extractor.md": ("gymnasium", "stable_baselines3"),
     "rl_torchrl.md": ("gymnasium", "stable_baselines3", "torchrl"),
 }
-AS_THEY_STAND = ("init", "judge", "data", "plot", "sync-tracking", "encode", "export", "rl")
+AS_THEY_STAND = ("init", "judge", "update", "data", "plot", "sync-tracking", "encode", "export", "rl")
 TRAINING = ("fit", "repeat", "walk-forward", "cross-validate", "sweep")
 SMALLER = {"gpu": "cpu", "50": "2", "20": "2", "12": "2", "5": "2", "6": "3"}  # devices, epochs, folds, trials, groups
 AGENTS = [

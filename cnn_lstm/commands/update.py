@@ -10,6 +10,7 @@ from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.runs.data_config import data_of_run
 from cnn_lstm.runs.messages import set_up_messages
 from cnn_lstm.service.live import LIVE
+from cnn_lstm.service.record import keep_live
 from cnn_lstm.service.update import update_run
 from cnn_lstm.training.run_folder import RunFolder
 
@@ -29,8 +30,8 @@ def run(argv: list[str]) -> None:
     data = data_of_run(config, options.config is not None, [*_source(options), *of_data])
     set_up_messages()
     changes = update_run(folder.path, predictor, data, options.since)
-    if (folder.path / "tracking").is_dir():
-        _record(folder)
+    if changes.new or changes.known:
+        keep_live(folder.path, options.tracking_uri)
     hint = f" (data.end is {data.end}: add --data.end null)" if data.end and not changes.new else ""
     print(f"{changes} in {folder.path / LIVE}{hint}")
 
@@ -43,29 +44,20 @@ def _source(options: Namespace) -> list[str]:
     return ["--data.source", "PriceFiles", f"--data.source.paths={paths}"]
 
 
-def _record(folder: RunFolder) -> None:
-    """Keeps the file in the run's record; a server that is down gets it later."""
-    from cnn_lstm.training.tracking.delivery import Delivery
-    from cnn_lstm.training.tracking.record import Record
-
-    record = Record(folder, "update", Delivery.of_run(folder.path, None))
-    with record.ended():
-        record.begin("", resumed=True)
-        record.keep(folder.path / LIVE)
-
-
 def _parser() -> CommandParser:
     parser = CommandParser(
         prog=PROG,
-        description=f"Appends to RUN/{LIVE} the forecasts of every new bar, with their intervals, and fills in what has "
-        "become known of earlier ones. Safe to run twice. Every other option is passed on, such as --data.end null.",
+        description=f"Appends to RUN/{LIVE} the forecasts of every new bar, and fills in what has become "
+        "known of earlier ones. Safe to run twice. Every other option is passed on, such as --data.end null.",
     )
     parser.add_argument("run", metavar="RUN", type=filled_path, help="folder of a run")
     prices = parser.add_mutually_exclusive_group()
     prices.add_argument(
-        "--prices", metavar="FILE", nargs="+", help="CSV or Parquet; those of RUN/config.yaml by default"
+        "--prices", metavar="FILE", nargs="+", help="CSV or Parquet; as RUN/config.yaml says by default"
     )
     prices.add_argument("--config", "-c", metavar="FILE", type=filled_path, help="RUN/config.yaml by default")
     parser.add_argument("--since", metavar="DATE", type=filled, help="first decision, on the first update")
     parser.add_argument("--ckpt_path", metavar="FILE", type=filled, help="best, last or a file; best by default")
+    meaning = "MLflow; by default MLFLOW_TRACKING_URI, else mlflow.db next to the run folder"
+    parser.add_argument("--tracking_uri", metavar="URI", type=filled, help=meaning)
     return parser

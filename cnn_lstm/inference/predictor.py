@@ -122,9 +122,6 @@ class Predictor:
             rows: Last rows of all complete windows, (n,), as `windows` gives them: intervals adapt to the earlier ones.
             first: First decision, UTC.
             samples: As for `predict`.
-
-        Returns:
-            Predictions table, see `predict`.
         """
         contract, infos = self.forecaster.contract, {target.name: TargetInfo.of(target) for target in self.targets}
         if contract.calibration is None:

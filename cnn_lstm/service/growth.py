@@ -17,7 +17,7 @@ from cnn_lstm.service.live import About
 
 KEYS = ["target", "symbol", "as_of"]
 OUTCOMES = ("target_start", "target_end", "y_true", "bar_return")  # known once a label has begun, or ended
-# a forecast or an outcome that differs by more of its scale is another one; less is rounding, as after a split
+# a value that differs by more of its scale comes from other bars; less is rounding, as after a split
 TOLERANCE = 1e-3
 SAME = 1e-4  # relative difference of two ratios of one split
 
@@ -74,10 +74,9 @@ class Changes:
     def __str__(self) -> str:
         late = f" ({self.late:,} late)" if self.late else ""
         made = f"{counted(self.symbols, 'symbol')}, {counted(self.new, 'new forecast')}{late}"
-        known = (
-            "" if self.rows else " since what the fit and the test of the run have known (--since DATE begins earlier)"
-        )
-        what = f"{made}, {counted(self.known, 'outcome')} known" if self.new or self.known else f"nothing new{known}"
+        what = f"{made}, {counted(self.known, 'outcome')} known" if self.new or self.known else "nothing new"
+        if not self.rows:
+            what += " since what the fit and the test of the run have known (--since DATE begins earlier)"
         return f"{what}; {counted(self.rows, 'row')}"
 
 
@@ -94,7 +93,7 @@ def grown(live: pd.DataFrame | None, evening: Evening) -> tuple[pd.DataFrame, Ch
     tonight = _bare(evening.forecasts)
     before = _issued(tonight.iloc[:0], evening.now) if live is None else _bare(live)
     places = pd.MultiIndex.from_frame(tonight[KEYS]).get_indexer(pd.MultiIndex.from_frame(before[KEYS]))
-    added = _issued(tonight.drop(index=places[places >= 0]), evening.now)
+    added = _issued(tonight.drop(index=places[places >= 0].tolist()), evening.now)
     filled = _filled(before, tonight.reindex(places).reset_index(drop=True), evening)
     table = pd.concat([part for part in (filled, added) if len(part)] or [added], ignore_index=True)
     table["late"] = are_late(table["issued"], table["target_start"], evening.daily)
@@ -137,21 +136,26 @@ def _filled(before: pd.DataFrame, now: pd.DataFrame, evening: Evening) -> pd.Dat
     """
     kinds = {name: about.quantity for name, about in target_infos(evening.forecasts).items()}
     levels = before["target"].isin([name for name, quantity in kinds.items() if quantity.is_level])
-    names = _forecast_columns(before)
-    ratio = _ratio(before, now).where(levels, 1.0)
-    now = now.assign(**{name: now[name] * ratio for name in [*names, "y_true"]})
+    compared, ratio = _compared(before), _ratio(before, now).where(levels, 1.0)
+    now = now.assign(**{name: now[name] * ratio for name in compared})
     known = {name: before[name].where(before[name].notna(), now[name]) for name in OUTCOMES}
-    tolerance = TOLERANCE * before["scale"].where((before["scale"] > 0) & np.isfinite(before["scale"]), 1.0)
-    moved = pd.concat([(before[name] - now[name]).abs() > tolerance for name in [*names, "y_true"]], axis=1).any(axis=1)
-    first = evening.forecasts.groupby("symbol")["as_of"].min().reindex(before["symbol"])
-    lost = now["as_of"].isna() & (before["as_of"] > first.set_axis(before.index))
+    moved = pd.concat([(before[name] - now[name]).abs() > size for name, size in compared.items()], axis=1).any(axis=1)
+    spans = evening.forecasts.groupby("symbol")["as_of"].agg(["min", "max"]).reindex(before["symbol"])
+    first, last = (spans[edge].set_axis(before.index) for edge in ("min", "max"))
+    lost = now["as_of"].isna() & (before["as_of"] > first) & (before["as_of"] < last)  # else there are fewer bars
     return before.assign(**known, revised=before["revised"] | moved | lost)
 
 
-def _forecast_columns(table: pd.DataFrame) -> list[str]:
-    """Columns of the objective: those between truth and naive forecast."""
-    names = list(table)
-    return names[names.index("y_true") + 1 : names.index("y_last")]
+def _compared(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """Columns that tell whether a forecast is made of the same bars, each with the difference that is none, (n,).
+
+    A forecast may hardly depend on a bar that was changed: the latest value is compared, too. The volatility is not,
+    since it has a long memory, and a table that begins later would change it.
+    """
+    names, scale = [str(name) for name in table], table["scale"]
+    of_objective = names[names.index("y_true") + 1 : names.index("y_last")]
+    rounding = TOLERANCE * scale.where((scale > 0) & np.isfinite(scale), 1.0)
+    return dict.fromkeys(("y_true", *of_objective, "y_last"), rounding)
 
 
 def _ratio(before: pd.DataFrame, now: pd.DataFrame) -> pd.Series:
@@ -170,10 +174,10 @@ def _named(rows: pd.DataFrame) -> str:
     """Forecasts, for people: the first one, and how many there are."""
     if rows.empty:
         return ""
-    first, symbols = rows.loc[rows["as_of"].idxmin()], rows["symbol"].nunique()
-    return (
-        f"{first['symbol']} @ {day(first['as_of'])}, {counted(len(rows), 'forecast')} of {counted(symbols, 'symbol')}"
-    )
+    earliest = rows.sort_values("as_of", kind="stable").head(1)
+    symbol, as_of = earliest["symbol"].item(), pd.Timestamp(earliest["as_of"].item())
+    several = f" of {counted(rows['symbol'].nunique(), 'symbol')}" if rows["symbol"].nunique() > 1 else ""
+    return f"{symbol} @ {day(as_of)}, {counted(len(rows), 'forecast')}{several}"
 
 
 def _sorted(table: pd.DataFrame, targets: list[str]) -> pd.DataFrame:

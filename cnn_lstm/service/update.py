@@ -31,9 +31,9 @@ TICK = np.timedelta64(1, "us")
 def update_run(run: Path, predictor: Predictor, prices: Frame | MarketData, since: str | None = None) -> Changes:
     """Appends to live.parquet of a run the forecasts of every decision that is new, and fills in outcomes.
 
-    The forecasts and their intervals are those of `Predictor.predict` on tonight's prices. Those that were issued before
-    stay, whatever the prices have become. Called again with the same prices, nothing changes. A kill leaves the file as
-    it was, or as it will be.
+    The forecasts and their intervals are those of `Predictor.predict` on tonight's prices. Those that were issued
+    before stay, whatever the prices have become. Called again with the same prices, nothing changes. A kill leaves the
+    file as it was, or as it will be.
 
     Args:
         run: The run folder, which is locked meanwhile.
