@@ -29,6 +29,7 @@ FILES = (
     "--output",
     "--prices",
     "--calibration_from",
+    "--weights_from",
     "--known_future",
     "--static",
 )
