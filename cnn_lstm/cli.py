@@ -49,6 +49,10 @@ COMMANDS = {
         "cnn_lstm.commands.walk_forward",
         "retrain fold by fold, and judge the forecasts of all test parts as one",
     ),
+    "roll": (
+        "cnn_lstm.commands.roll",
+        "refit as time goes on; a new model takes over where it is better on unseen dates",
+    ),
     "sweep": ("cnn_lstm.commands.sweep", "search for better settings with Optuna, on the validation part"),
     "rl": ("cnn_lstm.commands.rl", "train agents on a forecaster's encoder, and judge them on its test dates"),
     "audit": ("cnn_lstm.commands.audit", "check on your data, features and checkpoint that nothing looks ahead"),

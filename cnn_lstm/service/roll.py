@@ -1,0 +1,218 @@
+"""Refits as time goes on, and lets a new model take over only where it has shown on unseen dates that it is better.
+
+All state is in the folder: the fits, one file per decision, and the champion. So a roll that was killed, or that is
+started again when more prices are there, does what is missing and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.muted_warnings import muted_warnings
+from cnn_lstm.data.sources.base import stamp
+from cnn_lstm.data.splits import day
+from cnn_lstm.errors import ConfigError, require
+from cnn_lstm.evaluation.report import json_values
+from cnn_lstm.evaluation.settings import Evaluation
+from cnn_lstm.evaluation.verdict import dates_needed
+from cnn_lstm.files import write_json_whole, write_text_whole
+from cnn_lstm.runs.argv import word_of
+from cnn_lstm.runs.cluster import Cluster
+from cnn_lstm.runs.forecast_cli import ForecastCLI
+from cnn_lstm.runs.members import Member, leave_with, train_all
+from cnn_lstm.runs.multi_run import MultiRunCommand
+from cnn_lstm.service.champion import Registry, write_champion
+from cnn_lstm.service.contest import Decision, contests, decide, first_decision
+from cnn_lstm.service.fitted import FittedModels
+from cnn_lstm.service.roll_plan import FILE, Plan, Step, Words, expiry_of, next_date, steps_due
+from cnn_lstm.service.walk_result import does_it_pay, pay_text, plain_result, steps_text, write_walk
+from cnn_lstm.training.run_folder import empty_run_removed
+from cnn_lstm.training.tracking.parent import name_parent
+
+ROLL = MultiRunCommand(
+    command="roll",
+    reserved=("--data.split", "--data.end", "--run_dir", "--ckpt_path", "--expires", "--weights_from"),
+)
+
+
+@dataclass(frozen=True)
+class Roll:
+    """A roll at work.
+
+    Attributes:
+        folder: Its folder.
+        plan: What stays the same in all steps.
+        steps: The steps that are due.
+        members: The run of each.
+        data: The data module of the whole prices, set up.
+        settings: Evaluation settings.
+    """
+
+    folder: Path
+    plan: Plan
+    steps: Sequence[Step]
+    members: Sequence[Member]
+    data: MarketDataModule
+    settings: Evaluation
+
+    def undecided(self) -> list[int]:
+        """Numbers of the steps that were not decided yet."""
+        return [step.number for step in self.steps if Decision.read(self.folder, step.number) is None]
+
+
+@empty_run_removed()
+def roll(
+    argv: Sequence[str],
+    words: Words,
+    jobs: int | None,
+    folder: Path | None,
+    resume: bool = False,
+    address: str | None = None,
+) -> None:
+    """Does the steps of a roll that are due, judges what was forecast so far, and keeps the champion.
+
+    Args:
+        argv: Arguments of `fit`.
+        words: What the command line says of the roll.
+        jobs: Fits at a time; None for one, or as many as the cluster has room for. With a warm start it is one.
+        folder: Folder of the roll; a new one by default.
+        resume: Whether to go on in the folder, where a roll was begun there.
+        address: Address of a Ray cluster; None to train on this machine.
+
+    Raises:
+        ConfigError: If an option is wrong, before anything is trained.
+        SystemExit: With the exit code of the first fit that failed.
+    """
+    begun = folder is not None and ROLL.kept_config(folder).is_file()
+    resume = resume and (begun or folder is None)  # the same line begins, and goes on the next evening
+    argv = ROLL.argv_of_fit(argv, jobs, folder, resume)
+    cli = ROLL.parsed(argv)
+    data = cli.build_data()
+    with muted_warnings():  # the fits warn for themselves
+        data.setup()
+    plan = _plan(words, data, folder if resume else None)
+    what, fix = "an ensemble has no weights for a warm start", "leave out --warm_start, or --ensemble"
+    require(not (plan.warm_start and cli.makes_ensemble), what, "--warm_start", fix, code=237)
+    cluster = Cluster.of(address, cli.command_config.trainer)
+    steps = steps_due(plan, data.times, None if words.until is None else stamp(words.until, "--until"))
+    _require_judgeable(plan, steps, data)
+    folder = folder or ROLL.new_folder(cli)
+    members = [_member(plan, step, data, folder, _argv_of_all(cli, argv)) for step in steps]
+    done = Roll(folder, plan, steps, members, data, cli.evaluation)
+    with ROLL.locked(folder) as lock:
+        kept = {FILE: lambda: write_json_whole(done.folder / FILE, plan.to_plain())}
+        ROLL.require_same_configuration(folder, cli.config_text, kept)
+        name_parent(folder)
+        print(f"roll folder: {folder}")
+        failed = _train(done, jobs, lock, cluster)
+        leave_with(members, failed, new=None if resume else folder)
+        _conclude(done, cli)
+
+
+def _plan(words: Words, data: MarketDataModule, folder: Path | None) -> Plan:
+    """The plan of the folder where a roll goes on; else a new one."""
+    if folder is None:
+        return Plan.of(words, data.parts.boundaries, data.times)
+    plan = Plan.read(folder)
+    plan.require_same(words, folder)
+    return plan
+
+
+def _require_judgeable(plan: Plan, steps: Sequence[Step], data: MarketDataModule) -> None:
+    """Refuses steps on which no challenger could win, and parts that a fit could not be trained on, before any is."""
+    horizon = max(target.horizon for target in data.targets)
+    decisions = data.panel.time[data.windows]
+    ends = np.full(len(decisions), np.datetime64("NaT"), dtype=decisions.dtype)
+    inside = data.windows + data.bound.reach < len(data.panel)
+    ends[inside] = data.panel.time[data.windows[inside] + data.bound.reach]
+    needed = dates_needed(horizon)
+    for step in steps:
+        judged = (decisions >= step.judged_from) & (ends > decisions) & (ends < step.date)
+        dates = len(np.unique(decisions[judged]))
+        if dates < needed:
+            what = f"{dates} dates with a known outcome to judge the step of {day(step.date)} on, {needed} are needed"
+            raise ConfigError(what, f"--judge_on {plan.judge_on}", "give a longer --judge_on", code=237)
+    with muted_warnings():
+        for step in steps:
+            data.require_sound(data.parts_of(step.split_until_date()))
+
+
+def _argv_of_all(cli: ForecastCLI, argv: Sequence[str]) -> list[str]:
+    """Arguments of `fit` that all steps share: dates and registration are the roll's."""
+    config = cli.command_config
+    short = [f"--data.{name}=null" for name in ("validation", "test") if config.data.get(name) is not None]
+    return [*argv, *short, "--register_model=null"]
+
+
+def _member(plan: Plan, step: Step, data: MarketDataModule, folder: Path, argv: Sequence[str]) -> Member:
+    """The run of a step: on the prices before its date alone."""
+    own = [
+        f"--data.end={step.date}",
+        f"--data.split={json.dumps(step.split().spec())}",
+        f"--expires={expiry_of(plan, step, data.times)}",
+    ]
+    if plan.warm_start and step.number:
+        before = Member("step", step.number - 1, folder, []).run.checkpoints / "best.ckpt"
+        own.append(f"--weights_from={word_of(before)}")
+    return Member("step", step.number, folder, [*argv, *own], tested=False)
+
+
+def _train(done: Roll, jobs: int | None, lock: int | None, cluster: Cluster | None) -> dict[int, int]:
+    """Trains what is missing; with a warm start one after the other."""
+    missing = [done.members[number] for number in done.undecided()]
+    groups = [[member] for member in missing] if done.plan.warm_start else [missing] if missing else []
+    for group in groups:
+        if failed := train_all(group, jobs, lock, cluster=cluster):
+            return failed
+    return {}
+
+
+def _decided(done: Roll, models: FittedModels) -> list[Decision]:
+    """The decision of each step; those that are missing are made, in their order."""
+    decisions: list[Decision] = []
+    for step in done.steps:
+        decision = Decision.read(done.folder, step.number)
+        if decision is None:
+            before = decisions[-1].champion if decisions else None
+            decision = _decision(step, before, models, done.settings)
+            decision.write(done.folder)
+            print(f"step {step.number}, {day(step.date)}: {decision.reason}", flush=True)
+        decisions.append(decision)
+    return decisions
+
+
+def _decision(step: Step, before: int | None, models: FittedModels, settings: Evaluation) -> Decision:
+    if before is None:
+        return first_decision(step.date, step.judged_from)
+    pair = [models.plain(number, step.judged_from, step.date) for number in (step.number, before)]
+    targets = contests(*pair, step.date, settings)
+    return decide(step.number, step.date, step.judged_from, before, targets, "")
+
+
+def _conclude(done: Roll, cli: ForecastCLI) -> None:
+    """Decides, writes the champion and the walk's result, and prints them."""
+    models = FittedModels(done.members, done.data, done.settings)
+    decisions = _decided(done, models)
+    last, champion = done.steps[-1], done.members[decisions[-1].champion]
+    expires = str(expiry_of(done.plan, last, done.data.times))
+    file = write_champion(done.folder, champion, expires)
+    config = cli.command_config
+    if config.register_model and config.mlflow:
+        registry = Registry(config.register_model, config.tracking_uri)
+        registry.announce(done.folder, champion, done.members[-1], expires)
+    judgement = write_walk(done.folder, models, done.steps, decisions, done.settings)
+    compared = does_it_pay(models, done.steps, decisions, done.settings)
+    text = f"{steps_text(done.steps, decisions)}\n\n{pay_text(compared, decisions)}\n"
+    write_text_whole(done.folder / "roll.txt", text)
+    write_json_whole(done.folder / "roll.json", json_values(plain_result(compared, decisions)))
+    print("" if judgement is None else f"{judgement.text}\n", text, sep="", end="")
+    due = next_date(done.plan, last, done.data.times)
+    print(f"champion: {champion.name}, {file}, until {expires[:10]}\nnext step: {day(due)}\nroll folder: {done.folder}")
+    if judgement is not None:
+        print(f"report: {judgement.page}")
