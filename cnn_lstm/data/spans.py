@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -79,9 +79,10 @@ class Span:
         if self.unit == "bars":
             place = int(np.searchsorted(grid, moment)) + times * self.count
             return grid[place] if 0 <= place < len(grid) else None
-        step = pd.DateOffset(**{self.unit: abs(times) * self.count})
+        given: Any = {self.unit: abs(times) * self.count}
+        step = pd.DateOffset(**given)
         shifted = pd.Timestamp(moment) + step if times >= 0 else pd.Timestamp(moment) - step
-        return shifted.to_datetime64().astype("datetime64[us]")
+        return np.datetime64(shifted.to_datetime64(), "us")
 
     def beyond(self, moment: np.datetime64, grid: Times) -> np.datetime64:
         """The moment that lies one span after another one, also where no bar is known yet.

@@ -43,14 +43,17 @@ class Predictor:
 
     Args:
         forecaster: Trained forecaster, or an ensemble of several.
+        allow_expired: Whether it forecasts also at and after the day on which its checkpoint expires.
 
     Example:
         >>> predictor = Predictor.from_checkpoint("runs/quickstart/checkpoints/best.ckpt")  # doctest: +SKIP
         >>> predictor.predict(prices)[["symbol", "as_of", "y_pred"]].tail(3)  # doctest: +SKIP
     """
 
-    def __init__(self, forecaster: ForecastModel | Ensemble) -> None:
+    def __init__(self, forecaster: ForecastModel | Ensemble, allow_expired: bool = False) -> None:
         self.forecaster = forecaster.eval()
+        if allow_expired:
+            forecaster.contract = replace(forecaster.contract, expires="")
         self.recipe = Recipe.from_plain(forecaster.contract.recipe)
         self._side = GivenTables()
         self.targets = self.recipe.build_targets()
@@ -64,17 +67,14 @@ class Predictor:
         Args:
             path: Checkpoint file written by `fit`, or an ensemble written by `write_ensemble`.
             device: Where to compute.
-            allow_expired: Whether it forecasts also at and after the day on which it expires.
+            allow_expired: As for the class.
 
         Raises:
             CheckpointError: If the file is missing, damaged, unsafe or not ours.
             ConfigError: E238, if the device is not there.
         """
         require_device(device, "device")
-        model = model_from(read_checkpoint(path)).to(device)
-        if allow_expired:
-            model.contract = replace(model.contract, expires="")
-        return cls(model)
+        return cls(model_from(read_checkpoint(path)).to(device), allow_expired)
 
     def keep(self, known_future: Facts | None = None, static: Statics | None = None) -> Self:
         """Keeps the tables that the checkpoint needs next to prices, for all calls that give none.

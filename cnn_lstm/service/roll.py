@@ -190,8 +190,8 @@ def _decided(done: Roll, models: FittedModels) -> list[Decision]:
 def _decision(step: Step, before: int | None, models: FittedModels, settings: Evaluation) -> Decision:
     if before is None:
         return first_decision(step.date, step.judged_from)
-    pair = [models.plain(number, step.judged_from, step.date) for number in (step.number, before)]
-    targets = contests(*pair, step.date, settings)
+    challenger, champion = (models.plain(k, step.judged_from, step.date) for k in (step.number, before))
+    targets = contests(challenger, champion, step.date, settings)
     return decide(step.number, step.date, step.judged_from, before, targets, "")
 
 

@@ -159,7 +159,7 @@ def _lines(step: Step, decision: Decision) -> list[tuple[str, ...]]:
     if not decision.targets:
         return [(str(step.number), span, "-", "-", "-", "-", "-", "-", after)]
     judged = f"{decision.judged_from[:10]}..{decision.date[:10]}"
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for one in decision.targets.values():
         losses = (number(one.champion), number(one.challenger), p_value(one.dm_p))
         lines.append((str(step.number), span, judged, f"{one.dates:,}", *losses, decision.health or "-", after))
