@@ -5,7 +5,7 @@ Shapes: n forecasts of a predictions table.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from cnn_lstm.evaluation.report import json_values
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.verdict import dates_needed, holds_up
 from cnn_lstm.files import make_folder, read_json, write_json_whole
+from cnn_lstm.service.health import Health
 
 FOLDER = "decisions"
 CHALLENGER, CHAMPION = "challenger", "champion"
@@ -67,7 +68,8 @@ class Decision:
         before: Step whose model was the champion; None at the first step.
         promoted: Whether the challenger is the champion from now on.
         reason: Why, in one sentence.
-        health: What was found of the champion's health; empty at the first step.
+        health: Verdict on the champion's health; empty at the first step.
+        signs: Why, in whole sentences.
         targets: The contest on each target; empty at the first step.
     """
 
@@ -78,6 +80,7 @@ class Decision:
     promoted: bool
     reason: str
     health: str = ""
+    signs: Sequence[str] = ()
     targets: Mapping[str, Contest] = field(default_factory=dict)
 
     @property
@@ -171,7 +174,12 @@ def _contest(one: TargetComparison, horizon: int, level: float) -> Contest:
 
 
 def decide(
-    step: int, date: np.datetime64, judged_from: np.datetime64, before: int, targets: Mapping[str, Contest], health: str
+    step: int,
+    date: np.datetime64,
+    judged_from: np.datetime64,
+    before: int,
+    targets: Mapping[str, Contest],
+    health: Health,
 ) -> Decision:
     """Whether the challenger becomes the champion.
 
@@ -184,19 +192,21 @@ def decide(
         judged_from: First decision that the contest was about.
         before: Step of the champion.
         targets: The contest on each target.
-        health: What was found of the champion's health: `fine`, `watch` or `stale`.
+        health: The champion's health.
 
     Example:
         >>> tied = Contest("QLIKE", 200, 50, 0.43, 0.42, 0.02, 0.4, 0.4, wins=False, loses=False)
         >>> moment = np.datetime64("2012-01-03")
-        >>> [decide(3, moment, moment, 1, {"v": tied}, health).champion for health in ("fine", "stale")]
+        >>> [decide(3, moment, moment, 1, {"v": tied}, Health(one, [])).champion for one in ("fine", "stale")]
         [1, 3]
     """
     wins, loses = ([name for name, one in targets.items() if getattr(one, of)] for of in ("wins", "loses"))
-    stale = health == "stale"
+    stale = health.verdict == "stale"
     promoted = not loses and (bool(wins) or stale)
     reason = _reason(targets, wins, loses, stale)
-    return Decision(step, str(date), str(judged_from), before, promoted, reason, health, dict(targets))
+    return Decision(
+        step, str(date), str(judged_from), before, promoted, reason, health.verdict, health.reasons, dict(targets)
+    )
 
 
 def _reason(targets: Mapping[str, Contest], wins: list[str], loses: list[str], stale: bool) -> str:

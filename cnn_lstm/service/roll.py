@@ -28,6 +28,7 @@ from cnn_lstm.runs.forecast_cli import ForecastCLI
 from cnn_lstm.runs.members import Member, leave_with, train_all
 from cnn_lstm.runs.multi_run import MultiRunCommand
 from cnn_lstm.service.champion import Registry, write_champion
+from cnn_lstm.service.champion_health import champion_health
 from cnn_lstm.service.contest import Decision, contests, decide, first_decision
 from cnn_lstm.service.fitted import FittedModels
 from cnn_lstm.service.roll_plan import FILE, Plan, Step, Words, expiry_of, next_date, steps_due
@@ -180,19 +181,22 @@ def _decided(done: Roll, models: FittedModels) -> list[Decision]:
         decision = Decision.read(done.folder, step.number)
         if decision is None:
             before = decisions[-1].champion if decisions else None
-            decision = _decision(step, before, models, done.settings)
+            decision = _decision(done, models, step, before)
             decision.write(done.folder)
             print(f"step {step.number}, {day(step.date)}: {decision.reason}", flush=True)
         decisions.append(decision)
     return decisions
 
 
-def _decision(step: Step, before: int | None, models: FittedModels, settings: Evaluation) -> Decision:
+def _decision(done: Roll, models: FittedModels, step: Step, before: int | None) -> Decision:
     if before is None:
         return first_decision(step.date, step.judged_from)
     challenger, champion = (models.plain(k, step.judged_from, step.date) for k in (step.number, before))
-    targets = contests(challenger, champion, step.date, settings)
-    return decide(step.number, step.date, step.judged_from, before, targets, "")
+    targets = contests(challenger, champion, step.date, done.settings)
+    began = done.steps[before]
+    chosen = began.date if before else began.judged_from  # nothing has chosen the first model
+    health = champion_health(models.judged(before), chosen, step.date, done.settings.seed)
+    return decide(step.number, step.date, step.judged_from, before, targets, health)
 
 
 def _conclude(done: Roll, cli: ForecastCLI) -> None:
