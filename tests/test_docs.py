@@ -42,7 +42,7 @@ NEEDED = {  # packages that a page's Python needs and that are not everywhere
     "rl_torchrl.md": ("gymnasium", "stable_baselines3", "torchrl"),
 }
 AS_THEY_STAND = ("init", "judge", "data", "plot", "sync-tracking", "encode", "export", "rl")
-TRAINING = ("fit", "repeat", "walk-forward", "sweep")
+TRAINING = ("fit", "repeat", "walk-forward", "roll", "sweep")
 SMALLER = {"gpu": "cpu", "50": "2", "20": "2", "12": "2", "5": "2"}  # devices, epochs, folds, trials
 AGENTS = [
     *("--agent.steps", "16", "--agent.seeds", "[0]", "--agent.n_envs", "1"),
@@ -215,7 +215,7 @@ def test_python_blocks_run(page: Path, request: pytest.FixtureRequest) -> None:
             exec(compile(lines, str(page), "exec"), namespace)
 
 
-SEVERAL = ("repeat", "walk-forward", "sweep", "audit", "explain")
+SEVERAL = ("repeat", "walk-forward", "roll", "sweep", "audit", "explain")
 
 
 def timed(command: Command) -> ParameterSet:

@@ -15,6 +15,7 @@ import numpy as np
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.muted_warnings import muted_warnings
+from cnn_lstm.data.predictions import ahead
 from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.data.splits import day
 from cnn_lstm.errors import ConfigError, require
@@ -90,30 +91,36 @@ def roll(
         ConfigError: If an option is wrong, before anything is trained.
         SystemExit: With the exit code of the first fit that failed.
     """
-    begun = folder is not None and ROLL.kept_config(folder).is_file()
-    resume = resume and (begun or folder is None)  # the same line begins, and goes on the next evening
+    # the same line begins, and goes on the next evening
+    resume = resume and (folder is None or ROLL.kept_config(folder).is_file())
     argv = ROLL.argv_of_fit(argv, jobs, folder, resume)
     cli = ROLL.parsed(argv)
+    cluster = Cluster.of(address, cli.command_config.trainer)
+    work = _prepared(cli, argv, words, folder, resume)
+    with ROLL.locked(work.folder) as lock:
+        plan = {FILE: lambda: write_json_whole(work.folder / FILE, work.plan.to_plain())}
+        ROLL.require_same_configuration(work.folder, cli.config_text, plan)
+        name_parent(work.folder)
+        print(f"roll folder: {work.folder}")
+        failed = _train(work, jobs, lock, cluster)
+        leave_with(work.members, failed, new=None if resume else work.folder)
+        _conclude(work, cli)
+
+
+def _prepared(cli: ForecastCLI, argv: Sequence[str], words: Words, folder: Path | None, resume: bool) -> Roll:
+    """What is due; refuses what is wrong before anything is written."""
     data = cli.build_data()
     with muted_warnings():  # the fits warn for themselves
         data.setup()
     plan = _plan(words, data, folder if resume else None)
     what, fix = "an ensemble has no weights for a warm start", "leave out --warm_start, or --ensemble"
     require(not (plan.warm_start and cli.makes_ensemble), what, "--warm_start", fix, code=237)
-    cluster = Cluster.of(address, cli.command_config.trainer)
     steps = steps_due(plan, data.times, None if words.until is None else stamp(words.until, "--until"))
-    _require_judgeable(plan, steps, data)
+    new = [step for step in steps if folder is None or Decision.read(folder, step.number) is None]
+    _require_judgeable(plan, new, data)
     folder = folder or ROLL.new_folder(cli)
     members = [_member(plan, step, data, folder, _argv_of_all(cli, argv)) for step in steps]
-    done = Roll(folder, plan, steps, members, data, cli.evaluation)
-    with ROLL.locked(folder) as lock:
-        kept = {FILE: lambda: write_json_whole(done.folder / FILE, plan.to_plain())}
-        ROLL.require_same_configuration(folder, cli.config_text, kept)
-        name_parent(folder)
-        print(f"roll folder: {folder}")
-        failed = _train(done, jobs, lock, cluster)
-        leave_with(members, failed, new=None if resume else folder)
-        _conclude(done, cli)
+    return Roll(folder, plan, steps, members, data, cli.evaluation)
 
 
 def _plan(words: Words, data: MarketDataModule, folder: Path | None) -> Plan:
@@ -127,14 +134,11 @@ def _plan(words: Words, data: MarketDataModule, folder: Path | None) -> Plan:
 
 def _require_judgeable(plan: Plan, steps: Sequence[Step], data: MarketDataModule) -> None:
     """Refuses steps on which no challenger could win, and parts that a fit could not be trained on, before any is."""
-    horizon = max(target.horizon for target in data.targets)
+    needed = max(dates_needed(target.horizon) for target in data.targets)
     decisions = data.panel.time[data.windows]
-    ends = np.full(len(decisions), np.datetime64("NaT"), dtype=decisions.dtype)
-    inside = data.windows + data.bound.reach < len(data.panel)
-    ends[inside] = data.panel.time[data.windows[inside] + data.bound.reach]
-    needed = dates_needed(horizon)
+    ends = ahead(data.panel, data.windows, data.bound.reach)
     for step in steps:
-        judged = (decisions >= step.judged_from) & (ends > decisions) & (ends < step.date)
+        judged = (decisions >= step.judged_from) & (ends < step.date)  # one that is not known is not before anything
         dates = len(np.unique(decisions[judged]))
         if dates < needed:
             what = f"{dates} dates with a known outcome to judge the step of {day(step.date)} on, {needed} are needed"
@@ -164,59 +168,59 @@ def _member(plan: Plan, step: Step, data: MarketDataModule, folder: Path, argv: 
     return Member("step", step.number, folder, [*argv, *own], tested=False)
 
 
-def _train(done: Roll, jobs: int | None, lock: int | None, cluster: Cluster | None) -> dict[int, int]:
+def _train(work: Roll, jobs: int | None, lock: int | None, cluster: Cluster | None) -> dict[int, int]:
     """Trains what is missing; with a warm start one after the other."""
-    missing = [done.members[number] for number in done.undecided()]
-    groups = [[member] for member in missing] if done.plan.warm_start else [missing] if missing else []
+    missing = [work.members[number] for number in work.undecided()]
+    groups = [[member] for member in missing] if work.plan.warm_start else [missing] if missing else []
     for group in groups:
         if failed := train_all(group, jobs, lock, cluster=cluster):
             return failed
     return {}
 
 
-def _decided(done: Roll, models: FittedModels) -> list[Decision]:
+def _decided(work: Roll, models: FittedModels) -> list[Decision]:
     """The decision of each step; those that are missing are made, in their order."""
     decisions: list[Decision] = []
-    for step in done.steps:
-        decision = Decision.read(done.folder, step.number)
+    for step in work.steps:
+        decision = Decision.read(work.folder, step.number)
         if decision is None:
             before = decisions[-1].champion if decisions else None
-            decision = _decision(done, models, step, before)
-            decision.write(done.folder)
+            decision = _decision(work, models, step, before)
+            decision.write(work.folder)
             print(f"step {step.number}, {day(step.date)}: {decision.reason}", flush=True)
         decisions.append(decision)
     return decisions
 
 
-def _decision(done: Roll, models: FittedModels, step: Step, before: int | None) -> Decision:
+def _decision(work: Roll, models: FittedModels, step: Step, before: int | None) -> Decision:
     if before is None:
         return first_decision(step.date, step.judged_from)
     challenger, champion = (models.plain(k, step.judged_from, step.date) for k in (step.number, before))
-    targets = contests(challenger, champion, step.date, done.settings)
-    began = done.steps[before]
+    targets = contests(challenger, champion, step.date, work.settings)
+    began = work.steps[before]
     chosen = began.date if before else began.judged_from  # nothing has chosen the first model
-    health = champion_health(models.judged(before), chosen, step.date, done.settings.seed)
+    health = champion_health(models.judged(before), chosen, step.date, work.settings.seed)
     return decide(step.number, step.date, step.judged_from, before, targets, health)
 
 
-def _conclude(done: Roll, cli: ForecastCLI) -> None:
+def _conclude(work: Roll, cli: ForecastCLI) -> None:
     """Decides, writes the champion and the walk's result, and prints them."""
-    models = FittedModels(done.members, done.data, done.settings)
-    decisions = _decided(done, models)
-    last, champion = done.steps[-1], done.members[decisions[-1].champion]
-    expires = str(expiry_of(done.plan, last, done.data.times))
-    file = write_champion(done.folder, champion, expires)
+    models = FittedModels(work.members, work.data, work.settings)
+    decisions = _decided(work, models)
+    last, champion = work.steps[-1], work.members[decisions[-1].champion]
+    expires = str(expiry_of(work.plan, last, work.data.times))
+    file = write_champion(work.folder, champion, expires)
     config = cli.command_config
     if config.register_model and config.mlflow:
         registry = Registry(config.register_model, config.tracking_uri)
-        registry.announce(done.folder, champion, done.members[-1], expires)
-    judgement = write_walk(done.folder, models, done.steps, decisions, done.settings)
-    compared = does_it_pay(models, done.steps, decisions, done.settings)
-    text = f"{steps_text(done.steps, decisions)}\n\n{pay_text(compared, decisions)}\n"
-    write_text_whole(done.folder / "roll.txt", text)
-    write_json_whole(done.folder / "roll.json", json_values(plain_result(compared, decisions)))
+        registry.announce(work.folder, champion, work.members[-1], expires)
+    judgement = write_walk(work.folder, models, work.steps, decisions, work.settings)
+    compared = does_it_pay(models, work.steps, decisions, work.settings)
+    text = f"{steps_text(work.steps, decisions)}\n\n{pay_text(compared, decisions)}\n"
+    write_text_whole(work.folder / "roll.txt", text)
+    write_json_whole(work.folder / "roll.json", json_values(plain_result(compared, decisions)))
     print("" if judgement is None else f"{judgement.text}\n", text, sep="", end="")
-    due = next_date(done.plan, last, done.data.times)
-    print(f"champion: {champion.name}, {file}, until {expires[:10]}\nnext step: {day(due)}\nroll folder: {done.folder}")
+    due = next_date(work.plan, last, work.data.times)
+    print(f"champion: {champion.name}, {file}, until {expires[:10]}\nnext step: {day(due)}\nroll folder: {work.folder}")
     if judgement is not None:
         print(f"report: {judgement.page}")
