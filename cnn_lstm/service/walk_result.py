@@ -173,6 +173,8 @@ def pay_text(compared: Mapping[str, TargetComparison], decisions: Sequence[Decis
         compared: What it returned.
         decisions: The decision of each step.
     """
+    if len(decisions) == 1:
+        return "one step so far: no challenger yet"
     promoted = sum(one.promoted for one in decisions[1:])
     lines = [f"{promoted} of {len(decisions) - 1} challengers were promoted"]
     if promoted == 0:
