@@ -118,8 +118,8 @@ def test_each_forecast_is_its_champions_and_out_of_sample(finished: Path) -> Non
     assert (table["as_of"] > table["train_last"]).all()
     champions = {one["step"]: one["champion"] for one in read(finished / "roll.json")["steps"]}
     begins = [pd.Timestamp(date, tz="UTC") for date in DATES]
-    for row in table[["as_of", "champion"]].drop_duplicates().itertuples(index=False):
-        assert row.champion == champions[sum(row.as_of >= begin for begin in begins) - 1]
+    for when, champion in zip(table["as_of"], table["champion"], strict=True):
+        assert champion == champions[sum(when >= begin for begin in begins) - 1]
     for number, part in table.groupby("champion"):
         wanted = Predictor.from_checkpoint(step(finished, int(str(number))), "cpu", True).predict(prices())
         same = part[["symbol", "as_of"]].merge(wanted, on=["symbol", "as_of"])
