@@ -252,7 +252,8 @@ def test_the_registry_has_champion_and_challenger_also_after_an_outage(tmp_path:
     digests = {}
     for alias in ("champion", "challenger"):
         version = client.get_model_version_by_alias("rolled", alias)
-        digests[alias] = client.get_logged_model(version.model_id).tags["cnn_lstm.model"]
+        model_id = str(version.source).removeprefix("models:/")
+        digests[alias] = client.get_logged_model(model_id).tags["cnn_lstm.model"]
     of_steps = [str(read_checkpoint(step(folder, k))["cnn_lstm"]["digest"]) for k in range(3)]
     assert digests["challenger"] == of_steps[2]
     assert digests["champion"].split(" until ")[0] == of_steps[steps[-1]["champion"]]
