@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from cnn_lstm.data.durations import Duration
 from cnn_lstm.data.sources.base import stamp
-from cnn_lstm.data.spans import Span
 from cnn_lstm.data.splits import Boundaries, DateSplit, day
 from cnn_lstm.data.times import Times
 from cnn_lstm.errors import ConfigError, DataError
@@ -31,8 +31,8 @@ class Words:
     """What the command line says of a roll; None where it says nothing.
 
     Attributes:
-        every: Span from one step to the next.
-        judge_on: Span before a step on which its challenger is judged; that of `every` by default.
+        every: Duration from one step to the next.
+        judge_on: Duration before a step on which its challenger is judged; that of `every` by default.
         grace: How long a champion forecasts after the next step was due; that of `every` by default.
         first: Date of the first step, ISO; the test part of the configuration by default.
         until: Date at which the walk ends, ISO; the last bar by default.
@@ -83,9 +83,9 @@ class Plan:
         """
         if words.every is None:
             raise ConfigError("roll needs to know how often", "--every", "give for example --every 3mo", code=236)
-        every = str(Span.parse(words.every, "--every"))
+        every = str(Duration.parse(words.every, "--every"))
         spans = {
-            name: str(Span.parse(text, f"--{name}")) if (text := getattr(words, name)) else every
+            name: str(Duration.parse(text, f"--{name}")) if (text := getattr(words, name)) else every
             for name in ("judge_on", "grace")
         }
         first = edges.test if words.first is None else stamp(words.first, "--from")
@@ -116,7 +116,7 @@ class Plan:
             ConfigError: E242, naming the first difference.
         """
         given: Mapping[str, Any] = {
-            name: None if (text := getattr(words, name)) is None else str(Span.parse(text, f"--{name}"))
+            name: None if (text := getattr(words, name)) is None else str(Duration.parse(text, f"--{name}"))
             for name in ("every", "judge_on", "grace")
         }
         first = None if words.first is None else str(stamp(words.first, "--from"))
@@ -194,7 +194,7 @@ def steps_due(plan: Plan, grid: Times, until: np.datetime64 | None = None) -> li
 
 
 def _dates(plan: Plan, grid: Times, stop: np.datetime64) -> list[np.datetime64]:
-    every, first = Span.parse(plan.every, "--every"), np.datetime64(plan.first, "us")
+    every, first = Duration.parse(plan.every, "--every"), np.datetime64(plan.first, "us")
     dates: list[np.datetime64] = []
     date: np.datetime64 | None = first
     while date is not None and date < stop:
@@ -204,7 +204,7 @@ def _dates(plan: Plan, grid: Times, stop: np.datetime64) -> list[np.datetime64]:
 
 
 def _step(plan: Plan, number: int, date: np.datetime64, stop: np.datetime64, grid: Times) -> Step:
-    judged_from = Span.parse(plan.judge_on, "--judge_on").shifted(date, -1, grid)
+    judged_from = Duration.parse(plan.judge_on, "--judge_on").shifted(date, -1, grid)
     place = -1 if judged_from is None else int(np.searchsorted(grid, judged_from)) - plan.validation_dates
     if judged_from is None or place < 1:
         what = f"no date is left to train on before {day(date)}"
@@ -221,7 +221,7 @@ def next_date(plan: Plan, last: Step, grid: Times) -> np.datetime64:
         last: The last step that is due.
         grid: Distinct ascending timestamps of the prices, (n,).
     """
-    every = Span.parse(plan.every, "--every")
+    every = Duration.parse(plan.every, "--every")
     following = every.shifted(np.datetime64(plan.first, "us"), last.number + 1, grid)
     return every.beyond(last.date, grid) if following is None else following
 
@@ -235,5 +235,5 @@ def expiry_of(plan: Plan, step: Step, grid: Times) -> np.datetime64:
         grid: Distinct ascending timestamps of the prices, (n,); those before the step's date count.
     """
     known = grid[grid < step.date]
-    due = Span.parse(plan.every, "--every").beyond(step.date, known)
-    return Span.parse(plan.grace, "--grace").beyond(due, known)
+    due = Duration.parse(plan.every, "--every").beyond(step.date, known)
+    return Duration.parse(plan.grace, "--grace").beyond(due, known)

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from cnn_lstm.data.durations import Duration
 from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.sources.base import stamp
-from cnn_lstm.data.spans import Span
 from cnn_lstm.data.times import Times
 from cnn_lstm.model.forecaster import Forecaster
 
@@ -33,7 +33,7 @@ def expiry(text: str, grid: Times) -> str:
     """
     if re.match(r"\d{4}-", text):
         return str(stamp(text, KEY))
-    return str(Span.parse(text, KEY).beyond(grid[-1], grid))
+    return str(Duration.parse(text, KEY).beyond(grid[-1], grid))
 
 
 class Expiry(Callback):
@@ -50,7 +50,7 @@ class Expiry(Callback):
         if re.match(r"\d{4}-", expires):
             stamp(expires, KEY)
         else:
-            Span.parse(expires, KEY)
+            Duration.parse(expires, KEY)
         self.expires = expires
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

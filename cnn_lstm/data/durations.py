@@ -30,7 +30,7 @@ FIX = "give a number and bars, h, d, w, mo or y, such as 20bars, 6mo or 1y"
 
 
 @dataclass(frozen=True)
-class Span:
+class Duration:
     """A number of bars, or of calendar units.
 
     Attributes:
@@ -38,16 +38,16 @@ class Span:
         unit: Of what.
 
     Example:
-        >>> span = Span.parse("3mo", "--every")
-        >>> span, str(span.shifted(np.datetime64("2011-11-30T00:00:00.000000"), 1, np.array([])))[:10]
-        (Span(count=3, unit='months'), '2012-02-29')
+        >>> length = Duration.parse("3mo", "--every")
+        >>> length, str(length.shifted(np.datetime64("2011-11-30T00:00:00.000000"), 1, np.array([])))[:10]
+        (Duration(count=3, unit='months'), '2012-02-29')
     """
 
     count: int
     unit: Unit
 
     @classmethod
-    def parse(cls, text: str, key: str) -> Span:
+    def parse(cls, text: str, key: str) -> Duration:
         """Reads what a user gives.
 
         Args:
@@ -71,7 +71,7 @@ class Span:
         Args:
             moment: A moment, UTC.
             times: How many spans after it; below 0 before it.
-            grid: Distinct ascending timestamps of the prices, (n,), for a span of bars.
+            grid: Distinct ascending timestamps of the prices, (n,), for a length of bars.
 
         Returns:
             The moment; None where it lies outside of the timestamps.
@@ -85,7 +85,7 @@ class Span:
         return np.datetime64(shifted.to_datetime64(), "us")
 
     def beyond(self, moment: np.datetime64, grid: Times) -> np.datetime64:
-        """The moment that lies one span after another one, also where no bar is known yet.
+        """The moment that lies one length after another one, also where no bar is known yet.
 
         So many bars take as long as the last so many bars did.
 
@@ -95,7 +95,7 @@ class Span:
 
         Example:
             >>> days = np.arange("2020-01-01", "2020-01-11", dtype="datetime64[D]").astype("datetime64[us]")
-            >>> str(Span(5, "bars").beyond(days[-1], days))[:10]
+            >>> str(Duration(5, "bars").beyond(days[-1], days))[:10]
             '2020-01-15'
         """
         if self.unit != "bars":
