@@ -58,6 +58,10 @@ COMMANDS = {
         "cnn_lstm.commands.cross_validate",
         "train on every choice of test groups, and judge the paths that their forecasts make",
     ),
+    "roll": (
+        "cnn_lstm.commands.roll",
+        "refit as time goes on; a new model takes over where it is better on unseen dates",
+    ),
     "sweep": ("cnn_lstm.commands.sweep", "search for better settings with Optuna, on the validation part"),
     "rl": ("cnn_lstm.commands.rl", "train agents on a forecaster's encoder, and judge them on its test dates"),
     "audit": ("cnn_lstm.commands.audit", "check on your data, features and checkpoint that nothing looks ahead"),

@@ -42,7 +42,7 @@ NEEDED = {  # packages that a page's Python needs and that are not everywhere
     "rl_torchrl.md": ("gymnasium", "stable_baselines3", "torchrl"),
 }
 AS_THEY_STAND = ("init", "judge", "update", "data", "plot", "sync-tracking", "encode", "export", "rl")
-TRAINING = ("fit", "repeat", "walk-forward", "cross-validate", "sweep")
+TRAINING = ("fit", "repeat", "walk-forward", "cross-validate", "roll", "sweep")
 SMALLER = {"gpu": "cpu", "50": "2", "20": "2", "12": "2", "5": "2", "6": "3"}  # devices, epochs, folds, trials, groups
 AGENTS = [
     *("--agent.steps", "16", "--agent.seeds", "[0]", "--agent.n_envs", "1"),
@@ -216,7 +216,7 @@ def test_python_blocks_run(page: Path, request: pytest.FixtureRequest) -> None:
             exec(compile(lines, str(page), "exec"), namespace)
 
 
-SEVERAL = ("repeat", "walk-forward", "cross-validate", "sweep", "audit", "explain")
+SEVERAL = ("repeat", "walk-forward", "cross-validate", "roll", "sweep", "audit", "explain")
 
 
 def timed(command: Command) -> ParameterSet:

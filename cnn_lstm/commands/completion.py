@@ -19,7 +19,7 @@ PRINT = "--print_completion"
 SHELLS = ("bash", "zsh", "tcsh")
 LIKE_FIT = ("validate", "test", "predict")
 # their other options are those of fit
-PASS_ON = ("repeat", "walk-forward", "cross-validate", "sweep", "data")
+PASS_ON = ("repeat", "walk-forward", "cross-validate", "roll", "sweep", "data")
 VERBS = {"data": ("describe", "check", "build", "clean"), "rl": ("train", "evaluate")}
 FOLDERS = ("--folder", "--run_dir", "--runs_dir")
 FILES = (
@@ -29,6 +29,7 @@ FILES = (
     "--output",
     "--prices",
     "--calibration_from",
+    "--weights_from",
     "--known_future",
     "--static",
 )

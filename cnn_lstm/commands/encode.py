@@ -30,7 +30,7 @@ def run(argv: list[str]) -> None:
     output = _output(options)
     set_up_messages()
     with writing(output, "encode"):
-        predictor = Predictor.from_checkpoint(options.ckpt_path)
+        predictor = Predictor.from_checkpoint(options.ckpt_path, allow_expired=options.allow_expired)
         table = EmbeddingBlocks(predictor, _prices(options, predictor), options.samples)
         written = write_table_of(output, table.blocks(), table.rows)
     print(f"{written.summary('embedding')}, in {output}")
@@ -96,5 +96,6 @@ def _parser() -> CommandParser:
     parser.add_argument("--known_future", metavar="FILE", help=f"facts known ahead; {default}")
     parser.add_argument("--static", metavar="FILE", help=f"static columns; {default}")
     parser.add_argument("--output", metavar="FILE", type=filled_path, help=f"{FILE} next to the checkpoint by default")
+    parser.add_flag("--allow_expired", "take a checkpoint that has expired")
     parser.add_argument("--samples", metavar="N", type=int, default=0, help="passes of Monte Carlo dropout: mc_std")
     return parser

@@ -39,7 +39,9 @@ def run(argv: list[str]) -> None:
         folder = resolve_run("test", cli.command_config, CLASS_DEFAULTS, cli.files, None if output else writer).path
         output = output or folder / FILE
         refuse_input_as_output(output, [*cli.files, cli.command_config.ckpt_path])
-        explanation = _explained(options, Predictor.from_checkpoint(cli.command_config.ckpt_path), data)
+        explanation = _explained(
+            options, Predictor.from_checkpoint(cli.command_config.ckpt_path, allow_expired=True), data
+        )
         write_text_whole(output, explanation_page(explanation))
         write_text_whole(output.with_suffix(".json"), json.dumps(explanation.to_plain(), indent=2) + "\n")
     print(f"{explanation!r}\n\nexplanation: {output}")

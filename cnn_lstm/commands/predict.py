@@ -19,6 +19,7 @@ from cnn_lstm.errors import CheckpointError, ConfigError
 from cnn_lstm.files import refuse_input_as_output
 from cnn_lstm.inference.outputs import with_intervals, write_csv_of, write_table_of
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.contract import refuse_expired
 from cnn_lstm.model.training_data import contract_with
 from cnn_lstm.runs.messages import set_up_messages
 from cnn_lstm.training.run_folder import RunFolder, named_run, run_of_checkpoint, writing
@@ -57,7 +58,7 @@ def _alone(argv: Sequence[str], of_table: bool) -> None:
     refuse_input_as_output(output, [*(options.prices or []), *filter(None, (options.known_future, options.static))])
     set_up_messages()
     with writing(output, "predict"):
-        predictor = Predictor.from_checkpoint(checkpoint)
+        predictor = Predictor.from_checkpoint(checkpoint, allow_expired=options.allow_expired)
         panel, rows = _of_files(predictor, options) if of_table else _of_config(predictor, options, rest)
         contract, columns = predictor.forecaster.contract, predictor.forecast_rows(panel, rows)
         blocks = predictions_blocks(panel, predictor.targets, rows, columns, contract.target_mean)
@@ -112,7 +113,9 @@ def _of_config(predictor: Predictor, options: Namespace, rest: Sequence[str]) ->
     data.keep_gap_limit(contract.gap_limit)
     data.setup()
     contract_with(contract, data, refuse_other_prices=False)  # or windows could be cut from rows of another length
-    return data.panel, data.rows_to_predict()
+    rows = data.rows_to_predict()
+    refuse_expired(contract, data.panel.time[rows].max() if len(rows) else None)
+    return data.panel, rows
 
 
 def _parser() -> CommandParser:
@@ -128,6 +131,7 @@ def _parser() -> CommandParser:
         "--output", metavar="FILE", type=filled_path, help=f"{FILE} next to the checkpoint, or in the run"
     )
     parser.add_argument("--start", metavar="DATE", help="first day of a decision; all by default")
+    parser.add_flag("--allow_expired", "take a checkpoint that has expired")
     parser.add_flag("--csv", "write a CSV file next to it, too")
     parser.add_flag("--quiet", "say nothing but the result, as this command does without it")
     return parser

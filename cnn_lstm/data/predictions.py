@@ -220,8 +220,8 @@ def _one_target(
     return {
         "symbol": np.asarray(panel.symbols, dtype=object)[panel.symbol[rows]],
         "as_of": panel.time[rows],
-        "target_start": _ahead(panel, rows, target.delay),
-        "target_end": _ahead(panel, rows, target.reach),
+        "target_start": ahead(panel, rows, target.delay),
+        "target_end": ahead(panel, rows, target.reach),
         "horizon": np.full(len(rows), target.horizon, dtype=np.int64),
         "target": np.full(len(rows), target.name, dtype=object),
         "y_true": panel.labels[:, k].numpy()[rows].astype(np.float64),
@@ -274,8 +274,14 @@ def collected_table(
     return predictions_table(panel, targets, collected["row"].numpy(), collected_columns(collected), target_mean)
 
 
-def _ahead(panel: Panel, rows: Rows, steps: int) -> NDArray[np.datetime64]:
-    """Timestamps that many rows later in the same segment, else NaT, (n,)."""
+def ahead(panel: Panel, rows: Rows, steps: int) -> NDArray[np.datetime64]:
+    """Timestamps that many rows later in the same segment, else NaT, (n,).
+
+    Args:
+        panel: The panel.
+        rows: Panel rows, (n,).
+        steps: How many rows later.
+    """
     target = np.minimum(rows + steps, len(panel) - 1)
     known = (rows + steps < len(panel)) & (panel.segment[target] == panel.segment[rows])
     return np.where(known, panel.time[target], np.datetime64("NaT"))

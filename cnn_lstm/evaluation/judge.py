@@ -13,6 +13,7 @@ import pandas as pd
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.market_data import MarketData
+from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.stored_tables import write_table
 from cnn_lstm.evaluation.audit.findings import FAILED
 from cnn_lstm.evaluation.audit.learning import calibration_of
@@ -33,6 +34,7 @@ from cnn_lstm.evaluation.text import render_report
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.model.calibration import Calibration
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract, TrainingRange, digest_of
 from cnn_lstm.model.forecast_model import ForecastModel
@@ -130,7 +132,28 @@ def with_smearing(contract: Contract, table: pd.DataFrame, predictor: Predictor,
     return contract
 
 
-def with_baselines(table: pd.DataFrame, data: MarketData, contract: Contract, settings: Evaluation) -> pd.DataFrame:
+def with_own_variances(table: pd.DataFrame, targets: Sequence[str], calibration: Calibration) -> pd.DataFrame:
+    """A predictions table with the variance forecasts of the model and of its linear part, see `with_variances`.
+
+    Args:
+        table: Predictions table.
+        targets: Names of the targets, in the order of the calibration.
+        calibration: That of the model, with smearing factors.
+    """
+    factors = {"y_pred": calibration.smearing, "y_linear": calibration.linear_smearing}
+    known = {name: values for name, values in factors.items() if name in table and values}
+    return with_variances(
+        table, {target: {name: values[k] for name, values in known.items()} for k, target in enumerate(targets)}
+    )
+
+
+def with_baselines(
+    table: pd.DataFrame,
+    data: MarketData,
+    contract: Contract,
+    settings: Evaluation,
+    rows: Rows | None = None,
+) -> pd.DataFrame:
     """A predictions table of the test part with everything that its metrics are computed from.
 
     Args:
@@ -138,19 +161,15 @@ def with_baselines(table: pd.DataFrame, data: MarketData, contract: Contract, se
         data: The data module.
         contract: What the model's checkpoint says of its data and calibration, with smearing factors.
         settings: Evaluation settings.
+        rows: Panel rows of the table, (n,); the test part by default.
 
     Returns:
         The table with the columns of the baselines, `train_first` and `train_last`, the first and last decision that
         the model was trained on, and `data_sha256`, the fingerprint of the prices that it forecast from.
     """
-    table = add_baselines(table, data, settings.season)
+    table = add_baselines(table, data, settings.season, rows)
     assert contract.calibration is not None, "smearing factors are needed"
-    factors = {"y_pred": contract.calibration.smearing, "y_linear": contract.calibration.linear_smearing}
-    known = {name: values for name, values in factors.items() if name in table and values}
-    by_target = {
-        target.name: {name: values[k] for name, values in known.items()} for k, target in enumerate(data.targets)
-    }
-    table = with_variances(table, by_target)
+    table = with_own_variances(table, [target.name for target in data.targets], contract.calibration)
     training = contract.training or TrainingRange("NaT", "NaT")  # older checkpoints have none
     dates = {f"train_{name}": pd.Timestamp(day, tz="UTC") for name, day in asdict(training).items()}
     return table.assign(**dates, data_sha256=data.fingerprint)

@@ -87,3 +87,25 @@ def uses(path: Path, rows: str) -> Uses:
         if use.rows == rows and isinstance(use.model, str):
             models.append(use.model)
     return Uses(times=len(models), models=len(set(models)))
+
+
+def count_once(run: Path, rows: str, model: str) -> Uses:
+    """As `count_use`, but a use that the same run has written down already is not another one.
+
+    For a command that goes on after a kill, or is started again when nothing is new.
+
+    Args:
+        run: The run folder.
+        rows: Key of the rows.
+        model: Digest of the weights.
+    """
+    path = run.resolve().parent / FILE
+    held = path.read_bytes().split(b"\n") if path.is_file() else []
+    for line in held:
+        try:
+            use = Use(**without_checksum(load_json(line)))
+        except (ValueError, TypeError):
+            continue  # `uses` names it
+        if (use.rows, use.model, use.run) == (rows, model, run.resolve().name):
+            return uses(path, rows)
+    return count_use(run, rows, model)

@@ -6,6 +6,7 @@ Shapes: B windows, T window length, F features, H targets, D embedding, N panel 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -31,7 +32,7 @@ from cnn_lstm.inference.intervals import PastIntervals, add_intervals, intervals
 from cnn_lstm.inference.remembered import RememberedForecasts
 from cnn_lstm.inference.stream import Stream
 from cnn_lstm.model.checkpoints import read_checkpoint
-from cnn_lstm.model.contract import state_digest, warn_of_unscaled
+from cnn_lstm.model.contract import refuse_expired, state_digest, warn_of_unscaled
 from cnn_lstm.model.devices import require_device
 from cnn_lstm.model.fixed_shape import INFERENCE_BATCH
 from cnn_lstm.model.forecast_model import Forecast, ForecastModel
@@ -42,14 +43,17 @@ class Predictor:
 
     Args:
         forecaster: Trained forecaster, or an ensemble of several.
+        allow_expired: Whether it forecasts also at and after the day on which its checkpoint expires.
 
     Example:
         >>> predictor = Predictor.from_checkpoint("runs/quickstart/checkpoints/best.ckpt")  # doctest: +SKIP
         >>> predictor.predict(prices)[["symbol", "as_of", "y_pred"]].tail(3)  # doctest: +SKIP
     """
 
-    def __init__(self, forecaster: ForecastModel | Ensemble) -> None:
+    def __init__(self, forecaster: ForecastModel | Ensemble, allow_expired: bool = False) -> None:
         self.forecaster = forecaster.eval()
+        if allow_expired:
+            forecaster.contract = replace(forecaster.contract, expires="")
         self.recipe = Recipe.from_plain(forecaster.contract.recipe)
         self._side = GivenTables()
         self.targets = self.recipe.build_targets()
@@ -57,19 +61,20 @@ class Predictor:
         self._named = set[str]()  # symbols whose scale was looked for: each is named once
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, device: str = "cpu") -> Predictor:
+    def from_checkpoint(cls, path: str | Path, device: str = "cpu", allow_expired: bool = False) -> Predictor:
         """Loads a checkpoint with nothing else at hand, and without running any code in it.
 
         Args:
             path: Checkpoint file written by `fit`, or an ensemble written by `write_ensemble`.
             device: Where to compute.
+            allow_expired: As for the class.
 
         Raises:
             CheckpointError: If the file is missing, damaged, unsafe or not ours.
             ConfigError: E238, if the device is not there.
         """
         require_device(device, "device")
-        return cls(model_from(read_checkpoint(path)).to(device))
+        return cls(model_from(read_checkpoint(path)).to(device), allow_expired)
 
     def keep(self, known_future: Facts | None = None, static: Statics | None = None) -> Self:
         """Keeps the tables that the checkpoint needs next to prices, for all calls that give none.
@@ -107,7 +112,8 @@ class Predictor:
 
         Raises:
             DataError: If a table is damaged, or too short for a window before `start`.
-            CheckpointError: E429, if the checkpoint needs a table next to the prices and gets none.
+            CheckpointError: E429, if the checkpoint needs a table next to the prices and gets none; E430, if it has
+                expired before the last forecast.
         """
         panel, wanted, _, rows = self._windows(prices, start, self._side.replaced(known_future, static))
         if start is None:
@@ -141,6 +147,7 @@ class Predictor:
             side: Tables next to the prices; those that the predictor keeps by default.
         """
         panel, rows, *_ = self._complete(prices, zone, side)
+        self._refuse_expired(panel, rows)
         return self.predict_rows(panel, rows)
 
     def predict_rows(self, panel: Panel, rows: Rows, samples: int = 0) -> pd.DataFrame:
@@ -259,6 +266,7 @@ class Predictor:
 
         Raises:
             DataError: If the table is damaged, or too short for a window before `start`.
+            CheckpointError: E430, if the checkpoint has expired before the last window.
         """
         return self._windows(prices, start, self._side)[:3]
 
@@ -273,7 +281,11 @@ class Predictor:
             longest = int(checked.groupby("symbol").size().max())
             what = f"no complete window: need {counted(bound.needed_rows, 'row')} of history, have {longest}"
             raise DataError(what, "longest symbol", "give a longer price table", code=335)
+        self._refuse_expired(panel, rows)
         return panel, rows, checked, every
+
+    def _refuse_expired(self, panel: Panel, rows: Rows) -> None:
+        refuse_expired(self.forecaster.contract, panel.time[rows].max() if len(rows) else None)
 
     def _complete(
         self, prices: Frame, zone: str | None = None, side: GivenTables | None = None

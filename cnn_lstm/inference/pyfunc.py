@@ -61,7 +61,7 @@ class PriceModel:
 
         Raises:
             DataError: If a table is damaged.
-            CheckpointError: E429, if a table is needed and missing.
+            CheckpointError: E429, if a table is needed and missing; E430, if the checkpoint has expired.
         """
         given = {name: _rows_of(text, name) for name in TABLES if (text := (params or {}).get(name))}
         facts = list(dict.fromkeys(one.fact for one in self.predictor.recipe.known_future))
@@ -85,7 +85,7 @@ def save_pyfunc(checkpoint: Path, folder: Path) -> None:
         checkpoint: Checkpoint written by `fit`.
         folder: The model's folder; replaced.
     """
-    model = PriceModel(Predictor.from_checkpoint(checkpoint))
+    model = PriceModel(Predictor.from_checkpoint(checkpoint, allow_expired=True))  # the example has days of its own
     example = example_prices(model.predictor)
     tables = example_tables(model.predictor, example)
     with tempfile.TemporaryDirectory() as scratch, _without_hints():

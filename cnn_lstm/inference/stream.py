@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ from cnn_lstm.inference.stream_state import (
     version_of,
     write_state,
 )
-from cnn_lstm.model.contract import state_digest
+from cnn_lstm.model.contract import refuse_expired, state_digest
 from cnn_lstm.model.forecast_model import ForecastModel
 
 DAY = 86_400_000_000  # microseconds
@@ -124,8 +125,10 @@ class Stream:
         Raises:
             DataError: If the bars are damaged, late, given twice, of several moments or of an unknown symbol, or one is
                 missing; the stream is as it was before.
+            CheckpointError: E430, if the checkpoint has expired; the stream is as it was before.
         """
         arrived = self._taken(bars, absent)
+        refuse_expired(self._forecaster.contract, np.datetime64(arrived.moment, "us"))
         tails = self._advanced(arrived)
         known = self._latest_targets.values(tails)
         columns, embeddings = self._forecast(tails, known)
@@ -298,6 +301,6 @@ class Stream:
         self._file = Path(path).absolute(), version
 
     def _identity(self) -> tuple[str, str]:
-        """Digests of the weights and of the contract."""
-        contract = json.dumps(self._forecaster.contract.to_plain(), sort_keys=True).encode()
+        """Digests of the weights and of the contract, whatever day it expires on."""
+        contract = json.dumps(replace(self._forecaster.contract, expires="").to_plain(), sort_keys=True).encode()
         return state_digest(self._forecaster.state_dict()), hashlib.sha256(contract).hexdigest()

@@ -307,6 +307,7 @@ CONTRACT: dict[str, Callable[[Any, int], bool]] = {
     "members": lambda value, targets: _texts(value),
     "calibration": lambda value, targets: value == {} or _calibration(value, targets),
     "static": lambda value, targets: isinstance(value, Mapping) and all(map(_categories, value.items())),
+    "expires": lambda value, targets: _moment(value),
 }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,6 +71,8 @@ class Contract:
         members: Digests of the members' weights; empty unless the checkpoint is an ensemble.
         calibration: Scores of the validation forecasts; None where no fit has made them.
         static: Categories that the training symbols have, by static column; empty without static columns.
+        expires: First decision time, ISO, UTC, that is not to be forecast without another look at the model; empty
+            where it never expires.
 
     Example:
         >>> dates = {"train": "2010-01-04", "validation": "2012-01-02", "test": "2013-01-02", "end": "2014-01-01"}
@@ -96,6 +99,7 @@ class Contract:
     members: Sequence[str] = ()
     calibration: Calibration | None = None
     static: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    expires: str = ""
 
     @classmethod
     def of(cls, checkpoint: Mapping[str, Any]) -> Contract:
@@ -157,6 +161,7 @@ class Contract:
             "members",
             "calibration",
             "static",
+            "expires",
         )
         return replace(self, **{name: getattr(saved, name) for name in (*kept, "scaling", "per_symbol")})
 
@@ -263,6 +268,25 @@ def warn_of_unscaled(symbols: Iterable[str], contract: Contract) -> None:
         what = f"no scale of its own for {first_names(unknown)}"
         fix = "it takes the scale of all symbols together: train again with its rows"
         log.warning("[W343] %s — the training had %d symbols — %s", what, len(contract.scaled_symbols), fix)
+
+
+def refuse_expired(contract: Contract, last: np.datetime64 | None) -> None:
+    """Refuses to forecast at or after the day on which a checkpoint expires.
+
+    Args:
+        contract: What the checkpoint says.
+        last: Time of the last decision that is to be forecast, UTC; None where nothing is.
+
+    Raises:
+        CheckpointError: E430.
+
+    Example:
+        >>> refuse_expired(Contract(), np.datetime64("2030-01-01"))
+    """
+    if contract.expires and last is not None and last >= np.datetime64(contract.expires):
+        where = f"forecasts up to {str(last)[:10]} are asked for"
+        fix = "train again, or roll; --allow_expired, in Python allow_expired=True, forecasts in spite of it"
+        raise CheckpointError(f"the checkpoint expired on {contract.expires[:10]}", where, fix, code=430)
 
 
 def refuse_differences(saved: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

@@ -90,6 +90,7 @@ class Model(Predictor):
         run: The run folder.
         checkpoint: `best`, `last`, or a file; the best one by default, the last one without a best one.
         device: Where to compute.
+        allow_expired: Whether it forecasts also at and after the day on which its checkpoint expires.
 
     Attributes:
         run: The run folder.
@@ -105,17 +106,19 @@ class Model(Predictor):
         >>> model.test().verdict  # doctest: +SKIP
     """
 
-    def __init__(self, run: str | Path, checkpoint: str | Path | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self, run: str | Path, checkpoint: str | Path | None = None, device: str = "cpu", allow_expired: bool = False
+    ) -> None:
         require_device(device, "device")
         self.run = RunFolder(Path(run))
         self.checkpoint = self.run.model_file(checkpoint)
         self.history = RunHistory(self.run.path)
-        super().__init__(model_from(read_checkpoint(self.checkpoint)).to(device))
+        super().__init__(model_from(read_checkpoint(self.checkpoint)).to(device), allow_expired)
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, device: str = "cpu") -> Model:
+    def from_checkpoint(cls, path: str | Path, device: str = "cpu", allow_expired: bool = False) -> Model:
         """The model of a checkpoint file that lies in the folder of its run; see `Predictor.from_checkpoint`."""
-        return cls(run_of_checkpoint(Path(path)).path, path, device)
+        return cls(run_of_checkpoint(Path(path)).path, path, device, allow_expired)
 
     def test(self, settings: Mapping[str, Any] | None = None) -> TestReport:
         """Judges the model on the untouched test part, as `cnn-lstm test` does, and counts the use of its rows.

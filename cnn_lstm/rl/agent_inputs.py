@@ -108,7 +108,7 @@ def read_inputs(market: MarketSettings, agent: AgentSettings, checkpoint: Path, 
         forecasts = _forecasts(market.forecasts, market.uncertainty)
         return AgentInputs(_with_embeddings(forecasts, market.embeddings), None)
     if market.see == "embedding":
-        predictor = Predictor.from_checkpoint(checkpoint)
+        predictor = Predictor.from_checkpoint(checkpoint, allow_expired=True)
         first, last = _training_dates(predictor.forecaster.contract)
         return AgentInputs(predictor.encode(prices).assign(train_first=first, train_last=last), None)
     if agent.encoder is None or not agent.encoder.pretrained:

@@ -143,7 +143,7 @@ def _simple_rules(episodes: Episodes, job: Job) -> dict[str, pd.DataFrame]:
 
 def _signs(job: Job, data: MarketData, target: str, middle: float) -> Floats:
     """Sign of the checkpoint's forecasts, less the middle class, on the dates of a market, (D, S)."""
-    table = Predictor.from_checkpoint(job.checkpoint).predict(job.data.prices)
+    table = Predictor.from_checkpoint(job.checkpoint, allow_expired=True).predict(job.data.prices)
     table = table[table["target"] == target]
     wide = table.pivot(index="as_of", columns="symbol", values="y_pred") - middle
     dates = pd.DatetimeIndex(data.dates, tz="UTC")

@@ -42,7 +42,16 @@ CLASS_DEFAULTS = {
     "data.split": {"class_path": "cnn_lstm.data.splits.FractionSplit"},
 }
 # a path or a name that a shell has left empty, where an empty one would mean the current folder, or nothing
-NAMES = ("run_dir", "runs_dir", "tracking_uri", "experiment", "register_model", "ckpt_path", "calibration_from")
+NAMES = (
+    "run_dir",
+    "runs_dir",
+    "tracking_uri",
+    "experiment",
+    "register_model",
+    "ckpt_path",
+    "calibration_from",
+    "weights_from",
+)
 LARGEST = 2**63 - 1  # what the libraries take; an argument of an own class may be an epoch in nanoseconds
 SEEDS = 2**32 - 1  # the largest seed of numpy and of Lightning
 HIGHER_IS_BETTER = ("_r2", "_explained_variance", "_correlation", "accuracy", "_f1", "_mcc")

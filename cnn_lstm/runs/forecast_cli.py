@@ -57,7 +57,9 @@ from cnn_lstm.training.averaging import WeightAveraging
 from cnn_lstm.training.callbacks import FolderStays, GradientNorm, LastCheckpoint, guards
 from cnn_lstm.training.console import ConsoleLogger, ProgressBar, Resources
 from cnn_lstm.training.durable import DurableCheckpointIO
+from cnn_lstm.training.earlier_weights import EarlierWeights, check_earlier_weights
 from cnn_lstm.training.early_stopping import SmoothedEarlyStopping
+from cnn_lstm.training.expiry import Expiry
 from cnn_lstm.training.history_callback import HistoryPlot
 from cnn_lstm.training.interrupts import InterruptBetweenBatches
 from cnn_lstm.training.loggers import MLflowTracker, TrackedData, build_loggers
@@ -164,6 +166,7 @@ class ForecastCLI(LightningCLI):
         refuse_masked(self.command_config)
         if self._command == "fit":
             check_final(self.command_config, CLASS_DEFAULTS)
+            check_earlier_weights(self.command_config, CLASS_DEFAULTS)
 
     def _known_keys(self) -> set[str]:
         return {action.dest for action in self._subcommand_parsers[self._command]._actions}
@@ -288,6 +291,7 @@ class ForecastCLI(LightningCLI):
         if self._command == "fit":
             if is_final(self.command_config):
                 callbacks.append(CalibrationOfFit(self.command_config.calibration_from))
+            callbacks += _of_life(self.command_config)
             callbacks.append(TrackedData(self.record, yaml.safe_load(self.config_text)["data"]["source"]))
             callbacks.append(SettingsOfRun(self.config_text))
         return callbacks
@@ -342,7 +346,7 @@ class ForecastCLI(LightningCLI):
         elif self._command == "test":
             outcome.test(config.evaluation, Path(config.ckpt_path))
         else:
-            outcome.predict(config.csv)
+            outcome.predict(config.csv, config.allow_expired)
 
 
 def add_run_arguments(parser: LightningArgumentParser) -> None:
@@ -366,8 +370,33 @@ def add_run_arguments(parser: LightningArgumentParser) -> None:
         help="fit with data.fit_on train_and_validation: checkpoint of the fit on train, for the intervals.",
     )
     parser.add_argument(
+        "--expires",
+        type=str | None,
+        default=None,
+        help="fit: day from which on predict refuses the checkpoint, or how long after the last bar, such as 6mo.",
+    )
+    parser.add_argument(
+        "--allow_expired", type=bool, default=False, help="predict: take a checkpoint that has expired."
+    )
+    parser.add_argument(
+        "--weights_from",
+        type=str | None,
+        default=None,
+        help="fit: checkpoint of an earlier fit of the same model, whose weights the training begins with.",
+    )
+    parser.add_argument(
         "--same_prices", type=bool, default=False, help="Refuse a checkpoint that was trained on other prices."
     )
+
+
+def _of_life(config: Namespace) -> list[Callback]:
+    """What a fit takes from an earlier one, and how long its checkpoints live."""
+    callbacks: list[Callback] = []
+    if config.weights_from is not None:
+        callbacks.append(EarlierWeights(config.weights_from))
+    if config.expires is not None:
+        callbacks.append(Expiry(config.expires))
+    return callbacks
 
 
 def _value(parser: LightningArgumentParser, command: str, argv: list[str], key: str) -> Any:

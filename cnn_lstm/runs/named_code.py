@@ -31,7 +31,7 @@ SETTINGS = ("data.checks", ".settings")
 # functions that a network of PyTorch takes, such as its activation
 FUNCTIONS = "torch.nn.functional"
 # keys whose values are addresses or texts, or checkpoints, which have a message of their own
-FREE = ("tracking_uri", "experiment", "register_model", "ckpt_path", "calibration_from")
+FREE = ("tracking_uri", "experiment", "register_model", "ckpt_path", "calibration_from", "weights_from", "expires")
 # of `SqlBars`, which no other source of ours has: a database is asked for rows, and no file is fetched
 DATABASE = "data.source.init_args.url"
 FOLDERS = ("save_dir", "root_dir", "log_dir", "dir", "dirpath")  # of a logger

@@ -25,6 +25,7 @@ from cnn_lstm.hints import counted
 from cnn_lstm.inference.ensemble_module import EnsembleModule
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.outputs import with_intervals, write_csv_of, write_table_of
+from cnn_lstm.model.contract import refuse_expired
 from cnn_lstm.model.forecaster import Forecaster
 from cnn_lstm.runs.tracking import keep_model
 from cnn_lstm.training.console import Resources, totals_line
@@ -156,14 +157,20 @@ class Outcome:
         write_whole(path, lambda partial: plot.savefig(partial, format="png"))
         return [path]
 
-    def predict(self, csv: bool) -> None:
+    def predict(self, csv: bool, allow_expired: bool = False) -> None:
         """Writes the forecasts.
 
         Args:
             csv: Whether to write them as CSV too.
+            allow_expired: Whether the checkpoint may have expired.
+
+        Raises:
+            CheckpointError: E430, if it has.
         """
         path, rows = self.run.path / "forecasts.parquet", self.model.forecasts["row"].numpy()
         columns, contract = collected_columns(self.model.forecasts), self.model.contract
+        if not allow_expired:
+            refuse_expired(contract, self.data.panel.time[rows].max() if len(rows) else None)
         blocks = predictions_blocks(self.data.panel, self.data.targets, rows, columns, contract.target_mean)
         widened = with_intervals(blocks, contract.calibration, contract.boundaries.test)
         written = write_table_of(path, widened, len(rows) * len(self.data.targets))

@@ -155,6 +155,9 @@ PLAIN: Mapping[str, Accepts] = {
     "ensemble": whole(1),
     "n_jobs": whole(1),
     "calibration_from": nothing,
+    "expires": either(nothing, text),
+    "allow_expired": flag,
+    "weights_from": nothing,
     "same_prices": flag,
     "ckpt_path": nothing,
 }

@@ -91,7 +91,7 @@ class WeightAveraging(Callback):
         stepped = trainer.global_step > self._seen
         self._seen = trainer.global_step
         if stepped and self.kind != "off" and trainer.current_epoch >= self.from_epoch:
-            self._update(_averageable(pl_module))
+            self._update(averageable(pl_module))
 
     @torch.no_grad()
     def _update(self, weights: dict[str, Tensor]) -> None:
@@ -127,7 +127,7 @@ class WeightAveraging(Callback):
 
     def _put_in(self, module: LightningModule) -> None:
         if self._average and not self._trained:
-            self._trained = {name: values.clone() for name, values in _averageable(module).items()}
+            self._trained = {name: values.clone() for name, values in averageable(module).items()}
             _copy(self._average, module)
 
     def _take_out(self, module: LightningModule) -> None:
@@ -141,7 +141,7 @@ class WeightAveraging(Callback):
         """Saves the average as the weights, and next to it what a resumed training needs."""
         if not self._average:
             return
-        trained = self._trained or _averageable(pl_module)
+        trained = self._trained or averageable(pl_module)
         checkpoint["state_dict"] = checkpoint["state_dict"] | self._average
         checkpoint[AVERAGING_KEY] = {"trained": trained, "averaged": self._averaged, "settings": self._settings()}
 
@@ -162,8 +162,12 @@ class WeightAveraging(Callback):
         return {"kind": self.kind, "decay": self.decay, "from_epoch": self.from_epoch}
 
 
-def _averageable(module: nn.Module) -> dict[str, Tensor]:
-    """Weights and the running statistics of batch normalisation, by their names in the model's state."""
+def averageable(module: nn.Module) -> dict[str, Tensor]:
+    """Weights and the running statistics of batch normalisation, by their names in the model's state.
+
+    Args:
+        module: The model.
+    """
     # also under each further name of a tensor that is used twice, since the state has all of them
     found = {name: parameter.detach() for name, parameter in module.named_parameters(remove_duplicate=False)}
     for prefix, part in module.named_modules(remove_duplicate=False):
@@ -174,5 +178,5 @@ def _averageable(module: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _copy(values: dict[str, Tensor], module: nn.Module) -> None:
-    for name, target in _averageable(module).items():
+    for name, target in averageable(module).items():
         target.copy_(values[name])

@@ -189,7 +189,7 @@ def joined(data: MarketDataModule, ckpt_path: str | Path) -> tuple[dict[str, Any
     Raises:
         CheckpointError: If the checkpoint is of another recipe.
     """
-    checkpoint, predictor = read_checkpoint(ckpt_path), Predictor.from_checkpoint(ckpt_path)
+    checkpoint, predictor = read_checkpoint(ckpt_path), Predictor.from_checkpoint(ckpt_path, allow_expired=True)
     take_over(data, predictor)
     return checkpoint, predictor
 

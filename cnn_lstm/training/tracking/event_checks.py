@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cnn_lstm.training.tracking.events import KINDS, Content
+from cnn_lstm.training.tracking.events import CHALLENGER, CHAMPION, KINDS, Content
 
 LARGEST = 2**53  # what JSON keeps exactly; as milliseconds since 1970 a far future
 
@@ -99,5 +99,11 @@ CHECKS: dict[str, dict[str, Callable[[object], bool]]] = {
         "profile": lambda value: _PROFILE(value) and _PROFILE_TEXTS(value),
     },
     "artifact": {"file": _is_text},
-    "model": {"folder": _is_text, "digest": _is_text, "step": _is_count, "register": _is_text_or_none},
+    "model": {
+        "folder": _is_text,
+        "digest": _is_text,
+        "step": _is_count,
+        "register": _is_text_or_none,
+        "alias": lambda value: value in (CHALLENGER, CHAMPION),
+    },
 }

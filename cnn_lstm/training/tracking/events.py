@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypedDict
 
+CHALLENGER, CHAMPION = "challenger", "champion"
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
@@ -108,13 +109,17 @@ class Artifact:
 
 @dataclass(frozen=True)
 class LoggedModel:
-    """An MLflow model in the run folder; `register` is its name in the model registry, None if it has none."""
+    """An MLflow model in the run folder; `register` is its name in the model registry, None if it has none.
+
+    `alias` is what the version is called there; journals of older versions have none, and mean the challenger.
+    """
 
     kind: ClassVar[str] = "model"
     folder: str
     digest: str
     step: int
     register: str | None
+    alias: str = CHALLENGER
 
 
 Content = Start | Resume | End | Params | Tags | Metrics | Dataset | Artifact | LoggedModel

@@ -212,19 +212,19 @@ class Record:
         Args:
             files: Those that exist are kept.
         """
-        for file in files:
-            if file.is_file():
-                self._write(events.Artifact(str(file.relative_to(self.run.path))))
+        for file in filter(Path.is_file, files):
+            self._write(events.Artifact(str(file.relative_to(self.run.path))))
 
-    def model(self, folder: Path, digest: str, step: int) -> None:
+    def model(self, folder: Path, digest: str, step: int, alias: str = events.CHALLENGER) -> None:
         """Keeps an MLflow model of the folder, and registers it where a name is given.
 
         Args:
             folder: The model's folder.
             digest: What distinguishes this checkpoint from others.
             step: Training step of the checkpoint.
+            alias: What its version is called in the registry.
         """
-        self._write(events.LoggedModel(str(folder.relative_to(self.run.path)), digest, step, self.register))
+        self._write(events.LoggedModel(str(folder.relative_to(self.run.path)), digest, step, self.register, alias))
 
     # -- the journal ---------------------------------------------------------------------------------------------
 

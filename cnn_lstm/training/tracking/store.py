@@ -33,7 +33,6 @@ UID_TAG = "cnn_lstm.run"
 MODEL_TAG = "cnn_lstm.model"
 PARENT_TAG = "mlflow.parentRunId"
 MODEL_NAME = "model"
-ALIAS = "challenger"
 LIMITS = {"params": 100, "metrics": 1000, "tags": 100, "value": 6000, "tag": 5000, "digest": 36}
 
 
@@ -173,7 +172,7 @@ class MlflowStore:
             content = event.content
             model = self._logged_model(content.digest) or self._log_model(content)
             if content.register:
-                self._register(content.register, model)
+                self._register(content.register, model, content.alias)
 
     def _logged_model(self, digest: str) -> Any:
         """The model of that checkpoint, if it is there and whole."""
@@ -215,7 +214,7 @@ class MlflowStore:
         finally:
             mlflow.set_tracking_uri(before)
 
-    def _register(self, name: str, model: Any) -> None:
+    def _register(self, name: str, model: Any, alias: str) -> None:
         """A new version of a registered model, under the alias; a version of the same model is kept."""
         try:
             self.client.create_registered_model(name)
@@ -230,7 +229,7 @@ class MlflowStore:
                 version = self.client.create_model_version(
                     name, source=source, run_id=self._id(), model_id=model.model_id
                 )
-        self.client.set_registered_model_alias(name, ALIAS, version.version)
+        self.client.set_registered_model_alias(name, alias, version.version)
 
 
 def make_database(uri: str) -> None:
