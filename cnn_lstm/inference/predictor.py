@@ -5,7 +5,7 @@ Shapes: B windows, T window length, F features, H targets, D embedding, N panel 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -128,7 +128,11 @@ class Predictor:
             rows: Last rows of all complete windows, (n,), as `windows` gives them: intervals adapt to the earlier ones.
             first: First decision, UTC.
             samples: As for `predict`.
+
+        Raises:
+            CheckpointError: E430, if the checkpoint has expired before the last forecast.
         """
+        self._refuse_expired(panel, rows)
         contract, infos = self.forecaster.contract, {target.name: TargetInfo.of(target) for target in self.targets}
         if contract.calibration is None:
             return self.predict_rows(panel, rows[panel.time[rows] >= first], samples)
@@ -161,34 +165,25 @@ class Predictor:
         Returns:
             Predictions table, see `predictions_table`.
         """
-        return self._with_intervals(self.plain_rows(panel, rows, samples))
+        contract = self.forecaster.contract
+        return add_intervals(self.plain_rows(panel, rows, samples), contract.calibration, contract.boundaries.test)
 
     def forecast_rows(self, panel: Panel, rows: Rows, samples: int = 0) -> dict[str, Tensor]:
         """Forecast columns alone, each (n, H) on the CPU, of chosen windows; see `predict_rows`."""
-        return _joined(forecast.columns for forecast in self._forecasts(panel, rows, samples))
+        return _joined(
+            forecast.columns for forecast in _forecasts(self.forecaster, panel, rows, self.recipe.window, samples)
+        )
 
     def forecast_and_encode(self, panel: Panel, rows: Rows, samples: int = 0) -> tuple[dict[str, Tensor], Tensor]:
         """Forecast columns, each (n, H), and embeddings, (n, D), of chosen windows in one pass, on the CPU."""
-        every = self._forecasts(panel, rows, samples)
+        every = _forecasts(self.forecaster, panel, rows, self.recipe.window, samples)
         joined = _joined(forecast.columns | {EMBEDDING: forecast.embedding} for forecast in every)
         return {name: values for name, values in joined.items() if name != EMBEDDING}, joined[EMBEDDING]
 
-    def _forecasts(self, panel: Panel, rows: Rows, samples: int) -> Iterator[Forecast]:
-        """Forecasts of each batch of chosen windows."""
-        for windows in _batches(panel.values.to(self.forecaster.device), rows, self.recipe.window):
-            with torch.inference_mode():
-                yield self.forecaster.forecast(windows, samples)
-
     def plain_rows(self, panel: Panel, rows: Rows, samples: int = 0) -> pd.DataFrame:
         """`predict_rows` without intervals."""
-        return self._table(panel, rows, self.forecast_rows(panel, rows, samples))
-
-    def _table(self, panel: Panel, rows: Rows, columns: Mapping[str, Tensor]) -> pd.DataFrame:
+        columns = self.forecast_rows(panel, rows, samples)
         return predictions_table(panel, self.targets, rows, columns, self.forecaster.contract.target_mean)
-
-    def _with_intervals(self, table: pd.DataFrame) -> pd.DataFrame:
-        contract = self.forecaster.contract
-        return add_intervals(table, contract.calibration, contract.boundaries.test)
 
     def _remembered_columns(self, panel: Panel, rows: Rows) -> dict[str, Tensor]:
         """`forecast_rows`, without those of the last call: one evening's table is the last one's and a day."""
@@ -278,9 +273,7 @@ class Predictor:
             _require_history(panel, stamp(start, "start"), bound.needed_rows)
             rows = every[panel.time[every] >= stamp(start, "start")]
         if not len(rows):
-            longest = int(checked.groupby("symbol").size().max())
-            what = f"no complete window: need {counted(bound.needed_rows, 'row')} of history, have {longest}"
-            raise DataError(what, "longest symbol", "give a longer price table", code=335)
+            raise _no_window(checked, bound.needed_rows)
         self._refuse_expired(panel, rows)
         return panel, rows, checked, every
 
@@ -324,6 +317,21 @@ def _require_history(panel: Panel, start: np.datetime64, needed: int) -> None:
         if before < needed - 1 and (days >= start).any():
             what = f"need {counted(needed - 1, 'row')} before {str(start)[:10]}, have {before}"
             raise DataError(what, symbol, "give a longer price table, or a later start", code=335)
+
+
+def _no_window(checked: pd.DataFrame, needed: int) -> DataError:
+    longest = int(checked.groupby("symbol").size().max())
+    what = f"no complete window: need {counted(needed, 'row')} of history, have {longest}"
+    return DataError(what, "longest symbol", "give a longer price table", code=335)
+
+
+def _forecasts(
+    forecaster: ForecastModel | Ensemble, panel: Panel, rows: Rows, window: int, samples: int
+) -> Iterator[Forecast]:
+    """Forecasts of each batch of chosen windows."""
+    for windows in _batches(panel.values.to(forecaster.device), rows, window):
+        with torch.inference_mode():
+            yield forecaster.forecast(windows, samples)
 
 
 def _batches(values: Tensor, rows: Rows, window: int) -> Iterator[Tensor]:
