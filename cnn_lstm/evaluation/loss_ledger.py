@@ -63,7 +63,7 @@ def series_key(recipe: object, target: str, first: pd.Timestamp) -> str:
 
     Example:
         >>> series_key({"window": 60}, "return_1", pd.Timestamp("2011-01-03"))
-        'fe6b64c61b96'
+        'f30a08e6644a'
     """
     text = json.dumps([recipe, target, first.isoformat()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

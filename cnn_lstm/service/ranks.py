@@ -20,7 +20,7 @@ FEWEST = 30  # dates
 def rank_sign(test: Floats, service: Floats, horizon: int, symbols: int, name: str = "PIT") -> Sign:
     """Whether truths rank elsewhere than in the test, by the distance of Kolmogorov and Smirnov.
 
-    Symbols of a date and labels that overlap tell much the same, so the test counts dates that do not overlap.
+    Symbols of a date and labels that overlap say much the same, so the test counts dates that do not overlap.
 
     Args:
         test: Probability integral transforms, (m,).
@@ -30,7 +30,7 @@ def rank_sign(test: Floats, service: Floats, horizon: int, symbols: int, name: s
         name: What the sign is called.
 
     Example:
-        >>> even = (np.arange(500) + 0.5) / 500
+        >>> even = np.random.default_rng(0).permutation((np.arange(500) + 0.5) / 500)
         >>> rank_sign(even, even, 1, 1).verdict, rank_sign(even, even**3, 1, 1).verdict
         ('fine', 'watch')
     """
