@@ -155,15 +155,12 @@ class Predictor:
         return self.predict_rows(panel, rows)
 
     def predict_rows(self, panel: Panel, rows: Rows, samples: int = 0) -> pd.DataFrame:
-        """Forecasts of chosen windows of a panel that is built already, such as a part of a data module's.
+        """Predictions table of chosen windows of a panel that is built already, such as a part of a data module's.
 
         Args:
             panel: Panel of this predictor's recipe.
             rows: Last row of each window, (n,).
             samples: Passes of Monte Carlo dropout; 0 for none.
-
-        Returns:
-            Predictions table, see `predictions_table`.
         """
         contract = self.forecaster.contract
         return add_intervals(self.plain_rows(panel, rows, samples), contract.calibration, contract.boundaries.test)
@@ -213,8 +210,8 @@ class Predictor:
             CheckpointError: If the state is damaged, or of another checkpoint; E429, if a table is needed and missing.
         """
         side = self._side.replaced(known_future, static)
-        what, fix = "both a history and a state were given", "give one of them"
-        require(history is None or state is None, what, "Predictor.stream", fix, code=255)
+        both = history is not None and state is not None
+        require(not both, "both a history and a state were given", "Predictor.stream", "give one of them", code=255)
         if history is None:
             recipe = side.join(self.recipe, self.forecaster.contract.static)
             bound = recipe.bind(raw_columns(recipe.of_prices), self.targets)
@@ -224,8 +221,8 @@ class Predictor:
             return stream
         panel, rows, checked, bound = self._complete(history, side=side)
         stream = Stream(self.forecaster, bound, panel.symbols)
-        boundary = np.datetime64(self.forecaster.contract.boundaries.test)
-        stream.begin(checked, panel, self.plain_rows(panel, rows[panel.time[rows] >= boundary]))
+        tested = panel.time[rows] >= np.datetime64(self.forecaster.contract.boundaries.test)
+        stream.begin(checked, panel, self.plain_rows(panel, rows[tested]))
         return stream
 
     def encode(
