@@ -11,7 +11,7 @@ from typing import Any
 
 from cnn_lstm.specs import trust
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Forecaster": "cnn_lstm.model.forecaster",

@@ -118,7 +118,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
     Example:
         >>> main(["--version"])
-        cnn-lstm 0.1.0
+        cnn-lstm 0.2.0
         0
     """
     try:

@@ -82,3 +82,10 @@ def test_modules_of_classes_name_what_they_export() -> None:
         module = getattr(cnn_lstm, name)
         assert inspect.ismodule(module)
         assert module.__doc__
+
+
+def test_one_version_everywhere() -> None:
+    version = cnn_lstm.__version__
+    assert f'\nversion = "{version}"\n' in (ROOT / "pyproject.toml").read_text()
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## [{version}] - 20" in (ROOT / "CHANGELOG.md").read_text()
