@@ -90,9 +90,12 @@ def test_a_space_is_found_by_its_name(capsys: pytest.CaptureFixture[str]) -> Non
     assert "n_trials" in capsys.readouterr().err
 
 
-def test_the_wheel_carries_them(tmp_path: Path) -> None:
+def test_the_wheel_carries_them_and_every_file_of_the_package(tmp_path: Path) -> None:
     kept = ["egg_info", "--egg-base", str(tmp_path)]
     build = ["build", "--build-base", str(tmp_path), "--build-lib", str(tmp_path / "lib")]
     subprocess.run([sys.executable, "setup.py", "-q", *kept, *build], cwd=ROOT, check=True)
-    carried = tmp_path / "lib/cnn_lstm/configs"
-    assert sorted(path.relative_to(carried) for path in carried.rglob("*.yaml")) == FILES
+    built = tmp_path / "lib/cnn_lstm"
+    assert sorted(path.relative_to(built / "configs") for path in (built / "configs").rglob("*.yaml")) == FILES
+    package = ROOT / "cnn_lstm"
+    files = [path for path in package.rglob("*") if path.is_file() and path.parent.name != "__pycache__"]
+    assert [path for path in files if not (built / path.relative_to(package)).is_file()] == []
