@@ -149,6 +149,7 @@ def test_started_again_it_does_nothing_but_write_the_same(
     assert_same(folder, finished)
 
 
+@pytest.mark.slow
 def test_evening_after_evening_it_ends_as_the_walk_in_one_command(finished: Path, tmp_path: Path) -> None:
     """The same line each time, on prices that grow: no step knew more than it knows in one walk."""
     folder = tmp_path / "roll"
