@@ -163,8 +163,14 @@ def render_paths(by_target: Mapping[str, TargetPaths]) -> str:
 
 
 def _block(name: str, target: TargetPaths) -> str:
-    lines = [HEADING, *map(_cells, target["paths"])]
-    return "\n".join([f"{name}, {target['loss']} by path", aligned(lines), *sentences(target)])
+    return "\n".join([f"{name}, {target['loss']} by path", aligned(_table(target)), *sentences(target)])
+
+
+def _table(target: TargetPaths) -> list[tuple[str, ...]]:
+    """The heading, and one line per path; with Sharpe ratios only where the target is traded."""
+    table = [HEADING, *map(_cells, target["paths"])]
+    traded = any(line["sharpe"] is not None for line in target["paths"])
+    return table if traded else [line[:-1] for line in table]
 
 
 def sentences(target: TargetPaths) -> list[str]:
@@ -209,8 +215,8 @@ def paths_page(by_target: Mapping[str, TargetPaths], split: CPCV, title: str) ->
         title: Name of the folder.
     """
     blocks: list[dict[str, Any]] = [
-        {"name": name, "loss": target["loss"], "lines": [*map(_cells, target["paths"])], "says": sentences(target)}
+        {"name": name, "loss": target["loss"], "table": _table(target), "says": sentences(target)}
         for name, target in by_target.items()
     ]
     template = page_environment(Path(__file__).parent).get_template(TEMPLATE)
-    return template.render(title=title, heading=HEADING, blocks=blocks, split=split)
+    return template.render(title=title, blocks=blocks, split=split)

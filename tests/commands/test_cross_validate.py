@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import yaml
 
 from cnn_lstm.data.splits import CPCV
 from cnn_lstm.data.times import utc_times
+from cnn_lstm.evaluation.paths import render_paths
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.runs.walk_forward import read_sheet
 from tests.experiments import experiment, run, spec
@@ -94,6 +96,11 @@ def test_the_figures_are_those_of_the_paths(finished: Path) -> None:
     assert target["spread"]["skill"]["std"] == pytest.approx(np.std(skills, ddof=1))
     page = (finished / "cross_validation.html").read_text()
     assert page.count("path_") == PATHS
+    assert "Sharpe" in page
+    untraded = copy.deepcopy({"return_2": target})
+    for line in untraded["return_2"]["paths"]:
+        line["sharpe"] = None
+    assert "Sharpe" not in render_paths(untraded).splitlines()[1]
     assert f"{len(CHOICES)} fits" in page
 
 
