@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 ENVIRONMENT = ("MLFLOW_TRACKING_URI", *SETTINGS, *LITE)
 Tracking = Literal["lenient", "strict"]
 
-register_type(TrackingUri, serializer=without_credentials, deserializer=TrackingUri)
+# an address without secrets comes back as it was given, and YAML knows no class derived from str
+register_type(TrackingUri, serializer=lambda uri: without_credentials(str(uri)), deserializer=TrackingUri)
 
 
 def add_tracking_arguments(parser: LightningArgumentParser) -> None:

@@ -12,6 +12,7 @@ import yaml
 from cnn_lstm import specs
 from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.errors import ConfigError, TrackingError
+from cnn_lstm.runs import forecast_cli
 from cnn_lstm.runs.saved_config import options_of_secrets
 from cnn_lstm.sweeps.result import SWEEP
 from cnn_lstm.training.tracking.delivery import Delivery
@@ -94,3 +95,11 @@ def test_a_sweep_gives_its_trials_the_secrets_that_its_folder_does_not_hold(tmp_
 def test_a_study_of_another_configuration_names_the_database_without_its_password() -> None:
     error = ConfigError("the study a is of another", f"postgresql://me:{SECRET}@host/db", "give another", code=248)
     assert not any(part in str(error) for part in PARTS)
+
+
+@pytest.mark.parametrize(
+    "address", ["file:./mlr", "./mlr", "mlr", "sqlite:///mlflow.db", "http://127.0.0.1:9", "databricks"]
+)
+def test_an_address_without_secrets_is_saved_as_it_is(address: str) -> None:
+    text = forecast_cli.parsed(["fit", "--tracking_uri", address]).config_text
+    assert yaml.safe_load(text)["tracking_uri"] == address
