@@ -136,7 +136,7 @@ class Record:
             if status == "FINISHED":  # else it is being raised already
                 raise problem
         elif not arrived:
-            log.warning(self.delivery.left)
+            log.error(self.delivery.left)  # shown under --quiet too: a record that did not arrive is a result
 
     def send(self) -> None:
         """Delivers at once; what a server that is down does not take stays in the folder."""
