@@ -32,10 +32,10 @@ def forecast_frame(predictions: Frame, target: str | None = None) -> pd.DataFram
 
     Returns:
         The forecast divided by the horizon, (D, S): a row for each date of a decision (`as_of`, without a time zone), a
-        column for each symbol, NaN where there is no forecast. A logarithmic return stays one.
+        column for each symbol, NaN where a forecast is missing. Logarithmic returns stay logarithmic.
 
     Raises:
-        DataError: E371, if there is no such target, it is not a return, or the table does not describe it.
+        DataError: E371, if the table lacks the target or its description, or the target is not a return.
 
     Example:
         >>> days = pd.to_datetime(["2024-01-02", "2024-01-03"], utc=True)
@@ -71,7 +71,7 @@ def strategy_returns(
         Simple net returns in stakes, (D,), ascending, by day without a time zone. Bars within a day are added up.
 
     Raises:
-        DataError: E371, if there is no such target, it is not traded, or no return of a bar is known.
+        DataError: E371, if the table lacks the target, the target is not traded, or all returns are missing.
 
     Example:
         >>> returns = strategy_returns(pd.read_parquet("predictions.parquet"))  # doctest: +SKIP

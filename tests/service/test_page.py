@@ -21,14 +21,14 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd")
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
     units = []
     for text in blocks("ini"):
         name = re.findall(r"^# /etc/systemd/system/(\S+)$", text, re.MULTILINE)[0]
         text = re.sub(
             r"^ExecStart=.*$", "ExecStart=/bin/true", text, flags=re.MULTILINE
-        )  # there is no such folder here
+        )  # the folder of the example does not exist here
         (tmp_path / name).write_text(re.sub(r"^WorkingDirectory=.*$", "WorkingDirectory=/", text, flags=re.MULTILINE))
         units.append(str(tmp_path / name))
     assert len(units) == 2

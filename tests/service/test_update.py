@@ -277,7 +277,7 @@ def test_a_level_after_a_split_has_the_unit_of_its_forecast(tmp_path: Path, monk
     assert live["y_true"].iloc[:2].tolist() == issued[issued["symbol"] == "AAA"]["y_true"].iloc[:2].tolist()
     assert live["y_true"].iloc[2] == pytest.approx(4.0 * new_bar, rel=1e-4)
     assert np.isnan(live["y_true"].iloc[3])
-    # a wrong close that is corrected is no split: the truth is what it is
+    # a wrong close that is corrected is not a split: the issued truth stays
     wrong = bars("2010-09-10")
     place = (wrong["symbol"] == "BBB") & (wrong["timestamp"] == pd.Timestamp("2010-09-09", tz="UTC"))
     right = float(bars("2010-09-10").query("symbol == 'BBB'")["close"].iloc[-1])

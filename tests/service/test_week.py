@@ -103,7 +103,7 @@ def assert_what_the_week_was(table: pd.DataFrame) -> None:
     }
     assert days["late"] == []  # with a delay of 1 the label of a late bar of Monday begins on Tuesday, which is in time
     assert ("AAA", "Mon") in days["revised"]
-    assert {symbol for symbol, _ in days["revised"]} == {"AAA"}  # a split is no change
+    assert {symbol for symbol, _ in days["revised"]} == {"AAA"}  # a split is not a revision
     counts = table.groupby("symbol").size().to_dict()
     assert counts == {"AAA": 5, "BBB": 5, "CCC": 4, "DDD": 4}
     known = table[table["y_true"].notna()].groupby("symbol").size().to_dict()

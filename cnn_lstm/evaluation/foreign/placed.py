@@ -111,7 +111,7 @@ def _decisions(theirs: pd.DataFrame, data: MarketData, target: Target) -> Rows:
 
 
 def _days_without_bar(theirs: pd.DataFrame, ends: Rows, rows: Rows, data: MarketData) -> NDArray[np.int64]:
-    """How many times of the table itself, at which there is no bar, lie between the decision and the end of each row.
+    """Counts the times of the table that have no bar, between the decision and the end of each row.
 
     Whoever counts in days that have no bar, such as holidays that were filled, decides a bar later for each of them:
     such a forecast knew a part of what it is judged on.
