@@ -66,7 +66,7 @@ OTHERS = {
     "update": "cnn_lstm.service.update:write_live",
     "sync-tracking": "cnn_lstm.training.tracking.delivery:Delivery.deliver",
     "repeat": "cnn_lstm.runs.repeat:train_all",
-    "walk-forward": "cnn_lstm.runs.walk_forward:train_all",
+    "walk-forward": "cnn_lstm.runs.on_splits:train_all",
     "sweep": "cnn_lstm.sweeps.search:join",
 }
 

@@ -15,12 +15,11 @@ from cnn_lstm.evaluation.paths import path_metrics, path_sheet, path_table, path
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.model.contract import refuse_differences
-from cnn_lstm.runs.cluster import Cluster
-from cnn_lstm.runs.members import Member, leave_with, train_all
+from cnn_lstm.runs.members import Member
 from cnn_lstm.runs.multi_run import MultiRunCommand
-from cnn_lstm.runs.walk_forward import read_sheet, require_sound
+from cnn_lstm.runs.on_splits import OnSplits
+from cnn_lstm.runs.walk_forward import read_sheet
 from cnn_lstm.training.run_folder import empty_run_removed
-from cnn_lstm.training.tracking.parent import name_parent
 
 CROSS = MultiRunCommand(command="cross-validate", reserved=("--data.split", "--run_dir", "--ckpt_path"))
 NAME = "cross_validation"
@@ -49,26 +48,12 @@ def cross_validate(
         ConfigError: If an option is wrong, before anything is trained.
         SystemExit: With the exit code of the first fit that failed.
     """
-    argv = CROSS.argv_of_fit(argv, jobs, folder, resume)
-    arguments = [[*argv, f"--data.split={json.dumps(split.spec())}"] for split in splits]
-    cli = CROSS.parsed(arguments[0])
-    cluster = Cluster.of(address, cli.command_config.trainer)
-    require_sound(cli.build_data(), splits)
-    data, folder = cli.build_data(), folder or CROSS.new_folder(cli)
-    members = [Member("combination", number, folder, of_fit) for number, of_fit in enumerate(arguments)]
-    with CROSS.locked(folder) as lock:
-        CROSS.require_same_configuration(folder, cli.config_text)
-        name_parent(folder)
-        print(f"cross-validation folder: {folder}")
-        failed = train_all(members, jobs, lock, cluster=cluster)
-        if not failed:
-            _conclude(members, splits[0], data, cli.evaluation)
-        leave_with(members, failed, new=None if resume else folder)
+    OnSplits(CROSS, "cross-validation", "combination", _conclude).run(argv, splits, jobs, folder, resume, address)
 
 
-def _conclude(members: Sequence[Member], split: CPCV, data: MarketDataModule, settings: Evaluation) -> None:
+def _conclude(members: Sequence[Member], splits: Sequence[CPCV], data: MarketDataModule, settings: Evaluation) -> None:
     """Judges the paths, writes their metrics, and prints the result."""
-    folder = members[0].folder
+    folder, split = members[0].folder, splits[0]
     with muted_warnings():
         data.setup()
     tables = [read_table(member.run.path / "predictions.parquet") for member in members]

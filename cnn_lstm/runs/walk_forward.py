@@ -15,8 +15,7 @@ import pandas as pd
 
 from cnn_lstm.bounded import load_json
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.muted_warnings import muted_warnings
-from cnn_lstm.data.splits import Split, WalkForward
+from cnn_lstm.data.splits import WalkForward
 from cnn_lstm.data.stored_tables import read_table, read_text_of, write_table
 from cnn_lstm.errors import DataError
 from cnn_lstm.evaluation.folds import fold_metrics, joint_sheet, render_folds, stitch
@@ -26,12 +25,11 @@ from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.contract import refuse_differences
-from cnn_lstm.runs.cluster import Cluster
 from cnn_lstm.runs.fold_embeddings import fold_embeddings
-from cnn_lstm.runs.members import Member, leave_with, train_all
+from cnn_lstm.runs.members import Member
 from cnn_lstm.runs.multi_run import MultiRunCommand
+from cnn_lstm.runs.on_splits import OnSplits
 from cnn_lstm.training.run_folder import empty_run_removed
-from cnn_lstm.training.tracking.parent import name_parent
 
 WALK = MultiRunCommand(command="walk-forward", reserved=("--data.split", "--run_dir", "--ckpt_path"))
 
@@ -59,37 +57,7 @@ def walk_forward(
         ConfigError: If an option is wrong, before anything is trained.
         SystemExit: With the exit code of the first fold that failed.
     """
-    argv = WALK.argv_of_fit(argv, jobs, folder, resume)
-    arguments = [[*argv, f"--data.split={json.dumps(split.spec())}"] for split in splits]
-    cli = WALK.parsed(arguments[0])
-    cluster = Cluster.of(address, cli.command_config.trainer)
-    require_sound(cli.build_data(), splits)
-    data, folder = cli.build_data(), folder or WALK.new_folder(cli)
-    members = [Member("fold", fold, folder, of_fold) for fold, of_fold in enumerate(arguments)]
-    with WALK.locked(folder) as lock:
-        WALK.require_same_configuration(folder, cli.config_text)
-        name_parent(folder)
-        print(f"walk-forward folder: {folder}")
-        failed = train_all(members, jobs, lock, cluster=cluster)
-        if not failed:
-            _conclude(members, splits, data, cli.evaluation)
-        leave_with(members, failed, new=None if resume else folder)
-
-
-def require_sound(data: MarketDataModule, splits: Sequence[Split]) -> None:
-    """Refuses prices or parts that a run could not be trained on, before any is; the runs warn for themselves.
-
-    Args:
-        data: A data module of the configuration.
-        splits: The split of each run.
-
-    Raises:
-        DataError: As `MarketDataModule.require_sound`.
-    """
-    with muted_warnings():
-        data.setup()
-        for split in splits:
-            data.require_sound(data.parts_of(split))
+    OnSplits(WALK, "walk-forward", "fold", _conclude).run(argv, splits, jobs, folder, resume, address)
 
 
 def _conclude(
