@@ -39,9 +39,10 @@ quickstart: $(VENV)/.installed  ## install, train on the shipped bars, test, pre
 	$(CLI) predict --config $(RUN)/config.yaml --ckpt_path $(RUN)/checkpoints/best.ckpt
 	$(CLI) test --config $(RUN)/config.yaml --ckpt_path $(RUN)/checkpoints/best.ckpt
 
+# neighbours stay in one process, so that what a module prepares once is prepared once
 .PHONY: test
 test: $(VENV)/.installed-test  ## install, pass the test suite
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 .PHONY: test-slow
 test-slow: $(VENV)/.installed-test  ## the tests that take minutes
