@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -49,6 +49,12 @@ class WindowLoaders(LightningDataModule, ABC):
     fit_on: FitOn
     order: Order
     _placed: tuple[Panel, WindowDataset] | None = None
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """A batch on the device; one that was cut there is left as it is, and so costs no time."""
+        if isinstance(batch, Batch) and batch.x.device == batch.y.device == batch.row.device == device:
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     @property
     @abstractmethod
