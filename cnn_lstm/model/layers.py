@@ -75,7 +75,9 @@ class Standardize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scaled windows, (B, T, F), from raw ones, (B, T, F)."""
-        loc, scale = (of_windows(table, self.codes, x).unsqueeze(-2) for table in (self.loc, self.scale))
+        loc, scale = self.loc, self.scale
+        if len(self.codes):
+            loc, scale = (of_windows(table, self.codes, x).unsqueeze(-2) for table in (loc, scale))
         relative = x - self.anchored * x[:, -1:] if self._anchors else x
         return (relative - loc) / scale
 
