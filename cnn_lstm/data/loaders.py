@@ -20,10 +20,8 @@ from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.strides import Strides
-from cnn_lstm.data.windows import Panel
+from cnn_lstm.data.windows import CHUNK_BYTES, Panel
 from cnn_lstm.errors import require
-
-CHUNK_BYTES = 32 << 20
 
 
 class WindowLoaders(LightningDataModule, ABC):

@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.stored_tables import write_table
@@ -77,7 +76,7 @@ class Judgement:
 def judge(
     folder: Path,
     table: pd.DataFrame,
-    data: MarketDataModule,
+    data: MarketData,
     model: ForecastModel | Ensemble,
     settings: Evaluation,
     checkpoint: Path,

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.features import Feature, evaluate_feature
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.times import time_text, utc_times
 from cnn_lstm.errors import CnnLstmError
@@ -52,7 +52,7 @@ class Late:
     cuts: int
 
 
-def own_features_at_every_row(data: MarketDataModule) -> Result:
+def own_features_at_every_row(data: MarketData) -> Result:
     """Cuts the table at every row, for the features that are functions of the user's own.
 
     Args:

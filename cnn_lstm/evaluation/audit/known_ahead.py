@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.known_future import EVERY, AheadFact, FutureTable
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.times import utc_index
 from cnn_lstm.data.windows import Panel
 from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, result
@@ -22,7 +22,7 @@ KNOWN_AHEAD = "facts known ahead"
 TOLERANCE = 1e-5  # of a value and of 1: a panel holds float32
 
 
-def facts_known_ahead(data: MarketDataModule) -> Result:
+def facts_known_ahead(data: MarketData) -> Result:
     """Names the features that are declared as known ahead, and computes them again from nothing but their table.
 
     Of the prices the symbols and times of the rows are read alone. Whether a fact really was known ahead no table

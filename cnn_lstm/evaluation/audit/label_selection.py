@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.times import Times
@@ -26,7 +26,7 @@ FEWEST_DAYS = 60
 USUAL = 0.8  # share of the weeks that have a weekday of the calendar
 
 
-def label_selection(data: MarketDataModule, warnings_fail: bool = False) -> Result:
+def label_selection(data: MarketData, warnings_fail: bool = False) -> Result:
     """The test part holds every labelled window of its dates, and the rows that it lacks are like those that it has.
 
     A row that a split or a loader leaves out is a failure. A row that the table lacks, between rows of its symbol and
@@ -57,7 +57,7 @@ def label_selection(data: MarketDataModule, warnings_fail: bool = False) -> Resu
 # -- rows that are there and are not judged ----------------------------------------------------------------------------
 
 
-def _left_out(data: MarketDataModule) -> Iterator[Finding]:
+def _left_out(data: MarketData) -> Iterator[Finding]:
     expected = _test_windows(data)
     loaded = np.concatenate([batch.row.cpu().numpy() for batch in data.test_dataloader()])
     for name, rows in (("rows of the test part", data.parts.test), ("rows of the test loader", loaded)):
@@ -67,7 +67,7 @@ def _left_out(data: MarketDataModule) -> Iterator[Finding]:
             yield Finding("split", name, *earliest(data.panel, missing), what, len(missing))
 
 
-def _test_windows(data: MarketDataModule) -> Rows:
+def _test_windows(data: MarketData) -> Rows:
     """All labelled windows of the dates of the test part."""
     panel = data.panel
     given = data.split.boundaries(np.unique(panel.time))
@@ -76,7 +76,7 @@ def _test_windows(data: MarketDataModule) -> Rows:
     return rows[given.inside("test", when)]
 
 
-def _sizes(data: MarketDataModule, missing: Rows, expected: Rows) -> str:
+def _sizes(data: MarketData, missing: Rows, expected: Rows) -> str:
     """How their labels compare with those that are kept."""
     labels = data.panel.labels[:, 0].numpy()
     sizes = np.abs(labels - np.median(labels[expected]))
@@ -89,7 +89,7 @@ def _sizes(data: MarketDataModule, missing: Rows, expected: Rows) -> str:
 # -- rows that are not there -------------------------------------------------------------------------------------------
 
 
-def _test_moves(data: MarketDataModule, target: Target) -> pd.DataFrame:
+def _test_moves(data: MarketData, target: Target) -> pd.DataFrame:
     """What the price does over the label's interval of each test row, and whether a row is missing there, (n,).
 
     Returns:
@@ -129,7 +129,7 @@ def _calendar(times: Times) -> Times:
     return np.union1d(dates, every[share[weekday] > USUAL].astype(dates.dtype))
 
 
-def _unlike_the_others(data: MarketDataModule, target: Target, moves: pd.DataFrame) -> Iterator[Finding]:
+def _unlike_the_others(data: MarketData, target: Target, moves: pd.DataFrame) -> Iterator[Finding]:
     """Holes whose moves are larger, or more often of one sign, than those of a random choice of rows."""
     of_symbol = moves.groupby("symbol")["move"]
     size = (moves["move"] - of_symbol.transform("median")).abs()

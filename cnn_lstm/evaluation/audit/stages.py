@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import Checks
-from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.row_numbers import Rows
@@ -158,7 +158,7 @@ class Pipeline:
         memory: The predictor, which computes each window once.
     """
 
-    def __init__(self, data: MarketDataModule, predictor: Predictor | None = None, checked: bool = False) -> None:
+    def __init__(self, data: MarketData, predictor: Predictor | None = None, checked: bool = False) -> None:
         self.data, self.predictor, self.checked = data, predictor, checked
         self.memory = None if predictor is None else remembering(predictor)
         self.bound: BoundRecipe = data.bound.with_checks(tolerant(data.recipe.checks))
