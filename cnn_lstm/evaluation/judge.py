@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -37,6 +37,9 @@ from cnn_lstm.model.calibration import Calibration
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract, TrainingRange, digest_of
 from cnn_lstm.model.forecast_model import ForecastModel
+
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +79,7 @@ class Judgement:
 def judge(
     folder: Path,
     table: pd.DataFrame,
-    data: MarketData,
+    data: MarketDataModule,
     model: ForecastModel | Ensemble,
     settings: Evaluation,
     checkpoint: Path,

@@ -6,7 +6,7 @@ Source:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,11 +25,14 @@ from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecast_model import ForecastModel
 
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
+
 NOTE = "note"
 ORDER = "L3.1 temporal leakage"
 
 
-def model_info(data: MarketData, model: ForecastModel | Ensemble, contract: Contract) -> ModelInfo:
+def model_info(data: MarketDataModule, model: ForecastModel | Ensemble, contract: Contract) -> ModelInfo:
     """The sheet, in plain values.
 
     Args:
@@ -96,7 +99,7 @@ def _part(panel: Panel, rows: Rows) -> PartRecord:
     return {"forecasts": len(rows), "first": _day(time.min()), "last": _day(time.max())}
 
 
-def leakage_checks(data: MarketData, model: ForecastModel | Ensemble, contract: Contract) -> list[CheckRecord]:
+def leakage_checks(data: MarketDataModule, model: ForecastModel | Ensemble, contract: Contract) -> list[CheckRecord]:
     """Tests each kind of leakage on the data of this run.
 
     Args:
@@ -117,7 +120,7 @@ def leakage_checks(data: MarketData, model: ForecastModel | Ensemble, contract: 
     ]
 
 
-def _separate_parts(data: MarketData) -> CheckRecord:
+def _separate_parts(data: MarketDataModule) -> CheckRecord:
     parts = data.parts
     everything = np.concatenate([parts.train, parts.validation, parts.test])
     shared = len(everything) - len(np.unique(everything))
@@ -130,7 +133,9 @@ def _separate_parts(data: MarketData) -> CheckRecord:
     )
 
 
-def _training_statistics(data: MarketData, model: ForecastModel | Ensemble, past: Prefix, same: bool) -> CheckRecord:
+def _training_statistics(
+    data: MarketDataModule, model: ForecastModel | Ensemble, past: Prefix, same: bool
+) -> CheckRecord:
     kind = "L1.2 preprocessing on training and test data"
     test = "means and scales computed from a table that ends before the validation part equal the checkpoint's"
     result = refit(data, members(model), same, past)
@@ -140,7 +145,7 @@ def _training_statistics(data: MarketData, model: ForecastModel | Ensemble, past
     return _check(kind, test, not different, f"different: {different}" if different else "equal in every bit")
 
 
-def _feature_choice(data: MarketData, past: Prefix) -> CheckRecord:
+def _feature_choice(data: MarketDataModule, past: Prefix) -> CheckRecord:
     names = data.recipe.features
     muted = muted_features(data.statistics_of(past.panel, past.rows(data.fit_rows)), names)
     used = muted_features(data.statistics, names)
@@ -152,7 +157,7 @@ def _feature_choice(data: MarketData, past: Prefix) -> CheckRecord:
     )
 
 
-def _duplicates(data: MarketData) -> CheckRecord:
+def _duplicates(data: MarketDataModule) -> CheckRecord:
     """Rows whose features are equal in every bit make equal last rows of windows."""
     values = data.panel.values.numpy()
     train, test = ({values[row].tobytes() for row in rows} for rows in (data.fit_rows, data.parts.test))
@@ -165,7 +170,7 @@ def _duplicates(data: MarketData) -> CheckRecord:
     )
 
 
-def _features_of_the_future(data: MarketData) -> CheckRecord:
+def _features_of_the_future(data: MarketDataModule) -> CheckRecord:
     result = short_form(data)
     # the first stage that moved is enough: the windows follow from the features
     moved = sorted({finding.column for finding in result.findings if finding.stage == result.findings[0].stage})
@@ -182,7 +187,7 @@ def _features_of_the_future(data: MarketData) -> CheckRecord:
     )
 
 
-def _order_of_time(data: MarketData) -> CheckRecord:
+def _order_of_time(data: MarketDataModule) -> CheckRecord:
     panel, parts = data.panel, data.parts
     reach = max(target.reach for target in data.targets)
     if parts.boundaries.spans is not None:
@@ -200,7 +205,7 @@ def _order_of_time(data: MarketData) -> CheckRecord:
     )
 
 
-def _shared_dates(data: MarketData) -> CheckRecord:
+def _shared_dates(data: MarketDataModule) -> CheckRecord:
     dates = [set(data.panel.time[rows].tolist()) for rows in (data.parts.train, data.parts.validation, data.parts.test)]
     shared = sum(map(len, dates)) - len(set().union(*dates))
     return _check(
@@ -211,7 +216,7 @@ def _shared_dates(data: MarketData) -> CheckRecord:
     )
 
 
-def _test_population(data: MarketData) -> CheckRecord:
+def _test_population(data: MarketDataModule) -> CheckRecord:
     panel, parts = data.panel, data.parts
     trained, tested = set(panel.symbol[parts.train].tolist()), set(panel.symbol[parts.test].tolist())
     in_test = parts.boundaries.inside("test", panel.time)

@@ -10,7 +10,7 @@ import torch
 from lightning.fabric.plugins.precision.precision import _PRECISION_INPUT
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
-from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.profilers import PassThroughProfiler, Profiler
 from lightning_utilities.core.rank_zero import rank_zero_info
 
 # Those that Lightning 2.6 calls in each training step, of each callback and of the module, in a profiler's context
@@ -58,7 +58,7 @@ class ForecastTrainer(Trainer):
             rank_zero_info(f"trainer.precision auto: {precision}")
         super().__init__(precision=precision, **kwargs)
         if type(self.profiler) is PassThroughProfiler:
-            self.profiler = NoProfiler()
+            self.profiler: Profiler = NoProfiler()
 
     def fit(self, *args: Any, **kwargs: Any) -> None:
         """Trains; see Lightning's."""

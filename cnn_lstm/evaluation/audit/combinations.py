@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
-from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.spans import PARTS, touching
 from cnn_lstm.data.splits import day
 from cnn_lstm.data.times import Times
 from cnn_lstm.evaluation.audit.findings import Finding
 from cnn_lstm.evaluation.audit.stages import earliest
 
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
 
-def touched_rows(data: MarketData, ends: Mapping[str, Times]) -> Iterator[Finding]:
+
+def touched_rows(data: MarketDataModule, ends: Mapping[str, Times]) -> Iterator[Finding]:
     """Rows whose prices and labels touch the label of a row of a later part.
 
     Args:
@@ -31,7 +34,7 @@ def touched_rows(data: MarketData, ends: Mapping[str, Times]) -> Iterator[Findin
                 yield Finding("split", f"{part} rows", *earliest(panel, touched), what, len(touched))
 
 
-def memory_ends(data: MarketData) -> bool:
+def memory_ends(data: MarketDataModule) -> bool:
     """Whether other prices in the test part of a combination must leave every training row as it is, bit for bit.
 
     They must where all features forget: a running average owes its last bits to all rows before it, nobody knows how
@@ -46,7 +49,7 @@ def memory_ends(data: MarketData) -> bool:
     return data.parts.boundaries.spans is not None and bounded and not remembered
 
 
-def parted(data: MarketData) -> str:
+def parted(data: MarketDataModule) -> str:
     """The first decisions of the test stretches, for a sheet."""
     spans = data.parts.boundaries.spans
     assert spans is not None

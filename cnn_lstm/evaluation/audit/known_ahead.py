@@ -6,23 +6,26 @@ Shapes: N panel rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from cnn_lstm.data.known_future import EVERY, AheadFact, FutureTable
-from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.times import utc_index
 from cnn_lstm.data.windows import Panel
 from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, result
 from cnn_lstm.evaluation.audit.stages import earliest
 
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
+
 KNOWN_AHEAD = "facts known ahead"
 TOLERANCE = 1e-5  # of a value and of 1: a panel holds float32
 
 
-def facts_known_ahead(data: MarketData) -> Result:
+def facts_known_ahead(data: MarketDataModule) -> Result:
     """Names the features that are declared as known ahead, and computes them again from nothing but their table.
 
     Of the prices the symbols and times of the rows are read alone. Whether a fact really was known ahead no table

@@ -6,17 +6,20 @@ Shapes: n rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.times import Times
 from cnn_lstm.data.windows import labelled
 from cnn_lstm.evaluation.audit.findings import FAILED, PASSED, WARNED, Finding, Result, merge
 from cnn_lstm.evaluation.audit.stages import earliest
+
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
 
 SELECTION = "rows chosen by label"
 FEWEST = 8  # stretches of `horizon` dates with a missing row
@@ -26,7 +29,7 @@ FEWEST_DAYS = 60
 USUAL = 0.8  # share of the weeks that have a weekday of the calendar
 
 
-def label_selection(data: MarketData, warnings_fail: bool = False) -> Result:
+def label_selection(data: MarketDataModule, warnings_fail: bool = False) -> Result:
     """The test part holds every labelled window of its dates, and the rows that it lacks are like those that it has.
 
     A row that a split or a loader leaves out is a failure. A row that the table lacks, between rows of its symbol and
@@ -57,7 +60,7 @@ def label_selection(data: MarketData, warnings_fail: bool = False) -> Result:
 # -- rows that are there and are not judged ----------------------------------------------------------------------------
 
 
-def _left_out(data: MarketData) -> Iterator[Finding]:
+def _left_out(data: MarketDataModule) -> Iterator[Finding]:
     expected = _test_windows(data)
     loaded = np.concatenate([batch.row.cpu().numpy() for batch in data.test_dataloader()])
     for name, rows in (("rows of the test part", data.parts.test), ("rows of the test loader", loaded)):
@@ -67,7 +70,7 @@ def _left_out(data: MarketData) -> Iterator[Finding]:
             yield Finding("split", name, *earliest(data.panel, missing), what, len(missing))
 
 
-def _test_windows(data: MarketData) -> Rows:
+def _test_windows(data: MarketDataModule) -> Rows:
     """All labelled windows of the dates of the test part."""
     panel = data.panel
     given = data.split.boundaries(np.unique(panel.time))
@@ -76,7 +79,7 @@ def _test_windows(data: MarketData) -> Rows:
     return rows[given.inside("test", when)]
 
 
-def _sizes(data: MarketData, missing: Rows, expected: Rows) -> str:
+def _sizes(data: MarketDataModule, missing: Rows, expected: Rows) -> str:
     """How their labels compare with those that are kept."""
     labels = data.panel.labels[:, 0].numpy()
     sizes = np.abs(labels - np.median(labels[expected]))
@@ -89,7 +92,7 @@ def _sizes(data: MarketData, missing: Rows, expected: Rows) -> str:
 # -- rows that are not there -------------------------------------------------------------------------------------------
 
 
-def _test_moves(data: MarketData, target: Target) -> pd.DataFrame:
+def _test_moves(data: MarketDataModule, target: Target) -> pd.DataFrame:
     """What the price does over the label's interval of each test row, and whether a row is missing there, (n,).
 
     Returns:
@@ -129,7 +132,7 @@ def _calendar(times: Times) -> Times:
     return np.union1d(dates, every[share[weekday] > USUAL].astype(dates.dtype))
 
 
-def _unlike_the_others(data: MarketData, target: Target, moves: pd.DataFrame) -> Iterator[Finding]:
+def _unlike_the_others(data: MarketDataModule, target: Target, moves: pd.DataFrame) -> Iterator[Finding]:
     """Holes whose moves are larger, or more often of one sign, than those of a random choice of rows."""
     of_symbol = moves.groupby("symbol")["move"]
     size = (moves["move"] - of_symbol.transform("median")).abs()

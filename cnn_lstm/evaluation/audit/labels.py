@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import PRICES
-from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.targets import Floats, Target
 from cnn_lstm.data.times import time_text, utc_times
 from cnn_lstm.evaluation.audit.findings import Finding, Result, result
 from cnn_lstm.evaluation.audit.stages import bits, earliest
 
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
+
 ALIGNMENT = "label alignment"
 FACTORS = (1000.0, 0.001)
 FURTHER = 5
 
 
-def label_alignment(data: MarketData) -> Result:
+def label_alignment(data: MarketDataModule) -> Result:
     """Each label reads the rows t + delay to t + delay + horizon only, and is known at their end.
 
     One price in the middle is changed: the labels that move are those whose interval holds it, and with a delay the
@@ -84,7 +87,7 @@ def _moved_by(
     return np.array(sorted(rows), dtype=np.int64)
 
 
-def _lag(data: MarketData, k: int, target: Target) -> Iterator[Finding]:
+def _lag(data: MarketDataModule, k: int, target: Target) -> Iterator[Finding]:
     """The lag at which labels equal the value known by then."""
     labels, present = data.panel.labels[:, k].numpy(), data.panel.present[:, k].numpy()
     rows = np.flatnonzero(np.isfinite(labels))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,9 @@ from cnn_lstm.model.calibration import Calibration, calibrate
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecast_model import ForecastModel
 
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
+
 STATISTICS, REFIT = "training-only statistics", "statistics of the checkpoint"
 PURGE, PARTS, CALIBRATION = "purge", "rows of each part", "calibration"
 PER_FEATURE = ("x_loc", "x_scale", "x_anchored")
@@ -45,7 +48,7 @@ class Prefix:
         end: First timestamp that is left out.
     """
 
-    def __init__(self, data: MarketData, end: np.datetime64) -> None:
+    def __init__(self, data: MarketDataModule, end: np.datetime64) -> None:
         self.kept = data.panel.time < end
         self.panel = data.bound.panel(data.prices[self.kept].reset_index(drop=True))
         self._position = np.cumsum(self.kept) - 1
@@ -58,7 +61,7 @@ class Prefix:
 # -- statistics ------------------------------------------------------------------------------------------------------
 
 
-def training_statistics(data: MarketData, table: pd.DataFrame) -> Result:
+def training_statistics(data: MarketDataModule, table: pd.DataFrame) -> Result:
     """Sets the data module up on other prices from the validation date on: training rows and statistics stay.
 
     Args:
@@ -87,7 +90,7 @@ def training_statistics(data: MarketData, table: pd.DataFrame) -> Result:
     return result(STATISTICS, f"2 other futures, {len(data.fit_rows):,} training rows", findings)
 
 
-def _other_training_rows(data: MarketData, again: MarketData, what: str) -> Iterator[Finding]:
+def _other_training_rows(data: MarketDataModule, again: MarketDataModule, what: str) -> Iterator[Finding]:
     """Training rows, by symbol and date, that only one of two set-ups has."""
     keys = []
     for module in (data, again):
@@ -100,7 +103,7 @@ def _other_training_rows(data: MarketData, again: MarketData, what: str) -> Iter
 
 
 def different_statistics(
-    data: MarketData, one: TrainingStatistics, other: TrainingStatistics, what: str
+    data: MarketDataModule, one: TrainingStatistics, other: TrainingStatistics, what: str
 ) -> Iterator[Finding]:
     """Statistics that differ in any bit, by feature or target."""
     names = list(data.recipe.features), [target.name for target in data.targets]
@@ -120,7 +123,7 @@ def different_statistics(
         yield Finding("statistics", "muted features", what=what)
 
 
-def refit(data: MarketData, models: list[ForecastModel], same: bool, past: Prefix | None = None) -> Result:
+def refit(data: MarketDataModule, models: list[ForecastModel], same: bool, past: Prefix | None = None) -> Result:
     """Means and scales of a table that ends before the validation part are the checkpoint's.
 
     Args:
@@ -153,7 +156,7 @@ def _unlike(again: TrainingStatistics, models: list[ForecastModel]) -> Iterator[
         yield from (name for name, (one, other) in pairs.items() if not torch.equal(one, other.cpu()))
 
 
-def trained_on(data: MarketData, contract: Contract) -> bool:
+def trained_on(data: MarketDataModule, contract: Contract) -> bool:
     """Whether a checkpoint was trained on the prices and dates of a data module.
 
     Args:
@@ -170,7 +173,7 @@ def trained_on(data: MarketData, contract: Contract) -> bool:
 # -- parts -----------------------------------------------------------------------------------------------------------
 
 
-def purge(data: MarketData) -> Result:
+def purge(data: MarketDataModule) -> Result:
     """The last label of each part ends before the first decision of the next one, over all symbols.
 
     Of a combination: what a row reads and its label touch no label of a later part.
@@ -199,7 +202,7 @@ def purge(data: MarketData) -> Result:
     return result(PURGE, compared, findings)
 
 
-def label_ends(data: MarketData, rows: Rows, reach: int) -> Times:
+def label_ends(data: MarketDataModule, rows: Rows, reach: int) -> Times:
     """When the longest label of each row ends; the decision itself where the symbol has no such row."""
     panel = data.panel
     end = np.minimum(rows + reach, len(panel) - 1)
@@ -207,7 +210,7 @@ def label_ends(data: MarketData, rows: Rows, reach: int) -> Times:
     return ends
 
 
-def part_rows(data: MarketData, checkpoint: Mapping[str, Any] | None = None) -> Result:
+def part_rows(data: MarketDataModule, checkpoint: Mapping[str, Any] | None = None) -> Result:
     """What the loaders of fit hand out are rows of the training and validation dates, and none of the test part.
 
     Args:
@@ -238,7 +241,7 @@ def part_rows(data: MarketData, checkpoint: Mapping[str, Any] | None = None) -> 
 # -- calibration -----------------------------------------------------------------------------------------------------
 
 
-def calibration(data: MarketData, predictor: Predictor, same: bool) -> Result:
+def calibration(data: MarketDataModule, predictor: Predictor, same: bool) -> Result:
     """The scores of the checkpoint are those of the validation part, and not those of later rows.
 
     Args:

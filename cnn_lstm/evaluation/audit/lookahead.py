@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import KEYS
-from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.times import Times, time_text, utc_times
 from cnn_lstm.errors import CnnLstmError
 from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, merge, result
 from cnn_lstm.evaluation.audit.perturbations import PERTURBATIONS
 from cnn_lstm.evaluation.audit.stages import Base, Stage, Stages
+
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
 
 FUTURE, SOURCE = "future perturbation", "prices as they were known"
 MODEL_CUTS = 8
@@ -39,7 +42,7 @@ class Cuts:
     why: str
 
 
-def cuts_of(data: MarketData, table: pd.DataFrame, seed: int) -> Cuts:
+def cuts_of(data: MarketDataModule, table: pd.DataFrame, seed: int) -> Cuts:
     """Random rows, the first row of runs of missing values, the border rows of each part, each symbol's last row.
 
     A pause of the calendar counts as a run of missing values: the last row before it. Of more than `MOST_RUNS` runs
@@ -131,7 +134,7 @@ def _stages_after(
     return stages | pipeline.forecast(panel, pipeline.windows(panel, base.symbols, model_until))
 
 
-def prices_as_known(data: MarketData, table: pd.DataFrame) -> Result:
+def prices_as_known(data: MarketDataModule, table: pd.DataFrame) -> Result:
     """Loads the prices again with an earlier end: symbols and prices until then must be the same.
 
     A universe of the symbols that survived, or prices that are divided by the last one, change with the end.
@@ -152,7 +155,7 @@ def prices_as_known(data: MarketData, table: pd.DataFrame) -> Result:
     return result(SOURCE, f"loaded again with {len(ends)} earlier ends, {len(table):,} rows", findings)
 
 
-def _reloaded(data: MarketData, table: pd.DataFrame, when: Times, end: np.datetime64) -> Iterator[Finding]:
+def _reloaded(data: MarketDataModule, table: pd.DataFrame, when: Times, end: np.datetime64) -> Iterator[Finding]:
     what = f"other prices when loaded with the end {end}"
     try:
         again = data.load(str(end))

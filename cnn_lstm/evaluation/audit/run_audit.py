@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.errors import ValidityError
 from cnn_lstm.evaluation.audit import (
@@ -36,6 +35,9 @@ from cnn_lstm.files import write_text_whole
 from cnn_lstm.hints import counted
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
+
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
 
 SHORT_FORM = ("moved", "removed")  # its perturbations
 MOST_LINES = 12
@@ -86,7 +88,7 @@ def _lines(part: Result) -> str:
 
 
 def audit(
-    data: MarketData,
+    data: MarketDataModule,
     predictor: Predictor | None = None,
     checkpoint: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -159,7 +161,7 @@ def _future(base: Base, cuts: Cuts, listener: Listener | None) -> Result:
     return lookahead.future_perturbation(base, cuts, at=at)
 
 
-def _of_known_facts(data: MarketData) -> dict[str, Check]:
+def _of_known_facts(data: MarketDataModule) -> dict[str, Check]:
     """The check of facts known ahead, which few data have."""
     check: dict[str, Check] = {known_ahead.KNOWN_AHEAD: partial(known_ahead.facts_known_ahead, data)}
     return check if data.recipe.known_future else {}
@@ -179,7 +181,7 @@ def _of_the_checkpoint(base: Base) -> dict[str, Check]:
     }
 
 
-def joined(data: MarketData, ckpt_path: str | Path) -> tuple[dict[str, Any], Predictor]:
+def joined(data: MarketDataModule, ckpt_path: str | Path) -> tuple[dict[str, Any], Predictor]:
     """A checkpoint and its predictor, for data that take over its dates.
 
     Args:
@@ -194,7 +196,7 @@ def joined(data: MarketData, ckpt_path: str | Path) -> tuple[dict[str, Any], Pre
     return checkpoint, predictor
 
 
-def audit_files(data: MarketData, ckpt_path: str | None, output: Path | None, warnings_fail: bool) -> None:
+def audit_files(data: MarketDataModule, ckpt_path: str | None, output: Path | None, warnings_fail: bool) -> None:
     """Runs every check, prints and writes what it finds.
 
     Args:
@@ -240,7 +242,7 @@ def _say(name: str, result: Result | None) -> None:
         print(f"{name} ...", end="\r", flush=True)
 
 
-def short_form(data: MarketData) -> Result:
+def short_form(data: MarketDataModule) -> Result:
     """The future perturbation at a few cuts, without the model: what every `test` can afford.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import Checks
-from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.row_numbers import Rows
@@ -29,6 +28,9 @@ from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecast_model import ForecastModel
+
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
 
 MOST_WINDOWS = 6000
 CHUNK = 1 << 14
@@ -158,7 +160,7 @@ class Pipeline:
         memory: The predictor, which computes each window once.
     """
 
-    def __init__(self, data: MarketData, predictor: Predictor | None = None, checked: bool = False) -> None:
+    def __init__(self, data: MarketDataModule, predictor: Predictor | None = None, checked: bool = False) -> None:
         self.data, self.predictor, self.checked = data, predictor, checked
         self.memory = None if predictor is None else remembering(predictor)
         self.bound: BoundRecipe = data.bound.with_checks(tolerant(data.recipe.checks))
