@@ -126,7 +126,8 @@ def measured(tree: Path) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
         subprocess.run([sys.executable, "-P", "-c", CHILD, folder], cwd=tree, env=environment, check=True)
-        return seconds | json.loads(Path(folder, "seconds.json").read_text())
+        others: dict[str, float] = json.loads(Path(folder, "seconds.json").read_text())
+        return seconds | others
 
 
 def git(*words: str) -> str:

@@ -115,6 +115,6 @@ def test_texts_and_none_are_set_as_a_module_sets_them() -> None:
     assert model._current_fx_name == "training_step"
     model.register_parameter("own", torch.nn.Parameter(torch.zeros(1)))
     with pytest.raises(TypeError, match="own"):
-        model.own = "text"  # type: ignore[assignment]
-    model.own = None  # type: ignore[assignment]
+        model.own = "text"
+    model.own = None
     assert model._parameters["own"] is None
