@@ -43,7 +43,7 @@ from tests.benchmarks.stream import ROWS, TESTED, milliseconds, predictor_of, st
 from tests.markets import walk
 torch.set_num_threads(1)
 prices = Path(sys.argv[1], "prices.parquet")
-write_prices(prices, 500, 300)
+write_prices(prices, 500, 600)
 seconds = {"panel of 500 symbols": measure(str(prices), str(Path(sys.argv[1], "cache")))[0]}
 table = walk(ROWS, "S000", 0)
 predictor = predictor_of(table, TESTED)
