@@ -43,7 +43,7 @@ class Standardize(nn.Module):
     Attributes:
         loc: Location of each feature, (F,); with scales per symbol (S + 1, F), see `of_windows`.
         scale: Scale of each feature, of the same shape; an infinite one mutes it.
-        anchored: 1 where a feature is anchored, (F,).
+        anchored: 1 where a feature is anchored, (F,); it changes by `take` or with a checkpoint, not in place.
         codes: Codes of the symbols with a scale of their own, (S,); S is 0 without any.
     """
 

@@ -30,6 +30,7 @@ class TargetScale(nn.Module, ABC):
         y_loc: Location of each target, (H,); with scales per symbol (S + 1, H), see `of_windows`.
         y_scale: Scale of each target, of the same shape.
         y_anchor: Feature whose last value is subtracted from a target and added back, (H,) int64; -1 for none.
+            It changes by `learn_scales` or with a checkpoint, not in place.
     """
 
     network: Backbone
