@@ -78,6 +78,11 @@ format: $(VENV)/.installed-dev  ## format the code
 bench: $(VENV)/.installed-test  ## every goal of speed and memory next to its figure; half an hour on a quiet machine
 	$(BIN)/python -m tests.benchmarks
 
+BASE ?= HEAD^
+.PHONY: bench-gate
+bench-gate: $(VENV)/.installed-test  ## is it slower than the commit BASE: steps, a bar, a panel, a forecast; ten minutes
+	$(BIN)/python -m tests.benchmarks.gate --base $(BASE)
+
 .PHONY: docs
 docs: $(VENV)/.installed-docs  ## the site of the guide in site/, its notebooks are run; a warning is an error
 	$(BIN)/python -m sphinx -b html -W --keep-going -q docs site

@@ -101,6 +101,14 @@ def dist(session: nox.Session) -> None:
             session.run("python", script)
 
 
+@nox.session(python="3.12", default=False)
+def benchmarks(session: nox.Session) -> None:
+    """The benchmark gate: not slower than the commit in BASE, by default the one before."""
+    install(session, "test")
+    base = os.environ.get("BASE") or "HEAD^"
+    session.run("python", "-m", "tests.benchmarks.gate", "--base", base, *session.posargs)
+
+
 @nox.session(python="3.12")
 def docs(session: nox.Session) -> None:
     """The site; a warning is an error."""
