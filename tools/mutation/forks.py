@@ -1,0 +1,168 @@
+"""Runs tests in forks of a process that has imported them all: which functions a test calls, and what a mutant does."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import mutmut.mutation.trampoline as switch
+import pytest
+
+Outcome = Literal["killed", "survived", "timeout", "untested"]
+# examples of Hypothesis are the same in each run, with no limit of time; copies of a function have its doctest too
+ARGUMENTS = ["--rootdir=.", "--tb=no", "-q", "-x", "-p", "no:cacheprovider", "-k", "not __mutmut_"]
+ARGUMENTS += ["--hypothesis-profile=ci", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+PASSED, FAILED = 0, 1
+CPU_FLOOR, CPU_TIMES = 20, 10  # seconds of CPU that a mutant may use: the floor, and so many times what its tests took
+WALL_FLOOR, WALL_TIMES = 240, 100  # the same on the clock, generous: the machine may be busy
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the tests do where nothing is changed.
+
+    Attributes:
+        tests: Tests that call a function, by the function's name.
+        seconds: CPU time of each test.
+    """
+
+    tests: dict[str, list[str]]
+    seconds: dict[str, float]
+
+    def chosen(self, function: str, named: str, patience: float) -> list[str]:
+        """The tests of a mutant of this function: those named after its module first, then the fast ones.
+
+        Args:
+            function: Name of the function.
+            named: Name of its module, without the package.
+            patience: Seconds after which no further test is started.
+        """
+        candidates = self.tests.get(function, [])
+        order = sorted(candidates, key=lambda test: (named not in test.partition("::")[0], self.seconds[test]))
+        chosen, spent = [], 0.0
+        for test in order:
+            if chosen and spent + self.seconds[test] > patience:
+                continue
+            chosen.append(test)
+            spent += self.seconds[test]
+        return chosen
+
+
+def warm_up(folder: Path, selection: Sequence[str]) -> None:
+    """Goes to the folder and imports the tests, and with them all that they test.
+
+    Args:
+        folder: The copy of the checkout that holds the mutants.
+        selection: Tests, as pytest takes them.
+    """
+    os.chdir(folder)
+    here = Path(__file__).parents[2].resolve()
+    sys.path[:] = [str(folder), *(entry for entry in sys.path if Path(entry).resolve() != here)]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *os.environ.get("PYTHONPATH", "").split(os.pathsep)[1:]])
+    if pytest.main([*ARGUMENTS, "--collect-only", "-qq", *selection]) != PASSED:
+        raise SystemExit("the tests cannot be imported from the copy")
+
+
+class _Recorder:
+    def __init__(self) -> None:
+        self.tests: dict[str, set[str]] = {}
+        self.seconds: dict[str, float] = {}
+        self._called: set[str] = set()
+        self._began = 0.0
+
+    def hit(self, name: str, caller: str | None = None) -> None:
+        self._called.add(name)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._called.clear()
+        self._began = time.process_time()
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self.seconds[nodeid] = time.process_time() - self._began
+        for name in self._called:
+            self.tests.setdefault(name, set()).add(nodeid)
+
+
+def recorded(selection: Sequence[str], file: Path) -> Record:
+    """Runs all tests once in a fork and notes which functions with mutants each calls.
+
+    Args:
+        selection: Tests, as pytest takes them.
+        file: Keeps the record; one that is there is read instead.
+
+    Raises:
+        SystemExit: A test fails although nothing is changed.
+    """
+    if not file.exists():
+        recorder = _Recorder()
+
+        def run() -> int:
+            switch.get_mutant_under_test = lambda: "stats"
+            switch.record_trampoline_hit = recorder.hit
+            code = pytest.main([*ARGUMENTS, "--tb=short", *selection], plugins=[recorder])
+            tests = {name: sorted(found) for name, found in recorder.tests.items()}
+            file.write_text(json.dumps({"tests": tests, "seconds": recorder.seconds}), encoding="utf-8")
+            return int(code)
+
+        if _forked(run, quiet=False) != PASSED:
+            file.unlink(missing_ok=True)
+            raise SystemExit("a test fails in the copy, although nothing is changed")
+    return Record(**json.loads(file.read_text(encoding="utf-8")))
+
+
+def outcome(name: str, tests: Iterable[str], seconds: float) -> Outcome:
+    """What a mutant does in its tests.
+
+    Args:
+        name: Name of the mutant, as the switch knows it.
+        tests: The tests, in order.
+        seconds: CPU time that they take where nothing is changed.
+    """
+    chosen = list(tests)
+    if not chosen:
+        return "untested"
+
+    def run() -> int:
+        limit = int(CPU_FLOOR + CPU_TIMES * seconds + time.process_time())
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
+        switch.set_mutant_under_test(name)
+        return int(pytest.main([*ARGUMENTS, *chosen]))
+
+    code = _forked(run, wall=WALL_FLOOR + WALL_TIMES * seconds)
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        return "timeout"
+    return "survived" if code == PASSED else "killed"
+
+
+def _forked(run: Callable[[], int], *, quiet: bool = True, wall: float = 1e6) -> int:
+    sys.stdout.flush()
+    process = os.fork()
+    if not process:
+        os.setsid()
+        if quiet:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(nothing, stream)
+        code = FAILED
+        try:
+            code = run()
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    ends = time.monotonic() + wall
+    while True:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > ends:
+            os.killpg(process, signal.SIGKILL)
+            ends += 1e6
+        time.sleep(0.02)
