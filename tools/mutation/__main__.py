@@ -1,6 +1,6 @@
 """`make mutation`: the share of small faults in data/, evaluation/ and the contract of the model that the tests see.
 
-Four files have all their mutants run, the others a drawn sample. Each mutant runs in a fork with the tests that call its
+Three files have all their mutants run, the others a drawn sample. Each mutant runs in a fork with the tests that call its
 function. Outcomes are kept in mutants/: a second run goes on, and runs again only what survived.
 """
 
@@ -24,7 +24,7 @@ from tools.mutation.mutants import Mutant, Source, drawn
 ROOT = Path(__file__).parents[2]
 COPY = ROOT / "mutants"
 ROOMS = ("cnn_lstm/data/**/*.py", "cnn_lstm/evaluation/**/*.py", "cnn_lstm/model/contract.py")
-COMPLETE = ("cnn_lstm/evaluation/significance.py", "cnn_lstm/data/splits.py", "cnn_lstm/data/spans.py")
+COMPLETE = ("cnn_lstm/evaluation/significance.py", "cnn_lstm/data/spans.py", "cnn_lstm/data/splits.py")
 TESTS = (
     "cnn_lstm/data",
     "cnn_lstm/evaluation",
@@ -69,7 +69,7 @@ def made(number: int, seed: int, complete: Sequence[str]) -> tuple[list[tuple[Mu
         complete: Files of which all mutants are wanted.
 
     Returns:
-        The mutants, each with whether it belongs to the sample, and how many there are in all.
+        The mutants, those of the sample first, each with whether it belongs to it; and how many there are in all.
     """
     for name in COPIED:
         source, copy = ROOT / name, COPY / name
@@ -78,7 +78,8 @@ def made(number: int, seed: int, complete: Sequence[str]) -> tuple[list[tuple[Mu
             shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__", "*.md~"))
         else:
             shutil.copy2(source, copy)
-    files = sorted({str(path.relative_to(ROOT)) for room in ROOMS for path in ROOT.glob(room)})
+    rooms = {str(path.relative_to(ROOT)) for room in ROOMS for path in ROOT.glob(room)}
+    files = sorted(rooms if number else complete)
     sources = {file: Source(file, ROOT) for file in files}
     sizes = {file: len(source.mutants) for file, source in sources.items()}
     sample = drawn(sizes, number, seed)
@@ -88,6 +89,8 @@ def made(number: int, seed: int, complete: Sequence[str]) -> tuple[list[tuple[Mu
         if places:
             written = source.written(places, COPY)
             mutants += [(mutant, place in sample[file]) for place, mutant in written]
+    first = {file: place for place, file in enumerate(complete)}
+    mutants.sort(key=lambda one: (not one[1], first.get(one[0].file, len(first))))
     return mutants, sum(sizes.values())
 
 
@@ -128,25 +131,26 @@ def _share(results: Sequence[Result]) -> str:
 def main(argv: Sequence[str]) -> int:
     """Makes the mutants, runs them, prints the score and what survived."""
     parser = argparse.ArgumentParser(prog="make mutation", description=__doc__)
-    parser.add_argument("--number", type=int, default=400, help="mutants of the sample")
+    parser.add_argument("--number", type=int, default=400, help="mutants of the sample; 0: only the files")
     parser.add_argument("--seed", type=int, default=0, help="seed of the sample")
     parser.add_argument("--patience", type=float, default=60, help="CPU seconds of tests for one mutant")
     parser.add_argument("--files", nargs="*", default=COMPLETE, help="files of which all mutants are run")
+    parser.add_argument("--tests", nargs="*", default=TESTS, help="tests that may see them")
     options = parser.parse_args(argv)
     COPY.mkdir(exist_ok=True)
     mutants, total = made(options.number, options.seed, options.files)
     print(f"{total} mutants in all; {sum(is_drawn for _, is_drawn in mutants)} drawn, {len(mutants)} to run", flush=True)
-    warm_up(COPY, TESTS)
-    record = recorded(TESTS, COPY / "record.json")
+    warm_up(COPY, options.tests)
+    record = recorded(options.tests, COPY / "records")
     results = tried(mutants, record, options.patience)
     for file in options.files:
         print(f"{file}: {_share([one for one in results if one.mutant.file == file])}")
     for result in results:
         if not result.seen:
             print(f"{result.outcome}: {result.mutant}")
-    sample = [one for one in results if one.drawn]
-    print(f"the sample, seed {options.seed}: {_share(sample)}")
-    return int(sum(one.seen for one in sample) < LEAST * len(sample))
+    scored = [one for one in results if one.drawn] or results
+    print(f"{f'the sample, seed {options.seed}' if options.number else 'all'}: {_share(scored)}")
+    return int(sum(one.seen for one in scored) < LEAST * len(scored))
 
 
 if __name__ == "__main__":

@@ -10,15 +10,16 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import mutmut.mutation.trampoline as switch
 import pytest
 
 Outcome = Literal["killed", "survived", "timeout", "untested"]
 # examples of Hypothesis are the same in each run, with no limit of time; copies of a function have its doctest too
-ARGUMENTS = ["--rootdir=.", "--tb=no", "-q", "-x", "-p", "no:cacheprovider", "-k", "not __mutmut_"]
+ARGUMENTS = ["--rootdir=.", "--tb=no", "-q", "--maxfail=1", "-p", "no:cacheprovider", "-k", "not __mutmut_"]
 ARGUMENTS += ["--hypothesis-profile=ci", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
 PASSED, FAILED = 0, 1
 CPU_FLOOR, CPU_TIMES = 20, 10  # seconds of CPU that a mutant may use: the floor, and so many times what its tests took
@@ -73,10 +74,15 @@ def warm_up(folder: Path, selection: Sequence[str]) -> None:
 
 class _Recorder:
     def __init__(self) -> None:
-        self.tests: dict[str, set[str]] = {}
-        self.seconds: dict[str, float] = {}
+        self._tests: dict[str, set[str]] = {}
+        self._seconds: dict[str, float] = {}
+        self._failed: set[str] = set()
         self._called: set[str] = set()
         self._began = 0.0
+
+    def found(self) -> dict[str, Any]:
+        tests = {name: sorted(callers - self._failed) for name, callers in self._tests.items()}
+        return {"tests": tests, "seconds": self._seconds, "failed": sorted(self._failed)}
 
     def hit(self, name: str, caller: str | None = None) -> None:
         self._called.add(name)
@@ -85,37 +91,57 @@ class _Recorder:
         self._called.clear()
         self._began = time.process_time()
 
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._failed.add(report.nodeid)
+
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        self.seconds[nodeid] = time.process_time() - self._began
+        self._seconds[nodeid] = time.process_time() - self._began
         for name in self._called:
-            self.tests.setdefault(name, set()).add(nodeid)
+            self._tests.setdefault(name, set()).add(nodeid)
 
 
-def recorded(selection: Sequence[str], file: Path) -> Record:
-    """Runs all tests once in a fork and notes which functions with mutants each calls.
+def recorded(selection: Sequence[str], folder: Path) -> Record:
+    """Runs all tests once, file by file in forks, and notes which functions with mutants each calls.
+
+    A test that fails where nothing is changed is left out, and named.
 
     Args:
         selection: Tests, as pytest takes them.
-        file: Keeps the record; one that is there is read instead.
-
-    Raises:
-        SystemExit: A test fails although nothing is changed.
+        folder: Keeps a record of each file; one that is there is read instead.
     """
-    if not file.exists():
-        recorder = _Recorder()
+    folder.mkdir(exist_ok=True)
+    tests: dict[str, list[str]] = {}
+    seconds: dict[str, float] = {}
+    for unit in _units(selection):
+        kept = folder / f"{unit.replace('/', '.')}.json"
+        if not kept.exists():
+            _forked(partial(_record, unit, kept))
+        found = json.loads(kept.read_text(encoding="utf-8"))
+        for failed in found["failed"]:
+            print(f"left out, since it fails where nothing is changed: {failed}", flush=True)
+        seconds |= found["seconds"]
+        for name, callers in found["tests"].items():
+            tests.setdefault(name, []).extend(callers)
+    return Record(tests, seconds)
 
-        def run() -> int:
-            switch.get_mutant_under_test = lambda: "stats"
-            switch.record_trampoline_hit = recorder.hit
-            code = pytest.main([*ARGUMENTS, "--tb=short", *selection], plugins=[recorder])
-            tests = {name: sorted(found) for name, found in recorder.tests.items()}
-            file.write_text(json.dumps({"tests": tests, "seconds": recorder.seconds}), encoding="utf-8")
-            return int(code)
 
-        if _forked(run, quiet=False) != PASSED:
-            file.unlink(missing_ok=True)
-            raise SystemExit("a test fails in the copy, although nothing is changed")
-    return Record(**json.loads(file.read_text(encoding="utf-8")))
+def _units(selection: Sequence[str]) -> list[str]:
+    """Files of tests, one by one; folders of the package, whose examples are quick, as they are."""
+    units = []
+    for entry in selection:
+        inside = sorted(Path(entry).rglob("test_*.py")) if entry.startswith("tests/") else []
+        units += [str(path) for path in inside] or [entry]
+    return units
+
+
+def _record(unit: str, kept: Path) -> int:
+    recorder = _Recorder()
+    switch.get_mutant_under_test = lambda: "stats"
+    switch.record_trampoline_hit = recorder.hit
+    code = pytest.main([*ARGUMENTS, "--maxfail=1000", unit], plugins=[recorder])
+    kept.write_text(json.dumps(recorder.found()), encoding="utf-8")
+    return int(code)
 
 
 def outcome(name: str, tests: Iterable[str], seconds: float) -> Outcome:
@@ -142,15 +168,14 @@ def outcome(name: str, tests: Iterable[str], seconds: float) -> Outcome:
     return "survived" if code == PASSED else "killed"
 
 
-def _forked(run: Callable[[], int], *, quiet: bool = True, wall: float = 1e6) -> int:
+def _forked(run: Callable[[], int], wall: float = 1e6) -> int:
     sys.stdout.flush()
     process = os.fork()
     if not process:
         os.setsid()
-        if quiet:
-            nothing = os.open(os.devnull, os.O_RDWR)
-            for stream in (0, 1, 2):
-                os.dup2(nothing, stream)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(nothing, stream)
         code = FAILED
         try:
             code = run()

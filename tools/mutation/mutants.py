@@ -143,7 +143,7 @@ def drawn(sizes: Mapping[str, int], number: int, seed: int) -> dict[str, list[in
     for file, size in sizes.items():
         ends[file] = (total, total + size)
         total += size
-    step = total / min(number, total)
+    step = total / max(min(number, total), 1)
     start = Random(seed).random() * step
     places = [int(start + step * turn) for turn in range(min(number, total))]
     return {file: [place - low for place in places if low <= place < high] for file, (low, high) in ends.items()}
