@@ -8,7 +8,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,11 @@ from typing import Any, Literal
 import mutmut.mutation.trampoline as switch
 import pytest
 
-Outcome = Literal["killed", "survived", "timeout", "untested"]
+Outcome = Literal["killed", "survived", "timeout", "stuck", "untested"]
 # examples of Hypothesis are the same in each run, with no limit of time; copies of a function have its doctest too
 ARGUMENTS = ["--rootdir=.", "--tb=no", "-q", "--maxfail=1", "-p", "no:cacheprovider", "-k", "not __mutmut_"]
 ARGUMENTS += ["--hypothesis-profile=ci", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-PASSED, FAILED = 0, 1
+PASSED, FAILED = int(pytest.ExitCode.OK), int(pytest.ExitCode.TESTS_FAILED)
 CPU_FLOOR, CPU_TIMES = 20, 10  # seconds of CPU that a mutant may use: the floor, and so many times what its tests took
 WALL_FLOOR, WALL_TIMES = 240, 100  # the same on the clock, generous: the machine may be busy
 
@@ -78,6 +78,7 @@ class _Recorder:
         self._seconds: dict[str, float] = {}
         self._failed: set[str] = set()
         self._called: set[str] = set()
+        self._of_fixture: dict[int, set[str]] = {}
         self._began = 0.0
 
     def found(self) -> dict[str, Any]:
@@ -90,6 +91,21 @@ class _Recorder:
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self._called.clear()
         self._began = time.process_time()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
+        """What a fixture of many tests calls is called by each of them."""
+        before, self._called = self._called, set()
+        try:
+            return (yield)
+        finally:
+            self._of_fixture.setdefault(id(fixturedef), set()).update(self._called)
+            self._called |= before
+
+    def pytest_runtest_teardown(self, item: pytest.Function) -> None:
+        definitions = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {}).values()
+        for fixturedef in (one for several in definitions for one in several):
+            self._called |= self._of_fixture.get(id(fixturedef), set())
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
@@ -145,7 +161,9 @@ def _record(unit: str, kept: Path) -> int:
 
 
 def outcome(name: str, tests: Iterable[str], seconds: float) -> Outcome:
-    """What a mutant does in its tests.
+    """What a mutant does in its tests: a failure kills it, and an endless loop is a timeout, which counts as seen.
+
+    One that waits for ever, and needs no CPU, is stuck. That is not counted as seen: the machine may have been busy.
 
     Args:
         name: Name of the mutant, as the switch knows it.
@@ -163,9 +181,9 @@ def outcome(name: str, tests: Iterable[str], seconds: float) -> Outcome:
         return int(pytest.main([*ARGUMENTS, *chosen]))
 
     code = _forked(run, wall=WALL_FLOOR + WALL_TIMES * seconds)
-    if code in (-signal.SIGXCPU, -signal.SIGKILL):
-        return "timeout"
-    return "survived" if code == PASSED else "killed"
+    known: dict[int, Outcome] = {PASSED: "survived", -signal.SIGXCPU: "timeout", -signal.SIGKILL: "stuck"}
+    nothing_ran = dict.fromkeys((pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED), "untested")
+    return (known | nothing_ran).get(code, "killed")
 
 
 def _forked(run: Callable[[], int], wall: float = 1e6) -> int:
@@ -190,4 +208,4 @@ def _forked(run: Callable[[], int], wall: float = 1e6) -> int:
         if time.monotonic() > ends:
             os.killpg(process, signal.SIGKILL)
             ends += 1e6
-        time.sleep(0.02)
+        time.sleep(0.01)
