@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,7 @@ def test_stretches_are_as_long_as_they_can_be() -> None:
         spans = stretches(times, inside)
         assert PartSpans(spans, (), ()).inside("train", times).tolist() == inside.tolist()
         assert len(spans) == int(inside[0]) + int((inside[1:] & ~inside[:-1]).sum())
-        assert all(one.stop < other.start for one, other in zip(spans, spans[1:], strict=False))
+        assert all(one.stop < other.start for one, other in pairwise(spans))
 
 
 def test_spans_survive_their_plain_form_and_days_are_read_as_moments() -> None:

@@ -163,7 +163,13 @@ def test_each_part_begins_after_the_one_before() -> None:
 def test_the_table_ends_right_behind_its_last_row() -> None:
     times = calendar(12)
     assert after(times) - times[-1] == np.timedelta64(1, "us")
-    for split in (FractionSplit(), RowSplit(6, 3), WalkForward(2, 1), CPCV(3, 1), DateSplit("2020-01-05", "2020-01-08")):
+    for split in (
+        FractionSplit(),
+        RowSplit(6, 3),
+        WalkForward(2, 1),
+        CPCV(3, 1),
+        DateSplit("2020-01-05", "2020-01-08"),
+    ):
         assert split.boundaries(times).end == after(times)
 
 

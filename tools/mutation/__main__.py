@@ -71,15 +71,8 @@ def made(number: int, seed: int, complete: Sequence[str]) -> tuple[list[tuple[Mu
     Returns:
         The mutants, those of the sample first, each with whether it belongs to it; and how many there are in all.
     """
-    for name in COPIED:
-        source, copy = ROOT / name, COPY / name
-        if source.is_dir():
-            shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__", "*.md~"))
-        else:
-            shutil.copy2(source, copy)
-    rooms = {str(path.relative_to(ROOT)) for room in ROOMS for path in ROOT.glob(room)}
-    files = sorted(rooms if number else complete)
+    _copy()
+    files = sorted(_files() if number else complete)
     sources = {file: Source(file, ROOT) for file in files}
     sizes = {file: len(source.mutants) for file, source in sources.items()}
     sample = drawn(sizes, number, seed)
@@ -92,6 +85,20 @@ def made(number: int, seed: int, complete: Sequence[str]) -> tuple[list[tuple[Mu
     first = {file: place for place, file in enumerate(complete)}
     mutants.sort(key=lambda one: (not one[1], first.get(one[0].file, len(first))))
     return mutants, sum(sizes.values())
+
+
+def _copy() -> None:
+    for name in COPIED:
+        source, copy = ROOT / name, COPY / name
+        if source.is_dir():
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, copy)
+
+
+def _files() -> set[str]:
+    return {str(path.relative_to(ROOT)) for room in ROOMS for path in ROOT.glob(room)}
 
 
 def tried(mutants: Sequence[tuple[Mutant, bool]], record: Record, patience: float) -> list[Result]:
@@ -137,11 +144,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--files", nargs="*", default=COMPLETE, help="files of which all mutants are run")
     parser.add_argument("--tests", nargs="*", default=TESTS, help="tests that may see them")
     options = parser.parse_args(argv)
+    if unknown := sorted(set(options.files) - _files()):
+        parser.error(f"--files: {', '.join(unknown)}: not in {', '.join(ROOMS)}")
     COPY.mkdir(exist_ok=True)
     mutants, total = made(options.number, options.seed, options.files)
-    print(f"{total} mutants in all; {sum(is_drawn for _, is_drawn in mutants)} drawn, {len(mutants)} to run", flush=True)
+    print(
+        f"{total} mutants in all; {sum(is_drawn for _, is_drawn in mutants)} drawn, {len(mutants)} to run", flush=True
+    )
     warm_up(COPY, options.tests)
-    record = recorded(options.tests, COPY / "records")
+    record = recorded(options.tests, {mutant.function for mutant, _ in mutants}, COPY / "records")
     results = tried(mutants, record, options.patience)
     for file in options.files:
         print(f"{file}: {_share([one for one in results if one.mutant.file == file])}")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,20 +118,24 @@ class _Recorder:
             self._tests.setdefault(name, set()).add(nodeid)
 
 
-def recorded(selection: Sequence[str], folder: Path) -> Record:
+def recorded(selection: Sequence[str], functions: Iterable[str], folder: Path) -> Record:
     """Runs all tests once, file by file in forks, and notes which functions with mutants each calls.
 
     A test that fails where nothing is changed is left out, and named.
 
     Args:
         selection: Tests, as pytest takes them.
-        folder: Keeps a record of each file; one that is there is read instead.
+        functions: Names of the functions with mutants.
+        folder: Keeps a record of each file of tests; one that is there is read instead, unless the file or the functions
+            have changed since.
     """
+    asked = "\n".join(sorted(functions)).encode()
     folder.mkdir(exist_ok=True)
     tests: dict[str, list[str]] = {}
     seconds: dict[str, float] = {}
     for unit in _units(selection):
-        kept = folder / f"{unit.replace('/', '.')}.json"
+        text = Path(unit).read_bytes() if Path(unit).is_file() else b""
+        kept = folder / f"{unit.replace('/', '.')}-{sha256(asked + text).hexdigest()[:12]}.json"
         if not kept.exists():
             _forked(partial(_record, unit, kept))
         found = json.loads(kept.read_text(encoding="utf-8"))
