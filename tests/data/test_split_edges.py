@@ -220,7 +220,7 @@ def test_timestamps_left_over_lengthen_the_last_group() -> None:
     assert (groups[-1].start, groups[-1].stop) == (calendar(11)[6], after(calendar(11)))
 
 
-# -- a checkpoint's dates on a table that has grown ---------------------------------------------------------------------
+# -- a checkpoint's dates on a table that has grown --------------------------------------------------------------------
 
 
 def test_an_open_end_follows_the_table_and_a_given_one_stays() -> None:

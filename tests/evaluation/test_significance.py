@@ -303,7 +303,7 @@ def test_a_draw_as_far_out_as_the_mean_counts_whatever_its_last_bits() -> None:
     ps = set()
     for _ in range(100):
         model = random.chisquare(1, 2)
-        ps.add(compare(model, {"b": model + [0, random.normal()]}, [0, 1], 1, 199, seed=0)["b"].bootstrap_p)
+        ps.add(compare(model, {"b": model + np.array([0, random.normal()])}, [0, 1], 1, 199, seed=0)["b"].bootstrap_p)
     assert len(ps) == 1
     assert 0.1 < ps.pop() < 0.9
 

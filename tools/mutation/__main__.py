@@ -1,7 +1,7 @@
 """`make mutation`: the share of small faults in data/, evaluation/ and the contract of the model that the tests see.
 
-Three files have all their mutants run, the others a drawn sample. Each mutant runs in a fork with the tests that call its
-function. Outcomes are kept in mutants/: a second run goes on, and runs again only what survived.
+Three files have all their mutants run, the others a drawn sample. Each mutant runs in a fork with the tests that call
+its function. Outcomes are kept in mutants/: a second run goes on, and runs again only what survived.
 """
 
 from __future__ import annotations
@@ -132,7 +132,8 @@ def _share(results: Sequence[Result]) -> str:
     interval = binomtest(killed, len(results)).proportion_ci(method="wilson")
     kinds = Counter(result.outcome for result in results)
     parts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
-    return f"{killed / len(results):.1%} of {len(results)} ({parts}); 95 % interval {interval.low:.1%} to {interval.high:.1%}"
+    share = f"{killed / len(results):.1%} of {len(results)} ({parts})"
+    return f"{share}; 95 % interval {interval.low:.1%} to {interval.high:.1%}"
 
 
 def main(argv: Sequence[str]) -> int:

@@ -126,8 +126,8 @@ def recorded(selection: Sequence[str], functions: Iterable[str], folder: Path) -
     Args:
         selection: Tests, as pytest takes them.
         functions: Names of the functions with mutants.
-        folder: Keeps a record of each file of tests; one that is there is read instead, unless the file or the functions
-            have changed since.
+        folder: Keeps a record of each file of tests; one that is there is read instead, unless the file or the
+            functions have changed since.
     """
     asked = "\n".join(sorted(functions)).encode()
     folder.mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
 """Mutants of the package: made by mutmut's operators, a drawn share of them written into a copy of the checkout.
 
-mutmut leaves out the body of every decorated function, because the copies that it makes of one would carry the decorator.
-Here the copies carry none, so that features, which are decorated, and properties have mutants too.
+mutmut leaves out the body of every decorated function, because the copies that it makes of one would carry the
+decorator. Here the copies carry none, so that features, which are decorated, and properties have mutants too.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class _Visitor(MutationVisitor):  # type: ignore[misc]
 
 
 class _WithoutDecorators(cst.CSTTransformer):  # type: ignore[misc]
-    def leave_FunctionDef(self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef) -> cst.FunctionDef:
+    def leave_FunctionDef(self, original_node: cst.FunctionDef, updated_node: cst.FunctionDef) -> cst.FunctionDef:  # noqa: N802
         if "__mutmut_" not in updated_node.name.value:
             return updated_node
         plain = [one for one in updated_node.decorators if getattr(one.decorator, "value", "") in PLAIN_DECORATORS]
