@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from itertools import pairwise
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
