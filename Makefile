@@ -130,6 +130,11 @@ kills: $(VENV)/.installed-test  ## 100 random commands killed with SIGKILL at ra
 flips: $(VENV)/.installed-test  ## 400 bit flips and cuts of every kind of file: the right result, a warning, or one line
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.flips
 
+.PHONY: mutation
+mutation: $(VENV)/.installed-test  ## 400 small faults in data, evaluation and the contract, and all of three files: do the tests see them?
+	$(BIN)/python -m pip install --quiet mutmut==3.8.1
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.mutation
+
 .PHONY: papers
 papers: $(VENV)/.installed-test  ## published protocols, five seeds each, on the files in the folder CNN_LSTM_BENCHMARKS; opens test parts
 	$(BIN)/python -m tests.validity.papers
@@ -169,4 +174,4 @@ audit-deps: $(BIN)/python  ## known vulnerabilities of the locked versions, by p
 
 .PHONY: clean
 clean:  ## remove the environment and caches, not the runs
-	rm -rf $(VENV) $(LOCKED) .pytest_cache .mypy_cache .ruff_cache .jupyter_cache build dist *.egg-info
+	rm -rf $(VENV) $(LOCKED) mutants .pytest_cache .mypy_cache .ruff_cache .jupyter_cache build dist *.egg-info

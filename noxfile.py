@@ -84,6 +84,14 @@ def shuffled(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *PARALLEL, "--random-order", *session.posargs)
 
 
+@nox.session(python="3.12", default=False)
+def mutation(session: nox.Session) -> None:
+    """Whether the tests see small faults in the code; more than an hour, so each week and not for each change."""
+    install(session, "test")
+    session.install("mutmut==3.8.1")
+    session.run("python", "-m", "tools.mutation", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
 @nox.session(python="3.12")
 def dist(session: nox.Session) -> None:
     """Source distribution and wheel, each installed and used outside of the checkout."""

@@ -424,7 +424,7 @@ class CPCV(Split):
             ConfigError: E223, if there are fewer than two timestamps for each group.
         """
         size = len(times) // self.groups
-        what = f"{counted(len(times), 'timestamp')} are too few for {self.groups} groups"
+        what = f"{counted(len(times), 'timestamp')}, too few for {self.groups} groups"
         require(size >= 2, what, "data.split", "give more data, or fewer groups", code=223)
         group = np.minimum(np.arange(len(times)) // size, self.groups - 1)
         return [stretches(times, group == number)[0] for number in range(self.groups)]
@@ -474,7 +474,7 @@ def _by(by: By) -> By:
 
 
 def _at(times: Times, position: int) -> np.datetime64:
-    what = f"{counted(len(times), 'timestamp')} are too few for this split"
+    what = f"{counted(len(times), 'timestamp')}, too few for this split"
     require(position < len(times), what, "data.split", "give more data", code=223)
     time: np.datetime64 = times[position]
     return time

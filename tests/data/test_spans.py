@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from cnn_lstm import specs
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.parts import split_keeping
 from cnn_lstm.data.row_numbers import RowCollector
-from cnn_lstm.data.spans import PARTS, PartSpans, rows_of_spans, touching
+from cnn_lstm.data.spans import PARTS, PartSpans, Span, rows_of_spans, stretches, touching
 from cnn_lstm.data.splits import CPCV, Boundaries, FractionSplit, Split
 from cnn_lstm.data.targets import ForwardReturn
 from cnn_lstm.data.windows import labelled
@@ -165,6 +166,55 @@ def test_touching_is_what_a_comparison_of_all_pairs_says() -> None:
         one, other = (calendar(60)[pairs].reshape(-1, 2) for pairs in ends)
         wanted = ((one[:, :1] <= other[:, 1]) & (one[:, 1:] >= other[:, 0])).any(axis=1)
         assert touching(one[:, 0], one[:, 1], (other[:, 0], other[:, 1])).tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize(("reach", "reads", "embargo"), [(1, 0, 0), (1, 0, 1), (2, 3, 2), (3, 1, 4)])
+@pytest.mark.parametrize("chunk", [80, 7])
+def test_the_rows_are_those_of_a_comparison_of_all_pairs(reach: int, reads: int, embargo: int, chunk: int) -> None:
+    """One row a day, everything by numbers of days: a row stays if each later part's rows are that far away from it."""
+    times, rows = calendar(60 + reach), np.arange(60)
+    known = rows, times[np.maximum(rows - reads, 0)], times[rows], times[rows + reach]
+    chunks = [tuple(column[start : start + chunk] for column in known) for start in range(0, 60, chunk)]
+    for combination in (0, 3, 8, 14):
+        spans = CPCV(6, 2, combination, embargo=embargo).boundaries(times[:60]).spans
+        assert spans is not None
+        inside = [rows[spans.inside(part, times[:60])].tolist() for part in PARTS]
+        wanted = [
+            [
+                row
+                for row in part
+                if all(
+                    row + reach < other - embargo or max(row - reads, 0) > other + reach + embargo
+                    for later in inside[number + 1 :]
+                    for other in later
+                )
+            ]
+            for number, part in enumerate(inside)
+        ]
+        parts, purged = rows_of_spans(lambda: chunks, spans, times, RowCollector)  # type: ignore[arg-type,return-value]
+        assert [part.tolist() for part in parts] == wanted
+        assert purged == 60 - sum(map(len, wanted))
+
+
+def test_stretches_are_as_long_as_they_can_be() -> None:
+    random = np.random.default_rng(0)
+    times = calendar(30)
+    for _ in range(200):
+        inside = random.random(30) < random.random()
+        spans = stretches(times, inside)
+        assert PartSpans(spans, (), ()).inside("train", times).tolist() == inside.tolist()
+        assert len(spans) == int(inside[0]) + int((inside[1:] & ~inside[:-1]).sum())
+        assert all(one.stop < other.start for one, other in pairwise(spans))
+
+
+def test_spans_survive_their_plain_form_and_days_are_read_as_moments() -> None:
+    first, second, third = calendar(3)
+    spans = PartSpans((Span(first, second),), (), (Span(second, third), Span(third, third)), embargo=3)
+    assert PartSpans.from_plain(json.loads(json.dumps(spans.to_plain()))) == spans
+    days = {"train": [["2020-01-01", "2020-01-02"]], "validation": [], "test": [], "embargo": 0}
+    read = PartSpans.from_plain(days)
+    assert read == PartSpans((Span(first, second),), (), ())
+    assert read.to_plain()["train"] == [["2020-01-01T00:00:00.000000", "2020-01-02T00:00:00.000000"]]
 
 
 # -- what else must know of it -----------------------------------------------------------------------------------------

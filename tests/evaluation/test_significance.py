@@ -18,6 +18,7 @@ from cnn_lstm.evaluation.significance import (
     Comparison,
     compare,
     diebold_mariano,
+    standard_error,
     superior_predictive_ability,
 )
 from cnn_lstm.evaluation.verdict import holds_up
@@ -268,6 +269,50 @@ def test_evidence_without_skill_is_as_rare_as_the_level(horizon: int) -> None:
     assert wrong <= 12
 
 
+def test_a_baseline_that_knows_fewer_rows_is_compared_on_those() -> None:
+    """As if the rows that it does not know were not in the table; another baseline does not notice."""
+    model, baseline = losses(3)
+    date = np.arange(400) // 2
+    known = np.random.default_rng(0).random(400) < 0.7
+    partial = np.where(known, baseline, np.nan)
+    both = compare(model, {"part": partial, "all": baseline}, date, 2, 99, seed=1)
+    alone = compare(model[known], {"part": baseline[known]}, date[known], 2, 99, seed=1)
+    assert both["part"] == alone["part"]
+    assert both["all"] == compare(model, {"all": baseline}, date, 2, 99, seed=1)["all"]
+    assert (both["part"].rows, both["part"].dates) == (known.sum(), len(set(date[known])))
+    assert (both["all"].rows, both["all"].dates) == (400, 200)
+    assert both["all"].standard_error * both["all"].dm_statistic == pytest.approx((baseline - model).mean())
+
+
+def test_single_precision_is_compared_in_double() -> None:
+    """Losses of a network are float32; a sum of many of them in float32 loses digits."""
+    model, baseline = (loss.astype(np.float32) + np.float32(1000) for loss in losses(4))
+    double = model.astype(np.float64), baseline.astype(np.float64)
+    date = np.arange(400)
+    assert compare(model, {"b": baseline}, date, 3, 99, seed=0) == compare(double[0], {"b": double[1]}, date, 3, 99, 0)
+    steps = [1, 2, 4, 2, 8, 3]
+    for series in (baseline - model, np.array(steps, dtype=np.int8), steps):
+        as_double = np.array(series, dtype=np.float64)
+        assert diebold_mariano(series, 2) == diebold_mariano(as_double, 2)
+        assert standard_error(series, 2) == standard_error(as_double, 2)
+
+
+def test_a_draw_as_far_out_as_the_mean_counts_whatever_its_last_bits() -> None:
+    """Two dates, one of them without a difference: a draw of one date twice is as far from the mean as 0 is."""
+    random = np.random.default_rng(0)
+    ps = set()
+    for _ in range(100):
+        model = random.chisquare(1, 2)
+        ps.add(compare(model, {"b": model + np.array([0, random.normal()])}, [0, 1], 1, 199, seed=0)["b"].bootstrap_p)
+    assert len(ps) == 1
+    assert 0.1 < ps.pop() < 0.9
+
+
+def test_a_variance_of_exactly_nothing_is_estimated_by_falling_weights() -> None:
+    """Their lags outweigh the variance to the last bit: 2 - 2 x 1, and with half the weight 2 - 1."""
+    assert standard_error([1.0, -1.0, 0.0, 0.0], 2) == pytest.approx(np.sqrt(1 / 4**2 / ((4 + 1 - 4 + 2 / 4) / 4)))
+
+
 # -- the best of many ------------------------------------------------------------------------------------------------
 
 
@@ -322,3 +367,26 @@ def test_an_erratic_model_does_not_hide_a_steady_one() -> None:
     baseline, models = many(0, 20, 300)
     steady = np.column_stack([models * 10, baseline - np.random.default_rng(1).normal(0.05, 0.1, 300)])
     assert superior_predictive_ability(baseline, steady, np.arange(300), 1, 199) < 0.01
+
+
+def test_the_draws_for_the_best_of_many_repeat_themselves() -> None:
+    baseline, models = many(1, 5, 120)
+    first = superior_predictive_ability(baseline, models, np.arange(120), 1)
+    assert superior_predictive_ability(baseline, models, np.arange(120), 1, resamples=1000, seed=0) == first
+    assert superior_predictive_ability(baseline, models, np.arange(120), 1, resamples=1000, seed=1) != first
+    assert round(first * 1000) == pytest.approx(first * 1000), "a share of 1000 draws"
+    of_200 = {superior_predictive_ability(baseline, models, np.arange(120), 1, 200, seed) for seed in range(9)}
+    assert all(round(p * 200) == pytest.approx(p * 200) for p in of_200)
+    assert len(of_200) > 1
+
+
+def test_the_best_of_many_knows_no_order_of_rows_and_no_unit() -> None:
+    baseline, models = many(2, 5, 120)
+    date = np.arange(120) // 2
+    shuffled = np.random.default_rng(0).permutation(120)
+    p = superior_predictive_ability(baseline, models, date, 3, 199)
+    assert superior_predictive_ability(baseline[shuffled], models[shuffled], date[shuffled], 3, 199) == p
+    worth = 1e6 * baseline, 1e6 * models
+    assert superior_predictive_ability(*worth, date, 3, 199) == p
+    scaled = baseline[:, None] + np.array([1.0, 5.0, 0.1, 1.0, 2.0]) * (models - baseline[:, None])
+    assert superior_predictive_ability(baseline, scaled, date, 3, 199) == p, "each model has a scale of its own"
