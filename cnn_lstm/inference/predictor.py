@@ -76,14 +76,15 @@ class Predictor:
         require_device(device, "device")
         return cls(model_from(read_checkpoint(path)).to(device), allow_expired)
 
-    def keep(self, known_future: Facts | None = None, static: Statics | None = None) -> Self:
+    def keep(self, known_future: Facts | None = None, static: Statics | None = None, open_end: bool = False) -> Self:
         """Keeps the tables that the checkpoint needs next to prices, for all calls that give none.
 
         Args:
             known_future: Facts known ahead, as a file or a frame that reaches beyond the last bar, or `KnownFuture`.
             static: Static columns, as a file or a frame, or `StaticColumns`.
+            open_end: Whether a bar whose interval the facts do not reach has no window, instead of an error.
         """
-        self._side = self._side.replaced(known_future, static)
+        self._side = replace(self._side.replaced(known_future, static), open_end=open_end)
         return self
 
     def predict(
