@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
 
 from cnn_lstm.commands.parser import CommandParser, filled, filled_path
+from cnn_lstm.documents import hand_over
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.runs.data_config import data_of_run
 from cnn_lstm.runs.messages import set_up_messages
@@ -32,6 +34,7 @@ def run(argv: list[str]) -> None:
     changes = update_run(folder.path, predictor, data, options.since)
     if changes.new or changes.known:
         keep_live(folder.path, options.tracking_uri)
+    hand_over({**asdict(changes), "file": str(folder.path / LIVE)})
     hint = f" (data.end is {data.end}: add --data.end null)" if data.end and not changes.new else ""
     print(f"{changes} in {folder.path / LIVE}{hint}")
 

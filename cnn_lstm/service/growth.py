@@ -5,6 +5,7 @@ Shapes: n rows of live.parquet, m of tonight's forecasts.
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -78,6 +79,9 @@ class Changes:
         if not self.rows:
             what += " since what the fit and the test of the run have known (--since DATE begins earlier)"
         return f"{what}; {counted(self.rows, 'row')}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(str(self))}</p>"
 
 
 def grown(live: pd.DataFrame | None, evening: Evening) -> tuple[pd.DataFrame, Changes]:

@@ -85,7 +85,7 @@ def test_nothing_beyond_the_known_facts_moves_an_observation(checkpoint: Path, s
         prices.loc[after, name] *= noise
     np.testing.assert_array_equal(seen(checkpoint, later, prices), window)
     known = events()
-    known.loc[BAR + REACH, "event"] += 1.0  # the last session of the interval is known ahead
+    known.loc[BAR + REACH, "event"] = 9.0  # the last session of the interval is known ahead
     assert (seen(checkpoint, known) != window).any()
 
 

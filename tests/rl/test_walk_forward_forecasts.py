@@ -108,7 +108,7 @@ def test_agents_see_forecasts_uncertainty_and_aligned_embeddings_of_a_walk_forwa
     words = ["--folds", FOLDS, "--folder", walk, "--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2]
     assert run("walk-forward", "--config", tmp_path / "experiment.yaml", *words) == 0
     table = pd.read_parquet(walk / "embeddings.parquet")
-    aligned = [name for name in table if name[0] == "a" and name[1:].isdigit()]
+    aligned = [name for name in map(str, table) if name[0] == "a" and name[1:].isdigit()]
     shown = ["y_pred__return_2", "uncertainty__return_2", *aligned]
     words = ["--market.embeddings", walk / "embeddings.parquet", "--market.uncertainty", "true"]
 
@@ -125,7 +125,7 @@ def test_agents_see_forecasts_uncertainty_and_aligned_embeddings_of_a_walk_forwa
     np.testing.assert_array_equal(rows["uncertainty__return_2"], (both["upper_95"] - both["lower_95"])[rows.index] / 2)
     assert ((rows["train_last"] < both.index.get_level_values("as_of")) | rows["train_last"].isna()).all()
     agent = PPO.load(agents / "agent_seed0.zip")
-    assert agent.observation_space["embedding"].shape == (2 * len(shown),)
+    assert dict(agent.observation_space)["embedding"].shape == (2 * len(shown),)  # type: ignore[call-overload]
     market = MarketEnv(tmp_path / "prices.parquet", part="test", observe="account")
     env = EncoderObservation(market, seen.table, shown, on_missing="skip")
     action, _ = agent.predict(env.reset(seed=0)[0], deterministic=True)
