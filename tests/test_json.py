@@ -159,15 +159,8 @@ def test_several_runs_are_their_file_and_quiet_ones_print_it_alone(
 ) -> None:
     words, name = SEVERAL[command]
     place = tmp_path / command
-    argv = [
-        "--config",
-        experiment(tmp_path, walk(400), trainer={"max_epochs": 1}),
-        "--folder",
-        place,
-        *words,
-        "--data.targets.horizon",
-        1,
-    ]
+    config = experiment(tmp_path, walk(400), trainer={"max_epochs": 1})
+    argv = ["--config", config, "--folder", place, *words, "--data.targets.horizon", 1]
     assert run(command, *argv, "--quiet") == 0
     quiet = capfd.readouterr()
     assert quiet.err == ""

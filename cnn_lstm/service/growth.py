@@ -30,6 +30,7 @@ class Evening:
     Attributes:
         forecasts: Predictions table of all decisions since the first one of live.parquet, (m,).
         symbols: Symbols of the prices.
+        lost: Symbols that were asked for, and that the source has lost.
         daily: Whether the bars are daily.
         now: Time of the update, UTC.
         about: What live.parquet says of itself; which symbols are gone is found out here.
@@ -37,6 +38,7 @@ class Evening:
 
     forecasts: pd.DataFrame
     symbols: frozenset[str]
+    lost: frozenset[str]
     daily: bool
     now: pd.Timestamp
     about: About
@@ -101,7 +103,7 @@ def grown(live: pd.DataFrame | None, evening: Evening) -> tuple[pd.DataFrame, Ch
     filled = _filled(before, tonight.reindex(places).reset_index(drop=True), evening)
     table = pd.concat([part for part in (filled, added) if len(part)] or [added], ignore_index=True)
     table["late"] = are_late(table["issued"], table["target_start"], evening.daily)
-    gone = set(before["symbol"]) - evening.symbols
+    gone = (set(before["symbol"]) | evening.lost) - evening.symbols
     changes = Changes(
         symbols=added["symbol"].nunique(),
         new=len(added),
