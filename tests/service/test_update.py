@@ -309,16 +309,21 @@ def test_a_listed_symbol_that_the_source_loses_does_not_stop_the_others(
     storage = spec("cnn_lstm.data.mapped.MappedPanel", folder=str(tmp_path / "panel")) if stored else None
     data: dict[str, Any] = {"symbols": ["AAA", "BBB", "CCC"], "start": "2010-02-01", "storage": storage}
     source = spec("cnn_lstm.data.sources.PriceFiles", paths=str(tmp_path / "prices.parquet"))
-    config = experiment(tmp_path, every[every["timestamp"] < "2010-11-01"], {**data, "source": source})
+    config = experiment(
+        tmp_path, every[every["timestamp"] < "2010-11-01"], {**data, "source": source}, model={"samples": 5}
+    )
     home = fit(config, tmp_path / "run", "--trainer.max_epochs", 1)
+    capsys.readouterr()
     assert run("update", home, "--since", "2010-10-25") == 0
+    assert "[W369] its forecasts are of plain passes, without mc_std — model.samples 5" in capsys.readouterr().err
     begun = read_live(home)
+    assert not [name for name in begun if name.startswith("mc_")]
     others = every[(every["symbol"] == "AAA") | ((every["symbol"] == "BBB") & (every["timestamp"] < "2010-02-01"))]
     others.to_parquet(tmp_path / "prices.parquet")
     capsys.readouterr()
     assert run("update", home) == 0
     shown = capsys.readouterr()
-    [line] = [line for line in shown.err.splitlines() if "W368" in line]
+    [line] = [line for line in shown.err.splitlines() if "W36" in line]
     assert "BBB, CCC, 2 symbols" in line
     assert shown.out.startswith("1 symbol, ")
     live = read_live(home)
