@@ -15,6 +15,7 @@ import pytest
 
 import cnn_lstm as cl
 from cnn_lstm.cli import main
+from cnn_lstm.files import read_json
 from cnn_lstm.runs import forecast_cli
 from tests.experiments import experiment, fit, run
 from tests.markets import market, walk
@@ -168,7 +169,7 @@ def test_several_runs_are_their_file_and_quiet_ones_print_it_alone(
     assert quiet.out.count(f"{place}\n") == 1  # at the end, as a result
     assert run(command, *argv, "--resume", "--json") == 0
     text = capfd.readouterr()
-    found, kept = json.loads(text.out), json.loads((place / name).read_text())
+    found, kept = json.loads(text.out), read_json(place / name, "result")
     if command == "walk-forward":
         assert found == {**json.loads((place / "report.json").read_text()), "folds": kept}
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 import cnn_lstm as cl
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import CnnLstmError
+from cnn_lstm.files import read_json
 from cnn_lstm.notebook.calls import command
 from tests.experiments import run
 from tests.fits import FEATURES, price_file
@@ -152,7 +152,7 @@ def test_cross_validate_is_the_command(data: MarketDataModule) -> None:
     found = cl.cross_validate(data, SETTINGS, groups=3, test_groups=1, max_epochs=1, folder="runs/cross", quiet=True)
     twin = by_command(data, "cross-validate", "--groups", "3", "--test_groups", "1")
     assert_twins(found.folder, twin, "path_0/predictions.parquet")
-    assert found.result == json.loads((twin / "cross_validation.json").read_text())
+    assert found.result == read_json(twin / "cross_validation.json", "result")
     assert found.page.is_file()
     assert list(found.report(0).verdict) == ["return_1"]
     assert found._repr_html_().startswith("<pre>")
@@ -165,7 +165,7 @@ def test_roll_is_the_command(data: MarketDataModule) -> None:
     found = cl.roll(data, SETTINGS, **words, max_epochs=1, folder="runs/roll", quiet=True)
     twin = by_command(data, "roll", "--every", "15bars", "--judge_on", "40bars")
     assert_twins(found.folder, twin, "predictions.parquet")
-    assert found.result == json.loads((twin / "roll.json").read_text())
+    assert found.result == read_json(twin / "roll.json", "result of a roll")
     steps = found.result["steps"]
     assert len(steps) > 1
     champion = found.champion()
