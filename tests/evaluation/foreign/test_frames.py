@@ -158,8 +158,8 @@ def test_scores_of_qlib(tmp_path: Path) -> None:
 
     report = judge_forecasts(tmp_path, scores, data, Evaluation(resamples=100)).report["targets"]["return_1"]
 
-    truths = np.log(closes().shift(-2) / closes().shift(-1)).stack()
-    known = scores.assign(truth=truths.reindex(scores.index)).dropna()
+    growth = (closes().shift(-2) / closes().shift(-1)).stack()
+    known = scores.assign(truth=np.log(growth.reindex(scores.index))).dropna()
     assert report["rows"] == len(known) == len(scores) - 2 * 2  # the last two days end after the prices
     wanted = np.mean((known["truth"] - known["score"]) ** 2)
     assert report["loss_model"] == pytest.approx(wanted, rel=1e-4)
@@ -183,7 +183,8 @@ def test_a_frame_of_prices_of_kronos(tmp_path: Path) -> None:
 
     report = judge_forecasts(tmp_path, pd.concat(rows), data, Evaluation(resamples=100), reading).report["targets"]
 
-    truth = np.log(real.shift(-make.HORIZON) / real).iloc[-60 : -make.HORIZON].to_numpy()
+    growth = (real.shift(-make.HORIZON) / real).iloc[-60 : -make.HORIZON]
+    truth = np.log(growth.to_numpy())
     forecast = np.log(1 + 0.01 * make.HORIZON)  # of the mean of three prices
     assert report["return_5"]["rows"] == truth.size
     assert report["return_5"]["loss_model"] == pytest.approx(np.mean((truth - forecast) ** 2), rel=1e-4)
