@@ -141,10 +141,10 @@ papers: $(VENV)/.installed-test  ## published protocols, five seeds each, on the
 
 FOREIGN := .venv-foreign
 .PHONY: foreign-frames
-foreign-frames:  ## install neuralforecast and darts into .venv-foreign, and make the frames again that `judge` is tested on
+foreign-frames:  ## install neuralforecast, darts and Qlib into .venv-foreign, and make the frames again that `judge` is tested on
 	$(PYTHON) -m venv $(FOREIGN)
 	$(FOREIGN)/bin/python tools/install_torch.py --constraint constraints.txt --build $(TORCH)
-	$(FOREIGN)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test]' neuralforecast darts
+	$(FOREIGN)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test]' neuralforecast darts pyqlib lightgbm
 	$(FOREIGN)/bin/python -W ignore -m tests.evaluation.foreign.frames.make
 
 LOCKED := .venv-locked

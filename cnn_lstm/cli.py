@@ -82,7 +82,11 @@ INTERNAL = {
 FORK_SERVER = "fork-server"
 PRINT_COMPLETION = "--print_completion"
 # commands whose result is one JSON document with --json
-WITH_JSON = (("data", "describe"), ("data", "check"), ("validate",), ("test",), ("sweep",), ("monitor",))
+WITH_JSON = (
+    *(("data", verb) for verb in ("describe", "check")),
+    *((name,) for name in ("validate", "test", "repeat", "walk-forward", "cross-validate", "sweep")),
+    *((name,) for name in ("audit", "judge", "update", "monitor", "roll")),
+)
 # what a shell reports of a program that SIGPIPE ended
 UNREAD = 141
 INTERRUPTED = (130, 143)
@@ -97,7 +101,8 @@ commands:
 options of every command:
   --help                     what the command takes
   --debug                    show the traceback of an error
-  --json                     print the result as one JSON document: data describe|check, validate, test, sweep, monitor
+  --json                     print the result as one JSON document: data describe|check, validate, test, repeat,
+                             walk-forward, cross-validate, sweep, audit, judge, update, monitor, roll
   --trust-imports PKG[,PKG]  packages of yours that a YAML file or a checkpoint may name
 
 cnn-lstm --print_completion bash|zsh|tcsh prints what completes commands and options in a shell.

@@ -49,12 +49,16 @@ class CnnLstmError(Exception):
         fix: What the user can do.
         code: Number of the message; its first digit is the exit code.
 
+    Attributes:
+        symbols: Symbols that were asked for and have no row, where this is what failed.
+
     Example:
         >>> print(DataError("0 rows", "prices.csv", "give a table with at least one bar", code=302))
         error[E302]: 0 rows — prices.csv — give a table with at least one bar
     """
 
     exit_code = 1
+    symbols: tuple[str, ...] = ()
 
     def __init__(self, what: str, where: str = "", fix: str = "", *, code: int | None = None) -> None:
         self.code = code if code is not None else self.exit_code * 100

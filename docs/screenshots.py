@@ -198,7 +198,7 @@ def record_pages(address: str, runs: Path) -> list[Page]:
     registered = f"{address}/#/models/{MODEL}/versions/{version.version}"
     mlflow.set_tracking_uri(f"sqlite:///{runs / 'mlflow.db'}")
     signature = mlflow.models.get_model_info(f"models:/{MODEL}/{version.version}").signature
-    columns = (f"Inputs ({len(signature.inputs)})", f"Outputs ({len(signature.outputs)})")
+    columns = (f"Outputs ({len(signature.outputs)})",)
     hide = (HIDE_PATH,)
     return [
         Page("mlflow-run", run, ("SampleBars",)),

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 import pytest
 
 import cnn_lstm as cl
 from cnn_lstm.cli import main
+from cnn_lstm.files import read_json
 from cnn_lstm.runs import forecast_cli
 from tests.experiments import experiment, fit, run
-from tests.markets import market
+from tests.markets import market, walk
 
 SPACE = """
 sampler: {name: random}
@@ -98,6 +101,80 @@ def test_a_sweep_is_its_study(folder: Path, capfd: pytest.CaptureFixture[str]) -
     assert found["trials"] == {"COMPLETE": 2}
     best = known.best_trial
     assert found["best"] == {"trial": best.number, "values": {"val_loss": best.value}, "params": best.params}
+
+
+@pytest.fixture(scope="module")
+def home(folder: Path) -> Path:
+    """A run that was tested."""
+    path = fit(folder / "experiment.yaml", folder / "tested")
+    assert run("test", "--quiet", "--config", path / "config.yaml", "--ckpt_path", "best") == 0
+    return path
+
+
+def test_an_audit_is_its_findings(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    capfd.readouterr()
+    assert run("audit", "--json", "--config", home / "config.yaml", "--ckpt_path", "best") == 0
+    found = document(capfd)
+    assert found == json.loads((home / "audit.json").read_text())
+    assert found["passed"] is True
+    words = ["--warnings_fail", "--output", home.parent / "strict.json"]
+    assert run("audit", "--json", "--config", home / "config.yaml", "--data.features+=day_of_month", *words) in (0, 8)
+    assert document(capfd) == json.loads((home.parent / "strict.json").read_text())
+
+
+def test_a_judgement_is_its_report_and_a_comparison_its_file(
+    home: Path, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    capfd.readouterr()
+    table = home / "predictions.parquet"
+    words = ["--config", home / "config.yaml", "--json", "--folder"]
+    assert run("judge", table, *words, folder / "judged") == 0
+    assert document(capfd) == json.loads((folder / "judged" / "report.json").read_text())
+    pd.read_parquet(table).assign(y_pred=0.0).to_parquet(folder / "zero.parquet")
+    assert run("judge", table, folder / "zero.parquet", *words, folder / "compared") == 0
+    assert document(capfd) == json.loads((folder / "compared" / "comparison.json").read_text())
+
+
+def test_an_update_says_what_has_changed(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    market(160).to_parquet(home.parent / "later.parquet")
+    capfd.readouterr()
+    assert run("update", home, "--prices", home.parent / "later.parquet", "--json") == 0
+    found = document(capfd)
+    live = pd.read_parquet(home / "live.parquet")
+    assert (found["new"], found["rows"], found["file"]) == (len(live), len(live), str(home / "live.parquet"))
+    assert (found["gone"], found["revised"]) == ([], "")
+
+
+SEVERAL: dict[str, tuple[list[object], str]] = {
+    "repeat": (["--seeds", 2], "repeat.json"),
+    "walk-forward": (["--folds", 2], "walk_forward.json"),
+    "cross-validate": (["--groups", 3, "--test_groups", 1], "cross_validation.json"),
+    "roll": (["--every", "30bars", "--judge_on", "50bars"], "roll.json"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", SEVERAL)
+def test_several_runs_are_their_file_and_quiet_ones_print_it_alone(
+    command: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words, name = SEVERAL[command]
+    place = tmp_path / command
+    config = experiment(tmp_path, walk(400), trainer={"max_epochs": 1})
+    argv = ["--config", config, "--folder", place, *words, "--data.targets.horizon", 1]
+    assert run(command, *argv, "--quiet") == 0
+    quiet = capfd.readouterr()
+    assert quiet.err == ""
+    assert not re.search(r"(?m)^(seed|fold|combination|step) \d+(: |, )", quiet.out)
+    assert quiet.out.count(f"{place}\n") == 1  # at the end, as a result
+    assert run(command, *argv, "--resume", "--json") == 0
+    text = capfd.readouterr()
+    found, kept = json.loads(text.out), read_json(place / name, "result")
+    if command == "walk-forward":
+        assert found == {**json.loads((place / "report.json").read_text()), "folds": kept}
+    else:
+        assert found == kept
+    assert re.search(r"folder: ", text.err)
 
 
 @pytest.mark.parametrize("argv", [["fit"], ["data", "build"], ["plot", "x"], ["predict"], ["--version"]])

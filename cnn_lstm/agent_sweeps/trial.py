@@ -86,7 +86,7 @@ def changed(job: Job, config: JobConfig) -> Job:
     seen = [(of.market.see, of.market.uncertainty, of.agent.encoder) for of in (config, before)]
     if seen[0] != seen[1]:
         last = job.prices["timestamp"].max()
-        inputs = read_inputs(config.market, config.agent, job.checkpoint, job.prices)
+        inputs = read_inputs(config.market, config.agent, job.checkpoint, job.prices, job.tables)
         inputs = inputs.before(last + pd.Timedelta(microseconds=1))
     return replace(job, config=config, inputs=inputs)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from cnn_lstm.commands.parser import CommandParser, filled, filled_path, words_of_prices
+from cnn_lstm.documents import hand_over
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.evaluation.foreign.compare import comparison_text
 from cnn_lstm.evaluation.foreign.files import read_forecast_file
@@ -41,10 +42,13 @@ def run(argv: list[str]) -> None:
     folder: Path = options.folder or unused_folder(fresh)
     make_folder(folder)
     if len(frames) > 1:
-        print(comparison_text(compare_forecasts(folder, frames, data, settings, reading)))
+        compared = compare_forecasts(folder, frames, data, settings, reading)
+        hand_over({name: one.to_plain() for name, one in compared.items()})
+        print(comparison_text(compared))
         print(f"comparison: {folder / PAGE}")
         return
     judgement = judge_forecasts(folder, next(iter(frames.values())), data, settings, reading, own_split)
+    hand_over(judgement.report)
     print(judgement.text, end="")
     print(f"report: {judgement.page}")
 

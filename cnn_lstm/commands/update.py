@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import asdict
 from pathlib import Path
 
 from cnn_lstm.commands.parser import CommandParser, filled, filled_path, words_of_prices
+from cnn_lstm.documents import hand_over
 from cnn_lstm.inference.predictor import Predictor
+from cnn_lstm.runs.config import read_config
 from cnn_lstm.runs.data_config import data_of_run
 from cnn_lstm.runs.messages import set_up_messages
 from cnn_lstm.service.live import LIVE
@@ -14,6 +18,7 @@ from cnn_lstm.service.update import update_run
 from cnn_lstm.training.run_folder import RunFolder
 
 PROG = "cnn-lstm update"
+log = logging.getLogger(__name__)
 
 
 def run(argv: list[str]) -> None:
@@ -28,11 +33,26 @@ def run(argv: list[str]) -> None:
     config: Path = options.config or folder.config
     data = data_of_run(config, options.config is not None, [*words_of_prices(options.prices), *of_data])
     set_up_messages()
+    if not (folder.path / LIVE).is_file():
+        _warn_of_samples(config)
     changes = update_run(folder.path, predictor, data, options.since)
     if changes.new or changes.known:
         keep_live(folder.path, options.tracking_uri)
+    hand_over({**asdict(changes), "file": str(folder.path / LIVE)})
     hint = f" (data.end is {data.end}: add --data.end null)" if data.end and not changes.new else ""
     print(f"{changes} in {folder.path / LIVE}{hint}")
+
+
+def _warn_of_samples(config: Path) -> None:
+    """Says once that the evenings make plain passes, where a configuration asks `predict` for Monte Carlo dropout.
+
+    What was issued is compared with tonight's forecasts, to see which bars were changed. The masks of dropout follow
+    from the last bit of a window, so that a rescaled price would look like another one.
+    """
+    model = read_config(config).get("model")
+    if isinstance(model, dict) and (samples := model.get("samples")):
+        what, fix = "its forecasts are of plain passes, without mc_std", "predict has them; this is said once"
+        log.warning("[W369] %s — model.samples %s — %s", what, samples, fix)
 
 
 def _parser() -> CommandParser:

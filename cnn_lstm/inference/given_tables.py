@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cnn_lstm.data.arrow_frames import Frame
@@ -21,18 +21,19 @@ class GivenTables:
     Attributes:
         known_future: Facts known ahead; None where nothing was given.
         static: Static columns; None where nothing was given.
+        open_end: Whether a bar whose interval the facts do not reach has no window, instead of an error.
     """
 
     known_future: Facts | None = None
     static: Statics | None = None
+    open_end: bool = False
 
     def replaced(self, known_future: Facts | None, static: Statics | None) -> GivenTables:
         """The same, with other tables where some are given."""
         if known_future is None and static is None:
             return self
-        return GivenTables(
-            self.known_future if known_future is None else known_future, self.static if static is None else static
-        )
+        future = self.known_future if known_future is None else known_future
+        return GivenTables(future, self.static if static is None else static, self.open_end)
 
     def join(self, recipe: Recipe, known: Vocabulary) -> Recipe:
         """The recipe of a checkpoint, with its tables.
@@ -54,4 +55,7 @@ class GivenTables:
             static = None
         elif not isinstance(static, StaticColumns):
             static = StaticColumns(list(recipe.static), static)
-        return recipe.with_tables(future, static, known)
+        joined = recipe.with_tables(future, static, known)
+        if joined.tables is None:
+            return joined
+        return replace(joined, tables=replace(joined.tables, open_end=self.open_end))

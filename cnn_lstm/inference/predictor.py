@@ -76,14 +76,15 @@ class Predictor:
         require_device(device, "device")
         return cls(model_from(read_checkpoint(path)).to(device), allow_expired)
 
-    def keep(self, known_future: Facts | None = None, static: Statics | None = None) -> Self:
+    def keep(self, known_future: Facts | None = None, static: Statics | None = None, open_end: bool = False) -> Self:
         """Keeps the tables that the checkpoint needs next to prices, for all calls that give none.
 
         Args:
             known_future: Facts known ahead, as a file or a frame that reaches beyond the last bar, or `KnownFuture`.
             static: Static columns, as a file or a frame, or `StaticColumns`.
+            open_end: See `GivenTables`.
         """
-        self._side = self._side.replaced(known_future, static)
+        self._side = replace(self._side.replaced(known_future, static), open_end=open_end)
         return self
 
     def predict(
@@ -99,9 +100,8 @@ class Predictor:
         Args:
             prices: Table with symbol, timestamp and the columns that the features need; frames as yfinance, Polars and
                 others give them are taken too, see `price_table`.
-            start: First decision day, ISO; everything by default. Intervals adapt to all forecasts since the test part
-                of the checkpoint, so these are computed in any case and then left out; a predictor that is asked again
-                computes those alone whose window it has not seen.
+            start: First decision day, ISO; everything by default. Intervals adapt to all forecasts since the test part:
+                earlier ones are computed too, and left out; asked again, a predictor computes new windows alone.
             samples: Passes of Monte Carlo dropout; 0 for one plain pass. Intervals lie around their mean, with the
                 scores of the plain pass.
             known_future: Facts known ahead, if the checkpoint reads any; see `keep`.

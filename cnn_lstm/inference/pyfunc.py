@@ -79,7 +79,7 @@ def _load_pyfunc(path: str) -> PriceModel:
 
 
 def save_pyfunc(checkpoint: Path, folder: Path) -> None:
-    """Writes a checkpoint as an MLflow model with signature, input example and requirements.
+    """Writes a checkpoint as an MLflow model with the types of its answer, input example and requirements.
 
     Args:
         checkpoint: Checkpoint written by `fit`.
@@ -99,7 +99,7 @@ def save_pyfunc(checkpoint: Path, folder: Path) -> None:
             loader_module=__name__,
             data_path=str(checkpoint),
             code_paths=[str(source)],
-            signature=_signature(example, model.predict(example, tables), tables),
+            signature=_signature(model.predict(example, tables), tables),
             input_example=(example, tables) if tables else example,
             pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],  # no build
         )
@@ -153,19 +153,19 @@ def _rows_of(text: str, name: str) -> pd.DataFrame:
         raise DataError(f"{name} is not JSON of the rows of a table", "params", fix, code=338) from error
 
 
-def _signature(prices: pd.DataFrame, forecasts: pd.DataFrame, tables: Mapping[str, str]) -> Any:
-    """Types of the columns; a timestamp of prices may be anything, since MLflow's own type refuses a time zone."""
+def _signature(forecasts: pd.DataFrame, tables: Mapping[str, str]) -> Any:
+    """Types of the answer, and no types of the prices: `price_table` checks these, and knows more of them.
+
+    MLflow reads CSV either without types or where each column has one of its own, and none of those holds both texts
+    and timestamps with a time zone; it also refuses whole numbers where it was promised floats.
+    """
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import AnyType, ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
 
     types = {"f": "double", "i": "long", "M": "datetime"}
-    inputs, outputs = (
-        [ColSpec(types.get(kind.kind, "string"), str(name)) for name, kind in table.dtypes.items()]
-        for table in (prices, forecasts)
-    )
-    inputs = [ColSpec(AnyType(), spec.name) if spec.name == "timestamp" else spec for spec in inputs]
+    outputs = [ColSpec(types.get(kind.kind, "string"), str(name)) for name, kind in forecasts.dtypes.items()]
     params = ParamSchema([ParamSpec(name, "string", "") for name in tables]) if tables else None
-    return ModelSignature(Schema(inputs), Schema(outputs), params)
+    return ModelSignature(outputs=Schema(outputs), params=params)
 
 
 @contextmanager

@@ -216,13 +216,16 @@ class Model(Predictor):
         """
         return update_run(self.run.path, self, self._data() if prices is None else prices, since)
 
-    def monitor(self, since: str | None = None, now: str | None = None, page: bool = False) -> MonitoredRun:
+    def monitor(
+        self, since: str | None = None, now: str | None = None, page: bool = False, prices: Frame | None = None
+    ) -> MonitoredRun:
         """Whether the model still works as it did in its test, as `cnn-lstm monitor` says it.
 
         Args:
             since: First day that counts as service, ISO; by default the first that the fit did not know.
             now: Day of the look, ISO, for the age of the bars; today by default.
             page: Whether to write monitor.html.
+            prices: Price table with the new bars; by default as for `update`.
 
         Returns:
             The verdict with its reasons, and what it rests on.
@@ -232,8 +235,10 @@ class Model(Predictor):
         """
         cli = forecast_cli.parsed(["fit", "--config", word_of(self.run.config)])
         begins, day = (moment_of(text, name) for text, name in ((since, "since"), (now, "now")))
-        data, settings = cli.build_data(), cli.evaluation
-        return monitor_run(self.run.path, self, data, settings, since=begins, now=day, page=page)
+        data = cli.build_data()
+        if prices is not None:
+            data = MarketDataModule(**{**data.init_args, "source": prices})
+        return monitor_run(self.run.path, self, data, cli.evaluation, since=begins, now=day, page=page)
 
     def _data(self) -> MarketDataModule:
         """The data of the run's config.yaml."""

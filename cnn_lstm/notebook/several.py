@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import html
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.data.splits import WalkForward
+from cnn_lstm.data.splits import CPCV, WalkForward
 from cnn_lstm.errors import require
 from cnn_lstm.evaluation.audit import run_audit
-from cnn_lstm.files import read_json
 from cnn_lstm.notebook.calls import command, options
 from cnn_lstm.notebook.experiment import RUNS, Settings, argv_of
+from cnn_lstm.notebook.kept import KeptRuns
 from cnn_lstm.notebook.model import Model
 from cnn_lstm.notebook.report import TestReport
+from cnn_lstm.runs import cross_validation as crosses
 from cnn_lstm.runs import repeat as repeats
 from cnn_lstm.runs import walk_forward as walks
 from cnn_lstm.sweeps import api
@@ -29,19 +29,15 @@ PathText = str | Path
 
 
 @dataclass(frozen=True, repr=False)
-class Repeat:
-    """What several seeds have in common.
+class Repeat(KeptRuns):
+    """What several seeds have in common: the seeds, and by target mean, spread and whether skill may be claimed.
 
     Attributes:
         folder: The folder of all runs.
     """
 
-    folder: Path
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """What repeat.json holds: the seeds, and by target mean, spread and whether skill may be claimed."""
-        return read_json(self.folder / "repeat.json", "result of a repeat")
+    command: ClassVar[str] = "repeat"
+    file: ClassVar[str] = "repeat"
 
     def report(self) -> TestReport:
         """The test of the seeds' average.
@@ -58,12 +54,6 @@ class Repeat:
             CheckpointError: If there is none.
         """
         return Model.from_checkpoint(self.folder / "ensemble.ckpt")
-
-    def __repr__(self) -> str:
-        return (self.folder / "repeat.txt").read_text(encoding="utf-8") + f"repeat folder: {self.folder}"
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(repr(self))}</pre>"
 
 
 def repeat(
@@ -97,9 +87,9 @@ def repeat(
     """
     which = str(seeds) if isinstance(seeds, int) else "".join(f"{seed}," for seed in seeds)
     with empty_run_removed():
-        path = _folder("repeat", folder)
+        path = folder_of("repeat", folder)
         with argv_of(data, settings, path.parent) as argv, command("repeat", quiet):
-            repeats.repeat([*argv, *_flags(max_epochs, quiet)], which, None, n_jobs, path, resume)
+            repeats.repeat([*argv, *flags(max_epochs, quiet)], which, None, n_jobs, path, resume)
     return Repeat(path)
 
 
@@ -138,10 +128,82 @@ def walk_forward(  # noqa: PLR0913 - those of the command
     """
     splits = [WalkForward(folds, fold, sliding, embargo) for fold in range(max(folds, 1))]
     with empty_run_removed():
-        path = _folder("walk-forward", folder)
+        path = folder_of("walk-forward", folder)
         with argv_of(data, settings, path.parent) as argv, command("walk-forward", quiet):
-            walks.walk_forward([*argv, *_flags(max_epochs, quiet)], splits, n_jobs, path, resume)
+            walks.walk_forward([*argv, *flags(max_epochs, quiet)], splits, n_jobs, path, resume)
     return TestReport.from_run(path)
+
+
+@dataclass(frozen=True, repr=False)
+class CrossValidation(KeptRuns):
+    """Combinations of test groups, and the paths that their forecasts make.
+
+    Attributes:
+        folder: The folder of all fits.
+    """
+
+    command: ClassVar[str] = crosses.CROSS.command
+    file: ClassVar[str] = crosses.NAME
+
+    @property
+    def page(self) -> Path:
+        """The page of all paths."""
+        return self.folder / f"{self.file}.html"
+
+    def report(self, path: int) -> TestReport:
+        """The judgement of one path through the test groups.
+
+        Args:
+            path: Its number, from 0.
+
+        Raises:
+            DataError: If there is no such path.
+        """
+        return TestReport.from_run(self.folder / f"path_{path}")
+
+
+def cross_validate(  # noqa: PLR0913 - those of the command
+    data: MarketDataModule | None = None,
+    settings: Settings = None,
+    *,
+    groups: int = 6,
+    test_groups: int = 2,
+    validation: float = 0.2,
+    embargo: int = 0,
+    max_epochs: int | None = None,
+    folder: PathText | None = None,
+    n_jobs: int | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+) -> CrossValidation:
+    """Trains on every choice of test groups, and judges the paths through them, as `cnn-lstm cross-validate` does.
+
+    Args:
+        data: See `fit`; its split is not used.
+        settings: See `fit`.
+        groups: Groups of dates.
+        test_groups: Groups that a fit is tested on.
+        validation: Share of the other dates that chooses the best epoch.
+        embargo: Dates that stay free around each stretch, next to what is purged.
+        max_epochs: `trainer.max_epochs`.
+        folder: Folder of all fits; a new one in `runs` by default.
+        n_jobs: Fits at a time; 1 by default.
+        resume: Whether to go on in the folder.
+        quiet: Whether nothing is printed but warnings.
+
+    Raises:
+        CnnLstmError: As `fit`, or of the first fit that failed.
+
+    Example:
+        >>> cross_validate(data, groups=4, test_groups=1, max_epochs=30).result  # doctest: +SKIP
+    """
+    first = CPCV(groups, test_groups, 0, validation, embargo)
+    splits = [CPCV(groups, test_groups, number, validation, embargo) for number in range(first.fits)]
+    with empty_run_removed():
+        path = folder_of(crosses.CROSS.command, folder)
+        with argv_of(data, settings, path.parent) as argv, command(crosses.CROSS.command, quiet):
+            crosses.cross_validate([*argv, *flags(max_epochs, quiet)], splits, n_jobs, path, resume)
+    return CrossValidation(path)
 
 
 def sweep(  # noqa: PLR0913 - those of the command
@@ -184,7 +246,7 @@ def sweep(  # noqa: PLR0913 - those of the command
         files = argv[1::2]
         require(bool(files), "neither data nor settings", "sweep", "give at least one of them", code=225)
         others = [word for file in files[1:] for word in ("--config", file)]
-        return api.sweep(files[0], space, n_trials, n_jobs, folder, resume, [*others, *_flags(max_epochs), *more])
+        return api.sweep(files[0], space, n_trials, n_jobs, folder, resume, [*others, *flags(max_epochs), *more])
 
 
 def rl_sweep(
@@ -252,9 +314,21 @@ def audit(data: MarketDataModule, model: Model | None = None, *, warnings_fail: 
     return run_audit.audit(data, predictor, checkpoint, warnings_fail=warnings_fail)
 
 
-def _folder(name: str, given: PathText | None) -> Path:
+def folder_of(name: str, given: PathText | None) -> Path:
+    """The folder that was given, or a new one in `runs`, which is named after a command.
+
+    Args:
+        name: Name of the command.
+        given: The folder.
+    """
     return Path(given) if given else unused_folder(Path(RUNS) / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
-def _flags(max_epochs: int | None, quiet: bool = False) -> list[str]:
+def flags(max_epochs: int | None, quiet: bool = False) -> list[str]:
+    """Options of `fit` that have arguments of their own in Python.
+
+    Args:
+        max_epochs: `trainer.max_epochs`.
+        quiet: `quiet`.
+    """
     return options({} if max_epochs is None else {"trainer.max_epochs": max_epochs}) + (["--quiet=true"] * quiet)

@@ -14,6 +14,7 @@ import pandas as pd
 from cnn_lstm.data.stored_tables import read_table
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.hints import counted
+from cnn_lstm.inference.given_tables import GivenTables
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract
@@ -90,7 +91,9 @@ class AgentInputs:
             raise ConfigError(what, f"{part} part", fix, code=270)
 
 
-def read_inputs(market: MarketSettings, agent: AgentSettings, checkpoint: Path, prices: pd.DataFrame) -> AgentInputs:
+def read_inputs(
+    market: MarketSettings, agent: AgentSettings, checkpoint: Path, prices: pd.DataFrame, tables: GivenTables
+) -> AgentInputs:
     """What agents of these settings see.
 
     Args:
@@ -98,6 +101,7 @@ def read_inputs(market: MarketSettings, agent: AgentSettings, checkpoint: Path, 
         agent: Settings of the agents.
         checkpoint: Checkpoint of the forecaster.
         prices: Its price table.
+        tables: What it reads next to the prices.
 
     Raises:
         ConfigError: E270, if forecasts are to be shown and there are none, or they lack a column, an uncertainty or
@@ -108,12 +112,23 @@ def read_inputs(market: MarketSettings, agent: AgentSettings, checkpoint: Path, 
         forecasts = _forecasts(market.forecasts, market.uncertainty)
         return AgentInputs(_with_embeddings(forecasts, market.embeddings), None)
     if market.see == "embedding":
-        predictor = Predictor.from_checkpoint(checkpoint, allow_expired=True)
+        predictor = predictor_of(checkpoint, tables)
         first, last = _training_dates(predictor.forecaster.contract)
         return AgentInputs(predictor.encode(prices).assign(train_first=first, train_last=last), None)
     if agent.encoder is None or not agent.encoder.pretrained:
         return AgentInputs(None, None)
     return AgentInputs(None, _training_dates(Contract.of(read_checkpoint(checkpoint))))
+
+
+def predictor_of(checkpoint: Path, tables: GivenTables) -> Predictor:
+    """The forecaster behind agents, with what it reads next to the prices.
+
+    Args:
+        checkpoint: Its checkpoint, which may have expired.
+        tables: What it reads next to the prices.
+    """
+    predictor = Predictor.from_checkpoint(checkpoint, allow_expired=True)
+    return predictor.keep(tables.known_future, tables.static, tables.open_end)
 
 
 def require_used(market: MarketSettings, agent: AgentSettings) -> None:

@@ -19,8 +19,8 @@ from cnn_lstm.evaluation.ledger import count_use, rows_key
 from cnn_lstm.evaluation.report import json_values
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.hints import first_names
-from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.locks import take_folder
+from cnn_lstm.rl.agent_inputs import predictor_of
 from cnn_lstm.rl.agents import agent_file, load_agent, play_agent
 from cnn_lstm.rl.episodes import Episodes
 from cnn_lstm.rl.job import Job, job_of, saved_config
@@ -143,7 +143,7 @@ def _simple_rules(episodes: Episodes, job: Job) -> dict[str, pd.DataFrame]:
 
 def _signs(job: Job, data: MarketData, target: str, middle: float) -> Floats:
     """Sign of the checkpoint's forecasts, less the middle class, on the dates of a market, (D, S)."""
-    table = Predictor.from_checkpoint(job.checkpoint, allow_expired=True).predict(job.data.prices)
+    table = predictor_of(job.checkpoint, job.tables).predict(job.data.prices)
     table = table[table["target"] == target]
     wide = table.pivot(index="as_of", columns="symbol", values="y_pred") - middle
     dates = pd.DatetimeIndex(data.dates, tz="UTC")

@@ -17,6 +17,7 @@ import yaml
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.splits import Boundaries
 from cnn_lstm.errors import CheckpointError, ConfigError, require
+from cnn_lstm.inference.given_tables import GivenTables
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract, digest_of, refuse_differences
 from cnn_lstm.rl.agent_inputs import AgentInputs, read_inputs, require_used
@@ -98,6 +99,11 @@ class Job:
     inputs: AgentInputs
 
     @property
+    def tables(self) -> GivenTables:
+        """What the forecaster's data read next to the prices."""
+        return tables_of(self.data)
+
+    @property
     def learner(self) -> AgentSettings:
         """Settings of the agents, with the checkpoint's encoder in their policy if it reads their windows there."""
         market, agent = self.config.market, self.config.agent
@@ -130,6 +136,8 @@ class Job:
             end=between[1],
             observe="window" if table is None else "account",
             episode_length=episode_length,
+            known_future=self.tables.known_future,
+            static=self.tables.static,
             **{name: getattr(settings, name) for name in names},
         )
         if table is None:
@@ -157,6 +165,17 @@ class Job:
         if part == "test" or not self.config.market.in_sample:
             self.inputs.require_out_of_sample(env, part)
         return env
+
+
+def tables_of(data: MarketDataModule) -> GivenTables:
+    """What data read next to their prices: facts known ahead, which may end with the prices, and static columns.
+
+    Args:
+        data: The data.
+    """
+    tables = data.recipe.tables
+    known_future, static = (None, None) if tables is None else (tables.known_future, tables.static)
+    return GivenTables(known_future, static, open_end=True)
 
 
 def parse_config(argv: Sequence[str], command: str = "rl train") -> JobConfig:
@@ -242,7 +261,7 @@ def job_of(config: JobConfig, before_test: bool = False) -> Job:
     if before_test:
         first_test = pd.Timestamp(Boundaries.of(Contract.of(content).boundaries).test, tz="UTC")
         prices = prices[prices["timestamp"] < first_test]
-    inputs = read_inputs(market, agent, checkpoint, prices).before(first_test)
+    inputs = read_inputs(market, agent, checkpoint, prices, tables_of(data)).before(first_test)
     files = [Path(file) for file in (market.forecasts, market.embeddings) if file]
     forecasts = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest() if files else None
     if config.forecasts_digest not in (None, forecasts):

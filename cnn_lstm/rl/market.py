@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from cnn_lstm.data.arrow_frames import Frame
 from cnn_lstm.data.splits import Split
 from cnn_lstm.errors import ConfigError
+from cnn_lstm.inference.given_tables import Facts, GivenTables, Statics
 from cnn_lstm.rl.accounts import ActionKind, Decisions, Reward, TradingTerms
 from cnn_lstm.rl.episodes import Episodes, Info, Observation, Observe, first_day
 from cnn_lstm.rl.market_data import Part, read_market_data, recipe_of
@@ -44,6 +45,9 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
         split: How the dates are cut into parts, in place of a checkpoint.
         calendar_zone: Zone of the features of the calendar, for example America/New_York, in place of a checkpoint; UTC
             by default. Only for bars within the day.
+        known_future: Facts known ahead, if the checkpoint reads any: a file, a frame or `KnownFuture`. A date whose
+            interval they do not reach is not part of an episode.
+        static: Static columns, if the checkpoint reads any: a file, a frame or `StaticColumns`.
         part: Part in which episodes lie, including its last bar; all dates by default.
         start: First day of episodes, ISO.
         end: Day after the last one, ISO.
@@ -64,7 +68,8 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
 
     Raises:
         ConfigError: E210, E265 to E268 or E278, if an argument is impossible.
-        DataError: E361, E362, or a defect of the prices.
+        CheckpointError: E429, if the checkpoint needs a table next to the prices and gets none.
+        DataError: E361, E362, or a defect of the prices or of a table.
 
     Example:
         >>> import pandas as pd
@@ -103,10 +108,13 @@ class MarketEnv(gymnasium.Env[Observation, Any]):
         episode_length: int | None = None,
         render_mode: str | None = None,
         calendar_zone: str | None = None,
+        known_future: Facts | None = None,
+        static: Statics | None = None,
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ConfigError(f"render_mode={render_mode!r}", "render_mode", "give rgb_array or None", code=266)
-        recipe, boundaries, self.digest = recipe_of(checkpoint, features, window, split, calendar_zone)
+        tables = GivenTables(known_future, static, open_end=True)
+        recipe, boundaries, self.digest = recipe_of(checkpoint, features, window, split, calendar_zone, tables)
         terms = TradingTerms(delay, fee_bp, slippage_bp, reward)
         data = read_market_data(prices, recipe, boundaries, part=part, symbols=symbols, between=(start, end))
         decisions = Decisions(actions, tuple(float(position) for position in positions), len(data.symbols))

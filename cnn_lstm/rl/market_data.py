@@ -25,6 +25,7 @@ from cnn_lstm.data.splits import Boundaries, FractionSplit, Split
 from cnn_lstm.data.windows import Panel, complete_windows
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.hints import counted, nearest
+from cnn_lstm.inference.given_tables import GivenTables
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract, digest_of
 
@@ -35,6 +36,7 @@ Times = NDArray[np.datetime64]
 WINDOW = 60  # rows of a window without a checkpoint, as in `MarketDataModule`
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[str, ...] = get_args(Part)
+NO_TABLES = GivenTables()
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ def recipe_of(
     window: int | None,
     split: Split | None,
     calendar_zone: str | None = None,
+    tables: GivenTables = NO_TABLES,
 ) -> tuple[Recipe, Boundaries | Split | None, str | None]:
     """Recipe, dates of the parts and digest of the weights of a checkpoint, or what is given in place of one.
 
@@ -169,14 +172,21 @@ def recipe_of(
         window: Rows of a window, T, without a checkpoint.
         split: How the dates are cut into parts, without a checkpoint.
         calendar_zone: Zone of the features of the calendar, without a checkpoint; UTC by default.
+        tables: What the checkpoint reads next to the prices.
 
     Returns:
         The recipe; the dates of the parts, or the rule that gives them; and the digest, None without a checkpoint.
 
     Raises:
-        ConfigError: E266, if there is a checkpoint and anything else; E210, if the zone is unknown.
+        ConfigError: E266, if there is a checkpoint and anything else, or tables and no checkpoint; E210, if the zone is
+            unknown.
+        CheckpointError: E429, if the checkpoint needs a table and gets none.
+        DataError: If a table is missing or damaged.
     """
     if checkpoint is None:
+        if tables.known_future is not None or tables.static is not None:
+            fix = "give the checkpoint that reads them, or leave them out"
+            raise ConfigError("known_future or static without a checkpoint", "MarketEnv", fix, code=266)
         names = tuple(DEFAULT_FEATURES if features is None else features)
         zone = "" if calendar_zone is None else known_zone(calendar_zone, "calendar_zone")
         return Recipe(names, (), WINDOW if window is None else window, (), Checks(), zone), split, None
@@ -185,8 +195,7 @@ def recipe_of(
         raise ConfigError("features, window, split or calendar_zone next to a checkpoint", "MarketEnv", fix, code=266)
     content = read_checkpoint(checkpoint)
     contract = Contract.of(content)
-    # a market has no tables next to its prices; the symbol needs none
-    recipe = Recipe.from_plain(contract.recipe).with_tables(None, None, contract.static)
+    recipe = tables.join(Recipe.from_plain(contract.recipe), contract.static)
     return recipe, Boundaries.of(contract.boundaries), digest_of(content)
 
 

@@ -10,6 +10,7 @@ from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.splits import CPCV
 from cnn_lstm.data.stored_tables import read_table
+from cnn_lstm.documents import hand_over
 from cnn_lstm.evaluation.judge import Judgement, write_report
 from cnn_lstm.evaluation.paths import path_metrics, path_sheet, path_table, paths_page, render_paths
 from cnn_lstm.evaluation.settings import Evaluation
@@ -71,4 +72,5 @@ def _conclude(members: Sequence[Member], splits: Sequence[CPCV], data: MarketDat
     write_text_whole(folder / f"{NAME}.txt", text)
     write_text_whole(folder / f"{NAME}.html", paths_page(metrics, split, folder.resolve().name))
     write_text_whole(folder / f"{NAME}.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    hand_over(metrics)
     print(f"{text}cross-validation folder: {folder}\nreport: {folder / NAME}.html")

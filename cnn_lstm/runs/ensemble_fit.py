@@ -33,6 +33,7 @@ from cnn_lstm.runs.average import write_average
 from cnn_lstm.runs.beginning import Beginning
 from cnn_lstm.runs.forecast_cli import ForecastCLI
 from cnn_lstm.runs.members import Member, leave_with, left_nothing, train_all
+from cnn_lstm.runs.messages import progress
 from cnn_lstm.runs.multi_run import MultiRunCommand
 from cnn_lstm.runs.outcome import print_places
 from cnn_lstm.runs.tracking import keep_model, record_of_run, recorded_fit
@@ -158,7 +159,7 @@ def _train(fit: EnsembleFit, data: MarketDataModule, lock: int | None) -> dict[i
         start = fit.record.journal.start() if fit.beginning.resumed else None
         uid, name = (start.uid, start.name) if start else (fit.record.uid, fit.run.path.resolve().name)
         write_parent(fit.run.members, Parent(uid=uid, name=name))
-    print(f"run folder: {fit.run.path}\nmembers: {fit.run.members}, each with its output in a .log", flush=True)
+    progress(f"run folder: {fit.run.path}\nmembers: {fit.run.members}, each with its output in a .log")
     jobs = fit.cli.command_config.n_jobs
     return train_all(fit.members, jobs, lock, fit.advice, at_begin=lambda: fit.begin(data))
 

@@ -19,6 +19,7 @@ from cnn_lstm.evaluation.json_types import Report
 from cnn_lstm.locks import LOCK, try_lock
 from cnn_lstm.runs.argv import word_of
 from cnn_lstm.runs.cluster import Cluster
+from cnn_lstm.runs.messages import progress
 from cnn_lstm.runs.processes import Command, Engine, LocalProcesses, Running, end_all, trust_argv
 from cnn_lstm.training.interrupts import ended_by_sigterm
 from cnn_lstm.training.run_folder import RunFolder
@@ -120,10 +121,10 @@ class MemberProcesses:
         """Starts what a member needs next, if anything."""
         argv = member.next_command()
         if argv is None:
-            print(f"{member.name}: done", flush=True)
+            progress(f"{member.name}: done")
             return
         goes_on = argv[0] == "fit" and "--ckpt_path" in argv
-        print(f"{member.name}: {argv[0]}{' goes on' if goes_on else ''}", flush=True)
+        progress(f"{member.name}: {argv[0]}{' goes on' if goes_on else ''}")
         process = self.engine.start(Command([*trust_argv(), *argv], member.log))
         self.running.append(_Started(member, argv, process))
 
@@ -149,13 +150,13 @@ class MemberProcesses:
             lost = self._lost.get(one.member.number, 0) + ended.lost
             if ended.lost and lost <= LOSSES:
                 self._lost[one.member.number] = lost
-                print(f"{one.member.name}: its machine was lost, it goes on elsewhere", flush=True)
+                progress(f"{one.member.name}: its machine was lost, it goes on elsewhere")
                 ready.append(one.member)
             elif ended.code == 0 and one.member.next_command() != one.argv:
                 ready.append(one.member)
             else:  # a command that changed nothing would be started for ever
                 self.failed[one.member.number] = ended.code or 1
-                print(f"{one.member.name}: failed", flush=True)
+                progress(f"{one.member.name}: failed")
         return ready
 
     def end(self) -> None:

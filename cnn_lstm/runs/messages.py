@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from contextvars import ContextVar
 
 from cnn_lstm.errors import shortened
+
+_errors_only: ContextVar[bool] = ContextVar("whether nothing but results and errors is printed", default=False)
 
 
 def set_up_messages() -> None:
     """Sets up the messages of a command: one line per warning of ours, none for what nobody can act on."""
+    _errors_only.set(False)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("warning: %(message)s"))
     logger = logging.getLogger("cnn_lstm")
@@ -37,10 +41,25 @@ def set_up_messages() -> None:
 
 def say_errors_only() -> None:
     """Leaves out everything but results and errors, until messages are set up again: `--quiet`."""
+    _errors_only.set(True)
     for handler in logging.getLogger("cnn_lstm").handlers:
         handler.setLevel(logging.ERROR)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
+
+
+def progress(line: str) -> None:
+    """Prints how far a command has come, which is neither a result nor an error; `--quiet` leaves it out.
+
+    Args:
+        line: The line.
+
+    Example:
+        >>> progress("fold 0: fit")
+        fold 0: fit
+    """
+    if not _errors_only.get():
+        print(line, flush=True)
 
 
 class _OneLine(logging.Formatter):

@@ -14,6 +14,7 @@ from cnn_lstm.data.splits import Split
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.runs.cluster import Cluster
 from cnn_lstm.runs.members import Member, leave_with, train_all
+from cnn_lstm.runs.messages import progress
 from cnn_lstm.runs.multi_run import MultiRunCommand
 from cnn_lstm.training.tracking.parent import name_parent
 
@@ -69,7 +70,7 @@ class OnSplits(Generic[AnySplit]):
         with self.command.locked(folder) as lock:
             self.command.require_same_configuration(folder, cli.config_text)
             name_parent(folder)
-            print(f"{self.noun} folder: {folder}")
+            progress(f"{self.noun} folder: {folder}")
             failed = train_all(members, jobs, lock, cluster=cluster)
             if not failed:
                 self.conclude(members, splits, data, cli.evaluation)

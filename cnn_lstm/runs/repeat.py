@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.muted_warnings import muted_warnings
+from cnn_lstm.documents import hand_over
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.evaluation.json_types import Report
 from cnn_lstm.evaluation.judge import judge
@@ -21,6 +22,7 @@ from cnn_lstm.locks import take_folder
 from cnn_lstm.runs.average import write_average
 from cnn_lstm.runs.cluster import Cluster
 from cnn_lstm.runs.members import Member, leave_with, train_all
+from cnn_lstm.runs.messages import progress
 from cnn_lstm.runs.multi_run import MultiRunCommand
 from cnn_lstm.training.run_folder import RunFolder, empty_run_removed
 
@@ -71,7 +73,7 @@ def repeat(
     ]
     with REPEAT.locked(folder) as lock:
         REPEAT.require_same_configuration(folder, cli.config_text)
-        print(f"repeat folder: {folder}")
+        progress(f"repeat folder: {folder}")
         failed = train_all(members, jobs, lock, cluster=cluster)
         _conclude(members, data, cli.evaluation, failed)
         leave_with(members, failed, new=None if resume else folder)
@@ -116,8 +118,9 @@ def _conclude(members: Sequence[Member], data: MarketDataModule, settings: Evalu
     text = render_seed_spread(spread) + "\n"
     if failed:
         text += f"seeds that failed: {', '.join(map(str, failed))}; without them nothing may be claimed\n"
-    content = {"seeds": list(reports), "failed": list(failed), "targets": spread}
-    write_text_whole(folder / "repeat.json", json.dumps(json_values(content), indent=2) + "\n")
+    content = json_values({"seeds": list(reports), "failed": list(failed), "targets": spread})
+    write_text_whole(folder / "repeat.json", json.dumps(content, indent=2) + "\n")
+    hand_over(content)
     write_text_whole(folder / "repeat.txt", text)
     print(text, end="")
     print(f"repeat folder: {folder}")

@@ -17,6 +17,7 @@ from cnn_lstm.bounded import load_json
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.splits import WalkForward
 from cnn_lstm.data.stored_tables import read_table, read_text_of, write_table
+from cnn_lstm.documents import hand_over
 from cnn_lstm.errors import DataError
 from cnn_lstm.evaluation.folds import fold_metrics, joint_sheet, render_folds, stitch
 from cnn_lstm.evaluation.json_types import TargetFolds
@@ -107,5 +108,6 @@ def _print_result(folder: Path, judgement: Judgement, metrics: dict[str, TargetF
     text = render_folds(metrics) + "\n"
     write_text_whole(folder / "walk_forward.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     write_text_whole(folder / "walk_forward.txt", text)
+    hand_over({**judgement.report, "folds": metrics})
     print(f"{judgement.text}\n{text}", end="")
     print(f"walk-forward folder: {folder}\nreport: {judgement.page}")

@@ -5,6 +5,7 @@ Shapes: n rows of live.parquet, m of tonight's forecasts.
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,6 +30,7 @@ class Evening:
     Attributes:
         forecasts: Predictions table of all decisions since the first one of live.parquet, (m,).
         symbols: Symbols of the prices.
+        lost: Symbols that were asked for, and that the source has lost.
         daily: Whether the bars are daily.
         now: Time of the update, UTC.
         about: What live.parquet says of itself; which symbols are gone is found out here.
@@ -36,6 +38,7 @@ class Evening:
 
     forecasts: pd.DataFrame
     symbols: frozenset[str]
+    lost: frozenset[str]
     daily: bool
     now: pd.Timestamp
     about: About
@@ -79,6 +82,9 @@ class Changes:
             what += " since what the fit and the test of the run have known (--since DATE begins earlier)"
         return f"{what}; {counted(self.rows, 'row')}"
 
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(str(self))}</p>"
+
 
 def grown(live: pd.DataFrame | None, evening: Evening) -> tuple[pd.DataFrame, Changes]:
     """live.parquet after an update.
@@ -97,7 +103,7 @@ def grown(live: pd.DataFrame | None, evening: Evening) -> tuple[pd.DataFrame, Ch
     filled = _filled(before, tonight.reindex(places).reset_index(drop=True), evening)
     table = pd.concat([part for part in (filled, added) if len(part)] or [added], ignore_index=True)
     table["late"] = are_late(table["issued"], table["target_start"], evening.daily)
-    gone = set(before["symbol"]) - evening.symbols
+    gone = (set(before["symbol"]) | evening.lost) - evening.symbols
     changes = Changes(
         symbols=added["symbol"].nunique(),
         new=len(added),

@@ -22,6 +22,7 @@ from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.service.bars import Age, age_sign, ages, data_sign
 from cnn_lstm.service.courses import TargetCourse, courses
 from cnn_lstm.service.health import ERROR, Health, Sign, coverage_sign, health, loss_sign
+from cnn_lstm.service.lost_symbols import without_lost
 from cnn_lstm.service.novelty import Distances, Stability, distance_sign, distances, stabilities, stability_sign
 from cnn_lstm.service.ranks import rank_sign
 
@@ -119,8 +120,8 @@ def look(
         CheckpointError: E436, if the data are of another recipe.
     """
     take_over(data, predictor)
-    data.setup()
     contract = predictor.forecaster.contract
+    without_lost(data, contract.symbols, data.setup)
     trained = pd.Timestamp(contract.boundaries.end, tz="UTC")
     end = trained if since is None else since
     rows = data.rows_to_predict()

@@ -18,6 +18,7 @@ from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.predictions import ahead
 from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.data.splits import day
+from cnn_lstm.documents import hand_over
 from cnn_lstm.errors import ConfigError, require
 from cnn_lstm.evaluation.report import json_values
 from cnn_lstm.evaluation.settings import Evaluation
@@ -27,6 +28,7 @@ from cnn_lstm.runs.argv import word_of
 from cnn_lstm.runs.cluster import Cluster
 from cnn_lstm.runs.forecast_cli import ForecastCLI
 from cnn_lstm.runs.members import Member, leave_with, train_all
+from cnn_lstm.runs.messages import progress
 from cnn_lstm.runs.multi_run import MultiRunCommand
 from cnn_lstm.service.champion import Registry, write_champion
 from cnn_lstm.service.champion_health import champion_health
@@ -101,7 +103,7 @@ def roll(
         plan = {FILE: lambda: write_json_whole(work.folder / FILE, work.plan.to_plain())}
         ROLL.require_same_configuration(work.folder, cli.config_text, plan)
         name_parent(work.folder)
-        print(f"roll folder: {work.folder}")
+        progress(f"roll folder: {work.folder}")
         failed = _train(work, jobs, lock, cluster)
         leave_with(work.members, failed, new=None if resume else work.folder)
         _conclude(work, cli)
@@ -187,7 +189,7 @@ def _decided(work: Roll, models: FittedModels) -> list[Decision]:
             before = decisions[-1].champion if decisions else None
             decision = _decision(work, models, step, before)
             decision.write(work.folder)
-            print(f"step {step.number}, {day(step.date)}: {decision.reason}", flush=True)
+            progress(f"step {step.number}, {day(step.date)}: {decision.reason}")
         decisions.append(decision)
     return decisions
 
@@ -218,7 +220,9 @@ def _conclude(work: Roll, cli: ForecastCLI) -> None:
     compared = does_it_pay(models, work.steps, decisions, work.settings)
     text = f"{steps_text(work.steps, decisions)}\n\n{pay_text(compared, decisions)}\n"
     write_text_whole(work.folder / "roll.txt", text)
-    write_json_whole(work.folder / "roll.json", json_values(plain_result(compared, decisions)))
+    result = json_values(plain_result(compared, decisions))
+    write_json_whole(work.folder / "roll.json", result)
+    hand_over(result)
     print("" if judgement is None else f"{judgement.text}\n", text, sep="", end="")
     due = next_date(work.plan, last, work.data.times)
     print(f"champion: {champion.name}, {file}, until {expires[:10]}\nnext step: {day(due)}\nroll folder: {work.folder}")

@@ -22,6 +22,7 @@ from cnn_lstm.model.contract import state_digest
 from cnn_lstm.model.training_data import contract_with
 from cnn_lstm.service.growth import Changes, Evening, grown
 from cnn_lstm.service.live import LIVE, About, read_live, require_model, write_live
+from cnn_lstm.service.lost_symbols import without_lost
 
 log = logging.getLogger(__name__)
 DAY = 86_400_000_000  # microseconds
@@ -62,11 +63,11 @@ def update_run(run: Path, predictor: Predictor, prices: Frame | MarketData, sinc
         if live is not None:
             require_model(live, model, run)
         first = _first(run, predictor, live, since)
-        panel, windows = _windows(predictor, prices)
+        panel, windows, lost = _windows(predictor, prices)
         forecasts = predictor.predict_since(panel, windows, first)
         daily, now = not bool((panel.time.astype(np.int64) % DAY).any()), utc_now()
         about = About(model, str(first))
-        table, changes = grown(live, Evening(forecasts, frozenset(panel.symbols), daily, now, about))
+        table, changes = grown(live, Evening(forecasts, frozenset(panel.symbols), lost, daily, now, about))
         if len(table) and (live is None or table.attrs != live.attrs or not table.equals(live)):
             write_live(run, table)
     _warn_of(changes)
@@ -95,20 +96,22 @@ def _first(run: Path, predictor: Predictor, live: pd.DataFrame | None, since: st
     return max(ends)
 
 
-def _windows(predictor: Predictor, prices: Frame | MarketData) -> tuple[Panel, Rows]:
-    """The panel of the prices, and the last rows of its complete windows."""
+def _windows(predictor: Predictor, prices: Frame | MarketData) -> tuple[Panel, Rows, frozenset[str]]:
+    """The panel of the prices, the last rows of its complete windows, and the symbols that the source has lost."""
     if not isinstance(prices, MarketData):
-        return predictor.windows(prices)[:2]
+        return *predictor.windows(prices)[:2], frozenset()
     if (tables := prices.recipe.tables) is not None:
         predictor.keep(tables.known_future, tables.static)
-    if prices.storage is None:
-        return predictor.windows(prices.load())[:2]
     contract = predictor.forecaster.contract
+    if prices.storage is None:
+        read: list[pd.DataFrame] = []
+        lost = without_lost(prices, contract.symbols, lambda: read.append(prices.load()))
+        return *predictor.windows(read[0])[:2], lost
     prices.keep_dates(contract.boundaries)
     prices.keep_gap_limit(contract.gap_limit)
-    prices.setup()
+    lost = without_lost(prices, contract.symbols, prices.setup)
     contract_with(contract, prices, refuse_other_prices=False)
-    return prices.panel, prices.windows
+    return prices.panel, prices.windows, lost
 
 
 def _warn_of(changes: Changes) -> None:

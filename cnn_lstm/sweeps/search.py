@@ -19,11 +19,13 @@ import yaml
 from cnn_lstm.bounded import warn_if_changed, with_digest
 from cnn_lstm.credentials import without_credentials
 from cnn_lstm.data.muted_warnings import muted_warnings
+from cnn_lstm.documents import hand_over
 from cnn_lstm.errors import ConfigError, DataError, require
 from cnn_lstm.files import read_json, write_json_whole, write_text_whole
 from cnn_lstm.runs.cluster import Cluster
 from cnn_lstm.runs.forecast_cli import ForecastCLI
 from cnn_lstm.runs.members import empty
+from cnn_lstm.runs.messages import progress
 from cnn_lstm.runs.multi_run import require_jobs
 from cnn_lstm.runs.processes import EXPECTED, Command, LocalProcesses, WorkerPool, trust_argv
 from cnn_lstm.runs.repeat import REPEAT, repeat
@@ -151,7 +153,10 @@ def search(options: SweepOptions, argv: Sequence[str]) -> None:
             refit = folder / "refit"
             begun = REPEAT.kept_config(refit).is_file()
             given = ["--config", str(folder / BEST), *options_of_secrets(cli.command_config)]
-            repeat(given, str(options.refit), None, options.n_jobs, refit, begun, options.cluster)
+            try:
+                repeat(given, str(options.refit), None, options.n_jobs, refit, begun, options.cluster)
+            finally:
+                hand_over(result.plain())  # the document of a sweep, also where it ends with a repeat
 
 
 @dataclass(frozen=True)
@@ -191,7 +196,7 @@ def carried_out(plan: Plan, options: SweepOptions, cluster: Cluster | None = Non
         require_study(plan)
     join(plan)
     write_json_whole(folder / STUDY, study)
-    print(f"sweep folder: {folder}", flush=True)
+    progress(f"sweep folder: {folder}")
     try:
         _run_workers(plan, options, cluster, how)
     except SystemExit as error:
@@ -254,7 +259,7 @@ def _configuration(options: SweepOptions, argv: Sequence[str], definition: Defin
     monitor = monitored(definition.objectives)
     before = SWEEP.parsed(argv).command_config.checkpoint.monitor
     if before != monitor.metric:
-        print(f"early stopping and checkpoints of the trials follow {monitor.metric}, not {before}")
+        progress(f"early stopping and checkpoints of the trials follow {monitor.metric}, not {before}")
     for callback in ("checkpoint", "early_stopping"):
         argv = [*argv, f"--{callback}.monitor={monitor.metric}", f"--{callback}.mode={monitor.direction[:3]}"]
     for example in definition.space.examples():

@@ -11,11 +11,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import mlflow
+import mlflow.pyfunc
+import pandas as pd
 import pytest
+from mlflow.pyfunc.scoring_server import invocations
 
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.inference.pyfunc import save_pyfunc
@@ -68,26 +70,60 @@ def post(address: str, body: object) -> bytes:
     return content
 
 
-@pytest.mark.slow
-def test_a_request_gives_the_forecasts_of_the_predictor(checkpoint: Path, address: str) -> None:
-    prices = walk(60)
-    split = prices.assign(timestamp=prices["timestamp"].astype(str)).to_dict(orient="split", index=False)
-    found = json.loads(post(address, {"dataframe_split": split}))["predictions"]
-    wanted = Predictor.from_checkpoint(checkpoint).predict(prices)
+def as_json(prices: pd.DataFrame) -> bytes:
+    texts = prices.assign(timestamp=prices["timestamp"].astype(str), volume=prices["volume"].astype(int))
+    return json.dumps({"dataframe_split": texts.to_dict(orient="split", index=False)}).encode()
+
+
+def as_csv(prices: pd.DataFrame) -> bytes:
+    return prices.to_csv(index=False).encode()
+
+
+def as_parquet(prices: pd.DataFrame) -> bytes:
+    body = io.BytesIO()
+    prices.to_parquet(body)
+    return body.getvalue()
+
+
+FORMS: dict[str, tuple[str, Callable[[pd.DataFrame], bytes]]] = {
+    "JSON": ("application/json", as_json),
+    "CSV": ("text/csv", as_csv),
+    "Parquet": ("application/vnd.apache.parquet", as_parquet),
+}
+ZONES: dict[str, str | None] = {"UTC": "UTC", "Tokyo": "Asia/Tokyo", "no zone": None}
+
+
+def same(answer: str | bytes, wanted: pd.DataFrame) -> None:
+    found = json.loads(answer)["predictions"]
     assert [row["y_pred"] for row in found] == wanted["y_pred"].tolist()
     assert [row["upper_90"] for row in found] == wanted["upper_90"].tolist()
+    assert [row["symbol"] for row in found] == wanted["symbol"].tolist()
     assert found[-1]["as_of"].startswith(str(wanted["as_of"].iloc[-1].date()))
 
 
 @pytest.mark.slow
-def test_a_parquet_file_gives_the_same(checkpoint: Path, address: str) -> None:
-    prices, body = walk(60), io.BytesIO()
-    prices.to_parquet(body)
-    request = urllib.request.Request(address, body.getvalue(), {"Content-Type": "application/vnd.apache.parquet"})
+@pytest.mark.parametrize(("kind", "body"), FORMS.values(), ids=list(FORMS))
+def test_a_request_gives_the_forecasts_of_the_predictor(
+    checkpoint: Path, address: str, kind: str, body: Callable[[pd.DataFrame], bytes]
+) -> None:
+    prices = walk(60)
+    request = urllib.request.Request(address, body(prices), {"Content-Type": kind})
     with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-        found = json.loads(answer.read())["predictions"]
+        same(answer.read(), Predictor.from_checkpoint(checkpoint).predict(prices))
+
+
+def test_every_form_and_zone_gives_the_same_without_a_network(checkpoint: Path, tmp_path: Path) -> None:
+    """What the server does with a request, in this process: CSV was refused by the types of MLflow."""
+    save_pyfunc(checkpoint, tmp_path / "model")
+    model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    prices = walk(60)
     wanted = Predictor.from_checkpoint(checkpoint).predict(prices)
-    assert [row["y_pred"] for row in found] == wanted["y_pred"].tolist()
+    for zone in ZONES.values():
+        local = prices.assign(timestamp=prices["timestamp"].dt.tz_localize(None).dt.tz_localize(zone))
+        for kind, body in FORMS.values():
+            answer = invocations(body(local), kind, model, model.metadata.get_input_schema())
+            assert answer.status == 200
+            same(answer.response, wanted)
 
 
 @pytest.mark.slow

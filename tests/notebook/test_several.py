@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import sys
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 import cnn_lstm as cl
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.errors import CnnLstmError
+from cnn_lstm.files import read_json
 from cnn_lstm.notebook.calls import command
+from tests.experiments import run
 from tests.fits import FEATURES, price_file
 
 SETTINGS = {
@@ -130,3 +133,58 @@ def test_audit(data: MarketDataModule) -> None:
     assert not audit.failed
     assert "calibration" in repr(audit)
     assert audit._repr_html_().startswith("<pre>prices as they were known")
+
+
+def by_command(data: MarketDataModule, *words: str) -> Path:
+    """A command on the same experiment as YAML; its folder."""
+    Path("twin.yaml").write_text(cl.to_yaml(data, {**SETTINGS, "trainer.max_epochs": 1}))
+    assert run(*words, "--config", "twin.yaml", "--folder", "runs/twin", "--quiet") == 0
+    return Path("runs/twin")
+
+
+def assert_twins(ours: Path, twin: Path, *names: str) -> None:
+    for name in names:
+        pd.testing.assert_frame_equal(pd.read_parquet(ours / name), pd.read_parquet(twin / name), check_exact=True)
+
+
+@pytest.mark.slow
+def test_cross_validate_is_the_command(data: MarketDataModule) -> None:
+    found = cl.cross_validate(data, SETTINGS, groups=3, test_groups=1, max_epochs=1, folder="runs/cross", quiet=True)
+    twin = by_command(data, "cross-validate", "--groups", "3", "--test_groups", "1")
+    assert_twins(found.folder, twin, "path_0/predictions.parquet")
+    assert found.result == read_json(twin / "cross_validation.json", "result")
+    assert found.page.is_file()
+    assert list(found.report(0).verdict) == ["return_1"]
+    assert found._repr_html_().startswith("<pre>")
+    assert "cross-validate folder: runs/cross" in repr(found)
+
+
+@pytest.mark.slow
+def test_roll_is_the_command(data: MarketDataModule) -> None:
+    words = {"every": "15bars", "judge_on": "40bars"}
+    found = cl.roll(data, SETTINGS, **words, max_epochs=1, folder="runs/roll", quiet=True)
+    twin = by_command(data, "roll", "--every", "15bars", "--judge_on", "40bars")
+    assert_twins(found.folder, twin, "predictions.parquet")
+    assert found.result == read_json(twin / "roll.json", "result of a roll")
+    steps = found.result["steps"]
+    assert len(steps) > 1
+    champion = found.champion()
+    assert (champion.run.path.name, champion.checkpoint.name) == (f"step_{steps[-1]['champion']}", "champion.ckpt")
+    assert champion.forecaster.contract.expires
+    assert sorted(found.report().table["champion"].unique()) == sorted({one["champion"] for one in steps})
+    again = cl.roll(data, SETTINGS, max_epochs=1, folder="runs/roll", resume=True, quiet=True)
+    assert (again.result, found._repr_html_()[:5]) == (found.result, "<pre>")
+
+
+def test_an_evening_of_a_frame_shows_itself(data: MarketDataModule, tmp_path: Path) -> None:
+    """The prices of the fit were a frame: each evening brings another one."""
+    (tmp_path / "later").mkdir()
+    later = pd.read_csv(price_file(tmp_path / "later", rows=230))
+    model = cl.fit(data, SETTINGS, max_epochs=1, quiet=True)
+    changes = model.update(later, since=later["date"].iloc[205])
+    assert changes.new == 2 * 25
+    assert changes._repr_html_() == f"<p>{changes}</p>"
+    newest = later["date"].iloc[-1]
+    seen = model.monitor(now=newest, prices=later)
+    assert seen.record["last_bar"][:10] == newest
+    assert seen._repr_html_() == f"<pre>{html.escape(seen.text)}</pre>"

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from cnn_lstm.errors import ConfigError
+from cnn_lstm.inference.given_tables import GivenTables
 from cnn_lstm.rl.agent_inputs import KEYS, AgentInputs, read_inputs, require_used
 from cnn_lstm.rl.settings import AgentSettings, MarketSettings
 
@@ -46,7 +47,7 @@ def shown(
         see="forecast", forecasts=str(folder / "predictions.parquet"), embeddings=file, uncertainty=uncertainty
     )
     require_used(market, AgentSettings())
-    return read_inputs(market, AgentSettings(), Path("none.ckpt"), pd.DataFrame())
+    return read_inputs(market, AgentSettings(), Path("none.ckpt"), pd.DataFrame(), GivenTables())
 
 
 def test_aligned_embeddings_stand_next_to_the_forecasts_of_their_date(tmp_path: Path) -> None:

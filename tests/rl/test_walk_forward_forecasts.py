@@ -8,15 +8,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from stable_baselines3 import PPO
 
 from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.data.splits import WalkForward
 from cnn_lstm.data.targets import ForwardReturn
 from cnn_lstm.errors import DataError
+from cnn_lstm.inference.given_tables import GivenTables
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.rl import EncoderObservation, MarketEnv, MarketVectorEnv, VectorEncoderObservation
+from cnn_lstm.rl.agent_inputs import read_inputs
+from cnn_lstm.rl.job import saved_config
 from cnn_lstm.rl.market_data import MarketData
+from cnn_lstm.rl.settings import AgentSettings
 from tests.experiments import experiment, fit, run, spec
 from tests.markets import market
 
@@ -55,12 +60,12 @@ def labelled_forecasts(run_dir: Path, horizon: int) -> pd.DataFrame:
     return pd.concat(folds, ignore_index=True)
 
 
-def train(run_dir: Path, forecasts: Path, algo: str = "ppo") -> Path:
+def train(run_dir: Path, forecasts: Path, algo: str = "ppo", *more: object) -> Path:
     actions, arguments = ARGUMENTS[algo]
     words = ["--market.see", "forecast", "--market.forecasts", forecasts, "--market.actions", actions]
     words += ["--agent.steps", 64, "--agent.n_envs", 2, "--agent.seeds", "[0]", "--agent.arguments", arguments]
     words += ["--market.episode_length", 20, "--algo", algo, "--folder", algo]
-    assert run("rl", "train", "--ckpt_path", run_dir / "checkpoints" / "best.ckpt", *words) == 0
+    assert run("rl", "train", "--ckpt_path", run_dir / "checkpoints" / "best.ckpt", *words, *more) == 0
     return run_dir / "rl" / algo
 
 
@@ -94,6 +99,37 @@ def test_agents_on_the_files_of_walk_forward_are_judged(horizon: int, tmp_path: 
     assert run("walk-forward", "--config", tmp_path / "experiment.yaml", *words) == 0
     for algo in ARGUMENTS:
         judged(train(run_dir, walk / "predictions.parquet", algo), pd.read_parquet(walk / "predictions.parquet"))
+
+
+@pytest.mark.slow
+def test_agents_see_forecasts_uncertainty_and_aligned_embeddings_of_a_walk_forward(tmp_path: Path) -> None:
+    """By the commands alone: walk-forward, rl train, rl evaluate; then the agent is loaded in a script."""
+    run_dir, walk = forecaster(tmp_path, 2), tmp_path / "walk"
+    words = ["--folds", FOLDS, "--folder", walk, "--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2]
+    assert run("walk-forward", "--config", tmp_path / "experiment.yaml", *words) == 0
+    table = pd.read_parquet(walk / "embeddings.parquet")
+    aligned = [name for name in map(str, table) if name[0] == "a" and name[1:].isdigit()]
+    shown = ["y_pred__return_2", "uncertainty__return_2", *aligned]
+    words = ["--market.embeddings", walk / "embeddings.parquet", "--market.uncertainty", "true"]
+
+    agents = train(run_dir, walk / "predictions.parquet", "ppo", *words)
+
+    forecasts = pd.read_parquet(walk / "predictions.parquet")
+    judged(agents, forecasts)
+    seen = read_inputs(saved_config(agents, "test").market, AgentSettings(), run_dir, forecasts, GivenTables())
+    assert seen.columns == shown
+    assert seen.table is not None
+    both = forecasts.merge(table, on=["symbol", "as_of"]).set_index(["symbol", "as_of"]).sort_index()
+    rows = seen.table.set_index(["symbol", "as_of"]).sort_index()
+    np.testing.assert_array_equal(rows[aligned], both.loc[rows.index, aligned])
+    np.testing.assert_array_equal(rows["uncertainty__return_2"], (both["upper_95"] - both["lower_95"])[rows.index] / 2)
+    assert ((rows["train_last"] < both.index.get_level_values("as_of")) | rows["train_last"].isna()).all()
+    agent = PPO.load(agents / "agent_seed0.zip")
+    assert dict(agent.observation_space)["embedding"].shape == (2 * len(shown),)  # type: ignore[call-overload]
+    market = MarketEnv(tmp_path / "prices.parquet", part="test", observe="account")
+    env = EncoderObservation(market, seen.table, shown, on_missing="skip")
+    action, _ = agent.predict(env.reset(seed=0)[0], deterministic=True)
+    assert env.action_space.contains(action)
 
 
 def test_forecasts_of_other_dates_are_refused_before_training(

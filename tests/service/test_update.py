@@ -26,7 +26,7 @@ from cnn_lstm.service import update as update_module
 from cnn_lstm.service.growth import Changes
 from cnn_lstm.service.live import LIVE, About, read_live
 from cnn_lstm.service.update import update_run
-from tests.experiments import experiment, fit, run
+from tests.experiments import experiment, fit, run, spec
 from tests.fits import FEATURES, small_checkpoint, small_network, small_trainer
 from tests.markets import TableSource, days, market, walk
 
@@ -298,6 +298,45 @@ def test_a_symbol_that_the_source_drops(service: Evenings, caplog: pytest.LogCap
     service.update(left)
     assert not caplog.records
     assert service.update(bars("2010-09-10")).new == 2  # it is back
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["memory", "files"])
+def test_a_listed_symbol_that_the_source_loses_does_not_stop_the_others(
+    stored: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the commands: neither is it in the file, nor does it have a bar since `data.start`."""
+    every = pd.concat([walk(260, symbol, seed) for seed, symbol in enumerate(("AAA", "BBB", "CCC"))])
+    storage = spec("cnn_lstm.data.mapped.MappedPanel", folder=str(tmp_path / "panel")) if stored else None
+    data: dict[str, Any] = {"symbols": ["AAA", "BBB", "CCC"], "start": "2010-02-01", "storage": storage}
+    source = spec("cnn_lstm.data.sources.PriceFiles", paths=str(tmp_path / "prices.parquet"))
+    config = experiment(
+        tmp_path, every[every["timestamp"] < "2010-11-01"], {**data, "source": source}, model={"samples": 5}
+    )
+    home = fit(config, tmp_path / "run", "--trainer.max_epochs", 1)
+    capsys.readouterr()
+    assert run("update", home, "--since", "2010-10-25") == 0
+    assert "[W369] its forecasts are of plain passes, without mc_std — model.samples 5" in capsys.readouterr().err
+    begun = read_live(home)
+    assert not [name for name in map(str, begun) if name.startswith("mc_")]
+    others = every[(every["symbol"] == "AAA") | ((every["symbol"] == "BBB") & (every["timestamp"] < "2010-02-01"))]
+    others.to_parquet(tmp_path / "prices.parquet")
+    capsys.readouterr()
+    assert run("update", home) == 0
+    shown = capsys.readouterr()
+    [line] = [line for line in shown.err.splitlines() if "W36" in line]
+    assert "BBB, CCC, 2 symbols" in line
+    assert shown.out.startswith("1 symbol, ")
+    live = read_live(home)
+    for symbol in ("BBB", "CCC"):
+        assert_same_bits(live[live["symbol"] == symbol], begun[begun["symbol"] == symbol])
+    assert live[live["symbol"] == "AAA"]["as_of"].max() == every["timestamp"].max()
+    assert run("update", home) == 0
+    assert "W368" not in capsys.readouterr().err
+    assert run("monitor", home, "--now", "2010-12-31", "--exit_zero") == 0
+    assert "2 symbols of the training have no bars: BBB, CCC" in capsys.readouterr().out
+    for words in (["--data.symbols", "[AAA,AAB]"], ["--data.symbols", "[BBB,CCC]"]):  # misspelt; and nothing is left
+        assert run("update", home, *words) == 3
+        assert "error[E3" in capsys.readouterr().err
 
 
 def test_fewer_bars_than_before_revise_nothing(service: Evenings) -> None:

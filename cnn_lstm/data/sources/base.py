@@ -198,7 +198,9 @@ def chosen_symbols(present: Sequence[str], symbols: Sequence[str] | None, where:
     known = set(present)
     if missing := [name for name in wanted if name not in known]:
         hint = nearest(missing[0], present) or "ask for the symbols that are there"
-        raise DataError(f"no rows for {first_names(missing)}", f"{where} has {first_names(present)}", hint, code=333)
+        error = DataError(f"no rows for {first_names(missing)}", f"{where} has {first_names(present)}", hint, code=333)
+        error.symbols = tuple(missing)
+        raise error
     return wanted
 
 
@@ -229,7 +231,9 @@ def no_rows(symbols: Sequence[str], start: str | None, end: str | None, where: s
     """The refusal of a span in which some symbols, or all, have no row."""
     of = " for " + first_names(symbols) if symbols else ""
     what = f"0 rows{of} between {start or 'ever'} and {end or 'now'}"
-    return DataError(what, where, "change start, end or symbols", code=302)
+    error = DataError(what, where, "change start, end or symbols", code=302)
+    error.symbols = tuple(symbols)
+    return error
 
 
 class PriceSource(Serializable, ABC):

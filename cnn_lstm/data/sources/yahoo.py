@@ -129,7 +129,9 @@ class YahooBars(PriceSource):
             fix = f"{kept_for}: leave data.start out, or give {oldest:%Y-%m-%d} or later"
         defects = [Defect(333, f"no rows for {name}: {why}", where, fix) for name, why in reasons.items()]
         if defects and (self.on_missing == "error" or not tables):
-            raise DefectsError(defects)
+            error = DefectsError(defects)
+            error.symbols = tuple(reasons)
+            raise error
         for name, why in reasons.items():
             warnings.warn(f"{name} is skipped, no rows: {why}", stacklevel=2)
         return pd.concat(tables, ignore_index=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnn_lstm.data.muted_warnings import muted_warnings
+from cnn_lstm.documents import hand_over
 from cnn_lstm.errors import ValidityError
 from cnn_lstm.evaluation.audit import (
     decision_shift,
@@ -220,6 +221,7 @@ def audit_files(data: MarketDataModule, ckpt_path: str | None, output: Path | No
         file=sys.stderr,
     )
     findings = audit(data, predictor, checkpoint, warnings_fail=warnings_fail, listener=_say)
+    hand_over(findings.to_plain())
     print(f"{findings.seconds:.1f} s")
     if output is not None:
         write_text_whole(output, json.dumps(findings.to_plain(), indent=2) + "\n")

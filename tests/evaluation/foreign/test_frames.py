@@ -1,4 +1,4 @@
-"""Frames that neuralforecast and darts made by their own code, judged; each number next to one computed by hand."""
+"""Frames that neuralforecast, darts and Qlib made by their own code, judged; next to numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -151,9 +151,49 @@ def test_samples_of_darts(tmp_path: Path) -> None:
     assert report["distribution"]["head"]["crps"] == pytest.approx(float(np.mean(wanted)), rel=1e-4)
 
 
+def test_scores_of_qlib(tmp_path: Path) -> None:
+    """Its label is `Ref($close, -2) / Ref($close, -1) - 1`: the bar after the next close, which is our delay of 1."""
+    scores = frame("qlib_scores")
+    data = MarketData(TableSource(make.bars()), features=tables.FEATURES, targets=[ForwardReturn(1)], window=5)
+
+    report = judge_forecasts(tmp_path, scores, data, Evaluation(resamples=100)).report["targets"]["return_1"]
+
+    growth = (closes().shift(-2) / closes().shift(-1)).stack()
+    known = scores.assign(truth=np.log(growth.reindex(scores.index))).dropna()
+    assert report["rows"] == len(known) == len(scores) - 2 * 2  # the last two days end after the prices
+    wanted = np.mean((known["truth"] - known["score"]) ** 2)
+    assert report["loss_model"] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_frame_of_prices_of_kronos(tmp_path: Path) -> None:
+    """`KronosPredictor.predict` gives open to amount by the days ahead; its user says which bar was the last one."""
+    real, rows = closes(), []
+    for symbol in make.SYMBOLS:
+        for at in range(len(real) - 60, len(real) - make.HORIZON):
+            ahead = real.index[at + 1 : at + 1 + make.HORIZON]
+            for sample in range(3):
+                close = real[symbol].iloc[at] * (1 + 0.01 * sample * np.arange(1, make.HORIZON + 1))
+                bars = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close", "volume", "amount"), close))
+                keys = {"symbol": symbol, "as_of": real.index[at], "sample": sample}
+                rows.append(bars.set_index(ahead.rename("timestamps")).assign(**keys))
+    data = MarketData(
+        TableSource(make.bars()), features=tables.FEATURES, targets=[ForwardReturn(make.HORIZON, delay=0)], window=5
+    )
+    reading = Reading(columns={"y_pred": "close", "target_end": "timestamps"}, closes=True)
+
+    report = judge_forecasts(tmp_path, pd.concat(rows), data, Evaluation(resamples=100), reading).report["targets"]
+
+    growth = (real.shift(-make.HORIZON) / real).iloc[-60 : -make.HORIZON]
+    truth = np.log(growth.to_numpy())
+    forecast = np.log(1 + 0.01 * make.HORIZON)  # of the mean of three prices
+    assert report["return_5"]["rows"] == truth.size
+    assert report["return_5"]["loss_model"] == pytest.approx(np.mean((truth - forecast) ** 2), rel=1e-4)
+    assert report["return_5"]["distribution"]["head"]["name"] == "3 samples"
+
+
 @pytest.mark.slow
 def test_the_libraries_make_frames_of_this_form(tmp_path: Path) -> None:
-    for library in ("neuralforecast", "darts"):
+    for library in ("neuralforecast", "darts", "qlib"):
         pytest.importorskip(library, reason="make foreign-frames installs it")
     command = [sys.executable, "-W", "ignore", "-m", make.__name__, "--folder", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, timeout=600)

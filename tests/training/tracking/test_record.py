@@ -182,7 +182,8 @@ def test_the_best_model_forecasts_as_the_predictor_does(case: Case) -> None:
             pd.testing.assert_frame_equal(model.predict(prices), expected)
             assert len(model.input_example) == EXAMPLE_ROWS == 2
             assert model.predict(model.input_example).columns.equals(expected.columns)
-            assert model.metadata.signature.inputs.input_names()[:2] == ["symbol", "timestamp"]
+            assert list(model.input_example)[:2] == ["symbol", "timestamp"]
+            assert model.metadata.signature.inputs is None  # else MLflow refuses CSV, and whole numbers
             assert set(model.metadata.signature.outputs.input_names()) == set(expected.columns)
     finally:
         mlflow.set_tracking_uri(None)
