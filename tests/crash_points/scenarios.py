@@ -7,7 +7,6 @@ import json
 import sqlite3
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 from cnn_lstm.errors import DataError
+from cnn_lstm.evaluation.loss_ledger import kept_series
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.inference.stream import Stream
 from cnn_lstm.model.checkpoints import read_checkpoint
@@ -129,6 +129,20 @@ def report_of(folder: Path) -> Result:
     return {name: value for name, value in report.items() if name not in ("created", "run", "environment", "seconds")}
 
 
+def used_rows(folder: Path) -> list[tuple[str, str, str]]:
+    """Test rows, models and runs that a ledger of uses holds; a command that goes on may have used rows twice."""
+    lines = (folder / "test_uses.jsonl").read_bytes().splitlines()
+    uses = [json.loads(line) for line in lines if line.endswith(b"}")]
+    return sorted({(use["rows"], use["model"], use["run"]) for use in uses})
+
+
+def kept_losses(folder: Path) -> Result:
+    """Each series that a ledger of losses holds."""
+    file = folder / "test_losses.jsonl"
+    keys = {json.loads(line)["series"] for line in file.read_bytes().splitlines() if line.endswith(b"}")}
+    return {key: kept_series(file, key).to_csv() for key in sorted(keys)}
+
+
 class Fit(Scenario):
     """A fit of two epochs; next come the rest of it and a prediction."""
 
@@ -196,7 +210,8 @@ class Test(Scenario):
 
     def result(self, folder: Path, user: User, elsewhere: str) -> Result:
         run = folder / RUN
-        return report_of(run) | {"predictions": forecasts_of(run / "predictions.parquet")}
+        ledgers = {"losses": kept_losses(run.parent), "uses": used_rows(run.parent)}
+        return report_of(run) | {"predictions": forecasts_of(run / "predictions.parquet")} | ledgers
 
 
 class Predict(Scenario):
@@ -479,18 +494,3 @@ def record_of(database: Path, name: str) -> Result:
             ).fetchall(),
         }
         return found
-
-
-SCENARIOS: dict[str, Callable[[], Scenario]] = {
-    "fit": Fit,
-    "tracked-fit": TrackedFit,
-    "test": Test,
-    "predict": Predict,
-    "repeat": Repeat,
-    "walk-forward": WalkForward,
-    "sweep": Sweep,
-    "stream": Streamed,
-    "export": Export,
-    "rl": Agents,
-    "sync-tracking": SyncTracking,
-}
