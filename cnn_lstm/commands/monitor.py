@@ -40,7 +40,7 @@ def run(argv: list[str]) -> None:
     print(seen.text)
     if options.html:
         print(f"\npage: {folder.path / PAGE}")
-    if seen.files and (folder.path / "tracking").is_dir():
+    if (folder.path / "tracking").is_dir():
         _record(folder, seen)
     if code := 0 if options.exit_zero else CODES[seen.verdict]:
         raise SystemExit(code)
@@ -57,6 +57,8 @@ def _source(options: Namespace) -> list[str]:
 def _record(folder: RunFolder, seen: MonitoredRun) -> None:
     """Keeps verdict, metrics and files in the run's record; a server that is down gets them later."""
     record = reopened_record(folder, None)
+    if not record.lacks(*seen.files):
+        return
     with record.ended():
         record.begin("", resumed=True)
         record.log(seen.record["metrics"], seen.day)

@@ -30,7 +30,7 @@ def run(argv: list[str]) -> None:
     data = data_of_run(config, options.config is not None, [*_source(options), *of_data])
     set_up_messages()
     changes = update_run(folder.path, predictor, data, options.since)
-    if changes.new or changes.known:
+    if changes.rows:  # also where nothing is new: an update before this one may have been killed
         keep_live(folder.path, options.tracking_uri)
     hint = f" (data.end is {data.end}: add --data.end null)" if data.end and not changes.new else ""
     print(f"{changes} in {folder.path / LIVE}{hint}")

@@ -38,7 +38,7 @@ class MonitoredRun:
     Attributes:
         record: What monitor.json holds.
         look: The look itself.
-        files: Files that were written, as they have changed.
+        files: What was written now or, unchanged, at an earlier look.
     """
 
     record: Monitored
@@ -102,14 +102,14 @@ def monitor_run(
         live = read_live(run) if (run / LIVE).is_file() else None
         seen = look(data, predictor, settings, live, since, now)
         record = _record(seen, state_digest(predictor.forecaster.state_dict()), before)
-        files = [run / FILE] if _kept(run / FILE) != record else []
-        if files:
+        files = [run / FILE]
+        if _kept(run / FILE) != record:
             write_json_whole(run / FILE, record)
         if page:
             text = monitor_page(run.resolve().name, seen, record["history"])
             if not (run / PAGE).is_file() or (run / PAGE).read_text(encoding="utf-8") != text:
                 write_text_whole(run / PAGE, text)
-                files.append(run / PAGE)
+            files.append(run / PAGE)
     return MonitoredRun(record, seen, files)
 
 

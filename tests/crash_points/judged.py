@@ -18,6 +18,7 @@ from tests.crash_points.scenarios import (
     report_of,
     used_rows,
     weights,
+    words_of,
 )
 from tests.crash_points.user import User
 
@@ -47,7 +48,7 @@ class Judge(Scenario):
         return ["judge", file, "--config", "experiment.yaml", "--folder", folder]
 
     def prepare(self, folder: Path, user: User) -> None:
-        configuration(folder, rows=200)
+        configuration(folder, rows=260)
         user.works(*fit_argv("--trainer.max_epochs", "1"))
         user.works("test", "--config", f"{RUN}/config.yaml", "--ckpt_path", "best")
         foreign(folder, "first.csv", 15)
@@ -71,7 +72,7 @@ class Compare(Scenario):
         return ["judge", "one.csv", "two.csv", "--config", "experiment.yaml", "--folder", "judged/both"]
 
     def prepare(self, folder: Path, user: User) -> None:
-        configuration(folder, rows=200)
+        configuration(folder, rows=260)
         user.works(*fit_argv("--trainer.max_epochs", "1"))
         user.works("test", "--config", f"{RUN}/config.yaml", "--ckpt_path", "best")
         foreign(folder, "one.csv", 30)
@@ -80,7 +81,7 @@ class Compare(Scenario):
     def result(self, folder: Path, user: User, elsewhere: str) -> Result:
         place = folder / (elsewhere or "judged/both")
         found: Result = json.loads((place / "comparison.json").read_text())
-        page = (place / "comparison.html").read_text(encoding="utf-8")
+        page = words_of(place / "comparison.html")
         uses = used_rows(folder / "judged")
         return found | {"losses": forecasts_of(place / "comparison.parquet"), "page": page, "uses": uses}
 
@@ -107,7 +108,7 @@ class CrossValidate(Scenario):
         found: Result = json.loads((place / "cross_validation.json").read_text())
         paths = {f"path {k}": report_of(place / f"path_{k}") for k in range(2)}
         tables = {f"table {k}": forecasts_of(place / f"path_{k}" / "predictions.parquet") for k in range(2)}
-        texts = {name: (place / f"cross_validation.{name}").read_text(encoding="utf-8") for name in ("txt", "html")}
+        texts = {name: words_of(place / f"cross_validation.{name}") for name in ("txt", "html")}
         return found | fits | paths | tables | texts | {"uses": used_rows(place)}
 
 
@@ -118,7 +119,7 @@ class Explain(Scenario):
 
     @property
     def argv(self) -> list[str]:
-        return ["explain", "--config", f"{RUN}/config.yaml", "--ckpt_path", "best", "--rows", "8", "--repeats", "1"]
+        return ["explain", "--config", f"{RUN}/config.yaml", "--ckpt_path", "best", "--rows", "20", "--repeats", "1"]
 
     def prepare(self, folder: Path, user: User) -> None:
         configuration(folder)
@@ -126,4 +127,4 @@ class Explain(Scenario):
 
     def result(self, folder: Path, user: User, elsewhere: str) -> Result:
         found: Result = json.loads((folder / RUN / "explanation.json").read_text())
-        return found | {"page": (folder / RUN / "explanation.html").read_text(encoding="utf-8")}
+        return found | {"page": words_of(folder / RUN / "explanation.html")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sqlite3
 import zipfile
 from abc import ABC, abstractmethod
@@ -143,6 +144,11 @@ def kept_losses(folder: Path) -> Result:
     return {key: kept_series(file, key).to_csv() for key in sorted(keys)}
 
 
+def words_of(page: Path) -> str:
+    """A page without its pictures, which commands leave empty here."""
+    return re.sub(r"data:image/[^\"')]*", "", page.read_text(encoding="utf-8"))
+
+
 class Fit(Scenario):
     """A fit of two epochs; next come the rest of it and a prediction."""
 
@@ -192,7 +198,9 @@ class TrackedFit(Fit):
 
     def result(self, folder: Path, user: User, elsewhere: str) -> Result:
         home = Path(elsewhere or RUN).parent
-        return super().result(folder, user, elsewhere) | record_of(folder / home / "mlflow.db", elsewhere or "one")
+        database, run = folder / home / "mlflow.db", folder / (elsewhere or RUN)
+        kept = {f"{name} in MLflow": kept_file(database, run, name) for name in ("config.yaml", "metrics.csv")}
+        return super().result(folder, user, elsewhere) | record_of(database, elsewhere or "one") | kept
 
 
 class Test(Scenario):
@@ -475,6 +483,14 @@ def fault_of(scenario: Scenario, folder: Path, user: User, expected: Result) -> 
     except Exception as error:
         return f"cannot be read: {type(error).__name__}: {error}"
     return ""
+
+
+def kept_file(database: Path, run: Path, name: str) -> bool:
+    """Whether MLflow has a file of a run as it is in the run folder."""
+    of_run = "SELECT artifact_uri FROM runs WHERE name = ? AND status != 'KILLED'"
+    with closing(sqlite3.connect(database)) as store:
+        ((place,),) = store.execute(of_run, (run.name,))
+    return Path(str(place).removeprefix("file://"), name).read_bytes() == (run / name).read_bytes()
 
 
 def record_of(database: Path, name: str) -> Result:

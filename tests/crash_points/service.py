@@ -19,10 +19,12 @@ from tests.crash_points.scenarios import (
     configuration,
     fit_argv,
     forecasts_of,
+    kept_file,
     record_of,
     report_of,
     used_rows,
     weights,
+    words_of,
 )
 from tests.crash_points.user import FoundError, User
 from tests.experiments import spec
@@ -44,13 +46,6 @@ def grow(folder: Path, left: int) -> None:
     table = pd.read_parquet(folder / "all.parquet")
     last = sorted(table["timestamp"].unique())[-1 - left]
     table[table["timestamp"] <= last].to_parquet(folder / "prices.parquet")
-
-
-def kept_file(folder: Path, name: str) -> bytes:
-    """A file of the run as MLflow has it."""
-    with closing(sqlite3.connect(folder / STORE)) as store:
-        ((place,),) = store.execute("SELECT artifact_uri FROM runs WHERE name = 'one' AND status != 'KILLED'")
-    return Path(str(place).removeprefix("file://"), name).read_bytes()
 
 
 class Update(Scenario):
@@ -75,7 +70,7 @@ class Update(Scenario):
         earlier = live[["symbol", "as_of", "issued"]].merge(self.issued, on=["symbol", "as_of"], suffixes=("", "_then"))
         if len(earlier) != len(self.issued) or not (earlier["issued"] == earlier["issued_then"]).all():
             raise FoundError(f"difference: a forecast of the first evening was issued again: {earlier.to_csv()[:200]}")
-        kept = kept_file(folder, LIVE) == (folder / RUN / LIVE).read_bytes()
+        kept = kept_file(folder / STORE, folder / RUN, LIVE)
         table = live.drop(columns="issued").to_csv(index=False)
         return {"forecasts": table, "about": live.attrs, "kept in MLflow": kept} | record_of(folder / STORE, "one")
 
@@ -105,9 +100,9 @@ class Monitor(Scenario):
         run = folder / RUN
         with closing(sqlite3.connect(folder / STORE)) as store:
             tags = store.execute("SELECT key, value FROM tags WHERE key LIKE 'monitor.%' ORDER BY key").fetchall()
-        kept = {f"{name} in MLflow": kept_file(folder, name) == (run / name).read_bytes() for name in FILES_OF_LOOK}
+        kept = {f"{name} in MLflow": kept_file(folder / STORE, run, name) for name in FILES_OF_LOOK}
         record = record_of(folder / STORE, "one")
-        page = (run / "monitor.html").read_text(encoding="utf-8")
+        page = words_of(run / "monitor.html")
         return {"look": read_json(run / "monitor.json", "look"), "page": page, "tags": tags} | kept | record
 
 
@@ -144,7 +139,11 @@ class Roll(Scenario):
         champion = place / "champion.ckpt"
         contract = {name: value for name, value in read_checkpoint(champion)["cnn_lstm"].items() if name != "digest"}
         steps = {f"step {k}": weights(place / f"step_{k}" / "checkpoints" / "best.ckpt") for k in (0, 1)}
-        found = {"champion": weights(champion), "its contract": repr(contract), "roll": (place / "roll.txt").read_text()}
+        found = {
+            "champion": weights(champion),
+            "its contract": repr(contract),
+            "roll": (place / "roll.txt").read_text(),
+        }
         tables = {"predictions": forecasts_of(place / "predictions.parquet"), "uses": used_rows(folder)}
         return report_of(place) | decisions | steps | found | tables | read_json(place / "roll.json", "roll")
 

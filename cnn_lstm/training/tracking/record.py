@@ -21,6 +21,7 @@ from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking import events, identity
 from cnn_lstm.training.tracking.delivery import Delivery, Sender, send_rest
 from cnn_lstm.training.tracking.journal import Journal, KnownValues
+from cnn_lstm.training.tracking.kept_files import artifact_of, is_kept
 from cnn_lstm.training.tracking.parent import parent_of
 
 if TYPE_CHECKING:
@@ -213,7 +214,18 @@ class Record:
             files: Those that exist are kept.
         """
         for file in filter(Path.is_file, files):
-            self._write(events.Artifact(str(file.relative_to(self.run.path))))
+            self._write(artifact_of(self.run.path, file))
+
+    def lacks(self, *files: Path) -> bool:
+        """Whether a file of the folder is not kept as it is now, or waits: after a crash, or while a server is down.
+
+        Args:
+            files: The files.
+        """
+        if not self.enabled:
+            return False
+        kept = all(is_kept(self.journal, artifact_of(self.run.path, file)) for file in files)
+        return not kept or self.delivery.waiting > 0
 
     def model(self, folder: Path, digest: str, step: int, alias: str = events.CHALLENGER) -> None:
         """Keeps an MLflow model of the folder, and registers it where a name is given.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_metrics_without_a_value_and_files_that_are_missing_are_left_out(tmp_pat
     record.log({"loss": 1.0, "skill": None})
     record.log({"skill": None})
     record.keep(tmp_path / "there", tmp_path / "missing")
-    assert contents(tmp_path) == [Metrics(0, {"loss": 1.0}), Artifact("there")]
+    assert contents(tmp_path) == [Metrics(0, {"loss": 1.0}), Artifact("there", hashlib.sha256().hexdigest())]
 
 
 @pytest.mark.parametrize("left", [b"", b'{"kind": "resu', b'{"kind": "tags", "at": 1, "values": {}}\n'])
