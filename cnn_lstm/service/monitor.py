@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
@@ -143,8 +143,20 @@ def _history(file: Path) -> list[PastLook]:
     if known.get("format") != FORMAT or not isinstance(known.get("history"), list):
         fix = "move it away, and the next look begins another history"
         raise DataError("monitor.json is of another version", str(file), fix, code=339)
+    if not all(_is_look(past) for past in known["history"]):
+        fix = "restore it from a backup; or move it away, and the next look begins another history"
+        raise DataError("a look in the history is damaged", str(file), fix, code=339)
     history: list[PastLook] = known["history"]
     return history
+
+
+def _is_look(past: object) -> bool:
+    """Whether an entry of the history has the fields of one: the file may be a stranger's."""
+    if not isinstance(past, dict) or not isinstance(past.get("metrics"), dict):
+        return False
+    texts = all(isinstance(past.get(name), str) for name in ("checked", "last_bar", "model"))
+    metrics = all(isinstance(value, float | None) for value in past["metrics"].values())
+    return texts and metrics and past.get("verdict") in get_args(Verdict)
 
 
 def _record(seen: Look, model: str, before: list[PastLook]) -> Monitored:
