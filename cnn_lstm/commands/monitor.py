@@ -12,7 +12,7 @@ from cnn_lstm.runs.messages import set_up_messages
 from cnn_lstm.service.health import Verdict
 from cnn_lstm.service.monitor import FILE, PAGE, MonitoredRun, moment_of, monitor_run
 from cnn_lstm.training.run_folder import RunFolder
-from cnn_lstm.training.tracking.record import reopened_record
+from cnn_lstm.training.tracking.record import lacks, reopened_record
 
 PROG = "cnn-lstm monitor"
 CODES: dict[Verdict, int] = {"fine": 0, "watch": 10, "stale": 11}
@@ -57,7 +57,7 @@ def _source(options: Namespace) -> list[str]:
 def _record(folder: RunFolder, seen: MonitoredRun) -> None:
     """Keeps verdict, metrics and files in the run's record; a server that is down gets them later."""
     record = reopened_record(folder, None)
-    if not record.lacks(*seen.files):
+    if not lacks(record, *seen.files):
         return
     with record.ended():
         record.begin("", resumed=True)

@@ -11,7 +11,7 @@ from typing import cast
 
 import pandas as pd
 
-from cnn_lstm.bounded import load_json
+from cnn_lstm.bounded import load_json, without_checksum
 from cnn_lstm.data.arrow_frames import Frame
 from cnn_lstm.data.predictions import target_infos
 from cnn_lstm.data.stored_tables import read_table, read_text_of
@@ -83,7 +83,7 @@ class TestReport:
         folder = Path(folder)
         table = folder / "predictions.parquet"
         try:
-            report = cast(Report, load_json(read_text_of(table, "report.json")))
+            report = cast(Report, without_checksum(load_json(read_text_of(table, "report.json"))))
         except (OSError, ValueError) as error:
             what, fix = "no intact report of a test", "run the command that wrote it again"
             raise DataError(what, str(folder / "report.json"), fix, code=339) from error

@@ -216,17 +216,6 @@ class Record:
         for file in filter(Path.is_file, files):
             self._write(artifact_of(self.run.path, file))
 
-    def lacks(self, *files: Path) -> bool:
-        """Whether a file of the folder is not kept as it is now, or waits: after a crash, or while a server is down.
-
-        Args:
-            files: The files.
-        """
-        if not self.enabled:
-            return False
-        kept = all(is_kept(self.journal, artifact_of(self.run.path, file)) for file in files)
-        return not kept or self.delivery.waiting > 0
-
     def model(self, folder: Path, digest: str, step: int, alias: str = events.CHALLENGER) -> None:
         """Keeps an MLflow model of the folder, and registers it where a name is given.
 
@@ -317,6 +306,19 @@ def reopened_record(run: RunFolder, uri: str | None) -> Record:
     start = Journal(run.tracking).start()
     delivery = Delivery.of_run(run.path, uri or (start.uri if start else None))
     return Record(run, "add", delivery, enabled=start is not None)
+
+
+def lacks(record: Record, *files: Path) -> bool:
+    """Whether a record lacks a file as it is now, or waits to be sent: after a crash, or while a server is down.
+
+    Args:
+        record: The record; one that keeps nothing lacks nothing.
+        files: Files of its folder.
+    """
+    if not record.enabled:
+        return False
+    kept = all(is_kept(record.journal, artifact_of(record.run.path, file)) for file in files)
+    return not kept or record.delivery.waiting > 0
 
 
 def parent_record(folder: Path, child: RunFolder, uri: str | None) -> Record:

@@ -15,7 +15,7 @@ from cnn_lstm.training.tracking.events import Artifact, Content, End, Metrics, P
 from cnn_lstm.training.tracking.journal import Journal
 from cnn_lstm.training.tracking.kept_files import artifact_of, is_kept
 from cnn_lstm.training.tracking.parent import name_parent, parent_of
-from cnn_lstm.training.tracking.record import Record, parent_record, reopened_record
+from cnn_lstm.training.tracking.record import Record, lacks, parent_record, reopened_record
 
 URI = "http://127.0.0.1:9"
 
@@ -142,14 +142,14 @@ def test_a_file_is_lacking_until_it_is_kept_as_it_is_and_has_arrived(tmp_path: P
     file = tmp_path / "there"
     file.write_text("one")
     record = record_of(tmp_path, "add")
-    assert record.lacks(file)
+    assert lacks(record, file)
     record.keep(file)
-    assert record.lacks(file)  # it waits
+    assert lacks(record, file)  # it waits
     record.delivery._write({URI: {"run_id": "x", "offset": record.journal.size()}})
-    assert not record.lacks(file)
+    assert not lacks(record, file)
     file.write_text("two")  # and a kill before the record had heard of it
-    assert record.lacks(file)
-    assert not record_of(tmp_path, enabled=False).lacks(file)
+    assert lacks(record, file)
+    assert not lacks(record_of(tmp_path, enabled=False), file)
 
 
 def test_a_file_of_an_older_journal_is_kept_again(tmp_path: Path) -> None:
