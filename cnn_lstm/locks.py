@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, final
 from weakref import WeakSet
 
+from cnn_lstm.bounded import load_json
 from cnn_lstm.errors import ConfigError, ResourceError
 from cnn_lstm.files import disk_errors_in_one_line, make_folder
 
@@ -250,7 +251,7 @@ def _signed(path: Path) -> dict[str, Any] | None:
     try:
         with path.open("rb") as file:
             file.seek(1)
-            holder = json.loads(file.read(1000))
+            holder = load_json(file.read(1000))
     except (OSError, ValueError):
         return None
     known = isinstance(holder, dict) and isinstance(holder.get("pid"), int) and {"host", "command"} <= set(holder)

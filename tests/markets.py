@@ -80,6 +80,24 @@ def market(
     return pd.concat(tables, ignore_index=True)
 
 
+def turning_market(rows: int, turn: int, until: int | None = None, seeds: Sequence[int] = (0, 1)) -> pd.DataFrame:
+    """Returns that go on until a row, and turn back from then on: a model of before is wrong after it.
+
+    Args:
+        rows: Rows of each symbol.
+        turn: The row.
+        until: How many rows are there yet; all by default.
+        seeds: Seed of each symbol.
+    """
+    tables = []
+    for number in seeds:
+        noise, returns = np.random.default_rng(number).normal(0, 0.01, rows), np.zeros(rows)
+        for row in range(1, rows):
+            returns[row] = (0.7 if row < turn else -0.7) * returns[row - 1] + noise[row]
+        tables.append(bars_of(100 * np.exp(returns.cumsum()), days(rows), "AB"[number] * 3, number)[:until])
+    return pd.concat(tables, ignore_index=True)
+
+
 def autoregressive(rows: int, phi: float, symbol: str = "AAA", seed: int = 0) -> pd.DataFrame:
     """Log returns r(t) = phi r(t-1) + noise, with a standard deviation of 1 %.
 

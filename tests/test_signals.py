@@ -14,6 +14,7 @@ import pytest
 
 from cnn_lstm.training.tracking.events import End
 from cnn_lstm.training.tracking.journal import Journal
+from tests import experiments
 from tests.experiments import experiment, fit
 from tests.markets import market
 
@@ -64,10 +65,28 @@ OTHERS = {
     "data": "cnn_lstm.data.datamodule:MarketDataModule.setup",
     "rl": "cnn_lstm.rl.training:learn",
     "update": "cnn_lstm.service.update:write_live",
+    "monitor": "cnn_lstm.service.monitor:look",
+    "roll": "cnn_lstm.service.roll:train_all",
+    "judge": "cnn_lstm.evaluation.foreign.judgement:place",
+    "explain": "cnn_lstm.commands.explain:Predictor.from_checkpoint",
     "sync-tracking": "cnn_lstm.training.tracking.delivery:Delivery.deliver",
     "repeat": "cnn_lstm.runs.repeat:train_all",
     "walk-forward": "cnn_lstm.runs.on_splits:train_all",
+    "cross-validate": "cnn_lstm.runs.on_splits:train_all",
     "sweep": "cnn_lstm.sweeps.search:join",
+}
+# command and phase
+LATER = {
+    "update forecasting": "cnn_lstm.inference.predictor:Predictor.predict_since",
+    "update delivering": "cnn_lstm.service.record:send_rest",
+    "monitor writing": "cnn_lstm.service.monitor:write_json_whole",
+    "monitor delivering": "cnn_lstm.training.tracking.record:Sender.close",
+    "roll reading": "cnn_lstm.data.datamodule:MarketDataModule.setup",
+    "roll deciding": "cnn_lstm.service.roll:first_decision",
+    "roll promoting": "cnn_lstm.service.roll:write_champion",
+    "roll judging": "cnn_lstm.service.roll:write_walk",
+    "cross-validate reading": "cnn_lstm.data.datamodule:MarketDataModule.setup",
+    "cross-validate judging": "cnn_lstm.runs.cross_validation:write_report",
 }
 
 
@@ -76,7 +95,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("signals")
     config = experiment(folder, market(300, ("AAA", "BBB"), gaps=False), evaluation={"resamples": 100})
     argv = ["--mlflow", "true", "--tracking_uri", "http://127.0.0.1:9"]
-    return fit(config, folder / "run", "--trainer.max_epochs", 1, *argv)
+    made = fit(config, folder / "run", "--trainer.max_epochs", 1, *argv)
+    experiments.predict(made, "--csv", "true")
+    return made
 
 
 def argv_of(command: str, run: Path, folder: Path) -> list[str]:
@@ -84,6 +105,7 @@ def argv_of(command: str, run: Path, folder: Path) -> list[str]:
     config, best = run.parent / "experiment.yaml", run / "checkpoints" / "best.ckpt"
     small = ["--agent.steps", "64", "--market.part", "validation", "--market.episode_length", "8"]
     of_run = ["--config", run / "config.yaml", "--ckpt_path", best, "--run_dir", folder / "run"]
+    groups = ["--groups", "3", "--test_groups", "2", "--trainer.max_epochs", "1"]
     (folder / "space.yaml").write_text("space: {model.network.lstm_hidden: {categorical: [4, 8]}}\n")
     options: dict[str, list[object]] = {
         "fit": ["--config", config, "--run_dir", folder / "run", "--mlflow", "true"],
@@ -97,9 +119,14 @@ def argv_of(command: str, run: Path, folder: Path) -> list[str]:
         "data": ["check", "--config", config],
         "rl": ["train", "--ckpt_path", best, *small],
         "update": [run, "--since", "2011-02-01"],
+        "monitor": [run, "--now", "2011-03-01", "--exit_zero"],
+        "roll": ["--config", config, "--every", "60bars", "--judge_on", "100bars", "--folder", folder / "rolled"],
+        "judge": [run / "forecasts.csv", "--config", config, "--folder", folder / "judged"],
+        "explain": ["--config", run / "config.yaml", "--ckpt_path", best, "--output", folder / "x.html"],
         "sync-tracking": [run, "--tracking_uri", f"sqlite:///{folder}/x.db"],
         "repeat": ["--config", config, "--seeds", "2", "--folder", folder / "seeds"],
         "walk-forward": ["--config", config, "--folds", "2", "--folder", folder / "folds"],
+        "cross-validate": ["--config", config, *groups, "--folder", folder / "crossed"],
         "sweep": ["--config", config, "--space", folder / "space.yaml", "--n_trials", "1", "--folder", folder / "t"],
     }
     return [command, *map(str, options[command])]
@@ -149,6 +176,22 @@ def test_a_fit_ends_in_order_in_every_phase(phase: str, number: signal.Signals, 
 def test_every_command_ends_in_order(command: str, number: signal.Signals, run: Path, tmp_path: Path) -> None:
     process = started("-c", PROGRAM, str(int(number)), OTHERS[command], *argv_of(command, run, tmp_path))
     assert_in_order(process, number)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", CODES, ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("phase", LATER)
+def test_a_model_in_service_ends_in_order_in_every_phase(
+    phase: str, number: signal.Signals, run: Path, tmp_path: Path
+) -> None:
+    """What comes after the signal goes on: the same command then ends well."""
+    command = phase.partition(" ")[0]
+    argv = argv_of(command, run, tmp_path)
+    (run / "monitor.json").unlink(missing_ok=True)
+    process = started("-c", PROGRAM, str(int(number)), LATER[phase], *argv)
+    assert_in_order(process, number)
+    started_runs = any((tmp_path / name).is_dir() for name in ("rolled", "crossed"))
+    assert experiments.run(*argv, *(["--resume"] if started_runs else [])) == 0
 
 
 @pytest.mark.slow

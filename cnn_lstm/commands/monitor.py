@@ -10,7 +10,7 @@ from cnn_lstm.runs.messages import set_up_messages
 from cnn_lstm.service.health import Verdict
 from cnn_lstm.service.monitor import FILE, PAGE, MonitoredRun, moment_of, monitor_run
 from cnn_lstm.training.run_folder import RunFolder
-from cnn_lstm.training.tracking.record import reopened_record
+from cnn_lstm.training.tracking.record import lacks, reopened_record
 
 PROG = "cnn-lstm monitor"
 CODES: dict[Verdict, int] = {"fine": 0, "watch": 10, "stale": 11}
@@ -38,7 +38,7 @@ def run(argv: list[str]) -> None:
     print(seen.text)
     if options.html:
         print(f"\npage: {folder.path / PAGE}")
-    if seen.files and (folder.path / "tracking").is_dir():
+    if (folder.path / "tracking").is_dir():
         _record(folder, seen)
     if code := 0 if options.exit_zero else CODES[seen.verdict]:
         raise SystemExit(code)
@@ -47,6 +47,8 @@ def run(argv: list[str]) -> None:
 def _record(folder: RunFolder, seen: MonitoredRun) -> None:
     """Keeps verdict, metrics and files in the run's record; a server that is down gets them later."""
     record = reopened_record(folder, None)
+    if not lacks(record, *seen.files):
+        return
     with record.ended():
         record.begin("", resumed=True)
         record.log(seen.record["metrics"], seen.day)

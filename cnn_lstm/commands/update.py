@@ -36,7 +36,7 @@ def run(argv: list[str]) -> None:
     if not (folder.path / LIVE).is_file():
         _warn_of_samples(config)
     changes = update_run(folder.path, predictor, data, options.since)
-    if changes.new or changes.known:
+    if changes.rows:  # also where nothing is new: an update before this one may have been killed
         keep_live(folder.path, options.tracking_uri)
     hand_over({**asdict(changes), "file": str(folder.path / LIVE)})
     hint = f" (data.end is {data.end}: add --data.end null)" if data.end and not changes.new else ""

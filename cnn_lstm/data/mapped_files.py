@@ -20,6 +20,7 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cnn_lstm.bounded import load_json, with_checksum, without_checksum
 from cnn_lstm.data.windows import ARRAYS, TENSORS, Panel
 from cnn_lstm.errors import DataError
 from cnn_lstm.files import flush_folder, write_text_whole
@@ -52,15 +53,15 @@ class State:
     def read(cls, path: Path) -> State | None:
         """What a file says; None if there is none, or another version has written it."""
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = without_checksum(load_json(path.read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return None
-        known = isinstance(values, dict) and values.pop("format", None) == FORMAT
+        known = values.pop("format", None) == FORMAT
         return cls(**values) if known and set(values) == set(cls.__dataclass_fields__) else None
 
     def write(self, path: Path) -> None:
         """Writes the file, whole."""
-        write_text_whole(path, json.dumps({"format": FORMAT, **vars(self)}))
+        write_text_whole(path, json.dumps(with_checksum({"format": FORMAT, **vars(self)})))
 
     @property
     def rows(self) -> int:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cnn_lstm.bounded import load_json
 from cnn_lstm.data.panel_files import DamagedPanelError, file_digest, read_panel, write_panel
 from cnn_lstm.data.panel_key import file_state
 from cnn_lstm.data.prepared import Prepared, plain_of
@@ -147,7 +148,7 @@ class PanelCache:
     def _memory(self) -> dict[str, list[Any]]:
         """What is remembered of files: their state and digest by path."""
         try:
-            known: dict[str, list[Any]] = json.loads(_unsealed((self.folder / MEMORY).read_text(encoding="utf-8")))
+            known: dict[str, list[Any]] = load_json(_unsealed((self.folder / MEMORY).read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return {}
         return known
@@ -173,7 +174,7 @@ def _write(prepared: Prepared, key: str, folder: Path) -> None:
 
 
 def _read_entry(path: Path, key: str) -> dict[str, Any]:
-    entry: dict[str, Any] = json.loads(_unsealed(path.read_text(encoding="utf-8")))
+    entry: dict[str, Any] = load_json(_unsealed(path.read_text(encoding="utf-8")))
     if entry["key"] != key:
         raise DamagedPanelError("it is that of another key")
     return entry

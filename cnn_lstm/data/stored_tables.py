@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cnn_lstm.data.sources.arrow_files import require_modest
 from cnn_lstm.errors import DataError
 from cnn_lstm.files import write_whole
 
@@ -113,6 +114,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         raise DataError("no such file", str(path), fix, code=301)
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            require_modest(file.metadata, Path(path).stat().st_size)  # the table may be a stranger's
             table: pd.DataFrame = file.read().to_pandas()
             digest = (file.metadata.metadata or {}).get(DIGEST)
         intact = digest is None or digest.decode() == digest_of_table(table)

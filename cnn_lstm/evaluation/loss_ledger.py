@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cnn_lstm.bounded import load_json, with_checksum, without_checksum
@@ -87,7 +88,7 @@ def keep(folder: Path, series: str, model: str, differences: pd.DataFrame) -> pd
     path = folder.resolve().parent / FILE
     try:
         with lock_file(path.with_name(f".{FILE}.lock"), "test", PATIENCE):
-            known = kept_series(path, series)
+            known = kept_series(path, series, differences.index.tz is not None)
             new = differences if known.empty else differences[differences.index > known.index[-1]]
             if len(new):
                 _append(path, _look(series, model, folder.resolve().name, new))
@@ -118,12 +119,13 @@ def _write_all(file: Any, content: bytes) -> None:
         content = content[file.write(content) :]
 
 
-def kept_series(path: Path, series: str) -> pd.DataFrame:
+def kept_series(path: Path, series: str, zoned: bool | None = None) -> pd.DataFrame:
     """The series that a file holds; dates that lie before the last one counted so far are passed over.
 
     Args:
         path: The file; it need not exist.
         series: Key of the series.
+        zoned: Whether its dates have a time zone; that of its first line by default.
 
     Returns:
         Differences by date (rows, ascending) and baseline (columns); empty where nothing is kept.
@@ -133,6 +135,9 @@ def kept_series(path: Path, series: str) -> pd.DataFrame:
     for number, line in enumerate(lines, 1):
         try:
             new = _differences(line, series)
+            if new is not None:
+                zoned = new.index.tz is not None if zoned is None else zoned
+                _require_line(new, zoned)
         except (ValueError, TypeError, AttributeError, KeyError):
             where = f"{path}: line {number}"
             log.warning("[W370] a damaged line is skipped — %s — the losses of its dates do not count", where)
@@ -148,6 +153,17 @@ def _differences(line: bytes, series: str) -> pd.DataFrame | None:
         return None
     look = Look(**without_checksum(load_json(line)))
     return from_plain({"dates": look.dates, "differences": look.differences}) if look.series == series else None
+
+
+def _require_line(new: pd.DataFrame, zoned: bool) -> None:
+    """Refuses what no look has written: the file may be a stranger's.
+
+    Raises:
+        ValueError: If dates are out of order or of another kind, or a difference is infinite.
+    """
+    in_order = new.index.is_monotonic_increasing and new.index.is_unique and not new.index.hasnans
+    if not in_order or (new.index.tz is not None) != zoned or np.isinf(new.to_numpy(dtype=np.float64)).any():
+        raise ValueError("not the dates and differences of a look")
 
 
 def _later(known: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:

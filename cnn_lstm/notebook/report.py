@@ -11,17 +11,17 @@ from typing import cast
 
 import pandas as pd
 
+from cnn_lstm.bounded import load_json, without_checksum
 from cnn_lstm.data.arrow_frames import Frame
 from cnn_lstm.data.predictions import target_infos
-from cnn_lstm.data.stored_tables import read_table
-from cnn_lstm.errors import require
+from cnn_lstm.data.stored_tables import read_table, read_text_of
+from cnn_lstm.errors import DataError, require
 from cnn_lstm.evaluation.json_types import Report, TargetReport, Verdict
 from cnn_lstm.evaluation.plain_language import answer_lines
 from cnn_lstm.evaluation.plots import Kind, plots_of_kind
 from cnn_lstm.evaluation.report import evaluate
 from cnn_lstm.evaluation.sequential_text import sequence_sentences
 from cnn_lstm.evaluation.text import render_report
-from cnn_lstm.files import read_json
 from cnn_lstm.hints import one_of
 from cnn_lstm.pages.drawing import Drawing
 
@@ -81,8 +81,13 @@ class TestReport:
             DataError: If it holds no intact report.
         """
         folder = Path(folder)
-        report = cast(Report, read_json(folder / "report.json", "report of a test"))
-        return cls(folder, report, read_table(folder / "predictions.parquet"))
+        table = folder / "predictions.parquet"
+        try:
+            report = cast(Report, without_checksum(load_json(read_text_of(table, "report.json"))))
+        except (OSError, ValueError) as error:
+            what, fix = "no intact report of a test", "run the command that wrote it again"
+            raise DataError(what, str(folder / "report.json"), fix, code=339) from error
+        return cls(folder, report, read_table(table))
 
     @property
     def verdict(self) -> dict[str, Verdict]:

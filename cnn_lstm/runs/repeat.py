@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from cnn_lstm.evaluation.judge import judge
 from cnn_lstm.evaluation.report import json_values
 from cnn_lstm.evaluation.seed_spread import render_seed_spread, seed_spread
 from cnn_lstm.evaluation.settings import Evaluation
-from cnn_lstm.files import write_text_whole
+from cnn_lstm.files import write_json_whole, write_text_whole
 from cnn_lstm.inference.ensemble import FEWEST
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.locks import take_folder
@@ -119,7 +118,7 @@ def _conclude(members: Sequence[Member], data: MarketDataModule, settings: Evalu
     if failed:
         text += f"seeds that failed: {', '.join(map(str, failed))}; without them nothing may be claimed\n"
     content = json_values({"seeds": list(reports), "failed": list(failed), "targets": spread})
-    write_text_whole(folder / "repeat.json", json.dumps(content, indent=2) + "\n")
+    write_json_whole(folder / "repeat.json", content)
     hand_over(content)
     write_text_whole(folder / "repeat.txt", text)
     print(text, end="")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -105,14 +106,39 @@ class Decision:
             return None
         kept = read_json(file, "decision of a step")
         try:
-            targets = {str(name): Contest(**one) for name, one in kept.pop("targets").items()}
+            targets = {str(name): _kept_contest(one) for name, one in kept.pop("targets").items()}
             known = {part.name for part in fields(cls)} - {"targets"}
-            if set(kept) != known or kept["step"] != step:
+            if set(kept) != known or kept["step"] != step or not _is_decision(kept):
                 raise TypeError("other fields")
             return cls(**kept, targets=targets)
-        except (TypeError, AttributeError, LookupError) as error:
+        except (TypeError, AttributeError, LookupError, ValueError) as error:
             fix = "remove it, and go on with --resume: the step is decided again"
             raise DataError("no intact decision of a step", str(file), fix, code=339) from error
+
+
+def _is_decision(kept: Mapping[str, Any]) -> bool:
+    """Whether the values of a decision are of their types: the file may be a stranger's."""
+    texts = all(isinstance(kept[name], str) for name in ("date", "judged_from", "reason", "health"))
+    before, step, signs = kept["before"], kept["step"], kept["signs"]
+    first = before is None and step == 0
+    after = type(before) is int and 0 <= before < step
+    said = isinstance(signs, list) and all(isinstance(sign, str) for sign in signs)
+    return texts and (first or after) and said and isinstance(kept["promoted"], bool)
+
+
+def _kept_contest(fields_of: Mapping[str, Any]) -> Contest:
+    """A contest of a file.
+
+    Raises:
+        TypeError: If a field is missing, or of another type.
+    """
+    one = Contest(**fields_of)
+    counts = (type(one.rows), type(one.dates), type(one.wins), type(one.loses)) == (int, int, bool, bool)
+    losses = (one.champion, one.challenger, one.dm_p, one.bootstrap_p)
+    numbers = all(isinstance(value, float | int | None) for value in (*losses, one.skill))
+    if not (counts and numbers and isinstance(one.loss, str)):
+        raise TypeError("a field of another type")
+    return one
 
 
 def _file(folder: Path, step: int) -> Path:

@@ -12,16 +12,23 @@ whether its bars were changed. Each of them is filled in once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
+from cnn_lstm.data.predictions import target_infos
 from cnn_lstm.data.stored_tables import read_table, write_table
 from cnn_lstm.errors import CheckpointError, DataError
 
 LIVE = "live.parquet"
 ATTRIBUTE = "live"
+MOMENTS, FLAGS = ("as_of", "target_start", "target_end", "issued"), ("late", "revised")
+VALUES = ("y_true", "y_pred", "y_last", "scale", "bar_return")
+TEXTS = ("target", "symbol")
 
 
 @dataclass(frozen=True)
@@ -73,11 +80,42 @@ def read_live(run: Path) -> pd.DataFrame:
     path = run / LIVE
     if not path.is_file():
         raise DataError(f"no {LIVE}: the run has issued no forecast", str(run), f"cnn-lstm update {run}", code=366)
+    fix = "restore it from a backup; or move it away, and the next update begins another one"
     try:
-        return read_table(path)
+        table = read_table(path)
     except DataError as error:  # unlike other tables it cannot be made again
-        fix = "restore it from a backup; or move it away, and the next update begins another one"
         raise DataError(error.what, error.where, fix, code=error.code) from error
+    if fault := _fault(table):
+        raise DataError(f"no update has written this table: {fault}", str(path), fix, code=339)
+    return table
+
+
+def _fault(table: pd.DataFrame) -> str:
+    """What a table lacks to be one of `write_live`; empty if it lacks nothing. A stranger may have made it."""
+    about, kinds = table.attrs.get(ATTRIBUTE), {"model": str, "since": str, "gone": list}
+    if not (isinstance(about, dict) and all(isinstance(about.get(name), kind) for name, kind in kinds.items())):
+        return f"it does not say {', '.join(kinds)}"
+    if not (all(isinstance(one, str) for one in about["gone"]) and _is_moment(about["since"])):
+        return "what it says of itself cannot be read"
+    checks: dict[str, Callable[[pd.Series], object]] = {
+        **dict.fromkeys(MOMENTS, lambda column: isinstance(column.dtype, pd.DatetimeTZDtype)),
+        **dict.fromkeys(FLAGS, is_bool_dtype),
+        **dict.fromkeys(VALUES, is_numeric_dtype),
+        **dict.fromkeys(TEXTS, lambda column: column.map(lambda value: isinstance(value, str)).all()),
+    }
+    wrong = [name for name, check in checks.items() if name not in table or not check(table[name])]
+    try:
+        target_infos(table)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return "it does not say what is forecast"
+    return f"the column {wrong[0]} is missing, or of another type" if wrong else ""
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        return not np.isnat(np.datetime64(text, "us"))
+    except ValueError:
+        return False
 
 
 def write_live(run: Path, table: pd.DataFrame) -> None:

@@ -7,7 +7,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
@@ -39,7 +39,7 @@ class MonitoredRun:
     Attributes:
         record: What monitor.json holds.
         look: The look itself.
-        files: Files that were written, as they have changed.
+        files: What was written now or, unchanged, at an earlier look.
     """
 
     record: Monitored
@@ -106,14 +106,14 @@ def monitor_run(
         live = read_live(run) if (run / LIVE).is_file() else None
         seen = look(data, predictor, settings, live, since, now)
         record = _record(seen, state_digest(predictor.forecaster.state_dict()), before)
-        files = [run / FILE] if _kept(run / FILE) != record else []
-        if files:
+        files = [run / FILE]
+        if _kept(run / FILE) != record:
             write_json_whole(run / FILE, record)
         if page:
             text = monitor_page(run.resolve().name, seen, record["history"])
             if not (run / PAGE).is_file() or (run / PAGE).read_text(encoding="utf-8") != text:
                 write_text_whole(run / PAGE, text)
-                files.append(run / PAGE)
+            files.append(run / PAGE)
     return MonitoredRun(record, seen, files)
 
 
@@ -147,8 +147,20 @@ def _history(file: Path) -> list[PastLook]:
     if known.get("format") != FORMAT or not isinstance(known.get("history"), list):
         fix = "move it away, and the next look begins another history"
         raise DataError("monitor.json is of another version", str(file), fix, code=339)
+    if not all(_is_look(past) for past in known["history"]):
+        fix = "restore it from a backup; or move it away, and the next look begins another history"
+        raise DataError("a look in the history is damaged", str(file), fix, code=339)
     history: list[PastLook] = known["history"]
     return history
+
+
+def _is_look(past: object) -> bool:
+    """Whether an entry of the history has the fields of one: the file may be a stranger's."""
+    if not isinstance(past, dict) or not isinstance(past.get("metrics"), dict):
+        return False
+    texts = all(isinstance(past.get(name), str) for name in ("checked", "last_bar", "model"))
+    metrics = all(isinstance(value, float | None) for value in past["metrics"].values())
+    return texts and metrics and past.get("verdict") in get_args(Verdict)
 
 
 def _record(seen: Look, model: str, before: list[PastLook]) -> Monitored:

@@ -101,7 +101,7 @@ class Plan:
             DataError: E339, if it is damaged.
         """
         kept = read_json(folder / FILE, "plan of a roll")
-        if set(kept) != {part.name for part in fields(cls)}:
+        if set(kept) != {part.name for part in fields(cls)} or not _is_plan(kept):
             raise DataError("no intact plan of a roll", str(folder / FILE), "begin again in a new --folder", code=339)
         return cls(**kept)
 
@@ -130,6 +130,17 @@ class Plan:
     def to_plain(self) -> dict[str, Any]:
         """Plain values, as plan.json holds them."""
         return asdict(self)
+
+
+def _is_plan(kept: Mapping[str, Any]) -> bool:
+    """Whether the values of plan.json are of their types: the file may be a stranger's."""
+    texts = all(isinstance(kept[name], str) for name in ("every", "judge_on", "grace", "first"))
+    kinds = isinstance(kept["train"], str | None) and isinstance(kept["warm_start"], bool)
+    try:
+        moments = [np.datetime64(text, "us") for text in (kept["first"], kept["train"]) if text is not None]
+    except (ValueError, TypeError):
+        return False
+    return texts and kinds and not np.isnat(moments).any() and type(kept["validation_dates"]) is int
 
 
 @dataclass(frozen=True)

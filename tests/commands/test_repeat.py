@@ -20,6 +20,7 @@ import torch
 import yaml
 
 from cnn_lstm import specs
+from cnn_lstm.bounded import without_checksum
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.locks import take_folder
 from cnn_lstm.model.checkpoints import read_checkpoint
@@ -106,6 +107,7 @@ def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
 
 def content(folder: Path) -> dict[str, Any]:
     result: dict[str, Any] = json.loads((folder / "repeat.json").read_text())
+    assert without_checksum(result) != result  # it has one
     return result
 
 

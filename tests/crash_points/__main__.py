@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+from tests.crash_points.commands import SCENARIOS
 from tests.crash_points.disk import LOSSES, Disk, crashed, digest, read_tree, with_copies, write_tree
-from tests.crash_points.scenarios import SCENARIOS, Result, Scenario, fault_of
+from tests.crash_points.scenarios import Result, Scenario, fault_of
 from tests.crash_points.trace import STRACE, Operation, operations, traced
 from tests.crash_points.user import User
 from tests.crash_points.warm import warm_up

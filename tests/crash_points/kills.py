@@ -16,8 +16,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.crash_points.commands import SCENARIOS
 from tests.crash_points.disk import read_tree, write_tree
-from tests.crash_points.scenarios import SCENARIOS, Result, Scenario, fault_of
+from tests.crash_points.scenarios import Result, Scenario, fault_of
 from tests.crash_points.user import User
 from tests.crash_points.warm import warm_up
 

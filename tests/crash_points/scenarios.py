@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sqlite3
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import yaml
 from safetensors.torch import load_file
 
 from cnn_lstm.errors import DataError
+from cnn_lstm.evaluation.loss_ledger import kept_series
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.inference.stream import Stream
 from cnn_lstm.model.checkpoints import read_checkpoint
@@ -129,6 +130,25 @@ def report_of(folder: Path) -> Result:
     return {name: value for name, value in report.items() if name not in ("created", "run", "environment", "seconds")}
 
 
+def used_rows(folder: Path) -> list[tuple[str, str, str]]:
+    """Test rows, models and runs that a ledger of uses holds; a command that goes on may have used rows twice."""
+    lines = (folder / "test_uses.jsonl").read_bytes().splitlines()
+    uses = [json.loads(line) for line in lines if line.endswith(b"}")]
+    return sorted({(use["rows"], use["model"], use["run"]) for use in uses})
+
+
+def kept_losses(folder: Path) -> Result:
+    """Each series that a ledger of losses holds."""
+    file = folder / "test_losses.jsonl"
+    keys = {json.loads(line)["series"] for line in file.read_bytes().splitlines() if line.endswith(b"}")}
+    return {key: kept_series(file, key).to_csv() for key in sorted(keys)}
+
+
+def words_of(page: Path) -> str:
+    """A page without its pictures, which commands leave empty here."""
+    return re.sub(r"data:image/[^\"')]*", "", page.read_text(encoding="utf-8"))
+
+
 class Fit(Scenario):
     """A fit of two epochs; next come the rest of it and a prediction."""
 
@@ -178,7 +198,9 @@ class TrackedFit(Fit):
 
     def result(self, folder: Path, user: User, elsewhere: str) -> Result:
         home = Path(elsewhere or RUN).parent
-        return super().result(folder, user, elsewhere) | record_of(folder / home / "mlflow.db", elsewhere or "one")
+        database, run = folder / home / "mlflow.db", folder / (elsewhere or RUN)
+        kept = {f"{name} in MLflow": kept_file(database, run, name) for name in ("config.yaml", "metrics.csv")}
+        return super().result(folder, user, elsewhere) | record_of(database, elsewhere or "one") | kept
 
 
 class Test(Scenario):
@@ -196,7 +218,8 @@ class Test(Scenario):
 
     def result(self, folder: Path, user: User, elsewhere: str) -> Result:
         run = folder / RUN
-        return report_of(run) | {"predictions": forecasts_of(run / "predictions.parquet")}
+        ledgers = {"losses": kept_losses(run.parent), "uses": used_rows(run.parent)}
+        return report_of(run) | {"predictions": forecasts_of(run / "predictions.parquet")} | ledgers
 
 
 class Predict(Scenario):
@@ -462,6 +485,14 @@ def fault_of(scenario: Scenario, folder: Path, user: User, expected: Result) -> 
     return ""
 
 
+def kept_file(database: Path, run: Path, name: str) -> bool:
+    """Whether MLflow has a file of a run as it is in the run folder."""
+    of_run = "SELECT artifact_uri FROM runs WHERE name = ? AND status != 'KILLED'"
+    with closing(sqlite3.connect(database)) as store:
+        ((place,),) = store.execute(of_run, (run.name,))
+    return Path(str(place).removeprefix("file://"), name).read_bytes() == (run / name).read_bytes()
+
+
 def record_of(database: Path, name: str) -> Result:
     """What an MLflow database holds of the run of a name; one that was killed, and not gone on with, stays, too."""
     of_run = "JOIN runs USING (run_uuid) WHERE name = ? AND status != 'KILLED'"
@@ -479,18 +510,3 @@ def record_of(database: Path, name: str) -> Result:
             ).fetchall(),
         }
         return found
-
-
-SCENARIOS: dict[str, Callable[[], Scenario]] = {
-    "fit": Fit,
-    "tracked-fit": TrackedFit,
-    "test": Test,
-    "predict": Predict,
-    "repeat": Repeat,
-    "walk-forward": WalkForward,
-    "sweep": Sweep,
-    "stream": Streamed,
-    "export": Export,
-    "rl": Agents,
-    "sync-tracking": SyncTracking,
-}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -312,7 +313,7 @@ def test_stopped_build_leaves_the_old_panel(file: str, tmp_path: Path) -> None:
     same(first, ready(Blocks(file), tmp_path / "panel"))
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "no state", "other version"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "no state", "other version", "another digit"])
 def test_panel_that_is_not_whole_is_made_again(damage: str, file: str, tmp_path: Path) -> None:
     ready(Blocks(file), tmp_path / "panel")
     values, state = tmp_path / "panel/panel/values.bin", tmp_path / "panel/panel/panel.json"
@@ -320,6 +321,8 @@ def test_panel_that_is_not_whole_is_made_again(damage: str, file: str, tmp_path:
         os.truncate(values, values.stat().st_size - 4)
     elif damage == "gone":
         values.unlink()
+    elif damage == "another digit":
+        state.write_text(re.sub(r'(?<="rows": )\d', lambda digit: str(9 - int(digit[0])), state.read_text(), count=1))
     else:
         state.write_text("{" if damage == "no state" else state.read_text().replace('"format": 1', '"format": 0'))
     same(ready(Blocks(file)), ready(Blocks(file), tmp_path / "panel"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,20 +21,29 @@ import pandas as pd
 import yaml
 from optuna.trial import TrialState
 
+from cnn_lstm.data.mapped_files import State
 from cnn_lstm.data.sources.files import PriceFiles
 from cnn_lstm.data.sources.yahoo import read_entry, write_entry
 from cnn_lstm.data.stored_tables import read_table
 from cnn_lstm.evaluation.ledger import count_use, uses
 from cnn_lstm.evaluation.loss_ledger import keep, kept_series
+from cnn_lstm.files import read_json, write_json_whole
 from cnn_lstm.inference.export import FORMATS
 from cnn_lstm.inference.exported import read_export
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
+from cnn_lstm.model.contract import Contract
+from cnn_lstm.notebook.report import TestReport
+from cnn_lstm.notebook.several import Repeat
 from cnn_lstm.rl.agents import load_agent
 from cnn_lstm.rl.job import Job, job_of, saved_config
 from cnn_lstm.runs.forecast_cli import parsed
-from cnn_lstm.runs.members import read_report
+from cnn_lstm.runs.members import Member, read_report
 from cnn_lstm.runs.walk_forward import read_sheet
+from cnn_lstm.service.champion import write_champion
+from cnn_lstm.service.contest import Contest, Decision
+from cnn_lstm.service.live import read_live
+from cnn_lstm.service.roll_plan import Plan as RollPlan
 from cnn_lstm.sweeps.report import trials_csv
 from cnn_lstm.sweeps.search import KEPT, SweepOptions
 from cnn_lstm.sweeps.study import Plan, join, keep_checksum, require_study
@@ -84,11 +94,31 @@ def make(folder: Path) -> None:
     best = run / "checkpoints" / "best.ckpt"
     for ending in FORMATS:
         assert experiments.run("export", "--ckpt_path", best, "--format", ending, "--output", f"model.{ending}") == 0
+    _serve(folder, run)
     SweepOptions(n_trials=50, n_jobs=2, study_name="tested").write(folder)
     name_parent(folder)
     write_entry(folder / "entry", prices.head(50), {"symbol": "AAA"})
     _make_study(folder)
     _make_agents(run)
+
+
+def _serve(folder: Path, run: Path) -> None:
+    """What a model in service leaves: forecasts, looks, and the records of a roll."""
+    assert experiments.run("update", run, "--since", "2010-05-20") == 0
+    assert experiments.run("monitor", run, "--now", "2010-06-10", "--exit_zero") == 0
+    rolled = folder / "rolled"
+    shutil.copytree(run / "checkpoints", rolled / "step_0" / "checkpoints")
+    write_champion(rolled, Member("step", 0, rolled, []), "2020-09-01")
+    plan = RollPlan("3mo", "1mo", "1mo", "2020-05-01", None, 30, False)
+    write_json_whole(rolled / "plan.json", plan.to_plain())
+    contest = Contest("MSE", 30, 30, 0.5, 0.4, 0.2, 0.01, 0.01, wins=True, loses=False)
+    decision = Decision(1, "2020-05-01", "2020-04-01", 0, True, "it is better", targets={"return_1": contest})
+    decision.write(rolled)
+    write_json_whole(folder / "repeat.json", {"seeds": [1, 2], "failed": [], "targets": {"return_1": {"claim": False}}})
+    (folder / "panel").mkdir()
+    State({"key": "abc"}, ["AAA"], 3, {"time": {"dtype": "int64", "rows": 5, "columns": 1}}).write(
+        folder / "panel" / "panel.json"
+    )
 
 
 def _make_study(folder: Path) -> None:
@@ -221,6 +251,16 @@ def _again(read: Callable[[Path], Any], what: str) -> Read:
     return text
 
 
+def _champion(folder: Path) -> str:
+    contract, state = Contract.of(read := read_checkpoint(folder / "rolled/champion.ckpt")), read["state_dict"]
+    return _text([contract.expires, *((name, values.tolist()) for name, values in state.items())])
+
+
+def _panel(folder: Path) -> str:
+    state = State.read(folder / "panel/panel.json")
+    return "refused: built again" if state is None else _text(vars(state))
+
+
 def _losses(folder: Path) -> str:
     return _text(kept_series(folder / "test_losses.jsonl", "series").to_csv())
 
@@ -241,6 +281,16 @@ KINDS = (
     Kind("sent.json", "run/tracking/sent.json", _sent),
     Kind("ledger", "test_uses.jsonl", lambda folder: _text(uses(folder / "test_uses.jsonl", "rows")), grows=True),
     Kind("losses", "test_losses.jsonl", _losses, grows=True),
+    Kind("live.parquet", "run/live.parquet", lambda folder: _text(read_live(folder / "run").to_csv())),
+    Kind("looks", "run/monitor.json", lambda folder: _text(read_json(folder / "run/monitor.json", "look at a run"))),
+    Kind("plan of a roll", "rolled/plan.json", lambda folder: repr(RollPlan.read(folder / "rolled"))),
+    Kind(
+        "decision of a roll", "rolled/decisions/step_1.json", lambda folder: repr(Decision.read(folder / "rolled", 1))
+    ),
+    Kind("champion of a roll", "rolled/champion.ckpt", _champion),
+    Kind("repeat.json", "repeat.json", lambda folder: _text(Repeat(folder).result)),
+    Kind("report, in a notebook", "run/report.json", lambda folder: _text(TestReport.from_run(folder / "run").report)),
+    Kind("panel in files", "panel/panel.json", _panel),
     Kind("config.yaml", "run/config.yaml", _config),
     Kind("metrics.csv", "run/metrics.csv", _history),
     Kind("its checksums", "run/.metrics.csv.crc32", _history),

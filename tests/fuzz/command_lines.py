@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests import experiments
 from tests.fuzz.configurations import LONG
 from tests.fuzz.judged import Outcome, judged, shortened
 
@@ -54,17 +55,45 @@ WORDS = [
         "--=1",
         "--.x=1",
     ),
+    *(
+        "--since",
+        "2010-06-01",
+        "--now",
+        "--every",
+        "3mo",
+        "--from",
+        "--judge_on",
+        "--groups",
+        "--test_groups",
+        "--list",
+    ),
+    *(
+        "--prices",
+        "--columns",
+        "symbol=x",
+        "--model",
+        "--cutoff",
+        "--issued",
+        "--html",
+        "--exit_zero",
+        "--rows",
+        "CPCV",
+    ),
+    *("--data.split", "--data.known_future", "--data.static", "--data.exchange", "XNYS", "--warm_start", "--symbol"),
     *("--data.targets.horizon", "--model.network.init_args.help", "--tracking_uri", "--runs_dir", "--seed_everything"),
 ]
 
 
 def lines(run: Path, config: Path) -> list[list[str]]:
-    """What each command is usually called with; none of them trains for long.
+    """What each command is usually called with; none of them trains for long. Writes forecasts into the run.
 
     Args:
         run: A run folder.
         config: A configuration of one epoch.
     """
+    experiments.predict(run, "--csv", "true")
+    shutil.copy(run / "forecasts.csv", run / "others.csv")
+    foreign = [str(run / name) for name in ("forecasts.csv", "others.csv")]
     best, kept = str(run / "checkpoints/best.ckpt"), str(run / "config.yaml")
     return [
         ["fit", "--config", str(config), "--trainer.max_epochs", "0"],
@@ -80,6 +109,14 @@ def lines(run: Path, config: Path) -> list[list[str]]:
         ["sync-tracking", str(run)],
         ["encode", "--ckpt_path", best, "--config", kept],
         ["export", "--ckpt_path", best, "--format", "safetensors"],
+        ["update", str(run), "--since", "2010-06-01"],
+        ["monitor", str(run), "--now", "2010-08-01"],
+        ["judge", foreign[0], "--config", str(config), "--folder", "runs/judged"],
+        ["judge", *foreign, "--config", str(config), "--folder", "runs/compared"],
+        ["explain", "--config", kept, "--ckpt_path", best, "--rows", "20", "--repeats", "1"],
+        ["roll", "--config", str(config), "--every", "x"],
+        ["cross-validate", "--config", str(config), "--groups", "x"],
+        ["init", "runs/mine", "quickstart"],
         ["data", "describe", "--config", kept],
         ["data", "check", "--config", kept],
     ]

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from cnn_lstm.runs.forecast_cli import parsed
 from tests import experiments
 from tests.fuzz.judged import Outcome, judged, shortened
-from tests.markets import market
+from tests.markets import days, market
 
 LONG = "x" * 300
 VALUES: list[Any] = [
@@ -26,13 +27,30 @@ VALUES: list[Any] = [
 ]
 # several processes, devices and machines start this script again, or wait for each other
 ALONE = ("trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.accelerator", "trainer.plugins")
+CPCV = {"class_path": "cnn_lstm.data.splits.CPCV", "init_args": {"groups": 4, "test_groups": 2, "number": 3}}
+NEWER: dict[str, list[Any]] = {
+    "split": [CPCV, {"class_path": "CPCV"}, {"class_path": "CPCV", "init_args": {"groups": 10**6, "test_groups": 3}}],
+    "exchange": ["XNYS", "xnys", "24/7", "nowhere", {"AAA": "XNYS"}],
+    "known_future": [None, {"table": "nowhere.csv", "columns": ["x"]}, {"columns": []}],
+    "static": [None, {"table": "nowhere.csv", "columns": ["x"]}, {"columns": ["sector", "sector"]}],
+}
 HARMLESS: list[Any] = [None, "", "3x", -7, 0, [], {}, 1e30, LONG, [None], {"a": 1}, "foo", float("nan")]
 TEXTS = ["{", "[", "}", "\t", ": ", "- ", "&a *a", "!!python/object:os.system", "%", "\x07", "'", '"', "|", "? ", "<<"]
 
 
 def base(folder: Path) -> dict[str, Any]:
     """The whole configuration of a small fit, each default written out."""
-    file = experiments.experiment(folder, market(140, gaps=False), trainer={"max_epochs": 1})
+    table = market(140, gaps=False)
+    facts = pd.DataFrame({"date": days(150).strftime("%Y-%m-%d"), "auction": [k % 7 == 0 for k in range(150)]})
+    facts.astype({"auction": int}).to_csv(folder / "events.csv", index=False)
+    pd.DataFrame({"symbol": ["AAA", "BBB", "CCC"], "sector": ["x", "y", "x"]}).to_csv(
+        folder / "sectors.csv", index=False
+    )
+    data = {
+        "known_future": {"table": str(folder / "events.csv"), "columns": ["auction"], "aggregate": "max"},
+        "static": {"columns": ["sector"], "table": str(folder / "sectors.csv")},
+    }
+    file = experiments.experiment(folder, table, data, trainer={"max_epochs": 1})
     tree: dict[str, Any] = yaml.safe_load(parsed(["fit", "--config", str(file)]).config_text)
     return tree
 
@@ -48,6 +66,10 @@ def paths(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 def mutated(tree: dict[str, Any], chance: random.Random) -> tuple[Any, str]:
     """A copy with one to three faults, and what they are."""
     tree, notes = copy.deepcopy(tree), []
+    for name, values in NEWER.items():
+        if name in tree.get("data", {}) and chance.random() < 0.1:
+            tree["data"][name] = copy.deepcopy(chance.choice(values))
+            notes.append(f"data.{name}: {shortened(tree['data'][name])}")
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         ways = list(paths(tree))
         if not ways:

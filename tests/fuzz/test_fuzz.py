@@ -21,6 +21,8 @@ SEED = 7
         (0, "", "", 0),
         (2, "error[E225]: x", "error[E225]: x", 0),
         (1, "error[E100]: x", "x", 1),
+        (11, "", "", 0),  # a verdict of monitor
+        (12, "", "", 2),
         (None, "", "", 1),
         (3, "error[E303]: " + "x" * MOST_LETTERS, "", 1),
         (2, "error[E225]: Expected a <class 'int'>", "", 1),

@@ -59,6 +59,12 @@ KEYS: dict[str, dict[str, Any]] = {
     "columns": {"data": {"source": spec("PriceFiles", paths="a.csv", columns=URL)}},
     "run_dir": {"run_dir": URL},
     "runs_dir": {"runs_dir": URL},
+    "known facts": {"data": {"known_future": {"table": URL, "columns": ["auction"]}}},
+    "known facts alone": {"data": {"known_future": URL}},
+    "static columns": {"data": {"static": {"table": URL, "columns": ["sector"]}}},
+    "static columns alone": {"data": {"static": URL}},
+    "exchange": {"data": {"exchange": URL}},
+    "cross-validation": {"data": {"split": {"class_path": "CPCV", "init_args": {"groups": URL}}}},
     "nested": {"data": {"source": {"class_path": "PriceFiles", "init_args": URL}}},
 }
 SCHEMES = [
@@ -110,6 +116,11 @@ def test_no_scheme_is_fetched(
         ["repeat", "--config", URL],
         ["walk-forward", "--config", URL],
         ["sweep", "--config", URL, "--space", "space.yaml"],
+        ["cross-validate", "--config", URL],
+        ["roll", "--config", URL, "--every", "1y"],
+        ["explain", "--config", URL],
+        ["judge", "space.yaml", "--config", URL],
+        ["judge", "space.yaml", "--prices", URL],
         ["sweep", "--space", URL],
         ["rl", "train", "--config", URL],
         ["fit", "--model", URL],
@@ -168,6 +179,9 @@ VALUES: dict[str, dict[str, Any]] = {
     "epochs": {"trainer": {"max_epochs": URL}},
     "section": {"model": URL},
     "evaluation": {"evaluation": URL},
+    "known facts": {"data": {"known_future": URL}},
+    "static columns": {"data": {"static": URL}},
+    "exchange": {"data": {"exchange": URL}},
     "part of a callback": {"early_stopping": {"patience": URL}},
 }
 

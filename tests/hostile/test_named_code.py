@@ -66,6 +66,10 @@ PLACES: dict[str, dict[str, Any]] = {
     "plugin": {"trainer": {"plugins": [{"class_path": FOREIGN}]}},
     "our own callback": {"grad_norm": {"class_path": FOREIGN}},
     "checks": {"data": {"checks": {"class_path": FOREIGN}}},
+    "known facts": {"data": {"known_future": {"class_path": FOREIGN}}},
+    "static columns": {"data": {"static": {"class_path": FOREIGN}}},
+    "exchange": {"data": {"exchange": {"class_path": FOREIGN}}},
+    "exchange by name": {"data": {"exchange": FOREIGN}},
 }
 # of the packages that a file may name, but nothing that a configuration is made of
 HELPERS: dict[str, dict[str, Any]] = {

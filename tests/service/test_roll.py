@@ -24,7 +24,7 @@ from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.runs import processes
 from tests.experiments import experiment, run, spec
-from tests.markets import bars_of, days
+from tests.markets import days, turning_market
 
 FIRST, BREAK, EVERY, ROWS = 250, 190, 60, 400
 DATES = [str(days(ROWS)[FIRST + k * EVERY])[:10] for k in range(3)]
@@ -34,13 +34,7 @@ RESULTS = ("predictions.parquet", "roll.json", "roll.txt", "report.json", "test.
 
 def prices(rows: int = ROWS) -> pd.DataFrame:
     """Returns that go on until a date, and turn back from then on: a model of before is wrong after it."""
-    tables = []
-    for number, symbol in enumerate(("AAA", "BBB")):
-        noise, returns = np.random.default_rng(number).normal(0, 0.01, ROWS), np.zeros(ROWS)
-        for row in range(1, ROWS):
-            returns[row] = (0.7 if row < BREAK else -0.7) * returns[row - 1] + noise[row]
-        tables.append(bars_of(100 * np.exp(returns.cumsum()), days(ROWS), symbol, number)[:rows])
-    return pd.concat(tables, ignore_index=True)
+    return turning_market(ROWS, BREAK, rows)
 
 
 def configured(folder: Path, rows: int = ROWS, **sections: Any) -> Path:

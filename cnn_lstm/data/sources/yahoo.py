@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 import pandas as pd
 
+from cnn_lstm.bounded import load_json
 from cnn_lstm.data.muted_warnings import muted
 from cnn_lstm.data.sources.base import PriceSource, check_symbols, utc_moment
 from cnn_lstm.errors import ConfigError, DataError, Defect, DefectsError, require
@@ -272,7 +273,7 @@ def read_entry(entry: Path) -> pd.DataFrame | None:
     """
     try:
         content = entry.with_suffix(".parquet").read_bytes()
-        entered = json.loads(entry.with_suffix(".json").read_text(encoding="utf-8"))
+        entered = load_json(entry.with_suffix(".json").read_text(encoding="utf-8"))
         if entered["sha256"] != hashlib.sha256(content).hexdigest():
             return None
     except (OSError, ValueError, LookupError, TypeError):

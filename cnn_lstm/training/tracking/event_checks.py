@@ -98,7 +98,7 @@ CHECKS: dict[str, dict[str, Callable[[object], bool]]] = {
         "schema": _list_of(_by_name(_is_text)),
         "profile": lambda value: _PROFILE(value) and _PROFILE_TEXTS(value),
     },
-    "artifact": {"file": _is_text},
+    "artifact": {"file": _is_text, "sha256": _is_text_or_none},
     "model": {
         "folder": _is_text,
         "digest": _is_text,

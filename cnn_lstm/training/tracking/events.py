@@ -101,10 +101,14 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file of the run folder, by its path within the folder."""
+    """A file of the run folder, by its path within the folder, and the SHA-256 of its content when it was kept.
+
+    What is sent is its content at that moment; journals of older versions have no SHA-256.
+    """
 
     kind: ClassVar[str] = "artifact"
     file: str
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking import events, identity
 from cnn_lstm.training.tracking.delivery import Delivery, Sender, send_rest
 from cnn_lstm.training.tracking.journal import Journal, KnownValues
+from cnn_lstm.training.tracking.kept_files import artifact_of, is_kept
 from cnn_lstm.training.tracking.parent import parent_of
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ class Record:
             files: Those that exist are kept.
         """
         for file in filter(Path.is_file, files):
-            self._write(events.Artifact(str(file.relative_to(self.run.path))))
+            self._write(artifact_of(self.run.path, file))
 
     def model(self, folder: Path, digest: str, step: int, alias: str = events.CHALLENGER) -> None:
         """Keeps an MLflow model of the folder, and registers it where a name is given.
@@ -305,6 +306,19 @@ def reopened_record(run: RunFolder, uri: str | None) -> Record:
     start = Journal(run.tracking).start()
     delivery = Delivery.of_run(run.path, uri or (start.uri if start else None))
     return Record(run, "add", delivery, enabled=start is not None)
+
+
+def lacks(record: Record, *files: Path) -> bool:
+    """Whether a record lacks a file as it is now, or waits to be sent: after a crash, or while a server is down.
+
+    Args:
+        record: The record; one that keeps nothing lacks nothing.
+        files: Files of its folder.
+    """
+    if not record.enabled:
+        return False
+    kept = all(is_kept(record.journal, artifact_of(record.run.path, file)) for file in files)
+    return not kept or record.delivery.waiting > 0
 
 
 def parent_record(folder: Path, child: RunFolder, uri: str | None) -> Record:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import mlflow
 from mlflow import MlflowClient, entities
@@ -22,7 +23,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from sqlalchemy.engine import make_url
 
-from cnn_lstm.files import flush_folder, replace_file
+from cnn_lstm.files import flush_file, flush_folder, replace_file
 from cnn_lstm.locks import lock_file
 from cnn_lstm.training.tracking import events
 from cnn_lstm.training.tracking.journal import Event
@@ -162,10 +163,13 @@ class MlflowStore:
     # -- files ---------------------------------------------------------------------------------------------------
 
     def _on_artifact(self, batch: Sequence[Event[events.Artifact]]) -> None:
+        home = _local_folder(str(self.client.get_run(self._id()).info.artifact_uri))
         for name in dict.fromkeys(event.content.file for event in batch):  # each file once, as it is now
             file = self.run / name
             if file.is_file() and lies_inside(self.run, name):
                 self.client.log_artifact(self._id(), str(file))
+                if home is not None:
+                    self._flush(home / file.name)
 
     def _on_model(self, batch: Sequence[Event[events.LoggedModel]]) -> None:
         for event in batch:
@@ -202,7 +206,19 @@ class MlflowStore:
             described.artifact_path = model.artifact_location
             described.save(str(copy / "MLmodel"))
             self.client.log_model_artifacts(model.model_id, str(copy))
+        home = _local_folder(str(model.artifact_location))
+        for file in home.rglob("*") if home is not None else ():
+            self._flush(file)
         return self.client.finalize_logged_model(model.model_id, entities.LoggedModelStatus.READY)
+
+    def _flush(self, path: Path) -> None:
+        """Waits until what MLflow has copied is on the disk with its names: a power cut would empty it, or take it."""
+        with suppress(OSError):
+            flush_file(path)
+            for folder in path.parents:
+                flush_folder(folder)
+                if folder in (self.run.parent, *self.run.parents):
+                    break
 
     @contextmanager
     def _global_address(self) -> Iterator[None]:
@@ -261,6 +277,11 @@ def _sqlite_file(uri: str) -> Path | None:
         return None
     name = make_url(uri).database
     return None if not name or name == ":memory:" or name.startswith("file:") else Path(name)
+
+
+def _local_folder(uri: str) -> Path | None:
+    """The folder of artifacts that lie on this machine; None for those of a server."""
+    return Path(url2pathname(urlsplit(uri).path)) if urlsplit(uri).scheme == "file" else None
 
 
 def _has_content(file: Path) -> bool:

@@ -12,6 +12,8 @@ from mlflow import MlflowClient
 
 from cnn_lstm.locks import lock_file
 from cnn_lstm.training.tracking import store
+from cnn_lstm.training.tracking.events import Artifact, Start
+from cnn_lstm.training.tracking.journal import Event
 from cnn_lstm.training.tracking.store import make_database
 
 KILLED = """
@@ -53,3 +55,19 @@ def test_another_process_that_makes_it_is_waited_for_but_not_for_ever(
         pytest.raises(TimeoutError, match="locked for 0 s by cnn-lstm tracking"),
     ):
         make_database(f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+def test_copies_of_files_are_flushed_with_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow copies without a flush: a file that counts as sent would be empty after a power cut."""
+    run = tmp_path / "runs" / "one"
+    (run / "deep").mkdir(parents=True)
+    (run / "deep" / "x.json").write_text("{}")
+    kept = store.MlflowStore(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}", run)
+    kept.apply([Event(1, Start("u", "one", "tests", {}), 1)])
+    flushed: list[str] = []
+    for name in ("flush_file", "flush_folder"):
+        monkeypatch.setattr(store, name, lambda path: flushed.append(str(path.relative_to(tmp_path))))
+    kept.apply([Event(2, Artifact("deep/x.json"), 2)])
+    home = f"runs/mlartifacts/{kept.run_id}"
+    assert flushed[:5] == [f"{home}/artifacts/x.json", f"{home}/artifacts", home, "runs/mlartifacts", "runs"]
+    assert (tmp_path / flushed[0]).read_text() == "{}"

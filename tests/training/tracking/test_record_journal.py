@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
+from cnn_lstm.service.live import LIVE
+from cnn_lstm.service.record import keep_live
 from cnn_lstm.training.run_folder import RunFolder
 from cnn_lstm.training.tracking.delivery import Delivery
 from cnn_lstm.training.tracking.events import Artifact, Content, End, Metrics, Params, Start, Status, Tags
 from cnn_lstm.training.tracking.journal import Journal
+from cnn_lstm.training.tracking.kept_files import artifact_of, is_kept
 from cnn_lstm.training.tracking.parent import name_parent, parent_of
-from cnn_lstm.training.tracking.record import Record, parent_record, reopened_record
+from cnn_lstm.training.tracking.record import Record, lacks, parent_record, reopened_record
 
 URI = "http://127.0.0.1:9"
 
@@ -44,7 +48,7 @@ def test_metrics_without_a_value_and_files_that_are_missing_are_left_out(tmp_pat
     record.log({"loss": 1.0, "skill": None})
     record.log({"skill": None})
     record.keep(tmp_path / "there", tmp_path / "missing")
-    assert contents(tmp_path) == [Metrics(0, {"loss": 1.0}), Artifact("there")]
+    assert contents(tmp_path) == [Metrics(0, {"loss": 1.0}), Artifact("there", hashlib.sha256().hexdigest())]
 
 
 @pytest.mark.parametrize("left", [b"", b'{"kind": "resu', b'{"kind": "tags", "at": 1, "values": {}}\n'])
@@ -132,3 +136,53 @@ def test_a_server_that_is_down_is_a_warning_and_the_journal_keeps_it_all(
     record.send()
     assert "MLflow does not take the run" in caplog.text
     assert contents(tmp_path)[1:] == [Tags({"late": "yes"}), End("KILLED")]
+
+
+def test_a_file_is_lacking_until_it_is_kept_as_it_is_and_has_arrived(tmp_path: Path) -> None:
+    file = tmp_path / "there"
+    file.write_text("one")
+    record = record_of(tmp_path, "add")
+    assert lacks(record, file)
+    record.keep(file)
+    assert lacks(record, file)  # it waits
+    record.delivery._write({URI: {"run_id": "x", "offset": record.journal.size()}})
+    assert not lacks(record, file)
+    file.write_text("two")  # and a kill before the record had heard of it
+    assert lacks(record, file)
+    assert not lacks(record_of(tmp_path, enabled=False), file)
+
+
+def test_a_file_of_an_older_journal_is_kept_again(tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    journal = Journal(tmp_path / "tracking")
+    journal.append(Artifact("there"))
+    now = artifact_of(tmp_path, tmp_path / "there")
+    assert not is_kept(journal, now)
+    journal.append(now)
+    journal.append(Artifact("another", now.sha256))
+    assert is_kept(journal, now)
+
+
+@pytest.mark.parametrize(
+    "moment", ["cnn_lstm.service.record.send_rest", "cnn_lstm.training.tracking.journal.Journal.append"]
+)
+def test_an_evening_that_was_killed_before_its_record_is_kept_by_the_next_one(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Journal(tmp_path / "tracking").append(Start("1", "run", "tests", {}))
+    (tmp_path / LIVE).write_bytes(b"an evening")
+    uri = f"sqlite:///{tmp_path.parent / 'mlflow.db'}"
+    sent: list[str | None] = []
+
+    def killed(*_: object) -> None:
+        raise SystemExit(137)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(moment, killed)
+        with pytest.raises(SystemExit):
+            keep_live(tmp_path, uri)
+    monkeypatch.setattr("cnn_lstm.service.record.send_rest", lambda run, address: sent.append(address))
+    keep_live(tmp_path, uri)
+    keep_live(tmp_path, uri)
+    assert contents(tmp_path).count(artifact_of(tmp_path, tmp_path / LIVE)) == 1
+    assert sent == [uri, uri]
