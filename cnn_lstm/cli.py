@@ -65,7 +65,7 @@ COMMANDS = {
     "sweep": ("cnn_lstm.commands.sweep", "search for better settings with Optuna, on the validation part"),
     "rl": ("cnn_lstm.commands.rl", "train agents on a forecaster's encoder, and judge them on its test dates"),
     "audit": ("cnn_lstm.commands.audit", "check on your data, features and checkpoint that nothing looks ahead"),
-    "explain": ("cnn_lstm.commands.explain", "say which features and bars the forecasts owe themselves to"),
+    "explain": ("cnn_lstm.commands.explain", "say which features and bars the forecasts depend on"),
     "plot": ("cnn_lstm.commands.plot", "draw the history of a run, or compare runs"),
     "sync-tracking": ("cnn_lstm.commands.sync_tracking", "send to MLflow what a server that was down has not taken"),
     "encode": ("cnn_lstm.commands.encode", "write the embeddings and forecasts of a whole table to one file"),

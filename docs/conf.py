@@ -10,7 +10,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 project = "cnn_lstm"
-author = "The cnn_lstm developers"
+author = copyright = "The cnn_lstm developers"  # the footer of each page shows it
 release = version = version_of("cnn-lstm")
 
 extensions = [

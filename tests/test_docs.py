@@ -310,6 +310,26 @@ def test_site_shows_each_page_once() -> None:
     assert sorted(shown) == sorted(page.as_posix() for page in pages if page.name != "index")
 
 
+def test_list_of_the_guide_counts_each_page_once() -> None:
+    text = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    numbers = [int(number) for number in re.findall(r"^(\d+)\. ", text, re.MULTILINE)]
+    items = "".join(re.findall(r"^\d+\. .*(?:\n {3,}.*)*", text, re.MULTILINE))
+    named = re.findall(r"\]\(([\w/]+\.md)\)", items)
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.is_relative_to(ROOT / "docs")]
+
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert sorted(named) == sorted(set(pages) - {"README.md", "index.md"})
+
+
+def test_first_page_leads_from_the_installation_to_a_forecast() -> None:
+    page = ROOT / "docs/index.md"
+    installed = [block.text for block in blocks_of(page) if block.language == "sh"]
+    first = [command.argv[0] for command in commands() if command.page == page]
+
+    assert "pip install ." in "".join(installed)  # the name is nobody's on the package index
+    assert first == ["init", "fit", "test", "predict"]
+
+
 def test_reference_shows_each_public_name() -> None:
     pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs/reference").glob("*.md"))
     homes = {name: getattr(cnn_lstm, name).__name__ for name in cnn_lstm.__all__}

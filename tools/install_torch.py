@@ -31,8 +31,10 @@ def main() -> None:
     options = parser.parse_args()
     wanted = ["--constraint", options.constraint, "torch"]
     small = options.build == "cpu" or (options.build == "auto" and cuda_is_needless())
-    if version() is None and not (small and by_uv(wanted)):
-        subprocess.run([*PIP, *wanted], check=True)
+    if version() is None:
+        print("installing PyTorch, then the other packages: pip is silent for some minutes", flush=True)
+        if not (small and by_uv(wanted)):
+            subprocess.run([*PIP, *wanted], check=True)
     print(f"torch {version()}: {build()}")
 
 

@@ -1,4 +1,4 @@
-"""`cnn-lstm explain`: which features and bars the forecasts of a checkpoint owe themselves to."""
+"""`cnn-lstm explain`: which features and bars the forecasts of a checkpoint depend on."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ MADE = {
     "prior": "the shares of the classes in the training data",
     "last value": "the last known value goes on",
     "seasonal naive": "the value of one season before",
-    "linear part": "the straight line that the model starts from, without its network",
-    "ridge": "a straight-line fit of the window",
-    "logistic": "a straight-line fit of the window",
+    "linear part": "the linear model that the model starts from, without its network",
+    "ridge": "a linear fit of the window",
+    "logistic": "a linear fit of the window",
     "HAR": "averages of the last day, week and month",
     "log-HAR": "averages of the last day, week and month",
 }

@@ -126,7 +126,7 @@ def _draw_course(axes: Axes, rows: pd.DataFrame, values: Floats, about: TargetIn
         axes.plot(dates, rows["y_true"], color=TRUTH, linewidth=0.9, label="truth")
     axes.plot(dates, values, color=MODEL, linewidth=1.5, label="forecast")
     date_axis(axes)
-    label_axes(axes, "last bar known to the forecast")
+    label_axes(axes, "last bar known to the forecast", about.unit)
 
 
 def _expected(rows: pd.DataFrame, about: TargetInfo) -> Floats:

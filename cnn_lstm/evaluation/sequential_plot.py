@@ -43,7 +43,7 @@ def _sequence(record: Sequential, dates: np.ndarray, loss: str) -> Plot:
     axes.axhline(0, color=ZERO, linewidth=0.9)
     _limit(axes, mean, low, high)
     date_axis(axes)
-    label_axes(axes, "date of the decision")
+    label_axes(axes, "date of the decision", f"mean {loss}")
     return finished_plot(
         figure,
         "Saving over the hardest baseline, over time",
@@ -63,7 +63,7 @@ def _wealth(record: Sequential, dates: np.ndarray) -> Plot:
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
     date_axis(axes)
-    label_axes(axes, "date of the decision")
+    label_axes(axes, "date of the decision", "wealth")
     return finished_plot(
         figure,
         "Wealth of bets on the model, over time",

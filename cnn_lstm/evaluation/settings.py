@@ -45,7 +45,7 @@ class Evaluation:
         level: Significance level of the verdict.
         resamples: Draws of each bootstrap and of the random-sign benchmark.
         seed: Seed of these draws.
-        explain: Whether `test` also says which features and bars the forecasts owe themselves to; it takes some seconds
+        explain: Whether `test` also says which features and bars the forecasts depend on; it takes some seconds
             to a minute, and the extra `explain`.
     """
 

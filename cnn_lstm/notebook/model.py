@@ -179,7 +179,7 @@ class Model(Predictor):
         repeats: int = REPEATS,
         seed: int = 0,
     ) -> Explanation | ForecastExplanation:
-        """Which features and bars the forecasts of the validation part owe themselves to, or one forecast does.
+        """Which features and bars the forecasts of the validation part depend on, or one forecast does.
 
         Args:
             prices: Price table of the one forecast; those of the run's config.yaml by default.

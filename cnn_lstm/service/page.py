@@ -66,9 +66,11 @@ def monitor_page(run: str, seen: Look, history: Sequence[PastLook]) -> str:
 
 def _section(course: TargetCourse, seen: Look) -> TargetSection:
     mine = [sign for sign in seen.health.signs if sign.name.endswith(f" of {course.target}")]
-    plots = [alarm_plot([sign for sign in mine if sign.detection is not None], course.lead.dates)]
+    plots = []
     if course.target in seen.evidence:
-        plots.insert(0, lead_plot(course, seen.evidence[course.target]))
+        plots.append(lead_plot(course, seen.evidence[course.target]))
+    if len(course.lead.dates):  # before the first label in service has ended, nothing can be drawn
+        plots.append(alarm_plot([sign for sign in mine if sign.detection is not None], course.lead.dates))
     if course.missed is not None and len(course.missed.service):
         plots.append(coverage_plot(course.missed, course.symbols))
     if course.ranks is not None and len(course.ranks[1]):

@@ -278,7 +278,7 @@ def test_the_shell_explains_what_python_does(both: Both, capsys: pytest.CaptureF
 
 def test_the_report_explains_where_it_is_asked_to(both: Both) -> None:
     pytest.importorskip("captum")
-    heading, page = "What the forecasts owe themselves to", both.model.run.path / "report.html"
+    heading, page = "What the forecasts depend on", both.model.run.path / "report.html"
     before = json.loads((both.model.run.path / "report.json").read_text())
     assert heading not in page.read_text()
     report = both.model.test({"evaluation.explain": True})

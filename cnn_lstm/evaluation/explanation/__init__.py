@@ -1,1 +1,1 @@
-"""Which features and bars a forecast owes itself to: integrated gradients, and permutation importance."""
+"""Which features and bars a forecast depends on: integrated gradients, and permutation importance."""

@@ -65,7 +65,7 @@ class Effort:
 def explain(
     predictor: Predictor, data: MarketData, *, rows: int = ROWS, repeats: int = REPEATS, seed: int = 0
 ) -> Explanation:
-    """Which features and bars the forecasts of the validation part owe themselves to.
+    """Which features and bars the forecasts of the validation part depend on.
 
     Args:
         predictor: The model.

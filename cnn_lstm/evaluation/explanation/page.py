@@ -65,7 +65,7 @@ def section(explanation: Explanation | ForecastExplanation) -> dict[str, Any]:
 
 def explanation_page(explanation: Explanation | ForecastExplanation) -> str:
     """A page of HTML that needs no other file."""
-    title, subtitle = "What the forecasts owe themselves to", "Integrated gradients and permutation importance."
+    title, subtitle = "What the forecasts depend on", "Integrated gradients and permutation importance."
     if isinstance(explanation, ForecastExplanation):
         title = f"What moved the forecast of {explanation.symbol}"
         subtitle = "Integrated gradients: the parts add up to the forecast less that of the training mean."

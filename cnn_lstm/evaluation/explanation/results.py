@@ -65,7 +65,7 @@ class Basis:
 
 @dataclass(frozen=True, repr=False)
 class Explanation:
-    """Which features and bars the forecasts of a model owe themselves to.
+    """Which features and bars the forecasts of a model depend on.
 
     Attributes:
         by_feature: `target, feature, attribution` (mean absolute part of the forecast, in the target's unit)`, share`,

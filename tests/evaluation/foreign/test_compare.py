@@ -150,6 +150,17 @@ def test_the_page_says_what_the_numbers_say(tmp_path: Path) -> None:
     alone = replace(compared, confidence_set={**dict.fromkeys(compared.losses, 0.0), compared.ranked[0]: 1.0})
     assert "ONE IS THE BEST" in comparison_page({"return_2": alone})
     assert "larger than luck" in best_sentence(alone)
+    not_nested = replace(compared, pairs=[replace(pair, clark_west_p=None) for pair in compared.pairs])
+    for one in (compared, not_nested, replace(not_nested, pairs=not_nested.pairs[:1])):
+        assert_each_pair_has_a_cell_under_each_heading(comparison_page({"return_2": one}), len(one.pairs))
+
+
+def assert_each_pair_has_a_cell_under_each_heading(page: str, pairs: int) -> None:
+    table = page.partition("Each two of them")[2].partition("</table>")[0]
+    headings, *rows = table.split("<tr>")[1:]
+    assert len(rows) == pairs
+    for row in rows:
+        assert row.count("<td>") == headings.count("<th") - 1
 
 
 def compared_on(frames: dict[str, pd.DataFrame], bars: pd.DataFrame, folder: Path) -> TargetComparison:
