@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.multiprocessing as mp
 
 from cnn_lstm.data.batches import RowBatches
 from cnn_lstm.model.checkpoints import read_checkpoint
@@ -25,6 +26,7 @@ from cnn_lstm.model.network import CNNLSTM
 from cnn_lstm.model.training_data import Windows
 from tests.experiments import FEATURES, experiment, fit, network, predict, run, spec
 from tests.fits import small_data
+from tests.joined_outputs import joined
 from tests.markets import market
 
 COMMAND = Path(sys.executable).with_name("cnn-lstm")
@@ -37,6 +39,7 @@ CALM = network(
 TWO = ["--trainer.strategy", "ddp", "--trainer.devices", "2", "--data.batch_size", "16"]
 TWO += ["--trainer.use_distributed_sampler", "true"]
 ONE = ["--data.batch_size", "32"]
+ROWS = 1001  # odd, so that the two processes have unequal shares
 
 
 class Pair(NamedTuple):
@@ -46,7 +49,7 @@ class Pair(NamedTuple):
     one: Path
 
 
-def command(*argv: object) -> None:
+def command(*argv: object) -> subprocess.CompletedProcess[str]:
     """Runs the console script in a process of its own."""
     # one run at a time asks for a free port, and leaves nothing of a distributed parent in the environment
     clean = {key: value for key, value in os.environ.items() if key not in ("LOCAL_RANK", "MASTER_PORT", "RANK")}
@@ -54,6 +57,7 @@ def command(*argv: object) -> None:
         [COMMAND, *map(str, argv)], env=clean, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return done
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +121,22 @@ def test_two_processes_find_the_figures_of_one(pair: Pair, stage: str) -> None:
     assert lines_of(pair.two / f"{stage}.txt") == printed
 
 
+@pytest.mark.slow
+def test_two_processes_share_a_panel_in_files(pair: Pair, tmp_path: Path) -> None:
+    """One of them builds it and the other waits; what they learn and forecast is what they do from memory."""
+    storage = ["--data.storage", "cnn_lstm.data.mapped.MappedPanel", "--data.storage.folder", tmp_path / "panel"]
+    done = command("fit", "--config", pair.two / "config.yaml", "--run_dir", tmp_path / "run", *storage)
+    assert done.stderr.count("the panel is complete") == 1
+    states = [read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"] for run in (tmp_path / "run", pair.two)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(values, states[1][name]) for name, values in states[0].items())
+    command("predict", "--config", pair.two / "config.yaml", "--ckpt_path", "best")
+    again = command("predict", "--config", tmp_path / "run" / "config.yaml", "--ckpt_path", "best")
+    assert "building the panel" not in again.stderr
+    forecasts = [pd.read_parquet(run / "forecasts.parquet") for run in (tmp_path / "run", pair.two)]
+    pd.testing.assert_frame_equal(*forecasts, check_exact=True)
+
+
 def lines_of(file: Path) -> list[str]:
     """What a command printed, without how often the test rows were used."""
     return [line for line in file.read_text().splitlines() if "The test rows were used" not in line]
@@ -177,6 +197,17 @@ def test_a_process_without_rows_forecasts_nothing_and_fails_at_nothing() -> None
         assert model.forecast(empty).columns["y_pred"].shape == (0, 1)
         for step in (model.validation_step, model.test_step, model.predict_step):
             step(Windows(empty, torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64)), 0)
+
+
+def test_processes_join_large_forecasts_piece_by_piece(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    mp.start_processes(joined, (tmp_path, 2, ROWS), nprocs=2, start_method="spawn")
+    assert not list(kept.iterdir())  # nothing is left
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        assert torch.equal(found["row"], torch.arange(ROWS))
+        assert torch.equal(found["y_pred"], torch.arange(ROWS)[:, None] / 7)
 
 
 def test_the_gradient_of_two_half_batches_is_that_of_the_whole_one() -> None:

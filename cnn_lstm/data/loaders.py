@@ -64,7 +64,7 @@ class WindowLoaders(LightningDataModule, ABC):
         """Rows that `predict` forecasts, (n,), also those whose label is not known yet."""
 
     def windows_of(self, part: Literal["train", "validation"], most: int) -> Iterator[Batch]:
-        """Labelled windows of a part, in chunks of at most 32 MiB, to spare memory.
+        """Labelled windows of a part, in chunks of at most 16 MiB: a fit of the line takes twelve times that.
 
         Args:
             part: Which part of the split.

@@ -19,6 +19,7 @@ from cnn_lstm.data.panel_key import Request, digest_of, panel_key
 from cnn_lstm.data.prepared import Prepared
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.row_numbers import Rows
+from cnn_lstm.data.sources.sql import database_file
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.times import Times
 from cnn_lstm.errors import DataError, require
@@ -212,13 +213,14 @@ def _plain(value: Any) -> Any:
 
 
 def _states_of_files(value: Any) -> Iterator[list[Any]]:
-    """Path, size and time of change of each file, and of each file in each folder, that a setting names."""
+    """Path, size and time of change of each file, each file of a folder, and each database that a setting names."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
         for part in value:
             yield from _states_of_files(part)
     elif isinstance(value, str) and value and "\0" not in value:
-        for path in sorted(glob(str(Path(value).expanduser()))):  # noqa: PTH207 - a setting may be an absolute pattern
+        pattern = str(Path(database_file(value) or value).expanduser())
+        for path in sorted(glob(pattern)):  # noqa: PTH207 - a setting may be an absolute pattern
             inside = sorted(Path(path).rglob("*")) if Path(path).is_dir() else [Path(path)]
             yield from ([str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in inside if file.is_file())

@@ -21,6 +21,7 @@ from cnn_lstm.files import disk_errors_in_one_line
 from cnn_lstm.model.training_data import ForecastData
 
 KEPT_BYTES = 32 * 2**20
+GATHERED_ROWS = 65_536  # of each process, that are sent to the others at a time
 
 
 class EpochOutputs:
@@ -38,7 +39,7 @@ class EpochOutputs:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder, self._bytes = folder, 0
+        self._folder, self._bytes, self._device = folder, 0, torch.device("cpu")
         self._columns: dict[str, list[Tensor]] = {}
         self._files: dict[str, _ColumnFile] = {}
 
@@ -46,7 +47,7 @@ class EpochOutputs:
         """Keeps one batch: columns of shape (B,) or (B, H), of one B."""
         for name, values in columns.items():
             self._columns.setdefault(name, []).append(values)
-            self._bytes += values.nbytes
+            self._bytes, self._device = self._bytes + values.nbytes, values.device
         if self._folder is not None and self._bytes > KEPT_BYTES:
             self._put_away(self._folder)
 
@@ -60,18 +61,35 @@ class EpochOutputs:
         """
         if not self._columns and not self._files:
             raise ConfigError("no batch was seen", "trainer.limit_*_batches", "allow at least one", code=224)
-        if self._files and self._folder is not None:
-            self._put_away(self._folder)
-            joined = {name: file.mapped() for name, file in self._files.items()}
-        else:
-            joined = {name: torch.cat(parts) for name, parts in self._columns.items()}
-        if world_size > 1:
-            joined = {name: torch.cat(gather_all_tensors(values.contiguous())) for name, values in joined.items()}
+        joined = self._own() if world_size == 1 else self._of_all()
         rows = joined["row"]
         if bool((rows[1:] >= rows[:-1]).all()):  # as one process makes them
             return {name: values.cpu() for name, values in joined.items()}
         order = rows.argsort(stable=True)
         return {name: values[order].cpu() for name, values in joined.items()}
+
+    def _own(self) -> dict[str, Tensor]:
+        """All batches of this process, in their order."""
+        if self._files and self._folder is not None:
+            self._put_away(self._folder)
+            return {name: file.mapped() for name, file in self._files.items()}
+        return {name: torch.cat(parts) for name, parts in self._columns.items()}
+
+    def _of_all(self) -> dict[str, Tensor]:
+        """All batches of all processes, which send each other some rows at a time: large columns wait in files.
+
+        Processes that take turns with the rows of a part, as they do in `test` and `predict`, have the next rows of it
+        at the same time, so that columns which are sorted piece by piece are sorted.
+        """
+        own, device = self._own(), self._device
+        counts = gather_all_tensors(torch.tensor([len(own["row"])], device=device))
+        joined = EpochOutputs(self._folder)
+        for start in range(0, max(1, *map(int, counts)), GATHERED_ROWS):
+            pieces = {name: values[start : start + GATHERED_ROWS].to(device) for name, values in own.items()}
+            piece = {name: torch.cat(gather_all_tensors(values.contiguous())) for name, values in pieces.items()}
+            order = piece["row"].argsort(stable=True)
+            joined.add(**{name: values[order] for name, values in piece.items()})
+        return joined._own()
 
     def _put_away(self, folder: Path) -> None:
         """Moves all batches to the files."""
@@ -117,13 +135,11 @@ class _ColumnFile:
 def outputs_of(trainer: Trainer) -> EpochOutputs:
     """Empty outputs of a `test` or `predict`, whose columns wait in the run folder if they are large.
 
-    Several processes keep theirs in memory: they have to be joined at the end.
-
     Args:
         trainer: The trainer; its root folder is that of the run.
     """
     folder = Path(trainer.default_root_dir)
-    return EpochOutputs(folder if trainer.world_size == 1 and folder.is_dir() else None)
+    return EpochOutputs(folder if folder.is_dir() else None)
 
 
 def data_of(trainer: Trainer) -> ForecastData:

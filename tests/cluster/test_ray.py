@@ -34,14 +34,16 @@ EPOCHS = 40
 class Nodes:
     """The cluster, in a process of its own."""
 
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.cluster.two_nodes"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        with log.open("w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.cluster.two_nodes"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
         self.address = self._line("address")
 
     def order(self, line: str) -> None:
@@ -53,13 +55,16 @@ class Nodes:
 
     def _line(self, first: str) -> str:
         assert self.process.stdout is not None
-        return next(line.split()[1] for line in self.process.stdout if line.startswith(first))
+        found = next((line.split()[1] for line in self.process.stdout if line.startswith(first)), None)
+        # Ray gives a node 30 s to start, which a machine with much other work does not keep
+        assert found is not None, self.log.read_text()[-2000:]
+        return found
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Nodes]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     """Two nodes, each with room for one run."""
-    nodes = Nodes()
+    nodes = Nodes(tmp_path_factory.mktemp("nodes") / "log")
     yield nodes
     nodes.process.communicate()
 
@@ -213,14 +218,21 @@ def test_a_sweep_has_workers_on_both_nodes(cluster: Nodes, config: Path, tmp_pat
     assert refits[0] == refits[1]
 
 
-def test_walk_forward_runs_its_folds_there(cluster: Nodes, config: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "options", "fits"), [("walk-forward", ["--folds", 2], 2), ("cross-validate", ["--groups", 3], 3)]
+)
+def test_fits_on_several_splits_run_there(
+    command: str, options: list[object], fits: int, cluster: Nodes, config: Path, tmp_path: Path
+) -> None:
     tables = []
     for where in (None, cluster):
         folder = tmp_path / ("alone" if where is None else "cluster")
-        argv = ["walk-forward", "--config", config, "--folds", 2, "--folder", folder, "--trainer.max_epochs", 2]
+        argv = [command, "--config", config, *options, "--folder", folder, "--trainer.max_epochs", 2]
         code, _, err = ended(started(where, *argv, "--data.checks.on_short", "skip"))
         assert code == 0, err
-        tables.append((folder / "predictions.parquet").read_bytes())
+        files = sorted(folder.rglob("predictions.parquet"))
+        tables.append({str(file.relative_to(folder)): file.read_bytes() for file in files})
+    assert len(tables[0]) > fits
     assert tables[0] == tables[1]
 
 

@@ -345,8 +345,7 @@ class TestSqlBars:
         assert loaded["close"].tolist() == list(range(1100))
 
     def test_duckdb(self, tmp_path: Path) -> None:
-        duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed")
-        pytest.importorskip("duckdb_engine", reason="SQLAlchemy's driver of DuckDB is not installed")
+        duckdb = with_duckdb()
         table = bars()
         with duckdb.connect(str(tmp_path / "bars.duckdb")) as connection:
             connection.register("given", table)
@@ -358,3 +357,33 @@ class TestSqlBars:
         pd.testing.assert_frame_equal(SqlBars(url, table="bars").load(None, None, None), file_of(table, tmp_path))
         parts = list(SqlBars(url, table="main.hours").blocks(None, "2024-03-09", "2024-03-11", 4))
         assert [len(part) for part in parts] == [2, 2, 2]
+
+    def test_duckdb_gives_long_tables_whole(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        duckdb = with_duckdb()
+        monkeypatch.setattr("cnn_lstm.data.sources.database.DUCKDB_VECTORS", 1)  # 2,048 rows at a time
+        table = bars("BA", 3000, "h")
+        with duckdb.connect(str(tmp_path / "bars.duckdb")) as connection:
+            connection.register("given", table)
+            kinds = (
+                "Ticker::ENUM ('A', 'B') AS Ticker, Close::DECIMAL(18, 6) AS Close, "
+                "CASE WHEN Volume % 7 > 0 THEN Volume::BIGINT END AS Volume"
+            )
+            connection.execute(f"CREATE TABLE bars AS SELECT * REPLACE ({kinds}) FROM given")
+        loaded = SqlBars(f"duckdb:///{tmp_path / 'bars.duckdb'}", table="bars").load(None, None, None)
+        plain = table.assign(Close=table["Close"].round(6), Volume=table["Volume"].where(table["Volume"] % 7 > 0))
+        pd.testing.assert_frame_equal(loaded, file_of(plain, tmp_path), check_exact=True)
+
+    @pytest.mark.parametrize(("address", "size"), [("", "244.1 MiB"), ("?memory_limit=1GB", "953.6 MiB")])
+    def test_duckdb_keeps_little_in_memory(self, address: str, size: str) -> None:
+        with_duckdb()
+        query = "SELECT 'A' AS symbol, DATE '2024-01-02' AS date, {} AS close"
+        limit = query.format(f"CASE current_setting('memory_limit') WHEN '{size}' THEN 1 ELSE 0 END")
+        assert SqlBars(f"duckdb:///:memory:{address}", query=limit).load(None, None, None)["close"].item() == 1
+        wrong = SqlBars(f"duckdb:///:memory:{address}", query=query.format("'1,5'::DOUBLE"))
+        fails(partial(wrong.load, None, None, None), 349, "1,5")
+
+
+def with_duckdb() -> Any:
+    """DuckDB; the test is skipped without it, or without its driver."""
+    pytest.importorskip("duckdb_engine", reason="SQLAlchemy's driver of DuckDB is not installed")
+    return pytest.importorskip("duckdb", reason="DuckDB is not installed")

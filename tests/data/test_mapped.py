@@ -6,12 +6,14 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from cnn_lstm.data.features import feature
 from cnn_lstm.data.mapped import MappedPanel
 from cnn_lstm.data.mapped_files import PanelFiles, PanelWriter
 from cnn_lstm.data.row_numbers import RowCollector, in_chunks, stretches
-from cnn_lstm.data.sources import PriceFiles
+from cnn_lstm.data.sources import PriceFiles, SqlBars
 from cnn_lstm.data.sources.base import PriceSource
 from cnn_lstm.data.splits import DateSplit, RowSplit
 from cnn_lstm.data.targets import Direction, ForwardReturn, RealizedVolatility
@@ -296,6 +298,21 @@ def test_file_of_the_same_size_that_was_changed_is_read_again(table: pd.DataFram
     assert path.stat().st_size == size
     os.utime(path, ns=(when + 1, when + 1))
     same(ready(source), ready(source, tmp_path / "panel"))
+
+
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_database_in_a_file_that_was_changed_is_read_again(
+    table: pd.DataFrame, by_variable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, address = tmp_path / "prices.db", f"sqlite:///{tmp_path / 'prices.db'}"
+    monkeypatch.setenv("PRICES_URL", address)
+    source = SqlBars("$PRICES_URL" if by_variable else address, table="bars")
+    for more in (0, 1):
+        with closing(sqlite3.connect(path)) as connection, connection:
+            changed = table.assign(timestamp=table["timestamp"].astype("str"), volume=table["volume"] + more)
+            changed.to_sql("bars", connection, index=False, if_exists="replace")
+        os.utime(path, ns=(more, more))
+        same(ready(source), ready(source, tmp_path / "panel"))
 
 
 def test_table_in_memory_is_never_taken_for_another_one(table: pd.DataFrame, tmp_path: Path) -> None:

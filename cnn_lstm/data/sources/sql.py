@@ -80,6 +80,25 @@ class SqlBars(BlockSource):
             yield store
 
 
+def database_file(setting: str) -> str | None:
+    """The file of a database, from its address or the name of the variable that holds it; None for anything else.
+
+    Args:
+        setting: Any text of a configuration.
+
+    Example:
+        >>> database_file("duckdb:////data/prices.duckdb?memory_limit=1GB")
+        '/data/prices.duckdb'
+        >>> database_file("postgresql://host/market"), database_file("prices.parquet")
+        (None, None)
+    """
+    variable = VARIABLE.fullmatch(setting)
+    address = os.environ.get(variable[1], "") if variable else setting
+    if not IN_A_FILE.match(address):
+        return None
+    return address.partition("://")[2].partition("?")[0].removeprefix("/")
+
+
 def _address(url: str) -> str:
     """The address itself, out of the environment where it is the name of a variable."""
     variable = VARIABLE.fullmatch(url)

@@ -111,7 +111,7 @@ class BaselineInputs:
             rows: Last row of each window, (n,).
 
         Yields:
-            Chunks of at most 32 MiB, (B, T, F) float32.
+            Chunks of at most 16 MiB, (B, T, F) float32.
         """
         values, statistics = self.panel.values, self.statistics
         width = values.shape[1]
