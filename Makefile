@@ -39,9 +39,10 @@ quickstart: $(VENV)/.installed  ## install, train on the shipped bars, test, pre
 	$(CLI) predict --config $(RUN)/config.yaml --ckpt_path $(RUN)/checkpoints/best.ckpt
 	$(CLI) test --config $(RUN)/config.yaml --ckpt_path $(RUN)/checkpoints/best.ckpt
 
+# neighbours stay in one process, so that what a module prepares once is prepared once
 .PHONY: test
 test: $(VENV)/.installed-test  ## install, pass the test suite
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 .PHONY: test-slow
 test-slow: $(VENV)/.installed-test  ## the tests that take minutes
@@ -76,6 +77,11 @@ format: $(VENV)/.installed-dev  ## format the code
 .PHONY: bench
 bench: $(VENV)/.installed-test  ## every goal of speed and memory next to its figure; half an hour on a quiet machine
 	$(BIN)/python -m tests.benchmarks
+
+BASE ?= HEAD^
+.PHONY: bench-gate
+bench-gate: $(VENV)/.installed-test  ## is it slower than the commit BASE: steps, a bar, a panel, a forecast; ten minutes
+	$(BIN)/python -m tests.benchmarks.gate --base $(BASE)
 
 .PHONY: docs
 docs: $(VENV)/.installed-docs  ## the site of the guide in site/, its notebooks are run; a warning is an error

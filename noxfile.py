@@ -21,6 +21,8 @@ PYTHONS = ["3.11", "3.12", "3.13"]
 CONSTRAINED = ["--constraint", "constraints.txt"]
 LEAST_COVERED = 97  # %, see CONTRIBUTING.md
 OLDEST = "lowest-direct"  # as uv calls the oldest version of everything that pyproject.toml names
+# every core; neighbours stay in one process, so that what a module prepares once is prepared once
+PARALLEL = ["-n", "auto", "--dist", "worksteal"]
 
 
 def install(session: nox.Session, *extras: str) -> None:
@@ -48,7 +50,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The test suite."""
     install(session, "test")
-    session.run("python", "-m", "pytest", "-n", "auto", *session.posargs)
+    session.run("python", "-m", "pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session(python="3.13")
@@ -56,7 +58,7 @@ def coverage(session: nox.Session) -> None:
     """How many lines the suite runs in its own process; what subprocesses of tests run does not count."""
     install(session, "test")
     session.install(*CONSTRAINED, "coverage", "pytest-cov")
-    argv = ["-n", "auto", "--cov", "--cov-report=term:skip-covered", f"--cov-fail-under={LEAST_COVERED}"]
+    argv = [*PARALLEL, "--cov", "--cov-report=term:skip-covered", f"--cov-fail-under={LEAST_COVERED}"]
     session.run("python", "-m", "pytest", *argv, *session.posargs, env={"COVERAGE_CORE": "sysmon"})
 
 
@@ -71,7 +73,7 @@ def minimum(session: nox.Session) -> None:
     python = str(Path(session.virtualenv.location) / "bin" / "python")
     argv = ["uv", "pip", "install", "--python", python, "--resolution", OLDEST, "--constraint", str(pinned)]
     session.run(*argv, "--editable", ".[test]")
-    session.run("python", "-m", "pytest", "-n", "auto", *session.posargs)
+    session.run("python", "-m", "pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session(python="3.12")
@@ -79,7 +81,7 @@ def shuffled(session: nox.Session) -> None:
     """The test suite in another order at each run; the order's seed is printed."""
     install(session, "test")
     session.install("pytest-random-order")
-    session.run("python", "-m", "pytest", "-n", "auto", "--random-order", *session.posargs)
+    session.run("python", "-m", "pytest", *PARALLEL, "--random-order", *session.posargs)
 
 
 @nox.session(python="3.12", default=False)
@@ -105,6 +107,14 @@ def dist(session: nox.Session) -> None:
         session.install("--constraint", constraints, file)
         with session.chdir(session.create_tmp()):
             session.run("python", script)
+
+
+@nox.session(python="3.12", default=False)
+def benchmarks(session: nox.Session) -> None:
+    """The benchmark gate: not slower than the commit in BASE, by default the one before."""
+    install(session, "test")
+    base = os.environ.get("BASE") or "HEAD^"
+    session.run("python", "-m", "tests.benchmarks.gate", "--base", base, *session.posargs)
 
 
 @nox.session(python="3.12")

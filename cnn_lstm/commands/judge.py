@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cnn_lstm.commands.parser import CommandParser, filled, filled_path
+from cnn_lstm.commands.parser import CommandParser, filled, filled_path, words_of_prices
 from cnn_lstm.errors import ConfigError
 from cnn_lstm.evaluation.foreign.compare import comparison_text
 from cnn_lstm.evaluation.foreign.files import read_forecast_file
@@ -96,6 +96,4 @@ def _words(options: Namespace, of_data: list[str]) -> list[str]:
     """The options of the data."""
     if options.config:
         return ["--config", options.config, *of_data]
-    paths = "[" + ",".join(f"'{path}'" for path in options.prices) + "]"
-    source = ["--data.source", "PriceFiles", f"--data.source.paths={paths}"]
-    return [*source, *of_data]
+    return [*words_of_prices(options.prices), *of_data]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-
-from cnn_lstm.commands.parser import CommandParser, filled, filled_path
+from cnn_lstm.commands.parser import CommandParser, filled, filled_path, words_of_prices
 from cnn_lstm.documents import hand_over
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.runs.data_config import data_and_evaluation_of_run
@@ -32,7 +30,7 @@ def run(argv: list[str]) -> None:
     since, now = moment_of(options.since, "--since"), moment_of(options.now, "--now")
     predictor = Predictor.from_checkpoint(folder.model_file(options.ckpt_path))
     named = options.config is not None
-    words = [*_source(options), *of_data]
+    words = [*words_of_prices(options.prices), *of_data]
     data, settings = data_and_evaluation_of_run(options.config or folder.config, named, words)
     set_up_messages()
     seen = monitor_run(folder.path, predictor, data, settings, since=since, now=now, page=options.html)
@@ -44,14 +42,6 @@ def run(argv: list[str]) -> None:
         _record(folder, seen)
     if code := 0 if options.exit_zero else CODES[seen.verdict]:
         raise SystemExit(code)
-
-
-def _source(options: Namespace) -> list[str]:
-    """The options of data that --prices stands for."""
-    if not options.prices:
-        return []
-    paths = "[" + ",".join(f"'{path}'" for path in options.prices) + "]"
-    return ["--data.source", "PriceFiles", f"--data.source.paths={paths}"]
 
 
 def _record(folder: RunFolder, seen: MonitoredRun) -> None:

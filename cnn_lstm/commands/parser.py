@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -131,6 +132,21 @@ def filled_path(text: str) -> Path:
         ArgumentTypeError: If it is empty.
     """
     return Path(filled(text))
+
+
+def words_of_prices(paths: Sequence[str] | None) -> list[str]:
+    """The options of data that `--prices FILE ...` stands for.
+
+    Args:
+        paths: The files; None or empty, where the configuration says what the prices are.
+
+    Example:
+        >>> words_of_prices(["prices.csv"])
+        ['--data.source', 'PriceFiles', '--data.source.paths=["prices.csv"]']
+    """
+    if not paths:
+        return []
+    return ["--data.source", "PriceFiles", f"--data.source.paths={json.dumps(list(paths), ensure_ascii=False)}"]
 
 
 def _truth(text: str) -> bool:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from pathlib import Path
 
-from cnn_lstm.commands.parser import CommandParser, filled, filled_path
+from cnn_lstm.commands.parser import CommandParser, filled, filled_path, words_of_prices
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.runs.data_config import data_of_run
 from cnn_lstm.runs.messages import set_up_messages
@@ -27,21 +26,13 @@ def run(argv: list[str]) -> None:
     folder = RunFolder(options.run)
     predictor = Predictor.from_checkpoint(folder.model_file(options.ckpt_path))
     config: Path = options.config or folder.config
-    data = data_of_run(config, options.config is not None, [*_source(options), *of_data])
+    data = data_of_run(config, options.config is not None, [*words_of_prices(options.prices), *of_data])
     set_up_messages()
     changes = update_run(folder.path, predictor, data, options.since)
     if changes.new or changes.known:
         keep_live(folder.path, options.tracking_uri)
     hint = f" (data.end is {data.end}: add --data.end null)" if data.end and not changes.new else ""
     print(f"{changes} in {folder.path / LIVE}{hint}")
-
-
-def _source(options: Namespace) -> list[str]:
-    """The options of data that --prices stands for."""
-    if not options.prices:
-        return []
-    paths = "[" + ",".join(f"'{path}'" for path in options.prices) + "]"
-    return ["--data.source", "PriceFiles", f"--data.source.paths={paths}"]
 
 
 def _parser() -> CommandParser:

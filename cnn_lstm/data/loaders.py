@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -20,10 +20,8 @@ from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.recipe import Recipe
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.strides import Strides
-from cnn_lstm.data.windows import Panel
+from cnn_lstm.data.windows import CHUNK_BYTES, Panel
 from cnn_lstm.errors import require
-
-CHUNK_BYTES = 32 << 20
 
 
 class WindowLoaders(LightningDataModule, ABC):
@@ -49,6 +47,12 @@ class WindowLoaders(LightningDataModule, ABC):
     fit_on: FitOn
     order: Order
     _placed: tuple[Panel, WindowDataset] | None = None
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """A batch on the device; one that was cut there is left as it is, and so costs no time."""
+        if isinstance(batch, Batch) and batch.x.device == batch.y.device == batch.row.device == device:
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     @property
     @abstractmethod

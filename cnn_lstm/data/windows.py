@@ -30,6 +30,7 @@ Allocate = Callable[[str, tuple[int, ...], Any], NDArray[Any]]
 TENSORS = ("values", "labels", "present", "volatility", "bar_return")
 ARRAYS = (*TENSORS, "symbol", "time", "segment")  # those of a panel, by the names of its attributes
 CHUNK = 1 << 16  # rows that are looked at in one go
+CHUNK_BYTES = 32 << 20  # of windows that are cut at once, to spare memory
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.stored_tables import write_table
@@ -38,6 +37,9 @@ from cnn_lstm.model.calibration import Calibration
 from cnn_lstm.model.checkpoints import read_checkpoint
 from cnn_lstm.model.contract import Contract, TrainingRange, digest_of
 from cnn_lstm.model.forecast_model import ForecastModel
+
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
 
 log = logging.getLogger(__name__)
 

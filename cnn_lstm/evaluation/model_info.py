@@ -6,11 +6,10 @@ Source:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.panel_checks import LEAK_CORRELATION, label_correlations, muted_features
 from cnn_lstm.data.row_numbers import Rows
@@ -25,6 +24,9 @@ from cnn_lstm.hints import counted
 from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecast_model import ForecastModel
+
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
 
 NOTE = "note"
 ORDER = "L3.1 temporal leakage"

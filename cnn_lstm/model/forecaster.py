@@ -5,6 +5,7 @@ Shapes: B batch, T window length, F features, H targets, K outputs of the head p
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, get_type_hints
@@ -111,6 +112,9 @@ class Forecaster(ForecastModel, OptimisedModule):
         if every and (self.global_step + 1) % every == 0:  # as Lightning counts; 0 is never
             self.log("train_loss_step", loss.detach(), prog_bar=True)
         return loss
+
+    # Lightning asks for the arguments of this method before each call; Python remembers them (PEP 362)
+    training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
 
     def validation_step(self, batch: Windows, batch_idx: int) -> None:
         """Keeps the forecasts of a validation batch."""

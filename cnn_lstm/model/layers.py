@@ -43,7 +43,7 @@ class Standardize(nn.Module):
     Attributes:
         loc: Location of each feature, (F,); with scales per symbol (S + 1, F), see `of_windows`.
         scale: Scale of each feature, of the same shape; an infinite one mutes it.
-        anchored: 1 where a feature is anchored, (F,).
+        anchored: 1 where a feature is anchored, (F,); it changes by `take` or with a checkpoint, not in place.
         codes: Codes of the symbols with a scale of their own, (S,); S is 0 without any.
     """
 
@@ -57,6 +57,7 @@ class Standardize(nn.Module):
         self.register_buffer("loc", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
         self.register_buffer("anchored", torch.zeros(n_features))
+        self._anchors = False  # whether any feature is anchored; a GPU need not be asked
         self._set_codes(torch.zeros(0))
 
     def take(self, loc: Tensor, scale: Tensor, anchored: Tensor, codes: Tensor) -> None:
@@ -69,12 +70,16 @@ class Standardize(nn.Module):
         require(not len(codes) or self.loc.dtype.itemsize > HALF, what, "trainer.precision", fix)
         for name, values in (("loc", loc), ("scale", scale), ("anchored", anchored)):
             setattr(self, name, like(self.loc, values))
+        self._anchors = bool(self.anchored.any())
         self._set_codes(codes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scaled windows, (B, T, F), from raw ones, (B, T, F)."""
-        loc, scale = (of_windows(table, self.codes, x).unsqueeze(-2) for table in (self.loc, self.scale))
-        return (x - self.anchored * x[:, -1:] - loc) / scale
+        loc, scale = self.loc, self.scale
+        if len(self.codes):
+            loc, scale = (of_windows(table, self.codes, x).unsqueeze(-2) for table in (loc, scale))
+        relative = x - self.anchored * x[:, -1:] if self._anchors else x
+        return (relative - loc) / scale
 
     def _set_codes(self, codes: Tensor) -> None:
         # a checkpoint without scales per symbol is as it was before there were any
@@ -85,6 +90,7 @@ class Standardize(nn.Module):
         self._set_codes(state_dict.get(f"{prefix}codes", self.codes[:0]))
         take_rows(self, state_dict, prefix, ("loc", "scale"))
         super()._load_from_state_dict(state_dict, prefix, *others)
+        self._anchors = bool(self.anchored.any())
 
 
 class ChannelNorm(nn.Module):

@@ -32,6 +32,17 @@ class OptimisedModule(LightningModule, ABC):
     clipping: Clipping
     _chosen_rate: float | None = None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets an attribute.
+
+        Lightning (2.6) notes the name of each hook here, some forty times in a step. `nn.Module` first looks whether it
+        is a parameter or a module, which a text in the place of another value never is.
+        """
+        if name in self.__dict__ and (value is None or isinstance(value, str)):
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     @property
     def lr(self) -> float:
         """Learning rate that a fit starts with: that of the optimiser, or what was set since.

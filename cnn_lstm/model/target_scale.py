@@ -30,6 +30,7 @@ class TargetScale(nn.Module, ABC):
         y_loc: Location of each target, (H,); with scales per symbol (S + 1, H), see `of_windows`.
         y_scale: Scale of each target, of the same shape.
         y_anchor: Feature whose last value is subtracted from a target and added back, (H,) int64; -1 for none.
+            It changes by `learn_scales` or with a checkpoint, not in place.
     """
 
     network: Backbone
@@ -41,17 +42,21 @@ class TargetScale(nn.Module, ABC):
         super().__init__()
         for name, value in UNLEARNT.items():
             self.register_buffer(name, torch.full((n_targets,), value))
+        self._anchors = False  # whether any target is anchored; a GPU need not be asked
 
     def learn_scales(self, statistics: Statistics) -> None:
         """Fills the buffers of network and targets."""
         self.network.standardize.take(statistics.x_loc, statistics.x_scale, statistics.x_anchored, statistics.codes)
         for name in UNLEARNT:
             setattr(self, name, like(self.get_buffer(name), getattr(statistics, name)))
+        self._anchors = bool((self.y_anchor >= 0).any())
 
     def _loc(self, x: Tensor) -> Tensor:
         """What standardisation subtracts from the targets, (B, H): location, and last value where anchored."""
-        last = x[:, -1].index_select(1, self.y_anchor.clamp(min=0))
         location = of_windows(self.y_loc, self.network.standardize.codes, x)
+        if not self._anchors:
+            return location.expand(x.shape[0], -1)
+        last = x[:, -1].index_select(1, self.y_anchor.clamp(min=0))
         return location + torch.where(self.y_anchor >= 0, last, 0.0)
 
     def _scale(self, x: Tensor) -> Tensor:
@@ -61,3 +66,4 @@ class TargetScale(nn.Module, ABC):
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *others: Any) -> None:
         take_rows(self, state_dict, prefix, list(UNLEARNT))
         super()._load_from_state_dict(state_dict, prefix, *others)
+        self._anchors = bool((self.y_anchor >= 0).any())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -149,7 +150,7 @@ class FiniteGuard(Callback):
             self._require_finite("validation", loss, trainer)
 
     def _require_finite(self, stage: str, loss: Tensor, trainer: Trainer) -> None:
-        if torch.isfinite(loss):
+        if math.isfinite(loss.item()):
             return
         where = f"epoch {trainer.current_epoch}, step {trainer.global_step}"
         data = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning

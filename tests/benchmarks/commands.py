@@ -49,6 +49,11 @@ def commands(run: Path) -> dict[str, Timed]:
         "plot": Timed([*PROGRAM, "plot", str(run)]),
         "predict": Timed([*PROGRAM, "predict", *of_run], 6.0),
         "audit": Timed([*PROGRAM, "audit", *of_run], 12.0),
+        "init --help": Timed([*PROGRAM, "init", "--help"], 3.0),
+        "update --help": Timed([*PROGRAM, "update", "--help"], 3.0),
+        "monitor --help": Timed([*PROGRAM, "monitor", "--help"], 3.0),
+        "judge --help": Timed([*PROGRAM, "judge", "--help"], 3.0),
+        "roll --help": Timed([*PROGRAM, "roll", "--help"], times_bare=1.1),
     }
 
 

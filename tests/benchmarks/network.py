@@ -5,7 +5,8 @@ each other, PyTorch's own dropout, and the allocator as the system has it. And a
 (`model/reference.yaml`) next to the speed of a matrix product, which no network exceeds.
 
 One thread; windows of 60 bars. The rivals take turns within each round, and compared are medians of CPU time. The
-script ends with 1 where a goal is missed; on a machine with other work the figures are lower.
+script ends with 1 where a goal is missed; on a machine with other work the figures are lower. The goal of bf16 is one
+of CPUs that compute with it natively: on others it is printed and not judged, and `precision: auto` does not choose it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch.nn import functional as F
 from cnn_lstm.model.layers import Dropout, SelfAttention
 from cnn_lstm.model.network import CNNLSTM
 from cnn_lstm.training.allocator import Allocator
+from cnn_lstm.training.trainer import native_on_cpu
 
 LENGTH = 60
 STEPS = 4  # of a turn
@@ -162,9 +164,11 @@ def main() -> int:
             f"default network, batch {batch}: {1e3 * slow:.1f} ms a step of plain layers, {1e3 * fast:.1f} ms of ours"
         )
         for name, seconds, goal in (("fp32", fast, FASTER), ("bf16", half, FASTER_BF16)):
+            judged = name == "fp32" or native_on_cpu()
             verdict = slow / seconds >= goal
-            print(f"  {name}: {slow / seconds:.2f}x (goal {goal}): {'yes' if verdict else 'NO'}", flush=True)
-            reached &= verdict
+            said = ("yes" if verdict else "NO") if judged else "not judged, this CPU has no instructions for it"
+            print(f"  {name}: {slow / seconds:.2f}x (goal {goal}): {said}", flush=True)
+            reached &= verdict or not judged
     for batch in (64, 256, 1024):
         limit = sgemm()
         (seconds,) = race(REFERENCE, batch, [ours], max(2, rounds * 64 // batch))

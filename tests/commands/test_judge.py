@@ -37,8 +37,8 @@ def test_a_table_of_ours_has_the_report_of_its_test_again(tmp_path: Path, monkey
 
 
 def test_files_of_forecasts_and_prices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bars = tables.prices()
-    bars.to_csv(tmp_path / "prices.csv", index=False)
+    bars, prices = tables.prices(), tmp_path / 'it\'s [ours], {all}: 100% "größer".csv'  # as YAML reads text
+    bars.to_csv(prices, index=False)
     given = tables.forecasts(bars).rename(columns={"as_of": "day", "y_pred": "signal"})
     given.assign(day=given["day"].dt.strftime("%Y-%m-%d")).to_csv(tmp_path / "theirs.csv", index=False)
     names = ["--columns", "as_of=day,y_pred=signal", "--cutoff", "2010-01-01"]
@@ -48,7 +48,7 @@ def test_files_of_forecasts_and_prices(tmp_path: Path, capsys: pytest.CaptureFix
         "judge",
         tmp_path / "theirs.csv",
         "--prices",
-        tmp_path / "prices.csv",
+        prices,
         "--folder",
         folder,
         *names,

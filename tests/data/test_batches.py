@@ -13,7 +13,7 @@ from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from cnn_lstm.data.batches import RowBatches, WindowDataset, make_loader
+from cnn_lstm.data.batches import Batch, RowBatches, WindowDataset, make_loader
 from cnn_lstm.model.forecaster import Forecaster
 from tests.fits import small_data, small_network, small_trainer
 
@@ -200,3 +200,15 @@ def test_overfit_batches_trains_on_the_same_batches_again_and_again(tmp_path: Pa
     assert seen[0] == seen[1] == seen[2]
     assert len(seen[0]) == steps
     assert len({row for batch in seen[0] for row in batch}) == 16 * steps
+
+
+def test_a_batch_is_moved_only_where_it_lies_elsewhere(tmp_path: Path) -> None:
+    data = small_data(tmp_path)
+    data.setup()
+    batch = next(iter(data.train_dataloader()))
+    assert data.transfer_batch_to_device(batch, torch.device("cpu"), 0) is batch
+    moved = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert isinstance(moved, Batch)
+    assert {part.device.type for part in moved} == {"meta"}
+    half = batch._replace(y=batch.y.to("meta"))
+    assert data.transfer_batch_to_device(half, torch.device("meta"), 0).x.device.type == "meta"

@@ -309,3 +309,25 @@ def test_every_objective_fits(tmp_path: Path, objective: Objective, targets: Any
         trainer.test(forecaster, datamodule=data, verbose=False)
         error = (forecaster.forecasts["y_pred"] - forecaster.forecasts["y_true"]).abs().mean()
         assert float(error) < 10  # the level is near 100
+
+
+def test_anchors_come_with_a_checkpoint_and_go_with_another() -> None:
+    """Whether there are any is remembered, so that a step without them costs less."""
+    anchored, plain = (Forecaster(small_network(), n_targets=2).eval() for _ in range(2))
+    x = windows()
+    anchored.load_state_dict(plain.state_dict())
+    without = plain(x)["y_pred"]
+    anchored.learn_scales(statistics(2))
+    expected = anchored(x)["y_pred"]
+    assert not torch.equal(expected, without)
+    loaded = Forecaster(small_network(), n_targets=2).eval()
+    loaded.load_state_dict(anchored.state_dict())
+    assert torch.equal(loaded(x)["y_pred"], expected)
+    loaded.load_state_dict(plain.state_dict())
+    assert torch.equal(loaded(x)["y_pred"], without)
+    last = x[:, -1].index_select(1, torch.tensor([1, 0]))
+    location = anchored.y_loc + torch.where(torch.tensor([True, False]), last, 0.0)
+    assert torch.equal(anchored._loc(x), location)
+    anchored.learn_scales(statistics(2, y_anchor=torch.tensor([-1, -1]), x_anchored=torch.zeros(3)))
+    assert torch.equal(anchored._loc(x), anchored.y_loc.expand(len(x), -1))
+    assert torch.equal(anchored.network.standardize(x), (x - torch.tensor([1.0, 2, 3])) / torch.tensor([4.0, 5, 6]))

@@ -381,8 +381,7 @@ def test_forget_bias_starts_at_one(wide: CNNLSTM) -> None:
 
 def filled(loc: list[float], scale: list[float], anchored: list[float]) -> Standardize:
     layer = Standardize(len(loc))
-    for name, values in (("loc", loc), ("scale", scale), ("anchored", anchored)):
-        layer.get_buffer(name).copy_(torch.tensor(values))
+    layer.take(*(torch.tensor(values) for values in (loc, scale, anchored)), torch.zeros(0))
     return layer
 
 

@@ -59,6 +59,14 @@ for argv in json.loads(sys.argv[1]):
 HEAVY = {"lightning", "torchmetrics", "matplotlib", "mlflow", "statsmodels", "arch", "optuna", "sklearn"}
 
 
+@pytest.mark.parametrize("command", ["judge", "monitor", "update", "init"])
+def test_pages_of_commands_without_a_trainer_import_no_lightning(command: str) -> None:
+    """It would be half of what such a command costs; statistics and drawings are their work."""
+    program = f"import sys, cnn_lstm.commands.{command}; print({{'lightning', 'torchmetrics'}} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
 def test_commands_without_a_trainer_import_no_lightning(tmp_path: Path) -> None:
     """One process for all of them, the one that draws at the end: what one has imported would show after the next."""
     run = tmp_path / "run"

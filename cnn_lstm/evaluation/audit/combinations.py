@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
-from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.spans import PARTS, touching
 from cnn_lstm.data.splits import day
 from cnn_lstm.data.times import Times
 from cnn_lstm.evaluation.audit.findings import Finding
 from cnn_lstm.evaluation.audit.stages import earliest
+
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
 
 
 def touched_rows(data: MarketDataModule, ends: Mapping[str, Times]) -> Iterator[Finding]:

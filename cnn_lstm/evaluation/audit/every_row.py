@@ -12,18 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.features import Feature, evaluate_feature
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.times import time_text, utc_times
 from cnn_lstm.errors import CnnLstmError
 from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, result
 from cnn_lstm.hints import counted
+
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
 
 EVERY_ROW = "own features at every row"
 GAP = 250  # dropped behind a cut: about a year of days

@@ -6,17 +6,20 @@ Shapes: N panel rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.known_future import EVERY, AheadFact, FutureTable
 from cnn_lstm.data.times import utc_index
 from cnn_lstm.data.windows import Panel
 from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, result
 from cnn_lstm.evaluation.audit.stages import earliest
+
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
 
 KNOWN_AHEAD = "facts known ahead"
 TOLERANCE = 1e-5  # of a value and of 1: a panel holds float32

@@ -6,17 +6,20 @@ Shapes: n rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.targets import Target
 from cnn_lstm.data.times import Times
 from cnn_lstm.data.windows import labelled
 from cnn_lstm.evaluation.audit.findings import FAILED, PASSED, WARNED, Finding, Result, merge
 from cnn_lstm.evaluation.audit.stages import earliest
+
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
 
 SELECTION = "rows chosen by label"
 FEWEST = 8  # stretches of `horizon` dates with a missing row

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import PRICES
-from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.targets import Floats, Target
 from cnn_lstm.data.times import time_text, utc_times
 from cnn_lstm.evaluation.audit.findings import Finding, Result, result
 from cnn_lstm.evaluation.audit.stages import bits, earliest
+
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
 
 ALIGNMENT = "label alignment"
 FACTORS = (1000.0, 0.001)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from cnn_lstm.data.checks import KEYS
-from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.data.panel_checks import muted_features
@@ -29,6 +28,9 @@ from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.calibration import Calibration, calibrate
 from cnn_lstm.model.contract import Contract
 from cnn_lstm.model.forecast_model import ForecastModel
+
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
 
 STATISTICS, REFIT = "training-only statistics", "statistics of the checkpoint"
 PURGE, PARTS, CALIBRATION = "purge", "rows of each part", "calibration"

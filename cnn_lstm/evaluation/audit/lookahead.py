@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import KEYS
-from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.times import Times, time_text, utc_times
 from cnn_lstm.errors import CnnLstmError
 from cnn_lstm.evaluation.audit.findings import NOT_APPLICABLE, Finding, Result, merge, result
 from cnn_lstm.evaluation.audit.perturbations import PERTURBATIONS
 from cnn_lstm.evaluation.audit.stages import Base, Stage, Stages
+
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
 
 FUTURE, SOURCE = "future perturbation", "prices as they were known"
 MODEL_CUTS = 8

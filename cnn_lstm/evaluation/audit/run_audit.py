@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.muted_warnings import muted_warnings
 from cnn_lstm.errors import ValidityError
 from cnn_lstm.evaluation.audit import (
@@ -36,6 +35,9 @@ from cnn_lstm.files import write_text_whole
 from cnn_lstm.hints import counted
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.checkpoints import read_checkpoint
+
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
 
 SHORT_FORM = ("moved", "removed")  # its perturbations
 MOST_LINES = 12

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 
 from cnn_lstm.data.checks import Checks
-from cnn_lstm.data.datamodule import MarketDataModule
 from cnn_lstm.data.predictions import predictions_table
 from cnn_lstm.data.recipe import BoundRecipe
 from cnn_lstm.data.row_numbers import Rows
@@ -29,6 +28,9 @@ from cnn_lstm.inference.ensemble import Ensemble
 from cnn_lstm.inference.intervals import add_intervals
 from cnn_lstm.inference.predictor import Predictor
 from cnn_lstm.model.forecast_model import ForecastModel
+
+if TYPE_CHECKING:
+    from cnn_lstm.data.datamodule import MarketDataModule
 
 MOST_WINDOWS = 6000
 CHUNK = 1 << 14

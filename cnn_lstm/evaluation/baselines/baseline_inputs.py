@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cnn_lstm.data.loaders import CHUNK_BYTES
 from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.panel_checks import scaled_symbols
 from cnn_lstm.data.parts import SplitRows
@@ -24,7 +23,7 @@ from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.statistics import TrainingStatistics
 from cnn_lstm.data.symbol_rows import positions_by_code
 from cnn_lstm.data.targets import Floats, Target
-from cnn_lstm.data.windows import Panel, cut_windows
+from cnn_lstm.data.windows import CHUNK_BYTES, Panel, cut_windows
 from cnn_lstm.model.layers import Standardize
 from cnn_lstm.model.line import LEAST_PROBABILITY
 from cnn_lstm.model.scales import of_windows

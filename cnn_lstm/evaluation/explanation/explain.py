@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cnn_lstm.data.arrow_frames import Frame
-from cnn_lstm.data.datamodule import MarketDataModule
+from cnn_lstm.data.market_data import MarketData
 from cnn_lstm.data.picks import evenly_spread
 from cnn_lstm.data.row_numbers import Rows
 from cnn_lstm.data.sources.base import stamp
@@ -63,7 +63,7 @@ class Effort:
 
 
 def explain(
-    predictor: Predictor, data: MarketDataModule, *, rows: int = ROWS, repeats: int = REPEATS, seed: int = 0
+    predictor: Predictor, data: MarketData, *, rows: int = ROWS, repeats: int = REPEATS, seed: int = 0
 ) -> Explanation:
     """Which features and bars the forecasts of the validation part owe themselves to.
 
@@ -89,7 +89,7 @@ def explain(
     return explain_part(predictor, data, effort)
 
 
-def explain_part(predictor: Predictor, data: MarketDataModule, effort: Effort) -> Explanation:
+def explain_part(predictor: Predictor, data: MarketData, effort: Effort) -> Explanation:
     """`explain` of data that are set up and have the dates of the checkpoint.
 
     Args:
@@ -202,7 +202,7 @@ def _of_repeats(rises: Floats) -> tuple[Floats, Floats]:
 
 
 def explain_forecast(
-    predictor: Predictor, prices: Frame | MarketDataModule, symbol: str | None = None, as_of: str | None = None
+    predictor: Predictor, prices: Frame | MarketData, symbol: str | None = None, as_of: str | None = None
 ) -> ForecastExplanation:
     """Which features and bars moved one forecast.
 
@@ -243,9 +243,9 @@ def explain_forecast(
     return ForecastExplanation(whose, times[-1], forecasts, _signed_by_feature(table), by_bar, table)
 
 
-def _windows(predictor: Predictor, prices: Frame | MarketDataModule) -> tuple[Panel, Rows]:
+def _windows(predictor: Predictor, prices: Frame | MarketData) -> tuple[Panel, Rows]:
     """A panel, and the last rows of its complete windows."""
-    if not isinstance(prices, MarketDataModule):
+    if not isinstance(prices, MarketData):
         return predictor.windows(prices)[:2]
     take_over(prices, predictor)
     prices.setup()

@@ -80,8 +80,11 @@ class Objective(nn.Module, Serializable, ABC):
             >>> Gaussian().shifted(torch.zeros(1, 1, 2), torch.full((1, 1, 1), 3.0)).tolist()
             [[[3.0, 0.0]]]
         """
-        first, behind = self.locations.start, self.n_outputs - self.locations.stop
-        return raw + F.pad(linear.expand(-1, -1, len(self.locations)), (first, behind))
+        places = self.locations
+        shift = linear.expand(-1, -1, len(places))
+        if len(places) < self.n_outputs:
+            shift = F.pad(shift, (places.start, self.n_outputs - places.stop))
+        return raw + shift
 
     def start(self, residual: Tensor) -> Tensor:
         """Raw outputs, (H, K), of a good constant distribution around a linear forecast, whose `y_pred` is the line.
