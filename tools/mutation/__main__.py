@@ -108,10 +108,16 @@ def tried(mutants: Sequence[tuple[Mutant, bool]], record: Record, patience: floa
         mutants: The mutants, and whether each is in the sample.
         record: What the tests do where nothing is changed.
         patience: Seconds of CPU after which a mutant gets no further test.
+
+    Raises:
+        SystemExit: The first tests of all mutants do not pass where nothing is changed.
     """
     kept = COPY / "outcomes.jsonl"
     lines = kept.read_text(encoding="utf-8").splitlines() if kept.exists() else []
     known = {json.dumps(line["mutant"]): line["outcome"] for line in map(json.loads, lines)}
+    chosen = {test for mutant, _ in mutants for test in record.chosen(mutant.function, Path(mutant.file).stem, 0)}
+    if outcome("", sorted(chosen), sum(record.seconds[test] for test in chosen)) != "survived":
+        raise SystemExit("a test fails in a fork, although nothing is changed: every mutant would count as seen")
     results = []
     with kept.open("a", encoding="utf-8") as file:
         for place, (mutant, is_drawn) in enumerate(mutants):
