@@ -381,7 +381,7 @@ def test_forget_bias_starts_at_one(wide: CNNLSTM) -> None:
 
 def filled(loc: list[float], scale: list[float], anchored: list[float]) -> Standardize:
     layer = Standardize(len(loc))
-    layer.take(*(torch.tensor(values) for values in (loc, scale, anchored)), torch.zeros(0))
+    layer.take(torch.tensor(loc), torch.tensor(scale), torch.tensor(anchored), torch.zeros(0))
     return layer
 
 
