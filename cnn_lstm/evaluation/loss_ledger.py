@@ -88,7 +88,7 @@ def keep(folder: Path, series: str, model: str, differences: pd.DataFrame) -> pd
     path = folder.resolve().parent / FILE
     try:
         with lock_file(path.with_name(f".{FILE}.lock"), "test", PATIENCE):
-            known = kept_series(path, series, differences.index.tz is not None)
+            known = kept_series(path, series, _zoned(differences))
             new = differences if known.empty else differences[differences.index > known.index[-1]]
             if len(new):
                 _append(path, _look(series, model, folder.resolve().name, new))
@@ -136,7 +136,7 @@ def kept_series(path: Path, series: str, zoned: bool | None = None) -> pd.DataFr
         try:
             new = _differences(line, series)
             if new is not None:
-                zoned = new.index.tz is not None if zoned is None else zoned
+                zoned = _zoned(new) if zoned is None else zoned
                 _require_line(new, zoned)
         except (ValueError, TypeError, AttributeError, KeyError):
             where = f"{path}: line {number}"
@@ -162,7 +162,7 @@ def _require_line(new: pd.DataFrame, zoned: bool) -> None:
         ValueError: If dates are out of order or of another kind, or a difference is infinite.
     """
     in_order = new.index.is_monotonic_increasing and new.index.is_unique and not new.index.hasnans
-    if not in_order or (new.index.tz is not None) != zoned or np.isinf(new.to_numpy(dtype=np.float64)).any():
+    if not in_order or _zoned(new) != zoned or np.isinf(new.to_numpy(dtype=np.float64)).any():
         raise ValueError("not the dates and differences of a look")
 
 
@@ -185,3 +185,8 @@ def from_plain(plain: KeptDifferences) -> pd.DataFrame:
     """What `to_plain` wrote."""
     dates = pd.DatetimeIndex(pd.to_datetime(list(plain["dates"]), format="ISO8601")).as_unit("us")
     return pd.DataFrame(dict(plain["differences"]), index=dates, dtype="float64")
+
+
+def _zoned(differences: pd.Series | pd.DataFrame) -> bool:
+    """Whether its dates have a time zone."""
+    return isinstance(differences.index, pd.DatetimeIndex) and differences.index.tz is not None

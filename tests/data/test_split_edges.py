@@ -103,7 +103,7 @@ def test_a_refusal_says_what_where_and_what_to_do(make: Callable[[], object], li
 @pytest.mark.parametrize("field", ["validation", "test", "train", "end"])
 def test_the_field_of_a_wrong_date_is_named(field: str) -> None:
     with pytest.raises(ConfigError, match=f"E209.*data.split.{field} is 'soon'"):
-        DateSplit(**{"validation": "2020-01-05", "test": "2020-01-08", field: "soon"})
+        DateSplit(**{"validation": "2020-01-05", "test": "2020-01-08", field: "soon"})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

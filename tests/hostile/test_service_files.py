@@ -77,7 +77,9 @@ def test_what_a_table_says_of_itself_is_checked(change: Change, tmp_path: Path) 
 @pytest.mark.parametrize("value", [None, b"x"], ids=["missing", "bytes"])
 def test_every_column_is_checked(name: str, value: object, tmp_path: Path) -> None:
     table = live()
-    changed = table.drop(columns=name) if value is None else table.assign(**{name: value})
+    changed = table.drop(columns=name)
+    if value is not None:
+        changed[name] = [value] * len(changed)
     changed.attrs = table.attrs
     write_table(tmp_path / LIVE, changed)
     with pytest.raises(DataError, match="E339"):

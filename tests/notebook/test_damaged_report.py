@@ -18,7 +18,7 @@ TEXT = '{"targets": {"return_1": {"skill": 0.5}}}'
 def test_a_report_with_another_digit_is_refused(tmp_path: Path) -> None:
     write_table(tmp_path / "predictions.parquet", pd.DataFrame({"x": [1.0]}), {"report.json": TEXT})
     (tmp_path / "report.json").write_text(TEXT)
-    assert TestReport.from_run(tmp_path).report == {"targets": {"return_1": {"skill": 0.5}}}
+    assert dict(TestReport.from_run(tmp_path).report) == {"targets": {"return_1": {"skill": 0.5}}}
     (tmp_path / "report.json").write_text(TEXT.replace("0.5", "0.9"))
     with pytest.raises(DataError, match=r"E339.*report\.json"):
         TestReport.from_run(tmp_path)
