@@ -75,7 +75,7 @@ def test_what_a_table_says_of_itself_is_checked(change: Change, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", list(live()))
 @pytest.mark.parametrize("value", [None, b"x"], ids=["missing", "bytes"])
-def test_every_column_is_checked(name: str, value: object, tmp_path: Path) -> None:
+def test_every_column_is_checked(name: str, value: bytes | None, tmp_path: Path) -> None:
     table = live()
     changed = table.drop(columns=name)
     if value is not None:
