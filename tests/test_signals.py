@@ -62,7 +62,7 @@ OTHERS = {
     "encode": "cnn_lstm.inference.predictor:Predictor.from_checkpoint",
     "audit": "cnn_lstm.data.datamodule:MarketDataModule.setup",
     "plot": "matplotlib.figure:Figure.savefig",
-    "data": "cnn_lstm.data.datamodule:MarketDataModule.setup",
+    "data": "cnn_lstm.data.market_data:MarketData.setup",
     "rl": "cnn_lstm.rl.training:learn",
     "update": "cnn_lstm.service.update:write_live",
     "monitor": "cnn_lstm.service.monitor:look",
