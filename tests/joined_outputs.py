@@ -8,8 +8,10 @@ from unittest.mock import patch
 import torch
 import torch.distributed as dist
 
+from torchmetrics.utilities.distributed import gather_all_tensors
+
 from cnn_lstm.model import outputs
-from cnn_lstm.model.outputs import EpochOutputs, gather_all_tensors
+from cnn_lstm.model.outputs import EpochOutputs
 
 
 def joined(rank: int, folder: Path, processes: int, rows: int) -> None:
