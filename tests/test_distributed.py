@@ -6,6 +6,7 @@ Both are real commands in processes of their own, or in this one; nothing is moc
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -17,7 +18,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch.multiprocessing.spawn import spawn
 
 from cnn_lstm.data.batches import RowBatches
 from cnn_lstm.model.checkpoints import read_checkpoint
@@ -133,8 +133,8 @@ def test_two_processes_share_a_panel_in_files(pair: Pair, tmp_path: Path) -> Non
     command("predict", "--config", pair.two / "config.yaml", "--ckpt_path", "best")
     again = command("predict", "--config", tmp_path / "run" / "config.yaml", "--ckpt_path", "best")
     assert "building the panel" not in again.stderr
-    shared, in_memory = (pd.read_parquet(run / "forecasts.parquet") for run in (tmp_path / "run", pair.two))
-    pd.testing.assert_frame_equal(shared, in_memory, check_exact=True)
+    mapped, in_memory = (pd.read_parquet(run / "forecasts.parquet") for run in (tmp_path / "run", pair.two))
+    pd.testing.assert_frame_equal(mapped, in_memory, check_exact=True)
 
 
 def lines_of(file: Path) -> list[str]:
@@ -202,7 +202,8 @@ def test_a_process_without_rows_forecasts_nothing_and_fails_at_nothing() -> None
 def test_processes_join_large_forecasts_piece_by_piece(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
-    spawn(joined, (tmp_path, 2, ROWS), nprocs=2)
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        pool.starmap(joined, [(rank, tmp_path, 2, ROWS) for rank in range(2)], chunksize=1)
     assert not list(kept.iterdir())  # nothing is left
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt")
