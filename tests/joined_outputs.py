@@ -9,8 +9,6 @@ import torch
 import torch.distributed as dist
 from torchmetrics.utilities.distributed import gather_all_tensors
 
-from torchmetrics.utilities.distributed import gather_all_tensors
-
 from cnn_lstm.model import outputs
 from cnn_lstm.model.outputs import EpochOutputs
 
