@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +17,13 @@ import numpy as np
 import pandas as pd
 
 from cnn_lstm.data.market_data import MarketData
-from cnn_lstm.data.predictions import are_late
+from cnn_lstm.data.predictions import are_late, target_infos
 from cnn_lstm.data.sources.base import stamp
 from cnn_lstm.data.stored_tables import write_table
 from cnn_lstm.errors import require
 from cnn_lstm.evaluation.audit.findings import FAILED, PASSED
 from cnn_lstm.evaluation.baselines.fit import add_baselines
+from cnn_lstm.evaluation.forecasts import variance_name
 from cnn_lstm.evaluation.foreign.compare import TargetComparison, compare_forecasters
 from cnn_lstm.evaluation.foreign.forms import Given, read_forms
 from cnn_lstm.evaluation.foreign.page import comparison_page
@@ -37,6 +39,7 @@ from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.files import write_text_whole
 from cnn_lstm.hints import counted
 
+log = logging.getLogger(__name__)
 COMPARISON, LOSSES, PAGE = "comparison.json", "comparison.parquet", "comparison.html"
 
 
@@ -86,6 +89,7 @@ def judge_forecasts(
     data = copy.copy(data)  # another split must not reach the caller
     _split(data, given, own_split)
     placed = place(given, data, reading.closes)
+    _warn_of_squares(placed.table, "the table")
     table = add_baselines(placed.table, data, settings.season, data.windows)
     for name in ("train_first", "train_last"):
         known = frame[name].iloc[0] if name in frame else pd.NaT
@@ -132,6 +136,8 @@ def compare_forecasts(
     givens = {name: read_forms(frame, reading.columns, reading.model) for name, frame in frames.items()}
     _split(data, min(givens.values(), key=first_decision), own_split=False)
     tables = {name: place(given, data, reading.closes).table for name, given in givens.items()}
+    for name, table in tables.items():
+        _warn_of_squares(table, name)
     compared = compare_forecasters(tables, settings)
     for name, table in tables.items():
         count_use(folder, rows_tested(table, data), str(frames[name].attrs.get("model") or _digest(table)))
@@ -140,6 +146,21 @@ def compare_forecasts(
     write_text_whole(folder / COMPARISON, json.dumps(json_values(plain), indent=2, allow_nan=False) + "\n")
     write_text_whole(folder / PAGE, comparison_page(compared))
     return compared
+
+
+def _warn_of_squares(table: pd.DataFrame, name: str) -> None:
+    """Says that forecasts of a volatility are squared for QLIKE as they are, where no variance stands next to them.
+
+    The square of a mean volatility, and more so of a mean logarithm, is lower than the mean variance. The baselines are
+    corrected for that on their training rows; the errors that a forecaster of others made there are not known.
+    """
+    column = variance_name("y_pred")
+    infos = target_infos(table)
+    missing = [target for target, about in infos.items() if about.quantity.is_volatility]
+    if missing and (column not in table or table[column].isna().all()):
+        what = "QLIKE squares these forecasts as they are, unlike those of the baselines: a mean variance is higher"
+        fix = f"add a column {column}, or go by R2 log and RMSE; docs/judge.md says more"
+        log.warning("[W374] %s — %s without %s: %s — %s", what, name, column, ", ".join(missing), fix)
 
 
 def _losses(compared: Mapping[str, TargetComparison]) -> pd.DataFrame:

@@ -263,6 +263,33 @@ def test_prices_become_returns_only(tmp_path: Path) -> None:
         judge_forecasts(tmp_path, tables.forecasts(bars), data, QUICK, Reading(closes=True))
 
 
+@pytest.mark.parametrize("log", [False, True], ids=["level", "log"])
+def test_forecasts_without_a_variance_are_squared_with_a_word(
+    log: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same forecasts lose to themselves in QLIKE, and in nothing else, if their variance is left out."""
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    bars = tables.prices(600)
+    data = tables.data_of(bars, RealizedVolatility(5, log=log))
+    first = judge_forecasts(tmp_path / "a", tables.forecasts(bars).assign(y_pred=-4.0 if log else 0.01), data, QUICK)
+    assert caplog.text.count("W374") == 1
+    ridge = pd.read_parquet(tmp_path / "a" / "predictions.parquet").dropna(subset="y_ridge")
+    given = ridge[["symbol", "as_of"]].assign(y_pred=ridge["y_ridge"])
+    caplog.clear()
+
+    whole = judge_forecasts(tmp_path / "b", given.assign(variance_pred=ridge["variance_ridge"]), data, QUICK)
+    assert "W374" not in caplog.text
+    bare = judge_forecasts(tmp_path / "c", given, data, QUICK)
+    assert caplog.text.count("W374") == 1
+
+    (target,) = first.report["targets"]
+    known, unknown = (one.report["targets"][target]["forecasts"] for one in (whole, bare))
+    assert known["model"]["qlike"] == pytest.approx(known["ridge"]["qlike"], rel=1e-9)
+    assert unknown["model"]["qlike"] > known["model"]["qlike"]
+    assert unknown["model"]["rmse"] == pytest.approx(known["model"]["rmse"], rel=1e-9)
+
+
 def test_levels_are_judged_as_they_are(tmp_path: Path) -> None:
     bars = tables.prices()
     given = tables.forecasts(bars)
