@@ -212,7 +212,7 @@ def test_started_again_it_keeps_what_is_there(
     monkeypatch.setattr(processes, "PROGRAM", ["/no/such/program"])
     copied = tmp_path / "repeat"
     shutil.copytree(finished, copied)
-    argv = ["repeat", "--config", config, "--seeds", "7,8", "--folder", copied, "--resume", "--quiet"]
+    argv = ["repeat", "--config", config, "--seeds", "7,8", "--folder", copied, "--resume"]
     assert run(*argv) == 0
     assert content(copied) == content(finished)
     assert capsys.readouterr().out.count("done") == len(SEEDS)
