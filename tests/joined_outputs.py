@@ -7,7 +7,6 @@ from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
-
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from cnn_lstm.model import outputs
