@@ -54,9 +54,11 @@ class Evidence:
 
         That alone does not make it stale: it may have been no better in the test.
         """
-        low, high = (number(float(ends[-1])) for ends in (self.sequence.low, self.sequence.high))
-        name, over = f"evidence of {course.target}", f"the mean lead over {course.baseline} lies in {low} to {high}"
-        text = f"Whenever one looks, with 90%: {over}."
+        low, high = (float(ends[-1]) for ends in (self.sequence.low, self.sequence.high))
+        name, over = f"evidence of {course.target}", f"the mean lead over {course.baseline}"
+        text = f"Whenever one looks, with 90%: {over} lies in {number(low)} to {number(high)}."
+        if not np.isfinite([low, high]).all():
+            text = f"There are too few dates for an interval of {over}."
         if (self.worse >= THRESHOLD).any():
             return Sign(name, "watch", f"In service the model has been worse than {course.baseline}. {text}")
         if (self.better >= THRESHOLD).any():

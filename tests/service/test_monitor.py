@@ -98,6 +98,19 @@ def test_a_corrected_old_bar_and_a_lost_symbol_are_named(fitted: Path, tmp_path:
     assert any("have no bars: BBB" in reason for reason in record(fitted)["reasons"])
 
 
+def test_a_page_of_the_first_evening_draws_nothing_that_is_not_known(fitted: Path, tmp_path: Path) -> None:
+    table(TRAINED).to_parquet(tmp_path / "first.parquet")
+    assert monitor(fitted, "--prices", tmp_path / "first.parquet", "--html") == 10
+    page = (fitted / PAGE).read_text()
+    assert "1970" not in page
+    assert any("no label has ended since" in sign["reason"].lower() for sign in record(fitted)["signs"])
+    table(TRAINED + 1).to_parquet(tmp_path / "first.parquet")
+    assert monitor(fitted, "--prices", tmp_path / "first.parquet") == 10
+    reasons = [sign["reason"] for sign in record(fitted)["signs"]]
+    assert any("too few dates for an interval" in reason for reason in reasons)
+    assert not any("inf " in reason for reason in reasons)
+
+
 def looked(run: Path, live: pd.DataFrame | None = None, prices: Path | None = None) -> Look:
     """A look from Python."""
     predictor = Predictor.from_checkpoint(run / "checkpoints" / "best.ckpt")
