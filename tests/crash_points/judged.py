@@ -119,7 +119,7 @@ class Explain(Scenario):
 
     @property
     def argv(self) -> list[str]:
-        return ["explain", "--config", f"{RUN}/config.yaml", "--ckpt_path", "best", "--rows", "20", "--repeats", "1"]
+        return ["explain", "--config", f"{RUN}/config.yaml", "--ckpt_path", "best", "--rows", "20", "--repeats", "2"]
 
     def prepare(self, folder: Path, user: User) -> None:
         configuration(folder)
