@@ -157,7 +157,7 @@ class CrossValidation(KeptRuns):
             path: Its number, from 0.
 
         Raises:
-            DataError: If there is no such path.
+            DataError: If the split has fewer paths.
         """
         return TestReport.from_run(self.folder / f"path_{path}")
 
