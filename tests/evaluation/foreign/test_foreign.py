@@ -16,7 +16,7 @@ from cnn_lstm.data.targets import ForwardReturn, ForwardValue, RealizedVolatilit
 from cnn_lstm.errors import ConfigError, DataError
 from cnn_lstm.evaluation.foreign.files import read_forecast_file
 from cnn_lstm.evaluation.foreign.forms import read_forms
-from cnn_lstm.evaluation.foreign.judgement import Reading, judge_forecasts
+from cnn_lstm.evaluation.foreign.judgement import Reading, compare_forecasts, judge_forecasts
 from cnn_lstm.evaluation.json_types import TargetReport
 from cnn_lstm.evaluation.loss_ledger import FILE
 from cnn_lstm.evaluation.settings import Evaluation
@@ -282,6 +282,11 @@ def test_forecasts_without_a_variance_are_squared_with_a_word(
     assert "W374" not in caplog.text
     bare = judge_forecasts(tmp_path / "c", given, data, QUICK)
     assert caplog.text.count("W374") == 1
+
+    caplog.clear()
+    both = {"with": given.assign(variance_pred=ridge["variance_ridge"]), "without": given}
+    compare_forecasts(tmp_path, both, data, QUICK)
+    assert caplog.text.count("W374") == caplog.text.count("without without variance_pred") == 1
 
     (target,) = first.report["targets"]
     known, unknown = (one.report["targets"][target]["forecasts"] for one in (whole, bare))
