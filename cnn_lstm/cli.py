@@ -17,7 +17,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -78,6 +78,9 @@ INTERNAL = {
     "sweep-trial": "cnn_lstm.commands.sweep_worker",
     "rl-sweep-worker": "cnn_lstm.commands.rl_sweep_worker",
 }
+# those that start several others; not where these run elsewhere, or where nothing is to run
+STARTERS = {"repeat", "walk-forward", "cross-validate", "roll", "sweep"}
+ELSEWHERE = ("--cluster", "--help", "-h")
 # forks itself for each command that ours start; the command goes on here, in `main`
 FORK_SERVER = "fork-server"
 PRINT_COMPLETION = "--print_completion"
@@ -192,7 +195,7 @@ def _guarded(argv: list[str], debug: bool) -> int:
     try:
         if argv[0] not in modules:
             raise ConfigError(f"unknown command {argv[0]!r}", fix=one_of(argv[0], COMMANDS), code=225)
-        with _terminated_in_order():
+        with _terminated_in_order(), _server_ahead(argv):
             _imported(modules[argv[0]]).run(with_shipped(argv))
         return 0
     except BaseException as error:
@@ -206,6 +209,14 @@ def _guarded(argv: list[str], debug: bool) -> int:
             iter(getattr(error, "__notes__", ())), "continue with --ckpt_path last"
         )  # of `interruption_with_advice`
         return _fail(f"{how}: {hint}" if argv[0] == "fit" else how, code)
+
+
+def _server_ahead(argv: list[str]) -> AbstractContextManager[None]:
+    """What other commands will be forked from begins to import before this process does: both take seconds."""
+    if argv[0] not in STARTERS or any(word.startswith(ELSEWHERE) for word in argv):
+        return nullcontext()
+    ahead: AbstractContextManager[None] = importlib.import_module("cnn_lstm.runs.processes").server_ahead()
+    return ahead
 
 
 def _imported(name: str) -> ModuleType:

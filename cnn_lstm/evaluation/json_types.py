@@ -269,7 +269,13 @@ class Sequential(TypedDict):
     path: SequencePath
 
 
-class TargetReport(QuantityRecord, Extent, Answers, Breakdowns):
+class OverTime(TypedDict):
+    """The evidence over time; missing where a model has learnt from dates after those it forecasts."""
+
+    sequential: NotRequired[Sequential]
+
+
+class TargetReport(QuantityRecord, Extent, Answers, OverTime, Breakdowns):
     """What the report says of one target; forecasts and comparisons by name of the forecaster, intervals by level.
 
     `loss_model` is the model's mean loss on all its rows; reports of older versions have neither it nor `sequential`.
@@ -279,7 +285,6 @@ class TargetReport(QuantityRecord, Extent, Answers, Breakdowns):
 
     loss: str
     loss_model: NotRequired[float]
-    sequential: NotRequired[Sequential]
     forecasts: dict[str, Metrics]
     comparisons: dict[str, ComparedLosses]
     selection: Selection

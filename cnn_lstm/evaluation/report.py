@@ -33,7 +33,7 @@ from cnn_lstm.evaluation.metrics.tail_risk import tail_risk
 from cnn_lstm.evaluation.pooled import pooled_levels
 from cnn_lstm.evaluation.power import smallest_skill
 from cnn_lstm.evaluation.selection import selection_record, with_effective_trials
-from cnn_lstm.evaluation.sequential import kept_of, loss_differences, sequential
+from cnn_lstm.evaluation.sequential import kept_of, learnt_from_later, loss_differences, sequential
 from cnn_lstm.evaluation.settings import Evaluation
 from cnn_lstm.evaluation.significance import compare
 from cnn_lstm.evaluation.verdict import answers, as_plain, dates_needed
@@ -108,7 +108,7 @@ def _target_report(
         "loss": about.quantity.loss,
         "loss_model": float(model.mean()),
         **concluded,
-        "sequential": sequential(loss_differences(rows, forecasts), kept_of(table, target), about.horizon),
+        **_over_time(rows, forecasts, kept_of(table, target), about.horizon),
         "forecasts": {name: _metrics(rows, name, forecasts, about) for name in forecasts},
         "comparisons": compared,
         "selection": selection,
@@ -119,6 +119,15 @@ def _target_report(
         "spread": _spreads(rows, forecasts["model"]),
         "strategy": _strategy(rows, about, settings, selection),
     }
+
+
+def _over_time(
+    rows: pd.DataFrame, forecasts: Mapping[str, Forecast], kept: json_types.KeptDifferences | None, horizon: int
+) -> json_types.OverTime:
+    """The evidence over time, where there is any."""
+    if learnt_from_later(rows):
+        return {}
+    return {"sequential": sequential(loss_differences(rows, forecasts), kept, horizon)}
 
 
 def _conclusion(

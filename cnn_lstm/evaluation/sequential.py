@@ -4,6 +4,9 @@ The baseline that is hardest to beat must not be chosen at each look, since that
 against each baseline, and the least of them counts: it is an e-process for "some baseline is as good as the model",
 because it is never above the wealth against that baseline.
 
+A bet is one only before its outcome is known. Where a model was trained on dates after those it forecasts, as in
+combinatorial cross-validation, there is no evidence over time, and nothing is kept.
+
 Shapes: n dates.
 """
 
@@ -68,7 +71,7 @@ def keep_losses(folder: Path, table: pd.DataFrame) -> None:
     way = "walk-forward" if "fold" in table else "test"
     for name, about in target_infos(table).items():
         rows = judged_rows(table, name, about)
-        if len(rows) < FEWEST_ROWS:
+        if len(rows) < FEWEST_ROWS or learnt_from_later(rows):
             continue
         own = loss_differences(rows, known_forecasts(rows, about))
         series = counted_differences(own, given.get(name))
@@ -76,6 +79,23 @@ def keep_losses(folder: Path, table: pd.DataFrame) -> None:
         kept = replaced(own, keep(folder, key, str(table.attrs.get("model")), series))
         if kept is not None:
             table.attrs[KEPT] = {**table.attrs.get(KEPT, {}), name: kept}
+
+
+def learnt_from_later(rows: pd.DataFrame) -> bool:
+    """Whether a forecast comes from a model that was trained on its own date, or on a later one.
+
+    Args:
+        rows: Rows of a predictions table; where `train_last` is missing or unknown, training has come before them.
+
+    Example:
+        >>> rows = pd.DataFrame({"as_of": ["2020-01-02", "2020-03-02"], "train_last": ["2019-12-30", "2020-12-30"]})
+        >>> learnt_from_later(rows), learnt_from_later(rows[:1])
+        (True, False)
+    """
+    if "train_last" not in rows:
+        return False
+    trained, made = (pd.to_datetime(rows[name], utc=True) for name in ("train_last", "as_of"))
+    return bool((trained >= made).any())
 
 
 def kept_of(table: pd.DataFrame, target: str) -> KeptDifferences | None:

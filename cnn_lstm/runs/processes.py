@@ -14,8 +14,8 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple, Self, final
@@ -134,6 +134,31 @@ def end_all(running: Sequence[Running], patience: float) -> None:
 
 # -- on this machine -------------------------------------------------------------------------------------------------
 
+_AHEAD: list[ForkServer] = []  # a server that nobody has asked for yet
+
+
+@contextmanager
+def server_ahead() -> Iterator[None]:
+    """Lets the process that starts others import, while this one imports too.
+
+    The first `LocalProcesses` takes it. Where nobody does, as in a command that is refused, it ends with the block. A
+    machine with one core has none, since it would only be in the way.
+    """
+    if not _forks() or len(os.sched_getaffinity(0)) < 2:
+        yield
+        return
+    _AHEAD.append(ForkServer(PROGRAM))
+    try:
+        yield
+    finally:
+        while _AHEAD:
+            _AHEAD.pop().close()
+
+
+def _forks() -> bool:
+    """Whether commands are forked; another program, as in tests, cannot be."""
+    return fork_server.AVAILABLE and tuple(PROGRAM) == OURS
+
 
 @final
 class LocalProcesses(Engine):
@@ -157,10 +182,10 @@ class LocalProcesses(Engine):
         """
         with ExitStack() as files:
             output = files.enter_context(command.output.open("ab")) if command.output else None
-            if not fork_server.AVAILABLE or tuple(PROGRAM) != OURS:  # another program, as in tests, cannot be forked
+            if not _forks():
                 return _Cold(command, output, self._lock)
             if not self._servers or not self._servers[-1].alive:  # a start that was interrupted has ended it
-                self._servers.append(ForkServer(PROGRAM))
+                self._servers.append(_AHEAD.pop() if _AHEAD else ForkServer(PROGRAM))
             return _Warm(command, output, self._servers[-1], [*self._life[:1], *_held(self._lock)], self._tied)
 
     def close(self) -> None:

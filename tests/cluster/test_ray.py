@@ -114,7 +114,10 @@ def assert_same(folder: Path, alone: Path) -> None:
     assert (folder / "repeat.json").read_bytes() == (alone / "repeat.json").read_bytes()
     for seed in SEEDS:
         one, other = folder / f"seed_{seed}", alone / f"seed_{seed}"
-        assert (one / "predictions.parquet").read_bytes() == (other / "predictions.parquet").read_bytes()
+        tables = [pd.read_parquet(run / "predictions.parquet") for run in (one, other)]
+        pd.testing.assert_frame_equal(tables[0], tables[1], check_exact=True)
+        # how many models were tested before follows from which of two runs ends first
+        assert [tables[0].attrs | {"trials": 0}] == [tables[1].attrs | {"trials": 0}]
         states = [read_checkpoint(run / "checkpoints/last.ckpt")["state_dict"] for run in (one, other)]
         assert all(torch.equal(values, states[1][name]) for name, values in states[0].items())
         assert {path.name for path in one.iterdir()} == {path.name for path in other.iterdir()}
@@ -164,7 +167,6 @@ def test_a_run_whose_node_is_killed_goes_on_elsewhere(
     for seed in SEEDS:
         states = [read_checkpoint(run / f"seed_{seed}/checkpoints/last.ckpt")["state_dict"] for run in (folder, alone)]
         assert all(torch.equal(values, states[1][name]) for name, values in states[0].items())
-        # the files say too how many models were tested
         tables = [pd.read_parquet(run / f"seed_{seed}/predictions.parquet") for run in (folder, alone)]
         pd.testing.assert_frame_equal(tables[0], tables[1], check_exact=True)
 

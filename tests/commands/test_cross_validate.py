@@ -104,6 +104,17 @@ def test_the_figures_are_those_of_the_paths(finished: Path) -> None:
     assert f"{len(CHOICES)} fits" in page
 
 
+def test_models_that_learnt_from_later_dates_have_no_evidence_over_time(finished: Path) -> None:
+    reports = {path.parent.name: read(path)["targets"]["return_2"] for path in finished.glob("*/report.json")}
+    in_time = f"combination_{CHOICES.index((1, 2))}"  # trained on the first group alone
+    assert {name for name, report in reports.items() if "sequential" in report} == {in_time}
+    lines = [json.loads(line) for line in (finished / "test_losses.jsonl").read_text().splitlines()]
+    assert {line["run"] for line in lines} == {in_time}
+    for name in reports:
+        said = "evidence over time" in (finished / name / "test.txt").read_text()
+        assert said == (name == in_time)
+
+
 def test_every_check_of_every_fit_passes(finished: Path) -> None:
     for number in range(len(CHOICES)):
         sheet = read_sheet(finished / f"combination_{number}")

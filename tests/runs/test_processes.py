@@ -18,7 +18,7 @@ from cnn_lstm.locks import take_folder
 from cnn_lstm.runs import fork_server, processes
 from cnn_lstm.runs.fork_server import ForkServer
 from cnn_lstm.runs.processes import Command, Ended, LocalProcesses, Running, end_all
-from tests.experiments import experiment
+from tests.experiments import experiment, run
 from tests.markets import market
 
 # a server that has nothing to import, and commands that print what they have become
@@ -133,6 +133,43 @@ def test_another_server_takes_the_place_of_one_that_is_dead(tmp_path: Path, monk
         assert waited(engine.start(Command(["exit", "3"], tmp_path / "log"))).code == 3
         first.kill()
         assert first.ended() == (137, False)
+
+
+@pytest.mark.skipif(not fork_server.AVAILABLE, reason="this system has no fork")
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_server_that_began_ahead_is_that_of_the_first_engine(
+    cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "PROGRAM", [sys.executable, "-c", SERVER])
+    monkeypatch.setattr(processes, "OURS", (sys.executable, "-c", SERVER))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    with processes.server_ahead():
+        ahead = list(processes._AHEAD)
+        assert len(ahead) == cores - 1
+        with LocalProcesses() as engine:
+            assert waited(engine.start(Command(["exit", "3"], tmp_path / "log"))).code == 3
+            assert engine._servers == ahead or cores == 1
+    assert not any(server.alive for server in ahead)
+
+
+@pytest.mark.skipif(not fork_server.AVAILABLE, reason="this system has no fork")
+def test_a_server_that_nobody_has_asked_ends_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    started: list[ForkServer] = []
+
+    class Noted(ForkServer):
+        def __init__(self, program: list[str]) -> None:
+            super().__init__(program)
+            started.append(self)
+
+    monkeypatch.setattr(processes, "ForkServer", Noted)
+    assert run("repeat", "--config", tmp_path / "none.yaml") == 2
+    assert "none.yaml" in capsys.readouterr().err
+    assert [server.alive for server in started] == [False]
+    assert run("repeat", "--help") == 0
+    assert len(started) == 1
 
 
 TIED = """
