@@ -65,55 +65,56 @@ def fitted(folder: Path, *argv: object) -> Path:
     return experiments.fit(config, folder / "run", "--mlflow", "true", "--tensorboard", "true", *argv)
 
 
-def test_a_fit_and_its_test_write_groups_and_the_file_keeps_its_names(tmp_path: Path) -> None:
-    run = fitted(tmp_path)
-    assert experiments.run("test", "--config", run / "config.yaml", "--ckpt_path", "best") == 0
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one epoch that a version without groups has made."""
+    with pytest.MonkeyPatch.context() as before:
+        for module in (event_files, journal):
+            before.setattr(module, "all_grouped", dict)
+        return fitted(tmp_path_factory.mktemp("earlier"), "--trainer.max_epochs", 1)
+
+
+def gone_on(run: Path) -> None:
+    """One more epoch, and a test."""
+    argv = ["--config", run / "config.yaml", "--ckpt_path"]
+    assert experiments.run("fit", *argv, "last", "--trainer.max_epochs", 2) == 0
+    assert experiments.run("test", *argv, "best") == 0
+
+
+def test_a_fit_that_goes_on_and_its_test_write_groups_and_the_file_keeps_its_names(tmp_path: Path) -> None:
+    run = fitted(tmp_path, "--trainer.max_epochs", 1)
+    gone_on(run)
     names = curves(run)
     assert {"val_loss", "train_loss", "epoch_s", "lr-AdamW"} <= names
     assert set(all_grouped(dict.fromkeys(names))) <= set(tags(run))
     assert not names & set(tags(run))
-    _, _, known = recorded(tmp_path, run)
+    client, run_id, known = recorded(tmp_path, run)
     assert set(all_grouped(dict.fromkeys(names))) <= known
     assert "test/rmse" in known
     assert not {name for name in known if name.startswith(("val_", "train_", "test_"))}
-
-
-def test_a_run_of_an_earlier_version_goes_on_with_its_names(tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as earlier:
-        for module in (event_files, journal):
-            earlier.setattr(module, "all_grouped", dict)
-        run = fitted(tmp_path, "--trainer.max_epochs", 1)
-    argv = ["--config", run / "config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", 2]
-    assert experiments.run("fit", *argv) == 0
-    assert experiments.run("test", "--config", run / "config.yaml", "--ckpt_path", "best") == 0
-    client, run_id, known = recorded(tmp_path, run)
-    for name in ("val_loss", "train_loss", "epoch_s"):
-        assert len(client.get_metric_history(run_id, name)) == 2
-        assert len(set(tags(run)[name])) == 2
-    assert "test_rmse" in known
-    assert not {name for name in known | set(tags(run)) if name.startswith(("val/", "train/", "test/", "time/"))}
-
-
-def test_a_run_that_is_resumed_keeps_one_curve_a_metric(tmp_path: Path) -> None:
-    run = fitted(tmp_path, "--trainer.max_epochs", 1)
-    assert (
-        experiments.run("fit", "--config", run / "config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", 2) == 0
-    )
-    client, run_id, known = recorded(tmp_path, run)
-    assert len(client.get_metric_history(run_id, "val/loss")) == 2
+    assert len(client.get_metric_history(run_id, "val/loss")) == 2  # one curve a metric
     assert len(set(tags(run)["val/loss"])) == 2
-    assert "val_loss" not in known | set(tags(run))
 
 
-def test_a_journal_of_an_earlier_version_is_sent_as_it_is(tmp_path: Path) -> None:
+def test_a_journal_of_an_earlier_version_is_sent_as_it_is(earlier: Path, tmp_path: Path) -> None:
     """The names are made where a metric is written down, not where it is sent."""
-    with pytest.MonkeyPatch.context() as earlier:
-        earlier.setattr(journal, "all_grouped", dict)
-        run = fitted(tmp_path, "--trainer.max_epochs", 1)
     other = f"sqlite:///{tmp_path / 'other.db'}"
-    assert experiments.run("sync-tracking", run, "--tracking_uri", other) == 0
+    assert experiments.run("sync-tracking", earlier, "--tracking_uri", other) == 0
     client = MlflowClient(other)
     experiment: Any = client.get_experiment_by_name("cnn_lstm")
     (sent,) = client.search_runs([experiment.experiment_id])
     assert "val_loss" in sent.data.metrics
     assert "val/loss" not in sent.data.metrics
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_its_names(earlier: Path) -> None:
+    gone_on(earlier)
+    client, run_id, known = recorded(earlier.parent, earlier)
+    for name in ("val_loss", "train_loss", "epoch_s"):
+        assert len(client.get_metric_history(run_id, name)) == 2
+        assert len(set(tags(earlier)[name])) == 2
+    assert "test_rmse" in known
+    grouped_names = {
+        name for name in known | set(tags(earlier)) if name.startswith(("val/", "train/", "test/", "time/"))
+    }
+    assert not grouped_names
