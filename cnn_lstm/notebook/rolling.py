@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cnn_lstm.data.datamodule import MarketDataModule
-from cnn_lstm.notebook.calls import command
-from cnn_lstm.notebook.experiment import Settings, argv_of
+from cnn_lstm.notebook.experiment import Settings
 from cnn_lstm.notebook.kept import KeptRuns
 from cnn_lstm.notebook.model import Model
 from cnn_lstm.notebook.report import TestReport
-from cnn_lstm.notebook.several import PathText, flags, folder_of
+from cnn_lstm.notebook.several import Begun, PathText
 from cnn_lstm.service.champion import FILE
 from cnn_lstm.service.roll import ROLL
 from cnn_lstm.service.roll import roll as roll_on
 from cnn_lstm.service.roll_plan import Words
-from cnn_lstm.training.run_folder import empty_run_removed
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,8 +86,5 @@ def roll(  # noqa: PLR0913 - those of the command
         >>> roll(data, every="3mo", folder="runs/roll", resume=True).champion().predict(prices)  # doctest: +SKIP
     """
     words = Words(every, judge_on, grace, first, until, warm_start or None)
-    with empty_run_removed():
-        path = folder_of(ROLL.command, folder)
-        with argv_of(data, settings, path.parent) as argv, command(ROLL.command, quiet):
-            roll_on([*argv, *flags(max_epochs, quiet)], words, n_jobs, path, resume)
-    return Rolled(path)
+    begun = Begun(ROLL.command, data, settings, max_epochs, folder, quiet)
+    return Rolled(begun.run(lambda argv, path: roll_on(argv, words, n_jobs, path, resume)))

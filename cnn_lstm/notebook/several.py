@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,6 +26,40 @@ from cnn_lstm.sweeps import api
 from cnn_lstm.training.run_folder import empty_run_removed, unused_folder
 
 PathText = str | Path
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What every command of several runs is called with.
+
+    Attributes:
+        name: Name of the command.
+        data: See `fit`.
+        settings: See `fit`.
+        max_epochs: `trainer.max_epochs`.
+        folder: Folder of all runs; by default a new one in `runs`, which is named after the command.
+        quiet: Whether nothing is printed but warnings.
+    """
+
+    name: str
+    data: MarketDataModule | None
+    settings: Settings
+    max_epochs: int | None
+    folder: PathText | None
+    quiet: bool
+
+    def run(self, call: Callable[[list[str], Path], None]) -> Path:
+        """Calls the command; returns its folder.
+
+        Args:
+            call: The command, which takes arguments of `fit` and the folder.
+        """
+        with empty_run_removed():
+            new = Path(RUNS) / f"{self.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+            path = Path(self.folder) if self.folder else unused_folder(new)
+            with argv_of(self.data, self.settings, path.parent) as argv, command(self.name, self.quiet):
+                call([*argv, *flags(self.max_epochs, self.quiet)], path)
+        return path
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,11 +120,8 @@ def repeat(
         >>> repeat(data, max_epochs=30, seeds=5).result["targets"]  # doctest: +SKIP
     """
     which = str(seeds) if isinstance(seeds, int) else "".join(f"{seed}," for seed in seeds)
-    with empty_run_removed():
-        path = folder_of("repeat", folder)
-        with argv_of(data, settings, path.parent) as argv, command("repeat", quiet):
-            repeats.repeat([*argv, *flags(max_epochs, quiet)], which, None, n_jobs, path, resume)
-    return Repeat(path)
+    begun = Begun("repeat", data, settings, max_epochs, folder, quiet)
+    return Repeat(begun.run(lambda argv, path: repeats.repeat(argv, which, None, n_jobs, path, resume)))
 
 
 def walk_forward(  # noqa: PLR0913 - those of the command
@@ -127,11 +158,8 @@ def walk_forward(  # noqa: PLR0913 - those of the command
         >>> walk_forward(data, max_epochs=30, folds=4).verdict  # doctest: +SKIP
     """
     splits = [WalkForward(folds, fold, sliding, embargo) for fold in range(max(folds, 1))]
-    with empty_run_removed():
-        path = folder_of("walk-forward", folder)
-        with argv_of(data, settings, path.parent) as argv, command("walk-forward", quiet):
-            walks.walk_forward([*argv, *flags(max_epochs, quiet)], splits, n_jobs, path, resume)
-    return TestReport.from_run(path)
+    begun = Begun(walks.WALK.command, data, settings, max_epochs, folder, quiet)
+    return TestReport.from_run(begun.run(lambda argv, path: walks.walk_forward(argv, splits, n_jobs, path, resume)))
 
 
 @dataclass(frozen=True, repr=False)
@@ -199,11 +227,8 @@ def cross_validate(  # noqa: PLR0913 - those of the command
     """
     first = CPCV(groups, test_groups, 0, validation, embargo)
     splits = [CPCV(groups, test_groups, number, validation, embargo) for number in range(first.fits)]
-    with empty_run_removed():
-        path = folder_of(crosses.CROSS.command, folder)
-        with argv_of(data, settings, path.parent) as argv, command(crosses.CROSS.command, quiet):
-            crosses.cross_validate([*argv, *flags(max_epochs, quiet)], splits, n_jobs, path, resume)
-    return CrossValidation(path)
+    begun = Begun(crosses.CROSS.command, data, settings, max_epochs, folder, quiet)
+    return CrossValidation(begun.run(lambda argv, path: crosses.cross_validate(argv, splits, n_jobs, path, resume)))
 
 
 def sweep(  # noqa: PLR0913 - those of the command
@@ -312,16 +337,6 @@ def audit(data: MarketDataModule, model: Model | None = None, *, warnings_fail: 
         return run_audit.audit(data, warnings_fail=warnings_fail)
     checkpoint, predictor = run_audit.joined(data, model.checkpoint)
     return run_audit.audit(data, predictor, checkpoint, warnings_fail=warnings_fail)
-
-
-def folder_of(name: str, given: PathText | None) -> Path:
-    """The folder that was given, or a new one in `runs`, which is named after a command.
-
-    Args:
-        name: Name of the command.
-        given: The folder.
-    """
-    return Path(given) if given else unused_folder(Path(RUNS) / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 def flags(max_epochs: int | None, quiet: bool = False) -> list[str]:
