@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 CHECKSUM = "crc32"
 DIGEST = "sha256 of the lines below: "
 MAX_DEPTH = 100  # of a text; a configuration has 8 levels
+# the parser of PyYAML 6.0.4 and later ends at 1,000 levels itself, before its first event
+PARSERS_OWN_LIMITS = ("while increasing flow level", "while increasing block level")
 
 
 class TooDeepError(ValueError):
@@ -64,15 +66,23 @@ def require_shallow(text: str) -> None:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     depth = 0
-    for event in yaml.parse(text, Loader=loader):
-        if isinstance(event, yaml.events.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.events.CollectionEndEvent):
-            depth -= 1
-        if depth > MAX_DEPTH:
-            raise TooDeepError(
-                f"nested deeper than {MAX_DEPTH} levels, at line {event.start_mark.line + 1 if event.start_mark else 1}"
-            )
+    try:
+        for event in yaml.parse(text, Loader=loader):
+            if isinstance(event, yaml.events.CollectionStartEvent):
+                depth += 1
+            elif isinstance(event, yaml.events.CollectionEndEvent):
+                depth -= 1
+            if depth > MAX_DEPTH:
+                raise _too_deep(event.start_mark)
+    except yaml.MarkedYAMLError as error:
+        if error.context in PARSERS_OWN_LIMITS:
+            raise _too_deep(error.problem_mark) from None
+        raise
+
+
+def _too_deep(mark: Any) -> TooDeepError:
+    """The error at a mark of PyYAML, whose two parsers have marks of their own."""
+    return TooDeepError(f"nested deeper than {MAX_DEPTH} levels, at line {mark.line + 1 if mark else 1}")
 
 
 def load_yaml_values(text: str) -> Any:
