@@ -277,7 +277,7 @@ KINDS = (
         lambda folder: _text(read_table(folder / "run/forecasts.parquet").to_csv()),
     ),
     Kind("stream state", "state.npz", _state),
-    Kind("journal.jsonl", "run/tracking/journal.jsonl", _journal),
+    Kind("journal.jsonl", "run/tracking/journal.jsonl", _journal, grows=True),
     Kind("sent.json", "run/tracking/sent.json", _sent),
     Kind("ledger", "test_uses.jsonl", lambda folder: _text(uses(folder / "test_uses.jsonl", "rows")), grows=True),
     Kind("losses", "test_losses.jsonl", _losses, grows=True),
