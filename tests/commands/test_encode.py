@@ -126,7 +126,8 @@ def test_a_server_that_only_the_run_folder_names_is_not_called(
 ) -> None:
     pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed")
     config = yaml.safe_load((finished / "config.yaml").read_text(encoding="utf-8"))
-    config["data"]["source"] = spec("cnn_lstm.data.sources.SqlBars", url="postgresql://127.0.0.1:1/x", table="bars")
+    url = "postgresql+psycopg://127.0.0.1:1/x"
+    config["data"]["source"] = spec("cnn_lstm.data.sources.SqlBars", url=url, table="bars")
     (tmp_path / "lone.ckpt").write_bytes(checkpoint_of(finished).read_bytes())
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     assert run("encode", "--ckpt_path", tmp_path / "lone.ckpt") == 2
