@@ -269,7 +269,7 @@ class TestSqlBars:
     @pytest.mark.parametrize(
         ("url", "code"),
         [
-            (f"postgresql://me:{SECRET}@127.0.0.1:1/market", 349),
+            (f"postgresql+psycopg://me:{SECRET}@127.0.0.1:1/market", 349),
             (f"postgresql+psycopg://me@127.0.0.1:1/market?password={SECRET}", 349),
             (f"nonsense+driver://me:{SECRET}@host/x", 235),
             (f"me:{SECRET}@host", 201),
