@@ -1,4 +1,7 @@
-"""A worker of a sweep sets its data up once, however many trials it carries out: counted by a feature."""
+"""A worker of a sweep sets its data up once, however many trials it carries out: counted by a feature.
+
+`test_worker.py` tests the same within one process, which takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,8 @@ def close(bars):
 '''
 
 
-@pytest.mark.parametrize(
-    ("symbols", "rows", "trials"), [(3, 160, 5), pytest.param(500, 5000, 20, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("symbols", "rows", "trials"), [(3, 160, 5), (500, 5000, 20)])
 def test_each_worker_computes_its_features_once(symbols: int, rows: int, trials: int, tmp_path: Path) -> None:
     notes, space = tmp_path / "notes", tmp_path / "space.yaml"
     (tmp_path / "counted.py").write_text(COUNTED.format(notes=str(notes)))
