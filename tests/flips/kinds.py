@@ -175,6 +175,7 @@ def _history(folder: Path) -> str:
 
 def _journal(folder: Path) -> str:
     journal = Journal(folder / "run" / "tracking")
+    journal.end_broken_line()  # as sync-tracking does
     events = list(journal.events())
     if not journal.has_ended():  # a cut looks as what a kill leaves
         logging.getLogger().warning("the record has no end: sync-tracking would end it as KILLED")

@@ -261,6 +261,7 @@ def send_rest(run: Path, uri: str | None) -> str:
         where = f"{run}: {journal.sender()}"
         raise TrackingError("another process is sending the record", where, "wait for its end", code=702)
     try:
+        journal.end_broken_line()
         if not journal.has_ended():
             journal.append(End("KILLED"))
         delivery.deliver()

@@ -74,11 +74,22 @@ class Journal:
             ResourceError: If the run folder cannot be written.
         """
         event = {"kind": content.kind, "at": time.time_ns() // 1_000_000, **clean(vars(content))}
+        self._write(json.dumps(with_checksum(event)).encode() + b"\n")
+
+    def end_broken_line(self) -> None:
+        """Ends a line that a killed process broke off, so that it is named as damaged; only for who took the journal.
+
+        Raises:
+            ResourceError: If the run folder cannot be written.
+        """
+        self._write(b"")
+
+    def _write(self, line: bytes) -> None:
         with disk_errors_in_one_line("cannot write the run folder", self.path, "free disk space"):
             make_folder(self.folder, parents=False)  # and not the run folder, which may have been moved
-            start = b"" if self._last_line_whole else self._missing_end()
+            content = line if self._last_line_whole else self._missing_end() + line
             with self.path.open("ab", buffering=0) as file:
-                file.write(start + json.dumps(with_checksum(event)).encode() + b"\n")
+                file.write(content)
             self._last_line_whole = True
 
     def flush(self) -> None:

@@ -48,6 +48,27 @@ def test_a_line_that_a_killed_process_broke_off_is_passed_over(tmp_path: Path) -
     assert kinds(journal) == ["resume", "end"]
 
 
+@pytest.mark.parametrize("kept", [1, 40, -1])
+def test_a_line_that_broke_off_behind_an_end_is_named_by_who_sends(
+    kept: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = Journal(tmp_path)
+    journal.append(End("FINISHED"))
+    before = journal.path.read_bytes()
+    journal.append(Resume())
+    whole = journal.path.read_bytes()
+    journal.path.write_bytes(before + whole[len(before) :][:kept])
+    journal = Journal(tmp_path)
+    assert kinds(journal) == ["end"]
+    assert not caplog.text  # its writer may be about to end it
+    journal.end_broken_line()
+    if kept == -1:  # the end of the line alone is missing
+        assert kinds(journal) == ["end", "resume"]
+    else:
+        assert kinds(journal) == ["end"]
+        assert "W370" in caplog.text
+
+
 def test_a_whole_line_without_its_end_waits_for_it(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.append(Resume())
