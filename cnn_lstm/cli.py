@@ -215,7 +215,7 @@ def _server_ahead(argv: list[str]) -> AbstractContextManager[None]:
     """What other commands will be forked from begins to import before this process does: both take seconds."""
     if argv[0] not in STARTERS or any(word.startswith(ELSEWHERE) for word in argv):
         return nullcontext()
-    ahead: AbstractContextManager[None] = importlib.import_module("cnn_lstm.runs.processes").server_ahead()
+    ahead: AbstractContextManager[None] = importlib.import_module("cnn_lstm.commands.server_ahead").server_ahead()
     return ahead
 
 
