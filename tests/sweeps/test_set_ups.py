@@ -39,6 +39,7 @@ def test_each_worker_computes_its_features_once(symbols: int, rows: int, trials:
     space.write_text(yaml.safe_dump({"space": {"model.optimizer.init_args.lr": {"float": [0.001, 0.01]}}}))
     # kept in files, the panel of one worker would serve the other
     table = pd.concat([walk(rows, f"S{number:03d}", number) for number in range(symbols)], ignore_index=True)
+    table["timestamp"] -= pd.Timedelta(weeks=1000)  # 5,000 rows would end in the future
     config = experiment(tmp_path, table, {"features": [*FEATURES, "counted.close"], "cache": None})
     limits = [f"--trainer.limit_{part}_batches=2" for part in ("train", "val", "test")]
     argv = ["sweep", "--config", config, "--space", space, "--n_trials", trials, "--n_jobs", WORKERS, "--folder",
