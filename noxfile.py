@@ -73,7 +73,7 @@ def minimum(session: nox.Session) -> None:
     python = str(Path(session.virtualenv.location) / "bin" / "python")
     argv = ["uv", "pip", "install", "--python", python, "--resolution", OLDEST, "--constraint", str(pinned)]
     session.run(*argv, "--editable", ".[test]")
-    # the oldest matplotlib calls names that the newest pyparsing deprecates, which is for neither of them to fail here
+    # the oldest matplotlib calls functions that the newest pyparsing deprecates; that is not a fault of ours
     session.run("python", "-m", "pytest", "-W", "ignore::DeprecationWarning", *PARALLEL, *session.posargs)
 
 

@@ -78,7 +78,7 @@ INTERNAL = {
     "sweep-trial": "cnn_lstm.commands.sweep_worker",
     "rl-sweep-worker": "cnn_lstm.commands.rl_sweep_worker",
 }
-# those that start several others; not where these run elsewhere, or where nothing is to run
+# commands that start several others on this machine, and options with which they start none here
 STARTERS = {"repeat", "walk-forward", "cross-validate", "roll", "sweep"}
 ELSEWHERE = ("--cluster", "--help", "-h")
 # forks itself for each command that ours start; the command goes on here, in `main`
@@ -212,7 +212,7 @@ def _guarded(argv: list[str], debug: bool) -> int:
 
 
 def _server_ahead(argv: list[str]) -> AbstractContextManager[None]:
-    """What other commands will be forked from begins to import before this process does: both take seconds."""
+    """Starts the fork server first, so that its imports and those of this process, seconds each, run side by side."""
     if argv[0] not in STARTERS or any(word.startswith(ELSEWHERE) for word in argv):
         return nullcontext()
     ahead: AbstractContextManager[None] = importlib.import_module("cnn_lstm.commands.server_ahead").server_ahead()

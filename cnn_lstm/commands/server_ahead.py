@@ -1,4 +1,4 @@
-"""For the command line: what the commands of several runs fork from begins to import before they do."""
+"""The fork server that a command of several runs starts before its own imports, for the command line."""
 
 from __future__ import annotations
 

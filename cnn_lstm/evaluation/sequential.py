@@ -4,8 +4,8 @@ The baseline that is hardest to beat must not be chosen at each look, since that
 against each baseline, and the least of them counts: it is an e-process for "some baseline is as good as the model",
 because it is never above the wealth against that baseline.
 
-A bet is one only before its outcome is known. Where a model was trained on dates after those it forecasts, as in
-combinatorial cross-validation, there is no evidence over time, and nothing is kept.
+A bet counts only if it was made before its outcome was known. Where a model was trained on dates after those that it
+forecasts, as in combinatorial cross-validation, the report leaves this section out, and the ledger keeps no losses.
 
 Shapes: n dates.
 """

@@ -139,7 +139,7 @@ _AHEAD: list[ForkServer] = []  # a server that nobody has asked for yet
 
 @contextmanager
 def server_ahead() -> Iterator[None]:
-    """Lets the process that starts others import, while this one imports too.
+    """Starts a fork server, which imports while this process imports too.
 
     The first `LocalProcesses` takes it. Where nobody does, as in a command that is refused, it ends with the block. A
     machine with one core has none, since it would only be in the way.

@@ -123,7 +123,7 @@ def decimal_of(texts: Mapping[str, pd.Series], wanted: Collection[str], where: s
 def _bare(cells: pd.Series) -> pd.Series:
     """Texts without the sign of a currency and blanks or apostrophes between thousands."""
     text = cells.astype("str").fillna("").str.strip()
-    odd = text.str.contains("[$€£¥₹ \u00a0\u202f'\u2019]")  # without r: RE2 has no such escape
+    odd = text.str.contains("[$€£¥₹ \u00a0\u202f'\u2019]")  # not a raw string: RE2 does not know this escape
     if odd.any():
         plain = text[odd].str.replace(CURRENCY, r"\1", regex=True).str.replace(BLANKS, "", regex=True)
         text = text.where(~odd, plain.reindex(text.index))
